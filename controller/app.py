@@ -189,6 +189,7 @@ def build(
         changed=cache.update,
         sealing=sealing,
         consent_url=consent_url,
+        can_consent=partial(_can_consent, cache),
         confirmation=settings.key_confirmation,
     )
     organizations = OrganizationStatusUpdater(
@@ -316,6 +317,11 @@ def _notifier(
 def _consent_url(cache: Cache, sender: Sender) -> str | None:
     organization = cache.organizations.get(sender.spec.organization_ref.name)
     return organization.consent_url(sender.name) if organization is not None else None
+
+
+def _can_consent(cache: Cache, sender: Sender) -> bool:
+    organization = cache.organizations.get(sender.spec.organization_ref.name)
+    return organization is None or organization.spec.oauth is not None
 
 
 async def _has_synced(initial_sync: InitialSync, ending: asyncio.Task[GenerationEnd]) -> bool:

@@ -25,12 +25,12 @@ from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
+from counterfoil.readiness import with_readiness
 from counterfoil.resources import (
     Archive,
     ArchiveStatus,
     LocalObjectReference,
     is_condition_true,
-    with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
@@ -129,8 +129,8 @@ class ArchivePool:
             archive.status,
             observed_generation=generation,
             bytes_total=archive.status.bytes_total + self._uncounted_bytes[archive.name],
-            conditions=with_condition(
-                archive.status.conditions, "Ready", truth, reason, message, now=now, generation=generation
+            conditions=with_readiness(
+                archive.status.conditions, truth, reason, message, now=now, generation=generation
             ),
             trust_anchors=await self._trust_anchors_id(archive),
         )

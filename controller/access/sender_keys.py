@@ -27,6 +27,7 @@ from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.status import write_status_or_skip
+from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import (
     Sender,
     SenderKey,
@@ -80,6 +81,8 @@ class SenderKeys:
     """Without it only ``spec.tokenSecretRef`` works."""
     consent_url: Callable[[Sender], str | None] = lambda sender: None
     """Returns the URL of a Sender's consent page."""
+    can_consent: Callable[[Sender], bool] = lambda sender: True
+    """Whether the Sender's Organization can obtain a key by consent."""
     confirmation: timedelta = CONFIRMATION
     """Time after which a 401 is confirmed."""
     _refusals: KeyRefusals = field(init=False)
@@ -145,10 +148,43 @@ class SenderKeys:
                 await self._write(sender, "False", "TokenRejected", rejected_message(sender), key)
 
     async def set_waiting_events(self, sender: Sender, events: int) -> None:
-        """Store the number of events that wait for the sender's key, if it changed."""
+        """Store the number of events that wait for the sender's key, and the summary, if they changed."""
         async with self._locks[sender.name]:
             sender = self._newest_known(sender)
-            await self._store(sender, msgspec.structs.replace(sender.status, waiting_events=events))
+            status = msgspec.structs.replace(sender.status, waiting_events=events)
+            authorized = find_condition(status.conditions, "Authorized")
+            if authorized is not None and authorized.observed_generation == sender.metadata.generation:
+                status = with_sender_readiness(sender, status, now=self.clock.now())
+            await self._store(sender, status)
+
+    async def observe_spec(self, sender: Sender) -> None:
+        """Record that the key of the newest spec was checked and is as before; write nothing if it is
+        recorded."""
+        async with self._locks[sender.name]:
+            sender = self._newest_known(sender)
+            known = find_condition(sender.status.conditions, "Authorized")
+            if known is not None and known.observed_generation != sender.metadata.generation:
+                await self._write(sender, known.status, known.reason, known.message, sender.status.key)
+
+    async def organization_missing(self, sender: Sender) -> None:
+        """Report that the Sender's Organization does not exist; the result of an earlier check stays."""
+        async with self._locks[sender.name]:
+            sender = self._newest_known(sender)
+            now, generation, status = self.clock.now(), sender.metadata.generation, sender.status
+            status = with_sender_readiness(sender, status, now=now, is_organization_missing=True)
+            if find_condition(status.conditions, "Authorized") is None:
+                message = "The key can't be checked without the Organization."
+                conditions = with_condition(
+                    status.conditions,
+                    "Authorized",
+                    "Unknown",
+                    "OrganizationMissing",
+                    message,
+                    now=now,
+                    generation=generation,
+                )
+                status = msgspec.structs.replace(status, conditions=conditions)
+            await self._store(sender, status)
 
     def forget(self, name: str) -> None:
         """Drop the state of a deleted Sender."""
@@ -216,6 +252,12 @@ class SenderKeys:
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
+            if not self.can_consent(sender):
+                message = (
+                    f"Sender/{sender.name} has no spec.tokenSecretRef, and its Organization has no "
+                    "spec.oauth, so the sender can't give consent. Set one of them."
+                )
+                raise KeyUnusable("KeyNotConfigured", message) from missing
             if sender.status.key is None:
                 message = f"Sender/{sender.name} has not given its consent yet."
                 raise KeyUnusable("ConsentRequired", message) from missing
@@ -332,7 +374,7 @@ class SenderKeys:
             key=key,
             consent_url=consent_url,
         )
-        await self._store(sender, status)
+        await self._store(sender, with_sender_readiness(sender, status, now=now))
 
     def _describe(self, sender: Sender, stored: StoredKey) -> SenderKey:
         """Describe a key for the status; its history is kept only if the fingerprint is unchanged."""

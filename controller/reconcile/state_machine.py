@@ -27,6 +27,7 @@ from controller.reconcile.outcomes import (
     Wait,
 )
 from controller.scheduling import backoff
+from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
     MAX_MESSAGE_LENGTH,
@@ -40,7 +41,7 @@ from counterfoil.resources import (
     is_condition_true,
     with_condition,
 )
-from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.conditions import ConditionStatus, with_summary
 
 PHASE_ORDER = (Phase.VALIDATING, Phase.COLLECTING, Phase.ARCHIVING, Phase.CLEANING)
 
@@ -205,6 +206,19 @@ class _Draft:
         conditions = with_condition(known, type_, truth, reason, message, now=now, generation=generation)
         self.change(conditions=conditions)
 
+    def set_ready(self, truth: ConditionStatus, outcome: Outcome) -> None:
+        """Set the summary: ``Ready``, and ``Stalled``, which tells whether a person has to act."""
+        conditions = with_summary(
+            self.status.conditions,
+            truth,
+            outcome.reason,
+            outcome.message,
+            is_stalled=isinstance(outcome, Hold | NeedConsent | Fail) or is_stalled(truth, outcome.reason),
+            now=self.inputs.now,
+            generation=self.inputs.generation,
+        )
+        self.change(conditions=conditions)
+
     def add_facts(self, facts: PhaseFacts) -> None:
         """Add what the phase determined; None leaves the stored value."""
         for side_condition in facts.side_conditions:
@@ -231,7 +245,7 @@ class _Draft:
         if upcoming_phase is Phase.SUCCEEDED:
             self.finish(Phase.SUCCEEDED, phase, outcome)
             return
-        self.set_condition("Ready", "False", Done("InProgress", f"The event is {upcoming_phase}."))
+        self.set_ready("False", Done("InProgress", f"The event is {upcoming_phase}."))
         attempts = self.status.attempts if is_repeated else 0
         started = (self.status.phase_start_time if is_repeated else None) or self.inputs.now
         counters = {"attempts": attempts, "next_attempt_time": None, "phase_start_time": started}
@@ -271,7 +285,7 @@ class _Draft:
         self, phase: Phase, outcome: Wait | Pause | Hold | NeedConsent, *, next_attempt_time: datetime | None
     ) -> None:
         """Stay in a phase until that time; None: until an object changes."""
-        self.set_condition("Ready", "False", outcome)
+        self.set_ready("False", outcome)
         self.enter(phase, outcome.reason, outcome.message, next_attempt_time=next_attempt_time)
 
     def reset_phases(self, phases: Sequence[Phase], outcome: Skip | Wait | Fail) -> None:
@@ -286,6 +300,7 @@ class _Draft:
             self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":
             self.set_last_error(outcome)
-        self.set_condition("Ready", "True" if final is Phase.SUCCEEDED else "False", outcome)
+        # A skipped event is as far as it can come, and nobody has to act (docs/decisions/0026).
+        self.set_ready("False" if final is Phase.FAILED else "True", outcome)
         self.enter(final, outcome.reason, outcome.message, next_attempt_time=None)
         self.change(completion_time=self.inputs.now)

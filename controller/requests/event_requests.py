@@ -7,7 +7,8 @@ import msgspec
 
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase, with_condition
+from counterfoil.readiness import with_readiness
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase
 from counterfoil.resources.reopening import reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
 
@@ -51,8 +52,8 @@ class EventRequests:
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
         now, reason = self.clock.now(), "SkippedByRequest"
         message = "A person gave this event up; the envelope stays in eSignAnyWhere."
-        conditions = with_condition(
-            status.conditions, "Ready", "False", reason, message, now=now, generation=generation
+        conditions = with_readiness(
+            status.conditions, "True", reason, message, now=now, generation=generation
         )
         return msgspec.structs.replace(
             status,

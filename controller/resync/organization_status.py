@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.status import write_status_or_skip
+from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
     ActionHandling,
     Activity,
@@ -40,7 +41,7 @@ from counterfoil.resources import (
     is_condition_true,
     with_condition,
 )
-from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.organization import cleanup_conflict
 
 RESYNC_SECONDS = 10.0
@@ -71,6 +72,8 @@ class CheckResult(NamedTuple):
     truth: ConditionStatus
     reason: str
     message: str
+    is_stalled: bool | None = None
+    """Whether only a person can change it; None: the catalogue of reasons decides."""
 
 
 OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
@@ -102,13 +105,13 @@ class OrganizationStatusUpdater:
         reachable, version = await self._reachable(organization)
         references = (self._archive(organization), self._sender(organization))
         address = _check_address(*self._address(organization))
-        results = (tokens, basic, *references, _check_form(organization), address)
-        ready = next((each for each in results if each.truth != "True"), OK)
+        settings = (tokens, basic, *references, _check_form(organization), address)
+        ready = _summary((*settings, _check_suspension(organization), reachable))
         known = organization.status.activity
         status = msgspec.structs.replace(
             organization.status,
             observed_generation=organization.metadata.generation,
-            conditions=self._conditions(organization, {"Reachable": reachable, "Ready": ready}),
+            conditions=self._conditions(organization, reachable, ready),
             callback_token_hashes=hashes,
             basic_auth_hash=basic_hash,
             callback_urls=self._urls(organization),
@@ -139,7 +142,7 @@ class OrganizationStatusUpdater:
                 hashes.append(token_hash((await self.secrets.value(ref.name, ref.key)).strip()))
             except SecretMissing as missing:
                 advice = "Put a callback token there, or correct spec.callback.tokenSecretRefs."
-                trouble = trouble or CheckResult("False", "CallbackTokenMissing", f"{missing} {advice}")
+                trouble = trouble or _missing("CallbackTokenMissing", missing, advice)
                 if isinstance(missing, SecretForbidden):
                     hashes += _published_hashes(organization)
             except CallbackSecretInvalid as weak:
@@ -156,7 +159,7 @@ class OrganizationStatusUpdater:
             password = (await self.secrets.value(ref.name, "password")).decode()
             return OK, await asyncio.to_thread(self._basic_hash, organization, username, password)
         except SecretMissing as missing:
-            trouble = CheckResult("False", "BasicAuthMissing", f"{missing} {_BASIC_ADVICE}")
+            trouble = _missing("BasicAuthMissing", missing, _BASIC_ADVICE)
         except UnicodeDecodeError:
             message = f"Secret/{ref.name}: username and password have to be UTF-8. {_BASIC_ADVICE}"
             trouble = CheckResult("False", "BasicAuthRefused", message)
@@ -218,7 +221,8 @@ class OrganizationStatusUpdater:
             return CheckResult("False", "ArchiveKeepsNothing", reason)
         if not is_condition_true(archive.status.conditions, "Ready"):
             message = f"Archive/{ref.name} is not ready; its condition Ready says why and what to do."
-            return CheckResult("False", "ArchiveNotReady", message)
+            is_fixable = is_condition_true(archive.status.conditions, "Stalled")
+            return CheckResult("False", "ArchiveNotReady", message, is_stalled=is_fixable)
         return OK
 
     def _sender(self, organization: Organization) -> CheckResult:
@@ -248,14 +252,27 @@ class OrganizationStatusUpdater:
         return CallbackURLs(envelope=envelope, status=envelope, workstep=workstep)
 
     def _conditions(
-        self, organization: Organization, results: Mapping[str, CheckResult]
+        self, organization: Organization, reachable: CheckResult, ready: CheckResult
     ) -> tuple[Condition, ...]:
-        conditions, generation = organization.status.conditions, organization.metadata.generation
-        for type_, (truth, reason, message) in results.items():
-            conditions = with_condition(
-                conditions, type_, truth, reason, message, now=self.clock.now(), generation=generation
-            )
-        return conditions
+        now, generation = self.clock.now(), organization.metadata.generation
+        conditions = with_condition(
+            organization.status.conditions,
+            "Reachable",
+            reachable.truth,
+            reachable.reason,
+            reachable.message,
+            now=now,
+            generation=generation,
+        )
+        return with_summary(
+            conditions,
+            ready.truth,
+            ready.reason,
+            ready.message,
+            is_stalled=bool(ready.is_stalled),
+            now=now,
+            generation=generation,
+        )
 
 
 def _unsuccessful(problem: EsawError) -> CheckResult | None:
@@ -270,6 +287,37 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
         return CheckResult("Unknown", "EsawUnconfirmed", message)
     message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
     return CheckResult("False", "EsawUnreachable", message)
+
+
+def _missing(reason: str, missing: SecretMissing, advice: str) -> CheckResult:
+    # An API server that has just started refuses permitted requests, which passes.
+    is_stalled = False if isinstance(missing, SecretForbidden) else None
+    return CheckResult("False", reason, f"{missing} {advice}", is_stalled)
+
+
+def _summary(results: Sequence[CheckResult]) -> CheckResult:
+    """
+    Return the summary of all checks: False with the message of each problem, and the reason of the first.
+
+    A problem that only a person can solve comes first. Where it is unknown whether eSAW answers (no key works
+    yet), the Organization is ready: callbacks are taken.
+    """
+    problems = [
+        each._replace(is_stalled=is_stalled(each.truth, each.reason)) if each.is_stalled is None else each
+        for each in results
+        if each.truth == "False"
+    ]
+    if not problems:
+        return OK._replace(is_stalled=False)
+    problems.sort(key=lambda each: not each.is_stalled)
+    return problems[0]._replace(message=" ".join(each.message for each in problems))
+
+
+def _check_suspension(organization: Organization) -> CheckResult:
+    if not organization.spec.suspend:
+        return OK
+    message = "spec.suspend is true: callbacks are recorded, and envelopes wait until it is false."
+    return CheckResult("False", "OrganizationSuspended", message)
 
 
 def _published_hashes(organization: Organization) -> tuple[str, ...]:

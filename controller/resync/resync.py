@@ -17,7 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.sender_keys import KeyUnusable, SenderKeys
+from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache, version_number
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import RESYNC_SECONDS, OrganizationStatusUpdater
@@ -38,6 +38,7 @@ from counterfoil.resources import (
     ResourceInvalid,
     Sender,
     SweepResult,
+    find_condition,
     is_condition_true,
     to_json_dict,
 )
@@ -208,14 +209,19 @@ class Resync:
     async def _check_sender(self, sender: Sender) -> None:
         """Verify a new key, and a key that did not work at the last check: it may have been replaced."""
         organization = self.cache.organizations.get(sender.spec.organization_ref.name)
-        if organization is not None and self._is_key_attempt_due(sender, organization):
+        if organization is None:
+            await self.sender_keys.organization_missing(sender)
+            return
+        if self._is_key_attempt_due(sender, organization):
             await self._try_key(sender, organization)
         newest = self.cache.senders.get(sender.name)
         if newest is not None and self._awaiting_consent is not None:
             await self.sender_keys.set_waiting_events(newest, self._awaiting_consent[sender.name])
 
     def _is_key_attempt_due(self, sender: Sender, organization: Organization) -> bool:
-        if is_condition_true(sender.status.conditions, "Authorized"):
+        authorized = find_condition(sender.status.conditions, "Authorized")
+        is_current = authorized is not None and authorized.observed_generation == sender.metadata.generation
+        if is_current and is_condition_true(sender.status.conditions, "Authorized"):
             return False
         last_attempt = self._key_attempts.get(sender.name)
         versions = (version_number(sender), organization.metadata.generation)
@@ -229,8 +235,11 @@ class Resync:
         at = self.clock.now()
         try:
             await self.sender_keys.key(sender, self.esaw_clients.for_organization(organization))
+            await self.sender_keys.observe_spec(sender)
         except (KeyUnusable, EsawError) as unusable:
             _log.debug("the key of a sender does not work yet: %s", unusable, extra={"sender": sender.name})
+            if not isinstance(unusable, KeyStateUnknown | EsawError):
+                await self.sender_keys.observe_spec(sender)
         version = version_number(self.cache.senders.get(sender.name) or sender)
         self._key_attempts[sender.name] = KeyAttempt(version, organization.metadata.generation, at)
 

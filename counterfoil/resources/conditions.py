@@ -3,6 +3,9 @@ Conditions of the Kubernetes API conventions (metav1.Condition), which every sta
 
 Pure functions on tuples of conditions. ``lastTransitionTime`` changes only when ``status`` changes, so an
 equal retry does not change the object.
+
+Every kind has ``Ready`` and ``Stalled``, so that kstatus, Flux and Argo CD distinguish three states: works,
+continues automatically, needs a person. ``counterfoil.readiness`` decides between the last two.
 """
 
 from datetime import datetime
@@ -14,6 +17,9 @@ MAX_MESSAGE_LENGTH = 32768
 """Maximum characters of a condition's message (metav1.Condition)."""
 
 ConditionStatus = Literal["True", "False", "Unknown"]
+
+PENDING = "Pending"
+"""Reason of the conditions that the schema sets: no controller has processed the object yet."""
 
 
 class Condition(ResourcePart, frozen=True, omit_defaults=False):
@@ -52,6 +58,23 @@ def with_condition(
     if before is None:
         return (*conditions, changed)
     return tuple(changed if each.type == type_ else each for each in conditions)
+
+
+def with_summary(
+    conditions: tuple[Condition, ...],
+    status: ConditionStatus,
+    reason: str,
+    message: str,
+    *,
+    is_stalled: bool,
+    now: datetime,
+    generation: int,
+) -> tuple[Condition, ...]:
+    """Return the conditions with ``Ready`` set to this, and ``Stalled`` to the same cause or to False."""
+    conditions = with_condition(conditions, "Ready", status, reason, message, now=now, generation=generation)
+    cause = (reason, message) if is_stalled else ("NotStalled", "Nobody has to act.")
+    truth: ConditionStatus = "True" if is_stalled else "False"
+    return with_condition(conditions, "Stalled", truth, *cause, now=now, generation=generation)
 
 
 def find_condition(conditions: tuple[Condition, ...], type_: str) -> Condition | None:

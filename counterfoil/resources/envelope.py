@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import ClassVar
 
 from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart
+from counterfoil.resources.conditions import Condition
 
 
 class EnvelopeSpec(ResourcePart, frozen=True):
@@ -20,6 +21,13 @@ class EnvelopeSpec(ResourcePart, frozen=True):
     sent_time: datetime | None = None
 
 
+class EnvelopeConditions(ResourcePart, frozen=True):
+    """The conditions that the schema sets: an Envelope is complete from its creation, and nobody writes to
+    it."""
+
+    conditions: tuple[Condition, ...] = ()
+
+
 class Envelope(Resource, frozen=True):
     """One sent envelope as a Kubernetes object (``kubectl get env``)."""
 
@@ -27,3 +35,4 @@ class Envelope(Resource, frozen=True):
     PLURAL: ClassVar[str] = "envelopes"
 
     spec: EnvelopeSpec
+    status: EnvelopeConditions = EnvelopeConditions()

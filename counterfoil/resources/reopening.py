@@ -10,7 +10,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from counterfoil.resources.conditions import find_condition, is_condition_true, with_condition
+from counterfoil.resources.conditions import find_condition, is_condition_true, with_summary
 from counterfoil.resources.envelopeevent import EnvelopeEventStatus, Phase
 
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
@@ -33,22 +33,15 @@ def reopened_status(
     """
     Return the status of an event that waits for its first attempt, with this ``reason`` and ``message``.
 
-    Attempts, deadlines and mismatches are reset. Conditions are removed unless ``Archived`` or ``Cleaned`` is
-    True.
+    Attempts, deadlines and mismatches are reset. Conditions other than the summary are removed unless
+    ``Archived`` or ``Cleaned`` is True.
     """
     filed = any(is_condition_true(status.conditions, each) for each in ("Archived", "Cleaned"))
-    kept = status.conditions if filed else ()
+    kept = tuple(each for each in status.conditions if filed or each.type in ("Ready", "Stalled"))
     ready = find_condition(status.conditions, "Ready")
     if ready is not None:
-        kept = with_condition(
-            kept if filed else (ready,),
-            "Ready",
-            "False",
-            reason=reason,
-            message=message,
-            now=now,
-            generation=ready.observed_generation,
-        )
+        generation = ready.observed_generation
+        kept = with_summary(kept, "False", reason, message, is_stalled=False, now=now, generation=generation)
     return replace(
         status,
         phase=Phase.PENDING,

@@ -19,6 +19,14 @@ from sandbox.controlplane.kubectl import Kubectl
 from tests.support.crd_cases import ID, KINDS, LEAST, NAME, RULES, Rule, built
 
 ROOT = Path(__file__).parents[2]
+NOT_PROCESSED = {
+    "type": "Ready",
+    "status": "Unknown",
+    "reason": "Pending",
+    "message": "A controller has not processed this object yet.",
+    "lastTransitionTime": "1970-01-01T00:00:00Z",
+}
+"""The condition of an event before anybody wrote its status."""
 ALL_KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organization, Sender)
 
 
@@ -258,7 +266,7 @@ async def test_an_event_is_pending_at_once_without_a_write_of_its_status(own: Ku
     assert (
         created["status"]
         == (await own.get(EnvelopeEvent, NAME))["status"]
-        == {"phase": "Pending", "attempts": 0}
+        == {"phase": "Pending", "attempts": 0, "conditions": [NOT_PROCESSED]}
     )
 
 
@@ -295,7 +303,7 @@ async def test_a_status_keeps_its_attempts_when_only_the_phase_is_written(own: K
     await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
     await own.patch_status(EnvelopeEvent, NAME, {"attempts": 3}, resource_version=None)
     patched = await own.patch_status(EnvelopeEvent, NAME, {"phase": "Archiving"}, resource_version=None)
-    assert patched["status"] == {"phase": "Archiving", "attempts": 3}
+    assert patched["status"] == {"phase": "Archiving", "attempts": 3, "conditions": [NOT_PROCESSED]}
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,8 @@ from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.shard_leases import UnheldShard
 
 MAX_EXAMPLES: Final = 3
-_REPORTED_ELSEWHERE: Final = frozenset({"ArchiveNotReady"})
-"""Reasons of an Organization that another entry tells better."""
+_REPORTED_ELSEWHERE: Final = frozenset({"ArchiveNotReady", "EsawUnreachable", "OrganizationSuspended"})
+"""Reasons of an Organization's Ready that another entry or the page of Organizations tells better."""
 
 
 class AttentionKind(StrEnum):
@@ -149,7 +149,9 @@ def _organizations(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     for each in snapshot.organizations:
         for type_ in ("Ready", "Reachable", "Notified"):
             found = find_condition(each.status.conditions, type_)
-            if found is None or found.status != "False" or found.reason in _REPORTED_ELSEWHERE:
+            if found is None or found.status != "False":
+                continue
+            if type_ == "Ready" and found.reason in _REPORTED_ELSEWHERE:
                 continue
             yield AttentionItem(
                 kind=AttentionKind.ORGANIZATION,

@@ -10,6 +10,7 @@ from typing import Any
 
 from counterfoil.resources import EnvelopeEvent
 from counterfoil.resources.audit_annotation import audit_entries
+from counterfoil.resources.conditions import PENDING
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,9 @@ def _progress(event: EnvelopeEvent) -> Iterable[TimelineEntry]:
     if status.start_time is not None:
         yield TimelineEntry(when=status.start_time, kind="started")
     for each in status.conditions:
+        if each.type == "Stalled" or each.reason == PENDING:
+            # The page names who must act elsewhere, and a condition of the schema has no real time.
+            continue
         when, text = each.last_transition_time, each.message
         yield TimelineEntry(
             when=when, kind="condition", name=each.type, truth=each.status, reason=each.reason, text=text

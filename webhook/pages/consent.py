@@ -17,6 +17,7 @@ from counterfoil.esaw import ApiToken, EsawClient, EsawError, WhoAmI
 from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
+from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import Organization, Sender, SenderSpec, is_same_user, to_json_dict
 from counterfoil.resources.organization import OAuth, Pkce
 from counterfoil.sealing import SECRET_KEY, SECRET_TYPE, SealBroken, Sealed, Sealing, SealKeyUnknown
@@ -182,7 +183,6 @@ class ConsentService:
             verified_time=now.replace(microsecond=0),
         )
         status = resources.SenderStatus(
-            observed_generation=sender.metadata.generation,
             conditions=resources.with_condition(
                 sender.status.conditions,
                 "Authorized",
@@ -195,6 +195,7 @@ class ConsentService:
             key=key,
             consent_url=organization.consent_url(sender.name),
         )
+        status = with_sender_readiness(sender, status, now=now)
         # Whole, since the controller may have written meanwhile that the key was refused: that is older news
         # than this. What is not named here stays.
         await self.kube.patch_status(Sender, sender.name, to_json_dict(status), resource_version=None)

@@ -43,6 +43,7 @@ class ReasonContext(StrEnum):
     SENDER = "Sender"
     ARCHIVE = "Archive"
     ORGANIZATION = "Organization"
+    ENVELOPE = "Envelope"
     LEASE = "Lease"
     """In the console and the plugin, which read the Leases of the shards; in no object's status."""
 

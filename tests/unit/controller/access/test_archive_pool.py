@@ -248,3 +248,19 @@ async def test_operations_of_an_archive_are_timed(scene: Scene) -> None:
     for operation in ("probe", "put", "read", "entries", "sweep_leftovers", "discard"):
         assert scene.metric("archive_seconds_count", archive="dms", operation=operation) == 1
     await scene.archive_pool.close()
+
+
+async def test_an_archive_that_only_a_person_can_mend_is_stalled_and_one_that_works_is_not(
+    scene: Scene,
+) -> None:
+    def stalled() -> tuple[str, str]:
+        found = find_condition(scene.newest().status.conditions, "Stalled")
+        assert found is not None
+        return found.status, found.reason
+
+    scene.root.rmdir()
+    await scene.archive_pool.update_status(scene.newest())
+    assert stalled() == ("True", "ArchiveRootMissing")
+    scene.root.mkdir()
+    await scene.archive_pool.update_status(scene.newest())
+    assert stalled() == ("False", "NotStalled")

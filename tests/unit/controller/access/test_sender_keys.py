@@ -509,3 +509,78 @@ async def test_no_key_stands_in_any_status() -> None:
     await scene.refusal()
     assert KEY not in str(scene.kube.patches)
     assert OTHER not in str(scene.kube.patches)
+
+
+# -- The summary for tools -----------------------------------------------------------------------------------
+
+
+def summary(scene: Scene) -> dict[str, tuple[str, str]]:
+    conditions = scene.newest().status.conditions
+    return {each.type: (each.status, each.reason) for each in conditions if each.type != "Authorized"}
+
+
+async def test_a_sender_whose_key_works_is_ready_with_the_same_write() -> None:
+    scene = Scene()
+    await scene.ask()
+    assert summary(scene) == {"Ready": ("True", "KeyAccepted"), "Stalled": ("False", "NotStalled")}
+    assert len(scene.kube.patches) == 1
+
+
+async def test_a_sender_whose_key_is_refused_is_stalled_and_while_that_is_doubted_it_is_not() -> None:
+    scene = Scene(key=OTHER)
+    await scene.refusal()
+    assert summary(scene) == {"Ready": ("Unknown", "KeyDoubted"), "Stalled": ("False", "NotStalled")}
+    scene.clock.advance(seconds=60)
+    await scene.refusal()
+    assert summary(scene) == {"Ready": ("False", "TokenRejected"), "Stalled": ("True", "TokenRejected")}
+
+
+async def test_a_suspension_is_in_the_summary_once_and_leaves_the_key_alone() -> None:
+    scene = Scene()
+    await scene.ask()
+    scene.kube.edit(Sender, "anna", {"spec": {"suspend": True}})
+    for _ in range(3):
+        await scene.sender_keys.observe_spec(scene.newest())
+        await scene.sender_keys.set_waiting_events(scene.newest(), 0)
+    assert summary(scene)["Ready"] == ("False", "SenderSuspended")
+    assert scene.authorized()[:2] == ("True", "KeyAccepted")
+    assert len(scene.kube.patches) == 2, "the key's, and the suspension's"
+
+
+async def test_a_new_spec_is_observed_only_when_its_key_was_checked() -> None:
+    scene = Scene()
+    await scene.ask()
+    scene.kube.edit(Sender, "anna", {"metadata": {"generation": 2}})
+    await scene.sender_keys.set_waiting_events(scene.newest(), 0)
+    assert scene.newest().status.observed_generation == 1
+    await scene.ask()
+    assert len(scene.kube.patches) == 1, "an event costs no write"
+    for _ in range(3):
+        await scene.sender_keys.observe_spec(scene.newest())
+    assert scene.newest().status.observed_generation == 2
+    assert {each.observed_generation for each in scene.newest().status.conditions} == {2}
+    assert len(scene.kube.patches) == 2
+
+
+async def test_a_sender_of_no_organization_says_so_and_forgets_nothing_about_its_key() -> None:
+    scene = Scene()
+    for _ in range(3):
+        await scene.sender_keys.organization_missing(scene.newest())
+    assert scene.authorized()[:2] == ("Unknown", "OrganizationMissing")
+    assert summary(scene)["Ready"] == ("False", "OrganizationMissing")
+    assert summary(scene)["Stalled"] == ("True", "OrganizationMissing")
+    assert len(scene.kube.patches) == 1
+
+    await scene.ask()
+    await scene.sender_keys.organization_missing(scene.newest())
+    assert scene.authorized()[:2] == ("True", "KeyAccepted")
+    assert summary(scene)["Ready"] == ("False", "OrganizationMissing")
+
+
+async def test_a_sender_that_can_neither_consent_nor_has_a_key_is_no_senders_turn() -> None:
+    scene = Scene(a_sender(authorized=None, tokenSecretRef=None))
+    scene.sender_keys.can_consent = lambda sender: False
+    refused = await scene.refusal()
+    assert refused.reason == "KeyNotConfigured"
+    assert "spec.oauth" in str(refused)
+    assert CATALOGUE[refused.reason].responsible is Responsible.ADMINISTRATOR

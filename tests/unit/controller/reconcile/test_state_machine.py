@@ -335,3 +335,36 @@ def test_a_doubted_key_is_not_called_accepted_until_it_is_in_use_again(deadline_
 def test_the_authorized_condition_is_set_once_and_then_left_alone() -> None:
     once = with_authorized(an_event().build().status, "anna", at())
     assert with_authorized(once, "anna", at(5)) is once
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ready", "stalled"),
+    [
+        (Done("Fine", "Fine."), "False", "False"),
+        (Wait("EsawUnreachable", "No answer."), "False", "False"),
+        (Wait("ArchiveUnreachable", "No answer."), "False", "False"),
+        (Wait("TagMissing", "No tag."), "False", "True"),
+        (Pause("CleanupDelayed", "Later.", NOON), "False", "False"),
+        (Hold("Suspended", "Held."), "False", "True"),
+        (NeedConsent("ConsentRequired", "No key."), "False", "True"),
+        (Skip("UnexpectedStatus", "Expired."), "True", "False"),
+        (Fail("NotPermitted", "No."), "False", "True"),
+        (Fail("ArchiveFailing", "A failed event waits for a person."), "False", "True"),
+    ],
+    ids=lambda value: getattr(value, "reason", None),
+)
+def test_the_summary_tells_whether_a_person_has_to_act(outcome: Outcome, ready: str, stalled: str) -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, outcome, at())
+    found = {each.type: each.status for each in status.conditions}
+    assert (found["Ready"], found["Stalled"]) == (ready, stalled)
+
+
+def test_an_event_that_was_given_up_is_stalled() -> None:
+    status = EnvelopeEventStatus()
+    for hour in range(25):
+        status = next_status(status, Phase.VALIDATING, Wait("EsawUnreachable", "No."), at(hour * 60))
+    assert reason(status, "Stalled") == ("True", "DeadlineExceeded")
+
+
+def test_an_event_that_is_archived_is_ready_and_not_stalled() -> None:
+    assert reason(climbed(*PHASE_ORDER), "Stalled") == ("False", "NotStalled")

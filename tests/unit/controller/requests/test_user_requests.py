@@ -30,6 +30,7 @@ from counterfoil.resources import (
     RequestOutcome,
     Resource,
     find_condition,
+    is_condition_true,
 )
 from counterfoil.resources.request import REQUEST_ID_ANNOTATION, request_changes
 from tests.support.builders import AClock, EventBuilder, an_event, an_organization
@@ -170,7 +171,8 @@ async def test_skip_gives_up_on_purpose(phase: Phase) -> None:
     assert after.status.next_attempt_time is None
     ready = find_condition(after.status.conditions, "Ready")
     assert ready is not None
-    assert (ready.status, ready.reason) == ("False", "SkippedByRequest")
+    assert (ready.status, ready.reason) == ("True", "SkippedByRequest"), "nothing is left to do"
+    assert not is_condition_true(after.status.conditions, "Stalled")
     assert [reason for reason, _ in scene.recorded()] == ["SkippedByRequest"]
 
 

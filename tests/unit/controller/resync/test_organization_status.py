@@ -273,6 +273,58 @@ async def test_what_is_missing_is_told_with_what_to_do_and_told_once(
     assert len(scene.kube.patches) == 1
 
 
+async def test_several_problems_are_all_told_at_once() -> None:
+    scene = Scene(
+        archiveRef={"name": "nowhere"},
+        defaultSenderRef={"name": "nobody"},
+        callback={"tokenSecretRefs": [{"name": "nothing", "key": "token"}]},
+        suspend=True,
+    )
+    truth, reason, message = await scene.condition()
+    assert (truth, reason) == ("False", "CallbackTokenMissing")
+    told = ("Secret/nothing does not exist.", "Archive/nowhere", "Sender/nobody", "spec.suspend is true")
+    assert [each in message for each in told] == [True] * 4
+    assert await scene.condition("Stalled") == ("True", reason, message)
+
+
+async def test_what_only_a_person_can_solve_is_told_before_what_passes() -> None:
+    scene = Scene(suspend=True)
+    scene.esaw.problem = EsawUnreachable("connect")
+    truth, reason, message = await scene.condition()
+    assert (truth, reason) == ("False", "OrganizationSuspended")
+    assert "No connection to eSAW could be made" in message
+    assert (await scene.condition("Stalled"))[:2] == ("True", "OrganizationSuspended")
+
+
+async def test_a_suspended_organization_is_not_ready_until_it_goes_on() -> None:
+    scene = Scene(suspend=True)
+    assert (await scene.condition())[:2] == ("False", "OrganizationSuspended")
+    assert (await scene.condition("Stalled"))[0] == "True"
+    scene.kube.edit(Organization, "acme", {"spec": {"suspend": False}, "metadata": {"generation": 2}})
+    assert (await scene.condition())[:2] == ("True", "Ready")
+    assert await scene.condition("Stalled") == ("False", "NotStalled", "Nobody has to act.")
+
+
+async def test_an_organization_whose_esaw_nobody_could_confirm_yet_is_ready() -> None:
+    """Before the first consent no key works; its callbacks and its consent page do."""
+    scene = Scene()
+    scene.esaw.problem = HttpStatusError(401)
+    assert (await scene.condition("Reachable"))[:2] == ("Unknown", "EsawUnconfirmed")
+    assert (await scene.condition())[:2] == ("True", "Ready")
+
+
+@pytest.mark.parametrize("stalled", ["True", "False"])
+async def test_an_organization_is_as_stalled_as_its_archive(stalled: str) -> None:
+    scene = Scene()
+    raw = ready(an_archive(version=2), "False").to_dict()
+    raw["status"]["conditions"].append(
+        {**raw["status"]["conditions"][0], "type": "Stalled", "status": stalled}
+    )
+    scene.cache.archives.put(Archive.parse(raw))
+    assert (await scene.condition("Ready"))[:2] == ("False", "ArchiveNotReady")
+    assert (await scene.condition("Stalled"))[0] == stalled
+
+
 async def test_an_archive_that_is_not_ready_is_told_and_recovers() -> None:
     scene = Scene()
     scene.cache.archives.put(ready(an_archive(version=2), "False"))
@@ -305,6 +357,7 @@ async def test_a_secret_that_may_not_be_read_is_told_as_such() -> None:
     truth, reason, message = await scene.condition()
     assert (truth, reason) == ("False", "CallbackTokenMissing")
     assert message.startswith("Secret/callback may not be read")
+    assert (await scene.condition("Stalled"))[0] == "False", "an API server that starts refuses that, too"
 
 
 async def test_while_the_api_server_is_away_the_known_tokens_stay() -> None:
@@ -388,11 +441,13 @@ async def test_an_esaw_that_does_not_answer_is_told_in_a_condition_of_its_own(
     truth, reason, message = await scene.condition("Reachable")
     assert (truth, reason) == ("False", "EsawUnreachable")
     assert words in message
-    assert (await scene.condition())[0] == "True", "callbacks are taken all the same"
+    assert await scene.condition() == ("False", "EsawUnreachable", message)
+    assert (await scene.condition("Stalled"))[0] == "False", "it may answer again without anybody"
     await scene.look()
     assert len(scene.kube.patches) == 1
     scene.esaw.problem = None
     assert (await scene.condition("Reachable"))[0] == "True"
+    assert (await scene.condition())[0] == "True"
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -498,3 +498,34 @@ async def test_trouble_with_the_api_server_does_not_end_the_passes(tmp_path: Pat
         for _ in range(3):
             await resync_scene.next_pass()
     assert is_condition_true(resync_scene.organization().status.conditions, "Ready")
+
+
+async def test_a_sender_of_an_unknown_organization_is_told_so_once_and_recovers(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.put(a_sender("late", organization="tomorrow", authorized=None))
+    resync_scene.scene.kube.secrets["late-key"] = {"token": KEY.encode()}
+
+    def ready() -> tuple[str, str]:
+        late = Sender.parse(resync_scene.scene.kube.objects["senders", "late"])
+        found = find_condition(late.status.conditions, "Ready")
+        assert found is not None
+        return found.status, found.reason
+
+    async with resync_scene.resync_running():
+        assert ready() == ("False", "OrganizationMissing")
+        await resync_scene.next_pass()
+        written = [name for name, _ in resync_scene.scene.kube.patches if name == "late"]
+        assert len(written) == 1
+        resync_scene.put(an_organization("tomorrow"))
+        await resync_scene.next_pass()
+    assert ready() == ("True", "KeyAccepted")
+
+
+async def test_a_sender_with_another_spec_has_it_observed_without_an_event(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    async with resync_scene.resync_running():
+        assert resync_scene.sender().status.observed_generation == 1
+        resync_scene.scene.kube.edit(Sender, "anna", {"metadata": {"generation": 2}})
+        resync_scene.scene.observe(resync_scene.sender())
+        await resync_scene.next_pass()
+        assert resync_scene.sender().status.observed_generation == 2

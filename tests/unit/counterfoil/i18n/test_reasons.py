@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons import CATALOGUE, Responsible, find_reason
@@ -53,7 +54,17 @@ def words(among: list[ast.expr], pattern: re.Pattern[str]) -> Iterator[str]:
 @functools.cache
 def all_said() -> dict[str, str]:
     modules = [path for folder in SPEAKERS for path in sorted((ROOT / folder).rglob("*.py"))]
-    return {word: str(path.relative_to(ROOT)) for path in modules for word in said(path)}
+    by_the_code = {word: str(path.relative_to(ROOT)) for path in modules for word in said(path)}
+    return by_the_code | dict(said_by_the_schema())
+
+
+def said_by_the_schema() -> Iterator[tuple[str, str]]:
+    """The reasons of conditions that an object has before anybody wrote its status."""
+    for path in sorted((ROOT / "crds").glob("*.yaml")):
+        (version,) = yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]["versions"]
+        status = version["schema"]["openAPIV3Schema"]["properties"]["status"]
+        for condition in status["properties"]["conditions"]["default"]:
+            yield condition["reason"], f"crds/{path.name}"
 
 
 def test_every_reason_of_the_code_has_its_entry() -> None:

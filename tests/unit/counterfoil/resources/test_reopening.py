@@ -69,11 +69,14 @@ def test_what_is_archived_or_cleaned_stays_so(proof: str) -> None:
 
 @pytest.mark.parametrize("others", [(), (a_condition("Archived"),)])
 def test_the_summary_says_that_it_is_not_ready_and_why(others: tuple[Condition, ...]) -> None:
-    opened = again(a_finished_status(*others, a_condition("Ready")))
+    opened = again(a_finished_status(*others, a_condition("Ready"), a_condition("Stalled")))
 
     ready = find_condition(opened.conditions, "Ready")
     assert ready is not None
     assert (ready.status, ready.reason, ready.last_transition_time) == ("False", "Redelivered", NOW)
+    stalled = find_condition(opened.conditions, "Stalled")
+    assert stalled is not None
+    assert (stalled.status, stalled.reason) == ("False", "NotStalled"), "nobody has to act"
 
 
 def test_names_claimed_in_the_archive_and_deliveries_are_not_forgotten() -> None:

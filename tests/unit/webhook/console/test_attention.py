@@ -1,5 +1,8 @@
 """Attention: one entry per cause, however many events there are."""
 
+import msgspec
+import pytest
+
 from counterfoil.resources import EnvelopeEvent, LastError, Phase, ReportedProblem
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.shard_leases import UnheldShard
@@ -134,3 +137,18 @@ def test_a_shard_without_a_controller_comes_first() -> None:
 
     assert (first.kind, first.reason, first.since) == (AttentionKind.CONTROLLER, "ControllerAbsent", NOON)
     assert "pod-1" in first.message
+
+
+@pytest.mark.parametrize("reason", ["EsawUnreachable", "OrganizationSuspended", "ArchiveNotReady"])
+def test_what_an_organizations_summary_repeats_is_told_once(reason: str) -> None:
+    assert attention_items(ClusterSnapshot(organizations=(an_organization_that("False", reason),))) == ()
+
+
+def test_an_esaw_that_does_not_answer_is_told_by_its_own_condition() -> None:
+    organization = an_organization_that("False", "EsawUnreachable")
+    reachable = msgspec.structs.replace(organization.status.conditions[0], type="Reachable")
+    status = msgspec.structs.replace(
+        organization.status, conditions=(*organization.status.conditions, reachable)
+    )
+    snapshot = ClusterSnapshot(organizations=(msgspec.structs.replace(organization, status=status),))
+    assert [each.name for each in attention_items(snapshot)] == ["acme-Reachable"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from counterfoil.esaw import ApiToken, WhoAmI
-from counterfoil.resources import Sender, find_condition
+from counterfoil.resources import Sender, find_condition, is_condition_true
 from counterfoil.sealing import SECRET_KEY, Sealing
 from tests.support.builders import AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -45,6 +45,8 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
     )
 
     after = Sender.parse(await kube.get(Sender, "anna"))
+    assert is_condition_true(after.status.conditions, "Ready")
+    assert not is_condition_true(after.status.conditions, "Stalled")
     authorized = find_condition(after.status.conditions, "Authorized")
     assert authorized is not None
     assert (authorized.status, authorized.reason) == ("True", "KeyAccepted")
