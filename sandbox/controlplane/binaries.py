@@ -53,7 +53,7 @@ class BuildError(Exception):
 
 @dataclass(frozen=True)
 class Module:
-    """A folder with go.mod and go.sum, and the programs that come out of it."""
+    """A folder with go.mod, go.sum and perhaps our own main package, and the programs that come out of it."""
 
     folder: Path
     version: str
@@ -75,6 +75,7 @@ class Module:
             repr(sorted(BUILD_ENVIRONMENT.items())),
             self.linker_flags,
             f"{sys.platform} {platform.machine()}",
+            *(source.read_text() for source in sorted(self.folder.glob("*.go"))),
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -132,6 +133,7 @@ MODULES = (
         "0.7.0",
         {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"},
     ),
+    Module(SOURCES / "kstatus", "0.37.2", {"kstatus": "counterfoil.local/kstatus"}),
     Module(
         SOURCES / "prometheus",
         "0.315.1",
