@@ -52,6 +52,10 @@ MAX_SIGNATURES = 200
 MAX_TEXT_LENGTH = 256
 """Characters of a name out of a PDF or a certificate."""
 
+_END_MARK = b"%%EOF"
+_BLANKS = b"\0\t\n\f\r "
+"""White space of a PDF. Many producers and transports append some, also NUL."""
+
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _COVERAGE = {
     SignatureCoverageLevel.ENTIRE_FILE: Coverage.WHOLE_FILE,
@@ -148,13 +152,31 @@ def _overall_result(reader: PdfFileReader, looks: list[_FieldCheck]) -> Signatur
     found = tuple(look.result for look in looks)
     if fault := next(filter(None, map(_fault, found)), None):
         return Signatures(state=State.BROKEN, detail=fault, found=found)
-    if not any(each.kind is Kind.SIGNATURE for each in found):
+    is_signed = any(each.kind is Kind.SIGNATURE for each in found)
+    if not looks or looks[-1].result.coverage is not Coverage.WHOLE_FILE:
+        if is_signed and _changed_since(reader, looks[-1]):
+            detail = "the file was changed after the last signature"
+            return Signatures(state=State.BROKEN, detail=detail, found=found)
+        # Readers look for an end mark before junk, and so read a file that was cut as its earlier save.
+        if not _ends_with_mark(reader.stream):
+            detail = "bytes follow its last end mark (%%EOF), as in a file that was cut"
+            return Signatures(state=State.UNREADABLE, detail=detail, found=found)
+    if not is_signed:
         return Signatures(state=State.UNSIGNED, detail="it has no signature", found=found)
-    if looks[-1].result.coverage is not Coverage.WHOLE_FILE and _changed_since(reader, looks[-1]):
-        return Signatures(
-            state=State.BROKEN, detail="the file was changed after the last signature", found=found
-        )
     return Signatures(state=State.INTACT, found=found)
+
+
+def _ends_with_mark(pdf: BinaryIO) -> bool:
+    """Whether a PDF ends with its end mark, apart from white space."""
+    end = pdf.seek(0, io.SEEK_END)
+    while end:
+        start = max(end - BLOCK, 0)
+        pdf.seek(start)
+        if text := pdf.read(end - start).rstrip(_BLANKS):
+            pdf.seek(max(start + len(text) - len(_END_MARK), 0))
+            return pdf.read(len(_END_MARK)) == _END_MARK
+        end = start
+    return False
 
 
 def _fault(signature: Signature) -> str | None:

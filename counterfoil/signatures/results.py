@@ -18,8 +18,8 @@ class State(StrEnum):
     Result for a file as a whole.
 
     ``Intact``: signed, nothing that was signed has changed, and nothing but validation data came after the
-    last signature. ``Unreadable``: no readable PDF, or its check did not end. ``NotChecked``: the file was
-    not checked.
+    last signature. ``Unreadable``: no readable PDF, bytes after its end mark (it may be cut), or its check
+    did not end. ``NotChecked``: the file was not checked.
     """
 
     INTACT = "Intact"

@@ -3,6 +3,7 @@
 import io
 import itertools
 import random
+import re
 
 import pytest
 
@@ -91,6 +92,63 @@ def test_a_change_saved_after_the_last_signature_is_found() -> None:
 
 def test_a_change_between_two_signatures_is_what_the_second_one_signed() -> None:
     assert looked_at(signed(edited(signed()), field="Second")).state is State.INTACT
+
+
+SIGNED_TWICE = signed(signed(), name="Bruno", field="Second")
+
+
+@pytest.mark.parametrize(
+    "pdf",
+    [
+        signed(),
+        SIGNED_TWICE,
+        signed(stamped=True),
+        time_stamped(unsigned()),
+        time_stamped(edited(unsigned())),
+    ],
+    ids=["signed", "signed twice", "time stamp", "document time stamp", "edited, document time stamp"],
+)
+def test_no_cut_of_a_signed_pdf_passes_for_a_whole_one(pdf: bytes) -> None:
+    saves = [found.end() for found in re.finditer(rb"%%EOF\s*", pdf)]
+    near_an_end = {end + offset for end in saves for offset in range(-40, 1100, 7)}
+    near_an_end |= {end + offset for end in saves for offset in (-6, -5, -2, 1, 2)}
+    cuts = {at for at in near_an_end if 0 < at < len(pdf) - 1} | set(range(1, len(pdf) - 1, 97))
+    # What is left by a cut between two saves is a whole file, byte for byte.
+    whole = {end - blanks for end in saves for blanks in (0, 1)}
+
+    passed = {at for at in cuts - whole if not looked_at(pdf[:at]).is_doubtful}
+
+    assert passed == set()
+
+
+def test_what_is_left_by_a_cut_between_two_saves_is_the_file_of_the_earlier_save() -> None:
+    assert SIGNED_TWICE.startswith(unsigned())
+    assert looked_at(SIGNED_TWICE[: len(unsigned())]).state is State.UNSIGNED
+
+
+@pytest.mark.parametrize("tail", [b"", b"\n", b"\r\n", b" \t\n\n", b"\0" * 900, b"%%EOF\r\n"])
+def test_an_unsigned_pdf_may_be_followed_by_white_space_and_nul(tail: bytes) -> None:
+    assert looked_at(unsigned().rstrip() + tail).state is State.UNSIGNED
+
+
+@pytest.mark.parametrize("tail", [b"5 0 obj", b"\n7", b"xref", b"<html>", b"\x1a", b"% a comment"])
+def test_an_unsigned_pdf_with_other_bytes_after_its_end_is_in_doubt(tail: bytes) -> None:
+    found = looked_at(unsigned() + tail)
+
+    assert (found.state, found.detail) == (
+        State.UNREADABLE,
+        "bytes follow its last end mark (%%EOF), as in a file that was cut",
+    )
+
+
+@pytest.mark.parametrize("mark", [b"", b"%%EO", b"%EOF"])
+def test_a_pdf_without_its_end_mark_is_in_doubt(mark: bytes) -> None:
+    assert looked_at(unsigned().rstrip().removesuffix(b"%%EOF") + mark).state is State.UNREADABLE
+
+
+def test_a_document_time_stamp_that_was_cut_leaves_no_intact_file() -> None:
+    whole = time_stamped(signed())
+    assert looked_at(whole[: len(signed()) + 300]).state is State.BROKEN
 
 
 @pytest.mark.parametrize("tail", [b"\n", b"%%EOF\n", b"\0" * 5000])
