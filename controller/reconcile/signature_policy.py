@@ -18,7 +18,7 @@ from counterfoil.archives.filing import StoredFile
 from counterfoil.archives.layout import FileLayout
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.resources import FileKind
-from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.conditions import Condition, ConditionStatus, find_condition
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
@@ -97,6 +97,18 @@ def side_condition(files: Sequence[FileLayout], signatures: Mapping[str, Signatu
     if unsigned := [answer for answer in documents if answer[1].state is State.UNSIGNED]:
         return _as_condition("False", "NoSignatures", _details(unsigned))
     return SideCondition(CONDITION_TYPE, "True", "SignaturesIntact", _intact_message(answers))
+
+
+def ignored_condition(known: tuple[Condition, ...]) -> SideCondition | None:
+    """
+    Return what the condition says once the Archive checks no signatures; None when it never said anything.
+
+    The result of an earlier check is about files of an earlier run, and would stop each retry.
+    """
+    if find_condition(known, CONDITION_TYPE) is None:
+        return None
+    message = "The Archive says that signatures are not checked."
+    return SideCondition(CONDITION_TYPE, "Unknown", "SignaturesIgnored", message)
 
 
 FileResult = tuple[FileLayout, Signatures]

@@ -18,7 +18,12 @@ import msgspec
 from controller.reconcile.context import PartialArchive, ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait
 from controller.reconcile.phases.missing_envelope import archived_by_sibling, is_missing, was_deleted
-from controller.reconcile.signature_policy import ESAW_SIGNED_KINDS, is_checked, side_condition
+from controller.reconcile.signature_policy import (
+    ESAW_SIGNED_KINDS,
+    ignored_condition,
+    is_checked,
+    side_condition,
+)
 from controller.sharding import LeaseLost
 from counterfoil.archives import filing
 from counterfoil.archives.layout import ArchiveLayout, FileLayout
@@ -64,6 +69,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         )
     filed = await _archived_before(event, plan, context) or await _file_all(event, plan, context)
     documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)
+    if context.archive.spec.signatures is Policy.IGNORE:
+        signatures_condition = ignored_condition(event.status.conditions)
     is_required = context.archive.spec.signatures is Policy.REQUIRE
     if is_required and signatures_condition is not None and signatures_condition.status != "True":
         return _signature_failure(signatures_condition, documents, context)

@@ -393,6 +393,35 @@ async def test_a_document_that_was_archived_cut_is_downloaded_again_by_the_next_
     assert [each.read_bytes() for each in scene.root.rglob("file-1.pdf")] == [UNCUT]
 
 
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_what_an_earlier_check_found_stops_no_retry_after_signatures_are_ignored(
+    tmp_path: Path, policy: str
+) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": policy})
+    cut_document(scene)
+    failed = await scene.reconcile(2)
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    ignoring = an_archive(version=9, generation=2, signatures="Ignore", filesystem={"root": str(scene.root)})
+    scene.cache.update(ignoring)
+    asked = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    await scene.status_writer.store(failed, asked)
+    after = await scene.reconcile(2)
+    assert after.status.phase is Phase.SUCCEEDED
+    assert truth(after, "SignaturesChecked") == ("Unknown", "SignaturesIgnored")
+    assert scene.envelope.asked.count("download file-1") == 3
+    (manifest,) = scene.root.rglob("counterfoil.json")
+    assert "it is cut" not in manifest.read_text()
+
+
+async def test_without_an_earlier_check_an_archive_that_ignores_signatures_says_nothing(scene: Scene) -> None:
+    scene.cache.update(
+        an_archive(version=9, generation=2, signatures="Ignore", filesystem={"root": str(scene.root)})
+    )
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert find_condition(after.status.conditions, "SignaturesChecked") is None
+
+
 async def move(scene: Scene, path: str, generation: int) -> None:
     """Let a person change spec.path of the Archive while the second file can't be downloaded."""
     scene.envelope.but("download trail-1", EsawUnreachable("cut"))
