@@ -107,6 +107,12 @@ class EsawUserClient:
         permission."""
         return await self._get("history", f"envelope/{envelope_id(envelope)}/history", models.HistoryResponse)
 
+    async def failed_step(self, envelope: str) -> models.HistoryEvent | None:
+        """Return the step of the envelope's history that is in an error state; None: none is. Raises
+        ``HttpStatusError`` 403 without permission."""
+        path = f"envelope/{envelope_id(envelope)}/history"
+        return (await self._get("history", path, models.HistoryEventsResponse)).failed_step
+
     async def find(
         self, *, status: EnvelopeStatus, start: datetime | None = None, end: datetime | None = None
     ) -> tuple[models.FoundEnvelope, ...]:

@@ -194,6 +194,36 @@ class HistoryResponse(EsawModel, frozen=True):
         return self.envelope_has_been_deleted is True
 
 
+class HistoryEvent(EsawModel, frozen=True):
+    """
+    One step of eSAW in an envelope's history, such as a callback.
+
+    ``ContextInformation`` is not read: it contains callback URLs, and they contain tokens.
+    """
+
+    type_text: str | None = msgspec.field(name="Type", default=None)
+    completed: bool | None = None
+    is_in_error_state: bool | None = None
+    remaining_attempts: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Its type if that is a plain word, else empty."""
+        return _matching(_STEP_NAME, self.type_text) or ""
+
+
+class HistoryEventsResponse(EsawModel, frozen=True):
+    """``GET envelope/{id}/history``, of which only eSAW's own steps concern us."""
+
+    events: tuple[HistoryEvent, ...] | None = None
+
+    @property
+    def failed_step(self) -> HistoryEvent | None:
+        """The last step that is in an error state; None: none is."""
+        failed = (each for each in reversed(self.events or ()) if each.is_in_error_state)
+        return next((each for each in failed if not each.completed), None)
+
+
 class FoundEnvelope(NamedModel, frozen=True, kw_only=True):
     """One hit of ``POST envelope/find``."""
 
@@ -262,6 +292,7 @@ A = TypeVar("A", bound=msgspec.Struct)
 _ERROR_ID = re.compile(
     r"[A-Z]{3,8}-?[0-9]{1,8}|invalid_[a-z]{1,16}|unauthorized_client|unsupported_grant_type"
 )
+_STEP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)

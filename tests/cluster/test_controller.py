@@ -371,6 +371,20 @@ async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for(scene: C
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
+async def test_an_envelope_that_is_signed_but_stuck_in_esaw_says_so_until_it_is_finished(
+    scene: ControllerScene,
+) -> None:
+    envelope = scene.envelope(status=EnvelopeStatus.ACTIVE)
+    await scene.esaw.stall(envelope)
+    name = await scene.note(envelope)
+    event = await scene.reaches(name, Phase.VALIDATING, "EsawErrorState")
+    assert "a step `EnvelopeCallback` in an error state, with no attempts left" in (
+        event.status.message or ""
+    )
+    await scene.esaw.trigger_again(envelope)
+    await scene.reaches(name, Phase.SUCCEEDED)
+
+
 # -- Keys ----------------------------------------------------------------------------------------------------
 
 

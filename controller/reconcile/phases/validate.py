@@ -8,7 +8,8 @@ Postprocessing using Callback Handlers": validate all input parameters.) Nothing
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
 from controller.reconcile.phases.missing_envelope import explain_deleted
-from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.esaw.models import HistoryEvent
 from counterfoil.resources import (
     MAX_TEXT_LENGTH,
     EnvelopeEvent,
@@ -40,14 +41,38 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if envelope.status in context.organization.spec.statuses:
         return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
     if envelope.status is EnvelopeStatus.ACTIVE:
-        # Status callbacks are sent before the final state is reached. (Namirial, "Introduction REST")
-        return Wait("StillActive", "eSignAnyWhere has not finished this envelope yet.", facts=seen)
+        return await _still_active(event, context, seen)
     accepted = ", ".join(context.organization.spec.statuses)
     return Skip(
         "UnexpectedStatus",
         f"The envelope is {envelope.status}; Organization/{context.organization.name} archives {accepted}.",
         facts=seen,
     )
+
+
+async def _still_active(event: EnvelopeEvent, context: ReconcileContext, seen: PhaseFacts) -> Wait:
+    """Wait until eSAW has finished the envelope; say if a step of eSAW itself is in an error state."""
+    # Status callbacks are sent before the final state is reached (Namirial, "Introduction REST"), so the
+    # first attempt is no sign of an error.
+    failed = await _failed_step(event, context) if event.status.attempts else None
+    if failed is None:
+        return Wait("StillActive", "eSignAnyWhere has not finished this envelope yet.", facts=seen)
+    step = f"`{failed.name}`" if failed.name else "without a name"
+    left = failed.remaining_attempts or 0
+    return Wait(
+        "EsawErrorState",
+        f"eSignAnyWhere has not finished this envelope: its history shows a step {step} in an error state, "
+        f"with {left or 'no'} attempts left.",
+        facts=seen,
+    )
+
+
+async def _failed_step(event: EnvelopeEvent, context: ReconcileContext) -> HistoryEvent | None:
+    try:
+        return await context.esaw.failed_step(event.spec.envelope_id)
+    except EsawError:
+        # The history only explains the wait; some users may not read it.
+        return None
 
 
 async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:

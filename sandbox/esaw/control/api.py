@@ -189,6 +189,11 @@ class Control:
         """All sign; the envelope is Completed as soon as its callbacks allow."""
         await self._lifecycle.complete(self._store.existing_envelope(envelope_id))
 
+    async def stall(self, envelope_id: str, remaining_attempts: int = 0) -> None:
+        """All sign, but a step of eSAW itself is in an error state: the envelope stays Active until
+        `trigger_again`."""
+        await self._lifecycle.stall(self._store.existing_envelope(envelope_id), remaining_attempts)
+
     async def reject(self, envelope_id: str, reason: str = "Not as agreed.") -> None:
         """The next signer rejects; the envelope is Rejected as soon as its callbacks allow."""
         await self._lifecycle.reject(self._store.existing_envelope(envelope_id), reason)

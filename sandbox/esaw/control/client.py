@@ -108,6 +108,7 @@ class StandInControl(ControlClient):
     open_workstep = _remote(Control.open_workstep)
     finish_workstep = _remote(Control.finish_workstep)
     complete = _remote(Control.complete)
+    stall = _remote(Control.stall)
     reject = _remote(Control.reject)
     expire = _remote(Control.expire)
     cancel = _remote(Control.cancel)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from sandbox.esaw.core.callbacks import (
+    MAX_ATTEMPTS,
     CallbackClient,
     CallbackKind,
     PendingCallback,
@@ -138,9 +139,17 @@ class Lifecycle:
 
     async def complete(self, envelope: StoredEnvelope) -> None:
         """All who have not signed yet do, and the envelope is finished."""
-        waiting = [each for each in _active(envelope).activities if each.status is ActivityStatus.PENDING]
-        steps = [_signed(each) for each in waiting]
+        steps = _remaining_signatures(envelope)
         await self._end(envelope, steps, EnvelopeStatus.COMPLETED, calls_back=True)
+
+    async def stall(self, envelope: StoredEnvelope, remaining_attempts: int) -> None:
+        """All who have not signed yet do, and the next step of eSAW itself is in an error state."""
+        await self._run_steps(envelope, _remaining_signatures(envelope))
+        envelope.ending_as = EnvelopeStatus.COMPLETED
+        event = self._store.event(f"{CallbackKind.ENVELOPE}Callback")
+        event.completed, event.completed_at, event.in_error = False, None, True
+        event.attempt, event.remaining_attempts = MAX_ATTEMPTS - remaining_attempts, remaining_attempts
+        envelope.history.append(event)
 
     async def reject(self, envelope: StoredEnvelope, reason: str) -> None:
         """The next signer rejects, and so the envelope is finished."""
@@ -297,6 +306,11 @@ def _active(envelope: StoredEnvelope) -> StoredEnvelope:
     if envelope.status is not EnvelopeStatus.ACTIVE or envelope.ending_as or envelope.deleted_at:
         raise ValueError(f"The envelope {envelope.id} is not Active any more.")
     return envelope
+
+
+def _remaining_signatures(envelope: StoredEnvelope) -> list[_Step]:
+    waiting = [each for each in _active(envelope).activities if each.status is ActivityStatus.PENDING]
+    return [_signed(each) for each in waiting]
 
 
 def _next_activity(envelope: StoredEnvelope) -> EnvelopeActivity:

@@ -22,7 +22,7 @@ from counterfoil.esaw import (
     HttpStatusError,
     WhoAmI,
 )
-from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
+from counterfoil.esaw.models import AuditTrail, HistoryEvent, ListedDocument, ListedLegalDocument
 from counterfoil.esaw.transport import EsawCall, EsawTransport
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
@@ -61,6 +61,8 @@ class FakeEsawUserClient(EsawUserClient):
         self.asked: list[str] = []
         self.deleted_for_history = False
         """It was deleted just now, and what was asked before still stands."""
+        self.failed: HistoryEvent | None = None
+        """The step of the history that is in an error state."""
         self.meanwhile: dict[str, Callable[[], None]] = {}
         """Called once, when the operation of that name begins."""
         self.transport: FakeEsawTransport = FakeEsawTransport(self)
@@ -111,6 +113,10 @@ class FakeEsawUserClient(EsawUserClient):
         if not self.remembered:
             raise missing()
         return HistoryResponse(envelope_has_been_deleted=self.deleted or self.deleted_for_history)
+
+    async def failed_step(self, envelope: str) -> HistoryEvent | None:
+        self.begin("history")
+        return self.failed
 
     @asynccontextmanager
     async def _open(self, file_id: str) -> AsyncIterator[FileDownload]:

@@ -106,6 +106,14 @@ def test_each_state_says_what_is_next(event: EventBuilder, words: str) -> None:
     assert words in told(event)
 
 
+def test_an_envelope_that_is_stuck_in_esaw_says_who_must_act_there() -> None:
+    stuck = "its history shows a step `EnvelopeCallback` in an error state, with no attempts left."
+    said = told(an_event().in_phase(Phase.VALIDATING, "EsawErrorState").status(message=stuck))
+    assert stuck in said
+    assert "an administrator" in said
+    assert "Open the errors view of eSignAnyWhere" in said
+
+
 def test_what_people_wrote_does_not_talk_to_the_terminal() -> None:
     event = an_event().status(envelope=EnvelopeSummary(name="\x1b[2Jgone\r", status="Completed"))
     assert told(event).isascii()

@@ -295,6 +295,17 @@ async def test_an_envelope_that_neither_api_has_is_refused_as_by_v6(scene: Scene
     assert await refusal(scene, envelope) == (404, "ERR0007")
 
 
+async def test_a_step_of_esaw_in_an_error_state_is_told_until_it_is_triggered_again(scene: Scene) -> None:
+    envelope = scene.standin.add_envelope(sender=scene.sender, status=EnvelopeStatus.ACTIVE)
+    assert await scene.user.failed_step(envelope) is None
+    await scene.standin.stall(envelope, remaining_attempts=20)
+    failed = await scene.user.failed_step(envelope)
+    assert failed is not None
+    assert (failed.name, failed.remaining_attempts) == ("EnvelopeCallback", 20)
+    await scene.standin.trigger_again(envelope)
+    assert await scene.user.failed_step(envelope) is None
+
+
 async def test_a_history_that_the_user_may_not_see_is_a_403(scene: Scene) -> None:
     shy = scene.standin.add_user(email="s@example.com", given_name="S", surname="S", may_see_history=False)
     envelope = scene.standin.add_envelope(sender=shy, status="Completed")

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.esaw import EnvelopeResponse, FilesResponse, HistoryResponse, ResponseInvalid, WhoAmI
-from counterfoil.esaw.models import ConfigurationResponse, FindResponse, decode, parse_error, parse_version
+from counterfoil.esaw.models import (
+    ConfigurationResponse,
+    FindResponse,
+    HistoryEventsResponse,
+    decode,
+    parse_error,
+    parse_version,
+)
 from counterfoil.resources import EnvelopeStatus, FileKind
 from tests.support.servers.scripted_esaw import ENVELOPE, an_envelope
 
@@ -230,6 +237,27 @@ def test_a_document_may_come_without_a_name_and_attachments() -> None:
 def test_a_file_that_could_not_be_asked_for_is_never_left_out_silently(file_id: str) -> None:
     with pytest.raises(ResponseInvalid, match="FileId"):
         an_answer(FilesResponse, {"Documents": [{"FileId": "d1"}, {"FileId": file_id}]}).files()
+
+
+@pytest.mark.parametrize(
+    ("events", "step"),
+    [
+        (None, None),
+        ([], None),
+        ([{"Type": "A", "IsInErrorState": False, "RemainingAttempts": 3}], None),
+        ([{"Type": "A", "IsInErrorState": True, "Completed": True}], None),
+        ([{"IsInErrorState": True}], ("", None)),
+        ([{"Type": "see https://x/callbacks/acme/token", "IsInErrorState": True}], ("", None)),
+        ([{"Type": "A", "IsInErrorState": True}, {"Type": "B", "IsInErrorState": True}], ("B", None)),
+        ([{"Type": "A", "IsInErrorState": True, "RemainingAttempts": 3}, {"Type": "B"}], ("A", 3)),
+    ],
+)
+def test_the_last_step_in_an_error_state_is_found(
+    events: list[dict[str, object]] | None, step: tuple[str, int | None] | None
+) -> None:
+    body = msgspec.json.encode({"Events": events, "EnvelopeHasBeenDeleted": False})
+    found = decode(HistoryEventsResponse, "history", body).failed_step
+    assert (found and (found.name, found.remaining_attempts)) == step
 
 
 def test_history_tells_a_deleted_envelope_from_one_that_lives() -> None:

@@ -290,6 +290,20 @@ async def test_after_thirty_attempts_a_callback_is_given_up_and_the_envelope_sta
     assert esaw.status(envelope) is EnvelopeStatus.COMPLETED
 
 
+async def test_an_envelope_can_be_stuck_in_an_error_state_of_esaw_until_it_is_triggered_again(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    envelope = esaw.add_envelope(sender=user, status=EnvelopeStatus.ACTIVE)
+    await esaw.stall(envelope, remaining_attempts=20)
+    await esaw.callbacks_settled()
+    event = await callback_event(api, envelope)
+    assert (event["IsInErrorState"], event["RemainingAttempts"], event["Completed"]) == (True, 20, False)
+    assert esaw.status(envelope) is EnvelopeStatus.ACTIVE
+    await esaw.trigger_again(envelope)
+    await esaw.callbacks_settled()
+    assert esaw.status(envelope) is EnvelopeStatus.COMPLETED
+
+
 async def test_history_tells_how_often_a_callback_failed_and_when_it_is_tried_next(
     esaw: StandIn, user: User, api: httpx.AsyncClient
 ) -> None:

@@ -65,11 +65,11 @@ def shown(
     return lxml.html.document_fromstring(html)
 
 
-def an_event(text: str = "x", phase: Phase = Phase.FAILED) -> Any:
+def an_event(text: str = "x", phase: Phase = Phase.FAILED, reason: str = "NameOccupied") -> Any:
     return (
         EventBuilder()
         .with_parameters(orderNo=text)
-        .in_phase(phase, "NameOccupied")
+        .in_phase(phase, reason)
         .with_condition("Archived", "False", reason="NameOccupied")
         .status(
             message=text,
@@ -261,6 +261,15 @@ def test_an_archive_tells_its_last_error() -> None:
 
 def test_a_succeeded_event_is_neither_tried_again_nor_given_up() -> None:
     assert not event_page(phase=Phase.SUCCEEDED).xpath("//button[@name='what']")
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "the errors view"), ("de", "die Fehleransicht"), ("it", "la vista degli errori")],
+)
+def test_an_envelope_that_is_stuck_in_esaw_says_what_to_do_there(language: str, words: str) -> None:
+    page = event_page(language=language, phase=Phase.VALIDATING, reason="EsawErrorState")
+    assert words in page.text_content()
 
 
 def yaml_page(language: str = "en", **raw: Any) -> lxml.html.HtmlElement:

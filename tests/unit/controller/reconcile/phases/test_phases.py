@@ -18,6 +18,7 @@ from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.tags import TagMissing
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import NotProven
+from counterfoil.esaw.models import HistoryEvent
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
 from tests.support.builders import ENVELOPE, NOON, an_event
@@ -69,6 +70,45 @@ async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for() -> Non
     outcome = await validated(scene)
     assert isinstance(outcome, Wait)
     assert outcome.reason == "StillActive"
+
+
+def stuck(attempts: int = 1, **failed: Any) -> tuple[Scene, EnvelopeEvent]:
+    scene = Scene()
+    scene.esaw.status = EnvelopeStatus.ACTIVE
+    scene.esaw.failed = HistoryEvent(is_in_error_state=True, **failed)
+    return scene, an_event().in_phase(Phase.VALIDATING, "StillActive").status(attempts=attempts).build()
+
+
+@pytest.mark.parametrize(
+    ("failed", "words"),
+    [
+        ({"type_text": "EnvelopeCallback"}, "a step `EnvelopeCallback` in an error state, with no attempts"),
+        ({"type_text": "X", "remaining_attempts": 20}, "a step `X` in an error state, with 20 attempts left"),
+        ({"type_text": "\x1b[31m token"}, "a step without a name in an error state, with no attempts left"),
+        ({}, "a step without a name in an error state, with no attempts left"),
+    ],
+)
+async def test_an_envelope_that_esaw_itself_can_not_finish_is_waited_for_with_a_reason_of_its_own(
+    failed: dict[str, Any], words: str
+) -> None:
+    scene, event = stuck(**failed)
+    outcome = await validated(scene, event)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "EsawErrorState"
+    assert words in outcome.message
+
+
+async def test_the_first_attempt_asks_for_no_history_since_callbacks_come_early() -> None:
+    scene, event = stuck(attempts=0)
+    assert (await validated(scene, event)).reason == "StillActive"
+    assert "history" not in scene.esaw.asked
+
+
+@pytest.mark.parametrize("problem", [HttpStatusError(403, "ERR0030"), missing(), EsawUnreachable("cut")])
+async def test_a_history_that_can_not_be_read_changes_nothing_about_the_wait(problem: Exception) -> None:
+    scene, event = stuck()
+    scene.esaw.but("history", problem)
+    assert (await validated(scene, event)).reason == "StillActive"
 
 
 @pytest.mark.parametrize("status", [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED, EnvelopeStatus.EXPIRED])
