@@ -47,6 +47,8 @@ class MailKind(StrEnum):
     """An archive can't be used."""
     KEY = "key"
     """Keys can't be used, and their senders cannot fix it."""
+    RETENTION = "retention"
+    """eSAW deletes envelopes soon that are not archived."""
     SOLVED = "solved"
     """A reported problem was solved."""
     DIGEST = "digest"
@@ -160,6 +162,11 @@ class Metrics:
             "Events by phase, of the shards that this process watches.",
             ("organization", "phase"),
         )
+        self.retention_ending = gauge(
+            "counterfoil_retention_ending_events",
+            "Events whose envelope eSignAnyWhere's own retention deletes soon and that are not archived.",
+            ("organization",),
+        )
         self.oldest_unfinished_seconds = gauge(
             "counterfoil_oldest_unfinished_seconds",
             "Age of the oldest event in a phase that is not final; 0 without such an event.",
@@ -255,6 +262,7 @@ class Metrics:
         for phase in Phase:
             self.events.labels(organization, phase.value)
         self.oldest_unfinished_seconds.labels(organization)
+        self.retention_ending.labels(organization)
         for authorized in ("True", "False", "Unknown"):
             self.senders.labels(organization, authorized)
 
@@ -266,6 +274,7 @@ class Metrics:
             self.callback_parameters_left_out,
             self.events,
             self.oldest_unfinished_seconds,
+            self.retention_ending,
             self.senders,
         ):
             metric.remove_by_labels({"organization": organization})
@@ -277,6 +286,7 @@ class Metrics:
         for metric in (
             self.events,
             self.oldest_unfinished_seconds,
+            self.retention_ending,
             self.senders,
             self.archive_ready,
             self.watch_silence_seconds,

@@ -21,6 +21,7 @@ from controller.notifications.problem_tracking import (
     FAILED,
     KEY,
     MAX_MESSAGE_LENGTH,
+    RETENTION,
     Observation,
     Problems,
     archive_of,
@@ -37,7 +38,14 @@ QUIET_PERIOD = timedelta(hours=1)
 MAX_NAMED_SENDERS = 20
 """Maximum number of senders that one mail to the administrators names."""
 
-_KINDS = {FAILED: MailKind.FAILED, ARCHIVE: MailKind.ARCHIVE, KEY: MailKind.KEY}
+_KINDS = {
+    FAILED: MailKind.FAILED,
+    ARCHIVE: MailKind.ARCHIVE,
+    KEY: MailKind.KEY,
+    RETENTION: MailKind.RETENTION,
+}
+_END_WITHOUT_MAIL = (CONSENT, DIGEST, RETENTION)
+"""Kinds of problems whose end no mail announces. An envelope that eSAW deleted is not solved either."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +133,8 @@ def _about_problems(
             continue
         is_due = each.notified_time is None and now - each.since >= timings.gather
         if each.solved_time is not None:
+            if kind_of(each) in _END_WITHOUT_MAIL:
+                continue
             if each.notified_time is not None and now - each.solved_time >= timings.settle:
                 yield Notification(MailKind.SOLVED, each.solved_time, each)
         elif is_due and not _is_covered_by_archive(each, problems):
@@ -168,7 +178,7 @@ def removable_causes(problems: Problems, now: datetime, timings: NotificationTim
         for each in problems
         if each.solved_time is not None
         and now - each.solved_time >= timings.settle
-        and (each.notified_time is None or kind_of(each) in (CONSENT, DIGEST))
+        and (each.notified_time is None or kind_of(each) in _END_WITHOUT_MAIL)
     ]
 
 

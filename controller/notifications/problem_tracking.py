@@ -7,7 +7,7 @@ end is the same problem; one that returns after that mail is a new problem.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,6 +20,7 @@ from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 Problems = tuple[ReportedProblem, ...]
 
 FAILED, ARCHIVE, KEY, CONSENT, DIGEST = "failed", "archive", "key", "consent", "digest"
+RETENTION, RETENTION_CAUSE = "retention", "retention/RetentionEnding"
 """The kinds of problems: the prefix of each ``cause``. A digest is no problem, but is tracked like one."""
 
 MAX_PROBLEMS = 100
@@ -215,6 +216,10 @@ class FailureSummary:
     """Names of failed events, up to ``MAX_REMEMBERED_EVENTS``."""
     removed: set[str] = field(default_factory=set)
     """Causes of failed events that were removed after their time to live, unsolved."""
+    endangered: int = 0
+    """Number of events whose envelope eSAW deletes soon, unarchived."""
+    first_deletions: tuple[tuple[datetime, str], ...] = ()
+    """The first of these deletions, with the names of the events, up to ``MAX_EXAMPLES``."""
 
     def add(self, event: EnvelopeEvent, archive: str) -> None:
         """Count an event."""
@@ -229,6 +234,25 @@ class FailureSummary:
         """Record an event that was removed after its time to live."""
         if event.status.phase == "Failed":
             self.removed.add(failure_cause(event.status, archive))
+
+    def add_endangered(self, name: str, deletion: datetime) -> None:
+        """Record an event whose envelope eSAW deletes soon, at that time."""
+        self.endangered += 1
+        self.first_deletions = tuple(sorted((*self.first_deletions, (deletion, name))))[:MAX_EXAMPLES]
+
+    def retention_observation(self) -> Observation | None:
+        """Return the one problem that stands for all envelopes that eSAW deletes soon; None for none."""
+        if not self.first_deletions:
+            return None
+        deletion, name = self.first_deletions[0]
+        return Observation(
+            RETENTION_CAUSE,
+            reason="RetentionEnding",
+            message=f"eSignAnyWhere deletes the envelope of EnvelopeEvent/{name} about "
+            f"{deletion.astimezone(UTC):%Y-%m-%d %H:%M} UTC, and no other one earlier.",
+            examples=tuple(each for _, each in self.first_deletions),
+            count=self.endangered,
+        )
 
     def _add_failure(self, observation: Observation) -> None:
         if len(self.names) < MAX_REMEMBERED_EVENTS:
@@ -256,4 +280,7 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     for observation in summary.failed.values():
         if observation.cause not in recent:
             problems = with_count(problems, observation, now)
-    return problems
+    ending = summary.retention_observation()
+    if ending is None:
+        return mark_solved(problems, RETENTION_CAUSE, now)
+    return with_count(problems, ending, now)

@@ -27,6 +27,7 @@ from controller.notifications.problem_tracking import (
     ARCHIVE,
     CONSENT,
     KEY,
+    RETENTION,
     archive_of,
     kind_of,
     notified_and_open,
@@ -262,6 +263,13 @@ class MailRenderer:
         if kind == KEY:
             return (f"{kubectl} get senders",)
         mine = f"counterfoil.dev/organization={self.organization.name}"
+        if kind == RETENTION:
+            unfinished = "--field-selector status.phase!=Succeeded,status.phase!=Skipped"
+            first = problem.examples[0] if problem.examples else "NAME"
+            return (
+                f"{kubectl} get envelopeevents {unfinished} -l {mine}",
+                f"kubectl counterfoil -n {self.namespace} why {first}",
+            )
         failed = f"--field-selector status.phase=Failed -l {mine}"
         return (
             f"{kubectl} get envelopeevents {failed}",

@@ -6,7 +6,8 @@ pause between passes is nine times the duration of a pass. The CRD ensures that 
 removed, because eSAW may repeat a callback for 36 h, which would create the event again.
 
 A pass also re-opens events whose cause was fixed since they failed (docs/decisions/0021), before their time
-to live counts: no other component reads events that failed long ago.
+to live counts: no other component reads events that failed long ago. For the same reason it finds the events
+whose envelope eSAW's own retention deletes soon.
 
 An ``Envelope`` is removed after the last event of its envelope, never before: it is marked before the event
 that archived it is removed, and a later pass removes marked ones for which it found no event
@@ -41,6 +42,7 @@ from counterfoil.resources import (
     is_condition_true,
     shard,
 )
+from counterfoil.retention import imminent_deletion
 
 _log = logging.getLogger(__name__)
 
@@ -131,6 +133,9 @@ class GarbageCollector:
             found.add_removed(event, self.cache.archive_name(event))
             return False
         found.add(event, self.cache.archive_name(event))
+        kept_for = organization.spec.retention if organization is not None else None
+        if (deletion := imminent_deletion(event, kept_for, found.began)) is not None:
+            found.add_endangered(event, deletion)
         return True
 
     async def _add_missing_shard(self, event: EnvelopeEvent) -> None:

@@ -86,6 +86,10 @@ class PassStatistics:
         """Record an event that was removed after its time to live."""
         self.failures.setdefault(event.organization, FailureSummary()).add_removed(event, archive)
 
+    def add_endangered(self, event: EnvelopeEvent, deletion: datetime) -> None:
+        """Record an event whose envelope eSAW deletes soon, at that time."""
+        self.failures.setdefault(event.organization, FailureSummary()).add_endangered(event.name, deletion)
+
     def counts(self) -> dict[str, Mapping[str, int]]:
         """Return the number of events by phase, per Organization."""
         return {name: dict(by_phase) for name, by_phase in self._counts.items()}
@@ -101,6 +105,11 @@ class EventStatistics:
 
     _counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     _activities: Mapping[str, Activity] = field(default_factory=dict)
+    _endangered: Mapping[str, int] = field(default_factory=dict)
+
+    def endangered(self, organization: str) -> int:
+        """Return the number of events whose envelope eSAW deletes soon; 0 before the first complete pass."""
+        return self._endangered.get(organization, 0)
 
     def counts(self, organization: str) -> Mapping[str, int] | None:
         """Return the number of events by phase; None before the first complete pass."""
@@ -116,6 +125,7 @@ class EventStatistics:
         for name in {*self._counts, *organizations}:
             counts.setdefault(name, {})
         self._counts = counts
+        self._endangered = {name: each.endangered for name, each in finished.failures.items()}
         self._activities = {name: finished.activity(name) for name in counts}
 
 

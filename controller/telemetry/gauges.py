@@ -66,6 +66,7 @@ class Gauges:
                 self.metrics.events.labels(name, phase).set(count)
             age = (now - oldest[name]).total_seconds() if name in oldest else 0.0
             self.metrics.oldest_unfinished_seconds.labels(name).set(max(0.0, age))
+            self.metrics.retention_ending.labels(name).set(self.statistics.endangered(name))
 
     def _count_senders(self, organizations: set[str]) -> None:
         counts: Counter[tuple[str, str]] = Counter()

@@ -52,20 +52,6 @@ class NamedModel(EsawModel, frozen=True):
         return self.name_text or ""
 
 
-class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
-    """``GET envelope/{id}``."""
-
-    id: str
-    status: EnvelopeStatus = msgspec.field(name="EnvelopeStatus")
-    sent_text: str | None = msgspec.field(name="SentDate", default=None)
-    sender: SenderUserInformation | None = msgspec.field(name="SenderUserInformation", default=None)
-
-    @property
-    def sent_date(self) -> datetime | None:
-        """When it was sent, in UTC; None when eSAW doesn't say (or not as a date)."""
-        return parse_time(self.sent_text)
-
-
 class WorkflowActivity(EsawModel, frozen=True):
     """One step of an envelope's workflow."""
 
@@ -82,6 +68,30 @@ class WorkflowResponse(EsawModel, frozen=True):
         """When the last step was finished, in UTC; None when eSAW doesn't say."""
         dates = (parse_time(each.finished_text) for each in self.activities or ())
         return max((each for each in dates if each is not None), default=None)
+
+
+class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
+    """``GET envelope/{id}``."""
+
+    id: str
+    status: EnvelopeStatus = msgspec.field(name="EnvelopeStatus")
+    sent_text: str | None = msgspec.field(name="SentDate", default=None)
+    sender: SenderUserInformation | None = msgspec.field(name="SenderUserInformation", default=None)
+    workflow: msgspec.Raw = msgspec.field(name="Activities", default=msgspec.Raw(b"[]"))
+
+    @property
+    def finished_date(self) -> datetime | None:
+        """When the last step was finished, in UTC; None when eSAW doesn't say (or not as expected)."""
+        try:
+            steps = msgspec.json.decode(self.workflow, type=tuple[WorkflowActivity, ...])
+        except _JSON_ERRORS:
+            return None
+        return WorkflowResponse(activities=steps).finished_date
+
+    @property
+    def sent_date(self) -> datetime | None:
+        """When it was sent, in UTC; None when eSAW doesn't say (or not as a date)."""
+        return parse_time(self.sent_text)
 
 
 class _EnvelopeStatusText(EsawModel, frozen=True):

@@ -145,6 +145,7 @@ class EnvelopeSummary(ResourcePart, frozen=True):
     name: str = ""
     status: str = ""
     sender_ref: LocalObjectReference | None = None
+    finished_time: datetime | None = None
 
 
 class FiledDocument(ResourcePart, frozen=True):

@@ -223,6 +223,7 @@ class OrganizationSpec(ResourcePart, frozen=True):
     actions: tuple[ActionRule, ...] = (ActionRule(action="envelopeFinished"),)
     unlisted_actions: UnlistedActions = UnlistedActions.IGNORE
     evidence: EvidenceSpec = EvidenceSpec()
+    retention: Duration | None = None
     statuses: tuple[EnvelopeStatus, ...] = (EnvelopeStatus.COMPLETED,)
     archive_ref: LocalObjectReference | None = None
     cleanup: CleanupSpec = CleanupSpec()

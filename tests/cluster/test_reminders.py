@@ -95,6 +95,18 @@ class Scene:
         self.notifier.event_failed(EnvelopeEvent.parse(after))
         return name
 
+    async def waits_since(self, number: int, first: datetime) -> str:
+        """Let an event wait for its sender's consent since its first callback; return its name."""
+        envelope = envelope_id(f"00000000-0000-4000-9000-{number:012d}")
+        raw = await self.kube.create(
+            EnvelopeEvent, new_event(organization="acme", envelope=envelope, action="envelopeFinished")
+        )
+        name: str = raw["metadata"]["name"]
+        called = first.isoformat().replace("+00:00", "Z")
+        status = {"phase": "AwaitingConsent", "reason": "ConsentRequired", "firstDeliveryTime": called}
+        await self.kube.patch_status(EnvelopeEvent, name, status, resource_version=None)
+        return name
+
     async def succeeds(self, name: str) -> None:
         """Let an event have succeeded after all."""
         status = {"phase": "Succeeded", "reason": "ArchivedAndDeleted", "completionTime": _text(self.clock)}
@@ -138,7 +150,7 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
     async with SmtpServer() as mail, local_environment(plane, tmp_path, namespace=namespace) as built:
         kubeconfig = await plane.kubeconfig_for("controller", namespace)
         settings = await built.mails(mail, ADMINISTRATOR, consoleURL=CONSOLE)
-        await built.organization("acme", archive="folder", notifications=settings)
+        await built.organization("acme", archive="folder", notifications=settings, retention="2160h")
         async with connect(namespace=namespace, kubeconfig=kubeconfig) as kube:
             made = Scene(built, mail, kube)
             await made.watch()
@@ -201,3 +213,39 @@ async def test_the_end_is_told_once_and_nothing_is_reminded_of_after_it(scene: S
     assert later == [[], [], []]
     raw = await scene.kube.get(Organization, "acme")
     assert raw["status"].get("problems", []) == []
+
+
+async def test_what_esaw_deletes_soon_is_one_mail_for_all_its_events_and_no_mail_when_they_are_archived(
+    scene: Scene,
+) -> None:
+    now = scene.clock.now()
+    await scene.waits_since(1, now - 82 * DAY)
+    await scene.pass_finished()
+    assert await scene.run_once(after=timedelta(minutes=1)) == []
+
+    # Eight days were left.
+    scene.clock.advance(seconds=DAY.total_seconds())
+    names = [await scene.waits_since(number, now - 85 * DAY) for number in (2, 3)]
+    await scene.pass_finished()
+    await scene.run_once()
+    (told,) = await scene.run_once(after=timedelta(minutes=1))
+    assert told.to == (ADMINISTRATOR,)
+    assert told.subject == "[acme] 3 envelopes are deleted in eSignAnyWhere soon, not archived"
+    assert "kubectl counterfoil" in told.text
+    assert f"{CONSOLE}/attention?organization=acme#retention-acme-RetentionEnding" in told.text
+    for name in names:
+        assert name in told.text
+
+    await scene.waits_since(4, now - 88 * DAY)
+    await scene.pass_finished()
+    assert await scene.run_once(after=timedelta(minutes=1)) == []
+    (problem,) = (await scene.kube.get(Organization, "acme"))["status"]["problems"]
+    assert (problem["cause"], problem["count"]) == ("retention/RetentionEnding", 4)
+    assert f"{now + 2 * DAY:%Y-%m-%d %H:%M} UTC" in problem["message"]
+
+    listed = [each async for each in scene.kube.list(EnvelopeEvent)]
+    for each in listed:
+        await scene.succeeds(each["metadata"]["name"])
+    await scene.pass_finished()
+    assert [await scene.run_once(after=timedelta(minutes=2)) for _ in range(3)] == [[], [], []]
+    assert (await scene.kube.get(Organization, "acme"))["status"].get("problems", []) == []

@@ -205,6 +205,7 @@ INBOX = [
 DURATIONS: Mapping[str, Place] = {
     "spec.cleanup.after": lambda text: {"spec.cleanup.after": text},
     "spec.evidence.wait": lambda text: {"spec.evidence.wait": text},
+    "spec.retention": lambda text: {"spec.retention": text},
     "spec.retry.initial": lambda text: {"spec.retry": {"initial": text, "max": "500h", "deadline": "1000h"}},
     "spec.retry.max": lambda text: {"spec.retry": {"initial": "1ms", "max": text, "deadline": "1000h"}},
     "spec.retry.deadline": lambda text: {"spec.retry": {"initial": "1ms", "max": "1ms", "deadline": text}},
@@ -304,6 +305,13 @@ TIMES = [
         says="interval must be 1m or longer",
         accepted=at("spec.sweep.interval", {"a minute": "60s"}),
         refused=at("spec.sweep.interval", {"less than a minute": "59s999ms", "without end": "0s"}),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.retention",
+        says="retention must be 48h to 87600h",
+        accepted=at("spec.retention", {"two days": "48h", "ten years": "87600h"}),
+        refused=at("spec.retention", {"nothing": "0s", "a day": "47h59m", "more than ten years": "87600h1s"}),
     ),
     *(
         Rule(

@@ -37,10 +37,14 @@ class AttentionKind(StrEnum):
 
     CONSENT = "consent"
     KEY = "key"
+    RETENTION = "retention"
     FAILED = "failed"
     ARCHIVE = "archive"
     ORGANIZATION = "organization"
     CONTROLLER = "controller"
+
+
+_WIDE: Final = frozenset({AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION, AttentionKind.RETENTION})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,7 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_archives(snapshot),
         *_organizations(snapshot),
         *_senders(snapshot),
+        *_retention(snapshot),
         *_failures(snapshot),
     ]
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
@@ -106,9 +111,9 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
 
 
 def _rank(item: AttentionItem) -> tuple[bool, bool, int, int, str]:
-    """Rank an entry that stops everything before one that stops one sender or one event."""
+    """Rank an entry that stops everything, or loses something, before one that stops one sender or event."""
     is_work_possible = item.kind is not AttentionKind.CONTROLLER
-    is_narrow = item.kind not in (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION)
+    is_narrow = item.kind not in _WIDE
     return (is_work_possible, is_narrow, -item.count, list(AttentionKind).index(item.kind), item.anchor)
 
 
@@ -281,6 +286,20 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             count=sum(problem.count for problem in problems),
             since=min(problem.since for problem in problems),
             examples=problems[0].examples[:MAX_EXAMPLES],
+        )
+
+
+def _retention(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
+    for organization, problem in _open_problems(snapshot, "retention"):
+        yield AttentionItem(
+            kind=AttentionKind.RETENTION,
+            name=problem.reason,
+            organization=organization,
+            reason=problem.reason,
+            message=problem.message or "",
+            count=problem.count,
+            since=problem.since,
+            examples=problem.examples[:MAX_EXAMPLES],
         )
 
 

@@ -5,11 +5,13 @@ The callback is only a hint; each fact is read from eSAW with the sender's own k
 Postprocessing using Callback Handlers": validate all input parameters.) Nothing is changed.
 """
 
+from datetime import datetime
+
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
 from controller.reconcile.phases.missing_envelope import explain_deleted
 from counterfoil.esaw.errors import EsawError, HttpStatusError
-from counterfoil.esaw.models import HistoryEvent
+from counterfoil.esaw.models import EnvelopeResponse, HistoryEvent
 from counterfoil.resources import (
     MAX_TEXT_LENGTH,
     EnvelopeEvent,
@@ -36,6 +38,7 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             name=envelope.name[:MAX_TEXT_LENGTH],
             status=envelope.status,
             sender_ref=LocalObjectReference(name=context.sender.name),
+            finished_time=_finished_time(envelope),
         )
     )
     if envelope.status in context.organization.spec.statuses:
@@ -48,6 +51,12 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         f"The envelope is {envelope.status}; Organization/{context.organization.name} archives {accepted}.",
         facts=seen,
     )
+
+
+def _finished_time(envelope: EnvelopeResponse) -> datetime | None:
+    """Return when a Completed envelope was finished; the steps of another one don't tell its end."""
+    finished = envelope.finished_date if envelope.status is EnvelopeStatus.COMPLETED else None
+    return finished.replace(microsecond=0) if finished is not None else None
 
 
 async def _still_active(event: EnvelopeEvent, context: ReconcileContext, seen: PhaseFacts) -> Wait:

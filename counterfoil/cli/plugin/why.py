@@ -25,6 +25,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.shard_leases import UnheldShard, unheld_shard
+from counterfoil.retention import deletion_time
 
 SUMMARY = "say what happened to an event or envelope, what is next, and who must act"
 DETAILS = "What you may not read is left out."
@@ -103,6 +104,8 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     consent_url: str | None
     last_error: str | None
     archive: str | None
+    esaw_deletion: str | None
+    """When eSAW deletes the envelope that is not archived; null if that is unknown or loses nothing."""
     controller: str | None
     """Why no controller works on the event; null if one does, or if the Leases can't be read."""
     steps: tuple[ConditionSummary, ...]
@@ -166,6 +169,7 @@ def explain(
     if status.phase is Phase.AWAITING_CONSENT and sender is not None and organization is not None:
         consent_url = organization.consent_url(sender.name) if sender.spec.token_secret_ref is None else None
     archive = status.archive
+    deleted = deletion_time(event, organization.spec.retention) if organization is not None else None
     return EventExplanation(
         event=event.name,
         envelope=event.spec.envelope_id,
@@ -186,6 +190,7 @@ def explain(
         last_error=_last_error(event, now),
         # Until the manifest is written, the archive is only the one that was chosen.
         archive=archive.manifest if archive is not None else None,
+        esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         controller=str(absence) if is_abandoned else None,
         steps=_condition_summaries(event),
         attempts=tuple(
@@ -216,6 +221,7 @@ def page(why: EventExplanation) -> str:
     lines += [_line("Last problem", why.last_error)] if why.last_error else []
     lines += [_line("Next", why.next), _line("Who must act", why.turn)]
     lines += [_line("To do", why.do)] if why.do else []
+    lines += [_line("Deleted there", f"{why.esaw_deletion}, by eSAW itself")] if why.esaw_deletion else []
     lines += [_line("Consent link", why.consent_url)] if why.consent_url else []
     lines += [_line("Filed", why.archive)] if why.archive else []
     lines += [_line("Last request", _request_text(why.last_request))] if why.last_request else []

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Self, TypeVar
 
+from msgspec import Raw
+
 from controller.access.fence import Fence
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.signature_policy import SignatureChecker
@@ -61,6 +63,8 @@ class FakeEsawUserClient(EsawUserClient):
         self.asked: list[str] = []
         self.deleted_for_history = False
         """It was deleted just now, and what was asked before still stands."""
+        self.activities = b"[]"
+        """The steps of the workflow, as JSON."""
         self.failed: HistoryEvent | None = None
         """The step of the history that is in an error state."""
         self.meanwhile: dict[str, Callable[[], None]] = {}
@@ -85,7 +89,9 @@ class FakeEsawUserClient(EsawUserClient):
 
     async def envelope(self, envelope: str) -> EnvelopeResponse:
         self.begin("envelope")
-        return EnvelopeResponse(id=envelope, status=self.status, name_text="Contract")
+        return EnvelopeResponse(
+            id=envelope, status=self.status, name_text="Contract", workflow=Raw(self.activities)
+        )
 
     async def configuration(self, envelope: str) -> ConfigurationResponse:
         self.begin("configuration")

@@ -14,6 +14,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_page_seconds": {"page"},
     "counterfoil_events": {"organization", "phase"},
     "counterfoil_oldest_unfinished_seconds": {"organization"},
+    "counterfoil_retention_ending_events": {"organization"},
     "counterfoil_attempts_total": {"phase", "outcome", "reason"},
     "counterfoil_phase_seconds": {"phase"},
     "counterfoil_event_seconds": set(),

@@ -729,3 +729,46 @@ async def test_what_is_solved_is_not_reminded_of() -> None:
     await scene.look_for(3 * DAY)
     assert scene.count("digest", "sent") == 0
     assert scene.problems() == {}
+
+
+def pass_found(scene: Scene, *deletions: datetime) -> None:
+    summary = FailureSummary()
+    for number, deletion in enumerate(deletions):
+        summary.add_endangered(f"event-{number}", deletion)
+    scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
+
+
+async def test_envelopes_that_esaw_deletes_soon_are_one_mail_whose_end_is_no_mail() -> None:
+    scene = Scene()
+    pass_found(scene, NOON + 6 * 24 * HOUR, NOON + 5 * 24 * HOUR)
+    await scene.run_once(5)
+    assert scene.mailer.subjects == ["[acme] 2 envelopes are deleted in eSignAnyWhere soon, not archived"]
+    problem = scene.problems()["retention/RetentionEnding"]
+    assert (problem.reason, problem.count, problem.examples) == (
+        "RetentionEnding",
+        2,
+        ("event-1", "event-0"),
+    )
+    for _ in range(3):
+        scene.clock.advance(minutes=10)
+        pass_found(scene, *(NOON + (5 + number) * 24 * HOUR for number in range(4)))
+        await scene.run_once(5)
+    assert scene.problems()["retention/RetentionEnding"].count == 4
+    scene.clock.advance(minutes=10)
+    pass_finished(scene)
+    await scene.look_for(HOUR)
+    assert scene.problems() == {}
+    assert len(scene.mailer.subjects) == 1
+
+
+async def test_envelopes_that_esaw_deletes_soon_are_in_the_daily_reminder() -> None:
+    scene = Scene(timings=NotificationTimings())
+    pass_found(scene, NOON + 6 * 24 * HOUR)
+    await scene.run_once(5)
+    scene.clock.advance(hours=25)
+    pass_found(scene, NOON + 6 * 24 * HOUR)
+    await scene.run_once(5)
+    assert scene.mailer.subjects == [
+        "[acme] One envelope is deleted in eSignAnyWhere soon, not archived",
+        "[acme] A problem is still open",
+    ]

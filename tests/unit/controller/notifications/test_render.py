@@ -72,6 +72,9 @@ NOTICES = {
     ),
     "archive": about("archive/dms", MailKind.ARCHIVE, reason="ArchiveUnreachable", count=3),
     "key": about("key/SealingKeysMissing", MailKind.KEY, count=2, examples=("anna", "ben")),
+    "retention": about(
+        "retention/RetentionEnding", MailKind.RETENTION, count=2, message="Soon.", examples=("event-1",)
+    ),
     "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
     "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_time=NOON, solved_time=NOON),
 }
@@ -162,6 +165,7 @@ def test_a_console_is_linked_when_there_is_one() -> None:
         ("failed", AttentionKind.FAILED, "acme", "NameOccupied"),
         ("archive", AttentionKind.ARCHIVE, "", "dms"),
         ("key", AttentionKind.KEY, "acme", "SealingKeysMissing"),
+        ("retention", AttentionKind.RETENTION, "acme", "RetentionEnding"),
     ],
 )
 def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
@@ -172,6 +176,16 @@ def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
     assert link is not None
     entry = AttentionItem(kind=kind, name=name, organization=organization, reason="")
     assert link.url.endswith(f"/attention?organization=acme#{entry.anchor}")
+
+
+def test_the_mail_about_the_retention_says_how_to_find_the_events_and_what_they_need() -> None:
+    content = mail_about(NOTICES["retention"], an_addressed_organization())
+    assert content.subject == "[acme] 2 envelopes are deleted in eSignAnyWhere soon, not archived"
+    assert content.commands == (
+        "kubectl -n contracts get envelopeevents --field-selector "
+        "status.phase!=Succeeded,status.phase!=Skipped -l counterfoil.dev/organization=acme",
+        "kubectl counterfoil -n contracts why event-1",
+    )
 
 
 def test_many_silent_senders_are_named_up_to_a_number_and_then_counted() -> None:

@@ -1,14 +1,15 @@
 """Clean-up of finished events, and counting them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import msgspec
 import pytest
 
 from controller.cache import Cache
+from controller.notifications.problem_tracking import FailureSummary
 from controller.resync.garbage_collector import PAGE_SIZE, GarbageCollector, is_expired
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected
@@ -70,6 +71,7 @@ class Scene:
         for each in events:
             self.kube.put(each)
         self.passes = 0
+        self.failures: Mapping[str, FailureSummary] = {}
         self.retry_if_fixed: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]] = unchanged
         self.restarted()
 
@@ -82,12 +84,12 @@ class Scene:
             clock=self.clock,
             statistics=self.statistics,
             retry_if_fixed=self.retry_if_fixed,
-            pass_finished=lambda began, failures: self.count_pass(),
+            pass_finished=self.count_pass,
         )
         return self
 
-    def count_pass(self) -> None:
-        self.passes += 1
+    def count_pass(self, _: datetime, failures: Mapping[str, FailureSummary]) -> None:
+        self.passes, self.failures = self.passes + 1, failures
 
     async def pass_finished(self, times: int = 1) -> None:
         """Run this number of garbage-collection passes, if nothing kills them."""
@@ -391,3 +393,28 @@ async def test_an_event_that_a_person_made_without_a_shard_is_given_its_own() ->
     await scene.pass_finished()
     raw = await scene.kube.get(EnvelopeEvent, event.name)
     assert raw["metadata"]["labels"][SHARD_LABEL] == str(shard(ENVELOPE))
+
+
+async def test_a_pass_finds_what_esaw_deletes_soon_and_is_not_archived() -> None:
+    def event(number: int, phase: Phase, days: int) -> EnvelopeEvent:
+        builder = an_event(f"{number:08}-4b1d-4c58-9a57-6d1f0a3b2c4d").named(f"event-{number}")
+        return builder.in_phase(phase, "ArchiveFull").created(NOON - timedelta(days=days)).build()
+
+    old = [event(number, Phase.FAILED, 80 + number) for number in range(1, 10)]
+    waiting, fresh = event(20, Phase.AWAITING_CONSENT, 95), event(21, Phase.FAILED, 3)
+    scene = Scene(*old, waiting, fresh, retention="2160h")
+    await scene.pass_finished()
+    found = scene.failures["acme"].retention_observation()
+    assert found is not None
+    assert (found.count, found.reason) == (8, "RetentionEnding")
+    assert found.examples == ("event-20", "event-9", "event-8", "event-7", "event-6")
+    assert "the envelope of EnvelopeEvent/event-20 about 2026-06-26 12:00 UTC" in found.message
+    assert scene.statistics.endangered("acme") == 8
+
+
+async def test_without_a_stated_retention_a_pass_finds_nothing_that_esaw_deletes() -> None:
+    old = an_event().in_phase(Phase.FAILED, "ArchiveFull").created(NOON - timedelta(days=999))
+    scene = Scene(old.build())
+    await scene.pass_finished()
+    assert scene.failures["acme"].retention_observation() is None
+    assert scene.statistics.endangered("acme") == 0

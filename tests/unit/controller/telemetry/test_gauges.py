@@ -59,6 +59,18 @@ async def test_finished_events_are_those_of_the_garbage_collectors_last_pass() -
     assert scrape.shows("events", organization="acme", phase="Failed") == 1
 
 
+async def test_envelopes_that_esaw_deletes_soon_are_counted_by_the_last_pass() -> None:
+    scene = Scene(an_event().in_phase(Phase.FAILED).created(NOON - timedelta(days=29)).build())
+    scene.observe(an_organization(retention="720h"))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("retention_ending_events", organization="acme") == 0
+    async with scene.running(scene.garbage_collector.run()):
+        pass
+    scrape.gauges.refresh()
+    assert scrape.shows("retention_ending_events", organization="acme") == 1
+
+
 def test_senders_are_counted_by_whether_their_key_works() -> None:
     scene = Scene()
     scene.observe(

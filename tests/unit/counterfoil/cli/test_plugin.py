@@ -114,6 +114,19 @@ def test_an_envelope_that_is_stuck_in_esaw_says_who_must_act_there() -> None:
     assert "Open the errors view of eSignAnyWhere" in said
 
 
+def test_when_esaw_deletes_an_envelope_that_is_not_archived_is_said() -> None:
+    organization = an_organization(retention="720h")
+
+    def said(event: EventBuilder, organization: Organization | None) -> str:
+        return page(explain(event.build(), organization, None, (), NOON + timedelta(days=28)))
+
+    failed = an_event().in_phase(Phase.FAILED, "ArchiveFull")
+    assert "Deleted there in 48h (2026-07-31 12:00:00 UTC), by eSAW itself" in said(failed, organization)
+    assert "Deleted there" not in said(failed, an_organization())
+    assert "Deleted there" not in said(failed, None)
+    assert "Deleted there" not in said(an_event().in_phase(Phase.SUCCEEDED), organization)
+
+
 def test_what_people_wrote_does_not_talk_to_the_terminal() -> None:
     event = an_event().status(envelope=EnvelopeSummary(name="\x1b[2Jgone\r", status="Completed"))
     assert told(event).isascii()

@@ -240,6 +240,26 @@ def test_a_file_that_could_not_be_asked_for_is_never_left_out_silently(file_id: 
 
 
 @pytest.mark.parametrize(
+    ("activities", "finished"),
+    [
+        ([{"FinishedDate": "2026-05-01T10:00:00Z"}, {"FinishedDate": "2026-05-02T10:00:00Z"}, {}], 2),
+        ([{"FinishedDate": None}], None),
+        ([{"FinishedDate": "soon"}], None),
+        ([{"FinishedDate": 7}], None),
+        ("none", None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_when_an_envelope_was_finished_is_read_and_never_in_the_way(
+    activities: object, finished: int | None
+) -> None:
+    body = msgspec.json.encode({"Id": ENVELOPE, "EnvelopeStatus": "Completed", "Activities": activities})
+    found = decode(EnvelopeResponse, "envelope", body).finished_date
+    assert found == (finished and datetime(2026, 5, finished, 10, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
     ("events", "step"),
     [
         (None, None),

@@ -152,3 +152,33 @@ def test_an_esaw_that_does_not_answer_is_told_by_its_own_condition() -> None:
     )
     snapshot = ClusterSnapshot(organizations=(msgspec.structs.replace(organization, status=status),))
     assert [each.name for each in attention_items(snapshot)] == ["acme-Reachable"]
+
+
+def test_envelopes_that_esaw_deletes_soon_are_one_entry_before_what_only_failed() -> None:
+    ending = ReportedProblem(
+        cause="retention/RetentionEnding",
+        reason="RetentionEnding",
+        message="eSignAnyWhere deletes the envelope of EnvelopeEvent/event-1 about noon.",
+        since=NOON,
+        count=2,
+        examples=("event-1", "event-2"),
+    )
+    organization = an_organization_that(problems=(ending,))
+    failed = tuple(a_failed_event(number) for number in range(9))
+
+    found = attention_items(ClusterSnapshot(organizations=(organization,), failed=failed))
+
+    assert [each.kind for each in found] == [AttentionKind.RETENTION, AttentionKind.FAILED]
+    assert (found[0].reason, found[0].count, found[0].examples) == (
+        "RetentionEnding",
+        2,
+        ("event-1", "event-2"),
+    )
+    assert found[0].organization == "acme"
+
+
+def test_a_retention_that_no_longer_endangers_anything_is_no_entry() -> None:
+    ended = ReportedProblem(
+        cause="retention/RetentionEnding", reason="RetentionEnding", since=NOON, solved_time=NOON
+    )
+    assert attention_items(ClusterSnapshot(organizations=(an_organization_that(problems=(ended,)),))) == ()

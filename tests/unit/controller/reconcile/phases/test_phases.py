@@ -64,6 +64,16 @@ async def test_an_envelope_in_an_expected_status_is_valid_and_its_name_is_noted(
     )
 
 
+@pytest.mark.parametrize(("status", "is_known"), [(EnvelopeStatus.COMPLETED, True), ("Expired", False)])
+async def test_the_end_of_a_completed_envelope_is_noted(status: EnvelopeStatus, is_known: bool) -> None:
+    scene = Scene(statuses=["Completed", "Expired"])
+    scene.esaw.status = EnvelopeStatus(status)
+    scene.esaw.activities = b'[{"FinishedDate":"2026-06-30T10:00:00.123Z"}]'
+    seen = (await validated(scene)).facts.envelope
+    assert seen is not None
+    assert seen.finished_time == (NOON.replace(month=6, day=30, hour=10) if is_known else None)
+
+
 async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for() -> None:
     scene = Scene()
     scene.esaw.status = EnvelopeStatus.ACTIVE

@@ -1,0 +1,63 @@
+"""
+Retention: when eSAW itself deletes a finished envelope, and when a warning is due before that. Pure.
+
+eSAW deletes finished envelopes after its own retention, whether they were archived or not. The Organization
+states it (``spec.retention``); eSAW's API does not tell it.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from counterfoil.resources.conditions import is_condition_true
+from counterfoil.resources.envelopeevent import EnvelopeEvent, Phase
+from counterfoil.resources.organization import EnvelopeStatus
+
+MIN_NOTICE: Final = timedelta(days=1)
+MAX_NOTICE: Final = timedelta(days=7)
+NOTICE_FRACTION: Final = 4
+"""The warning is due when less than this part of the retention is left, within the two limits."""
+
+_NOTHING_TO_LOSE: Final = frozenset({"EnvelopeDeleted", "EnvelopeNotFound"})
+"""Reasons of failed events whose envelope is not in eSAW."""
+
+
+def notice_period(retention: timedelta) -> timedelta:
+    """Return the time from the warning to the deletion: a quarter of the retention, 1 to 7 days."""
+    return min(max(retention / NOTICE_FRACTION, MIN_NOTICE), MAX_NOTICE)
+
+
+def deletion_time(event: EnvelopeEvent, retention: timedelta | None) -> datetime | None:
+    """
+    Return when eSAW deletes the envelope of an event that is unfinished or failed.
+
+    None: nothing is lost by that, the envelope is not finished yet, or the retention is unknown.
+    """
+    if retention is None or not _is_needed(event):
+        return None
+    end = _end(event)
+    return end + retention if end is not None else None
+
+
+def imminent_deletion(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> datetime | None:
+    """Return the time of the deletion if the warning is due, also after the deletion; else None."""
+    deleted = deletion_time(event, retention)
+    if deleted is None or retention is None or now < deleted - notice_period(retention):
+        return None
+    return deleted
+
+
+def _is_needed(event: EnvelopeEvent) -> bool:
+    """Whether the archive may still need what eSAW has."""
+    status = event.status
+    if status.phase is Phase.FAILED:
+        return status.cause not in _NOTHING_TO_LOSE
+    return not status.phase.is_final and not is_condition_true(status.conditions, "Archived")
+
+
+def _end(event: EnvelopeEvent) -> datetime | None:
+    """Return when the envelope was finished, or the first callback if eSAW does not tell."""
+    envelope = event.status.envelope
+    if envelope is not None and envelope.status == EnvelopeStatus.ACTIVE:
+        return None
+    finished = envelope.finished_time if envelope is not None else None
+    return finished or event.status.first_delivery_time or event.metadata.creation_timestamp

@@ -1,0 +1,82 @@
+"""When eSAW itself deletes an envelope that is not archived, and when the warning is due."""
+
+from datetime import timedelta
+
+import pytest
+
+from counterfoil.resources import EnvelopeSummary, LastError, Origin, Phase
+from counterfoil.retention import deletion_time, imminent_deletion, notice_period
+from tests.support.builders import NOON, EventBuilder, an_event
+
+DAY = timedelta(days=1)
+COMPLETED = EnvelopeSummary(name="Contract", status="Completed")
+ACTIVE = EnvelopeSummary(name="Contract", status="Active")
+
+
+def failed(reason: str = "ArchiveFull") -> EventBuilder:
+    return an_event().in_phase(Phase.FAILED, reason)
+
+
+@pytest.mark.parametrize(
+    ("retention", "notice"),
+    [(2 * DAY, DAY), (4 * DAY, DAY), (8 * DAY, 2 * DAY), (28 * DAY, 7 * DAY), (3650 * DAY, 7 * DAY)],
+)
+def test_people_are_told_a_quarter_before_the_end_but_one_to_seven_days(
+    retention: timedelta, notice: timedelta
+) -> None:
+    assert notice_period(retention) == notice
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        failed(),
+        failed("DocumentInDoubt").with_condition("Archived"),
+        an_event(),
+        an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected"),
+        an_event().in_phase(Phase.PENDING, "Suspended"),
+        an_event().in_phase(Phase.ARCHIVING, "ArchiveUnreachable").status(envelope=COMPLETED),
+        an_event().by(Origin.SWEEP),
+    ],
+)
+def test_what_is_not_archived_is_deleted_the_retention_after_the_callback(event: EventBuilder) -> None:
+    assert deletion_time(event.build(), 90 * DAY) == NOON + 90 * DAY
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndKept"),
+        an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus"),
+        an_event().in_phase(Phase.CLEANING, "CleanupDelayed").with_condition("Archived"),
+        an_event().in_phase(Phase.VALIDATING, "StillActive").status(envelope=ACTIVE),
+        failed("EnvelopeDeleted"),
+        failed("EnvelopeNotFound"),
+        failed("DeadlineExceeded").status(
+            last_error=LastError(reason="EnvelopeNotFound", message="", time=NOON)
+        ),
+        failed("DeadlineExceeded").status(envelope=ACTIVE),
+    ],
+)
+def test_nobody_is_told_of_what_is_archived_or_gone_or_not_finished(event: EventBuilder) -> None:
+    assert deletion_time(event.build(), 90 * DAY) is None
+
+
+def test_without_a_stated_retention_nobody_is_told() -> None:
+    assert deletion_time(failed().build(), None) is None
+    assert imminent_deletion(failed().build(), None, NOON + 9999 * DAY) is None
+
+
+def test_what_esaw_says_about_the_end_counts_before_the_callback_and_that_before_the_event() -> None:
+    finished = EnvelopeSummary(status="Completed", finished_time=NOON - 9 * DAY)
+    event = failed().status(first_delivery_time=NOON - DAY)
+    assert deletion_time(event.build(), 90 * DAY) == NOON + 89 * DAY
+    assert deletion_time(event.status(envelope=finished).build(), 90 * DAY) == NOON + 81 * DAY
+
+
+def test_the_notice_begins_when_the_last_part_of_the_retention_does_and_does_not_end_with_it() -> None:
+    event, end = failed().build(), NOON + 90 * DAY
+    second = timedelta(seconds=1)
+    assert imminent_deletion(event, 90 * DAY, end - 7 * DAY - second) is None
+    assert imminent_deletion(event, 90 * DAY, end - 7 * DAY) == end
+    assert imminent_deletion(event, 90 * DAY, end + 30 * DAY) == end
