@@ -300,7 +300,7 @@ def _kubelet(paths: NodePaths, group: str) -> dict[str, Any]:
 
 def _kube_proxy(paths: NodePaths) -> dict[str, Any]:
     return {
-        "apiVersion": "kubeproxy.config.k8s.io/v1beta1",
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
         "clientConnection": {"kubeconfig": str(paths.kubeconfig)},
