@@ -70,6 +70,11 @@ class KindNode:
         await self._do("docker", "exec", CONTAINER, "systemctl", "restart", "containerd", "kubelet")
         await self._ready()
 
+    async def freeze(self, container: str) -> None:
+        """Stop the first process of a container (SIGSTOP), as on a node that hangs."""
+        ctr = ["ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=SIGSTOP", container]
+        await self._do("docker", "exec", CONTAINER, *ctr)
+
     async def reboot(self) -> None:
         """Pull the plug and put it in again."""
         await self._do("docker", "kill", CONTAINER)

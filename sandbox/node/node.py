@@ -76,6 +76,9 @@ LAST_PARTS = ("kube-router", "metrics-server")
 RESTARTED_PARTS = ("kubelet",)
 
 
+CTR = ("/usr/bin/ctr", f"--address={settings.CONTAINERD}", "--namespace=k8s.io")
+
+
 class NodeError(Exception):
     """The node did not come up, or a part of it ended; the message has the end of its log."""
 
@@ -188,8 +191,11 @@ class Node:
 
     async def load(self, archive: Path) -> None:
         """Give the node an image. Raises ``NodeError``."""
-        ctr = ["/usr/bin/ctr", f"--address={settings.CONTAINERD}", "--namespace=k8s.io"]
-        await self.do([*ctr, "images", "import", archive])
+        await self.do([*CTR, "images", "import", archive])
+
+    async def freeze(self, container: str) -> None:
+        """Stop the first process of a container (SIGSTOP), as on a node that hangs. Raises ``NodeError``."""
+        await self.do([*CTR, "tasks", "kill", "--signal=SIGSTOP", container])
 
     async def do(self, command: Command) -> str:
         """Run a command in the node's namespaces and return what it printed. Raises ``NodeError``."""

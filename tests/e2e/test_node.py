@@ -15,6 +15,7 @@ import shutil
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ import yaml
 
 from counterfoil.resources import envelope_id
 from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.controlplane.processes import ServerProcess, run
@@ -306,6 +308,37 @@ async def test_pods_that_are_deleted_at_random_lose_nothing(release: Release) ->
     await release.filed(flow.sent)
 
 
+async def test_the_events_of_a_controller_whose_node_is_lost_go_on_elsewhere_within_a_minute(
+    release: Release, cluster: Node | KindNode
+) -> None:
+    held = await _shard_lease(release)
+    (lost,) = [pod for pod in await release.pods("controller") if pod["metadata"]["name"] in _holder(held)]
+    (container,) = (each["containerID"] for each in lost["status"]["containerStatuses"])
+    # It neither works nor releases its Lease. What it is killed by later, it can't answer.
+    await cluster.freeze(container.partition("://")[2])
+    last = (await _shard_lease(release)).spec
+    sent = await release.complete(3)
+    name = lost["metadata"]["name"]
+    await release.kubectl("delete", "pod", name, "--grace-period=0", "--force", "--wait=false")
+
+    taken = (await eventually(lambda: _lease_of_another(release, _holder(held)), within=PATIENCE)).spec
+    await release.filed(sent)
+    assert last.renew_time is not None
+    assert last.lease_duration_seconds is not None
+    assert taken.acquire_time is not None
+    # Not before the Lease ends: until then its holder might still write.
+    duration = timedelta(seconds=last.lease_duration_seconds)
+    assert taken.acquire_time - last.renew_time >= duration
+    finished = [
+        event.status.completion_time for event in await release.events() if event.spec.envelope_id in sent
+    ]
+    assert len(finished) == len(sent)
+    for completion in finished:
+        assert completion is not None
+        assert timedelta() < completion - last.renew_time < timedelta(minutes=1)
+    await release.pods_ready()
+
+
 async def test_pods_go_on_while_containerd_and_kubelet_are_restarted(
     release: Release, cluster: Node | KindNode
 ) -> None:
@@ -348,6 +381,24 @@ async def test_uninstalling_keeps_kinds_and_data_and_a_new_installation_goes_on_
     waiting = await release.complete(3)
     await release.install()
     await release.filed(waiting)
+
+
+async def _shard_lease(release: Release) -> Lease:
+    """The Lease of the only shard, with its holder."""
+    (lease,) = json.loads(
+        await release.kubectl("get", "leases", "-l", SHARD_LEASE_COUNT_LABEL, "-o", "json")
+    )["items"]
+    return Lease.parse(lease)
+
+
+def _holder(lease: Lease) -> str:
+    assert lease.spec.holder_identity
+    return lease.spec.holder_identity
+
+
+async def _lease_of_another(release: Release, holder: str) -> Lease | None:
+    lease = await _shard_lease(release)
+    return lease if lease.spec.holder_identity not in (None, "", holder) else None
 
 
 def _held() -> dict[str, Any]:

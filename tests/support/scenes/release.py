@@ -52,6 +52,9 @@ class Cluster(Protocol):
     async def reboot(self) -> None:
         """Pull the plug and put it in again."""
 
+    async def freeze(self, container: str) -> None:
+        """Stop the first process of a container, as on a node that hangs."""
+
 
 def neighbour(name: str) -> dict[str, Any]:
     """One neighbour, as ``to`` or ``from`` of a NetworkPolicy."""
