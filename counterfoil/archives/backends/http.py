@@ -11,9 +11,7 @@ It can't be asked what it has: whether a name is taken is for the system to say,
 """
 
 import base64
-import binascii
 import hashlib
-import hmac
 import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
@@ -51,9 +49,14 @@ from counterfoil.archives.errors import (
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.clock import Clock, WallClock
 from counterfoil.resources.archive import ArchiveSpec, HttpMode, VerifyMode
+from counterfoil.standard_webhooks import (
+    SECRET_PREFIX,
+    SigningSecretInvalid,
+    WebhookSignature,
+    decoded_key,
+)
 
 FIELD = "spec.http.url"
-SECRET_PREFIX = "whsec_"  # noqa: S105 - how the secrets of Standard Webhooks begin
 
 _CANT_DELETE = frozenset({405, 501})
 _CANT_READ = frozenset({405, 501})
@@ -66,45 +69,10 @@ async def open_http(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     settings = required_settings(name, "spec.http", spec.http)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
     site = HttpSite.open("the system", FIELD, settings.url, secret)
-    return HttpBackend(site, settings.mode, spec.verify, WebhookSignature.read(name, secret, WallClock()))
+    return HttpBackend(site, settings.mode, spec.verify, _signature(name, secret, WallClock()))
 
 
 KIND = ArchiveKind("http", open_http, reports_checksums=True)
-
-
-class WebhookSignature:
-    """Signs requests by the rules of Standard Webhooks, if the Secret has something to sign with."""
-
-    def __init__(self, key: bytes | None, clock: Clock) -> None:
-        self._key = key
-        self._clock = clock
-
-    @classmethod
-    def read(cls, archive: str, secret: Credentials, clock: Clock) -> "WebhookSignature":
-        """Read ``signingSecret``: base64 behind ``whsec_``, or any text. Raises ``SettingsInvalid``."""
-        text = secret.line("signingSecret")
-        if text is None or not text.startswith(SECRET_PREFIX):
-            return cls(None if text is None else text.encode(), clock)
-        try:
-            return cls(base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True), clock)
-        except binascii.Error as error:
-            raise SettingsInvalid(
-                f"Archive/{archive}: `signingSecret` in {secret.secret} is not base64 behind `whsec_`."
-            ) from error
-
-    def now(self) -> str:
-        """Return the time as a message carries it (RFC 3339)."""
-        return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
-
-    def headers(self, message: str, payload: bytes) -> dict[str, str]:
-        """Return the headers of a request; ``message`` is its id, the same when it is sent again."""
-        timestamp = str(int(self._clock.now().timestamp()))
-        headers = {"webhook-id": message, "webhook-timestamp": timestamp}
-        if self._key is not None:
-            signed = f"{message}.{timestamp}.".encode() + payload
-            digest = hmac.new(self._key, signed, hashlib.sha256).digest()
-            headers["webhook-signature"] = "v1," + base64.b64encode(digest).decode()
-        return headers
 
 
 class HttpConclusion(msgspec.Struct, frozen=True):
@@ -314,6 +282,20 @@ class HttpBackend:
         return ArchiveRefused(
             "ArchiveLacksFeature", f"{self._site.archive}: {self._site.server} does not {what}. {then}"
         )
+
+
+def _signature(archive: str, secret: Credentials, clock: Clock) -> WebhookSignature:
+    """Read ``signingSecret``: base64 behind ``whsec_``, or any text. Raises ``SettingsInvalid``."""
+    text = secret.line("signingSecret")
+    if text is None:
+        return WebhookSignature((), clock)
+    try:
+        key = decoded_key(text) if text.startswith(SECRET_PREFIX) else text.encode()
+    except SigningSecretInvalid as invalid:
+        raise SettingsInvalid(
+            f"Archive/{archive}: `signingSecret` in {secret.secret} can't be used: {invalid}."
+        ) from invalid
+    return WebhookSignature((key,), clock)
 
 
 def _message(kind: str) -> str:
