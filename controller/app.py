@@ -25,6 +25,8 @@ from controller.cache import Cache
 from controller.election.elections import ElectionThread
 from controller.generations import GenerationEnd, StopRequest, end_of_generation
 from controller.handlers import EventHandlers
+from controller.notices.client import NoticeClient
+from controller.notices.delivery import NoticeDelivery
 from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.notifier import Notifier
 from controller.notifications.policy import NotificationTimings
@@ -85,6 +87,7 @@ class App:
     registry: kopf.OperatorRegistry
     workqueue: WorkQueue
     notifier: Notifier
+    notice_delivery: NoticeDelivery
     archive_pool: ArchivePool
     initial_sync: InitialSync
     metrics: Metrics
@@ -163,7 +166,8 @@ class App:
         if end is not GenerationEnd.SHARDS_LOST:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.grace.total_seconds()):
-                    await asyncio.gather(self.workqueue.drain(), self.notifier.drain())
+                    parts = (self.workqueue, self.notifier, self.notice_delivery)
+                    await asyncio.gather(*(each.drain() for each in parts))
 
 
 def build(
@@ -226,6 +230,19 @@ def build(
         kube, cache, status_writer, event_recorder, clock, labels, lock=workqueue.lock, changed=cache.update
     )
     notifier = _notifier(kube, cache, secrets, metrics, held)
+    notice_delivery = NoticeDelivery(
+        kube=kube,
+        cache=cache,
+        secrets=secrets,
+        client=NoticeClient(clock),
+        event_recorder=event_recorder,
+        metrics=metrics,
+        clock=clock,
+        random=random.SystemRandom().random,
+        labels=labels,
+        on_failed=lambda event, result: notifier.notice_failed(event, result.reason, result.message),
+        on_delivered=notifier.notice_delivered,
+    )
     preconditions = Preconditions(
         kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker, held
     )
@@ -261,6 +278,7 @@ def build(
         user_requests.run,
         failed_event_retrier.run,
         notifier.run,
+        notice_delivery.run,
         deletion_detector.run,
     ]
     if held.owns(*UNSHARDED_WORK):
@@ -272,6 +290,7 @@ def build(
         registry=build_registry(reflector, heartbeat),
         workqueue=workqueue,
         notifier=notifier,
+        notice_delivery=notice_delivery,
         archive_pool=archive_pool,
         initial_sync=InitialSync(reflector.load, clock),
         metrics=metrics,

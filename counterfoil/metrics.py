@@ -51,6 +51,8 @@ class MailKind(StrEnum):
     """eSAW deletes envelopes soon that are not archived."""
     SOLVED = "solved"
     """A reported problem was solved."""
+    WEBHOOK = "webhook"
+    """Notices to the webhook were given up."""
     DIGEST = "digest"
     """Some reported problems are still not solved."""
 
@@ -63,6 +65,16 @@ class MailOutcome(StrEnum):
     """The mail server rejected this mail only; Counterfoil retries."""
     FAILED = "failed"
     """The mail server does not work; Counterfoil retries."""
+
+
+class NoticeOutcome(StrEnum):
+    """Result of an attempt to deliver a notice to a webhook."""
+
+    DELIVERED = "delivered"
+    RETRIED = "retried"
+    """The attempt failed; Counterfoil retries."""
+    FAILED = "failed"
+    """The attempt failed and was the last one."""
 
 
 class CallbackOutcome(StrEnum):
@@ -219,6 +231,11 @@ class Metrics:
         )
         self.notifications = counter(
             "counterfoil_notifications_total", "Mails to people, by kind and outcome.", ("kind", "outcome")
+        )
+        self.webhook_notices = counter(
+            "counterfoil_webhook_notices_total",
+            "Attempts to deliver a notice to the webhook, by organization and outcome.",
+            ("organization", "outcome"),
         )
         self.kubernetes_requests = counter(
             "counterfoil_kubernetes_requests_total",

@@ -55,6 +55,8 @@ class Notifier:
     _observations: dict[str, dict[str, Observation]] = field(default_factory=dict)
     _counted: dict[str, datetime] = field(default_factory=dict)
     """Times at which failures were counted, by the event's name."""
+    _working_webhooks: set[str] = field(default_factory=set)
+    """Organizations with a problem whose receiver confirmed a notice since the last check."""
     _passes: dict[str, tuple[datetime, FailureSummary]] = field(default_factory=dict)
     _running_checks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The running check of each Organization, by name."""
@@ -71,6 +73,21 @@ class Notifier:
         if len(self._counted) > problem_tracking.MAX_REMEMBERED_EVENTS:
             del self._counted[next(iter(self._counted))]
         self._add_observation(event.organization, observation)
+
+    def notice_failed(self, event: EnvelopeEvent, reason: str, message: str) -> None:
+        """Record an event whose notice to the webhook was given up in this process."""
+        now = self.clock.now()
+        self._working_webhooks.discard(event.organization)
+        observation = problem_tracking.notice_observation(event, reason, message, now)
+        self._add_observation(event.organization, observation)
+
+    def notice_delivered(self, name: str) -> None:
+        """Record that the receiver of an Organization confirmed a notice."""
+        organization = self.cache.organizations.get(name)
+        problems = organization.status.problems if organization is not None else ()
+        kinds = {problem_tracking.kind_of(each) for each in problems if each.solved_time is None}
+        if problem_tracking.WEBHOOK in kinds:
+            self._working_webhooks.add(name)
 
     def pass_finished(self, began: datetime, summaries: Mapping[str, FailureSummary]) -> None:
         """Record the result of a pass over all events that began at ``began``."""
@@ -150,11 +167,14 @@ class Notifier:
     async def _store_observations(self, name: str) -> None:
         """Store the failures since the last check, and the result of a pass over all events."""
         observations, finished_pass = self._observations.pop(name, {}), self._passes.pop(name, None)
-        if not observations and finished_pass is None:
+        does_webhook_work = name in self._working_webhooks
+        if not observations and finished_pass is None and not does_webhook_work:
             return
         now = self.clock.now()
 
         def changed(problems: Problems) -> Problems:
+            if does_webhook_work:
+                problems = problem_tracking.mark_webhook_works(problems, now)
             if finished_pass is not None:
                 began, summary = finished_pass
                 problems = problem_tracking.apply_summary(problems, summary, began=began, now=now)
@@ -171,6 +191,7 @@ class Notifier:
                 newest = self._passes.setdefault(name, finished_pass)[1]
                 newest.removed |= finished_pass[1].removed
             raise
+        self._working_webhooks.discard(name)
 
     def _reconciled_problems(
         self, organization: Organization, senders: list[Sender], problems: Problems
@@ -190,19 +211,21 @@ class Notifier:
             problems = problem_tracking.with_count(problems, each, now)
         causes = {each.cause for each in current}
         for known in problems:
-            if known.cause not in causes and self._has_ended(known.cause):
+            if known.cause not in causes and self._has_ended(known.cause, organization):
                 problems = problem_tracking.mark_solved(problems, known.cause, now)
         for cause in removable_causes(problems, now, self.timings):
             problems = problem_tracking.close_problem(problems, cause)
         return problems
 
-    def _has_ended(self, cause: str) -> bool:
+    def _has_ended(self, cause: str, organization: Organization) -> bool:
         """Whether a problem without a current observation has ended; for failures only a pass over all events
         decides."""
         kind, _, name = cause.partition("/")
         if kind == problem_tracking.ARCHIVE:
             archive = self.cache.archives.get(name)
             return archive is None or is_condition_true(archive.status.conditions, "Ready")
+        if kind == problem_tracking.WEBHOOK:
+            return organization.spec.webhook is None
         return kind in (problem_tracking.KEY, problem_tracking.CONSENT, problem_tracking.DIGEST)
 
     def _archive_observations(

@@ -22,6 +22,7 @@ from controller.notifications.problem_tracking import (
     KEY,
     MAX_MESSAGE_LENGTH,
     RETENTION,
+    WEBHOOK,
     Observation,
     Problems,
     archive_of,
@@ -43,6 +44,7 @@ _KINDS = {
     ARCHIVE: MailKind.ARCHIVE,
     KEY: MailKind.KEY,
     RETENTION: MailKind.RETENTION,
+    WEBHOOK: MailKind.WEBHOOK,
 }
 _END_WITHOUT_MAIL = (CONSENT, DIGEST, RETENTION)
 """Kinds of problems whose end no mail announces. An envelope that eSAW deleted is not solved either."""

@@ -19,7 +19,7 @@ from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 
 Problems = tuple[ReportedProblem, ...]
 
-FAILED, ARCHIVE, KEY, CONSENT, DIGEST = "failed", "archive", "key", "consent", "digest"
+FAILED, ARCHIVE, KEY, CONSENT, DIGEST, WEBHOOK = "failed", "archive", "key", "consent", "digest", "webhook"
 RETENTION, RETENTION_CAUSE = "retention", "retention/RetentionEnding"
 """The kinds of problems: the prefix of each ``cause``. A digest is no problem, but is tracked like one."""
 
@@ -86,6 +86,20 @@ def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
         examples=(event.name,),
         at=status.completion_time,
     )
+
+
+def notice_observation(event: EnvelopeEvent, reason: str, message: str, at: datetime) -> Observation:
+    """Return the problem of a notice to the webhook that was given up."""
+    cause = f"{WEBHOOK}/{reason}"
+    return Observation(cause, reason, message=message[:MAX_MESSAGE_LENGTH], examples=(event.name,), at=at)
+
+
+def mark_webhook_works(problems: Problems, now: datetime) -> Problems:
+    """Mark all problems with notices as solved: the receiver confirmed one."""
+    for each in problems:
+        if kind_of(each) == WEBHOOK:
+            problems = mark_solved(problems, each.cause, now)
+    return problems
 
 
 def failure_cause(status: EnvelopeEventStatus, archive: str) -> str:

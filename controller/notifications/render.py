@@ -28,6 +28,7 @@ from controller.notifications.problem_tracking import (
     CONSENT,
     KEY,
     RETENTION,
+    WEBHOOK,
     archive_of,
     kind_of,
     notified_and_open,
@@ -270,7 +271,8 @@ class MailRenderer:
                 f"{kubectl} get envelopeevents {unfinished} -l {mine}",
                 f"kubectl counterfoil -n {self.namespace} why {first}",
             )
-        failed = f"--field-selector status.phase=Failed -l {mine}"
+        field = "status.notice.state" if kind == WEBHOOK else "status.phase"
+        failed = f"--field-selector {field}=Failed -l {mine}"
         return (
             f"{kubectl} get envelopeevents {failed}",
             f"{kubectl} label envelopeevents {failed} counterfoil.dev/request=retry",

@@ -17,6 +17,7 @@ import msgspec
 
 from controller.access.sender_keys import SenderKeys, rejected_message
 from controller.cache import Cache
+from controller.notices.policy import with_notice
 from controller.reconcile import error_policy, state_machine
 from controller.reconcile.context import PartialArchive
 from controller.reconcile.outcomes import (
@@ -183,21 +184,26 @@ class Reconciler:
     ) -> EnvelopeEvent:
         """Store a status and announce the transition: the only place that does."""
         try:
-            stored = await self.status_writer.store(event, status)
+            stored = await self._store(event, status)
         except Rejected as refused:
             # A repeated write would be refused too. The stored status plus this failure ends the event.
             outcome = _rejected_outcome(status, refused)
             phase, inputs = state_machine.phase_to_resume(event.status), self._transition_input(event)
             try:
                 failed = state_machine.next_status(event.status, phase, outcome, inputs)
-                stored = await self.status_writer.store(event, failed)
+                stored = await self._store(event, failed)
             except Rejected:
                 # The list of files takes most of the size limit, and a retry can collect it again.
                 bare = state_machine.without_documents(event.status, outcome, inputs)
                 failed = state_machine.next_status(bare, phase, outcome, inputs)
-                stored = await self.status_writer.store(event, failed)
+                stored = await self._store(event, failed)
         self._announce(event.status, stored, outcome)
         return stored
+
+    async def _store(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
+        """Store a status, a final one together with its pending notice: no kill can lose the notice."""
+        organization = self.cache.organizations.get(event.organization)
+        return await self.status_writer.store(event, with_notice(event, status, organization))
 
     def _transition_input(
         self, event: EnvelopeEvent, attempt_start: datetime | None = None

@@ -5,10 +5,11 @@ from functools import partial
 
 import msgspec
 
+from controller.notices.policy import resent
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
 from counterfoil.readiness import with_readiness
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Phase
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, Phase
 from counterfoil.resources.reopening import reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
 
@@ -28,9 +29,13 @@ class EventRequests:
         }
 
     async def retry(self, event: EnvelopeEvent, request: Request) -> RequestResult:
-        """Try again now, from each phase but Succeeded."""
+        """Try again now, from each phase but Succeeded; of such an event a notice that was given up."""
         if event.status.phase is Phase.SUCCEEDED:
-            return _nothing_to_do(event)
+            notice = event.status.notice
+            if notice is None or notice.state is not NoticeState.FAILED:
+                return _nothing_to_do(event)
+            message = "The notice to the webhook was given up; it is sent again."
+            return RequestResult(RequestOutcome.DONE, message, _with_resent_notice)
         change = partial(
             reopened_status,
             reason="RetryRequested",
@@ -63,7 +68,15 @@ class EventRequests:
             conditions=conditions,
             next_attempt_time=None,
             completion_time=now,
+            notice=None,
         )
+
+
+def _with_resent_notice(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    notice = status.notice
+    if notice is None or notice.state is not NoticeState.FAILED:
+        return status
+    return msgspec.structs.replace(status, notice=resent(notice))
 
 
 def _nothing_to_do(event: EnvelopeEvent) -> RequestResult:

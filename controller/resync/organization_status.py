@@ -19,6 +19,7 @@ import msgspec
 
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
 from controller.access.sender_keys import KeyUnusable, SenderKeys
+from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
 from controller.cache import Cache
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import settled_time
@@ -105,7 +106,8 @@ class OrganizationStatusUpdater:
         reachable, version = await self._reachable(organization)
         references = (self._archive(organization), self._sender(organization))
         address = _check_address(*self._address(organization))
-        settings = (tokens, basic, *references, _check_form(organization), address)
+        webhook = await self._webhook(organization)
+        settings = (tokens, basic, *references, _check_form(organization), address, webhook)
         ready = _summary((*settings, _check_suspension(organization), reachable))
         known = organization.status.activity
         status = msgspec.structs.replace(
@@ -205,6 +207,15 @@ class OrganizationStatusUpdater:
             return await self.sender_keys.key(usable[0], esaw) if usable else None
         except (KeyUnusable, EsawError):
             return None
+
+    async def _webhook(self, organization: Organization) -> CheckResult:
+        if organization.spec.webhook is None:
+            return OK
+        try:
+            await webhook_signature(self.secrets, organization.spec.webhook, self.clock)
+        except SigningSecretUnusable as unusable:
+            return CheckResult("False", unusable.reason, str(unusable))
+        return OK
 
     def _archive(self, organization: Organization) -> CheckResult:
         ref = organization.spec.archive_ref

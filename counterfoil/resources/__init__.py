@@ -51,9 +51,11 @@ from counterfoil.resources.envelopeevent import (
     EnvelopeEventSpec,
     EnvelopeEventStatus,
     EnvelopeSummary,
+    EventNotice,
     FiledDocument,
     FileKind,
     LastError,
+    NoticeState,
     Origin,
     Phase,
     Workstep,
@@ -87,6 +89,7 @@ from counterfoil.resources.organization import (
     ReportedProblem,
     RetrySpec,
     SweepResult,
+    WebhookSpec,
 )
 from counterfoil.resources.request import LastRequest, Request, RequestOutcome
 from counterfoil.resources.sender import Sender, SenderKey, SenderSpec, SenderStatus

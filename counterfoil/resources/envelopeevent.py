@@ -179,6 +179,31 @@ class ArchiveLocation(ResourcePart, frozen=True):
     manifest: str | None = None
 
 
+class NoticeState(StrEnum):
+    """State of the notice to the organization's webhook."""
+
+    PENDING = "Pending"
+    DELIVERED = "Delivered"
+    FAILED = "Failed"
+
+
+class EventNotice(ResourcePart, frozen=True):
+    """
+    The notice of a finished event to the organization's webhook.
+
+    ``id`` belongs to this final state of the event, and is the same in each attempt. ``start_time`` is the
+    time of the first failed attempt, from which the deadline counts.
+    """
+
+    id: str
+    state: NoticeState
+    attempts: int = 0
+    start_time: datetime | None = None
+    next_attempt_time: datetime | None = None
+    delivered_time: datetime | None = None
+    last_error: LastError | None = None
+
+
 class EnvelopeEventStatus(ResourcePart, frozen=True):
     """State of the processing."""
 
@@ -204,6 +229,7 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     attempt_history: tuple[Attempt, ...] = ()
     """The last ``MAX_ATTEMPT_HISTORY`` attempts of all phases, oldest first."""
     last_request: LastRequest | None = None
+    notice: EventNotice | None = None
 
     @property
     def cause(self) -> str:

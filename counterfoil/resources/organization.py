@@ -215,6 +215,13 @@ class Notifications(ResourcePart, frozen=True):
     escalate_after: Duration = Duration(hours=24)
 
 
+class WebhookSpec(ResourcePart, frozen=True):
+    """Receiver of one notice per finished event, and the secret that signs the notices."""
+
+    url: str
+    signing_secret_ref: SecretKeyRef
+
+
 class OrganizationSpec(ResourcePart, frozen=True):
     """Configuration of the organization."""
 
@@ -234,6 +241,7 @@ class OrganizationSpec(ResourcePart, frozen=True):
     retry: RetrySpec = RetrySpec()
     sweep: SweepSpec = SweepSpec()
     ttl: Ttl = Ttl()
+    webhook: WebhookSpec | None = None
     notifications: Notifications | None = None
     suspend: bool = False
 

@@ -33,8 +33,8 @@ def reopened_status(
     """
     Return the status of an event that waits for its first attempt, with this ``reason`` and ``message``.
 
-    Attempts, deadlines and mismatches are reset. Conditions other than the summary are removed unless
-    ``Archived`` or ``Cleaned`` is True.
+    Attempts, deadlines and mismatches are reset, and the notice of the earlier final state is void.
+    Conditions other than the summary are removed unless ``Archived`` or ``Cleaned`` is True.
     """
     filed = any(is_condition_true(status.conditions, each) for each in ("Archived", "Cleaned"))
     kept = tuple(each for each in status.conditions if filed or each.type in ("Ready", "Stalled"))
@@ -53,4 +53,5 @@ def reopened_status(
         phase_start_time=None,
         completion_time=None,
         mismatches=0,
+        notice=None,
     )

@@ -85,6 +85,12 @@ def at(path: str, values: Mapping[str, Any]) -> Sentences:
     return {sentence: {path: value} for sentence, value in values.items()}
 
 
+def webhooks(urls: Mapping[str, str]) -> Sentences:
+    """Cases of receivers of notices."""
+    ref = {"name": "hook", "key": "secret"}
+    return at("spec.webhook", {name: {"url": url, "signingSecretRef": ref} for name, url in urls.items()})
+
+
 Place = Callable[[Any], Changes]
 """Function that puts a value into an object."""
 
@@ -197,6 +203,28 @@ INBOX = [
         says="use https; plain http is for loopback",
         accepted=at("spec.beforeSend.inboxURL", SAFE),
         refused=at("spec.beforeSend.inboxURL", UNSAFE),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.webhook.url",
+        says="write an absolute address with no user and no fragment in it",
+        accepted=webhooks({**WELL_FORMED, "a query": "https://acme.example/hook?code=1&sig=a%2Fb"}),
+        refused=webhooks(
+            {
+                "a path only": "/hook",
+                "a user and a password": "https://jane:secret@acme.example/hook",
+                "a fragment": "https://acme.example/hook#top",
+                "another scheme": "ftp://acme.example/hook",
+                "a space": "https://acme.example/a b",
+            }
+        ),
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.webhook.url",
+        says="use https; plain http is for loopback",
+        accepted=webhooks(SAFE),
+        refused=webhooks(UNSAFE),
     ),
 ]
 

@@ -42,6 +42,7 @@ class AttentionKind(StrEnum):
     ARCHIVE = "archive"
     ORGANIZATION = "organization"
     CONTROLLER = "controller"
+    WEBHOOK = "webhook"
 
 
 _WIDE: Final = frozenset({AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION, AttentionKind.RETENTION})
@@ -103,8 +104,9 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_archives(snapshot),
         *_organizations(snapshot),
         *_senders(snapshot),
-        *_retention(snapshot),
+        *_reported(snapshot, AttentionKind.RETENTION),
         *_failures(snapshot),
+        *_reported(snapshot, AttentionKind.WEBHOOK),
     ]
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
     return tuple(sorted(mine, key=_rank))
@@ -289,10 +291,10 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         )
 
 
-def _retention(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
-    for organization, problem in _open_problems(snapshot, "retention"):
+def _reported(snapshot: ClusterSnapshot, kind: AttentionKind) -> Iterable[AttentionItem]:
+    for organization, problem in _open_problems(snapshot, kind):
         yield AttentionItem(
-            kind=AttentionKind.RETENTION,
+            kind=kind,
             name=problem.reason,
             organization=organization,
             reason=problem.reason,

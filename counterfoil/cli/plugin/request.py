@@ -19,7 +19,16 @@ from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound
-from counterfoil.resources import Archive, EnvelopeEvent, LastRequest, Organization, Phase, Request, Sender
+from counterfoil.resources import (
+    Archive,
+    EnvelopeEvent,
+    LastRequest,
+    NoticeState,
+    Organization,
+    Phase,
+    Request,
+    Sender,
+)
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.request import request_changes
 
@@ -129,11 +138,16 @@ class RequestCommand(NamedTuple):
             out.write("no event is meant by that\n")
         return ExitStatus.DONE if all(each.asked for each in answers) else ExitStatus.NOT_ALL
 
+    def _resends_notice(self, event: EnvelopeEvent) -> bool:
+        """Whether a retry of a finished event sends its notice to the webhook again."""
+        notice = event.status.notice
+        return self.request == "retry" and notice is not None and notice.state is NoticeState.FAILED
+
     async def _request_for_event(
         self, kube: KubeClient, event: EnvelopeEvent, by: str, args: argparse.Namespace
     ) -> tuple[bool, str]:
         """Return whether the request is made, and what to tell the user."""
-        if event.status.phase in self.skipped_phases:
+        if event.status.phase in self.skipped_phases and not self._resends_notice(event):
             return False, f"nothing to {self.request}, it is {event.status.phase}"
         if args.dry_run:
             return True, f"{self.request} would be asked for, it is {event.status.phase}"

@@ -19,6 +19,7 @@ from counterfoil.resources import (
     REQUEST_LABEL,
     SENDER_LABEL,
     EnvelopeEvent,
+    NoticeState,
     Organization,
     Phase,
     Sender,
@@ -106,6 +107,8 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     archive: str | None
     esaw_deletion: str | None
     """When eSAW deletes the envelope that is not archived; null if that is unknown or loses nothing."""
+    notice: str | None
+    """State of the notice to the webhook; null without one."""
     controller: str | None
     """Why no controller works on the event; null if one does, or if the Leases can't be read."""
     steps: tuple[ConditionSummary, ...]
@@ -191,6 +194,7 @@ def explain(
         # Until the manifest is written, the archive is only the one that was chosen.
         archive=archive.manifest if archive is not None else None,
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
+        notice=_notice(event, now),
         controller=str(absence) if is_abandoned else None,
         steps=_condition_summaries(event),
         attempts=tuple(
@@ -225,6 +229,7 @@ def page(why: EventExplanation) -> str:
     lines += [_line("Consent link", why.consent_url)] if why.consent_url else []
     lines += [_line("Filed", why.archive)] if why.archive else []
     lines += [_line("Last request", _request_text(why.last_request))] if why.last_request else []
+    lines += [_line("Notice", why.notice)] if why.notice else []
     if why.steps:
         lines += ["", "Steps"]
     for each in why.steps:
@@ -330,6 +335,21 @@ def _request_text(last: RequestSummary) -> str:
 
 def _clock(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _notice(event: EnvelopeEvent, now: datetime) -> str | None:
+    notice = event.status.notice
+    if notice is None:
+        return None
+    if notice.delivered_time is not None:
+        return f"the webhook confirmed it {_age(notice.delivered_time, now)} ago (id {notice.id})"
+    problem, failed = notice.last_error, notice.state is NoticeState.FAILED
+    because = f"; {problem.reason}: {problem.message}" if problem is not None else ""
+    if failed:
+        return f"given up after {notice.attempts} attempts; `retry` sends it again{because}"
+    if notice.next_attempt_time is None:
+        return "to be delivered to the webhook"
+    return f"attempt {notice.attempts + 1} {_format_time(notice.next_attempt_time, now)}{because}"
 
 
 def _condition_summaries(event: EnvelopeEvent) -> tuple[ConditionSummary, ...]:

@@ -44,6 +44,8 @@ class ReasonContext(StrEnum):
     ARCHIVE = "Archive"
     ORGANIZATION = "Organization"
     ENVELOPE = "Envelope"
+    NOTICE = "notice"
+    """In the notice of a finished event to the webhook."""
     LEASE = "Lease"
     """In the console and the plugin, which read the Leases of the shards; in no object's status."""
 

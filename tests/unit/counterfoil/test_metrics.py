@@ -27,6 +27,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_callback_parameters_left_out_total": {"organization"},
     "counterfoil_senders": {"organization", "authorized"},
     "counterfoil_notifications_total": {"kind", "outcome"},
+    "counterfoil_webhook_notices_total": {"organization", "outcome"},
     "counterfoil_kubernetes_requests_total": {"verb", "resource", "code"},
     "counterfoil_overdue_seconds": set(),
     "counterfoil_watch_silence_seconds": {"resource"},

@@ -27,6 +27,7 @@ from tests.support.scenes.notifications import (
     an_archive_that_is,
     an_unauthorized_sender,
 )
+from tests.unit.controller.resync.test_organization_status import WEBHOOK
 
 ANNA = ("anna@acme.example",)
 ADMINISTRATORS = ("admin@acme.example", "boss@acme.example")
@@ -397,6 +398,40 @@ async def test_a_failure_that_could_not_be_written_down_is_written_down_later() 
     await scene.run_once(10)
     assert scene.problems()["failed/NameOccupied/dms"].count == 1
     assert len(scene.mailer.sent_mails) == 1
+
+
+# -- Notices to the webhook ------------------------------------------------------------------------------
+
+
+async def test_notices_that_are_given_up_are_one_mail_and_the_next_delivered_one_ends_it() -> None:
+    scene = Scene(webhook=WEBHOOK)
+    for number in range(3):
+        scene.notifier.notice_failed(a_failed_event(number), "WebhookRefused", "HTTP 401")
+        await scene.look_for(timedelta(minutes=1))
+    assert scene.mailer.subjects == ["[acme] A notice to the webhook was not delivered: WebhookRefused"]
+    assert scene.problems()["webhook/WebhookRefused"].count == 3
+    scene.notifier.notice_delivered("acme")
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == [
+        "Solved: [acme] 3 notices to the webhook were not delivered: WebhookRefused"
+    ]
+
+
+async def test_a_delivered_notice_without_a_problem_writes_nothing() -> None:
+    scene = Scene(webhook=WEBHOOK)
+    await scene.run_once(3)
+    before = len(scene.kube.patches)
+    scene.notifier.notice_delivered("acme")
+    scene.notifier.notice_delivered("unknown")
+    await scene.run_once(3)
+    assert len(scene.kube.patches) == before
+
+
+async def test_without_a_webhook_its_problem_ends() -> None:
+    scene = Scene()
+    scene.notifier.notice_failed(a_failed_event(1), "WebhookGone", "HTTP 410")
+    await scene.look_for(HOUR)
+    assert "webhook/WebhookGone" not in scene.problems()
 
 
 # -- Archives ------------------------------------------------------------------------------------------------

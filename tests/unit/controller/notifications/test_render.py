@@ -75,6 +75,7 @@ NOTICES = {
     "retention": about(
         "retention/RetentionEnding", MailKind.RETENTION, count=2, message="Soon.", examples=("event-1",)
     ),
+    "webhook": about("webhook/WebhookGone", MailKind.WEBHOOK, count=2, examples=("event-1",)),
     "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
     "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_time=NOON, solved_time=NOON),
 }

@@ -14,6 +14,7 @@ from msgspec import structs
 from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
+from controller.notices.policy import notice_id
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
@@ -26,6 +27,8 @@ from counterfoil.resources import (
     REQUEST_LABEL,
     SENDER_LABEL,
     EnvelopeEvent,
+    EventNotice,
+    NoticeState,
     Phase,
     find_condition,
     is_condition_true,
@@ -38,7 +41,7 @@ from tests.support.fakes.reconcile_context import FakeEsawUserClient, FakeSignat
 from tests.support.scenes.handlers import Scene as Base
 from tests.support.scenes.handlers import turns
 from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
-from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
+from tests.unit.controller.resync.test_organization_status import WEBHOOK, FakeEsawClient, FakeEsawClients
 
 
 class EsawOfOne(FakeEsawClient):
@@ -187,6 +190,26 @@ async def test_the_names_are_claimed_before_anything_is_written(scene: Scene) ->
     after = await scene.reconcile()
     assert stored == [0]
     assert all(each.location for each in after.status.documents)
+
+
+async def test_the_notice_is_in_the_final_write_and_costs_none(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, webhook=WEBHOOK)
+    after = await scene.reconcile()
+    assert after.status.phase is Phase.SUCCEEDED
+    assert len(scene.kube.patches) == 3
+    assert ["notice" in changes for _, changes in scene.kube.patches] == [False, False, True]
+    assert after.status.notice == EventNotice(id=notice_id(after, after.status), state=NoticeState.PENDING)
+
+
+async def test_a_failed_event_has_a_notice_and_a_waiting_one_has_none(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, webhook=WEBHOOK, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
+    scene.envelope.but("envelope", EsawUnreachable("connect"))
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.notice) == (Phase.VALIDATING, None)
+    scene.clock.advance(minutes=2)
+    failed = await scene.reconcile()
+    assert failed.status.phase is Phase.FAILED
+    assert failed.status.notice is not None
 
 
 async def test_an_event_that_is_only_noted_down_takes_one_write(tmp_path: Path) -> None:

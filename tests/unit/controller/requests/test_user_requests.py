@@ -23,7 +23,9 @@ from counterfoil.resources import (
     REQUEST_LABEL,
     REQUEST_REASON_ANNOTATION,
     EnvelopeEvent,
+    EventNotice,
     LastRequest,
+    NoticeState,
     Organization,
     Phase,
     Request,
@@ -33,7 +35,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.request import REQUEST_ID_ANNOTATION, request_changes
-from tests.support.builders import AClock, EventBuilder, an_event, an_organization
+from tests.support.builders import NOON, AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.unit.controller.scheduling.test_workqueue import a_workqueue
 
@@ -151,6 +153,32 @@ async def test_retry_begins_anew_from_every_phase_but_succeeded(phase: Phase) ->
     assert scene.changed[-1] == after, "so that it is worked on at once"
     note = f"'retry' was asked for. The event was {phase}; it is tried again."
     assert scene.recorded() == [("RetryRequested", note)]
+
+
+async def test_retry_sends_a_notice_again_that_was_given_up() -> None:
+    notice = EventNotice(id="msg_1", state=NoticeState.FAILED, attempts=9, start_time=NOON)
+    event = asked(an_event().archived().status(phase=Phase.SUCCEEDED, notice=notice), "retry").build()
+    scene = Scene(event)
+    after = await scene.carried_out(event)
+    assert after.status.phase is Phase.SUCCEEDED
+    assert after.status.notice == EventNotice(id="msg_1", state=NoticeState.PENDING)
+    assert [reason for reason, _ in scene.recorded()] == ["RetryRequested"]
+
+
+@pytest.mark.parametrize("state", [NoticeState.PENDING, NoticeState.DELIVERED])
+async def test_retry_sends_no_other_notice_again(state: NoticeState) -> None:
+    notice = EventNotice(id="msg_1", state=state, attempts=1)
+    event = asked(an_event().archived().status(phase=Phase.SUCCEEDED, notice=notice), "retry").build()
+    scene = Scene(event)
+    assert (await scene.carried_out(event)).status.notice == notice
+    assert [reason for reason, _ in scene.recorded()] == ["RequestRefused"]
+
+
+@pytest.mark.parametrize("wanted", ["retry", "skip"])
+async def test_a_request_about_a_failed_event_ends_its_notice(wanted: str) -> None:
+    notice = EventNotice(id="msg_1", state=NoticeState.PENDING)
+    event = asked(an_event().in_phase(Phase.FAILED).status(notice=notice), wanted).build()
+    assert (await Scene(event).carried_out(event)).status.notice is None
 
 
 async def test_retry_of_what_is_archived_goes_on_from_there() -> None:

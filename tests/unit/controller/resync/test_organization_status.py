@@ -29,6 +29,7 @@ from tests.support.fakes.reconcile_context import an_archive
 from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
 
 TOKEN = "callback-token-0123456789"
+WEBHOOK = {"url": "https://erp.acme.example/hook", "signingSecretRef": {"name": "hook", "key": "secret"}}
 OTHER = "another-token-0123456789"
 
 
@@ -259,6 +260,19 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
         "SenderMissing",
         "Sender/nobody does not exist. Create it, or correct spec.defaultSenderRef.",
     ),
+    (
+        {"webhook": WEBHOOK},
+        {},
+        "WebhookSecretMissing",
+        "Secret/hook does not exist. Put a signing secret there, or correct spec.webhook.signingSecretRef.",
+    ),
+    (
+        {"webhook": WEBHOOK},
+        {"hook": {"secret": b"hunter2"}},
+        "WebhookSecretInvalid",
+        "Secret/hook, key 'secret' can't be used as a signing secret: it does not begin with `whsec_`. Put "
+        "`whsec_` and the base64 of 24 to 64 random bytes there.",
+    ),
 ]
 
 
@@ -323,6 +337,12 @@ async def test_an_organization_is_as_stalled_as_its_archive(stalled: str) -> Non
     scene.cache.archives.put(Archive.parse(raw))
     assert (await scene.condition("Ready"))[:2] == ("False", "ArchiveNotReady")
     assert (await scene.condition("Stalled"))[0] == stalled
+
+
+async def test_a_webhook_with_a_signing_secret_is_ready() -> None:
+    scene = Scene(webhook=WEBHOOK)
+    scene.kube.secrets["hook"] = {"secret": b"whsec_" + b"QUFB" * 8 + b"\n"}
+    assert (await scene.condition())[:2] == ("True", "Ready")
 
 
 async def test_an_archive_that_is_not_ready_is_told_and_recovers() -> None:

@@ -27,9 +27,11 @@ from counterfoil.resources import (
     Attempt,
     AttemptOutcome,
     EnvelopeSummary,
+    EventNotice,
     LastError,
     LastRequest,
     LocalObjectReference,
+    NoticeState,
     Organization,
     Phase,
     RequestOutcome,
@@ -74,6 +76,39 @@ def test_what_failed_after_its_deadline_says_what_was_really_wrong() -> None:
     assert "Failed (DeadlineExceeded)" in said
     assert "ArchiveFull, 2h ago: no space left" in said
     assert "kubectl counterfoil retry" in said
+
+
+@pytest.mark.parametrize(
+    ("notice", "says"),
+    [
+        (EventNotice(id="msg_1", state=NoticeState.PENDING), "to be delivered to the webhook"),
+        (
+            EventNotice(
+                id="msg_1",
+                state=NoticeState.PENDING,
+                attempts=2,
+                next_attempt_time=NOON + timedelta(minutes=1),
+                last_error=LastError(reason="WebhookFailing", message="HTTP 500.", time=NOON),
+            ),
+            "attempt 3 in 1m (2026-07-01 12:01:00 UTC); WebhookFailing: HTTP 500.",
+        ),
+        (
+            EventNotice(
+                id="msg_1",
+                state=NoticeState.FAILED,
+                attempts=9,
+                last_error=LastError(reason="WebhookGone", message="HTTP 410.", time=NOON),
+            ),
+            "given up after 9 attempts; `retry` sends it again; WebhookGone: HTTP 410.",
+        ),
+        (
+            EventNotice(id="msg_1", state=NoticeState.DELIVERED, delivered_time=NOON - timedelta(hours=1)),
+            "the webhook confirmed it 1h ago (id msg_1)",
+        ),
+    ],
+)
+def test_the_notice_to_the_webhook_is_told(notice: EventNotice, says: str) -> None:
+    assert f"Notice        {says}\n" in told(an_event().in_phase(Phase.SUCCEEDED).status(notice=notice))
 
 
 def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
@@ -393,3 +428,20 @@ async def test_who_is_not_known_asks_for_nothing_rather_than_in_another_name() -
     with pytest.raises(Forbidden):
         await RETRY.run(chosen, kube, io.StringIO())
     assert kube.stored(event.name) == event
+
+
+@pytest.mark.parametrize(("state", "asked"), [(NoticeState.FAILED, True), (NoticeState.DELIVERED, False)])
+async def test_retry_of_a_succeeded_event_is_for_its_notice_only(state: NoticeState, asked: bool) -> None:
+    notice = EventNotice(id="msg_1", state=state)
+    event = an_event().in_phase(Phase.SUCCEEDED).status(notice=notice).build()
+    kube = Named(event)
+    chosen = entry_point.parsers()[0].parse_args(["retry", event.name, "-o", "text"])
+    await RETRY.run(chosen, kube, io.StringIO())
+    assert (REQUEST_LABEL in kube.stored(event.name).metadata.labels) == asked
+
+
+class Named(InMemoryKubeClient):
+    """An API server that says who its user is."""
+
+    async def whoami(self) -> str:
+        return "anna"

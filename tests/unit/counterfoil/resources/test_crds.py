@@ -147,9 +147,14 @@ def test_an_event_shows_the_columns_of_the_contract() -> None:
     assert wide == ["SENDER", "ORIGIN", "ARCHIVE", "MESSAGE"]
 
 
-def test_events_can_be_selected_by_phase_envelope_and_organization() -> None:
+def test_events_can_be_selected_by_phase_envelope_organization_and_notice() -> None:
     paths = [each["jsonPath"] for each in version_of(EnvelopeEvent)["selectableFields"]]
-    assert paths == [".status.phase", ".spec.envelopeID", ".spec.organizationRef.name"]
+    assert paths == [
+        ".status.phase",
+        ".spec.envelopeID",
+        ".spec.organizationRef.name",
+        ".status.notice.state",
+    ]
 
 
 @each_kind
@@ -183,6 +188,7 @@ BOUNDS = [
     (EnvelopeEvent, ".status.envelope.name", "maxLength", MAX_TEXT_LENGTH),
     (EnvelopeEvent, ".status.message", "maxLength", MAX_MESSAGE_LENGTH),
     (EnvelopeEvent, ".status.lastError.message", "maxLength", MAX_MESSAGE_LENGTH),
+    (EnvelopeEvent, ".status.notice.lastError.message", "maxLength", MAX_MESSAGE_LENGTH),
     (EnvelopeEvent, ".status.conditions[].message", "maxLength", MAX_MESSAGE_LENGTH),
     (Organization, ".status.conditions[].message", "maxLength", MAX_MESSAGE_LENGTH),
     (Sender, ".status.conditions[].message", "maxLength", MAX_MESSAGE_LENGTH),
@@ -217,6 +223,8 @@ def test_every_text_of_an_events_status_is_bounded_by_what_is_compared_here_or_b
         ".status.documents[].sha256",
         ".status.lastRequest.request",
         ".status.attemptHistory[].reason",
+        ".status.notice.id",
+        ".status.notice.lastError.reason",
     }
     texts = {path for path, schema in fields(EnvelopeEvent) if "maxLength" in schema}
     compared = {path for kind, path, _, _ in BOUNDS if kind is EnvelopeEvent}

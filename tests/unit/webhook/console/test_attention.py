@@ -2,11 +2,12 @@
 
 import msgspec
 import pytest
+from msgspec import structs
 
-from counterfoil.resources import EnvelopeEvent, LastError, Phase, ReportedProblem
+from counterfoil.resources import EnvelopeEvent, LastError, OrganizationStatus, Phase, ReportedProblem
 from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.shard_leases import UnheldShard
-from tests.support.builders import NOON, EventBuilder
+from tests.support.builders import NOON, EventBuilder, an_organization
 from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
 from webhook.console.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
 
@@ -128,6 +129,18 @@ def test_only_what_concerns_the_chosen_organization_is_shown() -> None:
     found = attention_items(ClusterSnapshot(organizations=(other,), failed=(a_failed_event(1),), of="acme"))
 
     assert [each.organization for each in found] == ["acme"]
+
+
+def test_notices_that_were_given_up_are_one_entry() -> None:
+    problem = ReportedProblem(
+        cause="webhook/WebhookGone", reason="WebhookGone", since=NOON, count=3, examples=("event-1",)
+    )
+    organization = structs.replace(an_organization(), status=OrganizationStatus(problems=(problem,)))
+
+    (found,) = attention_items(ClusterSnapshot(organizations=(organization,)))
+
+    assert (found.kind, found.reason, found.count) == (AttentionKind.WEBHOOK, "WebhookGone", 3)
+    assert found.anchor == "webhook-acme-WebhookGone"
 
 
 def test_a_shard_without_a_controller_comes_first() -> None:
