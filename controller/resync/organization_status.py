@@ -8,12 +8,10 @@ when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes ef
 
 import asyncio
 import hashlib
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -21,6 +19,7 @@ from controller.access.secret_cache import SecretCache, SecretForbidden, SecretM
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
 from controller.cache import Cache
+from controller.resync.callback_address import address_fault
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import settled_time
 from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, matches_basic_auth, token_hash
@@ -51,15 +50,6 @@ VERSION_CHECK_PASSES = 6
 """Number of checks per request for eSAW's version: one request a minute."""
 
 _BASIC_ADVICE = "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out."
-
-MAX_PRIVILEGED_PORT = 1024
-"""eSAW's SaaS calls port 443 and ports above this one. (Namirial's wiki, page 70058038)"""
-
-_INTERNAL = re.compile(
-    r"https?://(127(\.\d{1,3}){3}|\[::1\]|[a-z]([a-z0-9-]*[a-z0-9])?|[a-z0-9.-]+\.(svc|cluster\.local))(:|/|$)",
-    re.IGNORECASE,
-)
-"""Addresses of loopback and of the cluster, as in the CustomResourceDefinition."""
 
 _ENVELOPE_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
 _WORKSTEP_QUERY = (
@@ -345,17 +335,7 @@ def _published_hashes(organization: Organization) -> tuple[str, ...]:
 
 def _check_address(url: str | None, setting: str) -> CheckResult:
     """Whether eSAW's SaaS calls such an address. Loopback and cluster-internal ones are for another eSAW."""
-    if url is None or _INTERNAL.match(url):
-        return OK
-    address, fault = urlsplit(url), ""
-    try:
-        port = address.port or 443
-        if port != 443 and port <= MAX_PRIVILEGED_PORT:
-            fault = f"its port is {port}"
-    except ValueError:
-        fault = "its port is not a number up to 65535"
-    if address.scheme != "https":
-        fault = f"its scheme is {address.scheme}"
+    fault = address_fault(url) if url is not None else ""
     if not fault:
         return OK
     message = (

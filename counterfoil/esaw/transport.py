@@ -95,6 +95,30 @@ class Credential:
     header: TokenHeader
 
 
+@dataclass(frozen=True)
+class SecretHeaders:
+    """Headers that carry a credential. ``repr`` shows none of them."""
+
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class RawResponse:
+    """A response of any status, with the beginning of its body."""
+
+    status: int
+    content_type: str = ""
+    """As declared; empty without a declaration."""
+    length: int | None = None
+    """Bytes, as declared; None without a declaration."""
+    is_chunked: bool = False
+    redirect_origin: str = ""
+    """Scheme and host to which it redirects; empty without a redirect, or for a place without them."""
+    body: bytes = field(default=b"", repr=False)
+    is_cut: bool = False
+    """Whether the body is longer than what was read."""
+
+
 class EsawTransport:
     """Sends the calls of one organization."""
 
@@ -217,6 +241,16 @@ class EsawTransport:
                     is_named="Content-Disposition" in response.headers,
                 )
 
+    async def exchange(self, call: EsawCall, headers: SecretHeaders, *, most: int) -> RawResponse:
+        """
+        Make a call; return its response with at most ``most`` bytes of its body, also an unsuccessful one.
+
+        For the check of what eSAW does. Raises ``EsawUnreachable``, ``RateLimited``.
+        """
+        await self._rate_limiter.acquire()
+        with self._measurement(call) as measurement:
+            return await self._with_timeout(measurement, self._read_raw(call, headers, most, measurement))
+
     @contextmanager
     def _measurement(self, call: EsawCall) -> Iterator["_CallMeasurement"]:
         """Report the call to the metrics. A call that is cancelled before its response is not counted."""
@@ -295,6 +329,35 @@ class EsawTransport:
         )
         self._rate_limiter.apply_retry_after(answered)
         return answered
+
+    async def _read_raw(
+        self, call: EsawCall, secret: SecretHeaders, most: int, measurement: "_CallMeasurement"
+    ) -> RawResponse:
+        request = self._request(call, None)
+        request.headers.update(secret.values)
+        response = await self._http.send(request, stream=True, follow_redirects=False)
+        try:
+            measurement.code = str(response.status_code)
+            if not response.is_success:
+                wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
+                self._rate_limiter.apply_retry_after(HttpStatusError(response.status_code, retry_after=wait))
+            body = b""
+            async for part in response.aiter_raw():
+                body += part
+                if len(body) > most:
+                    break
+            declared = response.headers.get("Content-Length", "")
+            return RawResponse(
+                response.status_code,
+                response.headers.get("Content-Type", ""),
+                int(declared) if declared.isascii() and declared.isdigit() else None,
+                is_chunked="Transfer-Encoding" in response.headers,
+                redirect_origin=_origin(response.headers.get("Location", "")),
+                body=body[:most],
+                is_cut=len(body) > most,
+            )
+        finally:
+            await response.aclose()
 
     async def _read_body(
         self, call: EsawCall, credential: Credential | None, measurement: "_CallMeasurement"

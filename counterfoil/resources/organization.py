@@ -296,6 +296,39 @@ class SweepResult(ResourcePart, frozen=True):
     found: int
 
 
+class CheckOutcome(StrEnum):
+    """Outcome of one line of a check of eSAW."""
+
+    AS_EXPECTED = "AsExpected"
+    DEVIATES = "Deviates"
+    NOT_TESTABLE = "NotTestable"
+
+
+class OrganizationCheckResult(ResourcePart, frozen=True):
+    """
+    One line of a check: a fact of ``counterfoil.esaw_check.facts``.
+
+    ``found`` is what eSAW did; ``message`` is what it means; ``setting`` is what to change.
+    """
+
+    id: str
+    outcome: CheckOutcome
+    message: str
+    found: str | None = None
+    setting: str | None = None
+
+
+class OrganizationCheck(ResourcePart, frozen=True):
+    """The last check of what Counterfoil assumes about eSAW. ``version`` is eSAW's, ``by`` who asked for
+    it."""
+
+    start_time: datetime
+    time: datetime
+    version: str | None = None
+    by: str | None = None
+    results: tuple[OrganizationCheckResult, ...] = ()
+
+
 MAX_UNLISTED_ACTIONS = 32
 """Maximum number of unlisted actions that are counted by name; all others count as ``other``."""
 
@@ -383,6 +416,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
     events: dict[str, int] = {}
     activity: Activity | None = None
     sweep: SweepResult | None = None
+    check: OrganizationCheck | None = None
     unlisted_actions: tuple[UnlistedAction, ...] = ()
     problems: tuple[ReportedProblem, ...] = ()
     settled_time: datetime | None = None

@@ -1,0 +1,96 @@
+"""
+A check of one organization's eSAW: with whose key it asks, and what its status says afterwards.
+
+The default Sender's key is preferred, then that of any other authorized Sender. A check reports what eSAW
+answers to a key; it does not change what is known about the key.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+
+from controller.access.secret_cache import SecretCache, SecretMissing
+from controller.access.sender_keys import KeyUnusable, SenderKeys
+from controller.cache import Cache
+from controller.esaw_check.probes import EsawCheckSubject, Questions, check_esaw
+from counterfoil.clock import Clock
+from counterfoil.esaw.client import EsawClient
+from counterfoil.esaw.errors import EsawError
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.esaw.token import ApiToken
+from counterfoil.resources import Organization, Sender
+from counterfoil.resources.naming import EnvelopeId
+from counterfoil.resources.organization import OrganizationCheck
+
+_log = logging.getLogger(__name__)
+
+MAX_TRIED_SENDERS = 3
+"""Maximum number of Senders whose keys are tried before the check goes on without a key."""
+
+MAX_NAME_LENGTH = 256
+"""Maximum characters of the name in ``status.check.by``."""
+
+
+@dataclass(frozen=True)
+class EsawChecker:
+    """Checks what Counterfoil assumes about eSAW."""
+
+    cache: Cache
+    secrets: SecretCache
+    sender_keys: SenderKeys
+    esaw_clients: EsawClients
+    clock: Clock
+
+    async def check(
+        self,
+        organization: Organization,
+        *,
+        envelope: EnvelopeId | None = None,
+        draft: EnvelopeId | None = None,
+        by: str | None = None,
+    ) -> OrganizationCheck:
+        """Ask eSAW; return what the status says. Raises ``ApiError`` when a Secret can't be asked for."""
+        started = self.clock.now().replace(microsecond=0)
+        esaw = self.esaw_clients.for_organization(organization)
+        subject = EsawCheckSubject(organization, envelope=envelope, draft=draft)
+        subject = await self._with_key(subject, esaw)
+        subject = await self._with_client_secret(subject)
+        report = await check_esaw(Questions(esaw, self.clock), subject, self.clock.now())
+        _log.info("eSAW was checked", extra={"organization": organization.name})
+        return OrganizationCheck(
+            start_time=started,
+            time=self.clock.now().replace(microsecond=0),
+            version=report.version,
+            by=by[:MAX_NAME_LENGTH] if by else None,
+            results=report.results,
+        )
+
+    async def _with_key(self, subject: EsawCheckSubject, esaw: EsawClient) -> EsawCheckSubject:
+        why = "No Sender of this Organization has a key that works."
+        for sender in self._senders(subject.organization):
+            try:
+                token: ApiToken = await self.sender_keys.key(sender, esaw)
+            except (KeyUnusable, EsawError) as problem:
+                why = str(problem)
+                continue
+            return replace(subject, sender=sender, token=token)
+        return replace(subject, why_no_token=why)
+
+    def _senders(self, organization: Organization) -> list[Sender]:
+        default = organization.spec.default_sender_ref
+        usable = self.cache.authorized_senders(organization.name)
+        usable.sort(key=lambda each: default is None or each.name != default.name)
+        return usable[:MAX_TRIED_SENDERS]
+
+    async def _with_client_secret(self, subject: EsawCheckSubject) -> EsawCheckSubject:
+        oauth = subject.organization.spec.oauth
+        if oauth is None:
+            return replace(subject, why_no_secret="This Organization has no spec.oauth.")  # noqa: S106
+        ref = oauth.client_secret_ref
+        try:
+            value = await self.secrets.value(ref.name, ref.key)
+            return replace(subject, client_secret=value.decode().strip())
+        except SecretMissing as missing:
+            return replace(subject, why_no_secret=str(missing))
+        except UnicodeDecodeError:
+            why = f"Secret/{ref.name}, key {ref.key!r}: the client secret has to be UTF-8."
+            return replace(subject, why_no_secret=why)

@@ -1,0 +1,279 @@
+"""Each line about any eSAW: which answer is expected, which deviates, and which says nothing."""
+
+import json
+from typing import Any
+
+import pytest
+
+from controller.esaw_check import assumptions
+from controller.esaw_check.assumptions import TokenAnswer
+from controller.esaw_check.responses import Answer, NoAnswer
+from counterfoil.esaw.transport import RawResponse
+from counterfoil.resources.organization import CheckOutcome, OrganizationCheckResult
+
+AS_EXPECTED, DEVIATES, NOT_TESTABLE = CheckOutcome
+USER = "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"
+WHO = {"UserId": USER, "Email": "a@example.com", "GivenName": "A", "Surname": "B", "UserName": "a"}
+FIELDS = "UserId,Email,GivenName,Surname,UserName"
+UNREACHABLE = NoAnswer("No connection.", is_unreachable=True)
+NOT_ASKED = NoAnswer("The time was over.")
+
+
+def says(content: Any, status: int = 200) -> RawResponse:
+    """An answer in JSON."""
+    return RawResponse(status, "application/json", body=json.dumps(content).encode())
+
+
+def error(status: int, error_id: str) -> RawResponse:
+    """An error of eSAW."""
+    return says({"ErrorId": error_id, "Message": "No.", "TraceId": "t"}, status)
+
+
+def page(status: int = 200) -> RawResponse:
+    """A web page of anything."""
+    return RawResponse(status, "text/html; charset=utf-8", body=b"<!doctype html><title>Log in</title>")
+
+
+def bare(status: int) -> RawResponse:
+    """An answer without a body."""
+    return RawResponse(status)
+
+
+REDIRECT = RawResponse(302, redirect_origin="https://login.example")
+VERSION = says({"Version": "25.4.0.21"})
+
+
+def outcome(line: OrganizationCheckResult) -> tuple[CheckOutcome, str | None]:
+    return line.outcome, line.found
+
+
+# -- The address ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "answers", "older", "expected"),
+    [
+        ("https://a.example", [VERSION], {}, (AS_EXPECTED, "v6")),
+        ("https://a.example", [bare(401), says(WHO)], {}, (AS_EXPECTED, "v6")),
+        ("https://a.example", [error(401, "ERR0010")], {}, (AS_EXPECTED, "v6")),
+        ("https://a.example/Api", [bare(404)], {}, (DEVIATES, "api-suffix")),
+        ("https://a.example/api/v6", [page(404)], {}, (DEVIATES, "api-suffix")),
+        ("https://a.example/Api", [VERSION], {}, (AS_EXPECTED, "v6")),
+        ("https://a.example", [bare(404)], {"v5": VERSION}, (DEVIATES, "v5")),
+        ("https://a.example", [bare(404)], {"v5": bare(404), "v4": VERSION}, (DEVIATES, "v4")),
+        ("https://a.example", [bare(404)], {"v5": bare(404)}, (DEVIATES, "not-esaw")),
+        ("https://a.example", [page()], {}, (DEVIATES, "not-esaw")),
+        ("https://a.example", [says({"status": "UP"})], {}, (DEVIATES, "not-esaw")),
+        ("https://a.example", [REDIRECT], {}, (DEVIATES, "redirect")),
+        ("https://a.example", [bare(502)], {}, (DEVIATES, "502")),
+        ("https://a.example", [UNREACHABLE], {}, (DEVIATES, "unreachable")),
+        ("https://a.example", [NOT_ASKED], {}, (NOT_TESTABLE, None)),
+        ("https://a.example", [bare(401)], {}, (NOT_TESTABLE, None)),
+    ],
+)
+def test_the_base_url_is_right_only_if_the_api_v6_answers_there(
+    url: str, answers: list[Answer], older: dict[str, Answer], expected: tuple[CheckOutcome, str | None]
+) -> None:
+    line = assumptions.base_url(url, answers, older)
+    assert outcome(line) == expected
+    assert (line.setting == "spec.baseURL") is (line.outcome is DEVIATES)
+
+
+@pytest.mark.parametrize(
+    ("answer", "without", "with_token"),
+    [
+        (VERSION, (AS_EXPECTED, "200"), (AS_EXPECTED, "200")),
+        (says("25.4.0"), (AS_EXPECTED, "200"), (AS_EXPECTED, "200")),
+        (bare(401), (AS_EXPECTED, "401"), (DEVIATES, "401")),
+        (page(), (DEVIATES, "200"), (DEVIATES, "200")),
+        (says({"status": "OK"}), (DEVIATES, "200"), (DEVIATES, "200")),
+        (bare(503), (DEVIATES, "503"), (DEVIATES, "503")),
+        (UNREACHABLE, (NOT_TESTABLE, None), (NOT_TESTABLE, None)),
+    ],
+)
+def test_the_version_may_need_a_token_and_must_be_one(
+    answer: Answer, without: tuple[CheckOutcome, str | None], with_token: tuple[CheckOutcome, str | None]
+) -> None:
+    assert outcome(assumptions.version_without_token(answer)) == without
+    assert outcome(assumptions.version_with_token(answer)) == with_token
+
+
+# -- Tokens --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (says(WHO), (AS_EXPECTED, "accepted")),
+        (bare(401), (DEVIATES, "rejected")),
+        (error(401, "ERR0010"), (DEVIATES, "rejected")),
+        (bare(403), (DEVIATES, "rejected")),
+        (bare(500), (DEVIATES, None)),
+        (page(), (DEVIATES, None)),
+        (NOT_ASKED, (NOT_TESTABLE, None)),
+    ],
+)
+def test_a_header_is_accepted_if_whoami_answers_to_it(
+    answer: Answer, expected: tuple[CheckOutcome, str | None]
+) -> None:
+    assert outcome(assumptions.header_bearer(answer)) == expected
+    assert outcome(assumptions.header_api_token(answer)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (says(WHO), (AS_EXPECTED, FIELDS)),
+        (says({**WHO, "UserId": USER.upper()}), (AS_EXPECTED, FIELDS)),
+        (
+            says({**WHO, "a b@c": 1, "Sid": None}),
+            (AS_EXPECTED, f"{FIELDS},Sid"),
+        ),
+        (says({**WHO, "UserId": "somebody"}), (DEVIATES, FIELDS)),
+        (says({"UserId": USER}), (DEVIATES, "UserId")),
+        (says({"Email": "a@example.com"}), (DEVIATES, "Email")),
+        (page(), (DEVIATES, None)),
+        (NOT_ASKED, (NOT_TESTABLE, None)),
+    ],
+)
+def test_whoami_must_be_about_the_senders_user_and_have_all_fields(
+    answer: Answer, expected: tuple[CheckOutcome, str | None]
+) -> None:
+    assert outcome(assumptions.whoami_fields(answer, USER)) == expected
+
+
+GRANT_TYPE = says({"error": "unsupported_grant_type"}, 400)
+GRANT, CLIENT = says({"error": "invalid_grant"}, 400), says({"error": "invalid_client"}, 401)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected", "setting"),
+    [
+        ([GRANT], (AS_EXPECTED, "invalid_grant"), None),
+        ([says({"error": "invalid_grant"})], (AS_EXPECTED, "invalid_grant"), None),
+        ([CLIENT, GRANT], (DEVIATES, "invalid_client"), "spec.oauth.clientAuthentication"),
+        ([bare(400), bare(400), GRANT], (DEVIATES, "400"), "spec.oauth.pkce"),
+        (
+            [CLIENT, CLIENT, CLIENT],
+            (DEVIATES, "invalid_client"),
+            "spec.oauth.clientID, spec.oauth.clientSecretRef",
+        ),
+        (
+            [GRANT_TYPE],
+            (DEVIATES, "unsupported_grant_type"),
+            "spec.oauth",
+        ),
+        ([page(404)], (DEVIATES, "404"), "spec.oauth.tokenPath"),
+        ([page()], (DEVIATES, "html"), "spec.oauth.tokenPath"),
+        ([REDIRECT], (DEVIATES, "redirect"), "spec.oauth.tokenPath"),
+        ([bare(500)], (DEVIATES, "500"), "spec.oauth"),
+        ([NOT_ASKED], (NOT_TESTABLE, None), None),
+    ],
+)
+def test_the_token_endpoint_must_refuse_only_the_code(
+    answers: list[Answer], expected: tuple[CheckOutcome, str | None], setting: str | None
+) -> None:
+    ways = (("Body", "S256"), ("Basic", "S256"), ("Body", "Off"))
+    line = assumptions.token_endpoint(
+        [TokenAnswer(*way, answer) for way, answer in zip(ways, answers, strict=False)]  # type: ignore[arg-type]
+    )
+    assert outcome(line) == expected
+    assert line.setting == setting
+
+
+# -- Searches ------------------------------------------------------------------------------------------------
+
+
+def found(*ids: int, status: str | None = "Completed") -> RawResponse:
+    """A search result."""
+    return says({"Envelopes": [{"Id": str(each), "Status": status, "Name": "x"} for each in ids]})
+
+
+@pytest.mark.parametrize(
+    ("answer", "within", "expected"),
+    [
+        (found(), [found()], (AS_EXPECTED, "0")),
+        (found(1, 2), [found(1), found(2)], (AS_EXPECTED, "2")),
+        (found(1, 2), [found(1), found(2, 3)], (DEVIATES, "2,truncated")),
+        (found(*range(60)), [found(*range(60)), found(70)], (AS_EXPECTED, "60,truncated")),
+        (found(1, 2), [NOT_ASKED], (AS_EXPECTED, "2")),
+        (says({"Envelopes": None}), [], (AS_EXPECTED, "0")),
+        (says({"Items": []}), [], (DEVIATES, None)),
+        (bare(403), [], (DEVIATES, None)),
+        (RawResponse(200, body=b"{", is_cut=True), [], (AS_EXPECTED, None)),
+        (NOT_ASKED, [], (NOT_TESTABLE, None)),
+    ],
+)
+def test_a_search_that_leaves_envelopes_out_is_found_by_searches_for_parts_of_its_time(
+    answer: Answer, within: list[Answer], expected: tuple[CheckOutcome, str | None]
+) -> None:
+    assert outcome(assumptions.find_thirty_days(answer, within)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (found(1, 2), (AS_EXPECTED, "2")),
+        (page(), (DEVIATES, None)),
+        (error(403, "ERR0010"), (DEVIATES, None)),
+        (NOT_ASKED, (NOT_TESTABLE, None)),
+    ],
+)
+def test_a_search_must_return_envelopes(answer: Answer, expected: tuple[CheckOutcome, str | None]) -> None:
+    assert outcome(assumptions.find_one_day(answer)) == expected
+
+
+@pytest.mark.parametrize(
+    ("results", "single", "expected"),
+    [
+        ([found(1, status="WaitingForOthers")], [], (AS_EXPECTED, "none")),
+        ([found(1, status="Archived")], [], (DEVIATES, "Archived")),
+        ([found(1, status=None)], [], (DEVIATES, "null")),
+        ([found(1, status="Ask anna@example.com")], [], (DEVIATES, "other")),
+        (
+            [found(1)],
+            [says({"EnvelopeStatus": "Paused"}), UNREACHABLE],
+            (DEVIATES, "Paused"),
+        ),
+        ([found(1)], [says({"EnvelopeStatus": "WaitingForOthers"})], (DEVIATES, "WaitingForOthers")),
+        ([found(1)], [error(400, "ERR0063")], (AS_EXPECTED, "none")),
+        ([found()], [], (NOT_TESTABLE, None)),
+        ([NOT_ASKED], [NOT_ASKED], (NOT_TESTABLE, None)),
+    ],
+)
+def test_unknown_statuses_are_named(
+    results: list[Answer], single: list[Answer], expected: tuple[CheckOutcome, str | None]
+) -> None:
+    assert outcome(assumptions.envelope_statuses(results, single)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([says({"Id": "1"}), says({"Id": "2"})], (AS_EXPECTED, "0/2")),
+        ([says({"Id": "1"}), error(400, "ERR0063")], (DEVIATES, "1/2")),
+        ([says({"Id": "1"}), NOT_ASKED], (AS_EXPECTED, "0/1")),
+        ([NOT_ASKED], (NOT_TESTABLE, None)),
+    ],
+)
+def test_envelopes_of_v5_are_counted_among_those_that_were_asked_for(
+    answers: list[Answer], expected: tuple[CheckOutcome, str | None]
+) -> None:
+    assert outcome(assumptions.v5_envelopes(answers)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (error(404, "ERR0007"), (AS_EXPECTED, "ERR0007")),
+        (error(404, "ERR0001"), (DEVIATES, "ERR0001")),
+        (error(500, "ERR0007"), (DEVIATES, "ERR0007")),
+        (bare(404), (DEVIATES, "none")),
+        (says({}), (DEVIATES, None)),
+        (NOT_ASKED, (NOT_TESTABLE, None)),
+    ],
+)
+def test_a_missing_envelope_must_be_missing_in_esaws_own_words(
+    answer: Answer, expected: tuple[CheckOutcome, str | None]
+) -> None:
+    assert outcome(assumptions.unknown_envelope_body(answer)) == expected
