@@ -23,6 +23,8 @@ from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.election.elections import ElectionThread
+from controller.esaw_check.checker import EsawChecker
+from controller.esaw_check.request import CheckRequests
 from controller.generations import GenerationEnd, StopRequest, end_of_generation
 from controller.handlers import EventHandlers
 from controller.notices.client import NoticeClient
@@ -222,7 +224,11 @@ def build(
         event_recorder,
         clock,
         labels,
-        table=_request_table(EventRequests(clock), ObjectRequests(cache, resync, clock)),
+        table=_request_table(
+            EventRequests(clock),
+            ObjectRequests(cache, resync, clock),
+            CheckRequests(EsawChecker(cache, secrets, sender_keys, esaw_clients, clock)),
+        ),
         owns=partial(_owns, held),
         event_lock=workqueue.lock,
     )
@@ -299,11 +305,11 @@ def build(
     )
 
 
-def _request_table(events: EventRequests, objects: ObjectRequests) -> RequestTable:
+def _request_table(events: EventRequests, objects: ObjectRequests, checks: CheckRequests) -> RequestTable:
     """Return all requests, by kind; a request that is not listed here is refused."""
     return {
         EnvelopeEvent: events.types,
-        Organization: objects.organization_types,
+        Organization: {**objects.organization_types, **checks.types},
         Archive: objects.archive_types,
         Sender: objects.sender_types,
     }

@@ -1,5 +1,5 @@
 """
-What Counterfoil assumes about any eSAW, and whether the answers agree. Pure; one function per line.
+The assumptions about any eSAW, and whether its answers agree. Pure; one function per line.
 
 ``envelope_assumptions`` has the lines about one envelope, one draft and the callbacks. The facts and their
 words are in ``counterfoil.esaw_check.facts``.
@@ -346,7 +346,7 @@ def v5_envelopes(answers: Sequence[Answer]) -> OrganizationCheckResult:
 
 
 def unknown_envelope_body(answer: Answer) -> OrganizationCheckResult:
-    """Decide whether a missing envelope is recognisable, so that a proxy's 404 is not taken for one."""
+    """Decide whether a missing envelope is recognisable, so that it differs from a proxy's 404."""
     fact, error = FactId.UNKNOWN_ENVELOPE_BODY, error_id(answer)
     if isinstance(answer, NoAnswer):
         return not_testable(fact, answer.why)

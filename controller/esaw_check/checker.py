@@ -2,7 +2,7 @@
 A check of one organization's eSAW: with whose key it asks, and what its status says afterwards.
 
 The default Sender's key is preferred, then that of any other authorized Sender. A check reports what eSAW
-answers to a key; it does not change what is known about the key.
+answers to a key; it does not change the Sender's condition.
 """
 
 import logging
@@ -24,7 +24,7 @@ from counterfoil.resources.organization import OrganizationCheck
 _log = logging.getLogger(__name__)
 
 MAX_TRIED_SENDERS = 3
-"""Maximum number of Senders whose keys are tried before the check goes on without a key."""
+"""Maximum number of Senders whose keys are tried before the check continues without a key."""
 
 MAX_NAME_LENGTH = 256
 """Maximum characters of the name in ``status.check.by``."""

@@ -1,5 +1,5 @@
 """
-What Counterfoil assumes about one envelope, one draft, and the callbacks. Pure; one function per line.
+The assumptions about one envelope, one draft, and the callbacks. Pure; one function per line.
 
 Names of files and people, and what a document contains, are read here and go no further.
 """
@@ -71,7 +71,7 @@ def envelope_status(answer: Answer) -> OrganizationCheckResult:
 
 @dataclass(frozen=True)
 class ListedId:
-    """A file in a list, and its id as it stands there."""
+    """A file in a list, and its id as listed."""
 
     kind: FileKind
     id: str | None
@@ -164,14 +164,14 @@ def envelope_metadata(answer: Answer) -> OrganizationCheckResult:
 
 
 def envelope_history(answer: Answer) -> OrganizationCheckResult:
-    """Decide whether the history is readable, which tells deleted envelopes from unknown ones."""
+    """Decide whether the history is readable, which distinguishes deleted envelopes from unknown ones."""
     fact, history = FactId.ENVELOPE_HISTORY, content(answer)
     if history is not None and "EnvelopeHasBeenDeleted" in history:
         return as_expected(fact, "The history is readable.", "allowed")
     if isinstance(answer, NoAnswer) or answer.status != 403:
-        return without_use(fact, answer, "A deleted envelope can't be told from one that never existed.")
+        return without_use(fact, answer, "A deleted envelope then looks like one that never existed.")
     message = (
-        "The user may not see histories, so a deleted envelope can't be told from one that never existed. "
+        "The user may not see histories, so a deleted envelope looks like one that never existed. "
         "Allow it in eSignAnyWhere: the user may see the event history of an envelope."
     )
     return deviates(fact, message, "forbidden")

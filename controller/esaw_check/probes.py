@@ -2,7 +2,7 @@
 The questions of a check: which calls are made, with which headers, within which limits.
 
 Every call reads. ``envelope/find`` is a POST, and the token endpoint gets a code that nobody issued, so both
-change nothing. All calls wait for the organization's rate limit. When the time of the check is over, the
+change nothing. All calls wait for the organization's rate limit. When the time of the check has ended, the
 remaining questions are not sent.
 """
 
@@ -56,7 +56,7 @@ _ZERO_GUID: Final = str(uuid.UUID(int=0))
 
 @dataclass(frozen=True)
 class EsawCheckSubject:
-    """What is asked about, and with whose key."""
+    """The objects of a check, and the key that it uses."""
 
     organization: Organization
     sender: Sender | None = None
@@ -70,7 +70,7 @@ class EsawCheckSubject:
 
 @dataclass(frozen=True)
 class EsawCheckReport:
-    """What was found."""
+    """The result of a check."""
 
     version: str | None
     results: tuple[OrganizationCheckResult, ...]
@@ -90,7 +90,7 @@ class Questions:
         """Return the answer to one question, or why there is none."""
         left = self._deadline - self._clock.monotonic()
         if left <= 0:
-            return NoAnswer("The time of the check was over before this was asked.")
+            return NoAnswer("The time of the check ended before this was asked.")
         try:
             async with asyncio.timeout(min(left, ANSWER_SECONDS)):
                 return await self._esaw.exchange(call, secret or SecretHeaders(), most=most)

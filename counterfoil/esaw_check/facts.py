@@ -83,7 +83,7 @@ _PATTERNS: Final[Mapping[FactId, re.Pattern[str]]] = MappingProxyType(
         }.items()
     }
 )
-"""What each fact may say. A report's reader relies on these words."""
+"""The words of each fact. A report's reader relies on these words."""
 
 
 def shareable(fact: str, found: str | None) -> str | None:

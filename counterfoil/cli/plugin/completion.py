@@ -31,6 +31,7 @@ DIRECTIVE_DEFAULT = 0
 
 KINDS: dict[str, type[Resource]] = {
     "url": Organization,
+    "check": Organization,
     "sweep": Organization,
     "consent": Sender,
     "why": EnvelopeEvent,

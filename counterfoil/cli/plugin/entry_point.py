@@ -14,6 +14,7 @@ from typing import NoReturn, TextIO
 from counterfoil import __version__, logs
 from counterfoil.cli import render, verify
 from counterfoil.cli.plugin import (
+    check,
     completion,
     config_flags,
     consent,
@@ -33,6 +34,7 @@ from counterfoil.settings import LogFormat, LogLevel
 COMMANDS: MappingProxyType[str, ModuleType | RequestCommand] = MappingProxyType(
     {
         "url": url,
+        "check": check,
         "why": why,
         "retry": RETRY,
         "skip": SKIP,

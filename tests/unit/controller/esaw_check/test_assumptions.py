@@ -16,7 +16,7 @@ USER = "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"
 WHO = {"UserId": USER, "Email": "a@example.com", "GivenName": "A", "Surname": "B", "UserName": "a"}
 FIELDS = "UserId,Email,GivenName,Surname,UserName"
 UNREACHABLE = NoAnswer("No connection.", is_unreachable=True)
-NOT_ASKED = NoAnswer("The time was over.")
+NOT_ASKED = NoAnswer("The time ended.")
 
 
 def says(content: Any, status: int = 200) -> RawResponse:

@@ -43,7 +43,7 @@ def test_a_profile_has_the_form_that_its_reader_expects() -> None:
 
 
 def test_nothing_leaves_that_a_fact_does_not_say() -> None:
-    """Whoever may write the status could put anything there."""
+    """A user who may write the status could store any text there."""
     texts = ("anna@example.com", "esaw.acme.example", "https://x.example", "x" * 66, "Anna Kofler", "a\n")
     lines = [a_line(fact, text) for fact in FactId for text in texts]
     report = msgspec.json.encode(profile_of(a_check(*lines, a_line("somebody", "anna"), version="of Anna")))

@@ -17,6 +17,12 @@ ROOT = Path(__file__).parents[4]
 SPEAKERS = ("controller", "counterfoil/archives", "webhook")
 """Folders whose code gives reasons."""
 
+READERS_OF_ESAW = tuple(
+    f"controller/esaw_check/{name}.py"
+    for name in ("assumptions", "envelope_assumptions", "probes", "responses")
+)
+"""Modules that read eSAW's answers: their capitalized words are names of eSAW's fields."""
+
 TELL = {"Done", "Wait", "Pause", "Hold", "NeedConsent", "Skip", "Fail", "_wait", "_fail"}
 TELL |= {"CheckResult", "KeyUnusable", "_write", "_write_unusable", "reopened_status", "MailError"}
 """Calls that have a reason among their arguments: one such word is one, even if it has but one capital
@@ -54,7 +60,10 @@ def words(among: list[ast.expr], pattern: re.Pattern[str]) -> Iterator[str]:
 @functools.cache
 def all_said() -> dict[str, str]:
     modules = [path for folder in SPEAKERS for path in sorted((ROOT / folder).rglob("*.py"))]
-    by_the_code = {word: str(path.relative_to(ROOT)) for path in modules for word in said(path)}
+    places = {path: path.relative_to(ROOT).as_posix() for path in modules}
+    by_the_code = {
+        word: place for path, place in places.items() if place not in READERS_OF_ESAW for word in said(path)
+    }
     return by_the_code | dict(said_by_the_schema())
 
 

@@ -1,0 +1,40 @@
+"""The request ``check``: its parameters are GUIDs, and its result becomes ``status.check``."""
+
+import pytest
+
+from controller.esaw_check.request import CheckRequests
+from counterfoil.resources import OrganizationStatus, Request, RequestOutcome
+from sandbox.esaw import StandIn
+from tests.support.builders import an_organization
+from tests.unit.controller.esaw_check.test_checker import Scene
+
+
+async def test_a_check_becomes_the_status_and_a_sentence_of_counts() -> None:
+    async with StandIn(seed=7) as standin:
+        scene = Scene(standin)
+        user = scene.sender("anna")
+        envelope = standin.add_envelope(sender=user)
+        asked = Request("check", by="jane", parameters={"envelope": envelope.upper(), "draft": ""})
+        async with scene.checker() as checker:
+            result = await CheckRequests(checker).check(an_organization(baseURL=standin.url), asked)
+    assert result.outcome is RequestOutcome.DONE
+    check = result.change(OrganizationStatus(version="1")).check
+    assert {each.id: each.found for each in check.results}["envelope-status"] == "Completed"
+    counts = f"{len(check.results) - 5} as expected, 1 deviate, 4 not testable"
+    assert counts in result.message
+    assert result.change(OrganizationStatus(version="1")).version == "1"
+
+
+@pytest.mark.parametrize("text", ["../../draft/send", "1", "x" * 5000])
+@pytest.mark.parametrize("name", ["envelope", "draft"])
+async def test_a_parameter_that_is_no_guid_is_refused_before_anything_is_asked(name: str, text: str) -> None:
+    async with StandIn(seed=7) as standin:
+        scene = Scene(standin)
+        scene.sender("anna")
+        async with scene.checker() as checker:
+            result = await CheckRequests(checker).check(
+                an_organization(baseURL=standin.url), Request("check", parameters={name: text})
+            )
+        assert standin.requests() == []
+    assert result.outcome is RequestOutcome.REFUSED
+    assert result.message == f"The annotation counterfoil.dev/request-{name} has to be a GUID."
