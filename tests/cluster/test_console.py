@@ -10,10 +10,10 @@ import pytest
 
 from counterfoil.kube.client import connect
 from counterfoil.kube.errors import Forbidden
-from counterfoil.resources import EnvelopeEvent
+from counterfoil.resources import EnvelopeEvent, Organization
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.support.scenes.console import MISSING_BUCKET, Person, Scene, console_scene
+from tests.support.scenes.console import MISSING_BUCKET, Person, Scene, console_scene, now
 
 FULL_NAME = "system:serviceaccount:{}:full"
 
@@ -152,6 +152,23 @@ async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(s
     )
     assert organization["spec"]["suspend"] is True
     assert "acme is suspended" in (await jane.get("/attention")).text
+
+
+async def test_a_check_is_asked_for_by_its_page_which_shows_the_last_result(scene: Scene) -> None:
+    line = {"id": "base-url", "outcome": "Deviates", "found": "not-esaw", "message": "That is no eSAW."}
+    check = {"startTime": now(), "time": now(), "results": [line]}
+    await scene.kube.patch_status(Organization, "acme", {"check": check}, resource_version=None)
+    jane = await scene.signed_in(at="/organizations/acme/check")
+    assert "0 as expected, 1 deviate" in jane.text
+    assert "not-esaw That is no eSAW." in jane.text
+
+    await jane.press("check")
+
+    assert "The check begins." in jane.text
+    organization = await scene.local_environment.read("org", "acme")
+    assert organization["metadata"]["labels"]["counterfoil.dev/request"] == "check"
+    looker = await scene.signed_in("view", at="/organizations/acme/check")
+    assert not looker.page.xpath("//button[@name='what']")
 
 
 async def test_whoever_may_only_look_sees_all_and_can_do_nothing_whatever_is_sent(scene: Scene) -> None:

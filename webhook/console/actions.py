@@ -46,19 +46,22 @@ class Action(StrEnum):
     ASK = "ask"
     PROBE = "probe"
     SWEEP = "sweep"
+    CHECK = "check"
 
 
 ALLOWED: Final[Mapping[type[Resource], frozenset[Action]]] = {
     EnvelopeEvent: frozenset({Action.RETRY, Action.SKIP, Action.SUSPEND, Action.RESUME}),
     Sender: frozenset({Action.ASK, Action.SUSPEND, Action.RESUME}),
     Archive: frozenset({Action.PROBE}),
-    Organization: frozenset({Action.SWEEP, Action.SUSPEND, Action.RESUME}),
+    Organization: frozenset({Action.SWEEP, Action.CHECK, Action.SUSPEND, Action.RESUME}),
 }
 """The actions of each kind."""
 
 KINDS: Final[Mapping[str, type[Resource]]] = {each.PLURAL: each for each in ALLOWED}
 
-_REQUESTS: Final = frozenset({Action.RETRY, Action.SKIP, Action.ASK, Action.PROBE, Action.SWEEP})
+_REQUESTS: Final = frozenset(
+    {Action.RETRY, Action.SKIP, Action.ASK, Action.PROBE, Action.SWEEP, Action.CHECK}
+)
 """Actions that the controller carries out; each is the value of the label ``counterfoil.dev/request``."""
 
 

@@ -162,6 +162,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
                 return await self._views.event(request, asked.route.name)
             case ConsolePageName.YAML:
                 return await self._views.yaml(request, asked.route.name)
+            case ConsolePageName.CHECK:
+                return await self._views.check(request, asked.route.name)
         views = {
             ConsolePageName.ATTENTION: self._views.attention,
             ConsolePageName.EVENTS: self._views.events,

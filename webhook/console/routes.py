@@ -24,6 +24,7 @@ class ConsolePageName(StrEnum):
     SENDERS = "senders"
     ARCHIVES = "archives"
     ORGANIZATIONS = "organizations"
+    CHECK = "check"
     SIGN_IN = "sign_in"
     SIGN_OUT = "sign_out"
     ACT = "act"
@@ -62,6 +63,8 @@ def match_route(path: str) -> ConsoleRoute:
             return ConsoleRoute(ConsolePageName.EVENT, name=name)
         case ["", "events", name, "yaml"] if is_name(name):
             return ConsoleRoute(ConsolePageName.YAML, name=name)
+        case ["", "organizations", name, "check"] if is_name(name):
+            return ConsoleRoute(ConsolePageName.CHECK, name=name)
         case ["", "static", name]:
             return ConsoleRoute(ConsolePageName.STATIC, (), name)
     return _NO_ROUTE

@@ -284,6 +284,19 @@ class ConsoleViews:
             charts={each.name: charts.callbacks(each) for each in found},
         )
 
+    async def check(self, request: ConsoleRequest, name: str) -> PageResponse:
+        """The last check of what Counterfoil assumes about an organization's eSAW."""
+        _require(request.user, ORGANIZATIONS)
+        organization = Organization.parse(await request.user.kube.get(Organization, name))
+        check = organization.status.check
+        return self._page(
+            "check.html",
+            request,
+            organization=organization,
+            check=check,
+            outcomes=Counter(each.outcome.value for each in check.results) if check is not None else {},
+        )
+
     # -- What a person does ---------------------------------------------------------------------------------
 
     async def act(self, request: ConsoleRequest, form: Mapping[str, str]) -> PageResponse:

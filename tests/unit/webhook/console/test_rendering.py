@@ -3,12 +3,15 @@ Rendering: nothing that anybody wrote becomes HTML, every language says the same
 our files.
 """
 
+from collections import Counter
+from itertools import cycle
 from typing import Any
 
 import lxml.html
 import pytest
 from msgspec.structs import replace
 
+from counterfoil.esaw_check.facts import FactId
 from counterfoil.i18n.catalogue import LANGUAGES, CatalogueName, load_catalogue
 from counterfoil.resources import (
     Activity,
@@ -26,6 +29,7 @@ from counterfoil.resources import (
     Phase,
     RequestOutcome,
 )
+from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import (
@@ -181,8 +185,22 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             organizations=(busy(),),
             charts={"acme": charts.callbacks(busy())},
         ),
+        "check": check_page(language=language, rights=rights),
         "yaml": yaml_page(language),
     }
+
+
+def check_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> lxml.html.HtmlElement:
+    """Every fact once, and one that this version does not know."""
+    lines = [
+        OrganizationCheckResult(id=name, outcome=outcome, found=text, message=text, setting=text)
+        for outcome, name in zip(cycle(CheckOutcome), [*FactId, "of-a-newer-version"], strict=False)
+    ]
+    check = OrganizationCheck(start_time=NOON, time=NOON, version=text, results=tuple(lines))
+    outcomes = Counter(each.outcome.value for each in check.results)
+    return shown(
+        "check.html", language, rights, organization=an_organization_that(), check=check, outcomes=outcomes
+    )
 
 
 def skeleton(page: lxml.html.HtmlElement) -> list[tuple[str, ...]]:
@@ -192,7 +210,7 @@ def skeleton(page: lxml.html.HtmlElement) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("nasty", NASTY)
 def test_nothing_that_eSAW_or_a_person_wrote_can_add_markup(nasty: str) -> None:
-    for page in (event_page, events_page, attention_page):
+    for page in (event_page, events_page, attention_page, check_page):
         assert skeleton(page(nasty)) == skeleton(page("plain")), page.__name__
     assert skeleton(yaml_page(status={"message": nasty})) == skeleton(yaml_page(status={"message": "plain"}))
 
@@ -212,6 +230,20 @@ def test_there_are_words_for_every_trouble_every_act_and_every_phase() -> None:
     assert all(words.has(kind, part) for kind in kinds for part in ("title", "text", "advice"))
     assert all(words.has(section, what) for section in ("act", "acted", "done") for what in Action)
     assert all(words.has("phase", phase) for phase in Phase)
+
+
+def test_each_line_of_a_check_has_a_title_in_words_and_its_outcome() -> None:
+    page = check_page()
+    titles = [each.text_content() for each in page.xpath("//tbody/tr/th")]
+    assert len(titles) == len(FactId) + 1
+    assert [each for each in titles[:-1] if each in set(FactId)] == []
+    assert titles[-1] == "of-a-newer-version"
+    assert set(page.xpath("//td/span[starts-with(@class, 'chip')]/text()")) == {
+        "as expected",
+        "deviates",
+        "not testable",
+    }
+    assert "Change: x" in page.text_content()
 
 
 def test_no_page_has_a_script_a_style_or_a_handler_in_itself() -> None:

@@ -5,11 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 import lxml.html
+import msgspec
 import pytest
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.errors import Expired
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
+from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import a_shard_lease
@@ -159,6 +161,40 @@ async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait
     page = parsed((await views().attention(a_console_request(kube))).html)
 
     assert "Zoe Kofler: one envelope waits for consent" in page.text_content()
+
+
+async def test_a_check_is_shown_with_a_button_for_the_next_one() -> None:
+    organization = an_organization_that()
+    line = OrganizationCheckResult(
+        id="draft", outcome=CheckOutcome.DEVIATES, found="not-found", message="No such draft."
+    )
+    check = OrganizationCheck(start_time=NOON, time=NOON, version="25.4", results=(line,))
+    status = msgspec.structs.replace(organization.status, check=check)
+    kube = InMemoryKubeClient(msgspec.structs.replace(organization, status=status))
+
+    page = parsed((await views().check(a_console_request(kube), "acme")).html)
+
+    assert kube.asked == [("get", "acme")]
+    assert "0 as expected, 1 deviate, 0 not testable" in page.text_content()
+    assert "No such draft." in page.text_content()
+    assert page.xpath("//button[@name='what']/@value") == ["check"]
+
+
+async def test_an_organization_that_was_never_checked_says_so() -> None:
+    page = parsed(
+        (
+            await views().check(a_console_request(InMemoryKubeClient(an_organization_that()), VIEW), "acme")
+        ).html
+    )
+    assert "Nobody has asked for a check yet." in page.text_content()
+    assert not page.xpath("//button[@name='what']")
+
+
+async def test_whoever_may_see_nothing_sees_no_check() -> None:
+    kube = InMemoryKubeClient(an_organization_that())
+    with pytest.raises(PageError) as trouble:
+        await views().check(a_console_request(kube, NOBODY), "acme")
+    assert (trouble.value.kind, kube.asked) == (ConsoleErrorKind.NOT_ALLOWED, [])
 
 
 @pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations"])
