@@ -7,7 +7,7 @@ words are in ``counterfoil.esaw_check.facts``.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from controller.esaw_check.responses import (
@@ -30,7 +30,12 @@ from counterfoil.esaw.transport import RawResponse
 from counterfoil.esaw_check.facts import FactId, shareable
 from counterfoil.resources import EnvelopeStatus
 from counterfoil.resources.naming import is_same_user
-from counterfoil.resources.organization import CheckOutcome, OrganizationCheckResult
+from counterfoil.resources.organization import (
+    CheckOutcome,
+    ClientAuthentication,
+    OrganizationCheckResult,
+    Pkce,
+)
 
 MAX_MESSAGE_LENGTH: Final = 1024
 """Maximum characters of a message in the status."""
@@ -225,8 +230,8 @@ def whoami_fields(answer: Answer, user_id: str) -> OrganizationCheckResult:
 class TokenAnswer(NamedTuple):
     """The answer of the token endpoint to a code that nobody issued, and how the request was made."""
 
-    authentication: Literal["Body", "Basic"]
-    pkce: Literal["S256", "Off"]
+    authentication: ClientAuthentication
+    pkce: Pkce
     answer: Answer
 
 
@@ -338,8 +343,8 @@ def v5_envelopes(answers: Sequence[Answer]) -> OrganizationCheckResult:
     found = f"{refused}/{len(answered)}"
     if refused:
         message = (
-            f"{refused} of {len(answered)} envelopes were sent through API v5: v6 answers {V5_ERROR}. Let "
-            "the programs that send envelopes use v6."
+            f"{refused} of {len(answered)} envelopes were sent through API v5: v6 answers {V5_ERROR}. "
+            "Counterfoil reads these envelopes through API v5."
         )
         return deviates(fact, message, found)
     return as_expected(fact, "All envelopes that were asked for are readable with v6.", found)

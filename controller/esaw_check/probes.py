@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from controller.esaw_check import assumptions
@@ -30,7 +30,7 @@ from counterfoil.esaw.transport import EsawCall, SecretHeaders
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.resources import FileKind, Organization, Sender, envelope_id
 from counterfoil.resources.naming import EnvelopeId
-from counterfoil.resources.organization import OAuth, OrganizationCheckResult
+from counterfoil.resources.organization import ClientAuthentication, OAuth, OrganizationCheckResult, Pkce
 
 CHECK_SECONDS: Final = 120.0
 """Timeout for all questions of a check, in seconds."""
@@ -188,13 +188,12 @@ class _Check:
         oauth, secret = self.subject.organization.spec.oauth, self.subject.client_secret
         if oauth is None or secret is None or not is_v6:
             why = NoAnswer(self.subject.why_no_secret) if is_v6 else NO_ESAW
-            return [TokenAnswer("Body", "S256", why)]
+            return [TokenAnswer(ClientAuthentication.BODY, Pkce.S256, why)]
         answers: list[TokenAnswer] = []
-        variants: tuple[tuple[Literal["Body", "Basic"], Literal["S256", "Off"]], ...] = (
-            ("Body", "S256"),
-            ("Basic", "S256"),
-            ("Body", "Off"),
-        )
+        configured = oauth.client_authentication, oauth.pkce
+        (other_authentication,) = set(ClientAuthentication) - {configured[0]}
+        (other_pkce,) = set(Pkce) - {configured[1]}
+        variants = configured, (other_authentication, configured[1]), (configured[0], other_pkce)
         for authentication, pkce in variants:
             call, headers = self._bogus_grant(oauth, secret, authentication, pkce)
             answer = await self.questions.ask(call, headers)
@@ -204,7 +203,7 @@ class _Check:
         return answers
 
     def _bogus_grant(
-        self, oauth: OAuth, secret: str, authentication: str, pkce: str
+        self, oauth: OAuth, secret: str, authentication: ClientAuthentication, pkce: Pkce
     ) -> tuple[EsawCall, SecretHeaders]:
         """Return the request of a consent, with a code that nobody issued."""
         name = self.subject.organization.name
@@ -213,11 +212,12 @@ class _Check:
             "code": secrets.token_urlsafe(32),
             "redirect_uri": self.subject.organization.page_url(f"/oauth/{name}/return") or "",
         }
-        if authentication == "Body":
+        if authentication is ClientAuthentication.BODY:
             form |= {"client_id": oauth.client_id, "client_secret": secret}
-        if pkce == "S256":
+        if pkce is Pkce.S256:
             form["code_verifier"] = secrets.token_urlsafe(32)
-        headers = {} if authentication == "Body" else {"Authorization": _basic(oauth.client_id, secret)}
+        is_basic = authentication is ClientAuthentication.BASIC
+        headers = {} if not is_basic else {"Authorization": _basic(oauth.client_id, secret)}
         return EsawCall("token", "POST", oauth.token_path, form=form), SecretHeaders(headers)
 
     # -- Envelopes and drafts --------------------------------------------------------------------------------

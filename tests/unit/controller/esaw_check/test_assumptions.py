@@ -9,7 +9,12 @@ from controller.esaw_check import assumptions
 from controller.esaw_check.assumptions import TokenAnswer
 from controller.esaw_check.responses import Answer, NoAnswer
 from counterfoil.esaw.transport import RawResponse
-from counterfoil.resources.organization import CheckOutcome, OrganizationCheckResult
+from counterfoil.resources.organization import (
+    CheckOutcome,
+    ClientAuthentication,
+    OrganizationCheckResult,
+    Pkce,
+)
 
 AS_EXPECTED, DEVIATES, NOT_TESTABLE = CheckOutcome
 USER = "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"
@@ -173,9 +178,10 @@ GRANT, CLIENT = says({"error": "invalid_grant"}, 400), says({"error": "invalid_c
 def test_the_token_endpoint_must_refuse_only_the_code(
     answers: list[Answer], expected: tuple[CheckOutcome, str | None], setting: str | None
 ) -> None:
-    ways = (("Body", "S256"), ("Basic", "S256"), ("Body", "Off"))
+    body, basic = ClientAuthentication
+    ways = ((body, Pkce.S256), (basic, Pkce.S256), (body, Pkce.OFF))
     line = assumptions.token_endpoint(
-        [TokenAnswer(*way, answer) for way, answer in zip(ways, answers, strict=False)]  # type: ignore[arg-type]
+        [TokenAnswer(*way, answer) for way, answer in zip(ways, answers, strict=False)]
     )
     assert outcome(line) == expected
     assert line.setting == setting

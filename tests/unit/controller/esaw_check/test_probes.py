@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from controller.esaw_check.probes import EsawCheckReport, EsawCheckSubject, Questions, check_esaw
@@ -12,7 +13,7 @@ from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, EsawClient, new_http_client
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.resources import envelope_id
-from counterfoil.resources.organization import CheckOutcome
+from counterfoil.resources.organization import CheckOutcome, ClientAuthentication, Pkce
 from sandbox.esaw import DocumentSpec, StandIn, User
 from sandbox.esaw.core.behaviour import Behaviour
 from tests.support.builders import a_sender, an_organization
@@ -209,6 +210,17 @@ async def test_an_envelope_of_somebody_else_is_not_testable(scene: Scene) -> Non
 
 async def test_a_wrong_client_secret_is_found(scene: Scene) -> None:
     assert await scene.finds(FactId.TOKEN_ENDPOINT, client_secret="wrong") == (DEVIATES, "invalid_client")
+
+
+async def test_the_token_endpoint_is_asked_as_it_is_configured_first(scene: Scene) -> None:
+    known = scene.subject.organization.spec.oauth
+    assert known is not None
+    oauth = msgspec.structs.replace(known, client_authentication=ClientAuthentication.BASIC, pkce=Pkce.OFF)
+    spec = msgspec.structs.replace(scene.subject.organization.spec, oauth=oauth)
+    organization = msgspec.structs.replace(scene.subject.organization, spec=spec)
+    finds = await scene.finds(FactId.TOKEN_ENDPOINT, organization=organization)
+    assert finds == (AS_EXPECTED, "invalid_grant")
+    assert len(scene.standin.requests("retrieve")) == 1
 
 
 @pytest.mark.parametrize(
