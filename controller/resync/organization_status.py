@@ -25,7 +25,7 @@ from controller.retry.fix_rules import settled_time
 from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, matches_basic_auth, token_hash
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
-from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.esaw.errors import EsawError, HttpStatusError, ResponseInvalid, UnexpectedRedirect
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
@@ -286,6 +286,21 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
             "spec.baseURL. Counterfoil asks with the key of a Sender as soon as one works."
         )
         return CheckResult("Unknown", "EsawUnconfirmed", message)
+    if isinstance(problem, ResponseInvalid):
+        message = (
+            f"The server at spec.baseURL is no eSignAnyWhere with API v6: {problem} Correct spec.baseURL, or "
+            "check for a proxy or a login page at this address."
+        )
+        return CheckResult("False", "EsawAnswerUnreadable", message)
+    if isinstance(problem, HttpStatusError) and problem.status == 404:
+        message = (
+            f"{problem} The server at spec.baseURL has no API v6. spec.baseURL is the address of "
+            "eSignAnyWhere without /Api. If it is correct, this eSignAnyWhere has older versions of the API "
+            "only, such as v5, and Counterfoil needs v6."
+        )
+        return CheckResult("False", "EsawNotFound", message)
+    if isinstance(problem, UnexpectedRedirect):
+        return CheckResult("False", "EsawRedirects", f"{problem} Counterfoil follows no redirect.")
     message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
     return CheckResult("False", "EsawUnreachable", message)
 

@@ -304,7 +304,7 @@ _ERROR_ID = re.compile(
 )
 _STEP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_VERSION = re.compile(rf"[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
+_VERSION = re.compile(rf"(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
 _MEMBERS: Mapping[type[msgspec.Struct], tuple[str, frozenset[str]]] = {
     ConfigurationResponse: (
@@ -366,12 +366,14 @@ def parse_version(body: bytes) -> str:
     """
     Read the version from any of its formats: a JSON string, an object that contains a version, plain text.
 
-    Raises ``ResponseInvalid`` when it contains no version. (The format for v6 is not documented.)
+    A version has a digit, unlike the ``OK`` of a health page. Raises ``ResponseInvalid`` when the response
+    contains no version. (The format for v6 is not documented.)
     """
     for text in _version_texts(body):
         if _VERSION.fullmatch(text.strip()):
             return text.strip()
-    raise ResponseInvalid("version", "no version can be seen in it")
+    is_html = body.lstrip()[:1] == b"<"
+    raise ResponseInvalid("version", "it is HTML, not JSON" if is_html else "no version can be seen in it")
 
 
 def parse_error(body: bytes) -> tuple[str | None, str | None]:

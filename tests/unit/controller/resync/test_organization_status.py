@@ -1,10 +1,14 @@
 """Results of the checks of an Organization, and their conditions in its status."""
 
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
@@ -17,7 +21,6 @@ from counterfoil.esaw import (
     EsawError,
     EsawUnreachable,
     HttpStatusError,
-    ResponseInvalid,
     new_http_client,
 )
 from counterfoil.esaw.registry import EsawClients
@@ -65,7 +68,9 @@ class FakeEsawClients(EsawClients):
 class Scene:
     """An Organization with all that it needs."""
 
-    def __init__(self, *, callback_url: str | None = None, **spec: Any) -> None:
+    def __init__(
+        self, *, callback_url: str | None = None, esaw_clients: EsawClients | None = None, **spec: Any
+    ) -> None:
         self.clock = AClock()
         self.esaw = FakeEsawClient()
         self.cache = Cache()
@@ -80,7 +85,7 @@ class Scene:
             cache=self.cache,
             secrets=secrets,
             sender_keys=SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update),
-            esaw_clients=FakeEsawClients(self.esaw),
+            esaw_clients=esaw_clients or FakeEsawClients(self.esaw),
             clock=self.clock,
             callback_url=callback_url,
         )
@@ -450,7 +455,6 @@ async def test_a_lock_that_is_taken_out_of_the_spec_is_gone() -> None:
     [
         (EsawUnreachable("connect"), "No connection to eSAW could be made"),
         (HttpStatusError(502), "eSAW answered 502."),
-        (ResponseInvalid("version", "no version can be seen in it"), "can't be used"),
     ],
 )
 async def test_an_esaw_that_does_not_answer_is_told_in_a_condition_of_its_own(
@@ -468,6 +472,141 @@ async def test_an_esaw_that_does_not_answer_is_told_in_a_condition_of_its_own(
     scene.esaw.problem = None
     assert (await scene.condition("Reachable"))[0] == "True"
     assert (await scene.condition())[0] == "True"
+
+
+@dataclass(frozen=True)
+class Answering:
+    """One answer of a server to every request, or only below one path and 404 elsewhere."""
+
+    content_type: str
+    body: bytes
+    status: int = 200
+    below: str = "/"
+    location: str = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        if not request.path.startswith(self.below):
+            return web.Response(status=404, body=b"<html>Not found</html>", content_type="text/html")
+        headers = {"Location": self.location} if self.location else {}
+        return web.Response(
+            status=self.status, body=self.body, content_type=self.content_type, headers=headers
+        )
+
+
+HTML = b"<!DOCTYPE html><html><title>Sign in</title></html>"
+
+
+def unreadable(what: str) -> str:
+    return (
+        "The server at spec.baseURL is no eSignAnyWhere with API v6: eSAW's answer to version can't be used: "
+        f"{what}. Correct spec.baseURL, or check for a proxy or a login page at this address."
+    )
+
+
+NO_API_V6 = (
+    "eSAW answered 404. The server at spec.baseURL has no API v6. spec.baseURL is the address of "
+    "eSignAnyWhere without /Api. If it is correct, this eSignAnyWhere has older versions of the API only, "
+    "such as v5, and Counterfoil needs v6."
+)
+
+NO_ESAW: list[tuple[str, Answering, str, str]] = [
+    (
+        "a web page",
+        Answering("text/html", HTML),
+        "EsawAnswerUnreadable",
+        unreadable("it is HTML, not JSON"),
+    ),
+    (
+        "another JSON",
+        Answering("application/json", b'{"status": "UP", "groups": ["liveness"]}'),
+        "EsawAnswerUnreadable",
+        unreadable("no version can be seen in it"),
+    ),
+    (
+        "a health page in plain text",
+        Answering("text/plain", b"OK"),
+        "EsawAnswerUnreadable",
+        unreadable("no version can be seen in it"),
+    ),
+    (
+        "v5 only",
+        Answering("application/json", b'{"Success": true, "Version": "23.76"}', below="/Api/v5/"),
+        "EsawNotFound",
+        NO_API_V6,
+    ),
+    (
+        "eSignAnyWhere below another path",
+        Answering("application/json", b'{"Version": "25.52"}', below="/esign/Api/v6/"),
+        "EsawNotFound",
+        NO_API_V6,
+    ),
+    (
+        "a redirect to a login",
+        Answering("text/html", b"", status=302, location="https://login.example.com/?next=/Api"),
+        "EsawRedirects",
+        "eSAW redirects API calls to https://login.example.com; correct the base URL. Counterfoil follows no "
+        "redirect.",
+    ),
+    (
+        "a web page with an error",
+        Answering("text/html", HTML, status=503),
+        "EsawUnreachable",
+        "eSignAnyWhere at spec.baseURL does not answer as it should: eSAW answered 503.",
+    ),
+    (
+        "a login page with 401",
+        Answering("text/html", HTML, status=401),
+        "EsawUnconfirmed",
+        "eSAW answered 401. Any server may say that, so it is not known whether eSignAnyWhere is at "
+        "spec.baseURL. Counterfoil asks with the key of a Sender as soon as one works.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("server", "reason", "message"), [each[1:] for each in NO_ESAW], ids=[e[0] for e in NO_ESAW]
+)
+async def test_a_server_that_is_no_esaw_with_api_v6_is_told_with_what_it_answered(
+    server: Answering, reason: str, message: str
+) -> None:
+    async with answering(server) as url:
+        scene = Scene(baseURL=url, esaw_clients=real_clients())
+        truth, *found = await scene.condition("Reachable")
+    assert found == [reason, message]
+    assert truth == ("Unknown" if reason == "EsawUnconfirmed" else "False")
+    assert scene.newest().status.version is None
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        Answering("application/json", b'{"Version": "25.52.0.100"}', below="/Api/v6/"),
+        Answering("text/plain", b"25.52.0.100\r\n", below="/Api/v6/"),
+    ],
+)
+async def test_a_server_with_a_version_of_api_v6_can_be_reached(server: Answering) -> None:
+    async with answering(server) as url:
+        scene = Scene(baseURL=url, esaw_clients=real_clients())
+        assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+    assert scene.newest().status.version == "25.52.0.100"
+
+
+@asynccontextmanager
+async def answering(server: Answering) -> AsyncIterator[str]:
+    """Run a server on a loopback address; yield its URL."""
+    application = web.Application()
+    application.router.add_route("*", "/{rest:.*}", server.answer)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def real_clients() -> EsawClients:
+    return EsawClients(new_http_client(), AClock(), lambda operation, code, seconds: None)
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -334,10 +334,29 @@ def test_a_version_that_looks_like_a_number_stays_as_it_was_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>23.76", b"{}", b"[]", b"null", b'{"Version": 3}', b'"' + b"1" * 65 + b'"', b"\xff"]
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"Version": 3}',
+        b'"' + b"1" * 65 + b'"',
+        b"\xff",
+        b"OK",
+        b'"healthy"',
+        b'{"status": "UP"}',
+        b'{"version": "unknown"}',
+    ],
 )
 def test_what_holds_no_version_is_unreadable(body: bytes) -> None:
-    with pytest.raises(ResponseInvalid):
+    with pytest.raises(ResponseInvalid, match="no version can be seen in it"):
+        parse_version(body)
+
+
+@pytest.mark.parametrize("body", [b"<html>23.76", b"\r\n<!DOCTYPE html>"])
+def test_a_web_page_in_place_of_a_version_is_named(body: bytes) -> None:
+    with pytest.raises(ResponseInvalid, match="it is HTML, not JSON"):
         parse_version(body)
 
 
