@@ -25,6 +25,7 @@ from sandbox.esaw.core.model import (
     Recipient,
     User,
 )
+from sandbox.esaw.core.profile import EsawProfile, InvalidProfile, parse_profile, read_profile
 from sandbox.esaw.core.recorder import DeleteCall, RecordedRequest, SendCall
 from sandbox.esaw.server import StandIn
 
@@ -44,9 +45,11 @@ __all__ = [
     "DocumentSpec",
     "DraftListing",
     "EnvelopeStatus",
+    "EsawProfile",
     "FileKind",
     "FileListing",
     "InjectedFault",
+    "InvalidProfile",
     "OAuthApp",
     "Recipient",
     "RecordedRequest",
@@ -54,4 +57,6 @@ __all__ = [
     "StandIn",
     "StandInControl",
     "User",
+    "parse_profile",
+    "read_profile",
 ]

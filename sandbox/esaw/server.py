@@ -17,6 +17,7 @@ from sandbox.esaw.control import http_endpoint
 from sandbox.esaw.control.api import Control
 from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.envelope_sender import EnvelopeSender
+from sandbox.esaw.core.profile import EsawProfile
 from sandbox.esaw.core.store import EsawStore
 from sandbox.esaw.http.middleware import RequestPipeline
 from sandbox.esaw.http.oauth import OAuthEndpoints
@@ -42,15 +43,24 @@ class StandIn(Control):
         host: str = "127.0.0.1",
         port: int = 0,
         behaviour: Behaviour | None = None,
-        version: str = VERSION,
+        profile: EsawProfile | None = None,
+        version: str | None = None,
         now: Callable[[], datetime] = _utc_now,
         seed: int | None = None,
     ) -> None:
-        """Port 0 takes a free one; the same seed gives the same ids and tokens."""
-        super().__init__(EsawStore(now, random.Random(seed)), behaviour or Behaviour())
+        """
+        Port 0 takes a free one; the same seed gives the same ids and tokens.
+
+        The profile's switches replace those of `behaviour`, until `set_behaviour` replaces all. Without a
+        `version`, the profile's one is returned, else `VERSION`.
+        """
+        behaviour = behaviour or Behaviour()
+        if profile is not None:
+            behaviour, version = profile.apply(behaviour), version or profile.esaw_version
+        super().__init__(EsawStore(now, random.Random(seed)), behaviour)
         self._host = host
         self._port = port
-        self._version = version
+        self._version = version or VERSION
         self._runner: web.AppRunner | None = None
 
     @property

@@ -65,3 +65,18 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     """Whether the way back from `Auth/Authorize` carries `iss` (RFC 9207)."""
     most_hits: int | None = None
     """Maximum number of hits of `envelope/find`; it has no paging, so the answer leaves out the others."""
+    whoami_fields: tuple[str, ...] | None = None
+    """The members of `authorization/whoami`, those that the stand-in does not know as null; None: all that it
+    knows."""
+    has_audit_trails: bool = True
+    """Whether `files` lists audit trails at all; else they are switched off ("Audit log settings")."""
+    null_file_ids: int = 0
+    """Number of files of each envelope that `files` lists with the FileId null, the last files first."""
+    history_forbidden: bool = False
+    """Whether history answers 403 for every user; else each user's right decides."""
+    downloads_chunked: bool = False
+    """Whether every download is sent without a length; else each file decides."""
+    download_content_type: str | None = None
+    """The Content-Type of every download; None: each file's own one."""
+    unknown_envelope_error: str | None = "ERR0007"
+    """The ErrorId of the 404 for an unknown envelope; None: the 404 has no body."""

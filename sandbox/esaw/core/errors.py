@@ -32,11 +32,12 @@ class ErrorCode(_ErrorCodeFields, Enum):
 class RequestRefused(Exception):
     """A request that eSAW refuses; the middleware turns it into the answer `{ErrorId, Message, TraceId}`."""
 
-    def __init__(self, refusal: ErrorCode, detail: str = "") -> None:
-        super().__init__(refusal.error_id)
+    def __init__(self, refusal: ErrorCode, detail: str = "", *, error_id: str | None = None) -> None:
+        """`error_id` replaces eSAW's own number of the refusal."""
+        self.error_id = error_id or refusal.error_id
+        super().__init__(self.error_id)
         self.status = refusal.status
-        self.error_id = refusal.error_id
-        self.message = f"{refusal.error_id} - {refusal.text}{' ' + detail if detail else ''}"
+        self.message = f"{self.error_id} - {refusal.text}{' ' + detail if detail else ''}"
 
 
 class Unauthorized(Exception):

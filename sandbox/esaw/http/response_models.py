@@ -123,6 +123,17 @@ def no_files(source: StoredEnvelope) -> Json:
     return _without_empty({"Documents": [], "AuditTrail": None, "LegalDocuments": []}, source)
 
 
+def clear_file_ids(answer: Json, number: int) -> None:
+    """Set the FileId of the last documents, attachments and legal documents of `envelope/{id}/files` to
+    null."""
+    listed = []
+    for document in answer.get("Documents") or ():
+        listed += [document, *document["Attachments"]]
+    listed += answer.get("LegalDocuments") or ()
+    for file in listed[max(len(listed) - number, 0) :]:
+        file["FileId"] = None
+
+
 def configuration(source: StoredEnvelope) -> Json:
     """`envelope/{id}/configuration`."""
     return {

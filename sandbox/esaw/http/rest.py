@@ -124,7 +124,9 @@ class RestRoutes:
         return RouteResponse()
 
     async def _whoami(self, call: RoutedCall) -> RouteResponse:
-        return json_response(response_models.whoami(call.authenticated_user))
+        answer = response_models.whoami(call.authenticated_user)
+        fields = self._behaviour().whoami_fields
+        return json_response(answer if fields is None else {name: answer.get(name) for name in fields})
 
     # Envelopes
 
@@ -132,14 +134,19 @@ class RestRoutes:
         return json_response(response_models.envelope(self._v6_envelope(call)))
 
     async def _files(self, call: RoutedCall) -> RouteResponse:
-        envelope = self._store.visible_envelope(call.id, call.authenticated_user)
-        if self._behaviour().papers_only_when_completed and envelope.status is not EnvelopeStatus.COMPLETED:
+        envelope, behaviour = self._visible_envelope(call.id, call), self._behaviour()
+        if behaviour.papers_only_when_completed and envelope.status is not EnvelopeStatus.COMPLETED:
             return json_response(response_models.no_files(envelope))
-        if envelope.api_version == "v5" and self._behaviour().v5_files != "listed":
+        if envelope.api_version == "v5" and behaviour.v5_files != "listed":
             return self._files_of_v5(envelope)
-        if self._store.now() < envelope.changed_at + timedelta(seconds=self._behaviour().papers_lag):
+        if self._store.now() < envelope.changed_at + timedelta(seconds=behaviour.papers_lag):
             envelope = replace(envelope, audit_trail=None, audit_trail_xml=None, legal_documents=[])
-        return json_response(response_models.files(envelope))
+        if not behaviour.has_audit_trails:
+            documents = [replace(each, audit_trail=None) for each in envelope.documents]
+            envelope = replace(envelope, documents=documents, audit_trail=None, audit_trail_xml=None)
+        answer = response_models.files(envelope)
+        response_models.clear_file_ids(answer, behaviour.null_file_ids)
+        return json_response(answer)
 
     def _files_of_v5(self, envelope: StoredEnvelope) -> RouteResponse:
         if self._behaviour().v5_files == "refused":
@@ -156,8 +163,8 @@ class RestRoutes:
         return json_response(response_models.elements(self._v6_envelope(call)))
 
     async def _history(self, call: RoutedCall) -> RouteResponse:
-        envelope = self._store.visible_envelope(call.id, call.authenticated_user, deleted_too=True)
-        if not call.authenticated_user.may_see_history:
+        envelope = self._visible_envelope(call.id, call, deleted_too=True)
+        if self._behaviour().history_forbidden or not call.authenticated_user.may_see_history:
             raise RequestRefused(ErrorCode.NOT_ALLOWED_FOR_USER)
         return json_response(response_models.history(envelope))
 
@@ -184,9 +191,9 @@ class RestRoutes:
         return RouteResponse()
 
     async def _restart(self, call: RoutedCall) -> RouteResponse:
-        user = call.authenticated_user
+        _ = call.authenticated_user
         body = request_models.decode_body(request_models.RestartBody, call.request.content_type, call.body)
-        envelope = self._store.visible_envelope(request_models.required(body.envelope_id), user)
+        envelope = self._visible_envelope(request_models.required(body.envelope_id), call)
         expires_at = request_models.expiration(body, self._store.now())
         if expires_at is None:
             raise RequestRefused(ErrorCode.BAD_EXPIRATION)
@@ -203,20 +210,31 @@ class RestRoutes:
         return json_response({"EnvelopeId": envelope.id})
 
     def _v6_envelope(self, call: RoutedCall) -> StoredEnvelope:
-        envelope = self._store.visible_envelope(call.id, call.authenticated_user)
+        envelope = self._visible_envelope(call.id, call)
         if envelope.api_version != "v6":
             raise RequestRefused(ErrorCode.WRONG_API_VERSION)
         return envelope
 
     def _posted_envelope(self, call: RoutedCall, kind: type[request_models.EnvelopeBody]) -> StoredEnvelope:
-        user = call.authenticated_user
+        _ = call.authenticated_user
         body = request_models.decode_body(kind, call.request.content_type, call.body)
-        return self._store.visible_envelope(request_models.required(body.envelope_id), user)
+        return self._visible_envelope(request_models.required(body.envelope_id), call)
+
+    def _visible_envelope(
+        self, envelope_id: str, call: RoutedCall, *, deleted_too: bool = False
+    ) -> StoredEnvelope:
+        try:
+            return self._store.visible_envelope(envelope_id, call.authenticated_user, deleted_too=deleted_too)
+        except RequestRefused as refused:
+            error_id = self._behaviour().unknown_envelope_error
+            if error_id is None:
+                raise UnknownPath from refused
+            raise RequestRefused(ErrorCode.MISSING_ENVELOPE, error_id=error_id) from refused
 
     # v5
 
     async def _v5_envelope(self, call: RoutedCall) -> RouteResponse:
-        envelope = self._store.visible_envelope(call.id, call.authenticated_user)
+        envelope = self._visible_envelope(call.id, call)
         return json_response(response_models.v5_envelope(envelope, V5_SUFFIX))
 
     async def _v5_file(self, call: RoutedCall) -> RouteResponse:
@@ -227,12 +245,12 @@ class RestRoutes:
     # Files
 
     async def _file(self, call: RoutedCall) -> RouteResponse:
-        file = self._store.visible_file(call.id, call.authenticated_user)
+        file, behaviour = self._store.visible_file(call.id, call.authenticated_user), self._behaviour()
         return RouteResponse(
             body=self._content(file),
-            content_type=file.content_type,
+            content_type=behaviour.download_content_type or file.content_type,
             headers={"Content-Disposition": content_disposition(file.name)},
-            chunked=file.chunked,
+            chunked=behaviour.downloads_chunked or file.chunked,
         )
 
     def _content(self, file: StoredFile) -> Content:
