@@ -26,7 +26,7 @@ import httpx
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import control_plane
 from sandbox.controlplane.folders import owned_folder
-from sandbox.controlplane.processes import run
+from sandbox.controlplane.processes import CommandResult, run
 from sandbox.demo import consent
 from sandbox.demo.archives import (
     SECOND,
@@ -145,8 +145,8 @@ async def _set_up(folder: Path) -> AsyncIterator[DemoRun]:
 
 
 async def _install(built: LocalEnvironment, second: DemoArchive, root: Path, anna: User, ben: User) -> None:
-    """Objects that a platform engineer applies: two Archives, two Organizations, two Senders with the keys
-    they brought."""
+    """Objects that a platform engineer applies: two Archives, two Organizations that delete in eSAW,
+    two Senders with the keys they brought."""
     tags = {"customer": {"xpath": "/contract/customer", "required": True}, "system": {"value": "eSAW"}}
     await built.archive("folder", filesystem={"root": str(root)}, tags=tags)
     await built.secret(SECOND, **second.secret)
@@ -156,7 +156,8 @@ async def _install(built: LocalEnvironment, second: DemoArchive, root: Path, ann
         path="{{tags.customer}}/{{envelope.id}}/{{file.kind}}-{{file.name}}",
         tags=tags,
     )
-    await built.organization("acme", archive="folder", sender="anna")
+    # A second is enough here: the stand-in lists the audit trail with the documents, or never.
+    await built.organization("acme", archive="folder", sender="anna", evidence={"wait": "1s"})
     await built.organization("globex", archive=SECOND, sender="ben")
     await built.sender("anna", anna, organization="acme")
     await built.sender("ben", ben, organization="globex")
@@ -183,11 +184,15 @@ async def _run_scenarios(demo_run: DemoRun) -> None:
     await esaw.complete(envelopes["completed"])
 
     say(
-        "Others: one is rejected, one was deleted before we came, one is forged, one is called about 30 "
-        "times at once"
+        "Others: one is rejected, one has no audit trail, one was deleted before we came, one is forged, one "
+        "is called about 30 times at once"
     )
     envelopes["rejected"] = esaw.add_envelope(sender=demo_run.anna, status="Active", metadata=METADATA)
     await esaw.reject(envelopes["rejected"])
+    envelopes["no audit trail"] = esaw.add_envelope(
+        sender=demo_run.anna, status="Active", documents=[contract], audit_trail=False, metadata=METADATA
+    )
+    await esaw.complete(envelopes["no audit trail"])
     envelopes["deleted"] = esaw.add_envelope(sender=demo_run.anna, status="Completed", metadata=METADATA)
     await esaw.delete(envelopes["deleted"])
     await esaw.repeat_callback(envelopes["deleted"])
@@ -222,6 +227,22 @@ async def _run_scenarios(demo_run: DemoRun) -> None:
     await demo_run.local_environment.secret("ben-key", token=esaw.new_token(demo_run.ben))
     await _watch(demo_run, lambda table: _finished_count(table) == len(envelopes))
     await esaw.callbacks_settled()
+
+    say("One audit trail never came: what eSAW had is archived, and the envelope stays in eSAW")
+    await _plugin(demo_run, "why", envelopes["no audit trail"])
+
+
+async def _plugin(demo_run: DemoRun, *arguments: str) -> CommandResult:
+    """Run and print ``kubectl counterfoil``, as an administrator."""
+    plane = demo_run.local_environment.plane
+    done = await run(
+        [sys.executable, "-m", "counterfoil.cli.plugin.entry_point", "-n", NAMESPACE, *arguments],
+        environment={**os.environ, "KUBECONFIG": str(plane.kubeconfig)},
+    )
+    print(
+        f"\n$ kubectl counterfoil {' '.join(arguments)}", (done.out + done.err).rstrip(), sep="\n", flush=True
+    )
+    return done
 
 
 def _callback_url(demo_run: DemoRun, organization: str, envelope: str) -> str:
@@ -262,11 +283,12 @@ async def _check_all(demo_run: DemoRun) -> DemoChecks:
     for title, root in (("folder", demo_run.folder), (demo_run.second.title, second)):
         print(f"\n{title}:")
         _print_tree(root)
-        await _check_archive(title, root, checks)
+        await _check_archive(title, root, checks, expected=3 if root == demo_run.folder else 2)
     await print_tags(demo_run.second, second)
-    manifest = next(demo_run.folder.rglob("counterfoil.json"))
+    manifest = next(demo_run.folder.rglob(f"{demo_run.envelopes['completed']}/counterfoil.json"))
     print(f"\n$ cat {manifest.relative_to(demo_run.folder)}", manifest.read_text(), sep="\n")
     _check_hashes(demo_run, checks)
+    _check_incomplete(demo_run, checks)
     return checks
 
 
@@ -274,6 +296,7 @@ async def _check_phases(demo_run: DemoRun, checks: DemoChecks) -> None:
     expected = {
         "completed": ("Succeeded", "ArchivedAndDeleted"),
         "rejected": ("Skipped", "UnexpectedStatus"),
+        "no audit trail": ("Failed", "AuditTrailMissing"),
         "deleted": ("Failed", "EnvelopeDeleted"),
         "forged": ("Failed", "EnvelopeNotFound"),
         "duplicates": ("Succeeded", "ArchivedAndDeleted"),
@@ -320,14 +343,15 @@ def _check_deletions(demo_run: DemoRun, checks: DemoChecks) -> None:
         )
         gone = not demo_run.esaw.exists(demo_run.envelopes[part])
         checks.check(f"{part}: deleted once, last of all", came_true=gone and len(calls) == 1 and after_all)
-    kept = demo_run.esaw.exists(demo_run.envelopes["rejected"])
-    checks.check(
-        "rejected: still in eSAW",
-        came_true=kept and not demo_run.esaw.delete_calls(demo_run.envelopes["rejected"]),
-    )
+    for part in ("rejected", "no audit trail"):
+        kept = demo_run.esaw.exists(demo_run.envelopes[part])
+        checks.check(
+            f"{part}: still in eSAW",
+            came_true=kept and not demo_run.esaw.delete_calls(demo_run.envelopes[part]),
+        )
 
 
-async def _check_archive(title: str, root: Path, checks: DemoChecks) -> None:
+async def _check_archive(title: str, root: Path, checks: DemoChecks, *, expected: int) -> None:
     folders = [found.parent for found in sorted(root.rglob("counterfoil.sha256"))]
     for folder in folders:
         print(f"\n$ cd {folder.relative_to(root)} && sha256sum -c counterfoil.sha256")
@@ -340,7 +364,7 @@ async def _check_archive(title: str, root: Path, checks: DemoChecks) -> None:
             f"{title}: counterfoil.cli.verify finds {folder.name} as it was filed",
             came_true=verified.code == 0,
         )
-    checks.check(f"{title}: two envelopes are filed", came_true=len(folders) == 2)
+    checks.check(f"{title}: {expected} envelopes are filed", came_true=len(folders) == expected)
 
 
 def _check_hashes(demo_run: DemoRun, checks: DemoChecks) -> None:
@@ -355,6 +379,12 @@ def _check_hashes(demo_run: DemoRun, checks: DemoChecks) -> None:
         f"completed: all {len(sent)} files of eSAW are in the manifest, byte for byte",
         came_true=files == sent,
     )
+
+
+def _check_incomplete(demo_run: DemoRun, checks: DemoChecks) -> None:
+    manifest = next(demo_run.folder.rglob(f"{demo_run.envelopes['no audit trail']}/counterfoil.json"))
+    kinds = [each["kind"] for each in json.loads(manifest.read_text())["files"]]
+    checks.check(f"no audit trail: archived is {', '.join(kinds)}", came_true=kinds == ["Document"])
 
 
 def _print_tree(root: Path) -> None:
