@@ -2,6 +2,7 @@
 
 from counterfoil.logs import FIELDS
 from docs import generate_metrics, generate_plugin, generate_reasons, generate_settings
+from sandbox.esaw.core.profile import FACT_IDS
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
@@ -31,3 +32,9 @@ def test_the_page_of_metrics_is_up_to_date() -> None:
 def test_every_field_of_a_log_line_is_explained() -> None:
     text = (generate_metrics.PAGE.parents[1] / "logs-and-traces.md").read_text(encoding="utf-8")
     assert [each for each in FIELDS if f"`{each}`" not in text] == []
+
+
+def test_every_fact_of_the_check_is_beside_its_assumption() -> None:
+    text = (generate_metrics.PAGE.parents[1] / "esignanywhere.md").read_text(encoding="utf-8")
+    assumptions = text.partition("## Assumptions")[2]
+    assert [each for each in sorted(FACT_IDS) if f"`{each}`" not in assumptions] == []
