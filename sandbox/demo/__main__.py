@@ -353,12 +353,13 @@ def _check_deletions(demo_run: DemoRun, checks: DemoChecks) -> None:
 
 async def _check_archive(title: str, root: Path, checks: DemoChecks, *, expected: int) -> None:
     folders = [found.parent for found in sorted(root.rglob("counterfoil.sha256"))]
-    for folder in folders:
+    verify = [sys.executable, "-m", "counterfoil.cli.verify"]
+    reports = await asyncio.gather(*(run([*verify, folder]) for folder in folders))
+    for folder, verified in zip(folders, reports, strict=True):
         print(f"\n$ cd {folder.relative_to(root)} && sha256sum -c counterfoil.sha256")
         checked = await run([_SHA256SUM, "-c", "counterfoil.sha256"], cwd=folder)
         print(checked.out.rstrip())
         checks.check(f"{title}: sha256sum accepts {folder.name}", came_true=checked.code == 0)
-        verified = await run([sys.executable, "-m", "counterfoil.cli.verify", folder])
         print(f"\n$ python -m counterfoil.cli.verify {folder.name}", verified.out.rstrip(), sep="\n")
         checks.check(
             f"{title}: counterfoil.cli.verify finds {folder.name} as it was filed",
