@@ -10,11 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
+from counterfoil.esaw_check.facts import FactId, shareable
+from counterfoil.resources.organization import CheckOutcome
 from sandbox.esaw.core.behaviour import Behaviour, TokenHeader
 
 KIND: Final = "EsawProfile"
@@ -32,7 +34,7 @@ class _Fact(Struct, frozen=True):
     """One line of the check."""
 
     id: str
-    outcome: Literal["AsExpected", "Deviates", "NotTestable"]
+    outcome: CheckOutcome
     found: str | None = None
 
 
@@ -67,78 +69,48 @@ def _no_switches(found: re.Match[str]) -> _Switches:
 
 
 class _Rule(NamedTuple):
-    """The format of a fact's value, and the switches that follow from it."""
+    """The values of a fact that the stand-in can replay, and the switches that follow from them."""
 
-    format: str
-    """A regular expression that matches the whole value."""
-    switches: Callable[[re.Match[str]], _Switches] = _no_switches
     replayed: str = ".*"
-    """A regular expression for the values that the stand-in can replay. Any other gives a warning."""
+    """A regular expression that matches the whole value. Any other value gives a warning."""
+    switches: Callable[[re.Match[str]], _Switches] = _no_switches
 
 
-_FAILURE: Final = r"unreachable|redirect|html|no-json|other-shape|too-large|[1-5]\d\d|ERR\d{4}|ERROR-\d{1,8}"
-"""In place of any fact: the error that the check met. The stand-in replays none of them."""
-
-_NAMES: Final = r"\w+(,\w+)*"
-_COUNT: Final = r"\d{1,12}"
-
-_RULES: Final[Mapping[str, _Rule]] = {
-    "base-url": _Rule("v6"),
-    "version-without-token": _Rule("200|401", lambda found: {"version_needs_token": found[0] == "401"}),
-    "version-with-token": _Rule("200"),
-    "header-bearer": _Rule("accepted|rejected"),
-    "header-api-token": _Rule("accepted|rejected"),
-    "whoami-fields": _Rule(_NAMES, lambda found: {"whoami_fields": tuple(found[0].split(","))}),
-    "find-one-day": _Rule(_COUNT),
-    "find-thirty-days": _Rule(
-        rf"({_COUNT})(,truncated)?", lambda found: {"most_hits": int(found[1])} if found[2] else {}
+_RULES: Final[Mapping[FactId, _Rule]] = {
+    FactId.BASE_URL: _Rule("v6"),
+    FactId.VERSION_WITHOUT_TOKEN: _Rule("200|401", lambda found: {"version_needs_token": found[0] == "401"}),
+    FactId.VERSION_WITH_TOKEN: _Rule("200"),
+    FactId.WHOAMI_FIELDS: _Rule(switches=lambda found: {"whoami_fields": tuple(found[0].split(","))}),
+    FactId.FIND_THIRTY_DAYS: _Rule(
+        "([0-9]+)(,truncated)?", lambda found: {"most_hits": int(found[1])} if found[2] else {}
     ),
-    "envelope-statuses": _Rule(_NAMES, replayed="none"),
-    "v5-envelopes": _Rule(f"{_COUNT}/{_COUNT}"),
-    "envelope-status": _Rule(r"\w+"),
-    "envelope-files": _Rule(rf"\w+={_COUNT}(,\w+={_COUNT})*"),
-    "envelope-null-file-ids": _Rule(
-        f"none|{_COUNT}", lambda found: {"null_file_ids": 0 if found[0] == "none" else int(found[0])}
+    FactId.ENVELOPE_STATUSES: _Rule("none"),
+    FactId.ENVELOPE_NULL_FILE_IDS: _Rule(
+        switches=lambda found: {"null_file_ids": 0 if found[0] == "none" else int(found[0])}
     ),
-    "envelope-audit-trail": _Rule(
-        "present|absent", lambda found: {"has_audit_trails": found[0] == "present"}
-    ),
-    "envelope-metadata": _Rule("present|absent"),
-    "envelope-history": _Rule(
-        "allowed|forbidden", lambda found: {"history_forbidden": found[0] == "forbidden"}
-    ),
-    "download-headers": _Rule(
-        r"(none|other|[\w.+-]+/[\w.+-]+)?;(length|chunked|unframed)",
+    FactId.ENVELOPE_AUDIT_TRAIL: _Rule(switches=lambda found: {"has_audit_trails": found[0] == "present"}),
+    FactId.ENVELOPE_HISTORY: _Rule(switches=lambda found: {"history_forbidden": found[0] == "forbidden"}),
+    FactId.DOWNLOAD_HEADERS: _Rule(
+        "(.*);(length|chunked)",
         lambda found: {
             # The check downloads a PDF, which says nothing about the other files.
-            "download_content_type": found[1]
-            if found[1] not in {None, "none", "other", "application/pdf"}
-            else None,
+            "download_content_type": None if found[1] in {"", "application/pdf"} else found[1],
             "downloads_chunked": found[2] == "chunked",
         },
-        replayed="(?!none).*(?<!unframed)",
     ),
-    "unknown-envelope-body": _Rule(
-        r"ERR\d{4}|none|404",
-        lambda found: {"unknown_envelope_error": found[0] if found[0].startswith("ERR") else None},
+    FactId.UNKNOWN_ENVELOPE_BODY: _Rule(
+        switches=lambda found: {"unknown_envelope_error": None if found[0] == "none" else found[0]}
     ),
-    "token-endpoint": _Rule("[a-z]+(_[a-z]+)*", replayed="invalid_grant"),
-    "callback-url": _Rule("equal|different|unknown"),
-    "callback-port": _Rule(f"ok|http|unknown|{_COUNT}"),
-    "unlisted-actions": _Rule(rf"none|\w+={_COUNT}(,\w+={_COUNT})*"),
-    "draft": _Rule("found|not-found|bulk"),
-    "before-send-redirect": _Rule("equal|different|unknown"),
+    FactId.TOKEN_ENDPOINT: _Rule("invalid_grant"),
 }
-"""The facts of version 1, by id. Those without a switch are about data, which each test creates itself, or
-about Counterfoil's own URLs."""
+"""The facts that concern the stand-in. The others are about data, which each test creates itself, or about
+Counterfoil's own URLs."""
 
-_TOKEN_HEADERS: Final[Mapping[str, TokenHeader]] = {
-    "header-api-token": "ApiToken",
-    "header-bearer": "Authorization",
+
+_TOKEN_HEADERS: Final[Mapping[FactId, TokenHeader]] = {
+    FactId.HEADER_API_TOKEN: "ApiToken",
+    FactId.HEADER_BEARER: "Authorization",
 }
-
-FACT_IDS: Final = frozenset(_RULES)
-"""The facts that a profile may have."""
 
 
 def read_profile(file: Path) -> EsawProfile:
@@ -158,16 +130,17 @@ def parse_profile(data: bytes) -> EsawProfile:
     switches: _Switches = {}
     warnings: list[str] = []
     for fact in content.facts:
-        if fact.id not in _RULES:
+        if fact.id not in set(FactId):
             warnings.append(f"The fact `{fact.id}` is unknown and is ignored.")
         elif fact.id in found:
             raise InvalidProfile(f"the fact `{fact.id}` is there twice")
-        elif fact.found is not None and fact.outcome != "NotTestable":
-            found[fact.id] = fact.found
-            rule, match = _RULES[fact.id], _match(fact.id, fact.found)
+        elif fact.found is not None and fact.outcome is not CheckOutcome.NOT_TESTABLE:
+            found[fact.id] = _validated(fact.id, fact.found)
+            rule = _RULES.get(FactId(fact.id), _Rule())
+            match = re.fullmatch(rule.replayed, fact.found)
             if match is not None:
                 switches |= rule.switches(match)
-            if match is None or not re.fullmatch(rule.replayed, fact.found):
+            else:
                 warnings.append(f"The stand-in can't replay `{fact.id}: {fact.found}`, so this is ignored.")
     _judge_audit_trail(found, switches, warnings)
     refused = {header for name, header in _TOKEN_HEADERS.items() if found.get(name) == "rejected"}
@@ -196,15 +169,12 @@ def _decode(data: bytes) -> _ProfileFile:
         raise InvalidProfile(f"the profile is invalid: {error}") from error
 
 
-def _match(name: str, found: str) -> re.Match[str] | None:
-    """Return the match with the fact's format, None for an error that the check met instead."""
-    form = _RULES[name].format
-    match = re.fullmatch(form, found)
-    if match is None and name == "base-url":
+def _validated(name: str, found: str) -> str:
+    if shareable(name, found) is None:
+        raise InvalidProfile(f"the fact `{name}` can't be `{found[:100]}`")
+    if name == FactId.BASE_URL and found != "v6":
         raise InvalidProfile(f"the check found no eSignAnyWhere with API v6 (`{name}: {found}`)")
-    if match is None and not re.fullmatch(_FAILURE, found):
-        raise InvalidProfile(f"the fact `{name}` can't be `{found[:100]}`; a possible value matches `{form}`")
-    return match
+    return found
 
 
 def _judge_audit_trail(found: Mapping[str, str], switches: _Switches, warnings: list[str]) -> None:

@@ -1,8 +1,8 @@
 """Pages that are written from the code say what the code says."""
 
+from counterfoil.esaw_check.facts import FactId
 from counterfoil.logs import FIELDS
 from docs import generate_metrics, generate_plugin, generate_reasons, generate_settings
-from sandbox.esaw.core.profile import FACT_IDS
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
@@ -37,4 +37,4 @@ def test_every_field_of_a_log_line_is_explained() -> None:
 def test_every_fact_of_the_check_is_beside_its_assumption() -> None:
     text = (generate_metrics.PAGE.parents[1] / "esignanywhere.md").read_text(encoding="utf-8")
     assumptions = text.partition("## Assumptions")[2]
-    assert [each for each in sorted(FACT_IDS) if f"`{each}`" not in assumptions] == []
+    assert [each for each in FactId if f"`{each}`" not in assumptions] == []
