@@ -79,6 +79,8 @@ class DemoRun:
     consent_demo: consent.ConsentDemo
     anna: User
     ben: User
+    deviations: list[str] = field(default_factory=list)
+    """The facts that the check of eSAW found to deviate."""
     envelopes: dict[str, str] = field(default_factory=dict)
     """Envelope id by its part in the story."""
 
@@ -230,6 +232,11 @@ async def _run_scenarios(demo_run: DemoRun) -> None:
 
     say("One audit trail never came: what eSAW had is archived, and the envelope stays in eSAW")
     await _plugin(demo_run, "why", envelopes["no audit trail"])
+
+    say("Does this eSAW behave as Counterfoil assumes? The check asks it, also about that envelope")
+    checked = await _plugin(demo_run, "check", "acme", "--envelope", envelopes["no audit trail"])
+    lines = (line.split() for line in checked.out.splitlines())
+    demo_run.deviations += [words[1] for words in lines if words[:1] == ["deviates"]]
 
 
 async def _plugin(demo_run: DemoRun, *arguments: str) -> CommandResult:
@@ -386,6 +393,10 @@ def _check_incomplete(demo_run: DemoRun, checks: DemoChecks) -> None:
     manifest = next(demo_run.folder.rglob(f"{demo_run.envelopes['no audit trail']}/counterfoil.json"))
     kinds = [each["kind"] for each in json.loads(manifest.read_text())["files"]]
     checks.check(f"no audit trail: archived is {', '.join(kinds)}", came_true=kinds == ["Document"])
+    deviations = demo_run.deviations
+    checks.check(
+        f"check: deviates in {', '.join(deviations)}", came_true=deviations == ["envelope-audit-trail"]
+    )
 
 
 def _print_tree(root: Path) -> None:
