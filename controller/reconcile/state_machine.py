@@ -300,7 +300,7 @@ class _Draft:
             self.set_condition(PHASE_CONDITIONS[phase], "False", outcome)
         if isinstance(outcome, Fail) and outcome.reason != "DeadlineExceeded":
             self.set_last_error(outcome)
-        # A skipped event is as far as it can come, and nobody has to act (docs/decisions/0026).
+        # A skipped event is as far as it can come, and nobody has to act (docs/decisions/0025).
         self.set_ready("False" if final is Phase.FAILED else "True", outcome)
         self.enter(final, outcome.reason, outcome.message, next_attempt_time=None)
         self.change(completion_time=self.inputs.now)

@@ -87,7 +87,7 @@ async def call_in_every_wrong_way(scene: Scene, receiver: CounterfoilProcess) ->
         f"{receiver.public}/callbacks/{FORGED}/{FORGED}?{fine}": 404,
         f"{good}/more?{fine}": 404,
         f"{good}?envelopeId={FORGED}&action=envelopeFinished": 400,
-        f"{good}?{fine}&{'padding=' + 'x' * 5000}": 400,
+        f"{good}?{fine}&{'padding=' + 'x' * 9000}": 400,
     }
     async with httpx.AsyncClient(trust_env=False, auth=("esaw", PASSWORD)) as http:
         for url, status in wrong.items():

@@ -69,7 +69,7 @@ async def test_all_that_was_filed_is_locked_until_its_day(
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name):
         lock = await lock_of(server, bucket, name)
         assert lock is not None
-        assert lock.mode == "Governance"
+        assert lock.mode == "GOVERNANCE"
         assert timedelta(0) <= due - lock.until < timedelta(hours=1)
 
 
@@ -148,7 +148,7 @@ async def test_a_stricter_lock_counts_as_good(server: VersityServer, bucket: str
 
     lock = await lock_of(server, bucket, file.name)
     assert lock is not None
-    assert lock.mode == "Compliance"
+    assert lock.mode == "COMPLIANCE"
 
 
 async def test_a_probe_finds_out_that_the_bucket_has_no_object_lock(server: VersityServer) -> None:

@@ -9,7 +9,7 @@ whichever of them was the draft.
 
 A bulk becomes up to 1,000 envelopes. Their ids are stored in the Lease in one write, before the first
 ``Envelope``. From then on nobody asks eSAW any more, and the recovery writes what this attempt does not
-(docs/decisions/0027).
+(docs/decisions/0026).
 """
 
 import asyncio
