@@ -195,11 +195,13 @@ class Metrics:
         self.event_seconds = histogram(
             "counterfoil_event_seconds",
             "Time from the creation of an event to its final phase.",
+            ("organization",),
             buckets=_EVENT_BUCKETS,
         )
         self.retries_exhausted = counter(
             "counterfoil_retries_exhausted_total",
             "Events that failed because no attempt succeeded before the deadline.",
+            ("organization",),
         )
         self.esaw_requests = counter(
             "counterfoil_esaw_requests_total",
@@ -276,6 +278,8 @@ class Metrics:
 
     def initialize_events(self, organization: str) -> None:
         """Start an organization's series of events and senders at 0; for the controller."""
+        self.event_seconds.labels(organization)
+        self.retries_exhausted.labels(organization)
         for phase in Phase:
             self.events.labels(organization, phase.value)
         self.oldest_unfinished_seconds.labels(organization)
@@ -289,6 +293,8 @@ class Metrics:
             self.callbacks,
             self.unlisted_actions,
             self.callback_parameters_left_out,
+            self.event_seconds,
+            self.retries_exhausted,
             self.events,
             self.oldest_unfinished_seconds,
             self.retention_ending,

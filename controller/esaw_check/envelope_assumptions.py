@@ -33,10 +33,14 @@ from counterfoil.esaw_check.facts import FactId
 from counterfoil.resources import EnvelopeStatus, FileKind, Organization
 from counterfoil.resources.organization import (
     ActionHandling,
+    AuditTrailPolicy,
     OrganizationCheckResult,
     UnlistedAction,
     UnlistedActions,
 )
+
+PAGE_VALUES: Final = ("##EnvelopeId##", "##SenderUserId##")
+"""Placeholders of eSAW without whose values the page before sending refuses the link."""
 
 HEAD_BYTES: Final = 1024
 """Bytes of a download in which the header of a PDF is."""
@@ -136,8 +140,10 @@ def envelope_null_file_ids(answer: Answer) -> OrganizationCheckResult:
     return deviates(fact, message, str(unusable))
 
 
-def envelope_audit_trail(answer: Answer, envelope: Answer) -> OrganizationCheckResult:
-    """Decide whether a Completed envelope has its audit trail."""
+def envelope_audit_trail(
+    answer: Answer, envelope: Answer, organization: Organization
+) -> OrganizationCheckResult:
+    """Decide whether a Completed envelope has its audit trail, if the Organization requires one."""
     fact, files = FactId.ENVELOPE_AUDIT_TRAIL, listed_ids(answer)
     if files is None:
         return not_testable(fact, describe(answer))
@@ -146,6 +152,8 @@ def envelope_audit_trail(answer: Answer, envelope: Answer) -> OrganizationCheckR
     status = _status_of(envelope)
     if status != EnvelopeStatus.COMPLETED:
         return as_expected(fact, f"No audit trail is listed, and the envelope is {status}.", "absent")
+    if organization.spec.evidence.audit_trail is AuditTrailPolicy.OPTIONAL:
+        return as_expected(fact, "No audit trail is listed, and this Organization requires none.", "absent")
     message = (
         "A Completed envelope has no audit trail, so it is archived late and never deleted. If eSignAnyWhere "
         "makes none, set Optional."
@@ -331,10 +339,10 @@ def before_send_redirect(configuration: Answer, organization: Organization) -> O
         why = configuration.why if isinstance(configuration, NoAnswer) else "The draft shows no redirect."
         return not_testable(fact, why)
     theirs = text(redirects, "BeforeSendRedirectUrl") or ""
-    if theirs.partition("?")[0].rstrip("/") == ours and "##EnvelopeId##" in theirs:
+    if theirs.partition("?")[0].rstrip("/") == ours and all(each in theirs for each in PAGE_VALUES):
         return as_expected(fact, "eSignAnyWhere leads to the page before sending.", "equal")
     message = (
-        "The redirect of the draft is another one, so nobody sees the page. Set the default redirect URL "
-        "before sending a draft."
+        "The redirect of the draft is another one, or lacks the ids of draft and sender, so nobody sees the "
+        "page. Set the default redirect URL before sending a draft."
     )
     return deviates(fact, message, "different", "eSignAnyWhere: redirect before sending")

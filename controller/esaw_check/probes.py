@@ -144,7 +144,7 @@ class _Check:
         ]
         envelope = await self._ask_about_envelope()
         draft = await self._ask_about_draft()
-        results += _judge_envelope(envelope)
+        results += _judge_envelope(envelope, organization)
         results += _judge_callbacks(organization, envelope, draft)
         results.append(assumptions.token_endpoint(await self._token_answers(is_v6=is_v6)))
         results += await self._search()
@@ -300,12 +300,14 @@ class _DraftAnswers(NamedTuple):
     configuration: Answer
 
 
-def _judge_envelope(answers: _EnvelopeAnswers) -> Sequence[OrganizationCheckResult]:
+def _judge_envelope(
+    answers: _EnvelopeAnswers, organization: Organization
+) -> Sequence[OrganizationCheckResult]:
     return (
         envelopes.envelope_status(answers.envelope),
         envelopes.envelope_files(answers.files, answers.envelope),
         envelopes.envelope_null_file_ids(answers.files),
-        envelopes.envelope_audit_trail(answers.files, answers.envelope),
+        envelopes.envelope_audit_trail(answers.files, answers.envelope, organization),
         envelopes.envelope_metadata(answers.configuration),
         envelopes.envelope_history(answers.history),
         envelopes.download_headers(answers.download, answers.kind),

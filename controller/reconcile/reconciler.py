@@ -225,7 +225,7 @@ class Reconciler:
         act."""
         status = stored.status
         if status.phase is Phase.FAILED and status.reason == "DeadlineExceeded":
-            self.metrics.retries_exhausted.inc()
+            self.metrics.retries_exhausted.labels(stored.organization).inc()
         if status.phase.is_final:
             self._observe_duration(stored)
         for side_condition in outcome.facts.side_conditions:
@@ -251,7 +251,8 @@ class Reconciler:
     def _observe_duration(self, stored: EnvelopeEvent) -> None:
         created, completed = stored.metadata.creation_timestamp, stored.status.completion_time
         if created is not None and completed is not None:
-            self.metrics.event_seconds.observe(max(0.0, (completed - created).total_seconds()))
+            seconds = max(0.0, (completed - created).total_seconds())
+            self.metrics.event_seconds.labels(stored.organization).observe(seconds)
 
 
 def _rejected_outcome(status: EnvelopeEventStatus, refused: Rejected) -> Fail:

@@ -35,6 +35,7 @@ CONDITION_ORDER = (
     "Authorized",
     "Validated",
     "Collected",
+    "EvidenceComplete",
     "FilesLeftBehind",
     "Archived",
     "SignaturesChecked",

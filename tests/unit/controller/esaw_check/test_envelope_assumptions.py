@@ -122,7 +122,13 @@ def test_each_listed_file_must_have_an_id(answer: Answer, expected: Expected) ->
 def test_a_completed_envelope_must_list_its_audit_trail(
     answer: Answer, envelope: Answer, expected: Expected
 ) -> None:
-    assert outcome(envelopes.envelope_audit_trail(answer, envelope)) == expected
+    assert outcome(envelopes.envelope_audit_trail(answer, envelope, organization())) == expected
+
+
+def test_an_organization_that_requires_no_audit_trail_gets_no_advice_to_do_so() -> None:
+    optional = organization(evidence={"auditTrail": "Optional"})
+    answer = envelopes.envelope_audit_trail(files(AuditTrail=None), COMPLETED, optional)
+    assert outcome(answer) == (AS_EXPECTED, "absent")
 
 
 @pytest.mark.parametrize(
@@ -269,12 +275,14 @@ def test_a_draft_is_there_or_is_a_bulk(answer: Answer, expected: Expected) -> No
 
 
 OAUTH = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}, "publicURL": "https://sign.example"}
+PAGE = "https://sign.example/before-send/acme"
 
 
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("https://sign.example/before-send/acme?draftId=##EnvelopeId##", (AS_EXPECTED, "equal")),
+        (f"{PAGE}?draftId=##EnvelopeId##&userId=##SenderUserId##", (AS_EXPECTED, "equal")),
+        (f"{PAGE}?draftId=##EnvelopeId##", (DEVIATES, "different")),
         ("https://sign.example/before-send/other?draftId=##EnvelopeId##", (DEVIATES, "different")),
         ("https://sign.example/before-send/acme", (DEVIATES, "different")),
         (None, (DEVIATES, "different")),

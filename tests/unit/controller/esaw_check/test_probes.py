@@ -76,7 +76,9 @@ async def scene() -> AsyncIterator[Scene]:
 
 
 async def test_an_esaw_as_it_is_assumed_deviates_in_nothing_that_its_api_shows(scene: Scene) -> None:
-    scene.standin.set_before_send_redirect("https://sign.example/before-send/acme?draftId=##EnvelopeId##")
+    scene.standin.set_before_send_redirect(
+        "https://sign.example/before-send/acme?draftId=##EnvelopeId##&userId=##SenderUserId##"
+    )
     envelope = scene.standin.add_envelope(
         sender=scene.user, documents=[DocumentSpec(name="Sina's lease.pdf")], legal_documents=[]
     )

@@ -673,13 +673,13 @@ async def test_what_is_given_up_fails_with_its_last_trouble_and_is_counted(scene
         after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "DeadlineExceeded")
     assert (await scene.recorded())[-1] == ("Warning", "DeadlineExceeded")
-    assert scene.metric("retries_exhausted_total") == 1
+    assert scene.metric("retries_exhausted_total", organization="acme") == 1
 
 
 async def test_the_time_from_noting_down_to_the_end_is_measured(scene: Scene) -> None:
     scene.clock.advance(seconds=90)
     await scene.reconcile()
-    assert scene.metric("event_seconds_sum") == 90
+    assert scene.metric("event_seconds_sum", organization="acme") == 90
     assert scene.metric("phase_seconds_count", phase="Archiving") == 1
 
 
