@@ -17,8 +17,8 @@ MAX_NOTICE: Final = timedelta(days=7)
 NOTICE_FRACTION: Final = 4
 """The warning is due when less than this part of the retention is left, within the two limits."""
 
-_NOTHING_TO_LOSE: Final = frozenset({"EnvelopeDeleted", "EnvelopeNotFound"})
-"""Reasons of failed events whose envelope is not in eSAW."""
+_NOTHING_TO_LOSE: Final = frozenset({"EnvelopeDeleted"})
+"""Reasons of failed events whose envelope is not in eSAW. One that was not found may be another user's."""
 
 
 def notice_period(retention: timedelta) -> timedelta:

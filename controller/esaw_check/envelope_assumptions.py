@@ -235,7 +235,11 @@ def callback_url(configurations: Sequence[Answer], organization: Organization) -
 
 def _difference(shown: str, organization: Organization) -> str:
     """Return how a URL differs from the Organization's; empty if it does not. Says nothing of the token."""
-    theirs, urls = urlsplit(shown), organization.status.callback_urls
+    urls = organization.status.callback_urls
+    try:
+        theirs = urlsplit(shown)
+    except ValueError:
+        return "it is no URL"
     ours = urlsplit(
         urls.envelope if urls is not None else f"https://<your-host>/callbacks/{organization.name}/"
     )
@@ -275,10 +279,10 @@ def callback_port(configurations: Sequence[Answer], organization: Organization) 
 
 
 def _port_found(url: str) -> str:
-    address = urlsplit(url)
-    if address.scheme != "https":
-        return "http" if address.scheme == "http" else "unknown"
     try:
+        address = urlsplit(url)
+        if address.scheme != "https":
+            return "http" if address.scheme == "http" else "unknown"
         return str(address.port)
     except ValueError:
         return "unknown"

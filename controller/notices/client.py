@@ -173,8 +173,9 @@ class NoticeClient:
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> AttemptResult:
         """Make one attempt, and return its result. Raises nothing because of a receiver."""
-        receiver = f"The receiver at {_origin(url)}"
+        receiver = "The receiver"
         try:
+            receiver = f"The receiver at {_origin(url)}"
             async with asyncio.timeout(self.timeout_seconds):
                 return await self._post(url, receiver, headers, body)
         except AddressForbidden:
@@ -186,7 +187,8 @@ class NoticeClient:
         except (TimeoutError, httpx.TimeoutException):
             message = f"{receiver} did not answer within {self.timeout_seconds:g} seconds."
             return NotDelivered("WebhookUnreachable", message)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            # ValueError: a name that can't be looked up (UnicodeError, idna), or an address that is none.
             if (fault := _tls_fault(error)) is not None:
                 message = (
                     f"{receiver} can't prove who it is ({fault}). Give it a certificate for its name that "

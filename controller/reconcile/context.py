@@ -113,12 +113,14 @@ class ReconcileContext:
         """
         Return v6's list of the files; for an envelope of v5, v5's list if v6 lists fewer.
 
-        Only a list of v6 that has as many files of each kind as that of v5 is known to be complete.
+        Only a list of v6 that has as many files of each kind as that of v5 is known to be complete. A list of
+        v5 without a document confirms nothing: v5 may name documents in a way that is not known here.
         """
         files = (await self.esaw.files(self.event.spec.envelope_id)).files()
         if isinstance(envelope, V5EnvelopeResponse):
             by_v5 = envelope.listed().files()
-            return files if covers(files, by_v5) else by_v5
+            confirms = any(each.kind is FileKind.DOCUMENT for each in by_v5)
+            return files if confirms and covers(files, by_v5) else by_v5
         return files
 
     def download(self, file: FileFacts | FiledDocument) -> AbstractAsyncContextManager[FileDownload]:

@@ -19,7 +19,11 @@ def address_fault(url: str) -> str:
     eSAW in the same network."""
     if _INTERNAL.match(url):
         return ""
-    address, fault = urlsplit(url), ""
+    fault = ""
+    try:
+        address = urlsplit(url)
+    except ValueError:
+        return "it is no URL"
     try:
         port = address.port or 443
         if port != 443 and port <= MAX_PRIVILEGED_PORT:

@@ -33,6 +33,7 @@ from counterfoil.resources import (
     SHARD_LABEL,
     Envelope,
     EnvelopeEvent,
+    NoticeState,
     Organization,
     Origin,
     Phase,
@@ -189,6 +190,8 @@ class GarbageCollector:
 def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:
     """Whether a finished event's time to live has passed; it is unknown without the Organization."""
     if organization is None or not event.status.phase.is_final or event.status.completion_time is None:
+        return False
+    if event.status.notice is not None and event.status.notice.state is NoticeState.PENDING:
         return False
     ttl: Duration | None = organization.spec.ttl.succeeded
     if event.status.phase is Phase.FAILED:

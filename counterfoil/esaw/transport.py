@@ -300,7 +300,12 @@ class EsawTransport:
     def _request(self, call: EsawCall, credential: Credential | None) -> httpx.Request:
         # A separate function, so that no frame of an error's traceback has the headers as a variable.
         # identity: then the length on the wire is the length of the file.
-        headers = {"Accept": call.accept, "Accept-Encoding": "identity"}
+        # no-store: a cache may store the answer to a request without Authorization. (RFC 9111, 3.5)
+        headers = {
+            "Accept": call.accept,
+            "Accept-Encoding": "identity",
+            "Cache-Control": "no-cache, no-store",
+        }
         if call.authorization is not None:
             headers["Authorization"] = call.authorization
         if credential is not None:

@@ -36,7 +36,7 @@ async def test_what_is_to_be_typed_about_an_event_works_as_it_is_written(
     kubectl: Kubectl, namespace: str, command: str
 ) -> None:
     await kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(EVENT))
-    failed = '{"status":{"phase":"Failed"}}'
+    failed = '{"status":{"phase":"Failed","notice":{"id":"n","state":"Failed"}}}'
     await kubectl(
         "patch", f"ee/{NAME}", "-n", namespace, "--subresource=status", "--type=merge", "-p", failed
     )

@@ -51,15 +51,18 @@ def test_what_is_not_archived_is_deleted_the_retention_after_the_callback(event:
         an_event().in_phase(Phase.CLEANING, "CleanupDelayed").with_condition("Archived"),
         an_event().in_phase(Phase.VALIDATING, "StillActive").status(envelope=ACTIVE),
         failed("EnvelopeDeleted"),
-        failed("EnvelopeNotFound"),
         failed("DeadlineExceeded").status(
-            last_error=LastError(reason="EnvelopeNotFound", message="", time=NOON)
+            last_error=LastError(reason="EnvelopeDeleted", message="", time=NOON)
         ),
         failed("DeadlineExceeded").status(envelope=ACTIVE),
     ],
 )
 def test_nobody_is_told_of_what_is_archived_or_gone_or_not_finished(event: EventBuilder) -> None:
     assert deletion_time(event.build(), 90 * DAY) is None
+
+
+def test_an_envelope_that_was_not_found_may_be_another_users_and_is_warned_about() -> None:
+    assert deletion_time(failed("EnvelopeNotFound").build(), 90 * DAY) == NOON + 90 * DAY
 
 
 def test_without_a_stated_retention_nobody_is_told() -> None:

@@ -209,6 +209,7 @@ def calling(url: str | None) -> RawResponse:
         (calling(OURS.replace("acme", "other")), (DEVIATES, "different")),
         (calling(OURS.replace(TOKEN, "another-token-of-acme-xxxx")), (DEVIATES, "different")),
         (calling(OURS.replace("##EnvelopeId##", "##EnvelopeID##")), (DEVIATES, "different")),
+        (calling("https://[your-host]/callbacks/acme/x"), (DEVIATES, "different")),
         (calling(None), (DEVIATES, "different")),
         (says({"MetaData": None}), (NOT_TESTABLE, None)),
         (NOT_ASKED, (NOT_TESTABLE, None)),
@@ -231,6 +232,7 @@ def test_esaw_must_call_our_url(configuration: Answer, expected: Expected) -> No
         ("https://hooks.example:99999/x", (DEVIATES, "unknown")),
         ("http://hooks.example/x", (DEVIATES, "http")),
         ("ftp://hooks.example/x", (DEVIATES, "unknown")),
+        ("https://[your-host]/x", (DEVIATES, "unknown")),
     ],
 )
 def test_esaw_calls_some_schemes_and_ports_only(url: str, expected: Expected) -> None:

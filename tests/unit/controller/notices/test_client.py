@@ -102,6 +102,21 @@ async def test_endless_headers_are_no_answer() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://erp..acme.example/x",
+        f"https://{'a' * 64}.example/",
+        "https://[10.0.0.1]/",
+        "https://xn--a.example/",
+    ],
+)
+async def test_a_name_that_nobody_can_look_up_is_a_failed_attempt(url: str) -> None:
+    client = NoticeClient(AClock())
+    assert reason_of(await client.post(url, HEADERS, BODY)) == "WebhookUnreachable"
+    await client.close()
+
+
 async def test_a_redirect_is_not_followed() -> None:
     async with running(answering(b"{}", 200)) as elsewhere:
         result = await result_of(answering(b"", 307, location=f"{elsewhere.url}/hook"))

@@ -121,6 +121,15 @@ async def test_an_envelope_of_v5_that_is_to_be_kept_is_archived_and_that_is_all(
         assert scene.standin.exists(scene.envelope)
 
 
+async def test_a_list_of_v5_without_documents_confirms_no_list_of_v6(tmp_path: Path) -> None:
+    async with v5_scene(tmp_path) as scene:
+        scene.standin.fault("envelope_v5", replaces={"Bulks": [{}]})
+        after = await scene.reconcile()
+        assert (after.status.phase, after.status.reason) == (Phase.COLLECTING, "NoFiles")
+        assert scene.standin.delete_calls(scene.envelope) == []
+        assert scene.standin.exists(scene.envelope)
+
+
 async def test_an_envelope_that_v6_does_not_delete_is_kept(tmp_path: Path) -> None:
     async with v5_scene(tmp_path, Behaviour(refuses_v5_delete=True)) as scene:
         after = await scene.reconcile()

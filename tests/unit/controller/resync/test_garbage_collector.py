@@ -20,6 +20,8 @@ from counterfoil.resources import (
     Envelope,
     EnvelopeEvent,
     EnvelopeSummary,
+    EventNotice,
+    NoticeState,
     Origin,
     Phase,
     Resource,
@@ -158,6 +160,12 @@ def test_an_event_whose_envelope_never_existed_has_its_own_time_to_live(
 def test_an_event_that_a_person_made_for_an_unknown_envelope_is_kept() -> None:
     event = an_event().by(Origin.MANUAL).in_phase(Phase.FAILED, "EnvelopeNotFound")
     assert not is_expired(event.status(completion_time=LONG_AGO).build(), an_organization(), NOON)
+
+
+def test_an_event_whose_notice_is_not_delivered_yet_is_kept() -> None:
+    pending = EventNotice(id="n", state=NoticeState.PENDING)
+    event = an_event().in_phase(Phase.SUCCEEDED).status(completion_time=LONG_AGO, notice=pending)
+    assert not is_expired(event.build(), an_organization(), NOON)
 
 
 def test_without_its_organization_an_event_is_kept() -> None:

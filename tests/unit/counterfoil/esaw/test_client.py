@@ -61,6 +61,7 @@ async def test_the_token_goes_in_the_authorization_header_and_nowhere_else() -> 
     assert [name for name, value in request.headers.items() if TOKEN in value] == ["authorization"]
     assert request.headers["authorization"] == f"Bearer {TOKEN}"
     assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["cache-control"] == "no-cache, no-store"
 
 
 async def test_the_version_is_asked_for_without_a_token() -> None:

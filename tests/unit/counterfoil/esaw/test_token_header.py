@@ -180,6 +180,7 @@ async def test_esaws_own_401_sends_the_token_once_more_in_the_other_header_alone
     sent = setup.server.received
     assert [headers_of(each) for each in sent] == [["authorization"], ["apitoken"], ["apitoken"]]
     assert sent[1].headers["apitoken"] == TOKEN
+    assert sent[1].headers["cache-control"] == "no-cache, no-store"
     assert setup.observer.codes == [("whoami", "401"), ("whoami", "200"), ("whoami", "200")]
 
 
