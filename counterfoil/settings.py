@@ -98,7 +98,7 @@ class CommonSettings:
 
     sealing_keys: Path | None = setting(None, "/etc/counterfoil/sealing-keys")
     """Folder with one file per key id, each with 32 random bytes in base64. The key whose name is last in
-    sort order encrypts; all keys decrypt."""
+    sort order encrypts, from five minutes after its file appears; all keys decrypt."""
 
     def check(self) -> None:
         """Raise ``ProcessSettingsInvalid`` when valid settings contradict each other."""
@@ -256,11 +256,11 @@ class ControllerSettings(CommonSettings):
 
     renew_deadline: Duration = setting(Duration(seconds=10), "10s", at_least=1.0)
     """Time without a successful renewal of a Lease after which its holder stops its work. It must be shorter
-    than `lease_duration`."""
+    than `--lease-duration`."""
 
     retry_period: Duration = setting(Duration(seconds=2), "2s", at_least=1.0)
     """Interval between renewals of a Lease, and between attempts to acquire a free one. Each pod sends one
-    request per shard in this time. 1.2 times the interval must be shorter than `renew_deadline`."""
+    request per shard in this time. 1.2 times the interval must be shorter than `--renew-deadline`."""
 
     concurrency: int = setting(32, "32", at_least=1)
     """Maximum number of events that this process works on at once, over all organizations. Each needs up to
@@ -299,10 +299,10 @@ class ControllerSettings(CommonSettings):
         if self.shards > SHARD_COUNT:
             raise _invalid("shards", str(self.shards), f"the maximum is {SHARD_COUNT}", example="3")
         if self.renew_deadline >= self.lease_duration:
-            reason = f"it must be less than lease_duration ({self.lease_duration})"
+            reason = f"it must be less than --lease-duration ({self.lease_duration})"
             raise _invalid("renew_deadline", str(self.renew_deadline), reason, example="10s")
         if 1.2 * self.retry_period >= self.renew_deadline:
-            reason = f"1.2 times its value must be less than renew_deadline ({self.renew_deadline})"
+            reason = f"1.2 times its value must be less than --renew-deadline ({self.renew_deadline})"
             raise _invalid("retry_period", str(self.retry_period), reason, example="2s")
 
 
@@ -354,12 +354,18 @@ def describe_settings(kind: type[CommonSettings]) -> tuple[SettingDescription, .
             variable=PREFIX + each.name.upper(),
             flag="--" + each.name.replace("_", "-"),
             text=docs[each.name],
-            default="not set" if each.default is None else str(each.default),
+            default=_default_text(each.default),
             example=each.metadata["example"],
             read=_reader(each.name, hints[each.name], **each.metadata),
         )
         for each in fields(kind)
     )
+
+
+def _default_text(default: Any) -> str:
+    if default is None:
+        return "not set"
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _docs(kind: type[CommonSettings]) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """
-``python -m counterfoil.cli.render``: which path and which tags would an envelope get?
+The path and tags that an envelope would get: ``python -m counterfoil.cli.render``.
 
-Nothing is filed, and no archive opened. The Archive is read from a file, so that a change can be tried before
-it is applied. The envelope is made up (``--envelope``, ``--files``, ``--metadata``), or a past one that an
-event tells about (``--event``). Its metadata is not kept anywhere, so it has to be given again. Ends with 0
-when it works, with 1 when there are problems, with 2 when the input can't be used.
+Try the path and tags of an Archive without storing anything. No archive is opened. The Archive is read from a
+file, so that a change can be tried before it is applied. The envelope is a sample (`--envelope`, `--files`,
+`--metadata`), or a past one of an event (`--event`). Its metadata is not stored, so it has to be given again.
+Exit status: 0 it works, 1 there are problems, 2 the input can't be used.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive import ArchiveSpec
 
-SUMMARY = "try path and tags of an Archive on paper"
+SUMMARY = "try the path and tags of an Archive without storing anything"
 
 RENDERED, PROBLEMS, INPUT_INVALID = 0, 1, 2
 

@@ -1,9 +1,9 @@
 """
-``python -m counterfoil.cli.verify LOCATION``: is an archived envelope still there, whole and unchanged?
+The audit of one archived envelope: ``python -m counterfoil.cli.verify LOCATION``.
 
-LOCATION is the envelope's folder or its manifest: a path, a ``file:`` URI, or ``s3://BUCKET/FOLDER``. Works
-without Kubernetes and without eSignAnyWhere, and changes nothing. Ends with 0 when everything is as it was
-filed, with 1 when something is wrong, with 2 when it could not be checked.
+Check an archived envelope: is it complete and unchanged? LOCATION is the envelope's folder or its manifest: a
+path, a `file:` URI, or `s3://BUCKET/FOLDER`. This needs neither Kubernetes nor eSignAnyWhere, and changes
+nothing. Exit status: 0 complete and unchanged, 1 something is wrong, 2 not possible to check.
 """
 
 import argparse
@@ -154,10 +154,10 @@ def parser(program: str) -> argparse.ArgumentParser:
         "--public-key",
         type=Path,
         metavar="FILE",
-        help="Ed25519 public key in PEM form; then the manifest must be sealed by it.",
+        help="Ed25519 public key in PEM form; the manifest must be signed with its private key",
     )
     parser.add_argument(
-        "-o", "--output", choices=("text", "json"), default="text", help="how to print. Default: text"
+        "-o", "--output", choices=("text", "json"), default="text", help="output format. Default: text"
     )
     parser.add_argument(
         "--json", dest="output", action="store_const", const="json", help="the same as --output=json"

@@ -23,7 +23,8 @@ DETAILS = (
     "Asks by the label counterfoil.dev/request=check. The controller uses the key of the default Sender, "
     "else of any authorized Sender, and writes the result into status.check. One line per assumption: as "
     "expected, deviates (with the setting to change), or not testable. -o json prints a report to send in, "
-    "without tokens, names, addresses, hosts and ids. Exit status 1: something deviates."
+    "without tokens, names, addresses, hosts and ids. Exit status 1: something deviates, or no check took "
+    "place."
 )
 
 PROGRESS_SECONDS = 10.0
@@ -39,8 +40,8 @@ OUTCOME_TEXTS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("organization", metavar="ORG", help="name of the Organization")
-    parser.add_argument("--envelope", metavar="ID", help="also check the lines about this envelope")
-    parser.add_argument("--draft", metavar="ID", help="also check the lines about this draft")
+    parser.add_argument("--envelope", metavar="ID", help="GUID of a finished envelope to check as well")
+    parser.add_argument("--draft", metavar="ID", help="GUID of a draft to check as well")
     parser.add_argument(
         "--timeout", type=float, default=240.0, metavar="SECONDS", help="how long to wait. Default: 240"
     )

@@ -17,8 +17,8 @@ from counterfoil.kube.config import is_in_cluster
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add kubectl's own flags that say where to go. They may stand before a command and after it."""
-    flags = parser.add_argument_group("where to go")
+    """Add kubectl's own flags for cluster and namespace. They may stand before a command and after it."""
+    flags = parser.add_argument_group("cluster and namespace")
     unset = argparse.SUPPRESS
     flags.add_argument(
         "-n", "--namespace", default=unset, metavar="NAME", help="namespace. Default: the context's"
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=unset,
         metavar="FILE",
-        help="Default: $KUBECONFIG, else ~/.kube/config, in a pod its own account",
+        help="kubeconfig file. Default: $KUBECONFIG, else ~/.kube/config; in a pod, its service account",
     )
 
 

@@ -24,7 +24,7 @@ from counterfoil.cli.plugin import (
     url,
     why,
 )
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
+from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus
 from counterfoil.cli.plugin.request import RETRY, SKIP, RequestCommand
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
@@ -65,11 +65,11 @@ class _CommandParser(argparse.ArgumentParser):
 
 def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the whole parser, and that of each command."""
-    statuses = ", ".join(f"{each.value} {each.name.lower().replace('_', ' ')}" for each in ExitStatus)
+    statuses = ", ".join(f"{each.value} {text}" for each, text in EXIT_STATUS_TEXTS.items())
     parser = _CommandParser(
         prog=PROGRAM,
-        description="Asks Counterfoil, and asks something of it, with your own rights.",
-        epilog=f"Exit status: {statuses}.",
+        description="Show what Counterfoil does, and send it requests, with your own rights.",
+        epilog=f"Exit status: {statuses}. verify and render have their own.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"counterfoil {__version__}")
@@ -178,7 +178,7 @@ def _add_output_flag(parser: argparse.ArgumentParser) -> None:
         "--output",
         choices=("text", "json"),
         default=argparse.SUPPRESS,
-        help="how to print. Default: text",
+        help="output format. Default: text",
     )
 
 

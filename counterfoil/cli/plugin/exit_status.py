@@ -1,6 +1,8 @@
 """Exit statuses of commands, and the error with a message for the user."""
 
+from collections.abc import Mapping
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -20,6 +22,19 @@ class ExitStatus(IntEnum):
     """The user may not do that."""
     NO_ANSWER = 5
     """The API server can't be reached."""
+
+
+EXIT_STATUS_TEXTS: Mapping[ExitStatus, str] = MappingProxyType(
+    {
+        ExitStatus.DONE: "done",
+        ExitStatus.NOT_ALL: "not done or something is wrong",
+        ExitStatus.MISUSED: "invalid arguments",
+        ExitStatus.NOT_FOUND: "not found or ambiguous",
+        ExitStatus.NOT_ALLOWED: "you lack the right",
+        ExitStatus.NO_ANSWER: "the API server can't be reached",
+    }
+)
+"""The meaning of each exit status for the help."""
 
 
 class CommandError(Exception):

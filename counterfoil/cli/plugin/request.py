@@ -169,7 +169,7 @@ RETRY = RequestCommand(
     "retry",
     frozenset({Phase.SUCCEEDED}),
     SUMMARY="try events again now",
-    DETAILS="From a final phase as well as from a pause. What was filed is recognised and not filed twice.",
+    DETAILS="This works in a final phase and during a pause. What is archived is not archived twice.",
 )
 SKIP = RequestCommand(
     "skip",

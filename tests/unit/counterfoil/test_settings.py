@@ -100,9 +100,9 @@ def test_an_impossible_number_of_shards_is_refused(argv: list[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "named"),
     [
-        (["--renew-deadline", "15s"], "COUNTERFOIL_RENEW_DEADLINE"),
-        (["--lease-duration", "9s"], "COUNTERFOIL_RENEW_DEADLINE"),
-        (["--retry-period", "9s"], "COUNTERFOIL_RETRY_PERIOD"),
+        (["--renew-deadline", "15s"], r"COUNTERFOIL_RENEW_DEADLINE .* less than --lease-duration \(15s\)"),
+        (["--lease-duration", "9s"], r"COUNTERFOIL_RENEW_DEADLINE .* less than --lease-duration \(9s\)"),
+        (["--retry-period", "9s"], r"COUNTERFOIL_RETRY_PERIOD .* less than --renew-deadline \(10s\)"),
         (["--retry-period", "500ms"], "COUNTERFOIL_RETRY_PERIOD"),
     ],
 )
@@ -136,6 +136,20 @@ def test_help_explains_each_setting_with_its_variable_and_default(
     for each in describe_settings(kind):
         assert each.flag in told
         assert f"Environment: {each.variable}. Default: {each.default}." in told
+
+
+def test_a_default_is_written_as_one_would_write_it() -> None:
+    defaults = {each.name: each.default for each in describe_settings(ReceiverSettings)}
+
+    assert (defaults["callback_rate"], defaults["namespace"]) == ("500", "not set")
+
+
+@pytest.mark.parametrize("kind", EVERY_PROCESS)
+def test_help_names_settings_by_their_flags(kind: type[CommonSettings]) -> None:
+    names = [each.name for each in describe_settings(kind) if "_" in each.name]
+
+    for each in describe_settings(kind):
+        assert not [name for name in names if name in each.text]
 
 
 @pytest.mark.parametrize("kind", EVERY_PROCESS)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point, sweep
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_json
 from counterfoil.cli.plugin.request import MAX_WRITE_ATTEMPTS, RETRY, make_request, wait_for_answer
 from counterfoil.cli.plugin.why import explain, page
 from counterfoil.kube.client import KubeClient
@@ -445,3 +445,10 @@ class Named(InMemoryKubeClient):
 
     async def whoami(self) -> str:
         return "anna"
+
+
+def test_help_explains_every_exit_status_and_has_no_markup_of_docstrings() -> None:
+    whole, commands = entry_point.parsers()
+
+    assert all(f"{each.value} {EXIT_STATUS_TEXTS[each]}" in (whole.epilog or "") for each in ExitStatus)
+    assert not [name for name, each in commands.items() if "``" in each.format_help()]
