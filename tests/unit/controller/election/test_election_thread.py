@@ -55,7 +55,7 @@ async def test_a_lost_lease_ends_the_wait_at_once() -> None:
         await asyncio.sleep(0.05)
         assert not waiting.done()
         held.leases[0].end()
-        async with asyncio.timeout(3.0):
+        async with asyncio.timeout(TIMINGS.renew_deadline):
             await waiting
 
 
