@@ -13,21 +13,19 @@ checked here.
 import asyncio
 import ipaddress
 import logging
-import re
 import socket
-import ssl
 import urllib.request
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import httpx
 
-from controller.notices.policy import AttemptResult, NotDelivered, result_of
+from controller.notices.policy import MAX_RETRY_AFTER, AttemptResult, NotDelivered, result_of
 from counterfoil.clock import Clock
+from counterfoil.http_client import retry_after_seconds, tls_fault
 
 _log = logging.getLogger(__name__)
 
@@ -189,7 +187,7 @@ class NoticeClient:
             return NotDelivered("WebhookUnreachable", message)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             # ValueError: a name that can't be looked up (UnicodeError, idna), or an address that is none.
-            if (fault := _tls_fault(error)) is not None:
+            if (fault := tls_fault(error)) is not None:
                 message = (
                     f"{receiver} can't prove who it is ({fault}). Give it a certificate for its name that "
                     "the controller trusts, or name its authority in the controller's SSL_CERT_FILE."
@@ -208,7 +206,10 @@ class NoticeClient:
             check_addresses(host, (host,))
         # The body of the response is left unread; the end of the context closes the connection.
         async with self._client(proxy).stream("POST", url, headers=headers, content=body) as response:
-            not_before = _retry_after(response.headers.get("Retry-After"), self.clock.now())
+            now, longest = self.clock.now(), MAX_RETRY_AFTER.total_seconds()
+            header = response.headers.get("Retry-After")
+            pause = retry_after_seconds(header, now=now, longest=longest)
+            not_before = None if pause is None else now + timedelta(seconds=pause)
             return result_of(response.status_code, receiver, not_before=not_before)
 
     def _client(self, proxy: str | None) -> httpx.AsyncClient:
@@ -225,30 +226,7 @@ class NoticeClient:
         return self._clients[proxy]
 
 
-def _retry_after(header: str | None, now: datetime) -> datetime | None:
-    """Return the time that a Retry-After header names, in seconds or as a date; None without a valid one."""
-    if header is None:
-        return None
-    if re.fullmatch(r"[0-9]{1,9}", header):
-        return now + timedelta(seconds=int(header))
-    try:
-        when = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-
-
 def _origin(url: str) -> str:
     """Return scheme, host and port: a path or a query may have a password of the receiver."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def _tls_fault(error: BaseException | None) -> str | None:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error.verify_message.rstrip(".")
-        if isinstance(error, ssl.SSLError):
-            return "its TLS can't be spoken"
-        error = error.__cause__ or error.__context__
-    return None

@@ -7,10 +7,10 @@ waits.
 """
 
 from datetime import datetime, timedelta
-from email.utils import parsedate_to_datetime
 
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import HttpStatusError, RateLimited
+from counterfoil.http_client import retry_after_seconds
 
 
 class RateLimiter:
@@ -45,14 +45,7 @@ class RateLimiter:
     def parse_retry_after(self, header: str | None) -> float | None:
         """Read a ``Retry-After`` header, seconds or a date, into seconds from now; None when it says nothing
         usable."""
-        text = (header or "").strip()
-        if text.isascii() and text.isdigit():
-            return min(float(text[:12]), self._max_retry_after)
-        try:
-            seconds = (parsedate_to_datetime(text) - self._clock.now()).total_seconds()
-        except (ValueError, TypeError, OverflowError):  # TypeError: a date without a zone
-            return None
-        return min(max(seconds, 0.0), self._max_retry_after)
+        return retry_after_seconds(header, now=self._clock.now(), longest=self._max_retry_after)
 
     def _raise_if_paused(self) -> None:
         if self._pause is None:

@@ -9,7 +9,6 @@ about retries.
 
 import base64
 import secrets
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from counterfoil.archives.errors import (
     find_text,
 )
 from counterfoil.archives.streams import BLOCK
+from counterfoil.http_client import tls_fault
 
 CONNECT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 60.0
@@ -184,7 +184,7 @@ class HttpSite:
     def _unreachable(self, error: httpx.TransportError) -> ArchiveError:
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
             return self.unreadable_response()
-        if (fault := _tls_error(error)) is not None:
+        if (fault := tls_fault(error)) is not None:
             return ArchiveRefused(
                 "ArchiveTlsFailed",
                 f"{self.archive}: {self.server} can't prove who it is ({fault}). Give it a certificate for "
@@ -344,13 +344,3 @@ async def content_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
 def _quoted(name: str) -> str:
     # As browsers do (WHATWG HTML, 4.10.21.8).
     return name.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")
-
-
-def _tls_error(error: BaseException | None) -> str | None:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error.verify_message.rstrip(".")
-        if isinstance(error, ssl.SSLError):
-            return "its TLS can't be spoken"
-        error = error.__cause__ or error.__context__
-    return None

@@ -145,6 +145,12 @@ async def test_retry_after_in_seconds_or_as_a_date() -> None:
     assert await not_before("soon") is None
 
 
+@pytest.mark.parametrize("header", ["9" * 400, "Thu, 01 Jan 2026 00:00:00 +99999999999999", "-1", "²"])
+async def test_no_retry_after_whatsoever_ends_the_attempt_without_a_result(header: str) -> None:
+    result = await result_of(answering(b"", 429, retry_after=header.encode().decode("latin-1")))
+    assert reason_of(result) == "WebhookFailing"
+
+
 async def test_a_closed_port_and_a_cut_connection() -> None:
     client = NoticeClient(AClock())
     result = await client.post("http://127.0.0.1:1/hook?secret=1", HEADERS, BODY)
