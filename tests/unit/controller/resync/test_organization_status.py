@@ -752,10 +752,10 @@ async def test_counts_of_events_are_kept_until_there_are_new_ones() -> None:
 async def test_what_went_on_is_kept_until_it_was_counted_anew() -> None:
     scene = Scene()
     seen = Activity(count_time=NOON, archived_within={"1s": 1}, unfinished_for={"1m": 3})
-    anew = Activity(count_time=NOON, archived_within={"10s": 2})
+    newer = Activity(count_time=NOON, archived_within={"10s": 2})
     assert (await scene.look(activity=seen)).status.activity == seen
     assert (await scene.look()).status.activity == seen
-    assert (await scene.look(activity=anew)).status.activity == anew
+    assert (await scene.look(activity=newer)).status.activity == newer
 
 
 async def test_when_somebody_else_wrote_meanwhile_nothing_is_overwritten() -> None:
