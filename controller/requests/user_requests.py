@@ -44,6 +44,7 @@ from counterfoil.resources.request import (
     LastRequest,
     Request,
     RequestOutcome,
+    attribution,
     request_removal,
 )
 
@@ -234,6 +235,5 @@ def _log_watch_error(problem: ApiError) -> None:
 
 def _note(request: Request, last: LastRequest) -> str:
     """Return the note; the person's name is unverified, so it is quoted (docs/decisions/0019)."""
-    name = f", in the name of {request.by}" if request.by else ""
-    because = f", because: {request.reason}" if request.reason else ""
-    return f"{request.name!r} was asked for{name}{because}. {last.message or ''}".rstrip()
+    asked = attribution(request.by, request.reason)
+    return f"{request.name!r} was asked for{asked}. {last.message or ''}".rstrip()

@@ -97,6 +97,13 @@ class Request:
         )
 
 
+def attribution(by: str | None, reason: str | None) -> str:
+    """Return who asked and why, to follow the name of a request; empty if neither is known."""
+    name = f", in the name of {by}" if by else ""
+    because = f", because: {reason}" if reason else ""
+    return f"{name}{because}"
+
+
 def request_changes(
     name: str,
     *,

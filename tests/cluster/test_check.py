@@ -10,11 +10,10 @@ import pytest
 
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import REQUEST_LABEL, Organization
-from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec
-from tests.cluster.test_plugin import ADMINISTERS, READS, Terminal, terminal
-from tests.support.scenes.controller import ControllerScene, a_controller_scene
+from tests.cluster.test_plugin import Terminal, a_scene_with_people, terminal
+from tests.support.scenes.controller import ControllerScene
 
 UNKNOWN = "0f9c1c2e-1111-4222-8333-444455556666"
 
@@ -23,12 +22,7 @@ UNKNOWN = "0f9c1c2e-1111-4222-8333-444455556666"
 async def scene(
     plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ControllerScene]:
-    async with a_controller_scene(plane, tmp_path_factory.mktemp("controller")) as built:
-        await built.local_environment.apply(
-            *rbac.service_account_with_rules("administrator", ADMINISTERS),
-            *rbac.service_account_with_rules("looker", READS),
-        )
-        await built.local_environment.ready("archive/dms", "organization/acme")
+    async with a_scene_with_people(plane, tmp_path_factory.mktemp("controller")) as built:
         yield built
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,17 +76,23 @@ class Terminal:
         return [line for line in ended.out.splitlines() if not line.startswith(":")]
 
 
-@pytest.fixture(scope="module")
-async def scene(
-    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ControllerScene]:
+@asynccontextmanager
+async def a_scene_with_people(plane: ControlPlane, folder: Path) -> AsyncIterator[ControllerScene]:
     """A namespace with a running controller, and two people."""
-    async with a_controller_scene(plane, tmp_path_factory.mktemp("controller")) as built:
+    async with a_controller_scene(plane, folder) as built:
         await built.local_environment.apply(
             *rbac.service_account_with_rules("administrator", ADMINISTERS),
             *rbac.service_account_with_rules("looker", READS),
         )
         await built.local_environment.ready("archive/dms", "organization/acme")
+        yield built
+
+
+@pytest.fixture(scope="module")
+async def scene(
+    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ControllerScene]:
+    async with a_scene_with_people(plane, tmp_path_factory.mktemp("controller")) as built:
         yield built
 
 

@@ -25,6 +25,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.request import attribution
 from counterfoil.resources.shard_leases import UnheldShard, unheld_shard
 from counterfoil.retention import deletion_time
 
@@ -327,11 +328,8 @@ def _request_summary(event: EnvelopeEvent) -> RequestSummary | None:
 
 
 def _request_text(last: RequestSummary) -> str:
-    by = f", in the name of {last.by}" if last.by else ""
-    because = f", because: {last.reason}" if last.reason else ""
-    return (
-        f"{last.request} at {_clock(last.when)}{by}{because}. {last.outcome}: {last.message or ''}".rstrip()
-    )
+    asked = attribution(last.by, last.reason)
+    return f"{last.request} at {_clock(last.when)}{asked}. {last.outcome}: {last.message or ''}".rstrip()
 
 
 def _clock(moment: datetime) -> str:
