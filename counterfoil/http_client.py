@@ -1,5 +1,5 @@
 """
-What the HTTP clients of eSAW, archives and webhooks read in the same way. This module sends no requests.
+Reading of responses and errors that the HTTP clients of eSAW, archives and webhooks share. Sends no requests.
 """
 
 import ssl
