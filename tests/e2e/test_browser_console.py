@@ -308,8 +308,9 @@ async def test_an_open_page_whose_session_ended_leads_to_the_way_in(
 ) -> None:
     await sign_in(page, scene)
     await context.clear_cookies()
+    # Without its promise: the answer moves the page away, which ends whatever still waits in it.
     await page.evaluate(
-        "htmx.ajax('GET', '/attention', {target: '#live', select: '#live', swap: 'outerHTML'})"
+        "() => { htmx.ajax('GET', '/attention', {target: '#live', select: '#live', swap: 'outerHTML'}) }"
     )
     await expect(page.get_by_label("Kubernetes token")).to_be_visible()
 
