@@ -63,7 +63,7 @@ test-unit: setup ## the fast tests: no cluster, under a minute
 test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform kstatus promtool
 	@$(BIN)/python -m sandbox.servers opencmis azurite
-	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos
+	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos tests/security
 
 test-browser: setup ## what a person sees, in a real Chromium (Debian's, installed if it is missing and you are root)
 	@$(BIN)/python -m sandbox.packages.debian chromium
