@@ -308,7 +308,7 @@ async def test_an_open_page_whose_session_ended_leads_to_the_way_in(
 ) -> None:
     await sign_in(page, scene)
     await context.clear_cookies()
-    # Without its promise: the answer moves the page away, which ends whatever still waits in it.
+    # Not its promise: the response moves the page away, and a call that still waits in it fails then.
     await page.evaluate(
         "() => { htmx.ajax('GET', '/attention', {target: '#live', select: '#live', swap: 'outerHTML'}) }"
     )
