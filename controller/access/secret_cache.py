@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
+from counterfoil.kube.secret import Secret
 
 FRESH_SECONDS = 8
 """Maximum age of a cached Secret; less than the interval between two resyncs, so that each resync reads
@@ -34,8 +35,8 @@ class SecretForbidden(SecretMissing):
 
 @dataclass(frozen=True)
 class _CachedSecret:
-    data: dict[str, bytes] | None
-    """Data of the Secret; None: the Secret does not exist."""
+    secret: Secret | None
+    """None: the Secret does not exist."""
     at: float
     """When it was read, on the monotonic clock: a clock that is set back makes no Secret fresh."""
 
@@ -67,9 +68,9 @@ class SecretCache:
                 )
                 raise SecretForbidden(message) from forbidden
             self._cached[name] = known
-        if known.data is None:
+        if known.secret is None:
             raise SecretMissing(f"Secret/{name} does not exist.")
-        return known.data
+        return known.secret.data
 
     async def value(self, name: str, key: str) -> bytes:
         """Return one value of a Secret. Raises ``SecretMissing``, ``ApiError``."""

@@ -90,12 +90,12 @@ async def _reseal_sender(
         return ResealOutcome.NONE
     for _ in range(MAX_WRITE_ATTEMPTS):
         try:
-            secret = await kube.get_secret_object(sender.name)
+            secret = await kube.secret(sender.name)
         except NotFound:
             return ResealOutcome.NONE
-        if secret.get("type") != SECRET_TYPE:
+        if secret.type != SECRET_TYPE:
             return ResealOutcome.NONE
-        data = base64.b64decode((secret.get("data") or {}).get(SECRET_KEY, ""))
+        data = secret.data.get(SECRET_KEY, b"")
         if key_id_of(data) == sealing.newest:
             report.in_use.add(sealing.newest)
             await _record_key_id(kube, sender, sealing.newest)
@@ -103,7 +103,7 @@ async def _reseal_sender(
         token = sealing.open(data, kube.namespace, sender)
         sealed = sealing.seal_with_newest(token, kube.namespace, sender)
         changes = {
-            "metadata": {"resourceVersion": secret["metadata"]["resourceVersion"]},
+            "metadata": {"resourceVersion": secret.resource_version},
             "data": {SECRET_KEY: base64.b64encode(sealed.data).decode()},
         }
         try:

@@ -12,7 +12,6 @@ Secrets can be read by name only; no method lists or watches them (rule 8).
 """
 
 import asyncio
-import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from kubernetes.aio.client import Configuration
 
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
 from counterfoil.kube.errors import ApiError, Expired, NotFound, Unavailable, api_error
+from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
 from counterfoil.resources import GROUP, Resource, ResourceInvalid
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
@@ -180,15 +180,14 @@ class KubeClient:
 
     # -- Kubernetes' own kinds ------------------------------------------------------------------------------
 
-    async def secret(self, name: str) -> dict[str, bytes]:
-        """Return the data of one Secret, decoded. Raises ``NotFound``, ``Forbidden``."""
-        raw = await self.get_secret_object(name)
-        return {key: base64.b64decode(value) for key, value in (raw.get("data") or {}).items()}
-
-    async def get_secret_object(self, name: str) -> Raw:
-        """Return one Secret with its type and version, its data in base64. Raises ``NotFound``,
-        ``Forbidden``."""
-        return await self._object(name, "get", "secrets", self._path(SECRETS, name))
+    async def secret(self, name: str) -> Secret:
+        """Return one Secret. Raises ``NotFound``, ``Forbidden``."""
+        raw = await self._object(name, "get", "secrets", self._path(SECRETS, name))
+        try:
+            return Secret.parse(raw)
+        except ResourceInvalid:
+            # Without its cause: nothing of a Secret may be in an error.
+            raise _foreign_answer(f"it did not send the Secret {name!r}") from None
 
     async def create_secret(self, body: Mapping[str, Any]) -> None:
         """Store a new Secret. Raises ``AlreadyExists``, ``Rejected``, ``Forbidden``."""

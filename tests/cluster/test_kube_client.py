@@ -209,7 +209,9 @@ async def test_a_secret_is_read_by_name_and_decoded(kube: KubeClient, kubectl: K
         "data": {"token": base64.b64encode(b"\x00geheim").decode()},
     }
     await kubectl("create", "-f", "-", stdin=json.dumps(secret))
-    assert await kube.secret("callback") == {"token": b"\x00geheim"}
+    read = await kube.secret("callback")
+    assert read.data == {"token": b"\x00geheim"}
+    assert read.type == "Opaque"
     with pytest.raises(NotFound):
         await kube.secret("another")
 

@@ -93,7 +93,7 @@ class ConsentService:
     async def get_token(self, sender: Sender) -> ApiToken | None:
         """Return the stored key of a Sender; None when there is none that opens. Raises ``ApiError``."""
         try:
-            data = (await self.kube.secret(sender.name)).get(SECRET_KEY, b"")
+            data = (await self.kube.secret(sender.name)).data.get(SECRET_KEY, b"")
             return self.sealing.open(data, self.kube.namespace, sender)
         except (NotFound, SealBroken, SealKeyUnknown):
             return None
@@ -101,7 +101,7 @@ class ConsentService:
     async def _client_secret(self, oauth: OAuth) -> str:
         ref = oauth.client_secret_ref
         try:
-            value = (await self.kube.secret(ref.name))[ref.key].decode("ascii").strip()
+            value = (await self.kube.secret(ref.name)).data[ref.key].decode("ascii").strip()
         except NotFound:
             detail = " does not exist"
         except Forbidden:
@@ -163,8 +163,8 @@ class ConsentService:
             await self._replace_secret(sender.name, body)
 
     async def _replace_secret(self, name: str, body: dict[str, Any]) -> None:
-        before = await self.kube.get_secret_object(name)
-        if before.get("type") != SECRET_TYPE:
+        before = await self.kube.secret(name)
+        if before.type != SECRET_TYPE:
             # Another owner's Secret: Counterfoil must not overwrite it.
             detail = f"Secret/{name} exists and is not of type {SECRET_TYPE}"
             raise PageError(PageErrorKind.NOT_CONFIGURED, detail)

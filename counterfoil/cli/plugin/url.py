@@ -101,7 +101,7 @@ async def _token(kube: KubeClient, organization: Organization, number: int) -> s
         )
     ref = refs[number - 1]
     try:
-        data = await kube.secret(ref.name)
+        secret = await kube.secret(ref.name)
     except NotFound:
         raise CommandError(
             ExitStatus.NOT_FOUND, f"Secret/{ref.name} does not exist; it should have the callback token."
@@ -112,9 +112,9 @@ async def _token(kube: KubeClient, organization: Organization, number: int) -> s
             f"you may not read Secret/{ref.name}, which has the callback token. Ask somebody who may, or for "
             f"the right to get secrets named {ref.name} in namespace {kube.namespace}.",
         ) from None
-    if ref.key not in data:
+    if ref.key not in secret.data:
         raise CommandError(ExitStatus.NOT_FOUND, f"Secret/{ref.name} has no key {ref.key!r}.")
-    return data[ref.key].decode("ascii", "replace").strip()
+    return secret.data[ref.key].decode("ascii", "replace").strip()
 
 
 def _hash(token: str) -> str:

@@ -14,8 +14,10 @@ import msgspec
 
 from counterfoil.kube.client import KubeClient, PartialT
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import EnvelopeEvent, Resource
+from counterfoil.resources.base import ObjectMeta
 
 Where = tuple[str, str]
 
@@ -137,11 +139,11 @@ class InMemoryKubeClient(KubeClient):
         while True:
             yield await self.changes.get()
 
-    async def secret(self, name: str) -> dict[str, bytes]:
+    async def secret(self, name: str) -> Secret:
         self._begin("secret", name)
         if name not in self.secrets:
             raise NotFound(404, "NotFound", f"secrets {name!r} not found")
-        return dict(self.secrets[name])
+        return Secret(metadata=ObjectMeta(name=name), data=dict(self.secrets[name]))
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
         self._begin("create_event", body["metadata"]["name"])

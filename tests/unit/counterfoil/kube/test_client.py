@@ -174,7 +174,7 @@ async def test_json_that_is_not_the_object_that_was_asked_for_is_no_answer(tmp_p
         for ask in (
             kube.get(EnvelopeEvent, "name"),
             kube.patch(EnvelopeEvent, "name", {}),
-            kube.get_secret_object("name"),
+            kube.secret("name"),
             kube.page(EnvelopeEvent, limit=1),
             anext(kube.list_and_watch(EnvelopeEvent)),
         ):
@@ -183,6 +183,14 @@ async def test_json_that_is_not_the_object_that_was_asked_for_is_no_answer(tmp_p
     async with answered_by(always(201, {"error": "log in"}), tmp_path) as kube:
         with pytest.raises(Unavailable, match="not the API server"):
             await kube.create(EnvelopeEvent, {"metadata": {"name": "name"}})
+
+
+async def test_a_secret_that_is_none_is_no_answer_and_nothing_of_it_is_told(tmp_path: Path) -> None:
+    body = {"metadata": {"name": "name"}, "data": {"token": "not-base64!"}}
+    async with answered_by(always(200, body), tmp_path) as kube:
+        with pytest.raises(Unavailable, match="not the API server") as raised:
+            await kube.secret("name")
+    assert "not-base64" not in repr(raised.value.__cause__) + str(raised.value)
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Wed, 21 Oct 2015 07:28:00 GMT", None)])
@@ -486,7 +494,7 @@ async def test_a_name_that_would_lead_to_another_path_is_asked_of_nobody(tmp_pat
             kube.get(Organization, name),
             kube.patch(Organization, name, {}),
             kube.delete(Organization, name),
-            kube.get_secret_object(name),
+            kube.secret(name),
             kube.patch_secret(name, {}),
         ):
             with pytest.raises(NotFound):
