@@ -12,6 +12,11 @@ from counterfoil.resources import ArchiveLocation, EnvelopeSummary, FiledDocumen
 from counterfoil.resources.conditions import ConditionStatus
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as messages say it: "1 file", "2 files"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 @dataclass(frozen=True)
 class SideCondition:
     """A condition that is set in addition; it does not decide how the event continues."""

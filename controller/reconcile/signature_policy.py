@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from controller.reconcile.outcomes import SideCondition
+from controller.reconcile.outcomes import SideCondition, counted
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.filing import StoredFile
 from counterfoil.archives.layout import FileLayout
@@ -140,7 +140,9 @@ def _as_condition(
 def _intact_message(answers: Sequence[FileResult]) -> str:
     intact = [found.found for _, found in answers if found.state is State.INTACT]
     counts = [sum(each.kind is Kind.SIGNATURE for each in found) for found in intact]
-    says = f"{sum(counts)} signatures in {len(counts)} files are intact"
+    total = sum(counts)
+    signatures = f"{counted(total, 'signature')} in {counted(len(counts), 'file')}"
+    says = f"{signatures} {'is' if total == 1 else 'are'} intact"
     trusted = any(found.anchors is not None for _, found in answers)
     return f"{says}, and their signers are trusted." if trusted else f"{says}."
 

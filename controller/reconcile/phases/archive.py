@@ -16,7 +16,7 @@ from functools import partial
 import msgspec
 
 from controller.reconcile.context import PartialArchive, ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait
+from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait, counted
 from controller.reconcile.phases.missing_envelope import archived_by_sibling, is_missing, was_deleted
 from controller.reconcile.signature_policy import (
     ESAW_SIGNED_KINDS,
@@ -88,8 +88,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     total = sum(each.size or 0 for each in documents)
     return Done(
         "FilesVerified",
-        f"{len(documents)} files with {total} bytes are in Archive/{context.archive.name} "
-        "and were read back.",
+        f"Archive/{context.archive.name} has {counted(len(documents), 'file')} with "
+        f"{counted(total, 'byte')}, all read back.",
         facts=PhaseFacts(
             documents=documents,
             archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name), manifest=manifest),
@@ -191,7 +191,7 @@ def _deleted_meanwhile(documents: tuple[FiledDocument, ...], context: ReconcileC
     return Fail(
         "EnvelopeDeleted",
         f"The envelope was deleted in eSignAnyWhere while it was being archived: {arrived} of its "
-        f"{len(documents)} files arrived in Archive/{context.archive.name}, without a manifest.",
+        f"{counted(len(documents), 'file')} arrived in Archive/{context.archive.name}, without a manifest.",
         facts=PhaseFacts(documents=documents),
     )
 

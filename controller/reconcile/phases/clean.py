@@ -11,7 +11,7 @@ import dataclasses
 from contextlib import aclosing
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait
+from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait, counted
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.esaw import deletion
@@ -165,9 +165,9 @@ async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) 
         where = "The envelope stays in eSignAnyWhere."
     return Fail(
         "AuditTrailMissing",
-        f"{len(event.status.documents)} files of the envelope are in Archive/{context.archive.name} and "
-        f"verified, but eSignAnyWhere does not list every audit trail. {where} If audit trails are switched "
-        f"off there, set spec.evidence.auditTrail of Organization/{context.organization.name} to Optional.",
+        f"{_verified_files(event, context)} eSignAnyWhere does not list every audit trail. {where} If audit "
+        "trails are switched off there, set spec.evidence.auditTrail of "
+        f"Organization/{context.organization.name} to Optional.",
     )
 
 
@@ -175,9 +175,14 @@ def _of_v5(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Fail:
     """Keep an envelope that v5 made, and tell a person."""
     return Fail(
         "V5EnvelopeKept",
-        f"{len(event.status.documents)} files of the envelope are in Archive/{context.archive.name} and "
-        f"verified. The envelope was made by the API v5 and stays in eSignAnyWhere: {why}.",
+        f"{_verified_files(event, context)} The envelope was made by the API v5 and stays in eSignAnyWhere: "
+        f"{why}.",
     )
+
+
+def _verified_files(event: EnvelopeEvent, context: ReconcileContext) -> str:
+    files = counted(len(event.status.documents), "file")
+    return f"Archive/{context.archive.name} has {files} of the envelope, all verified."
 
 
 def _archive_again(reason: str, change: str) -> Wait:

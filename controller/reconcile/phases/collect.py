@@ -11,7 +11,17 @@ from datetime import datetime
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.left_behind import left_behind
-from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, SideCondition, Skip, Wait
+from controller.reconcile.outcomes import (
+    Done,
+    Fail,
+    Outcome,
+    Pause,
+    PhaseFacts,
+    SideCondition,
+    Skip,
+    Wait,
+    counted,
+)
 from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
@@ -71,7 +81,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return Fail("EnvelopeTooLarge", f"{message} The envelope stays in eSignAnyWhere.")
     return Done(
         "FilesListed",
-        f"{len(documents)} files will be archived in Archive/{context.archive.name}.",
+        f"{counted(len(documents), 'file')} will be archived in Archive/{context.archive.name}.",
         facts=PhaseFacts(
             documents=documents,
             archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name)),

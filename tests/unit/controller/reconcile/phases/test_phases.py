@@ -391,7 +391,7 @@ async def test_all_files_arrive_and_the_manifest_comes_last() -> None:
     event = await claimed(scene)
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Done)
-    assert outcome.message == "2 files with 23 bytes are in Archive/dms and were read back."
+    assert outcome.message == "Archive/dms has 2 files with 23 bytes, all read back."
     assert scene.backend.puts == ["file-1.pdf", "audit-trail.pdf", "counterfoil.sha256", "counterfoil.json"]
     assert outcome.facts.archive is not None
     assert outcome.facts.archive.manifest == f"memory:///{FOLDER}/counterfoil.json"
