@@ -76,6 +76,8 @@ def test_what_is_not_copied_is_not_even_sent_to_the_builder() -> None:
         "Containerfile",
         "pyproject.toml",
         "README.md",
+        "LICENSE",
+        "NOTICE",
         "image",
         "locks",
         "counterfoil",
