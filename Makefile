@@ -14,9 +14,10 @@ BIN := $(VENV)/bin
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# It says everything on stderr: `eval "$(make cluster)"` reads the standard output.
 $(VENV)/.installed: locks/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Counterfoil needs Python 3.11 or newer; this is %s. Say make PYTHON=..." % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	@echo '[setup] making $(VENV) from locks/dev.txt'
+	@echo '[setup] making $(VENV) from locks/dev.txt' >&2
 	@$(PYTHON) -m venv --clear $(VENV)
 	@sed -n '/^uv==/,/^[a-z].*==/{/^uv==/p;/^    --hash/p}' locks/dev.txt | sed '$$ s/ *\\$$//' > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.txt

@@ -119,6 +119,7 @@ async def demo() -> bool:
             good = checks.print()
             if os.environ.get("KEEP") == "1":
                 await _keep_running(demo_run)
+                good = _all_run(demo_run) and good
     say("Everything came out as it must." if good else "Something did not come out as it must.")
     return good
 
@@ -413,8 +414,9 @@ async def _keep_running(demo_run: DemoRun) -> None:
     token = await demo_run.local_environment.person("jane", *rbac.ADMINISTRATOR)
     print(
         f"""
-  export KUBECONFIG={plane.kubeconfig} PATH=$PATH:{plane.kubectl.program.parent}
+  export KUBECONFIG={plane.kubeconfig} PATH={Path(sys.executable).parent}:{plane.kubectl.program.parent}:$PATH
   kubectl -n {NAMESPACE} get counterfoil
+  kubectl counterfoil why -n {NAMESPACE} {demo_run.envelopes["no audit trail"]}
   kubectl -n {NAMESPACE} get envelopeevents --watch
   kubectl -n {NAMESPACE} describe ee -l counterfoil.dev/envelope={demo_run.envelopes["forged"]}
   kubectl -n {NAMESPACE} label ee --field-selector status.phase=Failed counterfoil.dev/request=retry
@@ -433,6 +435,15 @@ async def _keep_running(demo_run: DemoRun) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
     await stop.wait()
+
+
+def _all_run(demo_run: DemoRun) -> bool:
+    """Whether no process of Counterfoil ended meanwhile; name those that did, with the place of their log."""
+    ended = [each for each in demo_run.local_environment.processes if each.server.ended]
+    for process in ended:
+        status = process.server.exit_code
+        print(f"  FAILED  the process {process.name} ended meanwhile with {status}: {process.log}")
+    return not ended
 
 
 def main() -> int:
