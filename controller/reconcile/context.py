@@ -141,10 +141,14 @@ class ReconcileContext:
 
 
 def _action(event: EnvelopeEvent) -> ActionFacts:
-    """Return the action, the parameters and the time of its callback, in which the event was created."""
+    """
+    Return the action, the parameters and the time of its callback, in which the event was created.
+
+    Later callbacks may have added parameters.
+    """
     created = event.metadata.creation_timestamp
     time = created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if created is not None else ""
-    return ActionFacts(action=event.spec.action, time=time, parameters=event.spec.parameters)
+    return ActionFacts(action=event.spec.action, time=time, parameters=event.parameters)
 
 
 def _file_facts(files: Iterable[EnvelopeFile]) -> list[FileFacts]:

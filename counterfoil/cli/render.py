@@ -168,7 +168,7 @@ async def _input_from_event(kube: KubeClient, args: argparse.Namespace, metadata
         sender_email=(spec.email or "") if spec is not None else "",
         sender_user_id=spec.user_id if spec is not None else "",
         metadata=metadata,
-        actions=(_callback(args.parameter, event.spec.parameters),),
+        actions=(_callback(args.parameter, event.parameters),),
     )
     listed = tuple((each.kind, each.file_name, each.file_id) for each in event.status.documents)
     if not listed and args.files is None:

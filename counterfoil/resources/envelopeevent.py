@@ -71,6 +71,9 @@ class Origin(StrEnum):
 MAX_PARAMETER_LENGTH = 256
 """Maximum characters of the value of a callback's own parameter."""
 
+PARAMETERS_CONDITION = "ParametersArchived"
+"""The condition that is False after parameters came when archiving had begun."""
+
 EVIDENCE_CONDITION = "EvidenceComplete"
 """The condition that is False while an audit trail that the envelope must have is not listed."""
 
@@ -102,7 +105,8 @@ class EnvelopeEventSpec(ResourcePart, frozen=True):
     action: str
     workstep: Workstep | None = None
     parameters: dict[str, str] = {}
-    """The organization's own URL parameters of the first callback, by the names in its spec."""
+    """The organization's own URL parameters of the callback that created the event, by the names in its
+    spec."""
     origin: Origin = Origin.CALLBACK
     suspend: bool = False
 
@@ -215,6 +219,8 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     deliveries: int | None = None
     first_delivery_time: datetime | None = None
     last_delivery_time: datetime | None = None
+    parameters: dict[str, str] = {}
+    """Parameters of later callbacks that the spec lacks; the first value of a name counts."""
     attempts: int = 0
     next_attempt_time: datetime | None = None
     phase_start_time: datetime | None = None
@@ -259,6 +265,11 @@ class EnvelopeEvent(Resource, frozen=True):
         """Its shard, 0..63: by its label, which decides who watches it, else by the id of its envelope."""
         label = self.metadata.labels.get(SHARD_LABEL, "")
         return int(label) if label.isdecimal() else shard(envelope_id(self.spec.envelope_id))
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The organization's own URL parameters of all its callbacks."""
+        return {**self.status.parameters, **self.spec.parameters}
 
     @property
     def deliveries(self) -> int:

@@ -23,7 +23,8 @@ import pytest
 
 from counterfoil.callback_auth import basic_auth_hash, token_hash
 from counterfoil.kube.client import KubeClient, connect
-from counterfoil.resources import API_VERSION, EnvelopeEvent, Organization
+from counterfoil.resources import API_VERSION, EnvelopeEvent, Organization, Origin, envelope_id
+from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.environment.processes import CounterfoilProcess, running_receiver
@@ -208,6 +209,31 @@ async def test_the_parameters_that_an_organization_lists_reach_the_event_without
         while not (found := await recorded_parameters()):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.1)
     assert found == {"orderNo": "47/11"}
+
+
+async def test_parameters_of_a_callback_are_stored_although_the_sweep_made_its_event(
+    site: Site, receiver: CounterfoilProcess
+) -> None:
+    callback = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "parameters": ["orderNo"]}
+    await site.create(an_organization(callback=callback))
+
+    async def called_back() -> EnvelopeEvent:
+        envelope = envelope_id(a_guid())
+        event = new_event(
+            organization="acme", envelope=envelope, action="envelopeFinished", origin=Origin.SWEEP
+        )
+        await site.create(event)
+        query = f"envelopeId={envelope}&action=envelopeFinished&orderNo=4711"
+        async with site.session.get(f"{receiver.public}/callbacks/acme/{TOKEN}?{query}") as answer:
+            assert answer.status == 200
+        (stored,) = [each for each in await site.events() if each.spec.envelope_id == envelope]
+        return stored
+
+    async with asyncio.timeout(30):
+        # Until the receiver has seen the change of the Organization.
+        while not (stored := await called_back()).parameters:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+    assert (stored.status.parameters, stored.deliveries) == ({"orderNo": "4711"}, 1)
 
 
 async def test_200_for_an_action_that_is_ignored_and_nothing_is_stored(

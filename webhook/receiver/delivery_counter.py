@@ -5,18 +5,19 @@ Count repeated callbacks of each event: in memory first, then about once a secon
 count and writes the status at the version that it read; so several receivers and the controller stay exact.
 The first callback is the event's creation and needs no write.
 
-``reopen`` stores a callback that re-opens its event, and returns after that; then eSAW is answered
-(docs/decisions/0009). A killed process loses about a second of counts; an orderly stop writes all counts
-first.
+``store`` stores a callback that re-opens its event or has new parameters, and returns after that; then eSAW
+is answered (docs/decisions/0009). A killed process loses about a second of counts; an orderly stop writes all
+counts first.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from random import Random
+from types import MappingProxyType
 
 import msgspec
 
@@ -26,6 +27,7 @@ from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected, Unav
 from counterfoil.kube.status import patch_status
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Origin, ResourceInvalid
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
+from webhook.receiver.later_parameters import new_parameters, with_parameters
 from webhook.receiver.limits import ReceiverLimits
 
 _log = logging.getLogger(__name__)
@@ -84,20 +86,32 @@ class DeliveryCounter:
                 "%d events wait to be counted; deliveries of others stay uncounted", self.pending_events
             )
 
-    async def reopen(self, name: str, received: datetime) -> None:
-        """Store a delivery that re-opens its event. Raises ``ApiError``, ``ResourceInvalid``."""
+    async def store(
+        self, name: str, received: datetime, parameters: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Store a delivery that re-opens its event, or has parameters that the event lacks. Raises
+        ``ApiError``, ``ResourceInvalid``."""
         for _ in range(self._limits.flush_conflicts):
             event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
-            if not _reopens(received, event.status):
-                # Another delivery re-opened the event meanwhile; this one counts like any other.
+            reopens = _reopens(received, event.status)
+            if not reopens and not new_parameters(parameters, event.parameters):
+                # Another delivery stored the same meanwhile; this one counts like any other.
                 self.count(name, received)
                 return
+            counted = status_with(event, PendingCount(1, received, received))
+            status = with_parameters(event, counted, parameters, now=received)
             try:
-                await patch_status(self._kube, event, status_with(event, PendingCount(1, received, received)))
+                raw = await patch_status(self._kube, event, status)
             except Conflict:
                 await self._sleep_before_retry()
             else:
-                _log.info("a delivery re-opened an event", extra={"event": name})
+                if raw is None or new_parameters(parameters, EnvelopeEvent.parse(raw).parameters):
+                    message = (
+                        "it drops status.parameters. Apply the CustomResourceDefinitions of this version."
+                    )
+                    raise Rejected(200, "Dropped", message)
+                what = "re-opened an event" if reopens else "added parameters to an event"
+                _log.info("a delivery %s", what, extra={"event": name})
                 return
         raise Conflict(409, "Conflict", "others kept writing to the event")
 

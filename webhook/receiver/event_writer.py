@@ -8,8 +8,9 @@ about the same callback. After any other answer eSAW retries the callback.
 If this process has seen the event before, it reads the event instead of creating it, which costs the API
 server less than half. That is a hint, not a proof: if the event was deleted since, it is created again.
 
-For an existing event this module checks whether the callback re-opens it. If so, that is stored before the
-200; if not, the callback is only counted, and no answer waits for the count (docs/decisions/0009).
+For an existing event this module checks whether the callback re-opens it, or has parameters that the event
+lacks. If so, that is stored before the 200; if not, the callback is only counted, and no answer waits for the
+count (docs/decisions/0009).
 """
 
 import asyncio
@@ -29,6 +30,7 @@ from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Phase, ResourceInvalid, ResourcePart
 from counterfoil.resources.reopening import is_reopened_by_callback
 from webhook.receiver.delivery_counter import DeliveryCounter
+from webhook.receiver.later_parameters import different_values, new_parameters
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.readiness import WriteProbe
 
@@ -36,10 +38,12 @@ _log = logging.getLogger(__name__)
 
 
 class EventCompletion(ResourcePart, frozen=True):
-    """The part of an event's status that shows whether the event has ended."""
+    """The part of an event's status that shows whether the event has ended, and parameters that came
+    later."""
 
     phase: str = Phase.PENDING
     completion_time: datetime | None = None
+    parameters: dict[str, str] = {}
 
 
 class EventIdentity(ResourcePart, frozen=True):
@@ -106,7 +110,7 @@ class EventWriter:
         """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``."""
         if name in self._known_names:
             with suppress(NotFound):
-                await self._count_or_reopen(name, await self._get_existing(name, event), received)
+                await self._count_or_store(event, await self._get_existing(name, event), received)
                 return CallbackOutcome.KNOWN
         try:
             body = msgspec.json.encode(event)
@@ -116,7 +120,7 @@ class EventWriter:
                 existing = await self._get_existing(name, event)
             except NotFound:
                 raise Unavailable(404, "Gone", "the event was deleted during the request") from None
-            await self._count_or_reopen(name, existing, received)
+            await self._count_or_store(event, existing, received)
             return CallbackOutcome.KNOWN
         if not stored.is_about(event):
             raise Unavailable(201, "Foreign", "what answered is not the API server: it sent another object")
@@ -130,10 +134,16 @@ class EventWriter:
             raise Rejected(409, "Conflict", message)
         return existing
 
-    async def _count_or_reopen(self, name: str, existing: ExistingEvent, received: datetime) -> None:
+    async def _count_or_store(self, event: Raw, existing: ExistingEvent, received: datetime) -> None:
+        name, parameters = event["metadata"]["name"], event["spec"].get("parameters", {})
         completion = existing.status
-        if is_reopened_by_callback(completion.phase, completion.completion_time, received=received):
-            await self.delivery_counter.reopen(name, received)
+        known = {**completion.parameters, **existing.spec.parameters}
+        if different := different_values(parameters, known):
+            message = "%d parameters have other values than in an earlier callback and were left out"
+            _log.warning(message, different, extra={"event": name})
+        is_reopened = is_reopened_by_callback(completion.phase, completion.completion_time, received=received)
+        if is_reopened or new_parameters(parameters, known):
+            await self.delivery_counter.store(name, received, parameters)
         else:
             self.delivery_counter.count(name, received)
 

@@ -39,8 +39,10 @@ from counterfoil.resources import (
     FiledDocument,
     LocalObjectReference,
     Phase,
+    find_condition,
 )
 from counterfoil.resources.archive import SignaturePolicy as Policy
+from counterfoil.resources.envelopeevent import PARAMETERS_CONDITION
 from counterfoil.signatures.results import Signatures
 
 
@@ -69,6 +71,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         )
     filed = await _archived_before(event, plan, context) or await _file_all(event, plan, context)
     documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)
+    parameters_condition = _parameters_condition(event, filed)
     if context.archive.spec.signatures is Policy.IGNORE:
         signatures_condition = ignored_condition(event.status.conditions)
     is_required = context.archive.spec.signatures is Policy.REQUIRE
@@ -93,7 +96,9 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         facts=PhaseFacts(
             documents=documents,
             archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name), manifest=manifest),
-            side_conditions=(signatures_condition,) if signatures_condition is not None else (),
+            side_conditions=tuple(
+                each for each in (signatures_condition, parameters_condition) if each is not None
+            ),
         ),
     )
 
@@ -104,6 +109,8 @@ class _ArchivedFiles:
 
     documents: tuple[FiledDocument, ...]
     signatures: Mapping[str, Signatures]
+    all_written: bool = False
+    """Whether this run wrote every file, with the present tags."""
 
 
 async def _archived_before(
@@ -147,6 +154,7 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
     await context.backend.remove_leftovers(plan.folder)
     filed = {each.file_id: each for each in event.status.documents}
     signatures: dict[str, Signatures] = {}
+    all_written = True
     for file_layout in plan.files:
         file_id, checker = file_layout.facts.file_id, context.signature_checker
         source = partial(context.download, file_layout.facts)
@@ -159,12 +167,21 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
         except Exception as problem:
             # What was filed so far is worth keeping in the status: it shows people how far it came.
             raise PartialArchive(tuple(filed.values())) from problem
+        all_written = all_written and stored_file.written
         if stored_file.written:
             context.on_file_archived(stored_file.size)
         filed[file_id] = msgspec.structs.replace(
             filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )
-    return _ArchivedFiles(tuple(filed.values()), signatures)
+    return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
+
+
+def _parameters_condition(event: EnvelopeEvent, filed: _ArchivedFiles) -> SideCondition | None:
+    """Return that parameters which came late were archived after all; None: nothing to change."""
+    if find_condition(event.status.conditions, PARAMETERS_CONDITION) is None or not filed.all_written:
+        return None
+    message = "The tags of all files and the manifest have the parameters of all callbacks."
+    return SideCondition(PARAMETERS_CONDITION, "True", "ParametersArchived", message)
 
 
 def _is_checked(file_layout: FileLayout, context: ReconcileContext) -> bool:

@@ -39,6 +39,7 @@ CONDITION_ORDER = (
     "EvidenceComplete",
     "FilesLeftBehind",
     "Archived",
+    "ParametersArchived",
     "SignaturesChecked",
     "Cleaned",
 )

@@ -15,6 +15,7 @@ from counterfoil.kube.client import KubeClient, PartialT
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
+from tests.support.fakes.kube import merge
 
 TOKEN = "a-good-token-0123456789"
 GUID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
@@ -51,6 +52,8 @@ class FakeKubeClient(KubeClient):
         self.requests: list[tuple[str, str]] = []
         self.trouble: dict[str, ApiError] = {}
         self.lost: dict[str, ApiError] = {}
+        self.dropped = ""
+        """A field of the status that the schema does not have."""
         self.answering = asyncio.Event()
         self.answering.set()
         self._versions = itertools.count(1)
@@ -84,8 +87,9 @@ class FakeKubeClient(KubeClient):
         raw = self._existing(name)
         if raw["metadata"]["resourceVersion"] != resource_version:
             raise Conflict(409, "Conflict", "somebody was first")
-        merged = {**raw.get("status", {}), **json.loads(json.dumps(status))}
-        raw["status"] = {key: value for key, value in merged.items() if value is not None}
+        changes = json.loads(json.dumps(status))
+        changes.pop(self.dropped, None)
+        merge(raw.setdefault("status", {}), changes)
         raw["metadata"]["resourceVersion"] = str(next(self._versions))
         self._answer("patch")
         return copy.deepcopy(raw)

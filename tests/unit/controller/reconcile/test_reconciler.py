@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -22,7 +23,7 @@ from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedFile
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
-from counterfoil.kube.status import StatusWriter
+from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import (
     REQUEST_LABEL,
     SENDER_LABEL,
@@ -454,6 +455,86 @@ async def move(scene: Scene, path: str, generation: int) -> None:
     )
     await scene.reconcile(2)
     del scene.envelope.problems["download trail-1"]
+
+
+# -- Parameters of a later callback --------------------------------------------------------------------------
+
+LATE = {
+    "type": "ParametersArchived",
+    "status": "False",
+    "reason": "ParametersLate",
+    "message": "late",
+    "lastTransitionTime": "2026-07-01T12:00:00Z",
+}
+
+
+def tagged_by_callback(tmp_path: Path, *, required: bool) -> Scene:
+    scene = Scene(tmp_path)
+    tags = {"order": {"callback": "orderNo", "required": required}}
+    archive = an_archive(version=2, generation=2, filesystem={"root": str(tmp_path)}, tags=tags)
+    scene.cache.archives.put(archive)
+    return scene
+
+
+def add_parameters(scene: Scene, *conditions: dict[str, str]) -> None:
+    """Add a parameter as the receiver does."""
+    known = scene.newest().to_dict()["status"].get("conditions", [])
+    status = {"parameters": {"orderNo": "4711"}, "conditions": [*known, *conditions]}
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": status})
+
+
+def manifest_of(scene: Scene) -> dict[str, Any]:
+    (manifest,) = scene.root.rglob("counterfoil.json")
+    found: dict[str, Any] = json.loads(manifest.read_bytes())
+    return found
+
+
+async def test_parameters_of_a_later_callback_are_in_tags_and_manifest(tmp_path: Path) -> None:
+    scene = tagged_by_callback(tmp_path, required=True)
+    waiting = await scene.reconcile()
+    assert waiting.status.cause == "TagMissing"
+    add_parameters(scene)
+    scene.clock.advance(hours=1)
+
+    after = await scene.reconcile()
+
+    assert after.status.phase is Phase.SUCCEEDED
+    manifest = manifest_of(scene)
+    assert manifest["tags"] == {"order": "4711"}
+    assert manifest["times"]["actions"][0]["parameters"] == {"orderNo": "4711"}
+
+
+async def test_parameters_that_come_during_a_run_end_it_and_the_next_run_archives_them(
+    tmp_path: Path,
+) -> None:
+    scene = tagged_by_callback(tmp_path, required=False)
+    scene.envelope.meanwhile["download trail-1"] = lambda: add_parameters(scene, LATE)
+
+    with pytest.raises(Superseded):
+        await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    after = await scene.reconcile()
+
+    assert after.status.phase is Phase.SUCCEEDED
+    assert manifest_of(scene)["tags"] == {"order": "4711"}
+    # Files of the first run have their tags from before.
+    assert truth(after, "ParametersArchived") == ("False", "ParametersLate")
+
+
+async def test_parameters_that_come_before_the_first_file_are_archived(tmp_path: Path) -> None:
+    scene = tagged_by_callback(tmp_path, required=False)
+    scene.envelope.but("download file-1", EsawUnreachable("cut"))
+    assert (await scene.reconcile()).status.phase is Phase.ARCHIVING
+    add_parameters(scene, LATE)
+    del scene.envelope.problems["download file-1"]
+    scene.clock.advance(hours=1)
+
+    after = await scene.reconcile()
+
+    assert truth(after, "ParametersArchived") == ("True", "ParametersArchived")
+
+
+# -- Places that were changed --------------------------------------------------------------------------------
 
 
 async def test_what_lies_where_the_path_led_before_is_named_until_the_end(scene: Scene) -> None:

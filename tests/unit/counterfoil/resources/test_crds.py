@@ -59,6 +59,7 @@ from counterfoil.resources import (
     shard,
 )
 from counterfoil.resources.base import parse_part
+from counterfoil.resources.envelopeevent import MAX_PARAMETER_LENGTH
 from counterfoil.resources.request import MAX_REQUEST_TEXT_LENGTH
 
 ROOT = Path(__file__).parents[4]
@@ -186,6 +187,7 @@ BOUNDS = [
     (EnvelopeEvent, ".status.documents[].location", "maxLength", MAX_LOCATION_LENGTH),
     (EnvelopeEvent, ".status.archive.manifest", "maxLength", MAX_LOCATION_LENGTH),
     (EnvelopeEvent, ".status.envelope.name", "maxLength", MAX_TEXT_LENGTH),
+    (EnvelopeEvent, ".status.parameters[]", "maxLength", MAX_PARAMETER_LENGTH),
     (EnvelopeEvent, ".status.message", "maxLength", MAX_MESSAGE_LENGTH),
     (EnvelopeEvent, ".status.lastError.message", "maxLength", MAX_MESSAGE_LENGTH),
     (EnvelopeEvent, ".status.notice.lastError.message", "maxLength", MAX_MESSAGE_LENGTH),

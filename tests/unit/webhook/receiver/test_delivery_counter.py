@@ -220,7 +220,7 @@ def ended(kube: FakeKubeClient) -> FakeKubeClient:
 
 async def test_a_reopening_is_stored_when_it_returns(ended: FakeKubeClient, new: New) -> None:
     deliveries = new()
-    await deliveries.reopen(NAME, NOON)
+    await deliveries.store(NAME, NOON)
 
     status = ended.event(NAME).status
     assert (status.phase, status.reason, status.deliveries) == (Phase.PENDING, "Redelivered", 2)
@@ -229,7 +229,7 @@ async def test_a_reopening_is_stored_when_it_returns(ended: FakeKubeClient, new:
 
 async def test_many_at_once_reopen_it_once_and_all_are_counted(ended: FakeKubeClient, new: New) -> None:
     receivers = [new(), new()]
-    await asyncio.gather(*(receiver.reopen(NAME, NOON) for receiver in receivers for _ in range(15)))
+    await asyncio.gather(*(receiver.store(NAME, NOON) for receiver in receivers for _ in range(15)))
     assert ended.event(NAME).status.phase is Phase.PENDING
     for receiver in receivers:
         await receiver.flush()
@@ -241,7 +241,7 @@ async def test_a_reopening_that_could_not_be_stored_is_no_delivery(ended: FakeKu
     deliveries = new()
     ended.trouble["patch"] = unavailable()
     with pytest.raises(Unavailable):
-        await deliveries.reopen(NAME, NOON)
+        await deliveries.store(NAME, NOON)
 
     assert deliveries.pending_events == 0
 
@@ -250,7 +250,7 @@ async def test_a_reopening_gives_up_when_others_never_stop_writing(ended: FakeKu
     deliveries = new(flush_conflicts=3)
     ended.trouble["patch"] = Conflict(409, "Conflict", "somebody was first")
     with pytest.raises(Conflict):
-        await deliveries.reopen(NAME, NOON)
+        await deliveries.store(NAME, NOON)
 
     assert ended.asked("patch") == 3
 

@@ -6,8 +6,9 @@ from random import Random
 import pytest
 
 from counterfoil.kube.errors import ApiError, Conflict, Forbidden, NotFound, Rejected
+from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
-from counterfoil.resources import envelope_id
+from counterfoil.resources import envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
 from tests.support.scenes.receiver_parts import GUID, FakeKubeClient, ManualClock, unavailable
 from webhook.receiver.delivery_counter import DeliveryCounter
@@ -193,6 +194,100 @@ async def test_one_that_is_deleted_just_as_it_is_found_has_to_come_again(parts: 
     parts.kube.trouble["glimpse"] = NotFound(404, "NotFound", "it is gone")
 
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
+# -- Parameters that come after the event was made -----------------------------------------------------------
+
+
+def with_parameters(**parameters: str) -> Raw:
+    return new_event(
+        organization="acme",
+        envelope=envelope_id(GUID),
+        action="envelopeFinished",
+        parameters=parameters,
+    )
+
+
+@HOW
+@pytest.mark.parametrize("phase", ["Pending", "Archiving", "Succeeded", "Failed"])
+async def test_parameters_of_a_later_callback_are_stored_before_the_answer(
+    parts: WriterParts, phase: str, seen: bool
+) -> None:
+    await an_ended_event(parts, phase, seen=seen)
+
+    assert await parts.event_writer.create(with_parameters(orderNo="4711")) is CallbackOutcome.KNOWN
+
+    event = parts.kube.event(NAME)
+    assert event.spec.parameters == {}
+    assert (event.parameters, event.deliveries) == ({"orderNo": "4711"}, 2)
+    assert (parts.deliveries.pending_events, parts.kube.asked("patch")) == (0, 1)
+
+
+@HOW
+@pytest.mark.parametrize("verb", ["glimpse", "get", "patch"])
+async def test_later_parameters_that_cannot_be_stored_are_not_answered_200(
+    parts: WriterParts, seen: bool, verb: str
+) -> None:
+    await an_ended_event(parts, "Pending", seen=seen)
+    parts.kube.trouble[verb] = unavailable()
+    assert await parts.event_writer.create(with_parameters(orderNo="4711")) is CallbackOutcome.UNAVAILABLE
+
+    parts.kube.trouble[verb] = Conflict(409, "Conflict", "another was first")
+    assert await parts.event_writer.create(with_parameters(orderNo="4711")) is CallbackOutcome.UNAVAILABLE
+
+    parts.kube.trouble.clear()
+    assert await parts.event_writer.create(with_parameters(orderNo="4711")) is CallbackOutcome.KNOWN
+    assert parts.kube.event(NAME).parameters == {"orderNo": "4711"}
+
+
+async def test_parameters_that_an_older_schema_drops_are_not_answered_200(parts: WriterParts) -> None:
+    parts.kube.put(EVENT)
+    parts.kube.dropped = "parameters"
+
+    assert await parts.event_writer.create(with_parameters(orderNo="4711")) is CallbackOutcome.REFUSED
+
+
+async def test_the_first_value_of_a_parameter_counts_and_another_is_logged(
+    parts: WriterParts, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts.kube.put(with_parameters(orderNo="4711"))
+    for parameters in ({"tenant": "a"}, {"tenant": "b", "ORDERNO": "4712"}, {"orderNo": "4711"}):
+        assert await parts.event_writer.create(with_parameters(**parameters)) is CallbackOutcome.KNOWN
+
+    assert parts.kube.event(NAME).parameters == {"orderNo": "4711", "tenant": "a"}
+    assert "2 parameters have other values than in an earlier callback" in caplog.text
+    assert "4712" not in caplog.text
+
+
+async def test_parameters_of_equal_callbacks_at_once_are_stored_once(parts: WriterParts) -> None:
+    parts.kube.put(EVENT)
+    callbacks = [with_parameters(orderNo="4711"), with_parameters(tenant="a"), EVENT] * 5
+
+    outcomes = await asyncio.gather(*map(parts.event_writer.create, callbacks))
+
+    assert outcomes == [CallbackOutcome.KNOWN] * 15
+    assert await parts.deliveries.flush()
+    event = parts.kube.event(NAME)
+    assert (event.parameters, event.deliveries) == ({"orderNo": "4711", "tenant": "a"}, 16)
+
+
+async def test_parameters_that_come_after_archiving_began_are_a_condition(parts: WriterParts) -> None:
+    document = {"fileID": "1", "kind": "Document", "fileName": "a.pdf", "location": "file:///a.pdf"}
+    parts.kube.put(EVENT, phase="Succeeded", documents=[document])
+
+    await parts.event_writer.create(with_parameters(orderNo="4711"))
+    await parts.event_writer.create(with_parameters(tenant="a"))
+
+    found = find_condition(parts.kube.event(NAME).status.conditions, "ParametersArchived")
+    assert found is not None
+    assert (found.status, found.reason) == ("False", "ParametersLate")
+    assert "`orderNo`, `tenant`" in found.message
+
+
+async def test_parameters_that_come_before_archiving_are_no_condition(parts: WriterParts) -> None:
+    parts.kube.put(EVENT)
+    await parts.event_writer.create(with_parameters(orderNo="4711"))
+    assert find_condition(parts.kube.event(NAME).status.conditions, "ParametersArchived") is None
 
 
 # -- Trouble -------------------------------------------------------------------------------------------------
