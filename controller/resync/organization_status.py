@@ -21,7 +21,7 @@ from controller.access.signing_secret import SigningSecretUnusable, webhook_sign
 from controller.cache import Cache
 from controller.resync.callback_address import address_fault
 from controller.resync.statistics import refresh_if_stale
-from controller.retry.fix_rules import settled_time
+from controller.retry.fix_rules import settled_time, spec_observed_time
 from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, matches_basic_auth, token_hash
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
@@ -116,8 +116,12 @@ class OrganizationStatusUpdater:
             events=dict(counts) if counts is not None else organization.status.events,
             activity=refresh_if_stale(known, activity) if activity is not None else known,
         )
-        since = settled_time(organization.status, status, now=self.clock.now())
-        status = msgspec.structs.replace(status, settled_time=since)
+        now = self.clock.now()
+        status = msgspec.structs.replace(
+            status,
+            settled_time=settled_time(organization.status, status, now=now),
+            spec_observed_time=spec_observed_time(organization.status, status, now=now),
+        )
         return await write_status_or_skip(self.kube, organization, status)
 
     def forget(self, name: str) -> None:

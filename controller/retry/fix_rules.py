@@ -51,16 +51,16 @@ _ARCHIVE_FIXES = frozenset(
 """In addition to all reasons that begin with ``Archive``."""
 
 _ORGANIZATION_FIXES = frozenset(
-    {
-        "AuditTrailMissing",
-        "OrganizationMissing",
-        "SenderMissing",
-        "SenderOfOtherOrganization",
-        "SenderUnknown",
-        "V5EnvelopeKept",
-    }
+    {"OrganizationMissing", "SenderMissing", "SenderOfOtherOrganization", "SenderUnknown"}
 )
 """In addition to all that begin with ``Esaw`` (its eSAW), and all that the Archive may solve."""
+
+_NEW_SPEC_FIXES = frozenset({"AuditTrailMissing", "V5EnvelopeKept"})
+"""
+Causes that a new spec of the Organization may solve, and its recovery can't.
+
+Such an event is archived, so a retry would end in the same way and send one more notice.
+"""
 
 _SENDER_FIXES = frozenset({"NotPermitted", "SenderMissing", "SenderOfOtherOrganization"})
 
@@ -71,7 +71,12 @@ def archive_may_fix(reason: str) -> bool:
 
 
 def organization_may_fix(reason: str) -> bool:
-    """Whether a new spec of the Organization or the recovery of its eSAW may solve the cause."""
+    """Whether a new spec of the Organization may solve the cause."""
+    return reason in _NEW_SPEC_FIXES or organization_recovery_may_fix(reason)
+
+
+def organization_recovery_may_fix(reason: str) -> bool:
+    """Whether an Organization or its eSAW that works again, with the same spec, may solve the cause."""
     return reason in _ORGANIZATION_FIXES or reason.startswith("Esaw") or archive_may_fix(reason)
 
 
@@ -95,6 +100,14 @@ def settled_time(before: SharedStatus, after: SharedStatus, *, now: datetime) ->
     state = _status_ready_state(after)
     is_unchanged = state is None or state == _status_ready_state(before)
     return before.settled_time if is_unchanged else now.replace(microsecond=0)
+
+
+def spec_observed_time(
+    before: OrganizationStatus, after: OrganizationStatus, *, now: datetime
+) -> datetime | None:
+    """Return the ``specObservedTime`` of the status ``after``: now if the spec was not observed before."""
+    is_known = before.observed_generation == after.observed_generation
+    return before.spec_observed_time if is_known else now.replace(microsecond=0)
 
 
 def fixed_at(resource: SharedResource) -> datetime | None:
@@ -152,6 +165,8 @@ def find_fix(event: EnvelopeEvent, cache: Cache) -> SharedResource | None:
         return None
     for resource in _possible_fixes(event, cache):
         at = fixed_at(resource)
+        if at is not None and isinstance(resource, Organization) and event.status.cause in _NEW_SPEC_FIXES:
+            at = resource.status.spec_observed_time
         if at is not None and at >= ended.replace(microsecond=0):
             return resource
     return None

@@ -25,6 +25,7 @@ from controller.retry.fix_rules import (
     archive_may_fix,
     find_fix,
     organization_may_fix,
+    organization_recovery_may_fix,
     ready_state,
     sender_may_fix,
 )
@@ -53,8 +54,15 @@ class _Fix(NamedTuple):
     """An object that was fixed, and the causes that it may solve."""
 
     subject: str
+    is_new_spec: bool
+    """Whether its spec is another; else it works again with the same spec."""
     organizations: Callable[[], Iterable[str]]
     may_fix: Callable[[str], bool]
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """Its identity: a recovery solves less than a new spec."""
+        return self.subject, self.is_new_spec
 
 
 @dataclass
@@ -71,9 +79,11 @@ class FailedEventRetrier:
     changed: Callable[[EnvelopeEvent], None]
     _ready_states: dict[tuple[str, str], ReadyState | None] = field(default_factory=dict)
     _fixes: asyncio.Queue[_Fix] = field(default_factory=asyncio.Queue)
-    _queued: set[str] = field(default_factory=set)
-    _latest_fixes: dict[str, tuple[datetime, _Fix]] = field(default_factory=dict)
-    """The last change of each object, and when it was observed."""
+    _queued: set[tuple[str, bool]] = field(default_factory=set)
+    _latest_fixes: dict[tuple[str, bool], tuple[datetime, _Fix]] = field(default_factory=dict)
+    """The last changes of each object, and when they were observed."""
+    _specs: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    """Uid and generation of each object when it was first observed, or last worked."""
 
     def __post_init__(self) -> None:
         for kind in (Organization, Sender, Archive):
@@ -87,9 +97,12 @@ class FailedEventRetrier:
         is_first = key not in self._ready_states
         before = self._ready_states.get(key)
         self._ready_states[key] = state
+        spec = (resource.uid, resource.metadata.generation)
+        is_new_spec = self._specs.setdefault(key, spec) != spec
         if not is_first and state is not None and state != before:
-            fix = self._fix_of(resource)
-            self._latest_fixes[fix.subject] = (self.clock.now(), fix)
+            self._specs[key] = spec
+            fix = self._fix_of(resource, is_new_spec=is_new_spec)
+            self._latest_fixes[fix.key] = (self.clock.now(), fix)
             self._enqueue(fix)
 
     def event_failed(self, event: EnvelopeEvent, began: datetime) -> None:
@@ -121,7 +134,7 @@ class FailedEventRetrier:
         """Re-open events until cancelled."""
         while True:
             fix = await self._fixes.get()
-            self._queued.discard(fix.subject)
+            self._queued.discard(fix.key)
             try:
                 await self._reopen_all(fix)
             except ApiError as problem:
@@ -131,19 +144,20 @@ class FailedEventRetrier:
 
     def _enqueue(self, fix: _Fix) -> None:
         # One list is enough for many runs that began before the fix.
-        if fix.subject not in self._queued:
-            self._queued.add(fix.subject)
+        if fix.key not in self._queued:
+            self._queued.add(fix.key)
             self._fixes.put_nowait(fix)
 
-    def _fix_of(self, resource: Organization | Sender | Archive) -> _Fix:
+    def _fix_of(self, resource: Organization | Sender | Archive, *, is_new_spec: bool) -> _Fix:
         subject = f"{resource.KIND}/{resource.name}"
         name = resource.name
         if isinstance(resource, Archive):
-            return _Fix(subject, lambda: self._organizations_using(name), archive_may_fix)
+            return _Fix(subject, is_new_spec, lambda: self._organizations_using(name), archive_may_fix)
         if isinstance(resource, Organization):
-            return _Fix(subject, lambda: [name], organization_may_fix)
+            may_fix = organization_may_fix if is_new_spec else organization_recovery_may_fix
+            return _Fix(subject, is_new_spec, lambda: [name], may_fix)
         organization = resource.spec.organization_ref.name
-        return _Fix(subject, lambda: [organization], sender_may_fix)
+        return _Fix(subject, is_new_spec, lambda: [organization], sender_may_fix)
 
     def _organizations_using(self, archive: str) -> list[str]:
         refs = {each.name: each.spec.archive_ref for each in self.cache.organizations}

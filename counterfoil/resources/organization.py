@@ -404,8 +404,12 @@ def duration_bucket(span: timedelta) -> str:
 
 
 class OrganizationStatus(ResourcePart, frozen=True):
-    """State of the organization; ``settled_time`` is the time since which everything works with the current
-    spec."""
+    """
+    State of the organization.
+
+    ``settled_time`` is the time since which everything works with the current spec; ``spec_observed_time`` is
+    the time at which a controller first observed that spec.
+    """
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
@@ -420,6 +424,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
     unlisted_actions: tuple[UnlistedAction, ...] = ()
     problems: tuple[ReportedProblem, ...] = ()
     settled_time: datetime | None = None
+    spec_observed_time: datetime | None = None
     last_request: LastRequest | None = None
 
 

@@ -12,8 +12,10 @@ from controller.retry.fix_rules import (
     find_fix,
     fixed_at,
     organization_may_fix,
+    organization_recovery_may_fix,
     sender_may_fix,
     settled_time,
+    spec_observed_time,
 )
 from counterfoil.resources import (
     SENDER_LABEL,
@@ -49,10 +51,12 @@ def an_archive_settled(at: datetime | None, truth: str = "True", generation: int
 
 
 def an_organization_settled(
-    at: datetime | None, reachable: str = "True", generation: int = 1
+    at: datetime | None, reachable: str = "True", generation: int = 1, spec_changed: datetime | None = None
 ) -> Organization:
     truths = conditions(Ready="True", Reachable=reachable)
-    status = OrganizationStatus(observed_generation=1, conditions=truths, settled_time=at)
+    status = OrganizationStatus(
+        observed_generation=1, conditions=truths, settled_time=at, spec_observed_time=spec_changed
+    )
     return replace(an_organization(generation=generation), status=status)
 
 
@@ -121,6 +125,39 @@ ARCHIVE, ORGANIZATION, SENDER = (
 )
 def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found: str | None) -> None:
     assert fixed(failed(reason).build(), a_cache(resource)) == found
+
+
+@pytest.mark.parametrize("reason", ["AuditTrailMissing", "V5EnvelopeKept"])
+@pytest.mark.parametrize(
+    ("organization", "found"),
+    [
+        # It works again, with the same spec.
+        (an_organization_settled(AFTER), None),
+        (an_organization_settled(AFTER, spec_changed=BEFORE), None),
+        (an_organization_settled(AFTER, spec_changed=AFTER), "Organization/acme"),
+        (an_organization_settled(AFTER, "False", spec_changed=AFTER), None),
+        (an_organization_settled(AFTER, generation=2, spec_changed=AFTER), None),
+    ],
+)
+def test_what_only_a_person_can_change_is_retried_after_a_new_spec_alone(
+    reason: str, organization: Organization, found: str | None
+) -> None:
+    assert fixed(failed(reason).build(), a_cache(organization)) == found
+
+
+@pytest.mark.parametrize(
+    ("known", "status", "now_known"),
+    [
+        (1, OrganizationStatus(observed_generation=2), NOON),
+        (1, OrganizationStatus(observed_generation=1), LONG_AGO),
+        (None, OrganizationStatus(observed_generation=1), NOON),
+    ],
+)
+def test_the_time_of_a_new_spec_is_that_of_its_first_observation(
+    known: int | None, status: OrganizationStatus, now_known: datetime
+) -> None:
+    before = OrganizationStatus(observed_generation=known, spec_observed_time=LONG_AGO)
+    assert spec_observed_time(before, status, now=NOON + timedelta(milliseconds=3)) == now_known
 
 
 @pytest.mark.parametrize(
@@ -276,6 +313,8 @@ def test_a_change_is_only_said_to_solve_what_it_can(
 ) -> None:
     assert archive_may_fix(reason) is archive
     assert organization_may_fix(reason) is organization
+    is_spec_alone = reason in ("AuditTrailMissing", "V5EnvelopeKept")
+    assert organization_recovery_may_fix(reason) is (organization and not is_spec_alone)
     assert sender_may_fix(reason) is sender
 
 

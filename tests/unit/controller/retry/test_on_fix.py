@@ -220,6 +220,42 @@ async def test_an_esaw_that_was_away_for_longer_than_the_deadline_has_them_tried
     assert await retry_scene.reopened_after(away, an_organization_that_works(3)) == [event.name]
 
 
+KEPT = pytest.mark.parametrize("reason", ["AuditTrailMissing", "V5EnvelopeKept"])
+
+
+@KEPT
+async def test_an_esaw_that_answers_again_has_nothing_retried_that_only_a_person_can_change(
+    reason: str,
+) -> None:
+    retry_scene = RetryScene(event_failed(reason).build())
+    away = settled(an_organization(version=2), "Ready")
+    states = (an_organization_that_works(1), away, an_organization_that_works(3), away)
+    assert await retry_scene.reopened_after(*states, an_organization_that_works(5)) == []
+
+
+@KEPT
+@pytest.mark.parametrize("is_away_between", [False, True])
+async def test_a_new_spec_has_that_retried_once(reason: str, is_away_between: bool) -> None:
+    event = event_failed(reason).build()
+    retry_scene = RetryScene(event)
+    away = [settled(an_organization(version=2, generation=2), "Ready")] if is_away_between else []
+    new = an_organization_that_works(3, generation=2)
+    assert await retry_scene.reopened_after(an_organization_that_works(1), *away, new) == [event.name]
+
+    status = {"status": {"phase": "Failed", "reason": reason}}
+    retry_scene.scene.kube.edit(EnvelopeEvent, event.name, status)
+    away_again = settled(an_organization(version=4, generation=2), "Ready")
+    assert await retry_scene.reopened_after(away_again, an_organization_that_works(5, generation=2)) == []
+
+
+async def test_a_recovery_and_a_new_spec_at_once_are_two_fixes() -> None:
+    events = [event_failed("EsawUnreachable", 1).build(), event_failed("V5EnvelopeKept", 2).build()]
+    retry_scene = RetryScene(*events)
+    away = settled(an_organization(version=2), "Ready")
+    states = (away, an_organization_that_works(3), an_organization_that_works(4, generation=2))
+    assert await retry_scene.reopened_after(*states) == [each.name for each in events]
+
+
 async def test_another_key_has_those_tried_again_that_were_not_permitted() -> None:
     event = event_failed("NotPermitted").build()
     retry_scene = RetryScene(event)
