@@ -31,6 +31,7 @@ from controller.notices.policy import (
     NotDelivered,
     after_attempt,
 )
+from controller.notifications.problem_tracking import WEBHOOK_REMOVED
 from controller.scheduling.backoff import LOST_OUTCOME, Random
 from controller.scheduling.due import EPOCH
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
@@ -287,7 +288,7 @@ class NoticeDelivery:
         self._count(organization, NoticeOutcome.FAILED if is_failed else NoticeOutcome.RETRIED)
         if is_failed:
             self.event_recorder.record(event, result.reason, result.message, type_="Warning", action="Notify")
-            if result.reason != "WebhookRemoved":
+            if result.reason != WEBHOOK_REMOVED:
                 self.on_failed(event, result)
 
     def _count(self, organization: str, outcome: NoticeOutcome) -> None:

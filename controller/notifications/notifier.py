@@ -57,6 +57,8 @@ class Notifier:
     """Times at which failures were counted, by the event's name."""
     _working_webhooks: set[str] = field(default_factory=set)
     """Organizations with a problem whose receiver confirmed a notice since the last check."""
+    _deliveries: dict[str, datetime] = field(default_factory=dict)
+    """When the receiver of each Organization last confirmed a notice of this process."""
     _passes: dict[str, tuple[datetime, FailureSummary]] = field(default_factory=dict)
     _running_checks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The running check of each Organization, by name."""
@@ -83,6 +85,7 @@ class Notifier:
 
     def notice_delivered(self, name: str) -> None:
         """Record that the receiver of an Organization confirmed a notice."""
+        self._deliveries[name] = self.clock.now()
         organization = self.cache.organizations.get(name)
         problems = organization.status.problems if organization is not None else ()
         kinds = {problem_tracking.kind_of(each) for each in problems if each.solved_time is None}
@@ -135,7 +138,7 @@ class Notifier:
     def _forget_deleted(self) -> None:
         names = {each.name for each in self.cache.organizations}
         self.mail_delivery.forget_others(names)
-        for memory in (self._observations, self._passes):
+        for memory in (self._observations, self._passes, self._deliveries):
             for name in memory.keys() - names:
                 del memory[name]
 
@@ -171,6 +174,8 @@ class Notifier:
         if not observations and finished_pass is None and not does_webhook_work:
             return
         now = self.clock.now()
+        organization = self.cache.organizations.get(name)
+        has_webhook = organization is not None and organization.spec.webhook is not None
 
         def changed(problems: Problems) -> Problems:
             if does_webhook_work:
@@ -178,6 +183,11 @@ class Notifier:
             if finished_pass is not None:
                 began, summary = finished_pass
                 problems = problem_tracking.apply_summary(problems, summary, began=began, now=now)
+                # An observation of this process stands for all notices of its cause.
+                found = [each for each in summary.failed_notices() if each.cause not in observations]
+                problems = problem_tracking.add_failed_notices(
+                    problems, found if has_webhook else (), delivered=self._deliveries.get(name), now=now
+                )
             for each in observations.values():
                 problems = problem_tracking.add_observation(problems, each, now)
             return problems

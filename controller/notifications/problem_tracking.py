@@ -5,7 +5,7 @@ Another event with a known cause only increases the count. A problem that return
 end is the same problem; one that returns after that mail is a new problem.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.due import ACTION_NOT_CONFIGURED
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, ReportedProblem
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, ReportedProblem
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 
 Problems = tuple[ReportedProblem, ...]
@@ -22,6 +22,9 @@ Problems = tuple[ReportedProblem, ...]
 FAILED, ARCHIVE, KEY, CONSENT, DIGEST, WEBHOOK = "failed", "archive", "key", "consent", "digest", "webhook"
 RETENTION, RETENTION_CAUSE = "retention", "retention/RetentionEnding"
 """The kinds of problems: the prefix of each ``cause``. A digest is no problem, but is tracked like one."""
+
+WEBHOOK_REMOVED = "WebhookRemoved"
+"""Reason of a notice that was given up because a person removed the webhook: no problem."""
 
 MAX_PROBLEMS = 100
 """Maximum number of problems in the CustomResourceDefinition. A cause is a reason and perhaps an archive: far
@@ -32,6 +35,10 @@ MAX_MESSAGE_LENGTH = 1000
 
 MAX_REMEMBERED_EVENTS = 10_000
 """Maximum number of remembered names of failed events; a remembered event is not counted twice."""
+
+LOST_NOTICE_WINDOW = timedelta(hours=48)
+"""A pass reports notices that were given up within this time. No event is removed as early, so the pass also
+finds every notice that was delivered since."""
 
 CLOCK_SKEW = timedelta(seconds=5)
 """Times are whole seconds, and two controllers' clocks may differ a little."""
@@ -92,6 +99,26 @@ def notice_observation(event: EnvelopeEvent, reason: str, message: str, at: date
     """Return the problem of a notice to the webhook that was given up."""
     cause = f"{WEBHOOK}/{reason}"
     return Observation(cause, reason, message=message[:MAX_MESSAGE_LENGTH], examples=(event.name,), at=at)
+
+
+def add_failed_notices(
+    problems: Problems, found: Iterable[Observation], *, delivered: datetime | None, now: datetime
+) -> Problems:
+    """
+    Add what a pass found about notices that were given up, unless it is known or solved already.
+
+    ``delivered`` is when a receiver of the Organization last confirmed a notice, as far as this process
+    knows; the pass may have missed that.
+    """
+    for each in found:
+        known, at = find_problem(problems, each.cause), (each.at or now).replace(microsecond=0)
+        seen = [delivered]
+        if known is not None:
+            seen += [known.last_seen_time, known.solved_time]
+        if at >= now - LOST_NOTICE_WINDOW and all(time is None or at > time for time in seen):
+            before = known.count if known is not None and known.solved_time is None else 0
+            problems = with_count(problems, each, now, count=max(each.count, before))
+    return problems
 
 
 def mark_webhook_works(problems: Problems, now: datetime) -> Problems:
@@ -230,6 +257,10 @@ class FailureSummary:
     """Names of failed events, up to ``MAX_REMEMBERED_EVENTS``."""
     removed: set[str] = field(default_factory=set)
     """Causes of failed events that were removed after their time to live, unsolved."""
+    notices: dict[str, Observation] = field(default_factory=dict)
+    """Notices to the webhook that were given up, by cause."""
+    last_delivery: datetime | None = None
+    """When the webhook's receiver last confirmed a notice."""
     endangered: int = 0
     """Number of events whose envelope eSAW deletes soon, unarchived."""
     first_deletions: tuple[tuple[datetime, str], ...] = ()
@@ -243,6 +274,13 @@ class FailureSummary:
         elif not status.phase.is_final and status.last_error is not None:
             again = replace(status, reason=DEADLINE_EXCEEDED)
             self.at_risk.add(failure_cause(again, archive))
+        self._add_notice(event)
+
+    def failed_notices(self) -> Iterator[Observation]:
+        """Yield the notices that were given up after the receiver confirmed one for the last time."""
+        for each in self.notices.values():
+            if self.last_delivery is None or (each.at is not None and each.at > self.last_delivery):
+                yield each
 
     def add_removed(self, event: EnvelopeEvent, archive: str) -> None:
         """Record an event that was removed after its time to live."""
@@ -267,6 +305,18 @@ class FailureSummary:
             examples=tuple(each for _, each in self.first_deletions),
             count=self.endangered,
         )
+
+    def _add_notice(self, event: EnvelopeEvent) -> None:
+        notice = event.status.notice
+        if notice is None:
+            return
+        if notice.state is NoticeState.DELIVERED and notice.delivered_time is not None:
+            self.last_delivery = max(notice.delivered_time, self.last_delivery or notice.delivered_time)
+        error = notice.last_error
+        if notice.state is NoticeState.FAILED and error is not None and error.reason != WEBHOOK_REMOVED:
+            observation = notice_observation(event, error.reason, error.message, error.time)
+            known = self.notices.get(observation.cause)
+            self.notices[observation.cause] = observation if known is None else merge(known, observation)
 
     def _add_failure(self, observation: Observation) -> None:
         if len(self.names) < MAX_REMEMBERED_EVENTS:

@@ -168,6 +168,24 @@ async def test_a_killed_controller_tells_after_its_restart(scene: Scene) -> None
     assert hanging.received[0].body == server.received[0].body
 
 
+async def test_a_controller_killed_as_it_gives_a_notice_up_reports_it_after_its_restart(scene: Scene) -> None:
+    async with running(answering(b"", 410)) as server:
+        await scene.organization(server.url)
+        await scene.completed()
+        await scene.until_notice("Failed")
+        # Most likely before the problem is in the status of the organization, which is the other write.
+        scene.controller.kill()
+        scene.controller = await scene.local_environment.controller()
+        problems: list[Any] = []
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not problems:
+                await asyncio.sleep(0.1)
+                organization = await scene.local_environment.read("organization", "acme")
+                problems = organization["status"].get("problems", [])
+    assert [(each["cause"], each["count"]) for each in problems] == [("webhook/WebhookGone", 1)]
+    assert len(server.received) == 1
+
+
 @pytest.mark.parametrize("script", [silence, answering(b"", 500)], ids=["hanging", "failing"])
 async def test_a_bad_receiver_is_in_the_way_of_no_event(scene: Scene, script: Script) -> None:
     async with running(script) as server:

@@ -6,6 +6,7 @@ server.
 import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,16 @@ from controller.notifications.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, M
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import Conflict, Unavailable
-from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender
+from counterfoil.resources import (
+    Archive,
+    EnvelopeEvent,
+    EventNotice,
+    LastError,
+    NoticeState,
+    Organization,
+    Phase,
+    Sender,
+)
 from tests.support.builders import NOON, AClock, a_sender, an_event, an_organization
 from tests.support.scenes.handlers import unchanged
 from tests.support.scenes.notifications import (
@@ -415,6 +425,85 @@ async def test_notices_that_are_given_up_are_one_mail_and_the_next_delivered_one
     assert scene.mailer.subjects[1:] == [
         "Solved: [acme] 3 notices to the webhook were not delivered: WebhookRefused"
     ]
+
+
+def with_notice(
+    number: int, state: NoticeState, at: datetime, reason: str = "WebhookRefused"
+) -> EnvelopeEvent:
+    """An archived event with a notice that was given up, or delivered, at that time."""
+    error = LastError(reason=reason, message="HTTP 401", time=at) if state is NoticeState.FAILED else None
+    delivered = at if state is NoticeState.DELIVERED else None
+    notice = EventNotice(id=f"msg_{number}", state=state, last_error=error, delivered_time=delivered)
+    envelope = f"00000000-0000-4000-8000-{number:012d}"
+    return an_event(envelope).in_phase(Phase.SUCCEEDED).status(notice=notice, completion_time=at).build()
+
+
+async def test_a_notice_that_was_given_up_just_before_a_kill_is_one_mail_after_the_restart() -> None:
+    scene = Scene(webhook=WEBHOOK)
+    given_up = [with_notice(number, NoticeState.FAILED, NOON) for number in range(2)]
+    scene.clock.advance(minutes=5)
+    for _ in range(5):
+        pass_finished(scene, *given_up)
+        await scene.look_for(HOUR)
+        scene.again()
+    assert scene.mailer.subjects == ["[acme] 2 notices to the webhook were not delivered: WebhookRefused"]
+    assert scene.problems()["webhook/WebhookRefused"].count == 2
+
+
+async def test_a_notice_that_was_given_up_is_counted_once_by_the_pass_and_where_it_happened() -> None:
+    scene = Scene(webhook=WEBHOOK)
+    given_up = with_notice(1, NoticeState.FAILED, NOON)
+    scene.notifier.notice_failed(given_up, "WebhookRefused", "HTTP 401")
+    pass_finished(scene, given_up)
+    await scene.run_once(3)
+    pass_finished(scene, given_up)
+    await scene.run_once(3)
+    assert scene.problems()["webhook/WebhookRefused"].count == 1
+    assert len(scene.mailer.sent_mails) == 1
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["told", "never-told"])
+async def test_a_notice_that_was_delivered_later_ends_it_for_every_later_pass(is_known: bool) -> None:
+    scene = Scene(webhook=WEBHOOK)
+    given_up = with_notice(1, NoticeState.FAILED, NOON)
+    if is_known:
+        scene.notifier.notice_failed(given_up, "WebhookRefused", "HTTP 401")
+        await scene.look_for(HOUR)
+        scene.notifier.notice_delivered("acme")
+        await scene.look_for(HOUR)
+    told = len(scene.mailer.sent_mails)
+    delivered = with_notice(2, NoticeState.DELIVERED, scene.clock.now())
+    for events in ((given_up, delivered), (delivered, given_up)):
+        pass_finished(scene, *events)
+        await scene.look_for(HOUR)
+        scene.again()
+    assert len(scene.mailer.sent_mails) == told
+
+
+async def test_a_pass_that_read_no_delivered_notice_yet_does_not_report_again() -> None:
+    scene = Scene(webhook=WEBHOOK)
+    given_up = with_notice(1, NoticeState.FAILED, NOON)
+    scene.clock.advance(minutes=1)
+    scene.notifier.notice_delivered("acme")
+    pass_finished(scene, given_up)
+    await scene.look_for(HOUR)
+    assert scene.mailer.sent_mails == []
+
+
+@pytest.mark.parametrize(
+    ("event", "webhook"),
+    [
+        (with_notice(1, NoticeState.FAILED, NOON - 3 * DAY), WEBHOOK),
+        (with_notice(1, NoticeState.FAILED, NOON, "WebhookRemoved"), WEBHOOK),
+        (with_notice(1, NoticeState.FAILED, NOON), None),
+    ],
+    ids=["long ago", "the webhook was removed", "no webhook"],
+)
+async def test_a_notice_that_needs_nobody_is_no_mail(event: EnvelopeEvent, webhook: Any) -> None:
+    scene = Scene(webhook=webhook)
+    pass_finished(scene, event)
+    await scene.look_for(HOUR)
+    assert scene.mailer.sent_mails == []
 
 
 async def test_a_delivered_notice_without_a_problem_writes_nothing() -> None:
