@@ -15,7 +15,7 @@ import ipaddress
 import logging
 import socket
 import urllib.request
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -38,6 +38,8 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 MAX_ADDRESSES = 8
 """Maximum number of addresses of one name that are used."""
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Looks up the addresses of a host name for a port. Raises ``OSError``."""
 
@@ -55,7 +57,26 @@ _METADATA_NETWORKS = tuple(
 )
 """Services of cloud providers that give credentials to a machine and are not link-local."""
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+
+_IPV4_IN_LAST_32_BITS = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "64:ff9b::/96",  # NAT64 (RFC 6052)
+            "::/96",  # IPv4-compatible (RFC 4291)
+            "::ffff:0:0:0/96",  # IPv4-translated (RFC 2765)
+        ),
+    )
+)
+
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+"""NAT64 with a prefix that the network chooses, of 48, 56, 64 or 96 bits. (RFC 8215)"""
+
+_LOCAL_NAT64_BITS = (tuple(range(96, 128)),) + tuple(
+    tuple(bit for bit in range(prefix, 104) if not 64 <= bit < 72)[:32] for prefix in (48, 56, 64)
+)
+"""The bits with the IPv4 address for each length of the prefix; bits 64 to 71 are none of them. (RFC 6052)"""
 
 
 class AddressForbidden(Exception):
@@ -66,29 +87,41 @@ def is_forbidden_address(address: str, *, loopback: bool) -> bool:
     """
     Whether no notice may be sent to this address: link-local, cloud metadata, multicast, unspecified.
 
-    Private networks are allowed, since most receivers are in one. ``loopback`` allows loopback addresses.
+    Private networks are allowed, since most receivers are in one; so are shared addresses (100.64.0.0/10), as
+    pods have in some clusters. ``loopback`` allows loopback addresses.
     """
-    ip = _embedded_ipv4(ipaddress.ip_address(address.partition("%")[0]))
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return any(_is_forbidden(each, loopback=loopback) for each in _destinations(ip))
+
+
+def _is_forbidden(ip: IPAddress, *, loopback: bool) -> bool:
     if ip.is_loopback:
         return not loopback
     is_metadata = any(ip.version == network.version and ip in network for network in _METADATA_NETWORKS)
     return is_metadata or ip.is_link_local or ip.is_multicast or ip.is_unspecified or _is_reserved(ip)
 
 
-def _is_reserved(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    this_network = ip.version == 4 and ip in ipaddress.ip_network("0.0.0.0/8")
-    return this_network or (ip.version == 4 and ip.is_reserved)
+def _is_reserved(ip: IPAddress) -> bool:
+    return ip.version == 4 and (ip in _THIS_NETWORK or ip.is_reserved)
 
 
-def _embedded_ipv4(
-    ip: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the IPv4 address that an IPv6 address stands for, if it does."""
+def _destinations(ip: IPAddress) -> Iterator[IPAddress]:
+    """Yield the addresses that a packet to this address may reach: itself, and IPv4 addresses in it."""
+    yield ip
     if not isinstance(ip, ipaddress.IPv6Address):
-        return ip
-    if ip in _NAT64:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or ip
+        return
+    yield from filter(None, (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())))
+    if ip in _LOCAL_NAT64:
+        candidates = [_ipv4_of_bits(ip, bits) for bits in _LOCAL_NAT64_BITS]
+        # The zeros of a longer prefix, not an address.
+        yield from (each for each in candidates if each not in _THIS_NETWORK)
+    elif int(ip) > 1 and any(ip in network for network in _IPV4_IN_LAST_32_BITS):
+        yield ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+
+
+def _ipv4_of_bits(ip: ipaddress.IPv6Address, bits: Sequence[int]) -> ipaddress.IPv4Address:
+    """Return the IPv4 address at these bits, counted from the left."""
+    return ipaddress.IPv4Address(int("".join(str(int(ip) >> (127 - bit) & 1) for bit in bits), 2))
 
 
 async def resolve_host(host: str, port: int) -> Sequence[str]:

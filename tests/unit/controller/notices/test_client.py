@@ -266,13 +266,44 @@ async def test_the_next_address_is_used_when_one_takes_no_connection() -> None:
         "::ffff:127.0.0.1",
         "64:ff9b::a9fe:a9fe",
         "2002:a9fe:a9fe::1",
+        "2002:7f00:1::",
+        # NAT64 with a prefix of the network itself (RFC 8215): of /96, /64, /56 and /48 (RFC 6052)
+        "64:ff9b:1::a9fe:a9fe",
+        "64:ff9b:1:0:a9:fea9:fe00:0",
+        "64:ff9b:1:a9:fe:a9fe::",
+        "64:ff9b:1:a9fe:a9:fe00::",
+        # IPv4-compatible and IPv4-translated
+        "::169.254.169.254",
+        "::127.0.0.1",
+        "::ffff:0:169.254.169.254",
+        # Teredo: its server, and its client, whose bits are inverted
+        "2001:0:a9fe:a9fe::",
+        "2001:0:cb00:7107::5601:5601",
     ],
 )
 def test_addresses_that_no_notice_goes_to(address: str) -> None:
     assert is_forbidden_address(address, loopback=False)
 
 
-@pytest.mark.parametrize("address", ["10.0.0.5", "192.168.1.2", "203.0.113.7", "2001:db8::1", "fd12:3456::1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.5",
+        "192.168.1.2",
+        "203.0.113.7",
+        "2001:db8::1",
+        "fd12:3456::1",
+        # Shared addresses, which clusters give to pods; Python calls them neither private nor global.
+        "100.64.0.1",
+        "100.127.255.254",
+        "64:ff9b::203.0.113.7",
+        "64:ff9b:1::203.0.113.7",
+        "64:ff9b:1:cb:0:7107::",
+        "64:ff9b:1:cb00:71:700::",
+        "2002:cb00:7107::1",
+        "2001:0:cb00:7107:0:f227:34ff:8ef8",
+    ],
+)
 def test_addresses_of_receivers(address: str) -> None:
     assert not is_forbidden_address(address, loopback=False)
 
