@@ -73,8 +73,8 @@ _IPV4_IN_LAST_32_BITS = tuple(
 _LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
 """NAT64 with a prefix that the network chooses, of 48, 56, 64 or 96 bits. (RFC 8215)"""
 
-_LOCAL_NAT64_BITS = (tuple(range(96, 128)),) + tuple(
-    tuple(bit for bit in range(prefix, 104) if not 64 <= bit < 72)[:32] for prefix in (48, 56, 64)
+_LOCAL_NAT64_BITS = tuple(
+    tuple(bit for bit in range(prefix, 128) if not 64 <= bit < 72)[:32] for prefix in (48, 56, 64, 96)
 )
 """The bits with the IPv4 address for each length of the prefix; bits 64 to 71 are none of them. (RFC 6052)"""
 

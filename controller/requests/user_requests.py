@@ -8,8 +8,9 @@ carried out while no worker processes the envelope.
 
 The steps of each request: id -> act -> ``status.lastRequest`` -> Kubernetes Event -> label removed. A process
 that dies in between leaves the label, so the next one continues: before ``lastRequest`` is stored it acts
-again, after that it only removes the label. Each request is a separate task, so one that waits for a long
-transfer blocks no other.
+again, after that it only removes the label. An unexpected error is retried a few times, then the request has
+failed; errors of the API server are retried without end. Each request is a separate task, so one that waits
+for a long transfer blocks no other.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
@@ -50,6 +52,10 @@ from counterfoil.resources.request import (
 
 _log = logging.getLogger(__name__)
 
+MAX_BROKEN_ATTEMPTS = 5
+"""Number of attempts at a request that break with an unexpected error, or whose write the API server refuses,
+after which it has failed."""
+
 MAX_CONCURRENT_REQUESTS = 8
 """Maximum number of requests on one kind that are carried out at the same time; one label command can set
 thousands."""
@@ -74,9 +80,10 @@ class UserRequests:
     event_lock: Callable[[str], AbstractAsyncContextManager[None]]
     _observed: asyncio.Queue[Resource] = field(default_factory=asyncio.Queue)
     _pending: set[tuple[str, str]] = field(default_factory=set)
-    _locks: defaultdict[tuple[str, str], asyncio.Lock] = field(
-        default_factory=partial(defaultdict, asyncio.Lock)
-    )
+    _recorded: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    """The ids of requests whose Kubernetes Event is posted and whose label is still there, by object."""
+    _locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """The locks in use, by object."""
     _semaphores: defaultdict[str, asyncio.Semaphore] = field(
         default_factory=partial(defaultdict, partial(asyncio.Semaphore, MAX_CONCURRENT_REQUESTS))
     )
@@ -89,6 +96,11 @@ class UserRequests:
     def _object_changed(self, before: Resource | None, after: Resource | None) -> None:
         if after is not None and REQUEST_LABEL in after.metadata.labels and self.owns(after):
             self._observed.put_nowait(after)
+
+    @property
+    def remembered(self) -> int:
+        """Number of objects about which something is kept in memory."""
+        return len({*self._pending, *self._recorded, *self._locks})
 
     async def run(self) -> None:
         """Watch the label until cancelled."""
@@ -117,46 +129,70 @@ class UserRequests:
             tasks.create_task(self._retry_until_carried_out(observed), name=f"request {observed.name}")
 
     async def _retry_until_carried_out(self, observed: Resource) -> None:
+        broken = 0
         for pause in USER_REQUEST:
-            if await self._try_to_carry_out(observed):
+            try:
+                async with self._lock(observed), self._semaphores[observed.KIND]:
+                    self._pending.discard(_key(observed))
+                    await self._carry_out(
+                        type(observed), observed.name, is_last=broken + 1 >= MAX_BROKEN_ATTEMPTS
+                    )
+            except (ApiError, Superseded) as problem:
+                _log.warning("a request could not be carried out yet: %s", problem)
+                broken += isinstance(problem, Rejected)
+            except Exception:
+                # The event waits for the request, so the request must not be lost.
+                broken += 1
+                _log.exception("a request could not be carried out", extra={"event": observed.name})
+            else:
                 return
             self._pending.add(_key(observed))
             await self.clock.sleep(pause)
 
-    async def _try_to_carry_out(self, observed: Resource) -> bool:
-        try:
-            async with self._lock(observed), self._semaphores[observed.KIND]:
-                self._pending.discard(_key(observed))
-                await self._carry_out(type(observed), observed.name)
-        except (ApiError, Superseded) as problem:
-            _log.warning("a request could not be carried out yet: %s", problem)
-            return False
-        except Exception:
-            # The event waits for the request, so the request must not be lost.
-            _log.exception("a request could not be carried out", extra={"event": observed.name})
-            return False
-        return True
-
     def _lock(self, observed: Resource) -> AbstractAsyncContextManager[None]:
         if isinstance(observed, EnvelopeEvent):
             return self.event_lock(observed.spec.envelope_id)
-        return self._locks[_key(observed)]
+        return self._locks.setdefault(_key(observed), asyncio.Lock())
 
-    async def _carry_out(self, kind: type[R], name: str) -> None:
+    async def _carry_out(self, kind: type[R], name: str, *, is_last: bool) -> None:
+        """Carry out the request on an object. ``is_last``: a handler that breaks again ends it."""
+        key = (kind.KIND, name)
         try:
             found = await self._identified(kind, name)
         except NotFound:
-            return
+            found = None
         if found is None:
+            self._recorded.pop(key, None)
             return
         resource, request = found
         type_ = self.table[kind].get(request.name)
         last = _last_request(resource)
         if last is None or not request.is_handled(last):
-            result = await type_.handler(resource, request) if type_ else refusal(kind, self.table[kind])
-            resource, last = await self._store(resource, request, result)
-        self._record(resource, request, last, type_)
+            resource, last = await self._act(resource, request, type_, is_last=is_last)
+        if self._recorded.get(key) != request.id:
+            # Once, also if the label can't be removed yet.
+            self._record(resource, request, last, type_)
+            self._recorded[key] = request.id
         self.cache.update(await self._remove_label(resource, request))
+        del self._recorded[key]
+
+    async def _act(
+        self, resource: R, request: Request, type_: RequestType | None, *, is_last: bool
+    ) -> tuple[R, LastRequest]:
+        """Act, and store the result: a failure if acting breaks at the last attempt."""
+        if type_ is None:
+            return await self._store(resource, request, refusal(type(resource), self.table[type(resource)]))
+        try:
+            return await self._store(resource, request, await type_.handler(resource, request))
+        except Exception as problem:
+            is_passing = isinstance(problem, ApiError | Superseded) and not isinstance(problem, Rejected)
+            if is_passing or not is_last:
+                raise
+            _log.exception("a request failed", extra={"event": resource.name})
+            message = "Counterfoil met an internal error; the controller's log has the details."
+            if isinstance(problem, Rejected):
+                message = f"The API server refuses a write of this request: {problem}"
+            return await self._store(resource, request, RequestResult(RequestOutcome.FAILED, message))
 
     async def _identified(self, kind: type[R], name: str) -> tuple[R, Request] | None:
         """Return the object with its request, which has an id; None without a request."""
@@ -204,6 +240,8 @@ class UserRequests:
         note = _note(request, last)
         if type_ is not None and last.outcome is RequestOutcome.DONE:
             self.event_recorder.record(resource, type_.event_reason, note, action="Request")
+        elif last.outcome is RequestOutcome.FAILED:
+            self.event_recorder.record(resource, "RequestFailed", note, type_="Warning", action="Request")
         else:
             self.event_recorder.record(resource, "RequestRefused", note, action="Request")
 

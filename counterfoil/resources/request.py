@@ -37,6 +37,7 @@ class RequestOutcome(StrEnum):
     DONE = "Done"
     NOTHING_TO_DO = "NothingToDo"
     REFUSED = "Refused"
+    FAILED = "Failed"
 
 
 class LastRequest(ResourcePart, frozen=True):

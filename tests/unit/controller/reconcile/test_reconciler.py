@@ -15,6 +15,7 @@ from msgspec import structs
 from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
+from controller.cache import version_number
 from controller.notices.policy import notice_id
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
@@ -455,6 +456,16 @@ async def move(scene: Scene, path: str, generation: int) -> None:
     )
     await scene.reconcile(2)
     del scene.envelope.problems["download trail-1"]
+
+
+async def test_nothing_is_remembered_of_an_event_that_was_deleted_or_left_the_watch(scene: Scene) -> None:
+    scene.envelope.but("download trail-1", EsawUnreachable("cut"))
+    scene.cache.update(scene.newest())
+    waiting = await scene.reconcile()
+    assert scene.reconciler.remembered == 1
+    scene.cache.update(waiting)
+    scene.cache.delete(EnvelopeEvent, waiting.name, version_number(waiting))
+    assert scene.reconciler.remembered == 0
 
 
 # -- Parameters of a later callback --------------------------------------------------------------------------

@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from controller.cache import Cache
 from controller.requests.event_requests import EventRequests
 from controller.requests.request_table import RequestResult, RequestTable, RequestType
-from controller.requests.user_requests import MAX_CONCURRENT_REQUESTS, UserRequests
+from controller.requests.user_requests import MAX_BROKEN_ATTEMPTS, MAX_CONCURRENT_REQUESTS, UserRequests
 from controller.scheduling.backoff import USER_REQUEST
 from controller.scheduling.workqueue import WorkQueue
 from controller.telemetry.event_recorder import EventRecorder
-from counterfoil.kube.errors import TooLarge
+from counterfoil.kube.errors import Rejected, TooLarge, Unavailable
 from counterfoil.kube.status import StatusWriter
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.resources import (
@@ -382,6 +382,84 @@ async def test_a_request_told_again_while_it_pauses_after_an_error_is_still_carr
     scene.observe(event.name, event.name)
     await scene.carried_out(event)
     assert [reason for reason, _ in scene.recorded()] == ["RetryRequested"]
+
+
+async def test_a_label_that_cannot_be_removed_yet_is_recorded_once() -> None:
+    event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
+    scene = Scene(event)
+    scene.kube.fail("patch", *[Unavailable(0, "NoAnswer", "")] * 5)
+    await scene.carried_out(event)
+    assert [reason for reason, _ in scene.recorded()] == ["RetryRequested"]
+
+
+async def test_nothing_is_remembered_of_requests_that_were_carried_out_or_whose_object_is_gone() -> None:
+    counting = Counting()
+    organization = wanting("count")
+    gone = asked(an_event().in_phase(Phase.FAILED), "retry").build()
+    scene = Scene(organization, gone, table=counting.table)
+
+    def delete() -> None:
+        scene.kube.objects.pop((EnvelopeEvent.PLURAL, gone.name), None)
+
+    scene.kube.just_before("patch", delete)
+    scene.observe(gone.name)
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+        await turns(200)
+    assert scene.user_requests.remembered == 0
+
+
+# -- A request that fails each time --------------------------------------------------------------------------
+
+
+async def breaking(organization: Organization, request: Request) -> RequestResult:
+    raise RuntimeError("nobody thought of that")
+
+
+async def test_a_request_that_breaks_each_time_ends_as_failed_and_a_later_one_is_carried_out() -> None:
+    counting = Counting()
+    rows = {**counting.table[Organization], "break": RequestType("Broken", breaking)}
+    scene = Scene(wanting("break"), table={EnvelopeEvent: {}, Organization: rows})
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+        await turns()
+    last = organization_of(scene).status.last_request
+    assert last is not None
+    assert (last.request, last.outcome) == ("break", RequestOutcome.FAILED)
+    assert "internal error" in (last.message or "")
+    assert "nobody thought of that" not in (last.message or "")
+    assert scene.clock.slept == list(USER_REQUEST.pauses[: MAX_BROKEN_ATTEMPTS - 1])
+    assert [reason for reason, _ in scene.recorded()] == ["RequestFailed"]
+
+
+async def test_a_request_for_which_the_api_server_refuses_a_write_each_time_ends_as_failed() -> None:
+    async def refused(organization: Organization, request: Request) -> RequestResult:
+        raise Rejected(422, "Invalid", "a quota is used up")
+
+    scene = Scene(
+        wanting("break"), table={EnvelopeEvent: {}, Organization: {"break": RequestType("Broken", refused)}}
+    )
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+    last = organization_of(scene).status.last_request
+    assert last is not None
+    assert last.outcome is RequestOutcome.FAILED
+    assert "a quota is used up" in (last.message or "")
+
+
+async def test_an_api_server_that_is_away_for_long_ends_no_request() -> None:
+    counting = Counting()
+    scene = Scene(wanting("count"), table=counting.table)
+    scene.kube.fail("patch_status", *[Unavailable(0, "NoAnswer", "")] * 20)
+    async with scene.followed():
+        scene.cache.update(organization_of(scene))
+        await eventually(lambda: REQUEST_LABEL not in organization_of(scene).metadata.labels)
+    last = organization_of(scene).status.last_request
+    assert last is not None
+    assert last.outcome is RequestOutcome.DONE
 
 
 # -- One request is carried out once ------------------------------------------------------------------------
