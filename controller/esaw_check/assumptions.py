@@ -32,6 +32,7 @@ from counterfoil.resources import EnvelopeStatus
 from counterfoil.resources.naming import is_same_user
 from counterfoil.resources.organization import (
     CheckOutcome,
+    CleanupPolicy,
     ClientAuthentication,
     OrganizationCheckResult,
     Pkce,
@@ -187,20 +188,23 @@ def is_accepted(answer: Answer) -> bool:
     return text(content(answer), "UserId") is not None
 
 
-def header_bearer(answer: Answer) -> OrganizationCheckResult:
-    """Decide whether a token may be in ``Authorization: Bearer``."""
-    return _header(FactId.HEADER_BEARER, "Authorization: Bearer", answer)
+def header_bearer(answer: Answer, other: Answer) -> OrganizationCheckResult:
+    """Decide whether a token may be in ``Authorization: Bearer``; ``other`` is the answer to ``ApiToken``."""
+    return _header(FactId.HEADER_BEARER, "Authorization: Bearer", answer, other)
 
 
-def header_api_token(answer: Answer) -> OrganizationCheckResult:
-    """Decide whether a token may be in ``ApiToken``."""
-    return _header(FactId.HEADER_API_TOKEN, "ApiToken", answer)
+def header_api_token(answer: Answer, other: Answer) -> OrganizationCheckResult:
+    """Decide whether a token may be in ``ApiToken``; ``other`` is the answer to the other header."""
+    return _header(FactId.HEADER_API_TOKEN, "ApiToken", answer, other)
 
 
-def _header(fact: FactId, name: str, answer: Answer) -> OrganizationCheckResult:
+def _header(fact: FactId, name: str, answer: Answer, other: Answer) -> OrganizationCheckResult:
     if is_accepted(answer):
         return as_expected(fact, f"A token in the header {name} is accepted.", "accepted")
     if isinstance(answer, RawResponse) and answer.status in (401, 403):
+        if is_accepted(other):
+            message = f"A token in the header {name} is refused. Counterfoil uses the other header."
+            return as_expected(fact, message, "rejected")
         message = (
             f"{describe(answer)} A token in the header {name} is refused; a proxy may remove the header."
         )
@@ -332,8 +336,8 @@ def envelope_statuses(found: Sequence[Answer], envelopes: Sequence[Answer]) -> O
     return as_expected(fact, "All statuses that were found are known.", "none")
 
 
-def v5_envelopes(answers: Sequence[Answer]) -> OrganizationCheckResult:
-    """Decide whether envelopes were sent through API v5, which v6 refuses to show."""
+def v5_envelopes(answers: Sequence[Answer], policy: CleanupPolicy) -> OrganizationCheckResult:
+    """Decide whether envelopes were sent through API v5, which v6 refuses to show, and must be deleted."""
     fact = FactId.V5_ENVELOPES
     answered = [each for each in answers if isinstance(each, RawResponse)]
     if not answered:
@@ -346,7 +350,10 @@ def v5_envelopes(answers: Sequence[Answer]) -> OrganizationCheckResult:
             f"{refused} of {len(answered)} envelopes were sent through API v5: v6 answers {V5_ERROR}. "
             "Counterfoil reads these envelopes through API v5."
         )
-        return deviates(fact, message, found)
+        if policy is CleanupPolicy.DELETE:
+            message += " It deletes one only if v6 lists its files, else the envelope stays in eSignAnyWhere."
+            return deviates(fact, message, found, "spec.cleanup.policy")
+        return as_expected(fact, message, found)
     return as_expected(fact, "All envelopes that were asked for are readable with v6.", found)
 
 

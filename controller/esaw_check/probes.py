@@ -136,8 +136,8 @@ class _Check:
             assumptions.base_url(organization.spec.base_url, answers, older),
             assumptions.version_without_token(anonymous),
             assumptions.version_with_token(version),
-            assumptions.header_bearer(bearer),
-            assumptions.header_api_token(api_token),
+            assumptions.header_bearer(bearer, api_token),
+            assumptions.header_api_token(api_token, bearer),
             assumptions.whoami_fields(who, user_id),
             assumptions.unknown_envelope_body(unknown),
             envelopes.unlisted_actions(organization),
@@ -265,7 +265,7 @@ class _Check:
             assumptions.find_one_day(day),
             assumptions.find_thirty_days(month, parts),
             assumptions.envelope_statuses([month, day], sample),
-            assumptions.v5_envelopes(sample),
+            assumptions.v5_envelopes(sample, self.subject.organization.spec.cleanup.policy),
         )
 
     async def _find(self, start: datetime, end: datetime) -> Answer:

@@ -145,6 +145,7 @@ async def test_a_header_that_a_proxy_removes_is_found_and_the_check_goes_on_with
     found = {each.id: each.found for each in report.results}
     assert (found["header-bearer"], found["header-api-token"]) == ("rejected", "accepted")
     assert found["find-one-day"] == "0"
+    assert DEVIATES not in {each.outcome for each in report.results if each.id.startswith("header")}
 
 
 async def test_silent_truncation_is_found(scene: Scene) -> None:
@@ -157,10 +158,19 @@ async def test_silent_truncation_is_found(scene: Scene) -> None:
     assert await scene.finds(FactId.FIND_THIRTY_DAYS) == (DEVIATES, "1,truncated")
 
 
-async def test_envelopes_of_v5_are_counted(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("policy", "outcome", "setting"),
+    [("Keep", AS_EXPECTED, None), ("Delete", DEVIATES, "spec.cleanup.policy")],
+)
+async def test_envelopes_of_v5_are_counted_and_deviate_where_envelopes_are_to_be_deleted(
+    scene: Scene, policy: str, outcome: CheckOutcome, setting: str | None
+) -> None:
     scene.standin.add_envelope(sender=scene.user, api_version="v5")
     scene.standin.add_envelope(sender=scene.user)
-    assert await scene.finds(FactId.V5_ENVELOPES) == (DEVIATES, "1/2")
+    organization = an_organization(baseURL=scene.standin.url, cleanup={"policy": policy})
+    report = await scene.check(organization=organization)
+    (line,) = (each for each in report.results if each.id == "v5-envelopes")
+    assert (line.outcome, line.found, line.setting) == (outcome, "1/2", setting)
 
 
 async def test_a_user_without_the_right_may_not_see_histories(scene: Scene) -> None:
