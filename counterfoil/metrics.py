@@ -97,7 +97,7 @@ class CallbackOutcome(StrEnum):
     TOO_LARGE = "too_large"
     """413: larger than any valid callback."""
     TOO_SLOW = "too_slow"
-    """408: the body did not arrive in time."""
+    """503: the body did not arrive in time."""
     LIMITED = "limited"
     """429: above the organization's rate."""
     NOT_READY = "not_ready"

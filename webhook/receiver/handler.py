@@ -39,7 +39,7 @@ HTTP_STATUS = {
     CallbackOutcome.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
     CallbackOutcome.UNKNOWN: HTTPStatus.NOT_FOUND,
     CallbackOutcome.WRONG_METHOD: HTTPStatus.METHOD_NOT_ALLOWED,
-    CallbackOutcome.TOO_SLOW: HTTPStatus.REQUEST_TIMEOUT,
+    CallbackOutcome.TOO_SLOW: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     CallbackOutcome.LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
     CallbackOutcome.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,

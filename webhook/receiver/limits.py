@@ -22,7 +22,7 @@ class ReceiverLimits(HttpLimits):
     """Maximum size of a body. The receiver uses none (eSAW sends GET) and decompresses none."""
 
     body_seconds: float = 5.0
-    """Timeout for reading a body; a slower one is answered 408."""
+    """Timeout for reading a body; a slower one is answered 503."""
 
     idle_seconds: float = 15.0
     """Timeout for a request's headers, and for a connection without a request. A proxy that keeps connections

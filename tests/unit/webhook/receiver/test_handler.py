@@ -487,11 +487,12 @@ async def test_headers_that_do_not_come_end_the_connection() -> None:
         assert await raw(counter, b"GET / HTTP/1.1\r\nHost:") == b""
 
 
-async def test_a_body_that_does_not_come_is_answered_408() -> None:
+async def test_a_body_that_does_not_come_is_answered_503() -> None:
     async with a_counter(ReceiverLimits(body_seconds=0.1, lingering_seconds=0.1)) as counter:
         head = f"POST {PATH}?{QUERY} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"
         answer = await raw(counter, head.encode())
-        assert b" 408 " in answer.splitlines()[0]
+        assert b" 503 " in answer.splitlines()[0]
+        assert b"Retry-After: " in answer
         assert counter.kube.objects == {}
 
 
