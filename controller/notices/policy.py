@@ -47,7 +47,7 @@ class NotDelivered:
     message: str
     is_final: bool = False
     not_before: datetime | None = None
-    """Earliest time of the next attempt, by the receiver's Retry-After."""
+    """Earliest time of the next attempt, by the receiver's Retry-After; at most ``MAX_RETRY_AFTER`` away."""
 
 
 AttemptResult = Delivered | NotDelivered
@@ -117,8 +117,7 @@ def after_attempt(
     failed = replace(notice, attempts=attempts, start_time=started, last_error=error)
     if result.is_final or backoff.is_deadline_exceeded(started, retry, now=now):
         return replace(failed, state=NoticeState.FAILED, next_attempt_time=None)
-    not_before = min(result.not_before, now + MAX_RETRY_AFTER) if result.not_before is not None else None
-    due = backoff.next_attempt(attempts, retry, now=now, random=random, not_before=not_before)
+    due = backoff.next_attempt(attempts, retry, now=now, random=random, not_before=result.not_before)
     return replace(failed, next_attempt_time=due)
 
 

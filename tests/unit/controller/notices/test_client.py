@@ -143,6 +143,9 @@ async def test_retry_after_in_seconds_or_as_a_date() -> None:
     assert await not_before("120") == NOON + timedelta(minutes=2)
     assert await not_before("Wed, 01 Jul 2026 12:05:00 GMT") == NOON + timedelta(minutes=5)
     assert await not_before("soon") is None
+    # Bounded here, and only here.
+    assert await not_before("86400") == NOON + timedelta(hours=1)
+    assert await not_before("Fri, 01 Jan 2100 00:00:00 GMT") == NOON + timedelta(hours=1)
 
 
 @pytest.mark.parametrize("header", ["9" * 400, "Thu, 01 Jan 2026 00:00:00 +99999999999999", "-1", "²"])
