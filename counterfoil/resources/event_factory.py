@@ -18,7 +18,7 @@ from counterfoil.resources.base import (
     ObjectMeta,
 )
 from counterfoil.resources.envelopeevent import EnvelopeEvent, EnvelopeEventSpec, Origin, Workstep
-from counterfoil.resources.naming import EnvelopeId, event_name, shard
+from counterfoil.resources.naming import EnvelopeId, action_label, event_name, shard
 
 
 def new_event(
@@ -42,7 +42,7 @@ def new_event(
     labels = {
         ORGANIZATION_LABEL: organization,
         ENVELOPE_LABEL: envelope,
-        ACTION_LABEL: action,
+        ACTION_LABEL: action_label(action),
         SHARD_LABEL: str(shard(envelope)),
     }
     if sender is not None:

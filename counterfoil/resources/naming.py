@@ -34,6 +34,12 @@ def is_action(text: str) -> bool:
     return _ACTION.fullmatch(text) is not None
 
 
+def action_label(action: str) -> str:
+    """Return the value of the label for an action: a label has at most 63 characters, one fewer than an
+    action."""
+    return action[:63]
+
+
 def event_name(organization: str, envelope: EnvelopeId, action: str, workstep_id: str = "") -> str:
     """Return the name of the one EnvelopeEvent for this organization, envelope, action and workstep."""
     # No part can contain NUL, so different keys have different texts.

@@ -236,6 +236,15 @@ async def test_parameters_of_a_callback_are_stored_although_the_sweep_made_its_e
     assert (stored.status.parameters, stored.deliveries) == ({"orderNo": "4711"}, 1)
 
 
+async def test_an_action_of_the_maximum_length_is_stored(site: Site, receiver: CounterfoilProcess) -> None:
+    action = "a" * 64
+    await site.create(an_organization(actions=[{"action": action}]))
+    async with asyncio.timeout(30):
+        while not (found := await site.events()):
+            assert await site.status(receiver, a_guid(), action) == 200
+    assert {each.spec.action for each in found} == {action}
+
+
 async def test_200_for_an_action_that_is_ignored_and_nothing_is_stored(
     site: Site, receiver: CounterfoilProcess
 ) -> None:

@@ -475,9 +475,9 @@ ORGANIZATIONS = [
     Rule(
         kind=Organization,
         at="spec.actions[].action",
-        says="an action is a letter, then at most 62 letters and digits",
+        says="an action is a letter, then at most 63 letters and digits",
         accepted=at(
-            "spec.actions", {"a word": [{"action": "workstepFinished"}], "63": [{"action": "a" * 63}]}
+            "spec.actions", {"a word": [{"action": "workstepFinished"}], "64": [{"action": "a" * 64}]}
         ),
         refused=at(
             "spec.actions",

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from counterfoil.resources import ACTION_LABEL, FINAL_PHASES, SENDER_LABEL, Phase, envelope_id, is_action
+from counterfoil.resources.naming import action_label
 from webhook.console.routes import is_name
 
 UNFINISHED: Final = "unfinished"
@@ -71,7 +72,7 @@ class EventFilter:
     @property
     def labels(self) -> str:
         """The label selector."""
-        wanted = ((SENDER_LABEL, self.sender), (ACTION_LABEL, self.action))
+        wanted = ((SENDER_LABEL, self.sender), (ACTION_LABEL, action_label(self.action)))
         return ",".join(f"{label}={value}" for label, value in wanted if value)
 
     @property

@@ -21,6 +21,10 @@ def test_sender_and_action_are_chosen_by_labels() -> None:
     assert found.labels == "counterfoil.dev/sender=anna,counterfoil.dev/action=envelopeFinished"
 
 
+def test_an_action_is_chosen_by_as_many_letters_as_a_label_has() -> None:
+    assert read({"action": "a" * 64}).labels == f"counterfoil.dev/action={'a' * 63}"
+
+
 def test_unfinished_is_all_that_is_not_final() -> None:
     assert (
         read({"phase": "unfinished"}).fields
