@@ -17,6 +17,7 @@ from counterfoil.resources.organization import CheckOutcome, ClientAuthenticatio
 from sandbox.esaw import DocumentSpec, StandIn, User
 from sandbox.esaw.core.behaviour import Behaviour
 from tests.support.builders import a_sender, an_organization
+from tests.support.scenes.esaw_check import a_check_subject
 from tests.support.servers.scripted_esaw import ManualClock, RecordingObserver, answering, running, silence
 
 AS_EXPECTED, DEVIATES, NOT_TESTABLE = CheckOutcome
@@ -59,20 +60,8 @@ class Scene:
 async def scene() -> AsyncIterator[Scene]:
     async with StandIn(seed=7) as standin, new_http_client() as http:
         user = standin.add_user(email="sina@example.com", given_name="Sina", surname="Sender")
-        app = standin.register_app(name="Archive", redirect_uris=["https://sign.example/oauth/acme/return"])
-        oauth = {
-            "clientID": app.client_id,
-            "clientSecretRef": {"name": "oauth", "key": "secret"},
-            "publicURL": "https://sign.example",
-        }
-        subject = EsawCheckSubject(
-            an_organization(baseURL=standin.url, oauth=oauth, beforeSend={"fields": []}),
-            sender=a_sender(userID=user.user_id),
-            token=ApiToken.parse(user.token),
-            client_secret=app.client_secret,
-        )
         esaw = EsawClient(standin.url, http=http, clock=WallClock(), observe=RecordingObserver())
-        yield Scene(standin, user, esaw, subject)
+        yield Scene(standin, user, esaw, a_check_subject(standin, user))
 
 
 async def test_an_esaw_as_it_is_assumed_deviates_in_nothing_that_its_api_shows(scene: Scene) -> None:

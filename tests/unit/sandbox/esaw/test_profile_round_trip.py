@@ -1,19 +1,20 @@
 """The check of a stand-in finds the same facts as the check whose report is the stand-in's profile."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
-from controller.esaw_check.probes import EsawCheckSubject, Questions, check_esaw
+from controller.esaw_check.probes import Questions, check_esaw
 from counterfoil.clock import WallClock
-from counterfoil.esaw import ApiToken, EsawClient, new_http_client
+from counterfoil.esaw import EsawClient, new_http_client
 from counterfoil.esaw_check.profile import profile_of
 from counterfoil.resources import envelope_id
 from counterfoil.resources.organization import OrganizationCheck
 from sandbox.esaw import Behaviour, EsawProfile, StandIn, parse_profile
-from tests.support.builders import a_sender, an_organization
+from tests.support.scenes.esaw_check import a_check_subject
 from tests.support.servers.scripted_esaw import RecordingObserver
 from tests.support.servers.standin_peers import anna
 
@@ -74,19 +75,10 @@ async def check(
         esaw.add_envelope(sender=user)
         clock.past = timedelta()
         esaw.add_envelope(sender=user)
-        app = esaw.register_app(name="Counterfoil", redirect_uris=["https://pages.example.com/return"])
-        oauth = {
-            "clientID": app.client_id,
-            "clientSecretRef": {"name": "oauth", "key": "secret"},
-            "publicURL": "https://pages.example.com",
-        }
-        subject = EsawCheckSubject(
-            an_organization(baseURL=esaw.url, oauth=oauth, beforeSend={"fields": []}),
-            sender=a_sender(userID=user.user_id),
-            token=ApiToken.parse(user.token),
+        subject = replace(
+            a_check_subject(esaw, user),
             envelope=envelope_id(esaw.add_envelope(sender=user, status=status, metadata="<tags/>")),
             draft=envelope_id(esaw.add_draft(owner=user)),
-            client_secret=app.client_secret,
         )
         client = EsawClient(esaw.url, http=http, clock=WallClock(), observe=RecordingObserver())
         # An envelope of this moment counts as sent before it.
