@@ -216,7 +216,7 @@ async def prepare(plane: ControlPlane) -> None:
         },
     }
     await plane.kubectl("create", "-f", "-", stdin=json.dumps(organization))
-    status = json.dumps({"status": {"callbackTokenHashes": [token_hash(TOKEN)]}})
+    status = json.dumps({"status": {"callbackTokenHashes": [token_hash(TOKEN, bytes(16))]}})
     await plane.kubectl(
         "patch",
         "organization",

@@ -22,6 +22,11 @@ MIN_TOKEN_LENGTH = 16
 MAX_TOKEN_LENGTH = 256
 """Maximum length of a token; proxies accept path segments of this length."""
 
+TOKEN_SALT_BYTES = 16
+"""Length of a token's salt: two organizations with one token have two hashes, and no table has them."""
+
+_TOKEN_HASH = re.compile(r"sha256\$(?P<salt>[0-9a-f]{32})\$(?P<digest>[0-9a-f]{64})")
+
 _URL_PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")  # "unreserved" of RFC 3986, section 2.3
 
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**14, 8, 1  # 16 MiB and some 40 ms, as RFC 7914 says for log-ins
@@ -33,9 +38,9 @@ class CallbackSecretInvalid(ValueError):
     secret."""
 
 
-def token_hash(token: str | bytes) -> str:
+def callback_token(token: str | bytes) -> str:
     """
-    Return the SHA-256 (hex) of a callback token from a Secret, without a line break at its end.
+    Return a callback token from a Secret as text, without a line break at its end.
 
     Raises ``CallbackSecretInvalid`` for a token that is too short, too long or not safe in a URL's path.
     """
@@ -50,16 +55,32 @@ def token_hash(token: str | bytes) -> str:
         raise CallbackSecretInvalid(
             f"a callback token has {MIN_TOKEN_LENGTH} to {MAX_TOKEN_LENGTH} characters, not {len(text)}"
         )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return text
+
+
+def token_hash(token: str, salt: bytes) -> str:
+    """
+    Return ``sha256$salt$hash`` of a callback token, both in lower-case hex; ``salt`` has
+    ``TOKEN_SALT_BYTES``.
+
+    One fast hash is enough: only Secrets that are labelled as callback tokens are hashed, and a callback must
+    cost the receiver little.
+    """
+    return f"sha256${salt.hex()}${_salted_digest(salt, token.encode())}"
+
+
+def is_token_hash(text: str) -> bool:
+    """Whether this has the form of a hash from ``token_hash``."""
+    return _TOKEN_HASH.fullmatch(text) is not None
 
 
 def is_valid_token(presented: str, hashes: Iterable[str]) -> bool:
     """Whether the token in a callback's path is one of the organization's; in constant time."""
-    digest = hashlib.sha256(presented.encode("utf-8", "surrogatepass")).hexdigest()
+    token = presented.encode("utf-8", "surrogatepass")
     found = False
     for each in hashes:
         # The loop never ends early, so the duration does not reveal which token matched.
-        found |= hmac.compare_digest(digest.encode(), each.encode())
+        found |= _is_hash_of(token, each)
     return found
 
 
@@ -118,6 +139,19 @@ class BasicAuthVerifier:
             return False
         self._verified.move_to_end(key)
         return True
+
+
+def _is_hash_of(token: bytes, text: str) -> bool:
+    parts = _TOKEN_HASH.fullmatch(text)
+    if parts is None:
+        # Another version's, or written by hand: no token matches it.
+        return False
+    digest = _salted_digest(bytes.fromhex(parts["salt"]), token)
+    return hmac.compare_digest(digest, parts["digest"])
+
+
+def _salted_digest(salt: bytes, token: bytes) -> str:
+    return hashlib.sha256(salt + token).hexdigest()
 
 
 def _credentials(header: str | None) -> bytes | None:

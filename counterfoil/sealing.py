@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from counterfoil.clock import Clock, WallClock
 from counterfoil.esaw.token import ApiToken
+from counterfoil.kube.secret import SEALED_TOKEN_TYPE
 from counterfoil.resources import Sender
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ KEY_FILE_BYTES: Final = 1024
 KEY_SETTLE: Final = timedelta(minutes=5)
 """Time after which every process has a new key: a kubelet updates a mounted Secret within two minutes."""
 
-SECRET_TYPE: Final = "counterfoil.dev/sealed-token"  # noqa: S105 - the type of a Secret
+SECRET_TYPE: Final = SEALED_TOKEN_TYPE
 SECRET_KEY: Final = "token"  # noqa: S105 - the name of a key in a Secret
 
 _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")

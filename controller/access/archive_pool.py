@@ -23,6 +23,7 @@ from counterfoil.archives.errors import ArchiveError, SettingsInvalid
 from counterfoil.archives.layout import problems
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
+from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.readiness import with_readiness
@@ -76,7 +77,7 @@ class ArchivePool:
         ref = archive.spec.trust_anchors_secret_ref
         if ref is None:
             return NO_ANCHORS
-        content = await self._secret(archive, ref, "trustAnchorsSecretRef")
+        content = await self._secret(archive, ref, SecretUse.TRUST, "trustAnchorsSecretRef")
         try:
             return _anchors(tuple(sorted(content.items())))
         except AnchorsInvalid as invalid:
@@ -179,14 +180,18 @@ class ArchivePool:
             ref = archive.spec.credentials_secret_ref
         except ValueError as several:
             raise SettingsInvalid(f"Archive/{archive.name}: {several}.") from several
-        return {} if ref is None else await self._secret(archive, ref, "credentialsSecretRef")
+        if ref is None:
+            return {}
+        return await self._secret(archive, ref, SecretUse.ARCHIVE, "credentialsSecretRef")
 
-    async def _secret(self, archive: Archive, ref: LocalObjectReference, field: str) -> dict[str, bytes]:
+    async def _secret(
+        self, archive: Archive, ref: LocalObjectReference, use: SecretUse, field: str
+    ) -> dict[str, bytes]:
         try:
-            return await self.secret_cache.data(ref.name)
+            return await self.secret_cache.data(ref.name, use)
         except SecretMissing as missing:
-            message = f"Archive/{archive.name}: {missing} Create it, or correct {field}."
-            raise SettingsInvalid(message) from missing
+            reason, message = missing.explain("SettingsInvalid", f"Create it, or correct {field}.")
+            raise SettingsInvalid(f"Archive/{archive.name}: {message}", reason=reason) from missing
 
 
 @lru_cache(maxsize=16)

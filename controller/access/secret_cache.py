@@ -1,27 +1,36 @@
 """
-Read Secrets by name and cache them for a short time.
+Read Secrets by name, each only for the use that it is labelled for, and cache them for a short time.
 
 The controller may only ``get`` Secrets, not watch them (rule 8). It therefore reads them again after
 ``FRESH_SECONDS``, well within the documented 30 s. The cache is in memory only.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
-from counterfoil.kube.secret import Secret
+from counterfoil.kube.secret import SEALED_TOKEN_TYPE, Secret, SecretUse
+from counterfoil.resources import Sender
+from counterfoil.sealing import SECRET_KEY
 
 FRESH_SECONDS = 8
 """Maximum age of a cached Secret; less than the interval between two resyncs, so that each resync reads
 again."""
 
-MAX_LISTED_KEYS = 10
-"""Maximum number of key names in the message about a missing key; values are never in it."""
-
 
 class SecretMissing(Exception):
-    """The Secret or a key in it is missing, or may not be read; the message for people names it."""
+    """
+    The Secret or a key in it is missing, or may not be read; the message for people names the Secret.
+
+    Nothing of its content is in the message, not even the names of its keys: who reads a status need not have
+    the right to read the Secret.
+    """
+
+    def explain(self, reason: str, advice: str) -> tuple[str, str]:
+        """Return reason and message for a status, from those of the caller, who knows the purpose."""
+        return reason, f"{self} {advice}"
 
 
 class SecretForbidden(SecretMissing):
@@ -31,6 +40,14 @@ class SecretForbidden(SecretMissing):
     This may be temporary: an API server that has just started refuses requests until it has loaded the roles.
     So a working key or archive must not be reported as lost because of this error.
     """
+
+
+class SecretNotLabelled(SecretMissing):
+    """The Secret is not labelled for this use, so nothing of it was used; the message says what to type."""
+
+    def explain(self, reason: str, advice: str) -> tuple[str, str]:
+        """Return the reason ``SecretNotLabelled`` and the message, which has its own advice."""
+        return "SecretNotLabelled", str(self)
 
 
 @dataclass(frozen=True)
@@ -49,12 +66,38 @@ class SecretCache:
     clock: Clock
     _cached: dict[str, _CachedSecret] = field(default_factory=dict, repr=False)
 
-    async def data(self, name: str) -> dict[str, bytes]:
+    async def data(self, name: str, use: SecretUse) -> dict[str, bytes]:
         """
-        Return the decoded data of a Secret, at most ``FRESH_SECONDS`` old.
+        Return the decoded data of a Secret that is labelled for ``use``, at most ``FRESH_SECONDS`` old.
 
-        Raises ``SecretMissing``, ``SecretForbidden`` (never cached), ``ApiError``.
+        Raises ``SecretMissing``, ``SecretNotLabelled``, ``SecretForbidden`` (never cached), ``ApiError``.
         """
+        secret = await self._read(name)
+        if (fault := secret.use_fault(use)) is not None:
+            raise SecretNotLabelled(fault)
+        return secret.data
+
+    async def value(self, name: str, key: str, use: SecretUse) -> bytes:
+        """Return one value of a Secret that is labelled for ``use``. Raises as ``data``."""
+        return _value(await self.data(name, use), name, key)
+
+    async def sealed_token(self, sender: Sender) -> bytes:
+        """
+        Return the sealed key of a Sender from the Secret with the Sender's name. Raises as ``data``.
+
+        Only a Secret of the type for sealed keys is read. Its owner is not compared: a Sender that was
+        restored has another uid, and the seal opens for the Sender's name and user only.
+        """
+        secret = await self._read(sender.name)
+        if secret.type != SEALED_TOKEN_TYPE:
+            raise SecretMissing(f"Secret/{sender.name} is not of the type {SEALED_TOKEN_TYPE}.")
+        return _value(secret.data, sender.name, SECRET_KEY)
+
+    def forget(self, name: str) -> None:
+        """Drop a Secret that may have changed; the next call reads it again."""
+        self._cached.pop(name, None)
+
+    async def _read(self, name: str) -> Secret:
         now = self.clock.monotonic()
         known = self._cached.get(name)
         if known is None or now - known.at > FRESH_SECONDS:
@@ -70,16 +113,10 @@ class SecretCache:
             self._cached[name] = known
         if known.secret is None:
             raise SecretMissing(f"Secret/{name} does not exist.")
-        return known.secret.data
+        return known.secret
 
-    async def value(self, name: str, key: str) -> bytes:
-        """Return one value of a Secret. Raises ``SecretMissing``, ``ApiError``."""
-        data = await self.data(name)
-        if key not in data:
-            has = f"it has: {', '.join(sorted(data)[:MAX_LISTED_KEYS])}" if data else "it is empty"
-            raise SecretMissing(f"Secret/{name} has no key {key!r}; {has}.")
-        return data[key]
 
-    def forget(self, name: str) -> None:
-        """Drop a Secret that may have changed; the next call reads it again."""
-        self._cached.pop(name, None)
+def _value(data: Mapping[str, bytes], name: str, key: str) -> bytes:
+    if key not in data:
+        raise SecretMissing(f"Secret/{name} has no key {key!r}.")
+    return data[key]

@@ -26,6 +26,7 @@ from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
+from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import (
@@ -38,7 +39,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.sealing import KEY_SETTLE, SECRET_KEY, SealBroken, Sealing, SealKeyUnknown, key_id_of
+from counterfoil.sealing import KEY_SETTLE, SealBroken, Sealing, SealKeyUnknown, key_id_of
 
 RECHECK_SECONDS = 300
 """Interval between checks of a refused key, which may be enabled again in eSAW without a change."""
@@ -237,18 +238,20 @@ class SenderKeys:
         if ref is None:
             return await self._read_sealed(sender)
         try:
-            return StoredKey(ApiToken.parse(await self.secret_cache.value(ref.name, ref.key)))
+            return StoredKey(
+                ApiToken.parse(await self.secret_cache.value(ref.name, ref.key, SecretUse.TOKEN))
+            )
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
             advice = f"Put the user's API key there, or correct spec.tokenSecretRef of Sender/{sender.name}."
-            raise KeyUnusable("KeyMissing", f"{missing} {advice}") from missing
+            raise KeyUnusable(*missing.explain("KeyMissing", advice)) from missing
         except ValueError as unreadable:
             raise KeyUnusable("KeyUnreadable", f"Secret/{ref.name}, key {ref.key!r}: {unreadable}") from None
 
     async def _read_sealed(self, sender: Sender) -> StoredKey:
         try:
-            data = await self.secret_cache.value(sender.name, SECRET_KEY)
+            data = await self.secret_cache.sealed_token(sender)
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:

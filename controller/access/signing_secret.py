@@ -4,6 +4,7 @@ The signing secret of an Organization's webhook, from its Secret. Nothing is sen
 
 from controller.access.secret_cache import SecretCache, SecretMissing
 from counterfoil.clock import Clock
+from counterfoil.kube.secret import SecretUse
 from counterfoil.resources import WebhookSpec
 from counterfoil.standard_webhooks import SigningSecretInvalid, WebhookSignature, signing_keys
 
@@ -20,10 +21,12 @@ async def webhook_signature(secrets: SecretCache, webhook: WebhookSpec, clock: C
     """Return the signature of a webhook's notices. Raises ``SigningSecretUnusable``, ``ApiError``."""
     ref = webhook.signing_secret_ref
     try:
-        return WebhookSignature(signing_keys(await secrets.value(ref.name, ref.key)), clock)
+        return WebhookSignature(
+            signing_keys(await secrets.value(ref.name, ref.key, SecretUse.WEBHOOK)), clock
+        )
     except SecretMissing as missing:
         advice = "Put a signing secret there, or correct spec.webhook.signingSecretRef."
-        raise SigningSecretUnusable("WebhookSecretMissing", f"{missing} {advice}") from missing
+        raise SigningSecretUnusable(*missing.explain("WebhookSecretMissing", advice)) from missing
     except SigningSecretInvalid as invalid:
         message = (
             f"Secret/{ref.name}, key {ref.key!r} can't be used as a signing secret: {invalid}. Put "

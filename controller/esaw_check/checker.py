@@ -17,6 +17,7 @@ from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
+from counterfoil.kube.secret import SecretUse
 from counterfoil.resources import Organization, Sender
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationCheck
@@ -87,7 +88,7 @@ class EsawChecker:
             return replace(subject, why_no_secret="This Organization has no spec.oauth.")  # noqa: S106
         ref = oauth.client_secret_ref
         try:
-            value = await self.secrets.value(ref.name, ref.key)
+            value = await self.secrets.value(ref.name, ref.key, SecretUse.OAUTH)
             return replace(subject, client_secret=value.decode().strip())
         except SecretMissing as missing:
             return replace(subject, why_no_secret=str(missing))

@@ -30,7 +30,7 @@ from counterfoil.resources import (
 MAX_RETRY_AFTER = timedelta(hours=1)
 """Maximum pause that a receiver can ask for by Retry-After."""
 
-SECRET_REASONS = frozenset({"WebhookSecretMissing", "WebhookSecretInvalid"})
+SECRET_REASONS = frozenset({"WebhookSecretMissing", "WebhookSecretInvalid", "SecretNotLabelled"})
 """Reasons of notices that continue as soon as the signing secret can be used."""
 
 

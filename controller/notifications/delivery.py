@@ -31,6 +31,7 @@ from controller.scheduling.backoff import MAIL_SERVER, REJECTED_MAIL, Backoff
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
+from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import apply_change
 from counterfoil.metrics import MailKind, MailOutcome, Metrics
 from counterfoil.resources import (
@@ -244,9 +245,10 @@ class MailDelivery:
 
     async def _server(self, name: str) -> MailServer:
         try:
-            return MailServer.read(name, await self.secrets.data(name))
+            return MailServer.read(name, await self.secrets.data(name, SecretUse.SMTP))
         except SecretMissing as missing:
-            raise MailError("MailSettingsInvalid", str(missing)) from missing
+            advice = "Create it, or correct spec.notifications.smtpSecretRef."
+            raise MailError(*missing.explain("MailSettingsInvalid", advice)) from missing
 
     async def _send(self, notification: Notification, session: _Session) -> None:
         organization, state = session.organization, session.state

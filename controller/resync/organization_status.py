@@ -15,20 +15,29 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
+from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing, SecretNotLabelled
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
 from controller.cache import Cache
 from controller.resync.callback_address import address_fault
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import settled_time, spec_observed_time
-from counterfoil.callback_auth import CallbackSecretInvalid, basic_auth_hash, matches_basic_auth, token_hash
+from counterfoil.callback_auth import (
+    TOKEN_SALT_BYTES,
+    CallbackSecretInvalid,
+    basic_auth_hash,
+    callback_token,
+    is_valid_token,
+    matches_basic_auth,
+    token_hash,
+)
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError, ResponseInvalid, UnexpectedRedirect
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
+from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
@@ -96,8 +105,8 @@ class OrganizationStatusUpdater:
         reachable, version = await self._reachable(organization)
         references = (self._archive(organization), self._sender(organization))
         address = _check_address(*self._address(organization))
-        webhook = await self._webhook(organization)
-        settings = (tokens, basic, *references, _check_form(organization), address, webhook)
+        webhook, oauth = await self._webhook(organization), await self._oauth(organization)
+        settings = (tokens, basic, *references, _check_form(organization), address, webhook, oauth)
         ready = _summary((*settings, _check_suspension(organization), reachable))
         known = organization.status.activity
         status = msgspec.structs.replace(
@@ -135,7 +144,9 @@ class OrganizationStatusUpdater:
         trouble: CheckResult | None = None
         for ref in organization.spec.callback.token_secret_refs:
             try:
-                hashes.append(token_hash((await self.secrets.value(ref.name, ref.key)).strip()))
+                value = await self.secrets.value(ref.name, ref.key, SecretUse.CALLBACK)
+                published = (*hashes, *organization.status.callback_token_hashes)
+                hashes.append(_token_hash(callback_token(value.strip()), published))
             except SecretMissing as missing:
                 advice = "Put a callback token there, or correct spec.callback.tokenSecretRefs."
                 trouble = trouble or _missing("CallbackTokenMissing", missing, advice)
@@ -151,8 +162,8 @@ class OrganizationStatusUpdater:
         if ref is None:
             return OK, None
         try:
-            username = (await self.secrets.value(ref.name, "username")).decode()
-            password = (await self.secrets.value(ref.name, "password")).decode()
+            username = (await self.secrets.value(ref.name, "username", SecretUse.CALLBACK)).decode()
+            password = (await self.secrets.value(ref.name, "password", SecretUse.CALLBACK)).decode()
             return OK, await asyncio.to_thread(self._basic_hash, organization, username, password)
         except SecretMissing as missing:
             trouble = _missing("BasicAuthMissing", missing, _BASIC_ADVICE)
@@ -209,6 +220,18 @@ class OrganizationStatusUpdater:
             await webhook_signature(self.secrets, organization.spec.webhook, self.clock)
         except SigningSecretUnusable as unusable:
             return CheckResult("False", unusable.reason, str(unusable))
+        return OK
+
+    async def _oauth(self, organization: Organization) -> CheckResult:
+        """Whether the client secret is labelled for its use. The pages read it, and ``check`` tries it."""
+        if organization.spec.oauth is None:
+            return OK
+        try:
+            await self.secrets.data(organization.spec.oauth.client_secret_ref.name, SecretUse.OAUTH)
+        except SecretNotLabelled as unlabelled:
+            return CheckResult("False", "SecretNotLabelled", str(unlabelled))
+        except SecretMissing:
+            pass
         return OK
 
     def _archive(self, organization: Organization) -> CheckResult:
@@ -312,7 +335,7 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
 def _missing(reason: str, missing: SecretMissing, advice: str) -> CheckResult:
     # An API server that has just started refuses permitted requests, which passes.
     is_stalled = False if isinstance(missing, SecretForbidden) else None
-    return CheckResult("False", reason, f"{missing} {advice}", is_stalled)
+    return CheckResult("False", *missing.explain(reason, advice), is_stalled)
 
 
 def _summary(results: Sequence[CheckResult]) -> CheckResult:
@@ -338,6 +361,13 @@ def _check_suspension(organization: Organization) -> CheckResult:
         return OK
     message = "spec.suspend is true: callbacks are recorded, and envelopes wait until it is false."
     return CheckResult("False", "OrganizationSuspended", message)
+
+
+def _token_hash(token: str, published: Sequence[str]) -> str:
+    """Return the hash of a token; the published one if there is one, since each new salt would cause a
+    write."""
+    known = (each for each in published if is_valid_token(token, (each,)))
+    return next(known, None) or token_hash(token, secrets.token_bytes(TOKEN_SALT_BYTES))
 
 
 def _published_hashes(organization: Organization) -> tuple[str, ...]:

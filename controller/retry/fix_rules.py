@@ -39,6 +39,7 @@ _ARCHIVE_FIXES = frozenset(
         "MetadataUnreadable",
         "NameOccupied",
         "PathTooLong",
+        "SecretNotLabelled",
         "SettingsInvalid",
         "SignatureBroken",
         "SignaturesUnchecked",

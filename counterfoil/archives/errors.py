@@ -60,8 +60,8 @@ class VerificationFailed(ArchiveError):
 class SettingsInvalid(ArchiveError):
     """The Archive's spec or its Secret can't work as written; a person must correct it."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__("SettingsInvalid", message)
+    def __init__(self, message: str, *, reason: str = "SettingsInvalid") -> None:
+        super().__init__(reason, message)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,52 @@
 """
-Secret: Kubernetes' object for passwords, keys and tokens, as Counterfoil reads it.
+Secret: Kubernetes' object for passwords, keys and tokens, and what Counterfoil may use each one for.
 
-``repr`` and ``str`` show the metadata and the names of the keys, never a value.
+A person who makes a Secret for Counterfoil labels it with its use (``USE_LABEL``). A reference in a spec is
+no permission: a person who writes a spec need not have the right to read the Secret that it names
+(docs/decisions/0027). The Secrets of the sealing keys and of the manifest key have the use ``sealing``, which
+no reference has: the pods mount them. ``repr`` shows a Secret's name and its keys' names, never a value.
 """
 
-from typing import ClassVar
+from enum import StrEnum
+from typing import ClassVar, Final
 
-from counterfoil.resources.base import Resource
+from counterfoil.resources.base import GROUP, Resource
+
+USE_LABEL: Final = f"{GROUP}/use"
+
+SEALED_TOKEN_TYPE: Final = f"{GROUP}/sealed-token"
+"""Type of the Secrets that Counterfoil makes: a sender's key, sealed for its Sender."""
+
+FOREIGN_TYPES: Final = frozenset(
+    {
+        SEALED_TOKEN_TYPE,
+        "bootstrap.kubernetes.io/token",
+        "helm.sh/release.v1",
+        "kubernetes.io/dockercfg",
+        "kubernetes.io/dockerconfigjson",
+        "kubernetes.io/service-account-token",
+    }
+)
+"""Types of Secrets that no label makes readable: programs write them, not people."""
+
+
+class SecretUse(StrEnum):
+    """The uses of a Secret that a person makes, as values of ``USE_LABEL``."""
+
+    CALLBACK = "callback"
+    """Callback tokens, and user name and password for basic authentication."""
+    TOKEN = "token"  # noqa: S105 - the name of a use
+    """A sender's API key."""
+    OAUTH = "oauth"
+    """The client secret of the OAuth application in eSAW."""
+    ARCHIVE = "archive"
+    """The credentials of an archive."""
+    SMTP = "smtp"
+    """The mail server and its log-in."""
+    WEBHOOK = "webhook"
+    """The signing secret of the outgoing webhook."""
+    TRUST = "trust"
+    """Trust anchors for the check of signatures."""
 
 
 class Secret(Resource, frozen=True):
@@ -37,3 +77,23 @@ class Secret(Resource, frozen=True):
     def resource_version(self) -> str | None:
         """``metadata.resourceVersion``; None for a Secret that is not stored."""
         return self.metadata.resource_version
+
+    def use_fault(self, use: SecretUse) -> str | None:
+        """Return why the Secret may not be used so, and what to type; None: it may. Nothing of the Secret but
+        its name is in the message."""
+        if self.type in FOREIGN_TYPES:
+            return (
+                f"Secret/{self.name} is a program's own, so it is never read for a reference. Make another "
+                f"Secret, and type `{label_command('NAME', use)}` with its name."
+            )
+        if self.labels.get(USE_LABEL) != use:
+            return (
+                f"Secret/{self.name} does not have the label {USE_LABEL}={use}, so it is not read. If it was "
+                f"made for this use, type `{label_command(self.name, use)}`."
+            )
+        return None
+
+
+def label_command(name: str, use: SecretUse) -> str:
+    """Return the command that labels a Secret with its use."""
+    return f"kubectl label secret {name} {USE_LABEL}={use}"

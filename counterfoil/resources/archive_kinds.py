@@ -70,7 +70,7 @@ def _address(description: str, example: str, max_length: int = 1024) -> FieldSch
 
 def _secret(keys: str, **keywords: Any) -> FieldSchema:
     """Describe the reference to the Secret of an archive, which has these ``keys``."""
-    return schema(f"A Secret (same namespace) with {keys}", **keywords)
+    return schema(f"A Secret (same namespace, label `counterfoil.dev/use=archive`) with {keys}", **keywords)
 
 
 class KindSettings(ResourcePart, frozen=True):

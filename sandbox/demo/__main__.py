@@ -152,7 +152,7 @@ async def _install(built: LocalEnvironment, second: DemoArchive, root: Path, ann
     two Senders with the keys they brought."""
     tags = {"customer": {"xpath": "/contract/customer", "required": True}, "system": {"value": "eSAW"}}
     await built.archive("folder", filesystem={"root": str(root)}, tags=tags)
-    await built.secret(SECOND, **second.secret)
+    await built.secret(SECOND, "archive", **second.secret)
     await built.archive(
         SECOND,
         **second.spec,
@@ -227,7 +227,7 @@ async def _run_scenarios(demo_run: DemoRun) -> None:
     await _watch(demo_run, lambda table: "AwaitingConsent" in table)
 
     say("Ben's new key is put into his Secret; the events that waited for it continue automatically")
-    await demo_run.local_environment.secret("ben-key", token=esaw.new_token(demo_run.ben))
+    await demo_run.local_environment.secret("ben-key", "token", token=esaw.new_token(demo_run.ben))
     await _watch(demo_run, lambda table: _finished_count(table) == len(envelopes))
     await esaw.callbacks_settled()
 

@@ -80,7 +80,7 @@ async def consent_demo(local_environment: LocalEnvironment, folder: Path) -> Asy
         root.mkdir()
         tags = {each["name"]: {"xpath": f"/tags/{each['name']}"} for each in FIELDS}
         await local_environment.archive(ORGANIZATION, filesystem={"root": str(root)}, tags=tags)
-        await local_environment.secret(f"{ORGANIZATION}-oauth", clientSecret=app.client_secret)
+        await local_environment.secret(f"{ORGANIZATION}-oauth", "oauth", clientSecret=app.client_secret)
         await local_environment.organization(
             ORGANIZATION,
             archive=ORGANIZATION,

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from counterfoil.kube.secret import USE_LABEL
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, micro_time, shard_lease_name
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
@@ -65,16 +66,17 @@ class LocalEnvironment:
         ]
         return items
 
-    async def secret(self, name: str, **values: str) -> None:
-        """Create or change a Secret."""
+    async def secret(self, name: str, use: str, **values: str) -> None:
+        """Create or change a Secret, labelled with its use."""
+        metadata = {"name": name, "labels": {USE_LABEL: use}}
         await self.apply(
-            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": dict(values)}
+            {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}
         )
 
     async def organization(self, name: str, *, archive: str, sender: str | None = None, **spec: Any) -> None:
         """Create an Organization with its own callback token."""
         self.tokens.setdefault(name, secrets.token_hex(24))
-        await self.secret(f"{name}-callback", token=self.tokens[name])
+        await self.secret(f"{name}-callback", "callback", token=self.tokens[name])
         default = {} if sender is None else {"defaultSenderRef": {"name": sender}}
         await self.apply(
             {
@@ -95,7 +97,7 @@ class LocalEnvironment:
 
     async def mails(self, server: SmtpServer, *administrators: str, **settings: Any) -> dict[str, Any]:
         """Create the Secret of a mail server; return what belongs into ``spec.notifications``."""
-        await self.secret("smtp", **server.secret)
+        await self.secret("smtp", "smtp", **server.secret)
         written_to = {"administrators": list(administrators)} if administrators else {}
         return {
             "smtpSecretRef": {"name": "smtp"},
@@ -106,7 +108,7 @@ class LocalEnvironment:
 
     async def sender(self, name: str, user: User, *, organization: str) -> None:
         """Create a Sender who brings a key."""
-        await self.secret(f"{name}-key", token=user.token)
+        await self.secret(f"{name}-key", "token", token=user.token)
         await self.apply(
             {
                 "apiVersion": "counterfoil.dev/v1beta1",

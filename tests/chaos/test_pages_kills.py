@@ -115,7 +115,7 @@ async def killed(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
         app = standin.register_app(name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/acme/return"])
         nobody = standin.add_user(email="nobody@example.com", given_name="No", surname="Body")
         scene = Scene(built, pages, app, nobody, nobody)
-        await built.secret("acme-oauth", clientSecret=app.client_secret)
+        await built.secret("acme-oauth", "oauth", clientSecret=app.client_secret)
         await scene.organization(baseURL=esaw.url, beforeSend={"fields": FIELDS})
         yield Victim(scene, api, esaw)
 

@@ -61,7 +61,7 @@ async def test_no_secret_is_in_any_log_object_metric_url_or_document_after_a_run
 
 async def lock_callbacks(scene: Scene) -> None:
     """Ask for basic auth too."""
-    await scene.local_environment.secret("acme-login", username="esaw", password=PASSWORD)
+    await scene.local_environment.secret("acme-login", "callback", username="esaw", password=PASSWORD)
     token = {"name": "acme-callback", "key": "token"}
     await scene.local_environment.organization(
         "acme",
@@ -140,7 +140,7 @@ async def replace_the_key(scene: Scene) -> str:
 
 
 async def give_key(scene: Scene, name: str, token: str) -> None:
-    await scene.local_environment.secret(name, token=token)
+    await scene.local_environment.secret(name, "token", token=token)
     await scene.kube.patch(Sender, "anna", {"spec": {"tokenSecretRef": {"name": name, "key": "token"}}})
 
 

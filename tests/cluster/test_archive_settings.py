@@ -156,7 +156,9 @@ async def test_a_callback_tag_without_its_parameter_says_so(scene: ControllerSce
 
 async def test_a_secret_that_is_changed_lets_filing_go_on_without_a_restart(scene: ControllerScene) -> None:
     async with rclone_webdav_server() as server:
-        await scene.local_environment.secret("dav", username=server.username, password="of last year")
+        await scene.local_environment.secret(
+            "dav", "archive", username=server.username, password="of last year"
+        )
         await scene.local_environment.archive(
             "dav", webdav={"url": server.url, "credentialsSecretRef": {"name": "dav"}}
         )
@@ -167,7 +169,9 @@ async def test_a_secret_that_is_changed_lets_filing_go_on_without_a_restart(scen
         name = await scene.note(scene.envelope(dora), "webdav")
         await scene.is_so(name, lambda event: event.status.reason == "ArchiveCredentialsRejected")
 
-        await scene.local_environment.secret("dav", username=server.username, password=server.password)
+        await scene.local_environment.secret(
+            "dav", "archive", username=server.username, password=server.password
+        )
 
         await scene.reaches(name, Phase.SUCCEEDED)
         await scene.until_condition(Archive, "dav", "Ready", ("True", "Probed"))

@@ -82,8 +82,9 @@ async def authorities(scene: ControllerScene, name: str, anchors: dict[str, str]
     """Create the Secret with the trust anchors, or change it to these."""
     content = {key: base64.b64encode(text.encode()).decode() for key, text in anchors.items()}
     # ``stringData`` would leave what was there before under other keys.
+    metadata = {"name": f"{name}-authorities", "labels": {"counterfoil.dev/use": "trust"}}
     await scene.local_environment.apply(
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": f"{name}-authorities"}, "data": content}
+        {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": content}
     )
 
 

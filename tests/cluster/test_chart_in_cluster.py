@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
+from counterfoil.callback_auth import token_hash
 from counterfoil.clock import WallClock
 from counterfoil.kube.client import connect
 from counterfoil.resources import envelope_id, event_name
@@ -342,7 +343,7 @@ async def test_a_receiver_counts_unlisted_actions_and_publishes_no_token(install
     await installed.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(organization))
     receiver = await installed.acting_as("receiver")
     counts = [{"action": "envelopeClosed", "count": 1, "lastTime": "2026-07-01T12:00:00Z"}]
-    for forbidden in ({"callbackTokenHashes": ["0" * 64]}, {"version": "1"}):
+    for forbidden in ({"callbackTokenHashes": ["sha256$" + "0" * 32 + "$" + "0" * 64]}, {"version": "1"}):
         status = {**organization, "status": {"unlistedActions": counts, **forbidden}}
         words = await refused(receiver, *WRITE_STATUS, stdin=json.dumps(status))
         assert "a receiver counts unlisted actions" in words
@@ -723,7 +724,7 @@ def used(count: int) -> tuple[str, ...]:
 
 def hashes_of(organization: str, token: str) -> tuple[str, ...]:
     """Say as a controller does by which tokens the organization is called."""
-    body = json.dumps({"status": {"callbackTokenHashes": [hashlib.sha256(token.encode()).hexdigest()]}})
+    body = json.dumps({"status": {"callbackTokenHashes": [token_hash(token, bytes(16))]}})
     return ("patch", "organization", organization, "--subresource=status", "--type=merge", "-p", body)
 
 

@@ -306,7 +306,7 @@ async def test_an_event_that_waits_for_a_key_is_failed_and_with_the_key_current(
     event = await scene.reaches(name, Phase.AWAITING_CONSENT)
     message = await becomes(EnvelopeEvent, name, FAILED, "KeyMissing")
     assert message == event.status.message
-    await scene.local_environment.secret("keyless-next", token=user.token)
+    await scene.local_environment.secret("keyless-next", "token", token=user.token)
     await becomes(EnvelopeEvent, name, CURRENT, "ArchivedAndDeleted")
 
 

@@ -173,7 +173,9 @@ async def test_a_revoked_key_with_ten_envelopes_is_one_mail_and_a_new_key_resume
         return bool(status.get("waitingEvents") == 10)
 
     await scene.until(all_counted)
-    await scene.local_environment.secret("anna-key", token=scene.local_environment.esaw.new_token(scene.anna))
+    await scene.local_environment.secret(
+        "anna-key", "token", token=scene.local_environment.esaw.new_token(scene.anna)
+    )
     await scene.until_phases(Succeeded=11)
     await scene.has_looked_again()
     assert len(scene.mail.mails) == 1
@@ -282,7 +284,9 @@ async def test_a_mail_server_that_is_away_is_seen_and_holds_up_nothing(scene: Sc
     await scene.completed(2)
     told = await scene.until_notified("False")
     assert told["reason"] == "MailServerUnreachable"
-    await scene.local_environment.secret("anna-key", token=scene.local_environment.esaw.new_token(scene.anna))
+    await scene.local_environment.secret(
+        "anna-key", "token", token=scene.local_environment.esaw.new_token(scene.anna)
+    )
     await scene.until_phases(Succeeded=2)
     scene.local_environment.esaw.revoke(scene.anna)
     await scene.completed()
@@ -296,7 +300,7 @@ async def test_a_mail_server_that_is_away_is_seen_and_holds_up_nothing(scene: Sc
 async def test_a_wrong_password_is_seen_before_anything_is_to_be_sent(scene: Scene) -> None:
     await scene.until_notified("True")
     settings = await scene.local_environment.mails(scene.mail, ADMINISTRATOR, language="de")
-    await scene.local_environment.secret("smtp", **{**scene.mail.secret, "password": "wrong"})
+    await scene.local_environment.secret("smtp", "smtp", **{**scene.mail.secret, "password": "wrong"})
     await scene.local_environment.organization(
         "acme", archive="folder", sender="anna", notifications=settings
     )

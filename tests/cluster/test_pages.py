@@ -352,7 +352,7 @@ async def test_no_consent_is_asked_of_a_sender_who_brings_a_key(scene: Scene) ->
 
 async def test_a_secret_of_somebody_else_by_that_name_is_not_overwritten(scene: Scene) -> None:
     name = consented_sender_name("acme", scene.anna.user_id)
-    await scene.local_environment.secret(name, other="thing")
+    await scene.local_environment.secret(name, "token", other="thing")
     browser = await scene.sign_in()
     draft = scene.esaw.add_draft(owner=scene.anna)
 

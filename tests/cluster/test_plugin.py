@@ -136,9 +136,9 @@ async def test_the_urls_have_the_token_and_all_placeholders(
 async def test_urls_that_are_complete_are_all_that_is_said(
     scene: ControllerScene, administrator: Terminal
 ) -> None:
-    await scene.local_environment.secret("full-oauth", clientSecret="not a secret at all")
+    await scene.local_environment.secret("full-oauth", "oauth", clientSecret="not a secret at all")
     await scene.local_environment.secret(
-        "full-basic", username="esaw", password="a password that nobody prints"
+        "full-basic", "callback", username="esaw", password="a password that nobody prints"
     )
     oauth = {
         "clientID": "counterfoil",
@@ -328,7 +328,7 @@ async def test_a_sender_with_a_key_of_their_own_has_no_consent_link_and_is_told_
 async def test_the_consent_link_is_the_one_of_the_pages(
     scene: ControllerScene, administrator: Terminal
 ) -> None:
-    await scene.local_environment.secret("other-oauth", clientSecret="not a secret at all")
+    await scene.local_environment.secret("other-oauth", "oauth", clientSecret="not a secret at all")
     oauth = {
         "clientID": "counterfoil",
         "clientSecretRef": {"name": "other-oauth", "key": "clientSecret"},

@@ -72,7 +72,7 @@ class Site:
         self, name: str, *, tokens: tuple[str, ...] = (TOKEN,), basic_auth: str | None = None
     ) -> None:
         """Write into an Organization's status what the controller would."""
-        status: dict[str, Any] = {"callbackTokenHashes": [token_hash(each) for each in tokens]}
+        status: dict[str, Any] = {"callbackTokenHashes": [token_hash(each, bytes(16)) for each in tokens]}
         if basic_auth is not None:
             status["basicAuthHash"] = basic_auth
         async with self.kube() as kube:
@@ -261,7 +261,7 @@ async def test_an_action_that_is_ignored_is_in_the_status_of_its_organization(
     async with site.kube() as kube:
         status = Organization.parse(await kube.get(Organization, "acme")).status
     assert [(each.action, each.count) for each in status.unlisted_actions] == [("workstepOpened", 2)]
-    assert status.callback_token_hashes == (token_hash(TOKEN),)
+    assert status.callback_token_hashes == (token_hash(TOKEN, bytes(16)),)
 
 
 async def test_400_for_an_id_or_action_that_cannot_be(site: Site, receiver: CounterfoilProcess) -> None:

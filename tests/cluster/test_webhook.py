@@ -86,7 +86,7 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
         anna = built.esaw.add_user(email="anna@acme.example", given_name="Anna", surname="Kofler")
         (tmp_path / "archive").mkdir()
         await built.archive("folder", filesystem={"root": str(tmp_path / "archive")})
-        await built.secret("hook", secret=SECRET)
+        await built.secret("hook", "webhook", secret=SECRET)
         await built.sender("anna", anna, organization="acme")
         made = Scene(built, await built.controller(), anna)
         await made.organization(None)
@@ -214,7 +214,7 @@ async def test_without_a_secret_the_organization_is_not_ready_and_then_all_is_to
                 await asyncio.sleep(0.2)
                 reason = await ready_reason(scene)
         assert server.received == []
-        await scene.local_environment.secret("hook", secret=SECRET)
+        await scene.local_environment.secret("hook", "webhook", secret=SECRET)
         await scene.until_notice("Delivered")
     assert is_signed(server.received[0])
 

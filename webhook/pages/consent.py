@@ -17,6 +17,7 @@ from counterfoil.esaw import ApiToken, EsawClient, EsawError, WhoAmI
 from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
+from counterfoil.kube.secret import SecretUse
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import Organization, Sender, SenderSpec, is_same_user, to_json_dict
 from counterfoil.resources.organization import OAuth, Pkce
@@ -101,7 +102,10 @@ class ConsentService:
     async def _client_secret(self, oauth: OAuth) -> str:
         ref = oauth.client_secret_ref
         try:
-            value = (await self.kube.secret(ref.name)).data[ref.key].decode("ascii").strip()
+            secret = await self.kube.secret(ref.name)
+            if (fault := secret.use_fault(SecretUse.OAUTH)) is not None:
+                raise PageError(PageErrorKind.NOT_CONFIGURED, fault)
+            value = secret.data[ref.key].decode("ascii").strip()
         except NotFound:
             detail = " does not exist"
         except Forbidden:

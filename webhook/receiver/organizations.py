@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from counterfoil.callback_auth import is_valid_token
+from counterfoil.callback_auth import is_token_hash, is_valid_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw, WatchEvent, list_and_watch_forever
@@ -117,7 +117,8 @@ def _view_of(organization: Organization, bucket: TokenBucket) -> OrganizationVie
     sender = spec.default_sender_ref.name if spec.default_sender_ref is not None else None
     return OrganizationView(
         name=organization.name,
-        token_hashes=status.callback_token_hashes,
+        # Hashes of another version count as not published yet: 503, and not 404 for a valid token.
+        token_hashes=tuple(filter(is_token_hash, status.callback_token_hashes)),
         needs_basic_auth=spec.callback.basic_auth_secret_ref is not None,
         basic_auth_hash=status.basic_auth_hash,
         actions={each.action.lower(): each.action for each in reversed(spec.actions)},

@@ -7,10 +7,11 @@ from typing import TextIO
 
 import msgspec
 
-from counterfoil.callback_auth import CallbackSecretInvalid, token_hash
+from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, is_valid_token
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
+from counterfoil.kube.secret import SecretUse
 from counterfoil.resources import Organization
 
 SUMMARY = "print the callback URLs of an Organization, with the token"
@@ -82,7 +83,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             "the host name is not known: put the receiver's own in place of <your-host>, or set "
             "COUNTERFOIL_CALLBACK_URL of the controller.",
         )
-    if _hash(token) not in organization.status.callback_token_hashes:
+    if not is_valid_token(_accepted(token), organization.status.callback_token_hashes):
         raise CommandError(
             ExitStatus.NOT_ALL,
             "the receiver does not know this token yet. The controller tells it within 30 s; if it does not, "
@@ -112,13 +113,16 @@ async def _token(kube: KubeClient, organization: Organization, number: int) -> s
             f"you may not read Secret/{ref.name}, which has the callback token. Ask somebody who may, or for "
             f"the right to get secrets named {ref.name} in namespace {kube.namespace}.",
         ) from None
+    if (fault := secret.use_fault(SecretUse.CALLBACK)) is not None:
+        # The author of the spec may lack the right to read this Secret; users paste the URL elsewhere.
+        raise CommandError(ExitStatus.NOT_ALL, fault)
     if ref.key not in secret.data:
         raise CommandError(ExitStatus.NOT_FOUND, f"Secret/{ref.name} has no key {ref.key!r}.")
     return secret.data[ref.key].decode("ascii", "replace").strip()
 
 
-def _hash(token: str) -> str:
+def _accepted(token: str) -> str:
     try:
-        return token_hash(token)
+        return callback_token(token)
     except CallbackSecretInvalid as weak:
         raise CommandError(ExitStatus.NOT_ALL, f"the receiver will never take this token: {weak}.") from None

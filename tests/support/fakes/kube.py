@@ -14,7 +14,7 @@ import msgspec
 
 from counterfoil.kube.client import KubeClient, PartialT
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
-from counterfoil.kube.secret import Secret
+from counterfoil.kube.secret import USE_LABEL, Secret
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import EnvelopeEvent, Resource
 from counterfoil.resources.base import ObjectMeta
@@ -29,6 +29,10 @@ class InMemoryKubeClient(KubeClient):
         self.namespace = "tests"
         self.objects: dict[Where, Raw] = {}
         self.secrets: dict[str, dict[str, bytes]] = {}
+        self.secret_uses: dict[str, str] = {}
+        """Value of the label ``counterfoil.dev/use`` by name of a Secret; also before it exists."""
+        self.secret_types: dict[str, str] = {}
+        """Type by name of a Secret; Opaque if it is not here."""
         self.announced: list[Raw] = []
         self.asked: list[tuple[str, str]] = []
         """Verb and name of every request."""
@@ -143,7 +147,12 @@ class InMemoryKubeClient(KubeClient):
         self._begin("secret", name)
         if name not in self.secrets:
             raise NotFound(404, "NotFound", f"secrets {name!r} not found")
-        return Secret(metadata=ObjectMeta(name=name), data=dict(self.secrets[name]))
+        labels = {USE_LABEL: self.secret_uses[name]} if name in self.secret_uses else {}
+        return Secret(
+            metadata=ObjectMeta(name=name, labels=labels),
+            type=self.secret_types.get(name, "Opaque"),
+            data=dict(self.secrets[name]),
+        )
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
         self._begin("create_event", body["metadata"]["name"])

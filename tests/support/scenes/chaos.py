@@ -281,7 +281,9 @@ async def _archive(scene: Scene, s3: S3Server | None) -> None:
         await scene.local_environment.archive("dms", filesystem={"root": str(scene.archive_folder.root)})
         return
     scene.s3 = await scene.exits.enter_async_context(Proxy(s3.url, ticks=scene.ticks))
-    await scene.local_environment.secret("dms-key", accessKeyId=s3.access_key, secretAccessKey=s3.secret_key)
+    await scene.local_environment.secret(
+        "dms-key", "archive", accessKeyId=s3.access_key, secretAccessKey=s3.secret_key
+    )
     await scene.local_environment.archive(
         "dms",
         s3={

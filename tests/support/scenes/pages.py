@@ -182,6 +182,6 @@ async def pages_scene(plane: ControlPlane, namespace: str, folder: Path) -> Asyn
             email="bruno@example.com", given_name="Bruno", surname="Rossi", password=PASSWORD
         )
         scene = Scene(built, pages, app, anna, bruno)
-        await built.secret("acme-oauth", clientSecret=app.client_secret)
+        await built.secret("acme-oauth", "oauth", clientSecret=app.client_secret)
         await scene.organization()
         yield scene

@@ -148,7 +148,7 @@ def an_organization(name: str = "acme", **changes: Any) -> Raw:
         "kind": "Organization",
         "metadata": {"name": name},
         "spec": {"baseURL": "https://esaw.example.com", "archiveRef": {"name": "dms"}},
-        "status": {"callbackTokenHashes": [token_hash(TOKEN)]},
+        "status": {"callbackTokenHashes": [token_hash(TOKEN, bytes(16))]},
     }
     raw["spec"].update(changes.pop("spec", {}))
     raw["status"].update(changes.pop("status", {}))

@@ -159,9 +159,9 @@ class Release:
         name = f"anna-{anna.user_id[:8]}"
         s3 = {"accessKeyId": self.neighbours.access_key, "secretAccessKey": self.neighbours.secret_key}
         await self.apply(
-            _secret("acme-callback", token=self.token),
-            _secret("dms-key", **s3),
-            _secret(f"{name}-key", token=anna.token),
+            _secret("acme-callback", "callback", token=self.token),
+            _secret("dms-key", "archive", **s3),
+            _secret(f"{name}-key", "token", token=anna.token),
         )
         await self.apply(
             _own(
@@ -349,8 +349,9 @@ def _own(kind: str, name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "counterfoil.dev/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
-def _secret(name: str, **values: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+def _secret(name: str, use: str, **values: str) -> dict[str, Any]:
+    metadata = {"name": name, "labels": {"counterfoil.dev/use": use}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
 
 
 def _in_bucket(location: str) -> str:

@@ -240,6 +240,7 @@ def at_a_server(version: int = 1) -> Archive:
 
 async def test_an_archive_that_was_fixed_has_its_secrets_read_again() -> None:
     scene = Scene()
+    scene.kube.secret_uses["dms-key"] = "archive"
     scene.kube.secrets["dms-key"] = {"username": b"a", "password": b"old"}
     scene.observe(ready(at_a_server(), "False"))
     before = await scene.archive_pool.backend(at_a_server())

@@ -12,12 +12,15 @@ from counterfoil.callback_auth import (
     BasicAuthVerifier,
     CallbackSecretInvalid,
     basic_auth_hash,
+    callback_token,
+    is_token_hash,
     is_valid_token,
     matches_basic_auth,
     token_hash,
 )
 
 TOKEN = "a-Token_that.is~long1"
+SALT = bytes(range(16))
 SAFE = st.text(alphabet="abcXYZ019-._~", min_size=16, max_size=256)
 
 
@@ -30,18 +33,41 @@ def expected() -> str:
     return basic_auth_hash("esaw", "geheim", b"salt")
 
 
-def test_a_token_is_kept_as_its_sha256() -> None:
-    assert token_hash(TOKEN) == hashlib.sha256(TOKEN.encode()).hexdigest()
+def test_a_token_is_kept_as_its_salted_sha256() -> None:
+    digest = hashlib.sha256(SALT + TOKEN.encode()).hexdigest()
+    assert token_hash(TOKEN, SALT) == f"sha256${SALT.hex()}${digest}"
+    assert is_token_hash(token_hash(TOKEN, SALT))
+
+
+def test_one_token_has_another_hash_with_another_salt() -> None:
+    other = token_hash(TOKEN, bytes(16))
+    assert other != token_hash(TOKEN, SALT)
+    assert is_valid_token(TOKEN, [other])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        hashlib.sha256(TOKEN.encode()).hexdigest(),
+        f"sha256$${hashlib.sha256(TOKEN.encode()).hexdigest()}",
+        f"sha256${bytes(15).hex()}${hashlib.sha256(bytes(15) + TOKEN.encode()).hexdigest()}",
+        f"sha256${SALT.hex().upper()}${hashlib.sha256(SALT + TOKEN.encode()).hexdigest()}",
+        token_hash(TOKEN, SALT) + "\n",
+    ],
+)
+def test_a_hash_in_another_form_is_nobodys(text: str) -> None:
+    assert not is_token_hash(text)
+    assert not is_valid_token(TOKEN, [text])
 
 
 def test_a_secret_made_of_a_file_with_a_line_break_is_the_same_token() -> None:
-    assert token_hash(TOKEN.encode() + b"\n") == token_hash(TOKEN)
+    assert callback_token(TOKEN.encode() + b"\n") == callback_token(TOKEN) == TOKEN
 
 
 @pytest.mark.parametrize("token", ["", "short", "x" * 15, "x" * 257])
 def test_a_token_that_is_too_short_or_too_long_is_refused(token: str) -> None:
     with pytest.raises(CallbackSecretInvalid):
-        token_hash(token)
+        callback_token(token)
 
 
 @pytest.mark.parametrize(
@@ -50,18 +76,19 @@ def test_a_token_that_is_too_short_or_too_long_is_refused(token: str) -> None:
 def test_a_token_that_cannot_stand_in_a_path_is_refused_without_naming_it(token: str) -> None:
     for form in (token, token.encode()):
         with pytest.raises(CallbackSecretInvalid) as refusal:
-            token_hash(form)
+            callback_token(form)
         assert token not in str(refusal.value)
 
 
 @given(SAFE, st.lists(SAFE, max_size=3))
 def test_every_token_whose_hash_is_published_is_known(token: str, others: list[str]) -> None:
-    assert is_valid_token(token, [*map(token_hash, others), token_hash(token)])
+    hashes = [token_hash(each, SALT) for each in (*others, token)]
+    assert is_valid_token(token, hashes)
 
 
 @given(st.text(max_size=40))
 def test_no_other_text_is_known(presented: str) -> None:
-    assert not is_valid_token(presented, [token_hash(TOKEN), "not-even-a-hash", "é"])
+    assert not is_valid_token(presented, [token_hash(TOKEN, SALT), "not-even-a-hash", "é"])
 
 
 def test_without_published_hashes_no_token_is_known() -> None:

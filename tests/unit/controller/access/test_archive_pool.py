@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.secret_cache import SecretCache
+from controller.access.secret_cache import FRESH_SECONDS, SecretCache
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
@@ -28,6 +28,7 @@ class Scene:
         self.root = folder / "dms"
         self.root.mkdir()
         self.kube = InMemoryKubeClient(self.archive())
+        self.kube.secret_uses |= {"dms-key": "archive", "authorities": "trust"}
         self.metrics = Metrics(CollectorRegistry(), version="test")
         self.archive_pool = ArchivePool(
             self.kube, SecretCache(self.kube, self.clock), self.clock, self.metrics
@@ -91,6 +92,36 @@ async def test_a_secret_that_is_not_there_is_told_with_what_to_do(scene: Scene) 
         str(trouble.value)
         == "Archive/dms: Secret/dms-key does not exist. Create it, or correct credentialsSecretRef."
     )
+
+
+async def test_a_secret_for_another_use_is_no_credential_until_it_is_labelled(scene: Scene) -> None:
+    scene.kube.secrets["dms-key"] = {"accessKeyId": b"a", "secretAccessKey": b"one"}
+    scene.kube.secret_uses["dms-key"] = "smtp"
+    with pytest.raises(SettingsInvalid) as trouble:
+        await scene.archive_pool.backend(an_s3())
+    assert trouble.value.reason == "SecretNotLabelled"
+    assert "kubectl label secret dms-key counterfoil.dev/use=archive" in str(trouble.value)
+
+    scene.kube.secret_uses["dms-key"] = "archive"
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    await scene.archive_pool.backend(an_s3())
+
+
+async def test_an_open_archive_whose_secret_loses_its_label_is_not_used(scene: Scene) -> None:
+    scene.kube.secrets["dms-key"] = {"accessKeyId": b"a", "secretAccessKey": b"one"}
+    await scene.archive_pool.backend(an_s3())
+    del scene.kube.secret_uses["dms-key"]
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    with pytest.raises(SettingsInvalid):
+        await scene.archive_pool.backend(an_s3())
+
+
+async def test_trust_anchors_have_a_use_of_their_own(scene: Scene) -> None:
+    scene.kube.secrets["authorities"] = {"ca.pem": ROOT.pem}
+    scene.kube.secret_uses["authorities"] = "archive"
+    with pytest.raises(SettingsInvalid) as trouble:
+        await scene.archive_pool.anchors(an_archive(trustAnchorsSecretRef={"name": "authorities"}))
+    assert trouble.value.reason == "SecretNotLabelled"
 
 
 async def test_a_secret_without_the_right_keys_is_told_without_what_is_in_it(scene: Scene) -> None:

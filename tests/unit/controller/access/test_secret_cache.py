@@ -2,20 +2,92 @@
 
 from datetime import timedelta
 
-from controller.access.secret_cache import FRESH_SECONDS, SecretCache
-from tests.support.builders import NOON, AClock
+import pytest
+
+from controller.access.secret_cache import (
+    FRESH_SECONDS,
+    SecretCache,
+    SecretForbidden,
+    SecretMissing,
+    SecretNotLabelled,
+)
+from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.secret import SEALED_TOKEN_TYPE, SecretUse
+from tests.support.builders import NOON, AClock, a_sender
 from tests.support.fakes.kube import InMemoryKubeClient
 
 
 async def test_a_clock_that_is_set_back_keeps_no_old_secret() -> None:
     kube, clock = InMemoryKubeClient(), AClock()
     secrets = SecretCache(kube, clock)
+    kube.secret_uses["smtp"] = "smtp"
     kube.secrets["smtp"] = {"password": b"old"}
-    assert await secrets.value("smtp", "password") == b"old"
+    assert await secrets.value("smtp", "password", SecretUse.SMTP) == b"old"
     kube.secrets["smtp"] = {"password": b"new"}
 
     clock.set_back(hours=1)
     clock.advance(seconds=FRESH_SECONDS + 1)
 
     assert clock.now() < NOON - timedelta(minutes=59)
-    assert await secrets.value("smtp", "password") == b"new"
+    assert await secrets.value("smtp", "password", SecretUse.SMTP) == b"new"
+
+
+async def test_a_secret_is_read_for_the_use_that_it_is_labelled_for_and_for_no_other() -> None:
+    kube = InMemoryKubeClient()
+    kube.secrets["one"] = {"key": b"value"}
+    kube.secret_uses["one"] = "archive"
+    secrets = SecretCache(kube, AClock())
+
+    assert await secrets.data("one", SecretUse.ARCHIVE) == {"key": b"value"}
+    for other in set(SecretUse) - {SecretUse.ARCHIVE}:
+        with pytest.raises(SecretNotLabelled, match=f"kubectl label secret one counterfoil.dev/use={other}`"):
+            await secrets.value("one", "key", other)
+
+
+async def test_a_label_counts_as_soon_as_the_cache_is_old() -> None:
+    kube, clock = InMemoryKubeClient(), AClock()
+    secrets = SecretCache(kube, clock)
+    kube.secrets["one"] = {"key": b"value"}
+    with pytest.raises(SecretNotLabelled):
+        await secrets.value("one", "key", SecretUse.TOKEN)
+
+    kube.secret_uses["one"] = "token"
+    clock.advance(seconds=FRESH_SECONDS + 1)
+
+    assert await secrets.value("one", "key", SecretUse.TOKEN) == b"value"
+
+
+async def test_a_missing_key_is_named_and_the_other_keys_are_not() -> None:
+    kube = InMemoryKubeClient()
+    kube.secrets["one"] = {"0-generated": b"value"}
+    kube.secret_uses["one"] = "token"
+    with pytest.raises(SecretMissing) as raised:
+        await SecretCache(kube, AClock()).value("one", "apiKey", SecretUse.TOKEN)
+    assert str(raised.value) == "Secret/one has no key 'apiKey'."
+
+
+async def test_a_secret_that_may_not_be_read_is_not_called_unlabelled() -> None:
+    kube = InMemoryKubeClient()
+    kube.fail("secret", Forbidden(403, "Forbidden", "no"))
+    with pytest.raises(SecretForbidden):
+        await SecretCache(kube, AClock()).data("one", SecretUse.TOKEN)
+
+
+async def test_a_sealed_key_is_read_for_its_sender_and_for_no_reference_whatever_its_label() -> None:
+    kube, sender = InMemoryKubeClient(), a_sender(tokenSecretRef=None)
+    kube.secrets[sender.name] = {"token": b"sealed"}
+    kube.secret_types[sender.name] = SEALED_TOKEN_TYPE
+    kube.secret_uses[sender.name] = "token"
+    secrets = SecretCache(kube, AClock())
+
+    assert await secrets.sealed_token(sender) == b"sealed"
+    with pytest.raises(SecretNotLabelled):
+        await secrets.value(sender.name, "token", SecretUse.TOKEN)
+
+
+async def test_a_secret_of_another_type_is_no_sealed_key() -> None:
+    kube, sender = InMemoryKubeClient(), a_sender(tokenSecretRef=None)
+    kube.secrets[sender.name] = {"token": b"somebody's"}
+    kube.secret_uses[sender.name] = "token"
+    with pytest.raises(SecretMissing, match="not of the type"):
+        await SecretCache(kube, AClock()).sealed_token(sender)

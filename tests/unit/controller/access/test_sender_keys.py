@@ -80,6 +80,7 @@ class Scene:
         )
 
     def put_key(self, key: str | bytes, *, name: str = "token") -> None:
+        self.kube.secret_uses["anna-key"] = "token"
         self.kube.secrets["anna-key"] = {name: key.encode() if isinstance(key, str) else key}
 
     def newest(self) -> Sender:
@@ -204,6 +205,7 @@ class Senders(Scene):
         super().__init__()
         for name in names:
             self.kube.put(a_sender(name, authorized=None))
+            self.kube.secret_uses[f"{name}-key"] = "token"
             self.kube.secrets[f"{name}-key"] = {"token": f"{name}{OTHER}".encode()}
 
     async def reason(self, name: str) -> str:
@@ -369,7 +371,7 @@ UNUSABLE: list[tuple[dict[str, Any], bytes, str, str]] = [
         {"tokenSecretRef": {"name": "anna-key", "key": "apiKey"}},
         KEY.encode(),
         "KeyMissing",
-        "Secret/anna-key has no key 'apiKey'; it has: token.",
+        "Secret/anna-key has no key 'apiKey'.",
     ),
     (
         {"tokenSecretRef": {"name": "nobody", "key": "token"}},
@@ -393,6 +395,24 @@ async def test_a_secret_that_holds_no_key_is_told_in_words_that_lead_to_it(
     await scene.refusal()
     assert len(scene.kube.patches) == 1
     assert scene.esaw.asked == []
+
+
+@pytest.mark.parametrize("label", [None, "callback"])
+async def test_a_key_in_a_secret_for_another_use_is_sent_to_nobody_until_it_is_labelled(
+    label: str | None,
+) -> None:
+    scene = Scene(a_sender(authorized=None))
+    scene.kube.secret_uses = {"anna-key": label} if label is not None else {}
+    refused = await scene.refusal()
+    assert refused.reason == "SecretNotLabelled"
+    assert str(refused).endswith("type `kubectl label secret anna-key counterfoil.dev/use=token`.")
+    assert scene.authorized() == ("False", "SecretNotLabelled", str(refused))
+    assert scene.esaw.asked == []
+
+    scene.kube.secret_uses["anna-key"] = "token"
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.authorized()[:2] == ("True", "KeyAccepted")
 
 
 async def test_a_secret_that_may_not_be_read_is_told_as_such_and_says_nothing_about_the_key() -> None:

@@ -15,7 +15,7 @@ from counterfoil.esaw import ApiToken
 from counterfoil.resources import LocalObjectReference, Sender, SenderKey, find_condition
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.sender import SenderSpec, SenderStatus
-from counterfoil.sealing import Sealing
+from counterfoil.sealing import SECRET_TYPE, Sealing
 from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.unit.controller.access.test_sender_keys import ANNA, KEY, OTHER, FakeEsawClient
@@ -63,6 +63,7 @@ class Scene:
 
     def consent(self, key: str = KEY, *, sealed_for: Sender | None = None) -> None:
         sealed = self.sealing.seal_with_newest(ApiToken.parse(key), "tests", sealed_for or self.sender)
+        self.kube.secret_types[self.sender.name] = SECRET_TYPE
         self.kube.secrets[self.sender.name] = {"token": sealed.data}
 
     def newest(self) -> Sender:

@@ -30,6 +30,7 @@ class Scene:
     def __init__(self, standin: StandIn) -> None:
         self.standin = standin
         self.kube = InMemoryKubeClient()
+        self.kube.secret_uses["oauth"] = "oauth"
         self.cache = Cache()
 
     def sender(self, name: str) -> User:
@@ -39,6 +40,7 @@ class Scene:
         sender = a_sender(name, userID=user.user_id, tokenSecretRef=ref)
         self.cache.senders.put(known_to_work(sender, user.token))
         self.kube.put(sender)
+        self.kube.secret_uses[f"key-{name}"] = "token"
         self.kube.secrets[f"key-{name}"] = {"token": user.token.encode()}
         return user
 

@@ -34,7 +34,7 @@ OURS = f"https://hooks.example/callbacks/acme/{TOKEN}?envelopeId=##EnvelopeId##&
 def organization(**spec: Any) -> Organization:
     """An Organization that knows its address."""
     urls = CallbackURLs(envelope=OURS.replace(TOKEN, "<token>"), status="", workstep="")
-    status = OrganizationStatus(callback_urls=urls, callback_token_hashes=(token_hash(TOKEN),))
+    status = OrganizationStatus(callback_urls=urls, callback_token_hashes=(token_hash(TOKEN, bytes(16)),))
     return replace(an_organization(**spec), status=status)
 
 

@@ -64,6 +64,7 @@ class Scene:
     def __init__(self, url: str, *events: EnvelopeEvent, timeout: float = 5.0) -> None:
         self.url = url
         self.kube = InMemoryKubeClient(*events)
+        self.kube.secret_uses["hook"] = "webhook"
         self.kube.secrets["hook"] = {"secret": SECRET}
         self.cache = Cache()
         self.cache.update(with_webhook(url))
@@ -298,6 +299,7 @@ async def test_a_suspended_organization_sends_nothing_until_it_is_resumed() -> N
         (None, "WebhookSecretMissing"),
         ({"other": SECRET}, "WebhookSecretMissing"),
         ({"secret": b"x"}, "WebhookSecretInvalid"),
+        ({"secret": SECRET}, "SecretNotLabelled"),
     ],
 )
 async def test_without_a_signing_secret_nothing_is_sent_until_there_is_one(
@@ -313,6 +315,8 @@ async def test_without_a_signing_secret_nothing_is_sent_until_there_is_one(
         del scene.kube.secrets["hook"]
         if secret is not None:
             scene.kube.secrets["hook"] = secret
+        if reason == "SecretNotLabelled":
+            scene.kube.secret_uses["hook"] = "archive"
         async with scene.controller(event):
             await until(lambda: scene.notice().attempts == 1)
             error = scene.notice().last_error
@@ -322,6 +326,7 @@ async def test_without_a_signing_secret_nothing_is_sent_until_there_is_one(
             assert server.received == []
             assert scene.notice().attempts == 1, "waiting costs no further write"
             scene.kube.secrets["hook"] = {"secret": SECRET}
+            scene.kube.secret_uses["hook"] = "webhook"
             await until(lambda: scene.notice().state is NoticeState.DELIVERED)
 
 

@@ -631,6 +631,17 @@ async def test_a_secret_that_can_not_be_used_is_told(secret: dict[str, bytes] | 
     assert words in told[2]
 
 
+async def test_a_secret_for_another_use_gets_no_connection() -> None:
+    scene = Scene(died())
+    scene.kube.secret_uses["smtp"] = "token"
+    await scene.run_once(3)
+    told = scene.told()
+    assert told is not None
+    assert told[:2] == ("False", "SecretNotLabelled")
+    assert "kubectl label secret smtp counterfoil.dev/use=smtp" in told[2]
+    assert scene.mailer.checks == 0
+
+
 async def test_one_mail_that_is_refused_holds_up_no_other_and_is_tried_again() -> None:
     scene = Scene(died(), an_unauthorized_sender("ben"), notifications={**MAILS, "administrators": []})
     scene.mailer.refusals[ANNA[0]] = MessageRejected(

@@ -44,6 +44,7 @@ class Scene:
         self.cache.organizations.put(an_organization())
         self.cache.senders.put(known_to_work(a_sender()))
         self.cache.archives.put(an_archive())
+        self.kube.secret_uses["anna-key"] = "token"
         self.kube.secrets["anna-key"] = {"token": KEY.encode()}
         secrets = SecretCache(self.kube, self.clock)
         self.archive_pool = ArchivePool(

@@ -89,6 +89,7 @@ class Scene:
             self.kube.put(each)
             base.observe(each)
         self.kube.put(self.event)
+        self.kube.secret_uses["anna-key"] = "token"
         self.kube.secrets["anna-key"] = {"token": KEY.encode()}
         secrets = SecretCache(self.kube, self.clock)
         self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=base.cache.update)

@@ -114,6 +114,7 @@ class Scene:
     def put_sender(self, sender: Sender) -> None:
         self.cache.senders.put(sender)
         self.kube.put(sender)
+        self.kube.secret_uses[f"{sender.name}-key"] = "token"
         self.kube.secrets[f"{sender.name}-key"] = {"token": key_of(sender.name).encode()}
 
     def finds(self, sender: str, *envelopes: str, status: EnvelopeStatus = EnvelopeStatus.COMPLETED) -> None:

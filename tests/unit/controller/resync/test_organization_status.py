@@ -1,6 +1,5 @@
 """Results of the checks of an Organization, and their conditions in its status."""
 
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from controller.access.secret_cache import SecretCache
+from controller.access.secret_cache import FRESH_SECONDS, SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.resync.organization_status import VERSION_CHECK_PASSES, OrganizationStatusUpdater
-from counterfoil.callback_auth import matches_basic_auth
+from counterfoil.callback_auth import is_valid_token, matches_basic_auth
 from counterfoil.esaw import (
     ApiToken,
     EsawClient,
@@ -25,7 +24,7 @@ from counterfoil.esaw import (
 )
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Forbidden, Unavailable
-from counterfoil.resources import Activity, Archive, Organization, find_condition
+from counterfoil.resources import Activity, Archive, Organization, OrganizationStatus, find_condition
 from tests.support.builders import NOON, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
@@ -77,6 +76,8 @@ class Scene:
         self.cache.archives.put(ready(an_archive()))
         self.cache.senders.put(known_to_work(a_sender()))
         self.kube = InMemoryKubeClient(an_organization(**spec))
+        self.kube.secret_uses |= dict.fromkeys(("callback", "more", "lock"), "callback")
+        self.kube.secret_uses |= {"anna-key": "token", "hook": "webhook"}
         self.kube.secrets["callback"] = {"token": TOKEN.encode()}
         self.kube.secrets["anna-key"] = {"token": KEY.encode()}
         secrets = SecretCache(self.kube, self.clock)
@@ -122,15 +123,19 @@ def ready(archive: Archive, truth: str = "True") -> Archive:
     return Archive.parse(raw)
 
 
-def hashed(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+def tokens_of(status: OrganizationStatus) -> tuple[str, ...]:
+    """The tokens whose hashes are in the status."""
+    return tuple(
+        next((token for token in (TOKEN, OTHER) if is_valid_token(token, (each,))), "unknown")
+        for each in status.callback_token_hashes
+    )
 
 
 async def test_an_organization_that_has_all_it_needs_is_ready() -> None:
     scene = Scene()
     assert (await scene.condition())[:2] == ("True", "Ready")
     status = scene.newest().status
-    assert status.callback_token_hashes == (hashed(TOKEN),)
+    assert tokens_of(status) == (TOKEN,)
     assert status.version == "25.52.0.100"
     assert status.observed_generation == 1
     assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
@@ -171,32 +176,38 @@ async def test_a_token_that_was_put_into_the_secret_is_known_with_the_next_look(
     scene = Scene()
     await scene.look()
     scene.kube.secrets["callback"] = {"token": OTHER.encode() + b"\n"}
-    assert (await scene.look()).status.callback_token_hashes == (hashed(OTHER),)
+    assert tokens_of((await scene.look()).status) == (OTHER,)
 
 
 async def test_several_tokens_count_at_once_for_rotation() -> None:
     refs = [{"name": "callback", "key": "token"}, {"name": "callback", "key": "next"}]
     scene = Scene(callback={"tokenSecretRefs": refs})
     scene.kube.secrets["callback"]["next"] = OTHER.encode()
-    assert (await scene.look()).status.callback_token_hashes == (hashed(TOKEN), hashed(OTHER))
+    assert tokens_of((await scene.look()).status) == (TOKEN, OTHER)
 
 
 async def test_one_bad_token_does_not_shut_the_good_one_out() -> None:
     refs = [{"name": "callback", "key": "next"}, {"name": "callback", "key": "token"}]
     scene = Scene(callback={"tokenSecretRefs": refs})
     status = (await scene.look()).status
-    assert status.callback_token_hashes == (hashed(TOKEN),)
+    assert tokens_of(status) == (TOKEN,)
     assert (await scene.condition())[:2] == ("False", "CallbackTokenMissing")
 
 
 BASIC = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "basicAuthSecretRef": {"name": "lock"}}
+
+OAUTH = {
+    "clientID": "counterfoil",
+    "clientSecretRef": {"name": "another", "key": "secret"},
+    "publicURL": "https://sign.acme.example",
+}
 
 TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
     (
         {},
         {"callback": {}},
         "CallbackTokenMissing",
-        "Secret/callback has no key 'token'; it is empty. "
+        "Secret/callback has no key 'token'. "
         "Put a callback token there, or correct spec.callback.tokenSecretRefs.",
     ),
     (
@@ -227,10 +238,38 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
         "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
     ),
     (
+        {"callback": {"tokenSecretRefs": [{"name": "another", "key": "token"}]}},
+        {"another": {"token": b"a-value-that-is-long-enough"}},
+        "SecretNotLabelled",
+        "Secret/another does not have the label counterfoil.dev/use=callback, so it is not read. If it was "
+        "made for this use, type `kubectl label secret another counterfoil.dev/use=callback`.",
+    ),
+    (
+        {"callback": {**BASIC, "basicAuthSecretRef": {"name": "another"}}},
+        {"another": {"username": b"esaw", "password": b"secret"}},
+        "SecretNotLabelled",
+        "Secret/another does not have the label counterfoil.dev/use=callback, so it is not read. If it was "
+        "made for this use, type `kubectl label secret another counterfoil.dev/use=callback`.",
+    ),
+    (
+        {"webhook": {**WEBHOOK, "signingSecretRef": {"name": "another", "key": "secret"}}},
+        {"another": {"secret": b"whsec_" + b"QUFB" * 8}},
+        "SecretNotLabelled",
+        "Secret/another does not have the label counterfoil.dev/use=webhook, so it is not read. If it was "
+        "made for this use, type `kubectl label secret another counterfoil.dev/use=webhook`.",
+    ),
+    (
+        {"oauth": OAUTH},
+        {"another": {"secret": b"the client's"}},
+        "SecretNotLabelled",
+        "Secret/another does not have the label counterfoil.dev/use=oauth, so it is not read. If it was "
+        "made for this use, type `kubectl label secret another counterfoil.dev/use=oauth`.",
+    ),
+    (
         {"callback": BASIC},
         {"lock": {"username": b"esaw"}},
         "BasicAuthMissing",
-        "Secret/lock has no key 'password'; it has: username. "
+        "Secret/lock has no key 'password'. "
         "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
     ),
     (
@@ -290,6 +329,33 @@ async def test_what_is_missing_is_told_with_what_to_do_and_told_once(
     assert await scene.condition() == ("False", reason, message)
     assert await scene.condition() == ("False", reason, message)
     assert len(scene.kube.patches) == 1
+
+
+async def test_a_token_in_a_secret_for_another_use_is_not_hashed_until_it_is_labelled() -> None:
+    scene = Scene()
+    scene.kube.secret_uses["callback"] = "oauth"
+    assert tokens_of((await scene.look()).status) == ()
+
+    scene.kube.secret_uses["callback"] = "callback"
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    assert tokens_of((await scene.look()).status) == (TOKEN,)
+    assert (await scene.condition())[0] == "True"
+
+
+async def test_the_hash_of_a_token_keeps_its_salt_and_a_new_token_gets_another() -> None:
+    scene = Scene()
+    first = (await scene.look()).status.callback_token_hashes
+    assert (await scene.look()).status.callback_token_hashes == first
+    scene.kube.secrets["callback"]["next"] = TOKEN.encode()
+    refs = [{"name": "callback", "key": "token"}, {"name": "callback", "key": "next"}]
+    scene.kube.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRefs": refs}}})
+    assert (await scene.look()).status.callback_token_hashes == first, "one token is one hash"
+
+    scene.kube.secrets["callback"]["next"] = OTHER.encode()
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    hashes = (await scene.look()).status.callback_token_hashes
+    assert hashes[0] == first[0]
+    assert hashes[1].split("$")[1] != first[0].split("$")[1]
 
 
 async def test_several_problems_are_all_told_at_once() -> None:
@@ -391,7 +457,7 @@ async def test_while_the_api_server_is_away_the_known_tokens_stay() -> None:
     scene.kube.go_away("secret", times=1)
     with pytest.raises(Unavailable):
         await scene.look()
-    assert scene.newest().status.callback_token_hashes == (hashed(TOKEN),)
+    assert tokens_of(scene.newest().status) == (TOKEN,)
 
 
 async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_told() -> None:
@@ -400,7 +466,7 @@ async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_tol
     scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
     truth, reason, _ = await scene.condition()
     assert (truth, reason) == ("False", "CallbackTokenMissing")
-    assert scene.newest().status.callback_token_hashes == (hashed(TOKEN),)
+    assert tokens_of(scene.newest().status) == (TOKEN,)
 
 
 async def test_secrets_that_may_be_read_again_are_read_at_once_and_count_alone() -> None:
@@ -410,7 +476,7 @@ async def test_secrets_that_may_be_read_again_are_read_at_once_and_count_alone()
     scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
     await scene.organizations.update_status(scene.newest())
     await scene.organizations.update_status(scene.newest())
-    assert scene.newest().status.callback_token_hashes == (hashed(OTHER),)
+    assert tokens_of(scene.newest().status) == (OTHER,)
 
 
 async def test_a_token_that_the_spec_no_longer_names_does_not_stay_because_another_may_not_be_read() -> None:
@@ -420,7 +486,7 @@ async def test_a_token_that_the_spec_no_longer_names_does_not_stay_because_anoth
     await scene.look()
     scene.kube.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRefs": refs[1:]}}})
     scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
-    assert (await scene.look()).status.callback_token_hashes == ()
+    assert tokens_of((await scene.look()).status) == ()
 
 
 async def test_the_second_lock_is_hashed_with_salt_and_only_once() -> None:

@@ -95,6 +95,8 @@ class ResyncScene:
         self.put(
             an_organization(), a_sender(authorized=None), an_archive(filesystem={"root": str(self.root)})
         )
+        self.scene.kube.secret_uses |= {"callback": "callback", "authorities": "trust"}
+        self.scene.kube.secret_uses |= dict.fromkeys(("anna-key", "other-key", "late-key"), "token")
         self.scene.kube.secrets |= {
             "callback": {"token": b"callback-token-0123456789"},
             "anna-key": {"token": KEY.encode()},

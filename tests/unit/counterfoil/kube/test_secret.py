@@ -1,6 +1,10 @@
 """Secrets: what is read of one, and what is never shown."""
 
-from counterfoil.kube.secret import Secret
+import pytest
+
+from counterfoil.kube.secret import FOREIGN_TYPES, USE_LABEL, Secret, SecretUse
+from counterfoil.resources.base import ObjectMeta
+from counterfoil.sealing import SECRET_TYPE
 
 RAW = {
     "apiVersion": "v1",
@@ -35,3 +39,41 @@ def test_no_text_of_a_secret_shows_a_value() -> None:
         assert "geheim" not in text
         assert "AGdl" not in text
         assert "callback" in text
+
+
+def a_secret(use: str | None = None, *, type_: str = "Opaque") -> Secret:
+    labels = {} if use is None else {USE_LABEL: use}
+    metadata = ObjectMeta(name="one", labels=labels)
+    return Secret(metadata=metadata, type=type_, data={"0-generated": b"value"})
+
+
+@pytest.mark.parametrize("use", SecretUse)
+@pytest.mark.parametrize("type_", ["Opaque", "kubernetes.io/basic-auth", "kubernetes.io/tls"])
+def test_a_secret_with_the_label_of_a_use_may_be_used_so_whatever_people_call_its_type(
+    use: SecretUse, type_: str
+) -> None:
+    assert a_secret(use, type_=type_).use_fault(use) is None
+
+
+@pytest.mark.parametrize("label", [None, "", "sealing", "OAUTH", "oauth,token", "true", "archive"])
+def test_a_secret_with_another_label_may_not_and_the_command_is_told(
+    label: str | None,
+) -> None:
+    fault = a_secret(label).use_fault(SecretUse.OAUTH)
+    assert fault == (
+        "Secret/one does not have the label counterfoil.dev/use=oauth, so it is not read. If it was made for "
+        "this use, type `kubectl label secret one counterfoil.dev/use=oauth`."
+    )
+
+
+@pytest.mark.parametrize("use", SecretUse)
+@pytest.mark.parametrize("type_", sorted(FOREIGN_TYPES))
+def test_no_label_makes_the_secret_of_a_program_readable(use: SecretUse, type_: str) -> None:
+    fault = a_secret(use, type_=type_).use_fault(use)
+    assert fault is not None
+    assert "never read" in fault
+    assert "0-generated" not in fault
+
+
+def test_the_secrets_that_counterfoil_seals_are_a_programs() -> None:
+    assert SECRET_TYPE in FOREIGN_TYPES

@@ -1,10 +1,12 @@
 """The directory of organizations: what a watch tells becomes what a callback is checked against."""
 
+import hashlib
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from counterfoil.callback_auth import token_hash
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.metrics import Metrics
 from tests.support.scenes.receiver_parts import TOKEN, added, an_organization, synced, with_basic_auth
@@ -46,6 +48,18 @@ def test_a_listed_organization_knows_its_tokens_and_no_others(organization_cache
 
 def test_without_hashes_in_its_status_it_cannot_be_judged(organization_cache: OrganizationCache) -> None:
     assert not listed(organization_cache, an_organization(status={"callbackTokenHashes": []})).is_ready
+
+
+def test_hashes_of_another_version_are_as_none(organization_cache: OrganizationCache) -> None:
+    unsalted = hashlib.sha256(TOKEN.encode()).hexdigest()
+    assert not listed(
+        organization_cache, an_organization(status={"callbackTokenHashes": [unsalted]})
+    ).is_ready
+
+    both = [unsalted, token_hash(TOKEN, bytes(16))]
+    acme = listed(organization_cache, an_organization(status={"callbackTokenHashes": both}))
+    assert acme.is_ready
+    assert acme.token_hashes == (both[1],)
 
 
 def test_with_a_second_lock_whose_hash_is_missing_it_cannot_be_judged(
@@ -94,7 +108,12 @@ def test_the_default_sender_is_known_beforehand_if_it_fits_into_a_label(
 def test_a_change_is_followed_and_does_not_refill_the_bucket(organization_cache: OrganizationCache) -> None:
     before = listed(organization_cache, an_organization())
     organization_cache.update(
-        WatchEvent("MODIFIED", an_organization(status={"callbackTokenHashes": ["0" * 64]}))
+        WatchEvent(
+            "MODIFIED",
+            an_organization(
+                status={"callbackTokenHashes": [token_hash("another-token-0123456789", bytes(16))]}
+            ),
+        )
     )
 
     after = organization_cache.find("acme")
