@@ -170,6 +170,19 @@ async def test_who_may_not_read_the_secret_gets_no_url_and_hears_which_right_is_
     assert scene.local_environment.tokens["acme"] not in answer.err
 
 
+async def test_the_token_in_a_secret_for_another_use_is_not_printed_and_the_command_to_label_it_is(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
+    await scene.local_environment.secret("database", "archive", password="not for callbacks, but readable")
+    refs = [{"name": "database", "key": "password"}]
+    await scene.local_environment.organization("misled", archive="dms", callback={"tokenSecretRefs": refs})
+    await scene.until_condition(Organization, "misled", "Ready", ("False", "SecretNotLabelled"))
+    answer = await administrator("url", "misled")
+    assert (answer.code, answer.out) == (ExitStatus.NOT_ALL, "")
+    assert "`kubectl label secret database counterfoil.dev/use=callback`" in answer.err
+    assert "but readable" not in answer.err
+
+
 async def test_an_organization_that_does_not_exist_is_said_to_be_missing_in_one_line(
     administrator: Terminal,
 ) -> None:
