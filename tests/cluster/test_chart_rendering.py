@@ -311,6 +311,7 @@ def test_a_drain_takes_one_pod_at_a_time(default: Rendered) -> None:
 
 def test_a_sealing_key_is_made_that_outlives_the_release_and_cannot_be_replaced(default: Rendered) -> None:
     secret = default.one("Secret", f"{RELEASE}-sealing-keys")
+    assert secret["metadata"]["labels"]["counterfoil.dev/use"] == "sealing", "no reference can name it"
     assert list(secret["data"]) == ["0-generated"]
     assert secret["immutable"] is True
     assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"

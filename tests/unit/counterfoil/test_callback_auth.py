@@ -3,8 +3,11 @@
 import asyncio
 import base64
 import hashlib
+import re
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +24,7 @@ from counterfoil.callback_auth import (
 
 TOKEN = "a-Token_that.is~long1"
 SALT = bytes(range(16))
+ROOT = Path(__file__).parents[3]
 SAFE = st.text(alphabet="abcXYZ019-._~", min_size=16, max_size=256)
 
 
@@ -37,6 +41,16 @@ def test_a_token_is_kept_as_its_salted_sha256() -> None:
     digest = hashlib.sha256(SALT + TOKEN.encode()).hexdigest()
     assert token_hash(TOKEN, SALT) == f"sha256${SALT.hex()}${digest}"
     assert is_token_hash(token_hash(TOKEN, SALT))
+
+
+def test_the_api_server_takes_salted_hashes_only() -> None:
+    crd = yaml.safe_load((ROOT / "crds" / "organizations.yaml").read_text(encoding="utf-8"))
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    items = schema["callbackTokenHashes"]["items"]
+    longest = token_hash("x" * 256, SALT)
+    assert len(longest) <= items["maxLength"]
+    assert re.search(items["pattern"], longest)
+    assert not re.search(items["pattern"], hashlib.sha256(TOKEN.encode()).hexdigest())
 
 
 def test_one_token_has_another_hash_with_another_salt() -> None:
