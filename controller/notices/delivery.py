@@ -108,6 +108,11 @@ class NoticeDelivery:
         self._workqueue = WorkQueue(self.clock, partial(_limits, self.cache))
         self.cache.add_handler(Organization, self._organization_changed)
 
+    @property
+    def pending(self) -> int:
+        """Number of notices that this process delivers."""
+        return len(self._pending)
+
     async def run(self) -> None:
         """Deliver until cancelled."""
         try:
@@ -249,7 +254,9 @@ class NoticeDelivery:
         self._unstored.pop(event.name, None)
         self._lost_outcomes.pop(event.name, None)
         self._announce(stored, notice.id, result)
-        self._observe(stored)
+        if event.name in self._pending:
+            # Otherwise a list did not name it meanwhile: another process delivers it, or nobody.
+            self._observe(stored)
 
     async def _attempt(
         self, event: EnvelopeEvent, notice: EventNotice, organization: Organization
@@ -295,6 +302,8 @@ class NoticeDelivery:
         self.metrics.webhook_notices.labels(organization, outcome.value).inc()
 
     def _enqueue_after_failure(self, name: str) -> None:
+        if name not in self._pending:
+            return
         failures = self._lost_outcomes.get(name, 0)
         self._lost_outcomes[name] = failures + 1
         pause = timedelta(seconds=LOST_OUTCOME.pause(failures))

@@ -368,17 +368,25 @@ async def test_a_notice_that_another_controller_delivered_is_not_sent() -> None:
 
 
 async def test_what_a_new_list_does_not_name_is_forgotten() -> None:
-    event = a_finished_event()
-    async with running(answering(b"", 500)) as server:
+    event, is_asked = a_finished_event(), asyncio.Event()
+    is_listed_anew = asyncio.Event()
+
+    async def answers_after_the_list(writer: asyncio.StreamWriter) -> None:
+        is_asked.set()
+        await is_listed_anew.wait()
+        await answering(b"", 500)(writer)
+
+    async with running(answers_after_the_list) as server:
         scene = Scene(server.url, event)
-        async with scene.controller(event):
-            await until(lambda: len(server.received) >= 2)
+        async with scene.controller(event) as built:
+            await is_asked.wait()
             scene.kube.changes.put_nowait(WatchEvent("SYNCED", {}, frozenset()))
-            await until(scene.kube.changes.empty)
-            await asyncio.sleep(0.1)
-            seen = len(server.received)
-            await asyncio.sleep(0.2)
-            assert len(server.received) == seen
+            await until(lambda: built.pending == 0)
+            is_listed_anew.set()
+            await until(lambda: scene.notice().attempts == 1)
+            await until(lambda: scene.count("retried") == 1)
+            assert built.pending == 0, "the running attempt is stored, and there is no other"
+    assert len(server.received) == 1
 
 
 async def test_at_a_clean_end_the_running_attempt_is_stored() -> None:
