@@ -2,21 +2,15 @@
 The examination of one PDF's signatures, and the process in which it happens
 (``python -m counterfoil.signatures.check``).
 
-By the standard input come 8 bytes with the length of a PDF and 4 with that of the trust anchors; the answer
-is one byte when the process is there to take them. Then come the anchors and the PDF, and what was found goes
-out (4 bytes of length, then JSON), until the input ends. The process limits itself before it reads the first
-byte: memory, CPU seconds per file, no files to write, and it never looks anything up in the network.
+The head of a request is the trust anchors, and its body the PDF (``counterfoil.worker_processes``). The
+result is JSON. The process never looks anything up in the network.
 
 Without trust anchors every certificate is accepted, from any issuer.
 """
 
-import gc
 import hashlib
 import io
-import logging
 import re
-import resource
-import signal
 import sys
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -37,6 +31,7 @@ from pyhanko.sign.validation.status import SignatureCoverageLevel
 from counterfoil.signatures import hex_strings
 from counterfoil.signatures.results import Coverage, Kind, Signature, Signatures, State, TimeStamp
 from counterfoil.signatures.trust import SIGNING_USAGE, TIME_STAMPING_USAGE, TrustStore, load_trust_store
+from counterfoil.worker_processes.worker import Note, serve
 
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
 """Bytes of address space: a file of 64 MiB, what is made of it, and 70 MiB for Python and its libraries."""
@@ -312,55 +307,27 @@ def _clean_text(text: str) -> str:
 
 def main() -> int:
     """Examine what comes in until the input ends."""
-    _limit_process()
-    while (head := sys.stdin.buffer.read(12)) != b"":
-        _write_output(b"\x06")
-        _allow_cpu(CPU_SECONDS)
-        anchors = load_trust_store(sys.stdin.buffer.read(int.from_bytes(head[8:])))
-        answer = msgspec.json.encode(check_signatures(_read_pdf(int.from_bytes(head[:8])), anchors))
-        _write_output(len(answer).to_bytes(4) + answer)
-        # A parsed PDF is full of cycles, and would be kept with all its bytes until the next one is parsed.
-        gc.collect()
+    hex_strings.install()
+    serve(_answer, memory_bytes=MAX_MEMORY_BYTES, cpu_seconds=CPU_SECONDS)
     return 0
 
 
-def _write_output(answer: bytes) -> None:
-    sys.stdout.buffer.write(answer)
-    sys.stdout.buffer.flush()
+def _answer(anchors: bytes, size: int, requests: BinaryIO, _note: Note) -> bytes:
+    trust = load_trust_store(anchors)
+    return msgspec.json.encode(check_signatures(_read_pdf(size, requests), trust))
 
 
-def _read_pdf(size: int) -> BinaryIO:
+def _read_pdf(size: int, requests: BinaryIO) -> BinaryIO:
     """Read a file of that size, or up to the end of the input, without ever holding it twice."""
     pdf = io.BytesIO()
     pdf.truncate(size)
     while missing := size - pdf.tell():
-        chunk = sys.stdin.buffer.read(min(missing, BLOCK))
+        chunk = requests.read(min(missing, BLOCK))
         if not chunk:
             break
         pdf.write(chunk)
     pdf.seek(0)
     return pdf
-
-
-def _limit_process() -> None:
-    """Give up what is not needed to read a PDF."""
-    hex_strings.install()
-    # What the libraries brought along need not be searched for cycles after every file.
-    gc.freeze()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        # The parent ends this process by closing its input, after the last file.
-        signal.signal(signal_number, signal.SIG_IGN)
-    logging.disable()
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _allow_cpu(seconds: int) -> None:
-    """Let the kernel end this process after this many more seconds of CPU time."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    until = int(used.ru_utime + used.ru_stime) + seconds + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
 
 
 if __name__ == "__main__":
