@@ -16,6 +16,7 @@ from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil import __version__, tracing
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives.manifest_signature import ManifestSigner, SigningKeyInvalid
+from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import WallClock
 from counterfoil.esaw.client import new_http_client
 from counterfoil.esaw.registry import EsawClients
@@ -87,6 +88,7 @@ class ControllerProcess:
             connect(namespace=self.settings.namespace, observe=self.metrics.kubernetes_request) as kube,
             new_http_client() as http,
             aclosing(SignatureWorkers()) as signature_workers,
+            aclosing(TagWorkers()) as tag_workers,
         ):
             app = build(
                 self.settings,
@@ -96,6 +98,7 @@ class ControllerProcess:
                 held,
                 sealing=self.sealing,
                 signature_checker=SignatureChecker(signature_workers, self.signer),
+                tag_workers=tag_workers,
             )
             return await app.run(self.elections, stop_request, self.private_socket)
 

@@ -62,6 +62,7 @@ from controller.watch.operator import (
 )
 from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
+from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import WallClock
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.health import serve_health_and_metrics
@@ -181,6 +182,7 @@ def build(
     *,
     sealing: Sealing | None,
     signature_checker: SignatureChecker,
+    tag_workers: TagWorkers,
 ) -> App:
     """Build all components; each gets what it needs by its constructor."""
     clock, cache, labels = WallClock(), Cache(), held.label_selector
@@ -250,7 +252,7 @@ def build(
         on_delivered=notifier.notice_delivered,
     )
     preconditions = Preconditions(
-        kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker, held
+        kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker, tag_workers, held
     )
     worker = Worker(
         cache=cache,

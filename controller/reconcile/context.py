@@ -15,7 +15,6 @@ from datetime import UTC
 
 from controller.access.fence import Fence
 from controller.reconcile.signature_policy import SignatureChecker
-from counterfoil.archives import tags_subprocess
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.layout import (
     ActionFacts,
@@ -24,6 +23,7 @@ from counterfoil.archives.layout import (
     FileFacts,
     make_layout,
 )
+from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.downloads import checked_download
@@ -55,6 +55,7 @@ class ReconcileContext:
     esaw: EsawUserClient
     clock: Clock
     signature_checker: SignatureChecker
+    tag_workers: TagWorkers
     on_file_archived: Callable[[int], None]
     """Receives the size of each archived file in bytes."""
     sibling_events: Callable[[], AsyncIterator[EnvelopeEvent]]
@@ -98,7 +99,7 @@ class ReconcileContext:
         if self._plan is None:
             facts = await self.envelope_facts()
             files = await self._list_files(await self.envelope())
-            tags = await tags_subprocess.collect_in_subprocess(self.archive.spec, facts)
+            tags = await self.tag_workers.collect(self.archive.spec, facts)
             self._plan = make_layout(self.archive.spec, facts, _file_facts(files), found=tags)
         return self._plan
 

@@ -20,6 +20,7 @@ from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.sharding import HeldShards
 from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
@@ -80,6 +81,7 @@ class Preconditions:
     esaw_clients: EsawClients
     clock: Clock
     signature_checker: SignatureChecker
+    tag_workers: TagWorkers
     held: HeldShards
 
     async def check(self, event: EnvelopeEvent) -> Admitted | RecordOnly | Relabelled | Outcome:
@@ -174,6 +176,7 @@ class Preconditions:
             esaw=esaw.as_user(token),
             clock=self.clock,
             signature_checker=self.signature_checker.with_anchors(anchors),
+            tag_workers=self.tag_workers,
             on_file_archived=partial(self.archive_pool.count_archived_bytes, archive.name),
             sibling_events=partial(self._sibling_events, event),
             newest_organization=partial(self.cache.organizations.get, organization.name),

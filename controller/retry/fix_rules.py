@@ -36,6 +36,7 @@ _ARCHIVE_FIXES = frozenset(
     {
         "ClockWrong",
         "FileTooBig",
+        "MetadataTooHeavy",
         "MetadataUnreadable",
         "NameOccupied",
         "PathTooLong",

@@ -68,16 +68,33 @@ class MetadataUnreadable(ArchiveError):
         self.why = why
 
 
+class MetadataTooHeavy(ArchiveError):
+    """The evaluation of a rule on the metadata exceeded the limits of its process."""
+
+    def __init__(self, name: str, rule: TagRule, limits: str) -> None:
+        super().__init__(
+            "MetadataTooHeavy",
+            f"The tag `{name}` can't be determined: {_describe(rule)} takes more than {limits} on the "
+            f"envelope's metadata. Simplify spec.tags.{name} of the Archive, or correct the application that "
+            "writes the metadata.",
+        )
+        self.name = name
+        self.rule = rule
+
+
 def collect(
     rules: Mapping[str, TagRule],
     metadata: str | None,
     fields: Mapping[str, str],
     parameters: Mapping[str, str] | None = None,
+    *,
+    on_rule: Callable[[str], None] = lambda _: None,
 ) -> dict[str, str]:
     """
     Return the tags of one envelope in the order of their names.
 
-    ``fields`` are what ``value`` rules may use, and ``parameters`` what ``callback`` rules may.
+    ``fields`` are what ``value`` rules may use, and ``parameters`` what ``callback`` rules may. ``on_rule``
+    gets the name of each tag before its rule is evaluated.
 
     Raises ``TagMissing``, or ``MetadataUnreadable`` if that is why a required tag is missing.
     """
@@ -85,6 +102,7 @@ def collect(
     by_name = {name.lower(): value for name, value in (parameters or {}).items()}
     found: dict[str, str] = {}
     for name, rule in sorted(rules.items()):
+        on_rule(name)
         try:
             value = next(filter(None, map(normalize, _values(rule, text, fields, by_name))), None)
         except MetadataUnreadable:
@@ -105,6 +123,11 @@ def problems(rules: Mapping[str, TagRule]) -> list[str]:
         for name, rule in sorted(rules.items())
         if (fault := _rule_error(rule)) is not None
     ]
+
+
+def reads_metadata(rule: TagRule) -> bool:
+    """Whether the rule reads the metadata."""
+    return rule.xpath is not None or rule.json_path is not None
 
 
 def normalize(value: str) -> str:

@@ -12,7 +12,10 @@ from controller.access.fence import Fence
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.backend import FileNotStored, StoredEntry
+from counterfoil.archives.layout import EnvelopeFacts, check, envelope_fields
 from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.tags import collect
+from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.esaw import (
     ApiToken,
     ConfigurationResponse,
@@ -27,6 +30,7 @@ from counterfoil.esaw import (
 from counterfoil.esaw.models import AuditTrail, HistoryEvent, ListedDocument, ListedLegalDocument
 from counterfoil.esaw.transport import EsawCall, EsawTransport
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
+from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
@@ -169,6 +173,14 @@ class FakeSignatureCheck(SignatureWorkers):
         return self.found.get(content, self.says)
 
 
+class FakeTagWorkers(TagWorkers):
+    """Evaluates the rules here: the metadata of these tests is harmless."""
+
+    async def collect(self, spec: ArchiveSpec, envelope: EnvelopeFacts) -> dict[str, str]:
+        check(spec)
+        return collect(spec.tags, envelope.metadata, envelope_fields(envelope), envelope.parameters)
+
+
 class FakeBackend:
     """An archive in memory."""
 
@@ -279,6 +291,7 @@ class Scene:
             esaw=self.esaw,
             clock=self.clock,
             signature_checker=SignatureChecker(self.examiner, self.sealer, self.anchors),
+            tag_workers=FakeTagWorkers(),
             on_file_archived=self.counted.append,
             sibling_events=self._each_sibling,
             newest_organization=lambda: self.organization,

@@ -37,7 +37,7 @@ from counterfoil.resources import EnvelopeEvent, Phase, Resource
 from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
-from tests.support.fakes.reconcile_context import FakeSignatureCheck
+from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers
 from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
 
 Reconcile = Callable[[EnvelopeEvent], EnvelopeEvent]
@@ -104,6 +104,7 @@ class Scene:
                 esaw_clients=esaw_clients,
                 clock=self.clock,
                 signature_checker=SignatureChecker(FakeSignatureCheck(), None),
+                tag_workers=FakeTagWorkers(),
                 held=self.held,
             ),
             sender_keys=self.sender_keys,

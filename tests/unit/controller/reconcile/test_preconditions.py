@@ -29,7 +29,7 @@ from counterfoil.resources import (
 from tests.support.builders import ENVELOPE, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
-from tests.support.fakes.reconcile_context import FakeSignatureCheck, an_archive
+from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers, an_archive
 
 KEY = "k" * 66
 
@@ -58,6 +58,7 @@ class Scene:
             esaw_clients=EsawClients(new_http_client(), self.clock, lambda operation, code, seconds: None),
             clock=self.clock,
             signature_checker=SignatureChecker(FakeSignatureCheck(), None),
+            tag_workers=FakeTagWorkers(),
             held=held_shards(),
         )
 

@@ -39,7 +39,12 @@ from counterfoil.resources.reopening import reopened_status
 from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.leases import held_shards
-from tests.support.fakes.reconcile_context import FakeEsawUserClient, FakeSignatureCheck, an_archive
+from tests.support.fakes.reconcile_context import (
+    FakeEsawUserClient,
+    FakeSignatureCheck,
+    FakeTagWorkers,
+    an_archive,
+)
 from tests.support.scenes.handlers import Scene as Base
 from tests.support.scenes.handlers import turns
 from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
@@ -106,6 +111,7 @@ class Scene:
                 esaw_clients=FakeEsawClients(esaw or EsawOfOne(self.envelope)),
                 clock=self.clock,
                 signature_checker=SignatureChecker(self.examiner, None),
+                tag_workers=FakeTagWorkers(),
                 held=held_shards(),
             ),
             sender_keys=self.sender_keys,

@@ -3,16 +3,18 @@ Tags out of metadata that takes long to look through, because it is long or beca
 """
 
 import json
+from contextlib import aclosing
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.archives.layout import ActionFacts
-from counterfoil.archives.tags import MetadataUnreadable, TagMissing, collect
-from counterfoil.archives.tags_subprocess import TOO_EXPENSIVE, collect_in_subprocess, is_light
+from counterfoil.archives.tags import MetadataTooHeavy, MetadataUnreadable, TagMissing, collect
+from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
-from tests.support.fakes.archives import an_envelope
+from tests.support.fakes.archives import a_spec, an_envelope
 
 FORM = json.dumps({f"field{number}": f"value {number}" for number in range(40)})
 LONG = json.dumps({"items": [{"no": number} for number in range(2000)], "customer": "Müller \ud83d"})
@@ -24,16 +26,30 @@ AT_ONCE = TagRule(value="{{envelope.name}}")
 async def found(metadata: str, cpu_seconds: int = 1, **rules: TagRule) -> dict[str, str]:
     spec = ArchiveSpec(filesystem=Filesystem(root="/archive"), tags=rules)
     envelope = replace(an_envelope(metadata=metadata), actions=(ActionFacts("a", "", {"orderNo": "4711"}),))
-    return await collect_in_subprocess(spec, envelope, cpu_seconds=cpu_seconds)
+    async with aclosing(TagWorkers(cpu_seconds=cpu_seconds)) as workers:
+        return await workers.collect(spec, envelope)
 
 
-def test_what_a_form_makes_is_light_and_what_is_long_is_not() -> None:
-    assert is_light("")
-    assert is_light(FORM)
-    assert is_light(f"<form>{'<field>a, b: c</field>' * 60}</form>")
-    assert not is_light(LONG)
-    assert not is_light(DEEP_XML)
-    assert is_light("<" * 2_000_000), "it is not read at all"
+@pytest.mark.parametrize(
+    ("metadata", "rule"),
+    [("", TagRule(json_path="$.no")), ("<" * 2_000_000, TagRule(xpath="//no")), (LONG, AT_ONCE)],
+    ids=["no metadata", "longer than what is read", "no rule that reads it"],
+)
+async def test_without_metadata_to_parse_no_process_is_started(metadata: str, rule: TagRule) -> None:
+    before = psutil.Process().children()
+    async with aclosing(TagWorkers()) as workers:
+        await workers.collect(a_spec(tags={"no": rule}), an_envelope(metadata=metadata))
+        assert psutil.Process().children() == before
+
+
+async def test_one_process_evaluates_one_envelope_after_another() -> None:
+    before = set(psutil.Process().children())
+    async with aclosing(TagWorkers()) as workers:
+        spec = a_spec(tags={"no": TagRule(json_path="$.no")})
+        found = [await workers.collect(spec, an_envelope(metadata=f'{{"no": {no}}}')) for no in (1, 2)]
+        assert len(set(psutil.Process().children()) - before) == 1
+    assert found == [{"no": "1"}, {"no": "2"}]
+    assert set(psutil.Process().children()) == before
 
 
 @pytest.mark.parametrize("metadata", [FORM, LONG])
@@ -52,7 +68,7 @@ async def test_what_is_found_is_the_same_wherever_it_is_looked_for(metadata: str
     ids=["XML", "JSON"],
 )
 async def test_metadata_that_is_made_to_take_long_is_given_up(metadata: str, rule: TagRule) -> None:
-    with pytest.raises(MetadataUnreadable, match=TOO_EXPENSIVE):
+    with pytest.raises(MetadataTooHeavy, match=r"`no` can't be determined: the (xpath|jsonPath) `"):
         await found(metadata, no=rule)
 
 
