@@ -39,6 +39,7 @@ from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import write_status_or_skip
+from counterfoil.patterns import pattern_error
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
     ActionHandling,
@@ -397,7 +398,8 @@ def _check_address(url: str | None, setting: str) -> CheckResult:
 def _check_form(organization: Organization) -> CheckResult:
     """Whether the form before sending asks for what it is to ask for."""
     before_send = organization.spec.before_send
-    faults = {each.name: each.pattern_error for each in before_send.fields} if before_send is not None else {}
+    fields = before_send.fields if before_send is not None else ()
+    faults = {each.name: pattern_error(each.pattern) for each in fields if each.pattern is not None}
     messages = [f"the pattern of `{name}` can't be used: {fault}" for name, fault in faults.items() if fault]
     if not messages:
         return OK

@@ -5,7 +5,6 @@ A person writes the spec; the controller writes the status, in particular the ha
 from which the receiver knows a valid callback without reading a single Secret.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -154,16 +153,6 @@ class BeforeSendField(ResourcePart, frozen=True):
     required: bool = False
     pattern: str | None = None
     options: tuple[str, ...] = ()
-
-    @property
-    def pattern_error(self) -> str | None:
-        """Error of the pattern, or None. The API server validates it as RE2, the pages as a Python
-        pattern."""
-        try:
-            re.compile(self.pattern or "")
-        except re.error as error:
-            return str(error)
-        return None
 
 
 class BeforeSend(ResourcePart, frozen=True):

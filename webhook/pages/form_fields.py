@@ -1,9 +1,8 @@
 """
 Tagging: the form's fields as the Organization asks for them, and what a person filled in, checked. Pure.
 
-A pattern is the administrator's and counts for the whole value, as in HTML; the API server took it as a
-regular expression (RE2). One that Python does not know refuses no value; the controller tells it in the
-Organization's status.
+A pattern is the administrator's and counts for the whole value, as in HTML (``counterfoil.patterns``). An
+invalid one refuses no value; the controller tells it in the Organization's status.
 """
 
 import re
@@ -11,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from counterfoil.patterns import matches
 from counterfoil.resources.organization import BeforeSendField
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -90,14 +90,6 @@ def _fault(requested: BeforeSendField, value: str, limit: int) -> FieldFault | N
         return FieldFault.LENGTH
     if requested.options and value not in requested.options:
         return FieldFault.OPTION
-    if requested.pattern is not None and not _matches(requested.pattern, value):
+    if requested.pattern is not None and not matches(requested.pattern, value):
         return FieldFault.PATTERN
     return None
-
-
-def _matches(pattern: str, value: str) -> bool:
-    try:
-        return re.fullmatch(pattern, value) is not None
-    except re.error:
-        # The Organization's status reports it; the person at the form can't fix it.
-        return True
