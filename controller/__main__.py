@@ -24,6 +24,7 @@ from counterfoil.health import listening_socket
 from counterfoil.kube.client import connect
 from counterfoil.kube.config import own_namespace
 from counterfoil.logs import configure
+from counterfoil.loop_watchdog import watched_event_loop
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
@@ -78,6 +79,10 @@ class ControllerProcess:
 
     async def run_generation(self, stop_request: StopRequest) -> GenerationEnd:
         """Run one generation: on the shards that are held now, or on standby without one."""
+        with watched_event_loop(self.metrics):
+            return await self._run_generation(stop_request)
+
+    async def _run_generation(self, stop_request: StopRequest) -> GenerationEnd:
         held = self.elections.held
         self.metrics.forget_cluster()
         if not held.leases:

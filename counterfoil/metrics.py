@@ -258,11 +258,24 @@ class Metrics:
             "1 for an archive whose last probe succeeded, otherwise 0.",
             ("archive",),
         )
+        self.event_loop_blocks = counter(
+            "counterfoil_event_loop_blocks_total",
+            "Blocks of the event loop that were longer than 250 ms, by cause (computing, waiting).",
+            ("cause",),
+        )
+        self.event_loop_longest_block_seconds = gauge(
+            "counterfoil_event_loop_longest_block_seconds",
+            "Longest block of the event loop since the process started, by cause (computing, waiting).",
+            ("cause",),
+        )
         self.build_info = gauge(
             "counterfoil_build_info", "Always 1, with the version as label.", ("version",)
         )
 
         self.build_info.labels(version).set(1)
+        for cause in ("computing", "waiting"):
+            self.event_loop_blocks.labels(cause)
+            self.event_loop_longest_block_seconds.labels(cause)
         for phase in Phase:
             if not phase.is_final and phase is not Phase.AWAITING_CONSENT:
                 self.phase_seconds.labels(phase.value)

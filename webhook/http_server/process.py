@@ -17,6 +17,7 @@ from counterfoil._upstream import event_loop
 from counterfoil.clock import WallClock
 from counterfoil.health import Checks, serve_health_and_metrics
 from counterfoil.kube.errors import NotConfigured
+from counterfoil.loop_watchdog import watched_event_loop
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.settings import ConsoleSettings, PagesSettings, ReceiverSettings
 from webhook.http_server.limits import HttpLimits
@@ -86,7 +87,9 @@ def run_process(
     traceback."""
 
     async def run() -> None:
-        await serve(HttpProcess(settings))
+        process = HttpProcess(settings)
+        with watched_event_loop(process.metrics):
+            await serve(process)
 
     logs.configure(settings.log_level, settings.log_format)
     try:

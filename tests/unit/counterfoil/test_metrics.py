@@ -32,6 +32,8 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_overdue_seconds": set(),
     "counterfoil_watch_silence_seconds": {"resource"},
     "counterfoil_archive_ready": {"archive"},
+    "counterfoil_event_loop_blocks_total": {"cause"},
+    "counterfoil_event_loop_longest_block_seconds": {"cause"},
     "counterfoil_build_info": {"version"},
 }
 
