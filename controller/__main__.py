@@ -24,11 +24,11 @@ from counterfoil.health import listening_socket
 from counterfoil.kube.client import connect
 from counterfoil.kube.config import own_namespace
 from counterfoil.logs import configure
-from counterfoil.loop_watchdog import watched_event_loop
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
 from counterfoil.signatures.worker_pool import SignatureWorkers
+from counterfoil.untrusted.loop_watchdog import watched_event_loop
 
 _log = logging.getLogger("controller")
 

@@ -14,6 +14,7 @@ import msgspec
 
 from counterfoil.esaw.models import parse_error
 from counterfoil.esaw.transport import RawResponse
+from counterfoil.untrusted.json_bounds import has_too_many_values
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def error_id(answer: Answer) -> str | None:
 def content(answer: Answer) -> Mapping[str, Any] | None:
     """Return the JSON object of a successful answer; None: there is none."""
     if not isinstance(answer, RawResponse) or not is_success(answer) or answer.is_cut:
+        return None
+    if has_too_many_values(answer.body):
         return None
     try:
         parsed = msgspec.json.decode(answer.body)

@@ -7,11 +7,13 @@ delete (``files_now``); a run that resumes in a later phase (after a restart) as
 nothing.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC
+from functools import partial
 
 from controller.access.fence import Fence
 from controller.reconcile.signature_policy import SignatureChecker
@@ -30,7 +32,18 @@ from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.models import EnvelopeFile, EnvelopeResponse
 from counterfoil.esaw.models_v5 import V5EnvelopeResponse, covers
 from counterfoil.esaw.transport import FileDownload
-from counterfoil.resources import Archive, EnvelopeEvent, FiledDocument, FileKind, Organization, Sender
+from counterfoil.resources import (
+    MAX_DOCUMENTS,
+    Archive,
+    EnvelopeEvent,
+    FiledDocument,
+    FileKind,
+    Organization,
+    Sender,
+)
+
+FILES_NAMED_IN_LOOP = 100
+"""Maximum number of files whose names are made in the event loop; a name that is made for it takes 1 ms."""
 
 
 class PartialArchive(Exception):
@@ -39,6 +52,13 @@ class PartialArchive(Exception):
     def __init__(self, documents: tuple[FiledDocument, ...]) -> None:
         super().__init__("archiving broke off")
         self.documents = documents
+
+
+class TooManyFiles(Exception):
+    """The envelope has more files than an event takes. The message is for people."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"The envelope has {count} files, and an event takes {MAX_DOCUMENTS} at most.")
 
 
 @dataclass
@@ -95,12 +115,15 @@ class ReconcileContext:
         return self._facts
 
     async def plan(self) -> ArchiveLayout:
-        """Return the layout: the location and the tags of each file."""
+        """Return the layout: the location and the tags of each file. Raises ``TooManyFiles``."""
         if self._plan is None:
             facts = await self.envelope_facts()
             files = await self._list_files(await self.envelope())
+            if len(files) > MAX_DOCUMENTS:
+                raise TooManyFiles(len(files))
             tags = await self.tag_workers.collect(self.archive.spec, facts)
-            self._plan = make_layout(self.archive.spec, facts, _file_facts(files), found=tags)
+            make = partial(make_layout, self.archive.spec, facts, _file_facts(files), found=tags)
+            self._plan = make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
         return self._plan
 
     async def files_now(self) -> tuple[EnvelopeFile, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from controller.reconcile.context import TooManyFiles
 from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Wait
 from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import SourceBroken
@@ -106,6 +107,9 @@ RULES = (
         Fail,
         "EnvelopeTooLarge",
         "{} The envelope stays in eSignAnyWhere.",
+    ),
+    OutcomeRule(
+        _is_instance(TooManyFiles), Fail, "EnvelopeTooLarge", "{} The envelope stays in eSignAnyWhere."
     ),
     OutcomeRule(_is_instance(V5ResponseInvalid), Wait, "EsawV5AnswerUnreadable", "{}"),
     OutcomeRule(_is_instance(V5Unavailable), Wait, "EsawV5Unavailable", "{}"),

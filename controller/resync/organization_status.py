@@ -39,7 +39,6 @@ from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import write_status_or_skip
-from counterfoil.patterns import pattern_error
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
     ActionHandling,
@@ -53,6 +52,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.organization import cleanup_conflict
+from counterfoil.untrusted.patterns import pattern_error
 
 RESYNC_SECONDS = 10.0
 

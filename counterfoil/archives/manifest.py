@@ -16,6 +16,7 @@ import msgspec
 from counterfoil.resources.base import json_name
 from counterfoil.resources.envelopeevent import FileKind
 from counterfoil.signatures.results import Signatures
+from counterfoil.untrusted.json_bounds import has_too_many_values
 
 MANIFEST_LIMIT = 16 * 1024 * 1024
 """Bytes; a manifest of 10,000 files has about half of it."""
@@ -110,6 +111,8 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     @classmethod
     def decode(cls, text: bytes) -> "Manifest":
         """Read a manifest; fields of later versions are ignored. Raises ``ManifestDamaged``."""
+        if has_too_many_values(text):
+            raise ManifestDamaged("it has too many values")
         try:
             return msgspec.json.decode(text, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

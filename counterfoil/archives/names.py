@@ -39,6 +39,10 @@ ENVELOPE_FIELDS = (
 FILE_FIELDS = ("file.kind", "file.name", "file.number")
 TAG_PREFIX = "tags."
 
+MAX_NAME_LENGTH = 1024
+"""Maximum number of characters of a text whose beginning and end become a segment. The normal form of a
+longer one could take hours (rule 12)."""
+
 PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_.-]*)\}\}")
 
 _NOT_CHARACTERS = "".join(chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
@@ -51,7 +55,8 @@ _REPLACED = re.compile(
 _REMOVED = re.compile(
     r"[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-_EDGES = re.compile(r"^[\s.]+|[\s.]+$")
+# The search begins only at the first character of a run, so its time is linear (rule 12).
+_EDGES = re.compile(r"^[\s.]+|(?<![\s.])[\s.]+$")
 _RESERVED_BY_WINDOWS = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"]
@@ -122,6 +127,10 @@ def safe_segment(text: str, *, default: str = "_") -> str:
     A name that is safe already stays as it is (in NFC). ``default`` stands in for a text of which nothing is
     left.
     """
+    if len(text) > MAX_NAME_LENGTH:
+        # Two long names that differ only in the middle must not become one.
+        mark = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+        text = f"{text[: MAX_NAME_LENGTH // 2]}{mark}{text[-MAX_NAME_LENGTH // 2 :]}"
     visible = _REMOVED.sub("", _REPLACED.sub("_", text))
     name = _EDGES.sub("", unicodedata.normalize("NFC", visible)) or default
     stem, extension = split_extension(name)
@@ -151,16 +160,19 @@ class NameAllocator:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
+        """The last number of each name that was asked for more than once; no lower number is free."""
 
     def take(self, path: str) -> str:
         """Return the path, or the first free variation of it."""
         above, slash, name = path.rpartition("/")
         stem, extension = split_extension(name)
-        chosen, number = path, 1
+        chosen, number = path, self._numbers.get(path, 1)
         while case_folded(chosen) in self._taken:
             number += 1
             chosen = above + slash + _fit(stem, f" ({number}){extension}")
         self._taken.add(case_folded(chosen))
+        self._numbers[path] = number
         return chosen
 
 

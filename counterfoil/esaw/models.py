@@ -332,7 +332,9 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
         answer = msgspec.json.decode(body, type=kind)
         noun, members = _MEMBERS.get(kind, ("", frozenset()))
         # Only an answer that says nothing is read a second time.
-        if not members or answer != kind() or members & msgspec.json.decode(body).keys():
+        if not members or answer != kind():
+            return answer
+        if members & msgspec.json.decode(body, type=dict[str, msgspec.Raw]).keys():
             return answer
         what = f"it has no part of {noun}"
     except msgspec.ValidationError as mismatch:
@@ -357,7 +359,7 @@ def expect_no_result(operation: str, body: bytes) -> None:
     """Raise ``ResponseInvalid`` unless the response to a call without a result is empty or JSON."""
     if body.strip():
         try:
-            msgspec.json.decode(body)
+            msgspec.json.decode(body, type=msgspec.Raw)
         except _JSON_ERRORS:
             raise ResponseInvalid(operation, "it is no JSON") from None
 

@@ -42,6 +42,7 @@ from counterfoil.esaw.models import parse_error, refuse_error_body
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
+from counterfoil.untrusted.json_bounds import has_too_many_values
 
 CallObserver = Callable[[str, str, float], None]
 """Called after each call: operation, code (an HTTP status, ``unreachable``, ``unreadable``), seconds."""
@@ -371,6 +372,8 @@ class EsawTransport:
             body = await _read_at_most(self._call_limits.max_json_bytes, _ResponseBody(response))
             if body is None:
                 raise ResponseTooLarge(call.operation, self._call_limits.max_json_bytes)
+            if has_too_many_values(body):
+                raise ResponseInvalid(call.operation, "it has too many values")
             return body
 
     async def _chunks(

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from counterfoil.patterns import pattern_error
 from counterfoil.resources.organization import BeforeSendField
+from counterfoil.untrusted.patterns import pattern_error
 from webhook.pages.form_fields import FieldFault, filled_fields
 from webhook.pages.limits import PageLimits
 

@@ -17,9 +17,9 @@ from counterfoil._upstream import event_loop
 from counterfoil.clock import WallClock
 from counterfoil.health import Checks, serve_health_and_metrics
 from counterfoil.kube.errors import NotConfigured
-from counterfoil.loop_watchdog import watched_event_loop
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.settings import ConsoleSettings, PagesSettings, ReceiverSettings
+from counterfoil.untrusted.loop_watchdog import watched_event_loop
 from webhook.http_server.limits import HttpLimits
 from webhook.http_server.server import HttpHandler, public_server
 

@@ -1,8 +1,8 @@
 """
 Tagging: the form's fields as the Organization asks for them, and what a person filled in, checked. Pure.
 
-A pattern is the administrator's and counts for the whole value, as in HTML (``counterfoil.patterns``). An
-invalid one refuses no value; the controller tells it in the Organization's status.
+A pattern is the administrator's and counts for the whole value, as in HTML. An invalid one refuses no value;
+the controller tells it in the Organization's status.
 """
 
 import re
@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from counterfoil.patterns import matches
 from counterfoil.resources.organization import BeforeSendField
+from counterfoil.untrusted.patterns import matches
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 

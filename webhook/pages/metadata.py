@@ -129,9 +129,8 @@ def _put(root: etree._Element, name: str, value: str) -> None:
 def _child(root: etree._Element, name: str) -> etree._Element | None:
     """Find the element of that name that can have a value. Raises ``DraftMetadataUnreadable`` when it holds
     more than text."""
-    for child in root:
-        if isinstance(child.tag, str) and etree.QName(child).localname == name:
-            if len(child):
-                raise DraftMetadataUnreadable(f"its element {name} holds more than a text")
-            return child
-    return None
+    # The library searches: 250,000 elements of a draft would take Python 0.1 seconds for each name.
+    child = next(root.iterchildren(f"{{*}}{name}"), None)
+    if child is not None and len(child):
+        raise DraftMetadataUnreadable(f"its element {name} holds more than a text")
+    return child

@@ -188,7 +188,7 @@ class DraftSender:
             return
         before = (await drafts.configuration(job.user, job.draft)).metadata
         try:
-            after = merged(before, job.tags, limit=self.limits.metadata)
+            after = await asyncio.to_thread(merged, before, job.tags, limit=self.limits.metadata)
         except DraftMetadataUnreadable as unreadable:
             await self.send_leases.release(send_lease)
             raise PageError(PageErrorKind.METADATA_UNREADABLE, str(unreadable)) from None

@@ -28,7 +28,6 @@ from counterfoil.archives.errors import ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import (
-    MAX_DOCUMENTS,
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
     MAX_TEXT_LENGTH,
@@ -58,13 +57,6 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     lacks_audit_trail = _lacks_audit_trail(plan, status, context)
     if lacks_audit_trail and (until := _next_listing(event, context)) is not None:
         return Pause("AuditTrailPending", "eSignAnyWhere lists no audit trail for this envelope yet.", until)
-    if len(plan.files) > MAX_DOCUMENTS:
-        return Fail(
-            "EnvelopeTooLarge",
-            f"The envelope has {len(plan.files)} files, and an event takes {MAX_DOCUMENTS} at most. The "
-            "envelope stays in eSignAnyWhere.",
-        )
-
     locations = await _claim_names(event, plan, context)
     documents = tuple(
         FiledDocument(

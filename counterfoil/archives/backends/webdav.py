@@ -35,8 +35,11 @@ from counterfoil.resources.archive import ArchiveSpec
 TAG_NAMESPACE = "counterfoil.dev/tags"
 FIELD = "spec.webdav.url"
 
-LISTING_LIMIT = 64 * 1024 * 1024
-"""Bytes of XML in one listing."""
+LISTING_LIMIT = 16 * 1024 * 1024
+"""Maximum bytes of XML in one listing: 1.6 KiB for each of ``MAX_ENTRIES`` files."""
+
+MAX_PATH_LENGTH = 32 * 1024
+"""Maximum number of characters of an address in a listing."""
 
 _DAV = "{DAV:}"
 _MULTI_STATUS = 207
@@ -286,7 +289,10 @@ class WebDavBackend(FolderTreeBackend):
 
 
 def _decoded(path: str) -> tuple[str, ...]:
-    """Split a path of a URL into plain segments, in the normal form that our names have."""
+    """Split a path of a URL into plain segments, in the normal form that our names have. Raises
+    ``ValueError``."""
+    if len(path) > MAX_PATH_LENGTH:
+        raise ValueError("it is too long")
     return tuple(unicodedata.normalize("NFC", unquote(part)) for part in path.split("/") if part)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from controller.reconcile.context import TooManyFiles
 from controller.reconcile.error_policy import classify
 from controller.reconcile.outcomes import Fail, NeedConsent, Wait
 from counterfoil.archives.errors import (
@@ -15,7 +16,7 @@ from counterfoil.archives.errors import (
     VerificationFailed,
 )
 from counterfoil.archives.filing import SourceBroken
-from counterfoil.archives.tags import MetadataUnreadable, TagMissing
+from counterfoil.archives.tags import MetadataTooHeavy, MetadataUnreadable, TagMissing
 from counterfoil.esaw.errors import (
     EsawUnreachable,
     HttpStatusError,
@@ -74,6 +75,7 @@ TABLE: list[tuple[Exception, type, str]] = [
     (ResponseTooLarge("configuration", 2**24), Fail, "EnvelopeTooLarge"),
     (ResponseTooLarge("envelope", 2**24), Wait, "EsawAnswerUnreadable"),
     (ResponseTooLarge("whoami", 2**24), Wait, "EsawAnswerUnreadable"),
+    (TooManyFiles(2001), Fail, "EnvelopeTooLarge"),
     (UnexpectedRedirect(302, "https://login.example.com"), Wait, "EsawRedirects"),
     (TransferBroken("short"), Wait, "TransferBroken"),
     (TransferBroken("long"), Wait, "TransferBroken"),
@@ -84,6 +86,7 @@ TABLE: list[tuple[Exception, type, str]] = [
     (SettingsInvalid("Archive/dms: correct it."), Wait, "SettingsInvalid"),
     (TagMissing("customer", TagRule(xpath="/a")), Wait, "TagMissing"),
     (MetadataUnreadable("it is not JSON"), Wait, "MetadataUnreadable"),
+    (MetadataTooHeavy("customer", TagRule(xpath="/a"), "2 seconds"), Wait, "MetadataTooHeavy"),
     (ArchiveUnavailable("ArchiveFull", "Archive/dms is full."), Wait, "ArchiveFull"),
     (ArchiveRefused("ArchiveRootMissing", "Archive/dms: no root."), Wait, "ArchiveRootMissing"),
     (NotProven("there are no files"), Fail, "NotProven"),

@@ -78,6 +78,13 @@ def test_two_long_names_that_differ_only_at_the_end_stay_apart() -> None:
     assert safe_segment("x" * 300 + "1.pdf") != safe_segment("x" * 300 + "2.pdf")
 
 
+def test_two_very_long_names_that_differ_only_in_the_middle_stay_apart() -> None:
+    one, other = (safe_segment("x" * 50_000 + middle + "y" * 50_000 + ".pdf") for middle in "ab")
+    assert one != other
+    assert one.endswith(".pdf")
+    assert len(one.encode()) <= 255
+
+
 def test_a_long_name_without_an_extension_is_cut_too() -> None:
     assert len(safe_segment("Über die Maßen. " * 40).encode()) <= 255
 
@@ -103,6 +110,19 @@ def test_the_second_of_a_name_is_numbered_before_its_extension() -> None:
         "x/a.pdf",
         "x/A (2).pdf",
         "x/a (3).pdf",
+    ]
+
+
+def test_each_repetition_of_a_name_gets_the_next_number_that_is_free() -> None:
+    names = NameAllocator()
+    wanted = ["a.pdf", "a (3).pdf", "a.pdf", "A.pdf", "a.pdf", "a (3).pdf"]
+    assert [names.take(each) for each in wanted] == [
+        "a.pdf",
+        "a (3).pdf",
+        "a (2).pdf",
+        "A (4).pdf",
+        "a (5).pdf",
+        "a (3) (2).pdf",
     ]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.reconcile.context import PartialArchive
+from controller.reconcile.context import PartialArchive, TooManyFiles
+from controller.reconcile.error_policy import classify
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
 from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
@@ -21,7 +22,7 @@ from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.models import HistoryEvent
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
-from tests.support.builders import ENVELOPE, NOON, an_event
+from tests.support.builders import ENVELOPE, NOON, AClock, an_event
 from tests.support.fakes.reconcile_context import FOLDER, FakeBackend, Scene, an_archive, missing
 from tests.support.signing_keys import a_sealer
 
@@ -222,9 +223,9 @@ async def collected_of(files: int) -> Outcome:
 
 
 async def test_an_envelope_with_more_files_than_an_event_takes_fails_and_says_so() -> None:
-    outcome = await collected_of(MAX_DOCUMENTS + 1)
-    assert isinstance(outcome, Fail)
-    assert (outcome.reason, outcome.message) == (
+    with pytest.raises(TooManyFiles) as too_many:
+        await collected_of(MAX_DOCUMENTS + 1)
+    assert classify(too_many.value, AClock().now()) == Fail(
         "EnvelopeTooLarge",
         "The envelope has 2001 files, and an event takes 2000 at most. The envelope stays in eSignAnyWhere.",
     )

@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from counterfoil.loop_watchdog import INTERVAL_SECONDS, LoopWatchdog, watched_event_loop
 from counterfoil.metrics import Metrics
+from counterfoil.untrusted.loop_watchdog import INTERVAL_SECONDS, LoopWatchdog, watched_event_loop
 
 
 class LoopOfTimers:

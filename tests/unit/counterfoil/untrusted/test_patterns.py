@@ -2,7 +2,7 @@
 
 import pytest
 
-from counterfoil.patterns import matches, pattern_error
+from counterfoil.untrusted.patterns import matches, pattern_error
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,256 @@
+"""
+Rule 12: no outsider holds the event loop of a process.
+
+The watchdog of each process counts the blocks in which the loop's thread computed for more than 250 ms. A
+slow machine adds no such block: the time in which the thread does not run does not count.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.reconcile.context import FILES_NAMED_IN_LOOP
+from counterfoil.archives.layout import FileFacts, make_layout
+from counterfoil.archives.manifest import Manifest, ManifestDamaged
+from counterfoil.esaw import CallLimits, EsawUserClient, ResponseInvalid
+from counterfoil.metrics import Metrics
+from counterfoil.resources import MAX_DOCUMENTS, EnvelopeEvent
+from counterfoil.untrusted.loop_watchdog import INTERVAL_SECONDS, watched_event_loop
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment.processes import CounterfoilProcess
+from tests.support.fakes.archives import a_file, a_spec, an_envelope
+from tests.support.scenes.pages import Scene, pages_scene, until
+from tests.support.servers.scripted_esaw import ENVELOPE, against, answering
+from webhook.pages.limits import PageLimits
+from webhook.pages.metadata import DraftMetadataUnreadable, merged, values_in
+
+MIB = 1024 * 1024
+BLOCKS = "counterfoil_event_loop_blocks_total"
+PATTERN = "(a|a)*b"
+LONG_VALUE = "a" * PageLimits().value
+NAMES = tuple(f"field{number}" for number in range(32))
+
+
+@contextmanager
+def no_block() -> Iterator[None]:
+    """Check that this loop's thread did not compute for more than 250 ms without a pause."""
+    registry = CollectorRegistry()
+    with watched_event_loop(Metrics(registry, version="test")):
+        yield
+    assert registry.get_sample_value(BLOCKS, {"cause": "computing"}) == 0
+
+
+async def measured() -> None:
+    """Let the watchdog measure what came before."""
+    await asyncio.sleep(2 * INTERVAL_SECONDS)
+
+
+# -- Parts ---------------------------------------------------------------------------------------------------
+
+
+def filled(begin: bytes, item: bytes, end: bytes, size: int = 16 * MIB) -> bytes:
+    """Return JSON of almost this size: a list of equal items."""
+    count = (size - len(begin) - len(end)) // (len(item) + 1)
+    return begin + b",".join([item] * count) + end
+
+
+ANSWERS: dict[str, tuple[Callable[[EsawUserClient], object], bytes]] = {
+    "an envelope with millions of steps": (
+        lambda user: user.envelope(ENVELOPE),
+        filled(b'{"Id":"%b","EnvelopeStatus":"Completed","Activities":[' % ENVELOPE.encode(), b"{}", b"]}"),
+    ),
+    "millions of files": (lambda user: user.files(ENVELOPE), filled(b'{"Documents":[', b"{}", b"]}")),
+    "a configuration with something else": (
+        lambda user: user.configuration(ENVELOPE),
+        filled(b'{"Other":[', b"[]", b"]}"),
+    ),
+    "millions of numbers": (lambda user: user.whoami(), filled(b'{"Other":[', b"1", b"]}")),
+    "lists in lists": (lambda user: user.configuration(ENVELOPE), b"[" * 16 * MIB),
+}
+
+
+@pytest.mark.parametrize("attack", ANSWERS)
+async def test_no_answer_of_esignanywhere_holds_the_loop(attack: str) -> None:
+    call, body = ANSWERS[attack]
+    limits = CallLimits(max_json_bytes=16 * MIB)
+    async with against(answering(body), call_limits=limits) as setup:
+        with no_block():
+            with pytest.raises(ResponseInvalid):
+                await call(setup.user)  # type: ignore[misc]  # each call is a coroutine of another type
+            await measured()
+
+
+async def test_no_manifest_in_an_archive_holds_the_loop() -> None:
+    members = b'{"schema":"counterfoil.dev/manifest/v1","extra":{"more":['
+    for text in (filled(members, b"[]", b"]}}"), filled(members, b'""', b"]}}"), b"[" * 16 * MIB):
+        with no_block():
+            with pytest.raises(ManifestDamaged):
+                Manifest.decode(text)
+            await measured()
+
+
+DRAFTS = {
+    "250,000 elements": f"<r>{'<a/>' * 250_000}</r>",
+    "140,000 comments": f"<r>{'<!---->' * 140_000}</r>",
+    "40,000 namespaces": "<r>" + "".join(f"<a xmlns:b{number}='x'/>" for number in range(40_000)) + "</r>",
+    "80,000 members": json.dumps({str(number): 0 for number in range(80_000)}),
+    "nested members": json.dumps({"field1": [[]] * 300_000}, separators=(",", ":")),
+    "500,000 levels": '{"field1":' + "[" * 500_000 + "]" * 500_000 + "}",
+}
+
+
+@pytest.mark.parametrize("attack", DRAFTS)
+async def test_no_metadata_of_a_draft_holds_the_loop(attack: str) -> None:
+    values, limit = dict.fromkeys(NAMES, "new"), PageLimits().metadata
+    with no_block():
+        try:
+            await asyncio.to_thread(values_in, DRAFTS[attack], NAMES, limit=limit)
+            await asyncio.to_thread(merged, DRAFTS[attack], values, limit=limit)
+        except DraftMetadataUnreadable:
+            assert attack == "500,000 levels"
+        await measured()
+
+
+def of_files(count: int, name: str) -> list[FileFacts]:
+    return [a_file(name, number=number, file_id=f"f{number}") for number in range(count)]
+
+
+FILES = {
+    "one name for 2,000 files": of_files(MAX_DOCUMENTS, "contract.pdf"),
+    "one long name for 2,000 files": of_files(MAX_DOCUMENTS, "x" * 300 + ".pdf"),
+    "a name of 100,000 dots": of_files(1, "a" + "." * 100_000 + "x"),
+    "a name of a million spaces": of_files(1, "a" + " " * 1_000_000 + "x"),
+    "a name of 200,000 combining characters": of_files(1, "a" + "\u0300\u0316" * 100_000),
+}
+"""A sender or a signer chooses the names."""
+
+
+@pytest.mark.parametrize("attack", FILES)
+async def test_no_name_of_a_file_holds_the_loop(attack: str) -> None:
+    with no_block():
+        make = partial(make_layout, a_spec(), an_envelope(name=FILES[attack][0].file_name), FILES[attack])
+        await (in_thread(make) if len(FILES[attack]) > FILES_NAMED_IN_LOOP else in_loop(make))
+        await measured()
+
+
+async def in_thread(function: Callable[[], object]) -> None:
+    await asyncio.to_thread(function)
+
+
+async def in_loop(function: Callable[[], object]) -> None:
+    function()
+
+
+# -- Whole processes -----------------------------------------------------------------------------------------
+
+
+async def blocks(process: CounterfoilProcess) -> float:
+    """Return the number of blocks of a process in which its loop computed."""
+    families = text_string_to_metric_families(await process.metrics())
+    samples = [sample for family in families for sample in family.samples if sample.name == BLOCKS]
+    return next(each.value for each in samples if each.labels["cause"] == "computing")
+
+
+@pytest.fixture
+async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Scene]:
+    async with pages_scene(plane, namespace, tmp_path) as built:
+        root = tmp_path / "archive"
+        root.mkdir()
+        await built.local_environment.archive(
+            "folder",
+            filesystem={"root": str(root)},
+            tags={
+                "a": {"jsonPath": "$.fields[?match(@.value, @.pattern)].value"},
+                "order": {"xpath": "/r/a[contains(., /r/b)]", "required": True},
+            },
+        )
+        await built.local_environment.sender("anna", built.anna, organization="acme")
+        fields = [{"name": name, "pattern": PATTERN} for name in NAMES]
+        await built.organization(beforeSend={"fields": fields}, defaultSenderRef={"name": "anna"})
+        yield built
+
+
+METADATA = {
+    "two long texts": f"<r><a>{'a' * 400_000}</a><b>{'a' * 200_000}b</b></r>",
+    "an exponential pattern": json.dumps({"fields": [{"value": "a" * 40 + "!", "pattern": PATTERN}]}),
+}
+
+
+async def test_no_metadata_of_an_envelope_holds_the_loop_of_the_controller(scene: Scene) -> None:
+    receiver = await scene.local_environment.receiver()
+    controller = await scene.local_environment.controller()
+    await scene.local_environment.ready("archive/folder", "organization/acme")
+    address = scene.local_environment.callback_url("acme", receiver)
+
+    async def send(metadata: str) -> str:
+        envelope = scene.esaw.add_envelope(sender=scene.anna, metadata=metadata)
+        url = address.replace("##EnvelopeId##", envelope).replace("##Action##", "envelopeFinished")
+        async with httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(url)).status_code == 200
+        return envelope
+
+    async def reached(*expected: str) -> None:
+        async def is_so() -> bool:
+            events = [EnvelopeEvent.parse(each) for each in await scene.local_environment.events()]
+            states = [each.status.reason if not each.status.phase.is_final else "done" for each in events]
+            return sorted(map(str, states)) == sorted(expected)
+
+        await until(is_so)
+
+    await send("<r><a>1</a><b>1</b></r>")
+    await reached("done")
+    before = await blocks(controller)
+    for metadata in METADATA.values():
+        await send(metadata)
+    await reached("done", "MetadataTooHeavy", "MetadataTooHeavy")
+    await send("<r><a>2</a><b>2</b></r>")
+    await reached("done", "done", "MetadataTooHeavy", "MetadataTooHeavy")
+    assert await blocks(controller) == before
+
+
+async def test_no_form_and_no_draft_holds_the_loop_of_the_pages(scene: Scene) -> None:
+    browser = await scene.sign_in()
+    await browser.open(scene.link(scene.esaw.add_draft(owner=scene.anna)))
+    await browser.press("Allow")
+    before = await blocks(scene.pages)
+    await browser.press("Send envelope", **{f"tag.{name}": LONG_VALUE for name in NAMES})
+    assert browser.page.status == 422
+
+    await browser.open(
+        scene.link(scene.esaw.add_draft(owner=scene.anna, metadata=DRAFTS["250,000 elements"]))
+    )
+    await browser.press("Send envelope", **{f"tag.{name}": "b" for name in NAMES})
+    assert await blocks(scene.pages) == before
+
+
+async def test_no_request_holds_the_loop_of_receiver_and_console(scene: Scene) -> None:
+    receiver, console = await scene.local_environment.receiver(), await scene.local_environment.console()
+    address = scene.local_environment.callback_url("acme", receiver).partition("?")[0]
+    cookies = "; ".join(f"counterfoil-session-{number}={'A' * 3700}" for number in range(4))
+    requests = [
+        ("GET", f"{address}?{'a=%41&' * 1300}", {}, b""),
+        ("POST", address, {}, b"x" * 63 * 1024),
+        ("GET", f"{address}?envelopeId={'%25' * 2000}", {f"X-{n}": "y" * 4000 for n in range(40)}, b""),
+        (
+            "GET",
+            f"{console.public}/?{'&'.join(f'{n}=' + 'x' * 200 for n in range(30))}",
+            {"Cookie": cookies},
+            b"",
+        ),
+        ("GET", f"{console.public}/", {"Accept-Language": "de;q=0.1," * 3000, "Cookie": "a=b;" * 1500}, b""),
+        ("POST", f"{console.public}/sign-in", {}, b"token=" + b"A" * 12_000 + b"." * 12_000),
+    ]
+    before = [await blocks(receiver), await blocks(console)]
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+        for method, url, headers, body in requests * 5:
+            answer = await http.request(method, url, headers=headers, content=body)
+            assert answer.status_code < 600
+    assert [await blocks(receiver), await blocks(console)] == before
