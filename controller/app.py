@@ -212,7 +212,7 @@ def build(
         sender_keys=sender_keys,
         organizations=organizations,
         esaw_clients=esaw_clients,
-        missed_callback_finder=MissedCallbackFinder(kube, cache, sender_keys, esaw_clients, clock),
+        missed_callback_finder=MissedCallbackFinder(kube, cache, sender_keys, esaw_clients, clock, metrics),
         statistics=statistics,
         gauges=Gauges(metrics, cache, statistics, clock, owns=held.owns),
         clock=clock,

@@ -104,6 +104,8 @@ class CallbackOutcome(StrEnum):
     """503: the organizations or their token hashes are not loaded yet."""
     UNAVAILABLE = "unavailable"
     """503: the API server could not store the event now."""
+    MISMATCH = "mismatch"
+    """503: the event of this name is about another callback: an administrator must act."""
     REFUSED = "refused"
     """503: the API server refused the event (rights, quota, schema): an administrator must act."""
 
@@ -142,6 +144,11 @@ class Metrics:
         self.callback_parameters_left_out = counter(
             "counterfoil_callback_parameters_left_out_total",
             "Own parameters of callbacks whose value is unusable, so that the event lacks it.",
+            ("organization",),
+        )
+        self.event_mismatches = counter(
+            "counterfoil_event_mismatches_total",
+            "Callbacks and envelopes of the sweep whose event name belongs to another callback.",
             ("organization",),
         )
         self.callback_seconds = histogram(
@@ -288,9 +295,11 @@ class Metrics:
         for outcome in CallbackOutcome:
             self.callbacks.labels(organization, outcome.value)
         self.callback_parameters_left_out.labels(organization)
+        self.event_mismatches.labels(organization)
 
     def initialize_events(self, organization: str) -> None:
         """Start an organization's series of events and senders at 0; for the controller."""
+        self.event_mismatches.labels(organization)
         self.event_seconds.labels(organization)
         self.retries_exhausted.labels(organization)
         for phase in Phase:
@@ -306,6 +315,7 @@ class Metrics:
             self.callbacks,
             self.unlisted_actions,
             self.callback_parameters_left_out,
+            self.event_mismatches,
             self.event_seconds,
             self.retries_exhausted,
             self.events,

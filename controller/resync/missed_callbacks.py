@@ -26,6 +26,7 @@ from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, NotFound
 from counterfoil.kube.status import write_status_or_skip
+from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
@@ -66,6 +67,7 @@ class MissedCallbackFinder:
     sender_keys: SenderKeys
     esaw_clients: EsawClients
     clock: Clock
+    metrics: Metrics
 
     async def sweep(self, organization: Organization) -> int:
         """
@@ -137,7 +139,8 @@ class MissedCallbackFinder:
     async def _exists(
         self, organization: Organization, envelope: EnvelopeId, action: str, status: EnvelopeStatus
     ) -> bool:
-        """Whether the envelope has its event. A Skipped one starts again, if that may end otherwise."""
+        """Whether the name of the envelope's event is taken. A Skipped event starts again, if that may end
+        otherwise."""
         try:
             raw = await self.kube.get(EnvelopeEvent, event_name(organization.name, envelope, action))
             event = EnvelopeEvent.parse(raw)
@@ -145,6 +148,14 @@ class MissedCallbackFinder:
             return False
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
+            return True
+        if event.spec.subject != (organization.name, envelope, action, ""):
+            self.metrics.event_mismatches.labels(organization.name).inc()
+            _log.error(
+                "the sweep can't create the event of an envelope: the event of that name is about another "
+                "callback. Delete it if it was made by hand.",
+                extra={"organization": organization.name, "event": event.name},
+            )
             return True
         if event.status.phase is Phase.SKIPPED and not _is_settled(event, status):
             await self._reopen(event)

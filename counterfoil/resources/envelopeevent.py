@@ -14,7 +14,7 @@ import msgspec
 
 from counterfoil.resources.base import SHARD_LABEL, LocalObjectReference, Resource, ResourcePart
 from counterfoil.resources.conditions import Condition
-from counterfoil.resources.naming import envelope_id, shard
+from counterfoil.resources.naming import envelope_id, is_envelope_action, shard
 from counterfoil.resources.request import LastRequest
 
 DEADLINE_EXCEEDED = "DeadlineExceeded"
@@ -109,6 +109,19 @@ class EnvelopeEventSpec(ResourcePart, frozen=True):
     spec."""
     origin: Origin = Origin.CALLBACK
     suspend: bool = False
+
+    @property
+    def subject(self) -> tuple[str, str, str, str]:
+        """Organization, envelope, action, and the workstep's id unless the action is about the whole
+        envelope: two events of one name must agree in it."""
+        workstep_id = self.workstep.id if self.workstep is not None else None
+        is_of_envelope = is_envelope_action(self.action)
+        return (
+            self.organization_ref.name,
+            self.envelope_id,
+            self.action,
+            "" if is_of_envelope else workstep_id or "",
+        )
 
 
 class LastError(ResourcePart, frozen=True):

@@ -40,8 +40,15 @@ def action_label(action: str) -> str:
     return action[:63]
 
 
+def is_envelope_action(action: str) -> bool:
+    """Whether an action is about the whole envelope, as ``envelopeFinished``; others are about a workstep."""
+    return action.lower().startswith("envelope")
+
+
 def event_name(organization: str, envelope: EnvelopeId, action: str, workstep_id: str = "") -> str:
-    """Return the name of the one EnvelopeEvent for this organization, envelope, action and workstep."""
+    """Return the name of the one EnvelopeEvent for this organization, envelope, action and, unless the action
+    is about the whole envelope, workstep."""
+    workstep_id = "" if is_envelope_action(action) else workstep_id
     # No part can contain NUL, so different keys have different texts.
     key = "\0".join((organization, envelope, action, workstep_id))
     return f"{envelope}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"

@@ -61,13 +61,13 @@ class ExistingEvent(ResourcePart, frozen=True):
     status: EventCompletion = EventCompletion()
 
     def is_about(self, event: Raw) -> bool:
-        """Whether name, organization, envelope and action are those of ``event``."""
+        """Whether name, organization, envelope, action and workstep are those of ``event``."""
         wanted = msgspec.convert(event["spec"], EnvelopeEventSpec)
-        return (self.metadata.name, *_subject(self.spec)) == (event["metadata"]["name"], *_subject(wanted))
+        return (self.metadata.name, self.spec.subject) == (event["metadata"]["name"], wanted.subject)
 
 
-def _subject(spec: EnvelopeEventSpec) -> tuple[str, str, str]:
-    return spec.organization_ref.name, spec.envelope_id, spec.action
+class EventMismatch(Rejected):
+    """The event of this name is about another callback, so neither is confirmed with it."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class EventWriter:
     _known_names: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
 
     async def create(self, event: Raw) -> CallbackOutcome:
-        """Store an event of ``event_factory``; return ``NOTED`` or ``KNOWN``, or on failure ``UNAVAILABLE``
-        or ``REFUSED``."""
+        """Store an event of ``event_factory``; return ``NOTED`` or ``KNOWN``, or on failure ``UNAVAILABLE``,
+        ``MISMATCH`` or ``REFUSED``."""
         name, received = event["metadata"]["name"], self.clock.now()
         try:
             async with asyncio.timeout(self.limits.write_seconds):
@@ -93,6 +93,10 @@ class EventWriter:
             detail = str(failure) or "the API server took too long"
             _log.warning("the event was not created: %s", detail, extra={"event": name})
             return CallbackOutcome.UNAVAILABLE
+        except EventMismatch as mismatch:
+            # The API server works, so a client that chooses ids cannot end this receiver's readiness.
+            _log.error("the event was not created: %s", mismatch, extra={"event": name})
+            return CallbackOutcome.MISMATCH
         except (ApiError, ResourceInvalid) as refusal:
             # Never 200 and never 400: the callback is valid, so eSAW must retry it until the cause is fixed.
             self.write_probe.record_failure()
@@ -127,11 +131,11 @@ class EventWriter:
         return CallbackOutcome.NOTED
 
     async def _get_existing(self, name: str, event: Raw) -> ExistingEvent:
-        """Return the stored event. Raises ``NotFound``, ``Rejected`` if it is about another callback."""
+        """Return the stored event. Raises ``NotFound``, ``EventMismatch``."""
         existing = await self.kube.get_partial(EnvelopeEvent, name, ExistingEvent)
         if not existing.is_about(event):
             message = f"EnvelopeEvent/{name} is about another callback. Delete it if it was made by hand."
-            raise Rejected(409, "Conflict", message)
+            raise EventMismatch(409, "Conflict", message)
         return existing
 
     async def _count_or_store(self, event: Raw, existing: ExistingEvent, received: datetime) -> None:

@@ -44,6 +44,7 @@ HTTP_STATUS = {
     CallbackOutcome.LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
     CallbackOutcome.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    CallbackOutcome.MISMATCH: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.REFUSED: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """HTTP status of the answer to eSAW for each outcome of a callback."""
@@ -188,6 +189,8 @@ class CallbackHandler:
             outcome = await self._event_writer.create(event)
         finally:
             self._in_flight -= 1
+        if outcome is CallbackOutcome.MISMATCH:
+            self._metrics.event_mismatches.labels(organization).inc()
         return CallbackResult(outcome, organization, name)
 
     async def _discard_body(self, request: web.BaseRequest) -> CallbackOutcome | None:

@@ -140,6 +140,7 @@ class Scene:
                 sender_keys=self.sender_keys,
                 esaw_clients=esaw_clients,
                 clock=self.clock,
+                metrics=self.metrics,
             ),
             statistics=self.statistics,
             gauges=Gauges(

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
@@ -13,6 +14,7 @@ from controller.resync.missed_callbacks import MissedCallbackFinder
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
 from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.errors import Unavailable
+from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     SENDER_LABEL,
     EnvelopeEvent,
@@ -92,6 +94,7 @@ class FakeEsawUser(EsawUserClient):
 class Scene:
     def __init__(self, *senders: str, **spec: Any) -> None:
         self.clock = AClock()
+        self.metrics = Metrics(CollectorRegistry(), version="0")
         self.kube = InMemoryKubeClient()
         self.cache = Cache()
         self.esaw = FindingEsawClient()
@@ -106,6 +109,7 @@ class Scene:
             sender_keys=sender_keys,
             esaw_clients=FakeEsawClients(self.esaw),
             clock=self.clock,
+            metrics=self.metrics,
         )
 
     def take(self, sender: Sender) -> None:
@@ -370,3 +374,24 @@ async def test_an_api_server_that_is_away_ends_the_sweep() -> None:
     scene.kube.go_away("create", times=1)
     with pytest.raises(Unavailable):
         await scene.swept()
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [{"organizationRef": {"name": "other"}}, {"envelopeID": SECOND}, {"action": "envelopeExpired"}],
+    ids=["organization", "envelope", "action"],
+)
+async def test_an_event_of_another_callback_is_never_taken_for_the_envelopes_own(
+    foreign: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    await scene.swept()
+    (event,) = scene.noted()
+    scene.kube.objects[EnvelopeEvent.PLURAL, event.name]["spec"].update(foreign)
+
+    assert await scene.swept() == 0
+
+    assert "about another callback" in caplog.text
+    labels = {"organization": "acme"}
+    assert scene.metrics.registry.get_sample_value("counterfoil_event_mismatches_total", labels) == 1

@@ -276,9 +276,31 @@ async def test_a_workstep_callback_keeps_its_workstep_but_no_address(counter: Co
 
 
 async def test_two_worksteps_of_one_envelope_are_two_events(counter: Counter) -> None:
+    actions = [{"action": "workstepFinished", "handling": "Record"}]
+    counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
     for workstep in ("W1", "W2"):
-        await counter.status(f"{QUERY}&workstepId={workstep}")
+        await counter.status(f"envelopeId={GUID}&action=workstepFinished&workstepId={workstep}")
     assert len(counter.kube.objects) == 2
+
+
+async def test_a_workstep_is_no_part_of_the_name_of_an_envelopes_event(counter: Counter) -> None:
+    for more in ("", "&workstepId=W1", "&workstepId=W2"):
+        assert await counter.status(f"{QUERY}{more}") == 200
+    assert len(counter.kube.objects) == 1
+
+
+async def test_a_name_that_belongs_to_another_callback_is_answered_503_and_counted(counter: Counter) -> None:
+    await counter.status()
+    (stored,) = counter.kube.objects.values()
+    stored["spec"]["organizationRef"]["name"] = "other"
+
+    assert await counter.status() == 503
+
+    assert counter.counted("mismatch") == 1
+    mismatches = counter.metrics.registry.get_sample_value(
+        "counterfoil_event_mismatches_total", {"organization": "acme"}
+    )
+    assert mismatches == 1
 
 
 async def test_the_event_carries_the_labels_of_the_contract(counter: Counter) -> None:
