@@ -3,17 +3,15 @@ Authenticate callbacks by a token in the path, and optionally by basic auth.
 
 The controller reads the Secrets and writes hashes into the Organization's status (``token_hash``,
 ``basic_auth_hash``). The receiver checks callbacks against these hashes (``is_valid_token``,
-``BasicAuthVerifier``), so it needs no right to read Secrets. A hash does not reveal its token: tokens are too
-long to guess, and passwords are hashed with scrypt.
+``matches_credentials``), so it needs no right to read Secrets. A hash does not reveal its token: tokens are
+too long to guess, and passwords are hashed with scrypt.
 """
 
-import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
 import re
-from collections import OrderedDict
 from collections.abc import Iterable
 
 MIN_TOKEN_LENGTH = 16
@@ -100,45 +98,7 @@ def basic_auth_hash(username: str, password: str, salt: bytes) -> str:
 
 def matches_basic_auth(username: str, password: str, expected: str) -> bool:
     """Whether a hash belongs to this user name and password; then the controller keeps the hash."""
-    return _matches(f"{username}:{password}".encode(), expected)
-
-
-class BasicAuthVerifier:
-    """
-    Checks ``Authorization`` headers, and caches the valid ones, so that scrypt runs once for each.
-
-    The cache has SHA-256 digests of header and expected hash together, at most ``remember`` of them.
-    """
-
-    def __init__(self, *, remember: int = 256) -> None:
-        self._remember = remember
-        self._verified: OrderedDict[bytes, None] = OrderedDict()
-        # One scrypt at a time: each needs 16 MiB, and concurrent equal headers use the first one's result.
-        self._lock = asyncio.Lock()
-
-    async def verify(self, header: str | None, expected: str) -> bool:
-        """Whether the ``Authorization`` header matches ``expected``, a hash from ``basic_auth_hash``."""
-        credentials = _credentials(header)
-        if credentials is None:
-            return False
-        key = hashlib.sha256(expected.encode() + b"\0" + credentials).digest()
-        if self._is_verified(key):
-            return True
-        async with self._lock:
-            if self._is_verified(key):
-                return True
-            if not await asyncio.to_thread(_matches, credentials, expected):
-                return False
-            self._verified[key] = None
-            if len(self._verified) > self._remember:
-                self._verified.popitem(last=False)
-            return True
-
-    def _is_verified(self, key: bytes) -> bool:
-        if key not in self._verified:
-            return False
-        self._verified.move_to_end(key)
-        return True
+    return matches_credentials(f"{username}:{password}".encode(), expected)
 
 
 def _is_hash_of(token: bytes, text: str) -> bool:
@@ -154,7 +114,7 @@ def _salted_digest(salt: bytes, token: bytes) -> str:
     return hashlib.sha256(salt + token).hexdigest()
 
 
-def _credentials(header: str | None) -> bytes | None:
+def basic_auth_credentials(header: str | None) -> bytes | None:
     """Return ``user:password`` of a basic ``Authorization`` header, None for any other. (RFC 7617, section
     2)"""
     scheme, _, encoded = (header or "").partition(" ")
@@ -166,7 +126,8 @@ def _credentials(header: str | None) -> bytes | None:
         return None
 
 
-def _matches(credentials: bytes, expected: str) -> bool:
+def matches_credentials(credentials: bytes, expected: str) -> bool:
+    """Whether ``user:password`` is what a hash from ``basic_auth_hash`` was made of; slow on purpose."""
     try:
         kind, n, r, p, salt, digest = expected.split("$")
         if kind != "scrypt" or int(n) > _MAX_SCRYPT_N:

@@ -40,7 +40,7 @@ async def test_no_callback_is_confirmed_with_the_event_of_another_one(site: Site
 
     mismatches = f'counterfoil_event_mismatches_total{{organization="acme"}} {MAX_CONSECUTIVE_FAILURES + 1}.0'
     assert mismatches in await receiver.metrics()
-    # Whoever can cause mismatches can't take the receivers out of service with them.
+    # A client that causes mismatches can't take the receivers out of service.
     async with site.session.get(f"{receiver.private}/readyz") as ready:
         assert ready.status == 200
     await answers(site, receiver, 200, path=f"/callbacks/other/{TOKEN}")

@@ -1,7 +1,7 @@
 """
 Check one callback, create its event, and answer.
 
-Each request passes: path, method, size, organization and token, rate, basic auth, body, query, and then the
+Each request passes: path, method, size, organization and token, basic auth, rate, body, query, and then the
 one write. Every answer has an empty body and discloses as little as possible. The log line has the details,
 but no token. This module never calls eSAW.
 """
@@ -17,10 +17,10 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from counterfoil import tracing
-from counterfoil.callback_auth import BasicAuthVerifier
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
+from webhook.receiver.basic_auth import BasicAuthVerifier, TooManyAttempts
 from webhook.receiver.callback import MalformedCallback, parse_callback
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
@@ -42,6 +42,7 @@ HTTP_STATUS = {
     CallbackOutcome.TOO_SLOW: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     CallbackOutcome.LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+    CallbackOutcome.AUTH_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
     CallbackOutcome.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.MISMATCH: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -86,7 +87,7 @@ class CallbackHandler:
         self._unlisted_actions = unlisted_actions
         self._limits = limits
         self._monotonic = monotonic
-        self._basic_auth = BasicAuthVerifier()
+        self._basic_auth = BasicAuthVerifier(limits=limits, monotonic=monotonic)
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -138,12 +139,20 @@ class CallbackHandler:
         self, request: web.BaseRequest, organization: OrganizationView, query: str
     ) -> CallbackResult:
         name = organization.name
+        if organization.needs_basic_auth:
+            header, expected = request.headers.get("Authorization"), organization.basic_auth_hash or ""
+            try:
+                is_authenticated = await self._basic_auth.verify(name, header, expected)
+            except TooManyAttempts as attempts:
+                detail = str(attempts)
+                return CallbackResult(
+                    CallbackOutcome.AUTH_LIMITED, name, detail=detail, retry_after=attempts.wait
+                )
+            if not is_authenticated:
+                return CallbackResult(CallbackOutcome.UNAUTHORIZED, name)
+        # Only now: a client without the password takes nothing of the organization's rate.
         if wait := organization.bucket.take(self._monotonic()):
             return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait)
-        if organization.needs_basic_auth:
-            header = request.headers.get("Authorization")
-            if not await self._basic_auth.verify(header, organization.basic_auth_hash or ""):
-                return CallbackResult(CallbackOutcome.UNAUTHORIZED, name)
         if request.can_read_body and (failure := await self._discard_body(request)) is not None:
             return CallbackResult(failure, name)
         try:

@@ -1,7 +1,5 @@
 """Proof of a callback: tokens by hash, basic auth by scrypt."""
 
-import asyncio
-import base64
 import hashlib
 import re
 from pathlib import Path
@@ -12,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.callback_auth import (
-    BasicAuthVerifier,
     CallbackSecretInvalid,
+    basic_auth_credentials,
     basic_auth_hash,
     callback_token,
     is_token_hash,
     is_valid_token,
     matches_basic_auth,
+    matches_credentials,
     token_hash,
 )
 
@@ -26,10 +25,6 @@ TOKEN = "a-Token_that.is~long1"
 SALT = bytes(range(16))
 ROOT = Path(__file__).parents[3]
 SAFE = st.text(alphabet="abcXYZ019-._~", min_size=16, max_size=256)
-
-
-def a_header(username: str = "esaw", password: str = "geheim") -> str:
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 @pytest.fixture(scope="module")
@@ -122,68 +117,33 @@ def test_a_user_name_or_password_that_basic_auth_cannot_carry_is_refused(
         basic_auth_hash(username, password, b"salt")
 
 
-async def test_the_right_header_is_accepted_in_any_spelling_of_its_scheme(expected: str) -> None:
-    verifier = BasicAuthVerifier()
-
-    assert await verifier.verify(a_header(), expected)
-    assert await verifier.verify(a_header().replace("Basic", "bASIC"), expected)
-
-
 @pytest.mark.parametrize(
-    "header",
+    ("header", "credentials"),
     [
-        None,
-        "",
-        "Basic",
-        "Basic ",
-        "Basic !!!",
-        "Bearer abc",
-        "Basic Zm9v",
-        a_header(password="wrong"),
-        "Basic é",
+        ("Basic ZXNhdzpnZWhlaW0=", b"esaw:geheim"),
+        ("bASIC ZXNhdzpnZWhlaW0=", b"esaw:geheim"),
+        (None, None),
+        ("Bearer ZXNhdzpnZWhlaW0=", None),
+        ("Basic !!!", None),
+        ("Basic é", None),
     ],
 )
-async def test_any_other_header_is_refused(header: str | None, expected: str) -> None:
-    assert not await BasicAuthVerifier().verify(header, expected)
-
-
-async def test_a_remembered_header_is_not_accepted_against_another_hash(expected: str) -> None:
-    verifier = BasicAuthVerifier()
-    assert await verifier.verify(a_header(), expected)
-
-    assert not await verifier.verify(a_header(), basic_auth_hash("esaw", "neu", b"salt"))
-
-
-async def test_equal_headers_at_once_cost_one_scrypt(expected: str) -> None:
-    verifier = BasicAuthVerifier()
-    loop = asyncio.get_running_loop()
-
-    started = loop.time()
-    assert await verifier.verify(a_header(), expected)
-    one = loop.time() - started
-    started = loop.time()
-    assert all(await asyncio.gather(*(verifier.verify(a_header(), expected) for _ in range(200))))
-
-    assert loop.time() - started < max(one, 0.02) * 5
-
-
-async def test_memory_is_bounded_and_a_forgotten_header_is_just_checked_again(expected: str) -> None:
-    verifier = BasicAuthVerifier(remember=1)
-    other = basic_auth_hash("esaw", "zwei", b"salt")
-
-    for _ in range(2):
-        assert await verifier.verify(a_header(), expected)
-        assert await verifier.verify(a_header(password="zwei"), other)
-
-    assert len(verifier._verified) == 1
+def test_the_credentials_of_a_header_are_those_of_basic_auth_only(
+    header: str | None, credentials: bytes | None
+) -> None:
+    assert basic_auth_credentials(header) == credentials
 
 
 @pytest.mark.parametrize(
-    "hash_", ["", "scrypt", "scrypt$x$8$1$YQ==$YQ==", "scrypt$16384$8$1$!$!", "md5$1$1$1$a$b"]
+    "hash_",
+    [
+        "",
+        "scrypt",
+        "scrypt$x$8$1$YQ==$YQ==",
+        "scrypt$16384$8$1$!$!",
+        "md5$1$1$1$a$b",
+        "scrypt$1073741824$8$1$YQ==$YQ==",
+    ],
 )
-async def test_a_hash_that_nobody_could_have_made_lets_nobody_in(hash_: str) -> None:
-    assert not await BasicAuthVerifier().verify(a_header(), hash_)
-
-
-async def test_a_hash_that_would_take_all_memory_is_not_computed() -> None:
-    assert not await BasicAuthVerifier().verify(a_header(), "scrypt$1073741824$8$1$YQ==$YQ==")
+def test_a_hash_that_nobody_could_have_made_matches_nothing(hash_: str) -> None:
+    assert not matches_credentials(b"esaw:geheim", hash_)

@@ -1,0 +1,70 @@
+"""S8: a client knows a callback URL, but not the password."""
+
+import asyncio
+import base64
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from counterfoil.callback_auth import basic_auth_hash
+from sandbox.controlplane.control_plane import ControlPlane
+from tests.cluster.test_receiver import TOKEN, Site, a_guid, a_site, an_organization, answers
+
+_PATIENT = aiohttp.ClientTimeout(total=60)
+PATH = f"/callbacks/locked/{TOKEN}"
+
+
+def a_header(password: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"esaw:{password}".encode()).decode()}
+
+
+@pytest.fixture
+async def site(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Site]:
+    """A namespace with the organization ``locked``, whose callbacks need a password too."""
+    async with AsyncExitStack() as opened:
+        site = await a_site(plane, namespace, tmp_path, opened)
+        callback = {"tokenSecretRefs": [{"name": "s", "key": "k"}], "basicAuthSecretRef": {"name": "basic"}}
+        await site.create(an_organization("locked", callback=callback))
+        await site.publish("locked", basic_auth=basic_auth_hash("esaw", "geheim", b"salt"))
+        yield site
+
+
+async def test_calls_without_the_password_take_nothing_of_the_rate(site: Site) -> None:
+    receiver = await site.receiver(callback_rate="0.1", callback_burst="1")
+    await answers(site, receiver, 401, path=PATH)
+    for header in ({}, a_header("wrong")):
+        for _ in range(20):
+            assert await site.status(receiver, a_guid(), path=PATH, headers=header) == 401
+    assert await site.status(receiver, a_guid(), path=PATH, headers=a_header("geheim")) == 200
+
+
+async def test_a_flood_of_passwords_stops_neither_the_real_calls_nor_the_process(site: Site) -> None:
+    receiver = await site.receiver()
+    await answers(site, receiver, 200, path=PATH, headers=a_header("geheim"))
+    numbers, answered = itertools.count(), list[int]()
+
+    async def guess(until: asyncio.Event) -> None:
+        while not until.is_set():
+            header = a_header(f"guess-{next(numbers)}")
+            answered.append(await site.status(receiver, a_guid(), path=PATH, headers=header))
+
+    is_over = asyncio.Event()
+    async with asyncio.TaskGroup() as attack:
+        for _ in range(50):
+            attack.create_task(guess(is_over))
+        try:
+            for _ in range(20):
+                assert await site.status(receiver, a_guid(), path=PATH, headers=a_header("geheim")) == 200
+                assert await site.status(receiver, a_guid()) == 200
+                async with site.session.get(f"{receiver.private}/healthz", timeout=_PATIENT) as health:
+                    assert health.status == 200
+        finally:
+            is_over.set()
+
+    assert set(answered) <= {401, 429}
+    # Nearly all of them were answered without a computation.
+    assert answered.count(429) > answered.count(401)
