@@ -213,6 +213,8 @@ async def prepare(plane: ControlPlane) -> None:
             "baseURL": "https://esaw.example.com",
             "archiveRef": {"name": "dms"},
             "callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}]},
+            # No controller finishes the events.
+            "limits": {"unfinishedEvents": 10_000_000},
         },
     }
     await plane.kubectl("create", "-f", "-", stdin=json.dumps(organization))

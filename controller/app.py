@@ -41,6 +41,7 @@ from controller.requests.event_requests import EventRequests
 from controller.requests.object_requests import ObjectRequests
 from controller.requests.request_table import RequestTable
 from controller.requests.user_requests import UserRequests
+from controller.resync.event_load import EventLoadCounter
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
@@ -214,6 +215,7 @@ def build(
         esaw_clients=esaw_clients,
         missed_callback_finder=MissedCallbackFinder(kube, cache, sender_keys, esaw_clients, clock, metrics),
         statistics=statistics,
+        event_load=EventLoadCounter(kube, cache, clock, held),
         gauges=Gauges(metrics, cache, statistics, clock, owns=held.owns),
         clock=clock,
         held=held,

@@ -106,6 +106,8 @@ class CallbackOutcome(StrEnum):
     """503: the organizations or their token hashes are not loaded yet."""
     UNAVAILABLE = "unavailable"
     """503: the API server could not store the event now."""
+    ORGANIZATION_FULL = "organization_full"
+    """503: the organization has too many unfinished events or unknown envelopes."""
     MISMATCH = "mismatch"
     """503: the event of this name is about another callback: an administrator must act."""
     REFUSED = "refused"

@@ -110,9 +110,10 @@ class ReceiverSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m webhook receiver"
 
-    callback_rate: float = setting(500.0, "500", at_least=0.1)
-    """Maximum callbacks per second of one organization; above it this process answers 429.
-    Each callback is a write to the API server: lower the rate if the API server is small or shared."""
+    callback_rate: float = setting(50.0, "50", at_least=0.1)
+    """Maximum callbacks per second of one organization; above it this process answers 429. 50 are 180,000 in
+    an hour, more than any known organization has. Each callback is a write to the API server, and a client
+    with a leaked URL can send any number. Raise the rate only for a measured need."""
 
     callback_burst: int = setting(1000, "1000", at_least=1)
     """Maximum callbacks of one organization at once above the rate, such as after an outage of the

@@ -20,6 +20,7 @@ from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
 from controller.cache import Cache
 from controller.resync.callback_address import address_fault
+from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import settled_time, spec_observed_time
 from counterfoil.callback_auth import (
@@ -45,6 +46,7 @@ from counterfoil.resources import (
     Activity,
     CallbackURLs,
     Condition,
+    EventLoad,
     Organization,
     find_condition,
     is_condition_true,
@@ -58,6 +60,10 @@ RESYNC_SECONDS = 10.0
 
 VERSION_CHECK_PASSES = 6
 """Number of checks per request for eSAW's version: one request a minute."""
+
+CEILING_SHARE = 0.9
+"""Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
+refuses callbacks slightly below the ceiling."""
 
 _BASIC_ADVICE = "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out."
 
@@ -99,6 +105,7 @@ class OrganizationStatusUpdater:
         organization: Organization,
         counts: Mapping[str, int] | None = None,
         activity: Activity | None = None,
+        load: EventLoad | None = None,
     ) -> Organization | None:
         """Run all checks and store the results; return the new state, or None after a conflict."""
         tokens, hashes = await self._tokens(organization)
@@ -107,8 +114,10 @@ class OrganizationStatusUpdater:
         references = (self._archive(organization), self._sender(organization))
         address = _check_address(*self._address(organization))
         webhook, oauth = await self._webhook(organization), await self._oauth(organization)
+        load = load if load is not None else organization.status.load
         settings = (tokens, basic, *references, _check_form(organization), address, webhook, oauth)
-        ready = _summary((*settings, _check_suspension(organization), reachable))
+        ceilings = _check_ceilings(organization, load)
+        ready = _summary((*settings, *ceilings, _check_suspension(organization), reachable))
         known = organization.status.activity
         status = msgspec.structs.replace(
             organization.status,
@@ -125,6 +134,7 @@ class OrganizationStatusUpdater:
             ),
             events=dict(counts) if counts is not None else organization.status.events,
             activity=refresh_if_stale(known, activity) if activity is not None else known,
+            load=load,
         )
         now = self.clock.now()
         status = msgspec.structs.replace(
@@ -393,6 +403,31 @@ def _check_address(url: str | None, setting: str) -> CheckResult:
         f"to 65535. Correct {setting}, then the callback URLs in eSignAnyWhere."
     )
     return CheckResult("False", "CallbackURLUnusable", message)
+
+
+def _check_ceilings(organization: Organization, load: EventLoad | None) -> tuple[CheckResult, ...]:
+    """Whether callbacks are refused soon, or already, because the organization has too many events."""
+    if load is None:
+        return ()
+    name, limits, found = organization.name, organization.spec.limits, []
+    if load.unknown_envelopes >= CEILING_SHARE * limits.unknown_envelopes:
+        selector = f"{UNKNOWN_ENVELOPE},spec.organizationRef.name={name}"
+        message = (
+            "eSignAnyWhere does not know the envelopes of very many callbacks. At "
+            f"{limits.unknown_envelopes} (spec.limits.unknownEnvelopes) new callbacks are answered 503. If "
+            "the callback URL leaked, rotate its token; else let spec.defaultSenderRef name a Sender that "
+            f"may see the envelopes. Then delete the events: kubectl delete ee --field-selector {selector}"
+        )
+        found.append(CheckResult("False", "TooManyUnknownEnvelopes", message))
+    if load.unfinished_events >= CEILING_SHARE * limits.unfinished_events:
+        message = (
+            f"Very many events are unfinished. At {limits.unfinished_events} (spec.limits.unfinishedEvents) "
+            "new callbacks are answered 503, and eSignAnyWhere repeats them for 36 hours. If the events name "
+            "envelopes that nobody sent, the callback URL leaked: rotate its token. Else look for the "
+            "cause of slow archiving, or raise the limit."
+        )
+        found.append(CheckResult("False", "TooManyUnfinishedEvents", message))
+    return tuple(found)
 
 
 def _check_form(organization: Organization) -> CheckResult:

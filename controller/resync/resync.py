@@ -19,6 +19,7 @@ from typing import NamedTuple
 from controller.access.archive_pool import ArchivePool
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache, version_number
+from controller.resync.event_load import EventLoadCounter
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import RESYNC_SECONDS, OrganizationStatusUpdater
 from controller.resync.statistics import EventStatistics
@@ -92,6 +93,7 @@ class Resync:
     esaw_clients: EsawClients
     missed_callback_finder: MissedCallbackFinder
     statistics: EventStatistics
+    event_load: EventLoadCounter
     gauges: Gauges
     clock: Clock
     held: HeldShards
@@ -134,6 +136,7 @@ class Resync:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
         # All Organizations in the garbage collector's process, because their status has its counts.
         if self.held.owns(*UNSHARDED_WORK):
+            self._start(checks, "counting events", self.event_load.refresh)
             for organization in self.cache.organizations:
                 name = f"Organization/{organization.name}"
                 self._start(checks, f"looking at {name}", partial(self._check_organization, organization))
@@ -165,7 +168,8 @@ class Resync:
     async def _check_organization(self, organization: Organization) -> None:
         counts = self.statistics.counts(organization.name)
         activity = self.statistics.activity(organization.name)
-        after = await self.organizations.update_status(organization, counts, activity)
+        load = self.event_load.load(organization.name)
+        after = await self.organizations.update_status(organization, counts, activity, load)
         if after is not None:
             self.cache.update(after)
         else:

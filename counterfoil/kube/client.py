@@ -12,6 +12,7 @@ Secrets can be read by name only; no method lists or watches them (rule 8).
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -45,6 +46,22 @@ _METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "de
 
 _CONFIRMATIONS = {"create": (201,), "delete": (200, 202)}
 """Statuses by which the API server confirms a request, where not 200. Others are another server's."""
+
+
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Media type of a list without the objects' specs and statuses."""
+
+
+class _Labels(msgspec.Struct):
+    labels: dict[str, str] = {}
+
+
+class _ObjectMetadata(msgspec.Struct):
+    metadata: _Labels
+
+
+class _MetadataList(msgspec.Struct):
+    items: list[_ObjectMetadata]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -135,6 +152,17 @@ class KubeClient:
                 yield item
             if not token:
                 return
+
+    async def count_by_label(self, kind: type[Resource], label: str, fields: str) -> Counter[str]:
+        """
+        Count objects by the value of a label; those without the label are not counted.
+
+        The API server answers from its memory (resourceVersion 0), with the metadata only.
+        """
+        query = _query(fieldSelector=fields, resourceVersion="0", resourceVersionMatch="NotOlderThan")
+        answer = await self._send("list", kind.PLURAL, f"{self._path(kind)}?{query}", accept=_METADATA_ONLY)
+        items = _decode_as(_MetadataList, answer).items
+        return Counter(each.metadata.labels[label] for each in items if label in each.metadata.labels)
 
     async def list_and_watch(
         self, kind: type[Resource], *, labels: str = "", fields: str = ""
@@ -285,9 +313,17 @@ class KubeClient:
         return answer
 
     async def _send(
-        self, verb: str, resource: str, path: str, body: Mapping[str, Any] | bytes | None = None
+        self,
+        verb: str,
+        resource: str,
+        path: str,
+        body: Mapping[str, Any] | bytes | None = None,
+        *,
+        accept: str | None = None,
     ) -> bytes:
         headers = await self._headers()
+        if accept is not None:
+            headers["Accept"] = accept
         if body is not None:
             headers["Content-Type"] = (
                 "application/merge-patch+json" if verb == "patch" else "application/json"

@@ -79,6 +79,7 @@ from counterfoil.resources.organization import (
     CallbackURLs,
     CleanupPolicy,
     EnvelopeStatus,
+    EventLoad,
     EvidenceSpec,
     HourlyActivity,
     Language,

@@ -163,11 +163,14 @@ class BeforeSend(ResourcePart, frozen=True):
 
 
 class OrganizationLimits(ResourcePart, frozen=True):
-    """Limits of concurrent work and requests, so that eSAW stays fast for its users."""
+    """Limits of concurrent work and requests, so that eSAW stays fast for its users, and ceilings of events,
+    so that the callbacks of one organization do not fill etcd."""
 
     concurrency: int = 16
     per_sender_concurrency: int = 4
     requests_per_minute: int | None = None
+    unfinished_events: int = 10_000
+    unknown_envelopes: int = 5_000
 
 
 class RetrySpec(ResourcePart, frozen=True):
@@ -387,6 +390,19 @@ class Activity(ResourcePart, frozen=True):
     """By bucket: age of the unfinished events."""
 
 
+class EventLoad(ResourcePart, frozen=True):
+    """Counts of the events that the ceilings in ``OrganizationLimits`` are about."""
+
+    count_time: datetime
+    unfinished_events: int = 0
+    unknown_envelopes: int = 0
+
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """The counts without their time."""
+        return self.unfinished_events, self.unknown_envelopes
+
+
 def duration_bucket(span: timedelta) -> str:
     """Return the bucket of a duration."""
     return next((name for name, limit in DURATION_BUCKETS.items() if span < limit), OVERFLOW_BUCKET)
@@ -408,6 +424,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
     version: str | None = None
     events: dict[str, int] = {}
     activity: Activity | None = None
+    load: EventLoad | None = None
     sweep: SweepResult | None = None
     check: OrganizationCheck | None = None
     unlisted_actions: tuple[UnlistedAction, ...] = ()

@@ -184,6 +184,16 @@ REFUSED_BY_THE_SCHEMA = {
         {"spec.limits.requestsPerMinute": 0},
         "greater than or equal to 1",
     ),
+    "a ceiling that refuses nearly every callback": (
+        Organization,
+        {"spec.limits.unfinishedEvents": 99},
+        "greater than or equal to 100",
+    ),
+    "a ceiling of unknown envelopes that refuses nearly every callback": (
+        Organization,
+        {"spec.limits.unknownEnvelopes": 99},
+        "greater than or equal to 100",
+    ),
     "another clean-up": (
         Organization,
         {"spec.cleanup.policy": "Shred"},
@@ -249,7 +259,12 @@ async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: KubeCl
     assert spec["actions"] == [{"action": "envelopeFinished", "handling": "Archive"}]
     assert spec["statuses"] == ["Completed"]
     assert spec["cleanup"] == {"policy": "Keep", "after": "0s"}
-    assert spec["limits"] == {"concurrency": 16, "perSenderConcurrency": 4}
+    assert spec["limits"] == {
+        "concurrency": 16,
+        "perSenderConcurrency": 4,
+        "unfinishedEvents": 10000,
+        "unknownEnvelopes": 5000,
+    }
     assert spec["retry"] == {"initial": "10s", "max": "1h", "deadline": "24h"}
     assert spec["ttl"] == {"succeeded": "720h", "unknown": "72h"}
     assert spec["sweep"] == {"interval": "6h", "lookback": "768h"}

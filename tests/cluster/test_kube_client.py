@@ -228,6 +228,24 @@ async def test_a_list_goes_through_pages_and_selectors(kube: KubeClient) -> None
     assert (len(page), bool(token)) == (2, True)
 
 
+async def test_objects_are_counted_by_label_and_field(kube: KubeClient) -> None:
+    for action in ("a", "b", "b"):
+        await kube.create(EnvelopeEvent, an_event(action))
+    failed = name_of(await kube.create(EnvelopeEvent, an_event("b")))
+    status = {"phase": "Failed", "reason": "EnvelopeNotFound"}
+    await kube.patch_status(EnvelopeEvent, failed, status, resource_version=None)
+
+    async def counts(fields: str) -> dict[str, int]:
+        return dict(await kube.count_by_label(EnvelopeEvent, "counterfoil.dev/action", fields))
+
+    # The API server answers from its memory, which may be a moment behind.
+    selector = "status.phase=Failed,status.reason=EnvelopeNotFound"
+    while await counts(selector) != {"b": 1}:  # noqa: ASYNC110 - the API server gives no event to wait for
+        await asyncio.sleep(0.05)
+    assert await counts("status.phase!=Failed,status.phase!=Skipped") == {"a": 1, "b": 2}
+    assert dict(await kube.count_by_label(EnvelopeEvent, "no/label", "")) == {}
+
+
 async def test_a_kubernetes_event_can_be_posted(kube: KubeClient, kubectl: Kubectl) -> None:
     await kube.create_event(
         {

@@ -48,7 +48,7 @@ async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: Rec
             metrics,
             unlisted_actions=unlisted_actions,
             limits=limits,
-            monotonic=monotonic,
+            clock=clock,
         )
         ready = _readiness_checks(organization_cache, write_probe)
         async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:

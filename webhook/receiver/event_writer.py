@@ -16,6 +16,7 @@ count (docs/decisions/0009).
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -70,6 +71,10 @@ class EventMismatch(Rejected):
     """The event of this name is about another callback, so neither is confirmed with it."""
 
 
+Write = Callable[[str, Raw, datetime], Awaitable[CallbackOutcome]]
+"""Stores a callback: name of the event, the event, and the time of the callback."""
+
+
 @dataclass(frozen=True)
 class EventWriter:
     """Creates the events of callbacks."""
@@ -84,10 +89,18 @@ class EventWriter:
     async def create(self, event: Raw) -> CallbackOutcome:
         """Store an event of ``event_factory``; return ``NOTED`` or ``KNOWN``, or on failure ``UNAVAILABLE``,
         ``MISMATCH`` or ``REFUSED``."""
+        return await self._write(event, self._create_or_count)
+
+    async def count_existing(self, event: Raw) -> CallbackOutcome:
+        """Count a callback whose event must not be created; return ``KNOWN``, ``ORGANIZATION_FULL`` if there
+        is no event, or on failure the outcomes of ``create``."""
+        return await self._write(event, self._count_only)
+
+    async def _write(self, event: Raw, write: Write) -> CallbackOutcome:
         name, received = event["metadata"]["name"], self.clock.now()
         try:
             async with asyncio.timeout(self.limits.write_seconds):
-                outcome = await self._create_or_count(name, event, received)
+                outcome = await write(name, event, received)
         except (Unavailable, Conflict, TimeoutError) as failure:
             self.write_probe.record_failure()
             detail = str(failure) or "the API server took too long"
@@ -106,6 +119,8 @@ class EventWriter:
                 extra={"event": name},
             )
             return CallbackOutcome.REFUSED
+        if outcome is CallbackOutcome.ORGANIZATION_FULL:
+            return outcome
         self.write_probe.record_success()
         self._remember(name)
         return outcome
@@ -129,6 +144,14 @@ class EventWriter:
         if not stored.is_about(event):
             raise Unavailable(201, "Foreign", "what answered is not the API server: it sent another object")
         return CallbackOutcome.NOTED
+
+    async def _count_only(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
+        try:
+            existing = await self._get_existing(name, event)
+        except NotFound:
+            return CallbackOutcome.ORGANIZATION_FULL
+        await self._count_or_store(event, existing, received)
+        return CallbackOutcome.KNOWN
 
     async def _get_existing(self, name: str, event: Raw) -> ExistingEvent:
         """Return the stored event. Raises ``NotFound``, ``EventMismatch``."""

@@ -9,7 +9,6 @@ but no token. This module never calls eSAW.
 import asyncio
 import logging
 import math
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -17,11 +16,13 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from counterfoil import tracing
+from counterfoil.clock import Clock
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
 from webhook.receiver.basic_auth import BasicAuthVerifier, TooManyAttempts
 from webhook.receiver.callback import MalformedCallback, parse_callback
+from webhook.receiver.event_ceiling import EventCeiling
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache, OrganizationView
@@ -45,10 +46,14 @@ HTTP_STATUS = {
     CallbackOutcome.AUTH_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
     CallbackOutcome.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    CallbackOutcome.ORGANIZATION_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.MISMATCH: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.REFUSED: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """HTTP status of the answer to eSAW for each outcome of a callback."""
+
+_POSSIBLY_CREATED = frozenset({CallbackOutcome.NOTED, CallbackOutcome.UNAVAILABLE})
+"""Outcomes after which the event exists, or may exist."""
 
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Basic realm="counterfoil"'},
@@ -69,7 +74,7 @@ class CallbackResult(NamedTuple):
 
 
 class CallbackHandler:
-    """Answers requests. ``monotonic`` is a clock in seconds that never goes back."""
+    """Answers requests."""
 
     def __init__(
         self,
@@ -79,15 +84,16 @@ class CallbackHandler:
         *,
         unlisted_actions: UnlistedActionCounter,
         limits: ReceiverLimits,
-        monotonic: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self._organization_cache = organization_cache
         self._event_writer = event_writer
         self._metrics = metrics
         self._unlisted_actions = unlisted_actions
         self._limits = limits
-        self._monotonic = monotonic
-        self._basic_auth = BasicAuthVerifier(limits=limits, monotonic=monotonic)
+        self._clock = clock
+        self._monotonic = clock.monotonic
+        self._basic_auth = BasicAuthVerifier(limits=limits, monotonic=clock.monotonic)
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -180,7 +186,7 @@ class CallbackHandler:
                 sender=organization.sender,
                 traceparent=step.traceparent,
             )
-            result = await self._create_event(name, event)
+            result = await self._create_event(organization, event)
             if callback.left_out:
                 self._metrics.callback_parameters_left_out.labels(name).inc(callback.left_out)
                 detail = f"{callback.left_out} parameters of the organization are unusable and were left out"
@@ -188,19 +194,29 @@ class CallbackHandler:
             step.set_attributes(outcome=result.outcome.value, event=event["metadata"]["name"])
         return result._replace(envelope=callback.envelope_id, traceparent=step.traceparent)
 
-    async def _create_event(self, organization: str, event: Raw) -> CallbackResult:
+    async def _create_event(self, organization: OrganizationView, event: Raw) -> CallbackResult:
         name = event["metadata"]["name"]
         if self._in_flight >= self._limits.in_flight:
             detail = f"{self._in_flight} callbacks are in progress"
-            return CallbackResult(CallbackOutcome.UNAVAILABLE, organization, name, detail)
+            return CallbackResult(CallbackOutcome.UNAVAILABLE, organization.name, name, detail)
         self._in_flight += 1
         try:
-            outcome = await self._event_writer.create(event)
+            outcome = await self._create_below_ceiling(organization.ceiling, event)
         finally:
             self._in_flight -= 1
         if outcome is CallbackOutcome.MISMATCH:
-            self._metrics.event_mismatches.labels(organization).inc()
-        return CallbackResult(outcome, organization, name)
+            self._metrics.event_mismatches.labels(organization.name).inc()
+        retry_after = self._limits.full_retry_after if outcome is CallbackOutcome.ORGANIZATION_FULL else None
+        return CallbackResult(outcome, organization.name, name, retry_after=retry_after)
+
+    async def _create_below_ceiling(self, ceiling: EventCeiling, event: Raw) -> CallbackOutcome:
+        now = self._clock.now()
+        if not ceiling.reserve(now):
+            return await self._event_writer.count_existing(event)
+        outcome = await self._event_writer.create(event)
+        if outcome not in _POSSIBLY_CREATED:
+            ceiling.release(now)
+        return outcome
 
     async def _discard_body(self, request: web.BaseRequest) -> CallbackOutcome | None:
         """Read and discard a body, so that the connection can be reused; return the error, if any."""
@@ -250,8 +266,8 @@ def _organization_and_token(path: str) -> tuple[str, str] | None:
 def _response(result: CallbackResult, limits: ReceiverLimits) -> web.Response:
     status = HTTP_STATUS[result.outcome]
     headers = {"Server": "counterfoil", **_HEADERS.get(status, {})}
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        headers["Retry-After"] = str(limits.retry_after)
-    elif result.retry_after is not None:
+    if result.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(result.retry_after)))
+    elif status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(limits.retry_after)
     return web.Response(status=status, headers=headers)

@@ -54,6 +54,10 @@ class ReceiverLimits(HttpLimits):
     """Seconds in the Retry-After of a 503. eSAW retries at its own intervals (minutes); proxies and people
     read this."""
 
+    full_retry_after: int = 300
+    """Seconds in the Retry-After of a 503 for an organization at a ceiling: the controller counts every 30
+    s, and the cause takes longer."""
+
     remembered_events: int = 20_000
     """Maximum number of names of known events in memory (about 200 bytes each). For these the receiver reads
     the event, which costs the API server less than half of a create that fails."""

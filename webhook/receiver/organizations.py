@@ -20,6 +20,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization, ResourceInvalid
 from counterfoil.resources.organization import UnlistedActions
 from webhook.http_server.rate_limit import TokenBucket
+from webhook.receiver.event_ceiling import EventCeiling
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class OrganizationView:
     sender: str | None = None
     """The Sender of all its events, when it is known beforehand and fits into a label."""
     bucket: TokenBucket
+    ceiling: EventCeiling
 
     @property
     def is_ready(self) -> bool:
@@ -99,11 +101,14 @@ class OrganizationCache:
         name = raw["metadata"]["name"]
         before = self._views.get(name)
         bucket = before.bucket if before is not None else self._new_bucket()
+        ceiling = before.ceiling if before is not None else EventCeiling()
         try:
-            self._views[name] = _view_of(Organization.parse(raw), bucket)
+            organization = Organization.parse(raw)
+            ceiling.update(organization.spec.limits, organization.status.load)
+            self._views[name] = _view_of(organization, bucket, ceiling)
         except ResourceInvalid as mismatch:
             _log.error("callbacks of this organization wait: %s", mismatch, extra={"organization": name})
-            self._views[name] = OrganizationView(name=name, bucket=bucket)
+            self._views[name] = OrganizationView(name=name, bucket=bucket, ceiling=ceiling)
         if before is None:
             self._metrics.initialize_callbacks(name)
 
@@ -112,7 +117,7 @@ class OrganizationCache:
             self._metrics.remove_organization(name)
 
 
-def _view_of(organization: Organization, bucket: TokenBucket) -> OrganizationView:
+def _view_of(organization: Organization, bucket: TokenBucket, ceiling: EventCeiling) -> OrganizationView:
     spec, status = organization.spec, organization.status
     sender = spec.default_sender_ref.name if spec.default_sender_ref is not None else None
     return OrganizationView(
@@ -127,6 +132,7 @@ def _view_of(organization: Organization, bucket: TokenBucket) -> OrganizationVie
         own_parameters={each.lower(): each for each in spec.callback.parameters},
         sender=sender if sender is not None and len(sender) <= _MAX_LABEL_LENGTH else None,
         bucket=bucket,
+        ceiling=ceiling,
     )
 
 

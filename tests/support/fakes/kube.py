@@ -6,7 +6,7 @@ Whole objects in and out as dicts, merge patches, resourceVersion preconditions,
 
 import asyncio
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -137,6 +137,12 @@ class InMemoryKubeClient(KubeClient):
         more = str(start + limit) if start + limit < len(chosen) else ""
         return chosen[start : start + limit], more
 
+    async def count_by_label(self, kind: type[Resource], label: str, fields: str) -> Counter[str]:
+        self._begin("count_by_label", kind.PLURAL)
+        found = [raw for (plural, _), raw in self.objects.items() if plural == kind.PLURAL]
+        labels = [raw["metadata"].get("labels", {}) for raw in found if _has_fields(raw, fields)]
+        return Counter(each[label] for each in labels if label in each)
+
     async def list_and_watch(
         self, kind: type[Resource], *, labels: str = "", fields: str = ""
     ) -> AsyncGenerator[WatchEvent, None]:
@@ -212,7 +218,10 @@ def _has_labels(raw: Raw, selector: str) -> bool:
 
 
 def _has_fields(raw: Raw, selector: str) -> bool:
-    return all(_field(raw, path) == value for path, value in _pairs(selector))
+    return all(
+        _field(raw, path.removesuffix("!")) != value if path.endswith("!") else _field(raw, path) == value
+        for path, value in _pairs(selector)
+    )
 
 
 def _field(raw: Raw, path: str) -> object:

@@ -20,6 +20,7 @@ from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.reconcile.worker import Worker
+from controller.resync.event_load import EventLoadCounter
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
@@ -143,6 +144,7 @@ class Scene:
                 metrics=self.metrics,
             ),
             statistics=self.statistics,
+            event_load=EventLoadCounter(self.kube, self.cache, self.clock, self.held),
             gauges=Gauges(
                 metrics=self.metrics,
                 cache=self.cache,

@@ -141,7 +141,7 @@ def test_help_explains_each_setting_with_its_variable_and_default(
 def test_a_default_is_written_as_one_would_write_it() -> None:
     defaults = {each.name: each.default for each in describe_settings(ReceiverSettings)}
 
-    assert (defaults["callback_rate"], defaults["namespace"]) == ("500", "not set")
+    assert (defaults["callback_rate"], defaults["namespace"]) == ("50", "not set")
 
 
 @pytest.mark.parametrize("kind", EVERY_PROCESS)

@@ -24,7 +24,14 @@ from counterfoil.esaw import (
 )
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Forbidden, Unavailable
-from counterfoil.resources import Activity, Archive, Organization, OrganizationStatus, find_condition
+from counterfoil.resources import (
+    Activity,
+    Archive,
+    EventLoad,
+    Organization,
+    OrganizationStatus,
+    find_condition,
+)
 from tests.support.builders import NOON, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
@@ -95,9 +102,12 @@ class Scene:
         return Organization.parse(self.kube.objects["organizations", "acme"])
 
     async def look(
-        self, counts: dict[str, int] | None = None, activity: Activity | None = None
+        self,
+        counts: dict[str, int] | None = None,
+        activity: Activity | None = None,
+        load: EventLoad | None = None,
     ) -> Organization:
-        await self.organizations.update_status(self.newest(), counts, activity)
+        await self.organizations.update_status(self.newest(), counts, activity, load)
         self.clock.advance(seconds=11)
         return self.newest()
 
@@ -843,3 +853,31 @@ async def test_a_pattern_of_the_form_that_the_pages_can_not_use_is_told() -> Non
 async def test_a_form_that_can_be_used_is_ready() -> None:
     fields = [{"name": "ok", "pattern": "[0-9]+"}, {"name": "free"}, {"name": "kind", "options": ["(", "b"]}]
     assert (await Scene(beforeSend={"fields": fields}).condition())[0] == "True"
+
+
+@pytest.mark.parametrize(
+    ("unfinished", "unknown", "reason"),
+    [
+        (0, 0, "Ready"),
+        (89, 89, "Ready"),
+        (90, 0, "TooManyUnfinishedEvents"),
+        (0, 90, "TooManyUnknownEnvelopes"),
+        (500, 500, "TooManyUnknownEnvelopes"),
+    ],
+)
+async def test_near_a_ceiling_the_organization_says_what_to_do(
+    unfinished: int, unknown: int, reason: str
+) -> None:
+    scene = Scene(limits={"unfinishedEvents": 100, "unknownEnvelopes": 100})
+    load = EventLoad(count_time=NOON, unfinished_events=unfinished, unknown_envelopes=unknown)
+
+    status = (await scene.look(load=load)).status
+
+    ready = find_condition(status.conditions, "Ready")
+    assert ready is not None
+    assert ready.reason == reason
+    assert (ready.status == "True") is (reason == "Ready")
+    assert ("rotate its token" in (ready.message or "")) is (reason != "Ready")
+    assert status.load == load
+    # It stays published until there is a new count, for example after a restart.
+    assert (await scene.look()).status.load == load

@@ -152,6 +152,7 @@ def test_events_can_be_selected_by_phase_envelope_organization_and_notice() -> N
     paths = [each["jsonPath"] for each in version_of(EnvelopeEvent)["selectableFields"]]
     assert paths == [
         ".status.phase",
+        ".status.reason",
         ".spec.envelopeID",
         ".spec.organizationRef.name",
         ".status.notice.state",

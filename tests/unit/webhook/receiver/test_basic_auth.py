@@ -80,7 +80,7 @@ async def test_wrong_headers_use_up_the_attempts_and_valid_ones_do_not(expected:
     # What is remembered takes no attempt: neither the valid nor a wrong header.
     assert await verifier.verify("acme", a_header(), expected)
     assert not await verifier.verify("acme", a_header(password="no-0"), expected)
-    # Another organization has attempts of its own, and time brings new ones.
+    # Another organization has separate attempts, and time brings new ones.
     assert await outcome(verifier, a_header(password="no-5"), expected, "other") is False
     await clock.sleep(10)
     assert await outcome(verifier, a_header(password="no-6"), expected) is False

@@ -98,7 +98,7 @@ async def receiver_before(server: ScriptedApiServer, folder: Path) -> AsyncItera
             metrics,
             unlisted_actions=unlisted_actions,
             limits=limits,
-            monotonic=clock.monotonic,
+            clock=clock,
         )
         async with (
             public_server(

@@ -69,7 +69,7 @@ class Counter:
             self.metrics,
             unlisted_actions=UnlistedActionCounter(self.kube, self.metrics, clock=self.clock, seconds=30.0),
             limits=limits,
-            monotonic=self.clock.monotonic,
+            clock=self.clock,
         )
         self.organization_cache.update(added(an_organization()))
         if organizations_read:
@@ -567,3 +567,44 @@ async def test_a_placeholder_that_was_not_replaced_is_named_in_the_log(
     with caplog.at_level(logging.WARNING):
         await counter.status(f"envelopeId={GUID}&action=%23%23Action%23%23")
     assert "action is a placeholder that was not replaced" in caplog.text
+
+
+def full(unfinished: int = 100, unknown: int = 0) -> dict[str, Any]:
+    load = {"countTime": "2025-01-01T12:00:00Z", "unfinishedEvents": unfinished, "unknownEnvelopes": unknown}
+    limits = {"unfinishedEvents": 100, "unknownEnvelopes": 100}
+    return an_organization(spec={"limits": limits}, status={"load": load})
+
+
+@pytest.mark.parametrize("load", [(100, 0), (0, 100)], ids=["unfinished", "unknown"])
+async def test_at_a_ceiling_new_callbacks_get_503_and_known_ones_200(
+    counter: Counter, load: tuple[int, int]
+) -> None:
+    assert await counter.status() == 200
+    counter.organization_cache.update(added(full(*load)))
+
+    answer = await counter.asked(f"{PATH}?envelopeId={GUID[:-1]}1&action=envelopeFinished")
+
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "300")
+    assert counter.counted("organization_full") == 1
+    assert await counter.status() == 200
+    assert len(counter.kube.objects) == 1
+
+
+async def test_a_known_callback_is_found_at_a_ceiling_by_a_receiver_that_never_saw_it(
+    counter: Counter,
+) -> None:
+    await counter.status()
+    (stored,) = counter.kube.objects.values()
+    async with a_counter() as other:
+        other.kube.put(stored)
+        other.organization_cache.update(added(full()))
+        assert await other.status() == 200
+        assert other.deliveries.pending_events == 1
+
+
+async def test_callbacks_that_create_no_event_take_no_room(counter: Counter) -> None:
+    counter.organization_cache.update(added(full(unfinished=98)))
+    for _ in range(5):
+        assert await counter.status() == 200
+    assert await counter.status(f"envelopeId={GUID[:-1]}1&action=envelopeFinished") == 200
+    assert await counter.status(f"envelopeId={GUID[:-1]}2&action=envelopeFinished") == 503

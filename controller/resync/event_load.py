@@ -1,0 +1,94 @@
+"""
+Count the events that each Organization's ceilings are about: unfinished events, and failed events of
+envelopes that eSAW does not know.
+
+A client with a leaked callback URL can create such events only. The receiver may not list events, so it
+reads these counts in the Organization's status, and adds what it created since ``count_time``. One controller
+counts for all: the one that updates the status of Organizations.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from controller.cache import Cache
+from controller.sharding import HeldShards
+from counterfoil.clock import Clock
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
+from counterfoil.resources import FINAL_PHASES, ORGANIZATION_LABEL, EnvelopeEvent, EventLoad, Phase
+
+COUNT_SECONDS = 30.0
+"""Interval between two counts. Several receivers exceed a ceiling by what they create within it."""
+
+STALE_AFTER = timedelta(hours=1)
+"""Maximum age of published counts; without a change of an event they are not counted as new before."""
+
+UNKNOWN_ENVELOPE = f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound"
+"""Field selector of the failed events of envelopes that eSAW does not know."""
+
+_UNFINISHED = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))
+
+
+@dataclass
+class EventLoadCounter:
+    """Counts the events of all Organizations. Add it before the cache gets its first event."""
+
+    kube: KubeClient
+    cache: Cache
+    clock: Clock
+    held: HeldShards
+    _loads: dict[str, EventLoad] = field(default_factory=dict)
+    _active: set[str] = field(default_factory=set)
+    """Organizations with changed events since the last count."""
+    _counted_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        self.cache.add_handler(EnvelopeEvent, self._observe)
+
+    def load(self, organization: str) -> EventLoad | None:
+        """Return the counts to publish; None before the first count."""
+        return self._loads.get(organization)
+
+    async def refresh(self) -> None:
+        """Count if the last count is older than ``COUNT_SECONDS``. Raises ``ApiError``."""
+        now = self.clock.now()
+        if self._counted_at is not None and (now - self._counted_at).total_seconds() < COUNT_SECONDS:
+            return
+        active, self._active = self._active, set()
+        try:
+            unfinished = await self._count_unfinished()
+            unknown = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, UNKNOWN_ENVELOPE)
+        except ApiError:
+            self._active |= active
+            raise
+        self._counted_at = now
+        names = {each.name for each in self.cache.organizations}
+        found = {
+            name: EventLoad(
+                count_time=now.replace(microsecond=0),
+                unfinished_events=unfinished[name],
+                unknown_envelopes=unknown[name],
+            )
+            for name in names
+        }
+        self._loads = {name: self._newer(name, each, name in active) for name, each in found.items()}
+
+    def _newer(self, name: str, found: EventLoad, is_active: bool) -> EventLoad:
+        """Return the known counts while nothing changed, so that idle Organizations are not written."""
+        known = self._loads.get(name)
+        if known is None or is_active or found.count_time - known.count_time >= STALE_AFTER:
+            return found
+        return known if known.numbers == found.numbers else found
+
+    async def _count_unfinished(self) -> Mapping[str, int]:
+        if self.held.are_all:
+            return Counter(each.organization for each in self.cache.events)
+        # The events of other shards are not in this cache.
+        return await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, _UNFINISHED)
+
+    def _observe(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
+        event = after or before
+        if event is not None:
+            self._active.add(event.organization)

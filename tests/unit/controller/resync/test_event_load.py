@@ -1,0 +1,95 @@
+"""The counts that the ceilings of events are about: what counts, and when a count is worth a write."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.cache import Cache
+from controller.resync.event_load import COUNT_SECONDS, STALE_AFTER, EventLoadCounter
+from counterfoil.kube.errors import Unavailable
+from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, EventLoad, Phase
+from tests.support.builders import NOON, AClock, an_event, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import held_shards
+
+
+class Scene:
+    """A counter, and events that are in the API server and, if unfinished, in the cache."""
+
+    def __init__(self, *, of: int = 1) -> None:
+        self.clock = AClock()
+        self.kube = InMemoryKubeClient()
+        self.cache = Cache()
+        self.cache.update(an_organization())
+        self.counter = EventLoadCounter(self.kube, self.cache, self.clock, held_shards(0, of=of))
+
+    def put(self, number: int, phase: Phase, reason: str | None = None) -> EnvelopeEvent:
+        event = an_event(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase, reason).build()
+        self.kube.put(event)
+        raw = self.kube.objects[EnvelopeEvent.PLURAL, event.name]
+        raw["metadata"].setdefault("labels", {})[ORGANIZATION_LABEL] = event.organization
+        self.cache.update(event)
+        return event
+
+    async def count(self, *, after: float = COUNT_SECONDS) -> EventLoad:
+        self.clock.advance(seconds=after)
+        await self.counter.refresh()
+        load = self.counter.load("acme")
+        assert load is not None
+        return load
+
+
+@pytest.mark.parametrize("of", [1, 2], ids=["all shards", "one of two shards"])
+async def test_unfinished_events_and_those_of_unknown_envelopes_are_counted(of: int) -> None:
+    scene = Scene(of=of)
+    scene.put(1, Phase.VALIDATING, "EnvelopeNotFound")
+    scene.put(2, Phase.AWAITING_CONSENT)
+    scene.put(3, Phase.SUCCEEDED)
+    scene.put(4, Phase.SKIPPED)
+    scene.put(5, Phase.FAILED, "EnvelopeDeleted")
+    scene.put(6, Phase.FAILED, "EnvelopeNotFound")
+    assert (await scene.count()).numbers == (2, 1)
+
+
+async def test_an_organization_without_events_has_zeros_and_an_unknown_one_nothing() -> None:
+    scene = Scene()
+    assert (await scene.count()).numbers == (0, 0)
+    assert scene.counter.load("nobody") is None
+
+
+async def test_it_counts_at_its_interval_only() -> None:
+    scene = Scene()
+    await scene.count()
+    scene.put(1, Phase.PENDING)
+    assert (await scene.count(after=COUNT_SECONDS - 1)).numbers == (0, 0)
+    assert (await scene.count(after=1)).numbers == (1, 0)
+
+
+async def test_an_idle_organization_is_written_once_an_hour() -> None:
+    scene = Scene()
+    first = await scene.count()
+    assert await scene.count() == first
+    later = await scene.count(after=STALE_AFTER.total_seconds())
+    assert later.count_time > first.count_time
+
+
+async def test_events_that_came_and_went_make_the_count_new() -> None:
+    scene = Scene()
+    first = await scene.count()
+    event = scene.put(1, Phase.PENDING)
+    scene.cache.delete(EnvelopeEvent, event.name, 10**6)
+    second = await scene.count()
+    assert second.numbers == first.numbers
+    assert second.count_time - first.count_time == timedelta(seconds=COUNT_SECONDS)
+
+
+async def test_a_count_that_fails_loses_no_change() -> None:
+    scene = Scene()
+    first = await scene.count()
+    event = scene.put(1, Phase.PENDING)
+    scene.cache.delete(EnvelopeEvent, event.name, 10**6)
+    scene.kube.fail("count_by_label", Unavailable(0, "NoAnswer", "gone"))
+    with pytest.raises(Unavailable):
+        await scene.count()
+    assert scene.counter.load("acme") == first
+    assert (await scene.count(after=0)).count_time > first.count_time > NOON
