@@ -134,7 +134,31 @@ class ReceiverSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PagesSettings(CommonSettings):
+class BrowserSettings(CommonSettings):
+    """Settings of the processes that serve pages to browsers."""
+
+    page_rate: float = setting(50.0, "50", at_least=0.1)
+    """Maximum requests per second of all users; above it this process answers 429."""
+
+    page_burst: int = setting(200, "200", at_least=1)
+    """Maximum requests at once above the rate."""
+
+    proxies: int = setting(0, "1", at_least=0)
+    """Number of proxies in front of this process, on every route, that append the caller's address to
+    `X-Forwarded-For`, as an ingress does. The client address of a request is this number of entries from the
+    end. 0: the client address is the address that connects, and the header is ignored. With too high a
+    number, clients can choose their address; with too low a number, all users share one address."""
+
+    address_rate: float = setting(10.0, "10", at_least=0.1)
+    """Maximum requests per second of one address (of IPv6: one /64 network). Above it this process answers
+    429, so that one client cannot block the others. Raise it if a whole company uses one address."""
+
+    address_burst: int = setting(100, "100", at_least=1)
+    """Maximum requests of one address at once above that rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagesSettings(BrowserSettings):
     """Pages: senders consent and choose how their documents are filed, before eSignAnyWhere sends the
     envelopes."""
 
@@ -175,7 +199,7 @@ class SignIn(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConsoleSettings(CommonSettings):
+class ConsoleSettings(BrowserSettings):
     """Console: administrators see problems that need a person, and solve them with their own permissions."""
 
     PROGRAM: ClassVar[str] = "python -m webhook console"
@@ -195,22 +219,6 @@ class ConsoleSettings(CommonSettings):
     page_rate: float = setting(50.0, "50", at_least=0.1)
     """Maximum requests per second of all users; above it this process answers 429.
     Each open page sends a request every ten seconds."""
-
-    page_burst: int = setting(200, "200", at_least=1)
-    """Maximum requests at once above the rate."""
-
-    proxies: int = setting(0, "1", at_least=0)
-    """Number of proxies in front of the console, on every route, that append the caller's address to
-    `X-Forwarded-For`, as an ingress does. The client address of a request is this number of entries from the
-    end. 0: the client address is the address that connects, and the header is ignored. With too high a
-    number, clients can choose their address; with too low a number, all users share one address."""
-
-    address_rate: float = setting(10.0, "10", at_least=0.1)
-    """Maximum requests per second of one address (of IPv6: one /64 network). Above it this process answers
-    429, so that one client cannot block the others. Raise it if a whole company uses one address."""
-
-    address_burst: int = setting(100, "100", at_least=1)
-    """Maximum requests of one address at once above that rate."""
 
     connections: int = setting(32, "32", at_least=1)
     """Maximum number of connections to the API server."""

@@ -567,7 +567,10 @@ async def test_a_quota_comes_when_the_cluster_knows_the_kind_or_as_the_values_sa
 
 async def test_a_flood_does_not_fill_etcd(program: Helm) -> None:
     quota = (await render(program, {}, KNOWN)).one("ResourceQuota", RELEASE)["spec"]["hard"]
-    assert quota == {"count/envelopeevents.counterfoil.dev": "100000"}
+    assert quota == {
+        "count/envelopeevents.counterfoil.dev": "100000",
+        "count/leases.coordination.k8s.io": "30000",
+    }
 
 
 def test_a_flood_does_not_fill_the_api_servers_queues(default: Rendered) -> None:
@@ -689,6 +692,7 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"networkPolicy": {"egress": {"esaw": {"ports": ["https"]}}}}, "/networkPolicy/egress/esaw/ports"),
         ({"networkPolicy": {"egress": {"dms": {}}}}, "dms"),
         ({"floodControl": {"quota": {"envelopeEvents": 10}}}, "envelopeEvents"),
+        ({"floodControl": {"quota": {"leases": 100}}}, "leases"),
         ({"floodControl": {"quota": {"enabled": "soon"}}}, "/floodControl/quota/enabled"),
         ({"admissionPolicy": {"actions": ["Deny", "Maybe"]}}, "/admissionPolicy/actions"),
         ({"admissionPolicy": {"statusWriters": ["a' in ['a"]}}, "/admissionPolicy/statusWriters"),

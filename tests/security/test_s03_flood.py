@@ -68,7 +68,7 @@ async def test_a_flood_costs_its_organization_a_bounded_number_of_events_and_oth
         assert answers[503] > 0
         assert len(events) <= 3 * CEILING
 
-        # The controller says so and what to do, and the receivers go on refusing what is new.
+        # The controller reports it and what to do, and the receivers still refuse what is new.
         await until_it_is_said(scene)
         assert [await call(each, str(uuid.uuid4())) for each in leaked] == [503, 503]
     assert 'outcome="organization_full"' in await receivers[0].metrics()

@@ -18,8 +18,7 @@ from webhook.console.rendering import ConsoleRenderer
 from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
 from webhook.console.views import ConsoleViews
 from webhook.http_server.cookies import CookieCipher
-from webhook.http_server.process import HttpProcess, run_process
-from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
+from webhook.http_server.process import HttpProcess, page_rates, run_process
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +40,7 @@ async def serve(
             metrics=metrics,
             clock=clock,
             sign_in=settings.sign_in,
-            buckets=TokenBuckets(
-                lambda: TokenBucket(rate=settings.address_rate, burst=settings.address_burst),
-                max_buckets=limits.client_addresses,
-            ),
-            bucket=TokenBucket(rate=settings.page_rate, burst=settings.page_burst),
+            rates=page_rates(settings, limits),
             proxies=settings.proxies,
             limits=limits,
             monotonic=monotonic,

@@ -26,11 +26,10 @@ from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import ConsolePageName, ConsoleRoute, match_route
 from webhook.console.sessions import ConsoleSession, ConsoleSessions, bearer_token, is_bearer_token
 from webhook.console.views import ConsoleRequest, ConsoleViews
-from webhook.http_server.client_ip import client_ip
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.forms import parse_query, read_form
-from webhook.http_server.handler import BrowserHandler, BrowserRequest
-from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
+from webhook.http_server.handler import BrowserHandler, BrowserRequest, check_rate
+from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.responses import PageResponse
 
 _SIGN_IN_AGAIN: Final = frozenset({ConsoleErrorKind.SIGN_IN_NEEDED, ConsoleErrorKind.TOKEN_REFUSED})
@@ -59,12 +58,7 @@ class PersonRequest(BrowserRequest):
 
 
 class ConsoleHandler(BrowserHandler[PersonRequest]):
-    """
-    Answers requests. ``monotonic`` is a clock in seconds that never goes back.
-
-    ``buckets`` has the rate of each address, ``bucket`` that of all, and ``proxies`` is how many of them tell
-    whose address it is.
-    """
+    """Answers requests. ``monotonic`` is a clock in seconds that never goes back."""
 
     catalogue = CatalogueName.CONSOLE
     log_name = "console"
@@ -79,8 +73,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         metrics: Metrics,
         clock: Clock,
         sign_in: SignIn,
-        buckets: TokenBuckets,
-        bucket: TokenBucket,
+        rates: ClientBuckets,
         proxies: int,
         limits: ConsoleLimits,
         monotonic: Callable[[], float],
@@ -90,7 +83,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
             match_route,
             requests=metrics.console,
             seconds=metrics.console_seconds,
-            bucket=bucket,
+            rates=rates,
+            proxies=proxies,
             limits=limits,
             monotonic=monotonic,
         )
@@ -100,14 +94,12 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         self._authenticator = authenticator
         self._clock = clock
         self._is_proxied = sign_in is SignIn.PROXY
-        self._buckets = buckets
-        self._proxies = proxies
-        self._refusals = TokenBuckets(
-            lambda: TokenBucket(rate=limits.refused_rate, burst=limits.refused_burst),
-            max_buckets=limits.client_addresses,
-        )
-        self._refusals_of_all = TokenBucket(
-            rate=limits.refused_rate_of_all, burst=limits.refused_burst_of_all
+        self._refusals = ClientBuckets(
+            TokenBuckets(
+                lambda: TokenBucket(rate=limits.refused_rate, burst=limits.refused_burst),
+                max_buckets=limits.client_addresses,
+            ),
+            TokenBucket(rate=limits.refused_rate_of_all, burst=limits.refused_burst_of_all),
         )
         self._limits = limits
 
@@ -117,11 +109,6 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         if route.page is ConsolePageName.STATIC and (file := self._renderer.static(route.name)) is not None:
             return file
         return await super().answer(request)
-
-    def check_rates(self, request: web.BaseRequest) -> None:
-        """Raise ``PageError`` for a request that exceeds the rate of its address, or of all."""
-        self.check_rate(self._buckets.for_name(self._client_ip(request)), "pages for one address")
-        super().check_rates(request)
 
     def from_api_server(self, problem: ApiError) -> PageError:
         """Return the page error for an error of the API server."""
@@ -187,16 +174,13 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         if not self._sessions.is_valid_form_token(session, form.get("form", "")):
             raise PageError(ConsoleErrorKind.FORM_STALE, "the form carries no token of this session's")
         if is_way_in:
-            return await self._sign_in(self._client_ip(request), asked, form)
+            return await self._sign_in(asked, form)
         if page is ConsolePageName.SIGN_OUT:
             asked.user_name = session.user
             return PageResponse(location="/sign-in", cookies=self._sessions.expire())
         return await self._views.act(await self._authenticate(asked, session, {}), form)
 
     # -- Who it is ------------------------------------------------------------------------------------------
-
-    def _client_ip(self, request: web.BaseRequest) -> str:
-        return client_ip(request.remote, request.headers.getall("X-Forwarded-For", ()), proxies=self._proxies)
 
     def _session(self, asked: PersonRequest) -> ConsoleSession | None:
         """Return who is signed in in this browser; behind a proxy with the token that the proxy passes
@@ -248,17 +232,14 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         status = HTTPStatus.OK if console_error is None else console_error.status
         return PageResponse(html=html, status=status, cookies=self._sessions.cookies(guest))
 
-    async def _sign_in(self, client: str, asked: PersonRequest, form: dict[str, str]) -> PageResponse:
-        own, of_all = self._refusals.for_name(client), self._refusals_of_all
-        self.check_rate(own, "refused tokens of one address")
-        self.check_rate(of_all, "refused tokens of all")
+    async def _sign_in(self, asked: PersonRequest, form: dict[str, str]) -> PageResponse:
+        check_rate(self._refusals.take(asked.client, self._monotonic()), "refused tokens")
         token = "".join(form.get("token", "").split())
         if not is_bearer_token(token, limit=self._limits.token):
             raise PageError(ConsoleErrorKind.TOKEN_REFUSED, "what was entered is no bearer token")
         asked.user_name = name = await self._authenticator.user_name(token)
         # Taken before the API server was asked, so that many tries at once are not more than many one by one.
-        own.return_token()
-        of_all.return_token()
+        self._refusals.return_token(asked.client)
         back = routes.local_location(form.get("back", "/"))
         return PageResponse(location=back, cookies=self._sessions.cookies(self._sessions.begin(name, token)))
 

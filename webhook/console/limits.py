@@ -14,10 +14,6 @@ class ConsoleLimits(HttpLimits):
     cookies of 4 KiB, an OIDC proxy adds a token, and the largest form is the sign-in form with a token.
     """
 
-    client_addresses: int = 10_000
-    """Maximum number of addresses whose rate is kept (about 300 bytes each). A client with more addresses
-    meets the limits over all clients."""
-
     refused_rate: float = 0.2
     """Maximum rate, per second, of refused tokens of one address. Accepted tokens do not count: many people
     behind one address are not locked out by signing in."""

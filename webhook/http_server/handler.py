@@ -20,10 +20,11 @@ from prometheus_client import Counter, Histogram
 
 from counterfoil.i18n.catalogue import Catalogue, CatalogueName, load_catalogue
 from counterfoil.kube.errors import ApiError
+from webhook.http_server.client_ip import NO_ADDRESS, client_ip
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.languages import negotiate_language
 from webhook.http_server.limits import HttpLimits
-from webhook.http_server.rate_limit import TokenBucket
+from webhook.http_server.rate_limit import ClientBuckets
 from webhook.http_server.responses import PageResponse
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,8 @@ class BrowserRequest:
     """Path and query."""
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: Mapping[str, str] = field(default_factory=dict)
+    client: str = NO_ADDRESS
+    """Address or network of the client."""
 
     @property
     def query_text(self) -> str:
@@ -59,11 +62,22 @@ class BrowserRequest:
         return self.target.partition("?")[2]
 
 
+def check_rate(wait: float, what: str) -> None:
+    """Raise ``PageError`` if a bucket had no token; ``wait`` is its answer."""
+    if wait:
+        raise PageError(HttpErrorKind.BUSY, f"more {what} than the rate; next in {math.ceil(wait)} s")
+
+
 B = TypeVar("B", bound=BrowserRequest)
 
 
 class BrowserHandler(ABC, Generic[B]):
-    """Answers the requests of browsers. ``monotonic`` is a clock in seconds that never goes back."""
+    """
+    Answers the requests of browsers. ``monotonic`` is a clock in seconds that never goes back.
+
+    ``rates`` has the rate of each client and that of all, and ``proxies`` is the number of proxies that tell
+    the client's address.
+    """
 
     catalogue: ClassVar[CatalogueName]
     log_name: ClassVar[str]
@@ -77,7 +91,8 @@ class BrowserHandler(ABC, Generic[B]):
         *,
         requests: Counter,
         seconds: Histogram,
-        bucket: TokenBucket,
+        rates: ClientBuckets,
+        proxies: int,
         limits: HttpLimits,
         monotonic: Callable[[], float],
     ) -> None:
@@ -85,7 +100,8 @@ class BrowserHandler(ABC, Generic[B]):
         self._match_route = match_route
         self._requests = requests
         self._seconds = seconds
-        self._bucket = bucket
+        self._rates = rates
+        self._proxies = proxies
         self._http_limits = limits
         self._monotonic = monotonic
         self._in_flight = 0
@@ -138,16 +154,6 @@ class BrowserHandler(ABC, Generic[B]):
     def headers(self, asked: B, response: PageResponse) -> dict[str, str]:
         """Return the headers of every answer."""
 
-    def check_rates(self, request: web.BaseRequest) -> None:
-        """Raise ``PageError`` for a request that exceeds a rate."""
-        self.check_rate(self._bucket, "pages for all")
-
-    def check_rate(self, bucket: TokenBucket, what: str) -> None:
-        """Take one token of a bucket. Raises ``PageError`` if there is none."""
-        wait = bucket.take(self._monotonic())
-        if wait:
-            raise PageError(HttpErrorKind.BUSY, f"more {what} than the rate; next in {math.ceil(wait)} s")
-
     def from_api_server(self, problem: ApiError) -> PageError:
         """Return the page error for an error of the API server."""
         return PageError(HttpErrorKind.CLUSTER_DOWN, str(problem))
@@ -159,8 +165,14 @@ class BrowserHandler(ABC, Generic[B]):
     # -- The frame ------------------------------------------------------------------------------------------
 
     async def _respond_within_limits(self, request: web.BaseRequest, asked: B) -> PageResponse:
-        self.check_rates(request)
-        if not asked.route.methods:
+        asked.client = client_ip(
+            request.remote, request.headers.getall("X-Forwarded-For", ()), proxies=self._proxies
+        )
+        is_page = bool(asked.route.methods)
+        # A path without a page takes nothing of the rate of all: anybody may ask for any path.
+        take = self._rates.take if is_page else self._rates.take_own
+        check_rate(take(asked.client, self._monotonic()), "pages")
+        if not is_page:
             raise PageError(HttpErrorKind.NOT_FOUND, "not the path of a page")
         if request.method not in asked.route.methods:
             raise PageError(HttpErrorKind.WRONG_METHOD)

@@ -42,3 +42,7 @@ class HttpLimits:
 
     in_flight: int = 100
     """Maximum number of requests that are handled concurrently."""
+
+    client_addresses: int = 10_000
+    """Maximum number of addresses whose rate is kept (about 300 bytes each). A client with more addresses
+    meets the limits over all clients."""

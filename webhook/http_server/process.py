@@ -18,9 +18,10 @@ from counterfoil.clock import WallClock
 from counterfoil.health import Checks, serve_health_and_metrics
 from counterfoil.kube.errors import NotConfigured
 from counterfoil.metrics import Metrics, new_registry
-from counterfoil.settings import ConsoleSettings, PagesSettings, ReceiverSettings
+from counterfoil.settings import BrowserSettings, ConsoleSettings, PagesSettings, ReceiverSettings
 from counterfoil.untrusted.loop_watchdog import watched_event_loop
 from webhook.http_server.limits import HttpLimits
+from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.server import HttpHandler, public_server
 
 _log = logging.getLogger(__name__)
@@ -73,6 +74,15 @@ class HttpProcess:
     async def close_public_port(self) -> None:
         """Accept no new request, and answer those that were accepted."""
         await self._public.aclose()
+
+
+def page_rates(settings: BrowserSettings, limits: HttpLimits) -> ClientBuckets:
+    """Return the rates of pages: of each client address, and of all."""
+    addresses = TokenBuckets(
+        lambda: TokenBucket(rate=settings.address_rate, burst=settings.address_burst),
+        max_buckets=limits.client_addresses,
+    )
+    return ClientBuckets(addresses, TokenBucket(rate=settings.page_rate, burst=settings.page_burst))
 
 
 def run_process(

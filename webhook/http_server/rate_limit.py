@@ -1,7 +1,8 @@
 """
 A rate limit as a token bucket: a burst, and a number of requests per second. No clock.
 
-The caller passes the time (seconds of a monotonic clock). ``TokenBuckets`` has one bucket for each client.
+The caller passes the time (seconds of a monotonic clock). ``TokenBuckets`` has one bucket for each name;
+``ClientBuckets`` adds a bucket over all clients.
 """
 
 from collections import OrderedDict
@@ -54,3 +55,29 @@ class TokenBuckets:
         if len(self._buckets) > self._max_buckets:
             self._buckets.popitem(last=False)
         return bucket
+
+
+class ClientBuckets:
+    """A rate of each client and a rate over all: one client can't use up what the others need."""
+
+    def __init__(self, clients: TokenBuckets, of_all: TokenBucket) -> None:
+        self._clients = clients
+        self._of_all = of_all
+
+    def take(self, client: str, now: float) -> float:
+        """Take a token of both and return 0.0, or none and return the seconds until the next token."""
+        own = self._clients.for_name(client)
+        if wait := own.take(now):
+            return wait
+        if wait := self._of_all.take(now):
+            own.return_token()
+        return wait
+
+    def take_own(self, client: str, now: float) -> float:
+        """Take a token of this client only, for a request that needs nothing that all share."""
+        return self._clients.for_name(client).take(now)
+
+    def return_token(self, client: str) -> None:
+        """Return the tokens of a request that does not count."""
+        self._clients.for_name(client).return_token()
+        self._of_all.return_token()

@@ -15,8 +15,7 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.resources import Organization
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import PagesSettings, load
-from webhook.http_server.process import HttpProcess, run_process
-from webhook.http_server.rate_limit import TokenBucket
+from webhook.http_server.process import HttpProcess, page_rates, run_process
 from webhook.pages.consent import ConsentService
 from webhook.pages.cookies import FlowCookies
 from webhook.pages.handler import PageHandler
@@ -25,7 +24,7 @@ from webhook.pages.rendering import PageRenderer
 from webhook.pages.send import DraftSender
 from webhook.pages.send_lease import SendLeases
 from webhook.pages.send_recovery import SendRecovery
-from webhook.pages.views import PageViews
+from webhook.pages.views import PageViews, failed_returns
 
 
 async def serve(
@@ -58,9 +57,18 @@ async def serve(
             esaw_clients=esaw_clients,
             renderer=renderer,
             limits=limits,
+            returns=failed_returns(limits),
+            monotonic=monotonic,
         )
-        bucket = TokenBucket(rate=settings.page_rate, burst=settings.page_burst)
-        handler = PageHandler(views, renderer, metrics, bucket=bucket, limits=limits, monotonic=monotonic)
+        handler = PageHandler(
+            views,
+            renderer,
+            metrics,
+            rates=page_rates(settings, limits),
+            proxies=settings.proxies,
+            limits=limits,
+            monotonic=monotonic,
+        )
         recovery = SendRecovery(
             kube=kube,
             send_leases=send_leases,

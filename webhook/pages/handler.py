@@ -9,7 +9,7 @@ from counterfoil.metrics import Metrics
 from webhook.http_server.errors import PageError
 from webhook.http_server.forms import parse_query, read_form
 from webhook.http_server.handler import BrowserHandler
-from webhook.http_server.rate_limit import TokenBucket
+from webhook.http_server.rate_limit import ClientBuckets
 from webhook.http_server.responses import PageResponse
 from webhook.pages.errors import ADMINISTRATOR_KINDS, RETRYABLE_KINDS, PageErrorKind
 from webhook.pages.limits import PageLimits
@@ -31,7 +31,8 @@ class PageHandler(BrowserHandler[RequestContext]):
         renderer: PageRenderer,
         metrics: Metrics,
         *,
-        bucket: TokenBucket,
+        rates: ClientBuckets,
+        proxies: int,
         limits: PageLimits,
         monotonic: Callable[[], float],
     ) -> None:
@@ -40,7 +41,8 @@ class PageHandler(BrowserHandler[RequestContext]):
             match_route,
             requests=metrics.pages,
             seconds=metrics.page_seconds,
-            bucket=bucket,
+            rates=rates,
+            proxies=proxies,
             limits=limits,
             monotonic=monotonic,
         )

@@ -32,6 +32,20 @@ class PageLimits(HttpLimits):
     flow_seconds: float = 300.0
     """Timeout for a visit to eSAW's login page, from redirect to return. (RFC 9700: short)"""
 
+    failed_return_rate: float = 1 / 15
+    """Maximum rate, per second, of failed returns of one address. Each creates a Lease, which is kept for
+    ``state_kept_seconds``, and a request to eSAW: 120 Leases of one address at a time. Returns with a code of
+    eSAW do not count, nor those that fail because eSAW or the API server is down."""
+
+    failed_return_burst: int = 60
+    """Maximum burst of failed returns of one address."""
+
+    failed_return_rate_of_all: float = 5.0
+    """Maximum rate, per second, of failed returns over all addresses: 4,800 Leases at a time."""
+
+    failed_return_burst_of_all: int = 300
+    """Maximum burst of failed returns over all addresses."""
+
     form_seconds: float = 3600.0
     """Timeout for filling in the form; after it the browser must go through eSAW again."""
 

@@ -10,24 +10,25 @@ was not used before, the code is valid, and eSAW's ``whoami`` is the user in the
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from counterfoil.esaw import EsawClients, EsawError, EsawUserClient, drafts
+from counterfoil.esaw import EsawClient, EsawClients, EsawError, EsawUserClient, drafts
 from counterfoil.esaw.oauth import authorize_url
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import NotFound
+from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
 from counterfoil.resources.organization import BeforeSendField, OAuth, Pkce
 from webhook.http_server import request_origin
 from webhook.http_server.errors import HttpErrorKind, PageError
-from webhook.http_server.handler import BrowserRequest
+from webhook.http_server.handler import BrowserRequest, check_rate
+from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.responses import PageResponse
 from webhook.pages import form_fields
-from webhook.pages.consent import ConsentService
+from webhook.pages.consent import Consent, ConsentService
 from webhook.pages.cookies import FlowCookies, FormSession, OAuthFlow, PageUrls
 from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import PageLimits
@@ -77,6 +78,9 @@ class PageViews:
     esaw_clients: EsawClients
     renderer: PageRenderer
     limits: PageLimits
+    returns: ClientBuckets
+    """Returns from eSAW that failed, by client and over all."""
+    monotonic: Callable[[], float]
 
     async def site(self, name: str) -> OrganizationSite:
         """Return the Organization of that name, if it has pages."""
@@ -142,12 +146,17 @@ class PageViews:
         context.restart_url = site.urls.restart_url(flow)
         context.expired_cookies = (site.urls.set_cookie(flow, "", seconds=0),)
         code = _authorization_code(site, context.query)
-        if not await self.send_leases.use_state(state):
-            raise PageError(PageErrorKind.STATE_USED, "the state was used before")
+        # Before the Lease and the call to eSAW, since anybody can begin a flow and come back with any code.
+        check_rate(self.returns.take(context.client, self.monotonic()), "failed returns from eSAW")
         esaw = self.esaw_clients.for_organization(site.organization)
-        consent = await self.consent_service.obtain(
-            esaw, site.oauth, flow, code=code, redirect_uri=site.urls.redirect_uri
-        )
+        try:
+            consent = await self._use_code(site, esaw, flow, code)
+        except (PageError, ApiError) as error:
+            if isinstance(error, ApiError) or error.kind is PageErrorKind.ESAW_DOWN:
+                self.returns.return_token(context.client)
+            raise
+        # The code was eSAW's: people who sign in take nothing of the rate, however many share an address.
+        self.returns.return_token(context.client)
         sender = await self.consent_service.store(site.organization, consent, flow.sender)
         if flow.draft is None:
             return PageResponse(location=site.urls.thanks(sender.name))
@@ -159,6 +168,15 @@ class PageViews:
         user = esaw.as_user(consent.token)
         await self.draft_sender.send(SendJob(site.organization, sender, user, flow.draft))
         return PageResponse(location=site.urls.inbox)
+
+    async def _use_code(
+        self, site: OrganizationSite, esaw: EsawClient, flow: OAuthFlow, code: str
+    ) -> Consent:
+        if not await self.send_leases.use_state(flow.state):
+            raise PageError(PageErrorKind.STATE_USED, "the state was used before")
+        return await self.consent_service.obtain(
+            esaw, site.oauth, flow, code=code, redirect_uri=site.urls.redirect_uri
+        )
 
     async def thanks(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """Tell that the key was renewed; says nothing about the Sender, so it need not exist."""
@@ -269,6 +287,16 @@ class PageViews:
             context.words, "sent", links=[PageLink("to_inbox", inbox)], is_trouble=False, onward=inbox
         )
         return PageResponse(html=html)
+
+
+def failed_returns(limits: PageLimits) -> ClientBuckets:
+    """Return the rates of failed returns from eSAW."""
+    clients = TokenBuckets(
+        lambda: TokenBucket(rate=limits.failed_return_rate, burst=limits.failed_return_burst),
+        max_buckets=limits.client_addresses,
+    )
+    of_all = TokenBucket(rate=limits.failed_return_rate_of_all, burst=limits.failed_return_burst_of_all)
+    return ClientBuckets(clients, of_all)
 
 
 def _fields(site: OrganizationSite) -> tuple[BeforeSendField, ...]:

@@ -171,10 +171,12 @@ async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -
 
 
 @asynccontextmanager
-async def pages_scene(plane: ControlPlane, namespace: str, folder: Path) -> AsyncIterator[Scene]:
+async def pages_scene(
+    plane: ControlPlane, namespace: str, folder: Path, **settings: str
+) -> AsyncIterator[Scene]:
     """Set the scene."""
     async with local_environment(plane, folder, namespace=namespace) as built:
-        pages = await built.pages(attempt=ATTEMPT)
+        pages = await built.pages(kubeconfig=None, attempt=ATTEMPT, **settings)
         esaw = built.esaw
         app = esaw.register_app(name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/acme/return"])
         anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler", password=PASSWORD)

@@ -22,7 +22,7 @@ from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
 from webhook.console.views import ConsoleViews
-from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
+from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.server import public_server
 
 LIMITS = ConsoleLimits(refused_burst=3, refused_burst_of_all=5)
@@ -69,8 +69,10 @@ class Scene:
             metrics=Metrics(CollectorRegistry(), version="test"),
             clock=clock,
             sign_in=SignIn.TOKEN,
-            buckets=TokenBuckets(lambda: TokenBucket(rate=1.0, burst=burst), max_buckets=10),
-            bucket=TokenBucket(rate=1.0, burst=of_all),
+            rates=ClientBuckets(
+                TokenBuckets(lambda: TokenBucket(rate=1.0, burst=burst), max_buckets=10),
+                TokenBucket(rate=1.0, burst=of_all),
+            ),
             proxies=settings.get("proxies", 1),
             limits=LIMITS,
             monotonic=self.clock.monotonic,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook.http_server.rate_limit import TokenBucket, TokenBuckets
+from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 
 
 def test_a_burst_passes_and_the_next_one_has_to_wait_for_a_token() -> None:
@@ -75,3 +75,33 @@ def test_only_so_many_are_remembered_and_who_asked_last_is() -> None:
     assert len(buckets) == 3
     assert buckets.for_name("a").take(0.0) > 0
     assert buckets.for_name("b").take(0.0) == 0.0
+
+
+def client_buckets(*, own: int, of_all: int) -> ClientBuckets:
+    clients = TokenBuckets(lambda: TokenBucket(rate=1.0, burst=own), max_buckets=10)
+    return ClientBuckets(clients, TokenBucket(rate=1.0, burst=of_all))
+
+
+def test_a_client_at_its_own_rate_takes_nothing_of_the_others() -> None:
+    buckets = client_buckets(own=2, of_all=3)
+    assert [buckets.take("anna", 0.0) > 0 for _ in range(5)] == [False, False, True, True, True]
+    assert buckets.take("ben", 0.0) == 0.0
+
+
+def test_the_rate_of_all_holds_for_a_client_with_many_names_and_costs_it_no_own_token() -> None:
+    buckets = client_buckets(own=1, of_all=2)
+    assert [buckets.take(name, 0.0) > 0 for name in ("a", "b", "c")] == [False, False, True]
+    assert buckets.take("c", 1.0) == 0.0
+
+
+def test_what_takes_an_own_token_only_leaves_those_of_all() -> None:
+    buckets = client_buckets(own=2, of_all=1)
+    assert [buckets.take_own("anna", 0.0) > 0 for _ in range(3)] == [False, False, True]
+    assert buckets.take("ben", 0.0) == 0.0
+
+
+def test_a_request_that_does_not_count_gives_both_tokens_back() -> None:
+    buckets = client_buckets(own=1, of_all=1)
+    for _ in range(5):
+        assert buckets.take("anna", 0.0) == 0.0
+        buckets.return_token("anna")

@@ -14,10 +14,10 @@ from prometheus_client import CollectorRegistry
 from counterfoil.esaw import EsawClients
 from counterfoil.metrics import Metrics
 from counterfoil.sealing import Sealing
-from counterfoil.settings import ListenAddress
+from counterfoil.settings import ListenAddress, PagesSettings
 from tests.support.builders import AClock, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
-from webhook.http_server.rate_limit import TokenBucket
+from webhook.http_server.process import page_rates
 from webhook.http_server.server import public_server
 from webhook.pages.consent import ConsentService
 from webhook.pages.cookies import FlowCookies
@@ -26,7 +26,7 @@ from webhook.pages.limits import PageLimits
 from webhook.pages.rendering import PageRenderer
 from webhook.pages.send import DraftSender
 from webhook.pages.send_lease import SendLeases
-from webhook.pages.views import PageViews
+from webhook.pages.views import PageViews, failed_returns
 
 LIMITS = PageLimits()
 DRAFT = "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"
@@ -50,9 +50,14 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         esaw_clients=cast("EsawClients", None),
         renderer=renderer,
         limits=LIMITS,
+        returns=failed_returns(LIMITS),
+        monotonic=clock.monotonic,
     )
-    metrics, bucket = Metrics(CollectorRegistry(), version="test"), TokenBucket(rate=50, burst=50)
-    handler = PageHandler(views, renderer, metrics, bucket=bucket, limits=LIMITS, monotonic=lambda: 0.0)
+    metrics = Metrics(CollectorRegistry(), version="test")
+    rates = page_rates(PagesSettings(page_burst=50), LIMITS)
+    handler = PageHandler(
+        views, renderer, metrics, rates=rates, proxies=1, limits=LIMITS, monotonic=lambda: 0.0
+    )
     async with (
         public_server(ListenAddress("127.0.0.1", 0), handler, limits=LIMITS, grace_seconds=2.0) as address,
         httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as client,
