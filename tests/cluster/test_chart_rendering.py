@@ -56,7 +56,7 @@ async def test_helm_finds_nothing_to_complain_about(program: Helm, values: dict[
 def test_each_process_runs_under_an_account_of_its_own(default: Rendered) -> None:
     accounts = {name: pod["spec"]["serviceAccountName"] for name, pod in default.pods() if name in PROCESSES}
     assert accounts == {name: f"{RELEASE}-{name}" for name in PROCESSES}
-    assert default.names("ServiceAccount") == set(accounts.values())
+    assert default.names("ServiceAccount") == {*accounts.values(), FIRST_QUOTA}
 
 
 def test_every_pod_meets_the_restricted_level_and_writes_nowhere_but_tmp(everything: Rendered) -> None:
@@ -138,7 +138,8 @@ def test_a_role_says_what_the_tests_run_the_process_with(
 
 
 def test_the_console_has_no_rights_of_its_own(default: Rendered) -> None:
-    assert default.names("RoleBinding") == {f"{RELEASE}-{name}" for name in set(PROCESSES) - {"console"}}
+    processes = {f"{RELEASE}-{name}" for name in set(PROCESSES) - {"console"}}
+    assert default.names("RoleBinding") == {*processes, FIRST_QUOTA}
     assert default.all("ClusterRoleBinding") == []
 
 
@@ -545,6 +546,7 @@ def test_traces_go_to_the_collector_and_nowhere_without_one(everything: Rendered
 # -- Floods and policies -------------------------------------------------------------------------------------
 
 
+FIRST_QUOTA = f"{RELEASE}-first-quota"
 KNOWN = "--api-versions=counterfoil.dev/v1beta1/EnvelopeEvent"
 """Helm's arguments for a cluster that has our kinds already."""
 
@@ -563,6 +565,43 @@ async def test_a_quota_comes_when_the_cluster_knows_the_kind_or_as_the_values_sa
 ) -> None:
     rendered = await render(program, {"floodControl": {"quota": {"enabled": enabled}}}, *flags)
     assert rendered.names("ResourceQuota") == expected
+
+
+@pytest.mark.parametrize(
+    ("enabled", "flags", "has_job"),
+    [("auto", (), True), ("auto", (KNOWN,), False), (True, (), False), (False, (), False)],
+)
+async def test_until_the_kind_is_known_a_job_brings_the_quota(
+    program: Helm, enabled: bool | str, flags: tuple[str, ...], has_job: bool
+) -> None:
+    rendered = await render(program, {"floodControl": {"quota": {"enabled": enabled}}}, *flags)
+    assert bool(rendered.all("Job")) is has_job
+    assert (FIRST_QUOTA in rendered.names("Role")) is has_job
+
+
+async def test_the_job_creates_the_quota_of_the_chart_with_the_rights_for_it_alone(
+    program: Helm, default: Rendered
+) -> None:
+    (job,) = default.all("Job")
+    pod = job["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    compile(container["args"][0], "first_quota.py", "exec")
+    assert json.loads(container["args"][1]) == (await render(program, {}, KNOWN)).one(
+        "ResourceQuota", RELEASE
+    )
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    rules = default.one("Role", FIRST_QUOTA)["rules"]
+    assert {resource for rule in rules for resource in rule["resources"]} == {"resourcequotas"}
+    assert [rule.get("resourceNames") for rule in rules] == [None, [RELEASE]]
+    assert rules[0]["verbs"] == ["create"]
+
+
+async def test_other_values_make_another_job_since_a_job_can_not_be_changed(
+    program: Helm, default: Rendered
+) -> None:
+    other = await render(program, {"image": {"tag": "other"}})
+    assert default.names("Job") != other.names("Job")
 
 
 async def test_a_flood_does_not_fill_etcd(program: Helm) -> None:
@@ -632,7 +671,7 @@ async def test_the_notes_say_what_is_next(program: Helm) -> None:
         "helm -n contracts test",
         "callbackURLs.envelope",
         "Keep a copy of the sealing keys",
-        "helm -n contracts upgrade counterfoil",
+        "A Job creates the quota",
     ):
         assert words in notes
 

@@ -78,7 +78,8 @@ app.kubernetes.io/component: {{ .name }}
 {{/*
 Whether there is a quota: "true", or nothing. A quota that comes before the quota controller knows its kind, of which it hears
 every 30 s, is counted at its next round only, up to five minutes later, and until then the API server accepts no object of the
-kind. So `auto` waits until the kind is two minutes old. A rendering without access to the cluster learns it from --api-versions.
+kind. So `auto` waits until the kind is two minutes old, and the Job of first-quota.yaml creates the quota meanwhile. A rendering
+without access to the cluster learns it from --api-versions.
 */}}
 {{- define "counterfoil.quota" -}}
 {{- $enabled := .Values.floodControl.quota.enabled -}}
@@ -93,6 +94,24 @@ kind. So `auto` waits until the kind is two minutes old. A rendering without acc
 {{- else if gt (sub (now | unixEpoch | int64) (mustToDate "2006-01-02T15:04:05Z07:00" $kind.metadata.creationTimestamp | unixEpoch | int64)) 120 -}}true
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The quota, as Helm and the Job of the first installation create it. The annotations let Helm take over the Job's. */}}
+{{- define "counterfoil.quotaManifest" -}}
+apiVersion: v1
+kind: ResourceQuota
+metadata:
+  name: {{ include "counterfoil.fullname" . }}
+  namespace: {{ .Release.Namespace }}
+  labels:
+    {{- include "counterfoil.labels" . | nindent 4 }}
+  annotations:
+    meta.helm.sh/release-name: {{ .Release.Name }}
+    meta.helm.sh/release-namespace: {{ .Release.Namespace }}
+spec:
+  hard:
+    count/envelopeevents.counterfoil.dev: {{ .Values.floodControl.quota.envelopeEvents | int64 | quote }}
+    count/leases.coordination.k8s.io: {{ .Values.floodControl.quota.leases | int64 | quote }}
 {{- end -}}
 
 {{/* The processes that run, by name. */}}
