@@ -862,7 +862,7 @@ async def test_a_second_release_elsewhere_does_without_the_definitions(installed
         await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={})
     await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
     assert (
-        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 16
+        len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 20
     )
 
 

@@ -1,6 +1,8 @@
 """Every switch of the chart does what its description says; values that mean nothing are refused."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -637,9 +639,80 @@ async def test_without_pages_no_policy_holds_pages_to_anything(program: Helm) ->
     rendered = await render(program, {"pages": {"enabled": False}})
     policies = {
         f"{NAMESPACE}-{RELEASE}-{name}"
-        for name in ("noted", "status", "unlisted-actions", "shards", "requests", "acts")
+        for name in (
+            *("noted", "status", "unlisted-actions", "shards", "requests"),
+            *("patches", "secret-refs", "acts"),
+        )
     }
     assert rendered.names("ValidatingAdmissionPolicy") == policies
+
+
+def test_the_policy_on_references_knows_each_reference_of_the_definitions(default: Rendered) -> None:
+    policy_ = default.one("ValidatingAdmissionPolicy", f"{NAMESPACE}-{RELEASE}-secret-refs")["spec"]
+    texts = {each["name"]: each["expression"] for each in policy_["variables"]}
+    refs, places = (
+        {found.replace(".?", ".")[1:] for found in re.findall(r"variables\.after((?:\.\?\w+)+)", texts[name])}
+        for name in ("refs", "places")
+    )
+    counts = []
+    for kind in ("organizations", "senders", "archives"):
+        found = dict(_secret_refs(_spec_schema(kind)))
+        counts.append(sum(found.values()))
+        for path in found:
+            place, _, name = path.rpartition(".")
+            assert path in refs or (place in places and f"each.{name}.name" in texts["named"]), path
+    # Of an Archive only one kind is set, so an Organization has the most.
+    checks = [each for each in policy_["validations"] if "resource('secrets')" in each["expression"]]
+    assert len(checks) == counts[0]
+    assert f"<= {counts[0]}" in policy_["validations"][1]["expression"]
+
+
+def _spec_schema(plural: str) -> dict[str, Any]:
+    definition = yaml.safe_load((CHART / "files" / "crds" / f"{plural}.yaml").read_text(encoding="utf-8"))
+    schema: dict[str, Any] = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return dict(schema["properties"]["spec"])
+
+
+def _secret_refs(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the path of each reference to a Secret, and how many there may be."""
+    for name, each in schema.get("properties", {}).items():
+        here = f"{path}.{name}".removeprefix(".")
+        if name.endswith(("SecretRef", "SecretRefs")):
+            yield here, each.get("maxItems", 1)
+        else:
+            yield from _secret_refs(each, here)
+            yield from _secret_refs(each.get("items", {}), here)
+
+
+async def test_an_api_server_without_admission_policies_is_refused_or_told_about(program: Helm) -> None:
+    # With a Pod in the list, the list is what a cluster serves; helm template alone has no kinds in its list.
+    served = ("--api-versions=v1/Pod",)
+    with pytest.raises(HelmError, match="does not serve ValidatingAdmissionPolicies"):
+        await render(program, {}, *served)
+    policies = "--api-versions=admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy"
+    assert (await render(program, {}, *served, policies)).all("ValidatingAdmissionPolicy")
+    without = await render(program, {"admissionPolicy": {"enabled": False}}, *served)
+    assert without.all("ValidatingAdmissionPolicy") == []
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ({}, ""),
+        ({"clusterScoped": False}, "WARNING: No admission policies are installed."),
+        ({"admissionPolicy": {"enabled": False}}, "WARNING: No admission policies are installed."),
+        ({"admissionPolicy": {"actions": ["Warn"]}}, "WARNING: admissionPolicy.actions has no Deny."),
+    ],
+)
+async def test_the_notes_warn_if_no_policy_keeps_secrets_in_place(
+    program: Helm, values: dict[str, Any], warning: str
+) -> None:
+    said = await program(
+        "install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values=values
+    )
+    notes = said.partition("NOTES:")[2]
+    assert warning in notes
+    assert bool(warning) == ("olicies" in notes)
 
 
 def test_every_policy_is_bound_to_the_namespace_of_the_release(everything: Rendered) -> None:
@@ -735,6 +808,7 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"floodControl": {"quota": {"enabled": "soon"}}}, "/floodControl/quota/enabled"),
         ({"admissionPolicy": {"actions": ["Deny", "Maybe"]}}, "/admissionPolicy/actions"),
         ({"admissionPolicy": {"statusWriters": ["a' in ['a"]}}, "/admissionPolicy/statusWriters"),
+        ({"admissionPolicy": {"secretRefWriters": ["a' in ['a"]}}, "/admissionPolicy/secretRefWriters"),
         ({"receiver": {"resources": {"limit": {}}}}, "limit"),
         ({"receiver": {"resources": {"limits": {"memory": "much"}}}}, "/receiver/resources"),
         ({"extraEnv": [{"value": "nameless"}]}, "/extraEnv/0"),

@@ -157,6 +157,7 @@ EVERYTHING: dict[str, Any] = {
     "admissionPolicy": {
         "actions": ["Warn", "Audit"],
         "statusWriters": ["system:serviceaccount:velero:velero"],
+        "secretRefWriters": ["system:serviceaccount:argocd:argocd-application-controller"],
     },
     "extraObjects": [
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-object"}},
