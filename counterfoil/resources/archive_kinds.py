@@ -22,6 +22,28 @@ SecretRef = LocalObjectReference | None
 
 _ONLY_HTTPS = "https; http only for loopback and cluster-internal names."
 
+AMAZON_ENDPOINT = (
+    r"^https://([a-z0-9-]+\.)*s3(-fips|-accesspoint|-accesspoint-fips)?(\.dualstack)?"
+    r"(\.[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2})?(\.vpce)?\.amazonaws\.(com|com\.cn|eu)/?$"
+)
+"""
+Endpoints of ``s3`` that may receive the pod's own identity (RE2, for a lower-case address).
+
+Only S3 itself: customers of Amazon answer at other names below ``amazonaws.com``.
+"""
+
+AZURE_ENDPOINT = (
+    r"^https://[a-z0-9-]{3,40}\.(blob\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)"
+    r"|z[0-9]{1,2}\.blob\.storage\.azure\.net)/?$"
+)
+"""Endpoints of ``azblob`` that may receive the pod's own identity (RE2, for a lower-case address)."""
+
+REGION = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+"""Form of a region (RE2). It becomes a part of host names; one such host exchanges the pod's token."""
+
+BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
+"""Form of the name of a bucket of ``s3`` (RE2). It becomes a part of the host name."""
+
 
 @dataclass(frozen=True)
 class ValidationRule:
@@ -71,6 +93,15 @@ def _address(description: str, example: str, max_length: int = 1024) -> FieldSch
 def _secret(keys: str, **keywords: Any) -> FieldSchema:
     """Describe the reference to the Secret of an archive, which has these ``keys``."""
     return schema(f"A Secret (same namespace, label `counterfoil.dev/use=archive`) with {keys}", **keywords)
+
+
+def _own_identity(pattern: str, hosts: str) -> "ValidationRule":
+    """Require an endpoint of the cloud itself, unless the Archive has a Secret."""
+    return ValidationRule(
+        "has(self.credentialsSecretRef) || !has(self.endpoint) "
+        f"|| self.endpoint.lowerAscii().matches(r'{pattern}')",
+        f"without credentialsSecretRef the pod's own identity is sent to endpoint, so it must be {hosts}",
+    )
 
 
 class KindSettings(ResourcePart, frozen=True):
@@ -127,6 +158,7 @@ class S3(KindSettings, frozen=True):
             "!has(self.objectLock) || (has(self.region) && has(self.credentialsSecretRef))",
             "objectLock needs region and credentialsSecretRef",
         ),
+        _own_identity(AMAZON_ENDPOINT, "Amazon S3, as in https://s3.eu-central-1.amazonaws.com"),
     )
 
     bucket: Annotated[
@@ -134,7 +166,7 @@ class S3(KindSettings, frozen=True):
         schema(
             "Name of the bucket; it must exist.",
             ValidationRule(
-                "self.matches(r'^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$')",
+                f"self.matches(r'{BUCKET}')",
                 "a bucket's name is 3 to 63 lower-case letters, digits, dots and hyphens",
             ),
             maxLength=63,
@@ -156,6 +188,10 @@ class S3(KindSettings, frozen=True):
         str | None,
         schema(
             "Region of the bucket. Default the one that the pod's environment names. Example: eu-central-1.",
+            ValidationRule(
+                f"self.matches(r'{REGION}')",
+                "a region is letters, digits, hyphens, dots and _, as in eu-central-1",
+            ),
             minLength=1,
             maxLength=64,
         ),
@@ -163,8 +199,8 @@ class S3(KindSettings, frozen=True):
     endpoint: Annotated[
         str | None,
         _address(
-            f"Address of the server, for those other than Amazon's. {_ONLY_HTTPS} Example: "
-            "https://minio.acme.example:9000.",
+            f"Address of the server, for those other than Amazon's. {_ONLY_HTTPS} Without "
+            "`credentialsSecretRef` only an address of Amazon S3. Example: https://minio.acme.example:9000.",
             "https://minio.acme.example:9000",
             512,
         ),
@@ -203,6 +239,12 @@ class AzureBlob(KindSettings, frozen=True):
     """Azure Blob Storage."""
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"container": "contracts"}
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        _own_identity(
+            AZURE_ENDPOINT,
+            "Azure Blob Storage, as in https://acme.blob.core.windows.net",
+        ),
+    )
 
     container: Annotated[
         str,
@@ -218,7 +260,8 @@ class AzureBlob(KindSettings, frozen=True):
     endpoint: Annotated[
         str | None,
         _address(
-            f"Address of the service. Default https://<accountName>.blob.core.windows.net. {_ONLY_HTTPS}",
+            f"Address of the service. Default https://<accountName>.blob.core.windows.net. {_ONLY_HTTPS} "
+            "Without `credentialsSecretRef` only an address of Microsoft, which then must be set.",
             "https://acme.blob.core.windows.net",
             512,
         ),

@@ -112,11 +112,71 @@ URLS: Mapping[tuple[type[Resource], str], Place] = {
         "spec.oauth": {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}, "publicURL": url}
     },
     (Organization, "spec.notifications.consoleURL"): lambda url: {"spec.notifications.consoleURL": url},
-    (Archive, "spec.s3.endpoint"): lambda url: spec(s3={"bucket": "abc", "endpoint": url}),
-    (Archive, "spec.azblob.endpoint"): lambda url: spec(azblob={"container": "abc", "endpoint": url}),
+    (Archive, "spec.s3.endpoint"): lambda url: spec(
+        s3={"bucket": "abc", "endpoint": url, "credentialsSecretRef": {"name": "s"}}
+    ),
+    (Archive, "spec.azblob.endpoint"): lambda url: spec(
+        azblob={"container": "abc", "endpoint": url, "credentialsSecretRef": {"name": "s"}}
+    ),
     (Archive, "spec.webdav.url"): lambda url: spec(webdav={"url": url}),
     (Archive, "spec.cmis.url"): lambda url: spec(cmis={"url": url, "repositoryID": "r"}),
     (Archive, "spec.http.url"): lambda url: spec(http={"url": url}),
+}
+
+AMAZON_ENDPOINTS = {
+    "global": "https://s3.amazonaws.com",
+    "a region": "https://s3.eu-central-1.amazonaws.com",
+    "a slash": "https://s3.eu-central-1.amazonaws.com/",
+    "capitals": "https://S3.EU-Central-1.amazonaws.com",
+    "IPv6": "https://s3.dualstack.ap-southeast-2.amazonaws.com",
+    "FIPS": "https://s3-fips.us-gov-west-1.amazonaws.com",
+    "China": "https://s3.cn-north-1.amazonaws.com.cn",
+    "the European cloud": "https://s3.eusc-de-east-1.amazonaws.eu",
+    "an interface of one's network": "https://bucket.vpce-0a1b-2c.s3.us-east-1.vpce.amazonaws.com",
+}
+NOT_AMAZON = {
+    "another server": "https://evil.example.com",
+    "a name that ends alike": "https://s3.eu-central-1.evilamazonaws.com",
+    "a name that begins alike": "https://s3.amazonaws.com.evil.example.com",
+    "a path that ends alike": "https://evil.example.com/.s3.amazonaws.com",
+    "a function of a customer": "https://abc123.execute-api.eu-central-1.amazonaws.com",
+    "a machine of a customer": "https://ec2-1-2-3-4.eu-central-1.compute.amazonaws.com",
+    "a balancer of a customer": "https://s3.eu-central-1.elb.amazonaws.com",
+    "a website of a customer": "https://x.s3-website.eu-central-1.amazonaws.com",
+    "a function behind a bucket": "https://x.s3-object-lambda.eu-central-1.amazonaws.com",
+    "a service of a customer": "https://vpce-1.vpce-svc-2.us-east-1.vpce.amazonaws.com",
+    "another port": "https://s3.amazonaws.com:8443",
+    "no TLS": "http://evil",
+}
+NOT_REGIONS = {
+    "a host": "evil.example.com/",
+    "a port": "evil.example.com:443",
+    "a user": "x@evil.example.com",
+    "a query": "evil.example.com?x",
+    "a fragment": "evil.example.com#x",
+    "a backslash": "evil.example.com\\",
+    "a space": "eu central",
+}
+AZURE_ENDPOINTS = {
+    "public": "https://acme.blob.core.windows.net",
+    "a slash": "https://acme.blob.core.windows.net/",
+    "China": "https://acme.blob.core.chinacloudapi.cn",
+    "the government of the USA": "https://acme.blob.core.usgovcloudapi.net",
+    "a zone": "https://acme.z37.blob.storage.azure.net",
+    "the secondary": "https://acme-secondary.blob.core.windows.net",
+}
+NOT_AZURE = {
+    "another server": "https://acme.blob.evil.example.com",
+    "a name that ends alike": "https://acme.blob.core.evilwindows.net",
+    "a name that begins alike": "https://acme.blob.core.windows.net.evil.example.com",
+    "a path that ends alike": "https://evil.example.com/.blob.core.windows.net",
+    "another of Microsoft's services": "https://acme.azurewebsites.net",
+    "another service of the account": "https://acme.web.core.windows.net",
+    "a name above the account": "https://evil.acme.blob.core.windows.net",
+    "Germany, which is given up": "https://acme.blob.core.cloudapi.de",
+    "another port": "https://acme.blob.core.windows.net:8443",
+    "no TLS": "http://acme.blob.svc",
+    "no account": "https://blob.core.windows.net",
 }
 
 WELL_FORMED = {
@@ -794,6 +854,49 @@ ARCHIVES = [
                 s3={key: value for key, value in LOCKED.items() if key != "credentialsSecretRef"}
             ),
         },
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.s3",
+        says="without credentialsSecretRef the pod's own identity is sent to endpoint",
+        accepted={
+            "no endpoint": spec(s3={"bucket": "abc"}),
+            "another server with a Secret": spec(
+                s3={
+                    "bucket": "abc",
+                    "endpoint": "https://minio.acme.example:9000",
+                    "credentialsSecretRef": {"name": "s"},
+                }
+            ),
+            **in_place(lambda url: spec(s3={"bucket": "abc", "endpoint": url}), AMAZON_ENDPOINTS),
+        },
+        refused=in_place(lambda url: spec(s3={"bucket": "abc", "endpoint": url}), NOT_AMAZON),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.s3.region",
+        says="a region is letters, digits, hyphens, dots and _",
+        accepted=in_place(
+            lambda region: spec(s3={"bucket": "abc", "region": region}),
+            {"Amazon's": "eu-central-1", "a word": "garage", "dots": "eu.west_1", "one letter": "x"},
+        ),
+        refused=in_place(lambda region: spec(s3={"bucket": "abc", "region": region}), NOT_REGIONS),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.azblob",
+        says="without credentialsSecretRef the pod's own identity is sent to endpoint",
+        accepted={
+            "another server with a Secret": spec(
+                azblob={
+                    "container": "abc",
+                    "endpoint": "https://azurite.acme.example:10000/account",
+                    "credentialsSecretRef": {"name": "s"},
+                }
+            ),
+            **in_place(lambda url: spec(azblob={"container": "abc", "endpoint": url}), AZURE_ENDPOINTS),
+        },
+        refused=in_place(lambda url: spec(azblob={"container": "abc", "endpoint": url}), NOT_AZURE),
     ),
     Rule(
         kind=Archive,

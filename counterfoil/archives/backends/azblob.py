@@ -5,10 +5,10 @@ Tags become blob index tags. Blocks that a killed run did not commit are in no l
 after a week. ``_object_store`` does the rest.
 """
 
+import base64
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore
@@ -25,9 +25,10 @@ from counterfoil.archives.backends._object_store import (
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec, AzureBlob
+from counterfoil.resources.archive_kinds import AZURE_ENDPOINT
 
 if TYPE_CHECKING:
-    from obstore.store import AzureConfig
+    from obstore.store import AzureAccessKey, AzureConfig, AzureCredentialProvider
 
 ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
     frozenset({"ContainerNotFound", "ContainerBeingDeleted", "404"}): ErrorText(
@@ -85,6 +86,8 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
         store = AzureStore(
             settings.container,
             config=config,
+            # Not part of the config, where a token of the environment would come before the Archive's key.
+            credential_provider=_key(settings, secret),
             client_options={**CLIENT, "allow_http": (settings.endpoint or "").startswith("http://")},
             retry_config=RETRY,
         )
@@ -118,19 +121,29 @@ class AzureBlobBackend(ObjectStoreBackend):
         return f"{self._endpoint}/{self._bucket.name}"
 
 
+def _key(settings: AzureBlob, secret: Credentials) -> "AzureCredentialProvider | None":
+    """Return the Secret's key, if there is a Secret. Raises ``SettingsInvalid``, ``ValueError``."""
+    if settings.credentials_secret_ref is None:
+        return None
+    key: AzureAccessKey = {"access_key": secret.required_line("accountKey"), "expires_at": None}
+    base64.b64decode(key["access_key"], validate=True)
+    return lambda: key
+
+
 def _config(name: str, settings: AzureBlob, secret: Credentials) -> "AzureConfig":
     config: AzureConfig = {}
     if settings.endpoint is not None:
         config["endpoint"] = settings.endpoint
     if settings.credentials_secret_ref is not None:
         config["account_name"] = secret.required_line("accountName")
-        config["account_key"] = secret.required_line("accountKey")
         return config
-    account, _, domain = (urlsplit(settings.endpoint or "").hostname or "").partition(".")
-    if not domain.startswith("blob."):
+    endpoint = (settings.endpoint or "").lower()
+    # The token of the pod's identity goes to this address, and is valid for every account.
+    if re.fullmatch(AZURE_ENDPOINT, endpoint) is None:
         raise SettingsInvalid(
-            f"Archive/{name}: without a Secret, spec.azblob.endpoint must name the account, as in "
-            "https://acme.blob.core.windows.net."
+            f"Archive/{name}: without a Secret, the pod's own identity is sent to spec.azblob.endpoint, so "
+            "it must be an address of Microsoft, as in https://acme.blob.core.windows.net. Correct it, or "
+            "name a Secret in spec.azblob.credentialsSecretRef."
         )
-    config["account_name"] = account
+    config["account_name"] = endpoint.removeprefix("https://").partition(".")[0]
     return config

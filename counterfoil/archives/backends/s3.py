@@ -30,6 +30,7 @@ from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.clock import WallClock
 from counterfoil.resources.archive import S3, ArchiveSpec
+from counterfoil.resources.archive_kinds import AMAZON_ENDPOINT, BUCKET, REGION
 
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential, S3CredentialProvider
@@ -45,6 +46,7 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
     settings = required_settings(name, "spec.s3", spec.s3)
     check_tag_count(name, spec, "S3", "an object")
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
+    _check_hosts(name, settings)
     try:
         store = S3Store(
             settings.bucket,
@@ -168,6 +170,25 @@ class S3Backend(ObjectStoreBackend):
     def uri(self) -> str:
         """Return the ``s3:`` URI of the bucket."""
         return f"s3://{self._bucket.name}"
+
+
+def _check_hosts(name: str, settings: S3) -> None:
+    """
+    Raise ``SettingsInvalid`` if the settings would send the pod's own identity to another host than Amazon's.
+
+    Bucket and region become parts of host names. One of these hosts exchanges the pod's token for a key.
+    """
+    for field, value, form in (("bucket", settings.bucket, BUCKET), ("region", settings.region, REGION)):
+        if value is not None and re.fullmatch(form, value) is None:
+            raise SettingsInvalid(f"Archive/{name}: spec.s3.{field} can't be a part of a host name.")
+    if settings.credentials_secret_ref is not None or settings.endpoint is None:
+        return
+    if re.fullmatch(AMAZON_ENDPOINT, settings.endpoint.lower()) is None:
+        raise SettingsInvalid(
+            f"Archive/{name}: without a Secret, the pod's own identity is sent to spec.s3.endpoint, so it "
+            "must be an address of Amazon S3, as in https://s3.eu-central-1.amazonaws.com. Correct it, or "
+            "name a Secret in spec.s3.credentialsSecretRef."
+        )
 
 
 def path_style(settings: S3) -> bool:
