@@ -106,6 +106,8 @@ class Preconditions:
             # The sender may have been wrong; the page may have recorded the correct sender since.
             self.cache.sender_of.pop(event.name, None)
         name = self.cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
+        if isinstance(name, Fail):
+            return name
         if name is None and self._may_sender_still_be_recorded(event, organization):
             return Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
         if name is None:
@@ -226,7 +228,7 @@ class Preconditions:
             return False
         return self.clock.now() - created < timedelta(seconds=SENDER_GRACE_SECONDS)
 
-    async def _look_up_sender(self, event: EnvelopeEvent, organization: Organization) -> str | None:
+    async def _look_up_sender(self, event: EnvelopeEvent, organization: Organization) -> str | Fail | None:
         try:
             envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
         except (NotFound, ResourceInvalid):
@@ -238,4 +240,12 @@ class Preconditions:
             # The sweep found it with this sender's key, so this sender may see it.
             return event.metadata.labels[SENDER_LABEL]
         default = organization.spec.default_sender_ref
+        if default is None and envelope is not None:
+            # The name of an Envelope is the envelope's id, so the page could not store the sender.
+            return Fail(
+                "SenderUnknown",
+                f"Envelope/{envelope.name} belongs to Organization/{envelope.spec.organization_ref.name}, so "
+                f"nothing tells who sent this envelope of Organization/{organization.name}. Delete it if it "
+                "is wrong, create the correct Envelope and retry.",
+            )
         return default.name if default is not None else None

@@ -260,12 +260,19 @@ class DraftSender:
         """Whether the draft is an envelope now, under its own id. (Namirial says neither that the id stays
         nor that it changes.)"""
         try:
-            await job.user.envelope(job.draft)
+            envelope = await job.user.envelope(job.draft)
         except HttpStatusError as answer:
             if answer.is_missing_envelope:
                 return False
             raise
-        return True
+        # The id comes from a URL, and a user may also read an envelope that a colleague sent.
+        email = envelope.sender.email if envelope.sender is not None else None
+        if not email or _is_same_address(email, job.sender.spec.email):
+            return True
+        if _is_same_address(email, (await job.user.whoami()).email):
+            return True
+        _log.warning("a draft has the id of an envelope of another sender", extra=_log_fields(job))
+        return False
 
     async def _find_sent(self, job: SendJob, email: str, send_lease: SendLease) -> Sequence[SentHit]:
         """Return the envelopes that this address sent since the Lease was created, each once; split the
@@ -305,7 +312,7 @@ class DraftSender:
         own = set()
         for source in asked:
             sender = (await user.envelope(examples[source])).sender
-            if sender is not None and (sender.email or "").lower() == email.lower():
+            if sender is not None and _is_same_address(sender.email, email):
                 own.add(source)
         return [hit for hit in hits if (hit.bulk_parent or hit.envelope) in own]
 
@@ -332,8 +339,23 @@ class DraftSender:
             "metadata": {"name": envelope, "labels": labels},
             "spec": resources.to_json_dict(spec),
         }
-        with suppress(AlreadyExists):
+        try:
             await self.kube.create(Envelope, body)
+        except AlreadyExists:
+            before = await self._existing_spec(envelope)
+            if before is not None and (before.organization_ref, before.sender_ref) != (
+                spec.organization_ref,
+                spec.sender_ref,
+            ):
+                # Two eSAWs may use one id. The first Envelope is never replaced, so a person has to decide.
+                _log.error(
+                    "Envelope/%s names another sender (Sender/%s of Organization/%s), so the sender is not "
+                    "stored; delete this Envelope if it is wrong",
+                    envelope,
+                    before.sender_ref.name,
+                    before.organization_ref.name,
+                    extra={"organization": organization, "sender": sender, "envelope": envelope},
+                )
 
     async def _for_each(self, items: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None:
         """
@@ -388,3 +410,7 @@ def _log_sent(envelopes: Sequence[str], fields: Mapping[str, str]) -> None:
 
 def _log_fields(job: SendJob) -> dict[str, str]:
     return {"organization": job.organization.name, "sender": job.sender.name}
+
+
+def _is_same_address(one: str | None, other: str | None) -> bool:
+    return bool(one) and (one or "").lower() == (other or "").lower()

@@ -1,0 +1,121 @@
+"""
+S10: an Envelope of another organization, or of another sender, names who sent an envelope.
+
+Pages write Envelopes; the controller reads them. The API server is in memory, eSAW is the stand-in.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from controller.reconcile.outcomes import Fail
+from counterfoil.esaw import new_http_client
+from counterfoil.resources import Envelope, Sender
+from sandbox.esaw import StandIn, User
+from tests.support.builders import ENVELOPE, AClock, a_sender
+from tests.support.servers.standin_peers import bruno
+from tests.unit.controller.reconcile.test_preconditions import Scene as ControllerScene
+from tests.unit.webhook.pages.test_send import Scene as PagesScene
+
+
+@pytest.fixture(name="pages")
+async def _pages() -> AsyncIterator[PagesScene]:
+    clock = AClock()
+    async with StandIn(now=clock.now) as esaw, new_http_client() as http:
+        yield PagesScene(esaw, clock, http)
+
+
+async def claimed(pages: PagesScene, envelope: str) -> bool:
+    """Let Anna open the page with an envelope's id in place of a draft's, after an attempt that broke off."""
+    lease = await pages.leases.acquire("acme", "anna", envelope)
+    assert lease is not None
+    return await pages.draft_sender().complete(pages.job(envelope), lease)
+
+
+def colleague(pages: PagesScene) -> User:
+    pages.anna = pages.esaw.add_user(email="mallory@example.com", given_name="M", surname="K", team="sales")
+    pages.sender = a_sender(email="mallory@example.com", tokenSecretRef=None)
+    return bruno(pages.esaw, team="sales")
+
+
+async def test_a_user_does_not_claim_the_envelope_of_a_colleague_that_the_user_may_read(
+    pages: PagesScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    envelope = pages.esaw.add_envelope(sender=colleague(pages), share_with_team=True)
+    assert await pages.job(envelope).user.envelope(envelope), "the attacker may read it"
+    with caplog.at_level(logging.WARNING):
+        assert not await claimed(pages, envelope)
+    assert pages.envelopes() == {}
+    assert "the id of an envelope of another sender" in caplog.text
+
+
+async def test_a_user_whose_address_changed_still_records_an_own_envelope(pages: PagesScene) -> None:
+    pages.sender = a_sender(email="maiden.name@example.com", tokenSecretRef=None)
+    envelope = pages.esaw.add_envelope(sender=pages.anna)
+    assert await claimed(pages, envelope)
+    assert pages.envelopes()[envelope]["senderRef"] == {"name": "anna"}
+
+
+@pytest.mark.parametrize(("organization", "sender"), [("other", "anna"), ("acme", "ben")])
+async def test_an_envelope_that_another_claimed_first_is_reported(
+    pages: PagesScene, caplog: pytest.LogCaptureFixture, organization: str, sender: str
+) -> None:
+    envelope = pages.esaw.add_envelope(sender=pages.anna)
+    pages.kube.put(an_envelope(envelope, organization=organization, sender=sender))
+    assert await claimed(pages, envelope)
+    assert pages.envelopes()[envelope]["senderRef"] == {"name": sender}
+    text = f"Envelope/{envelope} names another sender (Sender/{sender} of Organization/{organization})"
+    assert text in caplog.text
+
+
+async def test_an_own_envelope_that_is_there_already_is_no_problem(
+    pages: PagesScene, caplog: pytest.LogCaptureFixture
+) -> None:
+    envelope = pages.esaw.add_envelope(sender=pages.anna)
+    pages.kube.put(an_envelope(envelope, organization="acme", sender="anna"))
+    assert await claimed(pages, envelope)
+    assert "names another sender" not in caplog.text
+
+
+async def test_the_controller_uses_no_envelope_of_another_organization_and_says_which_is_in_the_way() -> None:
+    controller = ControllerScene()
+    controller.organization(defaultSenderRef=None)
+    controller.kube.put(an_envelope(ENVELOPE, organization="other", sender="anna"))
+    outcome = await controller.sender()
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SenderUnknown"
+    assert f"Envelope/{ENVELOPE} belongs to Organization/other" in outcome.message
+
+
+async def test_the_controller_prefers_the_default_sender_to_an_envelope_of_another_organization() -> None:
+    controller = ControllerScene()
+    controller.organization(defaultSenderRef={"name": "anna"})
+    controller.kube.put(an_envelope(ENVELOPE, organization="other", sender="mallory"))
+    sender = await controller.sender()
+    assert isinstance(sender, Sender)
+    assert sender.name == "anna"
+
+
+async def test_the_controller_uses_no_sender_of_another_organization() -> None:
+    controller = ControllerScene()
+    controller.cache.senders.put(a_sender("mallory", organization="other"))
+    controller.kube.put(an_envelope(ENVELOPE, organization="acme", sender="mallory"))
+    outcome = await controller.sender()
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SenderOfOtherOrganization"
+
+
+def an_envelope(name: str, *, organization: str, sender: str) -> Envelope:
+    raw: dict[str, Any] = {
+        "apiVersion": Envelope.API_VERSION,
+        "kind": Envelope.KIND,
+        "metadata": {"name": name, "namespace": "contracts", "uid": f"uid-{name}", "resourceVersion": "1"},
+        "spec": {
+            "organizationRef": {"name": organization},
+            "envelopeID": name,
+            "senderRef": {"name": sender},
+        },
+    }
+    return Envelope.parse(raw)
