@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -452,7 +453,9 @@ def test_a_process_reaches_what_it_needs_and_no_more(
 def test_addresses_where_clouds_hand_out_credentials_are_out_of_reach(default: Rendered) -> None:
     for rule in policy(default, "controller")["egress"]:
         for block in (each["ipBlock"] for each in rule.get("to", ()) if "ipBlock" in each):
-            assert block["except"], rule
+            networks = [ip_network(block["cidr"]), *map(ip_network, block.get("except", ()))]
+            held = [ip_address("169.254.169.254") in each for each in networks]
+            assert not held[0] or any(held[1:]), rule
 
 
 def test_the_api_server_can_be_named(everything: Rendered) -> None:

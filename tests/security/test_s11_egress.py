@@ -1,0 +1,134 @@
+"""S11: the NetworkPolicies open more destinations than a process needs."""
+
+import ipaddress
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.release.helm import CHART, Helm, helm
+from tests.support.scenes.chart import NAMESPACE, RELEASE, Rendered, render
+
+INTERNET = ("1.1.1.1", "203.0.113.7", "8.8.8.8", "2606:4700::1111")
+PRIVATE = ("10.0.0.7", "100.64.3.4", "172.16.0.1", "172.31.255.254", "192.168.1.1", "fd12::1")
+LINK_LOCAL = ("169.254.169.254", "169.254.170.23", "fe80::1")
+API_SERVER_PORTS = {443, 6443}
+
+
+@pytest.fixture(scope="module", name="program")
+async def _program(tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    return await helm(tmp_path_factory.mktemp("helm"))
+
+
+def egress(rendered: Rendered, process: str) -> list[dict[str, Any]]:
+    """Return the rules of a process, but that of the name servers."""
+    rules = rendered.one("NetworkPolicy", f"{RELEASE}-{process}")["spec"]["egress"]
+    return [each for each in rules if {port["port"] for port in each["ports"]} != {53}]
+
+
+def reached(rules: list[dict[str, Any]], address: str) -> set[int]:
+    """Return the ports at which an address is reached."""
+    return {
+        port["port"]
+        for rule in rules
+        if "to" not in rule or any(_has(block, address) for block in _blocks(rule))
+        for port in rule["ports"]
+    }
+
+
+def _blocks(rule: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (peer["ipBlock"] for peer in rule["to"] if "ipBlock" in peer)
+
+
+def _has(block: dict[str, Any], address: str) -> bool:
+    def is_in(network: str) -> bool:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(network)
+
+    return is_in(block["cidr"]) and not any(map(is_in, block.get("except", ())))
+
+
+@pytest.mark.parametrize("process", ["receiver", "console"])
+async def test_receiver_and_console_reach_no_address_of_the_internet(program: Helm, process: str) -> None:
+    rules = egress(await render(program), process)
+    for address in (*INTERNET, *LINK_LOCAL):
+        assert reached(rules, address) == set(), address
+    for address in PRIVATE:
+        assert reached(rules, address) == API_SERVER_PORTS, address
+
+
+@pytest.mark.parametrize("process", ["receiver", "console", "pages", "controller"])
+async def test_a_named_api_server_is_the_only_one(program: Helm, process: str) -> None:
+    named = [{"ipBlock": {"cidr": "203.0.113.7/32"}}]
+    rendered = await render(
+        program, {"networkPolicy": {"egress": {"apiServer": {"to": named, "ports": [6443]}}}}
+    )
+    rules = egress(rendered, process)
+    assert 6443 in reached(rules, "203.0.113.7")
+    assert 6443 not in reached(rules, "203.0.113.8") | reached(rules, "10.0.0.7")
+
+
+async def test_esaw_and_archives_are_no_way_into_the_network_by_default(program: Helm) -> None:
+    rendered = await render(program)
+    pages, controller = egress(rendered, "pages"), egress(rendered, "controller")
+    for address in INTERNET:
+        assert reached(pages, address) == {443}
+        assert {443, 22} <= reached(controller, address)
+    for address in PRIVATE:
+        assert reached(pages, address) == API_SERVER_PORTS
+        assert 22 not in reached(controller, address)
+    rules = rendered.one("NetworkPolicy", f"{RELEASE}-controller")["spec"]["egress"]
+    (archives,) = (each for each in rules if {port["port"] for port in each["ports"]} == {443, 22})
+    assert reached([archives], "10.0.0.7") == set()
+
+
+async def test_an_archive_in_the_own_network_is_reached_if_it_is_listed(program: Helm) -> None:
+    own = [{"ipBlock": {"cidr": "10.3.0.0/16"}}]
+    rendered = await render(program, {"networkPolicy": {"egress": {"archives": {"to": own}}}})
+    controller = egress(rendered, "controller")
+    assert 22 in reached(controller, "10.3.0.7")
+    assert 22 not in reached(controller, "10.4.0.7")
+
+
+async def test_only_the_controller_reaches_where_clouds_serve_identities_and_only_if_asked(
+    program: Helm,
+) -> None:
+    asked = await render(program, {"networkPolicy": {"egress": {"workloadIdentity": {"enabled": True}}}})
+    default = await render(program)
+    for process in ("receiver", "console", "pages", "controller"):
+        for address in LINK_LOCAL:
+            assert reached(egress(default, process), address) == set()
+    for address in ("169.254.169.254", "169.254.170.23"):
+        assert reached(egress(asked, "controller"), address) == {80, 988}
+        assert reached(egress(asked, "pages"), address) == set()
+    assert reached(egress(asked, "controller"), "169.254.0.1") == set()
+
+
+async def test_a_public_api_server_is_found_in_the_cluster(plane: ControlPlane, tmp_path: Path) -> None:
+    # The API server of the tests publishes no address, since it has one of loopback.
+    addresses = {"IPv4": "198.51.100.7", "IPv6": "2001:db8::7"}
+    for service in ("kubernetes", "other"):
+        for family, address in addresses.items():
+            published = {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {
+                    "name": f"{service}-{family.lower()}",
+                    "labels": {"kubernetes.io/service-name": service},
+                },
+                "addressType": family,
+                "endpoints": [{"addresses": [address if service == "kubernetes" else f"{address}7"]}],
+            }
+            await plane.kubectl(
+                "-n", "default", "apply", "--server-side", "-f", "-", stdin=json.dumps(published)
+            )
+    no_crds = {"crds": {"enabled": False}}
+    program = await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
+    text = await program("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server", values=no_crds)
+    rules = egress(Rendered(text), "receiver")
+    for address in addresses.values():
+        assert reached(rules, address) == API_SERVER_PORTS
+    for address in (*INTERNET, "198.51.100.77", "2001:db8::77"):
+        assert reached(rules, address) == set()
