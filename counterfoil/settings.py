@@ -216,6 +216,10 @@ class ConsoleSettings(BrowserSettings):
     session: Duration = setting(Duration(hours=1), "1h", at_least=60.0)
     """Maximum duration of a session. A session ends earlier when its token expires."""
 
+    session_idle: Duration = setting(Duration(minutes=15), "15m", at_least=60.0)
+    """Time after the last click after which a session ends. An open page that refreshes itself does not count
+    as a click."""
+
     page_rate: float = setting(50.0, "50", at_least=0.1)
     """Maximum requests per second of all users; above it this process answers 429.
     Each open page sends a request every ten seconds."""

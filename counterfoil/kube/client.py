@@ -39,6 +39,7 @@ REQUEST_TIMEOUT_SECONDS = 20.0
 """Timeout for one request. The API server itself ends a request after 60 s, which is too long for callers."""
 
 SECRETS, EVENTS, PODS = ("api/v1", "secrets"), ("apis/events.k8s.io/v1", "events"), ("api/v1", "pods")
+CONFIG_MAPS = ("api/v1", "configmaps")
 """Kubernetes' own kinds that are used here: API and plural."""
 
 _METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
@@ -225,6 +226,15 @@ class KubeClient:
     async def patch_secret(self, name: str, changes: Mapping[str, Any]) -> None:
         """Merge ``changes`` into a Secret. Raises ``NotFound``, ``Conflict``, ``Rejected``, ``Forbidden``."""
         await self._object(name, "patch", "secrets", self._path(SECRETS, name), changes)
+
+    async def config_map(self, name: str) -> Raw:
+        """Return one ConfigMap. Raises ``NotFound``, ``Forbidden``."""
+        return await self._object(name, "get", "configmaps", self._path(CONFIG_MAPS, name))
+
+    async def patch_config_map(self, name: str, changes: Mapping[str, Any]) -> Raw:
+        """Merge ``changes`` into a ConfigMap and return it. Raises ``NotFound``, ``Conflict``,
+        ``Forbidden``."""
+        return await self._object(name, "patch", "configmaps", self._path(CONFIG_MAPS, name), changes)
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
         """Post a Kubernetes Event (events.k8s.io/v1)."""

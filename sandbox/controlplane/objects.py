@@ -29,6 +29,7 @@ RESOURCE_PATHS: Final[Mapping[str, ResourcePath]] = {
     "EnvelopeEvent": ResourcePath(COUNTERFOIL, "envelopeevents"),
     "Organization": ResourcePath(COUNTERFOIL, "organizations"),
     "Sender": ResourcePath(COUNTERFOIL, "senders"),
+    "ConfigMap": ResourcePath("api/v1", "configmaps"),
     "Event": ResourcePath("apis/events.k8s.io/v1", "events"),
     "Lease": ResourcePath("apis/coordination.k8s.io/v1", "leases"),
     "ResourceQuota": ResourcePath("api/v1", "resourcequotas"),

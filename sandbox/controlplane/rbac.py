@@ -20,6 +20,7 @@ _RULES: dict[str, list[Rule]] = yaml.safe_load(RULES_FILE.read_text(encoding="ut
 
 RECEIVER: tuple[Rule, ...] = tuple(_RULES["receiver"])
 PAGES: tuple[Rule, ...] = tuple(_RULES["pages"])
+CONSOLE: tuple[Rule, ...] = tuple(_RULES["console"])
 RESEAL: tuple[Rule, ...] = tuple(_RULES["reseal"])
 CONTROLLER: tuple[Rule, ...] = tuple(_RULES["controller"])
 

@@ -202,7 +202,7 @@ class LocalEnvironment:
     async def console(
         self, name: str = "console", *, kubeconfig: Path | None = None, **settings: str
     ) -> CounterfoilProcess:
-        """Start one more console; its own account has no rights at all."""
+        """Start one more console; its own account only stores who signed out."""
         return await self._process(name, ["webhook", "console"], "console", kubeconfig, settings)
 
     async def person(self, name: str, *rules: rbac.Rule) -> str:
@@ -251,7 +251,10 @@ async def local_environment(
         await built.apply(*rbac.service_account_with_rules("receiver", rbac.RECEIVER))
         await built.apply(*rbac.service_account_with_rules("controller", rbac.CONTROLLER))
         await built.apply(*rbac.service_account_with_rules("pages", rbac.PAGES))
-        await built.apply(*rbac.service_account_with_rules("console", ()))
+        await built.apply(*rbac.service_account_with_rules("console", rbac.CONSOLE))
+        await built.apply(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "counterfoil-console-sessions"}}
+        )
         built.sealing_key("first")
         try:
             yield built

@@ -23,6 +23,7 @@ from tests.support.scenes.chart import (
     Rendered,
     render,
 )
+from webhook.console.sign_outs import CONFIG_MAP
 
 PROCESSES = ("receiver", "pages", "console", "controller")
 
@@ -140,7 +141,16 @@ def test_a_role_says_what_the_tests_run_the_process_with(
     assert tuple(default.one("Role", f"{RELEASE}-{process}")["rules"]) == expected
 
 
-def test_the_console_has_no_rights_of_its_own(default: Rendered) -> None:
+def test_consoles_that_share_sessions_store_sign_outs_in_one_object_and_have_no_other_right(
+    everything: Rendered,
+) -> None:
+    (rule,) = everything.one("Role", f"{RELEASE}-console")["rules"]
+    assert (rule,) == rbac.CONSOLE
+    assert rule["resourceNames"] == [CONFIG_MAP]
+    assert "data" not in everything.one("ConfigMap", CONFIG_MAP)
+
+
+def test_a_console_without_shared_sessions_has_no_rights_of_its_own(default: Rendered) -> None:
     processes = {f"{RELEASE}-{name}" for name in set(PROCESSES) - {"console"}}
     assert default.names("RoleBinding") == {*processes, FIRST_QUOTA}
     assert default.all("ClusterRoleBinding") == []

@@ -1,21 +1,24 @@
 """
 The console as a process: this module builds its parts and ends them in order on SIGTERM.
 
-The console has no credentials: it calls the API server with the token of the person who uses the browser.
+The console calls the API server with the token of the person who uses the browser. Its own account reads and
+writes one ConfigMap with the times of sign-outs, and only where several consoles share the key of sessions.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
-from counterfoil.kube.client import open_token_client_factory
+from counterfoil.kube.client import connect, open_token_client_factory
 from counterfoil.sealing import Sealing, SealingKeysInvalid
-from counterfoil.settings import ConsoleSettings, load
+from counterfoil.settings import ConsoleSettings, SignIn, load
 from webhook.console.access import Authenticator
 from webhook.console.actions import ActionService
 from webhook.console.handler import ConsoleHandler
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
+from webhook.console.sign_outs import ProcessSignOuts, SharedSignOuts
 from webhook.console.views import ConsoleViews
 from webhook.http_server.cookies import CookieCipher
 from webhook.http_server.process import HttpProcess, page_rates, run_process
@@ -28,14 +31,18 @@ async def serve(
 ) -> None:
     """Run the console until SIGTERM or SIGINT, then answer accepted requests."""
     clock, metrics, monotonic = process.clock, process.metrics, process.monotonic
-    async with open_token_client_factory(
-        namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
-    ) as client_factory:
+    async with (
+        open_token_client_factory(
+            namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
+        ) as client_factory,
+        _sign_outs(process, settings) as sign_outs,
+    ):
         renderer = ConsoleRenderer(limits, settings.sign_in)
         handler = ConsoleHandler(
             views=ConsoleViews(renderer, ActionService(clock, limits=limits), clock, limits=limits),
             renderer=renderer,
-            sessions=ConsoleSessions(cipher, clock, max_age=settings.session),
+            sessions=ConsoleSessions(cipher, clock, max_age=settings.session, idle=settings.session_idle),
+            sign_outs=sign_outs,
             authenticator=Authenticator(client_factory, limits=limits, monotonic=monotonic),
             metrics=metrics,
             clock=clock,
@@ -46,8 +53,24 @@ async def serve(
             monotonic=monotonic,
         )
         ready = {"kubernetes": client_factory.unavailable_reason}
+        if isinstance(sign_outs, SharedSignOuts):
+            ready["sign-outs"] = sign_outs.unavailable_reason
         async with process.serving(handler, ready=ready, limits=limits):
             await process.wait_for_stop()
+
+
+@asynccontextmanager
+async def _sign_outs(
+    process: HttpProcess, settings: ConsoleSettings
+) -> AsyncIterator[ProcessSignOuts | SharedSignOuts]:
+    """Open the store of sign-outs that lives as long as the sessions do."""
+    if settings.sealing_keys is None or settings.sign_in is SignIn.PROXY:
+        yield ProcessSignOuts(process.clock, session=settings.session)
+        return
+    async with connect(
+        namespace=settings.namespace, observe=process.metrics.kubernetes_request, connections=2
+    ) as kube:
+        yield SharedSignOuts(kube, process.clock, session=settings.session, monotonic=process.monotonic)
 
 
 def _cookie_cipher(settings: ConsoleSettings) -> CookieCipher:

@@ -12,6 +12,7 @@ class ConsoleErrorKind(ErrorKind):
 
     SIGN_IN_NEEDED = "sign_in_needed", HTTPStatus.UNAUTHORIZED
     TOKEN_REFUSED = "token_refused", HTTPStatus.UNAUTHORIZED
+    SIGN_OUT_INCOMPLETE = "sign_out_incomplete", HTTPStatus.SERVICE_UNAVAILABLE
     PROXY_SILENT = "proxy_silent", HTTPStatus.UNAUTHORIZED
     NOT_ALLOWED = "not_allowed", HTTPStatus.FORBIDDEN
     FORM_STALE = "form_stale", HTTPStatus.FORBIDDEN

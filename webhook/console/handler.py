@@ -5,7 +5,9 @@ Handle one request for a page of the console: authenticate the person, call the 
 the frame, session, and then the view. The log line also has the person's name.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -25,12 +27,15 @@ from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import ConsolePageName, ConsoleRoute, match_route
 from webhook.console.sessions import ConsoleSession, ConsoleSessions, bearer_token, is_bearer_token
+from webhook.console.sign_outs import SignOuts, SignOutsFull
 from webhook.console.views import ConsoleRequest, ConsoleViews
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.forms import parse_query, read_form
 from webhook.http_server.handler import BrowserHandler, BrowserRequest, check_rate
 from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.responses import PageResponse
+
+_log = logging.getLogger(__name__)
 
 _SIGN_IN_AGAIN: Final = frozenset({ConsoleErrorKind.SIGN_IN_NEEDED, ConsoleErrorKind.TOKEN_REFUSED})
 
@@ -69,6 +74,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         views: ConsoleViews,
         renderer: ConsoleRenderer,
         sessions: ConsoleSessions,
+        sign_outs: SignOuts,
         authenticator: Authenticator,
         metrics: Metrics,
         clock: Clock,
@@ -91,6 +97,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         self._views = views
         self._renderer = renderer
         self._sessions = sessions
+        self._sign_outs = sign_outs
         self._authenticator = authenticator
         self._clock = clock
         self._is_proxied = sign_in is SignIn.PROXY
@@ -130,14 +137,14 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         query = parse_query(asked.query_text, self._limits)
         is_way_in = asked.route.page is ConsolePageName.SIGN_IN
         back = routes.local_location(query.get("back", "/")) if is_way_in else asked.location
-        session = self._session(asked)
+        session = await self._session(asked)
         if session is None:
             return self._without_session(asked, back)
         if is_way_in:
             return PageResponse(location=back)
         console_request = await self._authenticate(asked, session, query)
         response = await self._view(asked, console_request)
-        return response._replace(cookies=self._binding_cookies(asked, session))
+        return response._replace(cookies=self._session_cookies(asked, session))
 
     async def _view(self, asked: PersonRequest, request: ConsoleRequest) -> PageResponse:
         match asked.route.page:
@@ -167,7 +174,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         if not routes.is_same_origin(asked.headers):
             raise PageError(ConsoleErrorKind.FORM_STALE, "the form came from somebody else's page")
         is_way_in = page is ConsolePageName.SIGN_IN
-        session = self._sessions.guest(asked.cookies) if is_way_in else self._session(asked)
+        session = self._sessions.guest(asked.cookies) if is_way_in else await self._session(asked)
         form = await read_form(request, self._limits, unreadable=ConsoleErrorKind.FORM_STALE)
         if session is None:
             raise PageError(ConsoleErrorKind.FORM_STALE, "no session in this browser, or too old")
@@ -176,17 +183,22 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         if is_way_in:
             return await self._sign_in(asked, form)
         if page is ConsolePageName.SIGN_OUT:
-            asked.user_name = session.user
-            return PageResponse(location="/sign-in", cookies=self._sessions.expire())
-        return await self._views.act(await self._authenticate(asked, session, {}), form)
+            return await self._sign_out(asked, session)
+        response = await self._views.act(await self._authenticate(asked, session, {}), form)
+        return response._replace(cookies=self._session_cookies(asked, session))
 
     # -- Who it is ------------------------------------------------------------------------------------------
 
-    def _session(self, asked: PersonRequest) -> ConsoleSession | None:
+    async def _session(self, asked: PersonRequest) -> ConsoleSession | None:
         """Return who is signed in in this browser; behind a proxy with the token that the proxy passes
         now."""
         if not self._is_proxied:
-            return self._sessions.read(asked.cookies)
+            session = self._sessions.read(asked.cookies)
+            if session is None:
+                return None
+            with _as_unavailable():
+                sign_out = await self._sign_outs.cached(session.user)
+            return None if session.is_ended_by(sign_out) else session
         token = bearer_token(asked.headers.get("Authorization"))
         if not is_bearer_token(token, limit=self._limits.token):
             raise PageError(ConsoleErrorKind.PROXY_SILENT, "the proxy passed no Authorization: Bearer")
@@ -195,14 +207,19 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
 
     def _guest(self, asked: PersonRequest) -> ConsoleSession:
         """Return the guest's session of this browser, or a new one."""
-        return self._sessions.guest(asked.cookies) or self._sessions.begin("", "")
+        return self._sessions.guest(asked.cookies) or self._sessions.begin_guest()
 
-    def _binding_cookies(self, asked: PersonRequest, session: ConsoleSession) -> tuple[str, ...]:
-        """Return the cookie that binds forms to a browser behind a proxy, if it has none yet; without the
-        token."""
-        if not self._is_proxied or self._sessions.guest(asked.cookies) is not None:
-            return ()
-        return self._sessions.cookies(msgspec.structs.replace(session, token=""))
+    def _session_cookies(self, asked: PersonRequest, session: ConsoleSession) -> tuple[str, ...]:
+        """
+        Return the cookies of a session that a click extends: a page that only looks for news does not.
+
+        Behind a proxy: the cookie that binds forms to the browser, without the token, if it has none yet.
+        """
+        if self._is_proxied:
+            is_bound = self._sessions.guest(asked.cookies) is not None
+            return () if is_bound else self._sessions.cookies(msgspec.structs.replace(session, token=""))
+        extended = None if asked.is_refresh else self._sessions.extended(session)
+        return () if extended is None else self._sessions.cookies(extended)
 
     def _without_session(self, asked: PersonRequest, back: str) -> PageResponse:
         if asked.is_refresh:
@@ -219,6 +236,17 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         user = await self._authenticator.authenticate(session.token, self._sessions.form_token(session))
         asked.user_name, asked.user = user.name, user
         return ConsoleRequest(user, asked.words, query, asked.location, asked.is_refresh)
+
+    async def _sign_out(self, asked: PersonRequest, session: ConsoleSession) -> PageResponse:
+        """End all sessions of the person in every console; in any case the one of this browser."""
+        asked.user_name = session.user
+        try:
+            await self._sign_outs.record(session.user, self._sessions.sign_out_time(session))
+        except (ApiError, SignOutsFull) as problem:
+            _log.error("a sign-out could not be stored: copies of the session live on", exc_info=problem)
+            page = self._sign_in_page(asked, "/", ConsoleErrorKind.SIGN_OUT_INCOMPLETE)
+            return page._replace(cookies=(*self._sessions.expire(), *page.cookies))
+        return PageResponse(location="/sign-in", cookies=self._sessions.expire())
 
     def _sign_in_page(
         self, asked: PersonRequest, back: str, console_error: ErrorKind | None = None
@@ -241,7 +269,10 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         # Taken before the API server was asked, so that many tries at once are not more than many one by one.
         self._refusals.return_token(asked.client)
         back = routes.local_location(form.get("back", "/"))
-        return PageResponse(location=back, cookies=self._sessions.cookies(self._sessions.begin(name, token)))
+        with _as_unavailable():
+            sign_out = await self._sign_outs.current(name)
+        session = self._sessions.begin(name, token, sign_out=sign_out)
+        return PageResponse(location=back, cookies=self._sessions.cookies(session))
 
     def error_page(self, asked: PersonRequest, error: PageError) -> PageResponse:
         """Return the page of an error: the sign-in page where a new session solves it."""
@@ -257,3 +288,12 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
 
     def _page(self, asked: PersonRequest, template: str, **values: Any) -> str:
         return self._renderer.page(template, asked.words, self._clock.now(), **values)
+
+
+@contextmanager
+def _as_unavailable() -> Iterator[None]:
+    """Raise ``PageError`` for an error about the console's own account, which is not the person's."""
+    try:
+        yield
+    except ApiError as problem:
+        raise PageError(HttpErrorKind.CLUSTER_DOWN, f"sign-outs are unknown: {problem}") from problem

@@ -1,9 +1,10 @@
 """
 The identity of a person: a session in sealed cookies, or the token that an OIDC proxy passes.
 
-A session holds the person's own Kubernetes token, sealed with AES-256-GCM, and lives an hour at most and
-never longer than the token. A stolen cookie does not reveal the token. Nothing here talks to a cluster; a
-token's own claims are believed only where they shorten the session.
+A session holds the person's own Kubernetes token, sealed with AES-256-GCM. It ends some minutes after the
+last click, at its latest end, with the token, or with a sign-out, whichever is first. A stolen cookie does
+not reveal the token. Nothing here talks to a cluster (``sign_outs`` does); a token's own claims are believed
+only where they shorten the session.
 """
 
 import base64
@@ -38,6 +39,10 @@ longer."""
 _MAX_CHARACTERS: Final = MAX_COOKIES * MAX_COOKIE_CHARACTERS
 _COOKIE_NAMES: Final = tuple(f"{COOKIE}-{number}" for number in range(MAX_COOKIES))
 
+_AFTER: Final = timedelta(microseconds=1)
+_EXTENSIONS: Final = 15
+"""A click extends the session once a 15th of the idle timeout has passed, so that few answers set cookies."""
+
 _SESSION: Final = "console session"
 _GUEST: Final = "console guest"
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
@@ -49,6 +54,14 @@ class ConsoleSession(FormState, frozen=True, kw_only=True):
 
     user: str
     token: str
+    begun: datetime
+    """A sign-out at this time or later ends the session."""
+    latest: datetime
+    """End of the session, however often it is used."""
+
+    def is_ended_by(self, sign_out: datetime | None) -> bool:
+        """Whether the last sign-out of this person ends this session."""
+        return sign_out is not None and self.begun <= sign_out
 
     def __repr__(self) -> str:
         return f"<session of {self.user!r} until {self.expires.isoformat()}>"
@@ -76,15 +89,45 @@ class ProcessCookieCipher:
 class ConsoleSessions(SealedCookies):
     """Makes and reads sessions."""
 
-    def __init__(self, cipher: CookieCipher, clock: Clock, *, max_age: timedelta) -> None:
+    def __init__(self, cipher: CookieCipher, clock: Clock, *, max_age: timedelta, idle: timedelta) -> None:
         super().__init__(cipher, clock, form_purpose="console form", max_characters=_MAX_CHARACTERS)
         self._max_age = max_age
+        self._idle = idle
 
-    def begin(self, user: str, token: str) -> ConsoleSession:
-        """Begin a session; a guest's when ``token`` is empty."""
-        latest = self._clock.now() + self._max_age
-        expires = min(latest, token_expiry(token) or latest)
-        return ConsoleSession(id=secrets.token_urlsafe(32), user=user, token=token, expires=expires)
+    def begin(self, user: str, token: str, *, sign_out: datetime | None) -> ConsoleSession:
+        """Begin a session after the person's last sign-out."""
+        now = self._clock.now()
+        # Another replica wrote the sign-out, and its clock can be ahead.
+        begun = now if sign_out is None else max(now, sign_out + _AFTER)
+        latest = now + self._max_age
+        latest = min(latest, token_expiry(token) or latest)
+        return self._new(user, token, begun=begun, latest=latest, expires=min(latest, now + self._idle))
+
+    def begin_guest(self) -> ConsoleSession:
+        """Begin what binds forms to a browser in which nobody is signed in. Its form waits without an idle
+        timeout."""
+        now = self._clock.now()
+        latest = now + self._max_age
+        return self._new("", "", begun=now, latest=latest, expires=latest)
+
+    def extended(self, session: ConsoleSession) -> ConsoleSession | None:
+        """Return the session with a new idle timeout after a click; None while the old one is nearly as
+        long."""
+        expires = min(session.latest, self._clock.now() + self._idle)
+        if expires - session.expires < self._idle / _EXTENSIONS:
+            return None
+        return msgspec.structs.replace(session, expires=expires)
+
+    def sign_out_time(self, session: ConsoleSession) -> datetime:
+        """Return a time that ends this session, also if its beginning is from a clock that is ahead."""
+        return max(self._clock.now(), session.begun)
+
+    def _new(
+        self, user: str, token: str, *, begun: datetime, latest: datetime, expires: datetime
+    ) -> ConsoleSession:
+        return ConsoleSession(
+            id=secrets.token_urlsafe(32), user=user, token=token, begun=begun, latest=latest, expires=expires
+        )
 
     def read(self, cookies: Mapping[str, str]) -> ConsoleSession | None:
         """Return the valid session of this browser, or None."""

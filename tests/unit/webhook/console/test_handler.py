@@ -2,16 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import httpx
 import lxml.html
+import pytest
 from prometheus_client import CollectorRegistry
 
 from counterfoil.kube.client import KubeClient, TokenClientFactory
-from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
+from counterfoil.resources import Resource
 from counterfoil.settings import ListenAddress, SignIn
 from tests.support.builders import AClock
 from tests.support.scenes.receiver_parts import ManualClock
@@ -21,11 +24,13 @@ from webhook.console.handler import ConsoleHandler
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
+from webhook.console.sign_outs import ProcessSignOuts, SignOutsFull
 from webhook.console.views import ConsoleViews
 from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.server import public_server
 
 LIMITS = ConsoleLimits(refused_burst=3, refused_burst_of_all=5)
+HOUR, QUARTER = timedelta(hours=1), timedelta(minutes=15)
 ANNA, BEN, CAT = "203.0.113.7", "203.0.113.8", "203.0.113.9"
 
 
@@ -42,9 +47,17 @@ class CountingTokenClientFactory(TokenClientFactory):
 class Account:
     """The API server as the owner of a token sees it."""
 
+    namespace = "contracts"
+
     def __init__(self, client_factory: CountingTokenClientFactory, bearer: str) -> None:
         self._client_factory = client_factory
         self._bearer = bearer
+
+    async def is_allowed(self, verb: str, resource: str, *, group: str = "") -> bool:
+        return True
+
+    async def page(self, kind: type[Resource], **selected: Any) -> tuple[list[Raw], str]:
+        return [], ""
 
     async def whoami(self) -> str:
         self._client_factory.asked += 1
@@ -61,10 +74,12 @@ class Scene:
         self.client_factory = CountingTokenClientFactory()
         burst, of_all = settings.get("address_burst", 1000), settings.get("page_burst", 1000)
         clock, renderer = AClock(), ConsoleRenderer(LIMITS)
+        self.wall_clock = clock
         self.handler = ConsoleHandler(
             views=ConsoleViews(renderer, ActionService(clock, limits=LIMITS), clock, limits=LIMITS),
             renderer=renderer,
-            sessions=ConsoleSessions(ProcessCookieCipher(), clock, max_age=timedelta(hours=1)),
+            sessions=ConsoleSessions(ProcessCookieCipher(), clock, max_age=HOUR, idle=QUARTER),
+            sign_outs=settings.get("sign_outs", ProcessSignOuts(clock, session=HOUR)),
             authenticator=Authenticator(self.client_factory, limits=LIMITS, monotonic=self.clock.monotonic),
             metrics=Metrics(CollectorRegistry(), version="test"),
             clock=clock,
@@ -93,6 +108,31 @@ class Scene:
         return (
             await self.http.post("/sign-in", data=sent, headers={**headers, "Cookie": cookie})
         ).status_code
+
+    async def signed_in(self) -> dict[str, str]:
+        """Sign in; return the headers of the browser."""
+        answer = await self.http.get("/sign-in")
+        form = lxml.html.document_fromstring(answer.text).xpath("//input[@name='form']/@value")[0]
+        sent = {"form": form, "token": "good", "back": "/"}
+        answer = await self.http.post("/sign-in", data=sent, headers={"Cookie": cookies_of(answer)})
+        assert answer.status_code == 303
+        return {"Cookie": cookies_of(answer)}
+
+    async def sign_out(self, headers: dict[str, str]) -> httpx.Response:
+        """Press the button of the page."""
+        page = lxml.html.document_fromstring((await self.http.get("/events", headers=headers)).text)
+        form = page.xpath("//form[@action='/sign-out']//input[@name='form']/@value")[0]
+        return await self.http.post("/sign-out", data={"form": form}, headers=headers)
+
+    async def is_signed_in(self, headers: dict[str, str]) -> bool:
+        """Whether a page is shown to this browser."""
+        return "/sign-out" in (await self.http.get("/events", headers=headers)).text
+
+
+def cookies_of(answer: httpx.Response) -> str:
+    """The Cookie header of a browser that takes the cookies of an answer."""
+    pairs = (each.partition(";")[0] for each in answer.headers.get_list("Set-Cookie"))
+    return "; ".join(pair for pair in pairs if pair.partition("=")[2])
 
 
 @asynccontextmanager
@@ -176,3 +216,73 @@ async def test_an_open_page_whose_session_has_ended_is_told_to_reload() -> None:
     async with a_console() as scene:
         answer = await scene.http.get("/attention", headers={"HX-Request": "true"})
         assert (answer.status_code, answer.headers["HX-Refresh"]) == (401, "true")
+
+
+class BrokenSignOuts:
+    """A store that fails to write, and to read from when the test sets it."""
+
+    def __init__(self, problem: Exception, *, also_reading: bool = False) -> None:
+        self._problem = problem
+        self.also_reading = also_reading
+
+    async def cached(self, user: str) -> None:
+        """Know nobody."""
+        if self.also_reading:
+            raise self._problem
+
+    async def current(self, user: str) -> None:
+        """Know nobody."""
+        await self.cached(user)
+
+    async def record(self, user: str, when: datetime) -> None:
+        """Fail."""
+        raise self._problem
+
+
+async def test_a_copy_of_the_cookies_is_refused_after_the_sign_out() -> None:
+    async with a_console() as console:
+        jane = await console.signed_in()
+        assert await console.is_signed_in(jane)
+
+        assert (await console.sign_out(jane)).headers["Location"] == "/sign-in"
+
+        assert not await console.is_signed_in(jane)
+        assert await console.is_signed_in(await console.signed_in())
+
+
+@pytest.mark.parametrize("problem", [Unavailable(0, "NoAnswer", "no answer"), SignOutsFull("full")])
+async def test_a_sign_out_that_can_not_be_stored_ends_this_browsers_session_and_says_what_lives_on(
+    problem: Exception,
+) -> None:
+    async with a_console(sign_outs=BrokenSignOuts(problem)) as console:
+        answer = await console.sign_out(await console.signed_in())
+
+        assert answer.status_code == 503
+        assert "You are signed out in this browser only" in answer.text
+        ended = [each for each in answer.headers.get_list("Set-Cookie") if "Max-Age=0" in each]
+        assert ended[0].startswith("__Host-counterfoil-console-0=;")
+
+
+async def test_nobody_is_signed_in_while_sign_outs_are_unknown() -> None:
+    sign_outs = BrokenSignOuts(Forbidden(403, "Forbidden", "not the console's"))
+    async with a_console(sign_outs=sign_outs) as console:
+        jane = await console.signed_in()
+        sign_outs.also_reading = True
+
+        answer = await console.http.get("/events", headers=jane)
+
+        assert answer.status_code == 503
+        assert await console.tries("good", ANNA) == 503
+
+
+async def test_a_page_that_looks_for_news_keeps_no_session_open_but_a_click_does() -> None:
+    async with a_console() as console:
+        jane = await console.signed_in()
+        console.wall_clock.advance(minutes=10)
+        refreshed = await console.http.get("/events", headers={**jane, "HX-Request": "true"})
+        clicked = await console.http.get("/events", headers=jane)
+        assert (cookies_of(refreshed), cookies_of(clicked) != "") == ("", True)
+        console.wall_clock.advance(minutes=10)
+
+        assert not await console.is_signed_in(jane)
+        assert await console.is_signed_in({"Cookie": cookies_of(clicked)})

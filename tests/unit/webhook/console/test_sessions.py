@@ -18,7 +18,7 @@ from webhook.console.sessions import (
     token_expiry,
 )
 
-HOUR = timedelta(hours=1)
+HOUR, QUARTER = timedelta(hours=1), timedelta(minutes=15)
 
 
 def a_token(**claims: object) -> str:
@@ -30,7 +30,7 @@ def a_token(**claims: object) -> str:
 
 
 def sessions(clock: AClock | None = None) -> ConsoleSessions:
-    return ConsoleSessions(ProcessCookieCipher(), clock or AClock(), max_age=HOUR)
+    return ConsoleSessions(ProcessCookieCipher(), clock or AClock(), max_age=HOUR, idle=HOUR)
 
 
 def kept(cookies: tuple[str, ...]) -> dict[str, str]:
@@ -38,21 +38,26 @@ def kept(cookies: tuple[str, ...]) -> dict[str, str]:
     return {each.partition("=")[0]: each.partition("=")[2].partition(";")[0] for each in cookies}
 
 
+def begun(made: ConsoleSessions, user: str, token: str) -> ConsoleSession:
+    """The session of somebody who never signed out."""
+    return made.begin(user, token, sign_out=None)
+
+
 def a_guests(made: ConsoleSessions) -> tuple[str, ...]:
     """The cookies of somebody who is not signed in yet."""
-    return made.cookies(made.begin("", ""))
+    return made.cookies(made.begin_guest())
 
 
 def test_a_session_comes_back_from_its_cookies() -> None:
     made = sessions()
-    session = made.begin("jane", "secret-token")
+    session = begun(made, "jane", "secret-token")
 
     assert made.read(kept(made.cookies(session))) == session
 
 
 def test_a_token_that_needs_several_cookies_comes_back_whole() -> None:
     made = sessions()
-    session = made.begin("jane", "t" * 9000)
+    session = begun(made, "jane", "t" * 9000)
     cookies = made.cookies(session)
 
     assert all(len(each) < 4096 for each in cookies)
@@ -61,7 +66,7 @@ def test_a_token_that_needs_several_cookies_comes_back_whole() -> None:
 
 def test_a_guests_cookie_takes_no_session_away_and_is_none() -> None:
     made = sessions()
-    jane, guest = made.begin("jane", "token"), made.begin("", "")
+    jane, guest = begun(made, "jane", "token"), made.begin_guest()
     cookies = {**kept(made.cookies(jane)), **kept(made.cookies(guest))}
 
     assert (made.read(cookies), made.guest(cookies)) == (jane, guest)
@@ -71,14 +76,14 @@ def test_a_guests_cookie_takes_no_session_away_and_is_none() -> None:
 
 def test_every_cookie_is_kept_from_scripts_from_plain_http_and_from_other_sites() -> None:
     made = sessions()
-    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.expire()):
+    for cookie in (*made.cookies(begun(made, "jane", "token")), *a_guests(made), *made.expire()):
         for attribute in ("HttpOnly", "Secure", "SameSite=Strict", "Path=/"):
             assert f"; {attribute}" in cookie
 
 
 def test_no_neighbour_below_the_same_domain_can_make_a_cookie_that_is_taken_for_ours() -> None:
     made = sessions()
-    for cookie in (*made.cookies(made.begin("jane", "token")), *a_guests(made), *made.expire()):
+    for cookie in (*made.cookies(begun(made, "jane", "token")), *a_guests(made), *made.expire()):
         # Browsers take a cookie of this name from this very host only, over https, for all its paths. (RFC
         # 6265bis, 4.1.3)
         assert cookie.startswith("__Host-")
@@ -87,7 +92,7 @@ def test_no_neighbour_below_the_same_domain_can_make_a_cookie_that_is_taken_for_
 
 def test_the_token_can_not_be_read_from_the_cookie_nor_from_the_logs() -> None:
     made = sessions()
-    session = made.begin("jane", "secret-token")
+    session = begun(made, "jane", "secret-token")
     sealed = "".join(kept(made.cookies(session)).values())
 
     assert "secret-token" not in sealed
@@ -98,20 +103,20 @@ def test_the_token_can_not_be_read_from_the_cookie_nor_from_the_logs() -> None:
 def test_a_session_ends_after_its_time() -> None:
     clock = AClock()
     made = sessions(clock)
-    cookies = kept(made.cookies(made.begin("jane", "token")))
+    cookies = kept(made.cookies(begun(made, "jane", "token")))
     clock.advance(hours=1)
 
     assert made.read(cookies) is None
 
 
 def test_a_session_ends_with_its_token() -> None:
-    session = sessions().begin("jane", a_token(exp=int(NOON.timestamp()) + 600))
+    session = begun(sessions(), "jane", a_token(exp=int(NOON.timestamp()) + 600))
 
     assert session.expires == NOON + timedelta(minutes=10)
 
 
 def test_a_token_that_lives_longer_makes_no_longer_session() -> None:
-    assert sessions().begin("jane", a_token(exp=int(NOON.timestamp()) + 86400)).expires == NOON + HOUR
+    assert begun(sessions(), "jane", a_token(exp=int(NOON.timestamp()) + 86400)).expires == NOON + HOUR
 
 
 @pytest.mark.parametrize(
@@ -123,7 +128,7 @@ def test_a_token_that_says_nothing_about_its_end_has_none(token: str) -> None:
 
 def test_a_cookie_that_was_changed_or_made_elsewhere_is_nobodys() -> None:
     made = sessions()
-    cookies = kept(made.cookies(made.begin("jane", "token")))
+    cookies = kept(made.cookies(begun(made, "jane", "token")))
     first = next(iter(cookies))
 
     assert made.read({**cookies, first: "A" + cookies[first][1:]}) is None
@@ -134,7 +139,7 @@ def test_a_cookie_that_was_changed_or_made_elsewhere_is_nobodys() -> None:
 
 def test_a_form_is_good_for_its_own_session_only() -> None:
     made = sessions()
-    jane, joe = made.begin("jane", "a"), made.begin("joe", "b")
+    jane, joe = begun(made, "jane", "a"), begun(made, "joe", "b")
 
     assert made.is_valid_form_token(jane, made.form_token(jane))
     assert not made.is_valid_form_token(joe, made.form_token(jane))
@@ -143,7 +148,7 @@ def test_a_form_is_good_for_its_own_session_only() -> None:
 
 def test_a_sealed_session_is_no_form_token() -> None:
     made = sessions()
-    session = made.begin("jane", "a")
+    session = begun(made, "jane", "a")
 
     assert not made.is_valid_form_token(session, "".join(kept(made.cookies(session)).values()))
 
@@ -162,8 +167,73 @@ def test_only_a_bearer_is_taken_from_a_proxy() -> None:
 
 def test_a_session_that_another_version_sealed_is_passed_over() -> None:
     seal = ProcessCookieCipher()
-    made = ConsoleSessions(seal, AClock(), max_age=HOUR)
+    made = ConsoleSessions(seal, AClock(), max_age=HOUR, idle=HOUR)
     other = base64.urlsafe_b64encode(seal.seal_for("console session", b'{"old": 1}')).decode()
 
     assert made.read({f"{COOKIE}-0": other}) is None
-    assert isinstance(made.begin("", ""), ConsoleSession)
+    assert isinstance(made.begin_guest(), ConsoleSession)
+
+
+def with_idle_timeout(clock: AClock) -> ConsoleSessions:
+    return ConsoleSessions(ProcessCookieCipher(), clock, max_age=HOUR, idle=QUARTER)
+
+
+def test_a_session_that_nobody_uses_ends_after_a_quarter_of_an_hour() -> None:
+    clock = AClock()
+    made = with_idle_timeout(clock)
+    cookies = kept(made.cookies(begun(made, "jane", "token")))
+    clock.advance(minutes=14)
+    assert made.read(cookies) is not None
+    clock.advance(minutes=1)
+
+    assert made.read(cookies) is None
+
+
+def test_each_use_extends_a_session_but_never_beyond_its_latest_end() -> None:
+    clock = AClock()
+    made = with_idle_timeout(clock)
+    session = begun(made, "jane", "token")
+    for _ in range(6):
+        clock.advance(minutes=10)
+        session = made.extended(session) or session
+
+    assert session.expires == session.latest == NOON + HOUR
+
+
+def test_a_session_is_extended_once_a_minute_only() -> None:
+    clock = AClock()
+    made = with_idle_timeout(clock)
+    session = begun(made, "jane", "token")
+    clock.advance(seconds=59)
+    assert made.extended(session) is None
+    clock.advance(seconds=1)
+
+    assert made.extended(session) is not None
+
+
+def test_the_form_on_the_sign_in_page_waits_longer_than_an_unused_session() -> None:
+    assert with_idle_timeout(AClock()).begin_guest().expires == NOON + HOUR
+
+
+def test_a_sign_out_ends_the_sessions_that_began_before_it_and_no_later_one() -> None:
+    clock = AClock()
+    made = sessions(clock)
+    before = begun(made, "jane", "token")
+    clock.advance(minutes=1)
+    sign_out = made.sign_out_time(before)
+    after = made.begin("jane", "token", sign_out=sign_out)
+
+    assert before.is_ended_by(sign_out)
+    assert not after.is_ended_by(sign_out)
+    assert not before.is_ended_by(None)
+
+
+def test_a_sign_out_counts_also_where_another_consoles_clock_is_ahead_or_behind() -> None:
+    clock, behind = AClock(), AClock()
+    behind.set_back(minutes=1)
+    ahead_made, behind_made = sessions(clock), sessions(behind)
+    session = begun(ahead_made, "jane", "token")
+
+    sign_out = behind_made.sign_out_time(session)
+    assert session.is_ended_by(sign_out)
+    assert not behind_made.begin("jane", "token", sign_out=sign_out).is_ended_by(sign_out)
