@@ -81,6 +81,12 @@ class MailServer:
         tls = reader.text("tls") or ("implicit" if port == 465 else "starttls")
         if tls.lower() not in set(Tls):
             raise reader.wrong("has a `tls` that is none of starttls, implicit and none")
+        if tls.lower() == Tls.NONE and username is not None:
+            # Everybody between here and the server could read the password.
+            raise reader.wrong(
+                "has `tls` none and a login: a password is never sent without encryption. Set `tls` to "
+                "starttls or implicit, or remove `username` and `password`"
+            )
         host = reader.text("host")
         if host is None or not _HOST.fullmatch(host):
             raise reader.wrong("has no `host` that is the name of a mail server")

@@ -106,10 +106,7 @@ class ConsoleRenderer:
     def headers(self, *, is_https: bool = False) -> dict[str, str]:
         """Return the headers of every page."""
         headers = security_headers(policy=POLICY, referrer_policy="same-origin", is_https=is_https)
-        return headers | {
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-origin",
-        }
+        return headers | {"Cross-Origin-Resource-Policy": "same-origin"}
 
     def static(self, name: str) -> web.Response | None:
         """Return a file that pages load; None when there is none of this name."""

@@ -68,6 +68,7 @@ def security_headers(*, policy: str, referrer_policy: str, is_https: bool) -> di
         "Server": "counterfoil",
         "Content-Security-Policy": policy,
         "X-Frame-Options": "DENY",
+        "Cross-Origin-Opener-Policy": "same-origin",
         "Referrer-Policy": referrer_policy,
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",

@@ -47,7 +47,7 @@ class OAuthFlow(CookieState, frozen=True, kw_only=True):
 
     @property
     def cookie(self) -> str:
-        """The name of its cookie."""
+        """The name of its cookie, without a prefix."""
         return flow_cookie(self.state)
 
 
@@ -61,7 +61,7 @@ class FormSession(FormState, frozen=True, kw_only=True):
 
     @property
     def cookie(self) -> str:
-        """The name of its cookie."""
+        """The name of its cookie, without a prefix."""
         return form_cookie(self.draft)
 
 
@@ -196,13 +196,27 @@ class PageUrls:
         parts = urlsplit(self._public_url)
         return f"{parts.scheme}://{parts.netloc}"
 
+    def own_cookies(self, cookies: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the cookies that these pages can have set, by their names without the prefix."""
+        prefix = self._cookie_prefix
+        return {
+            name.removeprefix(prefix): value for name, value in cookies.items() if name.startswith(prefix)
+        }
+
+    @property
+    def _cookie_prefix(self) -> str:
+        """Prefix by which browsers accept a cookie only over https: a neighbour without TLS below the same
+        domain cannot plant one. (RFC 6265bis, 4.1.3.1)"""
+        return "__Secure-" if self.is_https else ""
+
     def set_cookie(self, carried: OAuthFlow | FormSession, value: str, *, seconds: float) -> str:
         """Return the Set-Cookie of a flow or a form's session; 0 seconds delete the cookie."""
         path = urlsplit(self.redirect_uri if isinstance(carried, OAuthFlow) else self.form("", "")).path
         secure = "; Secure" if self.is_https else ""
         # Lax: it has to come along when eSAW sends the browser back.
         return (
-            f"{carried.cookie}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; SameSite=Lax{secure}"
+            f"{self._cookie_prefix}{carried.cookie}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; "
+            f"SameSite=Lax{secure}"
         )
 
 

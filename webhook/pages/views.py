@@ -137,10 +137,10 @@ class PageViews:
 
     async def oauth_return(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """ESAW sent the browser back, with a code if all went well."""
-        state = context.query.get("state", "")
-        if not state and self.flow_cookies.has_flow(context.cookies, site.organization.name):
+        state, cookies = context.query.get("state", ""), site.urls.own_cookies(context.cookies)
+        if not state and self.flow_cookies.has_flow(cookies, site.organization.name):
             raise PageError(PageErrorKind.STATE_NOT_RETURNED, _STATE_LOST)
-        flow = self.flow_cookies.read_flow(context.cookies, site.organization.name, state) if state else None
+        flow = self.flow_cookies.read_flow(cookies, site.organization.name, state) if state else None
         if flow is None:
             raise PageError(PageErrorKind.STATE_MISSING, "no such state in this browser, or too old")
         context.restart_url = site.urls.restart_url(flow)
@@ -238,7 +238,8 @@ class PageViews:
     def _form_session(self, site: OrganizationSite, context: RequestContext) -> FormSession | None:
         draft, user_id = parse_draft_and_user(context.query)
         context.restart_url = site.urls.before_send(draft, user_id)
-        return self.flow_cookies.read_form_session(context.cookies, site.organization.name, draft, user_id)
+        cookies = site.urls.own_cookies(context.cookies)
+        return self.flow_cookies.read_form_session(cookies, site.organization.name, draft, user_id)
 
     async def _was_sent(self, session: FormSession) -> bool:
         return await self.draft_sender.was_sent(session.organization, session.sender, session.draft)

@@ -150,11 +150,17 @@ def test_cookies_go_only_where_they_are_needed_and_only_over_https(flows: FlowCo
     flow = a_flow(flows)
     cookie = urls().set_cookie(flow, "v", seconds=300)
     assert cookie == (
-        f"{flow.cookie}=v; Path=/cf/oauth/acme/return; Max-Age=300; HttpOnly; SameSite=Lax; Secure"
+        f"__Secure-{flow.cookie}=v; Path=/cf/oauth/acme/return; Max-Age=300; HttpOnly; SameSite=Lax; Secure"
     )
     assert "Secure" not in urls("http://127.0.0.1:8081").set_cookie(flow, "v", seconds=300)
     session = flows.begin_form(flow, DRAFT)
     assert "; Path=/cf/before-send/acme/tags; " in urls().set_cookie(session, "v", seconds=60)
+
+
+def test_without_https_cookies_have_no_prefix_since_browsers_would_refuse_them() -> None:
+    cookies = {"counterfoil-form-1": "v"}
+    assert urls("http://127.0.0.1:8081").own_cookies(cookies) == cookies
+    assert urls().own_cookies(cookies) == {}
 
 
 def test_without_a_configured_inbox_the_way_ends_in_esaws_own() -> None:
