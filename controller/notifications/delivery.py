@@ -25,7 +25,7 @@ from controller.notifications.policy import (
     key_fingerprint,
 )
 from controller.notifications.problem_tracking import Problems
-from controller.notifications.render import MailRenderer, address, message
+from controller.notifications.render import MailRenderer, address, message, person_name
 from controller.notifications.smtp import MailError, MailServer, MessageRejected, SmtpMailer
 from controller.scheduling.backoff import MAIL_SERVER, REJECTED_MAIL, Backoff
 from counterfoil.clock import Clock
@@ -390,9 +390,8 @@ def _sender(from_: str) -> Address:
 
 def _recipients(organization: Organization, notification: Notification) -> tuple[Address, ...]:
     if notification.kind is MailKind.CONSENT:
-        spec = notification.senders[0].spec
-        name = " ".join(part for part in (spec.given_name, spec.surname) if part)
-        found = [address(spec.email or "", name)]
+        sender = notification.senders[0]
+        found = [address(sender.spec.email or "", person_name(sender))]
     else:
         settings = organization.spec.notifications or Notifications()
         found = [address(each) for each in settings.administrators]

@@ -4,9 +4,12 @@ Render a ``Notification`` as a mail in the organization's language: its content,
 A mail contains names, counts, messages of a status and texts of the catalogue of reasons. None of them
 contains a key (rule 7), and ``redact`` removes text that looks like one.
 
-External text reaches a header only through ``one_line`` and ``Address``, so no header can be injected. The
-Message-ID is derived from the subject of the notification. Mail servers and clients can therefore recognize a
-mail that is sent again after a crash.
+Names of people, messages of eSAW and answers of archives are external text. ``external_text`` and
+``person_name`` make it one line of limited length without links, and the template engine escapes it in the
+HTML part. It reaches a header only through ``one_line`` and ``Address``, so no header can be injected.
+
+The Message-ID is derived from the subject of the notification. Mail servers and clients can therefore
+recognize a mail that is sent again after a crash.
 """
 
 import hashlib
@@ -58,6 +61,12 @@ _templates = jinja2.Environment(
 
 MAX_MESSAGE_LENGTH = 500
 """Maximum number of characters of a status message in a mail; the status has the whole message."""
+
+MAX_NAME_LENGTH = 80
+"""Maximum number of characters of a person's name in a mail."""
+
+_LINKED_HOST = re.compile(r"(?<=//)[^\s/]+|\bwww\.[^\s/]+|\b[\w-]+(?:\.[\w-]+)+(?=/)", re.IGNORECASE)
+"""Hosts of which mail programs make links: after a scheme, after ``www.``, or before a path."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ class MailRenderer:
         return self.organization.consent_url(sender.name) or sender.status.consent_url
 
     def _greeting(self, sender: Sender) -> str:
-        name = _full_name(sender)
+        name = person_name(sender)
         return self._text("hello_name", name=name) if name else self._text("hello")
 
     # -- To the administrators -------------------------------------------------------------------------------
@@ -185,7 +194,7 @@ class MailRenderer:
         )
 
     def _item(self, sender: Sender) -> ListItem:
-        name = " ".join(part for part in (_full_name(sender), f"Sender/{sender.name}") if part)
+        name = " ".join(part for part in (person_name(sender), f"Sender/{sender.name}") if part)
         text = self._text("escalation.sender", name=name, waiting=sender.status.waiting_events)
         return ListItem(text, self._consent_url(sender))
 
@@ -196,7 +205,7 @@ class MailRenderer:
         if texts.do:
             facts.append(LabelledText(self._text("do"), texts.do))
         if problem.message:
-            facts.append(LabelledText(self._text("message"), _shortened(problem.message)))
+            facts.append(LabelledText(self._text("message"), external_text(problem.message)))
         return MailContent(
             language=self._notifications.language,
             subject=self._subject(problem),
@@ -204,7 +213,7 @@ class MailRenderer:
             paragraphs=(self._text(f"{kind}.text", count=problem.count, archive=archive_of(problem)),),
             facts=tuple(facts),
             items_title=self._text("senders" if kind == KEY else "examples"),
-            items=tuple(ListItem(each) for each in problem.examples),
+            items=tuple(ListItem(external_text(each)) for each in problem.examples),
             commands_title=self._text("commands"),
             commands=self._commands(problem),
             link=self._console(self._anchor(problem)),
@@ -300,13 +309,19 @@ class MailRenderer:
         return self._text("footer", organization=self.organization.name)
 
 
-def _full_name(sender: Sender) -> str:
-    return " ".join(part for part in (sender.spec.given_name, sender.spec.surname) if part)
+def person_name(sender: Sender) -> str:
+    """Return the name of a sender for a mail. The person chose it in eSAW; no part of it can be a link."""
+    name = " ".join(part for part in (sender.spec.given_name, sender.spec.surname) if part)
+    # A space after each dot: "J.R." stays a name, and "evil.example" is no longer a host.
+    return re.sub(r"(?<=\w)\.(?=\w)", ". ", external_text(name, limit=MAX_NAME_LENGTH))
 
 
-def _shortened(message: str) -> str:
-    text = redact(message)
-    return text if len(text) <= MAX_MESSAGE_LENGTH else f"{text[:MAX_MESSAGE_LENGTH]}…"
+def external_text(text: str, *, limit: int = MAX_MESSAGE_LENGTH) -> str:
+    """Make a text of eSAW, of an archive or of a person safe for a mail: one line of at most ``limit``
+    characters (and a mark of omission), without links and without text that looks like a key."""
+    line = redact(_single_line(text))
+    line = line if len(line) <= limit else f"{line[:limit]}…"
+    return _LINKED_HOST.sub(lambda host: host[0].replace(".", "[.]"), line).replace("://", "[:]//")
 
 
 # -- The MIME message ------------------------------------------------------------------------------------
@@ -328,8 +343,14 @@ def address(text: str, name: str = "") -> Address | None:
 
 def one_line(text: str) -> str:
     """Make a text safe for a header: one line, no control characters, not too long."""
+    return _single_line(text)[:MAX_HEADER_LENGTH]
+
+
+def _single_line(text: str) -> str:
+    """Replace each character that is not printable by a space, such as line breaks and marks that change the
+    direction of writing."""
     printable = "".join(each if each.isprintable() else " " for each in text)
-    return " ".join(printable.split())[:MAX_HEADER_LENGTH]
+    return " ".join(printable.split())
 
 
 def message(

@@ -8,7 +8,16 @@ from email.message import EmailMessage
 import pytest
 
 from controller.notifications.policy import Notification
-from controller.notifications.render import MailContent, MailLink, MailRenderer, address, message, one_line
+from controller.notifications.render import (
+    MailContent,
+    MailLink,
+    MailRenderer,
+    address,
+    external_text,
+    message,
+    one_line,
+    person_name,
+)
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Language, Organization
@@ -323,6 +332,36 @@ def test_no_text_from_outside_becomes_html() -> None:
     assert "<b>" not in html
     _, html = bodies(mail_about(about("failed/EsawRefused", message=evil, examples=(evil,))))
     assert "<script" not in html
+
+
+EXTERNAL = {
+    "J.R. Tolkien": "J.R. Tolkien",
+    "contract.pdf is not a PDF": "contract.pdf is not a PDF",
+    "two\r\nlines\x00 and\ttabs": "two lines and tabs",
+    "\u202edlrow\u2028olleh\u200b": "dlrow olleh",
+    "https://evil.example/a?b=c.d": "https[:]//evil[.]example/a?b=c.d",
+    "www.evil.example": "www[.]evil[.]example",
+    "evil.example/login": "evil[.]example/login",
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), EXTERNAL.items())
+def test_external_text_is_one_line_without_links(text: str, shown: str) -> None:
+    assert external_text(text) == shown
+
+
+def test_external_text_is_cut_after_keys_were_removed() -> None:
+    assert external_text("x y " * 500) == f"{('x y ' * 500)[:500]}…"
+    assert TOKEN[:20] not in external_text(f"{'x ' * 245}{TOKEN}")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("J.R.", "J. R. Kofler"), ("evil.example", "evil. example Kofler"), ("A " * 81, f"{'A ' * 40}…")],
+)
+def test_a_persons_name_is_no_host_and_not_long(name: str, shown: str) -> None:
+    assert person_name(an_unauthorized_sender(givenName=name)) == shown
 
 
 def test_the_end_of_a_problem_names_when_it_was_told() -> None:
