@@ -5,11 +5,15 @@ fields.
 ``log_context(event=..., envelope=...)`` adds fields to every line inside the context, in this task and its
 child tasks; ``extra={...}`` adds them to one line. ``FIELDS`` lists the fields.
 
+No text adds a line, a command of the terminal or an invisible character: each character that is not printable
+is escaped.
+
 The code logs no secrets. As a second protection ``redact`` removes each text that looks like an API token,
 also from messages of exceptions and of libraries. A SHA-256 looks like a token, so it belongs in the field
 ``sha256``, which accepts only a SHA-256.
 """
 
+import json
 import logging
 import re
 import sys
@@ -17,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -55,6 +60,16 @@ _SECRETS = (
     # eSAW's API tokens are long runs of letters and digits. GUIDs and names of events have a hyphen in time.
     (re.compile(r"[A-Za-z0-9]{40,}"), _REDACTED),
 )
+
+_MARKED_RUN = re.compile(r"[A-Za-z0-9._~-]{32,}")
+"""A run of the characters of a bearer token (RFC 6750, 2.1) without ``/`` and ``+``, or a name."""
+
+_GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+_MIN_RANDOM_CHARACTERS = 24
+_MIN_RANDOM_CHANGES = 0.35
+"""Least share of neighbours, marks left out, that are not both capitals, small letters or digits. Random
+characters have 0.62, words in camel case less than 0.3."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -100,7 +115,21 @@ def redact(text: str) -> str:
     """Return the text with each possible token replaced."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
-    return text
+    return _MARKED_RUN.sub(lambda run: _REDACTED if _looks_random(run[0]) else run[0], text)
+
+
+def _looks_random(run: str) -> bool:
+    """Whether a run of letters, digits and marks is more likely a token than a name."""
+    rest = _GUID.sub("", run)
+    if len(rest) < _MIN_RANDOM_CHARACTERS or rest.lower() == rest or rest.upper() == rest:
+        return False
+    pairs = [(one, other) for one, other in pairwise(rest) if one.isalnum() and other.isalnum()]
+    changes = sum(_character_class(one) != _character_class(other) for one, other in pairs)
+    return changes >= _MIN_RANDOM_CHANGES * len(pairs)
+
+
+def _character_class(character: str) -> str:
+    return "0" if character.isdigit() else "A" if character.isupper() else "a"
 
 
 class JsonFormatter(logging.Formatter):
@@ -117,7 +146,8 @@ class JsonFormatter(logging.Formatter):
         }
         if trace := _trace(self, record):
             line["trace"] = trace
-        return msgspec.json.encode(line).decode()
+        # msgspec escapes the controls of ASCII only.
+        return _json_escape(msgspec.json.encode(line).decode())
 
 
 class TextFormatter(logging.Formatter):
@@ -126,10 +156,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line (and its stack trace, if any)."""
         fields = "".join(f" {name}={value}" for name, value in _context_fields(record).items())
-        # A message with a line break must not look like two records.
-        message = redact(record.getMessage()).replace("\n", "\\n")
+        line = f"{_time(record)} {record.levelname:7} {redact(record.getMessage())}{fields}"
         trace = _trace(self, record)
-        return f"{_time(record)} {record.levelname:7} {message}{fields}" + (f"\n{trace}" if trace else "")
+        return "\n".join(map(_escaped, (line, *(trace.split("\n") if trace else ()))))
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -147,7 +176,23 @@ def _value(name: str, value: object) -> int | float | str:
     text = str(value)
     if name == "sha256" and _SHA256.fullmatch(text):
         return text
-    return redact(text).replace("\n", "\\n")
+    return redact(text)
+
+
+def _escaped(line: str) -> str:
+    """Return a line of printable characters: a message with a line break must not look like two records."""
+    if line.isprintable():
+        return line
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in line
+    )
+
+
+def _json_escape(text: str) -> str:
+    """Return a JSON text of printable characters only, with the same value."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:

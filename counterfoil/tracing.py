@@ -5,7 +5,8 @@ backend.
 Tracing is off unless ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; then OpenTelemetry is not imported and a span
 costs one comparison. The standard ``OTEL_*`` variables configure it, and it needs the extra
 ``counterfoil[otel]``. The event's annotation ``counterfoil.dev/traceparent`` (W3C Trace Context) continues
-one trace in all processes.
+one trace in all processes. A trace from outside the cluster is linked only: a client must neither choose nor
+hide our traces.
 
 Tracing is configured once per process, as logging is. A span has names and reasons only: no exception
 message, no URL.
@@ -54,11 +55,21 @@ class Span:
 
 
 def span(name: str, *, traceparent: str | None = None, **attributes: str | float) -> Span:
-    """Begin a span, the parent of all spans inside. It continues ``traceparent`` if that is valid."""
+    """Begin a span, the parent of all spans inside. It continues ``traceparent`` if that is valid, which
+    another process of Counterfoil wrote."""
+    if _exporter is None:
+        return _NON_RECORDING_SPAN
+    parent = _exporter.context_of(traceparent) or _current.get()
+    return _RecordingSpan(_exporter, name, parent, attributes, is_current=True)
+
+
+def root_span(name: str, *, linked: str | None, **attributes: str | float) -> Span:
+    """Begin the first span of a trace, for a request from outside. ``linked`` is a ``traceparent`` that the
+    client chose: the span links to it, and takes neither its trace nor its sampling decision."""
     if _exporter is None:
         return _NON_RECORDING_SPAN
     return _RecordingSpan(
-        _exporter, name, _exporter.context_of(traceparent) or _current.get(), attributes, is_current=True
+        _exporter, name, None, attributes, is_current=True, link=_exporter.context_of(linked)
     )
 
 
@@ -115,12 +126,13 @@ class _OpenTelemetry:
         self._provider.add_span_processor(export.BatchSpanProcessor(otlp.OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("counterfoil", __version__)
 
-    def begin(self, name: str, parent: Any, attributes: Mapping[str, str | float]) -> Any:
-        """Begin a span of the SDK; ``parent`` is a SpanContext."""
+    def begin(self, name: str, parent: Any, attributes: Mapping[str, str | float], link: Any) -> Any:
+        """Begin a span of the SDK; ``parent`` and ``link`` are a SpanContext or None."""
         context = None
         if parent is not None:
             context = self.api.set_span_in_context(self.api.NonRecordingSpan(parent))
-        return self._tracer.start_span(name, context=context, attributes=_prefixed(attributes))
+        links = [] if link is None else [self.api.Link(link)]
+        return self._tracer.start_span(name, context=context, attributes=_prefixed(attributes), links=links)
 
     def context_of(self, traceparent: str | None) -> Any:
         """Return the SpanContext of a ``traceparent``, or None."""
@@ -149,9 +161,10 @@ class _RecordingSpan(Span):
         attributes: Mapping[str, str | float],
         *,
         is_current: bool,
+        link: Any = None,
     ) -> None:
         self._exporter = opened
-        self._span = opened.begin(name, parent, attributes)
+        self._span = opened.begin(name, parent, attributes, link)
         self._context = self._span.get_span_context()
         self._is_current = is_current
 

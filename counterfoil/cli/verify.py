@@ -24,7 +24,7 @@ from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.manifest_signature import PublicKey, SigningKeyInvalid
 from counterfoil.archives.names import MANIFEST_NAME
-from counterfoil.archives.verify import CheckReport, CheckStatus, check_archive
+from counterfoil.archives.verify import CheckReport, CheckStatus, CheckSubject, check_archive
 from counterfoil.resources.archive import S3, ArchiveSpec, Filesystem
 from counterfoil.resources.base import LocalObjectReference
 
@@ -65,13 +65,36 @@ def main(
         return UNCHECKED
     wrong = sum(check.verdict is CheckStatus.WRONG for check in checks)
     if chosen.output == "json":
-        answer = {"location": chosen.location, "intact": wrong == 0, "checks": checks}
+        verified = wrong == 0 and _is_signature_verified(checks)
+        answer = {
+            "location": chosen.location,
+            "intact": wrong == 0,
+            "signatureVerified": verified,
+            "checks": checks,
+        }
         # In ASCII, since names of files may be no text.
         out.write(json.dumps(msgspec.to_builtins(answer), indent=2) + "\n")
     else:
         out.write("".join(f"{_line(check)}\n" for check in checks))
-        out.write(f"{f'{wrong} things are wrong' if wrong else 'Everything is as it was filed'}.\n")
+        out.write(f"{_summary(checks)}\n")
     return WRONG if wrong else INTACT
+
+
+def _summary(checks: Sequence[CheckReport]) -> str:
+    """Say what was proved, and what was not."""
+    wrong = sum(check.verdict is CheckStatus.WRONG for check in checks)
+    if wrong:
+        return f"{wrong} things are wrong."
+    if _is_signature_verified(checks):
+        return f"Everything is as it was filed, and {MANIFEST_NAME} is signed with your key."
+    return (
+        f"The files are as {MANIFEST_NAME} says. Not proved: that nobody changed {MANIFEST_NAME} and the "
+        "files together. Give the public key of the seal (--public-key)."
+    )
+
+
+def _is_signature_verified(checks: Sequence[CheckReport]) -> bool:
+    return any(check.about is CheckSubject.SEAL and check.verdict is CheckStatus.OK for check in checks)
 
 
 async def _checks(

@@ -127,7 +127,7 @@ class DocumentSystem:
         return await self._answered(request, self.filed.get(request.match_info["name"]))
 
     async def _answered(self, request: web.Request, stored: DocumentSystemFile | None) -> web.StreamResponse:
-        self._check(request, b"")
+        self._check_bodiless(request)
         if not self.serves_downloads:
             return web.Response(status=405)
         return web.Response(status=404) if stored is None else web.FileResponse(stored.path)
@@ -139,7 +139,7 @@ class DocumentSystem:
         return self._removed(request, self.filed.get(request.match_info["name"]))
 
     def _removed(self, request: web.Request, stored: DocumentSystemFile | None) -> web.Response:
-        self._check(request, b"")
+        self._check_bodiless(request)
         if stored is None:
             return web.Response(status=404)
         del self.filed[stored.name]
@@ -149,6 +149,10 @@ class DocumentSystem:
         return next(
             (each for each in self.filed.values() if each.path.name == request.match_info["id"]), None
         )
+
+    def _check_bodiless(self, request: web.Request) -> None:
+        """Refuse a signature of another method or target; ``raw_path`` is the target as it was sent."""
+        self._check(request, f"{request.method} {request.raw_path}".encode())
 
     def _check(self, request: web.Request, payload: bytes) -> None:
         """Refuse a client without the secret. Your own system also refuses an old timestamp."""

@@ -174,8 +174,8 @@ class CallbackHandler:
             return CallbackResult(CallbackOutcome.IGNORED, name, detail=detail)
         is_listed = callback.action is not None and callback.action.lower() == action.lower()
         facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
-        # A proxy in front may have started the trace; eSAW does not.
-        with tracing.span("callback", traceparent=request.headers.get("traceparent"), **facts) as step:
+        # A proxy in front can have a trace; so can anybody who knows the URL.
+        with tracing.root_span("callback", linked=request.headers.get("traceparent"), **facts) as step:
             event = new_event(
                 organization=name,
                 envelope=callback.envelope_id,

@@ -5,7 +5,8 @@ Each file takes two requests. The first carries its bytes, as the body or as a p
 known before they were sent, so its signature covers the file's name and similar facts. The second, a message
 by the rules of Standard Webhooks, says how many bytes there were and what their SHA-256 is; with it the file
 counts as filed, and its answer says where it is. The system keeps what was not concluded under no name. One
-idempotency key stands for one name, so that a file that comes again replaces itself.
+idempotency key stands for one name, so that a file that comes again replaces itself. A request without a body
+signs its method and its target, so that nobody can use its signature for another request.
 
 It can't be asked what it has: whether a name is taken is for the system to say, by answering 409.
 """
@@ -148,9 +149,7 @@ class HttpBackend:
         """Have a file removed, if the system does that."""
         url = self._locations.pop(name, self.location(name))
         self._checksums.pop(name, None)
-        answer = await self._site.request(
-            "DELETE", url, headers=self._signature.headers(_message("delete"), b"")
-        )
+        answer = await self._site.request("DELETE", url, headers=self._bodiless("DELETE", url))
         if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES | _CANT_DELETE:
             raise self._site.error_for_status(answer.status_code)
 
@@ -171,8 +170,7 @@ class HttpBackend:
         await self._site.close()
 
     async def _get(self, name: str, url: str) -> AsyncGenerator[bytes, None]:
-        headers = self._signature.headers(_message("get"), b"")
-        async with self._site.stream("GET", url, headers=headers) as response:
+        async with self._site.stream("GET", url, headers=self._bodiless("GET", url)) as response:
             if response.status_code in _CANT_READ and name in self._checksums:
                 raise self._missing_feature(
                     "return the stored files", "Let it answer GET, or set spec.verify to Checksum."
@@ -223,6 +221,12 @@ class HttpBackend:
             **self._signature.headers(message, body),
         }
         return await self._site.request("POST", self._site.url, headers=headers, content=body)
+
+    def _bodiless(self, method: str, url: str) -> dict[str, str]:
+        """Return the headers of a request without a body; its payload is method and target, as in its first
+        line."""
+        target = httpx.URL(url).raw_path
+        return self._signature.headers(_message(method.lower()), method.encode() + b" " + target)
 
     def _check(self, name: str, conclusion: HttpConclusion, counter: HashingCounter) -> None:
         """Hold what the system says against what was sent."""

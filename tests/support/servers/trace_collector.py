@@ -25,6 +25,8 @@ class Sent:
     parent: str
     facts: dict[str, str]
     error: str
+    links: tuple[str, ...] = ()
+    """Each linked span, as ``TRACE-SPAN``."""
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Collector:
                             parent=span.parent_span_id.hex(),
                             facts=facts,
                             error=span.status.message,
+                            links=tuple(f"{each.trace_id.hex()}-{each.span_id.hex()}" for each in span.links),
                         )
                     )
         answer = ExportTraceServiceResponse().SerializeToString()

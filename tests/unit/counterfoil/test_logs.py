@@ -108,6 +108,11 @@ def test_a_secret_in_a_stack_trace_an_argument_or_a_field_is_struck_out(formatte
         "basic authentication is missing",
         "GET /callbacks/acme without a token",
         "counterfoil.webhook.organizations: 12 organizations known",
+        f"{GUID}-0123456789abcdef.pdf and {GUID}_AuditTrail.pdf were filed",
+        "tests.unit.counterfoil.archives.TestBackendThatLosesItsConnection failed",
+        "counterfoil-controller-7d9c5b8f6d-x2x4z.contracts.svc.cluster.local",
+        "Vertrag_ACME-GmbH_2026-07-01_unterschrieben-final_V2.pdf",
+        "https://acme-contracts-2026.s3.eu-central-1.amazonaws.com is unreachable",
     ],
 )
 def test_ids_and_words_stay_as_they_are(text: str) -> None:

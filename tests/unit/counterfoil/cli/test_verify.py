@@ -92,7 +92,8 @@ async def test_every_file_is_told_with_what_was_checked(folder: Path) -> None:
         "ok          Document/two.pdf: has its 1000 bytes and its SHA-256; when it was filed: it has no "
         "signature",
         "ok          counterfoil.sha256: says what counterfoil.json says",
-        "Everything is as it was filed.",
+        "The files are as counterfoil.json says. Not proved: that nobody changed counterfoil.json and the "
+        "files together. Give the public key of the seal (--public-key).",
     ]
 
 

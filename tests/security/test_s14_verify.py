@@ -1,0 +1,45 @@
+"""S14: rewrite documents and manifest of an archived envelope, and have `verify` confirm the result."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from tests.support.signing_keys import a_sealer, key_file, public_pem
+from tests.unit.counterfoil.cli.test_verify import archived, verified
+
+
+def rewrite(folder: Path) -> None:
+    """Replace a document, and every hash of it."""
+    document = folder / "Document" / "one.pdf"
+    before = hashlib.sha256(document.read_bytes()).hexdigest()
+    document.write_bytes(b"!" * document.stat().st_size)
+    after = hashlib.sha256(document.read_bytes()).hexdigest()
+    for name in ("counterfoil.json", "counterfoil.sha256"):
+        path = folder / name
+        path.write_text(path.read_text().replace(before, after))
+
+
+async def test_without_a_key_a_rewritten_manifest_is_not_called_what_was_filed(tmp_path: Path) -> None:
+    folder = await archived(tmp_path)
+    rewrite(folder)
+
+    status, printed = await verified(folder)
+
+    assert status == 0
+    assert "as it was filed." not in printed
+    assert "Not proved: that nobody changed counterfoil.json and the files together" in printed
+    assert json.loads((await verified(folder, "--json"))[1])["signatureVerified"] is False
+
+
+async def test_with_the_key_a_rewritten_manifest_is_found(tmp_path: Path) -> None:
+    folder = await archived(tmp_path, sealer=a_sealer())
+    key = str(key_file(tmp_path, public_pem()))
+    assert (await verified(folder, "--public-key", key))[1].endswith(
+        "Everything is as it was filed, and counterfoil.json is signed with your key.\n"
+    )
+    rewrite(folder)
+
+    status, printed = await verified(folder, "--public-key", key)
+
+    assert status == 1
+    assert "WRONG       counterfoil.json.sig" in printed
