@@ -213,6 +213,31 @@ class ConsoleSettings(BrowserSettings):
     the console signs users in and sends their token with each request as `Authorization: Bearer`. Then only
     the proxy may reach the console."""
 
+    public_url: str | None = setting(None, "https://console.example.com")
+    """Address of the console for browsers. Required with an OpenID provider, where
+    `<address>/oidc/return` must be registered as redirect URI."""
+
+    oidc_issuer: str | None = setting(None, "https://login.example.com/realms/acme")
+    """Issuer of an OpenID provider with which users can sign in, in addition to pasting a token. The API
+    server must trust this issuer and client (`--oidc-issuer-url` or an AuthenticationConfiguration), because
+    the ID token is the user's token."""
+
+    oidc_client_id: str | None = setting(None, "counterfoil")
+    """Client id of the console at the OpenID provider. The API server must expect it as the audience."""
+
+    oidc_client_secret: Path | None = setting(None, "/etc/counterfoil/oidc/client-secret")
+    """File with the client secret. Not set: a public client, which PKCE alone protects."""
+
+    oidc_scopes: str = setting("openid email", "openid email groups")
+    """Scopes of the sign-in. The ID token must contain the claims from which the API server takes name and
+    groups."""
+
+    oidc_name: str = setting("OpenID Connect", "Acme login")
+    """Name of the OpenID provider on the sign-in page."""
+
+    oidc_ca: Path | None = setting(None, "/etc/counterfoil/oidc/ca.crt")
+    """File with CA certificates in PEM that sign the provider's certificate, in addition to public ones."""
+
     session: Duration = setting(Duration(hours=1), "1h", at_least=60.0)
     """Maximum duration of a session. A session ends earlier when its token expires."""
 
@@ -234,6 +259,22 @@ class ConsoleSettings(BrowserSettings):
     grace: Duration = setting(Duration(seconds=20), "20s")
     """Timeout for finishing accepted requests after the drain time. The sum of both must be shorter than the
     pod's terminationGracePeriodSeconds."""
+
+    def check(self) -> None:
+        """Raise ``ProcessSettingsInvalid`` for an OpenID provider that cannot be used."""
+        if self.oidc_issuer is None:
+            return
+        issuer = "https://login.example.com"
+        if not self.oidc_issuer.startswith("https://"):
+            raise _invalid("oidc_issuer", self.oidc_issuer, "it must begin with https://", example=issuer)
+        if self.sign_in is SignIn.PROXY:
+            wrong = "with --sign-in=proxy the proxy signs users in"
+            raise _invalid("oidc_issuer", self.oidc_issuer, wrong, example=issuer)
+        if self.oidc_client_id is None:
+            raise _invalid("oidc_client_id", "", "--oidc-issuer requires it", example="counterfoil")
+        if self.public_url is None or not self.public_url.startswith(("https://", "http://127.0.0.1")):
+            wrong = "--oidc-issuer requires the console's address, with https"
+            raise _invalid("public_url", self.public_url or "", wrong, example="https://console.example.com")
 
 
 @dataclass(frozen=True, kw_only=True)

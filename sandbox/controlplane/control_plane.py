@@ -54,9 +54,12 @@ class PortTakenError(ControlPlaneError):
     """Somebody else listens on the port of the API server."""
 
 
-def control_plane(*, report: Report = say) -> AbstractAsyncContextManager["ControlPlane"]:
-    """Return a control plane for ``async with``; it is built first if need be, and gone afterwards."""
-    return ControlPlane(report=report)
+def control_plane(
+    *, report: Report = say, flags: Sequence[str] = ()
+) -> AbstractAsyncContextManager["ControlPlane"]:
+    """Return a control plane for ``async with``; it is built first if need be, and gone afterwards. ``flags``
+    are further ones of kube-apiserver."""
+    return ControlPlane(report=report, flags=flags)
 
 
 class ControlPlane:
@@ -76,8 +79,9 @@ class ControlPlane:
     kubectl: Kubectl
     """kubectl of the administrator: ``await plane.kubectl("get", "namespaces")``."""
 
-    def __init__(self, *, report: Report = say) -> None:
+    def __init__(self, *, report: Report = say, flags: Sequence[str] = ()) -> None:
         self._report = report
+        self._flags = tuple(flags)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -236,6 +240,7 @@ class ControlPlane:
             "--profiling=false",
             # Open watches are ended, so that an orderly end takes seconds, not a minute.
             "--shutdown-watch-termination-grace-period=1s",
+            *self._flags,
         ]
 
     def _serve(self, name: str, arguments: Sequence[str]) -> ServerProcess:

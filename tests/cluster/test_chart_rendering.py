@@ -23,7 +23,7 @@ from tests.support.scenes.chart import (
     Rendered,
     render,
 )
-from webhook.console.sign_outs import CONFIG_MAP
+from webhook.console.identity.sign_outs import CONFIG_MAP
 
 PROCESSES = ("receiver", "pages", "console", "controller")
 
@@ -458,6 +458,14 @@ def test_a_process_reaches_what_it_needs_and_no_more(
     default: Rendered, process: str, beyond: set[int]
 ) -> None:
     assert ports(policy(default, process)["egress"]) == {53, 443, 6443} | beyond
+
+
+async def test_only_a_console_with_an_openid_provider_reaches_one(program: Helm) -> None:
+    settings = {"oidcIssuer": "https://login.example.com", "oidcClientId": "c"}
+    values = {"console": {"settings": settings}, "networkPolicy": {"egress": {"oidc": {"ports": [8443]}}}}
+    rendered = await render(program, values)
+    assert ports(policy(rendered, "console")["egress"]) == {53, 443, 6443, 8443}
+    assert ports(policy(rendered, "pages")["egress"]) == {53, 443, 6443}
 
 
 def test_addresses_where_clouds_hand_out_credentials_are_out_of_reach(default: Rendered) -> None:

@@ -15,10 +15,11 @@ from counterfoil.settings import ConsoleSettings, SignIn, load
 from webhook.console.access import Authenticator
 from webhook.console.actions import ActionService
 from webhook.console.handler import ConsoleHandler
+from webhook.console.identity.oidc import open_oidc_client
+from webhook.console.identity.sign_outs import ProcessSignOuts, SharedSignOuts
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
-from webhook.console.sign_outs import ProcessSignOuts, SharedSignOuts
 from webhook.console.views import ConsoleViews
 from webhook.http_server.cookies import CookieCipher
 from webhook.http_server.process import HttpProcess, page_rates, run_process
@@ -36,13 +37,16 @@ async def serve(
             namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
         ) as client_factory,
         _sign_outs(process, settings) as sign_outs,
+        open_oidc_client(settings, monotonic=monotonic) as oidc,
     ):
-        renderer = ConsoleRenderer(limits, settings.sign_in)
+        oidc_name = oidc.config.name if oidc is not None else None
+        renderer = ConsoleRenderer(limits, settings.sign_in, oidc_name)
         handler = ConsoleHandler(
             views=ConsoleViews(renderer, ActionService(clock, limits=limits), clock, limits=limits),
             renderer=renderer,
             sessions=ConsoleSessions(cipher, clock, max_age=settings.session, idle=settings.session_idle),
             sign_outs=sign_outs,
+            oidc=oidc,
             authenticator=Authenticator(client_factory, limits=limits, monotonic=monotonic),
             metrics=metrics,
             clock=clock,

@@ -12,6 +12,10 @@ class ConsoleErrorKind(ErrorKind):
 
     SIGN_IN_NEEDED = "sign_in_needed", HTTPStatus.UNAUTHORIZED
     TOKEN_REFUSED = "token_refused", HTTPStatus.UNAUTHORIZED
+    OIDC_STALE = "oidc_stale", HTTPStatus.FORBIDDEN
+    OIDC_REFUSED = "oidc_refused", HTTPStatus.UNAUTHORIZED
+    OIDC_NOT_TRUSTED = "oidc_not_trusted", HTTPStatus.UNAUTHORIZED
+    OIDC_UNAVAILABLE = "oidc_unavailable", HTTPStatus.SERVICE_UNAVAILABLE
     SIGN_OUT_INCOMPLETE = "sign_out_incomplete", HTTPStatus.SERVICE_UNAVAILABLE
     PROXY_SILENT = "proxy_silent", HTTPStatus.UNAUTHORIZED
     NOT_ALLOWED = "not_allowed", HTTPStatus.FORBIDDEN

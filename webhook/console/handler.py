@@ -23,11 +23,12 @@ from counterfoil.settings import SignIn
 from webhook.console import routes
 from webhook.console.access import AuthenticatedUser, Authenticator
 from webhook.console.errors import ConsoleErrorKind, from_api_server
+from webhook.console.identity.oidc import OidcClient, OidcRefused, OidcUnavailable
+from webhook.console.identity.sign_outs import SignOuts, SignOutsFull
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import ConsolePageName, ConsoleRoute, match_route
 from webhook.console.sessions import ConsoleSession, ConsoleSessions, bearer_token, is_bearer_token
-from webhook.console.sign_outs import SignOuts, SignOutsFull
 from webhook.console.views import ConsoleRequest, ConsoleViews
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.forms import parse_query, read_form
@@ -37,7 +38,18 @@ from webhook.http_server.responses import PageResponse
 
 _log = logging.getLogger(__name__)
 
-_SIGN_IN_AGAIN: Final = frozenset({ConsoleErrorKind.SIGN_IN_NEEDED, ConsoleErrorKind.TOKEN_REFUSED})
+_SIGN_IN_AGAIN: Final = frozenset(
+    {
+        ConsoleErrorKind.SIGN_IN_NEEDED,
+        ConsoleErrorKind.TOKEN_REFUSED,
+        ConsoleErrorKind.OIDC_STALE,
+        ConsoleErrorKind.OIDC_REFUSED,
+        ConsoleErrorKind.OIDC_NOT_TRUSTED,
+        ConsoleErrorKind.OIDC_UNAVAILABLE,
+    }
+)
+
+_OIDC_PAGES: Final = frozenset({ConsolePageName.OIDC_START, ConsolePageName.OIDC_RETURN})
 
 _HANDLED_BY_PROXY: Final = frozenset({ConsolePageName.SIGN_IN, ConsolePageName.SIGN_OUT})
 """Pages that do not exist behind a proxy that signs people in."""
@@ -75,6 +87,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         renderer: ConsoleRenderer,
         sessions: ConsoleSessions,
         sign_outs: SignOuts,
+        oidc: OidcClient | None = None,
         authenticator: Authenticator,
         metrics: Metrics,
         clock: Clock,
@@ -98,6 +111,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         self._renderer = renderer
         self._sessions = sessions
         self._sign_outs = sign_outs
+        self._oidc = oidc
         self._authenticator = authenticator
         self._clock = clock
         self._is_proxied = sign_in is SignIn.PROXY
@@ -135,6 +149,10 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         if request.method == "POST":
             return await self._respond_to_post(request, asked)
         query = parse_query(asked.query_text, self._limits)
+        if asked.route.page is ConsolePageName.OIDC_START:
+            return await self._begin_oidc(query)
+        if asked.route.page is ConsolePageName.OIDC_RETURN:
+            return await self._end_oidc(asked, query)
         is_way_in = asked.route.page is ConsolePageName.SIGN_IN
         back = routes.local_location(query.get("back", "/")) if is_way_in else asked.location
         session = await self._session(asked)
@@ -265,14 +283,55 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         token = "".join(form.get("token", "").split())
         if not is_bearer_token(token, limit=self._limits.token):
             raise PageError(ConsoleErrorKind.TOKEN_REFUSED, "what was entered is no bearer token")
-        asked.user_name = name = await self._authenticator.user_name(token)
+        cookies = await self._begin_session(asked, token)
         # Taken before the API server was asked, so that many tries at once are not more than many one by one.
         self._refusals.return_token(asked.client)
-        back = routes.local_location(form.get("back", "/"))
+        return PageResponse(location=routes.local_location(form.get("back", "/")), cookies=cookies)
+
+    async def _begin_session(self, asked: PersonRequest, token: str) -> tuple[str, ...]:
+        """Return the cookies of a new session, if the API server knows whose token it is."""
+        asked.user_name = name = await self._authenticator.user_name(token)
         with _as_unavailable():
             sign_out = await self._sign_outs.current(name)
-        session = self._sessions.begin(name, token, sign_out=sign_out)
-        return PageResponse(location=back, cookies=self._sessions.cookies(session))
+        return self._sessions.cookies(self._sessions.begin(name, token, sign_out=sign_out))
+
+    # -- Sign-in with an OpenID provider ---------------------------------------------------------------------
+
+    def _provider(self) -> OidcClient:
+        if self._oidc is None:
+            raise PageError(HttpErrorKind.NOT_FOUND, "there is no OpenID provider")
+        return self._oidc
+
+    async def _begin_oidc(self, query: dict[str, str]) -> PageResponse:
+        provider = self._provider()
+        flow = self._sessions.begin_oidc(routes.local_location(query.get("back", "/")))
+        with _as_oidc_page_error():
+            url = await provider.authorization_url(state=flow.state, nonce=flow.nonce, verifier=flow.verifier)
+        return PageResponse(location=url, cookies=(self._sessions.oidc_cookie(flow),))
+
+    async def _end_oidc(self, asked: PersonRequest, query: dict[str, str]) -> PageResponse:
+        provider = self._provider()
+        flow = self._sessions.read_oidc(asked.cookies, query.get("state", ""))
+        if flow is None:
+            raise PageError(ConsoleErrorKind.OIDC_STALE, "no such state in this browser, or too old")
+        code = query.get("code", "")
+        if not code or query.get("iss", provider.config.issuer) != provider.config.issuer:
+            # RFC 9207: with ``iss`` a provider names itself.
+            detail = f"the provider answered {query.get('error', 'without a code of its issuer')[:100]}"
+            raise PageError(ConsoleErrorKind.OIDC_REFUSED, detail)
+        check_rate(self._refusals.take(asked.client, self._monotonic()), "refused codes")
+        with _as_oidc_page_error():
+            token = await provider.id_token(code, nonce=flow.nonce, verifier=flow.verifier)
+        if not is_bearer_token(token, limit=self._limits.token):
+            raise PageError(ConsoleErrorKind.OIDC_REFUSED, "the ID token is longer than a session can hold")
+        try:
+            cookies = await self._begin_session(asked, token)
+        except PageError as refused:
+            if refused.kind is not ConsoleErrorKind.TOKEN_REFUSED:
+                raise
+            raise PageError(ConsoleErrorKind.OIDC_NOT_TRUSTED, refused.detail) from refused
+        self._refusals.return_token(asked.client)
+        return PageResponse(location=flow.back, cookies=(*cookies, self._sessions.expire_oidc()))
 
     def error_page(self, asked: PersonRequest, error: PageError) -> PageResponse:
         """Return the page of an error: the sign-in page where a new session solves it."""
@@ -280,7 +339,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
             # An open page that looked for news: reload the whole page, which shows the error.
             return PageResponse(status=HTTPStatus.UNAUTHORIZED, headers={"HX-Refresh": "true"})
         if error.kind in _SIGN_IN_AGAIN and not self._is_proxied:
-            back = asked.location if asked.method == "GET" else "/"
+            is_page = asked.method == "GET" and asked.route.page not in _OIDC_PAGES
+            back = asked.location if is_page else "/"
             return self._sign_in_page(asked, back, error.kind)
         section = str(error.kind)
         html = self._page(asked, "message.html", auth_user=asked.user, section=section, code=error.code)
@@ -288,6 +348,17 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
 
     def _page(self, asked: PersonRequest, template: str, **values: Any) -> str:
         return self._renderer.page(template, asked.words, self._clock.now(), **values)
+
+
+@contextmanager
+def _as_oidc_page_error() -> Iterator[None]:
+    """Raise ``PageError`` for what the provider did."""
+    try:
+        yield
+    except OidcUnavailable as problem:
+        raise PageError(ConsoleErrorKind.OIDC_UNAVAILABLE, str(problem)) from problem
+    except OidcRefused as problem:
+        raise PageError(ConsoleErrorKind.OIDC_REFUSED, str(problem)) from problem
 
 
 @contextmanager

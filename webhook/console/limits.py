@@ -34,7 +34,7 @@ class ConsoleLimits(HttpLimits):
     cached_users: int = 1000
     """Maximum number of people whose rights and names are cached."""
 
-    token: int = 12 * 1024
+    token: int = 10 * 1024
     """Maximum number of characters of a token; sealed and in base64 it must fit into four cookies."""
 
     reason: int = 300

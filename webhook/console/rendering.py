@@ -57,7 +57,9 @@ class Asset:
 class ConsoleRenderer:
     """Makes pages."""
 
-    def __init__(self, limits: ConsoleLimits, sign_in: SignIn = SignIn.TOKEN) -> None:
+    def __init__(
+        self, limits: ConsoleLimits, sign_in: SignIn = SignIn.TOKEN, oidc_name: str | None = None
+    ) -> None:
         self._limits = limits
         self.assets = {asset.path: asset for asset in map(_asset, sorted((_FOLDER / "static").iterdir()))}
         self._environment = template_environment(_FOLDER / "templates")
@@ -75,6 +77,7 @@ class ConsoleRenderer:
             script=self._named("console*.js"),
             style=self._named("console*.css"),
             is_proxied=sign_in is SignIn.PROXY,
+            oidc_name=oidc_name,
             title_of=title_of,
             sender_of=sender_of,
             acts_of=audit_entries,

@@ -27,6 +27,8 @@ class ConsolePageName(StrEnum):
     CHECK = "check"
     SIGN_IN = "sign_in"
     SIGN_OUT = "sign_out"
+    OIDC_START = "oidc_start"
+    OIDC_RETURN = "oidc_return"
     ACT = "act"
     STATIC = "static"
     NONE = "none"
@@ -65,6 +67,10 @@ def match_route(path: str) -> ConsoleRoute:
             return ConsoleRoute(ConsolePageName.YAML, name=name)
         case ["", "organizations", name, "check"] if is_name(name):
             return ConsoleRoute(ConsolePageName.CHECK, name=name)
+        case ["", "oidc", "start"]:
+            return ConsoleRoute(ConsolePageName.OIDC_START)
+        case ["", "oidc", "return"]:
+            return ConsoleRoute(ConsolePageName.OIDC_RETURN)
         case ["", "static", name]:
             return ConsoleRoute(ConsolePageName.STATIC, (), name)
     return _NO_ROUTE

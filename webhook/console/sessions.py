@@ -9,6 +9,7 @@ only where they shorten the session.
 
 import base64
 import binascii
+import hmac
 import os
 import re
 import secrets
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from counterfoil.clock import Clock
 from counterfoil.sealing import NONCE_BYTES, SealBroken
-from webhook.http_server.cookies import CookieCipher, FormState, SealedCookies
+from webhook.http_server.cookies import CookieCipher, CookieState, FormState, SealedCookies
 
 COOKIE: Final = "__Host-counterfoil-console"
 """By the prefix browsers let nobody but this host set it: a neighbour below the same domain can't put a
@@ -30,6 +31,9 @@ session in its place."""
 GUEST: Final = f"{COOKIE}-guest"
 """Cookie of a guest, separate from the session's. A link on another site opens the sign-in page without the
 session cookie; the cookie that is set then must not replace the session."""
+
+OIDC_FLOW: Final = f"{COOKIE}-oidc"
+"""Cookie of a sign-in with an OpenID provider. It must come along when the browser returns from there."""
 
 MAX_COOKIES: Final = 4
 MAX_COOKIE_CHARACTERS: Final = 3800
@@ -45,6 +49,10 @@ _EXTENSIONS: Final = 15
 
 _SESSION: Final = "console session"
 _GUEST: Final = "console guest"
+_OIDC: Final = "console oidc"
+
+_OIDC_FLOW_DURATION: Final = timedelta(minutes=10)
+"""Time for signing in at the provider, perhaps with a second factor."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 """Characters of a bearer token. (RFC 6750, 2.1)"""
 
@@ -65,6 +73,19 @@ class ConsoleSession(FormState, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<session of {self.user!r} until {self.expires.isoformat()}>"
+
+
+class OidcFlow(CookieState, frozen=True, kw_only=True):
+    """A sign-in with an OpenID provider that this browser began."""
+
+    state: str
+    nonce: str
+    verifier: str
+    back: str
+    """Place of the console to which the browser goes afterwards."""
+
+    def __repr__(self) -> str:
+        return f"<OIDC flow until {self.expires.isoformat()}>"
 
 
 class ProcessCookieCipher:
@@ -155,6 +176,29 @@ class ConsoleSessions(SealedCookies):
             for name, piece in zip(_COOKIE_NAMES, pieces, strict=True)
         )
 
+    # -- Sign-in with an OpenID provider ---------------------------------------------------------------------
+
+    def begin_oidc(self, back: str) -> OidcFlow:
+        """Begin a sign-in with an OpenID provider."""
+        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        expires = self._clock.now() + _OIDC_FLOW_DURATION
+        return OidcFlow(state=state, nonce=nonce, verifier=verifier, back=back, expires=expires)
+
+    def oidc_cookie(self, flow: OidcFlow) -> str:
+        """Return the Set-Cookie header of a sign-in."""
+        seconds = int(_OIDC_FLOW_DURATION.total_seconds())
+        return _cookie(OIDC_FLOW, self.seal_for(_OIDC, flow), seconds, same_site="Lax")
+
+    def read_oidc(self, cookies: Mapping[str, str], state: str) -> OidcFlow | None:
+        """Return the sign-in that this browser began with this state, if it is still valid."""
+        flow = self.open_for(_OIDC, OidcFlow, cookies.get(OIDC_FLOW, ""))
+        is_its_own = flow is not None and hmac.compare_digest(flow.state.encode(), state.encode())
+        return flow if is_its_own else None
+
+    def expire_oidc(self) -> str:
+        """Return the Set-Cookie header that ends a sign-in."""
+        return _cookie(OIDC_FLOW, "", 0, same_site="Lax")
+
     def expire(self) -> tuple[str, ...]:
         """Return the Set-Cookie headers that end a session."""
         return tuple(_cookie(name, "", 0) for name in _COOKIE_NAMES)
@@ -187,5 +231,5 @@ def token_expiry(token: str) -> datetime | None:
         return None
 
 
-def _cookie(name: str, value: str, seconds: int) -> str:
-    return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite=Strict"
+def _cookie(name: str, value: str, seconds: int, *, same_site: str = "Strict") -> str:
+    return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; Secure; SameSite={same_site}"

@@ -107,13 +107,14 @@ class Person:
                 data=form,
                 headers={"Cookie": cookie, **self.headers, **headers},
             )
-            self._keep(self.answer)
+            self.keep(self.answer)
             if self.answer.status_code != 303:
                 return self
             method, path, form = "GET", self.answer.headers["Location"], None
         raise AssertionError(f"the console leads in a circle, now to {path}")
 
-    def _keep(self, answer: httpx.Response) -> None:
+    def keep(self, answer: httpx.Response) -> None:
+        """Keep the cookies of an answer."""
         for header in answer.headers.get_list("Set-Cookie"):
             name, _, rest = header.partition("=")
             value = rest.partition(";")[0]

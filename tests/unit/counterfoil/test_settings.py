@@ -158,3 +158,24 @@ def test_every_setting_has_an_explanation_and_an_example_that_is_accepted(kind: 
         assert len(each.text) > 20
         assert each.text.endswith(".")
         each.read(each.example)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"COUNTERFOIL_OIDC_ISSUER": "http://login.example.com"}, "it must begin with https://"),
+        ({"COUNTERFOIL_OIDC_CLIENT_ID": ""}, "--oidc-issuer requires it"),
+        ({"COUNTERFOIL_PUBLIC_URL": ""}, "requires the console's address"),
+        ({"COUNTERFOIL_PUBLIC_URL": "http://console.example.com"}, "with https"),
+        ({"COUNTERFOIL_SIGN_IN": "proxy"}, "the proxy signs users in"),
+    ],
+)
+def test_an_openid_provider_that_cannot_be_used_is_refused(changed: dict[str, str], words: str) -> None:
+    environ = {
+        "COUNTERFOIL_OIDC_ISSUER": "https://login.example.com",
+        "COUNTERFOIL_OIDC_CLIENT_ID": "counterfoil",
+        "COUNTERFOIL_PUBLIC_URL": "https://console.example.com",
+    }
+    assert read(ConsoleSettings, [], environ).oidc_scopes == "openid email"
+    with pytest.raises(ProcessSettingsInvalid, match=re.escape(words)):
+        read(ConsoleSettings, [], {**environ, **changed})

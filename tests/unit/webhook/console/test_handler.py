@@ -21,10 +21,10 @@ from tests.support.scenes.receiver_parts import ManualClock
 from webhook.console.access import Authenticator
 from webhook.console.actions import ActionService
 from webhook.console.handler import ConsoleHandler
+from webhook.console.identity.sign_outs import ProcessSignOuts, SignOutsFull
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
-from webhook.console.sign_outs import ProcessSignOuts, SignOutsFull
 from webhook.console.views import ConsoleViews
 from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.server import public_server
@@ -286,3 +286,10 @@ async def test_a_page_that_looks_for_news_keeps_no_session_open_but_a_click_does
 
         assert not await console.is_signed_in(jane)
         assert await console.is_signed_in({"Cookie": cookies_of(clicked)})
+
+
+@pytest.mark.parametrize("path", ["/oidc/start", "/oidc/return?state=s&code=c"])
+async def test_without_a_provider_there_is_no_way_to_one(path: str) -> None:
+    async with a_console() as console:
+        assert (await console.http.get(path)).status_code == 404
+        assert "/oidc/start" not in (await console.http.get("/sign-in")).text

@@ -7,9 +7,11 @@ import msgspec
 import pytest
 
 from tests.support.builders import NOON, AClock
+from webhook.console.limits import ConsoleLimits
 from webhook.console.sessions import (
     COOKIE,
     GUEST,
+    OIDC_FLOW,
     ConsoleSession,
     ConsoleSessions,
     ProcessCookieCipher,
@@ -172,6 +174,37 @@ def test_a_session_that_another_version_sealed_is_passed_over() -> None:
 
     assert made.read({f"{COOKIE}-0": other}) is None
     assert isinstance(made.begin_guest(), ConsoleSession)
+
+
+def test_a_sign_in_with_a_provider_is_bound_to_its_state_and_this_browser_for_ten_minutes() -> None:
+    clock = AClock()
+    made = sessions(clock)
+    flow = made.begin_oidc("/events")
+    cookies = kept((made.oidc_cookie(flow),))
+
+    assert made.read_oidc(cookies, flow.state) == flow
+    assert made.read_oidc(cookies, made.begin_oidc("/").state) is None
+    assert made.read_oidc({}, flow.state) is None
+    assert made.read_oidc({OIDC_FLOW: kept(a_guests(made))[GUEST]}, flow.state) is None
+    clock.advance(minutes=10)
+    assert made.read_oidc(cookies, flow.state) is None
+
+
+def test_the_cookie_of_a_sign_in_comes_along_from_the_provider_and_shows_nothing() -> None:
+    made = sessions()
+    flow = made.begin_oidc("/")
+    for cookie in (made.oidc_cookie(flow), made.expire_oidc()):
+        assert cookie.startswith("__Host-")
+        assert cookie.endswith("; HttpOnly; Secure; SameSite=Lax")
+    assert flow.verifier not in made.oidc_cookie(flow)
+    assert flow.verifier not in repr(flow)
+
+
+def test_the_longest_token_fits_into_the_cookies() -> None:
+    made = sessions()
+    session = begun(made, "system:serviceaccount:" + "n" * 126, "t" * ConsoleLimits().token)
+
+    assert made.read(kept(made.cookies(session))) == session
 
 
 def with_idle_timeout(clock: AClock) -> ConsoleSessions:

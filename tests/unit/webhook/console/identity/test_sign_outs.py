@@ -9,7 +9,7 @@ import pytest
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, Forbidden, Unavailable
 from tests.support.builders import NOON, AClock
-from webhook.console.sign_outs import (
+from webhook.console.identity.sign_outs import (
     CACHE_SECONDS,
     CLOCK_SKEW,
     CONFIG_MAP,

@@ -1,0 +1,1 @@
+"""Sign-in with an OpenID provider, and the sign-outs of all consoles."""
