@@ -288,6 +288,35 @@ class ResealSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CreateSealingKeySettings(CommonSettings):
+    """Create the first sealing key: a Secret with one random key, unless the Secret exists."""
+
+    PROGRAM: ClassVar[str] = "python -m counterfoil.cli.create_sealing_key"
+
+    secret: str | None = setting(None, "counterfoil-sealing-keys")
+    """Name of the Secret. Required."""
+
+    labels: str = setting("", "team=legal,stage=production")
+    """Labels of the Secret, as `name=value`, separated by commas."""
+
+    log_format: LogFormat = setting(LogFormat.TEXT, "text")
+    """json (one object per line, for log collectors) or text (for a terminal)."""
+
+    def check(self) -> None:
+        """Raise ``ProcessSettingsInvalid`` without a name, and for a label that is not `name=value`."""
+        if self.secret is None:
+            raise ProcessSettingsInvalid(
+                "COUNTERFOIL_SECRET (or --secret) is not set; write it as in --secret "
+                "counterfoil-sealing-keys"
+            )
+        if any("=" not in each for each in self.labels.split(",") if each):
+            raise ProcessSettingsInvalid(
+                f"COUNTERFOIL_LABELS (or --labels) is {self.labels!r:.80}: each label is name=value; write "
+                "it as in --labels team=legal,stage=production"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ControllerSettings(CommonSettings):
     """Controller: archives the envelopes of all EnvelopeEvents, and deletes archived envelopes in
     eSignAnyWhere."""

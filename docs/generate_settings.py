@@ -10,12 +10,21 @@ from counterfoil.settings import (
     CommonSettings,
     ConsoleSettings,
     ControllerSettings,
+    CreateSealingKeySettings,
     PagesSettings,
     ReceiverSettings,
     ResealSettings,
     describe_settings,
 )
 
+KINDS = (
+    ReceiverSettings,
+    PagesSettings,
+    ConsoleSettings,
+    ControllerSettings,
+    ResealSettings,
+    CreateSealingKeySettings,
+)
 PAGE = Path(__file__).parent / "reference" / "settings.md"
 
 HEAD = """# Settings
@@ -29,10 +38,7 @@ def page() -> str:
     """Return the text of the page."""
     common = {(each.name, each.default) for each in describe_settings(CommonSettings)}
     parts = [HEAD, _section("Every process", CommonSettings, skip=set())]
-    parts += [
-        _section(f"`{kind.PROGRAM}`", kind, skip=common)
-        for kind in (ReceiverSettings, PagesSettings, ConsoleSettings, ControllerSettings, ResealSettings)
-    ]
+    parts += [_section(f"`{kind.PROGRAM}`", kind, skip=common) for kind in KINDS]
     return "\n".join(parts)
 
 

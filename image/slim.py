@@ -47,7 +47,8 @@ LEASE_MODULES = frozenset(
 """Modules of the asynchronous client that stay: the elections of the controllers need them."""
 SHELLS = ("activate*", "Activate.ps1")
 IMPORT_CHECK = """
-import controller.__main__, counterfoil.cli.reseal, counterfoil.cli.verify, kopf
+import controller.__main__, kopf
+import counterfoil.cli.create_sealing_key, counterfoil.cli.reseal, counterfoil.cli.verify
 import importlib, webhook.__main__
 from counterfoil.signatures import check
 for module in webhook.__main__.PROCESSES.values():

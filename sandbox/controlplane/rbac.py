@@ -23,6 +23,7 @@ PAGES: tuple[Rule, ...] = tuple(_RULES["pages"])
 CONSOLE: tuple[Rule, ...] = tuple(_RULES["console"])
 RESEAL: tuple[Rule, ...] = tuple(_RULES["reseal"])
 CONTROLLER: tuple[Rule, ...] = tuple(_RULES["controller"])
+CREATE_SEALING_KEY: tuple[Rule, ...] = tuple(_RULES["create-sealing-key"])
 
 _KINDS = ["envelopeevents", "senders", "archives", "organizations"]
 

@@ -26,6 +26,7 @@ from tests.support.scenes.chart import (
 from webhook.console.identity.sign_outs import CONFIG_MAP
 
 PROCESSES = ("receiver", "pages", "console", "controller")
+CREATE_KEY = f"{RELEASE}-create-sealing-key"
 
 
 @pytest.fixture(scope="module", name="program")
@@ -60,7 +61,7 @@ async def test_helm_finds_nothing_to_complain_about(program: Helm, values: dict[
 def test_each_process_runs_under_an_account_of_its_own(default: Rendered) -> None:
     accounts = {name: pod["spec"]["serviceAccountName"] for name, pod in default.pods() if name in PROCESSES}
     assert accounts == {name: f"{RELEASE}-{name}" for name in PROCESSES}
-    assert default.names("ServiceAccount") == {*accounts.values(), FIRST_QUOTA}
+    assert default.names("ServiceAccount") == {*accounts.values(), FIRST_QUOTA, CREATE_KEY}
 
 
 def test_every_pod_meets_the_restricted_level_and_writes_nowhere_but_tmp(everything: Rendered) -> None:
@@ -133,7 +134,12 @@ def test_every_object_carries_the_labels(everything: Rendered) -> None:
 
 @pytest.mark.parametrize(
     ("process", "expected"),
-    [("receiver", rbac.RECEIVER), ("pages", rbac.PAGES), ("controller", rbac.CONTROLLER)],
+    [
+        ("receiver", rbac.RECEIVER),
+        ("pages", rbac.PAGES),
+        ("controller", rbac.CONTROLLER),
+        ("create-sealing-key", rbac.CREATE_SEALING_KEY),
+    ],
 )
 def test_a_role_says_what_the_tests_run_the_process_with(
     default: Rendered, process: str, expected: tuple[rbac.Rule, ...]
@@ -152,7 +158,7 @@ def test_consoles_that_share_sessions_store_sign_outs_in_one_object_and_have_no_
 
 def test_a_console_without_shared_sessions_has_no_rights_of_its_own(default: Rendered) -> None:
     processes = {f"{RELEASE}-{name}" for name in set(PROCESSES) - {"console"}}
-    assert default.names("RoleBinding") == {*processes, FIRST_QUOTA}
+    assert default.names("RoleBinding") == {*processes, FIRST_QUOTA, CREATE_KEY}
     assert default.all("ClusterRoleBinding") == []
 
 
@@ -323,12 +329,73 @@ def test_a_drain_takes_one_pod_at_a_time(default: Rendered) -> None:
 # -- Keys ----------------------------------------------------------------------------------------------------
 
 
-def test_a_sealing_key_is_made_that_outlives_the_release_and_cannot_be_replaced(default: Rendered) -> None:
-    secret = default.one("Secret", f"{RELEASE}-sealing-keys")
-    assert secret["metadata"]["labels"]["counterfoil.dev/use"] == "sealing", "no reference can name it"
-    assert list(secret["data"]) == ["0-generated"]
-    assert secret["immutable"] is True
-    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+async def test_the_chart_renders_no_secret_and_twice_the_same_bytes(program: Helm) -> None:
+    first, second = await render(program), await render(program)
+    assert first.all("Secret") == []
+    assert first.text == second.text
+
+
+def test_a_job_creates_the_sealing_key_before_anything_else(default: Rendered) -> None:
+    hooks = [each for each in default.objects if each["metadata"]["name"] == CREATE_KEY]
+    assert {each["kind"] for each in hooks} == {
+        "ServiceAccount",
+        "Role",
+        "RoleBinding",
+        "NetworkPolicy",
+        "Job",
+    }
+    for each in hooks:
+        annotations = each["metadata"]["annotations"]
+        assert annotations["helm.sh/hook"] == "pre-install,pre-upgrade", each["kind"]
+        assert annotations["helm.sh/hook-delete-policy"] == "before-hook-creation,hook-succeeded"
+        assert int(annotations.get("helm.sh/hook-weight", 0)) == (0 if each["kind"] == "Job" else -5)
+
+
+def test_the_job_creates_the_secret_that_the_processes_mount(everything: Rendered, default: Rendered) -> None:
+    assert default.environment("create-sealing-key") == {
+        "COUNTERFOIL_SECRET": f"{RELEASE}-sealing-keys",
+        "COUNTERFOIL_LABELS": f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name=counterfoil",
+    }
+    volumes = {each["name"]: each for each in default.pod("controller")["spec"]["volumes"]}
+    sources = [each["secret"]["name"] for each in volumes["sealing-keys"]["projected"]["sources"]]
+    assert sources == [f"{RELEASE}-sealing-keys"]
+    assert CREATE_KEY not in everything.names("Job"), "the Secret exists already"
+
+
+async def test_the_pod_that_creates_the_key_is_scheduled_and_labelled_as_the_values_say(
+    program: Helm,
+) -> None:
+    rendered = await render(program, {**EVERYTHING, "sealingKeys": {}}, *MONITORING)
+    pod = rendered.pod("create-sealing-key")
+    spec = pod["spec"]
+    assert (spec["priorityClassName"], spec["nodeSelector"]) == ("business", {"kubernetes.io/os": "linux"})
+    assert (spec["tolerations"], spec["affinity"]) == (EVERYTHING["tolerations"], EVERYTHING["affinity"])
+    assert spec["imagePullSecrets"] == [{"name": "pull"}]
+    assert spec["hostAliases"][0]["ip"] == "10.3.0.7"
+    assert pod["metadata"]["labels"]["cost"] == "4711"
+    assert pod["metadata"]["annotations"] == {"example.com/injected": "no"}
+    environment = rendered.environment("create-sealing-key")
+    assert environment["HTTPS_PROXY"] == "http://proxy:3128"
+    assert environment["COUNTERFOIL_LABELS"].endswith(",team=legal")
+    assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+
+
+async def test_the_sealing_keys_can_be_in_a_volume_and_in_no_secret(program: Helm) -> None:
+    csi = {"driver": "secrets-store.csi.k8s.io", "readOnly": True}
+    values = {"sealingKeys": {"volume": {"csi": csi}}, "console": {"sessionKeysSecret": "sessions"}}
+    rendered = await render(program, values)
+    for process in ("pages", "controller"):
+        volumes = {each["name"]: each for each in rendered.pod(process)["spec"]["volumes"]}
+        assert volumes["sealing-keys"] == {"name": "sealing-keys", "csi": csi}
+        assert rendered.environment(process)["COUNTERFOIL_SEALING_KEYS"] == "/etc/counterfoil/sealing-keys"
+    volumes = {each["name"]: each for each in rendered.pod("console")["spec"]["volumes"]}
+    assert volumes["sealing-keys"]["projected"]["sources"] == [{"secret": {"name": "sessions"}}]
+    assert rendered.all("Job") == []
+
+
+async def test_without_roles_the_sealing_key_has_to_exist(program: Helm) -> None:
+    with pytest.raises(HelmError, match=r"sealingKeys\.existingSecret or sealingKeys\.volume is required"):
+        await render(program, {"rbac": {"create": False}})
 
 
 def test_sealing_keys_that_exist_are_used_together(everything: Rendered) -> None:
@@ -452,6 +519,7 @@ def test_every_process_is_closed_both_ways_by_itself(default: Rendered, process:
         ("console", set()),
         ("pages", {443}),
         ("controller", {443, 22, 25, 465, 587}),
+        ("create-sealing-key", set()),
     ],
 )
 def test_a_process_reaches_what_it_needs_and_no_more(

@@ -83,6 +83,9 @@ spec:
         sizeLimit: 64Mi
     {{- if .sealing }}
     - name: sealing-keys
+      {{- if and $root.Values.sealingKeys.volume (ne .name "console") }}
+      {{- toYaml $root.Values.sealingKeys.volume | nindent 6 }}
+      {{- else }}
       projected:
         defaultMode: 0440
         sources:
@@ -90,6 +93,7 @@ spec:
           - secret:
               name: {{ . }}
           {{- end }}
+      {{- end }}
     {{- end }}
     {{- with .volumes }}
     {{- toYaml . | nindent 4 }}

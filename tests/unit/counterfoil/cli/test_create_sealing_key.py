@@ -1,0 +1,87 @@
+"""The command of the chart's Job creates a Secret with one key that seals, and changes none that exists."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.cli.create_sealing_key import create, main, sealing_key_secret
+from counterfoil.kube.errors import AlreadyExists, Forbidden
+from counterfoil.sealing import Sealing
+from counterfoil.settings import CreateSealingKeySettings, ProcessSettingsInvalid, read
+from tests.support.fakes.kube import InMemoryKubeClient
+
+
+class Secrets(InMemoryKubeClient):
+    """Takes one Secret, as the API server does for an account that may only create."""
+
+    def __init__(self, refusal: Exception | None = None) -> None:
+        super().__init__()
+        self.refusal = refusal
+        self.created: list[Mapping[str, Any]] = []
+
+    async def create_secret(self, body: Mapping[str, Any]) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.created.append(body)
+
+
+def test_the_secret_mounted_as_a_folder_is_a_folder_of_sealing_keys(tmp_path: Path) -> None:
+    secret = sealing_key_secret("keys", {}, lambda count: bytes(range(count)))
+    for name, value in secret["data"].items():
+        (tmp_path / name).write_bytes(base64.b64decode(value))
+    assert Sealing(tmp_path).key_ids == ("0-generated",)
+    assert Sealing(tmp_path).unavailable_reason() is None
+    assert base64.b64decode((tmp_path / "0-generated").read_bytes()) == bytes(range(32))
+
+
+def test_a_key_that_is_named_for_a_year_sorts_after_it() -> None:
+    (name,) = sealing_key_secret("keys", {}, bytes)["data"]
+    assert max(name, "2026-11") == "2026-11"
+
+
+def test_no_label_of_the_user_changes_the_use() -> None:
+    labels = sealing_key_secret("keys", {"team": "legal", "counterfoil.dev/use": "smtp"}, bytes)["metadata"]
+    assert labels["labels"] == {"team": "legal", "counterfoil.dev/use": "sealing"}
+
+
+async def test_each_installation_has_another_key() -> None:
+    kube = Secrets()
+    assert await create(kube, "keys", {})
+    assert await create(kube, "keys", {})
+    first, second = (each["data"]["0-generated"] for each in kube.created)
+    assert first != second
+
+
+async def test_a_secret_that_exists_is_left_as_it_is() -> None:
+    assert not await create(Secrets(AlreadyExists(409, "AlreadyExists", "it exists")), "keys", {})
+
+
+async def test_any_other_refusal_is_an_error() -> None:
+    with pytest.raises(Forbidden):
+        await create(Secrets(Forbidden(403, "Forbidden", "no")), "keys", {})
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        ([], "--secret"),
+        (["--secret", "keys", "--labels", "team"], "each label is name=value"),
+        (["--secret", "keys", "--labels", "a=b,,c"], "each label is name=value"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(argv: list[str], complaint: str) -> None:
+    with pytest.raises(ProcessSettingsInvalid, match=complaint):
+        read(CreateSealingKeySettings, argv, {})
+
+
+def test_without_an_api_server_it_ends_with_a_line_and_no_trace(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    assert main(["--secret", "keys"], {}) == 1
+    said = capsys.readouterr().err
+    assert "the Secret keys cannot be created" in said
+    assert "Traceback" not in said
