@@ -2,16 +2,22 @@
 ``make image``: Counterfoil's image from the Containerfile, and beside it in ``dist/`` what is in it.
 
 buildah, podman or docker does it, whichever is there and works. Written are ``counterfoil-VERSION.tar`` (the
-image, to be loaded or pushed) and ``counterfoil-VERSION.cdx.json``, the bill of materials made from the lock
-file (CycloneDX). The date of everything in the image is that of the last commit, so that the same sources
+image, to be loaded or pushed) and ``counterfoil-VERSION.cdx.json``, the bill of materials (CycloneDX) made
+from its layers. The date of everything in the image is that of the last commit, so that the same sources
 give the same files.
 
-Environment: ``BASE`` another base image, ``IMAGE`` another name, ``TOOL`` one of the three programs,
-``OPTIONS`` more for its ``build``, such as ``--volume`` with a company's certificates.
+The base image is the line in ``image/base.txt``, and it has to name a digest: a tag can be moved to another
+image, so the same sources would give another image, and nobody would have looked at that one.
+
+Environment: ``BASE`` another base image, ``MUTABLE_BASE=1`` one without a digest (for a trial), ``IMAGE``
+another name, ``TOOL`` one of the three programs, ``OPTIONS`` more for its ``build``, such as ``--volume``
+with a company's certificates.
 """
 
+import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -21,15 +27,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sandbox.release import bill_of_materials
+from sandbox.release.bill_of_materials import NotLocked
+
 ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
 TOOLS = ("buildah", "podman", "docker")
+BASE_FILE = ROOT / "image" / "base.txt"
+RUNTIME_LOCK = ROOT / "locks" / "runtime.txt"
+DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 Works = Callable[[str], bool]
 
 
 class BuildToolMissing(RuntimeError):
     """Nothing here can build an image; the message says what to install."""
+
+
+class BaseMutable(RuntimeError):
+    """The base image is named by a tag only; the message says how to find its digest."""
 
 
 class BuildCommandFailed(RuntimeError):
@@ -40,7 +56,7 @@ class ImageSpec(NamedTuple):
     """The parameters of one build."""
 
     image: str
-    base: str | None
+    base: str
     version: str
     revision: str
     epoch: str
@@ -68,9 +84,12 @@ def works(tool: str) -> bool:
 
 def commands(tool: str, spec: ImageSpec, archive: Path) -> list[list[str]]:
     """Return what is run: one command builds, one writes the image into a file."""
-    arguments = {"VERSION": spec.version, "REVISION": spec.revision, "SOURCE_DATE_EPOCH": spec.epoch}
-    if spec.base is not None:
-        arguments["BASE"] = spec.base
+    arguments = {
+        "BASE": spec.base,
+        "VERSION": spec.version,
+        "REVISION": spec.revision,
+        "SOURCE_DATE_EPOCH": spec.epoch,
+    }
     given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     # docker's builder dates the image itself by the argument SOURCE_DATE_EPOCH.
     dated = [] if tool == "docker" else [f"--timestamp={spec.epoch}"]
@@ -89,12 +108,30 @@ def commands(tool: str, spec: ImageSpec, archive: Path) -> list[list[str]]:
     return [build, [tool, "save", "--output", str(archive), spec.image]]
 
 
+def choose_base(environment: Mapping[str, str], named: str) -> str:
+    """
+    Return the base image: ``BASE``, else the line of ``image/base.txt``, whose text is ``named``.
+
+    Raises ``BaseMutable`` for one without a digest, unless ``MUTABLE_BASE`` is 1.
+    """
+    lines = [line for line in named.splitlines() if line and not line.startswith("#")]
+    base = environment.get("BASE") or lines[0]
+    if DIGEST.search(base) is None and environment.get("MUTABLE_BASE") != "1":
+        raise BaseMutable(
+            f"The base image {base} has no digest, so a build tomorrow can get another image. Find the "
+            f"digest with `docker buildx imagetools inspect {base} --format '{{{{.Manifest.Digest}}}}'` or "
+            f"`skopeo inspect --format '{{{{.Digest}}}}' docker://{base}`, and write {base}@sha256:... into "
+            "image/base.txt or say it as BASE=... For a trial, say MUTABLE_BASE=1."
+        )
+    return base
+
+
 def image_spec(environment: Mapping[str, str]) -> ImageSpec:
-    """Say what to build here and now."""
+    """Say what to build here and now. Raises ``BaseMutable``."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     return ImageSpec(
         image=environment.get("IMAGE") or f"counterfoil:{version}",
-        base=environment.get("BASE") or None,
+        base=choose_base(environment, BASE_FILE.read_text(encoding="utf-8")),
         version=version,
         revision=_git("rev-parse", "HEAD", otherwise="unknown"),
         epoch=_git("log", "-1", "--format=%ct", otherwise="0"),
@@ -102,12 +139,19 @@ def image_spec(environment: Mapping[str, str]) -> ImageSpec:
     )
 
 
-def write_bill_of_materials(path: Path, epoch: str) -> None:
-    """Write the bill of materials. Raises ``BuildCommandFailed``."""
-    # The warning that it leaves out: there is no graph of what needs what, only what there is.
-    command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements", "--output-reproducible"]
-    command += ["--pyproject=pyproject.toml", f"--output-file={path}", "locks/runtime.txt"]
-    _run(command, {**os.environ, "SOURCE_DATE_EPOCH": epoch})
+def write_bill_of_materials(archive: Path, path: Path, spec: ImageSpec) -> None:
+    """Write what is in the image. Raises ``NotLocked``."""
+    contents = bill_of_materials.read_image(archive)
+    bill_of_materials.check_locked(contents, RUNTIME_LOCK.read_text(encoding="utf-8"))
+    document = bill_of_materials.bill_of_materials(
+        contents, version=spec.version, revision=spec.revision, epoch=int(spec.epoch)
+    )
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if not bill_of_materials.is_complete(document):
+        print(
+            f"[image] {path.name} has no system packages: the base has no database of dpkg or apk",
+            file=sys.stderr,
+        )
 
 
 def _git(*arguments: str, otherwise: str) -> str:
@@ -121,15 +165,19 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> None:
 
 
 def make(environment: Mapping[str, str]) -> None:
-    """Build everything. Raises ``BuildToolMissing``, ``BuildCommandFailed``."""
-    tool = choose_tool(environment.get("TOOL") or None, works)
+    """
+    Build everything.
+
+    Raises ``BaseMutable``, ``BuildToolMissing``, ``BuildCommandFailed``, ``NotLocked``.
+    """
     spec = image_spec(environment)
+    tool = choose_tool(environment.get("TOOL") or None, works)
     DIST.mkdir(exist_ok=True)
     archive = DIST / f"counterfoil-{spec.version}.tar"
     archive.unlink(missing_ok=True)
     for command in commands(tool, spec, archive):
         _run(command, environment)
-    write_bill_of_materials(archive.with_suffix(".cdx.json"), spec.epoch)
+    write_bill_of_materials(archive, archive.with_suffix(".cdx.json"), spec)
     megabytes = archive.stat().st_size / 1e6
     print(f"[image] {spec.image}, {platform.machine()}, {megabytes:.0f} MB: {archive.relative_to(ROOT)}")
 
@@ -138,7 +186,7 @@ def main() -> int:
     """Build; return the exit status."""
     try:
         make(os.environ)
-    except (BuildToolMissing, BuildCommandFailed) as problem:
+    except (BaseMutable, BuildToolMissing, BuildCommandFailed, NotLocked) as problem:
         print(f"[image] {problem}", file=sys.stderr)
         return 1
     return 0

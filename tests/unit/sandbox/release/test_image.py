@@ -15,21 +15,59 @@ import yaml
 
 from image import slim
 from sandbox.release import image
-from sandbox.release.image import BuildToolMissing, ImageSpec, choose_tool, commands
+from sandbox.release.image import (
+    BaseMutable,
+    BuildToolMissing,
+    ImageSpec,
+    choose_base,
+    choose_tool,
+    commands,
+)
 from webhook.__main__ import PROCESSES
 
 CONTAINERFILE = (image.ROOT / "Containerfile").read_text(encoding="utf-8")
 INSTRUCTIONS = [line for line in CONTAINERFILE.splitlines() if re.match("[A-Z]+ ", line)]
-ORDER = ImageSpec(image="counterfoil:1", base=None, version="1", revision="abc", epoch="1700000000")
+ORDER = ImageSpec(image="counterfoil:1", base="a@b", version="1", revision="abc", epoch="1700000000")
+PINNED = f"registry.example.com/python:3.13-slim@sha256:{'0' * 64}"
 
 
 def instructions(kind: str) -> list[str]:
     return [line.partition(" ")[2] for line in INSTRUCTIONS if line.startswith(f"{kind} ")]
 
 
-def test_the_base_is_an_argument() -> None:
-    assert instructions("ARG")[0].startswith("BASE=")
+def test_the_base_is_an_argument_without_a_default() -> None:
+    assert instructions("ARG")[0] == "BASE"
     assert {each.split()[0] for each in instructions("FROM")} == {"${BASE}"}
+
+
+def test_one_line_names_the_base() -> None:
+    lines = image.BASE_FILE.read_text(encoding="utf-8").splitlines()
+    (line,) = (each for each in lines if not each.startswith("#"))
+    assert re.fullmatch(r"[a-z.]+/[a-z/]+:3\.\d+-[a-z]+(@sha256:[0-9a-f]{64})?", line)
+
+
+@pytest.mark.parametrize(
+    "base", ["python:3.13-slim", "python", "python@sha256:abc", f"python@sha256:{'0' * 64}:latest"]
+)
+def test_a_base_without_a_digest_is_refused_with_the_command_that_finds_it(base: str) -> None:
+    for environment, named in (({"BASE": base}, PINNED), ({}, f"# why\n{base}\n")):
+        with pytest.raises(BaseMutable, match="imagetools inspect"):
+            choose_base(environment, named)
+
+
+def test_a_base_with_a_digest_is_taken_and_one_without_if_it_is_asked_for() -> None:
+    assert choose_base({}, f"# why\n{PINNED}\n") == PINNED
+    assert choose_base({"BASE": PINNED, "MUTABLE_BASE": ""}, "python\n") == PINNED
+    assert choose_base({"MUTABLE_BASE": "1"}, "python\n") == "python"
+
+
+def test_nothing_is_built_from_a_tag(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BASE", "python:3.13-slim")
+    monkeypatch.delenv("MUTABLE_BASE", raising=False)
+    assert image.main() == 1
+    assert "has no digest" in capsys.readouterr().err
 
 
 def test_it_runs_as_somebody_without_rights_named_by_number() -> None:
@@ -98,12 +136,22 @@ def test_the_chart_asks_for_this_version() -> None:
     assert chart["appVersion"] == project["version"]
 
 
-@pytest.mark.parametrize("lock", ["runtime.txt", "build.txt"])
+@pytest.mark.parametrize("lock", ["runtime.txt", "build.txt", "audit.txt"])
 def test_every_line_of_a_lock_that_goes_into_the_image_has_hashes(lock: str) -> None:
     text = (image.ROOT / "locks" / lock).read_text(encoding="utf-8")
     packages = re.split(r"(?m)^(?=[a-z0-9])", text)[1:]
     assert packages
     assert not [each.split()[0] for each in packages if "--hash=sha256:" not in each]
+
+
+def test_an_audit_covers_every_lock_and_fails_for_what_could_not_be_audited() -> None:
+    recipe = (image.ROOT / "Makefile").read_text("utf-8").partition("\naudit:")[2].partition("\n\n")[0]
+    (locks,) = re.findall(r"for lock in ([a-z ]+);", recipe)
+    assert {f"{each}.txt" for each in (*locks.split(), "audit")} == {
+        path.name for path in (image.ROOT / "locks").iterdir()
+    }
+    # Without it, a registry without advisories gives "No known vulnerabilities found" and success.
+    assert "pip-audit --strict " in recipe
 
 
 def test_the_first_program_that_works_builds() -> None:
@@ -123,17 +171,6 @@ def test_each_program_is_told_base_version_and_date(tool: str) -> None:
     for argument in ("BASE=mine", "VERSION=1", "REVISION=abc", "SOURCE_DATE_EPOCH=1700000000"):
         assert f"--build-arg={argument}" in build
     assert any("dist/image.tar" in each for each in save)
-
-
-def test_the_bill_of_materials_names_everything_that_is_locked_and_is_the_same_each_time(
-    tmp_path: Path,
-) -> None:
-    for name in ("one", "two"):
-        image.write_bill_of_materials(tmp_path / name, "1700000000")
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    listed = {each["name"].lower() for each in json.loads((tmp_path / "one").read_text())["components"]}
-    locked = re.findall(r"(?m)^([a-z0-9._-]+)==", (image.ROOT / "locks" / "runtime.txt").read_text("utf-8"))
-    assert set(locked) == listed
 
 
 def test_what_the_processes_import_of_the_kubernetes_client_stays_in_the_image() -> None:
