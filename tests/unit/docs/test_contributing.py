@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[3]
 PAGES = ROOT / "docs" / "contributing"
@@ -99,6 +100,71 @@ def test_every_finding_on_the_page_of_reliability_has_a_test_that_exists() -> No
     assert len(rows) >= 20
     assert [row for row in rows if not TEST.search(row)] == []
     assert missing_names(text, TEST, ROOT) == []
+
+
+# -- The page of security ------------------------------------------------------------------------------------
+
+SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+NO_TEST = "no test"
+"""Cell of a row without a test: an honest gap, and not a forgotten one."""
+
+FINDINGS = {f"S{number}" for number in range(1, 15)}
+WITHOUT_TESTS = {f"S{number}" for number in range(1, 15)} - {"S13"}
+"""Findings whose section may still be without a test. A corrected finding leaves this set."""
+
+
+def security_section(heading: str) -> str:
+    """Return the text of the section of the second level."""
+    (found,) = re.findall(rf"(?ms)^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", SECURITY)
+    return str(found)
+
+
+def table_rows(text: str, columns: int) -> list[list[str]]:
+    """Return the cells of the tables with this number of columns, without their heads."""
+    cells = [
+        [each.strip() for each in line[1:-1].split("|")] for line in text.splitlines() if line[:2] == "| "
+    ]
+    return [row for row in cells if len(row) == columns][1:]
+
+
+def test_every_test_and_path_that_the_page_of_security_names_exists() -> None:
+    assert missing_names(SECURITY, TEST, ROOT) == []
+    assert missing_places(SECURITY, ROOT) == []
+
+
+def test_every_threat_has_a_control_and_a_test_or_says_that_there_is_none() -> None:
+    rows = table_rows(security_section("Threats, controls and tests"), 4)
+    assert len(rows) >= 30
+    assert [row[0] for row in rows if not all(row)] == []
+    assert [row[0] for row in rows if not TEST.search(row[3]) and row[3] != NO_TEST] == []
+
+
+def test_every_finding_has_a_section_and_a_corrected_one_has_a_test() -> None:
+    parts = re.split(r"(?m)^### (S\d+): ", security_section("Attacks, controls and tests"))
+    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert set(sections) == FINDINGS
+    without = {finding for finding, text in sections.items() if not TEST.search(text)}
+    assert without - WITHOUT_TESTS == set()
+
+
+def test_every_item_of_asvs_is_judged_with_evidence_or_with_the_gap() -> None:
+    rows = table_rows(security_section("OWASP ASVS 5.0, level 2"), 4)
+    assert len(rows) >= 50
+    for items, _, met, evidence in rows:
+        assert re.fullmatch(r"V\d+\.\d+\.\d+(, V\d+\.\d+\.\d+)*", items), items
+        assert met in ("Yes", "Partly", "No"), items
+        assert evidence, items
+        assert met != "Yes" or TEST.search(evidence), f"{items} is met, and no test shows it"
+
+
+def test_the_manifests_on_the_page_of_security_can_be_read() -> None:
+    blocks = re.findall(r"(?ms)^```yaml\n(.*?)^```$", SECURITY)
+    kinds = [yaml.safe_load(block).get("kind", "values") for block in blocks]
+    assert kinds == ["SecretProviderClass", "values", "ExternalSecret", "EncryptionConfiguration"]
+    objects = yaml.safe_load(yaml.safe_load(blocks[0])["spec"]["parameters"]["objects"])
+    assert [each["objectName"] for each in objects] == ["2026-11"]
+    values = yaml.safe_load((ROOT / "charts" / "counterfoil" / "values.yaml").read_text(encoding="utf-8"))
+    assert set(yaml.safe_load(blocks[1])["sealingKeys"]) <= set(values["sealingKeys"])
 
 
 def test_a_path_that_does_not_exist_is_found(tmp_path: Path) -> None:
