@@ -17,12 +17,13 @@ import json
 import logging
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import msgspec
@@ -46,6 +47,8 @@ FIELDS = (
     "trace_id",
 )
 """Context fields of a line, in their order."""
+
+_log = logging.getLogger(__name__)
 
 _REDACTED = "[redacted]"
 
@@ -109,6 +112,24 @@ def configure(level: LogLevel, format: LogFormat) -> None:  # noqa: A002 - the s
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name, least in _LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(max(least, logging.getLogger().level))
+    # Python's own hooks write the message of an exception to stderr as it is.
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _log_unhandled
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _log_unhandled_in_thread
+
+
+def _log_unhandled(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    _log.critical("an exception was not handled, so the process ends", exc_info=(kind, error, trace))
+
+
+def _log_unhandled_in_thread(arguments: threading.ExceptHookArgs) -> None:
+    error = arguments.exc_value
+    if error is not None and not isinstance(error, SystemExit):
+        _log.critical("an exception was not handled, so a thread ends", exc_info=error)
 
 
 def redact(text: str) -> str:

@@ -174,7 +174,7 @@ async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -
 async def pages_scene(
     plane: ControlPlane, namespace: str, folder: Path, **settings: str
 ) -> AsyncIterator[Scene]:
-    """Set the scene."""
+    """Set the scene, with more settings of the pages."""
     async with local_environment(plane, folder, namespace=namespace) as built:
         pages = await built.pages(kubeconfig=None, attempt=ATTEMPT, **settings)
         esaw = built.esaw

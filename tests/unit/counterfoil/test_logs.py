@@ -3,6 +3,8 @@
 import json
 import logging
 import string
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -164,3 +166,38 @@ def test_libraries_that_log_urls_are_not_heard_even_at_debug(
     logging.getLogger("kopf.objects").info("handler succeeded")
 
     assert capsys.readouterr().err == ""
+
+
+CRASH = """
+import sys, threading
+from counterfoil import logs
+from counterfoil.settings import LogFormat, LogLevel
+
+logs.configure(LogLevel.INFO, LogFormat(sys.argv[1]))
+
+
+def fails() -> None:
+    raise RuntimeError("the token a1b2c3d4" + "e5f6" * 10)
+
+
+if sys.argv[2] == "thread":
+    thread = threading.Thread(target=fails)
+    thread.start()
+    thread.join()
+else:
+    fails()
+"""
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_an_exception_that_nothing_handles_is_one_record_without_the_secret(
+    log_format: LogFormat, where: str
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", CRASH, log_format, where], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == (1 if where == "main" else 0)
+    assert "an exception was not handled" in ended.stderr
+    assert "RuntimeError: the token [redacted]" in ended.stderr
+    assert "e5f6e5f6" not in ended.stderr + ended.stdout
