@@ -31,7 +31,8 @@ setup: $(VENV)/.installed ## make the environment (every other target runs it fi
 .PHONY: lock
 lock: setup ## renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o locks/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra otel -c locks/dev.txt -o locks/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -c locks/dev.txt -o locks/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra otel -c locks/dev.txt -o locks/traces.txt
 	echo 'hatchling>=1.29' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c locks/dev.txt -o locks/build.txt
 	echo 'pip-audit>=2.10' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o locks/audit.txt
 
@@ -40,7 +41,7 @@ lock: setup ## renew the lock files from pyproject.toml
 audit: setup ## compare the locks with the public advisories (asks PyPI for each locked package; not part of make test)
 	@$(BIN)/uv venv --quiet --allow-existing $(VENV)/audit
 	@$(BIN)/uv pip sync --quiet --python $(VENV)/audit/bin/python --require-hashes locks/audit.txt
-	@for lock in runtime build dev; do echo "[audit] locks/$$lock.txt"; \
+	@for lock in runtime traces build dev; do echo "[audit] locks/$$lock.txt"; \
 	  $(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner=off -r locks/$$lock.txt; done
 
 .PHONY: chart
@@ -94,8 +95,8 @@ e2e: setup ## image and chart on a whole node, through a release's life (root; C
 	@echo '[test] e2e'; $(BIN)/pytest -v --capture=no tests/e2e/test_node$(if $(CLUSTER),.py -k 'not load_brings',*.py)
 
 .PHONY: image
-image: setup ## build the image and its bill of materials into dist/ (BASE, MUTABLE_BASE, IMAGE, TOOL, OPTIONS: see sandbox/release/image.py)
-	@BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m sandbox.release.image
+image: setup ## build the image and its bill of materials into dist/ (TRACES, BASE, MUTABLE_BASE, IMAGE, TOOL, OPTIONS: see sandbox/release/image.py)
+	@TRACES='$(TRACES)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m sandbox.release.image
 
 .PHONY: demo
 demo: setup ## the main job on this machine (KEEP=1: leave it running; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)

@@ -49,14 +49,15 @@ SHELLS = ("activate*", "Activate.ps1")
 IMPORT_CHECK = """
 import controller.__main__, kopf
 import counterfoil.cli.create_sealing_key, counterfoil.cli.reseal, counterfoil.cli.verify
-import importlib, webhook.__main__
+import importlib.util, webhook.__main__
 from counterfoil.signatures import check
 for module in webhook.__main__.PROCESSES.values():
     importlib.import_module(module)
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration, V1Lease
-from opentelemetry.exporter.otlp.proto.http import trace_exporter
-from opentelemetry.sdk import trace
+if importlib.util.find_spec("opentelemetry"):
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter
+    from opentelemetry.sdk import trace
 owner = {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "b"}
 V1Lease.from_dict({"metadata": {"ownerReferences": [owner], "managedFields": [{}]}, "spec": {}})
 """

@@ -9,9 +9,12 @@ give the same files.
 The base image is the line in ``image/base.txt``, and it has to name a digest: a tag can be moved to another
 image, so the same sources would give another image, and nobody would have looked at that one.
 
-Environment: ``BASE`` another base image, ``MUTABLE_BASE=1`` one without a digest (for a trial), ``IMAGE``
-another name, ``TOOL`` one of the three programs, ``OPTIONS`` more for its ``build``, such as ``--volume``
-with a company's certificates.
+There are two variants. The one for traces also has OpenTelemetry, which a release without a collector does
+not need.
+
+Environment: ``TRACES=1`` the variant for traces, ``BASE`` another base image, ``MUTABLE_BASE=1`` one without
+a digest (for a trial), ``IMAGE`` another name, ``TOOL`` one of the three programs, ``OPTIONS`` more for its
+``build``, such as ``--volume`` with a company's certificates.
 """
 
 import json
@@ -34,7 +37,11 @@ ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
 TOOLS = ("buildah", "podman", "docker")
 BASE_FILE = ROOT / "image" / "base.txt"
-RUNTIME_LOCK = ROOT / "locks" / "runtime.txt"
+PLAIN, TRACES = "plain", "traces"
+LOCKS = {PLAIN: ROOT / "locks" / "runtime.txt", TRACES: ROOT / "locks" / "traces.txt"}
+"""The lock of each variant of the image. Its name is the target in the Containerfile."""
+SUFFIXES = {PLAIN: "", TRACES: "-traces"}
+"""End of the variant's tag."""
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 Works = Callable[[str], bool]
@@ -61,6 +68,7 @@ class ImageSpec(NamedTuple):
     revision: str
     epoch: str
     options: tuple[str, ...] = ()
+    variant: str = PLAIN
 
 
 def choose_tool(wanted: str | None, works: Works) -> str:
@@ -99,6 +107,7 @@ def commands(tool: str, spec: ImageSpec, archive: Path) -> list[list[str]]:
         *dated,
         *given,
         *spec.options,
+        f"--target={spec.variant}",
         f"--tag={spec.image}",
         "--file=Containerfile",
         ".",
@@ -129,20 +138,22 @@ def choose_base(environment: Mapping[str, str], named: str) -> str:
 def image_spec(environment: Mapping[str, str]) -> ImageSpec:
     """Say what to build here and now. Raises ``BaseMutable``."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    variant = TRACES if environment.get("TRACES") == "1" else PLAIN
     return ImageSpec(
-        image=environment.get("IMAGE") or f"counterfoil:{version}",
+        image=environment.get("IMAGE") or f"counterfoil:{version}{SUFFIXES[variant]}",
         base=choose_base(environment, BASE_FILE.read_text(encoding="utf-8")),
         version=version,
         revision=_git("rev-parse", "HEAD", otherwise="unknown"),
         epoch=_git("log", "-1", "--format=%ct", otherwise="0"),
         options=tuple(shlex.split(environment.get("OPTIONS", ""))),
+        variant=variant,
     )
 
 
 def write_bill_of_materials(archive: Path, path: Path, spec: ImageSpec) -> None:
     """Write what is in the image. Raises ``NotLocked``."""
     contents = bill_of_materials.read_image(archive)
-    bill_of_materials.check_locked(contents, RUNTIME_LOCK.read_text(encoding="utf-8"))
+    bill_of_materials.check_locked(contents, LOCKS[spec.variant].read_text(encoding="utf-8"))
     document = bill_of_materials.bill_of_materials(
         contents, version=spec.version, revision=spec.revision, epoch=int(spec.epoch)
     )
@@ -173,7 +184,7 @@ def make(environment: Mapping[str, str]) -> None:
     spec = image_spec(environment)
     tool = choose_tool(environment.get("TOOL") or None, works)
     DIST.mkdir(exist_ok=True)
-    archive = DIST / f"counterfoil-{spec.version}.tar"
+    archive = DIST / f"counterfoil-{spec.version}{SUFFIXES[spec.variant]}.tar"
     archive.unlink(missing_ok=True)
     for command in commands(tool, spec, archive):
         _run(command, environment)

@@ -252,6 +252,17 @@ def test_without_a_tag_the_image_is_that_of_the_chart(default: Rendered) -> None
     assert default.pod("controller")["spec"]["containers"][0]["image"] == f"counterfoil:{version}"
 
 
+async def test_with_a_collector_the_image_is_the_variant_for_traces_unless_a_tag_is_given(
+    program: Helm,
+) -> None:
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    tracing = {"endpoint": "http://collector:4318"}
+    for values, tag in (({}, f"{version}-traces"), ({"tag": "mine"}, "mine")):
+        rendered = await render(program, {"tracing": tracing, "image": values})
+        images = {pod["spec"]["containers"][0]["image"] for _, pod in rendered.pods()}
+        assert images == {f"counterfoil:{tag}"}
+
+
 def test_the_controllers_are_candidates_under_the_names_of_their_pods(everything: Rendered) -> None:
     assert everything.one("Deployment", f"{RELEASE}-controller")["spec"]["replicas"] == 4
     environment = everything.environment("controller")

@@ -57,7 +57,7 @@ app.kubernetes.io/component: {{ .name }}
 
 {{- define "counterfoil.image" -}}
 {{- with .Values.image -}}
-{{- $tag := .tag | default $.Chart.AppVersion -}}
+{{- $tag := .tag | default (printf "%s%s" $.Chart.AppVersion (empty $.Values.tracing.endpoint | ternary "" "-traces")) -}}
 {{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ $tag }}{{- end -}}
 {{- end -}}
 {{- end -}}

@@ -37,7 +37,30 @@ def instructions(kind: str) -> list[str]:
 
 def test_the_base_is_an_argument_without_a_default() -> None:
     assert instructions("ARG")[0] == "BASE"
-    assert {each.split()[0] for each in instructions("FROM")} == {"${BASE}"}
+    stages = {each.split()[2] for each in instructions("FROM")}
+    assert {each.split()[0] for each in instructions("FROM")} - stages == {"${BASE}"}
+
+
+def test_the_image_has_no_opentelemetry_and_its_variant_for_traces_has() -> None:
+    stages = re.split(r"(?m)^FROM ", CONTAINERFILE)[1:]
+    (plain,) = (each for each in stages if " AS build-plain\n" in each)
+    assert "traces.txt" not in plain
+    assert stages[-1].split()[2] == image.PLAIN, "what is built without a target"
+    assert {each.split()[2] for each in stages} >= set(image.LOCKS)
+    runtime, traces = (
+        set(re.findall(r"(?m)^[a-z0-9._-]+==\S+", image.LOCKS[each].read_text("utf-8")))
+        for each in (image.PLAIN, image.TRACES)
+    )
+    assert runtime < traces
+    assert [each for each in runtime if each.startswith("opentelemetry")] == []
+
+
+def test_the_tag_of_the_variant_is_the_one_that_the_chart_asks_for() -> None:
+    plain = image.image_spec({"BASE": PINNED})
+    traces = image.image_spec({"BASE": PINNED, "TRACES": "1"})
+    assert traces.image == f"{plain.image}-traces"
+    assert "--target=traces" in commands("docker", traces, Path("image.tar"))[0]
+    assert "--target=plain" in commands("docker", plain, Path("image.tar"))[0]
 
 
 def test_one_line_names_the_base() -> None:
@@ -99,6 +122,7 @@ def test_neither_sandbox_nor_tests_nor_bench_come_along() -> None:
     assert copied == {
         "locks/build.txt",
         "locks/runtime.txt",
+        "locks/traces.txt",
         "pyproject.toml",
         "counterfoil",
         "webhook",
@@ -136,7 +160,7 @@ def test_the_chart_asks_for_this_version() -> None:
     assert chart["appVersion"] == project["version"]
 
 
-@pytest.mark.parametrize("lock", ["runtime.txt", "build.txt", "audit.txt"])
+@pytest.mark.parametrize("lock", ["runtime.txt", "traces.txt", "build.txt", "audit.txt"])
 def test_every_line_of_a_lock_that_goes_into_the_image_has_hashes(lock: str) -> None:
     text = (image.ROOT / "locks" / lock).read_text(encoding="utf-8")
     packages = re.split(r"(?m)^(?=[a-z0-9])", text)[1:]

@@ -71,7 +71,7 @@ def complaint(package: str, allowed: set[str]) -> str | None:
     return None if any(choice <= allowed for choice in choices) else f"{package}: {said or 'no licence'}"
 
 
-@pytest.mark.parametrize("lock", ["runtime.txt", "build.txt"])
+@pytest.mark.parametrize("lock", ["runtime.txt", "traces.txt", "build.txt"])
 def test_what_is_in_the_image_or_builds_it_has_a_permissive_licence(lock: str) -> None:
     packages = locked(lock)
     assert len(packages) >= 5
