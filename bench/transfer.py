@@ -57,7 +57,7 @@ MAX_SIZES = {"cmis": 64 * MIB}
 MIN_RATIO = 0.7
 MAX_MEMORY = 32.0
 SMALL_SIZE = 64 * 1024
-TIMEOUT = 600.0  # seconds for the whole run
+TIMEOUT = 600.0  # seconds for the whole runfrom counterfoil.origin import origin_of
 
 
 class TransferMethod(StrEnum):
@@ -145,7 +145,7 @@ async def _mover(job: TransferJob, http: httpx.AsyncClient) -> Move:
 async def _archive_mover(job: TransferJob, http: httpx.AsyncClient) -> Move:
     backend = await open_backend("dms", job.archive_target.spec, job.archive_target.credentials)
     user = EsawClient(job.esaw, http=http, clock=WallClock(), observe=lambda *_: None).as_user(
-        ApiToken.parse(job.token)
+        ApiToken.parse(job.token, job.esaw)
     )
 
     async def move(file: str, name: str) -> str:

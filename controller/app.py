@@ -19,6 +19,7 @@ from typing import Any
 import kopf
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.first_origin import is_first_esaw
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
@@ -189,7 +190,7 @@ def build(
     clock, cache, labels = WallClock(), Cache(), held.label_selector
     secrets, status_writer = SecretCache(kube, clock), StatusWriter(kube)
     event_recorder, statistics = EventRecorder(kube, clock), EventStatistics()
-    archive_pool = ArchivePool(kube, secrets, clock, metrics)
+    archive_pool = ArchivePool(kube, secrets, clock, metrics, archives=lambda: cache.archives)
     consent_url = partial(_consent_url, cache)
     sender_keys = SenderKeys(
         kube,
@@ -199,6 +200,7 @@ def build(
         sealing=sealing,
         consent_url=consent_url,
         can_consent=partial(_can_consent, cache),
+        is_first_origin=partial(is_first_esaw, cache),
         confirmation=settings.key_confirmation,
     )
     organizations = OrganizationStatusUpdater(

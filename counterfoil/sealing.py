@@ -1,10 +1,10 @@
 """
 Seal senders' API tokens, so that only this installation can open them (rule 7).
 
-A sealed token is ``version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext``: one byte (1), one byte, the
-key id in ASCII, 12 random bytes, AES-256-GCM with its 16-byte tag. Its additional data is
-``namespace/name/userID`` of the Sender. None of these can contain a slash, so a Secret that was copied to
-another Sender does not open.
+A sealed token is ``version ‖ length of key id ‖ key id ‖ nonce ‖ ciphertext``: one byte (2), one byte, the
+key id in ASCII, 12 random bytes, AES-256-GCM with its 16-byte tag. The plain text is the origin of the eSAW
+that issued the token, a line feed, and the token (rule 11). Its additional data is ``namespace/name/userID``
+of the Sender. None of these can contain a slash, so a Secret that was copied to another Sender does not open.
 
 The keys are files in a folder (a mounted Secret), one per key id, each with 32 random bytes in base64. The
 last name in sort order seals once its file is ``KEY_SETTLE`` old, so that every process has that key by then;
@@ -32,11 +32,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from counterfoil.clock import Clock, WallClock
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.secret import SEALED_TOKEN_TYPE
+from counterfoil.origin import origin_of
 from counterfoil.resources import Sender
 
 _log = logging.getLogger(__name__)
 
-VERSION: Final = 1
+VERSION: Final = 2
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
@@ -134,10 +135,13 @@ class Sealing:
     def open(self, data: bytes, namespace: str, sender: Sender) -> ApiToken:
         """Open what was sealed for this Sender. Raises ``SealBroken`` and ``SealKeyUnknown``."""
         plain = _open(self._key(key_id_of(data)), data, _additional_data(namespace, sender))
+        origin, _, token = plain.partition(b"\n")
         try:
-            return ApiToken.parse(plain)
+            return ApiToken.parse(token, origin_of(origin.decode("ascii")))
+        except UnicodeDecodeError:
+            raise SealBroken("What was sealed has no origin.") from None
         except ValueError as reason:
-            raise SealBroken(f"What was sealed is no API token: {reason}.") from None
+            raise SealBroken(f"What was sealed is no API token with its origin: {reason}.") from None
 
     def seal_for(self, purpose: str, plain: bytes) -> bytes:
         """Seal short-lived data that passes through a browser, with a key derived for this purpose."""
@@ -159,7 +163,8 @@ class Sealing:
         return None
 
     def _seal(self, key_id: str, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
-        plain, additional_data = token.reveal().encode(), _additional_data(namespace, sender)
+        plain = f"{token.origin}\n{token.reveal()}".encode()
+        additional_data = _additional_data(namespace, sender)
         return Sealed(key_id, _seal(self._key(key_id), key_id, plain, additional_data))
 
     def _key(self, key_id: str) -> bytes:
@@ -184,7 +189,7 @@ class Sealing:
 def key_id_of(data: bytes) -> str:
     """Return the id of the key that sealed the data. Raises ``SealBroken`` for data that is not sealed."""
     if len(data) < 2 or data[0] != VERSION:
-        raise SealBroken("It is not sealed, or by a newer version of Counterfoil.")
+        raise SealBroken("It is not sealed, or by another version of Counterfoil.")
     length = data[1]
     name = data[2 : 2 + length]
     if len(data) < 2 + length + NONCE_BYTES + TAG_BYTES or not name.isascii():

@@ -1,6 +1,9 @@
 """
 Keep one open archive backend per Archive, and open it again when the Archive's spec or Secret changes.
 
+Documents and credentials go to the destination that was recorded when the first probe succeeded (rule 11). At
+another one nothing is sent, so that a changed address can't prove that files arrived.
+
 The pool also probes each archive periodically: it writes, reads back and deletes a file. The Archive's
 ``Ready`` condition has the result, with a message for the administrator.
 """
@@ -8,18 +11,20 @@ The pool also probes each archive periodically: it writes, reads back and delete
 import asyncio
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import msgspec
 
+from controller.access.first_origin import annotate_command, other_origin_of_secret
 from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.retry.fix_rules import settled_time
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.errors import ArchiveError, SettingsInvalid
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, SettingsInvalid
 from counterfoil.archives.layout import problems
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -35,6 +40,9 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
+
+MAX_SECRET_ORIGINS = 16
+"""Maximum number of Secrets in ``status.secretOrigins``. Another one has to name its origin."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,8 @@ class ArchivePool:
     secret_cache: SecretCache
     clock: Clock
     metrics: Metrics
+    archives: Callable[[], Iterable[Archive]] = tuple
+    """Returns all known Archives: a Secret that another one uses elsewhere is not sent."""
     _open_archives: dict[str, _OpenArchive] = field(default_factory=dict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _uncounted_bytes: Counter[str] = field(default_factory=Counter)
@@ -60,6 +70,7 @@ class ArchivePool:
         """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator,
         ``ApiError``."""
         async with self._locks[archive.name]:
+            _refuse_other_destination(archive)
             credentials = await self._credentials(archive)
             version = (archive.uid, archive.metadata.generation, _credentials_digest(credentials))
             known = self._open_archives.get(archive.name)
@@ -125,6 +136,7 @@ class ArchivePool:
         Raises ``ApiError``.
         """
         truth, reason, message = await self._probe_result(archive)
+        recorded = await self._sent_to(archive) if truth == "True" else archive.status
         now, generation = self.clock.now(), archive.metadata.generation
         status = msgspec.structs.replace(
             archive.status,
@@ -133,6 +145,8 @@ class ArchivePool:
             conditions=with_readiness(
                 archive.status.conditions, truth, reason, message, now=now, generation=generation
             ),
+            destination=recorded.destination,
+            secret_origins=recorded.secret_origins,
             trust_anchors=await self._trust_anchors_id(archive),
         )
         settled = settled_time(archive.status, status, now=now)
@@ -182,7 +196,39 @@ class ArchivePool:
             raise SettingsInvalid(f"Archive/{archive.name}: {several}.") from several
         if ref is None:
             return {}
-        return await self._secret(archive, ref, SecretUse.ARCHIVE, "credentialsSecretRef")
+        credentials = await self._secret(archive, ref, SecretUse.ARCHIVE, "credentialsSecretRef")
+        await self._refuse_other_origin(archive, ref.name)
+        return credentials
+
+    async def _refuse_other_origin(self, archive: Archive, secret: str) -> None:
+        """Raise ``ArchiveRefused`` if the Secret belongs elsewhere, by its annotation or by what was sent."""
+        origin, declared = _origin(archive), await self.secret_cache.declared_origin(secret)
+        if origin is None or declared == origin:
+            return
+        other = declared or other_origin_of_secret((archive, *self.archives()), secret, origin)
+        if other is not None or _is_list_full(archive, secret):
+            raise ArchiveRefused(
+                "OriginChanged",
+                f"Archive/{archive.name}: Secret/{secret} belongs to {other or 'no known server'}, but the "
+                f"Archive now leads to {origin}. Nothing was sent there. Correct the Archive, or type "
+                f"{annotate_command(secret, origin)} if the Secret belongs there.",
+            )
+
+    async def _sent_to(self, archive: Archive) -> ArchiveStatus:
+        """Return the status with the destination, and the origin of a Secret that does not name one."""
+        settings, origins = archive.spec.settings, archive.status.secret_origins
+        ref = archive.spec.credentials_secret_ref
+        if ref is not None and settings.origin is not None and await self._names_no_origin(ref):
+            origins = {**origins, ref.name: settings.origin}
+        return msgspec.structs.replace(
+            archive.status, destination=settings.destination, secret_origins=origins
+        )
+
+    async def _names_no_origin(self, ref: LocalObjectReference) -> bool:
+        try:
+            return await self.secret_cache.declared_origin(ref.name) is None
+        except SecretMissing:
+            return False
 
     async def _secret(
         self, archive: Archive, ref: LocalObjectReference, use: SecretUse, field: str
@@ -192,6 +238,33 @@ class ArchivePool:
         except SecretMissing as missing:
             reason, message = missing.explain("SettingsInvalid", f"Create it, or correct {field}.")
             raise SettingsInvalid(f"Archive/{archive.name}: {message}", reason=reason) from missing
+
+
+def _origin(archive: Archive) -> str | None:
+    try:
+        return archive.spec.settings.origin
+    except ValueError as invalid:
+        raise SettingsInvalid(f"Archive/{archive.name}: {invalid}. Correct its address.") from invalid
+
+
+def _is_list_full(archive: Archive, secret: str) -> bool:
+    known = archive.status.secret_origins
+    return secret not in known and len(known) >= MAX_SECRET_ORIGINS
+
+
+def _refuse_other_destination(archive: Archive) -> None:
+    """Raise ``ArchiveRefused`` for an Archive that leads elsewhere than when its first probe succeeded."""
+    origin, known = _origin(archive), archive.status.destination
+    destination = None if origin is None else archive.spec.settings.destination
+    if known is None or destination == known:
+        return
+    raise ArchiveRefused(
+        "OriginChanged",
+        f"Archive/{archive.name} led to {known}, and now leads to {destination or 'a folder'}. Nothing was "
+        "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or type "
+        f"`kubectl patch archive {archive.name} --subresource=status --type=merge -p "
+        """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one.""",
+    )
 
 
 @lru_cache(maxsize=16)

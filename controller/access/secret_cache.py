@@ -93,6 +93,10 @@ class SecretCache:
             raise SecretMissing(f"Secret/{sender.name} is not of the type {SEALED_TOKEN_TYPE}.")
         return _value(secret.data, sender.name, SECRET_KEY)
 
+    async def declared_origin(self, name: str) -> str | None:
+        """Return the only origin that the Secret may be sent to; None: it names none. Raises as ``data``."""
+        return (await self._read(name)).origin
+
     def forget(self, name: str) -> None:
         """Drop a Secret that may have changed; the next call reads it again."""
         self._cached.pop(name, None)

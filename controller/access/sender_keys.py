@@ -1,6 +1,8 @@
 """
 Read the senders' API keys, verify them with eSAW (``whoami``), and return only keys that work.
 
+A key is returned for one eSAW only: the one whose origin it belongs to (rule 11).
+
 A key comes from its user (``spec.tokenSecretRef``), or from a consent: then it is sealed in the Secret with
 the Sender's name. The Sender's ``Authorized`` condition records whether the key works. It is written for a
 new key, for a replaced key, and for a key that eSAW refuses. It is Unknown while eSAW cannot verify a key for
@@ -18,6 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from controller.access.first_origin import annotate_command
 from controller.access.key_refusals import CONFIRMATION, KeyRefusals
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
 from controller.cache import version_number
@@ -43,6 +46,10 @@ from counterfoil.sealing import KEY_SETTLE, SealBroken, Sealing, SealKeyUnknown,
 
 RECHECK_SECONDS = 300
 """Interval between checks of a refused key, which may be enabled again in eSAW without a change."""
+
+
+ORIGIN_REASONS = frozenset({"OriginChanged", "OriginUnknown"})
+"""Reasons of a key that was not sent, so that eSAW refused nothing."""
 
 
 class KeyUnusable(Exception):
@@ -84,6 +91,8 @@ class SenderKeys:
     """Returns the URL of a Sender's consent page."""
     can_consent: Callable[[Sender], bool] = lambda sender: True
     """Whether the Sender's Organization can obtain a key by consent."""
+    is_first_origin: Callable[[Sender, str], bool] = lambda sender, origin: True
+    """Whether a key that does not say where it belongs may be sent to this origin."""
     confirmation: timedelta = CONFIRMATION
     """Time after which a 401 is confirmed."""
     _refusals: KeyRefusals = field(init=False)
@@ -101,7 +110,7 @@ class SenderKeys:
 
     async def key(self, sender: Sender, esaw: EsawClient) -> ApiToken:
         """
-        Return the sender's key.
+        Return the sender's key, if it belongs to the origin of this client.
 
         Raises ``KeyUnusable``, ``KeyStateUnknown``, and ``EsawError`` if a new key could not be verified.
         """
@@ -109,7 +118,7 @@ class SenderKeys:
         async with self._locks[sender.name]:
             sender = self._newest_known(sender)
             try:
-                token, key_id = await self._read_newest(sender)
+                token, key_id = await self._read_newest(sender, esaw.origin)
             except KeyStateUnknown as unknown_state:
                 await self._write_unknown(sender, unknown_state.reason, str(unknown_state))
                 raise
@@ -118,9 +127,15 @@ class SenderKeys:
                 raise
             authorized = find_condition(sender.status.conditions, "Authorized")
             if authorized is not None and _fingerprint(sender) == token.fingerprint:
-                if authorized.status == "True" and self._refusals.confirmable_at(sender, token) is None:
+                is_recorded = _recorded_origin(sender) == token.origin
+                if (
+                    authorized.status == "True"
+                    and is_recorded
+                    and self._refusals.confirmable_at(sender, token) is None
+                ):
                     return token
-                if authorized.status == "False" and not self._is_recheck_due(sender):
+                is_back = authorized.reason in ORIGIN_REASONS
+                if authorized.status == "False" and not (is_back or self._is_recheck_due(sender)):
                     raise KeyUnusable(authorized.reason, authorized.message)
             confirmable_at = self._refusals.confirmable_at(sender, token)
             if confirmable_at is not None and self.clock.now() < confirmable_at:
@@ -203,9 +218,9 @@ class SenderKeys:
         last_checked = self._last_checked.get(sender.name)
         return last_checked is None or self.clock.now() - last_checked > timedelta(seconds=RECHECK_SECONDS)
 
-    async def _read_newest(self, sender: Sender) -> StoredKey:
+    async def _read_newest(self, sender: Sender, origin: str) -> StoredKey:
         try:
-            stored = await self._read(sender)
+            stored = await self._read(sender, origin)
             if _fingerprint(sender) in (None, stored.token.fingerprint):
                 return stored
         except KeyStateUnknown:
@@ -216,7 +231,7 @@ class SenderKeys:
                 raise
         # The key differs from the Sender's status: either the key is new, or the cached Secret is old.
         self.secret_cache.forget(_secret_name(sender))
-        return await self._read(sender)
+        return await self._read(sender, origin)
 
     async def _is_replaced(self, sender: Sender, token: ApiToken) -> bool:
         """Whether the Secret has another key than this one, which was read some seconds ago."""
@@ -226,21 +241,29 @@ class SenderKeys:
             return False
         self.secret_cache.forget(_secret_name(sender))
         try:
-            return (await self._read(sender)).token.fingerprint != token.fingerprint
+            return (await self._read(sender, token.origin)).token.fingerprint != token.fingerprint
         except KeyStateUnknown:
             # It may be replaced; the next call decides.
             return True
         except KeyUnusable:
             return False
 
-    async def _read(self, sender: Sender) -> StoredKey:
+    async def _read(self, sender: Sender, origin: str) -> StoredKey:
+        """Return the stored key. Raises ``KeyUnusable`` for a key that does not belong to this origin."""
+        stored = await self._read_any(sender, origin)
+        if stored.token.origin != origin:
+            raise KeyUnusable("OriginChanged", _moved_message(sender, stored.token.origin, origin))
+        return stored
+
+    async def _read_any(self, sender: Sender, origin: str) -> StoredKey:
+        """Return the stored key with its origin; ``origin`` is a candidate for a key that does not say it."""
         ref = sender.spec.token_secret_ref
         if ref is None:
             return await self._read_sealed(sender)
         try:
-            return StoredKey(
-                ApiToken.parse(await self.secret_cache.value(ref.name, ref.key, SecretUse.TOKEN))
-            )
+            value = await self.secret_cache.value(ref.name, ref.key, SecretUse.TOKEN)
+            declared = await self.secret_cache.declared_origin(ref.name)
+            token = ApiToken.parse(value, declared or origin)
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
@@ -248,6 +271,14 @@ class SenderKeys:
             raise KeyUnusable(*missing.explain("KeyMissing", advice)) from missing
         except ValueError as unreadable:
             raise KeyUnusable("KeyUnreadable", f"Secret/{ref.name}, key {ref.key!r}: {unreadable}") from None
+        if declared is not None:
+            return StoredKey(token)
+        recorded = _recorded_origin(sender)
+        if recorded is not None and _fingerprint(sender) == token.fingerprint:
+            return StoredKey(ApiToken.parse(value, recorded))
+        if not self.is_first_origin(sender, origin):
+            raise KeyUnusable("OriginUnknown", _unknown_message(sender, ref.name, origin))
+        return StoredKey(token)
 
     async def _read_sealed(self, sender: Sender) -> StoredKey:
         try:
@@ -313,7 +344,9 @@ class SenderKeys:
             )
             raise await self._write_unusable(sender, stored, "WrongUser", message)
         now = self.clock.now().replace(microsecond=0)
-        accepted = msgspec.structs.replace(self._describe(sender, stored), verified_time=now)
+        accepted = msgspec.structs.replace(
+            self._describe(sender, stored), verified_time=now, origin=stored.token.origin
+        )
         await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
 
     async def _refusal(self, sender: Sender, stored: StoredKey, answer: HttpStatusError) -> KeyUnusable:
@@ -388,6 +421,7 @@ class SenderKeys:
             secret_name=_secret_name(sender),
             key_id=stored.key_id or known.key_id,
             fingerprint=stored.token.fingerprint,
+            origin=known.origin,
             obtained_time=known.obtained_time,
             verified_time=known.verified_time,
         )
@@ -411,6 +445,34 @@ def _secret_name(sender: Sender) -> str:
 
 def _fingerprint(sender: Sender) -> str | None:
     return sender.status.key.fingerprint if sender.status.key is not None else None
+
+
+def _recorded_origin(sender: Sender) -> str | None:
+    return sender.status.key.origin if sender.status.key is not None else None
+
+
+def _moved_message(sender: Sender, belongs_to: str, origin: str) -> str:
+    """Return the message for a key of another origin; how it may go there depends on who brought it."""
+    organization = sender.spec.organization_ref.name
+    ref = sender.spec.token_secret_ref
+    if ref is None:
+        remedy = "or let the sender give consent again"
+    else:
+        remedy = f"or type {annotate_command(ref.name, origin)} if the key belongs there"
+    return (
+        f"The API key of Sender/{sender.name} belongs to {belongs_to}, but spec.baseURL of "
+        f"Organization/{organization} now leads to {origin}. The key was not sent there. Set spec.baseURL "
+        f"back, {remedy}."
+    )
+
+
+def _unknown_message(sender: Sender, secret: str, origin: str) -> str:
+    organization = sender.spec.organization_ref.name
+    return (
+        f"Secret/{secret} does not say to which eSignAnyWhere its API key belongs, and {origin} is not the "
+        f"first one of Organization/{organization}, or not the only one in this namespace. The key was not "
+        f"sent there. Type {annotate_command(secret, origin)} if the key belongs there."
+    )
 
 
 def _doubt(sender: Sender, until: datetime) -> KeyStateUnknown:

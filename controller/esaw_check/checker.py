@@ -8,6 +8,7 @@ answers to a key; it does not change the Sender's condition.
 import logging
 from dataclasses import dataclass, replace
 
+from controller.access.first_origin import is_esaw_origin, other_origin_message
 from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
@@ -54,7 +55,7 @@ class EsawChecker:
         esaw = self.esaw_clients.for_organization(organization)
         subject = EsawCheckSubject(organization, envelope=envelope, draft=draft)
         subject = await self._with_key(subject, esaw)
-        subject = await self._with_client_secret(subject)
+        subject = await self._with_client_secret(subject, esaw)
         report = await check_esaw(Questions(esaw, self.clock), subject, self.clock.now())
         _log.info("eSAW was checked", extra={"organization": organization.name})
         return OrganizationCheck(
@@ -82,14 +83,21 @@ class EsawChecker:
         usable.sort(key=lambda each: default is None or each.name != default.name)
         return usable[:MAX_TRIED_SENDERS]
 
-    async def _with_client_secret(self, subject: EsawCheckSubject) -> EsawCheckSubject:
+    async def _with_client_secret(self, subject: EsawCheckSubject, esaw: EsawClient) -> EsawCheckSubject:
         oauth = subject.organization.spec.oauth
         if oauth is None:
             return replace(subject, why_no_secret="This Organization has no spec.oauth.")  # noqa: S106
         ref = oauth.client_secret_ref
         try:
             value = await self.secrets.value(ref.name, ref.key, SecretUse.OAUTH)
-            return replace(subject, client_secret=value.decode().strip())
+            declared = await self.secrets.declared_origin(ref.name)
+            name = subject.organization.name
+            if declared != esaw.origin and (
+                declared is not None or not is_esaw_origin(self.cache, name, esaw.origin)
+            ):
+                return replace(subject, why_no_secret=other_origin_message(ref.name, declared, esaw.origin))
+            secret = value.decode().strip()
+            return replace(subject, client_secret=secret, client_secret_origin=esaw.origin)
         except SecretMissing as missing:
             return replace(subject, why_no_secret=str(missing))
         except UnicodeDecodeError:

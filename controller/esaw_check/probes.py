@@ -65,6 +65,8 @@ class EsawCheckSubject:
     envelope: EnvelopeId | None = None
     draft: EnvelopeId | None = None
     client_secret: str | None = field(default=None, repr=False)
+    client_secret_origin: str | None = None
+    """Origin that the client secret belongs to."""
     why_no_secret: str = ""
 
 
@@ -218,7 +220,9 @@ class _Check:
             form["code_verifier"] = secrets.token_urlsafe(32)
         is_basic = authentication is ClientAuthentication.BASIC
         headers = {} if not is_basic else {"Authorization": _basic(oauth.client_id, secret)}
-        return EsawCall("token", "POST", oauth.token_path, form=form), SecretHeaders(headers)
+        origin = self.subject.client_secret_origin
+        call = EsawCall("token", "POST", oauth.token_path, form=form, secret_origin=origin)
+        return call, SecretHeaders(headers, origin)
 
     # -- Envelopes and drafts --------------------------------------------------------------------------------
 
@@ -331,11 +335,11 @@ def _get(operation: str, path: str) -> EsawCall:
 
 
 def _bearer(token: ApiToken) -> SecretHeaders:
-    return SecretHeaders({"Authorization": f"Bearer {token.reveal()}"})
+    return SecretHeaders({"Authorization": f"Bearer {token.reveal()}"}, token.origin)
 
 
 def _api_token(token: ApiToken) -> SecretHeaders:
-    return SecretHeaders({"ApiToken": token.reveal()})
+    return SecretHeaders({"ApiToken": token.reveal()}, token.origin)
 
 
 def _basic(client_id: str, secret: str) -> str:

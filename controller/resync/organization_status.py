@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from controller.access.first_origin import is_esaw_origin, other_origin_message
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing, SecretNotLabelled
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
@@ -114,8 +115,18 @@ class OrganizationStatusUpdater:
         references = (self._archive(organization), self._sender(organization))
         address = _check_address(*self._address(organization))
         webhook, oauth = await self._webhook(organization), await self._oauth(organization)
+        client_secret = await self._client_secret(organization)
+        settings = (
+            tokens,
+            basic,
+            *references,
+            _check_form(organization),
+            address,
+            webhook,
+            oauth,
+            client_secret,
+        )
         load = load if load is not None else organization.status.load
-        settings = (tokens, basic, *references, _check_form(organization), address, webhook, oauth)
         ceilings = _check_ceilings(organization, load)
         ready = _summary((*settings, *ceilings, _check_suspension(organization), reachable))
         known = organization.status.activity
@@ -127,6 +138,7 @@ class OrganizationStatusUpdater:
             basic_auth_hash=basic_hash,
             callback_urls=self._urls(organization),
             version=version,
+            origin=organization.status.origin or self._confirmed_origin(organization, reachable),
             unlisted_actions=tuple(
                 each
                 for each in organization.status.unlisted_actions
@@ -223,6 +235,32 @@ class OrganizationStatusUpdater:
             return await self.sender_keys.key(usable[0], esaw) if usable else None
         except (KeyUnusable, EsawError):
             return None
+
+    def _confirmed_origin(self, organization: Organization, reachable: CheckResult) -> str | None:
+        """Return the present origin once something answers there as eSAW, also before a key works."""
+        if reachable.truth != "True" and reachable.reason != "EsawUnconfirmed":
+            return None
+        origin = self.esaw_clients.for_organization(organization).origin
+        return origin if is_esaw_origin(self.cache, organization.name, origin) else None
+
+    async def _client_secret(self, organization: Organization) -> CheckResult:
+        """Whether the OAuth client secret belongs to the present origin; the pages send it to no other."""
+        oauth = organization.spec.oauth
+        if oauth is None:
+            return OK
+        ref, origin = oauth.client_secret_ref, self.esaw_clients.for_organization(organization).origin
+        try:
+            declared = await self.secrets.declared_origin(ref.name)
+        except SecretMissing:
+            return OK
+        if declared == origin:
+            return OK
+        if declared is not None or organization.status.origin not in (None, origin):
+            message = other_origin_message(ref.name, declared or organization.status.origin, origin)
+            return CheckResult("False", "OriginChanged", message)
+        if not is_esaw_origin(self.cache, organization.name, origin):
+            return CheckResult("False", "OriginUnknown", other_origin_message(ref.name, None, origin))
+        return OK
 
     async def _webhook(self, organization: Organization) -> CheckResult:
         if organization.spec.webhook is None:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.first_origin import has_moved
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache, version_number
 from controller.resync.event_load import EventLoadCounter
@@ -225,7 +226,8 @@ class Resync:
     def _is_key_attempt_due(self, sender: Sender, organization: Organization) -> bool:
         authorized = find_condition(sender.status.conditions, "Authorized")
         is_current = authorized is not None and authorized.observed_generation == sender.metadata.generation
-        if is_current and is_condition_true(sender.status.conditions, "Authorized"):
+        works = is_current and is_condition_true(sender.status.conditions, "Authorized")
+        if works and not has_moved(self.cache, sender):
             return False
         last_attempt = self._key_attempts.get(sender.name)
         versions = (version_number(sender), organization.metadata.generation)

@@ -23,7 +23,13 @@ from counterfoil._upstream.httpcore_internals import set_read_size
 from counterfoil._upstream.httpx_pools import PooledClient
 from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
 from counterfoil.esaw import limits, models
-from counterfoil.esaw.errors import HttpStatusError, ResponseInvalid, V5ResponseInvalid, V5Unavailable
+from counterfoil.esaw.errors import (
+    HttpStatusError,
+    OriginMismatch,
+    ResponseInvalid,
+    V5ResponseInvalid,
+    V5Unavailable,
+)
 from counterfoil.esaw.limits import CallLimits
 from counterfoil.esaw.models_v5 import V5EnvelopeResponse, decode_v5, v5_document_id
 from counterfoil.esaw.token import ApiToken
@@ -50,7 +56,10 @@ class EsawClient(EsawTransport):
         )
 
     def as_user(self, token: ApiToken) -> "EsawUserClient":
-        """Return a client with the permissions of this token's owner."""
+        """Return a client with the permissions of this token's owner. Raises ``OriginMismatch`` for a token
+        of another origin."""
+        if token.origin != self.origin:
+            raise OriginMismatch(token.origin, self.origin)
         return EsawUserClient(self, token)
 
 

@@ -181,6 +181,15 @@ class UnexpectedRedirect(EsawError):
         self.code = str(status)
 
 
+class OriginMismatch(EsawError):
+    """Not sent: the credential of the call belongs to another origin than the organization's."""
+
+    def __init__(self, credential: str, sent_to: str) -> None:
+        super().__init__(
+            f"The credential belongs to {credential or 'no origin'}, so it was not sent to {sent_to}."
+        )
+
+
 class TransferBroken(EsawError):
     """A body that is not as long as was declared, or that doesn't say where it ends."""
 

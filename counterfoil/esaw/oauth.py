@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 from urllib.parse import quote_plus, urlencode
 
@@ -38,6 +39,8 @@ class AuthorizationCodeGrant:
     client_secret: str = field(repr=False)
     code: str = field(repr=False)
     redirect_uri: str
+    origin: str
+    """Origin that the client secret belongs to."""
     verifier: str | None = field(repr=False)
     """None: the authorization request had no code challenge."""
     client_authentication: ClientAuthentication = ClientAuthentication.BODY
@@ -86,8 +89,10 @@ async def request_access_token(esaw: EsawClient, path: str, grant: Authorization
     """
     Exchange a code for its user's API token. Sent once: a code is good for one try.
 
-    Raises an ``EsawError``; ``HttpStatusError`` has the OAuth error as ``error_id``, as ``invalid_grant`` for
-    a code that is no longer (or never was) good, ``invalid_client`` for a wrong client secret.
+    The token belongs to the origin that it was obtained from. Raises an ``EsawError``: ``OriginMismatch`` for
+    a client secret of another origin; ``HttpStatusError`` has the OAuth error as ``error_id``, as
+    ``invalid_grant`` for a code that is no longer (or never was) good, ``invalid_client`` for a wrong client
+    secret.
     """
     form = {
         "grant_type": "authorization_code",
@@ -97,11 +102,13 @@ async def request_access_token(esaw: EsawClient, path: str, grant: Authorization
     if grant.verifier is not None:
         form["code_verifier"] = grant.verifier
     if grant.client_authentication is ClientAuthentication.BASIC:
-        call = EsawCall(OPERATION, "POST", path, form=form, authorization=_basic(grant))
+        call = EsawCall(
+            OPERATION, "POST", path, form=form, authorization=_basic(grant), secret_origin=grant.origin
+        )
     else:
         form |= {"client_id": grant.client_id, "client_secret": grant.client_secret}
-        call = EsawCall(OPERATION, "POST", path, form=form)
-    return await esaw.request(call, None, _token)
+        call = EsawCall(OPERATION, "POST", path, form=form, secret_origin=grant.origin)
+    return await esaw.request(call, None, partial(_token, esaw.origin))
 
 
 def _basic(grant: AuthorizationCodeGrant) -> str:
@@ -110,9 +117,9 @@ def _basic(grant: AuthorizationCodeGrant) -> str:
     return f"Basic {base64.b64encode(credentials.encode()).decode()}"
 
 
-def _token(body: bytes) -> ApiToken:
+def _token(origin: str, body: bytes) -> ApiToken:
     answer = decode(AccessTokenResponse, OPERATION, body)
     try:
-        return ApiToken.parse(answer.access_token)
+        return ApiToken.parse(answer.access_token, origin)
     except ValueError as reason:
         raise ResponseInvalid(OPERATION, str(reason)) from None

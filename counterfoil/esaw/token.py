@@ -1,5 +1,6 @@
 """
-The API token of one eSAW user, in a type that does not reveal it accidentally (rule 7, "keys stay sealed").
+The API token of one eSAW user, in a type that does not reveal it accidentally (rule 7, "keys stay sealed"),
+with the origin that it belongs to (rule 11, "a token goes home only").
 
 ``parse`` reads the token of a Secret or a token endpoint; ``reveal`` returns it, for the encryption of keys
 and for requests to eSAW. Any other output of the value (print, format, a traceback's variables, pickle, JSON)
@@ -14,16 +15,19 @@ from counterfoil.esaw.limits import TOKEN_LENGTH
 
 
 class ApiToken:
-    """A user's API token. Tokens are compared by value in constant time."""
+    """A user's API token, and the origin that it may be sent to. Tokens are compared in constant time."""
 
-    __slots__ = ("_secret",)
+    __slots__ = ("_secret", "origin")
 
     _secret: str
 
+    origin: str
+    """Origin of the eSAW that issued it (``counterfoil.origin.origin_of``). The client refuses any other."""
+
     @classmethod
-    def parse(cls, raw: bytes | str) -> Self:
+    def parse(cls, raw: bytes | str, origin: str) -> Self:
         """
-        Read the token of a file or a response, without surrounding white space.
+        Read the token of a file or a response, without surrounding white space. It belongs to ``origin``.
 
         Raises ``ValueError``, which never contains the value, when the text is not a valid token.
         """
@@ -41,6 +45,7 @@ class ApiToken:
             raise ValueError("an API token has no spaces, line breaks or control characters inside")
         token = cls()
         token._secret = text
+        token.origin = origin
         return token
 
     def reveal(self) -> str:
@@ -58,7 +63,7 @@ class ApiToken:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ApiToken):
             return NotImplemented
-        return hmac.compare_digest(self._secret, other._secret)
+        return hmac.compare_digest(self._secret, other._secret) and self.origin == other.origin
 
     def __hash__(self) -> int:
         return hash(self.fingerprint)

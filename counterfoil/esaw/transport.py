@@ -2,7 +2,8 @@
 One call to eSAW over HTTP, with a bounded response. Every failure becomes an ``EsawError``.
 
 A call waits for the rate limiter, goes to the organization's host only, and is sent once: the reconciler
-retries. ``counterfoil.esaw.models`` interprets the bytes of a response.
+retries. A credential has the origin that it belongs to; a request to another one is not built (rule 11).
+``counterfoil.esaw.models`` interprets the bytes of a response.
 
 The token is sent as ``Authorization: Bearer``. eSAW also accepts a header ``ApiToken`` (Namirial, v6
 "Introduction REST"), but caches know the standard header and do not store the response (RFC 9111, 3.5), and
@@ -31,6 +32,7 @@ from counterfoil.esaw.errors import (
     EsawError,
     EsawUnreachable,
     HttpStatusError,
+    OriginMismatch,
     ResponseInvalid,
     ResponseTooLarge,
     TransferBroken,
@@ -42,6 +44,7 @@ from counterfoil.esaw.models import parse_error, refuse_error_body
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
+from counterfoil.origin import origin_of
 from counterfoil.untrusted.json_bounds import has_too_many_values
 
 CallObserver = Callable[[str, str, float], None]
@@ -69,6 +72,8 @@ class EsawCall:
     form: Mapping[str, str] | None = field(default=None, repr=False)
     authorization: str | None = field(default=None, repr=False)
     """Content of ``Authorization``, for a call without a token."""
+    secret_origin: str | None = None
+    """Origin that a form or an authorization belongs to; they are not sent without it."""
     api: ApiVersion = "v6"
     is_public: bool = False
     """Whether eSAW may answer it without a valid token, so that an answer says nothing about the token."""
@@ -98,9 +103,11 @@ class Credential:
 
 @dataclass(frozen=True)
 class SecretHeaders:
-    """Headers that carry a credential. ``repr`` shows none of them."""
+    """Headers that carry a credential, and its origin. ``repr`` shows no header."""
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    origin: str | None = None
+    """Origin that the credential belongs to; without one there are no headers."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,8 @@ class EsawTransport:
         Raises ``ValueError`` for an invalid base URL or rate.
         """
         self._base = _validated_base_url(base_url)
+        self.origin = origin_of(self._base)
+        """Origin of all requests."""
         self._http = http
         self._clock = clock
         self._observe = observe
@@ -316,9 +325,20 @@ class EsawTransport:
             if call.path.startswith("/")
             else f"{self._base}/Api/{call.api}/{call.path}"
         )
-        return self._http.build_request(
+        request = self._http.build_request(
             call.method, url, headers=headers, json=call.body, data=call.form, timeout=self._timeout
         )
+        if credential is not None:
+            self._refuse_other_origin(request, credential.token.origin)
+        if call.authorization is not None or call.form is not None:
+            self._refuse_other_origin(request, call.secret_origin)
+        return request
+
+    def _refuse_other_origin(self, request: httpx.Request, origin: str | None) -> None:
+        """Raise ``OriginMismatch`` for a request that would carry a credential of another origin."""
+        # The request's own URL too: it is what httpx connects to.
+        if origin is None or not origin == self.origin == origin_of(str(request.url)):
+            raise OriginMismatch(origin or "", self.origin)
 
     async def _error_of(self, response: httpx.Response) -> EsawError:
         if response.is_redirect:
@@ -340,7 +360,9 @@ class EsawTransport:
         self, call: EsawCall, secret: SecretHeaders, most: int, measurement: "_CallMeasurement"
     ) -> RawResponse:
         request = self._request(call, None)
-        request.headers.update(secret.values)
+        if secret.values:
+            self._refuse_other_origin(request, secret.origin)
+            request.headers.update(secret.values)
         response = await self._http.send(request, stream=True, follow_redirects=False)
         try:
             measurement.code = str(response.status_code)

@@ -10,6 +10,7 @@ no reference has: the pods mount them. ``repr`` shows a Secret's name and its ke
 from enum import StrEnum
 from typing import ClassVar, Final
 
+from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.resources.base import GROUP, Resource
 
 USE_LABEL: Final = f"{GROUP}/use"
@@ -77,6 +78,16 @@ class Secret(Resource, frozen=True):
     def resource_version(self) -> str | None:
         """``metadata.resourceVersion``; None for a Secret that is not stored."""
         return self.metadata.resource_version
+
+    @property
+    def origin(self) -> str | None:
+        """The only origin that its content may be sent to (annotation ``counterfoil.dev/origin``), or None.
+        Text that is no origin is returned as it is: it equals none."""
+        declared = self.annotations.get(ORIGIN_ANNOTATION)
+        try:
+            return None if declared is None else origin_of(declared)
+        except ValueError:
+            return declared
 
     def use_fault(self, use: SecretUse) -> str | None:
         """Return why the Secret may not be used so, and what to type; None: it may. Nothing of the Secret but

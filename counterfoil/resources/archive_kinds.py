@@ -7,11 +7,14 @@ part of ``crds/archives.yaml`` from them; a struct's docstring is its descriptio
 with its settings is in ``counterfoil.archives.backends``, one module per kind.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
+from counterfoil.origin import origin_of
 from counterfoil.resources.base import LocalObjectReference, ResourcePart
 
 DISCARDED_SCHEME = "discarded:"
@@ -116,6 +119,21 @@ class KindSettings(ResourcePart, frozen=True):
     KEEPS_FILES: ClassVar[bool] = True
     """False: the archive discards every file. Its locations begin with ``DISCARDED_SCHEME``, and no envelope
     is deleted."""
+
+    @property
+    def origin(self) -> str | None:
+        """
+        The origin that documents and credentials are sent to; None: they are not sent to a server.
+
+        Raises ``ValueError`` for an address that has none.
+        """
+        return None
+
+    @property
+    def destination(self) -> str | None:
+        """The origin with the bucket or container: a server of many owners has several. Raises as
+        ``origin``."""
+        return self.origin
 
 
 class Filesystem(KindSettings, frozen=True):
@@ -234,6 +252,16 @@ class S3(KindSettings, frozen=True):
         ),
     ] = None
 
+    @property
+    def origin(self) -> str:
+        """Address of the server, or Amazon's."""
+        return origin_of(self.endpoint or "https://s3.amazonaws.com")
+
+    @property
+    def destination(self) -> str:
+        """The bucket on its server."""
+        return f"{self.origin}/{self.bucket}"
+
 
 class AzureBlob(KindSettings, frozen=True):
     """Azure Blob Storage."""
@@ -270,6 +298,16 @@ class AzureBlob(KindSettings, frozen=True):
         SecretRef, _secret("`accountName` and `accountKey`. Default the pod's own identity.")
     ] = None
 
+    @property
+    def origin(self) -> str:
+        """Address of the service, or Azure's, where the Secret names the account."""
+        return origin_of(self.endpoint or "https://blob.core.windows.net")
+
+    @property
+    def destination(self) -> str:
+        """The container on its server."""
+        return f"{self.origin}/{self.container}"
+
 
 class GoogleCloudStorage(KindSettings, frozen=True):
     """Google Cloud Storage."""
@@ -291,6 +329,16 @@ class GoogleCloudStorage(KindSettings, frozen=True):
         SecretRef, _secret("`serviceAccountJson`. Default the pod's own identity.")
     ] = None
 
+    @property
+    def origin(self) -> str:
+        """Google's."""
+        return origin_of("https://storage.googleapis.com")
+
+    @property
+    def destination(self) -> str:
+        """The bucket."""
+        return f"{self.origin}/{self.bucket}"
+
 
 class WebDav(KindSettings, frozen=True):
     """A WebDAV collection (RFC 4918)."""
@@ -307,6 +355,11 @@ class WebDav(KindSettings, frozen=True):
     credentials_secret_ref: Annotated[
         SecretRef, _secret("`username` and `password`, or `bearerToken`. Default none.")
     ] = None
+
+    @property
+    def origin(self) -> str:
+        """Origin of the address."""
+        return origin_of(self.url)
 
 
 class Sftp(KindSettings, frozen=True):
@@ -367,6 +420,12 @@ class Sftp(KindSettings, frozen=True):
         SecretRef, _secret("`username`, and `password` or `privateKey` (OpenSSH).", required=True)
     ] = None
 
+    @property
+    def origin(self) -> str:
+        """Host and port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return origin_of(f"sftp://{host}:{self.port}")
+
 
 class Cmis(KindSettings, frozen=True):
     """A CMIS 1.1 repository, by its browser binding."""
@@ -407,6 +466,11 @@ class Cmis(KindSettings, frozen=True):
     ] = {}
     credentials_secret_ref: Annotated[SecretRef, _secret("`username` and `password`. Default none.")] = None
 
+    @property
+    def origin(self) -> str:
+        """Origin of the address."""
+        return origin_of(self.url)
+
 
 class HttpMode(StrEnum):
     """Form of an upload: a part of a form with its tags, or the body of a request."""
@@ -438,6 +502,11 @@ class Http(KindSettings, frozen=True):
         SecretRef, _secret("`signingSecret`, and perhaps `bearerToken`. Default none.")
     ] = None
 
+    @property
+    def origin(self) -> str:
+        """Origin of the address."""
+        return origin_of(self.url)
+
 
 class NullTest(KindSettings, frozen=True):
     """For load tests: takes every file and keeps none. Needs `verify: Checksum` and `signatures: Ignore`."""
@@ -467,6 +536,12 @@ class Custom(KindSettings, frozen=True):
         schema("What the kind wants to know, as its package says. Default none.", maxProperties=64),
     ] = {}
     credentials_secret_ref: Annotated[SecretRef, _secret("what the kind wants. Default none.")] = None
+
+    @property
+    def origin(self) -> str:
+        """The kind and a hash of its settings: only its package knows which of them is an address."""
+        settings = json.dumps(self.settings, sort_keys=True)
+        return f"custom:{self.kind}/{hashlib.sha256(settings.encode()).hexdigest()}"
 
 
 class KindFields(ResourcePart, frozen=True):

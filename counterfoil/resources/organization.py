@@ -422,6 +422,8 @@ class OrganizationStatus(ResourcePart, frozen=True):
     basic_auth_hash: str | None = None
     callback_urls: CallbackURLs | None = None
     version: str | None = None
+    origin: str | None = None
+    """The first origin that answered as eSAW; Secrets that name no origin belong to it."""
     events: dict[str, int] = {}
     activity: Activity | None = None
     load: EventLoad | None = None

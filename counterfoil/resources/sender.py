@@ -30,6 +30,8 @@ class SenderKey(ResourcePart, frozen=True):
     secret_name: str | None = None
     key_id: str | None = None
     fingerprint: str | None = None
+    origin: str | None = None
+    """Origin of the eSAW that issued the key, or that accepted it first; it is sent to no other."""
     obtained_time: datetime | None = None
     verified_time: datetime | None = None
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from counterfoil.kube.secret import USE_LABEL
+from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, micro_time, shard_lease_name
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
@@ -66,9 +67,10 @@ class LocalEnvironment:
         ]
         return items
 
-    async def secret(self, name: str, use: str, **values: str) -> None:
-        """Create or change a Secret, labelled with its use."""
-        metadata = {"name": name, "labels": {USE_LABEL: use}}
+    async def secret(self, name: str, use: str, *, origin: str | None = None, **values: str) -> None:
+        """Create or change a Secret, labelled with its use; ``origin`` is the only one it may be sent to."""
+        annotations = {} if origin is None else {ORIGIN_ANNOTATION: origin}
+        metadata = {"name": name, "labels": {USE_LABEL: use}, "annotations": annotations}
         await self.apply(
             {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": dict(values)}
         )

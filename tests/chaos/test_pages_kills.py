@@ -115,7 +115,7 @@ async def killed(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
         app = standin.register_app(name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/acme/return"])
         nobody = standin.add_user(email="nobody@example.com", given_name="No", surname="Body")
         scene = Scene(built, pages, app, nobody, nobody)
-        await built.secret("acme-oauth", "oauth", clientSecret=app.client_secret)
+        await built.secret("acme-oauth", "oauth", clientSecret=app.client_secret, origin=esaw.url)
         await scene.organization(baseURL=esaw.url, beforeSend={"fields": FIELDS})
         yield Victim(scene, api, esaw)
 
@@ -330,7 +330,9 @@ async def test_whoever_follows_the_link_in_a_mail_again_after_a_kill_has_a_key_t
     sender = await scene.local_environment.read("sender", name)
     token = await scene.token(sender)
     assert sender["status"]["conditions"][0]["status"] == "True"
-    assert sender["status"]["key"]["fingerprint"] == ApiToken.parse(token.encode()).fingerprint
+    assert (
+        sender["status"]["key"]["fingerprint"] == ApiToken.parse(token.encode(), scene.esaw.url).fingerprint
+    )
     assert scene.esaw.requests("whoami")[-1].outcome == 200
 
 

@@ -271,13 +271,14 @@ async def test_a_token_of_another_user_is_refused_whoever_gave_the_consent(scene
 async def test_a_wrong_client_secret_is_the_administrators_to_fix(scene: Scene) -> None:
     user = scene.a_user("Secretless")
     browser = await scene.sign_in(user)
-    await scene.local_environment.secret("acme-oauth", "oauth", clientSecret="wrong")
+    await scene.local_environment.secret("acme-oauth", "oauth", clientSecret="wrong", origin=scene.esaw.url)
     try:
         await browser.open(scene.link(scene.esaw.add_draft(owner=user), user))
         await browser.press("Allow")
         assert "name this page: client_refused" in browser.page.text
     finally:
-        await scene.local_environment.secret("acme-oauth", "oauth", clientSecret=scene.app.client_secret)
+        secret = {"clientSecret": scene.app.client_secret}
+        await scene.local_environment.secret("acme-oauth", "oauth", origin=scene.esaw.url, **secret)
 
 
 # Who it is

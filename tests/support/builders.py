@@ -30,6 +30,7 @@ from counterfoil.resources.envelopeevent import EnvelopeEventSpec
 from counterfoil.resources.naming import EnvelopeId, event_name
 
 NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+ORIGIN = "https://esaw.example.com"
 ENVELOPE = EnvelopeId("0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d")
 
 

@@ -18,6 +18,7 @@ from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
 from counterfoil.kube.secret import SecretUse
+from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import Organization, Sender, SenderSpec, is_same_user, to_json_dict
 from counterfoil.resources.organization import OAuth, Pkce
@@ -48,14 +49,22 @@ class ConsentService:
     clock: Clock
 
     async def obtain(
-        self, esaw: EsawClient, oauth: OAuth, flow: OAuthFlow, *, code: str, redirect_uri: str
+        self,
+        esaw: EsawClient,
+        organization: Organization,
+        oauth: OAuth,
+        flow: OAuthFlow,
+        *,
+        code: str,
+        redirect_uri: str,
     ) -> Consent:
         """Exchange the code and make sure whose key it is. Raises ``PageError``, ``ApiError``."""
         grant = AuthorizationCodeGrant(
             client_id=oauth.client_id,
-            client_secret=await self._client_secret(oauth),
+            client_secret=await self._client_secret(organization, oauth, esaw.origin),
             code=code,
             redirect_uri=redirect_uri,
+            origin=esaw.origin,
             verifier=flow.verifier if oauth.pkce is Pkce.S256 else None,
             client_authentication=oauth.client_authentication,
         )
@@ -91,20 +100,37 @@ class ConsentService:
             return None
         return sender if sender.spec.organization_ref.name == organization.name else None
 
-    async def get_token(self, sender: Sender) -> ApiToken | None:
-        """Return the stored key of a Sender; None when there is none that opens. Raises ``ApiError``."""
+    async def get_token(self, sender: Sender, esaw: EsawClient) -> ApiToken | None:
+        """Return the stored key of a Sender; None when there is none that opens and belongs to this eSAW.
+        Raises ``ApiError``."""
         try:
             data = (await self.kube.secret(sender.name)).data.get(SECRET_KEY, b"")
-            return self.sealing.open(data, self.kube.namespace, sender)
+            token = self.sealing.open(data, self.kube.namespace, sender)
         except (NotFound, SealBroken, SealKeyUnknown):
             return None
+        return token if token.origin == esaw.origin else None
 
-    async def _client_secret(self, oauth: OAuth) -> str:
+    async def confirm_origin(self, organization: Organization, oauth: OAuth) -> None:
+        """
+        Make sure that the OAuth application belongs to this eSAW, before a person is led there to log in.
+
+        Raises ``PageError``, ``ApiError``.
+        """
+        origin = origin_of(organization.spec.base_url)
+        if organization.status.origin != origin:
+            await self._client_secret(organization, oauth, origin)
+
+    async def _client_secret(self, organization: Organization, oauth: OAuth, origin: str) -> str:
+        """Return the client secret if it belongs to this origin: by its annotation, else to the first one of
+        its Organization, which the controller recorded."""
         ref = oauth.client_secret_ref
         try:
             secret = await self.kube.secret(ref.name)
             if (fault := secret.use_fault(SecretUse.OAUTH)) is not None:
                 raise PageError(PageErrorKind.NOT_CONFIGURED, fault)
+            belongs_to = secret.origin or organization.status.origin
+            if belongs_to != origin:
+                raise _other_origin(organization, ref.name, belongs_to, origin)
             value = secret.data[ref.key].decode("ascii").strip()
         except NotFound:
             detail = " does not exist"
@@ -183,6 +209,7 @@ class ConsentService:
             secret_name=sender.name,
             key_id=sealed.key_id,
             fingerprint=token.fingerprint,
+            origin=token.origin,
             obtained_time=now.replace(microsecond=0),
             verified_time=now.replace(microsecond=0),
         )
@@ -203,6 +230,17 @@ class ConsentService:
         # Whole, since the controller may have written meanwhile that the key was refused: that is older news
         # than this. What is not named here stays.
         await self.kube.patch_status(Sender, sender.name, to_json_dict(status), resource_version=None)
+
+
+def _other_origin(organization: Organization, secret: str, belongs_to: str | None, origin: str) -> PageError:
+    """Return the error about a client secret that is not sent to this origin."""
+    found = f"belongs to {belongs_to}" if belongs_to else "names no origin, and none is confirmed yet"
+    detail = (
+        f"the client secret in Secret/{secret} {found}, so it was not sent to {origin}, where spec.baseURL "
+        f"of Organization/{organization.name} leads. If it belongs there: kubectl annotate secret {secret} "
+        f"{ORIGIN_ANNOTATION}={origin} --overwrite"
+    )
+    return PageError(PageErrorKind.NOT_CONFIGURED, detail)
 
 
 def _sender_spec(organization: Organization, user_info: WhoAmI) -> SenderSpec:

@@ -114,8 +114,8 @@ class SendRecovery:
         sender = await self.consent_service.find_sender(organization, lease.sender)
         if sender is None or not is_condition_true(sender.status.conditions, "Authorized"):
             return None
-        key = await self.consent_service.get_token(sender)
+        esaw = self.esaw_clients.for_organization(organization)
+        key = await self.consent_service.get_token(sender, esaw)
         if key is None:
             return None
-        user = self.esaw_clients.for_organization(organization).as_user(key)
-        return SendJob(organization, sender, user, lease.draft)
+        return SendJob(organization, sender, esaw.as_user(key), lease.draft)

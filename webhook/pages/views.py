@@ -106,7 +106,7 @@ class PageViews:
         sender = consented_sender_name(organization, user_id)
         is_own_click = request_origin.is_from(site.urls.esaw_pages, context.headers)
         flow = self.flow_cookies.begin(organization, user_id, sender, draft, is_own_click=is_own_click)
-        return self._redirect_to_esaw(site, flow)
+        return await self._redirect_to_esaw(site, flow)
 
     async def consent(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """Somebody follows the link in a mail: go through eSAW for a new key."""
@@ -118,9 +118,10 @@ class PageViews:
             raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")
         context.restart_url = site.urls.consent(name)
         flow = self.flow_cookies.begin(site.organization.name, sender.spec.user_id, sender.name, None)
-        return self._redirect_to_esaw(site, flow)
+        return await self._redirect_to_esaw(site, flow)
 
-    def _redirect_to_esaw(self, site: OrganizationSite, flow: OAuthFlow) -> PageResponse:
+    async def _redirect_to_esaw(self, site: OrganizationSite, flow: OAuthFlow) -> PageResponse:
+        await self.consent_service.confirm_origin(site.organization, site.oauth)
         location = authorize_url(
             site.organization.spec.base_url,
             site.oauth.authorize_path,
@@ -175,7 +176,7 @@ class PageViews:
         if not await self.send_leases.use_state(flow.state):
             raise PageError(PageErrorKind.STATE_USED, "the state was used before")
         return await self.consent_service.obtain(
-            esaw, site.oauth, flow, code=code, redirect_uri=site.urls.redirect_uri
+            esaw, site.organization, site.oauth, flow, code=code, redirect_uri=site.urls.redirect_uri
         )
 
     async def thanks(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
@@ -270,10 +271,11 @@ class PageViews:
     ) -> tuple[Sender, EsawUserClient]:
         """Return the user of a form. Without a key, redirect to eSAW's OAuth again, which brings one."""
         sender = await self.consent_service.find_sender(site.organization, session.sender)
-        key = await self.consent_service.get_token(sender) if sender is not None else None
+        esaw = self.esaw_clients.for_organization(site.organization)
+        key = await self.consent_service.get_token(sender, esaw) if sender is not None else None
         if sender is None or key is None:
-            raise PageError(PageErrorKind.FORM_EXPIRED, "the sender's key is gone")
-        return sender, self.esaw_clients.for_organization(site.organization).as_user(key)
+            raise PageError(PageErrorKind.FORM_EXPIRED, "the sender's key is gone, or of another eSAW")
+        return sender, esaw.as_user(key)
 
     def _sent_page(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
         """

@@ -33,6 +33,7 @@ class InMemoryKubeClient(KubeClient):
         """Value of the label ``counterfoil.dev/use`` by name of a Secret; also before it exists."""
         self.secret_types: dict[str, str] = {}
         """Type by name of a Secret; Opaque if it is not here."""
+        self.secret_annotations: dict[str, dict[str, str]] = {}
         self.announced: list[Raw] = []
         self.asked: list[tuple[str, str]] = []
         """Verb and name of every request."""
@@ -154,8 +155,9 @@ class InMemoryKubeClient(KubeClient):
         if name not in self.secrets:
             raise NotFound(404, "NotFound", f"secrets {name!r} not found")
         labels = {USE_LABEL: self.secret_uses[name]} if name in self.secret_uses else {}
+        annotations = self.secret_annotations.get(name, {})
         return Secret(
-            metadata=ObjectMeta(name=name, labels=labels),
+            metadata=ObjectMeta(name=name, labels=labels, annotations=annotations),
             type=self.secret_types.get(name, "Opaque"),
             data=dict(self.secrets[name]),
         )

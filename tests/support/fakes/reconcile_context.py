@@ -34,7 +34,7 @@ from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
-from tests.support.builders import ENVELOPE, AClock, a_sender, an_organization
+from tests.support.builders import ENVELOPE, ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
 
@@ -51,7 +51,7 @@ class FakeEsawUserClient(EsawUserClient):
     """ESAW as the sender of one envelope sees it. ``problems`` are raised by the operation of that name."""
 
     def __init__(self) -> None:
-        self.token = ApiToken.parse(TOKEN)
+        self.token = ApiToken.parse(TOKEN, ORIGIN)
         self.status = EnvelopeStatus.COMPLETED
         self.contents: dict[str, bytes] = {"file-1": b"%PDF-contract", "trail-1": b"%PDF-trail"}
         self.names: dict[str, str] = {}

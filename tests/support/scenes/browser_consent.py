@@ -58,7 +58,8 @@ class Scene:
         redirect_uri = f"{self.public}/oauth/{name}/return"
         app = self.esaw.register_app(name=f"Counterfoil of {name}", redirect_uris=[redirect_uri])
         self.apps[name] = app
-        await self.local_environment.secret(f"{name}-oauth", "oauth", clientSecret=app.client_secret)
+        secret = {"clientSecret": app.client_secret}
+        await self.local_environment.secret(f"{name}-oauth", "oauth", origin=self.esaw.url, **secret)
         await self.local_environment.organization(
             name,
             archive="folder",

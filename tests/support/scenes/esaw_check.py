@@ -19,6 +19,7 @@ def a_check_subject(esaw: StandIn, user: User) -> EsawCheckSubject:
     return EsawCheckSubject(
         an_organization(baseURL=esaw.url, oauth=oauth, beforeSend={"fields": []}),
         sender=a_sender(userID=user.user_id),
-        token=ApiToken.parse(user.token),
+        token=ApiToken.parse(user.token, esaw.url),
         client_secret=app.client_secret,
+        client_secret_origin=esaw.url,
     )

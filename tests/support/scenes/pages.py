@@ -184,6 +184,6 @@ async def pages_scene(
             email="bruno@example.com", given_name="Bruno", surname="Rossi", password=PASSWORD
         )
         scene = Scene(built, pages, app, anna, bruno)
-        await built.secret("acme-oauth", "oauth", clientSecret=app.client_secret)
+        await built.secret("acme-oauth", "oauth", clientSecret=app.client_secret, origin=esaw.url)
         await scene.organization()
         yield scene

@@ -143,7 +143,7 @@ class ClientSetup:
 
     @property
     def user(self) -> EsawUserClient:
-        return self.esaw.as_user(ApiToken.parse(TOKEN))
+        return self.esaw.as_user(ApiToken.parse(TOKEN, self.esaw.origin))
 
 
 @contextlib.asynccontextmanager

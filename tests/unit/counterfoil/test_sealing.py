@@ -15,9 +15,9 @@ from counterfoil.resources import LocalObjectReference, Sender
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.sender import SenderSpec
 from counterfoil.sealing import KEY_BYTES, SealBroken, Sealing, SealingKeysInvalid, SealKeyUnknown, key_id_of
-from tests.support.builders import AClock
+from tests.support.builders import ORIGIN, AClock
 
-TOKEN = ApiToken.parse("A1b2" * 16)
+TOKEN = ApiToken.parse("A1b2" * 16, ORIGIN)
 
 
 def a_sender(name: str = "anna", user_id: str = "7a0f9b9e-0000-4000-8000-000000000001") -> Sender:
@@ -246,3 +246,42 @@ def test_what_is_sealed_for_one_purpose_opens_for_no_other(sealing: Sealing) -> 
         sealing.open_for("session", sealed)
     with pytest.raises(SealBroken):
         sealing.open(sealed, "contracts", a_sender())
+
+
+def test_a_token_opens_with_the_origin_that_it_was_sealed_with(sealing: Sealing) -> None:
+    elsewhere = ApiToken.parse(TOKEN.reveal(), "https://elsewhere.example:8443")
+
+    sealed = sealing.seal(elsewhere, "contracts", a_sender())
+
+    assert sealed.data[0] == 2
+    assert b"elsewhere" not in sealed.data
+    assert sealing.open(sealed.data, "contracts", a_sender()).origin == "https://elsewhere.example:8443"
+
+
+def test_a_seal_of_the_first_version_has_no_origin_and_does_not_open(sealing: Sealing) -> None:
+    sealed = bytearray(sealing.seal(TOKEN, "contracts", a_sender()).data)
+    sealed[0] = 1
+
+    with pytest.raises(SealBroken, match="another version"):
+        sealing.open(bytes(sealed), "contracts", a_sender())
+
+
+@pytest.mark.parametrize(
+    "origin", ["", "esaw.example.com", "https://user@esaw.example.com", "https://es\u00e4w"]
+)
+def test_what_is_sealed_without_a_usable_origin_does_not_open(sealing: Sealing, origin: str) -> None:
+    sealed = sealing.seal(ApiToken.parse(TOKEN.reveal(), origin), "contracts", a_sender())
+
+    with pytest.raises(SealBroken, match="origin"):
+        sealing.open(sealed.data, "contracts", a_sender())
+
+
+def test_a_token_that_is_sealed_again_keeps_its_origin(folder: Path, sealing: Sealing) -> None:
+    sealed = sealing.seal(TOKEN, "contracts", a_sender())
+    put_key(folder, "2026-07")
+
+    again = sealing.seal_with_newest(
+        sealing.open(sealed.data, "contracts", a_sender()), "contracts", a_sender()
+    )
+
+    assert (again.key_id, sealing.open(again.data, "contracts", a_sender()).origin) == ("2026-07", ORIGIN)

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from controller.access.archive_pool import ArchivePool
+from controller.access.archive_pool import MAX_SECRET_ORIGINS, ArchivePool
 from controller.access.secret_cache import FRESH_SECONDS, SecretCache
-from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid
 from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
+from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Archive, find_condition
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -295,3 +297,109 @@ async def test_an_archive_that_only_a_person_can_mend_is_stalled_and_one_that_wo
     scene.root.mkdir()
     await scene.archive_pool.update_status(scene.newest())
     assert stalled() == ("False", "NotStalled")
+
+
+# -- The destination of an archive ---------------------------------------------------------------------------
+
+DAV, ELSEWHERE = "https://dms.acme.example/dav", "https://elsewhere.example/dav"
+
+
+def a_dav(url: str = DAV, **status: Any) -> Archive:
+    settings = {"url": url, "credentialsSecretRef": {"name": "dms-key"}}
+    archive = an_archive(filesystem=None, webdav=settings)
+    return replace(archive, status=replace(archive.status, **status))
+
+
+async def refusal(scene: Scene, archive: Archive) -> str:
+    scene.kube.secrets["dms-key"] = {"username": b"u", "password": b"topsecret"}
+    with pytest.raises(ArchiveRefused) as refused:
+        await scene.archive_pool.backend(archive)
+    assert refused.value.reason == "OriginChanged"
+    assert "topsecret" not in str(refused.value)
+    return str(refused.value)
+
+
+async def test_an_archive_that_leads_elsewhere_is_not_opened_and_the_command_is_named(scene: Scene) -> None:
+    message = await refusal(scene, a_dav(ELSEWHERE, destination="https://dms.acme.example"))
+    assert "https://dms.acme.example" in message
+    assert "https://elsewhere.example" in message
+    assert '{"status":{"destination":null,"secretOrigins":null}}' in message
+
+
+async def test_another_path_of_the_same_server_is_no_other_destination(scene: Scene) -> None:
+    scene.kube.secrets["dms-key"] = {"username": b"u", "password": b"p"}
+    archive = a_dav(f"{DAV}/2027", destination="https://dms.acme.example")
+    assert await scene.archive_pool.backend(archive)
+
+
+async def test_an_open_archive_is_not_used_after_its_destination_changed(scene: Scene) -> None:
+    scene.kube.secrets["dms-key"] = {"username": b"u", "password": b"p"}
+    known = a_dav(destination="https://dms.acme.example")
+    assert await scene.archive_pool.backend(known)
+    await refusal(scene, a_dav(ELSEWHERE, destination="https://dms.acme.example"))
+
+
+async def test_a_secret_with_an_annotation_goes_there_only(scene: Scene) -> None:
+    scene.kube.secret_annotations["dms-key"] = {ORIGIN_ANNOTATION: "https://elsewhere.example"}
+    assert "kubectl annotate secret dms-key" in await refusal(scene, a_dav())
+    assert await scene.archive_pool.backend(a_dav(ELSEWHERE))
+
+
+async def test_the_secret_of_another_archive_is_not_sent_elsewhere(scene: Scene) -> None:
+    other = a_dav(secret_origins={"dms-key": "https://dms.acme.example"})
+    scene.archive_pool.archives = lambda: (other,)
+    assert "belongs to https://dms.acme.example" in await refusal(scene, a_dav(ELSEWHERE))
+    assert await scene.archive_pool.backend(a_dav())
+
+
+async def test_a_full_list_of_secrets_takes_no_other_one(scene: Scene) -> None:
+    known = {f"secret-{number}": "https://dms.acme.example" for number in range(MAX_SECRET_ORIGINS)}
+    await refusal(scene, a_dav(secret_origins=known))
+
+
+async def test_an_address_without_an_origin_is_told(scene: Scene) -> None:
+    scene.kube.secrets["dms-key"] = {"username": b"u", "password": b"p"}
+    with pytest.raises(SettingsInvalid, match="Correct its address"):
+        await scene.archive_pool.backend(a_dav("https://dms.acme.example:99999/dav"))
+
+
+async def test_a_folder_has_no_destination(scene: Scene) -> None:
+    after = await scene.archive_pool.update_status(scene.newest())
+    assert after is not None
+    assert (after.status.destination, after.status.secret_origins) == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("spec", "destination"),
+    [
+        ({"s3": {"bucket": "contracts"}}, "https://s3.amazonaws.com/contracts"),
+        (
+            {"s3": {"bucket": "contracts", "endpoint": "https://MinIO.acme.example:9000/x"}},
+            "https://minio.acme.example:9000/contracts",
+        ),
+        ({"azblob": {"container": "contracts"}}, "https://blob.core.windows.net/contracts"),
+        (
+            {"azblob": {"container": "c-1", "endpoint": "https://acme.blob.core.windows.net"}},
+            "https://acme.blob.core.windows.net/c-1",
+        ),
+        ({"gcs": {"bucket": "contracts"}}, "https://storage.googleapis.com/contracts"),
+        ({"http": {"url": "https://dms.acme.example:443/inbox"}}, "https://dms.acme.example"),
+        ({"cmis": {"url": "https://dms.acme.example/cmis", "repositoryID": "r"}}, "https://dms.acme.example"),
+        ({"sftp": {"host": "sftp.acme.example", "port": 2022}}, "sftp://sftp.acme.example:2022"),
+        ({"sftp": {"host": "2001:db8::1"}}, "sftp://[2001:db8::1]"),
+        ({"nulltest": {}}, None),
+        ({"filesystem": {"root": "/archive"}}, None),
+    ],
+)
+def test_a_destination_is_the_server_and_the_bucket(spec: dict[str, Any], destination: str | None) -> None:
+    archive = an_archive(**{"filesystem": None, **spec})
+    assert archive.spec.settings.destination == destination
+
+
+def test_each_setting_of_a_custom_kind_can_be_an_address() -> None:
+    one, other = (
+        an_archive(filesystem=None, custom={"kind": "acme", "settings": {"server": server}})
+        for server in ("a", "b")
+    )
+    assert one.spec.settings.destination != other.spec.settings.destination
+    assert (one.spec.settings.destination or "").startswith("custom:acme/")

@@ -21,8 +21,9 @@ from counterfoil.esaw import (
 )
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import Forbidden
+from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Sender, find_condition
-from tests.support.builders import AClock, a_sender
+from tests.support.builders import ORIGIN, AClock, a_sender
 from tests.support.fakes.kube import InMemoryKubeClient
 
 KEY = "k" * 66
@@ -37,6 +38,8 @@ def fingerprint(key: str) -> str:
 
 class FakeEsawClient(EsawClient):
     """Knows whose keys work, and counts who asks."""
+
+    origin = ORIGIN
 
     def __init__(self, **users: str) -> None:
         self.users = {KEY: ANNA} | users
@@ -604,3 +607,99 @@ async def test_a_sender_that_can_neither_consent_nor_has_a_key_is_no_senders_tur
     assert refused.reason == "KeyNotConfigured"
     assert "spec.oauth" in str(refused)
     assert CATALOGUE[refused.reason].responsible is Responsible.ADMINISTRATOR
+
+
+# -- The origin of a key ------------------------------------------------------------------------------------
+
+ELSEWHERE = "https://elsewhere.example"
+
+
+async def test_the_origin_that_accepts_a_key_first_is_recorded() -> None:
+    scene = Scene()
+    assert (await scene.ask()).origin == ORIGIN
+    key = scene.newest().status.key
+    assert key is not None
+    assert key.origin == ORIGIN
+
+
+async def test_a_key_is_not_sent_to_another_origin_and_works_again_at_the_old_one() -> None:
+    scene = Scene()
+    await scene.ask()
+    scene.esaw.asked.clear()
+
+    scene.esaw.origin = ELSEWHERE
+    refused = await scene.refusal()
+
+    assert refused.reason == "OriginChanged"
+    assert ORIGIN in str(refused)
+    assert ELSEWHERE in str(refused)
+    assert f"counterfoil.dev/origin={ELSEWHERE}" in str(refused)
+    assert scene.authorized()[:2] == ("False", "OriginChanged")
+    assert scene.esaw.asked == []
+
+    scene.esaw.origin = ORIGIN
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.authorized()[:2] == ("True", "KeyAccepted")
+
+
+async def test_a_key_in_memory_is_not_sent_after_the_address_changed() -> None:
+    scene = Scene()
+    before = scene.newest()
+    await scene.ask(before)
+    scene.esaw.origin, scene.esaw.asked = ELSEWHERE, []
+
+    # A worker passes the Sender as it was when the worker began.
+    assert (await scene.refusal(before)).reason == "OriginChanged"
+    assert scene.esaw.asked == []
+
+
+async def test_a_secret_that_declares_its_origin_is_sent_there_only() -> None:
+    scene = Scene()
+    scene.kube.secret_annotations["anna-key"] = {ORIGIN_ANNOTATION: f"{ELSEWHERE}:443/"}
+    assert (await scene.refusal()).reason == "OriginChanged"
+    assert scene.esaw.asked == []
+
+    scene.esaw.origin = ELSEWHERE
+    assert (await scene.ask()).origin == ELSEWHERE
+
+
+async def test_an_annotation_that_is_no_origin_lets_the_key_go_nowhere() -> None:
+    scene = Scene()
+    scene.kube.secret_annotations["anna-key"] = {ORIGIN_ANNOTATION: "demo"}
+    refused = await scene.refusal()
+    assert refused.reason == "OriginChanged"
+    assert "belongs to demo" in str(refused)
+    assert scene.esaw.asked == []
+
+
+async def test_the_annotation_lets_a_key_move_and_the_new_origin_is_recorded() -> None:
+    scene = Scene()
+    await scene.ask()
+    scene.esaw.origin = ELSEWHERE
+    await scene.refusal()
+
+    scene.kube.secret_annotations["anna-key"] = {ORIGIN_ANNOTATION: ELSEWHERE}
+    scene.clock.advance(seconds=11)
+
+    assert (await scene.ask()).origin == ELSEWHERE
+    key = scene.newest().status.key
+    assert key is not None
+    assert key.origin == ELSEWHERE
+    assert scene.authorized()[:2] == ("True", "KeyAccepted")
+
+
+async def test_a_new_key_without_an_origin_goes_to_the_first_esaw_only() -> None:
+    scene = Scene()
+    scene.sender_keys.is_first_origin = lambda sender, origin: origin == ELSEWHERE
+    refused = await scene.refusal()
+    assert refused.reason == "OriginUnknown"
+    assert f"kubectl annotate secret anna-key counterfoil.dev/origin={ORIGIN}" in str(refused)
+    assert scene.esaw.asked == []
+
+
+async def test_a_key_that_was_refused_has_no_origin_yet() -> None:
+    scene = Scene(key="unknown-token-0123456789")
+    await scene.confirmed_refusal()
+    key = scene.newest().status.key
+    assert key is not None
+    assert key.origin is None

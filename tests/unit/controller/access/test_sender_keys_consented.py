@@ -16,7 +16,7 @@ from counterfoil.resources import LocalObjectReference, Sender, SenderKey, find_
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.sender import SenderSpec, SenderStatus
 from counterfoil.sealing import SECRET_TYPE, Sealing
-from tests.support.builders import AClock
+from tests.support.builders import ORIGIN, AClock
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.unit.controller.access.test_sender_keys import ANNA, KEY, OTHER, FakeEsawClient
 
@@ -62,7 +62,9 @@ class Scene:
         (self.folder / key_id).write_bytes(base64.b64encode(os.urandom(32)))
 
     def consent(self, key: str = KEY, *, sealed_for: Sender | None = None) -> None:
-        sealed = self.sealing.seal_with_newest(ApiToken.parse(key), "tests", sealed_for or self.sender)
+        sealed = self.sealing.seal_with_newest(
+            ApiToken.parse(key, ORIGIN), "tests", sealed_for or self.sender
+        )
         self.kube.secret_types[self.sender.name] = SECRET_TYPE
         self.kube.secrets[self.sender.name] = {"token": sealed.data}
 
@@ -160,7 +162,7 @@ async def test_a_new_key_that_the_pages_just_wrote_is_used_and_not_the_one_remem
     scene.esaw.users.pop(KEY)
 
     scene.consent(OTHER)
-    told = {"status": {"key": {"fingerprint": ApiToken.parse(OTHER).fingerprint}}}
+    told = {"status": {"key": {"fingerprint": ApiToken.parse(OTHER, ORIGIN).fingerprint, "origin": ORIGIN}}}
     scene.kube.edit(Sender, scene.sender.name, told)
 
     assert await scene.ask() == OTHER
@@ -177,7 +179,10 @@ async def test_a_consent_counts_although_it_is_remembered_that_there_was_no_secr
     assert await scene.refusal() == "ConsentRequired"
 
     scene.consent()
-    told = {"key": {"fingerprint": ApiToken.parse(KEY).fingerprint}, "conditions": [ACCEPTED]}
+    told = {
+        "key": {"fingerprint": ApiToken.parse(KEY, ORIGIN).fingerprint, "origin": ORIGIN},
+        "conditions": [ACCEPTED],
+    }
     scene.kube.edit(Sender, scene.sender.name, {"status": told})
 
     assert await scene.ask() == KEY
@@ -195,3 +200,24 @@ async def test_a_controller_without_sealing_keys_says_so(tmp_path: Path) -> None
     )
 
     assert await scene.refusal() == "SealingKeysMissing"
+
+
+async def test_a_consented_key_stays_with_its_esaw_until_a_consent_elsewhere(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.consent()
+    assert await scene.ask() == KEY
+    scene.esaw.asked.clear()
+
+    scene.esaw.origin = "https://elsewhere.example"
+    assert await scene.refusal() == "OriginChanged"
+    assert scene.esaw.asked == []
+
+    token = ApiToken.parse(OTHER, scene.esaw.origin)
+    scene.kube.secrets[scene.sender.name] = {
+        "token": scene.sealing.seal_with_newest(token, "tests", scene.sender).data
+    }
+    scene.clock.advance(seconds=11)
+    assert await scene.ask() == OTHER
+    key = scene.newest().status.key
+    assert key is not None
+    assert key.origin == "https://elsewhere.example"

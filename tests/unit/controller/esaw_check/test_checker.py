@@ -38,7 +38,7 @@ class Scene:
         user = self.standin.add_user(email=f"{name}@example.com", given_name=name, surname="X")
         ref = {"name": f"key-{name}", "key": "token"}
         sender = a_sender(name, userID=user.user_id, tokenSecretRef=ref)
-        self.cache.senders.put(known_to_work(sender, user.token))
+        self.cache.senders.put(known_to_work(sender, user.token, self.standin.url))
         self.kube.put(sender)
         self.kube.secret_uses[f"key-{name}"] = "token"
         self.kube.secrets[f"key-{name}"] = {"token": user.token.encode()}

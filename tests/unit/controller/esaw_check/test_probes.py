@@ -167,7 +167,7 @@ async def test_a_user_without_the_right_may_not_see_histories(scene: Scene) -> N
     envelope = envelope_id(scene.standin.add_envelope(sender=user))
     finds = await scene.finds(
         FactId.ENVELOPE_HISTORY,
-        token=ApiToken.parse(user.token),
+        token=ApiToken.parse(user.token, scene.standin.url),
         sender=a_sender(userID=user.user_id),
         envelope=envelope,
     )
@@ -261,7 +261,11 @@ async def checked(url: str, **changes: Any) -> EsawCheckReport:
 async def test_a_server_that_is_no_esaw_gets_neither_the_client_secret_nor_further_questions() -> None:
     async with running(answering(b"<html></html>", content_type="text/html")) as server:
         report = await checked(
-            server.url, token=ApiToken.parse("x" * 66), sender=a_sender(), client_secret="not for you"
+            server.url,
+            token=ApiToken.parse("x" * 66, server.url),
+            sender=a_sender(),
+            client_secret="not for you",
+            client_secret_origin=server.url,
         )
     assert (report.results[0].found, report.results[0].setting) == ("not-esaw", "spec.baseURL")
     assert not [each for each in server.received if b"not for you" in each.body]
@@ -277,7 +281,7 @@ async def test_nothing_at_the_address_is_said_so() -> None:
 
 async def test_a_server_that_never_answers_ends_the_check_in_time() -> None:
     async with running(silence) as server:
-        report = await checked(server.url, token=ApiToken.parse("x" * 66), sender=a_sender())
+        report = await checked(server.url, token=ApiToken.parse("x" * 66, server.url), sender=a_sender())
     assert {each.outcome for each in report.results} == {NOT_TESTABLE, AS_EXPECTED}
     assert report.results[0].outcome is NOT_TESTABLE
 

@@ -26,7 +26,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from tests.support.builders import ENVELOPE, AClock, a_sender, an_event, an_organization
+from tests.support.builders import ENVELOPE, ORIGIN, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers, an_archive
@@ -80,9 +80,9 @@ class Scene:
         return await self.preconditions.prepare(event, organization, sender)
 
 
-def known_to_work(sender: Sender, key: str = KEY) -> Sender:
+def known_to_work(sender: Sender, key: str = KEY, origin: str = ORIGIN) -> Sender:
     """Return the sender as it is after its key was verified."""
-    status = {"key": {"fingerprint": ApiToken.parse(key).fingerprint}}
+    status = {"key": {"fingerprint": ApiToken.parse(key, origin).fingerprint, "origin": origin}}
     raw = sender.to_dict()
     raw["status"] = {**raw.get("status", {}), **status}
     return Sender.parse(raw)

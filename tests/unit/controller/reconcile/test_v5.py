@@ -75,7 +75,7 @@ async def v5_scene(
         options: EnvelopeOptions = {**OPTIONS, "status": status}
         envelope = standin.add_envelope(sender=sender, **options)
         esaw = EsawClient(standin.url, http=http, clock=WallClock(), observe=RecordingObserver())
-        one = OneUser(esaw.as_user(ApiToken.parse(sender.token)))
+        one = OneUser(esaw.as_user(ApiToken.parse(sender.token, esaw.origin)))
         yield V5Scene(standin, envelope, Scene(folder, an_event(envelope), esaw=one, **spec))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from controller.access.secret_cache import FRESH_SECONDS, SecretCache
 from controller.access.sender_keys import SenderKeys
@@ -24,6 +25,7 @@ from counterfoil.esaw import (
 )
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Forbidden, Unavailable
+from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import (
     Activity,
     Archive,
@@ -32,7 +34,7 @@ from counterfoil.resources import (
     OrganizationStatus,
     find_condition,
 )
-from tests.support.builders import NOON, AClock, a_sender, an_organization
+from tests.support.builders import NOON, ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
 from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
@@ -44,6 +46,8 @@ OTHER = "another-token-0123456789"
 
 class FakeEsawClient(EsawClient):
     """Tells its version, or fails."""
+
+    origin = ORIGIN
 
     def __init__(self) -> None:
         self.asked = 0
@@ -707,7 +711,7 @@ async def test_the_key_of_the_default_sender_asks_for_the_version() -> None:
     scene.cache.senders.put(known_to_work(a_sender(version=2)))
     scene.cache.senders.put(known_to_work(a_sender("aaron", version=2)))
     await scene.look()
-    assert scene.esaw.tokens == [ApiToken.parse(KEY)]
+    assert scene.esaw.tokens == [ApiToken.parse(KEY, ORIGIN)]
 
 
 async def test_without_a_default_sender_any_key_that_works_asks_for_the_version() -> None:
@@ -715,7 +719,7 @@ async def test_without_a_default_sender_any_key_that_works_asks_for_the_version(
     scene.cache.senders.put(known_to_work(a_sender(version=2)))
     scene.cache.senders.put(known_to_work(a_sender("other", organization="other", version=2)))
     await scene.look()
-    assert scene.esaw.tokens == [ApiToken.parse(KEY)]
+    assert scene.esaw.tokens == [ApiToken.parse(KEY, ORIGIN)]
 
 
 @pytest.mark.parametrize("authorized", ["False", None])
@@ -881,3 +885,59 @@ async def test_near_a_ceiling_the_organization_says_what_to_do(
     assert status.load == load
     # It stays published until there is a new count, for example after a restart.
     assert (await scene.look()).status.load == load
+
+
+# -- The first origin ----------------------------------------------------------------------------------------
+
+ELSEWHERE = "https://elsewhere.example"
+APP = {"clientID": "c", "clientSecretRef": {"name": "oauth", "key": "secret"}}
+
+
+async def test_the_first_origin_that_answers_as_esaw_is_recorded_and_stays() -> None:
+    scene = Scene()
+    scene.esaw.problem = EsawUnreachable("connect")
+    assert (await scene.look()).status.origin is None
+    scene.esaw.problem = None
+    assert (await scene.look()).status.origin == ORIGIN
+    scene.esaw.origin = ELSEWHERE
+    assert (await scene.look()).status.origin == ORIGIN
+
+
+@pytest.mark.parametrize(("error_id", "origin"), [("ERR0010", ORIGIN), (None, ORIGIN)])
+async def test_a_refusal_confirms_the_origin_before_a_key_works(error_id: str | None, origin: str) -> None:
+    scene = Scene()
+    scene.esaw.problem = HttpStatusError(401, error_id)
+    assert (await scene.look()).status.origin == origin
+
+
+async def test_no_origin_is_recorded_where_the_namespace_knows_another_esaw() -> None:
+    scene = Scene()
+    other = an_organization(baseURL=ELSEWHERE)
+    scene.cache.organizations.put(replace(other, metadata=replace(other.metadata, name="other")))
+    assert (await scene.look()).status.origin is None
+
+
+async def test_a_client_secret_of_another_esaw_makes_the_organization_unready() -> None:
+    scene = Scene(oauth=APP)
+    scene.kube.secrets["oauth"] = {"secret": b"client-secret"}
+    scene.kube.secret_uses["oauth"] = "oauth"
+    await scene.look()
+    assert (await scene.condition())[:2] == ("True", "Ready")
+
+    scene.esaw.origin = ELSEWHERE
+    truth, reason, message = await scene.condition()
+    assert (truth, reason) == ("False", "OriginChanged")
+    assert f"kubectl annotate secret oauth counterfoil.dev/origin={ELSEWHERE} --overwrite" in message
+    assert f"belongs to {ORIGIN}" in message
+
+    scene.kube.secret_annotations["oauth"] = {ORIGIN_ANNOTATION: ELSEWHERE}
+    assert (await scene.condition())[:2] == ("True", "Ready")
+
+
+async def test_a_new_client_secret_in_a_namespace_of_several_esaws_needs_its_annotation() -> None:
+    scene = Scene(oauth=APP)
+    scene.kube.secrets["oauth"] = {"secret": b"client-secret"}
+    scene.kube.secret_uses["oauth"] = "oauth"
+    other = an_organization(baseURL=ELSEWHERE)
+    scene.cache.organizations.put(replace(other, metadata=replace(other.metadata, name="other")))
+    assert (await scene.condition())[:2] == ("False", "OriginUnknown")

@@ -26,7 +26,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.signatures.anchors import Anchors
-from tests.support.builders import ENVELOPE, a_sender, an_event, an_organization
+from tests.support.builders import ENVELOPE, ORIGIN, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene, turns
 from tests.support.signed_pdfs import BETWEEN, ROOT
@@ -531,3 +531,27 @@ async def test_a_sender_with_another_spec_has_it_observed_without_an_event(tmp_p
         resync_scene.scene.observe(resync_scene.sender())
         await resync_scene.next_pass()
         assert resync_scene.sender().status.observed_generation == 2
+
+
+async def test_a_key_that_worked_is_checked_again_when_its_organization_leads_elsewhere(
+    tmp_path: Path,
+) -> None:
+    resync_scene = ResyncScene(tmp_path)
+
+    def reason() -> str:
+        found = find_condition(resync_scene.sender().status.conditions, "Authorized")
+        return found.reason if found is not None else ""
+
+    async def lead_to(origin: str) -> None:
+        resync_scene.esaw_clients.named("acme").origin = origin
+        resync_scene.scene.kube.edit(Organization, "acme", {"spec": {"baseURL": origin}})
+        resync_scene.scene.observe(resync_scene.organization())
+        await resync_scene.next_pass()
+
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        assert reason() == "KeyAccepted"
+        await lead_to("https://elsewhere.example")
+        assert reason() == "OriginChanged"
+        await lead_to(ORIGIN)
+        assert reason() == "KeyAccepted"

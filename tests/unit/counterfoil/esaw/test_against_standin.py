@@ -70,7 +70,7 @@ async def scene() -> AsyncIterator[Scene]:
     async with StandIn(seed=7) as standin, new_http_client() as http:
         sender = standin.add_user(email="sina@example.com", given_name="Sina", surname="Sender")
         esaw = EsawClient(standin.url, http=http, clock=WallClock(), observe=observer, call_limits=SOON)
-        yield Scene(standin, sender, esaw, esaw.as_user(ApiToken.parse(sender.token)), observer)
+        yield Scene(standin, sender, esaw, esaw.as_user(ApiToken.parse(sender.token, esaw.origin)), observer)
 
 
 async def the_files(scene: Scene, envelope: str) -> tuple[EnvelopeFile, ...]:
@@ -310,7 +310,7 @@ async def test_a_history_that_the_user_may_not_see_is_a_403(scene: Scene) -> Non
     shy = scene.standin.add_user(email="s@example.com", given_name="S", surname="S", may_see_history=False)
     envelope = scene.standin.add_envelope(sender=shy, status="Completed")
     with pytest.raises(HttpStatusError) as answered:
-        await scene.esaw.as_user(ApiToken.parse(shy.token)).history(envelope)
+        await scene.esaw.as_user(ApiToken.parse(shy.token, scene.esaw.origin)).history(envelope)
     assert answered.value.status == 403
 
 
@@ -319,7 +319,7 @@ async def test_a_token_that_is_revoked_is_a_401_without_a_body_and_a_new_one_wor
     with pytest.raises(HttpStatusError) as answered:
         await scene.user.whoami()
     assert (answered.value.status, answered.value.error_id) == (401, None)
-    renewed = scene.esaw.as_user(ApiToken.parse(scene.standin.new_token(scene.sender)))
+    renewed = scene.esaw.as_user(ApiToken.parse(scene.standin.new_token(scene.sender), scene.esaw.origin))
     assert (await renewed.whoami()).user_id == scene.sender.user_id
 
 
@@ -375,7 +375,7 @@ async def test_each_fault_has_its_problem_and_the_next_call_is_not_spoilt(
     scene.standin.fault("envelope", **once)
     with pytest.raises(kind, match=text):
         await scene.user.envelope(envelope)
-    again = scene.esaw.as_user(ApiToken.parse(scene.standin.new_token(scene.sender)))
+    again = scene.esaw.as_user(ApiToken.parse(scene.standin.new_token(scene.sender), scene.esaw.origin))
     assert (await again.whoami()).user_id == scene.sender.user_id
 
 
@@ -424,7 +424,7 @@ async def test_a_file_that_trickles_is_given_up(scene: Scene) -> None:
         esaw = EsawClient(
             scene.standin.url, http=http, clock=WallClock(), observe=scene.observer, call_limits=impatient
         )
-        user = esaw.as_user(ApiToken.parse(scene.sender.token))
+        user = esaw.as_user(ApiToken.parse(scene.sender.token, scene.esaw.origin))
         envelope = scene.an_envelope(documents=[DocumentSpec(name="contract.pdf", size=MIB)])
         file = (await the_files(scene, envelope))[0]
         scene.standin.fault("file", trickle=1000.0)
@@ -452,4 +452,6 @@ async def test_the_token_is_in_no_url_and_belongs_to_the_sender(scene: Scene) ->
     requests = scene.standin.requests()
     assert not any(each.token_in_url or scene.sender.token in each.path for each in requests)
     assert {each.user_id for each in requests} == {scene.sender.user_id}
-    assert {each.token_sha256 for each in requests} == {ApiToken.parse(scene.sender.token).fingerprint}
+    assert {each.token_sha256 for each in requests} == {
+        ApiToken.parse(scene.sender.token, scene.esaw.origin).fingerprint
+    }

@@ -25,6 +25,8 @@ from counterfoil.esaw import (
     UnexpectedRedirect,
     new_http_client,
 )
+from counterfoil.esaw.errors import OriginMismatch
+from counterfoil.esaw.transport import EsawCall, SecretHeaders
 from counterfoil.resources import EnvelopeStatus
 from tests.support.servers.scripted_esaw import (
     ENVELOPE,
@@ -156,7 +158,7 @@ async def test_one_connection_serves_many_calls() -> None:
 async def test_a_cookie_of_one_user_is_not_sent_for_another() -> None:
     async with against(answering(WHO, Set_Cookie="session=first-user; Path=/")) as setup:
         await setup.user.whoami()
-        await setup.esaw.as_user(ApiToken.parse("another" * 9)).whoami()
+        await setup.esaw.as_user(ApiToken.parse("another" * 9, setup.esaw.origin)).whoami()
     assert all("cookie" not in each.headers for each in setup.server.received)
 
 
@@ -442,7 +444,7 @@ async def test_retry_after_pauses_all_users_of_the_organization(header: str, sta
         assert isinstance(problem, HttpStatusError)
         assert problem.retry_after == 30.0
 
-        other = setup.esaw.as_user(ApiToken.parse("another" * 9))
+        other = setup.esaw.as_user(ApiToken.parse("another" * 9, setup.esaw.origin))
         with pytest.raises(RateLimited) as paused:
             await other.whoami()
         assert paused.value.until == START + timedelta(seconds=30)
@@ -481,3 +483,40 @@ def test_times_in_the_bounds_are_those_of_the_manual() -> None:
     call_limits = CallLimits()
     assert (call_limits.connect, call_limits.silence, call_limits.max_retry_after) == (10, 60, 3600)
     assert (call_limits.max_json_bytes, call_limits.max_error_bytes) == (16 * 1024**2, 64 * 1024)
+
+
+ELSEWHERE = "https://elsewhere.example"
+
+
+async def test_a_token_of_another_origin_is_sent_nowhere() -> None:
+    token = ApiToken.parse(TOKEN, ELSEWHERE)
+    call = EsawCall("version", "GET", "system/version")
+    async with against(answering({})) as setup:
+        with pytest.raises(OriginMismatch) as refused:
+            setup.esaw.as_user(token)
+        with pytest.raises(OriginMismatch):
+            await setup.esaw.version(token)
+        with pytest.raises(OriginMismatch):
+            await setup.esaw.request(call, token, lambda body: body)
+        with pytest.raises(OriginMismatch):
+            async with setup.esaw.download(call, token):
+                pass
+    assert setup.server.received == []
+    assert TOKEN not in str(refused.value)
+    assert ELSEWHERE in str(refused.value)
+
+
+@pytest.mark.parametrize("origin", [None, ELSEWHERE])
+async def test_a_form_or_header_with_a_secret_of_another_origin_is_sent_nowhere(origin: str | None) -> None:
+    form = EsawCall("token", "POST", "/token", form={"client_secret": "s"}, secret_origin=origin)
+    basic = EsawCall("token", "POST", "/token", authorization="Basic czpz", secret_origin=origin)
+    plain = EsawCall("whoami", "GET", "authorization/whoami")
+    async with against(answering({})) as setup:
+        for call in (form, basic):
+            with pytest.raises(OriginMismatch):
+                await setup.esaw.request(call, None, lambda body: body)
+            with pytest.raises(OriginMismatch):
+                await setup.esaw.exchange(call, SecretHeaders(), most=100)
+        with pytest.raises(OriginMismatch):
+            await setup.esaw.exchange(plain, SecretHeaders({"ApiToken": TOKEN}, origin), most=100)
+    assert setup.server.received == []

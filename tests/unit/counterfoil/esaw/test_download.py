@@ -169,7 +169,7 @@ async def test_surplus_is_noticed_behind_tls_and_behind_a_proxy(
         async with new_http_client(verify=trusting) as http:
             esaw = EsawClient(base_url, http=http, clock=ManualClock(), observe=RecordingObserver())
             with pytest.raises(TransferBroken, match="more than the length"):
-                await whole_file(esaw.as_user(ApiToken.parse(TOKEN)))
+                await whole_file(esaw.as_user(ApiToken.parse(TOKEN, esaw.origin)))
 
 
 async def test_a_connection_that_is_cut_in_the_middle_is_unreachable() -> None:

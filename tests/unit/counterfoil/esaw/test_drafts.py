@@ -39,7 +39,7 @@ class Scene:
         self._client = client
 
     def user(self, user: User | None = None) -> EsawUserClient:
-        return self._client.as_user(ApiToken.parse((user or self.anna).token))
+        return self._client.as_user(ApiToken.parse((user or self.anna).token, self._client.origin))
 
 
 @pytest.fixture

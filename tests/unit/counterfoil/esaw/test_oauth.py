@@ -17,6 +17,7 @@ from counterfoil.esaw import (
     UnexpectedRedirect,
     new_http_client,
 )
+from counterfoil.esaw.errors import OriginMismatch
 from counterfoil.esaw.oauth import (
     AuthorizationCodeGrant,
     authorize_url,
@@ -28,6 +29,7 @@ from counterfoil.resources.organization import ClientAuthentication
 from sandbox.esaw import Behaviour, Browser, OAuthApp, StandIn, User
 from tests.support.servers.scripted_esaw import (
     TOKEN,
+    ClientSetup,
     RecordingObserver,
     Script,
     against,
@@ -43,13 +45,19 @@ GRANT = AuthorizationCodeGrant(
     client_secret=SECRETS[0],
     code=SECRETS[1],
     redirect_uri="https://pages.example.com/oauth/acme/return",
+    origin="https://esaw.example.com",
     verifier=SECRETS[2],
 )
 
 
+def at(setup: ClientSetup, grant: AuthorizationCodeGrant) -> AuthorizationCodeGrant:
+    """Return the grant with a client secret of this eSAW."""
+    return replace(grant, origin=setup.esaw.origin)
+
+
 async def redeemed(script: Script) -> object:
     async with against(script) as setup:
-        return await request_access_token(setup.esaw, "/ApiToken/Retrieve", GRANT)
+        return await request_access_token(setup.esaw, "/ApiToken/Retrieve", at(setup, GRANT))
 
 
 def test_the_address_has_what_the_code_grant_and_pkce_ask_for() -> None:
@@ -94,7 +102,7 @@ def test_states_and_verifiers_are_long_and_never_the_same() -> None:
 
 async def test_a_code_is_exchanged_by_one_form_below_the_base_url() -> None:
     async with against(answering({"access_token": TOKEN, "token_type": "bearer"})) as setup:
-        token = await request_access_token(setup.esaw, "/ApiToken/Retrieve", GRANT)
+        token = await request_access_token(setup.esaw, "/ApiToken/Retrieve", at(setup, GRANT))
 
     assert token.reveal() == TOKEN
     (sent,) = setup.server.received
@@ -115,7 +123,7 @@ async def test_a_code_is_exchanged_by_one_form_below_the_base_url() -> None:
 async def test_basic_carries_the_client_form_encoded_in_the_header_and_not_in_the_form() -> None:
     grant = replace(GRANT, client_id="cli ent:1", client_authentication=ClientAuthentication.BASIC)
     async with against(answering({"access_token": TOKEN})) as setup:
-        await request_access_token(setup.esaw, "/ApiToken/Retrieve", grant)
+        await request_access_token(setup.esaw, "/ApiToken/Retrieve", at(setup, grant))
     (sent,) = setup.server.received
     scheme, _, credentials = sent.headers["authorization"].partition(" ")
     assert (scheme, base64.b64decode(credentials)) == ("Basic", b"cli+ent%3A1:s3cret%2B%2F%3D%26")
@@ -127,7 +135,7 @@ async def test_a_refusal_of_the_client_is_not_repeated_with_another_header() -> 
     grant = replace(GRANT, client_authentication=ClientAuthentication.BASIC)
     async with against(answering({"error": "invalid_client"}, 401)) as setup:
         with pytest.raises(HttpStatusError):
-            await request_access_token(setup.esaw, "/ApiToken/Retrieve", grant)
+            await request_access_token(setup.esaw, "/ApiToken/Retrieve", at(setup, grant))
     assert len(setup.server.received) == 1
 
 
@@ -150,7 +158,7 @@ async def exchanged(standin: StandIn, user: User, app: OAuthApp, grant: Authoriz
     assert "code" in back, dict(back)
     async with new_http_client() as http:
         esaw = EsawClient(standin.url, http=http, clock=WallClock(), observe=RecordingObserver())
-        with_code = replace(grant, code=back["code"])
+        with_code = replace(grant, code=back["code"], origin=esaw.origin)
         return (await request_access_token(esaw, "/ApiToken/Retrieve", with_code)).reveal()
 
 
@@ -221,3 +229,21 @@ async def test_neither_code_nor_secret_nor_token_is_in_any_text() -> None:
             await redeemed(script)
         shown = f"{refused.value!r} {refused.value} {GRANT!r}"
         assert not [secret for secret in (*SECRETS, TOKEN) if secret in shown]
+
+
+@pytest.mark.parametrize("authentication", ClientAuthentication)
+async def test_a_client_secret_of_another_origin_is_sent_nowhere(
+    authentication: ClientAuthentication,
+) -> None:
+    async with against(answering({"access_token": TOKEN})) as setup:
+        with pytest.raises(OriginMismatch):
+            await request_access_token(
+                setup.esaw, "/ApiToken/Retrieve", replace(GRANT, client_authentication=authentication)
+            )
+    assert setup.server.received == []
+
+
+async def test_a_token_belongs_to_the_origin_that_issued_it() -> None:
+    async with against(answering({"access_token": TOKEN})) as setup:
+        token = await request_access_token(setup.esaw, "/ApiToken/Retrieve", at(setup, GRANT))
+    assert token.origin == setup.server.url

@@ -119,7 +119,7 @@ async def test_a_host_that_is_not_there_tells_no_token_either() -> None:
         pass
     async with new_http_client() as http:
         user = EsawClient(gone.url, http=http, clock=ManualClock(), observe=RecordingObserver()).as_user(
-            ApiToken.parse(TOKEN)
+            ApiToken.parse(TOKEN, gone.url)
         )
         with pytest.raises(EsawError) as met:
             await user.whoami()

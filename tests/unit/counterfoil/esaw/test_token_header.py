@@ -64,7 +64,7 @@ class Scene:
 
     @property
     def user(self) -> EsawUserClient:
-        return self.esaw.as_user(ApiToken.parse(self.sender.token))
+        return self.esaw.as_user(ApiToken.parse(self.sender.token, self.esaw.origin))
 
     def statuses(self) -> list[int]:
         return [each.status for each in self.standin.requests()]
@@ -128,14 +128,14 @@ async def test_a_revoked_token_says_nothing_about_the_header_for_the_next_one() 
         revoked = scene.standin.new_token(scene.sender)
         scene.standin.revoke(scene.sender, revoked)
         with pytest.raises(HttpStatusError, match="401"):
-            await scene.esaw.as_user(ApiToken.parse(revoked)).whoami()
+            await scene.esaw.as_user(ApiToken.parse(revoked, scene.esaw.origin)).whoami()
         assert (await scene.user.whoami()).user_id == scene.sender.user_id
         assert scene.esaw.token_header is TokenHeader.BEARER
 
 
 async def test_a_version_that_needs_no_token_says_nothing_about_the_header() -> None:
     async with accepting("ApiToken") as scene:
-        await scene.esaw.version(ApiToken.parse(scene.sender.token))
+        await scene.esaw.version(ApiToken.parse(scene.sender.token, scene.esaw.origin))
         assert scene.esaw.token_header is None
         assert (await scene.user.whoami()).user_id == scene.sender.user_id
 
@@ -156,7 +156,7 @@ async def test_a_client_with_a_given_header_uses_no_other(header: TokenHeader) -
             server.url, http=http, clock=WallClock(), observe=RecordingObserver(), token_header=header
         )
         with pytest.raises(HttpStatusError, match="401"):
-            await esaw.as_user(ApiToken.parse(TOKEN)).whoami()
+            await esaw.as_user(ApiToken.parse(TOKEN, esaw.origin)).whoami()
     assert [headers_of(each) for each in server.received] == [[header.lower()]]
 
 

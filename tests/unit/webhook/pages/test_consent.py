@@ -4,14 +4,20 @@ import base64
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from counterfoil.esaw import ApiToken, WhoAmI
-from counterfoil.resources import Sender, find_condition, is_condition_true
+import pytest
+from msgspec.structs import replace
+
+from counterfoil.esaw import ApiToken, EsawClient, WhoAmI, new_http_client
+from counterfoil.origin import ORIGIN_ANNOTATION
+from counterfoil.resources import OrganizationStatus, Sender, find_condition, is_condition_true
 from counterfoil.sealing import SECRET_KEY, Sealing
-from tests.support.builders import AClock, a_sender, an_organization
+from tests.support.builders import ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from webhook.http_server.errors import PageError
 from webhook.pages.consent import Consent, ConsentService
+from webhook.pages.errors import PageErrorKind
 
 
 class SecretCreatingKubeClient(InMemoryKubeClient):
@@ -36,12 +42,12 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
     )
     consent_service = ConsentService(kube, Sealing(tmp_path), AClock())
     await consent_service.store(
-        an_organization(), Consent(ApiToken.parse(b"an-old-token-0123456789"), user_info), "anna"
+        an_organization(), Consent(ApiToken.parse(b"an-old-token-0123456789", ORIGIN), user_info), "anna"
     )
 
     kube.just_before("patch_status", lambda: kube.edit(Sender, "anna", {"status": told}))
     await consent_service.store(
-        an_organization(), Consent(ApiToken.parse(b"a-new-token-0123456789"), user_info), "anna"
+        an_organization(), Consent(ApiToken.parse(b"a-new-token-0123456789", ORIGIN), user_info), "anna"
     )
 
     after = Sender.parse(await kube.get(Sender, "anna"))
@@ -52,3 +58,60 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
     assert (authorized.status, authorized.reason) == ("True", "KeyAccepted")
     assert after.status.key is not None
     assert after.status.notified_time is not None, "the fields that others wrote stay"
+
+
+# -- The client secret ---------------------------------------------------------------------------------------
+
+OAUTH = {"clientID": "c", "clientSecretRef": {"name": "oauth", "key": "secret"}}
+ELSEWHERE = "https://elsewhere.example"
+
+
+def a_service(tmp_path: Path, annotation: str | None = None) -> ConsentService:
+    (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
+    kube = InMemoryKubeClient()
+    kube.secrets["oauth"] = {"secret": b"client-secret"}
+    kube.secret_uses["oauth"] = "oauth"
+    kube.secret_annotations["oauth"] = {} if annotation is None else {ORIGIN_ANNOTATION: annotation}
+    return ConsentService(kube, Sealing(tmp_path), AClock())
+
+
+@pytest.mark.parametrize(
+    ("recorded", "annotation", "is_confirmed"),
+    [
+        (ORIGIN, None, True),
+        (None, None, False),
+        (ELSEWHERE, None, False),
+        (None, ORIGIN, True),
+        (ELSEWHERE, ORIGIN, True),
+        (None, ELSEWHERE, False),
+        (None, "no origin", False),
+    ],
+)
+async def test_nobody_is_led_to_an_esaw_that_the_client_secret_does_not_belong_to(
+    tmp_path: Path, recorded: str | None, annotation: str | None, is_confirmed: bool
+) -> None:
+    consent_service = a_service(tmp_path, annotation)
+    organization = replace(an_organization(oauth=OAUTH), status=OrganizationStatus(origin=recorded))
+    oauth = organization.spec.oauth
+    assert oauth is not None
+    if is_confirmed:
+        await consent_service.confirm_origin(organization, oauth)
+        return
+    with pytest.raises(PageError) as refused:
+        await consent_service.confirm_origin(organization, oauth)
+    assert refused.value.kind is PageErrorKind.NOT_CONFIGURED
+    assert f"counterfoil.dev/origin={ORIGIN}" in str(refused.value)
+    assert "client-secret" not in str(refused.value)
+
+
+async def test_a_stored_key_is_given_out_for_its_own_esaw_only(tmp_path: Path) -> None:
+    consent_service, sender = a_service(tmp_path), a_sender(tokenSecretRef=None)
+    token = ApiToken.parse("a-token-0123456789", ORIGIN)
+    sealed = consent_service.sealing.seal(token, consent_service.kube.namespace, sender)
+    cast("InMemoryKubeClient", consent_service.kube).secrets[sender.name] = {"token": sealed.data}
+    async with new_http_client() as http:
+        own, other = (
+            EsawClient(url, http=http, clock=AClock(), observe=lambda *_: None) for url in (ORIGIN, ELSEWHERE)
+        )
+        assert await consent_service.get_token(sender, own) == token
+        assert await consent_service.get_token(sender, other) is None

@@ -9,13 +9,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from counterfoil.esaw import EsawClients
 from counterfoil.metrics import Metrics
+from counterfoil.resources import OrganizationStatus
 from counterfoil.sealing import Sealing
 from counterfoil.settings import ListenAddress, PagesSettings
-from tests.support.builders import AClock, an_organization
+from tests.support.builders import ORIGIN, AClock, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from webhook.http_server.process import page_rates
 from webhook.http_server.server import public_server
@@ -39,7 +41,8 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
     secret = {"name": "esaw", "key": "secret"}
     oauth = {"clientID": "c", "clientSecretRef": secret, "publicURL": "https://pages.example.com"}
-    kube, sealing, clock = InMemoryKubeClient(an_organization(oauth=oauth)), Sealing(tmp_path), AClock()
+    organization = replace(an_organization(oauth=oauth), status=OrganizationStatus(origin=ORIGIN))
+    kube, sealing, clock = InMemoryKubeClient(organization), Sealing(tmp_path), AClock()
     renderer = PageRenderer()
     views = PageViews(
         kube=kube,

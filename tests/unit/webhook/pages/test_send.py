@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from counterfoil.esaw import ApiToken, CallLimits, EsawClients, drafts, new_http_client
+from counterfoil.esaw import ApiToken, CallLimits, EsawClient, EsawClients, drafts, new_http_client
 from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.errors import Rejected
 from counterfoil.kube.watch import Raw
@@ -60,13 +60,13 @@ class Keys:
 
     def __init__(self, sender: Sender | None, token: str) -> None:
         self._sender = sender
-        self._token = ApiToken.parse(token.encode())
+        self._token = token
 
     async def find_sender(self, *_: object) -> Sender | None:
         return self._sender
 
-    async def get_token(self, _: Sender) -> ApiToken:
-        return self._token
+    async def get_token(self, _: Sender, esaw: EsawClient) -> ApiToken:
+        return ApiToken.parse(self._token, esaw.origin)
 
 
 class Scene:
@@ -118,7 +118,7 @@ class Scene:
         return self.esaw.add_draft(owner=self.anna, bulk_recipients=people)
 
     def job(self, draft: str, user: User | None = None) -> SendJob:
-        token = ApiToken.parse((user or self.anna).token.encode())
+        token = ApiToken.parse((user or self.anna).token.encode(), self.esaw.url)
         user_client = self.clients.for_organization(self.organization).as_user(token)
         return SendJob(self.organization, self.sender, user_client, draft)
 

@@ -1,0 +1,84 @@
+"""
+The origin that a credential may be sent to if its Secret names none. Pure decisions over the known objects.
+
+A Secret says it by its annotation ``counterfoil.dev/origin``. Without it, the first origin counts, and
+Counterfoil records it in a status, which only Counterfoil writes. If the first origin is unknown, the
+annotation is required: a person who may change a spec, but not the Secret, must not choose the origin
+(docs/decisions/0028).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from controller.cache import Cache
+from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
+from counterfoil.resources import Archive, Sender
+
+
+def is_esaw_origin(cache: Cache, organization: str, origin: str) -> bool:
+    """Whether the Organization's Secrets without an annotation may be sent to this origin: its first one, or
+    the only one that the namespace knows."""
+    known = cache.organizations.get(organization)
+    if known is not None and known.status.origin is not None:
+        return known.status.origin == origin
+    return set(_esaw_origins(cache)) <= {origin}
+
+
+def is_first_esaw(cache: Cache, sender: Sender, origin: str) -> bool:
+    """As ``is_esaw_origin``, for the Organization of a Sender."""
+    return is_esaw_origin(cache, sender.spec.organization_ref.name, origin)
+
+
+def has_moved(cache: Cache, sender: Sender) -> bool:
+    """Whether the Sender's key belongs to another origin than its Organization's present one."""
+    organization = cache.organizations.get(sender.spec.organization_ref.name)
+    key = sender.status.key
+    if organization is None or key is None or key.origin is None:
+        return False
+    with suppress(ValueError):
+        return key.origin != origin_of(organization.spec.base_url)
+    return False
+
+
+def other_origin_of_secret(archives: Iterable[Archive], secret: str, origin: str) -> str | None:
+    """Return another origin that an Archive sends, or sent, this Secret to; None: there is no other."""
+    archives = tuple(archives)
+    recorded = [
+        each.status.secret_origins[secret] for each in archives if secret in each.status.secret_origins
+    ]
+    if recorded:
+        return next((each for each in recorded if each != origin), None)
+    for each in archives:
+        with suppress(ValueError):
+            ref = each.spec.credentials_secret_ref
+            sent_to = each.spec.settings.origin
+            if ref is not None and ref.name == secret and sent_to not in (None, origin):
+                return sent_to
+    return None
+
+
+def annotate_command(secret: str, origin: str) -> str:
+    """Return the command with which a person lets a Secret be sent to this origin."""
+    return f"`kubectl annotate secret {secret} {ORIGIN_ANNOTATION}={origin} --overwrite`"
+
+
+def other_origin_message(secret: str, declared: str | None, origin: str) -> str:
+    """Return the message about an OAuth client secret that is not sent to this origin."""
+    found = (
+        f"belongs to {declared}" if declared is not None else "does not say to which eSignAnyWhere it belongs"
+    )
+    return (
+        f"The client secret in Secret/{secret} {found}, so it is not sent to {origin}. Set spec.baseURL "
+        f"back, or type {annotate_command(secret, origin)} if it belongs there."
+    )
+
+
+def _esaw_origins(cache: Cache) -> Iterator[str]:
+    for organization in cache.organizations:
+        with suppress(ValueError):
+            yield origin_of(organization.spec.base_url)
+        if organization.status.origin is not None:
+            yield organization.status.origin
+    for sender in cache.senders:
+        if sender.status.key is not None and sender.status.key.origin is not None:
+            yield sender.status.key.origin

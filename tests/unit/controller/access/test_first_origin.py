@@ -1,0 +1,98 @@
+"""A credential that names no origin never goes to one that a changed spec alone leads to."""
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from controller.access.first_origin import (
+    has_moved,
+    is_esaw_origin,
+    is_first_esaw,
+    other_origin_of_secret,
+)
+from controller.cache import Cache
+from counterfoil.resources import Archive, ArchiveStatus, Organization, OrganizationStatus, SenderKey
+from tests.support.builders import ORIGIN, a_sender, an_organization
+from tests.support.fakes.reconcile_context import an_archive
+
+ELSEWHERE = "https://elsewhere.example"
+
+
+def a_cache(*organizations: Organization) -> Cache:
+    cache = Cache()
+    for each in organizations:
+        cache.organizations.put(each)
+    return cache
+
+
+def known(origin: str | None, **spec: Any) -> Organization:
+    return replace(an_organization(**spec), status=OrganizationStatus(origin=origin))
+
+
+def test_the_only_esaw_of_a_namespace_is_the_first_one() -> None:
+    cache = a_cache(an_organization())
+    assert is_esaw_origin(cache, "acme", ORIGIN)
+    assert not is_esaw_origin(cache, "acme", ELSEWHERE)
+
+
+def test_the_recorded_origin_holds_for_a_moved_organization() -> None:
+    cache = a_cache(known(ORIGIN, baseURL=ELSEWHERE))
+    assert is_esaw_origin(cache, "acme", ORIGIN)
+    assert not is_esaw_origin(cache, "acme", ELSEWHERE)
+    assert not is_first_esaw(cache, a_sender(), ELSEWHERE)
+
+
+def test_an_organization_that_moves_before_it_was_confirmed_is_not_the_only_one_if_a_key_says_so() -> None:
+    cache = a_cache(an_organization(baseURL=ELSEWHERE))
+    sender = a_sender()
+    cache.senders.put(replace(sender, status=replace(sender.status, key=SenderKey(origin=ORIGIN))))
+    assert not is_esaw_origin(cache, "acme", ELSEWHERE)
+
+
+@pytest.mark.parametrize("first", [None, ORIGIN])
+def test_with_a_second_esaw_a_new_organization_needs_annotations(first: str | None) -> None:
+    other = replace(
+        an_organization(baseURL=ELSEWHERE), metadata=replace(an_organization().metadata, name="x")
+    )
+    cache = a_cache(known(first), other)
+    assert not is_esaw_origin(cache, "x", ELSEWHERE)
+    assert is_esaw_origin(cache, "acme", ORIGIN) is (first is not None)
+
+
+def test_an_unknown_organization_is_no_reason_to_send_anything_where_another_esaw_is_known() -> None:
+    assert not is_esaw_origin(a_cache(an_organization()), "gone", ELSEWHERE)
+
+
+def test_a_sender_has_moved_if_the_key_belongs_elsewhere() -> None:
+    sender = a_sender()
+    cache = a_cache(an_organization())
+    assert not has_moved(cache, sender)
+    here = replace(sender, status=replace(sender.status, key=SenderKey(origin=ORIGIN)))
+    assert not has_moved(cache, here)
+    assert has_moved(a_cache(an_organization(baseURL=ELSEWHERE)), here)
+    assert not has_moved(a_cache(an_organization(baseURL="https://host:99999")), here)
+    assert not has_moved(Cache(), here)
+
+
+def archive(url: str, *, secret: str | None = "dms", **sent: str) -> Archive:
+    ref = None if secret is None else {"name": secret}
+    built = an_archive(filesystem=None, webdav={"url": url, "credentialsSecretRef": ref})
+    return replace(built, status=ArchiveStatus(secret_origins=sent))
+
+
+def test_a_secret_of_one_archive_belongs_nowhere_else() -> None:
+    assert other_origin_of_secret([archive(f"{ORIGIN}/dav")], "dms", ORIGIN) is None
+    assert other_origin_of_secret([archive(f"{ORIGIN}/dav", secret="x")], "dms", ELSEWHERE) is None
+
+
+def test_two_archives_that_lead_elsewhere_need_the_annotation() -> None:
+    both = [archive(f"{ORIGIN}/dav"), archive(f"{ELSEWHERE}/dav")]
+    assert other_origin_of_secret(both, "dms", ORIGIN) == ELSEWHERE
+    assert other_origin_of_secret(both, "dms", ELSEWHERE) == ORIGIN
+
+
+def test_what_was_sent_first_holds_also_after_the_archive_names_another_secret() -> None:
+    both = [archive(f"{ORIGIN}/dav", secret="x", dms=ORIGIN), archive(f"{ELSEWHERE}/dav")]
+    assert other_origin_of_secret(both, "dms", ELSEWHERE) == ORIGIN
+    assert other_origin_of_secret(both, "dms", ORIGIN) is None
