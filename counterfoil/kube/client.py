@@ -62,7 +62,8 @@ class _ObjectMetadata(msgspec.Struct):
 
 
 class _MetadataList(msgspec.Struct):
-    items: list[_ObjectMetadata]
+    items: list[_ObjectMetadata] | None
+    """None if nothing is selected: the API server then writes null."""
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -162,7 +163,7 @@ class KubeClient:
         """
         query = _query(fieldSelector=fields, resourceVersion="0", resourceVersionMatch="NotOlderThan")
         answer = await self._send("list", kind.PLURAL, f"{self._path(kind)}?{query}", accept=_METADATA_ONLY)
-        items = _decode_as(_MetadataList, answer).items
+        items = _decode_as(_MetadataList, answer).items or ()
         return Counter(each.metadata.labels[label] for each in items if label in each.metadata.labels)
 
     async def list_and_watch(

@@ -246,6 +246,12 @@ async def test_objects_are_counted_by_label_and_field(kube: KubeClient) -> None:
     assert dict(await kube.count_by_label(EnvelopeEvent, "no/label", "")) == {}
 
 
+async def test_a_selection_without_objects_counts_nothing(kube: KubeClient) -> None:
+    # The API server writes `"items": null` for such a list of metadata.
+    selector = "status.phase=Failed,status.reason=EnvelopeNotFound"
+    assert dict(await kube.count_by_label(EnvelopeEvent, "counterfoil.dev/action", selector)) == {}
+
+
 async def test_a_kubernetes_event_can_be_posted(kube: KubeClient, kubectl: Kubectl) -> None:
     await kube.create_event(
         {
