@@ -370,7 +370,7 @@ async def _check_archive(title: str, root: Path, checks: DemoChecks, *, expected
         checks.check(f"{title}: sha256sum accepts {folder.name}", came_true=checked.code == 0)
         print(f"\n$ python -m counterfoil.cli.verify {folder.name}", verified.out.rstrip(), sep="\n")
         checks.check(
-            f"{title}: counterfoil.cli.verify finds {folder.name} as it was filed",
+            f"{title}: counterfoil.cli.verify finds the files of {folder.name} as the manifest says",
             came_true=verified.code == 0,
         )
     checks.check(f"{title}: {expected} envelopes are filed", came_true=len(folders) == expected)
