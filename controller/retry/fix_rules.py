@@ -64,6 +64,15 @@ Causes that a new spec of the Organization may solve, and its recovery can't.
 Such an event is archived, so a retry would end in the same way and send one more notice.
 """
 
+_CEILINGS = frozenset({"TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"})
+"""
+Reasons of an Organization that is not ready, but works: it has many events.
+
+Their number goes up and down while they are handled, which solves nothing. Events that were retried for it
+would only raise it again. A reason that comes after these in the summary is the Archive's, whose own recovery
+counts.
+"""
+
 _SENDER_FIXES = frozenset({"NotPermitted", "SenderMissing", "SenderOfOtherOrganization"})
 
 
@@ -126,15 +135,25 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
     """
     Return a value that changes with each fix of an object; None: it is not ready, or not at its newest spec.
 
-    It includes the times of the conditions, so that an object that was not ready between two observations
-    counts as fixed. ``settled_time`` ignores these times.
+    It includes times, so that an object that was not ready between two observations counts as fixed.
+    ``settled_time`` ignores them. The time of an Organization's ``Ready`` also changes at a ceiling.
     """
     match resource:
         case Organization():
-            return _observed_state(resource, resource.status.conditions, "Ready", "Reachable")
+            status = resource.status
+            ready, reachable = (find_condition(status.conditions, each) for each in ("Ready", "Reachable"))
+            if ready is None or reachable is None or not _organization_works(status):
+                return None
+            if not (_is_observed(resource, ready) and _is_observed(resource, reachable)):
+                return None
+            times = (status.settled_time, reachable.last_transition_time)
+            return (resource.uid, resource.metadata.generation, *times)
         case Archive():
-            state = _observed_state(resource, resource.status.conditions, "Ready")
-            return None if state is None else (*state, resource.status.trust_anchors)
+            ready = find_condition(resource.status.conditions, "Ready")
+            if ready is None or ready.status != "True" or not _is_observed(resource, ready):
+                return None
+            generation, anchors = resource.metadata.generation, resource.status.trust_anchors
+            return (resource.uid, generation, ready.last_transition_time, anchors)
         case Sender():
             authorized = find_condition(resource.status.conditions, "Authorized")
             if authorized is None or authorized.status != "True":
@@ -146,18 +165,8 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
             return (resource.uid, authorized.last_transition_time, fingerprint)
 
 
-def _observed_state(
-    resource: SharedResource, conditions: tuple[Condition, ...], *types: str
-) -> ReadyState | None:
-    found = [find_condition(conditions, each) for each in types]
-    times = [
-        each.last_transition_time
-        for each in found
-        if each is not None
-        and each.status == "True"
-        and each.observed_generation == resource.metadata.generation
-    ]
-    return (resource.uid, resource.metadata.generation, *times) if len(times) == len(types) else None
+def _is_observed(resource: SharedResource, condition: Condition) -> bool:
+    return condition.observed_generation == resource.metadata.generation
 
 
 def find_fix(event: EnvelopeEvent, cache: Cache) -> SharedResource | None:
@@ -215,5 +224,11 @@ def _status_ready_state(status: SharedStatus) -> ReadyState | None:
     if isinstance(status, ArchiveStatus):
         works = is_condition_true(status.conditions, "Ready")
         return (status.observed_generation, status.trust_anchors) if works else None
-    works = all(is_condition_true(status.conditions, each) for each in ("Ready", "Reachable"))
-    return (status.observed_generation,) if works else None
+    return (status.observed_generation,) if _organization_works(status) else None
+
+
+def _organization_works(status: OrganizationStatus) -> bool:
+    """Whether all is as configured, also if the Organization is not ready because it has many events."""
+    ready = find_condition(status.conditions, "Ready")
+    is_ready = ready is not None and (ready.status == "True" or ready.reason in _CEILINGS)
+    return is_ready and is_condition_true(status.conditions, "Reachable")

@@ -45,6 +45,10 @@ def conditions(**truths: Any) -> tuple[Condition, ...]:
     )
 
 
+def with_reason(found: tuple[Condition, ...], reason: str) -> tuple[Condition, ...]:
+    return tuple(replace(each, reason=reason) if each.type == "Ready" else each for each in found)
+
+
 def an_archive_settled(at: datetime | None, truth: str = "True", generation: int = 1) -> Archive:
     status = ArchiveStatus(observed_generation=1, conditions=conditions(Ready=truth), settled_time=at)
     return replace(an_archive(generation=generation), status=status)
@@ -254,6 +258,10 @@ WORKS = ArchiveStatus(observed_generation=1, conditions=conditions(Ready="True")
 BROKEN = replace(WORKS, conditions=conditions(Ready="False"))
 ANSWERS = OrganizationStatus(observed_generation=1, conditions=conditions(Ready="True", Reachable="True"))
 AWAY = replace(ANSWERS, conditions=conditions(Ready="True", Reachable="False"))
+NEARLY_FULL, FULL_AND_AWAY = (
+    replace(ANSWERS, conditions=with_reason(conditions(Ready="False", Reachable=reachable), reason))
+    for reachable, reason in (("True", "TooManyUnfinishedEvents"), ("False", "TooManyUnknownEnvelopes"))
+)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +281,10 @@ AWAY = replace(ANSWERS, conditions=conditions(Ready="True", Reachable="False"))
         (ANSWERS, replace(ANSWERS, version="26.1"), False),
         (ANSWERS, AWAY, False),
         (ANSWERS, replace(ANSWERS, conditions=conditions(Ready="True")), False),
+        (ANSWERS, NEARLY_FULL, False),
+        (NEARLY_FULL, ANSWERS, False),
+        (FULL_AND_AWAY, NEARLY_FULL, True),
+        (NEARLY_FULL, replace(NEARLY_FULL, observed_generation=2), True),
     ],
 )
 @pytest.mark.parametrize("known", [None, LONG_AGO])

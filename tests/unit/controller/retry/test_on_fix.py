@@ -220,6 +220,19 @@ async def test_an_esaw_that_was_away_for_longer_than_the_deadline_has_them_tried
     assert await retry_scene.reopened_after(away, an_organization_that_works(3)) == [event.name]
 
 
+@pytest.mark.parametrize("ceiling", ["TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"])
+async def test_an_organization_that_leaves_a_ceiling_solved_no_cause(ceiling: str) -> None:
+    # Else events that can't succeed would start again each time, and fill the organization up again.
+    retry_scene = RetryScene(event_failed("EsawRefused").build())
+    at = "2026-07-01T12:01:00Z"
+    full = settled(an_organization(version=2), "Ready", "Reachable").to_dict()
+    full["status"]["conditions"][0] |= {"status": "False", "reason": ceiling, "lastTransitionTime": at}
+    again = settled(an_organization(version=3), "Ready", "Reachable").to_dict()
+    again["status"]["conditions"][0]["lastTransitionTime"] = at
+    states = (an_organization_that_works(1), *map(Organization.parse, (full, again)))
+    assert await retry_scene.reopened_after(*states) == []
+
+
 KEPT = pytest.mark.parametrize("reason", ["AuditTrailMissing", "V5EnvelopeKept"])
 
 
