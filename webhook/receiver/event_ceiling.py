@@ -6,7 +6,6 @@ Organization's status. Between two counts this receiver adds the events that it 
 fills neither etcd nor the quota that all share. Above a ceiling eSAW gets 503, and repeats the callback.
 """
 
-from collections import OrderedDict
 from datetime import datetime, timedelta
 
 from counterfoil.resources.organization import EventLoad, OrganizationLimits
@@ -22,9 +21,14 @@ class EventCeiling:
     def __init__(self) -> None:
         self._limits = OrganizationLimits()
         self._load: EventLoad | None = None
-        self._created: OrderedDict[datetime, int] = OrderedDict()
+        self._created: dict[datetime, int] = {}
         """Events that this receiver created since the count, by second."""
         self._sum = 0
+
+    @property
+    def remembered(self) -> int:
+        """Number of seconds about which something is kept in memory."""
+        return len(self._created)
 
     def update(self, limits: OrganizationLimits, load: EventLoad | None) -> None:
         """Follow the Organization."""
@@ -47,9 +51,10 @@ class EventCeiling:
         return True
 
     def release(self, reserved: datetime) -> None:
-        """Return the room that was reserved at this time: the event was not created."""
+        """Return the room that was reserved at this time: no event is known to have been created."""
         second = reserved.replace(microsecond=0)
-        count = self._created.get(second, 0)
+        count = self._created.pop(second, 0)
         if count:
-            self._created[second] = count - 1
             self._sum -= 1
+        if count > 1:
+            self._created[second] = count - 1

@@ -52,9 +52,6 @@ HTTP_STATUS = {
 }
 """HTTP status of the answer to eSAW for each outcome of a callback."""
 
-_POSSIBLY_CREATED = frozenset({CallbackOutcome.NOTED, CallbackOutcome.UNAVAILABLE})
-"""Outcomes after which the event exists, or may exist."""
-
 _HEADERS = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Basic realm="counterfoil"'},
     HTTPStatus.METHOD_NOT_ALLOWED: {"Allow": ", ".join(METHODS)},
@@ -213,9 +210,14 @@ class CallbackHandler:
         now = self._clock.now()
         if not ceiling.reserve(now):
             return await self._event_writer.count_existing(event)
-        outcome = await self._event_writer.create(event)
-        if outcome not in _POSSIBLY_CREATED:
-            ceiling.release(now)
+        outcome = None
+        try:
+            outcome = await self._event_writer.create(event)
+        finally:
+            # An event whose creation was not confirmed may exist; the controller's next count has it. Room
+            # that no event uses would stay reserved as long as no event changes.
+            if outcome is not CallbackOutcome.NOTED:
+                ceiling.release(now)
         return outcome
 
     async def _discard_body(self, request: web.BaseRequest) -> CallbackOutcome | None:

@@ -59,6 +59,15 @@ def test_room_that_was_not_used_is_returned_once() -> None:
     assert room(ceiling) == 5
 
 
+def test_room_that_was_returned_takes_no_memory() -> None:
+    ceiling = a_ceiling()
+    for second in range(1000):
+        at = NOON + timedelta(seconds=second)
+        assert ceiling.reserve(at)
+        ceiling.release(at)
+    assert ceiling.remembered == 0
+
+
 def test_a_release_after_a_newer_count_returns_nothing() -> None:
     ceiling = a_ceiling()
     assert ceiling.reserve(NOON)

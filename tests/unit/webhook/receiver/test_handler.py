@@ -608,3 +608,15 @@ async def test_callbacks_that_create_no_event_take_no_room(counter: Counter) -> 
         assert await counter.status() == 200
     assert await counter.status(f"envelopeId={GUID[:-1]}1&action=envelopeFinished") == 200
     assert await counter.status(f"envelopeId={GUID[:-1]}2&action=envelopeFinished") == 503
+
+
+@pytest.mark.parametrize("problem", [unavailable(), ValueError("oops")])
+async def test_callbacks_that_could_not_be_stored_take_no_room(counter: Counter, problem: Exception) -> None:
+    # The controller publishes no new count of an organization whose events do not change, so such room would
+    # be missing for an hour.
+    counter.organization_cache.update(added(full(unfinished=98)))
+    counter.kube.trouble["create"] = problem  # type: ignore[assignment]  # pytest's parameters are objects
+    for number in range(5):
+        assert await counter.status(f"envelopeId={GUID[:-1]}{number}&action=envelopeFinished") == 503
+    del counter.kube.trouble["create"]
+    assert await counter.status() == 200
