@@ -74,7 +74,7 @@ class TagWorkers:
         Return the tags of an envelope.
 
         Raises ``MetadataTooHeavy``, what ``layout.make_layout`` raises, and what ``WorkerPool.request``
-        raises if the process failed before the first rule.
+        raises if the process failed before the first rule, or not because of the metadata.
         """
         check(spec)
         fields, metadata = envelope_fields(envelope), envelope.metadata or ""
@@ -86,7 +86,7 @@ class TagWorkers:
         try:
             result = await self._pool.request(TagResult, encoded)
         except WorkerStopped as stopped:
-            if not stopped.note:
+            if not (stopped.note and stopped.by_own_limits):
                 raise
             name = stopped.note.decode()
             return _without_metadata(spec.tags, fields, envelope.parameters, heavy=name)

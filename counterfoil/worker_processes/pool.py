@@ -13,6 +13,7 @@ content. The first bit of a note's length is set.
 
 import asyncio
 import logging
+import signal
 from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -44,6 +45,9 @@ class WorkerStopped(Exception):
         self.timed_out = timed_out
         self.note = b""
         """The last note of the process: what it worked on."""
+        self.by_own_limits = False
+        """Whether the process ended by its own limits or its own fault, which the request caused. False: it
+        was killed, as for lack of time or of memory on the machine, and another attempt may succeed."""
 
 
 class WorkerPool:
@@ -68,6 +72,9 @@ class WorkerPool:
             process = await self._ready(len(head), size)
             try:
                 return await process.work(result_type, head, body, size, self._seconds)
+            except WorkerStopped as stopped:
+                stopped.by_own_limits = await process.end() != -signal.SIGKILL
+                raise
             finally:
                 if process.usable and process.requests < REQUESTS_PER_WORKER:
                     self._idle.append(process)
@@ -153,12 +160,12 @@ class _WorkerProcess:
         self.requests += 1
         return result
 
-    async def end(self) -> None:
-        """Kill the process and wait for its end."""
+    async def end(self) -> int:
+        """Kill the process unless it has ended, wait for its end, and return its exit status."""
         with suppress(ProcessLookupError):
             self._process.kill()
         self._into.close()
-        await self._process.wait()
+        return await self._process.wait()
 
     async def _send(self, body: AsyncIterable[bytes], size: int) -> None:
         sent = 0

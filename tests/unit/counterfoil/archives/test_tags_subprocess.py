@@ -14,6 +14,7 @@ from counterfoil.archives.layout import ActionFacts
 from counterfoil.archives.tags import MetadataTooHeavy, MetadataUnreadable, TagMissing, collect
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
+from counterfoil.worker_processes.pool import WorkerPool, WorkerStopped
 from tests.support.fakes.archives import a_spec, an_envelope
 
 FORM = json.dumps({f"field{number}": f"value {number}" for number in range(40)})
@@ -74,6 +75,21 @@ async def test_metadata_that_is_made_to_take_long_is_given_up(metadata: str, rul
 
 async def test_a_tag_that_nobody_needs_is_left_out_and_the_others_are_there() -> None:
     assert await found(DEEP_XML, no=TagRule(xpath="//contract//no"), name=AT_ONCE) == {"name": "Contract"}
+
+
+@pytest.mark.parametrize("required", [False, True])
+async def test_a_process_that_was_killed_says_nothing_about_the_metadata(
+    required: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A missing tag can't be added later, so the envelope waits for its next attempt.
+    async def killed(*_: object) -> None:
+        stopped = WorkerStopped(timed_out=False)
+        stopped.note = b"no"
+        raise stopped
+
+    monkeypatch.setattr(WorkerPool, "request", killed)
+    with pytest.raises(WorkerStopped):
+        await found(FORM, no=TagRule(json_path="$.field1", required=required))
 
 
 async def test_what_is_missing_or_wrong_is_told_as_ever() -> None:

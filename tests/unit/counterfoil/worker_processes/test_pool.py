@@ -15,7 +15,7 @@ from counterfoil.worker_processes.pool import WorkerPool, WorkerStopped, WorkerU
 
 ROOM = 512 * 1024 * 1024
 ECHO = f"""
-import json, time
+import json, os, time
 from counterfoil.worker_processes.worker import serve
 def handle(head, size, requests, note):
     note(b"one"); note(b"two")
@@ -60,6 +60,25 @@ async def test_a_process_beyond_its_limits_is_replaced_and_its_last_note_is_know
             await pool.request(Echo, b"evil")
         assert (stopped.value.timed_out, stopped.value.note) == (timed_out, b"two")
         assert await pool.request(Echo, b"good") == Echo("good")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "seconds", "by_own_limits"),
+    [
+        ("exec('while True: pass')", 60, True),
+        (f"bytearray({ROOM})", 60, True),
+        ("time.sleep(600)", 5, False),
+        ("os.kill(os.getpid(), 9)", 60, False),
+    ],
+    ids=["CPU", "memory", "time", "killed by another program"],
+)
+async def test_the_limits_of_a_process_are_told_apart_from_what_happens_to_it(
+    behaviour: str, seconds: float, by_own_limits: bool
+) -> None:
+    async with pool_of(behaviour, seconds=seconds) as pool:
+        with pytest.raises(WorkerStopped) as stopped:
+            await pool.request(Echo, b"hello")
+        assert (stopped.value.note, stopped.value.by_own_limits) == (b"two", by_own_limits)
 
 
 @pytest.mark.parametrize("result", [b"no json", b"{}"], ids=["no JSON", "another type"])
