@@ -42,6 +42,9 @@ class EventLoadCounter:
     _loads: dict[str, EventLoad] = field(default_factory=dict)
     _active: set[str] = field(default_factory=set)
     """Organizations with changed events since the last count."""
+    _settling: set[str] = field(default_factory=set)
+    """Organizations with changed events before the last count. They count as changed again: receivers
+    keep what they created just before a count, because clocks differ."""
     _counted_at: datetime | None = None
 
     def __post_init__(self) -> None:
@@ -73,7 +76,9 @@ class EventLoadCounter:
             )
             for name in names
         }
-        self._loads = {name: self._newer(name, each, name in active) for name, each in found.items()}
+        changed = active | self._settling
+        self._loads = {name: self._newer(name, each, name in changed) for name, each in found.items()}
+        self._settling = active
 
     def _newer(self, name: str, found: EventLoad, is_active: bool) -> EventLoad:
         """Return the known counts while nothing changed, so that idle Organizations are not written."""
