@@ -16,8 +16,8 @@ import binascii
 import hashlib
 import hmac
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -37,6 +37,13 @@ METADATA_SECONDS: Final = 600.0
 
 TIMEOUT_SECONDS: Final = 10.0
 """Timeout for one request to the provider."""
+
+FAILURE_SECONDS: Final = 5.0
+"""Time for which nobody asks the provider again for a discovery document that could not be read."""
+
+MAX_WAITING: Final = 16
+"""Maximum number of requests that wait for the provider. Anybody can begin a sign-in, so a provider that
+hangs must not take the requests of people who are signed in."""
 
 MAX_ANSWER: Final = 256 * 1024
 """Maximum size of an answer of the provider, in bytes."""
@@ -121,6 +128,9 @@ class OidcClient:
         self._reading = asyncio.Lock()
         self._metadata: ProviderMetadata | None = None
         self._read_at = 0.0
+        self._failure: tuple[float, str] | None = None
+        """When the last attempt to read the discovery document failed, and why."""
+        self._waiting = 0
 
     async def authorization_url(self, *, state: str, nonce: str, verifier: str) -> str:
         """Return where the browser goes. Raises ``OidcUnavailable``."""
@@ -156,7 +166,8 @@ class OidcClient:
                 form["client_secret"] = self.config.client_secret
             else:
                 headers["Authorization"] = _basic(self.config.client_id, self.config.client_secret)
-        status, body = await self._request("POST", metadata.token_endpoint, form, headers)
+        with self._waiting_for_provider():
+            status, body = await self._request("POST", metadata.token_endpoint, form, headers)
         if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             raise OidcRefused(f"the token endpoint refused the code or this client ({status})")
         token = _decoded(status, body, TokenResponse).id_token
@@ -164,14 +175,47 @@ class OidcClient:
         return token
 
     async def _provider(self) -> ProviderMetadata:
-        async with self._reading:
-            now = self._monotonic()
-            if self._metadata is None or now - self._read_at >= METADATA_SECONDS:
-                url = f"{self.config.issuer.rstrip('/')}/.well-known/openid-configuration"
-                found = _decoded(*await self._request("GET", url, None, {}), ProviderMetadata)
-                _check_metadata(found, self.config.issuer)
-                self._metadata, self._read_at = found, now
+        if (known := self._fresh_metadata()) is not None:
+            return known
+        with self._waiting_for_provider():
+            async with self._reading:
+                # Another request may have read it meanwhile, or failed: then this one does not wait as long.
+                if (known := self._fresh_metadata()) is not None:
+                    return known
+                try:
+                    return await self._read_metadata()
+                except OidcUnavailable as problem:
+                    self._failure = self._monotonic(), str(problem)
+                    raise
+
+    def _fresh_metadata(self) -> ProviderMetadata | None:
+        """Return the cached metadata; None: they must be read. Raises ``OidcUnavailable`` if that just
+        failed."""
+        now = self._monotonic()
+        if self._metadata is not None and now - self._read_at < METADATA_SECONDS:
             return self._metadata
+        if self._failure is not None and now - self._failure[0] < FAILURE_SECONDS:
+            raise OidcUnavailable(self._failure[1])
+        return None
+
+    async def _read_metadata(self) -> ProviderMetadata:
+        now = self._monotonic()
+        url = f"{self.config.issuer.rstrip('/')}/.well-known/openid-configuration"
+        found = _decoded(*await self._request("GET", url, None, {}), ProviderMetadata)
+        _check_metadata(found, self.config.issuer)
+        self._metadata, self._read_at = found, now
+        return found
+
+    @contextmanager
+    def _waiting_for_provider(self) -> Iterator[None]:
+        """Count a request that waits for the provider. Raises ``OidcUnavailable`` if too many do."""
+        if self._waiting >= MAX_WAITING:
+            raise OidcUnavailable("too many sign-ins wait for the provider")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     async def _request(
         self, method: str, url: str, form: Mapping[str, str] | None, headers: Mapping[str, str]
