@@ -51,6 +51,15 @@ async def test_a_user_does_not_claim_the_envelope_of_a_colleague_that_the_user_m
     assert "the id of an envelope of another sender" in caplog.text
 
 
+async def test_an_envelope_whose_sender_esaw_does_not_name_is_claimed_by_nobody(pages: PagesScene) -> None:
+    colleague(pages)
+    nameless = pages.esaw.add_user(email="", given_name="N", surname="N", team="sales")
+    envelope = pages.esaw.add_envelope(sender=nameless, share_with_team=True)
+    assert await pages.job(envelope).user.envelope(envelope), "the attacker may read it"
+    assert not await claimed(pages, envelope)
+    assert pages.envelopes() == {}
+
+
 async def test_a_user_whose_address_changed_still_records_an_own_envelope(pages: PagesScene) -> None:
     pages.sender = a_sender(email="maiden.name@example.com", tokenSecretRef=None)
     envelope = pages.esaw.add_envelope(sender=pages.anna)

@@ -267,7 +267,11 @@ class DraftSender:
             raise
         # The id comes from a URL, and a user may also read an envelope that a colleague sent.
         email = envelope.sender.email if envelope.sender is not None else None
-        if not email or _is_same_address(email, job.sender.spec.email):
+        if not email:
+            # In doubt it is not the user's own; the search finds what the user sent.
+            _log.warning("eSAW does not name the sender of an envelope", extra=_log_fields(job))
+            return False
+        if _is_same_address(email, job.sender.spec.email):
             return True
         if _is_same_address(email, (await job.user.whoami()).email):
             return True
