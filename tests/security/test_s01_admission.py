@@ -50,6 +50,7 @@ ATTACKS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "every sender's key by the address": ("org/acme", {"baseURL": EVIL}),
     "every code by the path": ("org/acme", {"oauth": {"authorizePath": "/mallory"}}),
+    "every code by the redirect URI": ("org/acme", {"oauth": {"publicURL": EVIL}}),
     "the client secret by the path": ("org/acme", {"oauth": {"tokenPath": "/mallory"}}),
     "a Secret's hash as a callback token": (
         "org/acme",
@@ -121,7 +122,7 @@ async def test_an_organization_is_not_replaced_by_one_with_another_address(guard
         ("org/acme", {"cleanup": {"policy": "Delete"}}),
         ("org/acme", {"archiveRef": {"name": "of-mallory"}}),
         ("org/acme", {"notifications": {"consoleURL": EVIL}}),
-        ("org/acme", {"beforeSend": {"publicURL": EVIL}}),
+        ("org/acme", {"oauth": {"clientID": "of-mallory"}}),
         (
             "org/acme",
             {"suspend": True, "archiveRef": None, "actions": [{"action": "x", "handling": "Record"}]},
