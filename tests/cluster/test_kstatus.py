@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from counterfoil.kube.client import KubeClient, connect
+from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import (
     REQUEST_LABEL,
     Archive,
@@ -107,6 +108,13 @@ async def set_spec(scene: ControllerScene, target: str, **spec: Any) -> None:
     await scene.local_environment.kubectl("patch", target, "--type=merge", "-p", json.dumps({"spec": spec}))
 
 
+async def set_origin(scene: ControllerScene, secret: str, origin: str) -> None:
+    """Say where a Secret belongs: without that, a new key goes to the first eSAW of the namespace only."""
+    await scene.local_environment.kubectl(
+        "annotate", "secret", secret, f"{ORIGIN_ANNOTATION}={origin}", "--overwrite"
+    )
+
+
 # -- Before anybody wrote a status ---------------------------------------------------------------------------
 
 
@@ -157,10 +165,12 @@ async def test_an_organization_whose_esaw_does_not_answer_is_in_progress(
     scene: ControllerScene, becomes: Callable[..., Awaitable[str]]
 ) -> None:
     await scene.organization("away", baseURL=NOBODY_HOME)
+    await set_origin(scene, "away-key", NOBODY_HOME)
     message = await becomes(Organization, "away", IN_PROGRESS, "EsawUnreachable")
     assert message.startswith("eSignAnyWhere at spec.baseURL does not answer as it should: ")
     # The key of its sender can't be checked meanwhile, and nobody has to do anything about that.
     await becomes(Sender, "away", IN_PROGRESS, "EsawUnreachable")
+    await set_origin(scene, "away-key", scene.esaw.url)
     await set_spec(scene, "org/away", baseURL=scene.esaw.url)
     await becomes(Organization, "away", CURRENT, "Ready")
     await becomes(Sender, "away", CURRENT, "KeyAccepted")

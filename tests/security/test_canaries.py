@@ -10,6 +10,7 @@ import base64
 import gzip
 import json
 import os
+import secrets
 import signal
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import msgspec
 import pytest
 
 from counterfoil.resources import consented_sender_name
@@ -117,7 +119,22 @@ async def work(run: Run, smtp: SmtpServer, console: CounterfoilProcess) -> None:
         keep(run, browser, "consent given")
         await until(lambda: phases_are(scene, ["Succeeded", "Succeeded"]))
     run.secrets["renewed API token"] = await scene.token((await scene.senders())[0])
+    await refuse_a_key(run)
     await look(run, console)
+
+
+async def refuse_a_key(run: Run) -> None:
+    """Let a user bring a key that eSAW refuses, and wait for the line of it at debug level."""
+    environment = run.scene.local_environment
+    run.secrets["refused key"] = secrets.token_hex(24)
+    robot = run.scene.esaw.add_user(email="robot@example.com", given_name="Robot", surname="Acme")
+    bad = msgspec.structs.replace(robot, token=run.secrets["refused key"])
+    await environment.sender("robot", bad, organization="acme")
+
+    async def is_logged() -> bool:
+        return '"level":"debug"' in (environment.folder / "controller.log").read_text()
+
+    await until(is_logged)
 
 
 async def send(run: Run, browser: Browser, number: int) -> str:

@@ -19,6 +19,7 @@ import pytest
 
 from counterfoil.callback_auth import is_valid_token
 from counterfoil.kube.secret import USE_LABEL
+from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Archive, Organization, Phase, Sender
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
@@ -51,7 +52,10 @@ class Attacked:
         values = {f"{kind}-{use}": f"{kind}-{uuid.uuid4().hex}" for kind in VICTIMS}
         for (name, value), (type_, label) in zip(values.items(), VICTIMS.values(), strict=True):
             labels = {} if label(use) is None else {USE_LABEL: label(use)}
-            annotations = {"kubernetes.io/service-account.name": "pages"} if "service" in type_ else {}
+            # As if the attacked Secret belonged to the attacker's server: the label alone has to hold.
+            annotations = {ORIGIN_ANNOTATION: self.host.url}
+            if "service" in type_:
+                annotations["kubernetes.io/service-account.name"] = "pages"
             keys = ("0-generated", "token", "bearerToken", OTHER_KEY)
             await self.scene.local_environment.apply(
                 {
@@ -105,11 +109,7 @@ async def test_no_secret_leaves_as_the_client_secret(attacked: Attacked) -> None
         query = f"draftId={uuid.uuid4()}&userId={uuid.uuid4()}&organizationId={uuid.uuid4()}"
 
         async with httpx.AsyncClient(trust_env=False, timeout=60) as browser:
-            away = await browser.get(f"{attacked.pages.public}/before-send/{name}?{query}")
-            assert away.status_code == 303, away.text
-            state = httpx.URL(away.headers["Location"]).params["state"]
-            back = f"{attacked.pages.public}/oauth/{name}/return?code=any&state={state}"
-            answer = await browser.get(back)
+            answer = await browser.get(f"{attacked.pages.public}/before-send/{name}?{query}")
 
         assert "name this page: not_configured" in answer.text
         assert OTHER_KEY not in answer.text
@@ -204,6 +204,8 @@ async def test_what_waited_continues_when_the_command_in_the_message_was_typed(a
     built, user = scene.local_environment, scene.user("Late")
     await built.sender("late", user, organization="late")
     await built.organization("late", archive="dms", sender="late")
+    # Another eSAW of this namespace was first.
+    await built.kubectl("annotate", "secret", "late-key", f"{ORIGIN_ANNOTATION}={scene.esaw.url}")
     await built.kubectl("label", "secret", "late-key", f"{USE_LABEL}-")
     await scene.until_condition(Sender, "late", "Authorized", NOT_LABELLED)
     event = await scene.note(scene.envelope(user), "late")

@@ -38,7 +38,7 @@ class HelmWithHookJobs(Helm):
 
 @asynccontextmanager
 async def hook_jobs(plane: ControlPlane, namespace: str) -> AsyncIterator[dict[str, CommandResult]]:
-    """Run the Jobs of a namespace until the block ends; yield their results by the Jobs' uid."""
+    """Run the Jobs of hooks in a namespace until the block ends; yield their results by the Jobs' uid."""
     results: dict[str, CommandResult] = {}
     task = asyncio.create_task(_run_all(plane, namespace, results))
     try:
@@ -54,7 +54,8 @@ async def _run_all(plane: ControlPlane, namespace: str, results: dict[str, Comma
     while True:
         jobs = json.loads(await plane.kubectl("-n", namespace, "get", "jobs", "-o", "json"))["items"]
         for job in jobs:
-            if job["metadata"]["uid"] not in results:
+            is_hook = "helm.sh/hook" in job["metadata"].get("annotations", {})
+            if is_hook and job["metadata"]["uid"] not in results:
                 results[job["metadata"]["uid"]] = result = await _run(plane, namespace, job)
                 await _finish(plane, namespace, job, result)
         await asyncio.sleep(PAUSE)

@@ -170,13 +170,23 @@ async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -
             await asyncio.sleep(0.1)
 
 
+SETTINGS = {
+    "attempt": ATTEMPT,
+    # All tests of a module come from one address, and none of them is about its rate.
+    "address_rate": "1000",
+    "address_burst": "10000",
+    "page_rate": "1000",
+    "page_burst": "10000",
+}
+
+
 @asynccontextmanager
 async def pages_scene(
     plane: ControlPlane, namespace: str, folder: Path, **settings: str
 ) -> AsyncIterator[Scene]:
     """Set the scene, with more settings of the pages."""
     async with local_environment(plane, folder, namespace=namespace) as built:
-        pages = await built.pages(kubeconfig=None, attempt=ATTEMPT, **settings)
+        pages = await built.pages(kubeconfig=None, **{**SETTINGS, **settings})
         esaw = built.esaw
         app = esaw.register_app(name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/acme/return"])
         anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler", password=PASSWORD)
