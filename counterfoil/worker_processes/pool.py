@@ -13,6 +13,7 @@ content. The first bit of a note's length is set.
 
 import asyncio
 import logging
+import os
 import signal
 from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
@@ -26,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 REQUESTS_PER_WORKER = 1000
 """Maximum number of requests of a process; then it is replaced, because its libraries may keep memory."""
+
+CHUNK_BYTES = 64 * 1024
+"""Maximum number of bytes that are read at once of what a killed process had written."""
 
 MAX_RESULT_BYTES = 1024 * 1024
 """Maximum bytes of a result or a note; a process that announces more is killed."""
@@ -162,9 +166,16 @@ class _WorkerProcess:
 
     async def end(self) -> int:
         """Kill the process unless it has ended, wait for its end, and return its exit status."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        if self._process.returncode is None:
+            # Not the process's own ``kill``: it may reap a process that has ended, and asyncio then reports
+            # 255 instead of the exit status.
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
         self._into.close()
+        # asyncio tells the end only when the pipes have ended, and a full buffer pauses this one.
+        with suppress(OSError):
+            while await self._out.read(CHUNK_BYTES):
+                pass
         return await self._process.wait()
 
     async def _send(self, body: AsyncIterable[bytes], size: int) -> None:
