@@ -27,6 +27,11 @@ _AMBIGUOUS: Final = re.compile(r"[\x00-\x20\x7f\\@%]")
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9.])?")
 
 
+def annotate_command(secret: str, origin: str) -> str:
+    """Return the command with which a person lets a Secret be sent to this origin."""
+    return f"kubectl annotate secret {secret} {ORIGIN_ANNOTATION}={origin} --overwrite"
+
+
 def origin_of(url: str) -> str:
     """
     Return ``scheme://host[:port]``: in lower case, without the default port, the host in ASCII (IDNA).

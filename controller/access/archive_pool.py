@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 
 import msgspec
 
-from controller.access.first_origin import annotate_command, other_origin_of_secret
+from controller.access.first_origin import other_origin_of_secret
 from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.retry.fix_rules import settled_time
@@ -31,6 +31,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
+from counterfoil.origin import annotate_command
 from counterfoil.readiness import with_readiness
 from counterfoil.resources import (
     Archive,
@@ -211,7 +212,7 @@ class ArchivePool:
                 "OriginChanged",
                 f"Archive/{archive.name}: Secret/{secret} belongs to {other or 'no known server'}, but the "
                 f"Archive now leads to {origin}. Nothing was sent there. Correct the Archive, or type "
-                f"{annotate_command(secret, origin)} if the Secret belongs there.",
+                f"`{annotate_command(secret, origin)}` if the Secret belongs there.",
             )
 
     async def _sent_to(self, archive: Archive) -> ArchiveStatus:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from controller.cache import Cache
-from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
+from counterfoil.origin import annotate_command, origin_of
 from counterfoil.resources import Archive, Sender
 
 
@@ -57,11 +57,6 @@ def other_origin_of_secret(archives: Iterable[Archive], secret: str, origin: str
     return None
 
 
-def annotate_command(secret: str, origin: str) -> str:
-    """Return the command with which a person lets a Secret be sent to this origin."""
-    return f"`kubectl annotate secret {secret} {ORIGIN_ANNOTATION}={origin} --overwrite`"
-
-
 def other_origin_message(secret: str, declared: str | None, origin: str) -> str:
     """Return the message about an OAuth client secret that is not sent to this origin."""
     found = (
@@ -69,7 +64,7 @@ def other_origin_message(secret: str, declared: str | None, origin: str) -> str:
     )
     return (
         f"The client secret in Secret/{secret} {found}, so it is not sent to {origin}. Set spec.baseURL "
-        f"back, or type {annotate_command(secret, origin)} if it belongs there."
+        f"back, or type `{annotate_command(secret, origin)}` if it belongs there."
     )
 
 

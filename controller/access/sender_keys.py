@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.access.first_origin import annotate_command
 from controller.access.key_refusals import CONFIRMATION, KeyRefusals
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
 from controller.cache import version_number
@@ -31,6 +30,7 @@ from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import write_status_or_skip
+from counterfoil.origin import annotate_command
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import (
     Sender,
@@ -458,7 +458,7 @@ def _moved_message(sender: Sender, belongs_to: str, origin: str) -> str:
     if ref is None:
         remedy = "or let the sender give consent again"
     else:
-        remedy = f"or type {annotate_command(ref.name, origin)} if the key belongs there"
+        remedy = f"or type `{annotate_command(ref.name, origin)}` if the key belongs there"
     return (
         f"The API key of Sender/{sender.name} belongs to {belongs_to}, but spec.baseURL of "
         f"Organization/{organization} now leads to {origin}. The key was not sent there. Set spec.baseURL "
@@ -471,7 +471,7 @@ def _unknown_message(sender: Sender, secret: str, origin: str) -> str:
     return (
         f"Secret/{secret} does not say to which eSignAnyWhere its API key belongs, and {origin} is not the "
         f"first one of Organization/{organization}, or not the only one in this namespace. The key was not "
-        f"sent there. Type {annotate_command(secret, origin)} if the key belongs there."
+        f"sent there. Type `{annotate_command(secret, origin)}` if the key belongs there."
     )
 
 

@@ -18,7 +18,7 @@ from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
 from counterfoil.kube.secret import SecretUse
-from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
+from counterfoil.origin import annotate_command, origin_of
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import Organization, Sender, SenderSpec, is_same_user, to_json_dict
 from counterfoil.resources.organization import OAuth, Pkce
@@ -237,8 +237,7 @@ def _other_origin(organization: Organization, secret: str, belongs_to: str | Non
     found = f"belongs to {belongs_to}" if belongs_to else "names no origin, and none is confirmed yet"
     detail = (
         f"the client secret in Secret/{secret} {found}, so it was not sent to {origin}, where spec.baseURL "
-        f"of Organization/{organization.name} leads. If it belongs there: kubectl annotate secret {secret} "
-        f"{ORIGIN_ANNOTATION}={origin} --overwrite"
+        f"of Organization/{organization.name} leads. If it belongs there: {annotate_command(secret, origin)}"
     )
     return PageError(PageErrorKind.NOT_CONFIGURED, detail)
 
