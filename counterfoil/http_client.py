@@ -1,10 +1,26 @@
 """
-Reading of responses and errors that the HTTP clients of eSAW, archives and webhooks share. Sends no requests.
+Functions that the HTTP clients of eSAW, OpenID providers, archives and webhooks share: reading of responses
+and errors, and the credentials of an OAuth client. Sends no requests.
 """
 
+import base64
+import hashlib
 import ssl
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from urllib.parse import quote_plus
+
+
+def code_challenge(verifier: str) -> str:
+    """Return the S256 code challenge of a verifier. (RFC 7636, section 4.2)"""
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+
+
+def basic_client_credentials(client_id: str, secret: str) -> str:
+    """Return an OAuth client's credentials for HTTP Basic, each form-encoded first. (RFC 6749, section
+    2.3.1)"""
+    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def retry_after_seconds(header: str | None, *, now: datetime, longest: float) -> float | None:

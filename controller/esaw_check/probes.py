@@ -7,7 +7,6 @@ remaining questions are not sent.
 """
 
 import asyncio
-import base64
 import contextlib
 import secrets
 import uuid
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 from controller.esaw_check import assumptions
 from controller.esaw_check import envelope_assumptions as envelopes
@@ -28,6 +27,7 @@ from counterfoil.esaw.limits import MIB
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall, SecretHeaders
 from counterfoil.esaw_check.facts import FactId
+from counterfoil.http_client import basic_client_credentials
 from counterfoil.resources import FileKind, Organization, Sender, envelope_id
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import ClientAuthentication, OAuth, OrganizationCheckResult, Pkce
@@ -219,7 +219,7 @@ class _Check:
         if pkce is Pkce.S256:
             form["code_verifier"] = secrets.token_urlsafe(32)
         is_basic = authentication is ClientAuthentication.BASIC
-        headers = {} if not is_basic else {"Authorization": _basic(oauth.client_id, secret)}
+        headers = {} if not is_basic else {"Authorization": basic_client_credentials(oauth.client_id, secret)}
         origin = self.subject.client_secret_origin
         call = EsawCall("token", "POST", oauth.token_path, form=form, secret_origin=origin)
         return call, SecretHeaders(headers, origin)
@@ -340,9 +340,3 @@ def _bearer(token: ApiToken) -> SecretHeaders:
 
 def _api_token(token: ApiToken) -> SecretHeaders:
     return SecretHeaders({"ApiToken": token.reveal()}, token.origin)
-
-
-def _basic(client_id: str, secret: str) -> str:
-    """Return the credentials of a client for HTTP Basic. (RFC 6749, section 2.3.1)"""
-    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"

@@ -7,14 +7,12 @@ pages decide who may return with a code, and for which sender. The client secret
 are only in the token request: in its body, or the secret in its ``Authorization`` header.
 """
 
-import base64
-import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -23,6 +21,7 @@ from counterfoil.esaw.errors import ResponseInvalid
 from counterfoil.esaw.models import decode
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall
+from counterfoil.http_client import basic_client_credentials, code_challenge
 from counterfoil.resources.organization import ClientAuthentication
 
 OPERATION: Final = "token"
@@ -58,11 +57,6 @@ class AccessTokenResponse(msgspec.Struct, frozen=True):
 def new_secret() -> str:
     """Return 256 random bits as URL-safe text: a state, or a code verifier."""
     return secrets.token_urlsafe(_RANDOM_BYTES)
-
-
-def code_challenge(verifier: str) -> str:
-    """Return the S256 code challenge of a verifier."""
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
 
 
 def are_equal(one: str, other: str) -> bool:
@@ -102,19 +96,14 @@ async def request_access_token(esaw: EsawClient, path: str, grant: Authorization
     if grant.verifier is not None:
         form["code_verifier"] = grant.verifier
     if grant.client_authentication is ClientAuthentication.BASIC:
+        authorization = basic_client_credentials(grant.client_id, grant.client_secret)
         call = EsawCall(
-            OPERATION, "POST", path, form=form, authorization=_basic(grant), secret_origin=grant.origin
+            OPERATION, "POST", path, form=form, authorization=authorization, secret_origin=grant.origin
         )
     else:
         form |= {"client_id": grant.client_id, "client_secret": grant.client_secret}
         call = EsawCall(OPERATION, "POST", path, form=form, secret_origin=grant.origin)
     return await esaw.request(call, None, partial(_token, esaw.origin))
-
-
-def _basic(grant: AuthorizationCodeGrant) -> str:
-    """Return the client's credentials for HTTP Basic, each form-encoded first. (RFC 6749, 2.3.1)"""
-    credentials = f"{quote_plus(grant.client_id)}:{quote_plus(grant.client_secret)}"
-    return f"Basic {base64.b64encode(credentials.encode()).decode()}"
 
 
 def _token(origin: str, body: bytes) -> ApiToken:

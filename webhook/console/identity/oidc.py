@@ -13,7 +13,6 @@ No access token and no refresh token is kept.
 import asyncio
 import base64
 import binascii
-import hashlib
 import hmac
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -22,11 +21,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
 
+from counterfoil.http_client import basic_client_credentials, code_challenge
 from counterfoil.settings import ConsoleSettings
 
 RETURN_PATH: Final = "/oidc/return"
@@ -165,7 +165,9 @@ class OidcClient:
             if "client_secret_post" in methods and "client_secret_basic" not in methods:
                 form["client_secret"] = self.config.client_secret
             else:
-                headers["Authorization"] = _basic(self.config.client_id, self.config.client_secret)
+                headers["Authorization"] = basic_client_credentials(
+                    self.config.client_id, self.config.client_secret
+                )
         with self._waiting_for_provider():
             status, body = await self._request("POST", metadata.token_endpoint, form, headers)
         if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -238,11 +240,6 @@ class OidcClient:
             raise OidcUnavailable(f"the provider did not answer ({type(problem).__name__})") from problem
 
 
-def code_challenge(verifier: str) -> str:
-    """Return the S256 code challenge of a verifier."""
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
-
-
 def check_claims(token: str, config: OidcConfig, *, nonce: str) -> None:
     """
     Check for whom an ID token is. Raises ``OidcRefused``.
@@ -301,12 +298,6 @@ def _decoded(status: int, body: bytes, kind: type[S]) -> S:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError:
         raise OidcUnavailable("the provider's answer can't be read") from None
-
-
-def _basic(client_id: str, secret: str) -> str:
-    # Form-encoded before base64. (RFC 6749, 2.3.1)
-    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def _secret(path: Path | None) -> str | None:

@@ -21,10 +21,10 @@ from counterfoil.esaw.errors import OriginMismatch
 from counterfoil.esaw.oauth import (
     AuthorizationCodeGrant,
     authorize_url,
-    code_challenge,
     new_secret,
     request_access_token,
 )
+from counterfoil.http_client import code_challenge
 from counterfoil.resources.organization import ClientAuthentication
 from sandbox.esaw import Behaviour, Browser, OAuthApp, StandIn, User
 from tests.support.servers.scripted_esaw import (

@@ -12,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 
+from counterfoil.http_client import code_challenge
 from counterfoil.settings import ConsoleSettings
 from tests.support.builders import AClock
 from tests.support.servers.openid_provider import OpenIdProvider, openid_provider
@@ -22,7 +23,6 @@ from webhook.console.identity.oidc import (
     OidcRefused,
     OidcUnavailable,
     check_claims,
-    code_challenge,
     open_oidc_client,
 )
 
