@@ -123,7 +123,7 @@ RULES = (
         _has_http_status(401),
         NeedConsent,
         "TokenRejected",
-        "eSignAnyWhere no longer accepts the sender's API key.",
+        "eSignAnyWhere does not accept the sender's API key.",
     ),
     OutcomeRule(
         _has_error_id(UNSUPPORTED_API_VERSION),
