@@ -1,5 +1,6 @@
 """
-Retention: when eSAW itself deletes a finished envelope, and when a warning is due before that. Pure.
+Retention: when eSAW itself deletes a finished envelope, when a warning is due before that, and when
+Counterfoil removes a finished event. Pure.
 
 eSAW deletes finished envelopes after its own retention, whether they were archived or not. The Organization
 states it (``spec.retention``); eSAW's API does not tell it.
@@ -8,9 +9,10 @@ states it (``spec.retention``); eSAW's API does not tell it.
 from datetime import datetime, timedelta
 from typing import Final
 
+from counterfoil.durations import Duration
 from counterfoil.resources.conditions import is_condition_true
-from counterfoil.resources.envelopeevent import EnvelopeEvent, Phase
-from counterfoil.resources.organization import EnvelopeStatus
+from counterfoil.resources.envelopeevent import EnvelopeEvent, NoticeState, Origin, Phase
+from counterfoil.resources.organization import EnvelopeStatus, Ttl
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -44,6 +46,34 @@ def imminent_deletion(event: EnvelopeEvent, retention: timedelta | None, now: da
     if deleted is None or retention is None or now < deleted - notice_period(retention):
         return None
     return deleted
+
+
+def removal_time(event: EnvelopeEvent, ttl: Ttl) -> datetime | None:
+    """
+    Return when a finished event is removed.
+
+    None: the event is unfinished, its notice is not delivered yet, or events of its phase are kept.
+    """
+    status = event.status
+    if not status.phase.is_final or status.completion_time is None:
+        return None
+    if status.notice is not None and status.notice.state is NoticeState.PENDING:
+        return None
+    kept: Duration | None = ttl.succeeded
+    if status.phase is Phase.FAILED:
+        kept = ttl.failed
+        if _never_existed(event):
+            kept = ttl.unknown if kept is None else min(kept, ttl.unknown)
+    return None if kept is None else status.completion_time + kept
+
+
+def _never_existed(event: EnvelopeEvent) -> bool:
+    """Whether only a callback ever named the envelope: eSAW neither found it nor described it before."""
+    return (
+        event.status.reason == "EnvelopeNotFound"
+        and event.status.envelope is None
+        and event.spec.origin is Origin.CALLBACK
+    )
 
 
 def _is_needed(event: EnvelopeEvent) -> bool:

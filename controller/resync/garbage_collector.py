@@ -24,7 +24,6 @@ from controller.cache import Cache
 from controller.notifications.problem_tracking import FailureSummary
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
-from counterfoil.durations import Duration
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, Expired, Forbidden, NotFound, Rejected
 from counterfoil.kube.watch import Raw
@@ -33,17 +32,14 @@ from counterfoil.resources import (
     SHARD_LABEL,
     Envelope,
     EnvelopeEvent,
-    NoticeState,
     Organization,
-    Origin,
-    Phase,
     ResourceInvalid,
     envelope_id,
     envelope_of,
     is_condition_true,
     shard,
 )
-from counterfoil.retention import imminent_deletion
+from counterfoil.retention import imminent_deletion, removal_time
 
 _log = logging.getLogger(__name__)
 
@@ -189,22 +185,5 @@ class GarbageCollector:
 
 def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:
     """Whether a finished event's time to live has passed; it is unknown without the Organization."""
-    if organization is None or not event.status.phase.is_final or event.status.completion_time is None:
-        return False
-    if event.status.notice is not None and event.status.notice.state is NoticeState.PENDING:
-        return False
-    ttl: Duration | None = organization.spec.ttl.succeeded
-    if event.status.phase is Phase.FAILED:
-        ttl = organization.spec.ttl.failed
-        if _never_existed(event):
-            ttl = organization.spec.ttl.unknown if ttl is None else min(ttl, organization.spec.ttl.unknown)
-    return ttl is not None and now - event.status.completion_time > ttl
-
-
-def _never_existed(event: EnvelopeEvent) -> bool:
-    """Whether only a callback ever named the envelope: eSAW neither found it nor described it before."""
-    return (
-        event.status.reason == "EnvelopeNotFound"
-        and event.status.envelope is None
-        and event.spec.origin is Origin.CALLBACK
-    )
+    removed = removal_time(event, organization.spec.ttl) if organization is not None else None
+    return removed is not None and now > removed

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.config import is_in_cluster
 
@@ -37,9 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @asynccontextmanager
 async def connect_to_api_server(args: argparse.Namespace) -> AsyncIterator[KubeClient]:
-    """Open the API server that the arguments name. Raises ``NotConfigured``."""
+    """Open the API server that the arguments name. Raises ``CommandError``, ``NotConfigured``."""
     kubeconfig = getattr(args, "kubeconfig", None)
     context = getattr(args, "context", None)
+    known = _context_names(kubeconfig)
+    if context is not None and known and context not in known:
+        raise CommandError(ExitStatus.MISUSED, f"no context {context!r}; there are: {', '.join(known)}")
     namespace = getattr(args, "namespace", None) or context_namespace(kubeconfig, context)
     async with connect(namespace=namespace, kubeconfig=kubeconfig, context=context, connections=8) as kube:
         yield kube
@@ -51,19 +55,32 @@ def context_namespace(kubeconfig: Path | None = None, context: str | None = None
 
     ``connect`` reports a file that can't be read.
     """
-    configured = os.environ.get("KUBECONFIG", "")
-    if kubeconfig is None and context is None and not configured and is_in_cluster():
+    if kubeconfig is None and context is None and not os.environ.get("KUBECONFIG") and is_in_cluster():
         return None
-    places = (
-        [kubeconfig] if kubeconfig is not None else [Path(each) for each in configured.split(":") if each]
-    )
-    contents = [_read_kubeconfig(each) for each in places or [Path("~/.kube/config").expanduser()]]
+    contents = _kubeconfigs(kubeconfig)
     # As kubectl merges several: the first file that says something wins.
     current = context or next((name for each in contents if (name := each.get("current-context"))), None)
     named = (
         each for content in contents for each in content.get("contexts") or () if each.get("name") == current
     )
     return next((each.get("context", {}).get("namespace") for each in named), None)
+
+
+def _context_names(kubeconfig: Path | None) -> list[str]:
+    return [
+        str(each.get("name"))
+        for content in _kubeconfigs(kubeconfig)
+        for each in content.get("contexts") or ()
+    ]
+
+
+def _kubeconfigs(kubeconfig: Path | None) -> list[Mapping[str, Any]]:
+    """Return the contents of the files that kubectl would read."""
+    configured = os.environ.get("KUBECONFIG", "")
+    places = (
+        [kubeconfig] if kubeconfig is not None else [Path(each) for each in configured.split(":") if each]
+    )
+    return [_read_kubeconfig(each) for each in places or [Path("~/.kube/config").expanduser()]]
 
 
 def _read_kubeconfig(path: Path) -> Mapping[str, Any]:

@@ -118,7 +118,12 @@ class RequestCommand(NamedTuple):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments."""
         selection.add_arguments(parser)
-        parser.add_argument("--because", metavar="TEXT", help="reason of the request, stored with the event")
+        parser.add_argument(
+            "--because",
+            type=_stated_reason,
+            metavar="TEXT",
+            help="reason of the request, stored with the event",
+        )
         parser.add_argument("--dry-run", action="store_true", help="only print the events; request nothing")
 
     async def run(self, args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
@@ -135,7 +140,7 @@ class RequestCommand(NamedTuple):
         if args.output == "json":
             out.write(format_json(answers))
         elif not events:
-            out.write("no event is meant by that\n")
+            out.write("no event matches\n")
         return ExitStatus.DONE if all(each.asked for each in answers) else ExitStatus.NOT_ALL
 
     def _resends_notice(self, event: EnvelopeEvent) -> bool:
@@ -177,6 +182,13 @@ SKIP = RequestCommand(
     SUMMARY="give events up on purpose",
     DETAILS="The envelope stays in eSignAnyWhere. A new callback, or retry, takes it up again.",
 )
+
+
+def _stated_reason(text: str) -> str:
+    """Return a reason without spaces around it. Raises ``ArgumentTypeError`` for one without words."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("give the reason in words, or leave the flag out")
+    return text.strip()
 
 
 def _patch_body(

@@ -3,8 +3,10 @@ Which events are meant: by name, by the envelope's GUID, by label selector, by r
 """
 
 import argparse
+from difflib import get_close_matches
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
+from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
 from counterfoil.resources import EnvelopeEvent, Phase, envelope_id
@@ -52,7 +54,24 @@ async def select_events(kube: KubeClient, args: argparse.Namespace) -> list[Enve
         EnvelopeEvent.parse(raw)
         async for raw in kube.list(EnvelopeEvent, labels=args.selector or "", fields=fields)
     ]
-    return [each for each in listed if args.reason in (None, each.status.reason)]
+    found = [each for each in listed if args.reason in (None, each.status.reason)]
+    if not found and args.reason is not None:
+        _check_reason(args.reason)
+    return found
+
+
+def _check_reason(word: str) -> None:
+    """
+    Raise ``CommandError`` for a reason that is not in the catalogue.
+
+    Called only if no event has it: a newer controller may write reasons that this plugin does not know.
+    """
+    known = {name.lower(): name for name in CATALOGUE}
+    if known.get(word.lower()) == word:
+        return
+    near = get_close_matches(word.lower(), known, n=1)
+    meant = f" Did you mean {known[near[0]]}?" if near else ""
+    raise CommandError(ExitStatus.MISUSED, f"no event has a reason {word}.{meant}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

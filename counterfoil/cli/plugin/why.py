@@ -27,7 +27,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.request import attribution
 from counterfoil.resources.shard_leases import UnheldShard, unheld_shard
-from counterfoil.retention import deletion_time
+from counterfoil.retention import deletion_time, removal_time
 
 SUMMARY = "say what happened to an event or envelope, what is next, and who must act"
 DETAILS = "What you may not read is left out."
@@ -97,6 +97,10 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     action: str
     origin: str
     deliveries: int
+    received: datetime | None
+    """When the first callback arrived, or a person or the sweep created the event."""
+    ended: datetime | None
+    """When the event reached its final phase."""
     sender: str | None
     phase: str
     reason: str | None
@@ -184,6 +188,8 @@ def explain(
         action=event.spec.action,
         origin=event.spec.origin,
         deliveries=event.deliveries,
+        received=status.first_delivery_time or event.metadata.creation_timestamp,
+        ended=status.completion_time if status.phase.is_final else None,
         sender=_sender_of(event),
         phase=status.phase,
         reason=status.reason,
@@ -218,14 +224,18 @@ def page(why: EventExplanation) -> str:
         _line("Event", why.event),
         _line("Envelope", f"{why.envelope}{name}"),
         _line("Belongs to", f"Organization/{why.organization}, sender {why.sender or 'not known yet'}"),
-        _line("Noted by", f"{why.origin}, action {why.action}{calls}"),
+        _line("Recorded by", f"{why.origin}, action {why.action}{calls}"),
+        *([_line("Received", _clock(why.received))] if why.received else []),
+        *([_line("Ended", _clock(why.ended))] if why.ended else []),
         "",
-        _line("Where it is", f"{why.phase}{because}"),
+        _line("Phase", f"{why.phase}{because}"),
         _line("What", why.means),
     ]
     lines += [_line("", why.message)] if why.message and why.message != why.means else []
     lines += [_line("Controller", why.controller)] if why.controller else []
-    lines += [_line("Last problem", why.last_error)] if why.last_error else []
+    # Each sentence once: the last problem and a step often repeat the message.
+    last_error = why.last_error.removesuffix(f": {why.message}") if why.last_error else None
+    lines += [_line("Last problem", last_error)] if last_error else []
     lines += [_line("Next", why.next), _line("Who must act", why.turn)]
     lines += [_line("To do", why.do)] if why.do else []
     lines += [_line("Deleted there", f"{why.esaw_deletion}, by eSAW itself")] if why.esaw_deletion else []
@@ -236,7 +246,8 @@ def page(why: EventExplanation) -> str:
     if why.steps:
         lines += ["", "Steps"]
     for each in why.steps:
-        lines.append(f"  {each.name:<18}{STATUS_TEXTS.get(each.status, each.status):<9}{each.message}")
+        message = "as above" if each.message and each.message in (why.message, why.means) else each.message
+        lines.append(f"  {each.name:<18}{STATUS_TEXTS.get(each.status, each.status):<9}{message}")
     if why.attempts:
         lines += ["", "Last attempts"]
     for attempt in why.attempts:
@@ -245,7 +256,7 @@ def page(why: EventExplanation) -> str:
             f"{attempt.outcome}: {attempt.reason}"
         )
     if why.happened:
-        lines += ["", "Told by Kubernetes Events (kept for an hour)", *(f"  {each}" for each in why.happened)]
+        lines += ["", "Kubernetes Events (kept for an hour)", *(f"  {each}" for each in why.happened)]
     # Names come from eSAW's users: what they wrote must not talk to the terminal.
     printable = ("".join(char if char.isprintable() else "?" for char in line) for line in lines)
     return "".join(f"{line}\n" for line in printable)
@@ -278,7 +289,8 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
     if status.phase is Phase.AWAITING_CONSENT:
         return "continues automatically as soon as the sender's key works"
     if status.phase is Phase.SUCCEEDED:
-        return "nothing; it is removed after spec.ttl.succeeded of the Organization"
+        removed = removal_time(event, organization.spec.ttl) if organization is not None else None
+        return f"nothing; it is removed {_format_time(removed, now)}" if removed is not None else "nothing"
     if status.phase.is_final:
         return "nothing automatically; a new callback or `kubectl counterfoil retry` starts it again"
     if status.reason in ("Suspended", "OrganizationSuspended", "SenderSuspended"):

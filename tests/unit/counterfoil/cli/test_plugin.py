@@ -6,6 +6,7 @@ completed.
 import argparse
 import io
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from counterfoil.resources import (
     ArchiveLocation,
     Attempt,
     AttemptOutcome,
+    Condition,
     EnvelopeSummary,
     EventNotice,
     LastError,
@@ -127,7 +129,10 @@ def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
         (an_event(), "worked on as soon as there is room"),
         (an_event().labelled(REQUEST_LABEL, "skip"), "a person asked for skip"),
         (an_event().in_phase(Phase.PENDING, "Suspended"), "continues when the suspension ends"),
-        (an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted"), "nothing; it is removed after"),
+        (
+            an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted").status(completion_time=NOON),
+            "nothing; it is removed in 720h (2026-07-31 12:00:00 UTC)",
+        ),
         (an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus"), "a new callback or"),
         (
             an_event()
@@ -139,6 +144,64 @@ def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
 )
 def test_each_state_says_what_is_next(event: EventBuilder, words: str) -> None:
     assert words in told(event)
+
+
+def test_when_the_callback_arrived_and_when_the_event_ended_is_said() -> None:
+    event = an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndKept")
+    event.status(first_delivery_time=NOON - timedelta(minutes=2), completion_time=NOON)
+    said = told(event)
+    assert "Received      2026-07-01 11:58:00 UTC\n" in said
+    assert "Ended         2026-07-01 12:00:00 UTC\n" in said
+
+
+def test_a_sentence_that_the_last_problem_and_a_step_repeat_is_printed_once() -> None:
+    event = an_event().in_phase(Phase.ARCHIVING, "ArchiveUnreachable")
+    problem = LastError(reason="ArchiveUnreachable", message="The server is unavailable.", time=NOON)
+    step = Condition("Archived", "False", "ArchiveUnreachable", "The server is unavailable.", NOON)
+    said = told(event.status(message="The server is unavailable.", last_error=problem, conditions=(step,)))
+    assert said.count("The server is unavailable.") == 1
+    assert "Last problem  ArchiveUnreachable, 0s ago\n" in said
+    assert "Archived          not yet  as above\n" in said
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("archivefull", "no event has a reason archivefull. Did you mean ArchiveFull?"),
+        ("TagMising", "no event has a reason TagMising. Did you mean TagMissing?"),
+        ("Weather", "no event has a reason Weather."),
+    ],
+)
+async def test_a_reason_that_does_not_exist_is_refused_with_the_nearest_one(word: str, said: str) -> None:
+    kube, out = InMemoryKubeClient(), io.StringIO()
+    args = entry_point.parsers()[0].parse_args(["retry", "--reason", word])
+    with pytest.raises(CommandError, match=re.escape(said)) as refused:
+        await RETRY.run(args, kube, out)
+    assert refused.value.exit_status is ExitStatus.MISUSED
+
+
+@pytest.mark.parametrize("reason", ["TagMissing", "OfANewerController"])
+async def test_a_reason_that_exists_may_match_events_or_none(reason: str) -> None:
+    kube, out = InMemoryKubeClient(), io.StringIO()
+    if reason != "TagMissing":
+        kube.put(an_event().in_phase(Phase.FAILED, reason).build())
+    args = entry_point.parsers()[0].parse_args(["retry", "--dry-run", "--reason", reason, "-o", "text"])
+    assert await RETRY.run(args, kube, out) is ExitStatus.DONE
+    assert ("no event matches" in out.getvalue()) is (reason == "TagMissing")
+
+
+def test_a_reason_without_words_is_refused() -> None:
+    err = io.StringIO()
+    assert entry_point.run(["skip", "x", "--because", " "], io.StringIO(), err) == ExitStatus.MISUSED
+    assert "give the reason in words" in err.getvalue()
+
+
+def test_a_context_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
+    config, err = tmp_path / "config", io.StringIO()
+    config.write_text("contexts: [{name: test}, {name: production}]")
+    flags = ["--kubeconfig", str(config), "--context", "nowhere"]
+    assert entry_point.run([*flags, "why", "x"], io.StringIO(), err) == ExitStatus.MISUSED
+    assert "no context 'nowhere'; there are: test, production" in err.getvalue()
 
 
 def test_an_envelope_that_is_stuck_in_esaw_says_who_must_act_there() -> None:
