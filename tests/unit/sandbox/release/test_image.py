@@ -84,6 +84,12 @@ def test_a_base_with_a_digest_is_taken_and_one_without_if_it_is_asked_for() -> N
     assert choose_base({"MUTABLE_BASE": "1"}, "python\n") == "python"
 
 
+def test_the_base_image_of_the_repository_has_a_digest() -> None:
+    assert choose_base({}, image.BASE_FILE.read_text(encoding="utf-8")).startswith(
+        "docker.io/library/python:"
+    )
+
+
 def test_nothing_is_built_from_a_tag(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
