@@ -74,6 +74,7 @@ test-unit: setup ## the fast tests: no cluster, under a minute
 test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform kstatus promtool
 	@$(BIN)/python -m sandbox.servers opencmis azurite
+	@$(BIN)/python -m sandbox.packages.debian spin gcc
 	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos tests/security
 
 test-browser: setup ## what a person sees, in a real Chromium (Debian's, installed if it is missing and you are root)
@@ -101,6 +102,11 @@ image: setup ## build the image and its bill of materials into dist/ (TRACES, BA
 .PHONY: demo
 demo: setup ## the main job on this machine (KEEP=1: leave it running; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)
 	@KEEP=$(KEEP) ARCHIVE=$(ARCHIVE) $(BIN)/python -m sandbox.demo
+
+.PHONY: model
+model: setup ## check the formal model at large bounds (make test has small bounds)
+	@$(BIN)/python -m sandbox.packages.debian spin gcc
+	@$(BIN)/python -m formal
 
 .PHONY: bench
 bench: setup ## speed, as ratios to the raw limit in the same run (some minutes; wants a quiet machine)

@@ -1,0 +1,1 @@
+"""The formal model of one envelope, and the checks of it."""
