@@ -155,6 +155,12 @@ class Metrics:
             "Callbacks and envelopes of the sweep whose event name belongs to another callback.",
             ("organization",),
         )
+        self.uncounted_event_seconds = gauge(
+            "counterfoil_uncounted_event_seconds",
+            "Age of the oldest event of this receiver that the controller's count for the ceilings lacks; 0 "
+            "without one.",
+            ("organization",),
+        )
         self.callback_seconds = histogram(
             "counterfoil_callback_seconds",
             "Time from a callback's request line to its response.",
@@ -299,6 +305,7 @@ class Metrics:
         for outcome in CallbackOutcome:
             self.callbacks.labels(organization, outcome.value)
         self.callback_parameters_left_out.labels(organization)
+        self.uncounted_event_seconds.labels(organization)
         self.event_mismatches.labels(organization)
 
     def initialize_events(self, organization: str) -> None:
@@ -320,6 +327,7 @@ class Metrics:
             self.unlisted_actions,
             self.callback_parameters_left_out,
             self.event_mismatches,
+            self.uncounted_event_seconds,
             self.event_seconds,
             self.retries_exhausted,
             self.events,

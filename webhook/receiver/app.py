@@ -31,7 +31,9 @@ async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: Rec
     """Run a receiver until SIGTERM or SIGINT, then answer accepted callbacks and write the counts."""
     clock, metrics, monotonic = process.clock, process.metrics, process.monotonic
     organization_cache = OrganizationCache(
-        metrics, new_bucket=lambda: TokenBucket(rate=settings.callback_rate, burst=settings.callback_burst)
+        metrics,
+        clock=clock,
+        new_bucket=lambda: TokenBucket(rate=settings.callback_rate, burst=settings.callback_burst),
     )
     async with connect(
         namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections

@@ -37,6 +37,11 @@ class EventCeiling:
             for second in [each for each in self._created if each < load.count_time - CLOCK_DIFFERENCE]:
                 self._sum -= self._created.pop(second)
 
+    def uncounted_seconds(self, now: datetime) -> float:
+        """Return the age in seconds of the oldest event of this receiver that the controller's count does not
+        include yet; 0 without one."""
+        return max(0.0, (now - min(self._created, default=now)).total_seconds())
+
     def reserve(self, now: datetime) -> bool:
         """Reserve room for an event that will be created now; False if there is none."""
         unfinished = self._load.unfinished_events if self._load is not None else 0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from counterfoil.callback_auth import is_token_hash, is_valid_token
+from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw, WatchEvent, list_and_watch_forever
@@ -67,8 +68,9 @@ class OrganizationView:
 class OrganizationCache:
     """All organizations of the namespace. ``watch`` keeps it up to date; ``find`` reads it."""
 
-    def __init__(self, metrics: Metrics, *, new_bucket: Callable[[], TokenBucket]) -> None:
+    def __init__(self, metrics: Metrics, *, clock: Clock, new_bucket: Callable[[], TokenBucket]) -> None:
         self._metrics = metrics
+        self._clock = clock
         self._new_bucket = new_bucket
         self._views: dict[str, OrganizationView] = {}
         self.is_synced = False
@@ -111,6 +113,8 @@ class OrganizationCache:
             self._views[name] = OrganizationView(name=name, bucket=bucket, ceiling=ceiling)
         if before is None:
             self._metrics.initialize_callbacks(name)
+            age = self._metrics.uncounted_event_seconds.labels(name)
+            age.set_function(lambda: ceiling.uncounted_seconds(self._clock.now()))
 
     def _remove(self, name: str) -> None:
         if self._views.pop(name, None) is not None:

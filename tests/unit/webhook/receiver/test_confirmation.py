@@ -81,7 +81,9 @@ async def receiver_before(server: ScriptedApiServer, folder: Path) -> AsyncItera
     """Yield a function that makes one callback and returns the status of its answer."""
     limits, clock, metrics = ReceiverLimits(), ManualClock(), Metrics(CollectorRegistry(), version="0")
     async with answered_by(server, folder) as kube:
-        organizations = OrganizationCache(metrics, new_bucket=lambda: TokenBucket(rate=1000, burst=1000))
+        organizations = OrganizationCache(
+            metrics, clock=clock, new_bucket=lambda: TokenBucket(rate=1000, burst=1000)
+        )
         organizations.update(added(an_organization()))
         organizations.update(synced("acme"))
         writer = EventWriter(

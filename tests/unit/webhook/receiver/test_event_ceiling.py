@@ -76,6 +76,24 @@ def test_a_release_after_a_newer_count_returns_nothing() -> None:
     assert room(ceiling) == 4
 
 
+def test_the_age_of_the_oldest_event_that_no_count_includes() -> None:
+    ceiling = a_ceiling()
+    assert ceiling.uncounted_seconds(LATER) == 0
+    assert ceiling.reserve(NOON)
+    assert ceiling.reserve(LATER)
+    assert ceiling.uncounted_seconds(LATER) == (LATER - NOON).total_seconds()
+    ceiling.update(LIMITS, EventLoad(count_time=LATER, unfinished_events=1))
+    assert ceiling.uncounted_seconds(LATER + timedelta(seconds=7)) == 7
+    ceiling.release(LATER)
+    assert ceiling.uncounted_seconds(LATER + timedelta(hours=1)) == 0
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_age() -> None:
+    ceiling = a_ceiling()
+    assert ceiling.reserve(NOON)
+    assert ceiling.uncounted_seconds(NOON - timedelta(seconds=3)) == 0
+
+
 def test_a_raised_limit_counts_at_once() -> None:
     ceiling = a_ceiling()
     assert room(ceiling) == 5

@@ -58,7 +58,7 @@ class Counter:
         self.clock = ManualClock()
         self.metrics = Metrics(CollectorRegistry(), version="0")
         self.organization_cache = OrganizationCache(
-            self.metrics, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)
+            self.metrics, clock=self.clock, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)
         )
         self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
         write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)

@@ -9,7 +9,15 @@ from prometheus_client import CollectorRegistry
 from counterfoil.callback_auth import token_hash
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.metrics import Metrics
-from tests.support.scenes.receiver_parts import TOKEN, added, an_organization, synced, with_basic_auth
+from tests.support.scenes.receiver_parts import (
+    NOON,
+    TOKEN,
+    ManualClock,
+    added,
+    an_organization,
+    synced,
+    with_basic_auth,
+)
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.receiver.organizations import OrganizationCache, OrganizationView
 
@@ -20,8 +28,13 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def organization_cache(metrics: Metrics) -> OrganizationCache:
-    return OrganizationCache(metrics, new_bucket=lambda: TokenBucket(rate=1.0, burst=1))
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def organization_cache(metrics: Metrics, clock: ManualClock) -> OrganizationCache:
+    return OrganizationCache(metrics, clock=clock, new_bucket=lambda: TokenBucket(rate=1.0, burst=1))
 
 
 def listed(organization_cache: OrganizationCache, raw: dict[str, Any]) -> OrganizationView:
@@ -120,6 +133,28 @@ def test_a_change_is_followed_and_does_not_refill_the_bucket(organization_cache:
     assert after is not None
     assert not after.has_token(TOKEN)
     assert after.bucket is before.bucket
+
+
+async def test_the_age_of_events_that_no_count_includes_is_a_metric(
+    organization_cache: OrganizationCache, metrics: Metrics, clock: ManualClock
+) -> None:
+    def age() -> float | None:
+        return metrics.registry.get_sample_value(
+            "counterfoil_uncounted_event_seconds", {"organization": "acme"}
+        )
+
+    ceiling = listed(organization_cache, an_organization()).ceiling
+    assert age() == 0
+    assert ceiling.reserve(NOON)
+    await clock.sleep(400)
+    assert age() == 400
+
+    counted = {"load": {"countTime": "2025-01-01T12:06:30Z", "unfinishedEvents": 1}}
+    organization_cache.update(WatchEvent("MODIFIED", an_organization(status=counted)))
+    assert age() == 0
+
+    organization_cache.update(WatchEvent("DELETED", an_organization()))
+    assert age() is None
 
 
 def test_what_was_deleted_is_gone_with_its_metrics(
