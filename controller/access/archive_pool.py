@@ -255,13 +255,14 @@ def _is_list_full(archive: Archive, secret: str) -> bool:
 
 def _refuse_other_destination(archive: Archive) -> None:
     """Raise ``ArchiveRefused`` for an Archive that leads elsewhere than when its first probe succeeded."""
-    origin, known = _origin(archive), archive.status.destination
-    destination = None if origin is None else archive.spec.settings.destination
+    _origin(archive)
+    destination, known = archive.spec.settings.destination, archive.status.destination
     if known is None or destination == known:
         return
+    where = "nowhere" if destination is None else f"to {destination}"
     raise ArchiveRefused(
         "OriginChanged",
-        f"Archive/{archive.name} led to {known}, and now leads to {destination or 'a folder'}. Nothing was "
+        f"Archive/{archive.name} led to {known}, and now leads {where}. Nothing was "
         "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or type "
         f"`kubectl patch archive {archive.name} --subresource=status --type=merge -p "
         """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one.""",

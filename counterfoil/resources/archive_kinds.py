@@ -131,8 +131,13 @@ class KindSettings(ResourcePart, frozen=True):
 
     @property
     def destination(self) -> str | None:
-        """The origin with the bucket or container: a server of many owners has several. Raises as
-        ``origin``."""
+        """
+        The origin with the bucket or container, since a server of many owners has several; or the folder.
+        Raises as ``origin``.
+
+        A path on the same server is no part of it: what is stored there is up to the server, and to the
+        credentials, which do not leave it.
+        """
         return self.origin
 
 
@@ -152,6 +157,11 @@ class Filesystem(KindSettings, frozen=True):
             maxLength=1024,
         ),
     ]
+
+    @property
+    def destination(self) -> str:
+        """The folder: a volume at another one may not outlive the pod."""
+        return f"file://{self.root.rstrip('/')}"
 
 
 class ObjectLock(ResourcePart, frozen=True):

@@ -209,6 +209,27 @@ async def test_a_changed_archive_gets_nothing_and_proves_nothing(
     assert hostile.received == []
 
 
+async def test_an_archive_in_another_folder_proves_nothing(scene: Scene, tmp_path: Path) -> None:
+    archive = Archive.parse(await scene.kube.get(Archive, "dms"))
+    assert archive.spec.filesystem is not None
+    (tmp_path / "lost").mkdir()
+    envelope = scene.envelope(3000)
+    await patch(scene, "archive/dms", filesystem={"root": str(tmp_path / "lost")})
+    await refuses(scene, Archive, "dms", "Ready", "OriginChanged")
+    event = await scene.note(envelope)
+
+    async def waits() -> bool:
+        return (await scene.event(event)).status.reason == "ArchiveNotReady"
+
+    await eventually(waits)
+    assert list((tmp_path / "lost").iterdir()) == []
+    assert scene.standin.exists(envelope)
+
+    await patch(scene, "archive/dms", filesystem={"root": archive.spec.filesystem.root})
+
+    assert (await scene.ended(event)).status.phase is Phase.SUCCEEDED
+
+
 async def test_the_password_of_an_archive_is_not_sent_for_another_one(
     scene: Scene, dav: RcloneWebdavServer, hostile: ScriptedServer
 ) -> None:

@@ -363,10 +363,30 @@ async def test_an_address_without_an_origin_is_told(scene: Scene) -> None:
         await scene.archive_pool.backend(a_dav("https://dms.acme.example:99999/dav"))
 
 
-async def test_a_folder_has_no_destination(scene: Scene) -> None:
+async def test_the_destination_of_a_folder_is_its_path(scene: Scene) -> None:
     after = await scene.archive_pool.update_status(scene.newest())
     assert after is not None
-    assert (after.status.destination, after.status.secret_origins) == (None, {})
+    assert (after.status.destination, after.status.secret_origins) == (f"file://{scene.root}", {})
+
+
+async def test_an_archive_that_leads_to_another_folder_or_a_server_instead_is_not_opened(
+    scene: Scene, tmp_path: Path
+) -> None:
+    after = await scene.archive_pool.update_status(scene.newest())
+    assert after is not None
+    for spec in (
+        an_archive(filesystem={"root": str(tmp_path)}).spec,
+        an_archive(filesystem=None, http={"url": ELSEWHERE}).spec,
+    ):
+        assert str(scene.root) in await refusal(scene, replace(after, spec=spec))
+    same_folder = an_archive(filesystem={"root": f"{scene.root}/"}).spec
+    assert await scene.archive_pool.backend(replace(after, spec=same_folder))
+
+
+async def test_an_archive_that_would_keep_nothing_instead_is_not_opened(scene: Scene) -> None:
+    archive = an_archive(filesystem=None, nulltest={})
+    known = replace(archive, status=replace(archive.status, destination="https://dms.acme.example"))
+    assert "leads nowhere" in await refusal(scene, known)
 
 
 @pytest.mark.parametrize(
@@ -388,10 +408,12 @@ async def test_a_folder_has_no_destination(scene: Scene) -> None:
         ({"sftp": {"host": "sftp.acme.example", "port": 2022}}, "sftp://sftp.acme.example:2022"),
         ({"sftp": {"host": "2001:db8::1"}}, "sftp://[2001:db8::1]"),
         ({"nulltest": {}}, None),
-        ({"filesystem": {"root": "/archive"}}, None),
+        ({"filesystem": {"root": "/archive"}}, "file:///archive"),
     ],
 )
-def test_a_destination_is_the_server_and_the_bucket(spec: dict[str, Any], destination: str | None) -> None:
+def test_a_destination_is_the_server_and_the_bucket_or_the_folder(
+    spec: dict[str, Any], destination: str | None
+) -> None:
     archive = an_archive(**{"filesystem": None, **spec})
     assert archive.spec.settings.destination == destination
 
