@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 
 import msgspec
 
-from controller.access.first_origin import other_origin_of_secret
+from controller.access.first_origin import is_origin_lost, other_origin_of_secret
 from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.retry.fix_rules import settled_time
@@ -202,7 +202,8 @@ class ArchivePool:
         return credentials
 
     async def _refuse_other_origin(self, archive: Archive, secret: str) -> None:
-        """Raise ``ArchiveRefused`` if the Secret belongs elsewhere, by its annotation or by what was sent."""
+        """Raise ``ArchiveRefused`` if the Secret belongs elsewhere, by its annotation or by what was sent, or
+        if that is not known any more."""
         origin, declared = _origin(archive), await self.secret_cache.declared_origin(secret)
         if origin is None or declared == origin:
             return
@@ -213,6 +214,13 @@ class ArchivePool:
                 f"Archive/{archive.name}: Secret/{secret} belongs to {other or 'no known server'}, but the "
                 f"Archive now leads to {origin}. Nothing was sent there. Correct the Archive, or type "
                 f"`{annotate_command(secret, origin)}` if the Secret belongs there.",
+            )
+        if is_origin_lost(archive, self.archives(), secret, await self.secret_cache.creation_time(secret)):
+            raise ArchiveRefused(
+                "OriginUnknown",
+                f"Archive/{archive.name}: Secret/{secret} is older than the Archive and does not say to "
+                f"which server it belongs. Nothing was sent to {origin}. If it belongs there, type "
+                f"`{annotate_command(secret, origin)}`. If not, create another Secret.",
             )
 
     async def _sent_to(self, archive: Archive) -> ArchiveStatus:

@@ -9,10 +9,15 @@ annotation is required: a person who may change a spec, but not the Secret, must
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 from controller.cache import Cache
 from counterfoil.origin import annotate_command, origin_of
 from counterfoil.resources import Archive, Sender
+
+SET_UP_TIME = timedelta(hours=1)
+"""Maximum time between the creation of a Secret and of the first Archive that uses it. An Archive that is
+created later may replace one that was deleted with its record (docs/decisions/0034)."""
 
 
 def is_esaw_origin(cache: Cache, organization: str, origin: str) -> bool:
@@ -55,6 +60,16 @@ def other_origin_of_secret(archives: Iterable[Archive], secret: str, origin: str
             if ref is not None and ref.name == secret and sent_to not in (None, origin):
                 return sent_to
     return None
+
+
+def is_origin_lost(
+    archive: Archive, archives: Iterable[Archive], secret: str, secret_created: datetime | None
+) -> bool:
+    """Whether the Secret of an Archive may have been sent to an origin that no Archive records any more."""
+    if any(secret in each.status.secret_origins for each in (archive, *archives)):
+        return False
+    created = archive.metadata.creation_timestamp
+    return created is not None and secret_created is not None and created - secret_created > SET_UP_TIME
 
 
 def other_origin_message(secret: str, declared: str | None, origin: str) -> str:

@@ -7,6 +7,7 @@ The controller may only ``get`` Secrets, not watch them (rule 8). It therefore r
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -96,6 +97,10 @@ class SecretCache:
     async def declared_origin(self, name: str) -> str | None:
         """Return the only origin that the Secret may be sent to; None: it names none. Raises as ``data``."""
         return (await self._read(name)).origin
+
+    async def creation_time(self, name: str) -> datetime | None:
+        """Return when the Secret was created, as the API server says. Raises as ``data``."""
+        return (await self._read(name)).metadata.creation_timestamp
 
     def forget(self, name: str) -> None:
         """Drop a Secret that may have changed; the next call reads it again."""

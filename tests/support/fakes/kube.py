@@ -8,6 +8,7 @@ import asyncio
 import copy
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ class InMemoryKubeClient(KubeClient):
         self.secret_types: dict[str, str] = {}
         """Type by name of a Secret; Opaque if it is not here."""
         self.secret_annotations: dict[str, dict[str, str]] = {}
+        self.secret_created: dict[str, datetime] = {}
         self.announced: list[Raw] = []
         self.asked: list[tuple[str, str]] = []
         """Verb and name of every request."""
@@ -157,7 +159,12 @@ class InMemoryKubeClient(KubeClient):
         labels = {USE_LABEL: self.secret_uses[name]} if name in self.secret_uses else {}
         annotations = self.secret_annotations.get(name, {})
         return Secret(
-            metadata=ObjectMeta(name=name, labels=labels, annotations=annotations),
+            metadata=ObjectMeta(
+                name=name,
+                labels=labels,
+                annotations=annotations,
+                creation_timestamp=self.secret_created.get(name),
+            ),
             type=self.secret_types.get(name, "Opaque"),
             data=dict(self.secrets[name]),
         )

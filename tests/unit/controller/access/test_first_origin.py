@@ -1,19 +1,22 @@
 """A credential that names no origin never goes to one that a changed spec alone leads to."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from controller.access.first_origin import (
+    SET_UP_TIME,
     has_moved,
     is_esaw_origin,
     is_first_esaw,
+    is_origin_lost,
     other_origin_of_secret,
 )
 from controller.cache import Cache
 from counterfoil.resources import Archive, ArchiveStatus, Organization, OrganizationStatus, SenderKey
-from tests.support.builders import ORIGIN, a_sender, an_organization
+from tests.support.builders import NOON, ORIGIN, a_sender, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 
 ELSEWHERE = "https://elsewhere.example"
@@ -96,3 +99,23 @@ def test_what_was_sent_first_holds_also_after_the_archive_names_another_secret()
     both = [archive(f"{ORIGIN}/dav", secret="x", dms=ORIGIN), archive(f"{ELSEWHERE}/dav")]
     assert other_origin_of_secret(both, "dms", ELSEWHERE) == ORIGIN
     assert other_origin_of_secret(both, "dms", ORIGIN) is None
+
+
+@pytest.mark.parametrize(
+    ("secret_age", "recorded", "is_lost"),
+    [
+        (SET_UP_TIME, False, False),
+        (SET_UP_TIME + timedelta(seconds=1), False, True),
+        (SET_UP_TIME + timedelta(seconds=1), True, False),
+        (-timedelta(days=300), False, False),
+    ],
+    ids=["set-up", "old-secret", "recorded", "rotated-secret"],
+)
+def test_an_old_secret_of_which_nothing_is_recorded_was_perhaps_sent_before(
+    secret_age: timedelta, recorded: bool, is_lost: bool
+) -> None:
+    built = archive(f"{ORIGIN}/dav", **({"dms": ORIGIN} if recorded else {}))
+    built = replace(built, metadata=replace(built.metadata, creation_timestamp=NOON))
+    assert is_origin_lost(built, (), "dms", NOON - secret_age) is is_lost
+    without = replace(built, status=ArchiveStatus())
+    assert is_origin_lost(without, (built,), "dms", NOON - secret_age) is is_lost
