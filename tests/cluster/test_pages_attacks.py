@@ -409,6 +409,22 @@ async def test_a_link_that_somebody_else_made_sends_nothing_before_the_person_sa
     assert scene.esaw.envelope_of(draft) in await scene.envelopes()
 
 
+async def test_the_page_of_an_inbox_elsewhere_is_no_page_of_esaw(scene: Scene) -> None:
+    anna = await Person.enters(scene, "Portal")
+    draft = anna.draft()
+    await scene.organization(beforeSend={"inboxURL": "https://portal.example/Inbox/Index"})
+    try:
+        async with a_tab(scene, anna.browser) as tab:
+            from_portal = {"Referer": "https://portal.example/", "Sec-Fetch-Site": "cross-site"}
+            authorize = (await tab.get(anna.link(draft), **from_portal)).headers["Location"]
+            back = (await tab.get(authorize)).headers["Location"]
+            page = await tab.get((await tab.get(back)).headers["Location"])
+            assert "Send this envelope?" in page.text
+    finally:
+        await scene.organization()
+    assert scene.esaw.sends(draft) == []
+
+
 async def test_the_button_in_esaw_sends_without_a_question(scene: Scene) -> None:
     anna = await Person.enters(scene, "Own")
     draft = anna.draft()

@@ -5,13 +5,15 @@ Any page can link to a person's draft, and eSAW's OAuth does not ask a person wh
 pages send a draft without a form only if the request comes from eSAW's pages; otherwise they ask the person.
 """
 
-from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from contextlib import suppress
+
+from counterfoil.origin import origin_of
 
 
-def is_from(sites: Iterable[str], headers: Mapping[str, str]) -> bool:
+def is_from(site: str, headers: Mapping[str, str]) -> bool:
     """
-    Whether a request comes from one of these sites' pages, or from a client that is no browser.
+    Whether a request comes from a page of this site, or from a client that is no browser.
 
     A page can hide its referrer but cannot forge another origin. A client that sends neither a referrer nor
     ``Sec-Fetch-Site`` is no browser (since 2023), and so has no session that another page could use.
@@ -20,13 +22,6 @@ def is_from(sites: Iterable[str], headers: Mapping[str, str]) -> bool:
     referrer = headers.get("Referer")
     if referrer is None:
         return "Sec-Fetch-Site" not in headers
-    return _origin(referrer) in {_origin(each) for each in sites}
-
-
-def _origin(url: str) -> tuple[str, str]:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ("", url)
-    default = {"https": ":443", "http": ":80"}.get(parts.scheme, "")
-    return (parts.scheme, parts.netloc.lower().removesuffix(default))
+    with suppress(ValueError):
+        return origin_of(referrer) == origin_of(site)
+    return False

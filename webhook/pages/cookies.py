@@ -158,9 +158,10 @@ class PageUrls:
         return f"{self._public_url}/oauth/{self._name}/return"
 
     @property
-    def esaw_pages(self) -> tuple[str, ...]:
-        """Addresses of eSAW's own pages."""
-        return (self._base_url, self.inbox)
+    def esaw(self) -> str:
+        """Address of eSAW's own pages. The inbox is none of them if it is elsewhere: only who may get every
+        Secret says where eSAW is, and more people may say where the inbox is."""
+        return self._base_url
 
     @property
     def inbox(self) -> str:

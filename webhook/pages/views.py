@@ -104,7 +104,7 @@ class PageViews:
         organization = site.organization.name
         context.restart_url = site.urls.before_send(draft, user_id)
         sender = consented_sender_name(organization, user_id)
-        is_own_click = request_origin.is_from(site.urls.esaw_pages, context.headers)
+        is_own_click = request_origin.is_from(site.urls.esaw, context.headers)
         flow = self.flow_cookies.begin(organization, user_id, sender, draft, is_own_click=is_own_click)
         return await self._redirect_to_esaw(site, flow)
 

@@ -171,6 +171,10 @@ def test_the_way_ends_in_the_inbox_that_is_configured() -> None:
     assert urls(inboxURL="https://esaw.example.com/Docs?x=1").inbox == "https://esaw.example.com/Docs?x=1"
 
 
+def test_an_inbox_elsewhere_is_no_page_of_esaw() -> None:
+    assert urls(inboxURL="https://portal.example.com/inbox").esaw == "https://esaw.example.com"
+
+
 @pytest.mark.parametrize("nasty", ["//evil.example", "https://evil.example", "\r\nX: y", "a&b=c#d", "../.."])
 def test_no_parameter_can_lead_a_browser_to_another_host(nasty: str) -> None:
     for url in (urls().before_send(nasty, nasty), urls().form(nasty, nasty)):
