@@ -59,15 +59,26 @@ async def test_receiver_and_console_reach_no_address_of_the_internet(program: He
         assert reached(rules, address) == API_SERVER_PORTS, address
 
 
-async def test_the_job_that_holds_a_new_sealing_key_reaches_no_address_of_the_internet(program: Helm) -> None:
-    rules = egress(await render(program), "create-sealing-key")
+@pytest.mark.parametrize("job", ["create-sealing-key", "first-quota"])
+async def test_no_job_reaches_an_address_of_the_internet(program: Helm, job: str) -> None:
+    rendered = await render(program)
+    rules = egress(rendered, job)
+    selected = rendered.one("NetworkPolicy", f"{RELEASE}-{job}")["spec"]["podSelector"]["matchLabels"]
+    (pod,) = (
+        each["spec"]["template"]["metadata"]["labels"]
+        for each in rendered.all("Job")
+        if each["metadata"]["name"].startswith(f"{RELEASE}-{job}")
+    )
+    assert selected.items() <= pod.items()
     for address in (*INTERNET, *LINK_LOCAL):
         assert reached(rules, address) == set(), address
     for address in PRIVATE:
         assert reached(rules, address) == API_SERVER_PORTS, address
 
 
-@pytest.mark.parametrize("process", ["receiver", "console", "pages", "controller", "create-sealing-key"])
+@pytest.mark.parametrize(
+    "process", ["receiver", "console", "pages", "controller", "create-sealing-key", "first-quota"]
+)
 async def test_a_named_api_server_is_the_only_one(program: Helm, process: str) -> None:
     named = [{"ipBlock": {"cidr": "203.0.113.7/32"}}]
     rendered = await render(
