@@ -17,7 +17,7 @@ from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.resources import FINAL_PHASES, ORGANIZATION_LABEL, EnvelopeEvent, EventLoad, Phase
+from counterfoil.resources import FINAL_PHASES, ORGANIZATION_LABEL, EnvelopeEvent, EventLoad, Origin, Phase
 
 COUNT_SECONDS = 30.0
 """Interval between two counts. Several receivers exceed a ceiling by what they create within it."""
@@ -25,8 +25,9 @@ COUNT_SECONDS = 30.0
 STALE_AFTER = timedelta(hours=1)
 """Maximum age of published counts; without a change of an event they are not counted as new before."""
 
-UNKNOWN_ENVELOPE = f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound"
-"""Field selector of the failed events of envelopes that eSAW does not know."""
+UNKNOWN_ENVELOPE = f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,spec.origin={Origin.CALLBACK}"
+"""Field selector of the failed events of callbacks whose envelopes eSAW does not know. Events of the sweep
+and of persons are not among them: no callback creates these, and ``spec.ttl.unknown`` removes none."""
 
 _UNFINISHED = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))
 

@@ -7,7 +7,7 @@ import pytest
 from controller.cache import Cache
 from controller.resync.event_load import COUNT_SECONDS, STALE_AFTER, EventLoadCounter
 from counterfoil.kube.errors import Unavailable
-from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, EventLoad, Phase
+from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, EventLoad, Origin, Phase
 from tests.support.builders import NOON, AClock, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
@@ -23,10 +23,14 @@ class Scene:
         self.cache.update(an_organization())
         self.counter = EventLoadCounter(self.kube, self.cache, self.clock, held_shards(0, of=of))
 
-    def put(self, number: int, phase: Phase, reason: str | None = None) -> EnvelopeEvent:
-        event = an_event(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase, reason).build()
+    def put(
+        self, number: int, phase: Phase, reason: str | None = None, origin: Origin = Origin.CALLBACK
+    ) -> EnvelopeEvent:
+        builder = an_event(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase, reason)
+        event = builder.by(origin).build()
         self.kube.put(event)
         raw = self.kube.objects[EnvelopeEvent.PLURAL, event.name]
+        raw["spec"]["origin"] = origin.value  # as the API server's default
         raw["metadata"].setdefault("labels", {})[ORGANIZATION_LABEL] = event.organization
         self.cache.update(event)
         return event
@@ -49,6 +53,14 @@ async def test_unfinished_events_and_those_of_unknown_envelopes_are_counted(of: 
     scene.put(5, Phase.FAILED, "EnvelopeDeleted")
     scene.put(6, Phase.FAILED, "EnvelopeNotFound")
     assert (await scene.count()).numbers == (2, 1)
+
+
+@pytest.mark.parametrize("origin", [Origin.SWEEP, Origin.MANUAL])
+async def test_an_unknown_envelope_that_no_callback_named_closes_nothing_to_callbacks(origin: Origin) -> None:
+    # Nothing removes these events, so they would count permanently.
+    scene = Scene()
+    scene.put(1, Phase.FAILED, "EnvelopeNotFound", origin)
+    assert (await scene.count()).numbers == (0, 0)
 
 
 async def test_an_organization_without_events_has_zeros_and_an_unknown_one_nothing() -> None:

@@ -148,7 +148,7 @@ def test_an_event_shows_the_columns_of_the_contract() -> None:
     assert wide == ["SENDER", "ORIGIN", "ARCHIVE", "MESSAGE"]
 
 
-def test_events_can_be_selected_by_phase_envelope_organization_and_notice() -> None:
+def test_events_can_be_selected_by_phase_envelope_organization_origin_and_notice() -> None:
     paths = [each["jsonPath"] for each in version_of(EnvelopeEvent)["selectableFields"]]
     assert paths == [
         ".status.phase",
@@ -156,6 +156,7 @@ def test_events_can_be_selected_by_phase_envelope_organization_and_notice() -> N
         ".spec.envelopeID",
         ".spec.organizationRef.name",
         ".status.notice.state",
+        ".spec.origin",
     ]
 
 
