@@ -44,6 +44,10 @@ AZURE_ENDPOINT = (
 REGION = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 """Form of a region (RE2). It becomes a part of host names; one such host exchanges the pod's token."""
 
+AMAZON_REGION = r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+"""Form of a region of Amazon (RE2): one label of a host name. Customers of Amazon have names below
+``amazonaws.com``, and a region with a dot could lead to one of them."""
+
 BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 """Form of the name of a bucket of ``s3`` (RE2). It becomes a part of the host name."""
 
@@ -185,6 +189,12 @@ class S3(KindSettings, frozen=True):
         ValidationRule(
             "!has(self.objectLock) || (has(self.region) && has(self.credentialsSecretRef))",
             "objectLock needs region and credentialsSecretRef",
+        ),
+        ValidationRule(
+            "!has(self.region) || (has(self.endpoint) && has(self.credentialsSecretRef)) "
+            f"|| self.region.matches(r'{AMAZON_REGION}')",
+            "a region of Amazon is lower-case letters, digits and hyphens; another one needs endpoint and "
+            "credentialsSecretRef",
         ),
         _own_identity(AMAZON_ENDPOINT, "Amazon S3, as in https://s3.eu-central-1.amazonaws.com"),
     )

@@ -157,6 +157,12 @@ NOT_REGIONS = {
     "a backslash": "evil.example.com\\",
     "a space": "eu central",
 }
+NOT_AMAZON_REGIONS = {
+    "a load balancer of a customer": "mallory-1234.eu-west-1.elb",
+    "a machine of a customer": "ec2-203-0-113-7.compute-1",
+    "an underscore": "eu_central_1",
+    "capitals": "EU-central-1",
+}
 AZURE_ENDPOINTS = {
     "public": "https://acme.blob.core.windows.net",
     "a slash": "https://acme.blob.core.windows.net/",
@@ -878,9 +884,33 @@ ARCHIVES = [
         says="a region is letters, digits, hyphens, dots and _",
         accepted=in_place(
             lambda region: spec(s3={"bucket": "abc", "region": region}),
-            {"Amazon's": "eu-central-1", "a word": "garage", "dots": "eu.west_1", "one letter": "x"},
+            {"Amazon's": "eu-central-1", "a word": "garage", "one letter": "x"},
         ),
         refused=in_place(lambda region: spec(s3={"bucket": "abc", "region": region}), NOT_REGIONS),
+    ),
+    Rule(
+        kind=Archive,
+        at="spec.s3",
+        says="a region of Amazon is lower-case letters, digits and hyphens",
+        accepted={
+            "of another server": spec(
+                s3={
+                    "bucket": "abc",
+                    "region": "eu.West_1",
+                    "endpoint": "https://minio.acme.example",
+                    "credentialsSecretRef": {"name": "x"},
+                }
+            ),
+        },
+        refused={
+            **in_place(lambda region: spec(s3={"bucket": "abc", "region": region}), NOT_AMAZON_REGIONS),
+            "with a Secret": spec(
+                s3={"bucket": "abc", "region": "lb.elb", "credentialsSecretRef": {"name": "x"}}
+            ),
+            "with an endpoint": spec(
+                s3={"bucket": "abc", "region": "lb.elb", "endpoint": "https://s3.amazonaws.com"}
+            ),
+        },
     ),
     Rule(
         kind=Archive,

@@ -30,7 +30,7 @@ from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.clock import WallClock
 from counterfoil.resources.archive import S3, ArchiveSpec
-from counterfoil.resources.archive_kinds import AMAZON_ENDPOINT, BUCKET, REGION
+from counterfoil.resources.archive_kinds import AMAZON_ENDPOINT, AMAZON_REGION, BUCKET, REGION
 
 if TYPE_CHECKING:
     from obstore.store import S3Config, S3Credential, S3CredentialProvider
@@ -178,7 +178,9 @@ def _check_hosts(name: str, settings: S3) -> None:
 
     Bucket and region become parts of host names. One of these hosts exchanges the pod's token for a key.
     """
-    for field, value, form in (("bucket", settings.bucket, BUCKET), ("region", settings.region, REGION)):
+    is_amazon = settings.endpoint is None or settings.credentials_secret_ref is None
+    region = AMAZON_REGION if is_amazon else REGION
+    for field, value, form in (("bucket", settings.bucket, BUCKET), ("region", settings.region, region)):
         if value is not None and re.fullmatch(form, value) is None:
             raise SettingsInvalid(f"Archive/{name}: spec.s3.{field} can't be a part of a host name.")
     if settings.credentials_secret_ref is not None or settings.endpoint is None:
