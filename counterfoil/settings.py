@@ -14,6 +14,7 @@ import ast
 import inspect
 import itertools
 import math
+import re
 import sys
 import textwrap
 import types
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, NoReturn, Self, TypeVar, get_args, get_type_hints
 
 from counterfoil.durations import Duration
+from counterfoil.origin import origin_of
 from counterfoil.resources import SHARD_COUNT
 
 PREFIX = "COUNTERFOIL_"
@@ -272,9 +274,17 @@ class ConsoleSettings(BrowserSettings):
             raise _invalid("oidc_issuer", self.oidc_issuer, wrong, example=issuer)
         if self.oidc_client_id is None:
             raise _invalid("oidc_client_id", "", "--oidc-issuer requires it", example="counterfoil")
-        if self.public_url is None or not self.public_url.startswith(("https://", "http://127.0.0.1")):
-            wrong = "--oidc-issuer requires the console's address, with https"
+        if not _is_https_or_loopback(self.public_url or "") or re.search("[?#]", self.public_url or ""):
+            wrong = "--oidc-issuer requires the console's address, with https, and without ? and #"
             raise _invalid("public_url", self.public_url or "", wrong, example="https://console.example.com")
+
+
+def _is_https_or_loopback(url: str) -> bool:
+    try:
+        origin = origin_of(url)
+    except ValueError:
+        return False
+    return re.fullmatch(r"https://.*|http://127\.0\.0\.1(:[0-9]+)?", origin) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

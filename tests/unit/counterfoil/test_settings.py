@@ -167,6 +167,11 @@ def test_every_setting_has_an_explanation_and_an_example_that_is_accepted(kind: 
         ({"COUNTERFOIL_OIDC_CLIENT_ID": ""}, "--oidc-issuer requires it"),
         ({"COUNTERFOIL_PUBLIC_URL": ""}, "requires the console's address"),
         ({"COUNTERFOIL_PUBLIC_URL": "http://console.example.com"}, "with https"),
+        ({"COUNTERFOIL_PUBLIC_URL": "http://127.0.0.1.example.com"}, "with https"),
+        ({"COUNTERFOIL_PUBLIC_URL": "http://127.0.0.1@example.com"}, "with https"),
+        ({"COUNTERFOIL_PUBLIC_URL": "https://console.example.com@example.com"}, "with https"),
+        ({"COUNTERFOIL_PUBLIC_URL": "https://"}, "with https"),
+        ({"COUNTERFOIL_PUBLIC_URL": "https://console.example.com?next="}, "without ? and #"),
         ({"COUNTERFOIL_SIGN_IN": "proxy"}, "the proxy signs users in"),
     ],
 )
