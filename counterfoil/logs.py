@@ -60,19 +60,31 @@ _SECRETS = (
     (re.compile(r"\b((?i:basic))\s+(?=[a-z+/]*[A-Z0-9])[A-Za-z0-9+/]{4,}=*"), rf"\1 {_REDACTED}"),
     # JSON Web Tokens: the API server's own.
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*"), _REDACTED),
-    # eSAW's API tokens are long runs of letters and digits. GUIDs and names of events have a hyphen in time.
-    (re.compile(r"[A-Za-z0-9]{40,}"), _REDACTED),
 )
 
-_MARKED_RUN = re.compile(r"[A-Za-z0-9._~-]{32,}")
-"""A run of the characters of a bearer token (RFC 6750, 2.1) without ``/`` and ``+``, or a name."""
+_PLAIN_RUN = re.compile(r"[A-Za-z0-9]{40,}")
+"""eSAW's API tokens are long runs of letters and digits. GUIDs and names of events have a hyphen in time."""
 
-_GUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_MARKED_RUN = re.compile(r"[A-Za-z0-9._~+/-]{32,}={0,2}")
+"""A run of the characters of a bearer token (RFC 6750, 2.1), or a name or a path."""
+
+_NO_TOKEN = re.compile(
+    r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9]{1,2}[A-Z][a-z]{2}[0-9]{4}"
+)
+"""GUIDs, and dates such as 1Jul2026."""
 
 _MIN_RANDOM_CHARACTERS = 24
 _MIN_RANDOM_CHANGES = 0.35
 """Least share of neighbours, marks left out, that are not both capitals, small letters or digits. Random
 characters have 0.62, words in camel case less than 0.3."""
+
+_LONG_WORD = re.compile(r"[A-Za-z0-9]{9,}")
+_MIN_WORD_CHANGES = 0.3
+"""A token has a long word between two marks, and this word looks random. The words of a file name with a date
+and a version are short."""
+
+_MIN_SURE_CHANGES = 0.55
+"""The share from which a run is a token, also with short words."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -136,17 +148,29 @@ def redact(text: str) -> str:
     """Return the text with each possible token replaced."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
-    return _MARKED_RUN.sub(lambda run: _REDACTED if _looks_random(run[0]) else run[0], text)
+    text = _MARKED_RUN.sub(lambda run: _REDACTED if _looks_random(run[0]) else run[0], text)
+    return _PLAIN_RUN.sub(_REDACTED, text)
 
 
 def _looks_random(run: str) -> bool:
-    """Whether a run of letters, digits and marks is more likely a token than a name."""
-    rest = _GUID.sub("", run)
-    if len(rest) < _MIN_RANDOM_CHARACTERS or rest.lower() == rest or rest.upper() == rest:
+    """Whether a run of letters, digits and marks is more likely a token than a name or a path."""
+    rest = _NO_TOKEN.sub("-", run)
+    share = _changes(rest)
+    if len(rest) < _MIN_RANDOM_CHARACTERS or share < _MIN_RANDOM_CHANGES:
         return False
-    pairs = [(one, other) for one, other in pairwise(rest) if one.isalnum() and other.isalnum()]
+    return share >= _MIN_SURE_CHANGES or any(
+        _changes(word) >= _MIN_WORD_CHANGES for word in _LONG_WORD.findall(rest)
+    )
+
+
+def _changes(text: str) -> float:
+    """Return the share of neighbours of different classes; 0 for a text without capitals or small letters:
+    it is no token, but perhaps a hash."""
+    if text.lower() == text or text.upper() == text:
+        return 0.0
+    pairs = [(one, other) for one, other in pairwise(text) if one.isalnum() and other.isalnum()]
     changes = sum(_character_class(one) != _character_class(other) for one, other in pairs)
-    return changes >= _MIN_RANDOM_CHANGES * len(pairs)
+    return changes / max(1, len(pairs))
 
 
 def _character_class(character: str) -> str:

@@ -114,6 +114,11 @@ def test_a_secret_in_a_stack_trace_an_argument_or_a_field_is_struck_out(formatte
         "tests.unit.counterfoil.archives.TestBackendThatLosesItsConnection failed",
         "counterfoil-controller-7d9c5b8f6d-x2x4z.contracts.svc.cluster.local",
         "Vertrag_ACME-GmbH_2026-07-01_unterschrieben-final_V2.pdf",
+        "HR_01Jul2026_DE_EN_v2_P1of3_A4_2Seiten.pdf",
+        "NDA_1Jul2026_v3a_B2B-Q3_H1_2026-07-01_A4.pdf",
+        "Audit_01Jan2026-31Mar2026_Q1_V2a.pdf is from 2026-07-01T12-30-45Z_Scan-A4.pdf",
+        "https://dms.acme.example/dav/Vertragsdokumente/2026-07-01/acme-3f2a9c1b7d4e5f60/Counterfoil.json",
+        f"GET //127.0.0.1:8443/v6.0/Envelope/{GUID.upper()}/files/Doc1Final2.pdf",
         "https://acme-contracts-2026.s3.eu-central-1.amazonaws.com is unreachable",
     ],
 )
