@@ -136,7 +136,8 @@ class HttpSite:
                 yield response
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            # An address that the server named, for example of a stored file, may be none.
             raise self.unreadable_response() from error
 
     async def request(

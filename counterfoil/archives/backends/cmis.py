@@ -12,7 +12,7 @@ Tags become the properties that ``spec.cmis.properties`` names; the manifest has
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import httpx
 import msgspec
@@ -34,6 +34,7 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     find_text,
 )
+from counterfoil.origin import origin_of
 from counterfoil.resources.archive import ArchiveSpec, Cmis
 
 FIELD = "spec.cmis.url"
@@ -205,12 +206,15 @@ class CmisBackend(FolderTreeBackend):
 
     def _check_origin(self, url: str) -> None:
         """Documents and credentials go only to the host that the Archive names."""
-        named, told = urlsplit(self._site.url), urlsplit(url)
-        if (named.scheme, named.netloc) != (told.scheme, told.netloc):
+        try:
+            told = origin_of(url)
+        except ValueError:
+            raise self._site.unreadable_response() from None
+        if told != origin_of(self._site.url):
             raise ArchiveRefused(
                 "ArchiveRedirects",
                 f"{self._archive}: {self._server} gives addresses on another host "
-                f"({told.scheme}://{told.netloc}). Put that one into {FIELD}, or let the proxy before it "
+                f"({told}). Put that one into {FIELD}, or let the proxy before it "
                 "pass host name and scheme on.",
             )
 

@@ -18,7 +18,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from typing import ClassVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
 import msgspec
@@ -49,6 +49,7 @@ from counterfoil.archives.errors import (
 )
 from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.clock import Clock, WallClock
+from counterfoil.origin import origin_of
 from counterfoil.resources.archive import ArchiveSpec, HttpMode, VerifyMode
 from counterfoil.standard_webhooks import (
     SECRET_PREFIX,
@@ -254,8 +255,8 @@ class HttpBackend:
             self._locations[name] = location
         elif self._verify is VerifyMode.READ_BACK:
             raise self._missing_feature(
-                "return the stored files, since it names another host as the place",
-                "Let it name its own address, or set spec.verify to Checksum.",
+                "return the stored files, since the place that it names is no address on its own host",
+                "Let it name one, or set spec.verify to Checksum.",
             )
 
     def _key_of(self, name: str) -> str:
@@ -315,11 +316,7 @@ def _joined(url: str, location: str) -> str | None:
     is asked."""
     try:
         joined = urljoin(f"{url}/", location)
-        return joined if _origin(joined) == _origin(url) else None
-    except ValueError:
+        httpx.URL(joined)
+        return joined if origin_of(joined) == origin_of(url) else None
+    except (ValueError, httpx.InvalidURL):
         return None
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port
