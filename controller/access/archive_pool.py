@@ -207,13 +207,16 @@ class ArchivePool:
         origin, declared = _origin(archive), await self.secret_cache.declared_origin(secret)
         if origin is None or declared == origin:
             return
-        other = declared or other_origin_of_secret((archive, *self.archives()), secret, origin)
-        if other is not None or _is_list_full(archive, secret):
+        other = None
+        if declared is None:
+            other = other_origin_of_secret((archive, *self.archives()), secret, origin)
+        if declared is not None or other is not None or _is_list_full(archive, secret):
             raise ArchiveRefused(
                 "OriginChanged",
-                f"Archive/{archive.name}: Secret/{secret} belongs to {other or 'no known server'}, but the "
-                f"Archive now leads to {origin}. Nothing was sent there. Correct the Archive, or type "
-                f"`{annotate_command(secret, origin)}` if the Secret belongs there.",
+                f"Archive/{archive.name}: Secret/{secret} belongs to {_owner(declared, other)}, but the "
+                f"Archive leads to {origin}. Nothing was sent there. Correct the Archive, or type "
+                f"`{annotate_command(secret, origin)}` if the Secret belongs there. Two servers do not share "
+                "a Secret: make a Secret for each.",
             )
         if is_origin_lost(archive, self.archives(), secret, await self.secret_cache.creation_time(secret)):
             raise ArchiveRefused(
@@ -254,6 +257,13 @@ def _origin(archive: Archive) -> str | None:
         return archive.spec.settings.origin
     except ValueError as invalid:
         raise SettingsInvalid(f"Archive/{archive.name}: {invalid}. Correct its address.") from invalid
+
+
+def _owner(declared: str | None, other: tuple[str, str] | None) -> str:
+    """Return the words for the server that a Secret belongs to."""
+    if declared is not None:
+        return f"{declared}, by its annotation"
+    return f"{other[1]} (Archive/{other[0]})" if other is not None else "no known server"
 
 
 def _is_list_full(archive: Archive, secret: str) -> bool:

@@ -45,20 +45,23 @@ def has_moved(cache: Cache, sender: Sender) -> bool:
     return False
 
 
-def other_origin_of_secret(archives: Iterable[Archive], secret: str, origin: str) -> str | None:
-    """Return another origin that an Archive sends, or sent, this Secret to; None: there is no other."""
+def other_origin_of_secret(archives: Iterable[Archive], secret: str, origin: str) -> tuple[str, str] | None:
+    """Return the name of an Archive that sends, or sent, this Secret to another origin, and this origin;
+    None: there is no other."""
     archives = tuple(archives)
     recorded = [
-        each.status.secret_origins[secret] for each in archives if secret in each.status.secret_origins
+        (each.name, each.status.secret_origins[secret])
+        for each in archives
+        if secret in each.status.secret_origins
     ]
     if recorded:
-        return next((each for each in recorded if each != origin), None)
+        return next((each for each in recorded if each[1] != origin), None)
     for each in archives:
         with suppress(ValueError):
             ref = each.spec.credentials_secret_ref
             sent_to = each.spec.settings.origin
             if ref is not None and ref.name == secret and sent_to not in (None, origin):
-                return sent_to
+                return each.name, sent_to
     return None
 
 

@@ -352,6 +352,18 @@ async def test_the_secret_of_another_archive_is_not_sent_elsewhere(scene: Scene)
     assert await scene.archive_pool.backend(a_dav())
 
 
+async def test_the_archive_whose_secret_is_used_elsewhere_is_named(scene: Scene) -> None:
+    first = a_dav(secret_origins={"dms-key": "https://dms.acme.example"})
+    first = replace(first, metadata=replace(first.metadata, name="first"))
+    scene.archive_pool.archives = lambda: (first,)
+    message = await refusal(scene, a_dav(ELSEWHERE))
+    assert "Secret/dms-key belongs to https://dms.acme.example (Archive/first)" in message
+    assert "make a Secret for each" in message
+    scene.kube.secret_annotations["dms-key"] = {ORIGIN_ANNOTATION: "https://dms.acme.example"}
+    scene.clock.advance(seconds=FRESH_SECONDS + 1)
+    assert "belongs to https://dms.acme.example, by its annotation" in await refusal(scene, a_dav(ELSEWHERE))
+
+
 async def test_a_full_list_of_secrets_takes_no_other_one(scene: Scene) -> None:
     known = {f"secret-{number}": "https://dms.acme.example" for number in range(MAX_SECRET_ORIGINS)}
     await refusal(scene, a_dav(secret_origins=known))

@@ -91,13 +91,13 @@ def test_a_secret_of_one_archive_belongs_nowhere_else() -> None:
 
 def test_two_archives_that_lead_elsewhere_need_the_annotation() -> None:
     both = [archive(f"{ORIGIN}/dav"), archive(f"{ELSEWHERE}/dav")]
-    assert other_origin_of_secret(both, "dms", ORIGIN) == ELSEWHERE
-    assert other_origin_of_secret(both, "dms", ELSEWHERE) == ORIGIN
+    assert other_origin_of_secret(both, "dms", ORIGIN) == ("dms", ELSEWHERE)
+    assert other_origin_of_secret(both, "dms", ELSEWHERE) == ("dms", ORIGIN)
 
 
 def test_what_was_sent_first_holds_also_after_the_archive_names_another_secret() -> None:
     both = [archive(f"{ORIGIN}/dav", secret="x", dms=ORIGIN), archive(f"{ELSEWHERE}/dav")]
-    assert other_origin_of_secret(both, "dms", ELSEWHERE) == ORIGIN
+    assert other_origin_of_secret(both, "dms", ELSEWHERE) == ("dms", ORIGIN)
     assert other_origin_of_secret(both, "dms", ORIGIN) is None
 
 
