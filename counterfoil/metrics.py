@@ -215,6 +215,18 @@ class Metrics:
             ("organization",),
             buckets=_EVENT_BUCKETS,
         )
+        self.archived_seconds = histogram(
+            "counterfoil_archived_seconds",
+            "Time until all files of an event are in the archive, from its creation or the later end of its "
+            "envelope. Events that waited for a consent or failed before are left out.",
+            ("organization",),
+            buckets=_EVENT_BUCKETS,
+        )
+        self.events_failed = counter(
+            "counterfoil_events_failed_total",
+            "Events that failed, by the phase that failed and the reason.",
+            ("organization", "phase", "reason"),
+        )
         self.retries_exhausted = counter(
             "counterfoil_retries_exhausted_total",
             "Events that failed because no attempt succeeded before the deadline.",
@@ -312,6 +324,7 @@ class Metrics:
         """Start an organization's series of events and senders at 0; for the controller."""
         self.event_mismatches.labels(organization)
         self.event_seconds.labels(organization)
+        self.archived_seconds.labels(organization)
         self.retries_exhausted.labels(organization)
         for phase in Phase:
             self.events.labels(organization, phase.value)
@@ -329,6 +342,8 @@ class Metrics:
             self.event_mismatches,
             self.uncounted_event_seconds,
             self.event_seconds,
+            self.archived_seconds,
+            self.events_failed,
             self.retries_exhausted,
             self.events,
             self.oldest_unfinished_seconds,

@@ -47,6 +47,7 @@ from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
+    AttemptOutcome,
     EnvelopeEvent,
     EnvelopeEventStatus,
     Phase,
@@ -239,8 +240,13 @@ class Reconciler:
         status = stored.status
         if status.phase is Phase.FAILED and status.reason == "DeadlineExceeded":
             self.metrics.retries_exhausted.labels(stored.organization).inc()
+        if status.phase is Phase.FAILED:
+            phase = state_machine.phase_to_resume(status)
+            self.metrics.events_failed.labels(stored.organization, phase, status.reason or "").inc()
         if status.phase.is_final:
             self._observe_duration(stored)
+        if not _has_archived(before) and is_condition_true(status.conditions, "Archived"):
+            self._observe_archived(stored)
         for side_condition in outcome.facts.side_conditions:
             self._announce_side_condition(before, stored, side_condition)
         is_same = (before.phase, before.reason) == (status.phase, status.reason)
@@ -266,6 +272,23 @@ class Reconciler:
         if created is not None and completed is not None:
             seconds = max(0.0, (completed - created).total_seconds())
             self.metrics.event_seconds.labels(stored.organization).observe(seconds)
+
+    def _observe_archived(self, stored: EnvelopeEvent) -> None:
+        """Observe the time until the archive was complete; not of an event that waited for a consent, nor of
+        one that failed before, which is counted as failed."""
+        status, created = stored.status, stored.metadata.creation_timestamp
+        outcomes = {each.outcome for each in status.attempt_history}
+        if created is None or outcomes & {AttemptOutcome.NEED_CONSENT, AttemptOutcome.FAIL}:
+            return
+        finished = status.envelope.finished_time if status.envelope is not None else None
+        begin = created if finished is None else max(created, finished)
+        seconds = max(0.0, (self.clock.now() - begin).total_seconds())
+        self.metrics.archived_seconds.labels(stored.organization).observe(seconds)
+
+
+def _has_archived(status: EnvelopeEventStatus) -> bool:
+    """Whether archiving ended before, with success or not."""
+    return find_condition(status.conditions, "Archived") is not None
 
 
 def _rejected_outcome(status: EnvelopeEventStatus, refused: Rejected) -> Fail:

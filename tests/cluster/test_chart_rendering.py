@@ -636,6 +636,41 @@ def test_alerts_are_those_of_the_file_and_lead_to_the_runbooks(everything: Rende
     assert all(each.startswith("https://wiki.example.com/runbooks/") for each in urls)
 
 
+def alert_rules(rendered: Rendered) -> list[dict[str, Any]]:
+    groups = rendered.one("PrometheusRule", RELEASE)["spec"]["groups"]
+    return [each for group in groups for each in group["rules"]]
+
+
+async def test_without_an_address_of_the_runbooks_no_alert_has_a_link(program: Helm) -> None:
+    rules = alert_rules(await render(program, {"prometheusRule": {"enabled": True}}, *MONITORING))
+    annotations = [each["annotations"] for each in rules if "alert" in each]
+    assert annotations
+    assert all(each.keys() == {"summary", "description"} for each in annotations)
+    source = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
+    # The file has the default objectives.
+    assert [each["expr"] for each in rules] == [
+        each["expr"] for group in source["groups"] for each in group["rules"]
+    ]
+
+
+async def test_an_objective_is_set_in_one_place(program: Helm) -> None:
+    objectives = {"callbacksRecorded": 0.9995, "archivedInTime": 0.95}
+    values = {"prometheusRule": {"enabled": True, "objectives": objectives}}
+    rules = alert_rules(await render(program, values, *MONITORING))
+    assert {
+        each["record"]: each["expr"] for each in rules if each.get("record", "").endswith("objective")
+    } == {
+        "counterfoil:callbacks_recorded:objective": "group by (namespace) (counterfoil_build_info) * 0.9995",
+        "counterfoil:archived_in_time:objective": "group by (namespace) (counterfoil_build_info) * 0.95",
+    }
+
+
+@pytest.mark.parametrize("share", [0.9, 1, 99.9, "0.99"])
+async def test_an_objective_that_no_alert_can_follow_is_refused(program: Helm, share: object) -> None:
+    with pytest.raises(HelmError, match="archivedInTime"):
+        await render(program, {"prometheusRule": {"objectives": {"archivedInTime": share}}})
+
+
 def test_traces_go_to_the_collector_and_nowhere_without_one(everything: Rendered, default: Rendered) -> None:
     for process in PROCESSES:
         endpoint = everything.environment(process)["OTEL_EXPORTER_OTLP_ENDPOINT"]

@@ -18,6 +18,8 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_attempts_total": {"phase", "outcome", "reason"},
     "counterfoil_phase_seconds": {"phase"},
     "counterfoil_event_seconds": {"organization"},
+    "counterfoil_archived_seconds": {"organization"},
+    "counterfoil_events_failed_total": {"organization", "phase", "reason"},
     "counterfoil_retries_exhausted_total": {"organization"},
     "counterfoil_esaw_requests_total": {"operation", "code"},
     "counterfoil_esaw_request_seconds": {"operation"},

@@ -782,6 +782,47 @@ async def test_the_time_from_noting_down_to_the_end_is_measured(scene: Scene) ->
     assert scene.metric("phase_seconds_count", phase="Archiving") == 1
 
 
+async def test_the_time_to_the_archive_ends_before_the_clean_up(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
+    scene.clock.advance(seconds=90)
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    assert scene.metric("archived_seconds_sum", organization="acme") == 90
+    scene.clock.advance(hours=25)
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+    assert scene.metric("archived_seconds_count", organization="acme") == 1
+
+
+async def test_the_time_to_the_archive_begins_with_the_end_of_the_envelope(scene: Scene) -> None:
+    scene.clock.advance(hours=5)
+    ended = (scene.clock.now() - timedelta(seconds=30)).isoformat()
+    scene.envelope.activities = json.dumps([{"FinishedDate": ended}]).encode()
+    await scene.reconcile()
+    assert scene.metric("archived_seconds_sum", organization="acme") == 30
+
+
+async def test_the_wait_for_a_consent_is_no_time_to_the_archive(scene: Scene) -> None:
+    scene.envelope.but("envelope", HttpStatusError(401, "ERR0010"))
+    await scene.reconcile()
+    del scene.envelope.problems["envelope"]
+    scene.cache.update(known_to_work(a_sender()))
+    scene.clock.advance(hours=5)
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+    assert scene.metric("archived_seconds_count", organization="acme") in (None, 0)
+
+
+async def test_a_failed_event_is_counted_by_phase_and_reason_and_its_retry_has_no_time(scene: Scene) -> None:
+    (scene.root / "acme").write_bytes(b"a file where a folder has to be")
+    failed = await scene.reconcile()
+    labels = {"organization": "acme", "phase": "Collecting", "reason": "NameOccupied"}
+    assert scene.metric("events_failed_total", **labels) == 1
+    (scene.root / "acme").unlink()
+    status = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    scene.kube.put(structs.replace(failed, status=status))
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+    assert scene.metric("events_failed_total", **labels) == 1
+    assert scene.metric("archived_seconds_count", organization="acme") in (None, 0)
+
+
 async def test_trouble_in_the_archive_is_told_in_its_own_words(scene: Scene) -> None:
     (scene.root / "acme").write_bytes(b"a file where a folder has to be")
     after = await scene.reconcile()
