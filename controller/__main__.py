@@ -13,6 +13,7 @@ from controller.election.elections import ElectionThread
 from controller.election.shard_lock import LeaseTimings
 from controller.generations import GenerationEnd, StopRequest, block_stop_signals, run_generations, stand_by
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.telemetry.gauges import publish_shards
 from counterfoil import __version__, tracing
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives.manifest_signature import ManifestSigner, SigningKeyInvalid
@@ -51,6 +52,7 @@ def main() -> int:
         listening_socket(settings.private_listen) as private_socket,
         election_thread(settings) as elections,
     ):
+        publish_shards(metrics, lambda: elections.held)
         process = ControllerProcess(settings, elections, private_socket, metrics, sealing, signer)
         return run_generations(process.run_generation)
 

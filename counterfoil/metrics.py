@@ -209,6 +209,11 @@ class Metrics:
         self.phase_seconds = histogram(
             "counterfoil_phase_seconds", "Time of one attempt of a phase.", ("phase",), buckets=_PHASE_BUCKETS
         )
+        self.sweep_found = counter(
+            "counterfoil_sweep_found_total",
+            "Finished envelopes that the sweep found without an event: their callbacks were lost.",
+            ("organization",),
+        )
         self.event_seconds = histogram(
             "counterfoil_event_seconds",
             "Time from the creation of an event to its final phase.",
@@ -261,7 +266,14 @@ class Metrics:
             ("organization", "authorized"),
         )
         self.notifications = counter(
-            "counterfoil_notifications_total", "Mails to people, by kind and outcome.", ("kind", "outcome")
+            "counterfoil_notifications_total",
+            "Mails to people, by organization, kind and outcome.",
+            ("organization", "kind", "outcome"),
+        )
+        self.mail_ready = gauge(
+            "counterfoil_mail_ready",
+            "1 for an organization whose mail server takes mails, otherwise 0; none without a mail server.",
+            ("organization",),
         )
         self.webhook_notices = counter(
             "counterfoil_webhook_notices_total",
@@ -276,6 +288,10 @@ class Metrics:
         self.overdue_seconds = gauge(
             "counterfoil_overdue_seconds",
             "Time since which an event is due while the controller works on none; 0 without such an event.",
+        )
+        self.shards = gauge("counterfoil_shards", "Number of shards; 0 in a process that is no controller.")
+        self.shards_held = gauge(
+            "counterfoil_shards_held", "Number of shards whose Lease this controller holds."
         )
         self.watch_silence_seconds = gauge(
             "counterfoil_watch_silence_seconds",
@@ -308,9 +324,6 @@ class Metrics:
         for phase in Phase:
             if not phase.is_final and phase is not Phase.AWAITING_CONSENT:
                 self.phase_seconds.labels(phase.value)
-        for mail in MailKind:
-            for outcome in MailOutcome:
-                self.notifications.labels(mail.value, outcome.value)
 
     def initialize_callbacks(self, organization: str) -> None:
         """Start an organization's callback counters at 0; for the receiver."""
@@ -326,6 +339,10 @@ class Metrics:
         self.event_seconds.labels(organization)
         self.archived_seconds.labels(organization)
         self.retries_exhausted.labels(organization)
+        self.sweep_found.labels(organization)
+        for mail in MailKind:
+            for outcome in MailOutcome:
+                self.notifications.labels(organization, mail.value, outcome.value)
         for phase in Phase:
             self.events.labels(organization, phase.value)
         self.oldest_unfinished_seconds.labels(organization)
@@ -344,6 +361,9 @@ class Metrics:
             self.event_seconds,
             self.archived_seconds,
             self.events_failed,
+            self.sweep_found,
+            self.notifications,
+            self.mail_ready,
             self.retries_exhausted,
             self.events,
             self.oldest_unfinished_seconds,
@@ -362,6 +382,7 @@ class Metrics:
             self.retention_ending,
             self.senders,
             self.archive_ready,
+            self.mail_ready,
             self.watch_silence_seconds,
         ):
             metric.clear()

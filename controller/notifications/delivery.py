@@ -257,15 +257,15 @@ class MailDelivery:
         except (ClaimLost, NotFound):
             return
         except MessageRejected as refused:
-            self._count(notification, MailOutcome.REFUSED)
+            self._count(organization, notification, MailOutcome.REFUSED)
             last = state.refused.get(notification.key)
             state.refused[notification.key] = _RetryPause.after(last, self.clock.now(), REJECTED_MAIL)
             await self._set_notified_condition(organization, "False", refused.reason, str(refused))
             return
         except MailError:
-            self._count(notification, MailOutcome.FAILED)
+            self._count(organization, notification, MailOutcome.FAILED)
             raise
-        self._count(notification, MailOutcome.SENT)
+        self._count(organization, notification, MailOutcome.SENT)
         _log.info("a mail was sent", extra={"reason": notification.kind.value})
         state.refused.pop(notification.key, None)
         sent = state.unmarked[notification.key] = _SentMail.now(notification, self.clock.now())
@@ -287,8 +287,8 @@ class MailDelivery:
         to = tuple(each.addr_spec for each in recipients)
         await self.mailer.send(session.server, mail, sender=sender.addr_spec, to=to)
 
-    def _count(self, notification: Notification, outcome: MailOutcome) -> None:
-        self.metrics.notifications.labels(notification.kind.value, outcome.value).inc()
+    def _count(self, organization: Organization, notification: Notification, outcome: MailOutcome) -> None:
+        self.metrics.notifications.labels(organization.name, notification.kind.value, outcome.value).inc()
 
     async def _set_notified_condition(
         self, organization: Organization, truth: ConditionStatus, reason: str, message: str

@@ -208,6 +208,7 @@ class MissedCallbackFinder:
                 await self.kube.create(EnvelopeEvent, event)
             except AlreadyExists:
                 return 0
+        self.metrics.sweep_found.labels(organization.name).inc()
         _log.info("the sweep found an envelope without a callback", extra={"envelope": envelope})
         return 1
 

@@ -1,5 +1,6 @@
 """
-Update the gauges: events by phase, the oldest unfinished event, senders by whether their key works, archives.
+Update the gauges: events by phase, the oldest unfinished event, senders by whether their key works, archives,
+mail servers.
 
 Each resync computes them from the cache, which has no finished events. The garbage collector's last pass
 supplies the number of those. The sum over all controllers counts each event and sender once.
@@ -15,9 +16,16 @@ from controller.reconcile.error_policy import RULES
 from controller.reconcile.outcomes import outcome_label
 from controller.reconcile.state_machine import PHASE_ORDER
 from controller.resync.statistics import EventStatistics
+from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.metrics import Metrics
 from counterfoil.resources import FINAL_PHASES, Phase, find_condition, is_condition_true
+
+
+def publish_shards(metrics: Metrics, held: Callable[[], HeldShards]) -> None:
+    """Publish for the whole life of the process how many shards there are, and how many it holds."""
+    metrics.shards.set(held().count)
+    metrics.shards_held.set_function(lambda: len(held().leases))
 
 
 @dataclass
@@ -50,6 +58,7 @@ class Gauges:
         self._count_events(organizations)
         self._count_senders(organizations)
         self._set_archives()
+        self._set_mail_servers()
 
     def _count_events(self, organizations: set[str]) -> None:
         counts: Counter[tuple[str, Phase]] = Counter()
@@ -87,3 +96,12 @@ class Gauges:
         for archive in mine:
             ready = is_condition_true(archive.status.conditions, "Ready")
             self.metrics.archive_ready.labels(archive.name).set(1 if ready else 0)
+
+    def _set_mail_servers(self) -> None:
+        self.metrics.mail_ready.clear()
+        for organization in self.cache.organizations:
+            settings = organization.spec.notifications
+            if settings is not None and settings.smtp_secret_ref is not None:
+                notified = find_condition(organization.status.conditions, "Notified")
+                fails = notified is not None and notified.status == "False"
+                self.metrics.mail_ready.labels(organization.name).set(0 if fails else 1)

@@ -279,5 +279,5 @@ class Scene:
 
     def count(self, kind: str, outcome: str) -> float:
         """The metric."""
-        labels = {"kind": kind, "outcome": outcome}
+        labels = {"organization": "acme", "kind": kind, "outcome": outcome}
         return self.metrics.registry.get_sample_value("counterfoil_notifications_total", labels) or 0

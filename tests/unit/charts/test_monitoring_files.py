@@ -80,7 +80,7 @@ def test_a_query_names_only_what_the_code_has(title: str, query: str) -> None:
             if known is not None:
                 chosen = set(value.split("|")) if "~" in operator else {value}
                 assert chosen <= known, f"{title}: {label} is never {chosen - known}"
-    grouped = {each.strip() for group in GROUPING.findall(query) for each in group.split(",")}
+    grouped = {each.strip() for group in GROUPING.findall(query) for each in group.split(",") if each}
     assert grouped <= labels, f"{title}: nothing has the label {grouped - labels}"
 
 

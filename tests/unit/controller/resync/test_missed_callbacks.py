@@ -156,6 +156,8 @@ async def test_an_envelope_that_was_called_about_is_left_alone() -> None:
     scene.finds("anna", ENVELOPE, SECOND)
     assert await scene.swept() == 2
     assert await scene.swept() == 0
+    found = scene.metrics.registry.get_sample_value("counterfoil_sweep_found_total", {"organization": "acme"})
+    assert found == 2
 
 
 async def test_it_looks_as_far_back_as_it_is_told_a_day_at_a_time() -> None:

@@ -2,9 +2,13 @@
 
 from datetime import timedelta
 
-from controller.telemetry.gauges import Gauges
-from counterfoil.resources import Phase
+from msgspec.structs import replace
+
+from controller.sharding import HeldShards
+from controller.telemetry.gauges import Gauges, publish_shards
+from counterfoil.resources import Phase, with_condition
 from tests.support.builders import NOON, a_sender, an_event, an_organization
+from tests.support.fakes.leases import held_shards
 from tests.support.scenes.handlers import Scene
 
 
@@ -117,3 +121,29 @@ def test_each_trouble_that_an_attempt_can_meet_starts_at_zero() -> None:
             ("needconsent", "TokenRejected"),
         ):
             assert scrape.shows("attempts_total", phase=phase, outcome=outcome, reason=reason) == 0
+
+
+def test_a_mail_server_is_ready_until_its_condition_says_otherwise() -> None:
+    scene = Scene()
+    mail = {"smtpSecretRef": {"name": "smtp"}, "from": "a@acme.example"}
+    scene.observe(an_organization("silent"), an_organization("acme", notifications=mail))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("mail_ready", organization="acme") == 1
+    assert scrape.shows("mail_ready", organization="silent") is None
+    broken = with_condition((), "Notified", "False", "MailRefused", "No.", now=NOON, generation=1)
+    organization = an_organization("acme", version=2, notifications=mail)
+    scene.observe(replace(organization, status=replace(organization.status, conditions=broken)))
+    scrape.gauges.refresh()
+    assert scrape.shows("mail_ready", organization="acme") == 0
+    scene.observe(an_organization("acme", version=3))
+    scrape.gauges.refresh()
+    assert scrape.shows("mail_ready", organization="acme") is None
+
+
+def test_the_held_shards_are_counted_at_each_scrape() -> None:
+    scrape, held = Scrape(Scene()), [HeldShards({}, 4)]
+    publish_shards(scrape.scene.metrics, lambda: held[-1])
+    assert (scrape.shows("shards"), scrape.shows("shards_held")) == (4, 0)
+    held.append(held_shards(1, 3, of=4))
+    assert scrape.shows("shards_held") == 2
