@@ -392,7 +392,7 @@ def _summary(results: Sequence[CheckResult]) -> CheckResult:
     Return the summary of all checks: False with the message of each problem, and the reason of the first.
 
     A problem that only a person can solve comes first. Where it is unknown whether eSAW answers (no key works
-    yet), the Organization is ready: callbacks are taken.
+    yet), the Organization is ready to take callbacks, and its message promises no more.
     """
     problems = [
         each._replace(is_stalled=is_stalled(each.truth, each.reason)) if each.is_stalled is None else each
@@ -400,7 +400,11 @@ def _summary(results: Sequence[CheckResult]) -> CheckResult:
         if each.truth == "False"
     ]
     if not problems:
-        return OK._replace(is_stalled=False)
+        unknown = next((each for each in results if each.truth == "Unknown"), None)
+        if unknown is None:
+            return OK._replace(is_stalled=False)
+        message = f"Callbacks are taken. {unknown.message}"
+        return CheckResult("True", unknown.reason, message, is_stalled=False)
     problems.sort(key=lambda each: not each.is_stalled)
     return problems[0]._replace(message=" ".join(each.message for each in problems))
 

@@ -30,7 +30,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.lease import Lease
-from counterfoil.resources.shard_leases import unheld_shard, unheld_shards
+from counterfoil.resources.shard_leases import UnheldShard, unheld_shard, unheld_shards
 from webhook.console import attention, charts, filters
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest, ActionResult, ActionService
@@ -249,7 +249,7 @@ class ConsoleViews:
         """All senders, a page at a time."""
         _require(request.user, SENDERS)
         of = _organization(request)
-        (page, token), organizations = await asyncio.gather(
+        (page, token), organizations, absence = await asyncio.gather(
             request.user.kube.page(
                 Sender,
                 limit=self.limits.rows,
@@ -257,10 +257,12 @@ class ConsoleViews:
                 labels=f"{ORGANIZATION_LABEL}={of}" if of else "",
             ),
             self._list_all(request.user, Organization),
+            self._absence(request.user),
         )
         return self._page(
             "senders.html",
             request,
+            absence=absence,
             senders=_parsed(Sender, page),
             next=urlencode({"organization": of, "token": token} if of else {"token": token}) if token else "",
             link_of=lambda sender: attention.consent_link(sender, organizations),
@@ -270,19 +272,29 @@ class ConsoleViews:
     async def archives(self, request: ConsoleRequest) -> PageResponse:
         """All archives."""
         _require(request.user, ARCHIVES)
-        found = await self._list_all(request.user, Archive)
-        return self._page("archives.html", request, archives=found)
+        found, absence = await asyncio.gather(
+            self._list_all(request.user, Archive), self._absence(request.user)
+        )
+        return self._page("archives.html", request, archives=found, absence=absence)
 
     async def organizations(self, request: ConsoleRequest) -> PageResponse:
         """All organizations, each with a chart of its callbacks."""
         _require(request.user, ORGANIZATIONS)
-        found = await self._list_all(request.user, Organization)
+        found, absence = await asyncio.gather(
+            self._list_all(request.user, Organization), self._absence(request.user)
+        )
         return self._page(
             "organizations.html",
             request,
             organizations=found,
+            absence=absence,
             charts={each.name: charts.callbacks(each) for each in found},
         )
+
+    async def _absence(self, user: AuthenticatedUser) -> UnheldShard | None:
+        """Return a shard that no controller works on, so that what a page shows of it may be out of date."""
+        leases = await _shard_leases(user)
+        return next(iter(unheld_shards(leases, self.clock.now())), None) if leases is not None else None
 
     async def check(self, request: ConsoleRequest, name: str) -> PageResponse:
         """The last check of what Counterfoil assumes about an organization's eSAW."""

@@ -409,7 +409,23 @@ async def test_an_organization_whose_esaw_nobody_could_confirm_yet_is_ready() ->
     scene = Scene()
     scene.esaw.problem = HttpStatusError(401)
     assert (await scene.condition("Reachable"))[:2] == ("Unknown", "EsawUnconfirmed")
-    assert (await scene.condition())[:2] == ("True", "Ready")
+    truth, reason, message = await scene.condition()
+    assert (truth, reason) == ("True", "EsawUnconfirmed")
+    assert message.startswith("Callbacks are taken. eSAW answered 401. Any server may say that")
+    assert "archived" not in message
+    assert (await scene.condition("Stalled"))[0] == "False"
+
+
+@pytest.mark.parametrize("fault", ["suspended", "unreachable", "archive"])
+async def test_an_organization_that_archives_nothing_now_never_says_that_it_does(fault: str) -> None:
+    scene = Scene(suspend=fault == "suspended")
+    if fault == "unreachable":
+        scene.esaw.problem = EsawUnreachable("connect")
+    if fault == "archive":
+        scene.cache.archives.put(an_archive(version=2))
+    truth, _, message = await scene.condition()
+    assert truth == "False"
+    assert "envelopes are archived" not in message
 
 
 @pytest.mark.parametrize("stalled", ["True", "False"])

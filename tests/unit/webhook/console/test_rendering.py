@@ -64,7 +64,7 @@ def shown(
         NOON,
         auth_user=an_authenticated_user(rights),
         here=here,
-        **values,
+        **{"absence": None, **values},
     )
     return lxml.html.document_fromstring(html)
 

@@ -263,3 +263,14 @@ async def test_that_no_controller_works_is_said_on_the_first_page_and_on_an_even
     said = "pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time"
     assert (said in first, said in page) == (is_said, is_said)
     assert said not in finished.html
+
+
+@pytest.mark.parametrize("page", ["organizations", "archives", "senders"])
+@pytest.mark.parametrize(("minutes_ago", "is_said"), [(5, True), (0, False)])
+async def test_a_page_of_conditions_says_that_no_controller_keeps_them_true(
+    page: str, minutes_ago: int, is_said: bool
+) -> None:
+    lease = a_shard_lease(0, 1, renewed=NOON - timedelta(minutes=minutes_ago))
+    request = a_console_request(InMemoryKubeClient(an_organization_that(), lease), SEES_LEASES)
+    shown = parsed((await getattr(views(), page)(request)).html).text_content()
+    assert ("pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time" in shown) == is_said
