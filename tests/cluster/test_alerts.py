@@ -1,5 +1,6 @@
-"""The alerts, checked and tried by Prometheus' own promtool."""
+"""The alerts and the queries of the dashboards, checked and tried by Prometheus' own promtool."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,22 @@ async def promtool() -> Path:
 async def test_the_alerts_are_rules_that_prometheus_takes(promtool: Path) -> None:
     checked = await run([promtool, "check", "rules", "--lint-fatal", ALERTS], environment=ENVIRONMENT)
     assert checked.code == 0, checked.out + checked.err
+
+
+async def test_the_queries_of_the_dashboards_are_promql(promtool: Path, tmp_path: Path) -> None:
+    queries = [
+        target["expr"].replace("$__rate_interval", "5m")
+        for dashboard in sorted((ALERTS.parent / "dashboards").glob("*.json"))
+        for panel in json.loads(dashboard.read_text(encoding="utf-8"))["panels"]
+        for target in panel.get("targets", ())
+    ]
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(queries)]
+    file = tmp_path / "queries.json"
+    # JSON is YAML.
+    file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
+    checked = await run([promtool, "check", "rules", file], environment=ENVIRONMENT)
+    assert checked.code == 0, checked.out + checked.err
+    assert f"{len(queries)} rules found" in checked.out
 
 
 async def test_each_alert_fires_when_it_should_and_only_then(promtool: Path) -> None:

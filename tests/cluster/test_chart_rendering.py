@@ -616,12 +616,14 @@ def test_monitors_find_the_pods_by_labels_and_are_found_by_theirs(everything: Re
     assert chosen.items() <= service["metadata"]["labels"].items()
 
 
-def test_the_dashboard_is_found_by_its_label(everything: Rendered, default: Rendered) -> None:
+@pytest.mark.parametrize("audience", ["operators", "organizations", "service-levels"])
+def test_each_dashboard_is_found_by_its_label(everything: Rendered, default: Rendered, audience: str) -> None:
     assert default.all("ConfigMap") == []
-    dashboard = everything.one("ConfigMap", f"{RELEASE}-dashboard")
+    dashboard = everything.one("ConfigMap", f"{RELEASE}-dashboard-{audience}")
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert dashboard["metadata"]["annotations"] == {"grafana_folder": "Contracts"}
-    assert json.loads(dashboard["data"]["counterfoil.json"])["panels"]
+    source = (CHART / "files" / "dashboards" / f"{audience}.json").read_text(encoding="utf-8")
+    assert json.loads(dashboard["data"][f"counterfoil-{audience}.json"]) == json.loads(source)
 
 
 def test_alerts_are_those_of_the_file_and_lead_to_the_runbooks(everything: Rendered) -> None:

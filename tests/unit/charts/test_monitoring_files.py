@@ -1,5 +1,5 @@
 """
-The alerts and the dashboard name only metrics, labels and values that the code has, and each alert has its
+The alerts and the dashboards name only metrics, labels and values that the code has, and each alert has its
 page.
 """
 
@@ -18,6 +18,7 @@ from docs.generate_metrics import describe_metrics
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "charts" / "counterfoil" / "files"
+DASHBOARDS = sorted((FILES / "dashboards").glob("*.json"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
 ADDED_BY_PROMETHEUS = {"namespace", "pod", "le", "app_kubernetes_io_component"}
@@ -48,10 +49,10 @@ ALERTS = [rule for rule in rules() if "alert" in rule]
 def queries() -> Iterator[tuple[str, str]]:
     for rule in rules():
         yield rule.get("alert") or rule["record"], rule["expr"]
-    dashboard = json.loads((FILES / "dashboard.json").read_text(encoding="utf-8"))
-    for panel in dashboard["panels"]:
-        for target in panel.get("targets", ()):
-            yield panel["title"], target["expr"]
+    for dashboard in DASHBOARDS:
+        for panel in json.loads(dashboard.read_text(encoding="utf-8"))["panels"]:
+            for target in panel.get("targets", ()):
+                yield f"{dashboard.stem}: {panel['title']}", target["expr"]
 
 
 def family(name: str) -> str | None:
@@ -84,13 +85,43 @@ def test_a_query_names_only_what_the_code_has(title: str, query: str) -> None:
     assert grouped <= labels, f"{title}: nothing has the label {grouped - labels}"
 
 
-def test_every_metric_is_on_the_dashboard() -> None:
-    dashboard = (FILES / "dashboard.json").read_text(encoding="utf-8")
-    assert [name for name in METRICS if name not in dashboard] == []
+def test_a_query_of_recorded_series_names_only_those_that_are_recorded() -> None:
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    used = {name for _, query in queries() for name in re.findall(r"\bcounterfoil:[a-z0-9_:]+", query)}
+    assert used <= recorded
 
 
-def test_no_two_panels_lie_on_each_other_and_each_says_what_it_shows() -> None:
-    panels = json.loads((FILES / "dashboard.json").read_text(encoding="utf-8"))["panels"]
+def test_each_outcome_of_a_callback_counts_as_good_bad_or_none() -> None:
+    counted: list[str] = []
+    for rule in rules():
+        if rule.get("record", "").startswith("counterfoil:callbacks_not_recorded:ratio1h"):
+            counted += re.search(r'outcome=~"([^"]*)"', rule["expr"])[1].split("|")  # type: ignore[index]
+        if rule.get("record") == "counterfoil:callbacks_not_recorded:increase1h":
+            counted += re.search(r'outcome=~"([^"]*)"', rule["expr"])[1].split("|")  # type: ignore[index]
+    scans = ["malformed", "unauthorized", "unknown", "wrong_method", "too_large"]
+    assert sorted([*counted, *scans]) == sorted(each.value for each in CallbackOutcome)
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    dashboards = "".join(each.read_text(encoding="utf-8") for each in DASHBOARDS)
+    assert [name for name in METRICS if name not in dashboards] == []
+
+
+def test_the_dashboard_of_organizations_shows_those_that_are_chosen_only() -> None:
+    for title, query in queries():
+        if title.startswith("organizations: "):
+            selections = re.findall(r"counterfoil_[a-z_]+\{([^}]*)\}", query)
+            assert all('organization=~"$organization"' in each for each in selections), title
+
+
+def test_no_two_dashboards_have_one_identity() -> None:
+    assert len({json.loads(each.read_text(encoding="utf-8"))["uid"] for each in DASHBOARDS}) == 3
+
+
+@pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
+def test_no_two_panels_lie_on_each_other_and_each_says_what_it_shows(dashboard: Path) -> None:
+    panels = json.loads(dashboard.read_text(encoding="utf-8"))["panels"]
+    assert len({each["id"] for each in panels}) == len(panels)
     fields = [
         (x, y)
         for each in panels
