@@ -15,6 +15,7 @@ from functools import partial
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from counterfoil.settings import ListenAddress
 
@@ -40,7 +41,11 @@ async def serve_health_and_metrics(
     the address is not available.
     """
 
-    async def metrics(_: web.Request) -> web.Response:
+    async def metrics(request: web.Request) -> web.Response:
+        # Prometheus asks for OpenMetrics, the only format with exemplars.
+        if openmetrics.CONTENT_TYPE_LATEST.partition(";")[0] in request.headers.get("Accept", ""):
+            text: bytes = openmetrics.generate_latest(metrics_registry)  # type: ignore[no-untyped-call]
+            return web.Response(body=text, headers={"Content-Type": openmetrics.CONTENT_TYPE_LATEST})
         text = generate_latest(metrics_registry)
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
 

@@ -16,6 +16,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from counterfoil import tracing
 from counterfoil.resources import Phase
 
 NO_ORGANIZATION = ""
@@ -125,6 +126,15 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
+class TracedHistogram(Histogram):
+    """A histogram whose observations name the current trace, if traces are on. Only OpenMetrics shows these
+    exemplars."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Observe a value; the default exemplar is the trace of the current span."""
+        super().observe(amount, exemplar or tracing.exemplar())
+
+
 class Metrics:
     """The metrics. Each attribute has the metric's name without the prefix ``counterfoil_`` and the suffix
     ``_total``."""
@@ -133,7 +143,7 @@ class Metrics:
         self.registry = registry
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
-        histogram = partial(Histogram, registry=registry)
+        histogram = partial(TracedHistogram, registry=registry)
 
         self.callbacks = counter(
             "counterfoil_callbacks_total",

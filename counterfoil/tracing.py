@@ -1,6 +1,6 @@
 """
 OpenTelemetry traces of a callback: its reconciliations, their phases, and each call of eSAW and of an archive
-backend.
+backend. Requests to the pages and the console have a trace each.
 
 Tracing is off unless ``OTEL_EXPORTER_OTLP_ENDPOINT`` is set; then OpenTelemetry is not imported and a span
 costs one comparison. The standard ``OTEL_*`` variables configure it, and it needs the extra
@@ -78,6 +78,17 @@ def detached_span(name: str, **attributes: str | float) -> Span:
     if _exporter is None:
         return _NON_RECORDING_SPAN
     return _RecordingSpan(_exporter, name, _current.get(), attributes, is_current=False)
+
+
+def exemplar(traceparent: str | None = None) -> dict[str, str] | None:
+    """Return the exemplar of a metric: the trace of ``traceparent``, or of the current span. None without
+    traces, and for one that is not sampled: nobody could find it."""
+    if _exporter is None:
+        return None
+    context = _exporter.context_of(traceparent) if traceparent is not None else _current.get()
+    if context is None or not context.trace_flags.sampled:
+        return None
+    return {"trace_id": f"{context.trace_id:032x}"}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from counterfoil import tracing
 from counterfoil.kube.client import connect, open_token_client_factory
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ConsoleSettings, SignIn, load
@@ -95,4 +96,5 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         settings,
         lambda process: serve(process, settings, _cookie_cipher(settings), limits=ConsoleLimits()),
         configuration_error=SealingKeysInvalid,
+        context=tracing.configured("console", environ),
     )

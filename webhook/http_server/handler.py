@@ -18,6 +18,7 @@ from typing import ClassVar, Final, Generic, TypeVar
 from aiohttp import web
 from prometheus_client import Counter, Histogram
 
+from counterfoil import tracing
 from counterfoil.i18n.catalogue import Catalogue, CatalogueName, load_catalogue
 from counterfoil.kube.errors import ApiError
 from webhook.http_server.client_ip import NO_ADDRESS, client_ip
@@ -55,6 +56,8 @@ class BrowserRequest:
     cookies: Mapping[str, str] = field(default_factory=dict)
     client: str = NO_ADDRESS
     """Address or network of the client."""
+    traceparent: str | None = None
+    """The span of this request; None before it begins, or without traces."""
 
     @property
     def query_text(self) -> str:
@@ -120,8 +123,8 @@ class BrowserHandler(ABC, Generic[B]):
         )
         detail = ""
         try:
-            response = self._response(asked, await self._respond_within_limits(request, asked))
-            outcome = OUTCOME_REDIRECTED if "Location" in response.headers else OUTCOME_SHOWN
+            page = await self._respond_within_limits(request, asked)
+            response, outcome = self._response(asked, page), _outcome(page)
         except Exception as raised:
             error = self._as_page_error(raised)
             response = self._response(asked, self.error_page(asked, error))
@@ -180,9 +183,25 @@ class BrowserHandler(ABC, Generic[B]):
             raise PageError(HttpErrorKind.BUSY, f"{self._in_flight} requests are in progress")
         self._in_flight += 1
         try:
-            return await self.respond(request, asked)
+            return await self._respond_traced(request, asked)
         finally:
             self._in_flight -= 1
+
+    async def _respond_traced(self, request: web.BaseRequest, asked: B) -> PageResponse:
+        """Respond within a span. It links to the trace of the client, which must not choose ours."""
+        name, linked = f"{self.log_name} {asked.route.page}", asked.headers.get("traceparent")
+        error: PageError | None = None
+        with tracing.root_span(name, linked=linked) as step:
+            asked.traceparent = step.traceparent
+            try:
+                response = await self.respond(request, asked)
+                step.set_attributes(outcome=_outcome(response))
+            except Exception as raised:
+                error = self._as_page_error(raised)
+                step.set_attributes(outcome=str(error.kind))
+        if error is not None:
+            raise error
+        return response
 
     def _response(self, asked: B, response: PageResponse) -> web.Response:
         return response.with_headers(self.headers(asked, response))
@@ -202,8 +221,11 @@ class BrowserHandler(ABC, Generic[B]):
         page = str(asked.route.page)
         is_warning = outcome in self.administrator_kinds or status >= HTTPStatus.INTERNAL_SERVER_ERROR
         self._requests.labels(page, outcome).inc()
-        self._seconds.labels(page).observe(seconds)
-        fields = self.log_fields(asked)
+        self._seconds.labels(page).observe(seconds, tracing.exemplar(asked.traceparent))
+        fields = {
+            "trace_id": asked.traceparent.split("-")[1] if asked.traceparent is not None else None,
+            **self.log_fields(asked),
+        }
         _log.log(
             logging.WARNING if is_warning else logging.INFO,
             "%s %s: %s",
@@ -212,3 +234,7 @@ class BrowserHandler(ABC, Generic[B]):
             f"{outcome}: {detail}" if detail else outcome,
             extra={**fields, "outcome": outcome, "status": status, "seconds": round(seconds, 4)},
         )
+
+
+def _outcome(page: PageResponse) -> str:
+    return OUTCOME_REDIRECTED if page.location else OUTCOME_SHOWN

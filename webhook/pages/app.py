@@ -8,6 +8,7 @@ pages alone.
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from counterfoil import tracing
 from counterfoil.esaw import EsawClients, new_http_client
 from counterfoil.health import Checks
 from counterfoil.kube.client import KubeClient, connect
@@ -118,4 +119,5 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         settings,
         lambda process: serve(process, settings, _sealing(settings), limits=limits),
         configuration_error=SealingKeysInvalid,
+        context=tracing.configured("pages", environ),
     )

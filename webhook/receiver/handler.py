@@ -240,7 +240,7 @@ class CallbackHandler:
 
     def _log_result(self, result: CallbackResult, status: int, seconds: float) -> None:
         self._metrics.callbacks.labels(result.organization, result.outcome.value).inc()
-        self._metrics.callback_seconds.observe(seconds)
+        self._metrics.callback_seconds.observe(seconds, tracing.exemplar(result.traceparent))
         _log.log(
             logging.WARNING if result.outcome is CallbackOutcome.MALFORMED else logging.INFO,
             "callback %s",

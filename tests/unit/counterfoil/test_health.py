@@ -3,10 +3,12 @@
 import asyncio
 
 import aiohttp
+import httpx
 from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from counterfoil.health import Checks, serve_health_and_metrics
-from counterfoil.metrics import Metrics
+from counterfoil.metrics import Metrics, new_registry
 from counterfoil.settings import ListenAddress
 
 ANY_PORT = ListenAddress("127.0.0.1", 0)
@@ -69,6 +71,31 @@ async def test_metrics_are_told_in_the_prometheus_text_format() -> None:
 
     assert status == 200
     assert 'counterfoil_build_info{version="1.2.3"} 1.0' in text
+
+
+async def test_who_asks_for_openmetrics_gets_it_with_the_same_series() -> None:
+    registry = new_registry()
+    metrics = Metrics(registry, version="1.2.3")
+    metrics.initialize_events("acme")
+    metrics.initialize_callbacks("acme")
+    metrics.archived_seconds.labels("acme").observe(7, {"trace_id": "a" * 32})
+    accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
+    async with (
+        serve_health_and_metrics(ANY_PORT, registry, live={}, ready={}) as address,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        asked = await client.get(f"http://{address}/metrics", headers={"Accept": accept})
+        plain = (await client.get(f"http://{address}/metrics", headers={"Accept": "text/plain"})).text
+    assert asked.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    families = list(text_string_to_metric_families(asked.text))  # type: ignore[no-untyped-call]
+    samples = {(each.name, each.labels.get("le")) for family in families for each in family.samples}
+    assert {
+        ("counterfoil_callbacks_total", None),
+        ("counterfoil_archived_seconds_bucket", "300.0"),
+    } <= samples
+    exemplars = [each.exemplar.labels for f in families for each in f.samples if each.exemplar]
+    assert exemplars == [{"trace_id": "a" * 32}]
+    assert "aaaa" not in plain
 
 
 async def test_nothing_else_is_served() -> None:

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from counterfoil import tracing
 from counterfoil.logs import JsonFormatter
+from counterfoil.metrics import Metrics
 from tests.support.servers.trace_collector import Collector, trace_collector
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -147,3 +149,26 @@ async def test_log_lines_inside_have_the_id_of_the_trace(
         await sent(collector, 1)
     assert inside["trace_id"] == PARENT[3:35]
     assert "trace_id" not in after
+
+
+async def test_an_observation_within_a_span_names_its_trace(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = Metrics(CollectorRegistry(), version="test")
+    with sending(collector, monkeypatch):
+        with tracing.span("event", traceparent=PARENT):
+            metrics.archived_seconds.labels("acme").observe(7)
+        # Neither a trace that is not sampled nor a span that ended can be found.
+        with tracing.span("other", traceparent=f"{PARENT[:-2]}00"):
+            metrics.archived_seconds.labels("other").observe(7)
+        metrics.archived_seconds.labels("late").observe(7)
+        metrics.archived_seconds.labels("given").observe(7, tracing.exemplar(PARENT))
+    metrics.archived_seconds.labels("off").observe(7, tracing.exemplar(PARENT))
+    named = {
+        each.labels["organization"]: each.exemplar.labels["trace_id"]
+        for family in metrics.registry.collect()
+        for each in family.samples
+        if each.exemplar is not None
+    }
+    trace = PARENT.split("-")[1]
+    assert named == {"acme": trace, "given": trace}

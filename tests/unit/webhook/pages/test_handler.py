@@ -1,5 +1,6 @@
 """The pages' handler: every request has an answer with its page, its headers and its cookies."""
 
+import asyncio
 import base64
 import os
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from counterfoil import tracing
 from counterfoil.esaw import EsawClients
 from counterfoil.metrics import Metrics
 from counterfoil.resources import OrganizationStatus
@@ -19,6 +21,7 @@ from counterfoil.sealing import Sealing
 from counterfoil.settings import ListenAddress, PagesSettings
 from tests.support.builders import ORIGIN, AClock, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.servers.trace_collector import trace_collector
 from webhook.http_server.process import page_rates
 from webhook.http_server.server import public_server
 from webhook.pages.consent import ConsentService
@@ -154,3 +157,28 @@ async def test_send_leads_to_esaw_with_a_cookie_that_an_error_on_the_way_back_ta
     assert back.status_code == 403
     assert f"{cookie.partition('=')[0]}=; " in back.headers["Set-Cookie"]
     assert "Max-Age=0" in back.headers["Set-Cookie"]
+
+
+async def test_a_page_has_a_trace_that_its_client_only_links_to(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outside = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    secret = "a-code-of-a-consent"
+    async with trace_collector() as collector:
+        for name, value in collector.environment.items():
+            monkeypatch.setenv(name, value)
+        with tracing.configured("pages", collector.environment), caplog.at_level("INFO"):
+            await http.get("/no/such/page", headers={"traceparent": outside})
+            await http.get("/oauth/acme/return", params={"code": secret}, headers={"traceparent": outside})
+            async with asyncio.timeout(30):
+                while not collector.spans:  # noqa: ASYNC110 - a thread sends them, and gives no event
+                    await asyncio.sleep(0.02)
+        (page,) = collector.spans
+    assert (page.service, page.name, page.parent) == ("counterfoil-pages", "page return", "")
+    assert page.trace not in outside
+    assert page.links == ("-".join(outside.split("-")[1:3]),)
+    assert page.facts["counterfoil.outcome"]
+    assert secret.encode() not in collector.bytes
+    assert [each.__dict__.get("trace_id") for each in caplog.records if "page return:" in each.message] == [
+        page.trace
+    ]
