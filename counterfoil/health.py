@@ -57,11 +57,13 @@ async def serve_health_and_metrics(
     await runner.setup()
     try:
         if isinstance(listen, socket.socket):
+            # ``listening_socket`` has logged the address, once for all servers.
             await web.SockSite(runner, listen.dup()).start()
         else:
             await web.TCPSite(runner, listen.host, listen.port).start()
         bound_address = ListenAddress(*runner.addresses[0][:2])
-        _log.info("health and metrics are at %s", bound_address)
+        if not isinstance(listen, socket.socket):
+            _log_address(bound_address)
         yield bound_address
     finally:
         await runner.cleanup()
@@ -70,7 +72,13 @@ async def serve_health_and_metrics(
 def listening_socket(listen: ListenAddress) -> socket.socket:
     """Return a socket on which several servers can serve one after the other; meanwhile clients wait."""
     family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server(address[:2], family=family)
+    listening = socket.create_server(address[:2], family=family)
+    _log_address(ListenAddress(*listening.getsockname()[:2]))
+    return listening
+
+
+def _log_address(address: ListenAddress) -> None:
+    _log.info("health and metrics are at %s", address)
 
 
 async def _answer(checks: Checks, _: web.Request) -> web.Response:

@@ -12,6 +12,7 @@ Workers pass the Sender as it was when they began; the newest state that is know
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.sealing import KEY_SETTLE, SealBroken, Sealing, SealKeyUnknown, key_id_of
+
+_log = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 300
 """Interval between checks of a refused key, which may be enabled again in eSAW without a change."""
@@ -432,6 +435,18 @@ class SenderKeys:
         if stored is not None and stored is not sender:
             self._newest[sender.name] = stored
             self.changed(stored)
+            _log_key_change(sender, stored)
+
+
+def _log_key_change(before: Sender, after: Sender) -> None:
+    """Log that a key was rejected, or that one works again."""
+    known = find_condition(before.status.conditions, "Authorized")
+    found = find_condition(after.status.conditions, "Authorized")
+    if found is None or (known is not None and (known.status, known.reason) == (found.status, found.reason)):
+        return
+    words = {"True": "works", "False": "can't be used"}.get(found.status, "is in doubt")
+    fields = {"sender": after.name, "organization": after.spec.organization_ref.name, "reason": found.reason}
+    _log.info("the key of Sender/%s %s: %s", after.name, words, found.reason, extra=fields)
 
 
 def _state_unknown(forbidden: SecretForbidden) -> KeyStateUnknown:

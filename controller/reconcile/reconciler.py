@@ -245,6 +245,8 @@ class Reconciler:
             self.metrics.events_failed.labels(stored.organization, phase, status.reason or "").inc()
         if status.phase.is_final:
             self._observe_duration(stored)
+            fields = {"phase": status.phase.value, "reason": status.reason}
+            _log.info("the event ended as %s: %s", status.phase, status.reason, extra=fields)
         if not _has_archived(before) and is_condition_true(status.conditions, "Archived"):
             self._observe_archived(stored)
         for side_condition in outcome.facts.side_conditions:

@@ -8,6 +8,7 @@ when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes ef
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,8 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.organization import cleanup_conflict
 from counterfoil.untrusted.patterns import pattern_error
+
+_log = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 10.0
 
@@ -154,7 +157,10 @@ class OrganizationStatusUpdater:
             settled_time=settled_time(organization.status, status, now=now),
             spec_observed_time=spec_observed_time(organization.status, status, now=now),
         )
-        return await write_status_or_skip(self.kube, organization, status)
+        stored = await write_status_or_skip(self.kube, organization, status)
+        if stored is not None:
+            _log_reachability(organization, reachable)
+        return stored
 
     def forget(self, name: str) -> None:
         """The Organization was deleted."""
@@ -350,6 +356,14 @@ class OrganizationStatusUpdater:
             now=now,
             generation=generation,
         )
+
+
+def _log_reachability(before: Organization, reachable: CheckResult) -> None:
+    """Log that eSAW can be reached, or no longer; not that it is still so."""
+    known = find_condition(before.status.conditions, "Reachable")
+    if known is None or (known.status, known.reason) != (reachable.truth, reachable.reason):
+        fields = {"organization": before.name, "reason": reachable.reason}
+        _log.info("Reachable is %s: %s", reachable.truth, reachable.message, extra=fields)
 
 
 def _unsuccessful(problem: EsawError) -> CheckResult | None:

@@ -73,7 +73,9 @@ class InitialSync:
                 await self.read_all()
             except ApiError as problem:
                 self._pending_reason = _describe(problem)
-                _log.warning("the controller can't start yet: %s", self._pending_reason)
+                # Each start directly after an installation meets it, and it passes within seconds.
+                level = logging.INFO if problem.is_initializing else logging.WARNING
+                _log.log(level, "the controller can't start yet: %s", self._pending_reason)
                 await self.clock.sleep(exponential_backoff(failures))
                 failures += 1
             else:

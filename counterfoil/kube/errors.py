@@ -20,6 +20,11 @@ class ApiError(Exception):
         self.reason = reason
         self.retry_after = retry_after
 
+    @property
+    def is_initializing(self) -> bool:
+        """Whether the API server is about to serve this kind: for seconds after its CRD was created."""
+        return self.status == 429 and "storage is (re)initializing" in str(self)
+
 
 class NotFound(ApiError):
     """404: the object does not exist."""

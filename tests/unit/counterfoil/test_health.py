@@ -4,10 +4,11 @@ import asyncio
 
 import aiohttp
 import httpx
+import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from counterfoil.health import Checks, serve_health_and_metrics
+from counterfoil.health import Checks, listening_socket, serve_health_and_metrics
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.settings import ListenAddress
 
@@ -110,3 +111,17 @@ async def test_the_port_is_free_again_after_the_end() -> None:
         serve_health_and_metrics(first, CollectorRegistry(), live={}, ready={}) as second,
     ):
         assert second == first
+
+
+async def test_the_address_of_several_servers_on_one_socket_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO"), listening_socket(ANY_PORT) as private_socket:
+        for _ in range(2):
+            async with serve_health_and_metrics(
+                private_socket, CollectorRegistry(), live={}, ready={}
+            ) as address:
+                pass
+    assert [each.message for each in caplog.records if "health and metrics" in each.message] == [
+        f"health and metrics are at {address}"
+    ]

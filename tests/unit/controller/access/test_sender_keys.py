@@ -465,12 +465,19 @@ async def test_a_key_that_was_refused_in_the_middle_of_work_is_remembered() -> N
     assert len(scene.esaw.asked) == 1
 
 
-async def test_many_events_whose_key_is_refused_at_once_write_that_down_once() -> None:
+async def test_many_events_whose_key_is_refused_at_once_write_that_down_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     scene = Scene()
-    token = await scene.ask()
-    seen = scene.newest()
-    await asyncio.gather(*(scene.sender_keys.refused(seen, token) for _ in range(20)))
+    with caplog.at_level("INFO"):
+        token = await scene.ask()
+        seen = scene.newest()
+        await asyncio.gather(*(scene.sender_keys.refused(seen, token) for _ in range(20)))
     assert len(scene.kube.patches) == 2
+    assert [each.message for each in caplog.records if "the key of" in each.message] == [
+        "the key of Sender/anna works: KeyAccepted",
+        "the key of Sender/anna can't be used: TokenRejected",
+    ]
 
 
 async def test_the_refusal_of_an_old_key_does_not_shut_out_the_new_one() -> None:

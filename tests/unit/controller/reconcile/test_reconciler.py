@@ -782,6 +782,16 @@ async def test_the_time_from_noting_down_to_the_end_is_measured(scene: Scene) ->
     assert scene.metric("phase_seconds_count", phase="Archiving") == 1
 
 
+async def test_each_finished_event_is_one_line_of_the_log(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        await scene.reconcile()
+    ends = [each for each in caplog.records if each.message.startswith("the event ended")]
+    assert [each.message for each in ends] == ["the event ended as Succeeded: ArchivedAndDeleted"]
+    assert (ends[0].__dict__["phase"], ends[0].__dict__["reason"]) == ("Succeeded", "ArchivedAndDeleted")
+
+
 async def test_the_time_to_the_archive_ends_before_the_clean_up(tmp_path: Path) -> None:
     scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
     scene.clock.advance(seconds=90)

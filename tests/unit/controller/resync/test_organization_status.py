@@ -386,6 +386,18 @@ async def test_several_problems_are_all_told_at_once() -> None:
     assert await scene.condition("Stalled") == ("True", reason, message)
 
 
+async def test_each_change_of_reachability_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    with caplog.at_level("INFO"):
+        await scene.look()
+        await scene.look()
+        scene.esaw.problem = EsawUnreachable("connect")
+        for _ in range(2 * VERSION_CHECK_PASSES):
+            await scene.look()
+    said = [each.message for each in caplog.records if each.message.startswith("Reachable is")]
+    assert [each.split(":")[0] for each in said] == ["Reachable is True", "Reachable is False"]
+
+
 async def test_what_only_a_person_can_solve_is_told_before_what_passes() -> None:
     scene = Scene(suspend=True)
     scene.esaw.problem = EsawUnreachable("connect")

@@ -48,3 +48,19 @@ async def test_it_waits_as_long_as_it_takes_and_never_more_than_ten_seconds_at_a
     await reading.initial_sync.run()
     assert len(reading.said) == 1001
     assert (reading.clock.slept[0], max(reading.clock.slept)) == (0.2, 10.0)
+
+
+@pytest.mark.parametrize(
+    ("problem", "level"),
+    [
+        (Unavailable(429, "TooManyRequests", "429 TooManyRequests: storage is (re)initializing"), "INFO"),
+        (Unavailable(429, "TooManyRequests", "429 TooManyRequests: too many requests"), "WARNING"),
+        (Unavailable(0, "NoAnswer", "the API server did not answer"), "WARNING"),
+    ],
+)
+async def test_new_definitions_that_are_not_served_yet_are_no_warning(
+    problem: ApiError, level: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        await InitialRead(problem).initial_sync.run()
+    assert [each.levelname for each in caplog.records if "can't start yet" in each.message] == [level]
