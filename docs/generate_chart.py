@@ -48,7 +48,8 @@ HEAD = """# Chart of Counterfoil
 {description}
 
 ```console
-$ helm install counterfoil charts/counterfoil --namespace contracts --create-namespace
+$ helm install counterfoil charts/counterfoil --namespace contracts --create-namespace \\
+    --set image.repository=YOUR-REGISTRY/counterfoil
 ```
 
 How to go on is in [docs/chart.md](../../docs/chart.md). This page is written by `make chart` from

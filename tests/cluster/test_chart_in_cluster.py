@@ -38,7 +38,15 @@ from sandbox.environment.local import local_environment
 from sandbox.esaw import DocumentSpec
 from sandbox.release.helm import CHART, Helm, HelmError
 from tests.support.builders import NOON
-from tests.support.scenes.chart import EVERYTHING, MONITORING, NAMESPACE, NOTHING, RELEASE, render
+from tests.support.scenes.chart import (
+    EVERYTHING,
+    MONITORING,
+    NAMESPACE,
+    RELEASE,
+    VARIANTS,
+    render,
+    with_image,
+)
 from tests.support.scenes.console import console_scene
 from tests.support.scenes.hook_jobs import HelmWithHookJobs
 from webhook.pages.send_lease import SendLeases
@@ -66,7 +74,9 @@ class InstalledChart:
 
     async def upgrade(self, values: Mapping[str, Any]) -> str:
         """Install or upgrade the release."""
-        return await self.helm("upgrade", "--install", RELEASE, CHART, "-n", NAMESPACE, values=values)
+        return await self.helm(
+            "upgrade", "--install", RELEASE, CHART, "-n", NAMESPACE, values=with_image(values)
+        )
 
     async def acting_as(self, process: str) -> Kubectl:
         """Return the kubectl of a process's account, with a token as its pod has one."""
@@ -111,21 +121,6 @@ async def refused(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -
 
 
 # -- Everything that is rendered is valid --------------------------------------------------------------------
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "everything": EVERYTHING,
-    "nothing": NOTHING,
-    "namespace only": {"clusterScoped": False},
-    "named": {"fullnameOverride": "filing", "nameOverride": "filing"},
-    "node port, no policies": {
-        "receiver": {"service": {"type": "NodePort"}},
-        "networkPolicy": {"enabled": False},
-        "admissionPolicy": {"enabled": False},
-    },
-    "no pages": {"pages": {"enabled": False}, "ingress": {"enabled": True, "host": "a.example"}},
-    "percent": {"receiver": {"podDisruptionBudget": {"maxUnavailable": "25%"}}},
-}
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
@@ -838,7 +833,8 @@ async def test_a_definition_that_changed_reaches_the_cluster_by_an_upgrade(insta
     await installed.plane.kubectl(
         "patch", "crd", "envelopeevents.counterfoil.dev", "--type=json", "-p", remove
     )
-    await installed.helm("upgrade", RELEASE, CHART, "-n", NAMESPACE, "--force-conflicts", values={})
+    values = with_image({})
+    await installed.helm("upgrade", RELEASE, CHART, "-n", NAMESPACE, "--force-conflicts", values=values)
     names = await installed.plane.kubectl(
         "get", "crd", "envelopeevents.counterfoil.dev", "-o", "jsonpath={.spec.names.shortNames}"
     )
@@ -863,8 +859,9 @@ async def test_uninstalling_keeps_definitions_events_and_sealing_keys_and_instal
 async def test_a_second_release_elsewhere_does_without_the_definitions(installed: InstalledChart) -> None:
     await installed.plane.namespace("invoices")
     with pytest.raises(HelmError, match="CustomResourceDefinition"):
-        await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={})
-    await installed.helm("install", RELEASE, CHART, "-n", "invoices", values={"crds": {"enabled": False}})
+        await installed.helm("install", RELEASE, CHART, "-n", "invoices", values=with_image({}))
+    values = with_image({"crds": {"enabled": False}})
+    await installed.helm("install", RELEASE, CHART, "-n", "invoices", values=values)
     assert (
         len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 20
     )

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -19,9 +20,11 @@ from tests.support.scenes.chart import (
     NAMESPACE,
     NOTHING,
     RELEASE,
+    REPOSITORY,
     WITHOUT_CLUSTER,
     Rendered,
     render,
+    with_image,
 )
 from webhook.console.identity.sign_outs import CONFIG_MAP
 
@@ -55,7 +58,7 @@ async def nothing(program: Helm) -> Rendered:
 @pytest.mark.parametrize("values", [{}, EVERYTHING, NOTHING], ids=["default", "everything", "nothing"])
 async def test_helm_finds_nothing_to_complain_about(program: Helm, values: dict[str, Any]) -> None:
     lax = {**values, **{kind: {"renderMode": "alwaysRender"} for kind in ("podMonitor", "serviceMonitor")}}
-    await program("lint", "--strict", CHART, values=lax)
+    await program("lint", "--strict", CHART, values=with_image(lax))
 
 
 def test_each_process_runs_under_an_account_of_its_own(default: Rendered) -> None:
@@ -242,6 +245,25 @@ async def test_half_a_callback_per_second_stays_half_a_callback(program: Helm) -
     assert rendered.environment("receiver")["COUNTERFOIL_CALLBACK_RATE"] == "0.5"
 
 
+@pytest.mark.parametrize("command", [("template", RELEASE), ("install", RELEASE, "--dry-run=client")])
+@pytest.mark.parametrize("values", [{}, NOTHING, {"image": {"tag": "1.0"}}], ids=["no", "nothing", "tag"])
+async def test_without_an_image_one_sentence_says_what_to_set_and_where_to_get_it(
+    program: Helm, command: tuple[str, ...], values: dict[str, Any]
+) -> None:
+    with pytest.raises(HelmError) as refused:
+        await program(*command, CHART, values=values)
+    (said,) = re.findall(r"image\.repository is not set: (.*)\.", str(refused.value))
+    assert "build the image with `make image`" in said
+    assert "set image.repository to its name there, such as registry.example.com/counterfoil" in said
+    assert ". " not in said
+
+
+@pytest.mark.parametrize("repository", ["counterfoil", "registry:5000/team/counterfoil", "localhost:5000/c"])
+async def test_a_repository_may_have_a_port(program: Helm, repository: str) -> None:
+    rendered = await render(program, {"image": {"repository": repository, "tag": "1.0"}})
+    assert {pod["spec"]["containers"][0]["image"] for _, pod in rendered.pods()} == {f"{repository}:1.0"}
+
+
 def test_a_digest_decides_which_image_runs(everything: Rendered) -> None:
     images = {pod["spec"]["containers"][0]["image"] for _, pod in everything.pods()}
     assert images == {f"registry.example.com/counterfoil@sha256:{'a' * 64}"}
@@ -249,7 +271,7 @@ def test_a_digest_decides_which_image_runs(everything: Rendered) -> None:
 
 def test_without_a_tag_the_image_is_that_of_the_chart(default: Rendered) -> None:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-    assert default.pod("controller")["spec"]["containers"][0]["image"] == f"counterfoil:{version}"
+    assert default.pod("controller")["spec"]["containers"][0]["image"] == f"{REPOSITORY}:{version}"
 
 
 async def test_with_a_collector_the_image_is_the_variant_for_traces_unless_a_tag_is_given(
@@ -260,7 +282,7 @@ async def test_with_a_collector_the_image_is_the_variant_for_traces_unless_a_tag
     for values, tag in (({}, f"{version}-traces"), ({"tag": "mine"}, "mine")):
         rendered = await render(program, {"tracing": tracing, "image": values})
         images = {pod["spec"]["containers"][0]["image"] for _, pod in rendered.pods()}
-        assert images == {f"counterfoil:{tag}"}
+        assert images == {f"{REPOSITORY}:{tag}"}
 
 
 def test_the_controllers_are_candidates_under_the_names_of_their_pods(everything: Rendered) -> None:
@@ -852,7 +874,7 @@ async def test_the_notes_warn_if_no_policy_keeps_secrets_in_place(
     program: Helm, values: dict[str, Any], warning: str
 ) -> None:
     said = await program(
-        "install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values=values
+        "install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values=with_image(values)
     )
     notes = said.partition("NOTES:")[2]
     assert warning in notes
@@ -869,6 +891,28 @@ def test_every_policy_is_bound_to_the_namespace_of_the_release(everything: Rende
         assert each["spec"]["validationActions"] == ["Warn", "Audit"]
 
 
+PAGES = (CHART.parents[1] / "README.md", CHART / "README.md", *(CHART.parents[1] / "docs").glob("*.md"))
+INSTALLATIONS = sorted(
+    {
+        found[0].replace("\\\n", " ")
+        for page in PAGES
+        for found in re.finditer(
+            r"helm (?:install|upgrade|template) \w+ charts/counterfoil(?:[^`\n]*\\\n)*[^`\n]+",
+            page.read_text(encoding="utf-8"),
+        )
+    }
+)
+
+
+@pytest.mark.parametrize("command", INSTALLATIONS)
+async def test_each_command_of_the_manual_that_installs_the_chart_works_as_it_is_written(
+    program: Helm, command: str
+) -> None:
+    _, _, release, _, *flags = shlex.split(command)
+    said = await program("install", release, CHART, *flags, "--dry-run=client")
+    assert "image: YOUR-REGISTRY/counterfoil:" in said
+
+
 # -- The rest ------------------------------------------------------------------------------------------------
 
 
@@ -883,7 +927,9 @@ def test_the_helm_test_asks_every_process_that_has_a_public_port(default: Render
 
 
 async def test_the_notes_say_what_is_next(program: Helm) -> None:
-    notes = await program("install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values={})
+    notes = await program(
+        "install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values=with_image({})
+    )
     for words in (
         "helm -n contracts test",
         "callbackURLs.envelope",
@@ -899,7 +945,7 @@ async def test_the_notes_say_nothing_of_a_quota_about_which_the_values_decide(
 ) -> None:
     values = {"floodControl": {"quota": {"enabled": enabled}}}
     notes = await program(
-        "install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values=values
+        "install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values=with_image(values)
     )
     assert "quota" not in notes.partition("NOTES:")[2]
 
@@ -940,6 +986,9 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         ({"settings": {"logLevel": "loud"}}, "/settings/logLevel"),
         ({"image": {"digest": "latest"}}, "/image/digest"),
         ({"image": {"tag": "a tag"}}, "/image/tag"),
+        ({"image": {"repository": "registry.example.com/counterfoil:1.0"}}, "/image/repository"),
+        ({"image": {"repository": f"counterfoil@sha256:{'a' * 64}"}}, "/image/repository"),
+        ({"image": {"repository": "counter foil"}}, "/image/repository"),
         ({"ingress": {"enabled": True}}, "/ingress/host"),
         ({"console": {"ingress": {"enabled": True}}}, "/console/ingress/host"),
         ({"console": {"replicas": 2}}, "/console/sessionKeysSecret"),

@@ -29,6 +29,7 @@ from sandbox.esaw.browser import Browser
 from sandbox.release.helm import CHART, helm
 from sandbox.servers.smtp import PASSWORD as SMTP_PASSWORD
 from sandbox.servers.smtp import SmtpServer
+from tests.support.scenes.chart import with_image
 from tests.support.scenes.console import Person
 from tests.support.scenes.hook_jobs import hook_jobs
 from tests.support.scenes.pages import FIELDS, Scene, pages_scene, until
@@ -222,7 +223,7 @@ async def install_chart(run: Run, plane: ControlPlane, namespace: str, folder: P
     """Install the chart beside the run, as a person does, and read what Helm has stored."""
     program = await helm(folder / "helm", kubeconfig=plane.kubeconfig)
     async with hook_jobs(plane, namespace):
-        values = {"crds": {"enabled": False}, "clusterScoped": False}
+        values = with_image({"crds": {"enabled": False}, "clusterScoped": False})
         await program("install", "counterfoil", CHART, "-n", namespace, values=values)
     stored = json.loads(await run.scene.local_environment.kubectl("get", "secrets", "-o", "json"))["items"]
     for secret in stored:

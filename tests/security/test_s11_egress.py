@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.release.helm import CHART, Helm, helm
-from tests.support.scenes.chart import NAMESPACE, RELEASE, Rendered, render
+from tests.support.scenes.chart import NAMESPACE, RELEASE, Rendered, render, with_image
 
 INTERNET = ("1.1.1.1", "203.0.113.7", "8.8.8.8", "2606:4700::1111")
 PRIVATE = ("10.0.0.7", "100.64.3.4", "172.16.0.1", "172.31.255.254", "192.168.1.1", "fd12::1")
@@ -143,7 +143,7 @@ async def test_a_public_api_server_is_found_in_the_cluster(plane: ControlPlane, 
             await plane.kubectl(
                 "-n", "default", "apply", "--server-side", "-f", "-", stdin=json.dumps(published)
             )
-    no_crds = {"crds": {"enabled": False}}
+    no_crds = with_image({"crds": {"enabled": False}})
     program = await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
     text = await program("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server", values=no_crds)
     rules = egress(Rendered(text), "receiver")

@@ -13,13 +13,13 @@ import pytest
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.release.helm import CHART, Helm, HelmError, helm
-from tests.support.scenes.chart import Rendered
+from tests.support.scenes.chart import Rendered, with_image
 from tests.support.scenes.hook_jobs import hook_jobs
 
 RELEASE = "counterfoil"
 KEYS = f"{RELEASE}-sealing-keys"
 JOB = f"{RELEASE}-create-sealing-key"
-VALUES: dict[str, Any] = {"crds": {"enabled": False}}
+VALUES = with_image({"crds": {"enabled": False}})
 
 TEMPLATE_WITH_A_KEY = """
 {{- $existing := lookup "v1" "Secret" .Release.Namespace "counterfoil-sealing-keys" }}

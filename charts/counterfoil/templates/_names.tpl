@@ -57,6 +57,9 @@ app.kubernetes.io/component: {{ .name }}
 
 {{- define "counterfoil.image" -}}
 {{- with .Values.image -}}
+{{- if not .repository -}}
+{{- fail "image.repository is not set: build the image with `make image`, push it to a registry from which the cluster pulls, and set image.repository to its name there, such as registry.example.com/counterfoil." -}}
+{{- end -}}
 {{- $tag := .tag | default (printf "%s%s" $.Chart.AppVersion (empty $.Values.tracing.endpoint | ternary "" "-traces")) -}}
 {{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ $tag }}{{- end -}}
 {{- end -}}

@@ -14,6 +14,7 @@ from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.release.helm import CHART, helm
+from tests.support.scenes.chart import with_image
 
 PATIENCE = 60.0
 PAUSE = 0.2
@@ -125,7 +126,14 @@ async def guarded_namespace(
     effect."""
     program = await helm(folder / "helm")
     text = await program(
-        "template", RELEASE, CHART, "--namespace", namespace, "--kube-version", "1.35.4", values=values or {}
+        "template",
+        RELEASE,
+        CHART,
+        "--namespace",
+        namespace,
+        "--kube-version",
+        "1.35.4",
+        values=with_image(values or {}),
     )
     guarded = GuardedNamespace(plane, namespace)
     await guarded.apply(

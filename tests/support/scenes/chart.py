@@ -11,7 +11,14 @@ RELEASE = "counterfoil"
 NAMESPACE = "contracts"
 KUBERNETES = "1.35.4"
 
+REPOSITORY = "registry.example.com/counterfoil"
+
 Object = dict[str, Any]
+
+
+def with_image(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with an image, without which the chart renders nothing; theirs if they have one."""
+    return {**values, "image": {"repository": REPOSITORY, **values.get("image", {})}}
 
 
 class Rendered:
@@ -55,7 +62,7 @@ class Rendered:
 async def render(
     helm: Helm, values: Mapping[str, Any] | None = None, *flags: str, release: str = RELEASE
 ) -> Rendered:
-    """Render the chart with values on top of its defaults."""
+    """Render the chart with values, and with an image, on top of its defaults."""
     text = await helm(
         "template",
         release,
@@ -65,7 +72,7 @@ async def render(
         "--kube-version",
         KUBERNETES,
         *flags,
-        values=values or {},
+        values=with_image(values or {}),
     )
     return Rendered(text)
 
@@ -187,3 +194,19 @@ NOTHING: dict[str, Any] = {
     "helmTest": {"enabled": False},
 }
 """Values that switch off what can be."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "everything": EVERYTHING,
+    "nothing": NOTHING,
+    "namespace only": {"clusterScoped": False},
+    "named": {"fullnameOverride": "filing", "nameOverride": "filing"},
+    "node port, no policies": {
+        "receiver": {"service": {"type": "NodePort"}},
+        "networkPolicy": {"enabled": False},
+        "admissionPolicy": {"enabled": False},
+    },
+    "no pages": {"pages": {"enabled": False}, "ingress": {"enabled": True, "host": "a.example"}},
+    "percent": {"receiver": {"podDisruptionBudget": {"maxUnavailable": "25%"}}},
+}
+"""Values of releases that differ; what is said of the chart is tested with each."""
