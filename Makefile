@@ -72,7 +72,7 @@ test-unit: setup ## the fast tests: no cluster, under a minute
 	@echo '[test] unit'; $(BIN)/pytest -q -n $(WORKERS) tests/unit
 
 test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
-	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform kstatus promtool
+	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform kube-score kstatus promtool
 	@$(BIN)/python -m sandbox.servers opencmis azurite
 	@$(BIN)/python -m sandbox.packages.debian spin gcc
 	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos tests/security

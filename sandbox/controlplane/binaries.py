@@ -133,6 +133,11 @@ MODULES = (
         "0.7.0",
         {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"},
     ),
+    Module(
+        SOURCES / "kube-score",
+        "1.20.0",
+        {"kube-score": "github.com/zegl/kube-score/cmd/kube-score"},
+    ),
     Module(SOURCES / "kstatus", "0.37.2", {"kstatus": "counterfoil.local/kstatus"}),
     Module(
         SOURCES / "prometheus",

@@ -84,11 +84,24 @@ def test_no_pod_learns_of_services_by_its_environment(everything: Rendered) -> N
     assert all(pod["spec"]["enableServiceLinks"] is False for _, pod in everything.pods())
 
 
-def test_every_container_says_what_it_needs_and_how_much_memory_it_may_have(default: Rendered) -> None:
+def test_every_container_says_what_it_needs_and_how_much_memory_and_disk_it_may_have(
+    default: Rendered,
+) -> None:
     for name, pod in default.pods():
         resources = pod["spec"]["containers"][0]["resources"]
-        assert {"cpu", "memory"} <= set(resources["requests"]), name
-        assert "memory" in resources["limits"], name
+        assert set(resources["requests"]) == {"cpu", "memory", "ephemeral-storage"}, name
+        assert set(resources["limits"]) == {"memory", "ephemeral-storage"}, name
+
+
+def test_a_pod_reaches_the_limit_of_tmp_before_its_own_and_is_then_evicted_with_that_reason(
+    everything: Rendered, default: Rendered
+) -> None:
+    for name, pod in (*everything.pods(), *default.pods()):
+        limit = pod["spec"]["containers"][0]["resources"]["limits"]["ephemeral-storage"]
+        for volume in pod["spec"].get("volumes", ()):
+            if "emptyDir" in volume:
+                assert volume["emptyDir"] == {"sizeLimit": "64Mi"}, name
+                assert int(limit.removesuffix("Mi")) >= 128, name
 
 
 @pytest.mark.parametrize("process", PROCESSES)
@@ -559,6 +572,14 @@ def test_a_process_reaches_what_it_needs_and_no_more(
     default: Rendered, process: str, beyond: set[int]
 ) -> None:
     assert ports(policy(default, process)["egress"]) == {53, 443, 6443} | beyond
+
+
+def test_the_job_of_the_quota_reaches_the_api_server_alone(default: Rendered) -> None:
+    found = policy(default, "first-quota")
+    assert ports(found["egress"]) == {443, 6443}
+    labels = default.pod("first-quota")["metadata"]["labels"]
+    assert found["podSelector"]["matchLabels"].items() <= labels.items()
+    assert (found["policyTypes"], found["ingress"]) == (["Ingress", "Egress"], [])
 
 
 async def test_only_a_console_with_an_openid_provider_reaches_one(program: Helm) -> None:
