@@ -44,6 +44,7 @@ from tests.support.scenes.chart import (
     NAMESPACE,
     RELEASE,
     VARIANTS,
+    Rendered,
     render,
     with_image,
 )
@@ -68,6 +69,14 @@ class InstalledChart:
     def __init__(self, plane: ControlPlane, program: Helm) -> None:
         self.plane = plane
         self.helm = program
+        self.rendered_before: dict[str, str] = {}
+        """The renderings with access to the cluster, before the installation, by variant."""
+
+    async def render(self, values: Mapping[str, Any]) -> str:
+        """Render with access to the cluster."""
+        return await self.helm(
+            "template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server", values=with_image(values)
+        )
 
     async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return await self.plane.kubectl("-n", NAMESPACE, *arguments, stdin=stdin)
@@ -98,6 +107,8 @@ async def _installed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
                 plane=plane,
             ),
         )
+        for variant, values in VARIANTS.items():
+            installed.rendered_before[variant] = await installed.render(values)
         await installed.upgrade({})
         for each in ("envelopeevents", "senders", "organizations"):
             await plane.kubectl("wait", f"crd/{each}.counterfoil.dev", "--for=condition=Established")
@@ -140,6 +151,26 @@ async def test_the_api_server_accepts_whatever_the_chart_renders(
         stdin=text,
     )
     assert len(said.splitlines()) == text.count("\nkind: ")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+async def test_helm_renders_the_same_with_and_without_a_cluster_and_before_and_after_the_installation(
+    installed: InstalledChart, tmp_path: Path, variant: str
+) -> None:
+    without_cluster = Helm(installed.helm.program, tmp_path / "helm")
+    text = (await render(without_cluster, VARIANTS[variant], *MONITORING)).text
+    assert installed.rendered_before[variant] == text
+    assert await installed.render(VARIANTS[variant]) == text
+
+
+async def test_the_release_has_what_helm_template_renders(installed: InstalledChart, tmp_path: Path) -> None:
+    without_cluster = Helm(installed.helm.program, tmp_path / "helm")
+    for replicas in (3, 2):
+        values = {"controller": {"replicas": replicas}}
+        await installed.upgrade(values)
+        stored = await installed.helm("get", "manifest", RELEASE, "-n", NAMESPACE)
+        rendered = await render(without_cluster, values, "--no-hooks")
+        assert Rendered(stored).objects == rendered.objects
 
 
 BROUGHT = (

@@ -19,7 +19,7 @@ CRITICAL, WARNING = 1, 5
 """Grades of kube-score; a higher one is better."""
 
 ACCEPTED = {"CPU limit is not set", "ImagePullPolicy is not set to Always"}
-"""What is critical for kube-score and stays on purpose; docs/chart.md has the reasons."""
+"""Critical findings that stay on purpose; docs/chart.md has the reasons."""
 
 NO_NETWORK_POLICY = "The pod does not have a matching NetworkPolicy"
 OF_THE_VALUES = {
@@ -28,7 +28,7 @@ OF_THE_VALUES = {
     # The Service for metrics selects every pod of the release; the pod of `helm test` has no port for it.
     "everything": {"Container is missing a readinessProbe"},
 }
-"""What is critical since the values of a variant ask for it."""
+"""Critical findings that the values of a variant ask for."""
 
 
 class Finding(NamedTuple):

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -16,11 +17,13 @@ from sandbox.controlplane import rbac
 from sandbox.release.helm import CHART, Helm, HelmError, helm
 from tests.support.scenes.chart import (
     EVERYTHING,
+    KUBERNETES,
     MONITORING,
     NAMESPACE,
     NOTHING,
     RELEASE,
     REPOSITORY,
+    VARIANTS,
     WITHOUT_CLUSTER,
     Rendered,
     render,
@@ -375,10 +378,31 @@ def test_a_drain_takes_one_pod_at_a_time(default: Rendered) -> None:
 # -- Keys ----------------------------------------------------------------------------------------------------
 
 
-async def test_the_chart_renders_no_secret_and_twice_the_same_bytes(program: Helm) -> None:
-    first, second = await render(program), await render(program)
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
+async def test_the_chart_renders_no_secret_and_twice_the_same_bytes(
+    program: Helm, values: dict[str, Any]
+) -> None:
+    first, second = [await render(program, values, *flags, *MONITORING) for flags in ((), (KNOWN,))]
     assert first.all("Secret") == []
     assert first.text == second.text
+
+
+IMPURE = re.compile(
+    r"\b(now|ago|date|rand\w+|uuidv4|gen\w+|htpasswd|bcrypt|derivePassword|getHostByName|shuffle)\b"
+)
+"""Functions of templates whose result is another each time."""
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for path in (CHART / "templates").rglob("*.*")), ids=lambda path: path.name
+)
+def test_no_template_calls_a_function_whose_result_is_another_each_time(path: Path) -> None:
+    text = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    actions = [re.sub(r'"[^"]*"', "", action) for action in re.findall(r"\{\{.*?\}\}", text, re.DOTALL)]
+    assert [action for action in actions if IMPURE.search(action)] == []
+    looked_up = [action for action in actions if "lookup" in action]
+    # Only to refuse an installation that can't work; the test on a real cluster compares what is rendered.
+    assert len(looked_up) == (1 if path.name == "network-policies.yaml" else 0)
 
 
 def test_a_job_creates_the_sealing_key_before_anything_else(default: Rendered) -> None:
@@ -738,18 +762,19 @@ def is_first_quota(job: dict[str, Any]) -> bool:
 
 KNOWN = "--api-versions=counterfoil.dev/v1beta1/EnvelopeEvent"
 """Helm's arguments for a cluster that has our kinds already."""
+QUOTA = {"floodControl": {"quota": {"enabled": True}}}
 
 
 @pytest.mark.parametrize(
     ("enabled", "flags", "expected"),
     [
         ("auto", (), set()),
-        ("auto", (KNOWN,), {RELEASE}),
+        ("auto", (KNOWN,), set()),
         (True, (), {RELEASE}),
         (False, (KNOWN,), set()),
     ],
 )
-async def test_a_quota_comes_when_the_cluster_knows_the_kind_or_as_the_values_say(
+async def test_a_quota_is_part_of_the_release_only_if_the_values_say_so(
     program: Helm, enabled: bool | str, flags: tuple[str, ...], expected: set[str]
 ) -> None:
     rendered = await render(program, {"floodControl": {"quota": {"enabled": enabled}}}, *flags)
@@ -758,9 +783,9 @@ async def test_a_quota_comes_when_the_cluster_knows_the_kind_or_as_the_values_sa
 
 @pytest.mark.parametrize(
     ("enabled", "flags", "has_job"),
-    [("auto", (), True), ("auto", (KNOWN,), False), (True, (), False), (False, (), False)],
+    [("auto", (), True), ("auto", (KNOWN,), True), (True, (), False), (False, (), False)],
 )
-async def test_until_the_kind_is_known_a_job_brings_the_quota(
+async def test_otherwise_a_job_brings_the_quota_unless_the_values_say_that_there_is_none(
     program: Helm, enabled: bool | str, flags: tuple[str, ...], has_job: bool
 ) -> None:
     rendered = await render(program, {"floodControl": {"quota": {"enabled": enabled}}}, *flags)
@@ -775,9 +800,7 @@ async def test_the_job_creates_the_quota_of_the_chart_with_the_rights_for_it_alo
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
     compile(container["args"][0], "first_quota.py", "exec")
-    assert json.loads(container["args"][1]) == (await render(program, {}, KNOWN)).one(
-        "ResourceQuota", RELEASE
-    )
+    assert json.loads(container["args"][1]) == (await render(program, QUOTA)).one("ResourceQuota", RELEASE)
     assert container["securityContext"]["readOnlyRootFilesystem"]
     assert pod["securityContext"]["runAsNonRoot"]
     rules = default.one("Role", FIRST_QUOTA)["rules"]
@@ -786,15 +809,25 @@ async def test_the_job_creates_the_quota_of_the_chart_with_the_rights_for_it_alo
     assert rules[0]["verbs"] == ["create"]
 
 
-async def test_other_values_make_another_job_since_a_job_can_not_be_changed(
-    program: Helm, default: Rendered
+async def test_another_pod_makes_another_job_since_a_job_can_not_be_changed(
+    program: Helm, default: Rendered, tmp_path: Path
 ) -> None:
-    other = await render(program, {"image": {"tag": "other"}})
-    assert default.names("Job") != other.names("Job")
+    jobs = default.names("Job")
+    assert (await render(program, {"image": {"tag": "other"}})).names("Job") != jobs
+    assert (await render(program, {"receiver": {"replicas": 3}})).names("Job") == jobs
+    # Also if the version stays the same, as while the chart is developed.
+    changed = tmp_path / "counterfoil"
+    shutil.copytree(CHART, changed)
+    with (changed / "files" / "first_quota.py").open("a") as file:
+        file.write("# changed\n")
+    text = await program(
+        *("template", RELEASE, changed, "-n", NAMESPACE, "--kube-version", KUBERNETES), values=with_image({})
+    )
+    assert Rendered(text).names("Job") != jobs
 
 
 async def test_a_flood_does_not_fill_etcd(program: Helm) -> None:
-    quota = (await render(program, {}, KNOWN)).one("ResourceQuota", RELEASE)["spec"]["hard"]
+    quota = (await render(program, QUOTA)).one("ResourceQuota", RELEASE)["spec"]["hard"]
     assert quota == {
         "count/envelopeevents.counterfoil.dev": "100000",
         "count/leases.coordination.k8s.io": "30000",

@@ -214,12 +214,12 @@ async def test_an_upgrade_brings_a_new_field_of_a_kind_while_callbacks_flow(
     await release.filed(flow.sent)
 
 
-async def test_the_quota_comes_with_an_upgrade_and_refuses_no_callback_at_its_coming(
+async def test_a_job_brings_the_quota_which_refuses_no_callback_at_its_coming(
     release: Release,
 ) -> None:
     assert release.quotas_at_first == ""
     await release.install(floodControl={"quota": {"enabled": False}})
-    # The Job of the first installation may have created it; Helm does not know it before an upgrade.
+    # The Job of the first installation may have created it, so it is not part of the release.
     await release.kubectl("delete", "resourcequotas", "--all")
     assert await release.quotas() == ""
     async with Flow(release, every=0.1) as flow:

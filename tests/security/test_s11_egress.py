@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.release.helm import CHART, Helm, helm
+from sandbox.release.helm import CHART, Helm, HelmError, helm
 from tests.support.scenes.chart import NAMESPACE, RELEASE, Rendered, render, with_image
 
 INTERNET = ("1.1.1.1", "203.0.113.7", "8.8.8.8", "2606:4700::1111")
@@ -125,29 +126,64 @@ async def test_only_the_controller_reaches_where_clouds_serve_identities_and_onl
     assert reached(egress(asked, "controller"), "169.254.0.1") == set()
 
 
-async def test_a_public_api_server_is_found_in_the_cluster(plane: ControlPlane, tmp_path: Path) -> None:
+async def test_a_public_api_server_that_no_value_names_stops_the_installation(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
     # The API server of the tests publishes no address, since it has one of loopback.
     addresses = {"IPv4": "198.51.100.7", "IPv6": "2001:db8::7"}
-    for service in ("kubernetes", "other"):
-        for family, address in addresses.items():
-            published = {
-                "apiVersion": "discovery.k8s.io/v1",
-                "kind": "EndpointSlice",
-                "metadata": {
-                    "name": f"{service}-{family.lower()}",
-                    "labels": {"kubernetes.io/service-name": service},
-                },
-                "addressType": family,
-                "endpoints": [{"addresses": [address if service == "kubernetes" else f"{address}7"]}],
-            }
-            await plane.kubectl(
-                "-n", "default", "apply", "--server-side", "-f", "-", stdin=json.dumps(published)
-            )
-    no_crds = with_image({"crds": {"enabled": False}})
+    slices = [
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": f"{service}-{family.lower()}",
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": service},
+            },
+            "addressType": family,
+            "endpoints": [{"addresses": [address if service == "kubernetes" else f"{address}7"]}],
+        }
+        for service in ("kubernetes", "other")
+        for family, address in addresses.items()
+    ]
+    published = json.dumps({"apiVersion": "v1", "kind": "List", "items": slices})
     program = await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
-    text = await program("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server", values=no_crds)
-    rules = egress(Rendered(text), "receiver")
+    template = ("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server")
+    values = with_image({"crds": {"enabled": False}})
+    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=published)
+    try:
+        with pytest.raises(HelmError, match="the API server has a public address") as refused:
+            await program(*template, values=values)
+        (named,) = re.findall(r"--set-json '(networkPolicy\.egress\.apiServer\.to=.*)'", str(refused.value))
+        rendered = Rendered(await program(*template, "--set-json", named, values=values))
+        await program(*template, values={**values, "networkPolicy": {"enabled": False}})
+    finally:
+        await plane.kubectl("delete", "-f", "-", stdin=published)
+    rules = egress(rendered, "receiver")
     for address in addresses.values():
         assert reached(rules, address) == API_SERVER_PORTS
     for address in (*INTERNET, "198.51.100.77", "2001:db8::77"):
         assert reached(rules, address) == set()
+
+
+@pytest.mark.parametrize("address", [*PRIVATE, "100.127.255.1", "192.168.255.255", "fc00::1"])
+async def test_a_private_api_server_needs_no_value(plane: ControlPlane, tmp_path: Path, address: str) -> None:
+    found = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes-private",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv6" if ":" in address else "IPv4",
+        "endpoints": [{"addresses": [address]}],
+    }
+    program = await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
+    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(found))
+    try:
+        values = with_image({"crds": {"enabled": False}})
+        text = await program("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server", values=values)
+    finally:
+        await plane.kubectl("-n", "default", "delete", "endpointslice", "kubernetes-private")
+    assert reached(egress(Rendered(text), "receiver"), address) == API_SERVER_PORTS

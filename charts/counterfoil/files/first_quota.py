@@ -1,5 +1,5 @@
 """
-Create the ResourceQuota after the first installation, once the quota controller knows our kind.
+Create or change the ResourceQuota after an installation, once the quota controller knows our kind.
 
 Kubernetes' quota controller discovers new kinds every 30 s. It counts a quota that comes earlier only minutes
 later, and until then the API server refuses every event. So this Job waits, creates the quota as Helm would,
@@ -33,7 +33,7 @@ def bring(send: Send, quota: dict[str, Any], sleep: Callable[[float], None]) -> 
     path = f"/api/v1/namespaces/{metadata['namespace']}/resourcequotas/{metadata['name']}"
     for _ in range(ATTEMPTS):
         sleep(DISCOVERY_SECONDS)
-        # Helm takes the quota over with the next upgrade, as the manager of these fields.
+        # As Helm: it takes the quota over if values say later that the quota is part of the release.
         send("PATCH", f"{path}?fieldManager=helm&force=true", quota)
         for _ in range(COUNT_SECONDS):
             sleep(1.0)

@@ -78,28 +78,7 @@ app.kubernetes.io/component: {{ .name }}
 {{- end -}}
 {{- end -}}
 
-{{/*
-Whether there is a quota: "true", or nothing. A quota that comes before the quota controller knows its kind, of which it hears
-every 30 s, is counted at its next round only, up to five minutes later, and until then the API server accepts no object of the
-kind. So `auto` waits until the kind is two minutes old, and the Job of first-quota.yaml creates the quota meanwhile. A rendering
-without access to the cluster learns it from --api-versions.
-*/}}
-{{- define "counterfoil.quota" -}}
-{{- $enabled := .Values.floodControl.quota.enabled -}}
-{{- if ne (toString $enabled) "auto" -}}
-{{- if $enabled -}}true{{- end -}}
-{{- else if .Capabilities.APIVersions.Has "counterfoil.dev/v1beta1/EnvelopeEvent" -}}
-{{- $kind := dict -}}
-{{- if .Values.clusterScoped -}}
-{{- $kind = lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "envelopeevents.counterfoil.dev" -}}
-{{- end -}}
-{{- if not $kind -}}true
-{{- else if gt (sub (now | unixEpoch | int64) (mustToDate "2006-01-02T15:04:05Z07:00" $kind.metadata.creationTimestamp | unixEpoch | int64)) 120 -}}true
-{{- end -}}
-{{- end -}}
-{{- end -}}
-
-{{/* The quota, as Helm and the Job of the first installation create it. The annotations let Helm take over the Job's. */}}
+{{/* The quota, as Helm or the Job creates it. The annotations let Helm take over the Job's. */}}
 {{- define "counterfoil.quotaManifest" -}}
 apiVersion: v1
 kind: ResourceQuota

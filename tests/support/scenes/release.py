@@ -104,10 +104,9 @@ class Release:
         await self._helm("upgrade", RELEASE, CHART, "--force-conflicts", values=self.values)
 
     async def bring_quota(self) -> None:
-        """Upgrade until there is a quota and it is counted; the kinds have to be two minutes old."""
+        """Install, and wait until the Job has created the quota and it is counted."""
 
         async def is_there() -> bool:
-            await self.install()
             return RELEASE in await self.quotas()
 
         async def is_counted() -> bool:
@@ -115,6 +114,7 @@ class Release:
                 "get", "resourcequotas", "-o", "jsonpath={.items[*].status.used}"
             )
 
+        await self.install()
         await eventually(is_there, within=PATIENCE)
         await eventually(is_counted, within=PATIENCE)
 

@@ -1,4 +1,4 @@
-"""The Job of the first installation: it leaves a quota that counts, or none."""
+"""The Job that creates the quota: it leaves a quota that counts, or none."""
 
 import importlib.util
 import types
@@ -67,6 +67,14 @@ def test_a_quota_that_is_not_counted_is_taken_away_and_comes_later() -> None:
     assert program().bring(cluster.send, QUOTA, cluster.sleep)
     assert cluster.is_counted
     assert cluster.refused_seconds <= 30
+
+
+def test_a_quota_that_is_there_is_changed_and_never_taken_away() -> None:
+    cluster = Cluster(knows_after=0.0)
+    cluster.created_at = 0.0
+    assert program().bring(cluster.send, QUOTA, cluster.sleep)
+    assert cluster.requests == ["PATCH", "GET"]
+    assert cluster.refused_seconds == 0
 
 
 def test_without_a_quota_controller_no_quota_is_left() -> None:
