@@ -1,6 +1,6 @@
 """
-Tools on our objects in each state: kstatus by its own code, and Argo CD by the script that the manual offers.
-A real API server and a running controller.
+Tools on our objects in each state: kstatus by its own code, Argo CD by the script and Flux by the expressions
+that the manual offers, each with its own interpreter. A real API server and a running controller.
 """
 
 import asyncio
@@ -32,17 +32,21 @@ from sandbox.esaw import EnvelopeStatus
 from tests.support.crd_cases import built
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
 
-HEALTH = Path(__file__).parents[2] / "docs" / "argocd-health.yaml"
+DOCS = Path(__file__).parents[2] / "docs"
+HEALTH = DOCS / "argocd-health.yaml"
+FLUX = DOCS / "flux.yaml"
 PATIENCE_SECONDS = 60.0
 NOBODY_HOME = "http://127.0.0.1:9"
 
-CURRENT = ("Current", "Healthy")
-IN_PROGRESS = ("InProgress", "Progressing")
-FAILED = ("Failed", "Degraded")
-SUSPENDED = ("Failed", "Suspended")
+CURRENT = ("Current", "Healthy", "Current")
+IN_PROGRESS = ("InProgress", "Progressing", "InProgress")
+FAILED = ("Failed", "Degraded", "Failed")
+# What Git holds back on purpose is as Git says: a Kustomization must not fail for it.
+SUSPENDED = ("Failed", "Suspended", "Current")
+DELETED = ("Terminating", "Progressing", "InProgress")
 
-Verdict = tuple[str, str]
-"""The status of kstatus and the health of Argo CD."""
+Verdict = tuple[str, str, str]
+"""The status of kstatus, the health of Argo CD, and the status of Flux with our healthCheckExprs."""
 Judge = Callable[[dict[str, Any]], Awaitable[tuple[Verdict, str]]]
 
 
@@ -51,16 +55,34 @@ async def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """Return what the tools say of an object, and the message of kstatus."""
     program = (await ensure("kstatus"))["kstatus"]
     customizations = yaml.safe_load(HEALTH.read_text())["data"]["resource.customizations"]
-    script = tmp_path_factory.mktemp("health") / "health.lua"
+    folder = tmp_path_factory.mktemp("health")
+    script, expressions = folder / "health.lua", folder / "expressions.json"
     script.write_text(yaml.safe_load(customizations)["counterfoil.dev/*"]["health.lua"])
+    expressions.write_text(json.dumps(flux_checks()["Organization"]))
 
     async def ask(raw: dict[str, Any]) -> tuple[Verdict, str]:
-        answered = await run([program, script], stdin=json.dumps(raw))
+        answered = await run([program, script, expressions], stdin=json.dumps(raw))
         assert answered.code == 0, answered.err
         found = json.loads(answered.out)
-        return (found["status"], found["health"]), found["message"]
+        return (found["status"], found["health"], found["flux"]), found["message"]
 
     return ask
+
+
+def flux_checks() -> dict[str, dict[str, str]]:
+    """Return the expressions of the manual for each kind."""
+    (kustomization,) = (
+        each for each in yaml.safe_load_all(FLUX.read_text()) if each["kind"] == "Kustomization"
+    )
+    checks = {each.pop("kind"): each for each in kustomization["spec"]["healthCheckExprs"]}
+    assert {each.pop("apiVersion") for each in checks.values()} == {"counterfoil.dev/v1beta1"}
+    return checks
+
+
+def test_flux_checks_each_kind_that_people_write_and_each_in_the_same_way() -> None:
+    checks = flux_checks()
+    assert checks.keys() == {"Organization", "Archive", "Sender"}
+    assert checks["Organization"] == checks["Archive"] == checks["Sender"]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +166,31 @@ async def test_an_envelope_is_current_from_its_creation_and_after_its_changes(
         "Ready": "True",
         "Stalled": "False",
     }
+
+
+@pytest.mark.parametrize(
+    "kind", [Archive, Envelope, EnvelopeEvent, Organization, Sender], ids=lambda kind: kind.KIND
+)
+async def test_an_object_that_is_deleted_is_not_current_and_not_failed(
+    own: KubeClient, judge: Judge, kind: type[Resource]
+) -> None:
+    raw = built(kind, {})
+    raw["metadata"]["finalizers"] = ["example.com/keep"]
+    name = (await own.create(kind, raw))["metadata"]["name"]
+    try:
+        await own.delete(kind, name)
+        raw = await own.get(kind, name)
+        assert "deletionTimestamp" in raw["metadata"]
+        verdict, _ = await judge(raw)
+        assert verdict == DELETED
+    finally:
+        await own.patch(kind, name, {"metadata": {"finalizers": None}})
+
+
+async def test_an_object_whose_conditions_somebody_has_removed_is_not_healthy(judge: Judge) -> None:
+    verdict, _ = await judge({**built(Organization, {}), "status": {"conditions": []}})
+    # kstatus itself takes an object without any condition for one of a kind that has none.
+    assert verdict == ("Current", "Progressing", "InProgress")
 
 
 # -- Organizations -------------------------------------------------------------------------------------------

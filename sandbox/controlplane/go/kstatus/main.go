@@ -1,17 +1,21 @@
 // kstatus: what tools make of objects, by their own rules.
 //
 // Objects come as JSON, one after another, on standard input. For each, one line of JSON goes to standard output:
-// the status that kstatus computes (Flux and kubectl plugins ask it), and the health of a Lua script for Argo CD,
-// if the only argument names one.
+// the status that kstatus computes (Flux and kubectl plugins ask it), the health of a Lua script for Argo CD, if the
+// first argument names one, and the status that Flux computes by healthCheckExprs, if the second argument names a file
+// with them as JSON (current, inProgress, failed).
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/fluxcd/pkg/apis/kustomize"
+	"github.com/fluxcd/pkg/runtime/cel"
 	lua "github.com/yuin/gopher-lua"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
@@ -21,6 +25,7 @@ type answer struct {
 	Status  string `json:"status"`
 	Message string `json:"message"`
 	Health  string `json:"health,omitempty"`
+	Flux    string `json:"flux,omitempty"`
 }
 
 func main() {
@@ -39,6 +44,20 @@ func run(arguments []string, in io.Reader, out io.Writer) error {
 		}
 		script = string(text)
 	}
+	var flux *cel.StatusEvaluator
+	if len(arguments) > 1 {
+		text, err := os.ReadFile(arguments[1])
+		if err != nil {
+			return err
+		}
+		expressions := &kustomize.HealthCheckExpressions{}
+		if err := json.Unmarshal(text, expressions); err != nil {
+			return err
+		}
+		if flux, err = cel.NewStatusEvaluator(expressions); err != nil {
+			return err
+		}
+	}
 	decoder, encoder := json.NewDecoder(in), json.NewEncoder(out)
 	for {
 		var text json.RawMessage
@@ -47,7 +66,7 @@ func run(arguments []string, in io.Reader, out io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		found, err := ask(text, script)
+		found, err := ask(text, script, flux)
 		if err != nil {
 			return err
 		}
@@ -57,7 +76,7 @@ func run(arguments []string, in io.Reader, out io.Writer) error {
 	}
 }
 
-func ask(text []byte, script string) (answer, error) {
+func ask(text []byte, script string, flux *cel.StatusEvaluator) (answer, error) {
 	object := &unstructured.Unstructured{}
 	// Its own decoder: the numbers of kstatus are int64, and no floats.
 	if err := object.UnmarshalJSON(text); err != nil {
@@ -69,9 +88,18 @@ func ask(text []byte, script string) (answer, error) {
 	}
 	found := answer{Status: computed.Status.String(), Message: computed.Message}
 	if script != "" {
-		found.Health, err = health(object.Object, script)
+		if found.Health, err = health(object.Object, script); err != nil {
+			return answer{}, err
+		}
 	}
-	return found, err
+	if flux != nil {
+		evaluated, err := flux.Evaluate(context.Background(), object)
+		if err != nil {
+			return answer{}, err
+		}
+		found.Flux = evaluated.Status.String()
+	}
+	return found, nil
 }
 
 // health runs a script as Argo CD does: the object is the global `obj`, and there are no other libraries than these.
