@@ -375,6 +375,34 @@ def test_a_drain_takes_one_pod_at_a_time(default: Rendered) -> None:
     assert {each["spec"]["maxUnavailable"] for each in default.all("PodDisruptionBudget")} == {1}
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({}, "seven pods, which request 550m CPU, 1056 MiB of memory and 896 MiB of ephemeral storage"),
+        (
+            {
+                "receiver": {"replicas": 1},
+                "pages": {"replicas": 1},
+                "controller": {"replicas": 1},
+                "console": {"enabled": False},
+            },
+            "it requests 250m CPU and 480 MiB",
+        ),
+    ],
+    ids=["default", "small"],
+)
+async def test_a_release_costs_what_the_manual_says(program: Helm, values: dict[str, Any], said: str) -> None:
+    cost = {"cpu": 0, "memory": 0, "ephemeral-storage": 0}
+    for each in (await render(program, values)).all("Deployment"):
+        (container,) = each["spec"]["template"]["spec"]["containers"]
+        for name, amount in container["resources"]["requests"].items():
+            cost[name] += each["spec"]["replicas"] * int(amount.removesuffix("m").removesuffix("Mi"))
+    figures = [int(each) for each in re.findall(r"(\d+)(?:m| MiB)", said)]
+    assert figures == list(cost.values())[: len(figures)]
+    manual = (CHART.parents[1] / "docs" / "chart.md").read_text(encoding="utf-8")
+    assert said in " ".join(manual.split())
+
+
 # -- Keys ----------------------------------------------------------------------------------------------------
 
 
