@@ -43,8 +43,6 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive import ArchiveSpec
 
-SUMMARY = "try the path and tags of an Archive without storing anything"
-
 RENDERED, PROBLEMS, INPUT_INVALID = 0, 1, 2
 
 SAMPLE_ENVELOPE = EnvelopeFacts(

@@ -28,8 +28,6 @@ from counterfoil.archives.verify import CheckReport, CheckStatus, CheckSubject, 
 from counterfoil.resources.archive import S3, ArchiveSpec, Filesystem
 from counterfoil.resources.base import LocalObjectReference
 
-SUMMARY = "check an archived envelope; needs no cluster"
-
 INTACT, WRONG, UNCHECKED = 0, 1, 2
 
 _MARKS: Mapping[CheckStatus, str] = {

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Final
 
 from counterfoil.resources import Language
@@ -18,7 +18,8 @@ from counterfoil.resources import Language
 LANGUAGES: Final = tuple(each.value for each in Language)
 """Codes of the languages that every catalogue has; the first is the default."""
 
-_FOLDER: Final = Path(__file__).parent
+_FOLDER: Final = files("counterfoil.i18n")
+"""Not a path: the stand-alone plugin is one file."""
 
 
 class CatalogueName(StrEnum):
@@ -55,5 +56,5 @@ def load_catalogue(name: CatalogueName, language: str) -> Catalogue:
 # Behind a function with types, because mypy does not check the arguments of a cached one.
 @cache
 def _load(name: CatalogueName, language: str) -> Catalogue:
-    path = _FOLDER / name / f"{language}.toml"
-    return Catalogue(language, tomllib.loads(path.read_text(encoding="utf-8")))
+    file = _FOLDER.joinpath(name, f"{language}.toml")
+    return Catalogue(language, tomllib.loads(file.read_text(encoding="utf-8")))

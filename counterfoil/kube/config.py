@@ -9,7 +9,8 @@ from pathlib import Path
 
 import aiohttp
 from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
 
 from counterfoil.kube.errors import NotConfigured
 
@@ -68,6 +69,6 @@ class ConnectionPool(aiohttp.TCPConnector):
 
 def new_connection_pool(configuration: Configuration, connections: int) -> ConnectionPool:
     """Return a pool of at most ``connections`` connections with the TLS settings of the configuration."""
-    # ApiClient is used for its TLS context only; see counterfoil.kube.client.
-    tls = ApiClient(configuration).rest_client.ssl_context
+    # Used for its TLS context only; see counterfoil.kube.client.
+    tls = RESTClientObject(configuration).ssl_context
     return ConnectionPool(limit=connections, ssl=tls, keepalive_timeout=60)

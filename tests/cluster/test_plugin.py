@@ -58,11 +58,13 @@ class Terminal:
     kubectl: Path
     kubeconfig: Path
     home: Path
+    plugin: Path = BIN
+    """Folder of the plugin, for PATH."""
 
     @property
     def environment(self) -> Mapping[str, str]:
         """Environment of programs started here."""
-        path = f"{BIN}:{self.kubectl.parent}:/usr/bin:/bin"
+        path = f"{self.plugin}:{self.kubectl.parent}:/usr/bin:/bin"
         return {"PATH": path, "HOME": str(self.home), "KUBECONFIG": str(self.kubeconfig)}
 
     async def __call__(self, *arguments: str) -> Answer:

@@ -8,17 +8,18 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType, ModuleType
-from typing import NoReturn, TextIO
+from typing import NamedTuple, NoReturn, TextIO
 
 from counterfoil import __version__, logs
-from counterfoil.cli import render, verify
 from counterfoil.cli.plugin import (
     check,
     completion,
     config_flags,
     consent,
     diagnose,
+    on_demand,
     reseal,
     sweep,
     url,
@@ -49,11 +50,21 @@ COMMANDS: MappingProxyType[str, ModuleType | RequestCommand] = MappingProxyType(
 PROGRAM = "kubectl counterfoil"
 
 
-STANDALONE_PROGRAMS: MappingProxyType[str, ModuleType] = MappingProxyType(
-    {"verify": verify, "render": render}
+class StandaloneProgram(NamedTuple):
+    """A command that ``python -m`` runs as well, with ``parser``, ``main`` and its own exit statuses."""
+
+    module: str
+    summary: str
+
+
+STANDALONE_PROGRAMS: MappingProxyType[str, StandaloneProgram] = MappingProxyType(
+    {
+        "verify": StandaloneProgram("counterfoil.cli.verify", "check an archived envelope; needs no cluster"),
+        "render": StandaloneProgram(
+            "counterfoil.cli.render", "try the path and tags of an Archive without storing anything"
+        ),
+    }
 )
-"""Those that ``python -m`` runs as well, each with ``SUMMARY``, ``parser``, ``main`` and its own exit
-statuses."""
 
 
 class _CommandParser(argparse.ArgumentParser):
@@ -64,7 +75,16 @@ class _CommandParser(argparse.ArgumentParser):
 
 
 def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """Return the whole parser, and that of each command."""
+    """Return the whole parser, and that of each command whose libraries are there."""
+    parser, subparsers = _api_parsers()
+    for name, program in STANDALONE_PROGRAMS.items():
+        with suppress(CommandError):
+            subparsers[name] = on_demand.load(name, program.module).parser(f"{PROGRAM} {name}")
+    return parser, subparsers
+
+
+def _api_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the whole parser, and that of each command that asks the API server."""
     statuses = ", ".join(f"{each.value} {text}" for each, text in EXIT_STATUS_TEXTS.items())
     parser = _CommandParser(
         prog=PROGRAM,
@@ -88,8 +108,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         config_flags.add_arguments(subparsers[name])
         _add_output_flag(subparsers[name])
     for name, own in STANDALONE_PROGRAMS.items():
-        commands.add_parser(name, help=own.SUMMARY, add_help=False)
-        subparsers[name] = own.parser(f"{PROGRAM} {name}")
+        commands.add_parser(name, help=own.summary, add_help=False)
     return parser, subparsers
 
 
@@ -109,11 +128,9 @@ def complete() -> int:
 
 def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     """Carry a command out; return the exit status."""
-    if argv and argv[0] in STANDALONE_PROGRAMS:
-        environ = _with_namespace(os.environ) if argv[0] == "render" else os.environ
-        main_of_program: Callable[..., int] = STANDALONE_PROGRAMS[argv[0]].main
-        return main_of_program(argv[1:], environ, out, program=f"{PROGRAM} {argv[0]}")
     try:
+        if argv and argv[0] in STANDALONE_PROGRAMS:
+            return _run_standalone(argv[0], argv[1:], out)
         args = _parse_arguments(argv)
         if args.command == "completion":
             return completion.write_script(args, out)
@@ -133,9 +150,16 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
     return exit_status
 
 
+def _run_standalone(name: str, argv: Sequence[str], out: TextIO) -> int:
+    """Run one of ``STANDALONE_PROGRAMS``. Raises ``CommandError``."""
+    environ = _with_namespace(os.environ) if name == "render" else os.environ
+    main_of_program: Callable[..., int] = on_demand.load(name, STANDALONE_PROGRAMS[name].module).main
+    return main_of_program(argv, environ, out, program=f"{PROGRAM} {name}")
+
+
 def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Read the arguments of a command that asks the API server. Raises ``CommandError``."""
-    parser, subparsers = parsers()
+    parser, subparsers = _api_parsers()
     args, rest = parser.parse_known_args(argv)
     if args.command in STANDALONE_PROGRAMS:
         raise CommandError(ExitStatus.MISUSED, f"{args.command} has its own flags; put the flags after it")

@@ -4,10 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TextIO
 
-from counterfoil.cli import reseal
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.cli.plugin.on_demand import load
 from counterfoil.kube.client import KubeClient
-from counterfoil.sealing import Sealing, SealingKeysInvalid
 
 SUMMARY = "encrypt every sender's key with the newest sealing key"
 DETAILS = (
@@ -25,9 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
     """Reseal everything. Raises ``CommandError``, ``ApiError``."""
+    reseal, sealing_module = (
+        load("reseal", each) for each in ("counterfoil.cli.reseal", "counterfoil.sealing")
+    )
     try:
-        sealing = Sealing(args.sealing_keys)
-    except SealingKeysInvalid as invalid:
+        sealing = sealing_module.Sealing(args.sealing_keys)
+    except sealing_module.SealingKeysInvalid as invalid:
         raise CommandError(ExitStatus.MISUSED, str(invalid)) from None
     report = await reseal.reseal(kube, sealing)
     lines = report.lines(sealing)

@@ -10,7 +10,7 @@ are read at their first use.
 import tomllib
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from importlib.resources import files
 from types import MappingProxyType
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
@@ -73,7 +73,7 @@ class Reason:
 
 
 def _load_entries() -> dict[str, Reason]:
-    entries = tomllib.loads((Path(__file__).parent / "entries.toml").read_text(encoding="utf-8"))
+    entries = tomllib.loads(files("counterfoil.i18n.reasons").joinpath("entries.toml").read_text("utf-8"))
     return {
         name: Reason(name, Responsible(entry["responsible"]), tuple(map(ReasonContext, entry["contexts"])))
         for name, entry in entries.items()
