@@ -1,20 +1,24 @@
 """
-The last step of the image's build: ``python image/slim.py /opt/counterfoil`` takes away what is never used,
+The last step of the image's build: ``python -m image.slim /opt/counterfoil`` takes away what is never used,
 compiles the rest, and dates everything alike.
 
 What goes: the generated models and calls of the official Kubernetes client, both its sides, which are three
 quarters of all and which Counterfoil does without (docs/decisions/0002), except those of Leases; scripts for
-shells. Then every process is imported once, so that nothing is missing that is needed. Compiled files are
+shells. Then every process is imported once, so that nothing is missing that is needed, except in an image for
+another architecture, where nothing can run. Compiled files are
 bound to the hash of their source and not to its date.
 """
 
 import compileall
 import os
+import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 from py_compile import PycInvalidationMode
+
+from image.install import is_foreign
 
 UNUSED = (
     "kubernetes/client/models",
@@ -74,7 +78,8 @@ def main(environment: Path) -> None:
     for pattern in SHELLS:
         for script in (environment / "bin").glob(pattern):
             script.unlink()
-    subprocess.run([environment / "bin" / "python", "-B", "-c", IMPORT_CHECK], check=True, cwd="/")
+    if not is_foreign(os.environ.get("TARGETARCH", ""), platform.machine()):
+        subprocess.run([environment / "bin" / "python", "-B", "-c", IMPORT_CHECK], check=True, cwd="/")
     for cache in list(packages.rglob("__pycache__")):
         shutil.rmtree(cache)
     compileall.compile_dir(packages, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
