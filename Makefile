@@ -83,9 +83,9 @@ test-browser: setup ## what a person sees, in a real Chromium (Debian's, install
 	@echo '[test] browser'; $(BIN)/pytest -q tests/e2e/test_browser_*.py
 
 # Only if everything is installed already: `make e2e` builds and installs it.
-test-e2e: setup ## the node test, if `make e2e` has run before; otherwise prints the reason
+test-e2e: setup ## the node test and a release, if `make e2e` has run before; otherwise prints the reason
 	@reason=$$($(BIN)/python -m sandbox.node why-not); \
-	  if [ -z "$$reason" ]; then echo '[test] e2e'; $(BIN)/pytest -q tests/e2e/test_node*.py; else echo "[test] e2e: $$reason"; fi
+	  if [ -z "$$reason" ]; then echo '[test] e2e'; $(BIN)/pytest -q tests/e2e/test_node*.py tests/e2e/test_release.py; else echo "[test] e2e: $$reason"; fi
 
 test: lint test-unit test-cluster test-browser test-e2e ## everything that has to pass
 
@@ -98,6 +98,13 @@ e2e: setup ## image and chart on a whole node, through a release's life (root; C
 .PHONY: image
 image: setup ## build the image and its bill of materials into dist/ (TRACES, BASE, MUTABLE_BASE, IMAGE, TOOL, OPTIONS: see sandbox/release/image.py)
 	@TRACES='$(TRACES)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m sandbox.release.image
+
+.PHONY: release version
+release: setup ## build everything that a release has into dist/release/ (VERSION=1.2.3; REPOSITORY, BASE, COSIGN_KEY)
+	@VERSION='$(VERSION)' REPOSITORY='$(REPOSITORY)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' OPTIONS='$(OPTIONS)' $(BIN)/python -m sandbox.release
+
+version: setup ## set the version everywhere and write its section of the changelog (VERSION=1.2.3)
+	@VERSION='$(VERSION)' $(BIN)/python -m sandbox.release set
 
 .PHONY: demo
 demo: setup ## the main job on this machine (KEEP=1: leave it running; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, Protocol
 
 from packageurl import PackageURL
 
+from sandbox.release import oci
+
 Component = dict[str, Any]
 
 ENVIRONMENT = "opt/counterfoil/"
@@ -73,6 +75,17 @@ def read_image(archive: Path) -> ImageContents:
     return ImageContents(files, dict(each.split("=", 1) for each in variables))
 
 
+def read_layout(layout: Path, manifest: Mapping[str, Any]) -> ImageContents:
+    """Read one image of an OCI layout, by the descriptor of its manifest."""
+    files: dict[str, bytes] = {}
+    image = oci.read_json(layout, manifest)
+    for layer in image["layers"]:
+        with tarfile.open(oci.blob(layout, layer)) as members:
+            _apply(members, files)
+    variables = oci.read_json(layout, image["config"]).get("config", {}).get("Env") or []
+    return ImageContents(files, dict(each.split("=", 1) for each in variables))
+
+
 def _member(image: tarfile.TarFile, name: str) -> bytes:
     file = image.extractfile(name)
     if file is None:
@@ -111,25 +124,51 @@ def bill_of_materials(contents: ImageContents, *, version: str, revision: str, e
         {each["bom-ref"]: each for each in found}.values(), key=lambda each: str(each["bom-ref"])
     )
     root = f"counterfoil@{version}"
-    document: dict[str, Any] = {
+    subject: Component = {"type": "container", "bom-ref": root, "name": "counterfoil", "version": version}
+    document = _document(subject, components, revision=revision, epoch=epoch)
+    if not any(each["bom-ref"].startswith(("pkg:deb", "pkg:apk")) for each in components):
+        document["compositions"] = [{"aggregate": "incomplete", "assemblies": [root]}]
+    return _with_serial_number(document)
+
+
+def of_wheel(
+    wheel: bytes, lock: str, licences: Mapping[str, str], *, version: str, revision: str, epoch: int
+) -> dict[str, Any]:
+    """
+    Return the document of the wheel: its hash, and every package of the lock, which is what it is tested
+    with.
+
+    ``licences`` has the licence of each package by its name; a package that is missing there gets none.
+    """
+    subject = _package("pypi", None, "counterfoil", version, {})
+    subject["hashes"] = [{"alg": "SHA-256", "content": hashlib.sha256(wheel).hexdigest()}]
+    components = [
+        _package("pypi", None, name, locked, {}, licences=_licences(licences.get(name, "")))
+        for name, locked in re.findall(r"(?m)^([a-z0-9._-]+)==(\S+)", lock)
+    ]
+    return _with_serial_number(_document(subject, components, revision=revision, epoch=epoch))
+
+
+def _document(
+    subject: Component, components: list[Component], *, revision: str, epoch: int
+) -> dict[str, Any]:
+    return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
         "metadata": {
             "timestamp": datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "component": {
-                "type": "container",
-                "bom-ref": root,
-                "name": "counterfoil",
-                "version": version,
+                **subject,
                 "properties": [{"name": "counterfoil:revision", "value": revision}],
             },
         },
         "components": components,
-        "dependencies": [{"ref": root, "dependsOn": [each["bom-ref"] for each in components]}],
+        "dependencies": [{"ref": subject["bom-ref"], "dependsOn": [each["bom-ref"] for each in components]}],
     }
-    if not any(each["bom-ref"].startswith(("pkg:deb", "pkg:apk")) for each in components):
-        document["compositions"] = [{"aggregate": "incomplete", "assemblies": [root]}]
+
+
+def _with_serial_number(document: dict[str, Any]) -> dict[str, Any]:
     identity = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(document, sort_keys=True))
     return {**document, "serialNumber": f"urn:uuid:{identity}"}
 

@@ -117,6 +117,20 @@ def commands(tool: str, spec: ImageSpec, archive: Path) -> list[list[str]]:
     return [build, [tool, "save", "--output", str(archive), spec.image]]
 
 
+def multi_architecture_commands(
+    spec: ImageSpec, architectures: Sequence[str], layout: Path
+) -> list[list[str]]:
+    """Return what buildah runs: one command builds all architectures, one writes them as one OCI layout."""
+    build, _ = commands("buildah", spec, layout)
+    platforms = ",".join(f"linux/{each}" for each in architectures)
+    tag = f"--tag={spec.image}"
+    build = [f"--manifest={spec.image}" if each == tag else each for each in build]
+    return [
+        [*build[:2], f"--platform={platforms}", *build[2:]],
+        ["buildah", "manifest", "push", "--all", "--quiet", spec.image, f"oci:{layout}:{spec.version}"],
+    ]
+
+
 def choose_base(environment: Mapping[str, str], named: str) -> str:
     """
     Return the base image: ``BASE``, else the line of ``image/base.txt``, whose text is ``named``.

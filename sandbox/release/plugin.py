@@ -64,7 +64,7 @@ OWN_MODULES = (
 """Modules of Counterfoil that the commands import."""
 
 SOURCES = Target(("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"), "3.11")
-"""Where the libraries' Python files are taken from: they are the same for every platform."""
+"""Wheels from which the Python files of the libraries are taken: they are the same for every platform."""
 
 COMPILED = "msgspec"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")

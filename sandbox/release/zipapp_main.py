@@ -2,7 +2,7 @@
 The first module of the stand-alone plugin: it finds the one compiled library, and starts the plugin.
 
 A program in a zip file can't load a compiled library from it. So the library of this platform and Python is
-written into a folder of its own, loaded, and removed again before anything else happens.
+written into a temporary folder, loaded, and removed again before anything else happens.
 """
 
 import sys
