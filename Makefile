@@ -56,12 +56,13 @@ cluster-down: setup ## end the local control plane
 	@$(BIN)/python -m sandbox.controlplane.cluster down
 
 .PHONY: lint
-lint: setup ## ruff, mypy --strict, the import rules, spelling, language and the docs build
+lint: setup ## ruff, mypy --strict, the import rules, spelling, language, the workflows and the docs build
 	@echo '[lint] ruff'; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@echo '[lint] mypy'; $(BIN)/mypy
 	@echo '[lint] import rules'; $(BIN)/lint-imports --no-cache | tail -n 2
 	@echo '[lint] spelling'; $(BIN)/codespell
 	@echo '[lint] language'; $(BIN)/python docs/check_language.py
+	@echo '[lint] workflows'; $(BIN)/zizmor --offline --pedantic --quiet .github/workflows
 	@echo '[lint] docs'; $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
 # Number of test processes; each has its own control plane.
@@ -72,7 +73,7 @@ test-unit: setup ## the fast tests: no cluster, under a minute
 	@echo '[test] unit'; $(BIN)/pytest -q -n $(WORKERS) tests/unit
 
 test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
-	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform kube-score kstatus promtool
+	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform kube-score kstatus promtool actionlint
 	@$(BIN)/python -m sandbox.servers opencmis azurite
 	@$(BIN)/python -m sandbox.packages.debian spin gcc
 	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos tests/security

@@ -138,6 +138,7 @@ MODULES = (
         "1.20.0",
         {"kube-score": "github.com/zegl/kube-score/cmd/kube-score"},
     ),
+    Module(SOURCES / "actionlint", "1.7.12", {"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"}),
     Module(SOURCES / "kstatus", "0.37.2", {"kstatus": "counterfoil.local/kstatus"}),
     Module(
         SOURCES / "prometheus",
