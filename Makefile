@@ -46,7 +46,7 @@ audit: setup ## compare the locks with the public advisories (asks PyPI for each
 
 .PHONY: chart
 chart: setup ## renew the CRD of Archives, the chart's copy of the CRDs, its schema and README, and the reference of the CRDs
-	@$(BIN)/python docs/generate_archive_crd.py && $(BIN)/python docs/generate_chart.py && $(BIN)/python docs/generate_reference.py
+	@$(BIN)/python docs/generate_archive_crd.py && $(BIN)/python docs/generate_artifacthub.py && $(BIN)/python docs/generate_chart.py && $(BIN)/python docs/generate_reference.py
 
 .PHONY: cluster cluster-down
 cluster: setup ## start a local control plane with the CRDs, detached; prints export KUBECONFIG=... (CLUSTER=kind: with kind)
@@ -106,6 +106,7 @@ release: setup ## build everything that a release has into dist/release/ (VERSIO
 
 version: setup ## set the version everywhere and write its section of the changelog (VERSION=1.2.3)
 	@VERSION='$(VERSION)' $(BIN)/python -m sandbox.release set
+	@$(BIN)/python docs/generate_artifacthub.py && $(BIN)/python docs/generate_chart.py
 
 .PHONY: demo
 demo: setup ## the main job on this machine (KEEP=1: leave it running; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)
