@@ -1,8 +1,8 @@
 """
 The control surface over HTTP: `POST /_control/<method>` with the arguments as a JSON object.
 
-Each method of Control is served under its name; its signature checks the arguments. It is
-for tests and demos on one machine, so it asks for no password.
+Each method of Control is served under its name; its signature checks the arguments. `GET /_control/` lists
+the methods. It is for tests and demos on one machine, so it asks for no password.
 """
 
 import inspect
@@ -16,6 +16,7 @@ from aiohttp import web
 from msgspec import UNSET, UnsetType
 
 from sandbox.esaw.control.api import Control
+from sandbox.esaw.control.strict_fields import refuse_unknown_fields
 
 METHODS = tuple(
     name for name, _ in inspect.getmembers(Control, inspect.isfunction) if not name.startswith("_")
@@ -36,11 +37,32 @@ def routes(control: Control) -> list[web.RouteDef]:
         except (ValueError, msgspec.ValidationError) as exc:
             return _json({"error": str(exc)}, status=400)
 
-    return [web.post("/_control/{method}", serve)]
+    async def list_methods(request: web.Request) -> web.Response:
+        return _json([_describe(name) for name in METHODS])
+
+    return [
+        web.post("/_control/{method}", serve),
+        web.get("/_control", list_methods),
+        web.get("/_control/", list_methods),
+    ]
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """Describe one path for a person; the arguments without a default are required."""
+    method = getattr(Control, name)
+    fields = msgspec.structs.fields(_arguments_of(method))
+    return {
+        "path": f"POST /_control/{name}",
+        "does": (inspect.getdoc(method) or "").partition("\n\n")[0].replace("\n", " "),
+        "required": [each.name for each in fields if each.required],
+        "optional": [each.name for each in fields if not each.required],
+    }
 
 
 def _decode(method: Callable[..., Any], body: bytes) -> dict[str, Any]:
-    given = msgspec.json.decode(body, type=_arguments_of(method))
+    arguments = _arguments_of(method)
+    given = msgspec.json.decode(body, type=arguments)
+    refuse_unknown_fields(msgspec.json.decode(body), msgspec.inspect.type_info(arguments))
     values = {field: getattr(given, field) for field in given.__struct_fields__}
     return {field: value for field, value in values.items() if value is not UNSET}
 

@@ -4,8 +4,10 @@ import asyncio
 import inspect
 import sys
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from sandbox.esaw import (
@@ -154,6 +156,40 @@ async def test_an_argument_that_does_not_exist_is_refused(esaw: StandIn) -> None
     assert answer.status_code == 400
     assert "statsu" in answer.json()["error"]
     assert unknown.status_code == 404
+
+
+UNKNOWN_MEMBERS = [
+    ("fault", {"operation": "file", "statsu": 500}, ("`statsu`",)),
+    ("add_envelope", {"documents": [{"name": "a.pdf", "sice": 3}]}, ("`sice`", "`$.documents[0]`", "size")),
+    ("add_envelope", {"sender": {"emial": "a@example.com"}}, ("`emial`", "`$.sender`", "email")),
+    ("add_envelope", {"callbacks": {"envelop": "http://a/"}}, ("`envelop`", "`$.callbacks`", "envelope")),
+]
+
+
+@pytest.mark.parametrize(("method", "changes", "words"), UNKNOWN_MEMBERS)
+async def test_a_misspelt_member_is_refused_at_any_depth_with_its_place(
+    esaw: StandIn, user: User, method: str, changes: dict[str, Any], words: tuple[str, ...]
+) -> None:
+    known = msgspec.to_builtins(user)
+    body = {"sender": known, **changes} if method == "add_envelope" else changes
+    if "sender" in changes:
+        body["sender"] = known | changes["sender"]
+    async with httpx.AsyncClient(base_url=esaw.url) as client:
+        answer = await client.post(f"/_control/{method}", json=body)
+    assert answer.status_code == 400
+    assert [each for each in words if each not in answer.json()["error"]] == []
+
+
+@pytest.mark.parametrize("path", ["/_control", "/_control/"])
+async def test_the_control_surface_lists_its_paths(esaw: StandIn, path: str) -> None:
+    async with httpx.AsyncClient(base_url=esaw.url) as client:
+        answer = await client.get(path)
+    listed = {each["path"]: each for each in answer.json()}
+    assert sorted(listed) == sorted(f"POST /_control/{name}" for name in METHODS)
+    user = listed["POST /_control/add_user"]
+    assert set(user["required"]) == {"email", "given_name", "surname"}
+    assert "password" in user["optional"]
+    assert all(each["does"] for each in listed.values())
 
 
 async def test_the_control_surface_is_not_recorded(esaw: StandIn, remote: StandInControl) -> None:
