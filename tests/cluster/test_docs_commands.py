@@ -1,14 +1,23 @@
 """kubectl and the API server accept the pages' commands and manifests unchanged."""
 
 import json
+import os
 import re
 import shlex
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.kubectl import Kubectl
+from sandbox.controlplane.ports import free_port
+from sandbox.controlplane.processes import run
 from tests.support.builders import ENVELOPE
+from tests.support.console_blocks import console_commands, missing_lines, report, typed
+from tests.support.scenes.fresh_clone import fresh_clone, replace_in
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
@@ -50,3 +59,57 @@ async def test_every_example_is_taken_by_the_api_server(
     kubectl: Kubectl, namespace: str, example: Path
 ) -> None:
     assert "created" in await kubectl("apply", "-n", namespace, "--dry-run=server", "-f", str(example))
+
+
+# -- The first ten minutes -----------------------------------------------------------------------------------
+
+FIRST_MINUTES = re.compile(r"^## The first ten minutes$(.*?)^## ", re.MULTILINE | re.DOTALL)
+FIRST_MINUTES_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A fresh clone, and the folder and environment of the person who types there."""
+
+    folder: Path
+    archive: Path
+    environment: dict[str, str]
+
+
+@pytest.fixture
+async def clone(tmp_path: Path) -> AsyncIterator[Clone]:
+    """A clone in which the ports and the archive's folder are this test's own; its cluster ends with it."""
+    folder = fresh_clone(tmp_path)
+    archive = tmp_path / "counterfoil-archive"
+    stand_in, receiver, private, controller = (free_port() for _ in range(4))
+    moved = {":8090": f":{stand_in}", "/tmp/counterfoil-archive": str(archive)}
+    replace_in(folder / "docs" / "first-minutes.yaml", moved)
+    others = {"--port 8090": f"--port {stand_in}", ":8080": f":{receiver}", ":9091": f":{private}"}
+    replace_in(folder / "README.md", {**moved, **others})
+    programs = await ensure("kubectl", "etcd", "kube-apiserver")
+    environment = {
+        **os.environ,
+        "PATH": f"{programs['kubectl'].parent}:{os.environ['PATH']}",
+        "COUNTERFOIL_LISTEN": f"127.0.0.1:{receiver}",
+        "COUNTERFOIL_PRIVATE_LISTEN": f"127.0.0.1:{controller}",
+    }
+    environment.pop("KUBECONFIG", None)
+    try:
+        yield Clone(folder, archive, environment)
+    finally:
+        down = [sys.executable, "-m", "sandbox.controlplane.cluster", "down"]
+        await run(down, cwd=folder, environment=environment)
+
+
+async def test_the_first_ten_minutes_of_a_fresh_clone_end_with_a_filed_envelope(clone: Clone) -> None:
+    section = FIRST_MINUTES.search((clone.folder / "README.md").read_text("utf-8"))
+    assert section is not None
+    commands = console_commands(section[1])
+    done = await typed(commands, clone.folder, clone.environment, seconds=FIRST_MINUTES_SECONDS)
+    assert done.status == 0, report(commands, done)
+    assert len(done.printed) == len(commands)
+    for command, printed in zip(commands, done.printed, strict=True):
+        assert missing_lines(command.output, printed) == [], report(commands, done)
+    filed = [each.name for each in clone.archive.rglob("*") if each.is_file()]
+    assert {"counterfoil.json", "counterfoil.sha256"} < set(filed)
+    assert len(filed) > 3
