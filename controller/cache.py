@@ -130,14 +130,16 @@ class Cache:
         ref = organization.spec.archive_ref if organization is not None else None
         return ref.name if ref is not None else ""
 
+    def senders_of(self, organization: str) -> list[Sender]:
+        """Return the Senders of an Organization."""
+        return [each for each in self.senders if each.spec.organization_ref.name == organization]
+
     def authorized_senders(self, organization: str) -> list[Sender]:
         """Return the Senders of an Organization whose keys are known to work and that are not suspended."""
         return [
             each
-            for each in self.senders
-            if each.spec.organization_ref.name == organization
-            and not each.spec.suspend
-            and is_condition_true(each.status.conditions, "Authorized")
+            for each in self.senders_of(organization)
+            if not each.spec.suspend and is_condition_true(each.status.conditions, "Authorized")
         ]
 
     def events_of(self, organization: str) -> list[EnvelopeEvent]:

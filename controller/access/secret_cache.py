@@ -34,6 +34,10 @@ class SecretMissing(Exception):
         return reason, f"{self} {advice}"
 
 
+class SecretNotFound(SecretMissing):
+    """No Secret has this name."""
+
+
 class SecretForbidden(SecretMissing):
     """
     The Secret may not be read, so its existence is unknown.
@@ -121,7 +125,7 @@ class SecretCache:
                 raise SecretForbidden(message) from forbidden
             self._cached[name] = known
         if known.secret is None:
-            raise SecretMissing(f"Secret/{name} does not exist.")
+            raise SecretNotFound(f"Secret/{name} does not exist.")
         return known.secret
 
 

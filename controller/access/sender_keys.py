@@ -13,6 +13,7 @@ Workers pass the Sender as it was when they began; the newest state that is know
 
 import asyncio
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,14 +23,14 @@ from typing import NamedTuple
 import msgspec
 
 from controller.access.key_refusals import CONFIRMATION, KeyRefusals
-from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing
+from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing, SecretNotFound
 from controller.cache import version_number
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.secret import SecretUse
+from counterfoil.kube.secret import SecretUse, create_commands
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.origin import annotate_command
 from counterfoil.readiness import with_sender_readiness
@@ -50,6 +51,9 @@ _log = logging.getLogger(__name__)
 RECHECK_SECONDS = 300
 """Interval between checks of a refused key, which may be enabled again in eSAW without a change."""
 
+
+_USER_ID = re.compile(r"[!-.0-~]{1,128}")
+"""Texts that can be spec.userID."""
 
 ORIGIN_REASONS = frozenset({"OriginChanged", "OriginUnknown"})
 """Reasons of a key that was not sent, so that eSAW refused nothing."""
@@ -270,7 +274,10 @@ class SenderKeys:
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
-            advice = f"Put the user's API key there, or correct spec.tokenSecretRef of Sender/{sender.name}."
+            commands = create_commands(ref.name, ref.key, "API_KEY", SecretUse.TOKEN)
+            how = f" (type {commands})" if isinstance(missing, SecretNotFound) else ""
+            setting = f"spec.tokenSecretRef of Sender/{sender.name}"
+            advice = f"Put the user's API key there{how}, or correct {setting}."
             raise KeyUnusable(*missing.explain("KeyMissing", advice)) from missing
         except ValueError as unreadable:
             raise KeyUnusable("KeyUnreadable", f"Secret/{ref.name}, key {ref.key!r}: {unreadable}") from None
@@ -290,9 +297,12 @@ class SenderKeys:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
             if not self.can_consent(sender):
+                name = f"{sender.name}-esaw"
                 message = (
                     f"Sender/{sender.name} has no spec.tokenSecretRef, and its Organization has no "
-                    "spec.oauth, so the sender can't give consent. Set one of them."
+                    "spec.oauth, so nobody can be asked for consent. Put the user's API key into a Secret "
+                    f"(type {create_commands(name, 'token', 'API_KEY', SecretUse.TOKEN)}) and let "
+                    f"spec.tokenSecretRef name it: `{_ref_command(sender, name)}`."
                 )
                 raise KeyUnusable("KeyNotConfigured", message) from missing
             if sender.status.key is None:
@@ -343,7 +353,7 @@ class SenderKeys:
         if not is_same_user(who.user_id, sender.spec.user_id):
             message = (
                 f"The key belongs to another eSAW user than spec.userID of Sender/{sender.name} says. "
-                "Put this user's key into the Secret."
+                f"Put this user's key into the Secret.{other_user_advice(sender, who.user_id)}"
             )
             raise await self._write_unusable(sender, stored, "WrongUser", message)
         now = self.clock.now().replace(microsecond=0)
@@ -464,6 +474,22 @@ def _fingerprint(sender: Sender) -> str | None:
 
 def _recorded_origin(sender: Sender) -> str | None:
     return sender.status.key.origin if sender.status.key is not None else None
+
+
+def _ref_command(sender: Sender, secret: str) -> str:
+    patch = f'{{"spec":{{"tokenSecretRef":{{"name":"{secret}","key":"token"}}}}}}'
+    return f"kubectl patch sender {sender.name} --type=merge -p '{patch}'"
+
+
+def other_user_advice(sender: Sender, user_id: str) -> str:
+    """Return what to do if the Sender names the wrong user. A user id that no Sender can have is not
+    repeated."""
+    if sender.spec.token_secret_ref is None or _USER_ID.fullmatch(user_id) is None:
+        return ""
+    return (
+        " If spec.userID is wrong, delete the Sender and create it again, since spec.userID never changes: "
+        f"the key belongs to the user {user_id}."
+    )
 
 
 def _moved_message(sender: Sender, belongs_to: str, origin: str) -> str:

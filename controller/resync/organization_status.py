@@ -40,7 +40,7 @@ from counterfoil.esaw.errors import EsawError, HttpStatusError, ResponseInvalid,
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.secret import SecretUse
+from counterfoil.kube.secret import SecretUse, create_commands
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
@@ -50,6 +50,7 @@ from counterfoil.resources import (
     Condition,
     EventLoad,
     Organization,
+    Sender,
     find_condition,
     is_condition_true,
     with_condition,
@@ -70,6 +71,8 @@ CEILING_SHARE = 0.9
 refuses callbacks slightly below the ceiling."""
 
 _BASIC_ADVICE = "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out."
+
+_OAUTH_ADVICE = "Put the client secret of the OAuth application there, or correct spec.oauth.clientSecretRef."
 
 _ENVELOPE_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
 _WORKSTEP_QUERY = (
@@ -128,6 +131,8 @@ class OrganizationStatusUpdater:
             webhook,
             oauth,
             client_secret,
+            # Last: a new Organization has no Sender yet, and the other problems come first.
+            _check_senders(organization, self.cache.senders_of(organization.name)),
         )
         load = load if load is not None else organization.status.load
         ceilings = _check_ceilings(organization, load)
@@ -278,15 +283,17 @@ class OrganizationStatusUpdater:
         return OK
 
     async def _oauth(self, organization: Organization) -> CheckResult:
-        """Whether the client secret is labelled for its use. The pages read it, and ``check`` tries it."""
+        """Whether the client secret is there and labelled for its use. The pages read it, ``check`` tries
+        it."""
         if organization.spec.oauth is None:
             return OK
+        ref = organization.spec.oauth.client_secret_ref
         try:
-            await self.secrets.data(organization.spec.oauth.client_secret_ref.name, SecretUse.OAUTH)
+            await self.secrets.value(ref.name, ref.key, SecretUse.OAUTH)
         except SecretNotLabelled as unlabelled:
             return CheckResult("False", "SecretNotLabelled", str(unlabelled))
-        except SecretMissing:
-            pass
+        except SecretMissing as missing:
+            return _missing("ClientSecretMissing", missing, _OAUTH_ADVICE)
         return OK
 
     def _archive(self, organization: Organization) -> CheckResult:
@@ -484,6 +491,37 @@ def _check_ceilings(organization: Organization, load: EventLoad | None) -> tuple
         )
         found.append(CheckResult("False", "TooManyUnfinishedEvents", message))
     return tuple(found)
+
+
+def _check_senders(organization: Organization, senders: Sequence[Sender]) -> CheckResult:
+    """Whether an event can have a sender. A Sender counts unless its key never worked."""
+    spec = organization.spec
+    if spec.default_sender_ref is not None or spec.oauth is not None or spec.archive_action is None:
+        return OK
+    if any(not _has_never_worked(each) for each in senders):
+        return OK
+    name, names = organization.name, sorted(each.name for each in senders)
+    if names:
+        message = (
+            f"No event can have a sender: the key of each Sender of Organization/{name} is unusable "
+            f"({', '.join(names[:3])}{', …' if len(names) > 3 else ''}), and neither spec.defaultSenderRef "
+            "nor spec.oauth is set. The condition Authorized of each Sender says what to do: type "
+            "`kubectl get senders` and `kubectl describe sender NAME`."
+        )
+    else:
+        message = (
+            f"No event can have a sender: no Sender names Organization/{name}, and neither "
+            "spec.defaultSenderRef nor spec.oauth is set. Put a user's API key into a Secret (type "
+            f"{create_commands('NAME', 'token', 'API_KEY', SecretUse.TOKEN)}), and create a Sender that "
+            "names the Organization and the Secret. Or set spec.oauth, so that senders can give consent."
+        )
+    return CheckResult("False", "NoUsableSender", message)
+
+
+def _has_never_worked(sender: Sender) -> bool:
+    authorized, key = find_condition(sender.status.conditions, "Authorized"), sender.status.key
+    is_refused = authorized is not None and authorized.status == "False"
+    return is_refused and (key is None or key.verified_time is None)
 
 
 def _check_form(organization: Organization) -> CheckResult:

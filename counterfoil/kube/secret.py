@@ -108,3 +108,9 @@ class Secret(Resource, frozen=True):
 def label_command(name: str, use: SecretUse) -> str:
     """Return the command that labels a Secret with its use."""
     return f"kubectl label secret {name} {USE_LABEL}={use}"
+
+
+def create_commands(name: str, key: str, value: str, use: SecretUse) -> str:
+    """Return the two commands that make a Secret with this use; ``value`` stands for its secret content."""
+    create = f"kubectl create secret generic {name} --from-literal={key}={value}"
+    return f"`{create}`, then `{label_command(name, use)}`"

@@ -236,6 +236,7 @@ async def test_an_organization_follows_the_state_of_its_archive(
     scene: ControllerScene, becomes: Callable[..., Awaitable[str]]
 ) -> None:
     await scene.local_environment.archive("shut", webdav={"url": NOBODY_HOME})
+    await scene.local_environment.sender("follower", scene.user("Follower"), organization="follower")
     await scene.local_environment.organization("follower", archive="shut")
     await becomes(Archive, "shut", IN_PROGRESS, "ArchiveUnreachable")
     await becomes(Organization, "follower", IN_PROGRESS, "ArchiveNotReady")
@@ -282,6 +283,24 @@ async def test_a_sender_with_the_key_of_another_user_is_failed(
     mistaken = msgspec.structs.replace(scene.user("Rolf"), token=scene.anna.token)
     await scene.local_environment.sender("rolf", mistaken, organization="acme")
     await becomes(Sender, "rolf", FAILED, "WrongUser")
+
+
+async def test_an_organization_whose_events_can_have_no_sender_is_failed_until_a_key_works(
+    scene: ControllerScene, becomes: Callable[..., Awaitable[str]]
+) -> None:
+    await scene.local_environment.organization("nobodys", archive="dms")
+    message = await becomes(Organization, "nobodys", FAILED, "NoUsableSender")
+    assert message.startswith("No event can have a sender: no Sender names Organization/nobodys")
+
+    mistaken = msgspec.structs.replace(scene.user("Nina"), token=scene.anna.token)
+    await scene.local_environment.sender("nina", mistaken, organization="nobodys")
+    await becomes(Sender, "nina", FAILED, "WrongUser")
+    message = await becomes(Organization, "nobodys", FAILED, "NoUsableSender")
+    assert "unusable (nina)" in message
+
+    await scene.local_environment.sender("nora", scene.user("Nora"), organization="nobodys")
+    await becomes(Sender, "nora", CURRENT, "KeyAccepted")
+    await becomes(Organization, "nobodys", CURRENT, "Ready")
 
 
 async def test_a_sender_without_any_way_to_a_key_is_failed_and_says_so(

@@ -226,22 +226,48 @@ UNSAFE = {
 }
 
 
+BASE_URL = (Organization, "spec.baseURL")
+"""The only URL that has no path: eSAW's interfaces have fixed paths below its host."""
+
+
 def url_rules() -> Iterable[Rule]:
     for (kind, path), place in URLS.items():
+        without = without_paths if (kind, path) == BASE_URL else dict
         yield Rule(
             kind=kind,
             at=path,
-            says="write scheme, host and perhaps port and path",
-            accepted=in_place(place, WELL_FORMED),
+            says="write scheme, host and perhaps port",
+            accepted=in_place(place, without(WELL_FORMED)),
             refused=in_place(place, ILL_FORMED),
         )
         yield Rule(
             kind=kind,
             at=path,
             says="use https; plain http is for loopback",
-            accepted=in_place(place, SAFE),
+            accepted=in_place(place, without(SAFE)),
             refused=in_place(place, UNSAFE),
         )
+    yield Rule(
+        kind=Organization,
+        at="spec.baseURL",
+        says="leave out the path (also /Api, which Counterfoil adds)",
+        accepted=at("spec.baseURL", {"a host": "https://a.example", "a final slash": "https://a.example/"}),
+        refused=at(
+            "spec.baseURL",
+            {
+                "the API": "https://saas.esignanywhere.net/Api",
+                "the API with a slash": "https://saas.esignanywhere.net/Api/",
+                "its version": "https://saas.esignanywhere.net:8443/Api/v6",
+                "another path": "https://acme.example/esaw",
+                "two slashes": "https://acme.example//",
+                "the API of a Service": "http://esaw.tools.svc/Api",
+            },
+        ),
+    )
+
+
+def without_paths(urls: Mapping[str, str]) -> dict[str, str]:
+    return {sentence: "/".join(url.split("/")[:3]) for sentence, url in urls.items()}
 
 
 INBOX = [

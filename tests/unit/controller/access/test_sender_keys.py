@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from controller.access.secret_cache import FRESH_SECONDS, SecretCache
-from controller.access.sender_keys import RECHECK_SECONDS, KeyStateUnknown, KeyUnusable, SenderKeys
+from controller.access.sender_keys import (
+    RECHECK_SECONDS,
+    KeyStateUnknown,
+    KeyUnusable,
+    SenderKeys,
+    other_user_advice,
+)
 from counterfoil.esaw import (
     ApiToken,
     EsawClient,
@@ -297,6 +303,24 @@ async def test_a_key_of_another_user_is_never_used() -> None:
     assert scene.authorized()[:2] == ("False", "WrongUser")
 
 
+@pytest.mark.parametrize(
+    ("user_id", "spec", "is_named"),
+    [
+        ("another-user", {}, True),
+        ("two words", {}, False),
+        ("a" * 129, {}, False),
+        ("line\nbreak", {}, False),
+        ("another-user", {"tokenSecretRef": None}, False),
+    ],
+)
+def test_a_wrong_user_id_can_be_corrected_by_what_is_told(
+    user_id: str, spec: dict[str, Any], is_named: bool
+) -> None:
+    advice = other_user_advice(a_sender(**spec), user_id)
+    assert (f"the key belongs to the user {user_id}." in advice) == is_named
+    assert ("delete the Sender and create it again" in advice) == is_named
+
+
 async def test_user_ids_are_compared_without_regard_to_letter_case() -> None:
     scene = Scene()
     scene.esaw.users[KEY] = ANNA.upper()
@@ -380,7 +404,9 @@ UNUSABLE: list[tuple[dict[str, Any], bytes, str, str]] = [
         {"tokenSecretRef": {"name": "nobody", "key": "token"}},
         b"",
         "KeyMissing",
-        "Secret/nobody does not exist.",
+        "Secret/nobody does not exist. Put the user's API key there (type `kubectl create secret generic "
+        "nobody --from-literal=token=API_KEY`, then `kubectl label secret nobody "
+        "counterfoil.dev/use=token`), or",
     ),
     ({"tokenSecretRef": None}, b"", "ConsentRequired", "Sender/anna has not given its consent yet."),
 ]
@@ -612,7 +638,14 @@ async def test_a_sender_that_can_neither_consent_nor_has_a_key_is_no_senders_tur
     scene.sender_keys.can_consent = lambda sender: False
     refused = await scene.refusal()
     assert refused.reason == "KeyNotConfigured"
-    assert "spec.oauth" in str(refused)
+    assert str(refused) == (
+        "Sender/anna has no spec.tokenSecretRef, and its Organization has no spec.oauth, so nobody can be "
+        "asked for consent. Put the user's API key into a Secret (type `kubectl create secret generic "
+        "anna-esaw --from-literal=token=API_KEY`, then `kubectl label secret anna-esaw "
+        "counterfoil.dev/use=token`) and let spec.tokenSecretRef name it: `kubectl patch sender anna "
+        "--type=merge -p "
+        """'{"spec":{"tokenSecretRef":{"name":"anna-esaw","key":"token"}}}'`."""
+    )
     assert CATALOGUE[refused.reason].responsible is Responsible.ADMINISTRATOR
 
 

@@ -32,6 +32,8 @@ from counterfoil.resources import (
     EventLoad,
     Organization,
     OrganizationStatus,
+    Sender,
+    SenderKey,
     find_condition,
 )
 from tests.support.builders import NOON, ORIGIN, AClock, a_sender, an_organization
@@ -280,6 +282,13 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
         "made for this use, type `kubectl label secret another counterfoil.dev/use=oauth`.",
     ),
     (
+        {"oauth": {**OAUTH, "clientSecretRef": {"name": "nobody", "key": "secret"}}},
+        {},
+        "ClientSecretMissing",
+        "Secret/nobody does not exist. Put the client secret of the OAuth application there, or correct "
+        "spec.oauth.clientSecretRef.",
+    ),
+    (
         {"callback": BASIC},
         {"lock": {"username": b"esaw"}},
         "BasicAuthMissing",
@@ -370,6 +379,70 @@ async def test_the_hash_of_a_token_keeps_its_salt_and_a_new_token_gets_another()
     hashes = (await scene.look()).status.callback_token_hashes
     assert hashes[0] == first[0]
     assert hashes[1].split("$")[1] != first[0].split("$")[1]
+
+
+def refused(name: str = "ben", *, ever_worked: bool = False, **changes: Any) -> Sender:
+    """A Sender whose key eSAW refuses."""
+    sender = a_sender(name, authorized="False", **changes)
+    key = SenderKey(fingerprint="12345678", verified_time=NOON if ever_worked else None)
+    return replace(sender, status=replace(sender.status, key=key))
+
+
+SENDERS: dict[str, tuple[dict[str, Any], list[Sender], bool]] = {
+    "no Sender": ({}, [], False),
+    "a Sender of another Organization": ({}, [a_sender(organization="other")], False),
+    "a Sender whose key never worked": ({}, [refused()], False),
+    "several of these": ({}, [refused(each) for each in ("a", "b", "c", "d")], False),
+    "a Sender whose key works": ({}, [known_to_work(a_sender())], True),
+    "one of several works": ({}, [refused(), known_to_work(a_sender())], True),
+    "a Sender whose key worked once": ({}, [refused(ever_worked=True)], True),
+    "a Sender that is not checked yet": ({}, [a_sender(authorized=None)], True),
+    "a Sender that eSAW could not be asked about": ({}, [a_sender(authorized="Unknown")], True),
+    "a default sender": ({"defaultSenderRef": {"name": "ben"}}, [refused()], True),
+    "consent": ({"oauth": OAUTH}, [], True),
+    "nothing to archive": ({"actions": [{"action": "envelopeExpired", "handling": "Record"}]}, [], True),
+}
+
+
+@pytest.mark.parametrize(("spec", "senders", "is_ready"), SENDERS.values(), ids=list(SENDERS))
+async def test_an_organization_whose_events_can_have_no_sender_is_not_ready(
+    spec: dict[str, Any], senders: list[Sender], is_ready: bool
+) -> None:
+    scene = Scene(**{"defaultSenderRef": None, **spec})
+    scene.cache.senders.remove("anna")
+    scene.kube.secret_uses["another"] = "oauth"
+    scene.kube.secrets["another"] = {"secret": b"the client's"}
+    for sender in senders:
+        scene.cache.senders.put(sender)
+    wanted = ("True", "Ready") if is_ready else ("False", "NoUsableSender")
+    assert (await scene.condition())[:2] == wanted
+    assert (await scene.condition("Stalled"))[0] == ("False" if is_ready else "True")
+
+
+async def test_the_first_sender_is_asked_for_with_what_to_type() -> None:
+    scene = Scene(defaultSenderRef=None)
+    scene.cache.senders.remove("anna")
+    _, _, message = await scene.condition()
+    assert message == (
+        "No event can have a sender: no Sender names Organization/acme, and neither spec.defaultSenderRef "
+        "nor spec.oauth is set. Put a user's API key into a Secret (type `kubectl create secret generic NAME "
+        "--from-literal=token=API_KEY`, then `kubectl label secret NAME counterfoil.dev/use=token`), and "
+        "create a Sender that names the Organization and the Secret. Or set spec.oauth, so that senders can "
+        "give consent."
+    )
+
+    scene.cache.senders.put(a_sender(authorized="True"))
+    assert (await scene.condition())[:2] == ("True", "Ready")
+
+
+async def test_senders_with_unusable_keys_are_named() -> None:
+    scene = Scene(defaultSenderRef=None)
+    scene.cache.senders.remove("anna")
+    for name in ("d", "b", "a", "c"):
+        scene.cache.senders.put(refused(name))
+    _, _, message = await scene.condition()
+    assert "unusable (a, b, c, …), and neither" in message
+    assert "`kubectl get senders`" in message
 
 
 async def test_several_problems_are_all_told_at_once() -> None:
