@@ -1,9 +1,9 @@
 """
 The commands that a page tells its reader to type, and what it says that they print.
 
-A block of the kind ``console`` has commands after ``$ ``, and their output below. A command goes on after a
-line that ends in a backslash, and to the end of its here-document. In an output, ``…`` stands for anything;
-the lines have to come in this order, and others may come between.
+A block of the kind ``console`` has commands after ``$ ``, and their output below. A command continues after
+a line that ends in a backslash or a pipe, and to the end of its here-document. In an output, ``…`` stands for
+anything; the lines have to come in this order, and others may come between.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ def console_commands(page: str) -> list[ConsoleCommand]:
     """Return the commands of a page (Markdown) in order."""
     found: list[ConsoleCommand] = []
     for block in _BLOCK.finditer(page):
-        found += _commands_of(textwrap.dedent(block["indent"] + block["body"]))
+        found += _commands_of(textwrap.dedent(block["body"]))
     return found
 
 
@@ -64,21 +64,31 @@ def _commands_of(body: str) -> Iterator[ConsoleCommand]:
             here = started["word"] if started is not None else None
         elif command is not None:
             command.output.append(line)
-        goes_on = here is None and line.endswith("\\")
+        goes_on = here is None and line.endswith(("\\", "|"))
     if command is not None:
         yield command
 
 
 async def typed(
-    commands: Sequence[ConsoleCommand], folder: Path, environment: Mapping[str, str], *, seconds: float
+    commands: Sequence[ConsoleCommand],
+    folder: Path,
+    environment: Mapping[str, str],
+    *,
+    seconds: float,
+    within: Sequence[str] = (),
 ) -> Typed:
-    """Type the commands into one bash, which ends at the first that fails; what it started ends with it."""
+    """
+    Type the commands into one bash, which ends at the first that fails; what it started ends with it.
+
+    ``within`` is a command that runs the bash, with another view of the machine.
+    """
     script = ["set -euo pipefail"]
     for number, command in enumerate(commands):
         script += [f"printf '\\n{_MARK.format(number)}\\n'", command.text]
     # Files, not pipes: what is left in the background would hold a pipe open.
     with TemporaryFile() as out, TemporaryFile() as err:
         process = await asyncio.create_subprocess_exec(
+            *within,
             *("bash", "-euo", "pipefail", "-c", "\n".join(script)),
             cwd=folder,
             env=dict(environment),

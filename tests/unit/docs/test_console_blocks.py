@@ -15,6 +15,8 @@ one
 $ echo two \\
     three
 two three
+$ echo four |
+    cat
 $ cat > file <<'EOF'
 $ no command
 EOF
@@ -27,6 +29,8 @@ $ not typed
 1. A step:
    ```console
    $ echo indented
+     indented output
+   $ echo twice
    ```
 """
 
@@ -35,8 +39,10 @@ def test_commands_are_found_with_their_continuation_here_document_and_output() -
     assert console_commands(PAGE) == [
         ConsoleCommand("echo one   # a comment", ["one"]),
         ConsoleCommand("echo two \\\n    three", ["two three"]),
+        ConsoleCommand("echo four |\n    cat", []),
         ConsoleCommand("cat > file <<'EOF'\n$ no command\nEOF", []),
-        ConsoleCommand("echo indented", []),
+        ConsoleCommand("echo indented", ["  indented output"]),
+        ConsoleCommand("echo twice", []),
     ]
 
 
