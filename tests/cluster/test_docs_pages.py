@@ -1,0 +1,237 @@
+"""
+Every command that a page tells its reader to type is typed by a test, or is listed below with the reason.
+
+Here are those for which the API server and a folder are enough. Names in capitals are replaced by names of
+real objects, as the reader does, and the namespace of the pages by the test's own.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.archives import open_backend
+from counterfoil.archives.filing import conclude, store
+from counterfoil.archives.manifest_signature import ManifestSigner
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.controlplane.kubectl import Kubectl
+from tests.support.builders import ENVELOPE
+from tests.support.console_blocks import ConsoleCommand, console_commands, missing_lines, report, typed
+from tests.support.fakes.archives import (
+    a_filed_document,
+    a_plan,
+    a_source,
+    a_spec,
+    an_envelope,
+    content,
+    files_named,
+)
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "runbooks").glob("*.md")]
+PAGES = {path.relative_to(ROOT).as_posix(): console_commands(path.read_text("utf-8")) for path in FILES}
+
+TYPED_WHOLE = {
+    "README.md": "tests/cluster/test_docs_commands.py types the first ten minutes in a fresh clone",
+    "docs/start.md": "tests/e2e/test_node_start.py types the page on a whole node",
+    "docs/auditors.md": "below",
+}
+"""Pages whose commands one test types in order."""
+
+NOT_TYPED = {
+    "make demo     # the main job": "tests/unit/sandbox/demo and `make demo` itself; it takes minutes",
+    "make test     # everything": "it runs this test",
+    "helm install counterfoil charts/counterfoil": "needs a node: tests/e2e/test_node*.py",
+    "helm test counterfoil": "needs a node: tests/e2e/test_node.py",
+    "kubectl get crd -o name | grep counterfoil.dev": "deletes the kinds that all tests share",
+    "kubectl counterfoil url acme": "needs a controller: docs/start.md and the README have it, too",
+    "kubectl counterfoil check acme": "needs a controller and an eSAW: tests/cluster/test_check.py",
+    ".venv/bin/pytest": "runs other tests",
+    ".venv/bin/python docs/generate_archive_matrix.py": "needs the result of all contract tests",
+    "COUNTERFOIL_HUGE_FILES=1": "takes many minutes and gigabytes",
+}
+"""First words of commands that can't be typed here, and the reason."""
+
+ARCHIVE_ONLY = ("openssl genpkey", "openssl pkey ", "openssl pkeyutl", "python -m counterfoil.cli.verify")
+"""First words of the commands of docs/archives.md that the auditor's test types."""
+
+EVENT = f"{ENVELOPE}-0123456789abcdef"
+REPLACED = (
+    (r"(kubectl|helm) -n contracts ", r"\1 "),
+    (r" -n contracts\b", ""),
+    (r"\bee NAME\b", f"ee {EVENT}"),
+    (r"\barchive NAME\b", "archive dms"),
+    (r"\bsender NAME\b", "sender jane-doe"),
+    (r"\borg ORG\b", "org acme"),
+    (r"(organization|organizationRef\.name)=NAME\b", r"\1=acme"),
+    (r"--event \S+", f"--event {EVENT}"),
+    (r"HER_API_TOKEN", "0123456789abcdef0123456789abcdef"),
+)
+CONTROLLER_ANSWERS = "kubectl label ee,org,archive,sender --all counterfoil.dev/request- > /dev/null"
+"""A controller removes the label of a request that it has handled."""
+SECONDS = 300.0
+
+
+def is_typed_here(page: str, command: ConsoleCommand) -> bool:
+    if page in TYPED_WHOLE or command.text.startswith(tuple(NOT_TYPED)):
+        return False
+    return not (page == "docs/archives.md" and command.text.startswith(ARCHIVE_ONLY))
+
+
+TYPED_HERE = {
+    page: chosen
+    for page, commands in sorted(PAGES.items())
+    if (chosen := [each for each in commands if is_typed_here(page, each)])
+}
+
+
+def test_each_reason_not_to_type_a_command_is_still_one() -> None:
+    every = [each.text for commands in PAGES.values() for each in commands]
+    assert [begin for begin in NOT_TYPED if not any(each.startswith(begin) for each in every)] == []
+    archives = [each.text for each in PAGES["docs/archives.md"]]
+    assert [begin for begin in ARCHIVE_ONLY if not any(each.startswith(begin) for each in archives)] == []
+    assert [page for page in TYPED_WHOLE if not PAGES[page]] == []
+
+
+def test_the_readme_has_no_commands_but_those_that_are_typed() -> None:
+    first, _, rest = (ROOT / "README.md").read_text("utf-8").partition("## The first ten minutes")
+    others = console_commands(first) + console_commands(rest.partition("\n## ")[2])
+    assert [each.text for each in others if not each.text.startswith(tuple(NOT_TYPED))] == []
+
+
+def own(command: ConsoleCommand, more: Sequence[tuple[str, str]] = ()) -> ConsoleCommand:
+    text = command.text
+    for pattern, by in (*REPLACED, *more):
+        text = re.sub(pattern, by, text)
+    if re.search(r"counterfoil\.dev/request=", text):
+        text += f"\n{CONTROLLER_ANSWERS}"
+    return ConsoleCommand(text, command.output)
+
+
+def owned(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "counterfoil.dev/v1beta1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def namespace_of_a_reader(commands: Sequence[ConsoleCommand]) -> list[dict[str, Any]]:
+    """Return what is there before the page is read: all that it names and does not create itself."""
+    text = "\n".join(each.text for each in commands)
+    created = set(re.findall(r"create secret generic (\S+)", text))
+    secrets = {"acme-oauth", "anna-key", "counterfoil-sealing-keys"} - created
+    ref = {"name": "acme"}
+    labels = {"matchLabels": {"app": "controller"}}
+    container = {"name": "controller", "image": "localhost/nothing"}
+    pod = {"metadata": {"labels": {"app": "controller"}}, "spec": {"containers": [container]}}
+    return [
+        *({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": each}} for each in sorted(secrets)),
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "jane"}},
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "counterfoil-controller"},
+            "spec": {"selector": labels, "template": pod},
+        },
+        owned("Archive", "dms", filesystem={"root": "/archive"}),
+        owned("Sender", "jane-doe", organizationRef=ref, userID="7"),
+        owned(
+            "Organization",
+            "acme",
+            baseURL="https://esaw.example.com",
+            callback={"tokenSecretRefs": [{"name": "acme-callback", "key": "token"}]},
+            archiveRef={"name": "dms"},
+        ),
+        owned(
+            "EnvelopeEvent",
+            EVENT,
+            organizationRef=ref,
+            envelopeID=ENVELOPE,
+            action="envelopeFinished",
+            origin="Manual",
+        ),
+    ]
+
+
+def environment_of(home: Path, kubectl: Kubectl, kubeconfig: Path) -> Mapping[str, str]:
+    programs = os.pathsep.join((str(Path(sys.executable).parent), str(kubectl.program.parent)))
+    return {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(home),
+        "KUBECONFIG": str(kubeconfig),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.mark.parametrize("page", TYPED_HERE)
+async def test_what_a_page_tells_to_type_works(
+    plane: ControlPlane, kubectl: Kubectl, namespace: str, tmp_path: Path, page: str
+) -> None:
+    commands = TYPED_HERE[page]
+    kubeconfig = tmp_path / "kubeconfig"
+    shutil.copy(plane.kubeconfig, kubeconfig)
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    (folder / "docs").symlink_to(ROOT / "docs")
+    shutil.copy(ROOT / "docs" / "examples" / "archive-filesystem.yaml", folder / "archive.yaml")
+    (folder / "metadata.xml").write_text("<tags><costCenter>4711</costCenter></tags>")
+    listed = {"apiVersion": "v1", "kind": "List", "items": namespace_of_a_reader(commands)}
+    await kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(listed))
+    document = {"fileID": "1", "kind": "Document", "fileName": "a.pdf"}
+    status = {"phase": "Failed", "notice": {"id": "n", "state": "Failed"}, "documents": [document]}
+    failed = json.dumps({"status": status})
+    await kubectl(
+        "patch", f"ee/{EVENT}", "-n", namespace, "--subresource=status", "--type=merge", "-p", failed
+    )
+
+    chosen = ConsoleCommand(f"kubectl config set-context --current --namespace={namespace}")
+    mine = [chosen, *map(own, commands)]
+    environment = {**environment_of(tmp_path, kubectl, kubeconfig), "COUNTERFOIL_NAMESPACE": namespace}
+    done = await typed(mine, folder, environment, seconds=SECONDS)
+    assert done.status == 0, report(mine, done)
+    assert "not found" not in done.complaints, report(mine, done)
+
+
+async def sealed_envelope(root: Path, key: Path) -> Path:
+    """Archive an envelope of two documents, sealed with this key; return its folder."""
+    spec = a_spec(root=str(root))
+    backend, plan = await open_backend("dms", spec, {}), a_plan(*files_named("a.pdf", "b.pdf"), spec=spec)
+    documents = [
+        a_filed_document(
+            each.facts, await store(backend, each, a_source(content(seed=each.facts.number)), tags={})
+        )
+        for each in plan.files
+    ]
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    sealer = ManifestSigner.load(key)
+    await conclude(backend, plan, an_envelope(), documents, archived_at=noon, extra={}, sealer=sealer)
+    return root / plan.folder
+
+
+async def test_what_an_auditor_is_told_to_type_works_on_a_sealed_envelope(
+    kubectl: Kubectl, plane: ControlPlane, tmp_path: Path
+) -> None:
+    environment = environment_of(tmp_path, kubectl, plane.kubeconfig)
+    of_the_archive = [each for each in PAGES["docs/archives.md"] if each.text.startswith(ARCHIVE_ONLY)]
+    keys = [each for each in of_the_archive if "-out private.pem" in each.text or "-pubout" in each.text]
+    made = await typed(keys, tmp_path, environment, seconds=SECONDS)
+    assert made.status == 0, report(keys, made)
+
+    (tmp_path / "archive").mkdir()
+    folder = await sealed_envelope(tmp_path / "archive", tmp_path / "private.pem")
+    places = (
+        (r"\bpublic\.pem\b", str(tmp_path / "public.pem")),
+        (r"/tmp/named\b", str(tmp_path / "named")),
+        (r"/archive/acme/\S+|\bFOLDER\b", str(folder)),
+    )
+    checks = [own(each, places) for each in (*PAGES["docs/auditors.md"], *of_the_archive) if each not in keys]
+    done = await typed(checks, folder, environment, seconds=SECONDS)
+    assert done.status == 0, report(checks, done)
+    for command, printed in zip(checks, done.printed, strict=True):
+        # The page's own file names and times are examples; the words of the tools are not.
+        words = [each for each in command.output if re.fullmatch(r"[A-Za-z ]+", each)]
+        assert missing_lines(words, printed) == [], report(checks, done)
