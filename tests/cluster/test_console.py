@@ -10,10 +10,10 @@ import pytest
 
 from counterfoil.kube.client import connect
 from counterfoil.kube.errors import Forbidden
-from counterfoil.resources import EnvelopeEvent, Organization
+from counterfoil.resources import EnvelopeEvent, Organization, Sender
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.support.scenes.console import MISSING_BUCKET, Person, Scene, console_scene, now
+from tests.support.scenes.console import MISSING_BUCKET, Person, Scene, a_condition, console_scene, now
 
 FULL_NAME = "system:serviceaccount:{}:full"
 
@@ -108,7 +108,7 @@ async def test_all_that_failed_for_one_reason_is_retried_by_one_click_and_nothin
     occupied = [await scene.failed("NameOccupied") for _ in range(5)]
     unknown = await scene.failed("SenderUnknown")
     jane = await scene.signed_in()
-    assert "5 events failed: NameOccupied" in jane.text
+    assert "5 events failed: A file has the name" in jane.text
 
     await jane.press("retry", within="NameOccupied")
 
@@ -133,6 +133,45 @@ async def test_a_sender_with_37_waiting_envelopes_is_one_line_and_is_asked_again
     sender = await scene.local_environment.read("sender", "anna")
     assert sender["metadata"]["labels"]["counterfoil.dev/request"] == "ask"
     assert [act.what for act in audit_entries(sender["metadata"]["annotations"])] == ["ask"]
+
+
+async def test_a_sender_that_brings_a_key_is_the_administrators_turn_in_the_words_of_the_plugin(
+    scene: Scene,
+) -> None:
+    await scene.local_environment.apply(
+        {
+            "apiVersion": "counterfoil.dev/v1beta1",
+            "kind": "Sender",
+            "metadata": {"name": "ben"},
+            "spec": {
+                "organizationRef": {"name": "acme"},
+                "userID": "7a0f9b9e-0000-4000-8000-000000000001",
+                "email": "ben@example.com",
+                "tokenSecretRef": {"name": "ben-key", "key": "token"},
+            },
+        }
+    )
+    refused = {"conditions": [a_condition("Authorized", "False", "TokenRejected")], "waitingEvents": 1}
+    await scene.kube.patch_status(Sender, "ben", refused, resource_version=None)
+    await scene.waiting("ben")
+
+    for path in ("/attention", "/senders"):
+        jane = await scene.signed_in(at=path)
+        assert "put a new one into Secret/ben-key, key 'token'. There is no consent to give." in jane.text
+        assert """patch secret ben-key -p '{"stringData":{"token":"NEW-API-KEY"}}'""" in jane.text
+        assert "The sender must act" not in jane.text
+        assert not jane.page.xpath("//button[@value='ask']")
+
+
+async def test_an_event_in_trouble_is_a_task_while_it_is_retried(scene: Scene) -> None:
+    name = await scene.an_event(
+        phase="Archiving", reason="TagMissing", message="The tag costCenter is missing."
+    )
+    await scene.an_event(phase="Archiving", reason="EsawFailing")
+    jane = await scene.signed_in()
+    assert "One event waits" in jane.text
+    assert "The tag costCenter is missing." in jane.text
+    assert f"/events/{name}" in jane.page.xpath("//section//a/@href")
 
 
 async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(scene: Scene) -> None:

@@ -329,6 +329,21 @@ async def test_what_people_wrote_runs_no_script(scene: Scene, page: Page) -> Non
     assert scene.esaw.sends(draft) == []
 
 
+async def test_denying_on_the_mails_link_says_what_waits_and_stores_nothing(scene: Scene, page: Page) -> None:
+    tina = await consented(page, scene, "Tina")
+    scene.esaw.withdraw_consent(tina, scene.apps["acme"].client_id)
+    link = f"{scene.public}/consent/acme/{sender_name('acme', tina)}"
+    await page.goto(link)
+
+    await press(page, "Deny")
+
+    await expect(page).to_have_title("You did not agree")
+    await expect(page.get_by_text("wait for your consent")).to_be_visible()
+    await expect(page.get_by_text("draft")).to_have_count(0)
+    await page.goto(f"{link}/done")
+    await expect(page).to_have_title("Consent to the archiving")
+
+
 # Every browser
 
 

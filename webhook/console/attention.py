@@ -2,8 +2,8 @@
 Attention: what waits for a person, one entry per cause and not per event. Pure: objects in, entries out.
 
 A sender without a key is one cause however many envelopes wait; so is a reason for which events of an
-organization failed, an archive that can't be used, an organization that lacks something. What is retried
-automatically is none.
+organization failed, an archive that can't be used, an organization that lacks something. An event that is
+retried automatically is one if its reason needs a person.
 """
 
 from collections.abc import Iterable
@@ -12,10 +12,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.i18n.key_advice import NO_CONSENT_PAGE, KeyAdvice, key_advice
+from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
+    AttemptOutcome,
     Condition,
     EnvelopeEvent,
     LocalObjectReference,
@@ -39,6 +41,7 @@ class AttentionKind(StrEnum):
     KEY = "key"
     RETENTION = "retention"
     FAILED = "failed"
+    RETRYING = "retrying"
     ARCHIVE = "archive"
     ORGANIZATION = "organization"
     CONTROLLER = "controller"
@@ -66,9 +69,8 @@ class AttentionItem:
     since: datetime | None = None
     examples: tuple[str, ...] = ()
     """Names of events."""
-    link: str = ""
-    """Address of the page where the sender gives consent."""
-    email: str = ""
+    advice: KeyAdvice | None = None
+    """Advice about the key of one sender."""
     asked: datetime | None = None
     """When the sender was written to last."""
     suspended: bool = False
@@ -81,18 +83,22 @@ class AttentionItem:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSnapshot:
-    """Objects that were read for the page; ``failed`` and ``waiting`` may be only the first part of all there
-    are."""
+    """Objects that were read for the page; ``failed``, ``waiting`` and ``retrying`` may be only the first
+    part of all there are."""
 
     organizations: tuple[Organization, ...] = ()
     senders: tuple[Sender, ...] = ()
     archives: tuple[Archive, ...] = ()
     failed: tuple[EnvelopeEvent, ...] = ()
     waiting: tuple[EnvelopeEvent, ...] = ()
+    """Events that wait for consent."""
+    retrying: tuple[EnvelopeEvent, ...] = ()
+    """All other unfinished events."""
     unheld_shards: tuple[UnheldShard, ...] = ()
     """Shards that no controller works on."""
     is_more_failed: bool = False
     is_more_waiting: bool = False
+    is_more_retrying: bool = False
     of: str = ""
     """The one Organization that is asked about; empty: all."""
 
@@ -106,6 +112,7 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_senders(snapshot),
         *_reported(snapshot, AttentionKind.RETENTION),
         *_failures(snapshot),
+        *_retries(snapshot),
         *_reported(snapshot, AttentionKind.WEBHOOK),
     ]
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
@@ -133,9 +140,9 @@ def _controllers(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
 
 def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     problems = _open_problems(snapshot, "archive")
-    for each in snapshot.archives:
+    for each in _broken(snapshot.archives):
         ready = find_condition(each.status.conditions, "Ready")
-        if ready is None or ready.status != "False":
+        if ready is None:
             continue
         ref = LocalObjectReference(name=each.name)
         users = [one.name for one in snapshot.organizations if one.spec.archive_ref == ref]
@@ -186,9 +193,12 @@ def _senders(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         if not reason:
             continue
         entry = _sender_item(snapshot, sender, reason, events)
-        if find_reason(reason).responsible is Responsible.ADMINISTRATOR:
+        if entry.advice is not None and entry.advice.text_name == NO_CONSENT_PAGE:
+            # What the Organization lacks is one cause for all its Senders.
+            entry = replace(entry, reason="KeyNotConfigured")
+        if find_reason(entry.reason).responsible is Responsible.ADMINISTRATOR:
             # A missing sealing key is one cause, for the keys of all its Senders.
-            group = (sender.spec.organization_ref.name, reason)
+            group = (sender.spec.organization_ref.name, entry.reason)
             keys[group] = _merged_key_item(keys.get(group), entry)
         else:
             yield entry
@@ -212,7 +222,6 @@ def _sender_item(
     refused = find_condition(sender.status.conditions, "Authorized")
     # The controller counts them, too; where the list was cut off, its number is the better one.
     counted = sender.status.waiting_events
-    brought = sender.spec.token_secret_ref is not None
     return AttentionItem(
         kind=AttentionKind.CONSENT,
         name=sender.name,
@@ -223,15 +232,14 @@ def _sender_item(
         count=max(len(events), counted) if snapshot.is_more_waiting else len(events) or counted,
         since=refused.last_transition_time if refused is not None else None,
         examples=_names(events),
-        link="" if brought else consent_link(sender, snapshot.organizations),
-        email=sender.spec.email or "",
+        advice=key_advice(sender, organization_of(sender, snapshot.organizations), reason),
         asked=sender.status.notified_time,
     )
 
 
 def _merged_key_item(known: AttentionItem | None, entry: AttentionItem) -> AttentionItem:
     if known is None:
-        return replace(entry, kind=AttentionKind.KEY, name=entry.reason)
+        return replace(entry, kind=AttentionKind.KEY, name=entry.reason, advice=None)
     return replace(
         known,
         title=f"{known.title}, {entry.title}"[:300],
@@ -253,17 +261,13 @@ def _reason(events: list[EnvelopeEvent]) -> str:
 
 
 def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
-    groups: dict[tuple[str, str], list[EnvelopeEvent]] = {}
-    for event in snapshot.failed:
-        groups.setdefault((event.organization, event.status.cause), []).append(event)
-    # Where the list was cut off, the controller's count is the better one.
     counted: dict[tuple[str, str], list[ReportedProblem]] = {}
-    if snapshot.is_more_failed:
-        for organization, problem in _open_problems(snapshot, "failed"):
-            counted.setdefault((organization, problem.reason), []).append(problem)
-    for (organization, reason), events in groups.items():
-        count = sum(problem.count for problem in counted.pop((organization, reason), ()))
-        times = [each.status.completion_time for each in events if each.status.completion_time is not None]
+    for organization, problem in _open_problems(snapshot, "failed"):
+        counted.setdefault((organization, problem.reason), []).append(problem)
+    for (organization, reason), events in _by_cause(snapshot.failed).items():
+        problems = counted.pop((organization, reason), [])
+        # Where the list was cut off, the controller's count is the better one.
+        count = sum(problem.count for problem in problems) if snapshot.is_more_failed else 0
         status = events[0].status
         given_up = status.reason == DEADLINE_EXCEEDED and status.last_error is not None
         yield AttentionItem(
@@ -274,9 +278,11 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             message=(status.last_error.message if given_up and status.last_error else status.message) or "",
             count=max(len(events), count),
             is_more=snapshot.is_more_failed and count <= len(events),
-            since=min(times, default=None),
+            since=_since(events, problems),
             examples=_names(events),
         )
+    if not snapshot.is_more_failed:
+        return
     # Failures of which no event was among those that were read.
     for (organization, reason), problems in counted.items():
         yield AttentionItem(
@@ -289,6 +295,70 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             since=min(problem.since for problem in problems),
             examples=problems[0].examples[:MAX_EXAMPLES],
         )
+
+
+def _retries(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
+    """Yield the causes that only a person can solve, of events that are not finished."""
+    for (organization, reason), events in _by_cause(snapshot.retrying).items():
+        is_for_person = reason and find_reason(reason).responsible is not Responsible.NOBODY
+        if not is_for_person or _is_told_otherwise(snapshot, organization, reason):
+            continue
+        status = events[0].status
+        yield AttentionItem(
+            kind=AttentionKind.RETRYING,
+            name=reason,
+            organization=organization,
+            reason=reason,
+            message=status.message or (status.last_error.message if status.last_error else ""),
+            count=len(events),
+            is_more=snapshot.is_more_retrying,
+            since=_since(events),
+            examples=_names(events),
+        )
+
+
+def _is_told_otherwise(snapshot: ClusterSnapshot, organization: str, reason: str) -> bool:
+    """Whether the entry of an Archive or an Organization tells why these events wait."""
+    if reason == "OrganizationSuspended":
+        return True
+    mine = next((each for each in snapshot.organizations if each.name == organization), None)
+    if mine is None:
+        return False
+    for condition in mine.status.conditions:
+        if condition.status == "False" and condition.reason == reason != "ArchiveNotReady":
+            return True
+    is_about_archive = reason == "ArchiveNotReady" or ReasonContext.ARCHIVE in find_reason(reason).contexts
+    return is_about_archive and any(
+        mine.spec.archive_ref == LocalObjectReference(name=each.name) for each in _broken(snapshot.archives)
+    )
+
+
+def _broken(archives: Iterable[Archive]) -> Iterable[Archive]:
+    ready = ((each, find_condition(each.status.conditions, "Ready")) for each in archives)
+    return (each for each, condition in ready if condition is not None and condition.status == "False")
+
+
+def _by_cause(events: Iterable[EnvelopeEvent]) -> dict[tuple[str, str], list[EnvelopeEvent]]:
+    groups: dict[tuple[str, str], list[EnvelopeEvent]] = {}
+    for event in events:
+        groups.setdefault((event.organization, event.status.cause), []).append(event)
+    return groups
+
+
+def _since(events: Iterable[EnvelopeEvent], problems: Iterable[ReportedProblem] = ()) -> datetime | None:
+    """Return when a cause began. A retry that fails again does not make it younger."""
+    times = [problem.since for problem in problems]
+    for event in events:
+        status = event.status
+        times += [
+            each.start_time
+            for each in status.attempt_history
+            if each.reason == status.cause and each.outcome is not AttemptOutcome.DONE
+        ]
+        times += [time for time in (status.completion_time,) if time is not None]
+        if status.last_error is not None and status.last_error.reason == status.cause:
+            times.append(status.last_error.time)
+    return min(times, default=None)
 
 
 def _reported(snapshot: ClusterSnapshot, kind: AttentionKind) -> Iterable[AttentionItem]:
@@ -333,8 +403,6 @@ def title_of(sender: Sender) -> str:
     return name or sender.spec.email or sender.name
 
 
-def consent_link(sender: Sender, organizations: Iterable[Organization]) -> str:
-    """Return where the sender gives consent; empty when there is no such page."""
-    mine = (each for each in organizations if each.name == sender.spec.organization_ref.name)
-    made = next((each.consent_url(sender.name) for each in mine), None)
-    return made or sender.status.consent_url or ""
+def organization_of(sender: Sender, organizations: Iterable[Organization]) -> Organization | None:
+    """Return the Organization of a sender; None if it is not among those that could be read."""
+    return next((each for each in organizations if each.name == sender.spec.organization_ref.name), None)

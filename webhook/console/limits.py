@@ -51,6 +51,9 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of events read, by phase, to group those that wait for a person. Above it the page shows
     the controller's count by cause, and "more than" until the controller has counted."""
 
+    unfinished: int = 400
+    """Maximum number of other unfinished events read, to find those whose reason needs a person."""
+
     listed_objects: int = 500
     """Maximum number of Organizations, of Senders and of Archives read for one page."""
 

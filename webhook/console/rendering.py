@@ -79,6 +79,7 @@ class ConsoleRenderer:
             is_proxied=sign_in is SignIn.PROXY,
             oidc_name=oidc_name,
             title_of=title_of,
+            first_sentence=first_sentence,
             sender_of=sender_of,
             acts_of=audit_entries,
         )
@@ -159,6 +160,12 @@ def readable_bytes(count: int | None) -> str:
 def readable_time(when: datetime) -> str:
     """Write a time for people: to the second, and in which zone."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """Return the first sentence of a text without its full stop, and the rest."""
+    first, stop, rest = text.partition(". ")
+    return (first, rest) if stop else (first.removesuffix("."), "")
 
 
 def _span(now: datetime, when: datetime) -> tuple[int, str]:

@@ -16,10 +16,12 @@ from urllib.parse import urlencode, urlsplit
 
 from counterfoil.clock import Clock
 from counterfoil.i18n.catalogue import Catalogue
+from counterfoil.i18n.key_advice import key_advice
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Expired, Forbidden
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
+    FINAL_PHASES,
     ORGANIZATION_LABEL,
     Archive,
     EnvelopeEvent,
@@ -94,19 +96,27 @@ class ConsoleViews:
             organizations=snapshot.organizations,
             of=snapshot.of,
             charts=charts.overview(shown),
-            counts=_counts_by_phase(shown),
+            counts=_exact_counts(request.user, snapshot, shown),
         )
 
     async def _snapshot(self, user: AuthenticatedUser, of: str) -> ClusterSnapshot:
         mine = f",spec.organizationRef.name={of}" if of else ""
         labels = f"{ORGANIZATION_LABEL}={of}" if of else ""
-        organizations, senders, archives, failed, waiting, leases = await asyncio.gather(
-            self._list_all(user, Organization),
-            self._list_all(user, Sender),
-            self._list_all(user, Archive),
-            self._first_events(user, f"status.phase={Phase.FAILED}{mine}", labels),
-            self._first_events(user, f"status.phase={Phase.AWAITING_CONSENT}{mine}", labels),
-            _shard_leases(user),
+        others = ",".join(
+            f"status.phase!={phase}" for phase in sorted(FINAL_PHASES | {Phase.AWAITING_CONSENT})
+        )
+        (organizations, senders, archives, leases), (failed, waiting, retrying) = await asyncio.gather(
+            asyncio.gather(
+                self._list_all(user, Organization),
+                self._list_all(user, Sender),
+                self._list_all(user, Archive),
+                _shard_leases(user),
+            ),
+            asyncio.gather(
+                self._first_events(user, f"status.phase={Phase.FAILED}{mine}", labels),
+                self._first_events(user, f"status.phase={Phase.AWAITING_CONSENT}{mine}", labels),
+                self._first_events(user, f"{others}{mine}", labels, self.limits.unfinished),
+            ),
         )
         extra_senders = await self._senders_of_waiting(user, senders, waiting.events)
         return ClusterSnapshot(
@@ -115,9 +125,11 @@ class ConsoleViews:
             archives=archives,
             failed=failed.events,
             waiting=waiting.events,
+            retrying=retrying.events,
             unheld_shards=unheld_shards(leases, self.clock.now()) if leases is not None else (),
             is_more_failed=bool(failed.token),
             is_more_waiting=bool(waiting.token),
+            is_more_retrying=bool(retrying.token),
             of=of,
         )
 
@@ -265,7 +277,9 @@ class ConsoleViews:
             absence=absence,
             senders=_parsed(Sender, page),
             next=urlencode({"organization": of, "token": token} if of else {"token": token}) if token else "",
-            link_of=lambda sender: attention.consent_link(sender, organizations),
+            advice_of=lambda sender, reason: key_advice(
+                sender, attention.organization_of(sender, organizations), reason
+            ),
             of=of,
         )
 
@@ -363,13 +377,15 @@ class ConsoleViews:
         """Return what a form offers to choose from; nothing where no form is looked at."""
         return () if request.is_refresh else await self._list_all(request.user, kind)
 
-    async def _first_events(self, user: AuthenticatedUser, fields: str, labels: str) -> EventPage:
+    async def _first_events(
+        self, user: AuthenticatedUser, fields: str, labels: str, limit: int | None = None
+    ) -> EventPage:
         """Return the first events of a selection; none when this person may not list events."""
         if not user.rights.can_list(EVENTS):
             return EventPage((), "")
         try:
             page, token = await user.kube.page(
-                EnvelopeEvent, limit=self.limits.surveyed, fields=fields, labels=labels
+                EnvelopeEvent, limit=limit or self.limits.surveyed, fields=fields, labels=labels
             )
         except Forbidden:
             # The right was taken away since it was asked about.
@@ -413,6 +429,25 @@ def _counts_by_phase(organizations: tuple[Organization, ...]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for each in organizations:
         counts.update(each.status.events)
+    return counts
+
+
+def _exact_counts(
+    user: AuthenticatedUser, snapshot: ClusterSnapshot, organizations: tuple[Organization, ...]
+) -> Counter[str]:
+    """Return how many events are in each phase: the controller's counts, which are of its last pass, and the
+    events themselves where all of a phase were read."""
+    counts = _counts_by_phase(organizations)
+    if not user.rights.can_list(EVENTS):
+        return counts
+    read = Counter(
+        each.status.phase.value for each in (*snapshot.failed, *snapshot.waiting, *snapshot.retrying)
+    )
+    is_more = {Phase.FAILED: snapshot.is_more_failed, Phase.AWAITING_CONSENT: snapshot.is_more_waiting}
+    for phase in Phase:
+        if phase not in (Phase.SUCCEEDED, Phase.SKIPPED):
+            is_cut = is_more.get(phase, snapshot.is_more_retrying)
+            counts[phase.value] = max(counts[phase.value], read[phase.value]) if is_cut else read[phase.value]
     return counts
 
 

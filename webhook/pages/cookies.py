@@ -23,6 +23,7 @@ from webhook.http_server.cookies import CookieState, FormState, SealedCookies
 _FLOW: Final = "flow"
 _FLOW_COOKIE: Final = "counterfoil-flow-"
 _SESSION: Final = "session"
+_RECEIPT: Final = "consent receipt"
 
 MAX_FLOWS: Final = 8
 """Maximum ways through eSAW of a browser that are looked at without a state."""
@@ -65,6 +66,23 @@ class FormSession(FormState, frozen=True, kw_only=True):
         return form_cookie(self.draft)
 
 
+class ConsentReceipt(CookieState, frozen=True, kw_only=True):
+    """Proof that a consent was stored, for the page after it: its address alone proves nothing."""
+
+    organization: str
+    sender: str
+
+    @property
+    def cookie(self) -> str:
+        """The name of its cookie, without a prefix."""
+        return receipt_cookie(self.organization, self.sender)
+
+
+def receipt_cookie(organization: str, sender: str) -> str:
+    """Return the name of the cookie that proves a consent of this sender."""
+    return f"counterfoil-consent-{_short_hash(f'{organization}/{sender}')}"
+
+
 def flow_cookie(state: str) -> str:
     """Return the name of the cookie of the flow with this state."""
     return f"{_FLOW_COOKIE}{_short_hash(state)}"
@@ -73,6 +91,13 @@ def flow_cookie(state: str) -> str:
 def form_cookie(draft: str) -> str:
     """Return the name of the cookie of the form about this draft."""
     return f"counterfoil-form-{_short_hash(draft)}"
+
+
+_PURPOSES: Final[Mapping[type[CookieState], str]] = {
+    OAuthFlow: _FLOW,
+    FormSession: _SESSION,
+    ConsentReceipt: _RECEIPT,
+}
 
 
 class FlowCookies(SealedCookies):
@@ -109,6 +134,17 @@ class FlowCookies(SealedCookies):
             expires=self._clock.now() + self._form,
         )
 
+    def receipt(self, flow: OAuthFlow) -> ConsentReceipt:
+        """Return the proof that the consent of a flow was stored."""
+        expires = self._clock.now() + self._flow
+        return ConsentReceipt(organization=flow.organization, sender=flow.sender, expires=expires)
+
+    def has_receipt(self, cookies: Mapping[str, str], organization: str, sender: str) -> bool:
+        """Whether this browser just gave this consent."""
+        value = cookies.get(receipt_cookie(organization, sender), "")
+        receipt = self.open_for(_RECEIPT, ConsentReceipt, value)
+        return receipt is not None and (receipt.organization, receipt.sender) == (organization, sender)
+
     def read_flow(self, cookies: Mapping[str, str], organization: str, state: str) -> OAuthFlow | None:
         """Return the flow that this browser began with this state; None for any other state, and when it is
         too late."""
@@ -132,9 +168,9 @@ class FlowCookies(SealedCookies):
             return None
         return session if is_same_user(session.user_id, user_id) else None
 
-    def seal(self, carried: OAuthFlow | FormSession) -> str:
+    def seal(self, carried: OAuthFlow | FormSession | ConsentReceipt) -> str:
         """Return the value of its cookie."""
-        return self.seal_for(_FLOW if isinstance(carried, OAuthFlow) else _SESSION, carried)
+        return self.seal_for(_PURPOSES[type(carried)], carried)
 
 
 class PageUrls:
@@ -210,15 +246,26 @@ class PageUrls:
         domain cannot plant one. (RFC 6265bis, 4.1.3.1)"""
         return "__Secure-" if self.is_https else ""
 
-    def set_cookie(self, carried: OAuthFlow | FormSession, value: str, *, seconds: float) -> str:
-        """Return the Set-Cookie of a flow or a form's session; 0 seconds delete the cookie."""
-        path = urlsplit(self.redirect_uri if isinstance(carried, OAuthFlow) else self.form("", "")).path
+    def set_cookie(
+        self, carried: OAuthFlow | FormSession | ConsentReceipt, value: str, *, seconds: float
+    ) -> str:
+        """Return the Set-Cookie of a flow, a form's session or a receipt; 0 seconds delete the cookie."""
+        path = urlsplit(self._place_of(carried)).path
         secure = "; Secure" if self.is_https else ""
         # Lax: it has to come along when eSAW sends the browser back.
         return (
             f"{self._cookie_prefix}{carried.cookie}={value}; Path={path}; Max-Age={int(seconds)}; HttpOnly; "
             f"SameSite=Lax{secure}"
         )
+
+    def _place_of(self, carried: OAuthFlow | FormSession | ConsentReceipt) -> str:
+        """Return the one page to which a cookie goes."""
+        match carried:
+            case OAuthFlow():
+                return self.redirect_uri
+            case ConsentReceipt():
+                return self.thanks(carried.sender)
+        return self.form("", "")
 
 
 def _draft_query(draft: str, user_id: str) -> str:

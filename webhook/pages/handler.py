@@ -75,7 +75,10 @@ class PageHandler(BrowserHandler[RequestContext]):
         if asked.site is not None:
             links.append(PageLink("to_inbox", asked.site.urls.inbox))
         values = {"code": error.code, "user": error.user}
-        html = self._renderer.message(asked.words, str(error.kind), links=links, values=values)
+        is_consent = asked.is_consent or asked.route.page is PageName.CONSENT
+        html = self._renderer.message(
+            asked.words, str(error.kind), links=links, values=values, is_consent=is_consent
+        )
         return PageResponse(html=html, status=error.kind.status, cookies=asked.expired_cookies)
 
     def headers(self, asked: RequestContext, response: PageResponse) -> dict[str, str]:

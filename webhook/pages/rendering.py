@@ -47,12 +47,16 @@ class PageRenderer:
         is_trouble: bool = True,
         values: Mapping[str, str] | None = None,
         onward: str = "",
+        is_consent: bool = False,
     ) -> str:
         """Return a page with a message and the next step; with ``onward`` the browser goes there
-        automatically."""
+        automatically. With ``is_consent`` the texts are about a consent and speak of no draft."""
         return self._environment.get_template("message.html").render(
             words=words,
             section=section,
+            words_section=f"{section}_consent"
+            if is_consent and f"{section}_consent" in words.entries
+            else section,
             links=tuple(links),
             is_trouble=is_trouble,
             values=values or {},

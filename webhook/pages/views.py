@@ -62,6 +62,8 @@ class RequestContext(BrowserRequest):
     site: OrganizationSite | None = None
     restart_url: str = ""
     """Address at which the person can start again."""
+    is_consent: bool = False
+    """Whether only a consent is given: then no draft is sent, and error pages speak of none."""
     expired_cookies: tuple[str, ...] = ()
     """Cookies to delete, also after an error."""
 
@@ -116,7 +118,7 @@ class PageViews:
             raise PageError(HttpErrorKind.NOT_FOUND, "no such Sender of this organization")
         if sender.spec.token_secret_ref is not None:
             raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")
-        context.restart_url = site.urls.consent(name)
+        context.restart_url, context.is_consent = site.urls.consent(name), True
         flow = self.flow_cookies.begin(site.organization.name, sender.spec.user_id, sender.name, None)
         return await self._redirect_to_esaw(site, flow)
 
@@ -144,7 +146,7 @@ class PageViews:
         flow = self.flow_cookies.read_flow(cookies, site.organization.name, state) if state else None
         if flow is None:
             raise PageError(PageErrorKind.STATE_MISSING, "no such state in this browser, or too old")
-        context.restart_url = site.urls.restart_url(flow)
+        context.restart_url, context.is_consent = site.urls.restart_url(flow), flow.draft is None
         context.expired_cookies = (site.urls.set_cookie(flow, "", seconds=0),)
         code = _authorization_code(site, context.query)
         # Before the Lease and the call to eSAW, since anybody can begin a flow and come back with any code.
@@ -160,7 +162,10 @@ class PageViews:
         self.returns.return_token(context.client)
         sender = await self.consent_service.store(site.organization, consent, flow.sender)
         if flow.draft is None:
-            return PageResponse(location=site.urls.thanks(sender.name))
+            receipt = self.flow_cookies.receipt(flow)
+            value, seconds = self.flow_cookies.seal(receipt), self.limits.flow_seconds
+            cookie = site.urls.set_cookie(receipt, value, seconds=seconds)
+            return PageResponse(location=site.urls.thanks(flow.sender), cookies=(cookie,))
         if _fields(site) or not flow.is_own_click:
             session = self.flow_cookies.begin_form(flow, flow.draft)
             value, seconds = self.flow_cookies.seal(session), self.limits.form_seconds
@@ -180,9 +185,12 @@ class PageViews:
         )
 
     async def thanks(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
-        """Tell that the key was renewed; says nothing about the Sender, so it need not exist."""
+        """Tell the browser in which the key was renewed just now; any other learns nothing."""
         links = [PageLink("to_inbox", site.urls.inbox)]
-        html = self.renderer.message(context.words, "consent_given", links=links, is_trouble=False)
+        cookies = site.urls.own_cookies(context.cookies)
+        is_given = self.flow_cookies.has_receipt(cookies, site.organization.name, context.route.sender)
+        section = "consent_given" if is_given else "consent_unknown"
+        html = self.renderer.message(context.words, section, links=links, is_trouble=False)
         return PageResponse(html=html)
 
     # -- The form -------------------------------------------------------------------------------------------

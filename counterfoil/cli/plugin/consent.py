@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
 from counterfoil.cli.plugin.request import make_request, wait_for_answer
+from counterfoil.i18n.key_advice import consent_link, key_advice
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import Organization, RequestOutcome, Sender, find_condition
 
@@ -47,20 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
     """Print it. Raises ``CommandError``, ``ApiError``."""
     sender = Sender.parse(await kube.get(Sender, args.sender))
-    if sender.spec.token_secret_ref is not None:
-        raise CommandError(
-            ExitStatus.NOT_FOUND,
-            f"Sender/{sender.name} brings a key: put a new one into "
-            f"Secret/{sender.spec.token_secret_ref.name}, key {sender.spec.token_secret_ref.key!r}. There "
-            "is no consent to give.",
-        )
-    organization = Organization.parse(await kube.get(Organization, sender.spec.organization_ref.name))
-    url = organization.consent_url(sender.name)
-    if url is None:
-        raise CommandError(
-            ExitStatus.NOT_FOUND,
-            f"Organization/{organization.name} has no spec.oauth.publicURL, so there is no page for consent.",
-        )
+    organization: Organization | None = None
+    if sender.spec.token_secret_ref is None:
+        organization = Organization.parse(await kube.get(Organization, sender.spec.organization_ref.name))
+    url = consent_link(sender, organization)
+    if not url:
+        advice = key_advice(sender, organization, "TokenRejected")
+        command = advice.command_line(kube.namespace)
+        raise CommandError(ExitStatus.NOT_FOUND, f"{advice.text()} Command: {command}")
     authorized = find_condition(sender.status.conditions, "Authorized")
     status = ExitStatus.DONE
     link = ConsentLinkOutput(

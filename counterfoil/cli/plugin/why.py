@@ -11,6 +11,7 @@ import msgspec
 from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, format_json
 from counterfoil.durations import Duration
+from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -175,9 +176,12 @@ def explain(
         cause = CONTROLLER_ABSENT
     reason = find_reason(cause) if cause else None
     words = reason.localized_text() if reason is not None else None
-    consent_url = None
-    if status.phase is Phase.AWAITING_CONSENT and sender is not None and organization is not None:
-        consent_url = organization.consent_url(sender.name) if sender.spec.token_secret_ref is None else None
+    responsible = reason.responsible if reason is not None else Responsible.NOBODY
+    do, consent_url = words.do if words is not None else "", None
+    if status.phase is Phase.AWAITING_CONSENT and sender is not None and not is_abandoned:
+        advice = key_advice(sender, organization, cause)
+        responsible, do = advice.responsible, advice.text() or do
+        consent_url = advice.link or None
     archive = status.archive
     deleted = deletion_time(event, organization.spec.retention) if organization is not None else None
     return EventExplanation(
@@ -196,8 +200,8 @@ def explain(
         message=status.message,
         means=words.what if words is not None else _phase_text(status.phase),
         next=NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now),
-        turn=RESPONSIBLE_TEXTS[reason.responsible if reason is not None else Responsible.NOBODY],
-        do=words.do if words is not None else "",
+        turn=RESPONSIBLE_TEXTS[responsible],
+        do=do,
         consent_url=consent_url,
         last_error=_last_error(event, now),
         # Until the manifest is written, the archive is only the one that was chosen.

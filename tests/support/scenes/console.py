@@ -31,6 +31,13 @@ PEOPLE: Mapping[str, tuple[rbac.Rule, ...]] = {
     "none": (),
 }
 
+CONSENT_PAGES = {
+    "clientID": "counterfoil",
+    "clientSecretRef": {"name": "oauth", "key": "clientSecret"},
+    "publicURL": "https://pages.example.com",
+}
+MAILS = {"smtpSecretRef": {"name": "smtp"}, "from": "counterfoil@example.com"}
+
 MISSING_BUCKET = "Archive/dms: the bucket contracts does not exist."
 
 
@@ -208,7 +215,9 @@ class Scene:
 
     async def an_organization(self, name: str = "acme", archive: str = "dms", **status: Any) -> None:
         """An organization as the controller keeps it."""
-        await self.local_environment.organization(name, archive=archive)
+        await self.local_environment.organization(
+            name, archive=archive, oauth=CONSENT_PAGES, notifications=MAILS
+        )
         urls = {
             kind: f"https://callbacks.example.com/callbacks/{name}/<token>?{kind}"
             for kind in ("envelope", "status", "workstep")

@@ -18,7 +18,8 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.archive import Filesystem
-from counterfoil.resources.base import ObjectMeta
+from counterfoil.resources.base import ObjectMeta, SecretKeyRef
+from counterfoil.resources.organization import Notifications, OAuth
 from tests.support.builders import NOON
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser, Rights
 
@@ -26,6 +27,18 @@ KINDS = (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS)
 VIEW = Rights(frozenset(("list", kind) for kind in KINDS))
 FULL = Rights(VIEW.granted | {("patch", kind) for kind in KINDS} | {("create", "events"), ("list", "events")})
 NOBODY = Rights(frozenset())
+
+
+CONSENT_PAGES = OAuth(
+    client_id="counterfoil",
+    client_secret_ref=SecretKeyRef(name="oauth", key="clientSecret"),
+    public_url="https://pages.example.com",
+)
+MAILS = Notifications(
+    smtp_secret_ref=LocalObjectReference(name="smtp"),
+    from_="counterfoil@example.com",
+    administrators=("jane@example.com",),
+)
 
 
 class NamedKubeClient:
@@ -83,15 +96,22 @@ def an_organization_that(
     *,
     name: str = "acme",
     problems: tuple[ReportedProblem, ...] = (),
+    **spec: Any,
 ) -> Organization:
-    """An organization that has what it needs, or lacks something."""
+    """An organization that has what it needs, or lacks something; ``spec`` replaces parts of its spec."""
     conditions = with_condition(
         (), "Ready", cast("Any", truth), reason=reason, message="", now=NOON, generation=1
     )
     return Organization(
         metadata=ObjectMeta(name=name, uid=name),
         spec=OrganizationSpec(
-            base_url="https://esaw.example.com", archive_ref=LocalObjectReference(name="dms")
+            **{
+                "base_url": "https://esaw.example.com",
+                "archive_ref": LocalObjectReference(name="dms"),
+                "oauth": CONSENT_PAGES,
+                "notifications": MAILS,
+                **spec,
+            }
         ),
         status=OrganizationStatus(conditions=conditions, problems=problems),
     )

@@ -1,11 +1,23 @@
 """Attention: one entry per cause, however many events there are."""
 
+from datetime import timedelta
+from typing import Any
+
 import msgspec
 import pytest
 from msgspec import structs
 
-from counterfoil.resources import EnvelopeEvent, LastError, OrganizationStatus, Phase, ReportedProblem
-from counterfoil.resources.base import SENDER_LABEL
+from counterfoil.i18n.reasons import Responsible
+from counterfoil.resources import (
+    Attempt,
+    AttemptOutcome,
+    EnvelopeEvent,
+    LastError,
+    OrganizationStatus,
+    Phase,
+    ReportedProblem,
+)
+from counterfoil.resources.base import SENDER_LABEL, SecretKeyRef
 from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder, an_organization
 from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
@@ -37,7 +49,8 @@ def test_a_sender_without_consent_with_37_envelopes_is_one_entry() -> None:
     entry = the_one(ClusterSnapshot(senders=(a_sender_that(),), waiting=waiting))
 
     assert (entry.kind, entry.title, entry.count) == (AttentionKind.CONSENT, "Anna Kofler", 37)
-    assert entry.link == "https://pages.example.com/consent/acme/anna"
+    assert entry.advice is not None
+    assert entry.advice.link == "https://pages.example.com/consent/acme/anna"
     assert len(entry.examples) == 3
 
 
@@ -195,3 +208,86 @@ def test_a_retention_that_no_longer_endangers_anything_is_no_entry() -> None:
         cause="retention/RetentionEnding", reason="RetentionEnding", since=NOON, solved_time=NOON
     )
     assert attention_items(ClusterSnapshot(organizations=(an_organization_that(problems=(ended,)),))) == ()
+
+
+def a_retrying_event(number: int, reason: str = "TagMissing", **status: Any) -> EnvelopeEvent:
+    return EventBuilder().named(f"retry-{number}").in_phase(Phase.ARCHIVING, reason).status(**status).build()
+
+
+def test_an_event_that_is_retried_for_a_reason_of_a_person_is_an_entry_before_it_fails() -> None:
+    retrying = (
+        a_retrying_event(1),
+        a_retrying_event(2),
+        a_retrying_event(3, "EsawFailing"),
+        a_retrying_event(4, ""),
+    )
+
+    entry = the_one(ClusterSnapshot(retrying=retrying))
+
+    assert (entry.kind, entry.reason, entry.count) == (AttentionKind.RETRYING, "TagMissing", 2)
+
+
+@pytest.mark.parametrize("reason", ["ArchiveNotReady", "ArchiveFull"])
+def test_events_that_wait_for_an_archive_are_told_by_the_entry_of_the_archive(reason: str) -> None:
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that(),),
+        archives=(an_archive_that(),),
+        retrying=(a_retrying_event(1, reason),),
+    )
+    assert [each.kind for each in attention_items(snapshot)] == [AttentionKind.ARCHIVE]
+
+
+def test_events_that_wait_for_what_their_organization_lacks_are_told_once() -> None:
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that("False", "ArchiveMissing"),),
+        retrying=(a_retrying_event(1, "ArchiveMissing"), a_retrying_event(2, "OrganizationSuspended")),
+    )
+    assert [each.kind for each in attention_items(snapshot)] == [AttentionKind.ORGANIZATION]
+
+
+def test_a_retry_that_fails_again_does_not_make_its_cause_younger() -> None:
+    attempts = tuple(
+        Attempt(
+            phase=Phase.ARCHIVING,
+            start_time=NOON + timedelta(hours=hour),
+            seconds=1,
+            outcome=AttemptOutcome.FAIL,
+            reason="NameOccupied",
+        )
+        for hour in range(3)
+    )
+    again = NOON + timedelta(hours=2, seconds=1)
+    event = structs.replace(
+        a_failed_event(1),
+        status=structs.replace(a_failed_event(1).status, attempt_history=attempts, completion_time=again),
+    )
+    reported = ReportedProblem(
+        cause="failed/NameOccupied", reason="NameOccupied", since=NOON - timedelta(minutes=1), count=1
+    )
+
+    alone = the_one(ClusterSnapshot(failed=(event,)))
+    counted = the_one(
+        ClusterSnapshot(failed=(event,), organizations=(an_organization_that(problems=(reported,)),))
+    )
+
+    assert (alone.since, counted.since) == (NOON, reported.since)
+
+
+def test_senders_whose_organization_has_no_page_for_consent_are_one_entry_of_an_administrator() -> None:
+    senders = (a_sender_that(), a_sender_that(name="ben"))
+    snapshot = ClusterSnapshot(organizations=(an_organization_that(oauth=None),), senders=senders)
+
+    entry = the_one(snapshot)
+
+    assert (entry.kind, entry.reason, entry.count) == (AttentionKind.KEY, "KeyNotConfigured", 2)
+
+
+def test_a_sender_that_brings_a_key_is_offered_neither_a_link_nor_a_mail() -> None:
+    sender = a_sender_that()
+    secret = SecretKeyRef(name="anna-key", key="token")
+    sender = structs.replace(sender, spec=structs.replace(sender.spec, token_secret_ref=secret))
+
+    advice = the_one(ClusterSnapshot(organizations=(an_organization_that(),), senders=(sender,))).advice
+
+    assert advice is not None
+    assert (advice.responsible, advice.link, advice.can_mail) == (Responsible.ADMINISTRATOR, "", False)

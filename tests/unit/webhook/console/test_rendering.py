@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.i18n.catalogue import LANGUAGES, CatalogueName, load_catalogue
+from counterfoil.i18n.key_advice import key_advice
 from counterfoil.resources import (
     Activity,
     Attempt,
@@ -174,7 +175,7 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             rights,
             senders=(a_sender_that(), a_sender_that("True", "KeyAccepted", name="ben")),
             next="token=x",
-            link_of=lambda sender: sender.status.consent_url or "",
+            advice_of=lambda sender, reason: key_advice(sender, an_organization_that(), reason),
             of="",
         ),
         "archives": shown("archives.html", language, rights, archives=(an_archive_that(),)),
@@ -289,6 +290,32 @@ def test_an_archive_tells_its_last_error() -> None:
     for archive, told in ((full, "the disk is full"), (an_archive_that("True", "Probed"), "none since")):
         page = shown("archives.html", archives=(archive,))
         assert told in page.xpath("string(//dt[text()='Last error']/following-sibling::dd[1])")
+
+
+def test_an_archive_of_which_nothing_was_counted_does_not_say_zero() -> None:
+    text = shown("archives.html", archives=(an_archive_that("True", "Probed"),)).text_content()
+    assert "not counted yet" in text
+    assert "0 bytes" not in text
+
+
+def test_an_entry_begins_with_words_and_has_its_code_beside_them() -> None:
+    headline = attention_page().xpath("//section[starts-with(@id, 'failed-')]/h2")[0]
+    assert " ".join(headline.text_content().split()).startswith("2 events failed: ")
+    assert headline.xpath("./code/text()") == ["NameOccupied"]
+
+
+@pytest.mark.parametrize("lacking", [{"oauth": None}, {"notifications": None}], ids=str)
+def test_no_mail_is_offered_that_can_not_be_sent(lacking: dict[str, Any]) -> None:
+    organization = an_organization_that(**lacking)
+    snapshot = ClusterSnapshot(organizations=(organization,), senders=(a_sender_that(),))
+    entries = attention.attention_items(snapshot)
+    page = shown(
+        "attention.html", entries=entries, organizations=(organization,), of="", charts=(), counts={}
+    )
+    text = page.text_content()
+    assert not page.xpath("//button[@value='ask']")
+    assert "An administrator must act" in text
+    assert "The sender must act" not in text
 
 
 def test_a_succeeded_event_is_neither_tried_again_nor_given_up() -> None:

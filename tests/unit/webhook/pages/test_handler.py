@@ -21,6 +21,7 @@ from counterfoil.sealing import Sealing
 from counterfoil.settings import ListenAddress, PagesSettings
 from tests.support.builders import ORIGIN, AClock, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.scenes.console_parts import a_sender_that
 from tests.support.servers.trace_collector import trace_collector
 from webhook.http_server.process import page_rates
 from webhook.http_server.server import public_server
@@ -45,7 +46,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     secret = {"name": "esaw", "key": "secret"}
     oauth = {"clientID": "c", "clientSecretRef": secret, "publicURL": "https://pages.example.com"}
     organization = replace(an_organization(oauth=oauth), status=OrganizationStatus(origin=ORIGIN))
-    kube, sealing, clock = InMemoryKubeClient(organization), Sealing(tmp_path), AClock()
+    kube, sealing, clock = InMemoryKubeClient(organization, a_sender_that()), Sealing(tmp_path), AClock()
     renderer = PageRenderer()
     views = PageViews(
         kube=kube,
@@ -182,3 +183,33 @@ async def test_a_page_has_a_trace_that_its_client_only_links_to(
     assert [each.__dict__.get("trace_id") for each in caplog.records if "page return:" in each.message] == [
         page.trace
     ]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [("/before-send/acme", "Your draft stays"), ("/consent/acme/anna", "wait for your consent")],
+    ids=["before sending", "link of a mail"],
+)
+async def test_whoever_denies_is_told_what_follows_from_it(
+    http: httpx.AsyncClient, path: str, told: str
+) -> None:
+    led = await http.get(path, params=SENT_BY)
+    cookie = led.headers["Set-Cookie"].partition(";")[0]
+    state = parse_qs(urlsplit(led.headers["Location"]).query)["state"][0]
+
+    back = await http.get(
+        "/oauth/acme/return", params={"state": state, "error": "access_denied"}, headers={"Cookie": cookie}
+    )
+
+    texts = ("Your draft stays", "wait for your consent")
+    assert [text for text in texts if text in back.text] == [told]
+
+
+@pytest.mark.parametrize("cookie", ["", "__Secure-counterfoil-consent-0123456789abcdef=made-up"])
+async def test_the_page_after_a_consent_claims_nothing_in_a_browser_that_gave_none(
+    http: httpx.AsyncClient, cookie: str
+) -> None:
+    page = await http.get("/consent/acme/anna/done", headers={"Cookie": cookie})
+    assert page.status_code == 200
+    assert "Your consent is stored" not in page.text
+    assert "nothing to confirm" in page.text

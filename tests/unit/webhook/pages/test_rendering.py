@@ -164,3 +164,13 @@ def test_every_answer_is_kept_from_frames_caches_referrers_and_guessing() -> Non
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert "Strict-Transport-Security" not in headers
     assert "max-age=" in RENDERER.headers(is_https=True)["Strict-Transport-Security"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_error_about_a_consent_speaks_of_a_draft_or_of_sending(language: str) -> None:
+    words = load_catalogue(CatalogueName.PAGES, language)
+    kinds = [name for name in words.entries if name.endswith("_consent")]
+    assert "denied_consent" in kinds
+    for name in kinds:
+        page = RENDERER.message(words, name.removesuffix("_consent"), is_consent=True).lower()
+        assert not [word for word in ("draft", "entwurf", "bozza") if word in page], name

@@ -1,0 +1,98 @@
+"""
+Advice about a Sender's key: who must act, and with which command, for the console and the plugin. Pure.
+
+A sender renews the key only on the consent page. Without that page, or with a key from a Secret, an
+administrator must act. The texts are in the catalogue of the console, section ``key``.
+"""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
+from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.resources import Language, Organization, Sender
+from counterfoil.resources.base import SecretKeyRef
+
+NO_CONSENT_PAGE = "page"
+"""Name of the text for an Organization without a page for consent."""
+
+NEW_KEY = "NEW-API-KEY"
+"""Placeholder of the key in a command."""
+
+
+@dataclass(frozen=True)
+class KeyAdvice:
+    """Advice about the key of one Sender."""
+
+    responsible: Responsible
+    text_name: str = ""
+    """Name of its text; empty: the text of the reason says all."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    commands: tuple[tuple[str, ...], ...] = ()
+    """Arguments of kubectl, without the namespace; empty for none."""
+    link: str = ""
+    """Address of the consent page; empty where there is none."""
+    can_mail: bool = False
+    """Whether the consent mail can be sent again."""
+
+    def text(self, language: str = Language.ENGLISH) -> str:
+        """Return what to do; empty where the text of the reason says all."""
+        if not self.text_name:
+            return ""
+        return load_catalogue(CatalogueName.CONSOLE, language).say("key", self.text_name, **self.values)
+
+    def command_line(self, namespace: str) -> str:
+        """Return what to type; empty for nothing."""
+        return " && ".join(shlex.join(("kubectl", "-n", namespace, *each)) for each in self.commands)
+
+
+def key_advice(sender: Sender, organization: Organization | None, reason: str) -> KeyAdvice:
+    """Return the advice for a key that does not work for ``reason``. ``organization`` is None where it can't
+    be read: then the status of the Sender tells the consent page."""
+    responsible = find_reason(reason).responsible
+    secret = sender.spec.token_secret_ref
+    if secret is not None:
+        if responsible is not Responsible.SENDER:
+            return KeyAdvice(responsible)
+        values = {"sender": sender.name, "secret": secret.name, "key": secret.key}
+        return KeyAdvice(Responsible.ADMINISTRATOR, "secret", values, _secret_commands(secret, reason))
+    link = consent_link(sender, organization)
+    if responsible is not Responsible.SENDER:
+        return KeyAdvice(responsible, link=link)
+    values = {"sender": sender.name, "organization": sender.spec.organization_ref.name}
+    if not link:
+        edit = ("edit", "organization", sender.spec.organization_ref.name)
+        return KeyAdvice(Responsible.ADMINISTRATOR, NO_CONSENT_PAGE, values, (edit,))
+    if sender.spec.email is None or (organization is not None and not can_send_mail(organization)):
+        name = "address" if sender.spec.email is None else "mail"
+        return KeyAdvice(Responsible.ADMINISTRATOR, name, values, link=link)
+    return KeyAdvice(responsible, link=link, can_mail=True)
+
+
+def consent_link(sender: Sender, organization: Organization | None) -> str:
+    """Return the address of the Sender's consent page; empty where there is none."""
+    if sender.spec.token_secret_ref is not None:
+        return ""
+    if organization is None:
+        return sender.status.consent_url or ""
+    return organization.consent_url(sender.name) or ""
+
+
+def can_send_mail(organization: Organization) -> bool:
+    """Whether the Organization is set up for mails."""
+    settings = organization.spec.notifications
+    return settings is not None and settings.smtp_secret_ref is not None and settings.from_ is not None
+
+
+def _secret_commands(secret: SecretKeyRef, reason: str) -> tuple[tuple[str, ...], ...]:
+    if reason == "KeyMissing":
+        literal = f"--from-literal={secret.key}={NEW_KEY}"
+        return (
+            ("create", "secret", "generic", secret.name, literal),
+            ("label", "secret", secret.name, "counterfoil.dev/use=token"),
+        )
+    # A patch keeps the labels of the Secret.
+    patch = json.dumps({"stringData": {secret.key: NEW_KEY}}, separators=(",", ":"))
+    return (("patch", "secret", secret.name, "-p", patch),)
