@@ -126,7 +126,7 @@ async def test_a_sender_with_37_waiting_envelopes_is_one_line_and_is_asked_again
         await scene.waiting()
     jane = await scene.signed_in()
     assert jane.text.count("37 envelopes wait for consent") == 1
-    assert "https://pages.example.com/consent/acme/anna" in jane.page.xpath("//input/@value")
+    assert "https://pages.example.com/consent/acme/anna" in jane.page.xpath("//code/text()")
 
     await jane.press("ask")
 

@@ -54,6 +54,15 @@ class ConsoleLimits(HttpLimits):
     unfinished: int = 400
     """Maximum number of other unfinished events read, to find those whose reason needs a person."""
 
+    sender_rows: int = 50
+    """Maximum number of rows of one page of the list of senders."""
+
+    listed_senders: int = 1000
+    """Maximum number of Senders listed; the page says when there are more."""
+
+    searched_senders: int = 10_000
+    """Maximum number of Senders read for a search by name or address, which the API server cannot do."""
+
     listed_objects: int = 500
     """Maximum number of Organizations, of Senders and of Archives read for one page."""
 

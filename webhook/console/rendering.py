@@ -27,6 +27,7 @@ from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.settings import SignIn
 from webhook.console.attention import sender_of, title_of
 from webhook.console.limits import ConsoleLimits
+from webhook.console.objects.archives import kind_of, target_of
 from webhook.http_server.responses import security_headers, template_environment
 
 _FOLDER: Final = Path(__file__).parent
@@ -82,6 +83,8 @@ class ConsoleRenderer:
             first_sentence=first_sentence,
             sender_of=sender_of,
             acts_of=audit_entries,
+            kind_of=kind_of,
+            target_of=target_of,
         )
 
     def page(self, template: str, words: Catalogue, now: datetime, **values: Any) -> str:

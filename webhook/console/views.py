@@ -39,6 +39,7 @@ from webhook.console.actions import KINDS, Action, ActionRequest, ActionResult, 
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
+from webhook.console.objects.senders import SenderSearch, page_of, read_search
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import is_name, local_location
 from webhook.console.timeline import timeline_entries
@@ -258,16 +259,11 @@ class ConsoleViews:
     # -- The other kinds ------------------------------------------------------------------------------------
 
     async def senders(self, request: ConsoleRequest) -> PageResponse:
-        """All senders, a page at a time."""
+        """The senders that a person searches for, a page at a time, those with problems first."""
         _require(request.user, SENDERS)
-        of = _organization(request)
-        (page, token), organizations, absence = await asyncio.gather(
-            request.user.kube.page(
-                Sender,
-                limit=self.limits.rows,
-                token=request.query.get("token", ""),
-                labels=f"{ORGANIZATION_LABEL}={of}" if of else "",
-            ),
+        search = read_search(request.query, _organization(request))
+        (found, is_cut), organizations, absence = await asyncio.gather(
+            self._search_senders(request.user.kube, search),
             self._list_all(request.user, Organization),
             self._absence(request.user),
         )
@@ -275,13 +271,31 @@ class ConsoleViews:
             "senders.html",
             request,
             absence=absence,
-            senders=_parsed(Sender, page),
-            next=urlencode({"organization": of, "token": token} if of else {"token": token}) if token else "",
+            search=search,
+            found=page_of(found, search.page, self.limits.sender_rows),
+            is_cut=is_cut,
+            organizations=organizations,
             advice_of=lambda sender, reason: key_advice(
                 sender, attention.organization_of(sender, organizations), reason
             ),
-            of=of,
         )
+
+    async def _search_senders(self, kube: KubeClient, search: SenderSearch) -> tuple[list[Sender], bool]:
+        """Return the senders that match, and whether there are more than were read."""
+        max_read = self.limits.searched_senders if search.text else self.limits.listed_senders
+        found: list[Sender] = []
+        labels, token, read = f"{ORGANIZATION_LABEL}={search.organization}", "", 0
+        while True:
+            page, token = await kube.page(
+                Sender,
+                limit=min(self.limits.listed_objects, max_read - read),
+                token=token,
+                labels=labels if search.organization else "",
+            )
+            read += len(page)
+            found += _parsed(Sender, [raw for raw in page if search.matches(raw)])
+            if not token or read >= max_read or len(found) >= self.limits.listed_senders:
+                return found, bool(token)
 
     async def archives(self, request: ConsoleRequest) -> PageResponse:
         """All archives."""

@@ -23,9 +23,9 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   const field = document.getElementById(button.dataset.copy);
   try {
-    await navigator.clipboard.writeText(field.value);
+    await navigator.clipboard.writeText(field.textContent);
   } catch {
-    field.select();
+    getSelection().selectAllChildren(field);
     document.execCommand("copy");
   }
   const told = document.getElementById("told");

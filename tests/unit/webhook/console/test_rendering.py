@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.i18n.catalogue import LANGUAGES, CatalogueName, load_catalogue
 from counterfoil.i18n.key_advice import key_advice
+from counterfoil.i18n.reasons import find_reason
 from counterfoil.resources import (
     Activity,
     Attempt,
@@ -30,7 +31,12 @@ from counterfoil.resources import (
     Phase,
     RequestOutcome,
 )
-from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
+from counterfoil.resources.organization import (
+    CallbackURLs,
+    CheckOutcome,
+    OrganizationCheck,
+    OrganizationCheckResult,
+)
 from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import (
@@ -48,6 +54,7 @@ from webhook.console.actions import Action
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
+from webhook.console.objects.senders import SenderSearch, page_of
 from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
 from webhook.console.timeline import timeline_entries
 from webhook.console.views import EventPage
@@ -173,10 +180,11 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             "senders.html",
             language,
             rights,
-            senders=(a_sender_that(), a_sender_that("True", "KeyAccepted", name="ben")),
-            next="token=x",
+            search=SenderSearch(organization="acme", text="kofler", page=2),
+            found=page_of([a_sender_that(name=name) for name in ("anna", "ben", "carl")], 2, rows=1),
+            is_cut=True,
+            organizations=(an_organization_that(),),
             advice_of=lambda sender, reason: key_advice(sender, an_organization_that(), reason),
-            of="",
         ),
         "archives": shown("archives.html", language, rights, archives=(an_archive_that(),)),
         "organizations": shown(
@@ -290,6 +298,44 @@ def test_an_archive_tells_its_last_error() -> None:
     for archive, told in ((full, "the disk is full"), (an_archive_that("True", "Probed"), "none since")):
         page = shown("archives.html", archives=(archive,))
         assert told in page.xpath("string(//dt[text()='Last error']/following-sibling::dd[1])")
+
+
+def test_an_archive_shows_its_kind_in_words_its_target_and_a_plain_button_while_it_works() -> None:
+    page = shown("archives.html", archives=(an_archive_that("True", "Probed"),))
+    text = page.text_content()
+    assert "Folder of a mounted volume" in text
+    assert "/srv" in text
+    assert "filesystem" not in text
+    assert "Probed" not in text
+    assert page.xpath("//button[@value='probe']/@class") == ["plain"]
+    broken = shown("archives.html", archives=(an_archive_that(),))
+    assert not broken.xpath("//button[@value='probe']/@class")
+
+
+def test_an_organization_says_its_state_in_words_and_shows_whole_addresses() -> None:
+    urls = CallbackURLs(
+        envelope="https://x.example/e", status="https://x.example/s", workstep="https://x.example/w"
+    )
+    organization = an_organization_that("False", "CallbackTokenMissing")
+    organization = replace(organization, status=replace(organization.status, callback_urls=urls))
+    page = shown(
+        "organizations.html", organizations=(organization,), charts={"acme": charts.callbacks(organization)}
+    )
+    state = page.xpath("//ul[@class='conditions']/li")[0]
+    words = find_reason("CallbackTokenMissing").localized_text()
+    assert words.do in state.text_content()
+    assert state.xpath("./code/text()") == ["CallbackTokenMissing"]
+    assert page.xpath("//div[@class='copy']/code/text()") == [urls.envelope, urls.status, urls.workstep]
+
+
+@pytest.mark.parametrize("language", ["de", "it"])
+def test_a_message_in_english_is_folded_away_in_other_languages(language: str) -> None:
+    broken = an_archive_that()
+    condition = replace(broken.status.conditions[0], message="The disk is full.")
+    full = replace(broken, status=replace(broken.status, conditions=(condition,)))
+    page = shown("archives.html", language, archives=(full,))
+    assert page.xpath("//details/p[@lang='en']/text()") == ["The disk is full."]
+    assert "The disk" not in " ".join(page.xpath("//text()[not(ancestor::details)]"))
 
 
 def test_an_archive_of_which_nothing_was_counted_does_not_say_zero() -> None:

@@ -31,7 +31,9 @@ from webhook.console.rendering import ConsoleRenderer
 from webhook.console.views import ConsoleRequest, ConsoleViews
 from webhook.http_server.errors import PageError
 
-LIMITS = ConsoleLimits(rows=4, scanned=16, surveyed=5, listed_objects=2, documents=2)
+LIMITS = ConsoleLimits(
+    rows=4, scanned=16, surveyed=5, listed_objects=2, documents=2, sender_rows=2, listed_senders=4
+)
 
 
 def views() -> ConsoleViews:
@@ -195,6 +197,18 @@ async def test_whoever_may_see_nothing_sees_no_check() -> None:
     with pytest.raises(PageError) as trouble:
         await views().check(a_console_request(kube, NOBODY), "acme")
     assert (trouble.value.kind, kube.asked) == (ConsoleErrorKind.NOT_ALLOWED, [])
+
+
+async def test_a_sender_is_found_by_address_behind_the_first_that_are_listed() -> None:
+    kube = InMemoryKubeClient(*(a_sender_that(name=f"sender-{number}") for number in range(9)))
+
+    listed = parsed((await views().senders(a_console_request(kube))).html)
+    found = parsed((await views().senders(a_console_request(kube, text="sender-8@example"))).html)
+
+    assert len(listed.xpath("//tbody/tr")) == 2
+    assert "Page 1 of 2" in listed.text_content()
+    assert "There are more" in listed.text_content()
+    assert found.xpath("//tbody/tr/@id") == ["sender-8"]
 
 
 async def test_the_counts_of_the_first_page_agree_with_its_entries() -> None:

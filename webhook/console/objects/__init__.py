@@ -1,0 +1,1 @@
+"""Decisions about the pages of Senders and Archives. Pure."""
