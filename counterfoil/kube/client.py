@@ -472,6 +472,11 @@ class TokenClientFactory:
     def __init__(self, anonymous: KubeClient) -> None:
         self._anonymous = anonymous
 
+    @property
+    def namespace(self) -> str:
+        """The namespace of all its clients."""
+        return self._anonymous.namespace
+
     def client_for(self, bearer: str) -> KubeClient:
         """Return a client with the permissions of this token's owner. The token is not checked here."""
         return replace(self._anonymous, bearer=bearer)

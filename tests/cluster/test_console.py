@@ -199,7 +199,8 @@ async def test_a_check_is_asked_for_by_its_page_which_shows_the_last_result(scen
     await scene.kube.patch_status(Organization, "acme", {"check": check}, resource_version=None)
     jane = await scene.signed_in(at="/organizations/acme/check")
     assert "0 as expected, 1 deviate" in jane.text
-    assert "not-esaw That is no eSAW." in jane.text
+    assert "That is no eSAW." in jane.text
+    assert jane.page.xpath("//dl[@class='facts']//code/text()") == ["not-esaw"]
 
     await jane.press("check")
 
@@ -213,7 +214,7 @@ async def test_a_check_is_asked_for_by_its_page_which_shows_the_last_result(scen
 async def test_whoever_may_only_look_sees_all_and_can_do_nothing_whatever_is_sent(scene: Scene) -> None:
     name = await scene.failed("NameOccupied")
     joe = await scene.signed_in("view", at=f"/events/{name}")
-    assert joe.page.xpath("//form[@method='post']/@action") == ["/sign-out"]
+    assert joe.page.xpath("//form[@method='post']/@action") == ["/theme", "/sign-out"]
 
     await joe.send(an_act_of(joe), kind="envelopeevents", name=name, what="retry", back="/")
 

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Response, expect
 
 from counterfoil.resources import EnvelopeEvent, Organization
 from counterfoil.resources.audit_annotation import audit_entries
@@ -347,6 +347,7 @@ async def test_whoever_may_only_look_visits_every_page_and_finds_no_button_but_t
         await expect(page.get_by_role("heading", level=1)).to_be_visible()
         acts = page.locator("form[action='/act']")
         assert await acts.count() == 0, path
+    await page.locator("summary", has_text="Menu").click()
     await page.get_by_role("button", name="Sign out").click()
     await expect(page.get_by_label("Kubernetes token")).to_be_visible()
 
@@ -428,6 +429,80 @@ async def test_no_page_is_wider_than_a_phone(scene: Scene, browser: Browser) -> 
             await page.goto(f"{scene.console.public}{path}")
             wide = await page.evaluate(WIDER_THAN_THE_WINDOW)
             assert wide == [], path
+
+
+async def test_on_a_phone_the_header_is_one_line_with_a_menu_and_the_content_begins_at_once(
+    scene: Scene, browser: Browser
+) -> None:
+    async with a_browser(
+        browser, viewport={"width": 390, "height": 844}, java_script_enabled=False
+    ) as context:
+        page = await context.new_page()
+        await sign_in(page, scene)
+        for path in (each for each in PAGES if each != "/events"):
+            await page.goto(f"{scene.console.public}{path}")
+            header = await page.locator("header").bounding_box()
+            first = await page.locator("#live > *").first.bounding_box()
+            assert header is not None
+            assert first is not None
+            assert header["height"] <= 60, path
+            assert first["y"] < 300, path
+        await page.locator("summary", has_text="Menu").click()
+        await page.get_by_role("link", name="Archives").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Archives")
+
+
+async def test_the_colours_are_those_of_the_system_until_a_person_chooses(
+    scene: Scene, browser: Browser
+) -> None:
+    async with a_browser(browser, color_scheme="light", java_script_enabled=False) as context:
+        page = await context.new_page()
+        await sign_in(page, scene, at="/archives")
+        body = page.locator("body")
+        await expect(body).to_have_css("background-color", "rgb(255, 255, 255)")
+        await page.locator("summary", has_text="Menu").click()
+        await page.get_by_role("button", name="Dark").click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("Archives")
+        await expect(body).to_have_css("background-color", "rgb(21, 24, 28)")
+        await page.locator("summary", has_text="Menu").click()
+        await page.get_by_role("button", name="As the system").click()
+        await expect(body).to_have_css("background-color", "rgb(255, 255, 255)")
+
+
+async def test_a_key_leads_to_the_search(scene: Scene, page: Page) -> None:
+    await sign_in(page, scene, at="/senders")
+    await page.keyboard.press("/")
+    search = page.get_by_role("searchbox", name="Name or e-mail address")
+    await expect(search).to_be_focused()
+    await page.keyboard.type("a/b")
+    await expect(search).to_have_value("a/b")
+
+
+async def test_no_page_costs_more_than_its_budget(scene: Scene, browser: Browser) -> None:
+    """Bytes and requests of the first load, until the browser says that the page is loaded."""
+    async with a_browser(browser) as context:
+        await sign_in(await context.new_page(), scene)
+        state = await context.storage_state()
+    for path in ("/sign-in", *await every_page(scene)):
+        # Another browser each time: nothing of an earlier page is in its cache.
+        async with a_browser(browser, storage_state={} if path == "/sign-in" else state) as fresh:
+            page = await fresh.new_page()
+            sizes = await loaded(page, f"{scene.console.public}{path}")
+            await expect(page.get_by_label("Kubernetes token")).to_have_count(int(path == "/sign-in"))
+        assert len(sizes) <= 6, (path, sizes)
+        assert sum(sizes.values()) <= 100_000, (path, sizes)
+
+
+async def loaded(page: Page, url: str) -> dict[str, int]:
+    """Load a page; return the number of bytes of each answer."""
+    answers: list[Response] = []
+
+    def note(answer: Response) -> None:
+        answers.append(answer)
+
+    page.on("response", note)
+    await page.goto(url, wait_until="load")
+    return {each.url: len(await each.body()) for each in answers}
 
 
 async def test_everything_can_be_done_from_the_keyboard(scene: Scene, page: Page) -> None:

@@ -28,7 +28,14 @@ from webhook.console.identity.sign_outs import SignOuts, SignOutsFull
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import ConsolePageName, ConsoleRoute, match_route
-from webhook.console.sessions import ConsoleSession, ConsoleSessions, bearer_token, is_bearer_token
+from webhook.console.sessions import (
+    ConsoleSession,
+    ConsoleSessions,
+    bearer_token,
+    is_bearer_token,
+    read_theme,
+    theme_cookie,
+)
 from webhook.console.views import ConsoleRequest, ConsoleViews
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.forms import parse_query, read_form
@@ -202,6 +209,9 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
             return await self._sign_in(asked, form)
         if page is ConsolePageName.SIGN_OUT:
             return await self._sign_out(asked, session)
+        if page is ConsolePageName.THEME:
+            location = routes.local_location(form.get("back", "/"))
+            return PageResponse(location=location, cookies=(theme_cookie(form.get("theme", "")),))
         response = await self._views.act(await self._authenticate(asked, session, {}), form)
         return response._replace(cookies=self._session_cookies(asked, session))
 
@@ -253,7 +263,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
     ) -> ConsoleRequest:
         user = await self._authenticator.authenticate(session.token, self._sessions.form_token(session))
         asked.user_name, asked.user = user.name, user
-        return ConsoleRequest(user, asked.words, query, asked.location, asked.is_refresh)
+        theme = read_theme(asked.cookies)
+        return ConsoleRequest(user, asked.words, query, asked.location, asked.is_refresh, theme)
 
     async def _sign_out(self, asked: PersonRequest, session: ConsoleSession) -> PageResponse:
         """End all sessions of the person in every console; in any case the one of this browser."""
@@ -273,7 +284,12 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         guest = self._guest(asked)
         form_token = self._sessions.form_token(guest)
         html = self._page(
-            asked, "sign_in.html", form_token=form_token, back=back, console_error=console_error
+            asked,
+            "sign_in.html",
+            form_token=form_token,
+            back=back,
+            console_error=console_error,
+            namespace=self._authenticator.client_factory.namespace,
         )
         status = HTTPStatus.OK if console_error is None else console_error.status
         return PageResponse(html=html, status=status, cookies=self._sessions.cookies(guest))
@@ -347,7 +363,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         return PageResponse(html=html, status=error.kind.status)
 
     def _page(self, asked: PersonRequest, template: str, **values: Any) -> str:
-        return self._renderer.page(template, asked.words, self._clock.now(), **values)
+        theme = read_theme(asked.cookies)
+        return self._renderer.page(template, asked.words, self._clock.now(), theme=theme, **values)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from counterfoil.settings import SignIn
 from webhook.console.attention import sender_of, title_of
 from webhook.console.limits import ConsoleLimits
 from webhook.console.objects.archives import kind_of, target_of
+from webhook.console.sessions import THEMES
 from webhook.http_server.responses import security_headers, template_environment
 
 _FOLDER: Final = Path(__file__).parent
@@ -107,7 +108,7 @@ class ConsoleRenderer:
             "reason": reason,
             "turn": turn,
         }
-        defaults = {"auth_user": None, "here": "/", "done": None}
+        defaults = {"auth_user": None, "here": "/", "done": None, "theme": THEMES[0], "themes": THEMES}
         return self._environment.get_template(template).render(shared | defaults | values)
 
     def headers(self, *, is_https: bool = False) -> dict[str, str]:

@@ -30,6 +30,7 @@ class ConsolePageName(StrEnum):
     OIDC_START = "oidc_start"
     OIDC_RETURN = "oidc_return"
     ACT = "act"
+    THEME = "theme"
     STATIC = "static"
     NONE = "none"
 
@@ -52,6 +53,7 @@ _ROUTES: Final[Mapping[str, ConsoleRoute]] = {
     "sign-in": ConsoleRoute(ConsolePageName.SIGN_IN, ("GET", "POST")),
     "sign-out": ConsoleRoute(ConsolePageName.SIGN_OUT, ("POST",)),
     "act": ConsoleRoute(ConsolePageName.ACT, ("POST",)),
+    "theme": ConsoleRoute(ConsolePageName.THEME, ("POST",)),
 }
 _NO_ROUTE: Final = ConsoleRoute(ConsolePageName.NONE, ())
 

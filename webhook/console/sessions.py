@@ -35,6 +35,14 @@ session cookie; the cookie that is set then must not replace the session."""
 OIDC_FLOW: Final = f"{COOKIE}-oidc"
 """Cookie of a sign-in with an OpenID provider. It must come along when the browser returns from there."""
 
+THEME: Final = f"{COOKIE}-theme"
+"""Cookie of the chosen colours; it holds nothing else, so it is not sealed."""
+
+THEMES: Final = ("system", "light", "dark")
+"""Colours that a person can choose; the first stands for those of the system."""
+
+_THEME_SECONDS: Final = 365 * 24 * 3600
+
 MAX_COOKIES: Final = 4
 MAX_COOKIE_CHARACTERS: Final = 3800
 """Browsers keep cookies up to 4,096 bytes with name and attributes; a token of an OIDC provider can be
@@ -202,6 +210,18 @@ class ConsoleSessions(SealedCookies):
     def expire(self) -> tuple[str, ...]:
         """Return the Set-Cookie headers that end a session."""
         return tuple(_cookie(name, "", 0) for name in _COOKIE_NAMES)
+
+
+def read_theme(cookies: Mapping[str, str]) -> str:
+    """Return the colours that were chosen in this browser; those of the system for anything unknown."""
+    chosen = cookies.get(THEME, "")
+    return chosen if chosen in THEMES else THEMES[0]
+
+
+def theme_cookie(theme: str) -> str:
+    """Return the Set-Cookie header that keeps the choice of colours."""
+    is_choice = theme in THEMES[1:]
+    return _cookie(THEME, theme if is_choice else "", _THEME_SECONDS if is_choice else 0)
 
 
 def bearer_token(authorization: str | None) -> str:

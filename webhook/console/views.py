@@ -42,6 +42,7 @@ from webhook.console.limits import ConsoleLimits
 from webhook.console.objects.senders import SenderSearch, page_of, read_search
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import is_name, local_location
+from webhook.console.sessions import THEMES
 from webhook.console.timeline import timeline_entries
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.responses import PageResponse
@@ -60,6 +61,8 @@ class ConsoleRequest:
     """Path and query, for coming back."""
     is_refresh: bool = False
     """Whether an open page looks for news: it takes what lives and leaves its forms as they are."""
+    theme: str = THEMES[0]
+    """Colours that were chosen in this browser, one of ``THEMES``."""
 
 
 @dataclass(frozen=True)
@@ -375,6 +378,7 @@ class ConsoleViews:
             self.clock.now(),
             auth_user=request.user,
             here=request.here,
+            theme=request.theme,
             done=_last_result(request.query),
             **values,
         )

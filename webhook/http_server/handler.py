@@ -23,6 +23,8 @@ from counterfoil.i18n.catalogue import Catalogue, CatalogueName, load_catalogue
 from counterfoil.kube.errors import ApiError
 from webhook.http_server.client_ip import NO_ADDRESS, client_ip
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
+from webhook.http_server.favicon import PATH as FAVICON_PATH
+from webhook.http_server.favicon import favicon
 from webhook.http_server.languages import negotiate_language
 from webhook.http_server.limits import HttpLimits
 from webhook.http_server.rate_limit import ClientBuckets
@@ -110,8 +112,10 @@ class BrowserHandler(ABC, Generic[B]):
         self._in_flight = 0
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request. Every request is counted and logged, and has an answer also after an unexpected
-        error."""
+        """Answer one request. Every request but that of the icon is counted and logged, and has an answer
+        also after an unexpected error."""
+        if request.raw_path == FAVICON_PATH and request.method == "GET":
+            return favicon()
         started = self._monotonic()
         asked = self._new_request(
             route=self._match_route(request.raw_path.partition("?")[0]),

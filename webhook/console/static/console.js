@@ -1,4 +1,5 @@
-// Automatic behaviour of pages if scripts run: copy buttons, and no reload while the user is busy on the page.
+// Automatic behaviour of pages if scripts run: copy buttons, a key for the search, and no reload while the user is
+// busy on the page.
 "use strict";
 
 document.documentElement.classList.add("js");
@@ -32,4 +33,14 @@ document.addEventListener("click", async (event) => {
   told.textContent = "";
   told.textContent = button.dataset.copied;
   button.textContent = button.dataset.copied;
+});
+
+// "/" goes to the search of the page, as on many sites.
+document.addEventListener("keydown", (event) => {
+  const isTyping = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+  const search = document.querySelector("main input[type=search], main #text");
+  if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey || !search) return;
+  event.preventDefault();
+  search.closest("details")?.setAttribute("open", "");
+  search.focus();
 });

@@ -9,8 +9,11 @@ import pytest
 from counterfoil.i18n import catalogue as loader
 from counterfoil.i18n.catalogue import LANGUAGES, Catalogue, CatalogueName, load_catalogue
 
+PRODUCTS = {("archive_kind", "azblob"), ("archive_kind", "gcs")}
 SAME_WORDS = {
-    "de": {
+    "de": PRODUCTS
+    | {("target", name) for name in ("bucket", "container", "endpoint", "host", "port", "region")}
+    | {
         ("filter", "phase"),
         ("event", "deliveries"),
         ("moment", "attempt"),
@@ -19,7 +22,10 @@ SAME_WORDS = {
         ("time", "in_minutes"),
         ("time", "in_hours"),
     },
-    "it": {("truth", "False"), ("moment", "act"), ("moment", "attempt"), ("event", "file")},
+    "it": PRODUCTS
+    | {("target", name) for name in ("bucket", "endpoint", "host")}
+    | {("common", "menu")}
+    | {("truth", "False"), ("moment", "act"), ("moment", "attempt"), ("event", "file")},
 }
 """Texts of the console that are the same words in English."""
 

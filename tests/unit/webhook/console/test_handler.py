@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 import httpx
+import lxml.etree
 import lxml.html
 import pytest
 from prometheus_client import CollectorRegistry
@@ -36,6 +37,8 @@ ANNA, BEN, CAT = "203.0.113.7", "203.0.113.8", "203.0.113.9"
 
 class CountingTokenClientFactory(TokenClientFactory):
     """Knows one token, and counts how often it is asked whose one is."""
+
+    namespace = "contracts"
 
     def __init__(self) -> None:
         self.asked = 0
@@ -293,3 +296,50 @@ async def test_without_a_provider_there_is_no_way_to_one(path: str) -> None:
     async with a_console() as console:
         assert (await console.http.get(path)).status_code == 404
         assert "/oidc/start" not in (await console.http.get("/sign-in")).text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kept"), [("dark", "dark"), ("light", "light"), ("system", None), ("x", None)]
+)
+async def test_the_colours_that_a_person_chooses_stay_in_the_browser_without_a_script(
+    chosen: str, kept: str | None
+) -> None:
+    async with a_console() as console:
+        headers = await console.signed_in()
+        page = lxml.html.document_fromstring((await console.http.get("/events", headers=headers)).text)
+        form = page.xpath("//form[@action='/theme']//input[@name='form']/@value")[0]
+
+        answer = await console.http.post(
+            "/theme", data={"form": form, "back": "/senders", "theme": chosen}, headers=headers
+        )
+
+        assert answer.headers["Location"] == "/senders"
+        assert "Max-Age=0" in answer.headers["Set-Cookie"] or kept is not None
+        cookie = "; ".join(filter(None, (headers["Cookie"], cookies_of(answer))))
+        page = lxml.html.document_fromstring(
+            (await console.http.get("/events", headers={"Cookie": cookie})).text
+        )
+        assert page.get("data-theme") == kept
+
+
+async def test_a_form_of_somebody_else_changes_no_colours() -> None:
+    async with a_console() as console:
+        answer = await console.http.post(
+            "/theme", data={"form": "x", "theme": "dark"}, headers=await console.signed_in()
+        )
+        assert answer.status_code == 403
+        assert "theme" not in answer.headers.get("Set-Cookie", "")
+
+
+async def test_the_icon_of_the_site_is_answered_without_a_session_and_without_a_rate() -> None:
+    async with a_console(address_burst=1) as console:
+        answers = [await console.http.get("/favicon.ico") for _ in range(3)]
+        assert [each.status_code for each in answers] == [200, 200, 200]
+        assert answers[0].headers["Content-Type"] == "image/svg+xml"
+        assert "svg" in str(lxml.etree.fromstring(answers[0].content).tag)
+
+
+async def test_the_command_on_the_sign_in_page_names_the_namespace() -> None:
+    async with a_console() as console:
+        page = lxml.html.document_fromstring((await console.http.get("/sign-in")).text)
+        assert page.xpath("//pre/text()") == ["kubectl create token YOUR-ACCOUNT -n contracts --duration 1h"]

@@ -243,16 +243,34 @@ def test_there_are_words_for_every_trouble_every_act_and_every_phase() -> None:
 
 def test_each_line_of_a_check_has_a_title_in_words_and_its_outcome() -> None:
     page = check_page()
-    titles = [each.text_content() for each in page.xpath("//tbody/tr/th")]
+    titles = page.xpath("//dl[@class='facts']/dt/strong/text()")
     assert len(titles) == len(FactId) + 1
-    assert [each for each in titles[:-1] if each in set(FactId)] == []
-    assert titles[-1] == "of-a-newer-version"
-    assert set(page.xpath("//td/span[starts-with(@class, 'chip')]/text()")) == {
+    assert [each for each in titles if each in set(FactId)] == []
+    assert "of-a-newer-version" in titles
+    assert set(page.xpath("//dl[@class='facts']/dt/span/text()")) == {
         "as expected",
         "deviates",
         "not testable",
     }
     assert "Change: x" in page.text_content()
+
+
+def test_a_check_begins_with_its_verdict_and_with_what_deviates() -> None:
+    page = check_page()
+    assert page.xpath("//h2/text()")[:3] == [
+        "eSignAnyWhere deviates from the assumptions: read this before you archive or delete anything",
+        "To correct",
+        "Not tested",
+    ]
+    assert page.xpath("//details[summary/strong[text()='As expected']]//dt")
+
+
+@pytest.mark.parametrize("language", ["de", "it"])
+def test_the_lines_of_a_check_have_no_english_in_sight_in_other_languages(language: str) -> None:
+    page = check_page("Only English.", language)
+    told = page.xpath("//dl/dd//p[@lang='en'][text()='Only English.']")
+    assert len(told) == len(FactId) + 1
+    assert len(page.xpath("//dl/dd/details/p[@lang='en']")) == len(told)
 
 
 def test_no_page_has_a_script_a_style_or_a_handler_in_itself() -> None:
@@ -270,7 +288,7 @@ def test_whoever_may_only_look_is_offered_nothing_to_do() -> None:
         attention_page(rights=VIEW),
         *others(rights=VIEW).values(),
     ):
-        assert page.xpath("//form[@method='post']/@action") == ["/sign-out"]
+        assert page.xpath("//form[@method='post']/@action") == ["/theme", "/sign-out"]
 
 
 def test_every_form_that_does_something_carries_the_sessions_token() -> None:

@@ -213,3 +213,8 @@ async def test_the_page_after_a_consent_claims_nothing_in_a_browser_that_gave_no
     assert page.status_code == 200
     assert "Your consent is stored" not in page.text
     assert "nothing to confirm" in page.text
+
+
+async def test_the_icon_of_the_site_is_answered(http: httpx.AsyncClient) -> None:
+    answer = await http.get("/favicon.ico")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/svg+xml")
