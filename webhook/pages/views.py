@@ -266,6 +266,8 @@ class PageViews:
             context.words,
             action=site.urls.form(session.draft, session.user_id),
             token=self.flow_cookies.form_token(session),
+            organization=site.organization.name,
+            inbox=site.urls.inbox,
             fields=fields,
             name=name,
             has_faults=has_faults,

@@ -35,6 +35,8 @@ def a_form(words: Catalogue = ENGLISH, **changes: Any) -> str:
         "fields": (field,),
         "name": "Lease",
         "has_faults": False,
+        "organization": "acme",
+        "inbox": "https://esaw.example.com/Inbox/Index",
         "value_limit": 1024,
     }
     return RENDERER.form(words, **(values | changes))
@@ -174,3 +176,27 @@ def test_no_error_about_a_consent_speaks_of_a_draft_or_of_sending(language: str)
     for name in kinds:
         page = RENDERER.message(words, name.removesuffix("_consent"), is_consent=True).lower()
         assert not [word for word in ("draft", "entwurf", "bozza") if word in page], name
+
+
+def test_the_form_says_for_whom_and_for_what_and_has_a_way_back() -> None:
+    page = parsed(a_form())
+    text = page.text_content()
+    assert "Organization: acme" in text
+    assert "so that the documents can be found later" in text
+    assert "tag" not in text.lower()
+    assert page.xpath("//a/@href") == ["https://esaw.example.com/Inbox/Index"]
+
+
+def test_after_an_error_each_wrong_field_is_marked_and_the_first_has_the_focus() -> None:
+    wrong = [
+        FormField(name=name, label=name, required=True, pattern=None, options=(), fault=FieldFault.MISSING)
+        for name in ("a", "b")
+    ]
+    good = FormField(name="c", label="c", required=True, pattern=None, options=())
+    page = parsed(a_form(fields=(good, *wrong), has_faults=True))
+    assert page.xpath("//*[@aria-invalid='true']/@name") == ["tag.a", "tag.b"]
+    assert page.xpath("//*[@autofocus]/@name") == ["tag.a"]
+    for field in page.xpath("//*[@aria-invalid='true']"):
+        (message,) = page.xpath(f"//*[@id='{field.get('aria-describedby')}']/text()")
+        assert message == "Please fill this in."
+    assert len(page.xpath("//*[@role='alert']//li")) == 2
