@@ -15,6 +15,7 @@ from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ConsoleSettings, SignIn, load
 from webhook.console.access import Authenticator
 from webhook.console.actions import ActionService
+from webhook.console.events.views import EventViews
 from webhook.console.handler import ConsoleHandler
 from webhook.console.identity.oidc import open_oidc_client
 from webhook.console.identity.sign_outs import ProcessSignOuts, SharedSignOuts
@@ -42,8 +43,10 @@ async def serve(
     ):
         oidc_name = oidc.config.name if oidc is not None else None
         renderer = ConsoleRenderer(limits, settings.sign_in, oidc_name)
+        actions = ActionService(clock, limits=limits)
         handler = ConsoleHandler(
-            views=ConsoleViews(renderer, ActionService(clock, limits=limits), clock, limits=limits),
+            views=ConsoleViews(renderer, actions, clock, limits=limits),
+            event_views=EventViews(renderer, actions, clock, limits=limits),
             renderer=renderer,
             sessions=ConsoleSessions(cipher, clock, max_age=settings.session, idle=settings.session_idle),
             sign_outs=sign_outs,

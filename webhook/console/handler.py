@@ -23,6 +23,7 @@ from counterfoil.settings import SignIn
 from webhook.console import routes
 from webhook.console.access import AuthenticatedUser, Authenticator
 from webhook.console.errors import ConsoleErrorKind, from_api_server
+from webhook.console.events.views import EventViews
 from webhook.console.identity.oidc import OidcClient, OidcRefused, OidcUnavailable
 from webhook.console.identity.sign_outs import SignOuts, SignOutsFull
 from webhook.console.limits import ConsoleLimits
@@ -36,7 +37,8 @@ from webhook.console.sessions import (
     read_theme,
     theme_cookie,
 )
-from webhook.console.views import ConsoleRequest, ConsoleViews
+from webhook.console.view_base import ConsoleRequest
+from webhook.console.views import ConsoleViews
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.forms import parse_query, read_form
 from webhook.http_server.handler import BrowserHandler, BrowserRequest, check_rate
@@ -91,6 +93,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         self,
         *,
         views: ConsoleViews,
+        event_views: EventViews,
         renderer: ConsoleRenderer,
         sessions: ConsoleSessions,
         sign_outs: SignOuts,
@@ -115,6 +118,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
             monotonic=monotonic,
         )
         self._views = views
+        self._event_views = event_views
         self._renderer = renderer
         self._sessions = sessions
         self._sign_outs = sign_outs
@@ -178,14 +182,14 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
                     location=f"/attention?{asked.query_text}" if asked.query_text else "/attention"
                 )
             case ConsolePageName.EVENT:
-                return await self._views.event(request, asked.route.name)
+                return await self._event_views.event(request, asked.route.name)
             case ConsolePageName.YAML:
-                return await self._views.yaml(request, asked.route.name)
+                return await self._event_views.yaml(request, asked.route.name)
             case ConsolePageName.CHECK:
                 return await self._views.check(request, asked.route.name)
         views = {
             ConsolePageName.ATTENTION: self._views.attention,
-            ConsolePageName.EVENTS: self._views.events,
+            ConsolePageName.EVENTS: self._event_views.events,
             ConsolePageName.SENDERS: self._views.senders,
             ConsolePageName.ARCHIVES: self._views.archives,
             ConsolePageName.ORGANIZATIONS: self._views.organizations,

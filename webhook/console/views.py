@@ -6,20 +6,14 @@ about a kind that the person may not list is left out. Lists come in pages of th
 """
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
-from counterfoil.clock import Clock
-from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Expired, Forbidden
-from counterfoil.kube.watch import Raw
+from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
     FINAL_PHASES,
     ORGANIZATION_LABEL,
@@ -27,63 +21,32 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Organization,
     Phase,
-    Resource,
-    ResourceInvalid,
     Sender,
 )
-from counterfoil.resources.lease import Lease
-from counterfoil.resources.shard_leases import UnheldShard, unheld_shard, unheld_shards
-from webhook.console import attention, charts, filters
+from counterfoil.resources.shard_leases import UnheldShard, unheld_shards
+from webhook.console import attention, charts
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
-from webhook.console.actions import KINDS, Action, ActionRequest, ActionResult, ActionService
+from webhook.console.actions import KINDS, Action, ActionRequest, ActionResult
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
-from webhook.console.limits import ConsoleLimits
 from webhook.console.objects.senders import SenderSearch, page_of, read_search
-from webhook.console.rendering import ConsoleRenderer
 from webhook.console.routes import is_name, local_location
-from webhook.console.sessions import THEMES
-from webhook.console.timeline import timeline_entries
+from webhook.console.view_base import (
+    ConsoleRequest,
+    EventPage,
+    ViewBase,
+    counts_by_phase,
+    parsed,
+    require,
+    shard_leases,
+)
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.responses import PageResponse
 
-R = TypeVar("R", bound=Resource)
-
 
 @dataclass(frozen=True)
-class ConsoleRequest:
-    """One request of somebody who is signed in."""
-
-    user: AuthenticatedUser
-    words: Catalogue
-    query: Mapping[str, str]
-    here: str
-    """Path and query, for coming back."""
-    is_refresh: bool = False
-    """Whether an open page looks for news: it takes what lives and leaves its forms as they are."""
-    theme: str = THEMES[0]
-    """Colours that were chosen in this browser, one of ``THEMES``."""
-
-
-@dataclass(frozen=True)
-class EventPage:
-    """A page of events."""
-
-    events: tuple[EnvelopeEvent, ...]
-    token: str
-    """Continue token of the next page; empty on the last one."""
-    is_truncated: bool = False
-    """Whether the search for an age stopped before a page was full."""
-
-
-@dataclass(frozen=True)
-class ConsoleViews:
-    """Makes the pages. Every method raises ``PageError`` or ``ApiError`` instead of an answer."""
-
-    renderer: ConsoleRenderer
-    actions: ActionService
-    clock: Clock
-    limits: ConsoleLimits
+class ConsoleViews(ViewBase):
+    """Makes the pages, except those about events (``webhook.console.events.views``)."""
 
     # -- Attention ------------------------------------------------------------------------------------------
 
@@ -114,7 +77,7 @@ class ConsoleViews:
                 self._list_all(user, Organization),
                 self._list_all(user, Sender),
                 self._list_all(user, Archive),
-                _shard_leases(user),
+                shard_leases(user),
             ),
             asyncio.gather(
                 self._first_events(user, f"status.phase={Phase.FAILED}{mine}", labels),
@@ -149,121 +112,11 @@ class ConsoleViews:
         found = await asyncio.gather(*(self._sender(user, name) for name in first))
         return tuple(each for each in found if each is not None)
 
-    # -- Events ---------------------------------------------------------------------------------------------
-
-    async def events(self, request: ConsoleRequest) -> PageResponse:
-        """A page of the events that a person asks for."""
-        user = request.user
-        _require(user, EVENTS)
-        wanted = filters.read(request.query)
-        if wanted.event:
-            return PageResponse(location=f"/events/{wanted.event}")
-        (found, is_restarted), organizations, senders = await asyncio.gather(
-            self._find(user, wanted), self._choices(request, Organization), self._choices(request, Sender)
-        )
-        is_whole = not found.token and not wanted.token
-        shown = sorted(found.events, key=_created, reverse=True) if is_whole else found.events
-        return self._page(
-            "events.html",
-            request,
-            events=shown,
-            found=found,
-            filter=wanted,
-            is_restarted=is_restarted,
-            is_whole=is_whole,
-            organizations=organizations,
-            senders=senders,
-            counts=_counts_by_phase(organizations),
-            phases=tuple(Phase),
-            ages=tuple(filters.AGES),
-        )
-
-    async def _find(self, user: AuthenticatedUser, wanted: filters.EventFilter) -> tuple[EventPage, bool]:
-        """Return a page of events, and whether it restarted because its token had expired."""
-        try:
-            return await self._search(user.kube, wanted), False
-        except Expired:
-            return await self._search(user.kube, replace(wanted, token="")), True
-
-    async def _search(self, kube: KubeClient, wanted: filters.EventFilter) -> EventPage:
-        now, token = self.clock.now(), wanted.token
-        kept: list[Raw] = []
-        read = 0
-        while True:
-            page, token = await kube.page(
-                EnvelopeEvent,
-                # A search continues with all objects that it may read, since each request costs the API
-                # server the same.
-                limit=self.limits.scanned - read if read else self.limits.rows,
-                token=token,
-                labels=wanted.labels,
-                fields=wanted.fields,
-            )
-            read += len(page)
-            kept += [raw for raw in page if wanted.is_young_enough(raw, now)]
-            # Whole pages only, since a token leads behind a page and nowhere else.
-            is_full = not token or not wanted.age or len(kept) >= self.limits.rows // 2
-            if is_full or read >= self.limits.scanned:
-                return EventPage(_parsed(EnvelopeEvent, kept), token, is_truncated=not is_full)
-
-    async def event(self, request: ConsoleRequest, name: str) -> PageResponse:
-        """Everything about one event."""
-        kube = request.user.kube
-        try:
-            event = EnvelopeEvent.parse(await kube.get(EnvelopeEvent, name))
-        except ResourceInvalid:
-            # Stored by another version of the CRD: what can't be explained can be shown.
-            return PageResponse(location=f"/events/{name}/yaml")
-        told, sender, leases = await asyncio.gather(
-            self._kubernetes_events(request.user, event),
-            self._sender(request.user, attention.sender_of(event)),
-            _shard_leases(request.user),
-        )
-        is_unknown = leases is None or event.status.phase.is_final
-        absence = None if is_unknown else unheld_shard(leases or (), event.shard_number, self.clock.now())
-        return self._page(
-            "event.html",
-            request,
-            event=event,
-            first=self._first_document(request, len(event.status.documents)),
-            sender=sender,
-            absence=absence,
-            moments=timeline_entries(event, told),
-        )
-
-    def _first_document(self, request: ConsoleRequest, count: int) -> int:
-        """Return with which document the page begins: the first of one of the pages that there are."""
-        asked = request.query.get("from", "")
-        first = int(asked) if re.fullmatch("[0-9]{1,6}", asked) else 0
-        return first if first < count and first % self.limits.documents == 0 else 0
-
-    async def yaml(self, request: ConsoleRequest, name: str) -> PageResponse:
-        """One event as it is stored."""
-        raw = await request.user.kube.get(EnvelopeEvent, name)
-        return self._page("yaml.html", request, name=name, raw=raw)
-
-    async def _kubernetes_events(self, user: AuthenticatedUser, event: EnvelopeEvent) -> tuple[Raw, ...]:
-        if not user.rights.can_list("events"):
-            return ()
-        try:
-            return tuple(await user.kube.events_regarding(event.uid, limit=self.limits.kubernetes_events))
-        except ApiError:
-            # They are an addition; the page is about the event itself.
-            return ()
-
-    async def _sender(self, user: AuthenticatedUser, name: str) -> Sender | None:
-        if not name or not user.rights.can_list(SENDERS):
-            return None
-        try:
-            return Sender.parse(await user.kube.get(Sender, name))
-        except (ApiError, ResourceInvalid):
-            return None
-
     # -- The other kinds ------------------------------------------------------------------------------------
 
     async def senders(self, request: ConsoleRequest) -> PageResponse:
         """The senders that a person searches for, a page at a time, those with problems first."""
-        _require(request.user, SENDERS)
+        require(request.user, SENDERS)
         search = read_search(request.query, _organization(request))
         (found, is_cut), organizations, absence = await asyncio.gather(
             self._search_senders(request.user.kube, search),
@@ -296,13 +149,13 @@ class ConsoleViews:
                 labels=labels if search.organization else "",
             )
             read += len(page)
-            found += _parsed(Sender, [raw for raw in page if search.matches(raw)])
+            found += parsed(Sender, [raw for raw in page if search.matches(raw)])
             if not token or read >= max_read or len(found) >= self.limits.listed_senders:
                 return found, bool(token)
 
     async def archives(self, request: ConsoleRequest) -> PageResponse:
         """All archives."""
-        _require(request.user, ARCHIVES)
+        require(request.user, ARCHIVES)
         found, absence = await asyncio.gather(
             self._list_all(request.user, Archive), self._absence(request.user)
         )
@@ -310,7 +163,7 @@ class ConsoleViews:
 
     async def organizations(self, request: ConsoleRequest) -> PageResponse:
         """All organizations, each with a chart of its callbacks."""
-        _require(request.user, ORGANIZATIONS)
+        require(request.user, ORGANIZATIONS)
         found, absence = await asyncio.gather(
             self._list_all(request.user, Organization), self._absence(request.user)
         )
@@ -324,12 +177,12 @@ class ConsoleViews:
 
     async def _absence(self, user: AuthenticatedUser) -> UnheldShard | None:
         """Return a shard that no controller works on, so that what a page shows of it may be out of date."""
-        leases = await _shard_leases(user)
+        leases = await shard_leases(user)
         return next(iter(unheld_shards(leases, self.clock.now())), None) if leases is not None else None
 
     async def check(self, request: ConsoleRequest, name: str) -> PageResponse:
         """The last check of what Counterfoil assumes about an organization's eSAW."""
-        _require(request.user, ORGANIZATIONS)
+        require(request.user, ORGANIZATIONS)
         organization = Organization.parse(await request.user.kube.get(Organization, name))
         check = organization.status.check
         return self._page(
@@ -371,30 +224,6 @@ class ConsoleViews:
 
     # -- How ------------------------------------------------------------------------------------------------
 
-    def _page(self, template: str, request: ConsoleRequest, **values: Any) -> PageResponse:
-        html = self.renderer.page(
-            template,
-            request.words,
-            self.clock.now(),
-            auth_user=request.user,
-            here=request.here,
-            theme=request.theme,
-            done=_last_result(request.query),
-            **values,
-        )
-        return PageResponse(html=html)
-
-    async def _list_all(self, user: AuthenticatedUser, kind: type[R]) -> tuple[R, ...]:
-        """Return the objects of a kind of which there are few; none when this person may not list it."""
-        if not user.rights.can_list(kind.PLURAL):
-            return ()
-        page, _ = await user.kube.page(kind, limit=self.limits.listed_objects)
-        return _parsed(kind, page)
-
-    async def _choices(self, request: ConsoleRequest, kind: type[R]) -> tuple[R, ...]:
-        """Return what a form offers to choose from; nothing where no form is looked at."""
-        return () if request.is_refresh else await self._list_all(request.user, kind)
-
     async def _first_events(
         self, user: AuthenticatedUser, fields: str, labels: str, limit: int | None = None
     ) -> EventPage:
@@ -408,7 +237,7 @@ class ConsoleViews:
         except Forbidden:
             # The right was taken away since it was asked about.
             return EventPage((), "")
-        return EventPage(_parsed(EnvelopeEvent, page), token)
+        return EventPage(parsed(EnvelopeEvent, page), token)
 
 
 def _organization(request: ConsoleRequest) -> str:
@@ -417,45 +246,12 @@ def _organization(request: ConsoleRequest) -> str:
     return wanted if is_name(wanted) else ""
 
 
-async def _shard_leases(user: AuthenticatedUser) -> tuple[Lease, ...] | None:
-    """Return the Leases of the shards; None if this person may not list them."""
-    return await user.kube.shard_leases() if user.rights.can_list(Lease.PLURAL) else None
-
-
-def _require(user: AuthenticatedUser, kind: str) -> None:
-    if not user.rights.can_list(kind):
-        raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{kind} may not be listed")
-
-
-def _parsed(kind: type[R], page: list[Raw]) -> tuple[R, ...]:
-    found = []
-    for raw in page:
-        try:
-            found.append(kind.parse(raw))
-        except ResourceInvalid:
-            # Stored by another version of the CRD; kubectl shows it, and the controller logs it.
-            continue
-    return tuple(found)
-
-
-def _created(event: EnvelopeEvent) -> datetime:
-    return event.metadata.creation_timestamp or datetime.fromtimestamp(0, UTC)
-
-
-def _counts_by_phase(organizations: tuple[Organization, ...]) -> Counter[str]:
-    """Return how many events are in each phase, as the controller counted them."""
-    counts: Counter[str] = Counter()
-    for each in organizations:
-        counts.update(each.status.events)
-    return counts
-
-
 def _exact_counts(
     user: AuthenticatedUser, snapshot: ClusterSnapshot, organizations: tuple[Organization, ...]
 ) -> Counter[str]:
     """Return how many events are in each phase: the controller's counts, which are of its last pass, and the
     events themselves where all of a phase were read."""
-    counts = _counts_by_phase(organizations)
+    counts = counts_by_phase(organizations)
     if not user.rights.can_list(EVENTS):
         return counts
     read = Counter(
@@ -481,15 +277,3 @@ def _redirect_location(location: str, action: ActionRequest, done: ActionResult)
 
 
 _RESULT_PARAMETERS = frozenset({"done", "n", "more", "untold"})
-
-
-def _last_result(query: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return what the last click did, as the way back told it."""
-    if query.get("done") not in set(Action) or not query.get("n", "").isdecimal():
-        return None
-    return {
-        "what": query["done"],
-        "count": int(query["n"][:9]),
-        "is_more": "more" in query,
-        "is_untold": "untold" in query,
-    }

@@ -28,7 +28,7 @@ from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import an_organization_that
 from webhook.console import charts
 from webhook.console.charts import Chart
-from webhook.console.timeline import timeline_entries
+from webhook.console.events.timeline import timeline_entries
 
 HOUR = timedelta(hours=1)
 

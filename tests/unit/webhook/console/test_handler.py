@@ -21,6 +21,7 @@ from tests.support.builders import AClock
 from tests.support.scenes.receiver_parts import ManualClock
 from webhook.console.access import Authenticator
 from webhook.console.actions import ActionService
+from webhook.console.events.views import EventViews
 from webhook.console.handler import ConsoleHandler
 from webhook.console.identity.sign_outs import ProcessSignOuts, SignOutsFull
 from webhook.console.limits import ConsoleLimits
@@ -77,9 +78,11 @@ class Scene:
         self.client_factory = CountingTokenClientFactory()
         burst, of_all = settings.get("address_burst", 1000), settings.get("page_burst", 1000)
         clock, renderer = AClock(), ConsoleRenderer(LIMITS)
+        actions = ActionService(clock, limits=LIMITS)
         self.wall_clock = clock
         self.handler = ConsoleHandler(
-            views=ConsoleViews(renderer, ActionService(clock, limits=LIMITS), clock, limits=LIMITS),
+            views=ConsoleViews(renderer, actions, clock, limits=LIMITS),
+            event_views=EventViews(renderer, actions, clock, limits=LIMITS),
             renderer=renderer,
             sessions=ConsoleSessions(ProcessCookieCipher(), clock, max_age=HOUR, idle=QUARTER),
             sign_outs=settings.get("sign_outs", ProcessSignOuts(clock, session=HOUR)),

@@ -48,16 +48,17 @@ from tests.support.scenes.console_parts import (
     an_organization_that,
 )
 from tests.unit.webhook.pages.test_rendering import NASTY
-from webhook.console import attention, charts, filters
+from webhook.console import attention, charts
 from webhook.console.access import Rights
 from webhook.console.actions import Action
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
+from webhook.console.events import filters
+from webhook.console.events.timeline import timeline_entries
+from webhook.console.events.views import FoundEvents
 from webhook.console.limits import ConsoleLimits
 from webhook.console.objects.senders import SenderSearch, page_of
 from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
-from webhook.console.timeline import timeline_entries
-from webhook.console.views import EventPage
 from webhook.http_server.errors import ErrorKind, HttpErrorKind
 
 RENDERER = ConsoleRenderer(ConsoleLimits())
@@ -130,7 +131,7 @@ def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         language,
         rights,
         events=(an_event(text),),
-        found=EventPage((), "next-page"),
+        found=FoundEvents((), "next-page"),
         filter=filters.EventFilter(phase="Failed", text=text, token="t"),
         is_restarted=True,
         is_whole=False,

@@ -1,6 +1,5 @@
 """Views: each page reads a bounded number of objects, and an action redirects back to its page."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,8 +8,7 @@ import msgspec
 import pytest
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.kube.errors import Expired
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -26,9 +24,11 @@ from tests.support.scenes.console_parts import (
 from webhook.console.access import Rights
 from webhook.console.actions import ActionService
 from webhook.console.errors import ConsoleErrorKind
+from webhook.console.events.views import EventViews
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
-from webhook.console.views import ConsoleRequest, ConsoleViews
+from webhook.console.view_base import ConsoleRequest
+from webhook.console.views import ConsoleViews
 from webhook.http_server.errors import PageError
 
 LIMITS = ConsoleLimits(
@@ -39,6 +39,11 @@ LIMITS = ConsoleLimits(
 def views() -> ConsoleViews:
     clock = AClock()
     return ConsoleViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+
+
+def event_views() -> EventViews:
+    clock = AClock()
+    return EventViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
 
 def a_console_request(
@@ -56,95 +61,6 @@ def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> 
 
 def parsed(html: str) -> lxml.html.HtmlElement:
     return lxml.html.document_fromstring(html)
-
-
-async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
-    kube = InMemoryKubeClient(*(an_event(number) for number in range(6)))
-
-    page = parsed((await views().events(a_console_request(kube, phase="Failed"))).html)
-
-    assert len(page.xpath("//tbody/tr")) == 4
-    assert page.xpath("//a[contains(@href, 'token=4')]/@href") == ["/events?phase=Failed&token=4"]
-    assert "in the order of their ids" in page.text_content()
-
-
-async def test_an_open_list_that_looks_for_news_reads_nothing_but_events() -> None:
-    kube = InMemoryKubeClient(an_event(1), a_sender_that(), an_organization_that())
-    whole = a_console_request(kube)
-
-    await views().events(whole)
-    assert sorted(kube.asked) == [("page", kind) for kind in ("envelopeevents", "organizations", "senders")]
-    kube.asked.clear()
-    page = parsed((await views().events(replace(whole, is_refresh=True))).html)
-
-    assert kube.asked == [("page", "envelopeevents")]
-    assert len(page.xpath("//*[@id='live']//tbody/tr")) == 1
-
-
-async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
-    kube = InMemoryKubeClient(an_event(1))
-    kube.fail("page", Expired(410, "Expired", "too old"))
-
-    page = parsed((await views().events(a_console_request(kube, VIEW, token="3"))).html)
-
-    assert "it starts again" in page.text_content()
-    assert len(page.xpath("//tbody/tr")) == 1
-
-
-async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on() -> None:
-    old: list[Resource] = [an_event(number) for number in range(20)]
-    kube = InMemoryKubeClient(*old)
-    clock = AClock()
-    clock.advance(hours=5)
-    slow = ConsoleViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
-
-    page = parsed((await slow.events(a_console_request(kube, age="1h"))).html)
-
-    assert kube.asked.count(("page", "envelopeevents")) == 2
-    assert page.xpath("//a[text()='Continue the search']/@href") == ["/events?age=1h&token=16"]
-
-
-async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:
-    kube = InMemoryKubeClient(an_event(1))
-    name = an_event(1).name
-    kube.edit(EnvelopeEvent, name, {"status": {"phase": "Invented"}})
-
-    led = await views().event(a_console_request(kube), name)
-    page = parsed((await views().yaml(a_console_request(kube), name)).html)
-
-    assert led.location == f"/events/{name}/yaml"
-    assert "phase: Invented" in page.text_content()
-
-
-@pytest.mark.parametrize(
-    ("start", "shown"),
-    [
-        ("2", ["c"]),
-        ("0", ["a", "b"]),
-        ("-1", ["a", "b"]),
-        ("1", ["a", "b"]),
-        ("4", ["a", "b"]),
-        ("²", ["a", "b"]),
-    ],
-)
-async def test_a_page_of_documents_begins_where_there_is_one(start: str, shown: list[str]) -> None:
-    files = [FiledDocument(file_id=each, kind=FileKind.DOCUMENT, file_name=each) for each in "abc"]
-    event = EventBuilder().status(documents=tuple(files)).build()
-    console_request = ConsoleRequest(
-        an_authenticated_user(VIEW, InMemoryKubeClient(event)),
-        load_catalogue(CatalogueName.CONSOLE, "en"),
-        {"from": start},
-        "/",
-    )
-
-    page = parsed((await views().event(console_request, event.name)).html)
-
-    assert page.xpath("//tbody/tr/td[1]/text()") == shown
-
-
-async def test_the_name_of_an_event_leads_to_it() -> None:
-    console_response = await views().events(a_console_request(InMemoryKubeClient(), text=an_event(1).name))
-    assert console_response.location == f"/events/{an_event(1).name}"
 
 
 async def test_more_failures_than_are_read_are_more_than_so_many() -> None:
@@ -237,7 +153,7 @@ async def test_an_event_that_waits_for_a_person_is_on_the_first_page_while_it_is
 async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
     kube = InMemoryKubeClient(an_event(1))
     with pytest.raises(PageError) as trouble:
-        await getattr(views(), page)(a_console_request(kube, NOBODY))
+        await getattr(event_views() if page == "events" else views(), page)(a_console_request(kube, NOBODY))
     assert trouble.value.kind is ConsoleErrorKind.NOT_ALLOWED
     assert kube.asked == []
 
@@ -293,8 +209,10 @@ async def test_that_no_controller_works_is_said_on_the_first_page_and_on_an_even
     kube = InMemoryKubeClient(event, lease, an_event(2, Phase.SUCCEEDED))
 
     first = parsed((await views().attention(a_console_request(kube, rights))).html).text_content()
-    page = parsed((await views().event(a_console_request(kube, rights), event.name)).html).text_content()
-    finished = await views().event(a_console_request(kube, rights), an_event(2).name)
+    page = parsed(
+        (await event_views().event(a_console_request(kube, rights), event.name)).html
+    ).text_content()
+    finished = await event_views().event(a_console_request(kube, rights), an_event(2).name)
 
     said = "pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time"
     assert (said in first, said in page) == (is_said, is_said)

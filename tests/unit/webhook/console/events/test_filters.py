@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support.builders import ENVELOPE, NOON
-from webhook.console.filters import EventFilter, read
+from webhook.console.events.filters import EventFilter, read
 
 
 def test_phase_organization_and_envelope_are_chosen_by_fields() -> None:

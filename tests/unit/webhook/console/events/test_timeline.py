@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from counterfoil.readiness import with_readiness
 from counterfoil.resources import Condition
 from tests.support.builders import NOON, an_event
-from webhook.console.timeline import timeline_entries
+from webhook.console.events.timeline import timeline_entries
 
 
 def test_the_timeline_has_no_condition_that_only_tools_read() -> None:

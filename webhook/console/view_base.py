@@ -1,0 +1,134 @@
+"""
+What all views of the console share: the request, the bounded reads with the person's own token, and the page.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from counterfoil.clock import Clock
+from counterfoil.i18n.catalogue import Catalogue
+from counterfoil.kube.errors import ApiError
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
+from counterfoil.resources.lease import Lease
+from webhook.console.access import SENDERS, AuthenticatedUser
+from webhook.console.actions import Action, ActionService
+from webhook.console.errors import ConsoleErrorKind
+from webhook.console.limits import ConsoleLimits
+from webhook.console.rendering import ConsoleRenderer
+from webhook.console.sessions import THEMES
+from webhook.http_server.errors import PageError
+from webhook.http_server.responses import PageResponse
+
+R = TypeVar("R", bound=Resource)
+
+
+@dataclass(frozen=True)
+class ConsoleRequest:
+    """One request of somebody who is signed in."""
+
+    user: AuthenticatedUser
+    words: Catalogue
+    query: Mapping[str, str]
+    here: str
+    """Path and query, for coming back."""
+    is_refresh: bool = False
+    """Whether an open page looks for news: it takes what lives and leaves its forms as they are."""
+    theme: str = THEMES[0]
+    """Colours that were chosen in this browser, one of ``THEMES``."""
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """A page of events."""
+
+    events: tuple[EnvelopeEvent, ...]
+    token: str
+    """Continue token of the next page; empty on the last one."""
+
+
+@dataclass(frozen=True)
+class ViewBase:
+    """Parts of every view. Every method raises ``PageError`` or ``ApiError`` instead of an answer."""
+
+    renderer: ConsoleRenderer
+    actions: ActionService
+    clock: Clock
+    limits: ConsoleLimits
+
+    def _page(self, template: str, request: ConsoleRequest, **values: Any) -> PageResponse:
+        html = self.renderer.page(
+            template,
+            request.words,
+            self.clock.now(),
+            auth_user=request.user,
+            here=request.here,
+            theme=request.theme,
+            done=_last_result(request.query),
+            **values,
+        )
+        return PageResponse(html=html)
+
+    async def _list_all(self, user: AuthenticatedUser, kind: type[R]) -> tuple[R, ...]:
+        """Return the objects of a kind of which there are few; none when this person may not list it."""
+        if not user.rights.can_list(kind.PLURAL):
+            return ()
+        page, _ = await user.kube.page(kind, limit=self.limits.listed_objects)
+        return parsed(kind, page)
+
+    async def _choices(self, request: ConsoleRequest, kind: type[R]) -> tuple[R, ...]:
+        """Return what a form offers to choose from; nothing where no form is looked at."""
+        return () if request.is_refresh else await self._list_all(request.user, kind)
+
+    async def _sender(self, user: AuthenticatedUser, name: str) -> Sender | None:
+        if not name or not user.rights.can_list(SENDERS):
+            return None
+        try:
+            return Sender.parse(await user.kube.get(Sender, name))
+        except (ApiError, ResourceInvalid):
+            return None
+
+
+def require(user: AuthenticatedUser, kind: str) -> None:
+    """Raise ``PageError`` for somebody who may not list a kind."""
+    if not user.rights.can_list(kind):
+        raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{kind} may not be listed")
+
+
+def parsed(kind: type[R], page: list[Raw]) -> tuple[R, ...]:
+    """Return the objects of a page that this version can read."""
+    found = []
+    for raw in page:
+        try:
+            found.append(kind.parse(raw))
+        except ResourceInvalid:
+            # Stored by another version of the CRD; kubectl shows it, and the controller logs it.
+            continue
+    return tuple(found)
+
+
+async def shard_leases(user: AuthenticatedUser) -> tuple[Lease, ...] | None:
+    """Return the Leases of the shards; None if this person may not list them."""
+    return await user.kube.shard_leases() if user.rights.can_list(Lease.PLURAL) else None
+
+
+def counts_by_phase(organizations: tuple[Organization, ...]) -> Counter[str]:
+    """Return how many events are in each phase, as the controller counted them."""
+    counts: Counter[str] = Counter()
+    for each in organizations:
+        counts.update(each.status.events)
+    return counts
+
+
+def _last_result(query: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return what the last click did, as the way back told it."""
+    if query.get("done") not in set(Action) or not query.get("n", "").isdecimal():
+        return None
+    return {
+        "what": query["done"],
+        "count": int(query["n"][:9]),
+        "is_more": "more" in query,
+        "is_untold": "untold" in query,
+    }
