@@ -177,6 +177,8 @@ async def paths(scene: Scene) -> Mapping[str, str]:
         "Events of a sender": f"/events?sender={SENDERS[0]}",
         "Events of an envelope": f"/events?text={envelope}",
         "Events of the last hour": "/events?age=1h",
+        "Events with a text": "/events?text=no+such+name",
+        "Events in an order": "/events?sort=next",
         "Event": f"/events/{name}",
         "Senders": "/senders",
         "Archives": "/archives",

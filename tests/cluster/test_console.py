@@ -447,3 +447,22 @@ async def test_events_come_in_pages_by_the_api_servers_own_tokens(scene: Scene) 
 
     assert first | second == {f"/events/{name}" for name in names}
     assert not first & second
+
+
+async def test_a_search_finds_by_name_address_reason_and_time_on_the_api_server(scene: Scene) -> None:
+    await scene.a_sender("anna")
+    await scene.a_sender("ben")
+    wanted = await scene.an_event(sender="ben", phase="Succeeded", envelope={"name": "Lease of a boat"})
+    failed = await scene.failed("NameOccupied")
+    today = now()[:10]
+    jane = await scene.signed_in()
+    for query, found in {
+        "text=lease+of": {wanted},
+        "text=BEN@example": {wanted},
+        "text=eve@example.com": set(),
+        "reason=NameOccupied": {failed},
+        f"since={today}&sort=next": {wanted, failed},
+        "until=2020-01-01": set(),
+    }.items():
+        await jane.get(f"/events?{query}")
+        assert set(jane.page.xpath("//td/a/@href")) == {f"/events/{name}" for name in found}, query

@@ -215,10 +215,48 @@ async def test_an_open_list_of_events_tells_what_is_new(scene: Scene, page: Page
 async def test_an_event_is_found_by_the_envelopes_id(scene: Scene, page: Page) -> None:
     (name,) = await a_problem(scene, "FileTooBig", 1)
     await sign_in(page, scene, at="/events")
-    await page.get_by_label("Envelope id (GUID)").fill(name[:36].upper())
+    await page.get_by_label("Search").fill(name[:36].upper())
     await page.get_by_role("button", name="Show", exact=True).click()
     await expect(page.get_by_role("row")).to_have_count(2)
-    await expect(page.get_by_role("link", name=name[:36])).to_be_visible()
+    await expect(page.get_by_role("link", name=f"Envelope {name[:8]}…")).to_be_visible()
+
+
+async def test_an_event_is_found_by_name_and_person_and_its_whole_id_is_copied(
+    scene: Scene, page: Page, context: BrowserContext
+) -> None:
+    name = await scene.an_event(sender="ben", phase="Succeeded", envelope={"name": "Lease of a boat"})
+    await context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await sign_in(page, scene, at="/events")
+    await page.get_by_label("Search").fill("LEASE of")
+    await page.get_by_role("button", name="Show", exact=True).click()
+    await expect(page.get_by_text("events were searched.")).to_be_visible()
+    row = page.get_by_role("row").filter(has_text="Lease of a boat")
+    await expect(row).to_contain_text("Ben Kofler ben@example.com")
+    await row.get_by_role("button", name=f"Copy: {name[:36]}").click()
+    assert await page.evaluate("navigator.clipboard.readText()") == name[:36]
+
+    await page.get_by_label("Search").fill("ben@example")
+    await page.get_by_role("button", name="Show", exact=True).click()
+    await expect(page.get_by_role("link", name="Lease of a boat")).to_be_visible()
+
+    await page.get_by_label("To (UTC)").fill("yesterday")
+    await page.get_by_role("button", name="Show", exact=True).click()
+    await expect(page.get_by_text("Enter a day or a minute in UTC, not before")).to_be_visible()
+    await expect(page.get_by_label("To (UTC)")).to_have_value("yesterday")
+
+
+async def test_on_a_phone_filters_are_closed_and_an_event_has_two_lines(
+    scene: Scene, browser: Browser
+) -> None:
+    await scene.an_event(phase="Succeeded", envelope={"name": "Two lines"})
+    async with a_browser(browser, viewport={"width": 390, "height": 844}) as context:
+        page = await context.new_page()
+        await sign_in(page, scene, at="/events?text=Two+lines")
+        await expect(page.get_by_label("Phase")).to_be_hidden()
+        row = page.get_by_role("row").filter(has_text="Two lines")
+        assert await row.evaluate("each => each.getBoundingClientRect().height") < 80
+        await page.locator("summary", has_text="Filters and order").click()
+        await expect(page.get_by_label("Phase")).to_be_visible()
 
 
 async def test_one_event_is_held_resumed_tried_again_and_given_up(scene: Scene, page: Page) -> None:

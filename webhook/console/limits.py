@@ -43,9 +43,25 @@ class ConsoleLimits(HttpLimits):
     rows: int = 100
     """Maximum number of rows of one page of a list."""
 
-    scanned: int = 400
-    """Maximum number of events read for one page with a filter by age, which the API server cannot select
-    by."""
+    sorted_rows: int = 300
+    """Maximum number of rows of one page of a list whose order a person chose. The API server cannot sort: a
+    longer list is sorted within its pages."""
+
+    scanned: int = 1000
+    """Maximum number of events read for one page with a filter by time, reason or text, which the API server
+    cannot select by."""
+
+    scan_rows: int = 300
+    """Maximum number of events of each request of such a search after its first."""
+
+    batch_rows: int = 500
+    """Maximum number of events of each request that reads all events of a filter."""
+
+    searched_senders: int = 5000
+    """Maximum number of Senders whose names and e-mail addresses are compared with a text."""
+
+    named_senders: int = 50
+    """Maximum number of Senders that a text can mean; their names are in the selector of one request."""
 
     surveyed: int = 100
     """Maximum number of events read, by phase, to group those that wait for a person. Above it the page shows

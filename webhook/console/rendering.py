@@ -103,6 +103,7 @@ class ConsoleRenderer:
 
         shared: dict[str, Any] = {
             "words": words,
+            "now": now,
             "say": words.say,
             "ago": ago,
             "reason": reason,

@@ -1,5 +1,5 @@
 """
-What all views of the console share: the request, the bounded reads with the person's own token, and the page.
+Shared parts of the views of the console: the request, bounded reads with the person's own token, the page.
 """
 
 from collections import Counter

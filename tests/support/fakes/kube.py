@@ -6,6 +6,7 @@ Whole objects in and out as dicts, merge patches, resourceVersion preconditions,
 
 import asyncio
 import copy
+import re
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -222,6 +223,9 @@ def merge(into: Raw, changes: Mapping[str, Any]) -> None:
 
 def _has_labels(raw: Raw, selector: str) -> bool:
     labels = raw["metadata"].get("labels", {})
+    if chosen := re.fullmatch(r"(?:(.+),)?(\S+) in \((.+)\)", selector):
+        rest, key, values = chosen.groups()
+        return labels.get(key) in values.split(",") and _has_labels(raw, rest or "")
     # A key without a value: the label exists.
     return all(key in labels and (not value or labels[key] == value) for key, value in _pairs(selector))
 

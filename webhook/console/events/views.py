@@ -2,31 +2,20 @@
 
 import asyncio
 import re
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 
-from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Expired
+from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid, Sender
 from counterfoil.resources.shard_leases import unheld_shard
 from webhook.console import attention
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
+from webhook.console.events.filters import EventOrder, sorted_events
+from webhook.console.events.search import EventSearch
 from webhook.console.events.timeline import timeline_entries
-from webhook.console.view_base import ConsoleRequest, ViewBase, counts_by_phase, parsed, require, shard_leases
+from webhook.console.view_base import ConsoleRequest, ViewBase, counts_by_phase, require, shard_leases
 from webhook.http_server.responses import PageResponse
-
-
-@dataclass(frozen=True)
-class FoundEvents:
-    """The events of one page of the list."""
-
-    events: tuple[EnvelopeEvent, ...]
-    token: str
-    """Continue token of the next page; empty on the last one."""
-    is_truncated: bool = False
-    """Whether the search for an age stopped before a page was full."""
 
 
 @dataclass(frozen=True)
@@ -40,53 +29,32 @@ class EventViews(ViewBase):
         wanted = filters.read(request.query)
         if wanted.event:
             return PageResponse(location=f"/events/{wanted.event}")
-        (found, is_restarted), organizations, senders = await asyncio.gather(
-            self._find(user, wanted), self._choices(request, Organization), self._choices(request, Sender)
+        search = EventSearch(self.clock, self.limits)
+        found, organizations, senders = await asyncio.gather(
+            search.page(user, wanted), self._choices(request, Organization), self._list_all(user, Sender)
         )
         is_whole = not found.token and not wanted.token
-        shown = sorted(found.events, key=_created, reverse=True) if is_whole else found.events
+        order = EventOrder(wanted.sort) if wanted.sort else EventOrder.NEWEST if is_whole else None
+        counted = tuple(each for each in organizations if wanted.organization in ("", each.name))
         return self._page(
             "events.html",
             request,
-            events=shown,
+            events=sorted_events(found.events, order) if order is not None else found.events,
             found=found,
             filter=wanted,
-            is_restarted=is_restarted,
+            order=order,
             is_whole=is_whole,
             organizations=organizations,
             senders=senders,
-            counts=counts_by_phase(organizations),
+            senders_by_name=await search.senders_of(user, found.events, senders),
+            counts=counts_by_phase(counted),
+            count_time=min(
+                (each.status.activity.count_time for each in counted if each.status.activity), default=None
+            ),
             phases=tuple(Phase),
             ages=tuple(filters.AGES),
+            orders=tuple(EventOrder),
         )
-
-    async def _find(self, user: AuthenticatedUser, wanted: filters.EventFilter) -> tuple[FoundEvents, bool]:
-        """Return a page of events, and whether it restarted because its token had expired."""
-        try:
-            return await self._search(user.kube, wanted), False
-        except Expired:
-            return await self._search(user.kube, replace(wanted, token="")), True
-
-    async def _search(self, kube: KubeClient, wanted: filters.EventFilter) -> FoundEvents:
-        now, token = self.clock.now(), wanted.token
-        kept: list[Raw] = []
-        read = 0
-        while True:
-            page, token = await kube.page(
-                EnvelopeEvent,
-                # A search continues with all objects that it may read, since each request costs the API
-                # server the same.
-                limit=self.limits.scanned - read if read else self.limits.rows,
-                token=token,
-                labels=wanted.labels,
-                fields=wanted.fields,
-            )
-            read += len(page)
-            kept += [raw for raw in page if wanted.is_young_enough(raw, now)]
-            # Whole pages only, since a token leads behind a page and nowhere else.
-            is_full = not token or not wanted.age or len(kept) >= self.limits.rows // 2
-            if is_full or read >= self.limits.scanned:
-                return FoundEvents(parsed(EnvelopeEvent, kept), token, is_truncated=not is_full)
 
     async def event(self, request: ConsoleRequest, name: str) -> PageResponse:
         """Everything about one event."""
@@ -132,7 +100,3 @@ class EventViews(ViewBase):
         except ApiError:
             # They are an addition; the page is about the event itself.
             return ()
-
-
-def _created(event: EnvelopeEvent) -> datetime:
-    return event.metadata.creation_timestamp or datetime.fromtimestamp(0, UTC)

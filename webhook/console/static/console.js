@@ -7,7 +7,7 @@ document.documentElement.classList.add("js");
 function isBusy(live) {
   const focused = document.activeElement;
   const isFilling = focused && live.contains(focused) && /^(INPUT|SELECT|TEXTAREA)$/.test(focused.tagName);
-  return document.hidden || isFilling || live.querySelector("details[open]") !== null;
+  return document.hidden || isFilling || live.querySelector("details[open], input:checked") !== null;
 }
 
 for (const moment of ["htmx:beforeRequest", "htmx:beforeSwap"]) {
@@ -24,9 +24,10 @@ document.addEventListener("click", async (event) => {
   if (!button) return;
   const field = document.getElementById(button.dataset.copy);
   try {
-    await navigator.clipboard.writeText(field.textContent);
+    await navigator.clipboard.writeText("value" in field ? field.value : field.textContent);
   } catch {
-    getSelection().selectAllChildren(field);
+    if ("select" in field) field.select();
+    else getSelection().selectAllChildren(field);
     document.execCommand("copy");
   }
   const told = document.getElementById("told");

@@ -54,8 +54,8 @@ from webhook.console.actions import Action
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events import filters
+from webhook.console.events.search import FoundEvents
 from webhook.console.events.timeline import timeline_entries
-from webhook.console.events.views import FoundEvents
 from webhook.console.limits import ConsoleLimits
 from webhook.console.objects.senders import SenderSearch, page_of
 from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
@@ -131,10 +131,15 @@ def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         language,
         rights,
         events=(an_event(text),),
-        found=FoundEvents((), "next-page"),
-        filter=filters.EventFilter(phase="Failed", text=text, token="t"),
-        is_restarted=True,
+        found=FoundEvents((), "next-page", is_restarted=True, looked=7),
+        filter=filters.EventFilter(
+            phase="Failed", text=text, token="t", refused=dict.fromkeys(("since", "reason"), text)
+        ),
+        order=None,
+        orders=tuple(filters.EventOrder),
         is_whole=False,
+        senders_by_name={"anna": a_sender_that()},
+        count_time=NOON,
         organizations=(an_organization_that(),),
         counts={"Failed": 3},
         phases=tuple(Phase),

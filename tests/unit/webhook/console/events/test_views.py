@@ -1,14 +1,26 @@
 """The list of events and the page of one: a bounded number of objects is read for each."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import lxml.html
+import msgspec
 import pytest
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.errors import Expired
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, FiledDocument, FileKind, Phase, Resource
-from tests.support.builders import AClock, EventBuilder
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Activity,
+    EnvelopeEvent,
+    EnvelopeSummary,
+    FiledDocument,
+    FileKind,
+    OrganizationStatus,
+    Phase,
+    Resource,
+)
+from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.console_parts import (
     FULL,
@@ -24,7 +36,7 @@ from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
 from webhook.console.view_base import ConsoleRequest
 
-LIMITS = ConsoleLimits(rows=4, scanned=16, surveyed=5, listed_objects=2, documents=2)
+LIMITS = ConsoleLimits(rows=4, scanned=16, scan_rows=12, sorted_rows=6, listed_objects=2, documents=2)
 
 
 def event_views(clock: AClock | None = None) -> EventViews:
@@ -59,7 +71,7 @@ async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
     assert "in the order of their ids" in page.text_content()
 
 
-async def test_an_open_list_that_looks_for_news_reads_nothing_but_events() -> None:
+async def test_an_open_list_that_looks_for_news_reads_events_and_their_senders_only() -> None:
     kube = InMemoryKubeClient(an_event(1), a_sender_that(), an_organization_that())
     whole = a_console_request(kube)
 
@@ -68,7 +80,7 @@ async def test_an_open_list_that_looks_for_news_reads_nothing_but_events() -> No
     kube.asked.clear()
     page = parsed((await event_views().events(replace(whole, is_refresh=True))).html)
 
-    assert kube.asked == [("page", "envelopeevents")]
+    assert sorted(kube.asked) == [("page", "envelopeevents"), ("page", "senders")]
     assert len(page.xpath("//*[@id='live']//tbody/tr")) == 1
 
 
@@ -136,3 +148,128 @@ async def test_the_name_of_an_event_leads_to_it() -> None:
     name = an_event(1).name
     console_response = await event_views().events(a_console_request(InMemoryKubeClient(), text=name))
     assert console_response.location == f"/events/{name}"
+
+
+async def test_the_list_shows_envelope_person_and_a_short_id_that_can_be_copied_whole() -> None:
+    event = an_event(1).name
+    named = (
+        EventBuilder()
+        .named(event)
+        .labelled(SENDER_LABEL, "anna")
+        .status(envelope=EnvelopeSummary(name="Rental contract"), phase=Phase.SUCCEEDED)
+    )
+    kube = InMemoryKubeClient(named.build(), a_sender_that())
+
+    page = parsed((await event_views().events(a_console_request(kube))).html)
+
+    assert page.xpath("//tbody//a/text()") == ["Rental contract"]
+    assert page.xpath("//tbody//code/text()") == [ENVELOPE]
+    assert "Anna Kofler anna@example.com" in " ".join(
+        page.xpath("//td[@class='who']")[0].text_content().split()
+    )
+    assert page.xpath("//tbody//button[@data-copy]/@aria-label") == [f"Copy: {ENVELOPE}"]
+    assert page.xpath("//td[@class='when']/time/@title") == ["2026-07-01 12:00:00 UTC"]
+    assert "Action" not in page.xpath("//thead")[0].text_content()
+
+
+async def test_what_differs_between_the_events_has_its_column() -> None:
+    other = EventBuilder("1f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d").for_action("workstepFinished").build()
+    kube = InMemoryKubeClient(an_event(1), other)
+
+    head = parsed((await event_views().events(a_console_request(kube))).html).xpath("//thead")[0]
+
+    assert "Action" in head.text_content()
+    assert "Organization" not in head.text_content()
+
+
+async def test_a_next_attempt_that_has_passed_is_due() -> None:
+    event = an_event(1, Phase.ARCHIVING)
+    late = EventBuilder().named(event.name).status(phase=Phase.ARCHIVING, next_attempt_time=NOON).build()
+
+    page = parsed((await event_views().events(a_console_request(InMemoryKubeClient(late)))).html)
+
+    assert page.xpath("//td[@class='extra']/time/text()") == ["due now"]
+
+
+async def test_the_counts_by_phase_are_those_of_the_organization_with_their_time() -> None:
+    counts = OrganizationStatus(
+        events={"Failed": 3}, activity=Activity(count_time=NOON - timedelta(minutes=5))
+    )
+    acme = msgspec.structs.replace(an_organization_that(), status=counts)
+    globex = msgspec.structs.replace(
+        an_organization_that(name="globex"), status=OrganizationStatus(events={"Failed": 9})
+    )
+    kube = InMemoryKubeClient(acme, globex)
+
+    page = parsed((await event_views().events(a_console_request(kube, organization="acme"))).html)
+
+    counted = page.xpath("normalize-space(//div[@class='counted'])")
+    assert counted == "Failed 3 Number of events per phase, counted 5 min ago"
+
+
+async def test_an_order_that_is_chosen_reads_more_and_says_what_it_is_about() -> None:
+    events = [
+        EventBuilder().named(an_event(number).name).created(NOON + timedelta(minutes=number)).build()
+        for number in range(8)
+    ]
+    kube = InMemoryKubeClient(*events)
+
+    page = parsed((await event_views().events(a_console_request(kube, sort="newest"))).html)
+
+    assert page.xpath("//tbody//a/@href") == [f"/events/{each.name}" for each in reversed(events[:6])]
+    caption = page.xpath("string(//caption)")
+    assert "Newest first" in caption
+    assert "within this page: there are more" in caption
+
+
+async def test_a_search_says_how_many_events_were_read_and_where_it_continues() -> None:
+    kube = InMemoryKubeClient(*(an_event(number) for number in range(40)))
+
+    page = parsed((await event_views().events(a_console_request(kube, text="rental"))).html)
+
+    assert kube.asked.count(("page", "envelopeevents")) == 2
+    assert "16 events were searched." in page.text_content()
+    assert page.xpath("//a[text()='Continue the search']/@href") == ["/events?text=rental&token=16"]
+
+
+async def test_a_person_is_found_by_a_part_of_the_address_with_one_request() -> None:
+    kube = InMemoryKubeClient(
+        an_event(1), an_event(2, sender="ben"), a_sender_that(), a_sender_that(name="ben")
+    )
+
+    page = parsed((await event_views().events(a_console_request(kube, text="ANNA@example"))).html)
+
+    assert page.xpath("//tbody//a/@href") == [f"/events/{an_event(1).name}"]
+    assert kube.asked.count(("page", "envelopeevents")) == 1
+
+
+async def test_an_address_that_no_sender_has_finds_nothing_and_reads_no_events() -> None:
+    kube = InMemoryKubeClient(an_event(1), a_sender_that())
+
+    page = parsed((await event_views().events(a_console_request(kube, text="eve@example.com"))).html)
+
+    assert "No event matches." in page.text_content()
+    assert ("page", "envelopeevents") not in kube.asked
+
+
+async def test_somebody_who_may_not_list_senders_searches_events_all_the_same() -> None:
+    kube = InMemoryKubeClient(an_event(1), a_sender_that())
+    rights = Rights(frozenset({("list", "envelopeevents")}))
+
+    page = parsed((await event_views().events(a_console_request(kube, rights, text="00000001"))).html)
+    by_address = await event_views().events(a_console_request(kube, rights, text="anna@example.com"))
+
+    assert page.xpath("//td[@class='who']/text()") == []
+    assert "No event matches." in by_address.html
+    assert ("page", "senders") not in kube.asked
+
+
+async def test_a_field_that_is_wrong_has_its_message_and_keeps_what_was_filled_in() -> None:
+    kube = InMemoryKubeClient(an_event(1))
+
+    page = parsed((await event_views().events(a_console_request(kube, since="yesterday"))).html)
+
+    (field,) = page.xpath("//input[@name='since']")
+    assert (field.get("value"), field.get("aria-invalid")) == ("yesterday", "true")
+    assert "2026-07-01T08:30" in page.xpath(f"string(//*[@id='{field.get('aria-describedby')}'])")
+    assert page.xpath("//details[@class='narrow']/@open")

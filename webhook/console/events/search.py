@@ -1,0 +1,139 @@
+"""
+Search for events: pages of the API server are read with the person's own token and compared with the filter.
+
+One request reads a bounded number of events, and returns where the next one continues. The token of a page
+leads behind the whole page, so a page is always compared completely.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from counterfoil.clock import Clock
+from counterfoil.kube.errors import ApiError, Expired
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import EnvelopeEvent, ResourceInvalid, Sender
+from webhook.console.access import SENDERS, AuthenticatedUser
+from webhook.console.attention import sender_of, title_of
+from webhook.console.events.filters import EventFilter
+from webhook.console.limits import ConsoleLimits
+from webhook.console.view_base import parsed
+
+
+@dataclass(frozen=True)
+class FoundEvents:
+    """The events of one page of the list."""
+
+    events: tuple[EnvelopeEvent, ...]
+    token: str
+    """Continue token of the next page; empty on the last one."""
+    is_truncated: bool = False
+    """Whether the search stopped before a page was full."""
+    looked: int = 0
+    """Number of events that were read."""
+    is_restarted: bool = False
+    """Whether the search began again, because its token had expired."""
+
+
+@dataclass(frozen=True)
+class ReadEvents:
+    """Some events that match, and how many were read for them."""
+
+    raws: list[Raw]
+    token: str
+    looked: int
+
+
+@dataclass(frozen=True)
+class EventSearch:
+    """Finds events. Every method raises ``ApiError``."""
+
+    clock: Clock
+    limits: ConsoleLimits
+
+    async def page(self, user: AuthenticatedUser, wanted: EventFilter) -> FoundEvents:
+        """Return a page of the list; from the beginning if its token has expired."""
+        senders = await self.named_senders(user, wanted)
+        try:
+            return await self._page(user, wanted, senders)
+        except Expired:
+            return replace(await self._page(user, replace(wanted, token=""), senders), is_restarted=True)
+
+    async def _page(
+        self, user: AuthenticatedUser, wanted: EventFilter, senders: frozenset[str]
+    ) -> FoundEvents:
+        kept: list[Raw] = []
+        token, looked = wanted.token, 0
+        # To sort a list, more of it is read at once.
+        first = self.limits.sorted_rows if wanted.sort else self.limits.rows
+        while True:
+            left = self.limits.scanned - looked
+            limit = min(left, self.limits.scan_rows) if looked else first
+            read = await self._read(user, wanted, senders, token, limit)
+            kept, token, looked = kept + read.raws, read.token, looked + read.looked
+            is_full = not token or not wanted.is_compared or len(kept) >= self.limits.rows // 2
+            if is_full or looked >= self.limits.scanned:
+                return FoundEvents(parsed(EnvelopeEvent, kept), token, not is_full, looked)
+
+    async def each(self, user: AuthenticatedUser, wanted: EventFilter) -> AsyncIterator[ReadEvents]:
+        """Yield all events of a filter, page by page; the caller stops at its bound."""
+        senders = await self.named_senders(user, wanted)
+        token = wanted.token
+        while True:
+            read = await self._read(user, wanted, senders, token, self.limits.batch_rows)
+            yield read
+            token = read.token
+            if not token:
+                return
+
+    async def _read(
+        self, user: AuthenticatedUser, wanted: EventFilter, senders: frozenset[str], token: str, limit: int
+    ) -> ReadEvents:
+        if wanted.is_for_email and not senders:
+            return ReadEvents([], "", 0)
+        page, token = await user.kube.page(
+            EnvelopeEvent, limit=limit, token=token, labels=wanted.labels(senders), fields=wanted.fields
+        )
+        now = self.clock.now()
+        return ReadEvents([raw for raw in page if wanted.matches(raw, now, senders)], token, len(page))
+
+    # -- Senders --------------------------------------------------------------------------------------------
+
+    async def named_senders(self, user: AuthenticatedUser, wanted: EventFilter) -> frozenset[str]:
+        """Return the Senders whose name or e-mail address has the text of a filter, up to a number."""
+        if not (wanted.is_for_email or wanted.is_for_words) or not user.rights.can_list(SENDERS):
+            return frozenset()
+        found: list[str] = []
+        looked, token = 0, ""
+        while looked < self.limits.searched_senders and len(found) < self.limits.named_senders:
+            page, token = await user.kube.page(Sender, limit=self.limits.listed_objects, token=token)
+            found += [each.name for each in parsed(Sender, page) if wanted.names_sender(_texts(each, wanted))]
+            looked += len(page)
+            if not token:
+                break
+        return frozenset(found[: self.limits.named_senders])
+
+    async def senders_of(
+        self, user: AuthenticatedUser, events: Iterable[EnvelopeEvent], known: Iterable[Sender]
+    ) -> Mapping[str, Sender]:
+        """Return the Senders of events by name, as far as they can be read, up to a number."""
+        names = {sender_of(each) for each in events} - {""}
+        by_name = {each.name: each for each in known}
+        if not user.rights.can_list(SENDERS) or len(by_name) < self.limits.listed_objects:
+            return by_name
+        missing = sorted(names - by_name.keys())[: self.limits.extra_senders]
+        found = await asyncio.gather(*(_sender(user, name) for name in missing))
+        return by_name | {each.name: each for each in found if each is not None}
+
+
+async def _sender(user: AuthenticatedUser, name: str) -> Sender | None:
+    try:
+        return Sender.parse(await user.kube.get(Sender, name))
+    except (ApiError, ResourceInvalid):
+        # Deleted since, or of another version: the list shows the name of the object.
+        return None
+
+
+def _texts(sender: Sender, wanted: EventFilter) -> tuple[str, ...]:
+    email = sender.spec.email or ""
+    return (email,) if wanted.is_for_email else (email, title_of(sender))
