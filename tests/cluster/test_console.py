@@ -466,3 +466,50 @@ async def test_a_search_finds_by_name_address_reason_and_time_on_the_api_server(
     }.items():
         await jane.get(f"/events?{query}")
         assert set(jane.page.xpath("//td/a/@href")) == {f"/events/{name}" for name in found}, query
+
+
+async def test_all_of_a_filter_is_changed_after_its_confirmation_and_a_selection_too(scene: Scene) -> None:
+    occupied = [await scene.failed("NameOccupied") for _ in range(3)]
+    other = await scene.failed("SenderUnknown")
+    jane = await scene.signed_in(at="/events?reason=NameOccupied")
+    (form,) = jane.page.xpath("//form[@id='bulk']")
+
+    await jane.send(form, do="retry-all")
+    assert "Retry 3 events?" in jane.text
+    assert "counterfoil.dev/request" not in (await scene.event(occupied[0]))["metadata"]["labels"]
+    (confirmation,) = jane.page.xpath("//main//form")
+    await jane.send(confirmation, do="retry-all", why="the folder is there")
+
+    assert "A retry was requested for 3 events." in jane.text
+    for name in occupied:
+        metadata = (await scene.event(name))["metadata"]
+        assert metadata["labels"]["counterfoil.dev/request"] == "retry"
+        assert [act.why for act in audit_entries(metadata["annotations"])] == ["the folder is there"]
+    assert "counterfoil.dev/request" not in (await scene.event(other))["metadata"]["labels"]
+
+    await jane.get("/events?phase=Failed")
+    (form,) = jane.page.xpath("//form[@id='bulk']")
+    await jane.send(form, do="skip-selected", **{f"e-{other}": "1"})
+    (confirmation,) = jane.page.xpath("//main//form")
+    await jane.send(confirmation, do="skip-selected", why="a test")
+
+    assert "A skip was requested for 1 events." in jane.text
+    assert (await scene.event(other))["metadata"]["labels"]["counterfoil.dev/request"] == "skip"
+
+
+async def test_many_events_are_changed_by_no_form_from_elsewhere_and_by_nobody_without_the_right(
+    scene: Scene,
+) -> None:
+    name = await scene.failed("NameOccupied")
+    jane = await scene.signed_in(at="/events")
+    (form,) = jane.page.xpath("//form[@id='bulk']")
+    form.xpath("./input[@name='form']")[0].set("value", "forged")
+    await jane.send(form, do="retry-all", confirmed="1")
+    assert jane.answer.status_code == 403
+
+    viewer = await scene.signed_in("view", at="/events")
+    token = viewer.page.xpath("//form[@action='/sign-out']/input[@name='form']/@value")[0]
+    own = lxml.html.fragment_fromstring(f'<form action="/bulk"><input name="form" value="{token}"></form>')
+    await viewer.send(own, do="retry-all", confirmed="1")
+    assert viewer.answer.status_code == 403
+    assert "counterfoil.dev/request" not in (await scene.event(name))["metadata"]["labels"]

@@ -245,6 +245,19 @@ async def test_an_event_is_found_by_name_and_person_and_its_whole_id_is_copied(
     await expect(page.get_by_label("To (UTC)")).to_have_value("yesterday")
 
 
+async def test_a_selection_is_skipped_after_a_confirmation_with_its_count(scene: Scene, page: Page) -> None:
+    names = await a_problem(scene, "ArchiveRetentionMissing", 3)
+    await sign_in(page, scene, at="/events?reason=ArchiveRetentionMissing")
+    for name in names[:2]:
+        await page.locator(f"#s-{name}").check()
+    await page.get_by_role("button", name="Skip selected…").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Skip 2 events?")
+    await page.get_by_label("Why? (required)").fill("a test")
+    await page.get_by_role("button", name="Skip 2 events").click()
+    await expect(page.get_by_role("status").first).to_contain_text("A skip was requested for 2 events.")
+    assert [await labelled(scene, name) for name in names] == ["skip", "skip", None]
+
+
 async def test_on_a_phone_filters_are_closed_and_an_event_has_two_lines(
     scene: Scene, browser: Browser
 ) -> None:

@@ -94,19 +94,19 @@ class ActionService:
         self, user: AuthenticatedUser, kind: type[Resource], name: str, request: ActionRequest
     ) -> ActionResult:
         """Do it to one object. Raises ``PageError``, ``ApiError``."""
-        self._check(kind, request)
+        self.check(kind, request)
         raw = await user.kube.get(kind, name)
-        after = await self._write(user, kind, raw, request)
+        after = await self.write(user, kind, raw, request)
         field = "event" if kind is EnvelopeEvent else kind.KIND.lower()
         _log.info("%s was asked for", request.action, extra={"who": user.name, field: name})
-        return ActionResult(1, is_event_recorded=await self._create_event(user, after, request, "1 object"))
+        return ActionResult(1, is_event_recorded=await self.create_event(user, after, request, "1 object"))
 
     async def apply_to_failed_events(
         self, user: AuthenticatedUser, organization: str, reason: str, request: ActionRequest
     ) -> ActionResult:
         """Do it to every event of an organization that failed for one reason. Raises ``PageError``,
         ``ApiError``."""
-        self._check(EnvelopeEvent, request)
+        self.check(EnvelopeEvent, request)
         if not user.rights.can_patch(EVENTS):
             # The API server would refuse it as well, but only after the looking for them.
             raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{EVENTS} may not be changed")
@@ -121,7 +121,7 @@ class ActionService:
         except ApiError:
             # That it is gone may be the very reason; what was asked for is done.
             return ActionResult(count, is_more, is_event_recorded=False)
-        return ActionResult(count, is_more, await self._create_event(user, about, request, note))
+        return ActionResult(count, is_more, await self.create_event(user, about, request, note))
 
     async def _write_all(
         self, user: AuthenticatedUser, found: list[Raw], reason: str, request: ActionRequest
@@ -136,8 +136,8 @@ class ActionService:
         async def write(raw: Raw) -> bool | None:
             async with semaphore:
                 try:
-                    await self._write(user, EnvelopeEvent, raw, request, is_current=is_current)
-                except (NotFound, _NoLongerMatches):
+                    await self.write(user, EnvelopeEvent, raw, request, is_current=is_current)
+                except (NotFound, NoLongerMatches):
                     # Deleted since it was listed, or no longer what the person saw.
                     return False
                 except Conflict:
@@ -151,7 +151,8 @@ class ActionService:
             raise problems.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    def _check(self, kind: type[Resource], request: ActionRequest) -> None:
+    def check(self, kind: type[Resource], request: ActionRequest) -> None:
+        """Raise ``PageError`` for an action that the kind does not have, or that lacks its reason."""
         if request.action not in ALLOWED[kind]:
             detail = f"{request.action} is nothing that can be done to {kind.KIND}"
             raise PageError(HttpErrorKind.LINK_BROKEN, detail)
@@ -174,7 +175,7 @@ class ActionService:
                 found.append(raw)
         return found, False
 
-    async def _write(
+    async def write(
         self,
         user: AuthenticatedUser,
         kind: type[Resource],
@@ -183,12 +184,12 @@ class ActionService:
         *,
         is_current: Callable[[Raw], bool] = lambda _: True,
     ) -> Raw:
-        """Write to an object while it is ``is_current`` what it was chosen for. Raises ``_NoLongerMatches``,
+        """Write to an object while it is ``is_current`` what it was chosen for. Raises ``NoLongerMatches``,
         ``ApiError``."""
         name = raw["metadata"]["name"]
         for _ in range(MAX_WRITE_ATTEMPTS):
             if not is_current(raw):
-                raise _NoLongerMatches
+                raise NoLongerMatches
             try:
                 return await user.kube.patch(kind, name, self._patch_body(user, raw, request))
             except Conflict:
@@ -212,7 +213,7 @@ class ActionService:
             return {"metadata": changed, "spec": {"suspend": request.action is Action.SUSPEND}}
         return {"metadata": changed}
 
-    async def _create_event(
+    async def create_event(
         self, user: AuthenticatedUser, about: Raw, request: ActionRequest, concerned: str
     ) -> bool:
         """Write the Kubernetes Event; False when this person may not, or when it is not possible now."""
@@ -251,7 +252,7 @@ class ActionService:
         }
 
 
-class _NoLongerMatches(Exception):
+class NoLongerMatches(Exception):
     """An object is no longer what it was chosen for."""
 
 

@@ -216,7 +216,10 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         if page is ConsolePageName.THEME:
             location = routes.local_location(form.get("back", "/"))
             return PageResponse(location=location, cookies=(theme_cookie(form.get("theme", "")),))
-        response = await self._views.act(await self._authenticate(asked, session, {}), form)
+        console_request = await self._authenticate(asked, session, {})
+        is_bulk = page is ConsolePageName.BULK
+        act = self._event_views.bulk if is_bulk else self._views.act
+        response = await act(console_request, form)
         return response._replace(cookies=self._session_cookies(asked, session))
 
     # -- Who it is ------------------------------------------------------------------------------------------

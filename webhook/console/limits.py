@@ -10,9 +10,15 @@ class ConsoleLimits(HttpLimits):
     """
     The limits; times in seconds, sizes in bytes.
 
-    The shared defaults fit: a continue token in the query has about 300 bytes, a session is up to four
-    cookies of 4 KiB, an OIDC proxy adds a token, and the largest form is the sign-in form with a token.
+    The other shared defaults fit: a continue token in the query has about 300 bytes, a session is up to four
+    cookies of 4 KiB, an OIDC proxy adds a token, and the sign-in form has a token.
     """
+
+    parameters: int = 600
+    """Maximum number of parameters in a query or a form: a selection has one per event."""
+
+    body: int = 64 * 1024
+    """Maximum size of a request's body: a selection has about 60 bytes per event."""
 
     refused_rate: float = 0.2
     """Maximum rate, per second, of refused tokens of one address. Accepted tokens do not count: many people
@@ -90,6 +96,18 @@ class ConsoleLimits(HttpLimits):
 
     affected_events: int = 1000
     """Maximum number of events that one click changes; the answer reports when there are more."""
+
+    selected_events: int = 500
+    """Maximum number of events that one form selects."""
+
+    bulk_failures: int = 20
+    """Number of failed writes after which one click on many events stops."""
+
+    bulk_organizations: int = 20
+    """Maximum number of Organizations about which one click writes a Kubernetes Event."""
+
+    listed_names: int = 20
+    """Maximum number of events that a confirmation lists."""
 
     searched: int = 20_000
     """Maximum number of failed events read for one click, since their reason is not a selectable field."""

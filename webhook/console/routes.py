@@ -31,6 +31,7 @@ class ConsolePageName(StrEnum):
     OIDC_RETURN = "oidc_return"
     ACT = "act"
     THEME = "theme"
+    BULK = "bulk"
     STATIC = "static"
     NONE = "none"
 
@@ -54,6 +55,7 @@ _ROUTES: Final[Mapping[str, ConsoleRoute]] = {
     "sign-out": ConsoleRoute(ConsolePageName.SIGN_OUT, ("POST",)),
     "act": ConsoleRoute(ConsolePageName.ACT, ("POST",)),
     "theme": ConsoleRoute(ConsolePageName.THEME, ("POST",)),
+    "bulk": ConsoleRoute(ConsolePageName.BULK, ("POST",)),
 }
 _NO_ROUTE: Final = ConsoleRoute(ConsolePageName.NONE, ())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from counterfoil.kube.errors import ApiError
@@ -11,10 +12,20 @@ from counterfoil.resources.shard_leases import unheld_shard
 from webhook.console import attention
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
+from webhook.console.events.bulk import BulkService, can_retry, can_skip, confirmed_count, parse_bulk
 from webhook.console.events.filters import EventOrder, sorted_events
 from webhook.console.events.search import EventSearch
 from webhook.console.events.timeline import timeline_entries
-from webhook.console.view_base import ConsoleRequest, ViewBase, counts_by_phase, require, shard_leases
+from webhook.console.routes import local_location
+from webhook.console.view_base import (
+    ConsoleRequest,
+    ViewBase,
+    counts_by_phase,
+    parsed,
+    require,
+    shard_leases,
+)
+from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.responses import PageResponse
 
 
@@ -56,6 +67,28 @@ class EventViews(ViewBase):
             orders=tuple(EventOrder),
         )
 
+    async def bulk(self, request: ConsoleRequest, form: Mapping[str, str]) -> PageResponse:
+        """Confirm an action on many events, or do it when it is confirmed."""
+        asked = parse_bulk(form, self.limits)
+        service = BulkService(self.actions, EventSearch(self.clock, self.limits), self.limits)
+        plan = await service.plan(request.user, asked)
+        reason = " ".join(form.get("why", "").split())
+        if len(reason) > self.limits.reason:
+            raise PageError(HttpErrorKind.TOO_LARGE, "the reason is too long")
+        # More events than were confirmed have to be confirmed again.
+        is_confirmed = 0 < len(plan.raws) <= confirmed_count(form)
+        result = await service.apply(request.user, asked, plan, reason) if is_confirmed else None
+        return self._page(
+            "bulk.html",
+            request,
+            asked=asked,
+            plan=plan,
+            result=result,
+            reason=reason,
+            listed=parsed(EnvelopeEvent, list(plan.raws[: self.limits.listed_names])),
+            back=local_location(form.get("back", "/events")),
+        )
+
     async def event(self, request: ConsoleRequest, name: str) -> PageResponse:
         """Everything about one event."""
         kube = request.user.kube
@@ -78,6 +111,8 @@ class EventViews(ViewBase):
             first=self._first_document(request, len(event.status.documents)),
             sender=sender,
             absence=absence,
+            can_retry=can_retry(event),
+            can_skip=can_skip(event),
             moments=timeline_entries(event, told),
         )
 

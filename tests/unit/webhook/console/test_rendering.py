@@ -54,6 +54,7 @@ from webhook.console.actions import Action
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events import filters
+from webhook.console.events.bulk import can_retry, can_skip
 from webhook.console.events.search import FoundEvents
 from webhook.console.events.timeline import timeline_entries
 from webhook.console.limits import ConsoleLimits
@@ -121,6 +122,8 @@ def of_event(
         first=first,
         sender=None,
         absence=UnheldShard(),
+        can_retry=can_retry(event),
+        can_skip=can_skip(event),
         moments=timeline_entries(event, told),
     )
 

@@ -1,0 +1,231 @@
+"""
+One action on many events: those that a person selected, or all of a filter.
+
+A request flows: form -> ``BulkRequest`` -> ``plan`` (which events are concerned; nothing is written) -> the
+person confirms -> ``apply``. Each write is the one that ``ActionService`` makes for a single event, so the
+API server and its policies decide about each, and the result says what happened to each.
+"""
+
+import asyncio
+import logging
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from counterfoil.kube.errors import ApiError, NotFound
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid
+from counterfoil.resources.envelopeevent import NoticeState
+from webhook.console.access import EVENTS, AuthenticatedUser
+from webhook.console.actions import Action, ActionRequest, ActionService, NoLongerMatches
+from webhook.console.errors import ConsoleErrorKind
+from webhook.console.events.filters import EventFilter, read
+from webhook.console.events.search import EventSearch
+from webhook.console.limits import ConsoleLimits
+from webhook.console.routes import is_name
+from webhook.http_server.errors import HttpErrorKind, PageError
+from webhook.http_server.forms import parse_unique_pairs
+
+_log = logging.getLogger(__name__)
+
+BULK_ACTIONS: Final = frozenset({Action.RETRY, Action.SKIP})
+
+FIELD_PREFIX: Final = "e-"
+"""Begins the name of the field that selects an event; the event's name follows."""
+
+
+@dataclass(frozen=True)
+class BulkRequest:
+    """An action, and the events that it is for: their names, or a filter."""
+
+    action: Action
+    wanted: EventFilter
+    names: tuple[str, ...] = ()
+    """Names of the selected events; with ``is_for_filter`` unused."""
+    is_for_filter: bool = False
+
+
+@dataclass(frozen=True)
+class BulkPlan:
+    """The events that an action is for."""
+
+    raws: tuple[Raw, ...]
+    unsuited: int = 0
+    """Number of events that match but are in a state in which the action does nothing, or are deleted."""
+    looked: int = 0
+    """Number of events that were read."""
+    is_more: bool = False
+    """Whether there are, or can be, more events than the bound."""
+
+
+@dataclass(frozen=True)
+class BulkFailure:
+    """An event that the API server did not change, and why."""
+
+    name: str
+    message: str
+
+
+@dataclass(frozen=True)
+class BulkResult:
+    """What one action did to many events."""
+
+    done: int
+    unchanged: int
+    """Number of events that were deleted, or for which the action was no longer suited."""
+    failures: tuple[BulkFailure, ...]
+    untried: int
+    """Number of events that were not tried after too many failures."""
+    is_more: bool
+    is_event_recorded: bool
+
+
+@dataclass(frozen=True)
+class BulkService:
+    """Does one thing to many events. Every method raises ``PageError`` or ``ApiError``."""
+
+    actions: ActionService
+    search: EventSearch
+    limits: ConsoleLimits
+
+    async def plan(self, user: AuthenticatedUser, request: BulkRequest) -> BulkPlan:
+        """Return the events that the action is for, up to the bound. Nothing is written."""
+        if not user.rights.can_patch(EVENTS):
+            # The API server would refuse each write as well, but only after the search.
+            raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{EVENTS} may not be changed")
+        return await (
+            self._plan_filter(user, request) if request.is_for_filter else self._plan_names(user, request)
+        )
+
+    async def apply(
+        self, user: AuthenticatedUser, request: BulkRequest, plan: BulkPlan, reason: str
+    ) -> BulkResult:
+        """Do it to the events of a plan; one that fails does not stop the others."""
+        asked = ActionRequest(request.action, reason)
+        self.actions.check(EnvelopeEvent, asked)
+        failures: list[BulkFailure] = []
+        done: dict[str, int] = defaultdict(int)
+        unchanged = untried = 0
+        writers = asyncio.Semaphore(self.limits.writers)
+
+        async def write(raw: Raw) -> None:
+            nonlocal unchanged, untried
+            async with writers:
+                if len(failures) >= self.limits.bulk_failures:
+                    untried += 1
+                    return
+                try:
+                    await self.actions.write(
+                        user, EnvelopeEvent, raw, asked, is_current=lambda now: is_suited(now, request.action)
+                    )
+                except (NotFound, NoLongerMatches):
+                    unchanged += 1
+                except ApiError as problem:
+                    failures.append(BulkFailure(raw["metadata"]["name"], str(problem)))
+                else:
+                    done[raw["spec"]["organizationRef"]["name"]] += 1
+
+        async with asyncio.TaskGroup() as tasks:
+            for raw in plan.raws:
+                tasks.create_task(write(raw))
+        is_recorded = await self._record(user, asked, done)
+        count = sum(done.values())
+        fields = {"who": user.name, "failed": len(failures), "untried": untried}
+        _log.info("%s was asked for: %s events", request.action, count, extra=fields)
+        return BulkResult(count, unchanged, tuple(failures), untried, plan.is_more, is_recorded)
+
+    async def _record(self, user: AuthenticatedUser, asked: ActionRequest, done: Mapping[str, int]) -> bool:
+        """Write a Kubernetes Event about each organization, up to a number; whether all could be written."""
+        recorded = len(done) <= self.limits.bulk_organizations
+        for name in sorted(done)[: self.limits.bulk_organizations]:
+            try:
+                about = await user.kube.get(Organization, name)
+            except ApiError:
+                recorded = False
+                continue
+            note = f"{done[name]} events of one click"
+            recorded = await self.actions.create_event(user, about, asked, note) and recorded
+        return recorded
+
+    async def _plan_filter(self, user: AuthenticatedUser, request: BulkRequest) -> BulkPlan:
+        found: list[Raw] = []
+        unsuited = looked = 0
+        async for some in self.search.each(user, request.wanted):
+            looked += some.looked
+            suited = [raw for raw in some.raws if is_suited(raw, request.action)]
+            unsuited += len(some.raws) - len(suited)
+            found += suited
+            is_more = bool(some.token) or len(found) > self.limits.affected_events
+            if is_more and (len(found) >= self.limits.affected_events or looked >= self.limits.searched):
+                return BulkPlan(tuple(found[: self.limits.affected_events]), unsuited, looked, is_more=True)
+        return BulkPlan(tuple(found), unsuited, looked)
+
+    async def _plan_names(self, user: AuthenticatedUser, request: BulkRequest) -> BulkPlan:
+        readers = asyncio.Semaphore(self.limits.writers)
+
+        async def read(name: str) -> Raw | None:
+            async with readers:
+                try:
+                    return await user.kube.get(EnvelopeEvent, name)
+                except NotFound:
+                    return None
+
+        raws = await asyncio.gather(*(read(name) for name in request.names))
+        found = tuple(raw for raw in raws if raw is not None and is_suited(raw, request.action))
+        return BulkPlan(found, len(raws) - len(found), len(raws))
+
+
+def parse_bulk(form: Mapping[str, str], limits: ConsoleLimits) -> BulkRequest:
+    """Read the form of a list of events. Raises ``PageError``."""
+    what, _, scope = form.get("do", "").partition("-")
+    if what not in BULK_ACTIONS or scope not in ("selected", "all"):
+        raise PageError(HttpErrorKind.LINK_BROKEN, "the form asks for nothing that is known")
+    wanted = _parse_filter(form.get("filter", ""), limits)
+    names = tuple(key.removeprefix(FIELD_PREFIX) for key in form if key.startswith(FIELD_PREFIX))
+    if not all(map(is_name, names)):
+        raise PageError(HttpErrorKind.LINK_BROKEN, "the form selects something that is no event")
+    if len(names) > limits.selected_events:
+        raise PageError(HttpErrorKind.TOO_LARGE, "the form selects too many events")
+    return BulkRequest(Action(what), wanted, names, is_for_filter=scope == "all")
+
+
+def confirmed_count(form: Mapping[str, str]) -> int:
+    """Return for how many events a person confirmed the action; -1 before."""
+    text = form.get("confirmed", "")
+    return int(text) if re.fullmatch("[0-9]{1,6}", text) else -1
+
+
+def _parse_filter(text: str, limits: ConsoleLimits) -> EventFilter:
+    try:
+        wanted = read(parse_unique_pairs(text, max_fields=limits.parameters))
+    except ValueError:
+        raise PageError(HttpErrorKind.LINK_BROKEN, "the filter can't be read") from None
+    if wanted.refused:
+        # To act on more events than the list showed would be worse than to act on none.
+        raise PageError(HttpErrorKind.LINK_BROKEN, "the filter has invalid values")
+    return replace(wanted, token="", sort="")
+
+
+def is_suited(raw: Raw, action: Action) -> bool:
+    """Whether an action does something to an event in its present state; to one that can't be read, no."""
+    try:
+        event = EnvelopeEvent.parse(raw)
+    except ResourceInvalid:
+        return False
+    return can_retry(event) if action is Action.RETRY else can_skip(event)
+
+
+def can_retry(event: EnvelopeEvent) -> bool:
+    """Whether a retry does something: after an attempt, a problem or an end that was not success."""
+    status = event.status
+    if status.phase is Phase.SUCCEEDED:
+        return status.notice is not None and status.notice.state is NoticeState.FAILED
+    is_tried = status.attempts or status.last_error is not None or status.next_attempt_time is not None
+    return bool(status.phase.is_final or status.reason or is_tried)
+
+
+def can_skip(event: EnvelopeEvent) -> bool:
+    """Whether a skip does something."""
+    return event.status.phase not in (Phase.SUCCEEDED, Phase.SKIPPED)
