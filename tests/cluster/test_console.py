@@ -1,5 +1,7 @@
 """The console on a real API server: it acts with the rights of its user, and each act is recorded."""
 
+import csv
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -513,3 +515,24 @@ async def test_many_events_are_changed_by_no_form_from_elsewhere_and_by_nobody_w
     await viewer.send(own, do="retry-all", confirmed="1")
     assert viewer.answer.status_code == 403
     assert "counterfoil.dev/request" not in (await scene.event(name))["metadata"]["labels"]
+
+
+async def test_all_events_of_a_filter_come_as_a_file(scene: Scene) -> None:
+    await scene.a_sender("anna")
+    names = {await scene.failed("NameOccupied", envelope={"name": "=1+1"}) for _ in range(3)}
+    await scene.waiting()
+    jane = await scene.signed_in(at="/events?phase=Failed")
+
+    await jane.get(jane.page.xpath("//a[text()='CSV']/@href")[0])
+    rows = list(csv.DictReader(io.StringIO(jane.answer.content.decode("utf-8-sig"))))
+    assert {row["event"] for row in rows} == names
+    assert {(row["envelopeName"], row["senderEmail"]) for row in rows} == {("'=1+1", "anna@example.com")}
+    assert jane.answer.headers["Content-Type"].startswith("text/csv")
+    assert jane.answer.headers["Content-Disposition"].startswith("attachment; filename=")
+    assert jane.answer.headers["X-Content-Type-Options"] == "nosniff"
+
+    await jane.get("/events.json?phase=Failed")
+    assert {each["event"] for each in jane.answer.json()["events"]} == names
+
+    nobody = await scene.signed_in("none")
+    assert (await nobody.get("/events.csv")).answer.status_code == 403

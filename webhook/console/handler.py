@@ -23,6 +23,7 @@ from counterfoil.settings import SignIn
 from webhook.console import routes
 from webhook.console.access import AuthenticatedUser, Authenticator
 from webhook.console.errors import ConsoleErrorKind, from_api_server
+from webhook.console.events.export import ExportFormat
 from webhook.console.events.views import EventViews
 from webhook.console.identity.oidc import OidcClient, OidcRefused, OidcUnavailable
 from webhook.console.identity.sign_outs import SignOuts, SignOutsFull
@@ -183,6 +184,10 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
                 )
             case ConsolePageName.EVENT:
                 return await self._event_views.event(request, asked.route.name)
+            case ConsolePageName.EXPORT_CSV:
+                return await self._event_views.export(request, ExportFormat.CSV)
+            case ConsolePageName.EXPORT_JSON:
+                return await self._event_views.export(request, ExportFormat.JSON)
             case ConsolePageName.YAML:
                 return await self._event_views.yaml(request, asked.route.name)
             case ConsolePageName.CHECK:

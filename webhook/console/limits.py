@@ -106,6 +106,15 @@ class ConsoleLimits(HttpLimits):
     bulk_organizations: int = 20
     """Maximum number of Organizations about which one click writes a Kubernetes Event."""
 
+    exported: int = 20_000
+    """Maximum number of events in one exported file."""
+
+    export_read: int = 100_000
+    """Maximum number of events read for one exported file."""
+
+    exports: int = 2
+    """Maximum number of files that are exported concurrently."""
+
     listed_names: int = 20
     """Maximum number of events that a confirmation lists."""
 

@@ -32,6 +32,8 @@ class ConsolePageName(StrEnum):
     ACT = "act"
     THEME = "theme"
     BULK = "bulk"
+    EXPORT_CSV = "export_csv"
+    EXPORT_JSON = "export_json"
     STATIC = "static"
     NONE = "none"
 
@@ -48,6 +50,8 @@ _ROUTES: Final[Mapping[str, ConsoleRoute]] = {
     "": ConsoleRoute(ConsolePageName.HOME),
     "attention": ConsoleRoute(ConsolePageName.ATTENTION),
     "events": ConsoleRoute(ConsolePageName.EVENTS),
+    "events.csv": ConsoleRoute(ConsolePageName.EXPORT_CSV),
+    "events.json": ConsoleRoute(ConsolePageName.EXPORT_JSON),
     "senders": ConsoleRoute(ConsolePageName.SENDERS),
     "archives": ConsoleRoute(ConsolePageName.ARCHIVES),
     "organizations": ConsoleRoute(ConsolePageName.ORGANIZATIONS),

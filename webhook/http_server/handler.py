@@ -6,10 +6,12 @@ Every answer is a page in the browser's language or a redirect. The log line has
 but no query, no cookie, no token and no form value: those hold codes, states and personal text.
 """
 
+import asyncio
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
@@ -34,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 OUTCOME_SHOWN: Final = "shown"
 OUTCOME_REDIRECTED: Final = "led_on"
+OUTCOME_CUT: Final = "cut"
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,8 @@ class BrowserHandler(ABC, Generic[B]):
         try:
             page = await self._respond_within_limits(request, asked)
             response, outcome = self._response(asked, page), _outcome(page)
+            if page.stream is not None:
+                outcome = await self._send(request, response, page.stream_start, page.stream)
         except Exception as raised:
             error = self._as_page_error(raised)
             response = self._response(asked, self.error_page(asked, error))
@@ -207,7 +212,30 @@ class BrowserHandler(ABC, Generic[B]):
             raise error
         return response
 
-    def _response(self, asked: B, response: PageResponse) -> web.Response:
+    async def _send(
+        self,
+        request: web.BaseRequest,
+        response: web.StreamResponse,
+        start: bytes,
+        stream: AsyncGenerator[bytes, None],
+    ) -> str:
+        """Send the parts of a file; return the outcome. A file that ends early breaks the connection, so that
+        the client does not take it for whole."""
+        try:
+            async with aclosing(stream), asyncio.timeout(self._http_limits.stream_seconds):
+                await response.prepare(request)
+                await response.write(start)
+                async for chunk in stream:
+                    await response.write(chunk)
+                await response.write_eof()
+        except Exception as raised:
+            _log.warning("a file was not sent completely: %s", self._as_page_error(raised).detail or raised)
+            if request.transport is not None:
+                request.transport.abort()
+            return OUTCOME_CUT
+        return OUTCOME_SHOWN
+
+    def _response(self, asked: B, response: PageResponse) -> web.StreamResponse:
         return response.with_headers(self.headers(asked, response))
 
     def _words(self, accept_language: str | None) -> Catalogue:

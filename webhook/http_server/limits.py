@@ -32,6 +32,9 @@ class HttpLimits:
     body_seconds: float = 10.0
     """Timeout for reading a request's body."""
 
+    stream_seconds: float = 120.0
+    """Timeout for sending a file in parts."""
+
     idle_seconds: float = 30.0
     """Timeout for a request's headers, and for a connection without a request. aiohttp has one timer for
     both."""

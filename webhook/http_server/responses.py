@@ -1,6 +1,6 @@
 """Answers to browsers: pages and redirects with cookies, their headers, and the template engine."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
@@ -24,13 +24,22 @@ class PageResponse(NamedTuple):
     form_target: str = "'none'"
     """Origin to which the page may send its form, for the Content-Security-Policy of the pages."""
 
-    def with_headers(self, headers: Mapping[str, str]) -> web.Response:
-        """Return the answer with these headers, its own, and those that its status needs."""
+    stream: AsyncGenerator[bytes, None] | None = None
+    """The parts of a file instead of a page; ``headers`` have its type."""
+    stream_start: bytes = b""
+    """The beginning of the file, which was read before the answer began."""
+
+    def with_headers(self, headers: Mapping[str, str]) -> web.StreamResponse:
+        """Return the answer with these headers, its own, and those that its status needs; the parts of a file
+        are not in it."""
         sent = {**headers, **self.headers, **_STATUS_HEADERS.get(self.status, {})}
+        response: web.StreamResponse
         if self.location:
             # The browser reads the location with GET after any method. (RFC 9110, 15.4.4)
             sent["Location"] = self.location
             response = web.Response(status=HTTPStatus.SEE_OTHER, headers=sent)
+        elif self.stream is not None:
+            response = web.StreamResponse(status=self.status, headers=sent)
         else:
             response = web.Response(
                 text=self.html,

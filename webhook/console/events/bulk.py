@@ -70,7 +70,7 @@ class BulkFailure:
 
 @dataclass(frozen=True)
 class BulkResult:
-    """What one action did to many events."""
+    """The result of one action on many events."""
 
     done: int
     unchanged: int

@@ -101,17 +101,22 @@ class EventSearch:
 
     async def named_senders(self, user: AuthenticatedUser, wanted: EventFilter) -> frozenset[str]:
         """Return the Senders whose name or e-mail address has the text of a filter, up to a number."""
-        if not (wanted.is_for_email or wanted.is_for_words) or not user.rights.can_list(SENDERS):
+        if not (wanted.is_for_email or wanted.is_for_words):
             return frozenset()
-        found: list[str] = []
-        looked, token = 0, ""
-        while looked < self.limits.searched_senders and len(found) < self.limits.named_senders:
+        senders = await self.senders(user)
+        found = [each.name for each in senders if wanted.names_sender(_texts(each, wanted))]
+        return frozenset(found[: self.limits.named_senders])
+
+    async def senders(self, user: AuthenticatedUser) -> tuple[Sender, ...]:
+        """Return the Senders, up to a number; none when this person may not list them."""
+        found: list[Raw] = []
+        token = ""
+        while user.rights.can_list(SENDERS) and len(found) < self.limits.searched_senders:
             page, token = await user.kube.page(Sender, limit=self.limits.listed_objects, token=token)
-            found += [each.name for each in parsed(Sender, page) if wanted.names_sender(_texts(each, wanted))]
-            looked += len(page)
+            found += page
             if not token:
                 break
-        return frozenset(found[: self.limits.named_senders])
+        return parsed(Sender, found)
 
     async def senders_of(
         self, user: AuthenticatedUser, events: Iterable[EnvelopeEvent], known: Iterable[Sender]

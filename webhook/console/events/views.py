@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
@@ -13,6 +13,7 @@ from webhook.console import attention
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
 from webhook.console.events.bulk import BulkService, can_retry, can_skip, confirmed_count, parse_bulk
+from webhook.console.events.export import ExportFormat, ExportService
 from webhook.console.events.filters import EventOrder, sorted_events
 from webhook.console.events.search import EventSearch
 from webhook.console.events.timeline import timeline_entries
@@ -31,7 +32,13 @@ from webhook.http_server.responses import PageResponse
 
 @dataclass(frozen=True)
 class EventViews(ViewBase):
-    """Makes the pages about events."""
+    """Makes the pages about events, and their files."""
+
+    exports: ExportService = field(init=False)
+
+    def __post_init__(self) -> None:
+        service = ExportService(EventSearch(self.clock, self.limits), self.clock, self.limits)
+        object.__setattr__(self, "exports", service)
 
     async def events(self, request: ConsoleRequest) -> PageResponse:
         """A page of the events that a person asks for."""
@@ -88,6 +95,22 @@ class EventViews(ViewBase):
             listed=parsed(EnvelopeEvent, list(plan.raws[: self.limits.listed_names])),
             back=local_location(form.get("back", "/events")),
         )
+
+    async def export(self, request: ConsoleRequest, format_: ExportFormat) -> PageResponse:
+        """The events of a filter as a file."""
+        require(request.user, EVENTS)
+        wanted = filters.read(request.query)
+        if wanted.refused:
+            # Nobody sees in a file that a part of its filter was ignored.
+            raise PageError(HttpErrorKind.LINK_BROKEN, "the filter has invalid values")
+        parts = self.exports.chunks(request.user, replace(wanted, token=""), format_)
+        # A refusal is a page, and not a broken file: all that can be refused comes before the first event.
+        start = await anext(parts) + await anext(parts)
+        headers = {
+            "Content-Type": format_.content_type,
+            "Content-Disposition": f'attachment; filename="{self.exports.file_name(request.user, format_)}"',
+        }
+        return PageResponse(stream=parts, stream_start=start, headers=headers)
 
     async def event(self, request: ConsoleRequest, name: str) -> PageResponse:
         """Everything about one event."""

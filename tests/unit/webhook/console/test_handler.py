@@ -15,9 +15,9 @@ from counterfoil.kube.client import KubeClient, TokenClientFactory
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
-from counterfoil.resources import Resource
+from counterfoil.resources import EnvelopeEvent, Resource
 from counterfoil.settings import ListenAddress, SignIn
-from tests.support.builders import AClock
+from tests.support.builders import AClock, EventBuilder
 from tests.support.scenes.receiver_parts import ManualClock
 from webhook.console.access import Authenticator
 from webhook.console.actions import ActionService
@@ -43,6 +43,8 @@ class CountingTokenClientFactory(TokenClientFactory):
 
     def __init__(self) -> None:
         self.asked = 0
+        self.event_pages: list[tuple[list[Raw], str] | Exception] = []
+        """Pages of events in order; none: there are no events."""
 
     def client_for(self, bearer: str) -> KubeClient:
         return cast("KubeClient", Account(self, bearer))
@@ -61,7 +63,12 @@ class Account:
         return True
 
     async def page(self, kind: type[Resource], **selected: Any) -> tuple[list[Raw], str]:
-        return [], ""
+        if kind is not EnvelopeEvent or not self._client_factory.event_pages:
+            return [], ""
+        found = self._client_factory.event_pages.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def whoami(self) -> str:
         self._client_factory.asked += 1
@@ -346,3 +353,37 @@ async def test_the_command_on_the_sign_in_page_names_the_namespace() -> None:
     async with a_console() as console:
         page = lxml.html.document_fromstring((await console.http.get("/sign-in")).text)
         assert page.xpath("//pre/text()") == ["kubectl create token YOUR-ACCOUNT -n contracts --duration 1h"]
+
+
+A_PAGE = [EventBuilder().build().to_dict()]
+
+
+async def test_a_file_is_sent_in_parts_with_the_headers_of_every_answer() -> None:
+    async with a_console() as console:
+        browser = await console.signed_in()
+        console.client_factory.event_pages = [(A_PAGE, "next"), (A_PAGE, "")]
+        answer = await console.http.get("/events.json", headers=browser)
+
+    assert len(answer.json()["events"]) == 2
+    assert answer.headers["Transfer-Encoding"] == "chunked"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "attachment" in answer.headers["Content-Disposition"]
+
+
+async def test_a_file_that_can_not_be_finished_breaks_off_and_does_not_end_as_if_it_were_whole() -> None:
+    async with a_console() as console:
+        browser = await console.signed_in()
+        console.client_factory.event_pages = [(A_PAGE, "next"), Unavailable(503, "Gone", "it went away")]
+        with pytest.raises(httpx.TransportError):
+            await console.http.get("/events.csv", headers=browser)
+        assert await console.is_signed_in(browser)
+
+
+async def test_a_file_that_can_not_be_begun_is_a_page_that_says_why() -> None:
+    async with a_console() as console:
+        browser = await console.signed_in()
+        console.client_factory.event_pages = [Unavailable(503, "Gone", "it went away")]
+        answer = await console.http.get("/events.csv", headers=browser)
+
+    assert answer.status_code == 503
+    assert "The API server does not answer" in answer.text

@@ -55,7 +55,7 @@ def selected(*events: EnvelopeEvent) -> dict[str, str]:
 
 
 def confirmation(page: lxml.html.HtmlElement, **more: str) -> dict[str, str]:
-    """What the form of a confirmation sends."""
+    """The values that the form of a confirmation sends."""
     (form,) = page.xpath("//form[@action='/bulk']")
     given = {each.get("name"): each.get("value") or "" for each in form.xpath(".//input")}
     (button,) = form.xpath(".//button")

@@ -1,0 +1,177 @@
+"""
+The events of a filter as a file: CSV for spreadsheets, JSON for programs.
+
+Batches of events flow: ``EventSearch.each`` -> rows -> bytes of the file. At most one batch is in memory. The
+file says in its last entry when more events match than its bound.
+"""
+
+import csv
+import io
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from counterfoil.clock import Clock
+from counterfoil.resources import EnvelopeEvent, Sender
+from webhook.console.access import AuthenticatedUser
+from webhook.console.attention import sender_of, title_of
+from webhook.console.events.filters import EventFilter
+from webhook.console.events.search import EventSearch
+from webhook.console.limits import ConsoleLimits
+from webhook.console.view_base import parsed
+from webhook.http_server.errors import HttpErrorKind, PageError
+
+_FORMULA_STARTS: Final = frozenset("=+-@|%\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}")
+
+
+class ExportFormat(StrEnum):
+    """Formats of a file, which are also the ends of its name."""
+
+    CSV = "csv"
+    JSON = "json"
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the file."""
+        return "text/csv; charset=utf-8; header=present" if self is ExportFormat.CSV else "application/json"
+
+
+class ExportRow(msgspec.Struct, frozen=True, rename="camel"):
+    """One event in a file. Times are RFC 3339 in UTC."""
+
+    event: str
+    envelope_id: str
+    envelope_name: str
+    organization: str
+    sender: str
+    sender_name: str
+    sender_email: str
+    phase: str
+    reason: str
+    message: str
+    attempts: int
+    recorded: datetime | None
+    next_attempt: datetime | None
+    completed: datetime | None
+    archive: str
+    manifest: str
+
+
+@dataclass
+class ExportService:
+    """Makes files of events; each method raises ``PageError`` or ``ApiError``."""
+
+    search: EventSearch
+    clock: Clock
+    limits: ConsoleLimits
+    _running: int = field(init=False, default=0)
+
+    async def chunks(
+        self, user: AuthenticatedUser, wanted: EventFilter, format_: ExportFormat
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the file in parts."""
+        if self._running >= self.limits.exports:
+            raise PageError(HttpErrorKind.BUSY, f"{self._running} files are in progress")
+        self._running += 1
+        try:
+            senders = {each.name: each for each in await self.search.senders(user)}
+            head, encode, end = _ENCODERS[format_]
+            written, looked, is_more = 0, 0, False
+            yield head
+            async for some in self.search.each(user, wanted):
+                looked += some.looked
+                rows = [_row(each, senders) for each in parsed(EnvelopeEvent, some.raws)]
+                left = self.limits.exported - written
+                is_more = len(rows) > left or (
+                    bool(some.token) and (len(rows) == left or looked >= self.limits.export_read)
+                )
+                yield encode(rows[:left], written == 0)
+                written += len(rows[:left])
+                if is_more:
+                    break
+            yield end(is_more)
+        finally:
+            self._running -= 1
+
+    def file_name(self, user: AuthenticatedUser, format_: ExportFormat) -> str:
+        """Return the name that a browser gives the file."""
+        return f"counterfoil-events-{user.kube.namespace}-{self.clock.now():%Y%m%dT%H%M%SZ}.{format_}"
+
+
+def neutralized(text: str) -> str:
+    """
+    Return the text of a cell that no spreadsheet treats as a formula.
+
+    Names of envelopes and messages come from others; a formula in one could send the sheet elsewhere.
+    """
+    begin = text.lstrip()[:1]
+    return f"'{text}" if begin in _FORMULA_STARTS or text[:1] in ("\t", "\r", "\n") else text
+
+
+def _row(event: EnvelopeEvent, senders: Mapping[str, Sender]) -> ExportRow:
+    status, name = event.status, sender_of(event)
+    sender = senders.get(name)
+    return ExportRow(
+        event=event.name,
+        envelope_id=event.spec.envelope_id,
+        envelope_name=status.envelope.name if status.envelope is not None else "",
+        organization=event.organization,
+        sender=name,
+        sender_name=title_of(sender) if sender is not None else "",
+        sender_email=(sender.spec.email or "") if sender is not None else "",
+        phase=status.phase.value,
+        reason=status.cause,
+        message=status.message or "",
+        attempts=status.attempts,
+        recorded=event.metadata.creation_timestamp,
+        next_attempt=None if status.phase.is_final else status.next_attempt_time,
+        completed=status.completion_time,
+        archive=status.archive.ref.name if status.archive is not None else "",
+        manifest=(status.archive.manifest or "") if status.archive is not None else "",
+    )
+
+
+def _csv(rows: list[list[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows([[_cell(each) for each in row] for row in rows])
+    return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    return (
+        neutralized(value)
+        if isinstance(value, str)
+        else ""
+        if value is None
+        else str(msgspec.to_builtins(value))
+    )
+
+
+def _csv_rows(rows: list[ExportRow], is_first: bool) -> bytes:
+    return _csv([list(msgspec.structs.astuple(each)) for each in rows])
+
+
+def _csv_end(is_more: bool) -> bytes:
+    return _csv([["More events match. Set more filters."]]) if is_more else b""
+
+
+def _json_rows(rows: list[ExportRow], is_first: bool) -> bytes:
+    separator = b"" if is_first or not rows else b",\n"
+    return separator + b",\n".join(map(msgspec.json.encode, rows))
+
+
+def _json_end(is_more: bool) -> bytes:
+    return b'\n],"isTruncated":%s}\n' % (b"true" if is_more else b"false")
+
+
+_HEAD: Final[list[Any]] = [each.encode_name for each in msgspec.structs.fields(ExportRow)]
+
+# The mark at the beginning tells spreadsheets that the text is UTF-8.
+_ENCODERS: Final[Mapping[ExportFormat, Any]] = {
+    ExportFormat.CSV: ("\ufeff".encode() + _csv([_HEAD]), _csv_rows, _csv_end),
+    ExportFormat.JSON: (b'{"events":[\n', _json_rows, _json_end),
+}
