@@ -136,7 +136,7 @@ class EventViews(ViewBase):
             absence=absence,
             can_retry=can_retry(event),
             can_skip=can_skip(event),
-            moments=timeline_entries(event, told),
+            moments=timeline_entries(event, told, now=self.clock.now(), shown=_messages(event)),
         )
 
     def _first_document(self, request: ConsoleRequest, count: int) -> int:
@@ -158,3 +158,9 @@ class EventViews(ViewBase):
         except ApiError:
             # They are an addition; the page is about the event itself.
             return ()
+
+
+def _messages(event: EnvelopeEvent) -> set[str]:
+    """Return the messages that the head of the page shows."""
+    error = event.status.last_error
+    return {event.status.message or "", error.message if error is not None else ""} - {""}

@@ -124,7 +124,7 @@ def of_event(
         absence=UnheldShard(),
         can_retry=can_retry(event),
         can_skip=can_skip(event),
-        moments=timeline_entries(event, told),
+        moments=timeline_entries(event, told, now=NOON),
     )
 
 
@@ -463,3 +463,25 @@ def test_numbers_of_bytes_can_be_read() -> None:
         "1.0 KiB",
         "5.0 GiB",
     ]
+
+
+def test_an_event_that_was_never_tried_says_so_and_offers_no_retry() -> None:
+    page = of_event(EventBuilder().in_phase(Phase.PENDING).build())
+
+    assert "The controller has not tried it yet." in page.text_content()
+    assert page.xpath("//button[@name='what']/@value") == ["skip", "suspend"]
+    assert page.xpath("//button[@value='skip']/@class") == ["danger"]
+
+
+def test_a_next_attempt_that_has_passed_is_due_and_not_in_the_past() -> None:
+    late = EventBuilder().in_phase(Phase.ARCHIVING, "ArchiveFull").status(next_attempt_time=NOON, attempts=2)
+    text = of_event(late.build()).text_content()
+
+    assert "Next attempt: due now" in text
+    assert text.count("Next attempt") == 1
+    assert "Attempts in this phase" in text
+
+
+def test_a_finished_event_has_no_number_of_attempts() -> None:
+    text = event_page(phase=Phase.SUCCEEDED).text_content()
+    assert "Attempts in this phase" not in text
