@@ -63,9 +63,6 @@ class ConsoleLimits(HttpLimits):
     batch_rows: int = 500
     """Maximum number of events of each request that reads all events of a filter."""
 
-    searched_senders: int = 5000
-    """Maximum number of Senders whose names and e-mail addresses are compared with a text."""
-
     named_senders: int = 50
     """Maximum number of Senders that a text can mean; their names are in the selector of one request."""
 
@@ -83,7 +80,8 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of Senders listed; the page says when there are more."""
 
     searched_senders: int = 10_000
-    """Maximum number of Senders read for a search by name or address, which the API server cannot do."""
+    """Maximum number of Senders whose names and e-mail addresses are compared with a text, which the API server
+    cannot do."""
 
     listed_objects: int = 500
     """Maximum number of Organizations, of Senders and of Archives read for one page."""

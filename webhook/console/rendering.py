@@ -26,6 +26,7 @@ from counterfoil.resources import Language
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.settings import SignIn
 from webhook.console.attention import sender_of, title_of
+from webhook.console.events.links import document_link
 from webhook.console.limits import ConsoleLimits
 from webhook.console.objects.archives import kind_of, target_of
 from webhook.console.sessions import THEMES
@@ -86,6 +87,7 @@ class ConsoleRenderer:
             acts_of=audit_entries,
             kind_of=kind_of,
             target_of=target_of,
+            document_link=document_link,
         )
 
     def page(self, template: str, words: Catalogue, now: datetime, **values: Any) -> str:

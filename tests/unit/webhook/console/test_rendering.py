@@ -485,3 +485,16 @@ def test_a_next_attempt_that_has_passed_is_due_and_not_in_the_past() -> None:
 def test_a_finished_event_has_no_number_of_attempts() -> None:
     text = event_page(phase=Phase.SUCCEEDED).text_content()
     assert "Attempts in this phase" not in text
+
+
+def test_a_location_that_a_browser_can_open_is_a_link_that_takes_nothing_along() -> None:
+    places = ("https://dms.example.com/contract.pdf", "file:///srv/contract.pdf")
+    files = tuple(
+        FiledDocument(file_id=place, kind=FileKind.DOCUMENT, file_name="contract.pdf", location=place)
+        for place in places
+    )
+    event = EventBuilder().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted").status(documents=files).build()
+
+    (link,) = of_event(event).xpath("//tbody//a")
+
+    assert (link.get("href"), link.get("rel")) == (places[0], "noopener noreferrer")
