@@ -109,8 +109,8 @@ version: setup ## set the version everywhere and write its section of the change
 	@$(BIN)/python docs/generate_artifacthub.py && $(BIN)/python docs/generate_chart.py
 
 .PHONY: demo
-demo: setup ## the main job on this machine (KEEP=1: leave it running; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)
-	@KEEP=$(KEEP) ARCHIVE=$(ARCHIVE) $(BIN)/python -m sandbox.demo
+demo: setup ## the main job on this machine (KEEP=1: leave it running; VERBOSE=1: all details; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)
+	@KEEP=$(KEEP) VERBOSE=$(VERBOSE) ARCHIVE=$(ARCHIVE) $(BIN)/python -m sandbox.demo
 
 .PHONY: model
 model: setup ## check the formal model at large bounds (make test has small bounds)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import httpx
 from obstore.store import AzureStore, S3Store
 
+from sandbox.demo.output import DemoOutput
 from sandbox.servers import azblob_azurite, cmis_opencmis, s3_versity
 from sandbox.servers.http_document_system import document_system
 from sandbox.servers.sftp_rclone import sftp_server
@@ -69,16 +70,14 @@ async def copy_files(second: DemoArchive, folder: Path) -> Path:
     return target
 
 
-async def print_tags(second: DemoArchive, copy: Path) -> None:
-    """Print the tags of one document as the server has them; where it keeps none, those of the manifest are
-    all."""
-    print(f"\nTags at the {second.title}:")
+async def print_tags(second: DemoArchive, copy: Path, output: DemoOutput) -> None:
+    """Print the tags of one document as the server returns them; all tags are in the manifest too."""
     if second.tags is None:
-        print("    this server keeps none; they are in the manifest")
+        output.detail(f"Tags at the {second.title}: this server keeps none; they are in the manifest")
         return
     name = str(next(copy.rglob("Document-*")).relative_to(copy))
-    for key, value in (await second.tags(name)).items():
-        print(f"    {name}: {key} = {value}")
+    tags = (await second.tags(name)).items()
+    output.detail(f"Tags of {name} at the {second.title}:", *(f"  {key} = {value}" for key, value in tags))
 
 
 def _copy_from_folder(folder: Path) -> Callable[[Path], Awaitable[None]]:

@@ -6,17 +6,17 @@ A browser without a screen plays Carla, who is asked for consent once, fills in 
 that died by the link in the one mail about it. ``manual_steps`` says how to do the same in a real browser.
 """
 
-import asyncio
 import json
 import re
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from counterfoil.resources import consented_sender_name
+from sandbox.demo.envelopes import DemoEnvelopes
+from sandbox.demo.output import DemoOutput
 from sandbox.environment.local import LocalEnvironment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Browser, OAuthApp, StandIn, User
@@ -43,6 +43,7 @@ class ConsentDemo:
     """The parts of a demo run."""
 
     local_environment: LocalEnvironment
+    envelopes: DemoEnvelopes
     pages: CounterfoilProcess
     mail: SmtpServer
     app: OAuthApp
@@ -54,20 +55,16 @@ class ConsentDemo:
         """The stand-in eSAW."""
         return self.local_environment.esaw
 
-    async def wait_for_phase(self, phase: str, envelopes: list[str]) -> None:
-        """Wait until the events of these envelopes are in this phase. Raises TimeoutError."""
-        until, found = time.monotonic() + TIMEOUT_SECONDS, {}
-        while time.monotonic() < until:
-            events = await self.local_environment.events("-l", f"counterfoil.dev/organization={ORGANIZATION}")
-            found = {each["spec"]["envelopeID"]: each.get("status", {}).get("phase") for each in events}
-            if all(found.get(each) == phase for each in envelopes):
-                return
-            await asyncio.sleep(0.3)
-        raise TimeoutError(f"not {phase} within {TIMEOUT_SECONDS:.0f} s: {found}")
+    @property
+    def output(self) -> DemoOutput:
+        """The output of the demo."""
+        return self.envelopes.output
 
 
 @asynccontextmanager
-async def consent_demo(local_environment: LocalEnvironment, folder: Path) -> AsyncIterator[ConsentDemo]:
+async def consent_demo(
+    local_environment: LocalEnvironment, envelopes: DemoEnvelopes, folder: Path
+) -> AsyncIterator[ConsentDemo]:
     """Start the pages and a mail server; set the organization up."""
     async with SmtpServer() as mail:
         pages = await local_environment.pages()
@@ -93,12 +90,10 @@ async def consent_demo(local_environment: LocalEnvironment, folder: Path) -> Asy
             notifications=await local_environment.mails(mail, "admin@initech.example"),
         )
         await local_environment.ready(f"archive/{ORGANIZATION}", f"org/{ORGANIZATION}")
-        yield ConsentDemo(local_environment, pages, mail, app, carla, root)
+        yield ConsentDemo(local_environment, envelopes, pages, mail, app, carla, root)
 
 
-async def run_consent_demo(
-    consent_demo: ConsentDemo, receiver: CounterfoilProcess, say: Callable[[str], None]
-) -> list[Checked]:
+async def run_consent_demo(consent_demo: ConsentDemo, receiver: CounterfoilProcess) -> list[Checked]:
     """Play Carla's story; return what had to be seen."""
     esaw = consent_demo.esaw
     query = "draftId=##EnvelopeId##&userId=##SenderUserId##&organizationId=##OrganizationId##"
@@ -107,12 +102,14 @@ async def run_consent_demo(
         completed=consent_demo.local_environment.callback_url(ORGANIZATION, receiver), status_change=None
     )
     async with Browser() as browser:
-        say("Carla sends from eSAW's web page; there is no key of hers anywhere yet")
+        consent_demo.output.step(
+            "Carla sends from eSAW's web page; she consents once, and nobody copies a key"
+        )
         await browser.open(f"{esaw.url}/Account/Login")
         await browser.press("Sign in", email=consent_demo.carla.email, password=PASSWORD)
         first, seen = await _send(consent_demo, browser, "Lease with Rossi")
         await esaw.complete(first)
-        await consent_demo.wait_for_phase("Succeeded", [first])
+        await consent_demo.envelopes.wait_for({"Succeeded"}, [first])
         checked = [
             ("the first Send asked for consent, once", seen.count("Allow") == 1),
             (
@@ -121,29 +118,33 @@ async def run_consent_demo(
             ),
             ("archived, and deleted in eSAW", not esaw.exists(first)),
         ]
-        return checked + await _renew(consent_demo, browser, say)
+        return checked + await _renew(consent_demo, browser)
 
 
-async def _renew(consent_demo: ConsentDemo, browser: Browser, say: Callable[[str], None]) -> list[Checked]:
+async def _renew(consent_demo: ConsentDemo, browser: Browser) -> list[Checked]:
     esaw = consent_demo.esaw
     sent = [await _send(consent_demo, browser, f"Sale {number + 1}") for number in range(WAITING_ENVELOPES)]
     envelopes = [envelope for envelope, _ in sent]
-    say(f"Carla's key is withdrawn in eSAW; then {WAITING_ENVELOPES} envelopes of hers are completed")
+    consent_demo.output.step(
+        f"Carla's consent is withdrawn; then {WAITING_ENVELOPES} envelopes of hers finish"
+    )
     esaw.withdraw_consent(consent_demo.carla, consent_demo.app.client_id)
     for each in envelopes:
         await esaw.complete(each)
-    await consent_demo.wait_for_phase("AwaitingConsent", envelopes)
+    await consent_demo.envelopes.wait_for({"AwaitingConsent"}, envelopes)
     mail = (await consent_demo.mail.arrived(1, within=TIMEOUT_SECONDS))[0]
-    print(f"\nThe mail to {', '.join(mail.to)}: {mail.subject}\n\n{mail.text.rstrip()}", flush=True)
+    consent_demo.output.step(f"One mail to {', '.join(mail.to)}: {mail.subject}")
+    consent_demo.output.detail(*mail.text.rstrip().splitlines())
 
-    say("Carla follows the link in the mail")
+    consent_demo.output.step("Carla follows the link in the mail; everything that waited continues")
     link = re.search(rf"{re.escape(consent_demo.pages.public)}/consent/\S+", mail.text)
     await browser.open(link.group() if link is not None else "about:blank")
-    _print_page(browser)
+    _print_page(consent_demo, browser)
     await browser.press("Allow")
-    _print_page(browser)
-    await consent_demo.wait_for_phase("Succeeded", envelopes)
-    print(await consent_demo.local_environment.kubectl("get", "senders"), flush=True)
+    _print_page(consent_demo, browser)
+    await consent_demo.envelopes.wait_for({"Succeeded"}, envelopes)
+    senders = (await consent_demo.local_environment.kubectl("get", "senders")).rstrip()
+    consent_demo.output.detail("$ kubectl get senders", *senders.splitlines())
     return [
         ("later Sends asked nothing but the tags", not any("Allow" in seen for _, seen in sent)),
         (f"{WAITING_ENVELOPES} envelopes waited for a new key: one mail", len(consent_demo.mail.mails) == 1),
@@ -160,20 +161,23 @@ async def _send(consent_demo: ConsentDemo, browser: Browser, name: str) -> tuple
     seen = []
     for button, given in (("Allow", {}), ("Send envelope", FIELD_VALUES)):
         if button in browser.page.buttons:
-            _print_page(browser)
+            _print_page(consent_demo, browser)
             seen.append(button)
             await browser.press(button, **given)
-    _print_page(browser)
+    _print_page(consent_demo, browser)
     envelope = consent_demo.esaw.envelope_of(draft)
     if envelope is None:
         raise RuntimeError(f"{name} was not sent; the browser shows: {browser.page.text}")
-    return envelope, seen
+    carla = consent_demo.carla
+    return consent_demo.envelopes.add(envelope, name, f"{carla.given_name} {carla.surname}"), seen
 
 
-def _print_page(browser: Browser) -> None:
+def _print_page(consent_demo: ConsentDemo, browser: Browser) -> None:
     own = [each for each in browser.page.buttons if each != "Sign out"]
     buttons = "".join(f"  [{each}]" for each in own)
-    print(f"  {browser.page.url.partition('?')[0]}\n      {browser.page.title}{buttons}", flush=True)
+    consent_demo.output.detail(
+        f"  {browser.page.url.partition('?')[0]}", f"      {browser.page.title}{buttons}"
+    )
 
 
 def _archived_tags(consent_demo: ConsentDemo, envelope: str) -> dict[str, Any]:

@@ -1,0 +1,220 @@
+"""
+The demo's expectations and whether they came true.
+
+In short, each group is one line, and each failed check is one more. The checks look at eSAW, at the archives
+and at the API server, not at what Counterfoil reports about itself.
+"""
+
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from sandbox.controlplane.processes import run
+from sandbox.demo.archives import copy_files, print_tags
+from sandbox.demo.envelopes import process_end
+from sandbox.demo.output import shell_command, tree_lines
+from sandbox.demo.scenarios import DUPLICATES, NAMES, DemoRun, callback_url
+from sandbox.environment.processes import CounterfoilProcess
+
+_SHA256SUM = shutil.which("sha256sum") or "sha256sum"
+
+EXPECTED = {
+    "completed": ("Succeeded", "ArchivedAndDeleted"),
+    "rejected": ("Skipped", "UnexpectedStatus"),
+    "no audit trail": ("Failed", "AuditTrailMissing"),
+    "deleted": ("Failed", "EnvelopeDeleted"),
+    "forged": ("Failed", "EnvelopeNotFound"),
+    "duplicates": ("Succeeded", "ArchivedAndDeleted"),
+    "second archive": ("Succeeded", "ArchivedAndDeleted"),
+    "revoked key": ("Succeeded", "ArchivedAndDeleted"),
+}
+
+
+class Check(NamedTuple):
+    """One expectation."""
+
+    group: str
+    what: str
+    came_true: bool
+
+
+@dataclass
+class DemoChecks:
+    """The checks and their results."""
+
+    results: list[Check] = field(default_factory=list)
+
+    def check(self, group: str, what: str, *, came_true: bool) -> None:
+        """Add one expectation; a group is a sentence that is true if all its checks are."""
+        self.results.append(Check(group, what, came_true))
+
+    @property
+    def all_true(self) -> bool:
+        """Whether there are checks, and every one of them came true."""
+        return bool(self.results) and all(each.came_true for each in self.results)
+
+    def short(self) -> list[str]:
+        """Return one line per group, and one line for each check that failed."""
+        lines = []
+        for group in dict.fromkeys(each.group for each in self.results):
+            members = [each for each in self.results if each.group == group]
+            failed = [each for each in members if not each.came_true]
+            count = f"{len(members) - len(failed)} of {len(members)}"
+            lines.append(f"  {'FAILED' if failed else 'ok    '}  {count:>8}  {group}")
+            lines += [f"  FAILED            {each.what}" for each in failed]
+        return lines
+
+    def long(self) -> list[str]:
+        """Return one line per check."""
+        return [f"  {'ok    ' if each.came_true else 'FAILED'}  {each.what}" for each in self.results]
+
+
+async def check_all(demo_run: DemoRun) -> DemoChecks:
+    """Check what the scenarios left behind, and print the archives. The checks of consent are not in it."""
+    checks = DemoChecks()
+    await _check_phases(demo_run, checks)
+    await _check_callbacks(demo_run, checks)
+    _check_deletions(demo_run, checks)
+    second = await copy_files(demo_run.second, demo_run.local_environment.folder)
+    for title, root, expected in (
+        ("folder", demo_run.folder, 3),
+        (demo_run.second.title, second, 2),
+    ):
+        demo_run.output.step(f"The archive of {'Acme' if root == demo_run.folder else 'Globex'}: {title}")
+        demo_run.output.lines(*(f"  {line}" for line in tree_lines(root)))
+        await _check_archive(demo_run, title, root, checks, expected=expected)
+    await print_tags(demo_run.second, second, demo_run.output)
+    _check_manifest(demo_run, checks)
+    _check_evidence(demo_run, checks)
+    return checks
+
+
+async def _check_phases(demo_run: DemoRun, checks: DemoChecks) -> None:
+    states = await demo_run.envelopes.states()
+    for part, wanted in EXPECTED.items():
+        found = states.get(demo_run.ids[part], ("", ""))
+        checks.check(
+            "each envelope ended in the phase that its story demands",
+            f"{NAMES[part]} ({part}): {'/'.join(found)}",
+            came_true=tuple(found) == wanted,
+        )
+
+
+async def _check_callbacks(demo_run: DemoRun, checks: DemoChecks) -> None:
+    """The counts are written about once a second, so the last of them may take that long."""
+    group = "callbacks: 30 repetitions made one event, a wrong token got 404"
+    counted = 0
+    for _ in range(50):
+        found = await demo_run.local_environment.events(
+            "-l", f"counterfoil.dev/envelope={demo_run.ids['duplicates']}"
+        )
+        counted = found[0]["status"].get("deliveries", 0)
+        if counted == DUPLICATES:
+            break
+        await asyncio.sleep(0.2)
+    checks.check(
+        group,
+        f"{DUPLICATES} callbacks at once: {len(found)} event with {counted} deliveries",
+        came_true=(len(found), counted) == (1, DUPLICATES),
+    )
+    wrong = callback_url(demo_run, "acme", demo_run.ids["forged"]).replace(
+        demo_run.local_environment.tokens["acme"], "a" * 48
+    )
+    async with httpx.AsyncClient(trust_env=False) as http:
+        status = (await http.get(wrong)).status_code
+    checks.check(group, f"a callback with a wrong token: {status}", came_true=status == 404)
+
+
+def _check_deletions(demo_run: DemoRun, checks: DemoChecks) -> None:
+    lines = []
+    for part in ("completed", "duplicates", "second archive", "revoked key"):
+        calls = demo_run.esaw.delete_calls(demo_run.ids[part])
+        after_all = all(not call.missing for call in calls)
+        lines.append(
+            f"  {demo_run.ids[part]}  {NAMES[part]}: {len(calls)} delete call, last of all: {after_all}"
+        )
+        checks.check(
+            "deleted in eSAW once, after the download of every file",
+            f"{NAMES[part]}: deleted once, after the download of every file",
+            came_true=not demo_run.esaw.exists(demo_run.ids[part]) and len(calls) == 1 and after_all,
+        )
+    demo_run.output.detail("What was deleted in eSAW:", *lines)
+    for part in ("rejected", "no audit trail"):
+        checks.check(
+            "not deleted in eSAW, because not archived completely",
+            f"{NAMES[part]}: still in eSAW",
+            came_true=demo_run.esaw.exists(demo_run.ids[part])
+            and not demo_run.esaw.delete_calls(demo_run.ids[part]),
+        )
+
+
+async def _check_archive(
+    demo_run: DemoRun, title: str, root: Path, checks: DemoChecks, *, expected: int
+) -> None:
+    group = f"{title}: sha256sum and counterfoil.cli.verify accept every envelope"
+    folders = [found.parent for found in sorted(root.rglob("counterfoil.sha256"))]
+    verify = [sys.executable, "-m", "counterfoil.cli.verify"]
+    reports = await asyncio.gather(*(run([*verify, folder]) for folder in folders))
+    for folder, verified in zip(folders, reports, strict=True):
+        checked = await run([_SHA256SUM, "-c", "counterfoil.sha256"], cwd=folder)
+        demo_run.output.detail(
+            f"$ {shell_command('cd', folder)} && sha256sum -c counterfoil.sha256",
+            *checked.out.rstrip().splitlines(),
+            f"$ {shell_command(*verify, folder)}",
+            *verified.out.rstrip().splitlines(),
+        )
+        checks.check(group, f"{title}: sha256sum accepts {folder.name}", came_true=checked.code == 0)
+        checks.check(
+            group,
+            f"{title}: counterfoil.cli.verify finds the files of {folder.name} as the manifest says",
+            came_true=verified.code == 0,
+        )
+    checks.check(group, f"{title}: {expected} envelopes are archived", came_true=len(folders) == expected)
+
+
+def _check_manifest(demo_run: DemoRun, checks: DemoChecks) -> None:
+    """Compare the manifest with what eSAW really has, not with the archive."""
+    manifest = next(demo_run.folder.rglob(f"{demo_run.ids['completed']}/counterfoil.json"))
+    demo_run.output.detail(f"$ {shell_command('cat', manifest)}", *manifest.read_text().splitlines())
+    files = {each["fileID"]: each["sha256"] for each in json.loads(manifest.read_text())["files"]}
+    sent = {
+        each.file_id: demo_run.esaw.expected_sha256(each.file_id)
+        for each in demo_run.esaw.files(demo_run.ids["completed"])
+    }
+    checks.check(
+        f"the manifest has all {len(sent)} files of eSAW, byte for byte",
+        f"{NAMES['completed']}: all {len(sent)} files of eSAW are in the manifest, byte for byte",
+        came_true=files == sent,
+    )
+
+
+def _check_evidence(demo_run: DemoRun, checks: DemoChecks) -> None:
+    group = "a missing audit trail is noticed"
+    manifest = next(demo_run.folder.rglob(f"{demo_run.ids['no audit trail']}/counterfoil.json"))
+    kinds = [each["kind"] for each in json.loads(manifest.read_text())["files"]]
+    checks.check(
+        group, f"{NAMES['no audit trail']}: archived is {', '.join(kinds)}", came_true=kinds == ["Document"]
+    )
+    checks.check(
+        group,
+        f"kubectl counterfoil check: deviates in {', '.join(demo_run.deviations)}",
+        came_true=demo_run.deviations == ["envelope-audit-trail"],
+    )
+
+
+def check_processes(processes: Iterable[CounterfoilProcess], checks: DemoChecks) -> None:
+    """Check that no process of Counterfoil has ended; an ended one is shown with the end of its log."""
+    for each in processes:
+        ended = each.server.ended
+        checks.check(
+            "every process of Counterfoil still runs",
+            process_end(each) if ended else f"{each.name} runs",
+            came_true=not ended,
+        )
