@@ -65,6 +65,11 @@ lint: setup ## ruff, mypy --strict, the import rules, spelling, language, the wo
 	@echo '[lint] workflows'; $(BIN)/zizmor --offline --pedantic --quiet .github/workflows
 	@echo '[lint] docs'; $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 
+.PHONY: docs
+docs: setup ## build the docs as web pages into docs/_build, with a search that needs no server
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+	@echo '$(CURDIR)/docs/_build/index.html'
+
 # Number of test processes; each has its own control plane.
 WORKERS ?= 2
 

@@ -21,7 +21,7 @@ def committed() -> dict[Path, str]:
 
 def svg(dot: Path) -> str:
     """Return a drawing as SVG, without the comments that name the version of Graphviz."""
-    rendered = subprocess.run(  # noqa: S603 - the program of our own environment
+    rendered = subprocess.run(  # noqa: S603 - a program of this environment
         [GRAPHVIZ, "-Tsvg", dot], capture_output=True, check=True, text=True
     ).stdout
     return re.sub(r"<!--.*?-->\n?", "", rendered, flags=re.DOTALL)
