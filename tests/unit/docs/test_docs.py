@@ -1,8 +1,10 @@
 """Pages that are written from the code say what the code says."""
 
+import re
+
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.logs import FIELDS
-from docs import generate_metrics, generate_plugin, generate_reasons, generate_settings
+from docs import check_language, generate_metrics, generate_plugin, generate_reasons, generate_settings
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
@@ -38,3 +40,33 @@ def test_every_fact_of_the_check_is_beside_its_assumption() -> None:
     text = (generate_metrics.PAGE.parents[1] / "esignanywhere.md").read_text(encoding="utf-8")
     assumptions = text.partition("## Assumptions")[2]
     assert [each for each in FactId if f"`{each}`" not in assumptions] == []
+
+
+def assumptions() -> list[list[str]]:
+    """Return the rows of the table of assumptions."""
+    text = (check_language.ROOT / "docs" / "esignanywhere.md").read_text(encoding="utf-8")
+    table = text.partition("| Counterfoil assumes |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()[2:]]
+    assert len(rows) > 20
+    return rows
+
+
+def test_every_assumption_says_how_certain_it_is_how_it_is_tested_and_what_to_do() -> None:
+    facts = set(FactId)
+    for assumption, certainty, tested, action in assumptions():
+        assert re.match("(documented|seen|inferred|unknown|configured)\\b", certainty), assumption
+        named = set(re.findall("`([^`]+)`", tested))
+        assert named & facts or tested.startswith("none: "), assumption
+        assert named - facts <= {"truncated", "bulk", "invalid_grant", "state_missing"}, assumption
+        assert action, assumption
+
+
+def test_the_page_counts_the_assumptions_that_no_check_tests() -> None:
+    text = (check_language.ROOT / "docs" / "esignanywhere.md").read_text(encoding="utf-8")
+    assert "Six assumptions have no line" in text
+    assert len([tested for _, _, tested, _ in assumptions() if tested.startswith("none")]) == 6
+
+
+def test_the_readme_names_the_assumptions_before_its_first_heading() -> None:
+    text = (check_language.ROOT / "README.md").read_text(encoding="utf-8")
+    assert "(docs/esignanywhere.md#assumptions)" in text.partition("\n## ")[0]
