@@ -101,7 +101,7 @@ async def _check_phases(demo_run: DemoRun, checks: DemoChecks) -> None:
     for part, wanted in EXPECTED.items():
         found = states.get(demo_run.ids[part], ("", ""))
         checks.check(
-            "each envelope ended in the phase that its story demands",
+            "each envelope ended in the expected phase",
             f"{NAMES[part]} ({part}): {'/'.join(found)}",
             came_true=tuple(found) == wanted,
         )
@@ -196,7 +196,7 @@ def _check_manifest(demo_run: DemoRun, checks: DemoChecks) -> None:
 
 
 def _check_evidence(demo_run: DemoRun, checks: DemoChecks) -> None:
-    group = "a missing audit trail is noticed"
+    group = "a missing audit trail is reported"
     manifest = next(demo_run.folder.rglob(f"{demo_run.ids['no audit trail']}/counterfoil.json"))
     kinds = [each["kind"] for each in json.loads(manifest.read_text())["files"]]
     checks.check(
