@@ -26,18 +26,12 @@ KINDS = ("added", "changed", "deprecated", "removed", "fixed", "security")
 def annotations() -> dict[str, str]:
     """Return the annotations of the chart."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
-    image = {
-        "name": "counterfoil",
-        "image": f"{values['image']['repository']}:{project['version']}",
-        "platforms": ["linux/amd64", "linux/arm64"],
-    }
+    # No image is named: each installation has its own registry (image.repository has no default).
     return {
         "artifacthub.io/category": "integration-delivery",
         "artifacthub.io/changes": _dump(changes(project["version"])),
         "artifacthub.io/crds": _dump(_crds()),
         "artifacthub.io/crdsExamples": _dump(_examples()),
-        "artifacthub.io/images": _dump([image]),
         "artifacthub.io/license": project["license"],
         "artifacthub.io/links": _dump(list(LINKS)),
         "artifacthub.io/operator": "true",

@@ -48,7 +48,7 @@ class Check(NamedTuple):
     violated: str = ""
     """Part of the assertion that a run violates; empty: no run violates any."""
     is_liveness: bool = False
-    """Whether the check is that no run goes on for ever, in place of the assertions."""
+    """Whether the check is that every run ends, in place of the assertions."""
 
 
 class CheckResult(NamedTuple):

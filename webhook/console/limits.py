@@ -80,8 +80,8 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of Senders listed; the page says when there are more."""
 
     searched_senders: int = 10_000
-    """Maximum number of Senders whose names and e-mail addresses are compared with a text, which the API server
-    cannot do."""
+    """Maximum number of Senders whose names and e-mail addresses are compared with a text, which the API
+    server cannot do."""
 
     listed_objects: int = 500
     """Maximum number of Organizations, of Senders and of Archives read for one page."""
