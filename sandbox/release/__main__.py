@@ -1,9 +1,10 @@
 """
 ``make release VERSION=1.2.3``: everything that a release has, in ``dist/release/``.
 
-The image for amd64 and arm64 as one OCI archive, the chart (.tgz and OCI), wheel and sdist, the stand-alone
-plugin and krew's manifest, bills of materials, provenance, checksums, and signatures if there is a key. The
-same commit gives the same bytes, except signatures. Nothing is published.
+The image for amd64 and arm64 as one OCI archive (not its variant for traces), the chart (.tgz and OCI), wheel
+and sdist, the stand-alone plugin and the manifest for krew, bills of materials, provenance and checksums.
+With a key there are signatures too. The same commit gives the same bytes, except signatures. Nothing is
+published.
 
 buildah builds the image. On one architecture it also builds that of the other, which it can't run there: the
 image of the other architecture is only checked against the lock.
@@ -44,7 +45,7 @@ PROGRAM = "kubectl-counterfoil"
 
 @dataclass(frozen=True)
 class Release:
-    """What all parts of one release share."""
+    """The values that all parts of one release share."""
 
     version: str
     revision: str
@@ -156,7 +157,7 @@ def _image(release: Release) -> None:
     spec = image.image_spec({**release.environment, "IMAGE": LOCAL_IMAGE})
     with tempfile.TemporaryDirectory(prefix="counterfoil-image-") as folder:
         layout = Path(folder) / "layout"
-        subprocess.run(["buildah", "manifest", "rm", LOCAL_IMAGE], capture_output=True, check=False)
+        subprocess.run(["buildah", "manifest", "rm", spec.image], capture_output=True, check=False)
         for command in image.multi_architecture_commands(spec, ARCHITECTURES, layout):
             _run(command, release.environment)
         lock = image.LOCKS[image.PLAIN].read_text(encoding="utf-8")
@@ -168,7 +169,7 @@ def _image(release: Release) -> None:
             )
             release.bill(f"-image-{architecture}", document)
         oci.write_archive(layout, release.path(".oci.tar"), release.epoch)
-        _say(f"image {oci.index_digest(layout)} for {', '.join(oci.images(layout))}")
+        _say(f"image {spec.image} {oci.index_digest(layout)} for {', '.join(oci.images(layout))}")
 
 
 def _statements(release: Release) -> None:

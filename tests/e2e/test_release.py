@@ -88,7 +88,7 @@ def commit(folder: Path) -> None:
 
 
 def release(clone: Path, environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What `make release` and `make version` run."""
+    """Run the command of `make release`, or of `make version`."""
     return subprocess.run(
         [sys.executable, "-m", "sandbox.release", *arguments],
         cwd=clone,
@@ -101,7 +101,7 @@ def release(clone: Path, environment: Mapping[str, str], *arguments: str) -> sub
 
 @pytest.fixture(scope="module")
 async def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """Variables for a release: a storage of its own for buildah, with a base image for both architectures."""
+    """Variables for a release: separate storage for buildah, and a base image for both architectures."""
     folder = tmp_path_factory.mktemp("storage")
     archive = await images.prepare()
     configuration = folder / "storage.conf"
