@@ -534,4 +534,4 @@ def _common_message(sender: Sender) -> str:
 
 def rejected_message(sender: Sender) -> str:
     """Return the message for a key that eSAW refused."""
-    return f"eSignAnyWhere no longer accepts the API key of Sender/{sender.name}."
+    return f"eSignAnyWhere does not accept the API key of Sender/{sender.name}."

@@ -75,7 +75,7 @@ async def test_a_retry_is_asked_for_with_who_when_and_why_on_the_object_and_as_a
     assert (act.who, act.what) == (FULL_NAME.format(namespace), "retry")
     (told,) = await scene.told()
     assert told["regarding"]["name"] == name
-    assert told["note"].startswith(f"{FULL_NAME.format(namespace)} asked for retry")
+    assert told["note"].startswith(f"{FULL_NAME.format(namespace)} requested retry")
 
 
 async def test_whoever_gives_up_has_to_say_why(scene: Scene) -> None:
@@ -401,8 +401,8 @@ async def test_the_log_tells_who_did_what_to_which_object_and_what_came_of_it(
     told = [(each["who"], each["message"], each.get("event"), each.get("organization")) for each in asked]
     full = FULL_NAME.format(namespace)
     assert told == [
-        (full, "retry was asked for", name, None),
-        (full, "retry was asked for: 1 events that failed with NameOccupied", None, "acme"),
+        (full, "retry was requested", name, None),
+        (full, "retry was requested: 1 events that failed with NameOccupied", None, "acme"),
     ]
     refused = [each for each in lines if each.get("outcome") == "not_allowed"]
     assert [each["who"] for each in refused] == [full.replace("full", "view")]

@@ -291,7 +291,7 @@ async def test_one_event_is_held_resumed_tried_again_and_given_up(scene: Scene, 
     acts = audit_entries(event["metadata"]["annotations"])
     assert [act.what for act in acts] == ["suspend", "resume", "retry", "skip"]
     told = [each["reason"] for each in await scene.told() if each["regarding"]["name"] == name]
-    assert sorted(told) == ["ResumeAsked", "RetryAsked", "SkipAsked", "SuspendAsked"]
+    assert sorted(told) == ["ResumeRequested", "RetryRequested", "SkipRequested", "SuspendRequested"]
 
 
 async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(

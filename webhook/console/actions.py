@@ -49,6 +49,9 @@ class Action(StrEnum):
     CHECK = "check"
 
 
+_NAMES: Final[Mapping[Action, str]] = {Action.ASK: "consent mail"}
+"""Names of actions in Kubernetes Events that differ from the action's own."""
+
 ALLOWED: Final[Mapping[type[Resource], frozenset[Action]]] = {
     EnvelopeEvent: frozenset({Action.RETRY, Action.SKIP, Action.SUSPEND, Action.RESUME}),
     Sender: frozenset({Action.ASK, Action.SUSPEND, Action.RESUME}),
@@ -98,7 +101,7 @@ class ActionService:
         raw = await user.kube.get(kind, name)
         after = await self.write(user, kind, raw, request)
         field = "event" if kind is EnvelopeEvent else kind.KIND.lower()
-        _log.info("%s was asked for", request.action, extra={"who": user.name, field: name})
+        _log.info("%s was requested", request.action, extra={"who": user.name, field: name})
         return ActionResult(1, is_event_recorded=await self.create_event(user, after, request, "1 object"))
 
     async def apply_to_failed_events(
@@ -115,11 +118,11 @@ class ActionService:
         count, is_more = written.count(True), is_more or None in written
         note = f"{count} events that failed with {reason or 'no reason'}"
         fields = {"who": user.name, "organization": organization, "reason": reason or None}
-        _log.info("%s was asked for: %s", request.action, note, extra=fields)
+        _log.info("%s was requested: %s", request.action, note, extra=fields)
         try:
             about = await user.kube.get(Organization, organization)
         except ApiError:
-            # That it is gone may be the very reason; what was asked for is done.
+            # That it is gone may be the very reason; what was requested is done.
             return ActionResult(count, is_more, is_event_recorded=False)
         return ActionResult(count, is_more, await self.create_event(user, about, request, note))
 
@@ -220,7 +223,7 @@ class ActionService:
         if not user.rights.can_create_events:
             return False
         because = f" because: {request.reason}" if request.reason else ""
-        note = f"{user.name} asked for {request.action} ({concerned}){because}"
+        note = f"{user.name} requested {_NAMES.get(request.action, request.action)} ({concerned}){because}"
         try:
             await user.kube.create_event(self._event(user, about, request, note))
         except ApiError as problem:
@@ -239,7 +242,7 @@ class ActionService:
             "reportingController": "counterfoil.dev/console",
             "reportingInstance": os.environ.get("HOSTNAME", "console")[:128],
             "action": "Act",
-            "reason": f"{request.action.value.capitalize()}Asked",
+            "reason": f"{_NAMES.get(request.action, request.action).title().replace(' ', '')}Requested",
             "type": "Normal",
             "note": note.encode()[:MAX_NOTE_BYTES].decode(errors="ignore"),
             "regarding": {

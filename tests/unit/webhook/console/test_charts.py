@@ -111,7 +111,7 @@ def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:
     )
     told = (
         {"eventTime": "2026-07-01T12:00:02Z", "reason": "Waiting", "note": "It waits."},
-        {"eventTime": "2026-07-01T12:00:02Z", "reason": "RetryAsked", "note": "", "action": "Act"},
+        {"eventTime": "2026-07-01T12:00:02Z", "reason": "RetryRequested", "note": "", "action": "Act"},
         {"eventTime": None, "reason": "Broken"},
     )
 
