@@ -133,7 +133,7 @@ class BulkService:
         is_recorded = await self._record(user, asked, done)
         count = sum(done.values())
         fields = {"who": user.name, "failed": len(failures), "untried": untried}
-        _log.info("%s was asked for: %s events", request.action, count, extra=fields)
+        _log.info("%s was requested: %s events", request.action, count, extra=fields)
         return BulkResult(count, unchanged, tuple(failures), untried, plan.is_more, is_recorded)
 
     async def _record(self, user: AuthenticatedUser, asked: ActionRequest, done: Mapping[str, int]) -> bool:
