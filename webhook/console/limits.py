@@ -64,7 +64,7 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of events of each request that reads all events of a filter."""
 
     named_senders: int = 50
-    """Maximum number of Senders that a text can mean; their names are in the selector of one request."""
+    """Maximum number of Senders in the selector of one request; the events of more are read and compared."""
 
     surveyed: int = 100
     """Maximum number of events read, by phase, to group those that wait for a person. Above it the page shows

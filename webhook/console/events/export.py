@@ -7,6 +7,7 @@ file says in its last entry when more events match than its bound.
 
 import csv
 import io
+import re
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,16 +17,24 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.clock import Clock
-from counterfoil.resources import EnvelopeEvent, Sender
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import EnvelopeEvent, ResourceInvalid, Sender
 from webhook.console.access import AuthenticatedUser
 from webhook.console.attention import sender_of, title_of
 from webhook.console.events.filters import EventFilter
 from webhook.console.events.search import EventSearch
 from webhook.console.limits import ConsoleLimits
-from webhook.console.view_base import parsed
 from webhook.http_server.errors import HttpErrorKind, PageError
 
-_FORMULA_STARTS: Final = frozenset("=+-@|%\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}")
+_FORMULA = re.compile(
+    r"^(?=[\t\r\n])|(^|[;\t\r\n])(?=(?:[^\S\t\r\n]|\")*"
+    r"[=+\-@|%\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
+    r"\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])"
+)
+"""Positions at which a cell of a spreadsheet could begin with a formula. If the separator is ``;``, as in
+German and Italian, a spreadsheet ignores our commas and quotation marks, and begins a cell within a text."""
+
+UNREADABLE: Final = "This version of Counterfoil can't read the event."
 
 
 class ExportFormat(StrEnum):
@@ -44,21 +53,21 @@ class ExportRow(msgspec.Struct, frozen=True, rename="camel"):
     """One event in a file. Times are RFC 3339 in UTC."""
 
     event: str
-    envelope_id: str
-    envelope_name: str
-    organization: str
-    sender: str
-    sender_name: str
-    sender_email: str
-    phase: str
-    reason: str
-    message: str
-    attempts: int
-    recorded: datetime | None
-    next_attempt: datetime | None
-    completed: datetime | None
-    archive: str
-    manifest: str
+    envelope_id: str = ""
+    envelope_name: str = ""
+    organization: str = ""
+    sender: str = ""
+    sender_name: str = ""
+    sender_email: str = ""
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    attempts: int | None = None
+    recorded: datetime | None = None
+    next_attempt: datetime | None = None
+    completed: datetime | None = None
+    archive: str = ""
+    manifest: str = ""
 
 
 @dataclass
@@ -84,7 +93,7 @@ class ExportService:
             yield head
             async for some in self.search.each(user, wanted):
                 looked += some.looked
-                rows = [_row(each, senders) for each in parsed(EnvelopeEvent, some.raws)]
+                rows = [_row_of(raw, senders) for raw in some.raws]
                 left = self.limits.exported - written
                 is_more = len(rows) > left or (
                     bool(some.token) and (len(rows) == left or looked >= self.limits.export_read)
@@ -108,8 +117,15 @@ def neutralized(text: str) -> str:
 
     Names of envelopes and messages come from others; a formula in one could send the sheet elsewhere.
     """
-    begin = text.lstrip()[:1]
-    return f"'{text}" if begin in _FORMULA_STARTS or text[:1] in ("\t", "\r", "\n") else text
+    return _FORMULA.sub(lambda found: f"{found[0]}'", text)
+
+
+def _row_of(raw: Raw, senders: Mapping[str, Sender]) -> ExportRow:
+    """Return the row of a stored event; one that can't be read is named, so that the file is complete."""
+    try:
+        return _row(EnvelopeEvent.parse(raw), senders)
+    except ResourceInvalid:
+        return ExportRow(event=raw["metadata"]["name"], message=UNREADABLE)
 
 
 def _row(event: EnvelopeEvent, senders: Mapping[str, Sender]) -> ExportRow:

@@ -119,10 +119,11 @@ class EventFilter:
         return ",".join(parts)
 
     def labels(self, senders: frozenset[str] = frozenset()) -> str:
-        """Return the label selector; ``senders`` are those whose e-mail address is the text."""
+        """Return the label selector; ``senders`` are those whose e-mail address has the text, or none if the
+        caller compares them."""
         wanted = ((SENDER_LABEL, self.sender), (ACTION_LABEL, action_label(self.action)))
         parts = [f"{label}={value}" for label, value in wanted if value]
-        if self.is_for_email:
+        if self.is_for_email and senders:
             parts.append(f"{SENDER_LABEL} in ({','.join(sorted(senders))})")
         return ",".join(parts)
 

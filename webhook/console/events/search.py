@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError, Expired
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import EnvelopeEvent, ResourceInvalid, Sender
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, ResourceInvalid, Sender
 from webhook.console.access import SENDERS, AuthenticatedUser
 from webhook.console.attention import sender_of, title_of
 from webhook.console.events.filters import EventFilter
@@ -64,6 +64,7 @@ class EventSearch:
     ) -> FoundEvents:
         kept: list[Raw] = []
         token, looked = wanted.token, 0
+        is_compared = wanted.is_compared or self._are_compared(wanted, senders)
         # To sort a list, more of it is read at once.
         first = self.limits.sorted_rows if wanted.sort else self.limits.rows
         while True:
@@ -71,7 +72,7 @@ class EventSearch:
             limit = min(left, self.limits.scan_rows) if looked else first
             read = await self._read(user, wanted, senders, token, limit)
             kept, token, looked = kept + read.raws, read.token, looked + read.looked
-            is_full = not token or not wanted.is_compared or len(kept) >= self.limits.rows // 2
+            is_full = not token or not is_compared or len(kept) >= self.limits.rows // 2
             if is_full or looked >= self.limits.scanned:
                 return FoundEvents(parsed(EnvelopeEvent, kept), token, not is_full, looked)
 
@@ -91,21 +92,30 @@ class EventSearch:
     ) -> ReadEvents:
         if wanted.is_for_email and not senders:
             return ReadEvents([], "", 0)
+        are_compared = self._are_compared(wanted, senders)
+        labels = wanted.labels(frozenset() if are_compared else senders)
         page, token = await user.kube.page(
-            EnvelopeEvent, limit=limit, token=token, labels=wanted.labels(senders), fields=wanted.fields
+            EnvelopeEvent, limit=limit, token=token, labels=labels, fields=wanted.fields
         )
         now = self.clock.now()
-        return ReadEvents([raw for raw in page if wanted.matches(raw, now, senders)], token, len(page))
+        found = [raw for raw in page if wanted.matches(raw, now, senders)]
+        if are_compared:
+            found = [raw for raw in found if _labelled_sender(raw) in senders]
+        return ReadEvents(found, token, len(page))
+
+    def _are_compared(self, wanted: EventFilter, senders: frozenset[str]) -> bool:
+        """Whether the Senders of an e-mail address are too many for a selector of one request. None of them
+        may be left out: an action or a file would then concern a part of what it says."""
+        return wanted.is_for_email and len(senders) > self.limits.named_senders
 
     # -- Senders --------------------------------------------------------------------------------------------
 
     async def named_senders(self, user: AuthenticatedUser, wanted: EventFilter) -> frozenset[str]:
-        """Return the Senders whose name or e-mail address has the text of a filter, up to a number."""
+        """Return the Senders whose name or e-mail address has the text of a filter."""
         if not (wanted.is_for_email or wanted.is_for_words):
             return frozenset()
         senders = await self.senders(user)
-        found = [each.name for each in senders if wanted.names_sender(_texts(each, wanted))]
-        return frozenset(found[: self.limits.named_senders])
+        return frozenset(each.name for each in senders if wanted.names_sender(_texts(each, wanted)))
 
     async def senders(self, user: AuthenticatedUser) -> tuple[Sender, ...]:
         """Return the Senders, up to a number; none when this person may not list them."""
@@ -137,6 +147,11 @@ async def _sender(user: AuthenticatedUser, name: str) -> Sender | None:
     except (ApiError, ResourceInvalid):
         # Deleted since, or of another version: the list shows the name of the object.
         return None
+
+
+def _labelled_sender(raw: Raw) -> str:
+    name: str = (raw["metadata"].get("labels") or {}).get(SENDER_LABEL, "")
+    return name
 
 
 def _texts(sender: Sender, wanted: EventFilter) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from tests.support.scenes.console_parts import NOBODY, VIEW, a_sender_that, an_a
 from webhook.console.access import Rights
 from webhook.console.actions import ActionService
 from webhook.console.errors import ConsoleErrorKind
-from webhook.console.events.export import ExportFormat, neutralized
+from webhook.console.events.export import UNREADABLE, ExportFormat, neutralized
 from webhook.console.events.views import EventViews
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
@@ -24,12 +24,14 @@ from webhook.console.view_base import ConsoleRequest
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.responses import PageResponse
 
-LIMITS = ConsoleLimits(batch_rows=3, exported=5, export_read=8, exports=1)
+LIMITS = ConsoleLimits(batch_rows=3, exported=5, export_read=8, exports=1, named_senders=3)
 
 
-def an_event(number: int, name: str = "", phase: Phase = Phase.FAILED) -> EnvelopeEvent:
+def an_event(
+    number: int, name: str = "", phase: Phase = Phase.FAILED, *, sender: str = "anna"
+) -> EnvelopeEvent:
     builder = EventBuilder().named(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789abcdef")
-    builder = builder.labelled(SENDER_LABEL, "anna").created(NOON).in_phase(phase, "NameOccupied")
+    builder = builder.labelled(SENDER_LABEL, sender).created(NOON).in_phase(phase, "NameOccupied")
     return builder.status(envelope=EnvelopeSummary(name=name), message="A\nB").build()
 
 
@@ -75,6 +77,30 @@ async def test_a_file_has_a_row_for_each_event_of_the_filter_with_its_person() -
     assert (row["recorded"], row["completed"]) == ("2026-07-01T12:00:00Z", "")
 
 
+async def test_an_event_that_cannot_be_read_is_not_missing_in_a_file() -> None:
+    kube = InMemoryKubeClient(an_event(1), an_event(2))
+    kube.edit(EnvelopeEvent, an_event(1).name, {"status": {"conditions": "of another version"}})
+
+    found, cells = await document(kube), await rows(kube)
+
+    assert [each["event"] for each in found["events"]] == [an_event(1).name, an_event(2).name]
+    assert found["events"][0]["message"] == cells[0]["message"] == UNREADABLE
+    assert cells[0]["attempts"] == ""
+
+
+async def test_a_file_has_all_events_of_an_address_that_many_senders_have() -> None:
+    names = [f"anna-{number}" for number in range(LIMITS.named_senders + 1)]
+    kube = InMemoryKubeClient(
+        *(a_sender_that(name=name) for name in names),
+        *(an_event(number, sender=name) for number, name in enumerate([*names[-4:], "berta"])),
+    )
+
+    found = await document(kube, text="@example")
+
+    assert [each["sender"] for each in found["events"]] == names[-4:]
+    assert found["isTruncated"] is False
+
+
 async def test_a_file_for_programs_has_the_same() -> None:
     kube = InMemoryKubeClient(*(an_event(number, "=1") for number in range(4)), a_sender_that())
 
@@ -87,7 +113,11 @@ async def test_a_file_for_programs_has_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\r=1", "\N{FULLWIDTH EQUALS SIGN}1"]
+    "text",
+    [
+        *("=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t1", "\r1", '"=1', "\N{FULLWIDTH EQUALS SIGN}1"),
+        *("\N{FULLWIDTH HYPHEN-MINUS}1", "\N{FULLWIDTH COMMERCIAL AT}SUM(A1)"),
+    ],
 )
 async def test_no_cell_is_a_formula(text: str) -> None:
     (row,) = await rows(InMemoryKubeClient(an_event(1, text)))
@@ -96,8 +126,22 @@ async def test_no_cell_is_a_formula(text: str) -> None:
     assert row["envelopeName"][1:] == text
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ('Lease;=HYPERLINK("https://a.example")', 'Lease;\'=HYPERLINK("https://a.example")'),
+        ('A;"=1', "A;'\"=1"),
+        ("A; ;@B", "A; ;'@B"),
+        ("A\n=1\r\n+2\t-3", "A\n'=1\r\n'+2\t'-3"),
+        ("\t=1", "'\t'=1"),
+    ],
+)
+def test_no_cell_is_a_formula_where_other_marks_separate_cells(text: str, written: str) -> None:
+    assert neutralized(text) == written
+
+
 def test_other_texts_stay_as_they_are() -> None:
-    for text in ("", "a=b", "2026-07-01", "Müller & Söhne"):
+    for text in ("", "a=b", "2026-07-01", "Müller & Söhne", "A; B", "A;\nB", "1;2"):
         assert neutralized(text) == text
 
 
