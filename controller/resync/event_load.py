@@ -25,6 +25,10 @@ COUNT_SECONDS = 30.0
 STALE_AFTER = timedelta(hours=1)
 """Maximum age of published counts; without a change of an event they are not counted as new before."""
 
+STALE_AFTER_OF_SHARDS = timedelta(minutes=5)
+"""As ``STALE_AFTER``, for a controller that does not hold all shards: it does not see that events of the
+others came and went. Receivers report events that no count includes (``CounterfoilEventCountOld``)."""
+
 UNKNOWN_ENVELOPE = f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,spec.origin={Origin.CALLBACK}"
 """Field selector of the failed events of callbacks whose envelopes eSAW does not know. Events of the sweep
 and of persons are not among them: no callback creates these, and ``spec.ttl.unknown`` removes none."""
@@ -84,7 +88,8 @@ class EventLoadCounter:
     def _newer(self, name: str, found: EventLoad, is_active: bool) -> EventLoad:
         """Return the known counts while nothing changed, so that idle Organizations are not written."""
         known = self._loads.get(name)
-        if known is None or is_active or found.count_time - known.count_time >= STALE_AFTER:
+        stale_after = STALE_AFTER if self.held.are_all else STALE_AFTER_OF_SHARDS
+        if known is None or is_active or found.count_time - known.count_time >= stale_after:
             return found
         return known if known.numbers == found.numbers else found
 

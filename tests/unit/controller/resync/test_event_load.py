@@ -5,7 +5,12 @@ from datetime import timedelta
 import pytest
 
 from controller.cache import Cache
-from controller.resync.event_load import COUNT_SECONDS, STALE_AFTER, EventLoadCounter
+from controller.resync.event_load import (
+    COUNT_SECONDS,
+    STALE_AFTER,
+    STALE_AFTER_OF_SHARDS,
+    EventLoadCounter,
+)
 from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, EventLoad, Origin, Phase
 from tests.support.builders import NOON, AClock, an_event, an_organization
@@ -83,6 +88,16 @@ async def test_an_idle_organization_is_written_once_an_hour() -> None:
     assert await scene.count() == first
     later = await scene.count(after=STALE_AFTER.total_seconds())
     assert later.count_time > first.count_time
+
+
+async def test_events_of_other_shards_that_came_and_went_are_counted_before_an_alert() -> None:
+    # CounterfoilEventCountOld fires for an event that no count has included for 300 s, five minutes later.
+    scene = Scene(of=2)
+    first = await scene.count()
+    assert await scene.count() == first
+    later = await scene.count(after=STALE_AFTER_OF_SHARDS.total_seconds())
+    assert later.count_time > first.count_time
+    assert STALE_AFTER_OF_SHARDS.total_seconds() + COUNT_SECONDS < 300 + 300
 
 
 async def test_events_that_came_and_went_make_the_count_new() -> None:
