@@ -132,7 +132,7 @@ class OrganizationStatusUpdater:
             oauth,
             client_secret,
             # Last: a new Organization has no Sender yet, and the other problems come first.
-            _check_senders(organization, self.cache.senders_of(organization.name)),
+            _check_senders(organization, self.cache),
         )
         load = load if load is not None else organization.status.load
         ceilings = _check_ceilings(organization, load)
@@ -493,11 +493,12 @@ def _check_ceilings(organization: Organization, load: EventLoad | None) -> tuple
     return tuple(found)
 
 
-def _check_senders(organization: Organization, senders: Sequence[Sender]) -> CheckResult:
+def _check_senders(organization: Organization, cache: Cache) -> CheckResult:
     """Whether an event can have a sender. A Sender counts unless its key never worked."""
     spec = organization.spec
     if spec.default_sender_ref is not None or spec.oauth is not None or spec.archive_action is None:
         return OK
+    senders = cache.senders_of(organization.name)
     if any(not _has_never_worked(each) for each in senders):
         return OK
     name, names = organization.name, sorted(each.name for each in senders)
