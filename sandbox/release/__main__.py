@@ -77,6 +77,7 @@ async def make(environment: Mapping[str, str]) -> None:
     _packages(release)
     await _chart(release)
     _image(release)
+    version.check_unchanged(ROOT, release.revision)
     _statements(release)
     print(listing(FOLDER))
 

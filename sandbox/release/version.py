@@ -39,7 +39,8 @@ class RepositoryState:
     fragments: Sequence[str]
     """Names of the files in ``changes/`` that are in no section yet."""
     changed: Sequence[str]
-    """Files that differ from the commit."""
+    """Files that differ from the commit. Files that only this person's git ignores are among them: the wheel,
+    the plugin and the image would contain them."""
     tags: Sequence[str]
     """All tags of the repository."""
     tags_here: Sequence[str]
@@ -102,7 +103,7 @@ def read(root: Path) -> RepositoryState:
         written=frozenset(written),
         changelog=_text(root / "CHANGELOG.md"),
         fragments=sorted(each.name for each in (root / "changes").glob("*.md") if each.name != "README.md"),
-        changed=[line[3:] for line in _git(root, "status", "--porcelain").splitlines()],
+        changed=_changed(root),
         tags=_git(root, "tag").split(),
         tags_here=_git(root, "tag", "--points-at", "HEAD").split(),
     )
@@ -112,6 +113,22 @@ def commit(root: Path) -> tuple[str, int]:
     """Return the commit, and its date in seconds since 1970. Raises ``ReleaseRefused``."""
     revision, date_ = _git(root, "log", "-1", "--format=%H %ct").split()
     return revision, int(date_)
+
+
+def check_unchanged(root: Path, revision: str) -> None:
+    """Raises ``ReleaseRefused`` if the tree is no longer that of this commit."""
+    changed = ["the commit"] if commit(root)[0] != revision else _changed(root)
+    if changed:
+        raise ReleaseRefused(
+            f"These changed during the build: {', '.join(changed[:5])}. The files in dist/release/ are of no "
+            "commit. Remove them, and build again."
+        )
+
+
+def _changed(root: Path) -> list[str]:
+    tracked = _git(root, "status", "--porcelain", "--untracked-files=no").splitlines()
+    others = _git(root, "ls-files", "--others", "--exclude-per-directory=.gitignore").splitlines()
+    return [*(line[3:] for line in tracked), *others]
 
 
 def set_version(root: Path, version: str, day: date) -> None:

@@ -96,6 +96,38 @@ def test_an_older_version_is_not_set(repository: Path) -> None:
     assert version.read(repository).changed == []
 
 
+@pytest.mark.parametrize("where", [".git/info/exclude", "excludes"])
+def test_a_file_that_only_this_person_ignores_makes_the_tree_dirty(repository: Path, where: str) -> None:
+    # The wheel, the plugin and the image take all files of the packages.
+    (repository / where).parent.mkdir(exist_ok=True)
+    (repository / where).write_text(".env\nexcludes\n")
+    subprocess.run(
+        ["git", "config", "core.excludesFile", str(repository / where)], cwd=repository, check=True
+    )
+    (repository / "counterfoil" / ".env").write_text("TOKEN=secret\n")
+    assert "counterfoil/.env" in version.read(repository).changed
+
+
+def test_files_that_all_ignore_and_configured_listings_do_not_matter(repository: Path) -> None:
+    (repository / ".gitignore").write_text("__pycache__/\n.gitignore\n")
+    (repository / "counterfoil" / "__pycache__").mkdir()
+    (repository / "counterfoil" / "__pycache__" / "a.pyc").write_text("")
+    assert version.read(repository).changed == []
+    subprocess.run(["git", "config", "status.showUntrackedFiles", "no"], cwd=repository, check=True)
+    (repository / "counterfoil" / "new.py").write_text("")
+    assert version.read(repository).changed == ["counterfoil/new.py"]
+
+
+def test_what_changes_during_a_build_is_no_release(repository: Path) -> None:
+    revision, _ = version.commit(repository)
+    version.check_unchanged(repository, revision)
+    (repository / "counterfoil" / "__init__.py").write_text('__version__ = "0"\n')
+    with pytest.raises(ReleaseRefused, match=r"changed during the build: counterfoil/__init__\.py"):
+        version.check_unchanged(repository, revision)
+    with pytest.raises(ReleaseRefused, match="changed during the build: the commit"):
+        version.check_unchanged(repository, "0" * 40)
+
+
 def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path, repository: Path) -> None:
     shutil.rmtree(repository / ".git")
     with pytest.raises(ReleaseRefused, match="not a git repository"):
