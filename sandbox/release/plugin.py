@@ -57,6 +57,7 @@ OWN_MODULES = (
     "esaw_check/facts.py",
     "esaw_check/profile.py",
     "i18n/*.py",
+    "i18n/console/en.toml",
     "i18n/reasons/*",
     "kube/*",
     "resources/*",

@@ -1,6 +1,7 @@
 """The stand-alone plugin has what it needs, for every platform, and is the same each time."""
 
 import io
+import re
 import subprocess
 import sys
 import zipfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from counterfoil.i18n.catalogue import CatalogueName
 from sandbox.release import plugin
 from sandbox.release.wheels import Target, WheelsMissing, download, locked
 
@@ -41,6 +43,17 @@ def test_it_has_no_other_compiled_file_and_the_licence_of_each_library(built: by
     metadata = {each.partition("-")[0] for each in names if each.endswith(".dist-info/METADATA")}
     assert metadata == {each.replace("-", "_") for each in plugin.PACKAGES}
     assert {"LICENSE", "NOTICE"} <= set(names)
+
+
+def test_it_has_the_texts_that_its_modules_load(built: bytes) -> None:
+    # No import shows a file that is read when a text is written, for example the advice of `why`.
+    with zipfile.ZipFile(io.BytesIO(built)) as archive:
+        names = set(archive.namelist())
+        sources = [archive.read(each).decode() for each in names if re.match(r"counterfoil/.*\.py$", each)]
+    used = {name for each in sources for name in re.findall(r"\bCatalogueName\.([A-Z]+)\b", each)}
+    assert {"CONSOLE", "REASONS"} <= used
+    for name in used:
+        assert f"counterfoil/i18n/{CatalogueName[name]}/en.toml" in names
 
 
 def test_a_python_that_it_has_no_library_for_is_told_so(built: bytes, tmp_path: Path) -> None:
