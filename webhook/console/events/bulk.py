@@ -7,6 +7,7 @@ API server and its policies decide about each, and the result says what happened
 """
 
 import asyncio
+import hashlib
 import logging
 import re
 from collections import defaultdict
@@ -58,6 +59,12 @@ class BulkPlan:
     """Number of events that were read."""
     is_more: bool = False
     """Whether there are, or can be, more events than the bound."""
+
+    @property
+    def digest(self) -> str:
+        """A hash of the names of the events."""
+        names = sorted(raw["metadata"]["name"] for raw in self.raws)
+        return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -191,10 +198,13 @@ def parse_bulk(form: Mapping[str, str], limits: ConsoleLimits) -> BulkRequest:
     return BulkRequest(Action(what), wanted, names, is_for_filter=scope == "all")
 
 
-def confirmed_count(form: Mapping[str, str]) -> int:
-    """Return for how many events a person confirmed the action; -1 before."""
+def is_confirmed(form: Mapping[str, str], request: BulkRequest, plan: BulkPlan) -> bool:
+    """Whether a person confirmed the action for the events of a plan; for no more events than these. A skip
+    of a filter has to be for the same events: nobody looks at a skipped event again."""
     text = form.get("confirmed", "")
-    return int(text) if re.fullmatch("[0-9]{1,6}", text) else -1
+    count = int(text) if re.fullmatch("[0-9]{1,6}", text) else -1
+    is_exact = request.is_for_filter and request.action is Action.SKIP
+    return 0 < len(plan.raws) <= count and (not is_exact or form.get("digest") == plan.digest)
 
 
 def _parse_filter(text: str, limits: ConsoleLimits) -> EventFilter:

@@ -12,7 +12,7 @@ from counterfoil.resources.shard_leases import unheld_shard
 from webhook.console import attention
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
-from webhook.console.events.bulk import BulkService, can_retry, can_skip, confirmed_count, parse_bulk
+from webhook.console.events.bulk import BulkService, can_retry, can_skip, is_confirmed, parse_bulk
 from webhook.console.events.export import ExportFormat, ExportService
 from webhook.console.events.filters import EventOrder, sorted_events
 from webhook.console.events.search import EventSearch
@@ -82,9 +82,8 @@ class EventViews(ViewBase):
         reason = " ".join(form.get("why", "").split())
         if len(reason) > self.limits.reason:
             raise PageError(HttpErrorKind.TOO_LARGE, "the reason is too long")
-        # More events than were confirmed have to be confirmed again.
-        is_confirmed = 0 < len(plan.raws) <= confirmed_count(form)
-        result = await service.apply(request.user, asked, plan, reason) if is_confirmed else None
+        is_done = is_confirmed(form, asked, plan)
+        result = await service.apply(request.user, asked, plan, reason) if is_done else None
         return self._page(
             "bulk.html",
             request,

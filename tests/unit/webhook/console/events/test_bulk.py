@@ -123,6 +123,31 @@ async def test_more_events_than_were_confirmed_are_confirmed_again() -> None:
     assert asked(kube) == {}
 
 
+async def test_a_skip_of_other_events_than_were_confirmed_is_confirmed_again() -> None:
+    kube = InMemoryKubeClient(an_organization_that(), an_event(1), an_event(2))
+    form = confirmation(await sent(kube, do="skip-all", filter="phase=Failed"), why="a test")
+    kube.put(an_event(1, Phase.SUCCEEDED))
+    kube.put(an_event(3))
+
+    page = await sent(kube, **form)
+
+    assert page.xpath("string(//h1)") == "Skip 2 events?"
+    assert asked(kube) == {}
+    await sent(kube, **confirmation(page))
+    assert asked(kube) == {an_event(2).name: "skip", an_event(3).name: "skip"}
+
+
+async def test_a_retry_of_a_filter_follows_what_it_finds_now() -> None:
+    # Events of such a filter come and go all the time, and a retry harms none.
+    kube = InMemoryKubeClient(an_organization_that(), an_event(1), an_event(2))
+    form = confirmation(await sent(kube, do="retry-all", filter="phase=Failed"))
+    kube.put(an_event(1, Phase.SUCCEEDED))
+
+    await sent(kube, **form)
+
+    assert asked(kube) == {an_event(2).name: "retry"}
+
+
 async def test_an_event_that_is_refused_is_named_with_the_cause_and_stops_no_other() -> None:
     events = [an_event(number) for number in range(3)]
     kube = InMemoryKubeClient(an_organization_that(), *events)
