@@ -37,6 +37,7 @@ FIELDS = (
     "sender",
     "archive",
     "who",
+    "namespace",
     "phase",
     "reason",
     "attempt",

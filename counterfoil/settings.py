@@ -55,6 +55,29 @@ class ListenAddress(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_MAX_NAMESPACES = 50
+
+
+def is_namespace(text: str) -> bool:
+    """Whether a text can be the name of a namespace (RFC 1123, 2.1)."""
+    return _NAMESPACE.fullmatch(text) is not None
+
+
+class Namespaces(tuple[str, ...]):
+    """Names of namespaces, each once."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read names that commas separate. Raises ``ValueError``."""
+        names = dict.fromkeys(each.strip() for each in text.split(","))
+        if len(names) > _MAX_NAMESPACES or not all(map(is_namespace, names)):
+            raise ValueError("it is not a list of namespaces")
+        return cls(names)
+
+
 class LogLevel(StrEnum):
     """Lowest severity that is logged."""
 
@@ -239,6 +262,10 @@ class ConsoleSettings(BrowserSettings):
 
     oidc_ca: Path | None = setting(None, "/etc/counterfoil/oidc/ca.crt")
     """File with CA certificates in PEM that sign the provider's certificate, in addition to public ones."""
+
+    namespaces: Namespaces | None = setting(None, "contracts,sales")
+    """Further namespaces, at most 50, that users can choose in the menu, separated by commas. Each user needs
+    rights in each of them; the console needs none. Not set: only the console's own namespace."""
 
     session: Duration = setting(Duration(hours=1), "1h", at_least=60.0)
     """Maximum duration of a session. A session ends earlier when its token expires."""
@@ -487,6 +514,10 @@ _READERS: Mapping[type, tuple[Callable[[str], Any], str]] = types.MappingProxyTy
         float: (_number, "it is not a number"),
         Path: (Path, "it is not a path"),
         ListenAddress: (ListenAddress.parse, "it is not host:port"),
+        Namespaces: (
+            Namespaces.parse,
+            f"it is not a list of up to {_MAX_NAMESPACES} names of namespaces, separated by commas",
+        ),
         Duration: (Duration.parse, "it is not a duration"),
         LogLevel: (lambda text: LogLevel(text.lower()), f"it is not one of {', '.join(LogLevel)}"),
         SignIn: (lambda text: SignIn(text.lower()), f"it is not one of {', '.join(SignIn)}"),

@@ -474,12 +474,13 @@ class TokenClientFactory:
 
     @property
     def namespace(self) -> str:
-        """The namespace of all its clients."""
+        """The namespace of its clients, where no other is given."""
         return self._anonymous.namespace
 
-    def client_for(self, bearer: str) -> KubeClient:
-        """Return a client with the permissions of this token's owner. The token is not checked here."""
-        return replace(self._anonymous, bearer=bearer)
+    def client_for(self, bearer: str, namespace: str | None = None) -> KubeClient:
+        """Return a client with the permissions of this token's owner, for this factory's namespace or another
+        one. The token is not checked here."""
+        return replace(self._anonymous, bearer=bearer, namespace=namespace or self.namespace)
 
     async def unavailable_reason(self) -> str | None:
         """Return why the API server is unreachable, or None. A refusal (401, 403) shows that it is

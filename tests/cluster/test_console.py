@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -14,7 +15,9 @@ from counterfoil.kube.client import connect
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import EnvelopeEvent, Organization, Sender
 from counterfoil.resources.audit_annotation import audit_entries
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment.local import local_environment
 from tests.support.scenes.console import MISSING_BUCKET, Person, Scene, a_condition, console_scene, now
 
 FULL_NAME = "system:serviceaccount:{}:full"
@@ -407,6 +410,148 @@ async def test_the_log_tells_who_did_what_to_which_object_and_what_came_of_it(
     refused = [each for each in lines if each.get("outcome") == "not_allowed"]
     assert [each["who"] for each in refused] == [full.replace("full", "view")]
     assert any(each.get("who") == full and each["message"] == "console sign_in: led_on" for each in lines)
+
+
+@dataclass
+class TwoNamespaces:
+    """A console for two namespaces: jane has rights in both, and joe in the first one only."""
+
+    scene: Scene
+    sales: Scene
+    """Objects of the second namespace; the console is the one of the first namespace."""
+    name: str
+    """The second namespace."""
+    jane: Person
+    joe: Person
+
+    @property
+    def root(self) -> str:
+        """Beginning of the paths of the second namespace."""
+        return f"/namespaces/{self.name}"
+
+
+@pytest.fixture
+async def two(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[TwoNamespaces]:
+    other = f"{namespace}-sales"
+    await plane.namespace(other)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    async with (
+        console_scene(plane, namespace, first, namespaces=f"{other},{namespace}") as scene,
+        local_environment(plane, second, namespace=other) as built,
+        connect(namespace=other, kubeconfig=plane.kubeconfig) as kube,
+    ):
+        bound = rbac.service_account_with_rules("jane", rbac.ADMINISTRATOR)[1:]
+        bound[-1]["subjects"] = [{"kind": "ServiceAccount", "name": "full", "namespace": namespace}]
+        await built.apply(*bound)
+        sales = Scene(built, kube, scene.console, scene.tokens, scene.http)
+        for each in (scene, sales):
+            await each.an_archive("dms", "True", "Probed")
+            await each.an_organization()
+        joe = await scene.person().sign_in(await scene.local_environment.person("joe", *rbac.ADMINISTRATOR))
+        yield TwoNamespaces(scene, sales, other, await scene.signed_in(), joe)
+
+
+async def test_a_person_with_rights_in_two_namespaces_sees_and_changes_each_by_its_own_pages(
+    two: TwoNamespaces, namespace: str
+) -> None:
+    here, there = await two.scene.failed("NameOccupied"), await two.sales.failed("NameOccupied")
+    jane = two.jane
+    await jane.get("/events")
+    assert (here in jane.answer.text, there in jane.answer.text) == (True, False)
+
+    (link,) = jane.page.xpath(f"//nav[@class='namespaces']//a[text()='{two.name}']/@href")
+    await jane.get(link)
+    await jane.get(jane.page.xpath("//nav//a[text()='Events']/@href")[0])
+    assert (here in jane.answer.text, there in jane.answer.text) == (False, True)
+    await jane.get(jane.page.xpath("//td/a/@href")[0])
+    assert str(jane.answer.url).endswith(f"{two.root}/events/{there}")
+    await jane.press("retry")
+
+    assert "The retry has begun." in jane.text
+    assert str(jane.answer.url).partition("?")[0].endswith(f"{two.root}/events/{there}")
+    changed = (await two.sales.event(there))["metadata"]
+    assert changed["labels"]["counterfoil.dev/request"] == "retry"
+    assert changed["annotations"]["counterfoil.dev/request-by"] == FULL_NAME.format(namespace)
+    assert "counterfoil.dev/request" not in (await two.scene.event(here))["metadata"]["labels"]
+    assert [each["regarding"]["namespace"] for each in await two.sales.told()] == [two.name]
+    assert await two.scene.told() == []
+    lines = [json.loads(each) for each in two.scene.console.log.read_text().splitlines()]
+    told = [each["namespace"] for each in lines if each["message"] == "retry was asked for"]
+    assert told == [two.name]
+
+
+async def test_many_events_and_a_file_are_of_the_namespace_of_their_page(two: TwoNamespaces) -> None:
+    here, there = await two.scene.failed("NameOccupied"), await two.sales.failed("NameOccupied")
+    jane = await two.jane.get(f"{two.root}/events?phase=Failed")
+    (form,) = jane.page.xpath("//form[@id='bulk']")
+    file, check = jane.page.xpath("//a[text()='JSON']/@href")[0], f"{two.root}/organizations/acme/check"
+    await jane.get(file)
+    assert [each["event"] for each in jane.answer.json()["events"]] == [there]
+
+    await jane.send(form, do="retry-all")
+    (confirmation,) = jane.page.xpath("//main//form")
+    await jane.send(confirmation, do="retry-all")
+    assert "A retry was requested for 1 events." in jane.text
+    assert (await two.sales.event(there))["metadata"]["labels"]["counterfoil.dev/request"] == "retry"
+    assert "counterfoil.dev/request" not in (await two.scene.event(here))["metadata"]["labels"]
+
+    await (await jane.get(check)).press("check")
+    asked = [await each.local_environment.read("org", "acme") for each in (two.sales, two.scene)]
+    labels = [each["metadata"].get("labels", {}).get("counterfoil.dev/request") for each in asked]
+    assert labels == ["check", None]
+
+
+async def test_a_form_of_one_namespace_sent_to_another_one_changes_neither(two: TwoNamespaces) -> None:
+    here, there = await two.scene.failed("NameOccupied"), await two.sales.failed("NameOccupied")
+    for path, target, name in (
+        (f"/events/{here}", f"{two.root}/act", there),
+        (f"{two.root}/events/{there}", "/act", here),
+    ):
+        jane = await two.jane.get(path)
+        (form,) = jane.page.xpath("//form[.//button[@value='retry']]")
+        form.set("action", target)
+        await jane.send(form, what="retry", name=name)
+        assert jane.answer.status_code == 403
+
+    for scene, name in ((two.scene, here), (two.sales, there)):
+        assert "counterfoil.dev/request" not in (await scene.event(name))["metadata"]["labels"]
+
+
+async def test_whoever_has_rights_in_one_namespace_is_told_so_in_the_other_one(two: TwoNamespaces) -> None:
+    there = await two.sales.failed("NameOccupied")
+    joe = two.joe
+    for path in ("/attention", "/events", f"/events/{there}", "/events.csv"):
+        await joe.get(f"{two.root}{path}")
+        assert joe.answer.status_code == 403, path
+        assert "You have no right to do that" in joe.text
+        assert "NameOccupied" not in joe.text
+
+    (form,) = joe.page.xpath("//form[@action=$action]", action=f"{two.root}/theme")
+    form.set("action", f"{two.root}/act")
+    await joe.send(form, kind="envelopeevents", name=there, what="retry")
+    assert joe.answer.status_code == 403
+    assert "counterfoil.dev/request" not in (await two.sales.event(there))["metadata"]["labels"]
+    assert (await joe.get("/events")).answer.status_code == 200
+
+
+async def test_a_namespace_that_the_console_does_not_serve_is_no_page(two: TwoNamespaces) -> None:
+    assert (await two.jane.get("/namespaces/default/events")).answer.status_code == 404
+
+
+async def test_a_sign_out_on_a_page_of_another_namespace_is_stored_in_the_consoles_own(
+    two: TwoNamespaces,
+) -> None:
+    jane = await two.jane.get(f"{two.root}/events")
+    await jane.send(jane.page.xpath("//form[@action=$action]", action=f"{two.root}/sign-out")[0])
+    for path in ("/events", f"{two.root}/events"):
+        assert (await jane.get(path)).page.xpath("//form/@action") == ["/sign-in"]
+    stored = [
+        (await each.local_environment.read("configmap", "counterfoil-console-sessions")).get("data")
+        for each in (two.scene, two.sales)
+    ]
+    assert (bool(stored[0]), stored[1]) == (True, None)
 
 
 def an_act_of(person: Person) -> lxml.html.HtmlElement:

@@ -1,8 +1,8 @@
 """
 The person who uses the console, with a client for the API server and this person's rights.
 
-SelfSubjectAccessReview tells the rights; they are cached for half a minute by a hash of the token. They only
-select the buttons to show: the API server checks every action.
+SelfSubjectAccessReview tells the rights; they are cached for half a minute by namespace and a hash of the
+token. They only select the buttons to show: the API server checks every action.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import GROUP, Archive, EnvelopeEvent, Organization, Sender
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
-from webhook.http_server.errors import PageError
+from webhook.console.routes import namespace_root
+from webhook.http_server.errors import HttpErrorKind, PageError
 
 KINDS: Final = (EnvelopeEvent.PLURAL, Sender.PLURAL, Archive.PLURAL, Organization.PLURAL)
 EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS = KINDS
@@ -33,7 +34,7 @@ _REVIEWED_ACCESS: Final = (
 
 @dataclass(frozen=True)
 class Rights:
-    """A person's rights in the console's namespace."""
+    """A person's rights in one namespace."""
 
     granted: frozenset[tuple[str, str]]
 
@@ -58,13 +59,16 @@ class Rights:
 
 @dataclass(frozen=True)
 class AuthenticatedUser:
-    """Somebody who is signed in."""
+    """Somebody who is signed in, in one namespace."""
 
     name: str
     kube: KubeClient
+    """For the namespace."""
     rights: Rights
     form_token: str
-    """The form token of this person."""
+    """The form token of this person, for the namespace."""
+    root: str = ""
+    """Beginning of the paths of the namespace; empty for the console's own."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,17 @@ class _CachedUser:
 
 @dataclass(frozen=True)
 class Authenticator:
-    """Tells who somebody is. ``monotonic`` is a clock in seconds that never goes back."""
+    """
+    Tells who somebody is. ``monotonic`` is a clock in seconds that never goes back.
+
+    ``others`` are the namespaces that the console serves in addition to its own.
+    """
 
     client_factory: TokenClientFactory
     limits: ConsoleLimits
     monotonic: Callable[[], float]
-    _cached: OrderedDict[bytes, _CachedUser] = field(init=False, default_factory=OrderedDict)
+    others: tuple[str, ...] = ()
+    _cached: OrderedDict[tuple[bytes, str], _CachedUser] = field(init=False, default_factory=OrderedDict)
 
     async def user_name(self, token: str) -> str:
         """Ask the API server whose token it is, with the token itself. Raises ``PageError``, ``ApiError``."""
@@ -93,20 +102,32 @@ class Authenticator:
             raise PageError(ConsoleErrorKind.TOKEN_REFUSED, "the API server takes the token for nobody's")
         return name
 
-    async def authenticate(self, token: str, form_token: str) -> AuthenticatedUser:
-        """Return the visitor with this token. Raises ``PageError``, ``ApiError``."""
-        mark = hashlib.sha256(token.encode()).digest()
+    @property
+    def namespace(self) -> str:
+        """The console's own namespace."""
+        return self.client_factory.namespace
+
+    def check_namespace(self, namespace: str) -> None:
+        """Raise ``PageError`` for a namespace that this console does not serve."""
+        if namespace not in (self.namespace, *self.others):
+            raise PageError(HttpErrorKind.NOT_FOUND, "the console does not serve this namespace")
+
+    async def authenticate(self, token: str, form_token: str, namespace: str) -> AuthenticatedUser:
+        """Return the visitor with this token in a namespace. Raises ``PageError``, ``ApiError``."""
+        self.check_namespace(namespace)
+        kube = self.client_factory.client_for(token, namespace)
+        mark = hashlib.sha256(token.encode()).digest(), namespace
         known = self._cached.get(mark)
         if known is None or known.until <= self.monotonic():
-            known = await self._review_access(token)
+            known = await self._review_access(token, kube)
             self._cached[mark] = known
             self._cached.move_to_end(mark)
             if len(self._cached) > self.limits.cached_users:
                 self._cached.popitem(last=False)
-        return AuthenticatedUser(known.name, self.client_factory.client_for(token), known.rights, form_token)
+        root = namespace_root(namespace, self.namespace)
+        return AuthenticatedUser(known.name, kube, known.rights, form_token, root)
 
-    async def _review_access(self, token: str) -> _CachedUser:
-        kube = self.client_factory.client_for(token)
+    async def _review_access(self, token: str, kube: KubeClient) -> _CachedUser:
         name = await self.user_name(token)
         reviews = (kube.is_allowed(verb, kind, group=group) for verb, kind, group in _REVIEWED_ACCESS)
         allowed = compress(_REVIEWED_ACCESS, await asyncio.gather(*reviews))

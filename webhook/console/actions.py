@@ -101,7 +101,11 @@ class ActionService:
         raw = await user.kube.get(kind, name)
         after = await self.write(user, kind, raw, request)
         field = "event" if kind is EnvelopeEvent else kind.KIND.lower()
-        _log.info("%s was requested", request.action, extra={"who": user.name, field: name})
+        _log.info(
+            "%s was requested",
+            request.action,
+            extra={"who": user.name, "namespace": user.kube.namespace, field: name},
+        )
         return ActionResult(1, is_event_recorded=await self.create_event(user, after, request, "1 object"))
 
     async def apply_to_failed_events(
@@ -117,7 +121,12 @@ class ActionService:
         written = await self._write_all(user, found, reason, request)
         count, is_more = written.count(True), is_more or None in written
         note = f"{count} events that failed with {reason or 'no reason'}"
-        fields = {"who": user.name, "organization": organization, "reason": reason or None}
+        fields = {
+            "who": user.name,
+            "namespace": user.kube.namespace,
+            "organization": organization,
+            "reason": reason or None,
+        }
         _log.info("%s was requested: %s", request.action, note, extra=fields)
         try:
             about = await user.kube.get(Organization, organization)

@@ -21,6 +21,7 @@ from webhook.console.identity.oidc import open_oidc_client
 from webhook.console.identity.sign_outs import ProcessSignOuts, SharedSignOuts
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
+from webhook.console.routes import namespace_root
 from webhook.console.sessions import ConsoleSessions, ProcessCookieCipher
 from webhook.console.views import ConsoleViews
 from webhook.http_server.cookies import CookieCipher
@@ -42,7 +43,10 @@ async def serve(
         open_oidc_client(settings, monotonic=monotonic) as oidc,
     ):
         oidc_name = oidc.config.name if oidc is not None else None
-        renderer = ConsoleRenderer(limits, settings.sign_in, oidc_name)
+        own = client_factory.namespace
+        others = tuple(each for each in settings.namespaces or () if each != own)
+        choices = tuple((each, namespace_root(each, own)) for each in (own, *others))
+        renderer = ConsoleRenderer(limits, settings.sign_in, oidc_name, choices)
         actions = ActionService(clock, limits=limits)
         handler = ConsoleHandler(
             views=ConsoleViews(renderer, actions, clock, limits=limits),
@@ -51,7 +55,7 @@ async def serve(
             sessions=ConsoleSessions(cipher, clock, max_age=settings.session, idle=settings.session_idle),
             sign_outs=sign_outs,
             oidc=oidc,
-            authenticator=Authenticator(client_factory, limits=limits, monotonic=monotonic),
+            authenticator=Authenticator(client_factory, limits=limits, monotonic=monotonic, others=others),
             metrics=metrics,
             clock=clock,
             sign_in=settings.sign_in,

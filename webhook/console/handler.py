@@ -72,6 +72,8 @@ class PersonRequest(BrowserRequest):
     route: ConsoleRoute
     user_name: str | None = None
     user: AuthenticatedUser | None = None
+    namespace: str | None = None
+    """The namespace of the page, once it is clear that this console serves it."""
 
     @property
     def location(self) -> str:
@@ -148,8 +150,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         return from_api_server(problem)
 
     def log_fields(self, asked: PersonRequest) -> dict[str, str | None]:
-        """Return the name of the person."""
-        return {"who": asked.user_name}
+        """Return the name of the person, and the namespace once it is known to be one of this console's."""
+        return {"who": asked.user_name, "namespace": asked.namespace}
 
     def headers(self, asked: PersonRequest, response: PageResponse) -> dict[str, str]:
         """Return the headers of every answer."""
@@ -179,9 +181,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
     async def _view(self, asked: PersonRequest, request: ConsoleRequest) -> PageResponse:
         match asked.route.page:
             case ConsolePageName.HOME:
-                return PageResponse(
-                    location=f"/attention?{asked.query_text}" if asked.query_text else "/attention"
-                )
+                query = f"?{asked.query_text}" if asked.query_text else ""
+                return PageResponse(location=f"{request.user.root}/attention{query}")
             case ConsolePageName.EVENT:
                 return await self._event_views.event(request, asked.route.name)
             case ConsolePageName.EXPORT_CSV:
@@ -212,7 +213,8 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         form = await read_form(request, self._limits, unreadable=ConsoleErrorKind.FORM_STALE)
         if session is None:
             raise PageError(ConsoleErrorKind.FORM_STALE, "no session in this browser, or too old")
-        if not self._sessions.is_valid_form_token(session, form.get("form", "")):
+        scope = "" if is_way_in else self._served_namespace(asked)
+        if not self._sessions.is_valid_form_token(session, form.get("form", ""), scope):
             raise PageError(ConsoleErrorKind.FORM_STALE, "the form carries no token of this session's")
         if is_way_in:
             return await self._sign_in(asked, form)
@@ -273,10 +275,20 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
     async def _authenticate(
         self, asked: PersonRequest, session: ConsoleSession, query: dict[str, str]
     ) -> ConsoleRequest:
-        user = await self._authenticator.authenticate(session.token, self._sessions.form_token(session))
+        namespace = self._served_namespace(asked)
+        # A form of one namespace's page does nothing in another one.
+        form_token = self._sessions.form_token(session, namespace)
+        user = await self._authenticator.authenticate(session.token, form_token, namespace)
         asked.user_name, asked.user = user.name, user
         theme = read_theme(asked.cookies)
         return ConsoleRequest(user, asked.words, query, asked.location, asked.is_refresh, theme)
+
+    def _served_namespace(self, asked: PersonRequest) -> str:
+        """Return the namespace of a page. Raises ``PageError`` for one that this console does not serve."""
+        namespace = asked.route.namespace or self._authenticator.namespace
+        self._authenticator.check_namespace(namespace)
+        asked.namespace = namespace
+        return namespace
 
     async def _sign_out(self, asked: PersonRequest, session: ConsoleSession) -> PageResponse:
         """End all sessions of the person in every console; in any case the one of this browser."""
@@ -301,7 +313,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
             form_token=form_token,
             back=back,
             console_error=console_error,
-            namespace=self._authenticator.client_factory.namespace,
+            namespace=match_route(back.partition("?")[0]).namespace or self._authenticator.namespace,
         )
         status = HTTPStatus.OK if console_error is None else console_error.status
         return PageResponse(html=html, status=status, cookies=self._sessions.cookies(guest))

@@ -61,8 +61,13 @@ class ConsoleRenderer:
     """Makes pages."""
 
     def __init__(
-        self, limits: ConsoleLimits, sign_in: SignIn = SignIn.TOKEN, oidc_name: str | None = None
+        self,
+        limits: ConsoleLimits,
+        sign_in: SignIn = SignIn.TOKEN,
+        oidc_name: str | None = None,
+        namespaces: tuple[tuple[str, str], ...] = (),
     ) -> None:
+        """``namespaces`` are the choices of the menu: name and beginning of the paths of each."""
         self._limits = limits
         self.assets = {asset.path: asset for asset in map(_asset, sorted((_FOLDER / "static").iterdir()))}
         self._environment = template_environment(_FOLDER / "templates")
@@ -81,6 +86,7 @@ class ConsoleRenderer:
             style=self._named("console*.css"),
             is_proxied=sign_in is SignIn.PROXY,
             oidc_name=oidc_name,
+            namespaces=namespaces,
             title_of=title_of,
             first_sentence=first_sentence,
             sender_of=sender_of,

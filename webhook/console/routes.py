@@ -1,12 +1,18 @@
-"""Parse the paths of the console, and check where a request comes from and leads to."""
+"""
+Parse the paths of the console, and check where a request comes from and leads to.
+
+Paths of the console's own namespace begin at the root, those of another one at ``/namespaces/<name>``. So a
+link that a person sends to another one shows the same namespace.
+"""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 from urllib.parse import unquote
 
+from counterfoil.settings import is_namespace
 from webhook.http_server.handler import Route
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
@@ -44,6 +50,8 @@ class ConsoleRoute(Route):
 
     page: ConsolePageName
     name: str = ""
+    namespace: str = ""
+    """The namespace in the path; empty: the console's own."""
 
 
 _ROUTES: Final[Mapping[str, ConsoleRoute]] = {
@@ -63,9 +71,35 @@ _ROUTES: Final[Mapping[str, ConsoleRoute]] = {
 }
 _NO_ROUTE: Final = ConsoleRoute(ConsolePageName.NONE, ())
 
+_OF_NO_NAMESPACE: Final = frozenset(
+    {
+        ConsolePageName.SIGN_IN,
+        ConsolePageName.OIDC_START,
+        ConsolePageName.OIDC_RETURN,
+        ConsolePageName.STATIC,
+        ConsolePageName.NONE,
+    }
+)
+"""Pages that are at the root only."""
+
 
 def match_route(path: str) -> ConsoleRoute:
     """Return the page that a path leads to. A static file is no page; the handler answers it before."""
+    match path.split("/", 3):
+        case ["", "namespaces", namespace, rest] if is_namespace(namespace):
+            route = _match_page(f"/{rest}")
+            return _NO_ROUTE if route.page in _OF_NO_NAMESPACE else replace(route, namespace=namespace)
+        case ["", "namespaces", namespace] if is_namespace(namespace):
+            return ConsoleRoute(ConsolePageName.HOME, namespace=namespace)
+    return _match_page(path)
+
+
+def namespace_root(namespace: str, own: str) -> str:
+    """Return the beginning of the paths of a namespace; empty for the console's own."""
+    return "" if namespace == own else f"/namespaces/{namespace}"
+
+
+def _match_page(path: str) -> ConsoleRoute:
     match [unquote(part) for part in path.split("/")]:
         case ["", page]:
             return _ROUTES.get(page, _NO_ROUTE)

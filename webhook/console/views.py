@@ -210,7 +210,8 @@ class ConsoleViews(ViewBase):
             if kind is None or not is_name(name):
                 raise PageError(HttpErrorKind.LINK_BROKEN, "the form names nothing that can be acted on")
             done = await self.actions.apply_to_object(request.user, kind, name, action)
-        return PageResponse(location=_redirect_location(local_location(form.get("back", "/")), action, done))
+        back = local_location(form.get("back", f"{request.user.root}/"))
+        return PageResponse(location=_redirect_location(back, action, done))
 
     def _parse_action(self, form: Mapping[str, str]) -> ActionRequest:
         try:

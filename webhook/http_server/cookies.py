@@ -48,14 +48,15 @@ class SealedCookies:
         self._form_purpose = form_purpose
         self._max_characters = max_characters
 
-    def form_token(self, session: FormState) -> str:
-        """Return the token in every form of a session, so that nobody else's page can send one (CSRF)."""
-        return _base64url(self._cipher.seal_for(self._form_purpose, session.id.encode()))
+    def form_token(self, session: FormState, scope: str = "") -> str:
+        """Return the token in every form of a session, so that nobody else's page can send one (CSRF). With a
+        scope, the form is good for nothing outside it."""
+        return _base64url(self._cipher.seal_for(self._form_purpose, _form_id(session, scope)))
 
-    def is_valid_form_token(self, session: FormState, token: str) -> bool:
-        """Whether a form carries a token of this session."""
+    def is_valid_form_token(self, session: FormState, token: str, scope: str = "") -> bool:
+        """Whether a form carries a token of this session and scope."""
         opened = self._unseal(self._form_purpose, token)
-        return opened is not None and hmac.compare_digest(opened, session.id.encode())
+        return opened is not None and hmac.compare_digest(opened, _form_id(session, scope))
 
     def seal_for(self, purpose: str, state: CookieState) -> str:
         """Return the value of a cookie."""
@@ -80,6 +81,11 @@ class SealedCookies:
             return self._cipher.open_for(purpose, base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         except (binascii.Error, SealBroken, SealKeyUnknown):
             return None
+
+
+def _form_id(session: FormState, scope: str) -> bytes:
+    # No id has a space in it, so that nothing else has the same text.
+    return f"{session.id} {scope}".encode() if scope else session.id.encode()
 
 
 def _base64url(data: bytes) -> str:

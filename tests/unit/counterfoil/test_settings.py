@@ -111,6 +111,40 @@ def test_durations_of_a_lease_that_contradict_each_other_are_refused(argv: list[
         read(ControllerSettings, argv, {})
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("sales", ("sales",)),
+        (" sales , legal,sales", ("sales", "legal")),
+        (",".join(f"n{number}" for number in range(50)), tuple(f"n{number}" for number in range(50))),
+        ("a" * 63, ("a" * 63,)),
+    ],
+)
+def test_namespaces_are_read_each_once(text: str, names: tuple[str, ...]) -> None:
+    assert read(ConsoleSettings, [], {"COUNTERFOIL_NAMESPACES": text}).namespaces == names
+    assert read(ConsoleSettings, [], {}).namespaces is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sales,",
+        "Sales",
+        "sales.x",
+        "-sales",
+        "sales/../x",
+        "sa\nles",
+        "a" * 64,
+        "sälle",
+        "sales legal",
+        ",".join(f"n{number}" for number in range(51)),
+    ],
+)
+def test_names_that_are_no_namespaces_are_refused(text: str) -> None:
+    with pytest.raises(ProcessSettingsInvalid, match=r"COUNTERFOIL_NAMESPACES .*up to 50 names"):
+        read(ConsoleSettings, [], {"COUNTERFOIL_NAMESPACES": text})
+
+
 def test_a_process_with_a_bad_setting_ends_with_status_2_and_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

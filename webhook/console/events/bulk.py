@@ -139,7 +139,12 @@ class BulkService:
                 tasks.create_task(write(raw))
         is_recorded = await self._record(user, asked, done)
         count = sum(done.values())
-        fields = {"who": user.name, "failed": len(failures), "untried": untried}
+        fields = {
+            "who": user.name,
+            "namespace": user.kube.namespace,
+            "failed": len(failures),
+            "untried": untried,
+        }
         _log.info("%s was requested: %s events", request.action, count, extra=fields)
         return BulkResult(count, unchanged, tuple(failures), untried, plan.is_more, is_recorded)
 

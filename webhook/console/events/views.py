@@ -46,7 +46,7 @@ class EventViews(ViewBase):
         require(user, EVENTS)
         wanted = filters.read(request.query)
         if wanted.event:
-            return PageResponse(location=f"/events/{wanted.event}")
+            return PageResponse(location=f"{user.root}/events/{wanted.event}")
         search = EventSearch(self.clock, self.limits)
         found, organizations, senders = await asyncio.gather(
             search.page(user, wanted), self._choices(request, Organization), self._list_all(user, Sender)
@@ -92,7 +92,7 @@ class EventViews(ViewBase):
             result=result,
             reason=reason,
             listed=parsed(EnvelopeEvent, list(plan.raws[: self.limits.listed_names])),
-            back=local_location(form.get("back", "/events")),
+            back=local_location(form.get("back", f"{request.user.root}/events")),
         )
 
     async def export(self, request: ConsoleRequest, format_: ExportFormat) -> PageResponse:
@@ -118,7 +118,7 @@ class EventViews(ViewBase):
             event = EnvelopeEvent.parse(await kube.get(EnvelopeEvent, name))
         except ResourceInvalid:
             # Stored by another version of the CRD: what can't be explained can be shown.
-            return PageResponse(location=f"/events/{name}/yaml")
+            return PageResponse(location=f"{request.user.root}/events/{name}/yaml")
         told, sender, leases = await asyncio.gather(
             self._kubernetes_events(request.user, event),
             self._sender(request.user, attention.sender_of(event)),

@@ -43,24 +43,28 @@ class CountingTokenClientFactory(TokenClientFactory):
 
     def __init__(self) -> None:
         self.asked = 0
+        self.reviewed: list[str] = []
+        """Namespace of each question about a right."""
+        self.forbidden: set[str] = set()
+        """Namespaces in which nobody has a right."""
         self.event_pages: list[tuple[list[Raw], str] | Exception] = []
         """Pages of events in order; none: there are no events."""
 
-    def client_for(self, bearer: str) -> KubeClient:
-        return cast("KubeClient", Account(self, bearer))
+    def client_for(self, bearer: str, namespace: str | None = None) -> KubeClient:
+        return cast("KubeClient", Account(self, bearer, namespace or self.namespace))
 
 
 class Account:
     """The API server as the owner of a token sees it."""
 
-    namespace = "contracts"
-
-    def __init__(self, client_factory: CountingTokenClientFactory, bearer: str) -> None:
+    def __init__(self, client_factory: CountingTokenClientFactory, bearer: str, namespace: str) -> None:
         self._client_factory = client_factory
         self._bearer = bearer
+        self.namespace = namespace
 
     async def is_allowed(self, verb: str, resource: str, *, group: str = "") -> bool:
-        return True
+        self._client_factory.reviewed.append(self.namespace)
+        return self.namespace not in self._client_factory.forbidden
 
     async def page(self, kind: type[Resource], **selected: Any) -> tuple[list[Raw], str]:
         if kind is not EnvelopeEvent or not self._client_factory.event_pages:
@@ -84,7 +88,9 @@ class Scene:
         self.clock = ManualClock()
         self.client_factory = CountingTokenClientFactory()
         burst, of_all = settings.get("address_burst", 1000), settings.get("page_burst", 1000)
-        clock, renderer = AClock(), ConsoleRenderer(LIMITS)
+        others: tuple[str, ...] = settings.get("others", ())
+        choices = (("contracts", ""), *((each, f"/namespaces/{each}") for each in others))
+        clock, renderer = AClock(), ConsoleRenderer(LIMITS, namespaces=choices)
         actions = ActionService(clock, limits=LIMITS)
         self.wall_clock = clock
         self.handler = ConsoleHandler(
@@ -93,7 +99,9 @@ class Scene:
             renderer=renderer,
             sessions=ConsoleSessions(ProcessCookieCipher(), clock, max_age=HOUR, idle=QUARTER),
             sign_outs=settings.get("sign_outs", ProcessSignOuts(clock, session=HOUR)),
-            authenticator=Authenticator(self.client_factory, limits=LIMITS, monotonic=self.clock.monotonic),
+            authenticator=Authenticator(
+                self.client_factory, limits=LIMITS, monotonic=self.clock.monotonic, others=others
+            ),
             metrics=Metrics(CollectorRegistry(), version="test"),
             clock=clock,
             sign_in=SignIn.TOKEN,
@@ -353,6 +361,135 @@ async def test_the_command_on_the_sign_in_page_names_the_namespace() -> None:
     async with a_console() as console:
         page = lxml.html.document_fromstring((await console.http.get("/sign-in")).text)
         assert page.xpath("//pre/text()") == ["kubectl create token YOUR-ACCOUNT -n contracts --duration 1h"]
+
+
+async def test_the_command_on_the_sign_in_page_names_the_namespace_that_the_link_leads_to() -> None:
+    async with a_console(others=("sales",)) as console:
+        page = lxml.html.document_fromstring((await console.http.get("/namespaces/sales/events")).text)
+        assert page.xpath("//pre/text()") == ["kubectl create token YOUR-ACCOUNT -n sales --duration 1h"]
+        assert page.xpath("//input[@name='back']/@value") == ["/namespaces/sales/events"]
+
+
+async def test_every_link_and_form_of_a_page_stays_in_its_namespace() -> None:
+    async with a_console(others=("sales",)) as console:
+        browser = await console.signed_in()
+        console.client_factory.event_pages = [(A_PAGE, "next")]
+        answer = await console.http.get("/namespaces/sales/events", headers=browser)
+
+    page = lxml.html.document_fromstring(answer.text)
+    assert page.xpath("//nav[@class='namespaces']//a/@href") == [
+        "/attention",
+        "/namespaces/sales/attention",
+    ]
+    assert page.xpath("//nav[@class='namespaces']//a[@aria-current]/text()") == ["sales"]
+    assert page.xpath("//nav[contains(@class, 'on-wide')]//a[@aria-current='page']/text()") == ["Events"]
+    targets = page.xpath(
+        "//body//a[not(ancestor::nav[@class='namespaces'])]/@href | //form/@action | //@hx-get"
+    )
+    assert "/namespaces/sales/bulk" in targets
+    assert [each for each in targets if not each.startswith(("/namespaces/sales/", "#"))] == []
+
+
+async def test_a_console_with_one_namespace_offers_no_choice() -> None:
+    async with a_console() as console:
+        answer = await console.http.get("/events", headers=await console.signed_in())
+        assert "namespaces" not in answer.text
+
+
+async def test_the_beginning_of_a_namespace_leads_to_its_tasks() -> None:
+    async with a_console(others=("sales",)) as console:
+        browser = await console.signed_in()
+        for path in ("/namespaces/sales", "/namespaces/sales/"):
+            answer = await console.http.get(path, headers=browser)
+            assert answer.headers["Location"] == "/namespaces/sales/attention"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/namespaces/kube-system/events",
+        "/namespaces/sales.x/events",
+        "/namespaces/%73ales/events",
+        "/namespaces/sales/namespaces/contracts/events",
+        "/namespaces/sales/sign-in",
+        "/namespaces/sales/static/console.css",
+        "/namespaces/sales/oidc/start",
+        "/namespaces/sales//events",
+    ],
+)
+async def test_a_namespace_that_is_not_served_is_no_page_and_never_reaches_the_api_server(path: str) -> None:
+    async with a_console(others=("sales",)) as console:
+        browser = await console.signed_in()
+        request = httpx.Request("GET", console.http.base_url, headers=browser)
+        request.url = httpx.URL(str(console.http.base_url)).copy_with(raw_path=path.encode())
+        answer = await console.http.send(request)
+
+    assert answer.status_code == 404
+    assert console.client_factory.reviewed == []
+
+
+@pytest.mark.parametrize("page", ["act", "bulk", "theme", "sign-out"])
+@pytest.mark.parametrize(
+    ("origin", "target"),
+    [("/namespaces/sales", ""), ("", "/namespaces/sales"), ("/namespaces/legal", "/namespaces/sales")],
+)
+async def test_a_form_of_a_page_of_one_namespace_does_nothing_in_another_one(
+    page: str, origin: str, target: str
+) -> None:
+    async with a_console(others=("sales", "legal")) as console:
+        browser = await console.signed_in()
+        shown = lxml.html.document_fromstring(
+            (await console.http.get(f"{origin}/events", headers=browser)).text
+        )
+        (form,) = set(shown.xpath("//form[@method='post']//input[@name='form']/@value"))
+        console.client_factory.reviewed.clear()
+
+        sent = {"form": form, "do": "retry-all", "theme": "dark"}
+        answer = await console.http.post(f"{target}/{page}", data=sent, headers=browser)
+
+        assert answer.status_code == 403
+        assert console.client_factory.reviewed == []
+        assert await console.is_signed_in(browser)
+        bulk = await console.http.post(f"{origin}/bulk", data=sent, headers=browser)
+        assert bulk.status_code == 200
+
+
+async def test_a_form_for_a_namespace_that_is_not_served_is_refused() -> None:
+    async with a_console(others=("sales",)) as console:
+        browser = await console.signed_in()
+        answer = await console.http.post("/namespaces/kube-system/act", data={"form": "x"}, headers=browser)
+        assert answer.status_code == 404
+
+
+async def test_rights_are_known_for_each_namespace_and_a_person_without_them_is_told_so() -> None:
+    async with a_console(others=("sales",)) as console:
+        browser = await console.signed_in()
+        console.client_factory.forbidden = {"sales"}
+        for _ in range(2):
+            assert (await console.http.get("/events", headers=browser)).status_code == 200
+            refused = await console.http.get("/namespaces/sales/events", headers=browser)
+            assert refused.status_code == 403
+            assert "You have no right to do that" in refused.text
+            assert 'href="/attention"' in refused.text
+
+    reviewed = console.client_factory.reviewed
+    assert reviewed.count("contracts") == reviewed.count("sales") == len(reviewed) / 2
+    assert len(set(reviewed)) == 2
+
+
+async def test_a_sign_out_in_one_namespace_ends_the_session_in_all(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with a_console(others=("sales",)) as console:
+        browser = await console.signed_in()
+        page = lxml.html.document_fromstring(
+            (await console.http.get("/namespaces/sales/events", headers=browser)).text
+        )
+        (form,) = page.xpath("//form[@action='/namespaces/sales/sign-out']//input[@name='form']/@value")
+        await console.http.post("/namespaces/sales/sign-out", data={"form": form}, headers=browser)
+        assert not await console.is_signed_in(browser)
+
+    shown = [each for each in caplog.records if each.getMessage() == "console events: shown"]
+    assert [getattr(each, "namespace", None) for each in shown][:1] == ["sales"]
 
 
 A_PAGE = [EventBuilder().build().to_dict()]

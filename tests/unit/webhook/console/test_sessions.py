@@ -146,6 +146,10 @@ def test_a_form_is_good_for_its_own_session_only() -> None:
     assert made.is_valid_form_token(jane, made.form_token(jane))
     assert not made.is_valid_form_token(joe, made.form_token(jane))
     assert not made.is_valid_form_token(jane, "")
+    assert made.is_valid_form_token(jane, made.form_token(jane, "sales"), "sales")
+    for scope, other in (("sales", "legal"), ("sales", ""), ("", "sales")):
+        assert not made.is_valid_form_token(jane, made.form_token(jane, scope), other)
+    assert not made.is_valid_form_token(joe, made.form_token(jane, "sales"), "sales")
 
 
 def test_a_sealed_session_is_no_form_token() -> None:
