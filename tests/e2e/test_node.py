@@ -14,7 +14,7 @@ import re
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ import httpx
 import pytest
 import yaml
 
+from controller.resync.event_load import UNKNOWN_ENVELOPE
 from counterfoil.resources import envelope_id
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
@@ -35,7 +36,7 @@ from sandbox.node.node import Node
 from sandbox.release.helm import CHART, helm
 from tests.support.neighbours import ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
 from tests.support.scenes.chaos import eventually
-from tests.support.scenes.release import HOME, PATIENCE, RELEASE, SCRAPER, Flow, Release, release_in
+from tests.support.scenes.release import ACME, HOME, PATIENCE, RELEASE, SCRAPER, Flow, Release, release_in
 
 PROCESSES = ("receiver", "pages", "console", "controller")
 ROUNDS_OF_DELETION = 6
@@ -46,22 +47,31 @@ SMALLEST_QUOTA = 1000
 """Fewer the chart's schema does not take."""
 CALLBACKS = 3000
 FLOOD = """
-import asyncio, collections, json, sys, aiohttp
+import asyncio, collections, json, sys, uuid, aiohttp
 
 async def main(url, count, *envelopes):
     answers, numbers = collections.Counter(), iter(range(count))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
         async def call():
             for number in numbers:
-                filled = url.replace("##EnvelopeId##", envelopes[number % len(envelopes)])
+                envelope = envelopes[number % len(envelopes)] if envelopes else str(uuid.uuid4())
+                filled = url.replace("##EnvelopeId##", envelope)
                 async with http.get(filled.replace("##Action##", "envelopeFinished")) as answer:
-                    answers[answer.status] += 1
+                    is_whole = answer.status == 200 or "Retry-After" in answer.headers
+                    answers[f"{answer.status}" if is_whole else f"{answer.status} without Retry-After"] += 1
         await asyncio.gather(*(call() for _ in range(64)))
     print(json.dumps(answers))
 
 asyncio.run(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
 """
-"""Sends this number of callbacks about some envelopes, 64 at once, and prints the count of each response."""
+"""Sends this number of callbacks about some envelopes, 64 at once, and prints the count of each response.
+Without envelopes, each callback is about another one, which does not exist."""
+LEAKED = "leaked"
+"""The organization whose callback URL an untrusted client knows."""
+OF_LEAKED = f"spec.organizationRef.name={LEAKED}"
+EVENTS_IN_QUOTA = "count/envelopeevents.counterfoil.dev"
+CEILING = 100
+"""Lower ceilings of an organization the API server does not take."""
 FLOW = re.compile(
     r"apiserver_flowcontrol_(?P<what>dispatched|rejected)_requests_total"
     r'\{flow_schema="(?P<schema>[^"]*)",priority_level="(?P<level>[^"]*)"[^}]*\} (?P<count>\S+)'
@@ -272,6 +282,57 @@ async def test_a_flood_of_callbacks_has_a_queue_of_its_own_at_the_api_server(rel
     await release.filed(sent)
 
 
+async def test_a_leaked_callback_url_costs_its_organization_and_nobody_else(release: Release) -> None:
+    await release.bring_quota()
+    limits = {"unfinishedEvents": CEILING, "unknownEnvelopes": CEILING}
+    await release.kubectl("patch", "organization", ACME, "--type=merge", f"--patch={_limits(limits)}")
+    await release.add_organization(LEAKED, limits=limits)
+    # Between two counts of the controller, each receiver alone stops at the ceiling of unfinished events.
+    most = CEILING + CEILING * len(await release.pods("receiver"))
+    before = (await _quota(release)).used
+    # As docs/operating.md says: room for the ceilings of both organizations.
+    room = max(SMALLEST_QUOTA, before + 2 * most)
+    await release.install(floodControl={"quota": {"enabled": True, "envelopeEvents": room}})
+    await eventually(lambda: _quota_is(release, room), within=PATIENCE)
+    try:
+        flooding = asyncio.create_task(_flood(release, url=release.callback_url(LEAKED)))
+        await eventually(lambda: _stored(release), within=PATIENCE)
+        sent = await release.complete(20)
+        answers = await flooding
+        sent += await release.complete(5)
+
+        # The others: each callback is confirmed at once, and each envelope is filed.
+        await release.filed(sent)
+        assert set(await release.answers(sent)) == {200}
+        await release.until("Ready", f"organization/{ACME}")
+
+        # The organization itself: its events are bounded, and so is what is left for the others.
+        stored, quota = await _stored(release), await _quota(release)
+        print(f"\n{CALLBACKS} callbacks: {answers}; {stored} events of at most {most}; {before=}, {quota}")
+        assert answers.keys() <= {"200", "429", "503"}, answers
+        assert sum(answers.values()) == CALLBACKS
+        assert answers["200"] <= stored <= most
+        assert answers["503"] > 0
+        assert quota.hard - quota.used >= most - len(sent)
+
+        # Once all of them have failed, nothing new gets in.
+        await eventually(lambda: _unknown(release, at_least=max(stored, CEILING)), within=PATIENCE)
+        later = await _flood(release, url=release.callback_url(LEAKED), count=CEILING)
+        assert later.keys() <= {"429", "503"}, later
+        assert await _stored(release) == stored
+
+        # Until the events are gone, as the runbook says.
+        await release.kubectl("delete", "ee", "--field-selector", f"{UNKNOWN_ENVELOPE},{OF_LEAKED}")
+        await release.until("Ready", f"organization/{LEAKED}")
+        again = await release.complete(3, LEAKED)
+        await release.filed(again)
+        assert await _stored(release) == len(again)
+    finally:
+        await release.remove_organization(LEAKED)
+        await release.kubectl("patch", "organization", ACME, "--type=merge", f"--patch={_limits(None)}")
+        await release.install()
+
+
 async def test_an_autoscaler_takes_the_receiver_over_and_gives_it_back_while_callbacks_flow(
     release: Release,
 ) -> None:
@@ -418,12 +479,48 @@ def _held() -> dict[str, Any]:
     return event
 
 
-async def _flood(release: Release, envelopes: Sequence[str]) -> dict[str, int]:
-    """Let many callbacks about these envelopes come; return how often each answer was given."""
-    script = ["python", "-c", FLOOD, release.callback_url, str(CALLBACKS), *envelopes]
+async def _flood(
+    release: Release, envelopes: Sequence[str] = (), *, url: str | None = None, count: int = CALLBACKS
+) -> dict[str, int]:
+    """Let many callbacks about these envelopes come, or each about another one, which does not exist; return
+    how often each answer was given."""
+    script = ["python", "-c", FLOOD, url or release.callback_url(), str(count), *envelopes]
     said = await release.cluster.kubectl("-n", NAMESPACE, "exec", "deployment/esaw", "--", *script)
     answers: dict[str, int] = json.loads(said)
     return answers
+
+
+def _limits(limits: Mapping[str, int] | None) -> str:
+    return json.dumps({"spec": {"limits": limits}})
+
+
+class _Quota(NamedTuple):
+    """Events that the namespace may have, and has."""
+
+    hard: int
+    used: int
+
+
+async def _quota(release: Release) -> _Quota:
+    (quota,) = json.loads(await release.kubectl("get", "resourcequotas", "-o", "json"))["items"]
+    # A quantity: the API server writes 1000 as 1k.
+    counts = (quota["status"][each][EVENTS_IN_QUOTA].replace("k", "000") for each in _Quota._fields)
+    return _Quota(*map(int, counts))
+
+
+async def _quota_is(release: Release, hard: int) -> bool:
+    return (await _quota(release)).hard == hard
+
+
+async def _stored(release: Release) -> int:
+    """The number of events of the organization whose URL leaked."""
+    return len((await release.kubectl("get", "ee", f"--field-selector={OF_LEAKED}", "-o", "name")).split())
+
+
+async def _unknown(release: Release, *, at_least: int) -> bool:
+    """Whether the controller has published this number of unknown envelopes."""
+    path = "jsonpath={.status.load.unknownEnvelopes}"
+    return int(await release.kubectl("get", "organization", LEAKED, "-o", path) or 0) >= at_least
 
 
 def _terminal(release: Release) -> dict[str, str]:

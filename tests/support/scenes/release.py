@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, Phase
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.esaw import CallbackUrls, User
 from sandbox.node.images import IMAGE
@@ -26,6 +26,8 @@ HOME = "contracts"
 """The namespace of the release."""
 PATIENCE = 180.0
 """Seconds that something may take on a busy machine."""
+ACME = "acme"
+"""The organization that is always there."""
 SCRAPER = {"app": "scraper"}
 CONNECT = """
 import socket, sys
@@ -71,10 +73,12 @@ class Release:
     cluster: Cluster
     helm: Helm
     neighbours: Neighbours
-    token: str = field(default_factory=lambda: secrets.token_hex(24))
     quotas_at_first: str = ""
     """The quotas that there were after the first installation."""
-    _anna: User | None = None
+    _tokens: dict[str, str] = field(default_factory=dict)
+    """The token in the callback URL of each organization."""
+    _users: dict[str, User] = field(default_factory=dict)
+    """The user of eSAW who sends the envelopes of each organization."""
 
     # The release
 
@@ -151,18 +155,8 @@ class Release:
 
     async def furnish(self) -> None:
         """Make an archive, an organization and a new sender, and tell eSAW where to call."""
-        async with self.neighbours.esaw() as esaw:
-            anna = await esaw.add_user(email="anna@acme.example", given_name="Anna", surname="Berger")
-            await esaw.set_default_callbacks(completed=self.callback_url, status_change=None)
-        self._anna = anna
-        # Not the name of an earlier one: the stand-in may have lost its memory, and a new user has a new id.
-        name = f"anna-{anna.user_id[:8]}"
         s3 = {"accessKeyId": self.neighbours.access_key, "secretAccessKey": self.neighbours.secret_key}
-        await self.apply(
-            _secret("acme-callback", "callback", token=self.token),
-            _secret("dms-key", "archive", **s3),
-            _secret(f"{name}-key", "token", token=anna.token),
-        )
+        await self.apply(_secret("dms-key", "archive", **s3))
         await self.apply(
             _own(
                 "Archive",
@@ -174,31 +168,59 @@ class Release:
                     "forcePathStyle": True,
                     "credentialsSecretRef": {"name": "dms-key"},
                 },
-            ),
+            )
+        )
+        await self.until("Ready", "archive/dms")
+        await self.add_organization(ACME)
+        async with self.neighbours.esaw() as esaw:
+            await esaw.set_default_callbacks(completed=self.callback_url(), status_change=None)
+
+    async def add_organization(self, organization: str, **spec: Any) -> None:
+        """Make an organization with more or other fields of its spec, and a new sender."""
+        async with self.neighbours.esaw() as esaw:
+            email = f"anna@{organization}.example"
+            anna = await esaw.add_user(email=email, given_name="Anna", surname="Berger")
+        self._users[organization] = anna
+        self._tokens.setdefault(organization, secrets.token_hex(24))
+        # Not the name of an earlier one: the stand-in may have lost its memory, and a new user has a new id.
+        name = f"anna-{anna.user_id[:8]}"
+        await self.apply(
+            _secret(f"{organization}-callback", "callback", token=self._tokens[organization]),
+            _secret(f"{name}-key", "token", token=anna.token),
+        )
+        await self.apply(
             _own(
                 "Organization",
-                "acme",
+                organization,
                 baseURL=self.neighbours.esaw_url,
-                callback={"tokenSecretRefs": [{"name": "acme-callback", "key": "token"}]},
+                callback={"tokenSecretRefs": [{"name": f"{organization}-callback", "key": "token"}]},
                 archiveRef={"name": "dms"},
                 cleanup={"policy": "Delete"},
                 defaultSenderRef={"name": name},
                 retry={"initial": "1s", "max": "5s", "deadline": "30m"},
+                **spec,
             ),
             _own(
                 "Sender",
                 name,
-                organizationRef={"name": "acme"},
+                organizationRef={"name": organization},
                 userID=anna.user_id,
                 email=anna.email,
                 tokenSecretRef={"name": f"{name}-key", "key": "token"},
             ),
         )
-        await self._until("Ready", "archive/dms")
-        await self._until("Ready", "organization/acme")
-        await self._until("Authorized", f"sender/{name}")
+        await self.until("Ready", f"organization/{organization}")
+        await self.until("Authorized", f"sender/{name}")
 
-    async def _until(self, condition: str, what: str) -> None:
+    async def remove_organization(self, organization: str) -> None:
+        """Delete an organization with its events, its sender and both Secrets."""
+        name = f"anna-{self._users.pop(organization).user_id[:8]}"
+        await self.kubectl("delete", f"organization/{organization}", f"sender/{name}")
+        await self.kubectl("delete", f"secret/{organization}-callback", f"secret/{name}-key")
+        await self.kubectl("delete", "ee", "-l", f"{ORGANIZATION_LABEL}={organization}", "--wait=false")
+
+    async def until(self, condition: str, what: str) -> None:
+        """Wait until a condition of an object is true."""
         try:
             await self.kubectl("wait", what, f"--for=condition={condition}", f"--timeout={PATIENCE:.0f}s")
         except KubectlError as late:
@@ -241,21 +263,19 @@ class Release:
 
     # Envelopes
 
-    @property
-    def callback_url(self) -> str:
+    def callback_url(self, organization: str = ACME) -> str:
         """Callback URL for eSAW: the Service, from inside the cluster."""
         service = f"http://{RELEASE}-receiver.{HOME}.svc.cluster.local"
-        return f"{service}/callbacks/acme/{self.token}?envelopeId=##EnvelopeId##&action=##Action##"
+        path = f"callbacks/{organization}/{self._tokens[organization]}"
+        return f"{service}/{path}?envelopeId=##EnvelopeId##&action=##Action##"
 
-    async def complete(self, number: int) -> list[str]:
+    async def complete(self, number: int, organization: str = ACME) -> list[str]:
         """Complete this number of envelopes; eSAW calls until the response is 200. Their ids."""
-        assert self._anna is not None, "furnish() comes first"
+        user, callbacks = self._users[organization], CallbackUrls(envelope=self.callback_url(organization))
         sent = []
         async with self.neighbours.esaw() as esaw:
             for _ in range(number):
-                envelope = await esaw.add_envelope(
-                    sender=self._anna, status="Active", callbacks=CallbackUrls(envelope=self.callback_url)
-                )
+                envelope = await esaw.add_envelope(sender=user, status="Active", callbacks=callbacks)
                 await esaw.complete(envelope)
                 sent.append(envelope)
         return sent
