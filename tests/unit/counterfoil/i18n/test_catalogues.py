@@ -14,6 +14,7 @@ SAME_WORDS = {
     "de": PRODUCTS
     | {("target", name) for name in ("bucket", "container", "endpoint", "host", "port", "region")}
     | {
+        ("common", "namespaces"),
         ("filter", "phase"),
         ("event", "deliveries"),
         ("moment", "attempt"),
@@ -24,7 +25,7 @@ SAME_WORDS = {
     },
     "it": PRODUCTS
     | {("target", name) for name in ("bucket", "endpoint", "host")}
-    | {("common", "menu")}
+    | {("common", "menu"), ("common", "namespaces")}
     | {("truth", "False"), ("moment", "act"), ("moment", "attempt"), ("event", "file")},
 }
 """Texts of the console that are the same words in English."""
