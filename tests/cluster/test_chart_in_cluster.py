@@ -601,7 +601,7 @@ async def test_console_and_plugin_record_what_is_done_with_them_under_the_charts
         await jane.press("retry", why="the last one")
         await (await jane.get("/archives")).press("probe", within="shelf")
         await (await jane.get("/organizations")).press("sweep", within="acme")
-        await (await jane.get("/senders")).press("ask", within="maria")
+        await (await jane.get("/senders")).press("ask")
 
         way = await installed.plane.kubeconfig_for("full", NAMESPACE)
         plugin = [Path(sys.executable).parent / "kubectl-counterfoil", f"--kubeconfig={way}"]

@@ -50,6 +50,7 @@ NOT_TYPED = {
     "make test     # everything": "it runs this test",
     "helm install counterfoil charts/counterfoil": "needs a node: tests/e2e/test_node*.py",
     "helm test counterfoil": "needs a node: tests/e2e/test_node.py",
+    "kubectl -n contracts top pods": "needs a node with metrics-server",
     "kubectl get crd -o name | grep counterfoil.dev": "deletes the kinds that all tests share",
     "kubectl counterfoil url acme": "needs a controller: docs/start.md and the README have it, too",
     "kubectl counterfoil check acme": "needs a controller and an eSAW: tests/cluster/test_check.py",
@@ -65,7 +66,7 @@ ARCHIVE_ONLY = ("openssl genpkey", "openssl pkey ", "openssl pkeyutl", "python -
 EVENT = f"{ENVELOPE}-0123456789abcdef"
 REPLACED = (
     (r"(kubectl|helm) -n contracts ", r"\1 "),
-    (r" -n contracts\b", ""),
+    (r" -n (contracts|sales)\b", ""),
     (r"\bee NAME\b", f"ee {EVENT}"),
     (r"\barchive NAME\b", "archive dms"),
     (r"\bsender NAME\b", "sender jane-doe"),
