@@ -478,7 +478,7 @@ async def test_a_person_with_rights_in_two_namespaces_sees_and_changes_each_by_i
     assert [each["regarding"]["namespace"] for each in await two.sales.told()] == [two.name]
     assert await two.scene.told() == []
     lines = [json.loads(each) for each in two.scene.console.log.read_text().splitlines()]
-    told = [each["namespace"] for each in lines if each["message"] == "retry was asked for"]
+    told = [each["namespace"] for each in lines if each["message"] == "retry was requested"]
     assert told == [two.name]
 
 
