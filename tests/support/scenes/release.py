@@ -228,12 +228,13 @@ class Release:
             raise
 
     async def pods_ready(self) -> None:
-        """Wait until every pod of the release is ready."""
+        """Wait until every pod of the release is ready, except those of Jobs that are done."""
         await eventually(self._all_pods_ready, within=PATIENCE)
 
     async def _all_pods_ready(self) -> bool:
+        labels, fields = f"app.kubernetes.io/instance={RELEASE}", "status.phase!=Succeeded"
         pods = json.loads(
-            await self.kubectl("get", "pods", "-l", f"app.kubernetes.io/instance={RELEASE}", "-o", "json")
+            await self.kubectl("get", "pods", "-l", labels, "--field-selector", fields, "-o", "json")
         )
         states = [
             condition["status"]
