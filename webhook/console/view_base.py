@@ -2,8 +2,9 @@
 Shared parts of the views of the console: the request, bounded reads with the person's own token, the page.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from counterfoil.resources import EnvelopeEvent, Organization, Resource, Resourc
 from counterfoil.resources.lease import Lease
 from webhook.console.access import SENDERS, AuthenticatedUser
 from webhook.console.actions import Action, ActionService
+from webhook.console.attention import sender_of
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
@@ -85,10 +87,26 @@ class ViewBase:
     async def _sender(self, user: AuthenticatedUser, name: str) -> Sender | None:
         if not name or not user.rights.can_list(SENDERS):
             return None
-        try:
-            return Sender.parse(await user.kube.get(Sender, name))
-        except (ApiError, ResourceInvalid):
-            return None
+        return await read_sender(user, name)
+
+
+async def read_sender(user: AuthenticatedUser, name: str) -> Sender | None:
+    """Return a Sender; None for one that was deleted or is of another version: its name is shown."""
+    try:
+        return Sender.parse(await user.kube.get(Sender, name))
+    except (ApiError, ResourceInvalid):
+        return None
+
+
+async def missing_senders(
+    user: AuthenticatedUser, events: Iterable[EnvelopeEvent], known: Collection[Sender], limits: ConsoleLimits
+) -> tuple[Sender, ...]:
+    """Return the Senders of events that are not among the first that were read, up to a number."""
+    if not user.rights.can_list(SENDERS) or len(known) < limits.listed_objects:
+        return ()
+    names = {sender_of(each) for each in events} - {each.name for each in known} - {""}
+    found = await asyncio.gather(*(read_sender(user, name) for name in sorted(names)[: limits.extra_senders]))
+    return tuple(each for each in found if each is not None)
 
 
 def require(user: AuthenticatedUser, kind: str) -> None:

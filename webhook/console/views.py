@@ -36,6 +36,7 @@ from webhook.console.view_base import (
     EventPage,
     ViewBase,
     counts_by_phase,
+    missing_senders,
     parsed,
     require,
     shard_leases,
@@ -85,7 +86,7 @@ class ConsoleViews(ViewBase):
                 self._first_events(user, f"{others}{mine}", labels, self.limits.unfinished),
             ),
         )
-        extra_senders = await self._senders_of_waiting(user, senders, waiting.events)
+        extra_senders = await missing_senders(user, waiting.events, senders, self.limits)
         return ClusterSnapshot(
             organizations=organizations,
             senders=(*senders, *extra_senders),
@@ -99,18 +100,6 @@ class ConsoleViews(ViewBase):
             is_more_retrying=bool(retrying.token),
             of=of,
         )
-
-    async def _senders_of_waiting(
-        self, user: AuthenticatedUser, known: tuple[Sender, ...], waiting: tuple[EnvelopeEvent, ...]
-    ) -> tuple[Sender, ...]:
-        """Return senders whose events wait, and who are not among the first that were read, up to a
-        number."""
-        if not user.rights.can_list(SENDERS) or len(known) < self.limits.listed_objects:
-            return ()
-        names = {attention.sender_of(each) for each in waiting} - {each.name for each in known} - {""}
-        first = sorted(names)[: self.limits.extra_senders]
-        found = await asyncio.gather(*(self._sender(user, name) for name in first))
-        return tuple(each for each in found if each is not None)
 
     # -- The other kinds ------------------------------------------------------------------------------------
 

@@ -2,15 +2,19 @@
 
 from typing import Any, cast
 
+from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import (
+    SENDER_LABEL,
     Archive,
     ArchiveSpec,
     ArchiveStatus,
+    EnvelopeEvent,
     LocalObjectReference,
     Organization,
     OrganizationSpec,
     OrganizationStatus,
+    Phase,
     ReportedProblem,
     Sender,
     SenderSpec,
@@ -20,8 +24,10 @@ from counterfoil.resources import (
 from counterfoil.resources.archive import Filesystem
 from counterfoil.resources.base import ObjectMeta, SecretKeyRef
 from counterfoil.resources.organization import Notifications, OAuth
-from tests.support.builders import NOON
+from tests.support.builders import NOON, EventBuilder
+from tests.support.fakes.kube import InMemoryKubeClient
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser, Rights
+from webhook.console.view_base import ConsoleRequest
 
 KINDS = (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS)
 VIEW = Rights(frozenset(("list", kind) for kind in KINDS))
@@ -115,3 +121,18 @@ def an_organization_that(
         ),
         status=OrganizationStatus(conditions=conditions, problems=problems),
     )
+
+
+def a_console_request(
+    kube: InMemoryKubeClient, rights: Rights = FULL, here: str = "/", **query: str
+) -> ConsoleRequest:
+    """A request of somebody with these rights."""
+    return ConsoleRequest(
+        an_authenticated_user(rights, kube), load_catalogue(CatalogueName.CONSOLE, "en"), query, here
+    )
+
+
+def a_listed_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> EnvelopeEvent:
+    """One of several events; the number decides its place in a list."""
+    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789abcdef"
+    return EventBuilder().named(name).labelled(SENDER_LABEL, sender).in_phase(phase, "NameOccupied").build()

@@ -5,19 +5,18 @@ One request reads a bounded number of events, and returns where the next one con
 leads behind the whole page, so a page is always compared completely.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from counterfoil.clock import Clock
-from counterfoil.kube.errors import ApiError, Expired
+from counterfoil.kube.errors import Expired
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, ResourceInvalid, Sender
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Sender
 from webhook.console.access import SENDERS, AuthenticatedUser
-from webhook.console.attention import sender_of, title_of
+from webhook.console.attention import title_of
 from webhook.console.events.filters import EventFilter
 from webhook.console.limits import ConsoleLimits
-from webhook.console.view_base import parsed
+from webhook.console.view_base import missing_senders, parsed
 
 
 @dataclass(frozen=True)
@@ -129,24 +128,11 @@ class EventSearch:
         return parsed(Sender, found)
 
     async def senders_of(
-        self, user: AuthenticatedUser, events: Iterable[EnvelopeEvent], known: Iterable[Sender]
+        self, user: AuthenticatedUser, events: Iterable[EnvelopeEvent], known: Collection[Sender]
     ) -> Mapping[str, Sender]:
         """Return the Senders of events by name, as far as they can be read, up to a number."""
-        names = {sender_of(each) for each in events} - {""}
-        by_name = {each.name: each for each in known}
-        if not user.rights.can_list(SENDERS) or len(by_name) < self.limits.listed_objects:
-            return by_name
-        missing = sorted(names - by_name.keys())[: self.limits.extra_senders]
-        found = await asyncio.gather(*(_sender(user, name) for name in missing))
-        return by_name | {each.name: each for each in found if each is not None}
-
-
-async def _sender(user: AuthenticatedUser, name: str) -> Sender | None:
-    try:
-        return Sender.parse(await user.kube.get(Sender, name))
-    except (ApiError, ResourceInvalid):
-        # Deleted since, or of another version: the list shows the name of the object.
-        return None
+        others = await missing_senders(user, events, known, self.limits)
+        return {each.name: each for each in (*known, *others)}
 
 
 def _labelled_sender(raw: Raw) -> str:

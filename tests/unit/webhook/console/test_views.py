@@ -7,8 +7,7 @@ import lxml.html
 import msgspec
 import pytest
 
-from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase
+from counterfoil.resources import Phase
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -17,8 +16,9 @@ from tests.support.scenes.console_parts import (
     FULL,
     NOBODY,
     VIEW,
+    a_console_request,
+    a_listed_event,
     a_sender_that,
-    an_authenticated_user,
     an_organization_that,
 )
 from webhook.console.access import Rights
@@ -27,7 +27,6 @@ from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events.views import EventViews
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer
-from webhook.console.view_base import ConsoleRequest
 from webhook.console.views import ConsoleViews
 from webhook.http_server.errors import PageError
 
@@ -46,25 +45,12 @@ def event_views() -> EventViews:
     return EventViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
 
-def a_console_request(
-    kube: InMemoryKubeClient, rights: Rights = FULL, here: str = "/", **query: str
-) -> ConsoleRequest:
-    return ConsoleRequest(
-        an_authenticated_user(rights, kube), load_catalogue(CatalogueName.CONSOLE, "en"), query, here
-    )
-
-
-def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> EnvelopeEvent:
-    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789abcdef"
-    return EventBuilder().named(name).labelled(SENDER_LABEL, sender).in_phase(phase, "NameOccupied").build()
-
-
 def parsed(html: str) -> lxml.html.HtmlElement:
     return lxml.html.document_fromstring(html)
 
 
 async def test_more_failures_than_are_read_are_more_than_so_many() -> None:
-    kube = InMemoryKubeClient(*(an_event(number) for number in range(9)))
+    kube = InMemoryKubeClient(*(a_listed_event(number) for number in range(9)))
 
     page = parsed((await views().attention(a_console_request(kube))).html)
 
@@ -74,7 +60,7 @@ async def test_more_failures_than_are_read_are_more_than_so_many() -> None:
 async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait() -> None:
     senders = [a_sender_that("True", "KeyAccepted", name=name) for name in ("anna", "ben")]
     zoe = a_sender_that(name="zoe")
-    kube = InMemoryKubeClient(*senders, zoe, an_event(1, Phase.AWAITING_CONSENT, "zoe"))
+    kube = InMemoryKubeClient(*senders, zoe, a_listed_event(1, Phase.AWAITING_CONSENT, "zoe"))
 
     page = parsed((await views().attention(a_console_request(kube))).html)
 
@@ -133,7 +119,9 @@ async def test_the_counts_of_the_first_page_agree_with_its_entries() -> None:
         organization,
         status=msgspec.structs.replace(organization.status, events={"Failed": 1, "Archiving": 7}),
     )
-    kube = InMemoryKubeClient(organization, an_event(1), an_event(2), an_event(3, Phase.ARCHIVING))
+    kube = InMemoryKubeClient(
+        organization, a_listed_event(1), a_listed_event(2), a_listed_event(3, Phase.ARCHIVING)
+    )
 
     text = " ".join(parsed((await views().attention(a_console_request(kube))).html).text_content().split())
 
@@ -151,7 +139,7 @@ async def test_an_event_that_waits_for_a_person_is_on_the_first_page_while_it_is
 
 @pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations"])
 async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
-    kube = InMemoryKubeClient(an_event(1))
+    kube = InMemoryKubeClient(a_listed_event(1))
     with pytest.raises(PageError) as trouble:
         await getattr(event_views() if page == "events" else views(), page)(a_console_request(kube, NOBODY))
     assert trouble.value.kind is ConsoleErrorKind.NOT_ALLOWED
@@ -170,8 +158,8 @@ async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
     ],
 )
 async def test_the_way_back_is_where_it_was_and_never_elsewhere(back: str, led: str) -> None:
-    kube = InMemoryKubeClient(an_event(1))
-    form = {"kind": "envelopeevents", "name": an_event(1).name, "what": "retry", "back": back}
+    kube = InMemoryKubeClient(a_listed_event(1))
+    form = {"kind": "envelopeevents", "name": a_listed_event(1).name, "what": "retry", "back": back}
 
     console_response = await views().act(a_console_request(kube), form)
 
@@ -189,7 +177,7 @@ async def test_the_way_back_is_where_it_was_and_never_elsewhere(back: str, led: 
     ],
 )
 async def test_a_form_that_means_nothing_does_nothing(form: dict[str, Any]) -> None:
-    kube = InMemoryKubeClient(an_event(1), an_organization_that())
+    kube = InMemoryKubeClient(a_listed_event(1), an_organization_that())
     with pytest.raises(PageError):
         await views().act(a_console_request(kube), form)
     assert kube.asked == []
@@ -205,14 +193,14 @@ async def test_that_no_controller_works_is_said_on_the_first_page_and_on_an_even
     rights: Rights, minutes_ago: int, is_said: bool
 ) -> None:
     lease = a_shard_lease(0, 1, renewed=NOON - timedelta(minutes=minutes_ago))
-    event = an_event(1, Phase.ARCHIVING)
-    kube = InMemoryKubeClient(event, lease, an_event(2, Phase.SUCCEEDED))
+    event = a_listed_event(1, Phase.ARCHIVING)
+    kube = InMemoryKubeClient(event, lease, a_listed_event(2, Phase.SUCCEEDED))
 
     first = parsed((await views().attention(a_console_request(kube, rights))).html).text_content()
     page = parsed(
         (await event_views().event(a_console_request(kube, rights), event.name)).html
     ).text_content()
-    finished = await event_views().event(a_console_request(kube, rights), an_event(2).name)
+    finished = await event_views().event(a_console_request(kube, rights), a_listed_event(2).name)
 
     said = "pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time"
     assert (said in first, said in page) == (is_said, is_said)

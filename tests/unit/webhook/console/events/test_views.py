@@ -23,8 +23,9 @@ from counterfoil.resources import (
 from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.console_parts import (
-    FULL,
     VIEW,
+    a_console_request,
+    a_listed_event,
     a_sender_that,
     an_authenticated_user,
     an_organization_that,
@@ -44,25 +45,12 @@ def event_views(clock: AClock | None = None) -> EventViews:
     return EventViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
 
-def a_console_request(
-    kube: InMemoryKubeClient, rights: Rights = FULL, here: str = "/", **query: str
-) -> ConsoleRequest:
-    return ConsoleRequest(
-        an_authenticated_user(rights, kube), load_catalogue(CatalogueName.CONSOLE, "en"), query, here
-    )
-
-
-def an_event(number: int, phase: Phase = Phase.FAILED, sender: str = "anna") -> EnvelopeEvent:
-    name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789abcdef"
-    return EventBuilder().named(name).labelled(SENDER_LABEL, sender).in_phase(phase, "NameOccupied").build()
-
-
 def parsed(html: str) -> lxml.html.HtmlElement:
     return lxml.html.document_fromstring(html)
 
 
 async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
-    kube = InMemoryKubeClient(*(an_event(number) for number in range(6)))
+    kube = InMemoryKubeClient(*(a_listed_event(number) for number in range(6)))
 
     page = parsed((await event_views().events(a_console_request(kube, phase="Failed"))).html)
 
@@ -72,7 +60,7 @@ async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
 
 
 async def test_an_open_list_that_looks_for_news_reads_events_and_their_senders_only() -> None:
-    kube = InMemoryKubeClient(an_event(1), a_sender_that(), an_organization_that())
+    kube = InMemoryKubeClient(a_listed_event(1), a_sender_that(), an_organization_that())
     whole = a_console_request(kube)
 
     await event_views().events(whole)
@@ -85,7 +73,7 @@ async def test_an_open_list_that_looks_for_news_reads_events_and_their_senders_o
 
 
 async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
-    kube = InMemoryKubeClient(an_event(1))
+    kube = InMemoryKubeClient(a_listed_event(1))
     kube.fail("page", Expired(410, "Expired", "too old"))
 
     page = parsed((await event_views().events(a_console_request(kube, VIEW, token="3"))).html)
@@ -95,7 +83,7 @@ async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
 
 
 async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on() -> None:
-    old: list[Resource] = [an_event(number) for number in range(20)]
+    old: list[Resource] = [a_listed_event(number) for number in range(20)]
     kube = InMemoryKubeClient(*old)
     clock = AClock()
     clock.advance(hours=5)
@@ -107,8 +95,8 @@ async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on()
 
 
 async def test_an_event_of_another_version_is_shown_as_it_is_stored() -> None:
-    kube = InMemoryKubeClient(an_event(1))
-    name = an_event(1).name
+    kube = InMemoryKubeClient(a_listed_event(1))
+    name = a_listed_event(1).name
     kube.edit(EnvelopeEvent, name, {"status": {"phase": "Invented"}})
 
     led = await event_views().event(a_console_request(kube), name)
@@ -145,13 +133,13 @@ async def test_a_page_of_documents_begins_where_there_is_one(start: str, shown: 
 
 
 async def test_the_name_of_an_event_leads_to_it() -> None:
-    name = an_event(1).name
+    name = a_listed_event(1).name
     console_response = await event_views().events(a_console_request(InMemoryKubeClient(), text=name))
     assert console_response.location == f"/events/{name}"
 
 
 async def test_the_list_shows_envelope_person_and_a_short_id_that_can_be_copied_whole() -> None:
-    event = an_event(1).name
+    event = a_listed_event(1).name
     named = (
         EventBuilder()
         .named(event)
@@ -174,7 +162,7 @@ async def test_the_list_shows_envelope_person_and_a_short_id_that_can_be_copied_
 
 async def test_what_differs_between_the_events_has_its_column() -> None:
     other = EventBuilder("1f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d").for_action("workstepFinished").build()
-    kube = InMemoryKubeClient(an_event(1), other)
+    kube = InMemoryKubeClient(a_listed_event(1), other)
 
     head = parsed((await event_views().events(a_console_request(kube))).html).xpath("//thead")[0]
 
@@ -183,7 +171,7 @@ async def test_what_differs_between_the_events_has_its_column() -> None:
 
 
 async def test_a_next_attempt_that_has_passed_is_due() -> None:
-    event = an_event(1, Phase.ARCHIVING)
+    event = a_listed_event(1, Phase.ARCHIVING)
     late = EventBuilder().named(event.name).status(phase=Phase.ARCHIVING, next_attempt_time=NOON).build()
 
     page = parsed((await event_views().events(a_console_request(InMemoryKubeClient(late)))).html)
@@ -209,7 +197,7 @@ async def test_the_counts_by_phase_are_those_of_the_organization_with_their_time
 
 async def test_an_order_that_is_chosen_reads_more_and_says_what_it_is_about() -> None:
     events = [
-        EventBuilder().named(an_event(number).name).created(NOON + timedelta(minutes=number)).build()
+        EventBuilder().named(a_listed_event(number).name).created(NOON + timedelta(minutes=number)).build()
         for number in range(8)
     ]
     kube = InMemoryKubeClient(*events)
@@ -223,7 +211,7 @@ async def test_an_order_that_is_chosen_reads_more_and_says_what_it_is_about() ->
 
 
 async def test_a_search_says_how_many_events_were_read_and_where_it_continues() -> None:
-    kube = InMemoryKubeClient(*(an_event(number) for number in range(40)))
+    kube = InMemoryKubeClient(*(a_listed_event(number) for number in range(40)))
 
     page = parsed((await event_views().events(a_console_request(kube, text="rental"))).html)
 
@@ -234,17 +222,17 @@ async def test_a_search_says_how_many_events_were_read_and_where_it_continues() 
 
 async def test_a_person_is_found_by_a_part_of_the_address_with_one_request() -> None:
     kube = InMemoryKubeClient(
-        an_event(1), an_event(2, sender="ben"), a_sender_that(), a_sender_that(name="ben")
+        a_listed_event(1), a_listed_event(2, sender="ben"), a_sender_that(), a_sender_that(name="ben")
     )
 
     page = parsed((await event_views().events(a_console_request(kube, text="ANNA@example"))).html)
 
-    assert page.xpath("//tbody//a/@href") == [f"/events/{an_event(1).name}"]
+    assert page.xpath("//tbody//a/@href") == [f"/events/{a_listed_event(1).name}"]
     assert kube.asked.count(("page", "envelopeevents")) == 1
 
 
 async def test_an_address_that_no_sender_has_finds_nothing_and_reads_no_events() -> None:
-    kube = InMemoryKubeClient(an_event(1), a_sender_that())
+    kube = InMemoryKubeClient(a_listed_event(1), a_sender_that())
 
     page = parsed((await event_views().events(a_console_request(kube, text="eve@example.com"))).html)
 
@@ -253,7 +241,7 @@ async def test_an_address_that_no_sender_has_finds_nothing_and_reads_no_events()
 
 
 async def test_somebody_who_may_not_list_senders_searches_events_all_the_same() -> None:
-    kube = InMemoryKubeClient(an_event(1), a_sender_that())
+    kube = InMemoryKubeClient(a_listed_event(1), a_sender_that())
     rights = Rights(frozenset({("list", "envelopeevents")}))
 
     page = parsed((await event_views().events(a_console_request(kube, rights, text="00000001"))).html)
@@ -265,7 +253,7 @@ async def test_somebody_who_may_not_list_senders_searches_events_all_the_same() 
 
 
 async def test_a_field_that_is_wrong_has_its_message_and_keeps_what_was_filled_in() -> None:
-    kube = InMemoryKubeClient(an_event(1))
+    kube = InMemoryKubeClient(a_listed_event(1))
 
     page = parsed((await event_views().events(a_console_request(kube, since="yesterday"))).html)
 
