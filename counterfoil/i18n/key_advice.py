@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.kube.secret import USE_LABEL, SecretUse
 from counterfoil.resources import Language, Organization, Sender
 from counterfoil.resources.base import SecretKeyRef
 
@@ -91,7 +92,7 @@ def _secret_commands(secret: SecretKeyRef, reason: str) -> tuple[tuple[str, ...]
         literal = f"--from-literal={secret.key}={NEW_KEY}"
         return (
             ("create", "secret", "generic", secret.name, literal),
-            ("label", "secret", secret.name, "counterfoil.dev/use=token"),
+            ("label", "secret", secret.name, f"{USE_LABEL}={SecretUse.TOKEN}"),
         )
     # A patch keeps the labels of the Secret.
     patch = json.dumps({"stringData": {secret.key: NEW_KEY}}, separators=(",", ":"))

@@ -41,8 +41,8 @@ async def connect_to_api_server(args: argparse.Namespace) -> AsyncIterator[KubeC
     """Open the API server that the arguments name. Raises ``CommandError``, ``NotConfigured``."""
     kubeconfig = getattr(args, "kubeconfig", None)
     context = getattr(args, "context", None)
-    known = _context_names(kubeconfig)
-    if context is not None and known and context not in known:
+    known = _context_names(kubeconfig) if context is not None else []
+    if known and context not in known:
         raise CommandError(ExitStatus.MISUSED, f"no context {context!r}; there are: {', '.join(known)}")
     namespace = getattr(args, "namespace", None) or context_namespace(kubeconfig, context)
     async with connect(namespace=namespace, kubeconfig=kubeconfig, context=context, connections=8) as kube:
