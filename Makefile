@@ -14,7 +14,8 @@ BIN := $(VENV)/bin
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# It says everything on stderr: `eval "$(make cluster)"` reads the standard output.
+# It says everything on stderr: `eval "$(make -s cluster)"` reads the standard output (-s: nor the folder that make
+# names when another make runs it).
 $(VENV)/.installed: locks/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Counterfoil needs Python 3.11 or newer; this is %s. Say make PYTHON=..." % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@echo '[setup] making $(VENV) from locks/dev.txt' >&2
