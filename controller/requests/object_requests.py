@@ -8,6 +8,7 @@ from controller.cache import Cache
 from controller.requests.request_table import RequestResult, RequestType
 from controller.resync.resync import Resync
 from counterfoil.clock import Clock
+from counterfoil.i18n.key_advice import can_send_mail, consent_link
 from counterfoil.resources import (
     Archive,
     Organization,
@@ -80,15 +81,28 @@ class ObjectRequests:
     def _why_no_mail(self, sender: Sender) -> RequestResult | None:
         if is_condition_true(sender.status.conditions, "Authorized"):
             return RequestResult(RequestOutcome.NOTHING_TO_DO, "Nothing was left to do: the key works.")
-        if sender.spec.email is None:
+        secret = sender.spec.token_secret_ref
+        name = sender.spec.organization_ref.name
+        organization = self.cache.organizations.get(name)
+        if secret is not None:
+            message = (
+                "There is no consent to ask for: the key comes from spec.tokenSecretRef. Put a new key into "
+                f"Secret/{secret.name}."
+            )
+        elif organization is None:
+            message = f"Organization/{name} does not exist: correct spec.organizationRef of the Sender."
+        elif not consent_link(sender, organization):
+            message = (
+                f"Organization/{name} has no consent page: set spec.oauth with publicURL, "
+                "or give the Sender a key by spec.tokenSecretRef."
+            )
+        elif sender.spec.email is None:
             message = "There is no address: set spec.email of the Sender."
-            return RequestResult(RequestOutcome.REFUSED, message)
-        organization = self.cache.organizations.get(sender.spec.organization_ref.name)
-        settings = organization.spec.notifications if organization is not None else None
-        if settings is None or settings.smtp_secret_ref is None or settings.from_ is None:
+        elif not can_send_mail(organization):
             message = (
                 "No mail can be sent: set spec.notifications.smtpSecretRef and spec.notifications.from of "
-                f"Organization/{sender.spec.organization_ref.name}, or give the user the link yourself."
+                f"Organization/{name}, or give the user the link yourself."
             )
-            return RequestResult(RequestOutcome.REFUSED, message)
-        return None
+        else:
+            return None
+        return RequestResult(RequestOutcome.REFUSED, message)

@@ -1,6 +1,7 @@
 """The requests on Organizations, Archives and Senders."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from controller.requests.object_requests import ObjectRequests
 from controller.requests.request_table import RequestResult
 from counterfoil.resources import Request, RequestOutcome, Sender, SenderStatus
 from tests.support.builders import a_sender, an_organization
-from tests.support.scenes.notifications import MAILS, an_unauthorized_sender
+from tests.support.scenes.notifications import MAILS, PUBLIC, an_unauthorized_sender
 from tests.unit.controller.reconcile.test_preconditions import known_to_work
 from tests.unit.controller.resync.test_resync import ResyncScene
 
@@ -42,7 +43,7 @@ async def test_a_probe_says_whether_the_archive_works(tmp_path: Path) -> None:
 
 async def test_the_mail_that_is_asked_for_is_noted_with_the_second_of_the_request(tmp_path: Path) -> None:
     scene = ResyncScene(tmp_path)
-    scene.put(an_organization(version=2, generation=2, notifications=MAILS))
+    scene.put(an_organization(version=2, generation=2, notifications=MAILS, oauth=PUBLIC))
     scene.scene.clock.advance(seconds=0.7)
     result = await ask(scene, an_unauthorized_sender())
     assert result.outcome is RequestOutcome.DONE
@@ -50,23 +51,38 @@ async def test_the_mail_that_is_asked_for_is_noted_with_the_second_of_the_reques
     assert requested == scene.scene.clock.now().replace(microsecond=0)
 
 
-@pytest.mark.parametrize(
-    ("sender", "outcome", "message"),
-    [
-        (a_sender(), RequestOutcome.NOTHING_TO_DO, "Nothing was left to do: the key works."),
-        (an_unauthorized_sender(email=None), RequestOutcome.REFUSED, "set spec.email"),
-        (an_unauthorized_sender(), RequestOutcome.REFUSED, "spec.notifications.smtpSecretRef"),
-        (
-            an_unauthorized_sender(organizationRef={"name": "gone"}),
-            RequestOutcome.REFUSED,
-            "Organization/gone",
-        ),
-    ],
-)
+OWN_KEY = {"name": "anna-token", "key": "token"}
+
+NO_MAIL: dict[str, tuple[Sender, dict[str, Any], str]] = {
+    "no address": (an_unauthorized_sender(email=None), {"oauth": PUBLIC}, "set spec.email"),
+    "no mail server": (an_unauthorized_sender(), {"oauth": PUBLIC}, "spec.notifications.smtpSecretRef"),
+    "no consent page": (an_unauthorized_sender(), {}, "set spec.oauth with publicURL"),
+    "a key from a Secret": (
+        an_unauthorized_sender(tokenSecretRef=OWN_KEY),
+        {"oauth": PUBLIC, "notifications": MAILS},
+        "Put a new key into Secret/anna-token.",
+    ),
+    "an unknown organization": (
+        an_unauthorized_sender(organizationRef={"name": "gone"}),
+        {},
+        "Organization/gone does not exist",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sender", "spec", "message"), NO_MAIL.values(), ids=list(NO_MAIL))
 async def test_a_mail_that_nobody_can_get_is_refused_with_what_to_do(
-    tmp_path: Path, sender: Sender, outcome: RequestOutcome, message: str
+    tmp_path: Path, sender: Sender, spec: dict[str, Any], message: str
 ) -> None:
-    result = await ask(ResyncScene(tmp_path), sender)
-    assert result.outcome is outcome
+    scene = ResyncScene(tmp_path)
+    scene.put(an_organization(version=2, generation=2, **spec))
+    result = await ask(scene, sender)
+    assert result.outcome is RequestOutcome.REFUSED
     assert message in result.message
     assert result.change(sender.status) == sender.status
+
+
+async def test_no_mail_is_sent_about_a_key_that_works(tmp_path: Path) -> None:
+    result = await ask(ResyncScene(tmp_path), a_sender())
+    assert result.outcome is RequestOutcome.NOTHING_TO_DO
+    assert result.message == "Nothing was left to do: the key works."
