@@ -55,6 +55,8 @@ class TagRule(ResourcePart, frozen=True):
     callback: str | None = None
     value: str | None = None
     required: bool = False
+    searchable: bool = False
+    """Whether the value is also in the status of the event."""
 
 
 class VerifyMode(StrEnum):

@@ -5,7 +5,7 @@ The receiver, the sweep or a person creates it; of its spec only ``suspend`` cha
 its status. ``controller.reconcile.state_machine`` has the phases and their transitions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
@@ -26,6 +26,9 @@ shorter."""
 
 MAX_LOCATION_LENGTH = 8192
 """Maximum characters of a location in an archive (a URI) in a status."""
+
+MAX_TAG_LENGTH = 256
+"""Maximum characters of a tag's value in a status; the manifest has it whole."""
 
 MAX_DOCUMENTS = 2000
 """Maximum number of files of one event. With common names they need half of etcd's maximum object size."""
@@ -190,10 +193,12 @@ def stored_size(documents: Sequence[FiledDocument]) -> int:
 
 
 class ArchiveLocation(ResourcePart, frozen=True):
-    """Archive that stores the files, and the URI of the manifest in it."""
+    """Archive that stores the files, the URI of the manifest in it, and the searchable tags, cut to
+    ``MAX_TAG_LENGTH``."""
 
     ref: LocalObjectReference
     manifest: str | None = None
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 class NoticeState(StrEnum):

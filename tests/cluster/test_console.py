@@ -600,6 +600,8 @@ async def test_a_search_finds_by_name_address_reason_and_time_on_the_api_server(
     await scene.a_sender("anna")
     await scene.a_sender("ben")
     wanted = await scene.an_event(sender="ben", phase="Succeeded", envelope={"name": "Lease of a boat"})
+    tags = {"contractNo": "NR/2026 0815"}
+    tagged = await scene.an_event(phase="Succeeded", archive={"ref": {"name": "dms"}, "tags": tags})
     failed = await scene.failed("NameOccupied")
     today = now()[:10]
     jane = await scene.signed_in()
@@ -607,12 +609,15 @@ async def test_a_search_finds_by_name_address_reason_and_time_on_the_api_server(
         "text=lease+of": {wanted},
         "text=BEN@example": {wanted},
         "text=eve@example.com": set(),
+        "text=nr/2026": {tagged},
         "reason=NameOccupied": {failed},
-        f"since={today}&sort=next": {wanted, failed},
+        f"since={today}&sort=next": {wanted, tagged, failed},
         "until=2020-01-01": set(),
     }.items():
         await jane.get(f"/events?{query}")
         assert set(jane.page.xpath("//td/a/@href")) == {f"/events/{name}" for name in found}, query
+    await jane.get(f"/events/{tagged}")
+    assert "NR/2026 0815" in jane.page.xpath("string(//dt[.='contractNo']/following-sibling::dd[1])")
 
 
 async def test_all_of_a_filter_is_changed_after_its_confirmation_and_a_selection_too(scene: Scene) -> None:

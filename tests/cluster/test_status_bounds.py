@@ -33,6 +33,7 @@ from counterfoil.resources import (
     stored_size,
     with_condition,
 )
+from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
 
@@ -91,7 +92,11 @@ async def test_a_status_with_everything_at_its_bound_is_stored_as_it_is(kube: Ku
                 )
             ),
         ),
-        archive=ArchiveLocation(ref=LocalObjectReference(name="a" * 253), manifest="s" * MAX_LOCATION_LENGTH),
+        archive=ArchiveLocation(
+            ref=LocalObjectReference(name="a" * 253),
+            manifest="s" * MAX_LOCATION_LENGTH,
+            tags={f"t{number:062}": "😀" * MAX_TAG_LENGTH for number in range(16)},
+        ),
         attempts=2**31,
         deliveries=1,
         first_delivery_time=NOW,

@@ -835,6 +835,16 @@ ARCHIVES = [
     ),
     Rule(
         kind=Archive,
+        at="spec.tags",
+        says="at most 16 tags are searchable",
+        accepted={
+            "16 of 17": tagged(**{f"t{at}": {"value": "1", "searchable": at < 16} for at in range(17)}),
+            "none of 17": tagged(**{f"t{at}": {"value": "1"} for at in range(17)}),
+        },
+        refused={"17": tagged(**{f"t{at}": {"value": "1", "searchable": True} for at in range(17)})},
+    ),
+    Rule(
+        kind=Archive,
         at="spec.tags[]",
         says="a tag has exactly one of xpath, jsonPath, callback and value",
         accepted={

@@ -42,7 +42,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.archive import SignaturePolicy as Policy
-from counterfoil.resources.envelopeevent import PARAMETERS_CONDITION
+from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH, PARAMETERS_CONDITION
 from counterfoil.signatures.results import Signatures
 
 
@@ -95,7 +95,11 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         f"{counted(total, 'byte')}, all read back.",
         facts=PhaseFacts(
             documents=documents,
-            archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name), manifest=manifest),
+            archive=ArchiveLocation(
+                ref=LocalObjectReference(name=context.archive.name),
+                manifest=manifest,
+                tags=_searchable_tags(plan, context),
+            ),
             side_conditions=tuple(
                 each for each in (signatures_condition, parameters_condition) if each is not None
             ),
@@ -174,6 +178,11 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
             filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
+
+
+def _searchable_tags(plan: ArchiveLayout, context: ReconcileContext) -> dict[str, str]:
+    rules = context.archive.spec.tags
+    return {name: value[:MAX_TAG_LENGTH] for name, value in plan.tags.items() if rules[name].searchable}
 
 
 def _parameters_condition(event: EnvelopeEvent, filed: _ArchivedFiles) -> SideCondition | None:

@@ -199,6 +199,7 @@ class EventFilter:
             (status.get("envelope") or {}).get("name") or "",
             # Its path is made from the values of tags.
             unquote((status.get("archive") or {}).get("manifest") or ""),
+            *((status.get("archive") or {}).get("tags") or {}).values(),
             *(spec.get("parameters") or {}).values(),
             *(status.get("parameters") or {}).values(),
         )

@@ -22,6 +22,7 @@ from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.models import HistoryEvent
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
+from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH
 from tests.support.builders import ENVELOPE, NOON, AClock, an_event
 from tests.support.fakes.reconcile_context import FOLDER, FakeBackend, Scene, an_archive, missing
 from tests.support.signing_keys import a_sealer
@@ -411,6 +412,21 @@ async def test_the_manifest_tells_about_envelope_event_and_when_it_was_called_ab
         ("envelopeFinished", "2026-07-01T12:00:00Z")
     ]
     assert manifest.extra["event"]["name"] == event.name
+
+
+async def test_a_searchable_tag_is_in_the_status_cut_to_its_bound_and_no_other_tag_is() -> None:
+    scene = Scene()
+    scene.archive = an_archive(
+        tags={
+            "contract": {"value": "n" * (MAX_TAG_LENGTH + 1), "searchable": True},
+            "missing": {"callback": "orderNo", "searchable": True},
+            "customer": {"value": "Anna"},
+        }
+    )
+    event = await claimed(scene)
+    outcome = await archive(event, scene.context(event))
+    assert outcome.facts.archive is not None
+    assert outcome.facts.archive.tags == {"contract": "n" * MAX_TAG_LENGTH}
 
 
 async def test_archiving_twice_leaves_everything_as_once_and_counts_its_bytes_once() -> None:

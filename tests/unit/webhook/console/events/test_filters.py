@@ -143,15 +143,18 @@ def test_a_reason_is_that_of_the_last_attempt_after_the_deadline() -> None:
         (ENVELOPE[:8], True),
         ("47/11", True),
         ("Müller & Söhne", True),
+        ("nr-2026/0815", True),
         ("lease", False),
         ("Kofler", True),
     ],
 )
-def test_words_are_looked_for_in_name_id_parameters_path_and_person(text: str, is_found: bool) -> None:
+def test_words_are_looked_for_in_name_id_parameters_path_tags_and_person(text: str, is_found: bool) -> None:
     manifest = "file:///srv/M%C3%BCller%20%26%20S%C3%B6hne/counterfoil.json"
     event = raw_event(
         envelope=EnvelopeSummary(name="Rental Contract Kofler & Co"),
-        archive=ArchiveLocation(ref=LocalObjectReference(name="dms"), manifest=manifest),
+        archive=ArchiveLocation(
+            ref=LocalObjectReference(name="dms"), manifest=manifest, tags={"contractNo": "NR-2026/0815"}
+        ),
     )
 
     assert read({"text": text}).matches(event, NOON, frozenset()) is is_found
