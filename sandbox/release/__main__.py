@@ -1,10 +1,10 @@
 """
 ``make release VERSION=1.2.3``: everything that a release has, in ``dist/release/``.
 
-The image for amd64 and arm64 as one OCI archive (not its variant for traces), the chart (.tgz and OCI), wheel
-and sdist, the stand-alone plugin and the manifest for krew, bills of materials, provenance and checksums.
-With a key there are signatures too. The same commit gives the same bytes, except signatures. Nothing is
-published.
+The image for amd64 and arm64 as one OCI archive, its variant for traces as another, the chart (.tgz and OCI),
+wheel and sdist, the stand-alone plugin and the manifest for krew, bills of materials, provenance and
+checksums. With a key there are signatures too. The same commit gives the same bytes, except signatures.
+Nothing is published.
 
 buildah builds the image. On one architecture it also builds that of the other, which it can't run there: the
 image of the other architecture is only checked against the lock.
@@ -76,7 +76,8 @@ async def make(environment: Mapping[str, str]) -> None:
     await _plugin(release)
     _packages(release)
     await _chart(release)
-    _image(release)
+    for variant in image.LOCKS:
+        _image(release, variant)
     version.check_unchanged(ROOT, release.revision)
     _statements(release)
     print(listing(FOLDER))
@@ -154,23 +155,25 @@ async def _chart(release: Release) -> None:
         oci.write_archive(layout, release.path("-chart.oci.tar"), release.epoch)
 
 
-def _image(release: Release) -> None:
-    spec = image.image_spec({**release.environment, "IMAGE": LOCAL_IMAGE})
+def _image(release: Release, variant: str) -> None:
+    traces = "1" if variant == image.TRACES else ""
+    spec = image.image_spec({**release.environment, "IMAGE": LOCAL_IMAGE, "TRACES": traces})
+    suffix = image.SUFFIXES[variant]
     with tempfile.TemporaryDirectory(prefix="counterfoil-image-") as folder:
         layout = Path(folder) / "layout"
         subprocess.run(["buildah", "manifest", "rm", spec.image], capture_output=True, check=False)
         for command in image.multi_architecture_commands(spec, ARCHITECTURES, layout):
             _run(command, release.environment)
-        lock = image.LOCKS[image.PLAIN].read_text(encoding="utf-8")
+        lock = image.LOCKS[variant].read_text(encoding="utf-8")
         for architecture, manifest in oci.images(layout).items():
             contents = bill_of_materials.read_layout(layout, manifest)
             bill_of_materials.check_locked(contents, lock)
             document = bill_of_materials.bill_of_materials(
                 contents, version=release.version, revision=release.revision, epoch=release.epoch
             )
-            release.bill(f"-image-{architecture}", document)
-        oci.write_archive(layout, release.path(".oci.tar"), release.epoch)
-        _say(f"image {spec.image} {oci.index_digest(layout)} for {', '.join(oci.images(layout))}")
+            release.bill(f"{suffix}-image-{architecture}", document)
+        oci.write_archive(layout, release.path(f"{suffix}.oci.tar"), release.epoch)
+        _say(f"image{suffix} {oci.index_digest(layout)} for {', '.join(oci.images(layout))}")
 
 
 def _statements(release: Release) -> None:

@@ -120,13 +120,17 @@ def commands(tool: str, spec: ImageSpec, archive: Path) -> list[list[str]]:
 def multi_architecture_commands(
     spec: ImageSpec, architectures: Sequence[str], layout: Path
 ) -> list[list[str]]:
-    """Return what buildah runs: one command builds all architectures, one writes them as one OCI layout."""
+    """
+    Return what buildah runs: a build for each architecture, then one command writes all as one OCI layout.
+
+    One build for all of them would list the architectures in the order in which they were ready.
+    """
     build, _ = commands("buildah", spec, layout)
-    platforms = ",".join(f"linux/{each}" for each in architectures)
     tag = f"--tag={spec.image}"
     build = [f"--manifest={spec.image}" if each == tag else each for each in build]
+    builds = [[*build[:2], f"--platform=linux/{each}", *build[2:]] for each in architectures]
     return [
-        [*build[:2], f"--platform={platforms}", *build[2:]],
+        *builds,
         ["buildah", "manifest", "push", "--all", "--quiet", spec.image, f"oci:{layout}:{spec.version}"],
     ]
 

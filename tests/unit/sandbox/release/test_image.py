@@ -22,6 +22,7 @@ from sandbox.release.image import (
     choose_base,
     choose_tool,
     commands,
+    multi_architecture_commands,
 )
 from webhook.__main__ import PROCESSES
 
@@ -202,6 +203,14 @@ def test_each_program_is_told_base_version_and_date(tool: str) -> None:
     for argument in ("BASE=mine", "VERSION=1", "REVISION=abc", "SOURCE_DATE_EPOCH=1700000000"):
         assert f"--build-arg={argument}" in build
     assert any("dist/image.tar" in each for each in save)
+
+
+def test_the_image_of_each_architecture_is_built_after_the_one_before_it() -> None:
+    *builds, push = multi_architecture_commands(ORDER, ("amd64", "arm64"), Path("layout"))
+    platforms = [[each for each in build if each.startswith("--platform=")] for build in builds]
+    assert platforms == [["--platform=linux/amd64"], ["--platform=linux/arm64"]]
+    (manifest,) = {each for build in builds for each in build if each.startswith("--manifest=")}
+    assert manifest.partition("=")[2] in push
 
 
 def test_what_the_processes_import_of_the_kubernetes_client_stays_in_the_image() -> None:
