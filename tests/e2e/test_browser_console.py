@@ -25,14 +25,16 @@ from tests.support.scenes.console import MISSING_BUCKET, Scene, console_scene, n
 expect.set_options(timeout=PATIENCE)
 
 NAMESPACE = "browser-console"
-WITHOUT_HURRY = {"page_rate": "1000", "address_rate": "1000"}
+NO_RIGHTS = "browser-console-elsewhere"
+"""A second namespace of the console, in which nobody here has rights."""
+SETTINGS = {"page_rate": "1000", "address_rate": "1000", "namespaces": NO_RIGHTS}
 PAGES = ("/attention", "/events", "/senders", "/archives", "/organizations")
 
 
 @pytest.fixture(scope="module")
 async def scene(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     await plane.namespace(NAMESPACE)
-    async with console_scene(plane, NAMESPACE, tmp_path_factory.mktemp("console"), **WITHOUT_HURRY) as built:
+    async with console_scene(plane, NAMESPACE, tmp_path_factory.mktemp("console"), **SETTINGS) as built:
         await built.an_archive("dms", "True", "Probed")
         await built.an_archive("bucket", "False", "ArchiveBucketMissing", MISSING_BUCKET)
         await built.an_organization(events={"Failed": 3, "AwaitingConsent": 37, "Succeeded": 1})
@@ -501,6 +503,20 @@ async def test_on_a_phone_the_header_is_one_line_with_a_menu_and_the_content_beg
         await page.locator("summary", has_text="Menu").click()
         await page.get_by_role("link", name="Archives").click()
         await expect(page.get_by_role("heading", level=1)).to_have_text("Archives")
+
+
+async def test_on_a_phone_the_menu_leads_to_another_namespace_and_back(
+    scene: Scene, browser: Browser
+) -> None:
+    async with a_browser(browser, viewport={"width": 360, "height": 740}) as context:
+        page = await context.new_page()
+        await sign_in(page, scene, at="/archives")
+        for name, headline in ((NO_RIGHTS, "You have no right to do that"), (NAMESPACE, "Tasks")):
+            await page.locator("summary", has_text="Menu").click()
+            menu = page.get_by_role("navigation", name="Namespace")
+            await menu.get_by_role("link", name=name, exact=True).click()
+            await expect(page.get_by_role("heading", level=1)).to_have_text(headline)
+            await expect(page.locator("nav.namespaces [aria-current]")).to_have_text(name)
 
 
 async def test_the_colours_are_those_of_the_system_until_a_person_chooses(
