@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 
 from counterfoil.resources import Phase
 from counterfoil.resources.naming import envelope_id, shard
-from tests.support.scenes.chaos import Scene
+from tests.support.scenes.chaos import Scene, eventually
 from tests.support.servers.proxies import Passage, stores
 
 ACTIONS = ("envelopeFinished", "workstepFinished")
@@ -46,7 +46,7 @@ async def test_two_controllers_share_the_events_and_keep_those_of_one_envelope_a
     for envelope in envelopes:
         assert never_at_the_same_time(asked_about(scene, envelope))
         assert one_after_the_other(scene, envelope)
-    assert scene.strays() == set()
+    await eventually(lambda: not scene.strays())
 
 
 def asked_about(scene: Scene, envelope: str) -> list[Passage]:

@@ -230,8 +230,16 @@ class Scene:
         assert not self.standin.exists(envelope)
         asked = self.esaw.seen(lambda each: asks("delete")(each) and each.json["EnvelopeId"] == envelope)
         assert asked, "nobody called delete"
-        assert self.stored_at(stores(true="Archived"), event.name) < min(each.arrived for each in asked)
+        is_stored = self.stored_at(stores(true="Archived"), event.name)
+        assert is_stored < min(each.arrived for each in asked), self._told(event)
         assert any(each.outcome == 200 for each in self.standin.delete_calls(envelope))
+
+    def _told(self, event: EnvelopeEvent) -> str:
+        """All writes to the event and all deletes of its envelope, in their order, for a person."""
+        writes = [each for way in self.ways for each in way.passages if f"/{event.name}/" in f"{each.path}/"]
+        deletes = self.esaw.seen(asks("delete"))
+        ours = [*writes, *(each for each in deletes if each.json["EnvelopeId"] == event.spec.envelope_id)]
+        return "\n".join(map(str, sorted(ours, key=lambda each: each.arrived)))
 
     def stored_at(self, where: Where, name: str) -> int:
         """When the API server stored the first such status of an event. With several controllers, the moment

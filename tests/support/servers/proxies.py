@@ -143,6 +143,7 @@ class Proxy:
         self._tls = tls
         self._traps: list[Trap] = []
         self._under_way: dict[Passage, web.BaseRequest] = {}
+        self._unwanted: set[asyncio.Task[aiohttp.ClientResponse]] = set()
         self.passages: list[Passage] = []
         self.url = ""
 
@@ -212,15 +213,7 @@ class Proxy:
             del self._under_way[passage]
 
     async def _forward(self, request: web.BaseRequest, passage: Passage) -> web.StreamResponse:
-        async with self._session.request(
-            request.method,
-            URL(self._upstream + request.raw_path, encoded=True),
-            headers=_passed_on(request.headers),
-            data=passage.body or None,
-            allow_redirects=False,
-        ) as answer:
-            passage.status = answer.status
-            passage.answered = self._ticks.next()
+        async with await self._answer(request, passage) as answer:
             await self._meet(passage, TrapPoint.DONE)
             response = web.StreamResponse(
                 status=answer.status, reason=answer.reason, headers=_passed_on(answer.headers)
@@ -233,6 +226,40 @@ class Proxy:
             await self._pour(answer, response, passage)
             await response.write_eof()
             return response
+
+    async def _answer(self, request: web.BaseRequest, passage: Passage) -> aiohttp.ClientResponse:
+        """
+        The server's answer.
+
+        A server does what it was asked for also if the client no longer waits, so the answer is recorded all
+        the same. Only a watch ends with its client.
+        """
+        asking = asyncio.create_task(self._ask(request, passage))
+        if passage.is_watch:
+            return await asking
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            self._unwanted.add(asking)
+            asking.add_done_callback(self._drop)
+            raise
+
+    async def _ask(self, request: web.BaseRequest, passage: Passage) -> aiohttp.ClientResponse:
+        answer = await self._session.request(
+            request.method,
+            URL(self._upstream + request.raw_path, encoded=True),
+            headers=_passed_on(request.headers),
+            data=passage.body or None,
+            allow_redirects=False,
+        )
+        passage.status = answer.status
+        passage.answered = self._ticks.next()
+        return answer
+
+    def _drop(self, asking: "asyncio.Task[aiohttp.ClientResponse]") -> None:
+        self._unwanted.discard(asking)
+        if not asking.cancelled() and asking.exception() is None:
+            asking.result().close()
 
     async def _pour(
         self, answer: aiohttp.ClientResponse, response: web.StreamResponse, passage: Passage
