@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, cast
 
 import httpx
@@ -34,6 +35,12 @@ from webhook.http_server.server import public_server
 LIMITS = ConsoleLimits(refused_burst=3, refused_burst_of_all=5)
 HOUR, QUARTER = timedelta(hours=1), timedelta(minutes=15)
 ANNA, BEN, CAT = "203.0.113.7", "203.0.113.8", "203.0.113.9"
+
+
+@cache
+def renderer_of(namespaces: tuple[tuple[str, str], ...]) -> ConsoleRenderer:
+    """A renderer with these choices; it compiles each template once."""
+    return ConsoleRenderer(LIMITS, namespaces=namespaces)
 
 
 class CountingTokenClientFactory(TokenClientFactory):
@@ -90,7 +97,7 @@ class Scene:
         burst, of_all = settings.get("address_burst", 1000), settings.get("page_burst", 1000)
         others: tuple[str, ...] = settings.get("others", ())
         choices = (("contracts", ""), *((each, f"/namespaces/{each}") for each in others))
-        clock, renderer = AClock(), ConsoleRenderer(LIMITS, namespaces=choices)
+        clock, renderer = AClock(), renderer_of(choices)
         actions = ActionService(clock, limits=LIMITS)
         self.wall_clock = clock
         self.handler = ConsoleHandler(

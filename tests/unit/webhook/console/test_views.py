@@ -33,16 +33,17 @@ from webhook.http_server.errors import PageError
 LIMITS = ConsoleLimits(
     rows=4, scanned=16, surveyed=5, listed_objects=2, documents=2, sender_rows=2, listed_senders=4
 )
+RENDERER = ConsoleRenderer(LIMITS)
 
 
 def views() -> ConsoleViews:
     clock = AClock()
-    return ConsoleViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+    return ConsoleViews(RENDERER, ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
 
 def event_views() -> EventViews:
     clock = AClock()
-    return EventViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+    return EventViews(RENDERER, ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
 
 def parsed(html: str) -> lxml.html.HtmlElement:

@@ -35,6 +35,7 @@ from webhook.pages.send_lease import SendLeases
 from webhook.pages.views import PageViews, failed_returns
 
 LIMITS = PageLimits()
+RENDERER = PageRenderer()
 DRAFT = "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"
 SENT_BY = {"draftId": DRAFT, "userId": "7a0f9b9e-0000-4000-8000-000000000001"}
 
@@ -47,7 +48,6 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     oauth = {"clientID": "c", "clientSecretRef": secret, "publicURL": "https://pages.example.com"}
     organization = replace(an_organization(oauth=oauth), status=OrganizationStatus(origin=ORIGIN))
     kube, sealing, clock = InMemoryKubeClient(organization, a_sender_that()), Sealing(tmp_path), AClock()
-    renderer = PageRenderer()
     views = PageViews(
         kube=kube,
         flow_cookies=FlowCookies(sealing, clock, flow_seconds=300, form_seconds=3600),
@@ -55,7 +55,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
         consent_service=ConsentService(kube, sealing, clock),
         draft_sender=cast("DraftSender", None),
         esaw_clients=cast("EsawClients", None),
-        renderer=renderer,
+        renderer=RENDERER,
         limits=LIMITS,
         returns=failed_returns(LIMITS),
         monotonic=clock.monotonic,
@@ -63,7 +63,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     metrics = Metrics(CollectorRegistry(), version="test")
     rates = page_rates(PagesSettings(page_burst=50), LIMITS)
     handler = PageHandler(
-        views, renderer, metrics, rates=rates, proxies=1, limits=LIMITS, monotonic=lambda: 0.0
+        views, RENDERER, metrics, rates=rates, proxies=1, limits=LIMITS, monotonic=lambda: 0.0
     )
     async with (
         public_server(ListenAddress("127.0.0.1", 0), handler, limits=LIMITS, grace_seconds=2.0) as address,

@@ -24,6 +24,7 @@ from webhook.http_server.errors import HttpErrorKind, PageError
 LIMITS = ConsoleLimits(
     affected_events=5, batch_rows=4, writers=1, bulk_failures=2, searched=8, selected_events=6
 )
+RENDERER = ConsoleRenderer(LIMITS)
 
 
 def an_event(number: int, phase: Phase = Phase.FAILED, reason: str | None = "NameOccupied") -> EnvelopeEvent:
@@ -44,7 +45,7 @@ async def sent(kube: InMemoryKubeClient, **form: str) -> lxml.html.HtmlElement:
 
 async def sent_by(rights: Rights, kube: InMemoryKubeClient, form: dict[str, str]) -> lxml.html.HtmlElement:
     clock = AClock()
-    views = EventViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+    views = EventViews(RENDERER, ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
     user = an_authenticated_user(rights, kube)
     request = ConsoleRequest(user, load_catalogue(CatalogueName.CONSOLE, "en"), {}, "/bulk")
     return lxml.html.document_fromstring((await views.bulk(request, form)).html)

@@ -25,6 +25,7 @@ from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.responses import PageResponse
 
 LIMITS = ConsoleLimits(batch_rows=3, exported=5, export_read=8, exports=1, named_senders=3)
+RENDERER = ConsoleRenderer(LIMITS)
 
 
 def an_event(
@@ -37,7 +38,7 @@ def an_event(
 
 def event_views() -> EventViews:
     clock = AClock()
-    return EventViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+    return EventViews(RENDERER, ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
 
 def a_request(kube: InMemoryKubeClient, **query: str) -> ConsoleRequest:

@@ -38,11 +38,12 @@ from webhook.console.rendering import ConsoleRenderer
 from webhook.console.view_base import ConsoleRequest
 
 LIMITS = ConsoleLimits(rows=4, scanned=16, scan_rows=12, sorted_rows=6, listed_objects=2, documents=2)
+RENDERER = ConsoleRenderer(LIMITS)
 
 
 def event_views(clock: AClock | None = None) -> EventViews:
     clock = clock or AClock()
-    return EventViews(ConsoleRenderer(LIMITS), ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+    return EventViews(RENDERER, ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
 
 
 def parsed(html: str) -> lxml.html.HtmlElement:
