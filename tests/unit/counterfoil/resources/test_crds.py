@@ -7,6 +7,7 @@ Whether the API server applies their rules is proved in tests/cluster/test_crd_r
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -67,7 +68,9 @@ KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organizat
 Schema = dict[str, Any]
 
 
+@cache
 def crd(kind: type[Resource]) -> Schema:
+    """The CRD as its file has it; all tests share it, and change nothing in it."""
     loaded: Schema = yaml.safe_load((ROOT / "crds" / f"{kind.PLURAL}.yaml").read_text())
     return loaded
 
