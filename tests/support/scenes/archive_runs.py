@@ -132,6 +132,11 @@ async def die(last: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) ->
     await file_envelope(backend, spec, steps)
 
 
+def die_in_process(last: int, spec: ArchiveSpec) -> None:
+    """``die`` as the target of a process of ``multiprocessing``, for archives without credentials."""
+    asyncio.run(die(last, spec, {}))
+
+
 async def weigh(size: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> None:
     """File a small file, so that everything is loaded, then one of ``size`` bytes; print the growth."""
     backend = await open_backend("dms", spec, credentials)

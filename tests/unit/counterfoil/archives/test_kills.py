@@ -3,11 +3,10 @@ Rule 3, on a file system: killed at any step and run again, each document is the
 """
 
 import asyncio
+import multiprocessing
 import signal
-import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from counterfoil.archives import open_backend
@@ -16,22 +15,22 @@ from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.archive import ArchiveSpec
 from tests.support.fakes.archives import a_spec
-from tests.support.scenes.archive_runs import file_envelope, the_content, the_plan
+from tests.support.scenes.archive_runs import die_in_process, file_envelope, the_content, the_plan
 
 STEPS = 20
 """Number of steps of a whole run: around every put, after every read, between the chunks of the sources."""
 
 
-async def run_until(step: int, spec: ArchiveSpec) -> int:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.support.scenes.archive_runs",
-        "die",
-        str(step),
-        msgspec.json.encode(spec).decode(),
-    )
-    return await process.wait()
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Makes processes out of one that has imported the runs: an import takes longer than a whole run."""
+PROCESSES.set_forkserver_preload([file_envelope.__module__])
+
+
+async def run_until(step: int, spec: ArchiveSpec) -> int | None:
+    process = PROCESSES.Process(target=die_in_process, args=(step, spec))
+    process.start()
+    await asyncio.to_thread(process.join)
+    return process.exitcode
 
 
 def everything_below(root: Path) -> set[str]:
