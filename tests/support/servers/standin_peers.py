@@ -27,6 +27,7 @@ def client_of(esaw: StandIn, token: User | str) -> httpx.AsyncClient:
         headers={"ApiToken": token if isinstance(token, str) else token.token},
         timeout=10,
         trust_env=False,
+        verify=False,  # plain HTTP: no authorities to read
     )
 
 

@@ -57,7 +57,7 @@ async def browser(esaw: StandIn) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def back_end(esaw: StandIn) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=esaw.url, timeout=10, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=esaw.url, timeout=10, trust_env=False, verify=False) as client:
         yield client
 
 

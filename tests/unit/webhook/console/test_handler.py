@@ -170,7 +170,7 @@ async def a_console(**settings: Any) -> AsyncIterator[Scene]:
         public_server(
             ListenAddress("127.0.0.1", 0), scene.handler, limits=LIMITS, grace_seconds=2.0
         ) as address,
-        httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as http,
+        httpx.AsyncClient(base_url=f"http://{address}", trust_env=False, verify=False) as http,
     ):
         scene.http = http
         yield scene

@@ -67,7 +67,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     )
     async with (
         public_server(ListenAddress("127.0.0.1", 0), handler, limits=LIMITS, grace_seconds=2.0) as address,
-        httpx.AsyncClient(base_url=f"http://{address}", trust_env=False) as client,
+        httpx.AsyncClient(base_url=f"http://{address}", trust_env=False, verify=False) as client,
     ):
         yield client
 
