@@ -44,8 +44,7 @@ class WorkQueue:
     def enqueue_at(self, item: QueueItem, due: datetime | None) -> None:
         """Set the due time of an event; None: not due. The newest call counts."""
         if due is None:
-            self._scheduled.pop(item.event, None)
-            self._fair_queue.drop(item.event)
+            self.forget(item.event)
             return
         if self._scheduled.get(item.event) == (due, item):
             return
@@ -54,9 +53,11 @@ class WorkQueue:
         self._push_time(due, item.event)
 
     def forget(self, event: str) -> None:
-        """Remove an event that is finished or deleted."""
+        """Remove an event that is finished, deleted or not due."""
         self._scheduled.pop(event, None)
         self._fair_queue.drop(event)
+        # If it was the last one that waited, the queue is no longer stalled.
+        self._wakeup.set()
 
     def wake(self) -> None:
         """Apply the limits again: they may have changed."""

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import pytest
+
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from tests.support.builders import NOON, AClock
@@ -331,3 +333,20 @@ async def test_a_schedule_that_does_not_turn_says_since_when() -> None:
     workqueue.enqueue_at(a_queue_item("a"), NOON)
     clock.advance(minutes=5)
     assert workqueue.overdue_since() == NOON
+
+
+@pytest.mark.parametrize("ends", ["forgotten", "not due"])
+async def test_a_queue_whose_last_due_event_is_gone_is_not_stalled(ends: str) -> None:
+    clock = AClock()
+    workqueue = a_workqueue(clock)
+    item = a_queue_item("a", envelope="one")
+    async with running(workqueue, ReleasedWork()), workqueue.lock("one"):
+        workqueue.enqueue_at(item, NOON)
+        await turns()
+        assert workqueue.stalled_since == NOON, "a person's request holds the envelope"
+        if ends == "forgotten":
+            workqueue.forget("a")
+        else:
+            workqueue.enqueue_at(item, None)
+        await turns()
+        assert workqueue.stalled_since is None
