@@ -130,7 +130,8 @@ def _about_problems(
     for each in problems:
         kind = _KINDS.get(kind_of(each))
         if _is_digest_due(each, now, timings):
-            yield Notification(MailKind.DIGEST, each.notified_time or each.since, each)
+            last = each.notified_time
+            yield Notification(MailKind.DIGEST, each.since if last is None else last + timings.digest, each)
         if kind is None:
             continue
         is_due = each.notified_time is None and now - each.since >= timings.gather

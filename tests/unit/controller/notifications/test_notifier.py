@@ -856,6 +856,15 @@ async def test_what_is_not_solved_is_reminded_of_once_a_day_in_one_mail_for_all(
     assert scene.count("digest", "sent") == 2
 
 
+async def test_a_reminder_can_not_be_taken_for_the_one_of_the_day_before() -> None:
+    """A mail server drops a mail whose Message-ID it knows."""
+    scene = Scene(timings=NotificationTimings())
+    scene.notifier.event_failed(a_failed_event())
+    await scene.look_for(4 * DAY)
+    ids = [mail["Message-ID"] for _, mail in scene.mailer.sent_mails]
+    assert len(ids) == len(set(ids)) == 4
+
+
 async def test_what_is_solved_is_not_reminded_of() -> None:
     scene = Scene(timings=NotificationTimings())
     scene.notifier.event_failed(a_failed_event())
