@@ -3,7 +3,10 @@
 import asyncio
 import selectors
 from collections.abc import Coroutine
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
+
+from tests.support.builders import NOON
 
 T = TypeVar("T")
 
@@ -32,6 +35,26 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time."""
         return self._selector_with_time.seconds
+
+
+class VirtualClock:
+    """A ``Clock`` that begins at ``NOON`` and goes with a loop's virtual time."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        self._loop = loop
+        self._start = loop.time()
+
+    def now(self) -> datetime:
+        """Return the current time."""
+        return NOON + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        """Return the seconds that passed."""
+        return self._loop.time() - self._start
+
+    async def sleep(self, seconds: float) -> None:
+        """Pause the calling task."""
+        await asyncio.sleep(max(0.0, seconds))
 
 
 def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,30 @@
+"""
+The profiles of Hypothesis, for all tests of properties.
+
+``test`` has the same examples in each run, so that no change is red by chance. ``HYPOTHESIS_PROFILE=long``
+has other examples in each run, and far more of them.
+"""
+
+import os
+
+from hypothesis import HealthCheck, Phase, settings
+
+settings.register_profile(
+    "test",
+    derandomize=True,
+    # Neither limit holds on a machine that does something else at the same time.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    # An explanation of a failure takes longer than to find it.
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    stateful_step_count=30,
+)
+settings.register_profile(
+    "long",
+    settings.get_profile("test"),
+    derandomize=False,
+    max_examples=3000,
+    stateful_step_count=80,
+    print_blob=True,
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
