@@ -63,6 +63,12 @@ _SECRETS = (
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*"), _REDACTED),
 )
 
+_SUSPICIOUS = re.compile(r"/callbacks/|\b(?:bearer|basic)\s|\beyJ|[A-Za-z0-9._~+/-]{32,}", re.IGNORECASE)
+"""The beginning of each secret, or a long run. A text without one has no secret, and needs one search."""
+
+_NAME = re.compile(r"(?![a-z0-9._-]*?[a-z0-9]{40})[a-z0-9._-]*")
+"""Names of objects, GUIDs and trace ids: without a space, a slash, a capital and a long run, no secret."""
+
 _PLAIN_RUN = re.compile(r"[A-Za-z0-9]{40,}")
 """eSAW's API tokens are long runs of letters and digits. GUIDs and names of events have a hyphen in time."""
 
@@ -122,6 +128,11 @@ def configure(level: LogLevel, format: LogFormat) -> None:  # noqa: A002 - the s
     """Write all log records of this process from ``level`` on to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format is LogFormat.JSON else TextFormatter())
+    # No line has them, and each record would look them up (Python's Logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    if sys.version_info >= (3, 12):
+        logging.logAsyncioTasks = False
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name, least in _LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(max(least, logging.getLogger().level))
@@ -147,6 +158,8 @@ def _log_unhandled_in_thread(arguments: threading.ExceptHookArgs) -> None:
 
 def redact(text: str) -> str:
     """Return the text with each possible token replaced."""
+    if _NAME.fullmatch(text) is not None or _SUSPICIOUS.search(text) is None:
+        return text
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     text = _MARKED_RUN.sub(lambda run: _REDACTED if _looks_random(run[0]) else run[0], text)
@@ -212,8 +225,13 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _context_fields(record: logging.LogRecord) -> dict[str, Any]:
-    found = {**_context.get(), **record.__dict__}
-    return {name: _value(name, found[name]) for name in FIELDS if found.get(name) is not None}
+    context, own, fields = _context.get(), record.__dict__, dict[str, Any]()
+    for name in FIELDS:
+        # A field of the line replaces that of the context, also if it is None.
+        value = own[name] if name in own else context.get(name)
+        if value is not None:
+            fields[name] = _value(name, value)
+    return fields
 
 
 def _value(name: str, value: object) -> int | float | str:
@@ -242,5 +260,7 @@ def _json_escape(text: str) -> str:
 
 
 def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    if not record.exc_info and not record.stack_info:
+        return ""
     error = formatter.formatException(record.exc_info) if record.exc_info else None
     return redact("\n".join(filter(None, (error, record.stack_info))))

@@ -16,6 +16,7 @@ from counterfoil.logs import JsonFormatter, TextFormatter, configure, log_contex
 from counterfoil.settings import LogFormat, LogLevel
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
+SMALL_LETTERS = TOKEN.lower()[:40]
 GUID = "0f9c1c2e-1111-2222-3333-444455556666"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
@@ -83,11 +84,15 @@ def test_a_message_cannot_pretend_to_be_two_lines() -> None:
         f"Authorization: Bearer {TOKEN[:20]}",
         "Authorization: Basic dXNlcjpTZWNyZXQx",
         "token eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln is old",
+        "eyJzdWIiOiJ4In0",
+        f"bearer {SMALL_LETTERS[:16]}",
+        f"/callbacks/acme/{SMALL_LETTERS[:16]}",
+        f"acme-{SMALL_LETTERS}.a",
     ],
 )
 @pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
 def test_what_looks_like_a_secret_is_struck_out(text: str, formatter: logging.Formatter) -> None:
-    secret_parts = [TOKEN[:16], "dXNlcjpTZWNyZXQx", "eyJzdWIiOiJ4In0"]
+    secret_parts = [TOKEN[:16], SMALL_LETTERS[:16], "dXNlcjpTZWNyZXQx", "eyJzdWIiOiJ4In0"]
     told = formatter.format(a_record(text))
     assert "[redacted]" in told
     assert not any(part in told for part in secret_parts)
@@ -206,3 +211,11 @@ def test_an_exception_that_nothing_handles_is_one_record_without_the_secret(
     assert "an exception was not handled" in ended.stderr
     assert "RuntimeError: the token [redacted]" in ended.stderr
     assert "e5f6e5f6" not in ended.stderr + ended.stdout
+
+
+def test_a_field_of_a_line_replaces_that_of_its_context_also_if_it_is_none() -> None:
+    with log_context(event="e1", sender="s1"):
+        line = as_json(a_record("x", event=None))
+
+    assert "event" not in line
+    assert line["sender"] == "s1"
