@@ -141,6 +141,10 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
         self.registry = registry
+        self._callback_counters: dict[tuple[str, str], Counter] = {}
+        """Counters by organization and outcome."""
+        self._kubernetes_counters: dict[tuple[str, str, int], Counter] = {}
+        """Counters by verb, resource and status. Each callback needs both, and ``labels`` is slow."""
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry)
         histogram = partial(TracedHistogram, registry=registry)
@@ -360,8 +364,18 @@ class Metrics:
         for authorized in ("True", "False", "Unknown"):
             self.senders.labels(organization, authorized)
 
+    def callback(self, organization: str, outcome: str) -> None:
+        """Count one callback."""
+        counter = self._callback_counters.get((organization, outcome))
+        if counter is None:
+            counter = self.callbacks.labels(organization, outcome)
+            self._callback_counters[organization, outcome] = counter
+        counter.inc()
+
     def remove_organization(self, organization: str) -> None:
         """Remove all series of a deleted organization."""
+        for outcome in CallbackOutcome:
+            self._callback_counters.pop((organization, str(outcome)), None)
         for metric in (
             self.callbacks,
             self.unlisted_actions,
@@ -400,7 +414,11 @@ class Metrics:
     def kubernetes_request(self, verb: str, resource: str, status: int) -> None:
         """Count one request to the API server; this is the ``observe`` of
         ``counterfoil.kube.client.connect``."""
-        self.kubernetes_requests.labels(verb, resource, str(status)).inc()
+        counter = self._kubernetes_counters.get((verb, resource, status))
+        if counter is None:
+            counter = self.kubernetes_requests.labels(verb, resource, str(status))
+            self._kubernetes_counters[verb, resource, status] = counter
+        counter.inc()
 
     def esaw_request(self, operation: str, code: str, seconds: float) -> None:
         """Count one request to eSAW; this is the ``observe`` of ``counterfoil.esaw.EsawClient``."""

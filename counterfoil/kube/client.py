@@ -12,6 +12,7 @@ Secrets can be read by name only; no method lists or watches them (rule 8).
 """
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -44,6 +45,9 @@ CONFIG_MAPS = ("api/v1", "configmaps")
 
 _METHODS = {"get": "GET", "list": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 """HTTP method of each verb of Kubernetes."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
+"""Names of Kubernetes, which need no quoting in a path."""
 
 _CONFIRMATIONS = {"create": (201,), "delete": (200, 202)}
 """Statuses by which the API server confirms a request, where not 200. Others are another server's."""
@@ -286,7 +290,7 @@ class KubeClient:
     def _path(self, kind: type[Resource] | tuple[str, str], *parts: str) -> str:
         """Return a path in the namespace. A kind that is not Counterfoil's is its API and its plural."""
         api, plural = kind if isinstance(kind, tuple) else (f"apis/{kind.API_VERSION}", kind.PLURAL)
-        return f"/{api}/namespaces/{self.namespace}/{'/'.join(_segment(part) for part in (plural, *parts))}"
+        return "/".join([f"/{api}/namespaces/{self.namespace}/{plural}", *map(_segment, parts)])
 
     async def _request_page(
         self, kind: type[Resource], *, limit: int, token: str, labels: str, fields: str
@@ -339,7 +343,7 @@ class KubeClient:
             headers["Content-Type"] = (
                 "application/merge-patch+json" if verb == "patch" else "application/json"
             )
-        data = msgspec.json.encode(body) if isinstance(body, Mapping) else body
+        data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
         status = 0
         try:
             async with self.session.request(
@@ -534,6 +538,8 @@ class _WatchLine(msgspec.Struct):
 def _segment(part: str) -> str:
     """Quote a name as one part of a path. Raises ``NotFound`` for a name that leads to another path, such as
     a list."""
+    if _PLAIN_NAME.fullmatch(part) is not None:
+        return part
     if part in {"", ".", ".."}:
         raise NotFound(404, "NotFound", f"{part!r} is the name of nothing")
     return quote(part, safe="")

@@ -63,5 +63,5 @@ def new_event(
     )
     event = EnvelopeEvent(metadata=metadata, spec=spec).to_dict()
     # Explicit although it is the default: an auditor reads the stored object, not the schema.
-    event["spec"]["origin"] = origin.value
+    event["spec"]["origin"] = str(origin)
     return event

@@ -11,7 +11,7 @@ e-mail address and the description, are not read.
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from counterfoil.resources import EnvelopeId, Workstep, envelope_id, is_action
 from counterfoil.resources.envelopeevent import MAX_PARAMETER_LENGTH
@@ -27,6 +27,8 @@ PARAMETER_NAMES = {
     "time": "time",
 }
 """Known parameters by their names in lower case."""
+
+_ENVELOPE_PARAMETERS = {"envelopeId", "action"}
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _PLACEHOLDER = re.compile(r"##\w*")
@@ -65,21 +67,21 @@ def _split(
     query: str, max_parameters: int, own_names: Mapping[str, str]
 ) -> tuple[dict[str, str], dict[str, str], int]:
     """Return eSAW's parameters, the organization's own, and the number of the latter that are unusable."""
-    try:
-        # What is not UTF-8 becomes surrogates, which no value may have.
-        pairs = parse_qsl(
-            query, keep_blank_values=True, max_num_fields=max_parameters, errors="surrogateescape"
-        )
-    except ValueError:
-        raise MalformedCallback(f"the query has more than {max_parameters} parameters") from None
+    if query.count("&") >= max_parameters:
+        raise MalformedCallback(f"the query has more than {max_parameters} parameters")
     given: dict[str, str] = {}
     own: dict[str, str] = {}
     unusable: set[str] = set()
-    for key, value in pairs:
-        lowered = key.lower()
-        name = PARAMETER_NAMES.get(lowered)
+    is_quoted = "%" in query or "+" in query
+    for pair in query.split("&"):
+        key, _, value = pair.partition("=")
         if not value:
             continue
+        if is_quoted:
+            # What is not UTF-8 becomes surrogates, which no value may have.
+            key, value = (unquote_plus(each, errors="surrogateescape") for each in (key, value))
+        lowered = key.lower()
+        name = PARAMETER_NAMES.get(lowered)
         if name is not None:
             if not value.isascii() and _SURROGATE.search(value) is not None:
                 raise MalformedCallback("the query is not UTF-8")
@@ -133,6 +135,8 @@ def _workstep(given: dict[str, str]) -> Workstep | None:
     identity = given.get("workstepId")
     if identity is not None and _WORKSTEP_ID.fullmatch(_without_placeholder("workstepId", identity)) is None:
         raise MalformedCallback("workstepId is not 1 to 128 printable characters without space and @")
+    if given.keys() <= _ENVELOPE_PARAMETERS:
+        return None
     workstep = Workstep(
         id=identity,
         event_type=_optional_text(given, "eventType"),

@@ -2,6 +2,7 @@
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 
 from counterfoil.metrics import CallbackOutcome, Metrics, new_registry
 
@@ -54,7 +55,7 @@ def metrics() -> Metrics:
 def test_the_metrics_are_exactly_those_of_the_contract(metrics: Metrics) -> None:
     found = {}
     for attribute in vars(metrics).values():
-        if attribute is not metrics.registry:
+        if isinstance(attribute, MetricWrapperBase):
             suffix = "_total" if attribute._type == "counter" else ""
             found[attribute._name + suffix] = set(attribute._labelnames)
     assert found == CONTRACT
@@ -87,6 +88,18 @@ def test_a_deleted_organization_leaves_no_series_behind_and_others_stay(metrics:
     told = generate_latest(metrics.registry).decode()
     assert "acme" not in told
     assert 'organization="other"' in told
+
+
+def test_the_callbacks_of_an_organization_that_was_deleted_and_created_count_from_zero(
+    metrics: Metrics,
+) -> None:
+    metrics.callback("acme", "noted")
+    metrics.remove_organization("acme")
+    metrics.callback("acme", "noted")
+    metrics.callback("acme", "noted")
+
+    labels = {"organization": "acme", "outcome": "noted"}
+    assert metrics.registry.get_sample_value("counterfoil_callbacks_total", labels) == 2
 
 
 def test_requests_to_the_api_server_are_counted_by_verb_resource_and_code(metrics: Metrics) -> None:
