@@ -30,6 +30,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
 from counterfoil.callback_auth import token_hash
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import API_VERSION, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
@@ -205,20 +206,9 @@ class BareClient:
 async def prepare(plane: ControlPlane) -> None:
     await plane.apply_crds()
     await plane.namespace(NAMESPACE)
-    organization = {
-        "apiVersion": API_VERSION,
-        "kind": "Organization",
-        "metadata": {"name": ORGANIZATION, "namespace": NAMESPACE},
-        "spec": {
-            "baseURL": "https://esaw.example.com",
-            "archiveRef": {"name": "dms"},
-            "callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}]},
-            # No controller finishes the events.
-            "limits": {"unfinishedEvents": 10_000_000},
-        },
-    }
-    await plane.kubectl("create", "-f", "-", stdin=json.dumps(organization))
-    status = json.dumps({"status": {"callbackTokenHashes": [token_hash(TOKEN, bytes(16))]}})
+    raw = organization()
+    status = json.dumps({"status": raw.pop("status")})
+    await plane.kubectl("create", "-f", "-", stdin=json.dumps(raw))
     await plane.kubectl(
         "patch",
         "organization",
@@ -230,6 +220,23 @@ async def prepare(plane: ControlPlane) -> None:
         "-p",
         status,
     )
+
+
+def organization() -> Raw:
+    """Return the Organization whose callbacks are sent."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "Organization",
+        "metadata": {"name": ORGANIZATION, "namespace": NAMESPACE},
+        "spec": {
+            "baseURL": "https://esaw.example.com",
+            "archiveRef": {"name": "dms"},
+            "callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}]},
+            # No controller finishes the events.
+            "limits": {"unfinishedEvents": 10_000_000},
+        },
+        "status": {"callbackTokenHashes": [token_hash(TOKEN, bytes(16))]},
+    }
 
 
 async def measure(
