@@ -29,6 +29,7 @@ _URL_PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")  # "unreserved" of RFC 3986, se
 
 _SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**14, 8, 1  # 16 MiB and some 40 ms, as RFC 7914 says for log-ins
 _MAX_SCRYPT_N = 2**17
+_MAX_SCRYPT_MEMORY = 2**28  # bytes; N of the bound takes half of it with the usual r
 
 
 class CallbackSecretInvalid(ValueError):
@@ -140,4 +141,4 @@ def matches_credentials(credentials: bytes, expected: str) -> bool:
 
 
 def _scrypt(credentials: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(credentials, salt=salt, n=n, r=r, p=p, maxmem=256 * 1024 * 1024, dklen=32)
+    return hashlib.scrypt(credentials, salt=salt, n=n, r=r, p=p, maxmem=_MAX_SCRYPT_MEMORY, dklen=32)

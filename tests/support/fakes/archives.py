@@ -134,6 +134,8 @@ class MemoryBackend:
     files: dict[str, bytes] = field(default_factory=dict)
     puts: list[str] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
+    described: dict[str, tuple[Mapping[str, str], str | None]] = field(default_factory=dict)
+    """Tags and content type of each upload."""
 
     def location(self, name: str) -> str:
         return f"shelf:/{name}"
@@ -151,6 +153,7 @@ class MemoryBackend:
         data = b"".join([chunk async for chunk in chunks])
         self.files[name] = self.spoil(data)
         self.puts.append(name)
+        self.described[name] = (tags, content_type)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         if name not in self.files:
@@ -169,6 +172,16 @@ class MemoryBackend:
 
     async def close(self) -> None:
         return None
+
+
+@dataclass
+class RetainingMemoryBackend(MemoryBackend):
+    """An archive in memory that can protect its files; it keeps what it protected, with the bytes of then."""
+
+    retained: list[tuple[str, bytes | None]] = field(default_factory=list)
+
+    async def retain(self, name: str) -> None:
+        self.retained.append((name, self.files.get(name)))
 
 
 def open_descriptors() -> int:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.callback_auth import (
+    TOKEN_SALT_BYTES,
     CallbackSecretInvalid,
     basic_auth_credentials,
     basic_auth_hash,
@@ -73,6 +74,15 @@ def test_a_secret_made_of_a_file_with_a_line_break_is_the_same_token() -> None:
     assert callback_token(TOKEN.encode() + b"\n") == callback_token(TOKEN) == TOKEN
 
 
+@pytest.mark.parametrize("length", [16, 256])
+def test_a_token_of_the_least_and_of_the_greatest_length_is_taken(length: int) -> None:
+    assert callback_token("x" * length) == "x" * length
+
+
+def test_a_salt_of_the_documented_length_makes_a_hash() -> None:
+    assert is_token_hash(token_hash(TOKEN, bytes(TOKEN_SALT_BYTES)))
+
+
 @pytest.mark.parametrize("token", ["", "short", "x" * 15, "x" * 257])
 def test_a_token_that_is_too_short_or_too_long_is_refused(token: str) -> None:
     with pytest.raises(CallbackSecretInvalid):
@@ -107,6 +117,28 @@ def test_without_published_hashes_no_token_is_known() -> None:
 def test_the_controller_recognises_the_hash_it_wrote_before(expected: str) -> None:
     assert matches_basic_auth("esaw", "geheim", expected)
     assert not matches_basic_auth("esaw", "anders", expected)
+
+
+# What another program publishes for esaw:geheim, with these N and r.
+USUAL_COST = "scrypt$16384$8$1$c2FsdA==$FNn3IYIJGHWrDcfmdIBCtdKXhgutT3LlNnV1N13LaHs="
+GREATEST_COST = "scrypt$131072$2$1$c2FsdA==$4IWUpHAkW6mAL11YomJn+IlY/QgeIjdZU7uIiSWNO4E="
+GREATEST_COST_WITH_THE_USUAL_R = "scrypt$131072$8$1$c2FsdA==$sEjoinlAMkba9JZNvVTMoDzn3v6LiDgiLUzgZ033Idc="
+MORE_COST = "scrypt$262144$2$1$c2FsdA==$Npba/qDiMXBFlftdyAbTVwReaUWHsXRyQq4/DKM+kbc="
+MORE_MEMORY = "scrypt$16384$128$1$c2FsdA==$qS+WDnugCYglYyTfNjcYFGjNKbqhf+ge14FnxKeZvOw="
+
+
+def test_a_password_is_kept_as_scrypt_with_the_costs_that_rfc_7914_names_for_logins(expected: str) -> None:
+    assert expected == USUAL_COST
+
+
+@pytest.mark.parametrize("hash_", [USUAL_COST, GREATEST_COST, GREATEST_COST_WITH_THE_USUAL_R])
+def test_a_hash_of_the_greatest_cost_is_still_computed(hash_: str) -> None:
+    assert matches_credentials(b"esaw:geheim", hash_)
+
+
+@pytest.mark.parametrize("hash_", [MORE_COST, MORE_MEMORY, USUAL_COST.replace("scrypt", "yescrypt")])
+def test_a_hash_of_more_cost_more_memory_or_another_kind_matches_nothing(hash_: str) -> None:
+    assert matches_credentials(b"esaw:geheim", hash_) is False
 
 
 @pytest.mark.parametrize(("username", "password"), [("", "x"), ("a:b", "x"), ("a", "")])

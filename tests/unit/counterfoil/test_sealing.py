@@ -9,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from counterfoil.esaw import ApiToken
 from counterfoil.resources import LocalObjectReference, Sender
@@ -285,3 +288,95 @@ def test_a_token_that_is_sealed_again_keeps_its_origin(folder: Path, sealing: Se
     )
 
     assert (again.key_id, sealing.open(again.data, "contracts", a_sender()).origin) == ("2026-07", ORIGIN)
+
+
+def test_a_sealed_token_has_the_documented_form(tmp_path: Path) -> None:
+    key = bytes(range(KEY_BYTES))
+    put_key(tmp_path, "k1", key)
+    data = Sealing(tmp_path).seal(TOKEN, "contracts", a_sender()).data
+
+    header, nonce, ciphertext = data[:4], data[4:16], data[16:]
+    assert header == b"\x02\x02k1"
+    additional_data = b"contracts/anna/7a0f9b9e-0000-4000-8000-000000000001"
+    plain = AESGCM(key).decrypt(nonce, ciphertext, additional_data)
+    assert plain == f"{ORIGIN}\n{TOKEN.reveal()}".encode()
+
+
+def test_data_for_a_browser_has_the_documented_form_and_a_derived_key(tmp_path: Path) -> None:
+    key = bytes(range(KEY_BYTES))
+    put_key(tmp_path, "k1", key)
+    data = Sealing(tmp_path).seal_for("flow", b"state")
+
+    derived = HKDF(SHA256(), length=32, salt=None, info=b"counterfoil flow").derive(key)
+    assert data[:4] == b"\x02\x02k1"
+    assert AESGCM(derived).decrypt(data[4:16], data[16:], b"flow") == b"state"
+
+
+def test_the_shortest_sealed_data_opens_and_one_byte_less_was_cut(sealing: Sealing) -> None:
+    shortest = sealing.seal_for("flow", b"")
+
+    assert sealing.open_for("flow", shortest) == b""
+    with pytest.raises(SealBroken, match="was cut"):
+        key_id_of(shortest[:-1])
+
+
+@pytest.mark.parametrize("data", [b"", b"\x02"])
+def test_what_is_too_short_for_a_header_is_not_sealed(data: bytes) -> None:
+    with pytest.raises(SealBroken, match="not sealed"):
+        key_id_of(data)
+
+
+@pytest.mark.parametrize("name", [b"", b"-k", b"k\xff", b"k" * 64])
+def test_no_key_has_a_name_of_another_form(name: bytes) -> None:
+    with pytest.raises(SealBroken):
+        key_id_of(bytes((2, len(name))) + name + bytes(28))
+
+
+def test_a_key_may_have_a_name_of_63_characters(tmp_path: Path) -> None:
+    put_key(tmp_path, "k" * 63)
+    sealing = Sealing(tmp_path)
+    sealed = sealing.seal(TOKEN, "contracts", a_sender())
+    assert key_id_of(sealed.data) == "k" * 63
+    assert sealing.open(sealed.data, "contracts", a_sender()) == TOKEN
+
+
+@pytest.mark.parametrize(("age", "sealer"), [(299, "2026-01"), (300, "2026-07")])
+def test_a_new_key_seals_from_the_fifth_minute_on(folder: Path, age: int, sealer: str) -> None:
+    os.utime(folder / "2026-01")
+    put_key(folder, "2026-07")
+    since = datetime.fromtimestamp((folder / "2026-07").stat().st_ctime, UTC)
+    sealing = Sealing(folder, AClock(since + timedelta(seconds=age)))
+    assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == sealer
+
+
+def test_if_every_key_is_new_the_last_but_one_seals(tmp_path: Path) -> None:
+    for key_id in ("a", "b", "c"):
+        put_key(tmp_path, key_id)
+    sealing = Sealing(tmp_path, AClock(datetime.now(UTC)))
+    assert sealing.newest == "c"
+    assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "b"
+
+
+def test_keys_that_are_good_again_are_used_and_bad_ones_are_told_again(
+    folder: Path, sealing: Sealing, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        (folder / "2026-07").write_text("not base64!")
+        assert sealing.newest == "2026-01"
+        put_key(folder, "2026-07")
+        assert sealing.newest == "2026-07"
+        (folder / "2026-08").write_text("not base64 either!")
+        assert sealing.newest == "2026-07"
+    assert len(caplog.records) == 2
+
+
+def test_a_key_file_that_cannot_be_read_is_named(folder: Path) -> None:
+    (folder / "2026-07").mkdir()
+    with pytest.raises(SealingKeysInvalid, match="2026-07: the sealing key can't be read"):
+        Sealing(folder)
+
+
+def test_a_key_that_is_unknown_is_told_to_the_caller(folder: Path) -> None:
+    with pytest.raises(SealKeyUnknown) as unknown:
+        Sealing(folder).open(b"\x02\x02k9" + bytes(28), "contracts", a_sender())
+    assert unknown.value.key_id == "k9"

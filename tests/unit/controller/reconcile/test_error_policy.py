@@ -65,6 +65,8 @@ TABLE: list[tuple[Exception, type, str]] = [
     (answered(409, "ERR0013"), Fail, "EsawRefused"),
     (answered(418), Wait, "EsawAnswerUnreadable"),
     (answered(418, "ERR0011"), Fail, "EsawRefused"),
+    (answered(499), Wait, "EsawAnswerUnreadable"),
+    (answered(499, "ERR0011"), Fail, "EsawRefused"),
     (answered(400, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (answered(403, "ERR0063"), Fail, "UnsupportedApiVersion"),
     (answered(404, "ERR0063"), Fail, "UnsupportedApiVersion"),

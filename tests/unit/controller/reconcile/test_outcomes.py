@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.reconcile.outcomes import counted
+from controller.reconcile.outcomes import NeedConsent, Outcome, Skip, counted, outcome_label
 
 
 @pytest.mark.parametrize(
@@ -10,3 +10,8 @@ from controller.reconcile.outcomes import counted
 )
 def test_a_number_has_its_noun_in_the_right_form(number: int, expected: str) -> None:
     assert counted(number, "file") == expected
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(Skip, "skip"), (NeedConsent, "needconsent")])
+def test_metrics_name_an_outcome_in_lower_case(kind: type[Outcome], expected: str) -> None:
+    assert outcome_label(kind) == expected

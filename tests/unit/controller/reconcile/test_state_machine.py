@@ -14,24 +14,33 @@ from controller.reconcile.outcomes import (
     Outcome,
     Pause,
     PhaseFacts,
+    SideCondition,
     Skip,
     Wait,
 )
 from controller.reconcile.state_machine import (
+    DOWNTIME,
     PHASE_ORDER,
     TransitionInput,
+    next_phase,
     next_status,
     phase_to_resume,
     record_only_status,
     with_authorized,
+    without_documents,
 )
 from counterfoil.durations import Duration
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
+    ArchiveLocation,
     Attempt,
     AttemptOutcome,
     EnvelopeEventStatus,
     EnvelopeSummary,
+    FiledDocument,
+    FileKind,
+    LastError,
+    LocalObjectReference,
     Phase,
     RetrySpec,
     find_condition,
@@ -368,3 +377,135 @@ def test_an_event_that_was_given_up_is_stalled() -> None:
 
 def test_an_event_that_is_archived_is_ready_and_not_stalled() -> None:
     assert reason(climbed(*PHASE_ORDER), "Stalled") == ("False", "NotStalled")
+
+
+@pytest.mark.parametrize(
+    ("number", "following"),
+    [(1, Phase.COLLECTING), (2, Phase.ARCHIVING), (3, Phase.CLEANING), (4, Phase.SUCCEEDED)],
+)
+def test_each_phase_is_followed_by_the_next(number: int, following: Phase) -> None:
+    status = climbed(*PHASE_ORDER[:number])
+    assert next_phase(PHASE_ORDER[number - 1]) is following
+    assert status.phase is following
+
+
+def test_a_phase_that_begins_has_no_reason_of_the_one_before_and_no_time_to_wait_for() -> None:
+    waiting = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", "No."), at())
+    status = next_status(waiting, Phase.VALIDATING, Done("Fine", "Fine."), at(1))
+    assert (status.reason, status.message, status.next_attempt_time) == (None, None, None)
+    assert reason(status, "Ready") == ("False", "InProgress")
+    ready = find_condition(status.conditions, "Ready")
+    assert ready is not None
+    assert ready.message == "The event is Collecting."
+
+
+def test_everything_that_ended_has_its_time_and_nothing_to_wait_for() -> None:
+    waiting = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", "No."), at())
+    for outcome in (Fail("NotPermitted", "No."), Skip("UnexpectedStatus", "Expired.")):
+        status = next_status(waiting, Phase.VALIDATING, outcome, at(1))
+        assert (status.completion_time, status.next_attempt_time) == (NOON + timedelta(minutes=1), None)
+        assert reason(status, "Validated") == ("False", outcome.reason)
+
+
+def test_the_first_start_and_the_newest_generation_are_told() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("Odd", "Odd."), at())
+    newer = dataclasses.replace(at(1), generation=2)
+    status = next_status(status, Phase.VALIDATING, Done("Fine", "Fine."), newer)
+    assert (status.start_time, status.observed_generation) == (NOON, 2)
+    validated = find_condition(status.conditions, "Validated")
+    assert validated is not None
+    assert (validated.observed_generation, validated.last_transition_time) == (2, newer.now)
+
+
+def test_a_failure_is_the_last_error_with_its_time() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Fail("NotPermitted", "No."), at(3))
+    assert status.last_error == LastError(reason="NotPermitted", message="No.", time=at(3).now)
+
+
+def test_a_skipped_event_has_no_error() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Skip("UnexpectedStatus", "Expired."), at())
+    assert status.last_error is None
+
+
+def test_a_retry_after_is_kept_to() -> None:
+    later = NOON + timedelta(minutes=10)
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("Odd", "Odd.", not_before=later), at())
+    assert status.next_attempt_time is not None
+    assert status.next_attempt_time >= later
+
+
+def test_attempts_are_spread_at_random() -> None:
+    early = dataclasses.replace(at(), random=lambda: 0.0)
+    wait = Wait("Odd", "Odd.")
+    times = [
+        next_status(EnvelopeEventStatus(), Phase.VALIDATING, wait, each).next_attempt_time
+        for each in (early, at())
+    ]
+    assert times[0] != times[1]
+
+
+def test_each_further_attempt_is_counted() -> None:
+    status = EnvelopeEventStatus()
+    for number in range(1, 4):
+        status = next_status(status, Phase.VALIDATING, Wait("Odd", "Odd."), at(number))
+        assert status.attempts == number
+
+
+@pytest.mark.parametrize(("late", "left_out"), [(DOWNTIME, False), (DOWNTIME + timedelta(seconds=1), True)])
+def test_only_an_attempt_that_is_late_by_more_than_the_downtime_moves_the_deadline(
+    late: timedelta, left_out: bool
+) -> None:
+    assert timedelta(hours=1) == DOWNTIME
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("Odd", "Odd."), at())
+    assert status.next_attempt_time is not None
+    inputs = dataclasses.replace(at(), now=status.next_attempt_time + late)
+    status = next_status(status, Phase.VALIDATING, Wait("Odd", "Odd."), inputs)
+    assert status.phase_start_time == (NOON + late if left_out else NOON)
+
+
+def test_a_dead_key_begins_to_count_anew_when_it_works_again() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
+    status = next_status(status, Phase.VALIDATING, NeedConsent("TokenRejected", "The key."), at(1))
+    assert (status.attempts, status.phase_start_time, status.next_attempt_time) == (0, None, None)
+    late = next_status(status, Phase.VALIDATING, Wait("EsawUnreachable", ""), at(48 * 60))
+    assert late.phase is Phase.VALIDATING
+
+
+def test_all_that_a_phase_determined_is_stored_and_the_next_changes_only_what_it_determined() -> None:
+    documents = (FiledDocument(file_id="d1", kind=FileKind.DOCUMENT, file_name="contract.pdf"),)
+    archive = ArchiveLocation(ref=LocalObjectReference(name="dms"))
+    side_condition = SideCondition("SignaturesValid", "Unknown", "NotChecked", "Nobody looked.")
+    facts = PhaseFacts(documents=documents, archive=archive, mismatches=2, side_conditions=(side_condition,))
+    status = next_status(EnvelopeEventStatus(), Phase.COLLECTING, Done("Fine", "", facts=facts), at())
+    status = next_status(status, Phase.ARCHIVING, Done("Fine", "", facts=PhaseFacts(mismatches=0)), at())
+    assert (status.documents, status.archive, status.mismatches) == (documents, archive, 0)
+    assert reason(status, "SignaturesValid") == ("Unknown", "NotChecked")
+
+
+def test_an_event_that_is_only_noted_down_is_ready_and_has_ended() -> None:
+    status = record_only_status(EnvelopeEventStatus(), Done("Recorded", "Noted."), at())
+    assert reason(status, "Ready") == ("True", "Recorded")
+    assert (status.message, status.completion_time) == ("Noted.", NOON)
+    assert find_condition(status.conditions, "Validated") is None
+
+
+def test_the_key_of_another_sender_is_called_accepted_again() -> None:
+    once = with_authorized(an_event().build().status, "anna", at())
+    other = with_authorized(once, "bert", at(5))
+    found = find_condition(other.conditions, "Authorized")
+    assert found is not None
+    assert (found.status, found.reason) == ("True", "KeyAccepted")
+    assert "Sender/bert" in found.message
+
+
+def test_what_is_retried_after_a_loss_is_collected_again_and_proves_nothing() -> None:
+    facts = PhaseFacts(
+        documents=(FiledDocument(file_id="d1", kind=FileKind.DOCUMENT, file_name="contract.pdf"),)
+    )
+    status = next_status(climbed(PHASE_ORDER[0]), Phase.COLLECTING, Done("Fine", "", facts=facts), at())
+    status = next_status(status, Phase.ARCHIVING, Done("Fine", ""), at())
+    emptied = without_documents(status, Fail("FilesLost", "They are gone."), at(1))
+    assert emptied.documents == ()
+    assert reason(emptied, "Validated") == ("True", "Fine")
+    assert [reason(emptied, each) for each in ("Collected", "Archived")] == [("False", "FilesLost")] * 2
+    assert phase_to_resume(emptied) is Phase.COLLECTING

@@ -3,22 +3,46 @@ The guarantees of ``filing`` for every backend, with a backend in memory that ca
 """
 
 import dataclasses
+import hashlib
 import os
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import NameTaken, VerificationFailed
-from counterfoil.archives.filing import SourceBroken, claim_names, conclude, find_concluded, store
-from counterfoil.archives.layout import ArchiveLayout
-from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.filing import (
+    MAX_BUFFERED_BYTES,
+    FileSource,
+    SourceBroken,
+    claim_names,
+    conclude,
+    find_concluded,
+    find_stored,
+    store,
+)
+from counterfoil.archives.layout import ActionFacts, ArchiveLayout, FileFacts
+from counterfoil.archives.manifest import (
+    Manifest,
+    ManifestAction,
+    ManifestEnvelope,
+    ManifestFile,
+    ManifestSender,
+    ManifestTimes,
+)
 from counterfoil.archives.verify import verify_folder
+from counterfoil.resources.envelopeevent import FileKind
+from counterfoil.signatures.results import Signatures, State
 from tests.support.fakes.archives import (
     ENVELOPE_ID,
     OTHER_ENVELOPE_ID,
     MemoryBackend,
+    RetainingMemoryBackend,
     SourceCut,
     a_file,
     a_filed_document,
@@ -337,3 +361,200 @@ async def test_200_files_are_filed_and_verify() -> None:
 
     assert len(backend.files) == 202
     assert await verify_folder(backend, plan.folder) == []
+
+
+async def test_each_file_is_protected_as_it_was_verified_the_manifest_last() -> None:
+    backend, plan = RetainingMemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
+
+    await filed(backend, plan)
+
+    names = [*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name]
+    assert backend.retained == [(name, backend.files[name]) for name in names]
+
+
+async def test_a_run_that_finds_everything_stored_protects_it_again() -> None:
+    backend, plan = RetainingMemoryBackend(), a_plan()
+    await filed(backend, plan)
+    protected = list(backend.retained)
+
+    await filed(backend, plan)
+
+    assert backend.retained == protected * 2
+
+
+async def test_what_the_archive_stored_wrong_is_never_protected() -> None:
+    backend, plan = RetainingMemoryBackend(spoil=lambda data: data + b"?"), a_plan()
+
+    with pytest.raises(VerificationFailed):
+        await filed(backend, plan)
+
+    assert backend.retained == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize(
+    ("size", "is_handed_out"), [(MAX_BUFFERED_BYTES, True), (MAX_BUFFERED_BYTES + 1, False)]
+)
+async def test_a_small_file_is_handed_out_with_its_proof_however_it_came_there(
+    size: int, is_handed_out: bool, is_there: bool
+) -> None:
+    assert MAX_BUFFERED_BYTES == 1_048_576
+    backend, file, data = MemoryBackend(), a_plan().files[0], content(size)
+    if is_there:
+        backend.files[file.name] = data
+
+    deposited = await store(backend, file, a_source(data), tags={})
+
+    assert (deposited.written, deposited.content) == (not is_there, data if is_handed_out else None)
+
+
+async def test_each_upload_has_the_tags_and_its_type() -> None:
+    backend, plan = MemoryBackend(), dataclasses.replace(a_plan(), tags={"customer": "acme"})
+    file = plan.files[0]
+    stored = await store(backend, file, a_source(b"1"), tags={"customer": "acme"})
+    document = a_filed_document(file.facts, stored)
+    await conclude(backend, plan, an_envelope(), [document], archived_at=NOW, extra={})
+
+    assert backend.described == {
+        name: ({"customer": "acme"}, content_type)
+        for name, content_type in (
+            (file.name, "application/pdf"),
+            (plan.hashes_name, "text/plain"),
+            (plan.manifest_name, "application/json"),
+        )
+    }
+
+
+@pytest.mark.parametrize(("declared", "words"), [(9, "sent more"), (11, "sent fewer")])
+async def test_a_source_of_another_length_says_which(declared: int, words: str) -> None:
+    file = a_plan().files[0]
+    with pytest.raises(SourceBroken, match=f"declared {declared} bytes and {words}") as broken:
+        await store(MemoryBackend(), file, a_source(b"x" * 10, declared=declared), tags={})
+    assert (broken.value.expected, broken.value.got) == (declared, 10)
+
+
+class ReplacedMeanwhile(MemoryBackend):
+    """An archive that stores garbage, which another writer replaces right after it was read back."""
+
+    replacement = b"of another writer"
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        async for chunk in super().read(name):
+            yield chunk
+        if name in self.files:
+            self.files[name] = self.replacement
+
+
+async def test_what_another_writer_put_in_the_place_of_garbage_is_not_removed() -> None:
+    file = a_plan().files[0]
+    backend = ReplacedMeanwhile(spoil=lambda data: b"?")
+
+    with pytest.raises(VerificationFailed):
+        await store(backend, file, a_source(content()), tags={})
+
+    assert backend.files == {file.name: ReplacedMeanwhile.replacement}
+    assert backend.discarded == []
+
+
+async def test_only_files_with_the_very_bytes_of_the_source_are_found_stored() -> None:
+    backend, plan = MemoryBackend(), a_plan(*files_named("same.pdf", "other.pdf", "missing.pdf"))
+    same, other, _ = plan.files
+    backend.files = {same.name: b"same", other.name: b"an old one"}
+    downloaded: list[str] = []
+
+    def download(facts: FileFacts) -> AbstractAsyncContextManager[FileSource]:
+        downloaded.append(facts.file_name)
+        return a_source(facts.file_name.partition(".")[0].encode())()
+
+    assert await find_stored(backend, plan, download) == (backend.location(same.name),)
+    assert downloaded == ["same.pdf", "other.pdf"]
+
+
+@pytest.mark.parametrize("lacking", [{"size": None}, {"sha256": None}])
+async def test_a_file_without_its_proof_is_never_in_a_manifest(lacking: dict[str, Any]) -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    document = a_filed_document(
+        plan.files[0].facts, await store(backend, plan.files[0], a_source(b"1"), tags={})
+    )
+
+    with pytest.raises(ValueError, match="was not deposited"):
+        await conclude(
+            backend,
+            plan,
+            an_envelope(),
+            [msgspec.structs.replace(document, **lacking)],
+            archived_at=NOW,
+            extra={},
+        )
+
+    assert plan.manifest_name not in backend.files
+
+
+async def test_a_file_that_was_stored_elsewhere_is_never_in_a_manifest() -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    document = a_filed_document(
+        plan.files[0].facts, await store(backend, plan.files[0], a_source(b"1"), tags={})
+    )
+    here, elsewhere = (
+        msgspec.structs.replace(document, location=backend.location(name))
+        for name in (plan.files[0].name, "elsewhere.pdf")
+    )
+
+    with pytest.raises(ValueError, match=r"was deposited as shelf:/elsewhere\.pdf"):
+        await conclude(backend, plan, an_envelope(), [elsewhere], archived_at=NOW, extra={})
+    await conclude(backend, plan, an_envelope(), [here], archived_at=NOW, extra={})
+
+    assert await verify_folder(backend, plan.folder) == []
+
+
+async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> None:
+    facts = dataclasses.replace(a_file(), document_number=3, email="bob@acme.example", activity_id="a-7")
+    envelope = dataclasses.replace(
+        an_envelope(),
+        sender_name="Ann",
+        actions=(ActionFacts("envelopeFinished", "2026-03-01T10:00:00Z", {"case": "7"}),),
+    )
+    plan = dataclasses.replace(a_plan(facts, envelope=envelope), tags={"customer": "acme"})
+    backend = MemoryBackend()
+    document = a_filed_document(facts, await store(backend, plan.files[0], a_source(b"hello"), tags={}))
+    found = Signatures(state=State.INTACT)
+
+    eastern = NOW.astimezone(timezone(timedelta(hours=9)))
+    await conclude(
+        backend,
+        plan,
+        envelope,
+        [document],
+        archived_at=eastern,
+        extra={"event": "e-1"},
+        signatures={facts.file_id: found},
+    )
+
+    assert Manifest.decode(backend.files[plan.manifest_name]) == Manifest(
+        envelope=ManifestEnvelope(id=ENVELOPE_ID, name="Contract", status="Completed", organization="acme"),
+        sender=ManifestSender(email="ann@acme.example", user_id="u-1", name="Ann"),
+        times=ManifestTimes(
+            sent="2026-03-01T09:30:00Z",
+            archived="2026-03-01T12:00:00Z",
+            actions=(ManifestAction("envelopeFinished", "2026-03-01T10:00:00Z", {"case": "7"}),),
+        ),
+        files=(
+            ManifestFile(
+                name="Document/contract.pdf",
+                kind=FileKind.DOCUMENT,
+                file_id=facts.file_id,
+                file_name="contract.pdf",
+                content_type="application/pdf",
+                size=5,
+                sha256=hashlib.sha256(b"hello").hexdigest(),
+                location=backend.location(plan.files[0].name),
+                document_number=3,
+                email="bob@acme.example",
+                activity_id="a-7",
+                signatures=found,
+            ),
+        ),
+        tags={"customer": "acme"},
+        extra={"event": "e-1"},
+        sealed_by=None,
+    )

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from counterfoil.archives.names import NameAllocator, PathTemplate, TemplateInvalid, case_folded, safe_segment
+from counterfoil.archives.names import (
+    NameAllocator,
+    PathTemplate,
+    TemplateInvalid,
+    case_folded,
+    fill,
+    safe_segment,
+    split_extension,
+    unknown_placeholders,
+)
 from sandbox.esaw.core.filenames import AWKWARD_NAMES
 
 ANY_TEXT = st.text(st.characters(blacklist_categories=()), max_size=300)
@@ -187,7 +196,10 @@ def test_the_folder_ends_before_the_first_segment_that_names_a_file() -> None:
         ("/{{envelope.id}}/{{file.name}}", "relative"),
         ("{{envelope.id}}/../{{file.name}}", "relative"),
         ("{{envelope.id}}//{{file.name}}", "relative"),
+        ("./{{envelope.id}}/{{file.name}}", "relative"),
         ("a\\b/{{envelope.id}}/{{file.name}}", "backslash"),
+        ("a\tb/{{envelope.id}}/{{file.name}}", "control character"),
+        ("a}/{{envelope.id}}/{{file.name}}", "single"),
         ("{{envelope.id}}/{{file.size}}/{{file.name}}", "{{file.size}}"),
         ("{{envelope.id}}/{{tags.unknown}}/{{file.name}}", "{{tags.unknown}}"),
         ("{{envelope.id}}/{{file.name}", "single"),
@@ -197,3 +209,77 @@ def test_the_folder_ends_before_the_first_segment_that_names_a_file() -> None:
 def test_a_template_that_cannot_name_files_says_why(path: str, fault: str) -> None:
     with pytest.raises(TemplateInvalid, match=fault.replace("{", r"\{").replace("}", r"\}")):
         PathTemplate.parse(path, tags={"known"})
+
+
+def test_what_is_no_character_is_replaced_on_every_plane() -> None:
+    planes = [chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF)]
+    for each in [*planes, "\ufdd0", "\ufdef", "\ud800", "\udfff", "\u2028", "\x7f", "\x9f"]:
+        assert safe_segment(f"a{each}b") == "a_b", hex(ord(each))
+    for each in ["\ufdcf", "\ufdf0", "\U0001fffd", "\U00020000"]:
+        assert safe_segment(f"a{each}b") == unicodedata.normalize("NFC", f"a{each}b"), hex(ord(each))
+
+
+@pytest.mark.parametrize("device", ["con", "prn", "aux", "conin$", "conout$", "com0", "lpt9", "com¹", "lpt³"])
+def test_no_segment_is_a_device_of_windows(device: str) -> None:
+    assert safe_segment(f"{device}.pdf") == f"{device}_.pdf"
+
+
+def test_a_segment_of_the_greatest_length_stays_as_it_is_and_one_byte_more_is_cut_to_it() -> None:
+    assert safe_segment("x" * 251 + ".pdf") == "x" * 251 + ".pdf"
+    cut = safe_segment("x" * 252 + ".pdf")
+    assert (len(cut), cut[:242], cut[242], cut[-4:]) == (255, "x" * 242, "~", ".pdf")
+
+
+def test_an_extension_has_at_most_20_bytes() -> None:
+    assert split_extension("a." + "e" * 20) == ("a", "." + "e" * 20)
+    assert split_extension("a." + "e" * 21) == ("a." + "e" * 21, "")
+    assert split_extension("a." + "ä" * 11) == ("a." + "ä" * 11, "")
+
+
+@pytest.mark.parametrize("name", ["a", "a.", ".a", ""])
+def test_a_name_that_only_begins_or_ends_with_a_dot_has_no_extension(name: str) -> None:
+    assert split_extension(name) == (name, "")
+
+
+def test_only_a_text_longer_than_1024_characters_is_shortened_before_anything_else() -> None:
+    # Each replaced slash would differ if the middle had been left out before.
+    assert safe_segment("x" * 512 + "/" + "y" * 511) == "x" * 246 + "~ca1d3fa3"
+    assert safe_segment("x" * 512 + "/" + "y" * 512) == "x" * 246 + "~6716f544"
+
+
+def test_the_beginning_and_the_end_of_a_very_long_text_count_to_the_same_part() -> None:
+    assert (
+        safe_segment("\u200b" * 500 + "a" * 5000 + "\u200b" * 500 + "b.pdf")
+        == "aaaaaaaaaaaa780ba3a0fd07968330e77a95e031b02c3225f032ac9b5c2631473be37b3357f4aaaaaaab.pdf"
+    )
+
+
+def test_placeholders_are_filled_as_they_are_and_unknown_ones_are_empty() -> None:
+    assert fill("{{a}}/{{b.c-d}}{{e}}", {"a": "x/y", "b.c-d": "1"}) == "x/y/1"
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("{{a}}", []),
+        ("{{a}}{{b}}{{c}}", ["{{b}}", "{{c}}"]),
+        ("{a", ["a single { or }"]),
+        ("a}", ["a single { or }"]),
+        ("{{b}}}", ["{{b}}", "a single { or }"]),
+    ],
+)
+def test_unknown_placeholders_and_lone_braces_are_named(text: str, unknown: list[str]) -> None:
+    assert unknown_placeholders(text, {"a"}) == unknown
+
+
+def test_a_file_is_named_by_its_part_of_the_template_and_by_tags() -> None:
+    template = PathTemplate.parse(
+        "{{envelope.id}}/{{tags.case}}-{{file.number}}/{{file.name}}", tags={"case"}
+    )
+    values = {"tags.case": "7/8", "file.number": "1", "file.name": "a.pdf"}
+    assert template.render_file(values) == "7_8-1/a.pdf"
+
+
+def test_a_name_like_a_temporary_one_of_ours_is_another() -> None:
+    assert safe_segment("x/.counterfoil-1").startswith("x_")
+    assert safe_segment("\u200b.counterfoil-1.pdf") == "counterfoil-1.pdf"

@@ -100,3 +100,51 @@ async def test_memory_is_bounded_and_wrong_headers_push_out_no_valid_one(expecte
         assert not await verifier.verify("acme", a_header(password=f"no-{number}"), expected)
     assert len(verifier._wrong) == 2
     assert len(verifier._valid) == 1
+
+
+async def test_a_header_that_is_not_checked_is_told_when_it_may_be(expected: str) -> None:
+    verifier = a_verifier(password_burst=1, password_rate=0.5)
+    assert not await verifier.verify("acme", a_header(password="no-1"), expected)
+    with pytest.raises(TooManyAttempts, match=r"next check in 2\.0 s") as refused:
+        await verifier.verify("acme", a_header(password="no-2"), expected)
+    assert refused.value.wait == 2.0
+
+
+async def test_a_header_that_finds_too_many_waiting_is_told_when_to_come_again(expected: str) -> None:
+    verifier = a_verifier(password_waiters=1, retry_after=7.0)
+    first = asyncio.create_task(verifier.verify("acme", a_header(), expected))
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyAttempts) as refused:
+        await verifier.verify("acme", a_header(password="no"), expected)
+    assert refused.value.wait == 7.0
+    # Another organization waits for nobody.
+    assert await verifier.verify("other", a_header(), expected)
+    assert await first
+
+
+async def test_the_header_that_was_used_last_is_remembered_longest(expected: str) -> None:
+    verifier = a_verifier(remembered_passwords=2, password_burst=3)
+    for number in (1, 2, 1, 3):
+        assert await outcome(verifier, a_header(password=f"no-{number}"), expected) is False
+    results = [await outcome(verifier, a_header(password=f"no-{n}"), expected) for n in (1, 3, 2)]
+    assert results == [False, False, None]
+
+
+async def test_headers_are_computed_one_after_the_other(
+    expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, most = 0, 0
+
+    async def compute(*_: object) -> bool:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return False
+
+    monkeypatch.setattr(asyncio, "to_thread", compute)
+    verifier = a_verifier(password_burst=10, password_waiters=10)
+    headers = (a_header(password=f"no-{n}") for n in range(5))
+    await asyncio.gather(*(verifier.verify("acme", each, expected) for each in headers))
+    assert most == 1

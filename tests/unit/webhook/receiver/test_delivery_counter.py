@@ -3,9 +3,11 @@ Counting deliveries: exact through several receivers and every kind of trouble, 
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from counterfoil.kube.errors import Conflict, Forbidden, Rejected, Unavailable
 from counterfoil.resources import Origin, Phase, envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
 from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, ManualClock, unavailable
+from tests.support.virtual_time import run_in_virtual_time, virtual_time
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.limits import ReceiverLimits
 
@@ -48,7 +51,7 @@ def clock() -> ManualClock:
 def new(kube: FakeKubeClient, clock: ManualClock) -> New:
     """Make the counting of one more receiver."""
 
-    def make(**limits: int) -> DeliveryCounter:
+    def make(**limits: Any) -> DeliveryCounter:
         return DeliveryCounter(kube, clock=clock, random=Random(1), limits=ReceiverLimits(**limits))
 
     return make
@@ -374,6 +377,123 @@ async def test_after_closing_it_goes_on_trying_while_the_api_server_is_away(
         await writing
 
     assert kube.event(NAME).deliveries == 2
+
+
+class TimedKubeClient(FakeKubeClient):
+    """An API server that keeps the times of the requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    async def _asked(self, verb: str, name: str) -> None:
+        if verb == "get":
+            self.times.append(virtual_time())
+        await super()._asked(verb, name)
+
+
+def test_the_pause_between_rounds_doubles_with_each_failure_up_to_a_limit_and_then_starts_again() -> None:
+    async def main() -> list[float]:
+        kube = TimedKubeClient()
+        kube.put(EVENT)
+        limits = ReceiverLimits(flush_seconds=1.0, max_flush_interval=15.0)
+        deliveries = DeliveryCounter(kube, clock=ManualClock(), random=Random(1), limits=limits)
+        deliveries.count(NAME, NOON)
+        kube.trouble["get"] = unavailable()
+        writing = asyncio.create_task(deliveries.run())
+        await kube.until_asked("get", 7)
+        kube.trouble.clear()
+        await kube.until_asked("patch")
+        for _ in range(2):
+            asked = kube.asked("get")
+            deliveries.count(NAME, NOON)
+            await kube.until_asked("get", asked + 1)
+        deliveries.close()
+        await writing
+        return kube.times
+
+    times = run_in_virtual_time(main())
+    pauses = [round(later - earlier, 3) for earlier, later in itertools.pairwise(times)]
+    assert pauses == [2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 1.0, 1.0]
+
+
+async def test_after_closing_each_failure_costs_a_fifth_of_a_second(
+    kube: FakeKubeClient, new: New, clock: ManualClock
+) -> None:
+    deliveries = new()
+    kube.trouble["get"] = unavailable()
+    deliveries.count(NAME, NOON)
+    deliveries.close()
+    writing = asyncio.create_task(deliveries.run())
+    await kube.until_asked("get", 3)
+    spent = clock.now() - NOON
+    kube.trouble.clear()
+    async with asyncio.timeout(60):
+        await writing
+    assert spent == timedelta(seconds=0.4)
+
+
+@pytest.mark.parametrize(("is_closed", "seconds"), [(False, 1.5), (True, 0.0)])
+async def test_writes_are_spread_in_time_except_after_closing(
+    kube: FakeKubeClient, new: New, clock: ManualClock, is_closed: bool, seconds: float
+) -> None:
+    deliveries = new(flush_writers=1, flush_spacing=0.5)
+    for name in put_events(kube, 3):
+        deliveries.count(name, NOON)
+    if is_closed:
+        deliveries.close()
+        async with asyncio.timeout(60):
+            await deliveries.run()
+    else:
+        assert await deliveries.flush()
+    assert clock.now() - NOON == timedelta(seconds=seconds)
+
+
+def put_events(kube: FakeKubeClient, number: int) -> list[str]:
+    """Store events; return their names."""
+    events = [
+        new_event(organization="acme", envelope=envelope_id(GUID), action=f"a{n}") for n in range(number)
+    ]
+    for event in events:
+        kube.put(event)
+    return [event["metadata"]["name"] for event in events]
+
+
+async def test_what_no_writer_came_to_while_the_api_server_was_away_is_counted_later(
+    kube: FakeKubeClient, new: New
+) -> None:
+    deliveries, names = new(flush_writers=1), put_events(kube, 3)
+    for name in names:
+        deliveries.count(name, NOON)
+    kube.trouble["get"] = unavailable()
+    assert not await deliveries.flush()
+    assert deliveries.pending_events == 3
+
+    kube.trouble.clear()
+    assert await deliveries.flush()
+    assert [kube.event(name).deliveries for name in names] == [2, 2, 2]
+
+
+async def test_deliveries_without_room_are_told_once_in_a_round(
+    kube: FakeKubeClient, new: New, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliveries = new(pending_counts=1)
+    for _ in range(2):
+        deliveries.count(NAME, NOON)
+        deliveries.count("another", NOON)
+        deliveries.count("a-third", NOON)
+        await deliveries.flush()
+    told = [each for each in caplog.messages if "wait to be counted" in each]
+    assert told == ["1 events wait to be counted; deliveries of others stay uncounted"] * 2
+
+
+async def test_after_a_conflict_the_next_attempt_comes_at_once_but_not_at_the_same_time(
+    ended: FakeKubeClient, new: New, clock: ManualClock
+) -> None:
+    ended.trouble["patch"] = Conflict(409, "Conflict", "somebody was first")
+    with pytest.raises(Conflict, match="others kept writing"):
+        await new(flush_conflicts=3).store(NAME, NOON)
+    assert timedelta(0) < clock.now() - NOON < timedelta(seconds=3 * 0.05)
 
 
 @settings(max_examples=50, deadline=None)

@@ -81,6 +81,52 @@ async def test_memory_for_what_was_seen_is_bounded() -> None:
     assert parts.kube.asked("create") == 4
 
 
+async def test_the_event_that_was_seen_last_is_remembered_longest() -> None:
+    parts = WriterParts(ReceiverLimits(remembered_events=2))
+    events = [new_event(organization="acme", envelope=envelope_id(GUID), action=f"a{n}") for n in range(3)]
+    for number in (0, 1, 0, 2):
+        await parts.event_writer.create(events[number])
+    created = parts.kube.asked("create")
+
+    assert await parts.event_writer.create(events[0]) is CallbackOutcome.KNOWN
+    assert parts.kube.asked("create") == created
+    assert await parts.event_writer.create(events[1]) is CallbackOutcome.KNOWN
+    assert parts.kube.asked("create") == created + 1
+
+
+# -- A callback whose event must not be created --------------------------------------------------------------
+
+
+async def test_where_nothing_may_be_created_an_existing_event_is_counted(parts: WriterParts) -> None:
+    parts.kube.put(EVENT)
+    assert await parts.event_writer.count_existing(EVENT) is CallbackOutcome.KNOWN
+    assert await parts.deliveries.flush()
+    assert (parts.kube.event(NAME).deliveries, parts.kube.asked("create")) == (2, 0)
+
+
+async def test_where_nothing_may_be_created_an_ended_event_is_reopened(parts: WriterParts) -> None:
+    await an_ended_event(parts, "Failed", seen=False)
+    assert await parts.event_writer.count_existing(EVENT) is CallbackOutcome.KNOWN
+    assert parts.kube.event(NAME).status.phase == "Pending"
+
+
+async def test_where_nothing_may_be_created_a_new_callback_has_no_room_and_proves_nothing(
+    parts: WriterParts,
+) -> None:
+    assert await parts.event_writer.count_existing(EVENT) is CallbackOutcome.ORGANIZATION_FULL
+    assert parts.kube.objects == {}
+    await parts.write_probe.check()
+    assert parts.kube.asked("try") == 1
+    # It is not remembered as an event that exists either.
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.NOTED
+    assert parts.kube.asked("glimpse") == 1
+
+
+async def test_where_nothing_may_be_created_trouble_is_unavailable(parts: WriterParts) -> None:
+    parts.kube.trouble["glimpse"] = unavailable()
+    assert await parts.event_writer.count_existing(EVENT) is CallbackOutcome.UNAVAILABLE
+
+
 # -- A delivery that re-opens its event (docs/decisions/0009) ------------------------------------------------
 
 ENDED = pytest.mark.parametrize("phase", ["Failed", "Skipped"])
@@ -368,6 +414,36 @@ async def test_writes_that_keep_failing_are_an_outage_although_a_trial_would_suc
     for _ in range(MAX_CONSECUTIVE_FAILURES):
         parts.write_probe.record_failure()
     assert await parts.write_probe.check() == "the last 3 writes to the API server failed"
+
+
+@pytest.mark.parametrize("problem", [unavailable(), Forbidden(403, "Forbidden", "quota")])
+async def test_callbacks_that_cannot_be_stored_are_an_outage(parts: WriterParts, problem: ApiError) -> None:
+    parts.kube.trouble["create"] = problem
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
+        await parts.event_writer.create(EVENT)
+    assert await parts.write_probe.check() == "the last 3 writes to the API server failed"
+
+
+async def test_one_stored_callback_ends_an_outage(parts: WriterParts) -> None:
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
+        parts.write_probe.record_failure()
+    await parts.event_writer.create(EVENT)
+    assert await parts.write_probe.check() is None
+
+
+async def test_ids_that_a_caller_chooses_end_no_readiness(parts: WriterParts) -> None:
+    parts.kube.put(EVENT)
+    parts.kube.objects[NAME]["spec"]["action"] = "workstepFinished"
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
+        assert await parts.event_writer.create(EVENT) is CallbackOutcome.MISMATCH
+    assert await parts.write_probe.check() is None
+
+
+async def test_an_answer_about_another_event_is_no_proof(parts: WriterParts) -> None:
+    other = new_event(organization="acme", envelope=envelope_id(GUID), action="workstepFinished")
+    parts.kube.put(EVENT)
+    parts.kube.objects[NAME]["metadata"]["name"] = other["metadata"]["name"]
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.MISMATCH
 
 
 async def test_after_an_outage_it_comes_back_by_a_trial(parts: WriterParts) -> None:
