@@ -36,14 +36,21 @@ lock: setup ## renew the lock files from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra otel -c locks/dev.txt -o locks/traces.txt
 	echo 'hatchling>=1.29' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c locks/dev.txt -o locks/build.txt
 	echo 'pip-audit>=2.10' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o locks/audit.txt
+	echo 'cosmic-ray>=8.7' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c locks/dev.txt -o locks/mutation.txt
 
 # A registry without advisories answers that it does not know a package: --strict makes that a failure.
 .PHONY: audit
 audit: setup ## compare the locks with the public advisories (asks PyPI for each locked package; not part of make test)
 	@$(BIN)/uv venv --quiet --allow-existing $(VENV)/audit
 	@$(BIN)/uv pip sync --quiet --python $(VENV)/audit/bin/python --require-hashes locks/audit.txt
-	@for lock in runtime traces build dev; do echo "[audit] locks/$$lock.txt"; \
+	@for lock in runtime traces build dev mutation; do echo "[audit] locks/$$lock.txt"; \
 	  $(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner=off -r locks/$$lock.txt; done
+
+# Cosmic Ray and what it needs lie apart, in the versions that the rest of the environment has.
+.PHONY: mutation
+mutation: setup ## how many changes of the product its unit tests notice (MODULE='...', SAMPLE=N, SEED=S; long for all)
+	@$(BIN)/uv pip install --quiet --require-hashes --no-deps --target $(VENV)/mutation -r locks/mutation.txt
+	@$(BIN)/python -m sandbox.mutation $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP_KILLED),--keep-killed)
 
 .PHONY: chart
 chart: setup ## renew the CRD of Archives, the chart's copy of the CRDs, its schema and README, and the reference of the CRDs

@@ -558,3 +558,13 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
         extra={"event": "e-1"},
         sealed_by=None,
     )
+
+
+async def test_a_manifest_of_ours_that_is_damaged_is_written_again() -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    await filed(backend, plan)
+    backend.files[plan.manifest_name] = b"{"
+
+    await filed(backend, plan)
+
+    assert await verify_folder(backend, plan.folder) == []

@@ -168,7 +168,7 @@ def test_the_chart_asks_for_this_version() -> None:
     assert chart["appVersion"] == project["version"]
 
 
-@pytest.mark.parametrize("lock", ["runtime.txt", "traces.txt", "build.txt", "audit.txt"])
+@pytest.mark.parametrize("lock", ["runtime.txt", "traces.txt", "build.txt", "audit.txt", "mutation.txt"])
 def test_every_line_of_a_lock_that_goes_into_the_image_has_hashes(lock: str) -> None:
     text = (image.ROOT / "locks" / lock).read_text(encoding="utf-8")
     packages = re.split(r"(?m)^(?=[a-z0-9])", text)[1:]

@@ -1,0 +1,89 @@
+"""Tests run against a changed module, and neither the change nor an endless test leaves anything behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox.mutation.forked_tests import dependents, imports_of
+
+ROOT = next(each for each in Path(__file__).parents if (each / "pyproject.toml").is_file())
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from sandbox.mutation.forked_tests import BaselineFailed, WarmTests
+
+root = Path(sys.argv[1])
+module, tests = "counterfoil/double.py", ["tests/test_double.py"]
+tests = WarmTests(root, module, tests, imported=root / "imported.json", minimum_timeout=1.0)
+assert "counterfoil.double" not in sys.modules and "counterfoil.uses_double" not in sys.modules
+assert "counterfoil.other" in sys.modules
+source = (root / "counterfoil" / "double.py").read_text("utf-8")
+for after in ("number * 2", "number * 3", "double(number)", "1 +", "[0 for _ in iter(int, 1)]"):
+    print(tests.outcome(source.replace("number * 2", after)).status)
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A product of three modules with one test, in the place of ours."""
+    files = {
+        "pytest.ini": "[pytest]\nasyncio_mode = auto\n",
+        "counterfoil/__init__.py": "",
+        "counterfoil/other.py": "OTHER = 1\n",
+        "counterfoil/double.py": "def double(number: int) -> int:\n    return number * 2\n",
+        "counterfoil/uses_double.py": "from counterfoil.double import double\nFOUR = double(2)\n",
+        "tests/__init__.py": "",
+        "tests/test_double.py": (
+            "from counterfoil import other, uses_double\n\n"
+            "async def test_it() -> None:\n    assert uses_double.FOUR == 4\n"
+        ),
+    }
+    for name, content in files.items():
+        file = tmp_path / "tree" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, "utf-8")
+    return tmp_path / "tree"
+
+
+def run(tree: Path) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: it imports what no other test should find imported."""
+    environment = {"PYTHONPATH": f"{tree}:{ROOT}", "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-P", "-c", PROGRAM, str(tree)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_each_change_gets_the_verdict_of_the_tests_and_the_file_stays_as_it_is(tree: Path) -> None:
+    before = (tree / "counterfoil" / "double.py").read_text("utf-8")
+    ended = run(tree)
+    assert ended.stderr == ""
+    # Unchanged: passed. Wrong, without an end of the recursion, no Python: not passed. Endless: stopped.
+    assert ended.stdout.split()[0] == "0"
+    assert "0" not in ended.stdout.split()[1:]
+    assert ended.stdout.split()[-1] in {"None", "-24", "-9"}
+    assert (tree / "counterfoil" / "double.py").read_text("utf-8") == before
+
+
+def test_tests_that_fail_without_a_change_are_no_measure(tree: Path) -> None:
+    (tree / "counterfoil" / "double.py").write_text("def double(number):\n    return 5\n", "utf-8")
+    assert (
+        "BaselineFailed: counterfoil.double: the tests fail although nothing was changed" in run(tree).stderr
+    )
+
+
+def test_tests_that_never_import_the_module_are_no_measure(tree: Path) -> None:
+    (tree / "tests" / "test_double.py").write_text("def test_it():\n    pass\n", "utf-8")
+    assert "the tests pass although the module cannot be imported" in run(tree).stderr
+
+
+def test_what_depends_on_a_module_is_found_through_others_and_through_packages(tree: Path) -> None:
+    (tree / "counterfoil" / "late.py").write_text("def f():\n    import counterfoil.uses_double\n", "utf-8")
+    found = dependents("counterfoil.double", imports_of(tree))
+    assert found == {
+        "counterfoil.double",
+        "counterfoil.uses_double",
+        "counterfoil.late",
+        "tests.test_double",
+    }
