@@ -240,6 +240,12 @@ async def test_many_at_once_reopen_it_once_and_all_are_counted(ended: FakeKubeCl
     assert ended.event(NAME).deliveries == 31
 
 
+async def test_parameters_that_an_older_schema_drops_are_not_stored(kube: FakeKubeClient, new: New) -> None:
+    kube.dropped = "parameters"
+    with pytest.raises(Rejected, match=r"drops status\.parameters"):
+        await new().store(NAME, NOON, {"orderNo": "4711"})
+
+
 async def test_a_reopening_that_could_not_be_stored_is_no_delivery(ended: FakeKubeClient, new: New) -> None:
     deliveries = new()
     ended.trouble["patch"] = unavailable()
