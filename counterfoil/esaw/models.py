@@ -446,9 +446,9 @@ def parse_time(text: str | None) -> datetime | None:
     """
     try:
         moment = datetime.fromisoformat(text or "")
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # OverflowError: before the year 1 in UTC, or after 9999
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _matching(pattern: re.Pattern[str], text: str | None) -> str | None:

@@ -76,6 +76,8 @@ def test_an_envelope_needs_only_its_id_and_status(nothing: Any) -> None:
         ("2026-07-02T12:00:00+02:00", datetime(2026, 7, 2, 10, tzinfo=UTC)),
         ("2026-07-02T10:00:00", datetime(2026, 7, 2, 10, tzinfo=UTC)),
         ("yesterday", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("9999-12-31T23:59:59-14:00", None),
         ("", None),
     ],
 )
