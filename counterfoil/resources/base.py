@@ -97,7 +97,8 @@ class Resource(ResourcePart, frozen=True):
         try:
             return msgspec.convert(raw, cls, dec_hook=_decode_hook)
         except msgspec.ValidationError as mismatch:
-            name = (raw.get("metadata") or {}).get("name", "?")
+            metadata = raw.get("metadata")
+            name = metadata.get("name", "?") if isinstance(metadata, Mapping) else "?"
             raise ResourceInvalid(f"{cls.KIND}/{name}: {mismatch}") from mismatch
 
     def to_dict(self) -> dict[str, Any]:

@@ -90,6 +90,12 @@ def test_a_wrong_duration_is_refused_with_its_path_and_an_example() -> None:
         organization(retry={"initial": "soon"})
 
 
+@pytest.mark.parametrize("metadata", [[1], "a", 1, None, {"name": 1}])
+def test_an_object_whose_metadata_is_none_is_refused(metadata: Any) -> None:
+    with pytest.raises(ResourceInvalid, match=r"^Archive/"):
+        Archive.parse({"metadata": metadata, "spec": {}})
+
+
 def test_metadata_of_a_stored_object_is_read() -> None:
     stored = raw(Sender)
     stored["metadata"] |= {
