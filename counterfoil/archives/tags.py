@@ -256,8 +256,13 @@ def _compile_error(compile_it: Callable[[], object], notation: str) -> str | Non
     try:
         compile_it()
     except (etree.XPathError, jsonpath.JSONPathError, ValueError) as error:
-        return f"the {notation} does not compile: {str(error).splitlines()[0]}"
+        # Not str(error): for an empty text, that of jsonpath raises another error.
+        return f"the {notation} does not compile: {_first_line(error)}"
     return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error.args[0] if error.args else "").partition("\n")[0]
 
 
 def _expressions(rule: TagRule) -> dict[str, str | None]:

@@ -170,6 +170,7 @@ def test_metadata_beyond_one_mebibyte_is_not_read(metadata: str) -> None:
         ),
         (TagRule(xpath=""), "spec.tags.tag: the xpath does not compile"),
         (TagRule(json_path="$.a["), "spec.tags.tag: the jsonPath does not compile"),
+        (TagRule(json_path=""), "spec.tags.tag: the jsonPath does not compile"),
         (TagRule(json_path="a.b"), "spec.tags.tag: the jsonPath does not compile"),
         (
             TagRule(value="{{file.name}}"),
