@@ -14,7 +14,7 @@ import msgspec
 
 from counterfoil.esaw.models import parse_error
 from counterfoil.esaw.transport import RawResponse
-from counterfoil.untrusted.json_bounds import has_too_many_values
+from counterfoil.untrusted.json_bounds import JSON_ERRORS, has_too_many_values
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,6 @@ class NoAnswer:
 
 Answer = RawResponse | NoAnswer
 
-_JSON_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NAME: Final = re.compile("[A-Za-z][A-Za-z0-9]{0,63}")
 
 
@@ -68,7 +67,7 @@ def content(answer: Answer) -> Mapping[str, Any] | None:
         return None
     try:
         parsed = msgspec.json.decode(answer.body)
-    except _JSON_ERRORS:
+    except JSON_ERRORS:
         return None
     return parsed if isinstance(parsed, dict) and "ErrorId" not in parsed else None
 

@@ -22,6 +22,7 @@ import msgspec
 
 from counterfoil.clock import Clock
 from counterfoil.kube.watch import exponential_backoff
+from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class ResponseAdapter:
 
     async def _replace_errors(self, watch_request: WatchRequest, lines: bytes) -> bytes:
         good_lines = lines.split(b"\n")
-        error_line = next((each for each in good_lines if b'"ERROR"' in each and _is_error(each)), None)
+        error_line = next((each for each in good_lines if b'"ERROR"' in each and is_error_line(each)), None)
         if error_line is not None:
             good_lines = good_lines[: good_lines.index(error_line)]
         if good_lines:
@@ -155,10 +156,11 @@ def _fatal_for_kopf(answer: aiohttp.ClientResponse) -> str | None:
     return None
 
 
-def _is_error(line: bytes) -> bool:
+def is_error_line(line: bytes) -> bool:
+    """Whether a line of a watch reports an error."""
     try:
         return msgspec.json.decode(line, type=WatchLine).type == "ERROR"
-    except msgspec.DecodeError:
+    except JSON_ERRORS:
         # kopf handles it.
         return False
 

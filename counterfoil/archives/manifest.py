@@ -16,7 +16,7 @@ import msgspec
 from counterfoil.resources.base import json_name
 from counterfoil.resources.envelopeevent import FileKind
 from counterfoil.signatures.results import Signatures
-from counterfoil.untrusted.json_bounds import has_too_many_values
+from counterfoil.untrusted.json_bounds import JSON_ERRORS, has_too_many_values
 
 MANIFEST_LIMIT = 16 * 1024 * 1024
 """Bytes; a manifest of 10,000 files has about half of it."""
@@ -115,7 +115,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
             raise ManifestDamaged("it has too many values")
         try:
             return msgspec.json.decode(text, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except JSON_ERRORS as error:
             raise ManifestDamaged(str(error)) from error
 
     def equals_except_time(self, other: "Manifest") -> bool:

@@ -17,6 +17,7 @@ import msgspec
 from counterfoil.esaw.errors import EnvelopeStatusUnknown, FileIdMissing, ResponseInvalid
 from counterfoil.esaw.limits import FILE_ID_LENGTH, VERSION_LENGTH
 from counterfoil.resources import EnvelopeStatus, FileKind
+from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 
 class EsawModel(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -84,7 +85,7 @@ class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
         """When the last step was finished, in UTC; None when eSAW doesn't say (or not as expected)."""
         try:
             steps = msgspec.json.decode(self.workflow, type=tuple[WorkflowActivity, ...])
-        except _JSON_ERRORS:
+        except JSON_ERRORS:
             return None
         return WorkflowResponse(activities=steps).finished_date
 
@@ -318,8 +319,6 @@ _MEMBERS: Mapping[type[msgspec.Struct], tuple[str, frozenset[str]]] = {
 }
 """Name of each answer without a required member, and the members of which it has at least one. Which of them
 are absent for null is not documented."""
-_JSON_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Errors of msgspec for invalid JSON; ``RecursionError`` for lists that are nested too deeply."""
 
 
 def decode(kind: type[A], operation: str, body: bytes) -> A:
@@ -340,7 +339,7 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
     except msgspec.ValidationError as mismatch:
         # "Invalid enum value 'x'" is the one message that repeats what eSAW sent; only a plain word may pass.
         what = _ODD_VALUE.sub("(no plain word)", str(mismatch))
-    except _JSON_ERRORS:
+    except JSON_ERRORS:
         text = body.strip()
         what = "it is HTML, not JSON" if text[:1] == b"<" else "it is no JSON" if text else "it is empty"
     raise ResponseInvalid(operation, what)
@@ -360,7 +359,7 @@ def expect_no_result(operation: str, body: bytes) -> None:
     if body.strip():
         try:
             msgspec.json.decode(body, type=msgspec.Raw)
-        except _JSON_ERRORS:
+        except JSON_ERRORS:
             raise ResponseInvalid(operation, "it is no JSON") from None
 
 
@@ -383,7 +382,7 @@ def parse_error(body: bytes) -> tuple[str | None, str | None]:
     enough."""
     try:
         parsed = msgspec.json.decode(body, type=ErrorResponse)
-    except _JSON_ERRORS:
+    except JSON_ERRORS:
         return None, None
     error_id, trace_id = parsed.error_id or parsed.oauth_error, parsed.trace_id or parsed.support_id
     return _matching(_ERROR_ID, error_id), _matching(_TRACE_ID, trace_id)
@@ -396,7 +395,7 @@ def refuse_error_body(operation: str, body: bytes) -> None:
         return
     try:
         error_id = msgspec.json.decode(body, type=ErrorResponse).error_id
-    except _JSON_ERRORS:
+    except JSON_ERRORS:
         return
     if error_id:
         known = _matching(_ERROR_ID, error_id)
@@ -416,7 +415,7 @@ def is_file_id(text: str) -> bool:
 def _version_texts(body: bytes) -> Iterable[str]:
     try:
         parsed = msgspec.json.decode(body)
-    except _JSON_ERRORS:
+    except JSON_ERRORS:
         return [body.decode("utf-8", errors="replace")]
     if isinstance(parsed, dict):
         versions = (value for key, value in parsed.items() if key.lower().endswith("version"))

@@ -18,13 +18,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import msgspec
 from kubernetes.aio.client import Configuration
 
+from counterfoil.kube.answers import PartialT, decode_as, foreign_answer, watch_event
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
 from counterfoil.kube.errors import ApiError, Expired, NotFound, Unavailable, api_error
 from counterfoil.kube.secret import Secret
@@ -32,7 +33,6 @@ from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INT
 from counterfoil.resources import GROUP, Resource, ResourceInvalid
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
 
-PartialT = TypeVar("PartialT")
 RequestObserver = Callable[[str, str, int], None]
 """Called after every request: verb, resource, HTTP status (0 when there was no response)."""
 
@@ -93,7 +93,7 @@ class KubeClient:
 
         Costs a fraction of ``get``, since the decoder skips all other fields. Raises ``NotFound``.
         """
-        return _decode_as(shape, await self._send("get", kind.PLURAL, self._path(kind, name)))
+        return decode_as(shape, await self._send("get", kind.PLURAL, self._path(kind, name)))
 
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         """Store a new object and return it. Raises ``AlreadyExists``, ``Rejected``."""
@@ -102,7 +102,7 @@ class KubeClient:
 
     async def create_from_json(self, kind: type[Resource], body: bytes, shape: type[PartialT]) -> PartialT:
         """Store a new object given as JSON; return the fields of ``shape``. Raises as ``create``."""
-        return _decode_as(shape, await self._send("create", kind.PLURAL, self._path(kind), body))
+        return decode_as(shape, await self._send("create", kind.PLURAL, self._path(kind), body))
 
     async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
         """Check that a new object could be stored, without storing it (``dryRun=All``). Raises as
@@ -167,7 +167,7 @@ class KubeClient:
         """
         query = _query(fieldSelector=fields, resourceVersion="0", resourceVersionMatch="NotOlderThan")
         answer = await self._send("list", kind.PLURAL, f"{self._path(kind)}?{query}", accept=_METADATA_ONLY)
-        items = _decode_as(_MetadataList, answer).items or ()
+        items = decode_as(_MetadataList, answer).items or ()
         return Counter(each.metadata.labels[label] for each in items if label in each.metadata.labels)
 
     async def list_and_watch(
@@ -221,7 +221,7 @@ class KubeClient:
             return Secret.parse(raw)
         except ResourceInvalid:
             # Without its cause: nothing of a Secret may be in an error.
-            raise _foreign_answer(f"it did not send the Secret {name!r}") from None
+            raise foreign_answer(f"it did not send the Secret {name!r}") from None
 
     async def create_secret(self, body: Mapping[str, Any]) -> None:
         """Store a new Secret. Raises ``AlreadyExists``, ``Rejected``, ``Forbidden``."""
@@ -312,9 +312,9 @@ class KubeClient:
     async def _call(
         self, verb: str, resource: str, path: str, body: Mapping[str, Any] | bytes | None = None
     ) -> Raw:
-        answer = _decode_as(dict, await self._send(verb, resource, path, body))
+        answer = decode_as(dict, await self._send(verb, resource, path, body))
         if verb == "list" and not ("items" in answer and "metadata" in answer):
-            raise _foreign_answer("it sent no list")
+            raise foreign_answer("it sent no list")
         return answer
 
     async def _object(
@@ -324,7 +324,7 @@ class KubeClient:
         answer = await self._call(verb, resource, path, body)
         metadata = answer.get("metadata")
         if not isinstance(metadata, dict) or metadata.get("name") != name:
-            raise _foreign_answer(f"it did not send the object {name!r}")
+            raise foreign_answer(f"it did not send the object {name!r}")
         return answer
 
     async def _send(
@@ -367,7 +367,7 @@ class KubeClient:
         if status >= 400:
             raise api_error(status, answer, retry_after, creating=verb == "create")
         if status not in _CONFIRMATIONS.get(verb, (200,)):
-            raise _foreign_answer(f"it answered {status}")
+            raise foreign_answer(f"it answered {status}")
         return answer
 
     def _close_idle_connections(self) -> None:
@@ -401,15 +401,9 @@ class KubeClient:
             lines = self._lines(f"{self._path(kind)}?{query}", kind.PLURAL)
             async with aclosing(lines):
                 async for line in lines:
-                    payload = _decode_as(_WatchLine, line)
-                    raw = payload.object
-                    if payload.type == "ERROR":
-                        raise api_error(int(raw.get("code", 500)), line, None, creating=False)
-                    try:
-                        version = raw["metadata"]["resourceVersion"]
-                    except (KeyError, TypeError):
-                        raise _foreign_answer("it sent a change without an object") from None
-                    yield WatchEvent(payload.type, raw)
+                    change = watch_event(line)
+                    version = change.raw["metadata"]["resourceVersion"]
+                    yield change
             await asyncio.sleep(WATCH_RESTART_INTERVAL_SECONDS)
 
     async def _lines(self, path: str, resource: str) -> AsyncGenerator[bytes, None]:
@@ -430,7 +424,7 @@ class KubeClient:
                         status, await response.read(), response.headers.get("Retry-After"), creating=False
                     )
                 if status != 200:
-                    raise _foreign_answer(f"it answered {status}")
+                    raise foreign_answer(f"it answered {status}")
                 async for line in response.content:
                     yield line
         except (aiohttp.ClientError, TimeoutError, OSError) as trouble:
@@ -530,11 +524,6 @@ def _new_session(configuration: Configuration, connections: int, **options: Any)
     )
 
 
-class _WatchLine(msgspec.Struct):
-    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
-    object: Raw
-
-
 def _segment(part: str) -> str:
     """Quote a name as one part of a path. Raises ``NotFound`` for a name that leads to another path, such as
     a list."""
@@ -547,15 +536,3 @@ def _segment(part: str) -> str:
 
 def _query(**parameters: str) -> str:
     return urlencode({key: value for key, value in parameters.items() if value}, safe=",=!")
-
-
-def _decode_as(shape: type[PartialT], answer: bytes) -> PartialT:
-    try:
-        return msgspec.json.decode(answer, type=shape)
-    except msgspec.DecodeError:
-        # A proxy's page, or a truncated line: the API server itself sends JSON.
-        raise _foreign_answer("or was cut off") from None
-
-
-def _foreign_answer(reason: str) -> Unavailable:
-    return Unavailable(0, "NoAnswer", f"what answered is not the API server, {reason}")

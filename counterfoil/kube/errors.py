@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from counterfoil.untrusted.json_bounds import JSON_ERRORS
+
 
 class ApiError(Exception):
     """A request to the API server failed. ``status`` is the HTTP status, 0 when there was no response."""
@@ -70,7 +72,7 @@ def api_error(status: int, answer: bytes, retry_after: str | None, *, creating: 
     """Return the error for a response, or for an ERROR event of a watch; ``creating`` for a POST."""
     try:
         payload = msgspec.json.decode(answer)
-    except msgspec.DecodeError:
+    except JSON_ERRORS:
         payload = None
     if isinstance(payload, dict) and payload.get("type") == "ERROR":
         payload = payload.get("object")
@@ -78,14 +80,15 @@ def api_error(status: int, answer: bytes, retry_after: str | None, *, creating: 
         payload = {}
     reason = str(payload.get("reason") or status)
     message = f"the API server answered {status} {reason}: {payload.get('message', '')}".rstrip(": ")
-    seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
+    seconds = float(retry_after or 0) if _SECONDS.fullmatch(retry_after or "") else None
     kind = TooLarge if _TOO_LARGE.search(message) else _error_class(status, reason, creating=creating)
     if not payload and kind not in (Forbidden, Unavailable):
         # The API server's own 404 without a Status is the one to a path that it does not know: no CRD.
         kind, message = Unavailable, f"{status} was the answer, without a Status object of the API server"
     problem = kind(status, reason, message, seconds)
     if isinstance(problem, Expired):
-        problem.token = str((payload.get("metadata") or {}).get("continue") or "")
+        metadata = payload.get("metadata")
+        problem.token = str((metadata if isinstance(metadata, dict) else {}).get("continue") or "")
     return problem
 
 
@@ -102,6 +105,9 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
     413: TooLarge,
     **dict.fromkeys((408, 429), Unavailable),
 }
+
+_SECONDS = re.compile(r"[0-9]{1,12}")
+"""A ``Retry-After`` in seconds; the API server sends no dates."""
 
 _TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
 """Messages of etcd (from 1.5 MiB) and of its client (from 2 MiB). Their HTTP status is 500, though no retry

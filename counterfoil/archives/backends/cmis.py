@@ -36,6 +36,7 @@ from counterfoil.archives.errors import (
 )
 from counterfoil.origin import origin_of
 from counterfoil.resources.archive import ArchiveSpec, Cmis
+from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 FIELD = "spec.cmis.url"
 PAGE = 500
@@ -176,7 +177,7 @@ class CmisBackend(FolderTreeBackend):
             raise self._site.error_for_status(answer.status_code)
         try:
             repositories = msgspec.json.decode(answer.content, type=dict[str, CmisRepositoryInfo])
-        except msgspec.DecodeError as error:
+        except JSON_ERRORS as error:
             raise self._not_cmis() from error
         repository = repositories.get(self._settings.repository_id)
         if repository is None:
@@ -322,14 +323,14 @@ class CmisBackend(FolderTreeBackend):
     def _decoded(self, answer: httpx.Response, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(answer.content, type=kind)
-        except msgspec.DecodeError as error:
+        except JSON_ERRORS as error:
             raise self._not_cmis() from error
 
     def _refusal(self, answer: httpx.Response) -> ArchiveError:
         """Return what an exception of the repository means."""
         try:
             exception = msgspec.json.decode(answer.content, type=CmisObject).exception
-        except msgspec.DecodeError:
+        except JSON_ERRORS:
             exception = ""
         if (text := find_text(_ERROR_RULES, exception)) is not None:
             return text.error(self._archive, server=self._server, exception=exception)

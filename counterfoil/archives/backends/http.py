@@ -57,6 +57,7 @@ from counterfoil.standard_webhooks import (
     WebhookSignature,
     decoded_key,
 )
+from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 FIELD = "spec.http.url"
 
@@ -208,7 +209,7 @@ class HttpBackend:
             raise self._error_for_status(name, answer.status_code)
         try:
             return msgspec.json.decode(answer.content or b"{}", type=HttpConclusion)
-        except msgspec.DecodeError as error:
+        except JSON_ERRORS as error:
             raise self._missing_feature(
                 "say where a file is", 'Let it answer JSON like {"location": "…", "sha256": "…"}.'
             ) from error

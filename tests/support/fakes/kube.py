@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from counterfoil.kube.client import KubeClient, PartialT
+from counterfoil.kube.answers import PartialT
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.secret import USE_LABEL, Secret
 from counterfoil.kube.watch import Raw, WatchEvent

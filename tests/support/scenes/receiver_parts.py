@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from counterfoil.callback_auth import basic_auth_hash, token_hash
-from counterfoil.kube.client import KubeClient, PartialT
+from counterfoil.kube.answers import PartialT
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource

@@ -12,7 +12,6 @@ No access token and no refresh token is kept.
 
 import asyncio
 import base64
-import binascii
 import hmac
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -28,6 +27,7 @@ import msgspec
 
 from counterfoil.http_client import basic_client_credentials, code_challenge
 from counterfoil.settings import ConsoleSettings
+from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 RETURN_PATH: Final = "/oidc/return"
 """Path of the redirect URI."""
@@ -250,7 +250,7 @@ def check_claims(token: str, config: OidcConfig, *, nonce: str) -> None:
     try:
         payload = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
         claims = msgspec.json.decode(payload, type=IdTokenClaims)
-    except (IndexError, binascii.Error, msgspec.MsgspecError, ValueError):
+    except (IndexError, ValueError, RecursionError):
         raise OidcRefused("the provider sent no ID token that can be read") from None
     audiences = (claims.aud,) if isinstance(claims.aud, str) else claims.aud
     if claims.iss != config.issuer:
@@ -296,7 +296,7 @@ def _decoded(status: int, body: bytes, kind: type[S]) -> S:
         raise OidcUnavailable(f"the provider answered {status}")
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError:
+    except JSON_ERRORS:
         raise OidcUnavailable("the provider's answer can't be read") from None
 
 

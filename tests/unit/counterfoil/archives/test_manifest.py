@@ -39,7 +39,17 @@ def test_fields_of_a_later_version_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{", b"[]", b"\xff\xfe", b"{}", json.dumps({**MINIMAL, "schema": "other/v1"}).encode()]
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"{}",
+        json.dumps({**MINIMAL, "schema": "other/v1"}).encode(),
+        b'{"extra": {"nested": ' + b"[" * 5000,
+        b'{"later": ' + b"[" * 5000,
+    ],
 )
 def test_what_is_no_manifest_is_called_damaged(text: bytes) -> None:
     with pytest.raises(ManifestDamaged):

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from counterfoil._upstream.kopf_responses import ResponseAdapter
+from counterfoil._upstream.kopf_responses import ResponseAdapter, is_error_line
 from tests.support.builders import AClock
 
 PATH = "/apis/counterfoil.dev/v1beta1/namespaces/acme"
@@ -213,6 +213,11 @@ async def test_an_object_that_has_a_word_like_that_in_it_is_none() -> None:
     added = b'{"type":"ADDED","object":{"code":"x","status":"ERROR"}}\n'
     async with answering(200, added) as scene:
         assert [each["type"] for each in await scene.watched()] == ["ADDED"]
+
+
+@pytest.mark.parametrize("line", [b'{"type":"ERROR","object":' + b"[" * 5000, b'{"type":"\xff"}', b'{"type'])
+def test_a_line_that_is_no_json_is_no_error(line: bytes) -> None:
+    assert not is_error_line(line)
 
 
 async def test_lines_come_whole_however_they_arrive_and_one_that_is_cut_off_does_not() -> None:

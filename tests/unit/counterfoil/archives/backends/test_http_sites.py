@@ -23,7 +23,7 @@ from counterfoil.archives.backends._http import HttpSite
 from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
-from counterfoil.resources.archive import ArchiveSpec, Http, SignaturePolicy, VerifyMode, WebDav
+from counterfoil.resources.archive import ArchiveSpec, Cmis, Http, SignaturePolicy, VerifyMode, WebDav
 from counterfoil.resources.base import LocalObjectReference
 from tests.support.fakes.archives import content, once
 
@@ -186,6 +186,26 @@ async def test_a_place_that_can_not_be_is_told(place: str) -> None:
         with pytest.raises(ArchiveRefused) as trouble:
             await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
     assert trouble.value.reason == "ArchiveLacksFeature"
+
+
+@pytest.mark.parametrize("body", [b"no JSON", b'{"location": "\xff"}', b'{"later": ' + b"[" * 5000])
+async def test_a_conclusion_that_is_no_json_is_told(body: bytes) -> None:
+    async with scripted_server({"POST": web.Response(body=body)}) as url:
+        backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
+        with pytest.raises(ArchiveRefused) as trouble:
+            await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
+    assert trouble.value.reason == "ArchiveLacksFeature"
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("body", [b"no JSON", b'{"dms": "\xff"}', b'{"dms": ' + b"[" * 5000])
+async def test_an_answer_that_is_not_of_cmis_is_told(status: int, body: bytes) -> None:
+    async with scripted_server({"GET": web.Response(status=status, body=body)}) as url:
+        spec = ArchiveSpec(cmis=Cmis(url=url, repository_id="dms"))
+        backend = await open_backend("dms", spec, {})
+        with pytest.raises(ArchiveError):
+            await backend.probe()
+        await backend.close()
 
 
 async def test_another_host_is_asked_for_nothing_even_if_a_system_says_that_a_file_is_there() -> None:

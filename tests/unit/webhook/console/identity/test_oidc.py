@@ -64,6 +64,7 @@ def test_an_id_token_for_this_client_and_this_browser_is_accepted(claims: dict[s
         "opaque",
         "a.!.c",
         "a.YQ.c",
+        f"a.{base64.urlsafe_b64encode(b'[' * 5000).decode()}.c",
     ],
 )
 def test_any_other_id_token_is_refused(token: str) -> None:
