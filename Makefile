@@ -130,6 +130,13 @@ model: setup ## check the formal model at large bounds (make test has small boun
 	@$(BIN)/python -m sandbox.packages.debian spin gcc
 	@$(BIN)/python -m formal
 
+# Number of inputs of each fuzz target.
+INPUTS ?= 1000000
+
+.PHONY: fuzz
+fuzz: setup ## fuzz the readers of others' bytes (hours; continues the corpus; make test has a short run)
+	@$(BIN)/python -m fuzz --inputs $(INPUTS)
+
 .PHONY: bench
 bench: setup ## speed, as ratios to the raw limit in the same run (some minutes; wants a quiet machine)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone

@@ -122,11 +122,12 @@ def _without_metadata(
 
 def main() -> int:
     """Evaluate what comes in until the input ends."""
-    serve(_answer, memory_bytes=MAX_MEMORY_BYTES, cpu_seconds=int(sys.argv[1]))
+    serve(answer_request, memory_bytes=MAX_MEMORY_BYTES, cpu_seconds=int(sys.argv[1]))
     return 0
 
 
-def _answer(request: bytes, _size: int, _requests: BinaryIO, note: Note) -> bytes:
+def answer_request(request: bytes, _size: int, _requests: BinaryIO, note: Note) -> bytes:
+    """Return the ``TagResult`` of a ``TagRequest``, both as JSON."""
     return msgspec.json.encode(_evaluate(msgspec.convert(json.loads(request), TagRequest), note))
 
 

@@ -108,7 +108,7 @@ async def verify_documents(
     filed. Raises ``ArchiveError`` when the archive itself does not work.
     """
     locations = [manifest, *(each.location or "" for each in documents)]
-    names = [_name_at(backend, location) for location in locations]
+    names = [name_at(backend, location) for location in locations]
     if None in names:
         yield "The archive, as it is configured now, does not contain the place of the archived files."
         return
@@ -147,7 +147,7 @@ async def _manifest_faults(
     return faults + [f"{name} {says}." for name, (status, says) in checks if status is CheckStatus.WRONG]
 
 
-def _name_at(backend: ArchiveBackend, location: str) -> str | None:
+def name_at(backend: ArchiveBackend, location: str) -> str | None:
     """Return the name that has this location, also under an earlier ``spec.path``; None for none."""
     root = backend.location("x").removesuffix("x")
     name = unquote(location.removeprefix(root))

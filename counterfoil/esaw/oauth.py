@@ -103,10 +103,11 @@ async def request_access_token(esaw: EsawClient, path: str, grant: Authorization
     else:
         form |= {"client_id": grant.client_id, "client_secret": grant.client_secret}
         call = EsawCall(OPERATION, "POST", path, form=form, secret_origin=grant.origin)
-    return await esaw.request(call, None, partial(_token, esaw.origin))
+    return await esaw.request(call, None, partial(parse_access_token, esaw.origin))
 
 
-def _token(origin: str, body: bytes) -> ApiToken:
+def parse_access_token(origin: str, body: bytes) -> ApiToken:
+    """Read the token of an answer of the token endpoint. Raises ``ResponseInvalid``."""
     answer = decode(AccessTokenResponse, OPERATION, body)
     try:
         return ApiToken.parse(answer.access_token, origin)

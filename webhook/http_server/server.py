@@ -42,7 +42,20 @@ async def public_server(
     At the end the server accepts no new request and answers the accepted ones within ``grace_seconds``.
     Raises ``OSError`` if the address is not available.
     """
-    server = _HttpServer(
+    runner = web.ServerRunner(http_server(handler, limits), shutdown_timeout=grace_seconds)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, listen.host, listen.port, backlog=1024).start()
+        address = ListenAddress(listen.host, runner.addresses[0][1])
+        _log.info("requests are taken at %s", address)
+        yield address
+    finally:
+        await runner.cleanup()
+
+
+def http_server(handler: HttpHandler, limits: HttpLimits) -> web.Server:
+    """Return the factory of the connections."""
+    return _HttpServer(
         handler,
         access_log=None,
         keepalive_timeout=limits.idle_seconds,
@@ -52,15 +65,6 @@ async def public_server(
         max_headers=limits.headers,
         auto_decompress=False,
     )
-    runner = web.ServerRunner(server, shutdown_timeout=grace_seconds)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, listen.host, listen.port, backlog=1024).start()
-        address = ListenAddress(listen.host, runner.addresses[0][1])
-        _log.info("requests are taken at %s", address)
-        yield address
-    finally:
-        await runner.cleanup()
 
 
 class _HttpServer(web.Server):

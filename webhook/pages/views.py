@@ -148,7 +148,7 @@ class PageViews:
             raise PageError(PageErrorKind.STATE_MISSING, "no such state in this browser, or too old")
         context.restart_url, context.is_consent = site.urls.restart_url(flow), flow.draft is None
         context.expired_cookies = (site.urls.set_cookie(flow, "", seconds=0),)
-        code = _authorization_code(site, context.query)
+        code = authorization_code(site, context.query)
         # Before the Lease and the call to eSAW, since anybody can begin a flow and come back with any code.
         check_rate(self.returns.take(context.client, self.monotonic()), "failed returns from eSAW")
         esaw = self.esaw_clients.for_organization(site.organization)
@@ -317,7 +317,7 @@ def _fields(site: OrganizationSite) -> tuple[BeforeSendField, ...]:
     return before_send.fields if before_send is not None else ()
 
 
-def _authorization_code(site: OrganizationSite, query: Mapping[str, str]) -> str:
+def authorization_code(site: OrganizationSite, query: Mapping[str, str]) -> str:
     """Return the code that eSAW sent. Raises ``PageError`` for anything else that came back."""
     issuer = query.get("iss")
     if issuer is not None and not _is_issued_by(issuer, site.organization.spec.base_url):

@@ -118,7 +118,7 @@ class CallbackHandler:
 
     async def _handle(self, request: web.BaseRequest) -> CallbackResult:
         path, _, query = request.raw_path.partition("?")
-        address = _organization_and_token(path)
+        address = organization_and_token(path)
         if address is None:
             return CallbackResult(CallbackOutcome.UNKNOWN, detail="not the path of a callback")
         if request.method not in METHODS:
@@ -259,7 +259,7 @@ class CallbackHandler:
         )
 
 
-def _organization_and_token(path: str) -> tuple[str, str] | None:
+def organization_and_token(path: str) -> tuple[str, str] | None:
     """Return organization and token of ``/callbacks/{organization}/{token}``, None for any other path."""
     match path.split("/"):
         case ["", "callbacks", organization, token] if organization and token:

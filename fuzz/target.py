@@ -1,0 +1,87 @@
+"""
+Targets: entry points of the product that read bytes of others, and their promises.
+
+A module in ``fuzz.targets`` declares one as ``TARGET``. Its name is the module's. An input is a finding if
+the check raises an exception that the target does not list, if it takes more than ``MAX_CPU_SECONDS``, or if
+an error with a traceback is logged. All inputs together are one if the memory grows above
+``max_growth_mib``.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias
+
+MAX_CPU_SECONDS: Final = 0.25
+"""CPU time of one input, measured in a process whose code is traced."""
+
+SEPARATOR: Final = b"\xff"
+"""Between the parts of an input; no text in UTF-8 has this byte."""
+
+Check: TypeAlias = Callable[[bytes], None]
+"""Passes one input to the entry point, and checks the result."""
+
+
+class PropertyViolated(Exception):
+    """The result of an entry point is not as promised."""
+
+
+class Finding(NamedTuple):
+    """Something that an entry point must not do."""
+
+    kind: str
+    """``exception``, ``slow``, ``logged``, ``memory``, ``hang`` or ``crash``."""
+    summary: str
+    data: bytes
+    """The input; empty for ``memory``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One entry point."""
+
+    subject: str
+    """Its name in the report."""
+    documented: tuple[type[Exception], ...]
+    """Exceptions that the entry point documents."""
+    seeds: tuple[bytes, ...]
+    """Small valid inputs."""
+    prepare: Callable[[], Check]
+    """Returns the check; called once per process."""
+    words: tuple[bytes, ...] = ()
+    """Words that the engine inserts."""
+    max_length: int = 4096
+    """Maximum bytes of an input."""
+    max_growth_mib: int = 48
+    """Maximum growth of the process's memory after its first inputs."""
+
+
+def expect(is_true: bool, promise: str) -> None:
+    """Raise ``PropertyViolated`` with the promise unless it was kept."""
+    if not is_true:
+        raise PropertyViolated(promise)
+
+
+@contextmanager
+def promised(promise: str) -> Iterator[None]:
+    """Raise ``PropertyViolated`` for any exception inside the context."""
+    try:
+        yield
+    except Exception as error:
+        raise PropertyViolated(f"{promise}: {type(error).__name__}: {error}") from error
+
+
+def parts_of(data: bytes, count: int) -> list[bytes]:
+    """Split an input into exactly ``count`` parts; missing ones are empty."""
+    parts = data.split(SEPARATOR, count - 1)
+    return parts + [b""] * (count - len(parts))
+
+
+def joined(*parts: bytes | str) -> bytes:
+    """Return the input that ``parts_of`` splits into these parts."""
+    return SEPARATOR.join(each.encode() if isinstance(each, str) else each for each in parts)
+
+
+def text_of(part: bytes) -> str:
+    """Return a part as text; what is not UTF-8 becomes halves of characters."""
+    return part.decode("utf-8", errors="surrogateescape")

@@ -1,0 +1,1 @@
+"""Targets with a planted defect each, which the harness must find."""
