@@ -41,7 +41,7 @@ def table(sums: Mapping[str, TargetSums], subjects: Mapping[str, str]) -> str:
         rate = each.inputs / each.seconds if each.seconds else 0.0
         lines.append(
             f"| `{name}` | {subjects[name]} | {each.inputs:,} | {each.seconds:,.0f} | {rate:,.0f} | "
-            f"{each.edges} | {each.growth_mib:.0f} MiB | {each.findings} |"
+            f"{each.edges} | {max(0.0, each.growth_mib):.0f} MiB | {each.findings} |"
         )
     return "\n".join(lines)
 

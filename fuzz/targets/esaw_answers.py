@@ -58,7 +58,8 @@ def _error(body: bytes) -> None:
 def _token(body: bytes) -> None:
     token = parse_access_token("https://esaw.example.com", body)
     expect(0 < len(token.reveal()) <= TOKEN_LENGTH, "a token has a bounded length")
-    expect(token.reveal() not in repr(token), "a token is not shown")
+    # A shorter one can be a part of the type's name or of the fingerprint.
+    expect(len(token.reveal()) < 16 or token.reveal() not in repr(token), "a token is not shown")
 
 
 def _properties(body: bytes, kind: type[Any]) -> None:

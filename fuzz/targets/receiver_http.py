@@ -163,4 +163,6 @@ TARGET = Target(
     ),
     prepare=_prepare,
     max_length=12_000,
+    # The hash of a password leaves 16 MiB in each of up to six threads.
+    max_growth_mib=112,
 )
