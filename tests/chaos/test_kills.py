@@ -14,9 +14,7 @@ import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
-from sandbox.servers.s3_rclone import S3Server
-from tests.support.scenes.chaos import Scene, eventually, kills, opened
-from tests.support.servers.proxies import (
+from sandbox.servers.proxies import (
     Cut,
     Passage,
     Proxy,
@@ -28,6 +26,8 @@ from tests.support.servers.proxies import (
     puts,
     stores,
 )
+from sandbox.servers.s3_rclone import S3Server
+from tests.support.scenes.chaos import Scene, eventually, kills, opened
 
 MIB = 1024 * 1024
 

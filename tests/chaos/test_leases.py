@@ -13,9 +13,9 @@ from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.lease import Lease
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw.core.model import FileKind
+from sandbox.servers.proxies import asks
 from tests.support.archive_contents import proves_itself, sha256_of
 from tests.support.scenes.chaos import Scene, eventually
-from tests.support.servers.proxies import asks
 
 FAST = {"lease_duration": "3s", "renew_deadline": "2s", "retry_period": "1s"}
 """The shortest Leases, so that a test does not wait."""

@@ -15,10 +15,10 @@ import pytest
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, find_condition, is_condition_true
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.environment.processes import CounterfoilProcess
+from sandbox.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, puts
 from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.support.callers import Answer, Caller, calling
 from tests.support.scenes.chaos import BUCKET, Scene, eventually, opened
-from tests.support.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, puts
 
 CALLS_PER_SECOND = 25
 OUTAGE_SECONDS = 20.0

@@ -24,9 +24,9 @@ from sandbox.environment.local import local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Recipient, User
 from sandbox.esaw.browser import Browser
+from sandbox.servers.proxies import Cut, Passage, Proxy, Ticks, TrapPoint, Where
 from tests.support.scenes.chaos import before, eventually, kills
 from tests.support.scenes.pages import ATTEMPT, FIELDS, PASSWORD, Scene
-from tests.support.servers.proxies import Cut, Passage, Proxy, Ticks, TrapPoint, Where
 from webhook.pages.send_lease import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION, ENVELOPES_ANNOTATION
 
 TRIES = 40

@@ -3,8 +3,8 @@
 import pytest
 
 from counterfoil.resources import REQUEST_LABEL, Organization
+from sandbox.servers.proxies import Passage, TrapPoint
 from tests.support.scenes.chaos import Scene, eventually, kills
-from tests.support.servers.proxies import Passage, TrapPoint
 
 
 def adds_the_id(each: Passage) -> bool:

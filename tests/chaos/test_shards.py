@@ -8,8 +8,8 @@ from itertools import groupby, pairwise
 
 from counterfoil.resources import Phase
 from counterfoil.resources.naming import envelope_id, shard
+from sandbox.servers.proxies import Passage, stores
 from tests.support.scenes.chaos import Scene, eventually
-from tests.support.servers.proxies import Passage, stores
 
 ACTIONS = ("envelopeFinished", "workstepFinished")
 

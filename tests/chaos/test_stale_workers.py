@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.servers.proxies import Hold, Trap, TrapPoint, asks, stores
 from tests.support.archive_contents import sha256_of
 from tests.support.scenes.chaos import Scene, eventually
-from tests.support.servers.proxies import Hold, Trap, TrapPoint, asks, stores
 
 MIB = 1024 * 1024
 

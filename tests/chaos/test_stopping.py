@@ -8,8 +8,8 @@ import signal
 
 from counterfoil.resources import Phase
 from sandbox.environment.processes import CounterfoilProcess
+from sandbox.servers.proxies import Hold, Passage, TrapPoint, begins_parts, of_file
 from tests.support.scenes.chaos import Scene, eventually
-from tests.support.servers.proxies import Hold, Passage, TrapPoint, begins_parts, of_file
 
 MIB = 1024 * 1024
 LARGE = 12 * MIB

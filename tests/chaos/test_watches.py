@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
+from sandbox.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, watches
 from tests.support.scenes.chaos import Scene, eventually
-from tests.support.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, watches
 
 GONE = {
     "apiVersion": "v1",

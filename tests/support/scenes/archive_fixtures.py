@@ -5,7 +5,7 @@ Servers for the contract tests of several kinds of archives, which refuse some r
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
-from tests.support.servers.proxies import Instead, Proxy, Ticks, TrapPoint
+from sandbox.servers.proxies import Instead, Proxy, Ticks, TrapPoint
 
 
 @asynccontextmanager

@@ -26,9 +26,9 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
 from sandbox.esaw import DocumentSpec, StandIn, User
+from sandbox.servers.proxies import Action, Cut, Proxy, Ticks, Where, asks, stores
 from sandbox.servers.s3_rclone import S3Server
 from tests.support.archive_contents import ArchiveFolder, proves_itself, sha256_of
-from tests.support.servers.proxies import Action, Cut, Proxy, Ticks, Where, asks, stores
 
 T = TypeVar("T")
 

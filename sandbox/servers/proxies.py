@@ -8,9 +8,10 @@ order it knows from ``Ticks``, one count over everything that passes any of its 
 """
 
 import asyncio
+import hashlib
 import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import TracebackType
@@ -58,11 +59,17 @@ class Passage:
     """Without the query."""
     query: str
     body: bytes
+    port: int = 0
+    """The client's own port, which shows who asks."""
     answered: int = 0
     """When the server answered: what was asked for is done."""
     status: int = 0
     """The server's response."""
     over: int = 0
+    corrupts_answer: bool = False
+    """Whether the first byte of the answer's body is changed, as by a server that lies."""
+    sha256: str = ""
+    """Of the body that the server sent, in hex; empty unless all of it passed."""
 
     @property
     def json(self) -> Any:
@@ -94,11 +101,19 @@ class Trap:
     """For ``MIDDLE``: how much of the body passes first."""
     left: int | None = 1
     """Number of remaining times; None: always."""
+    skips: int = 0
+    """Number of such requests that pass unharmed before the first one that does not."""
     sprung: asyncio.Event = field(default_factory=asyncio.Event)
+    _passed: set[Passage] = field(default_factory=set)
 
     def fits(self, passage: Passage, point: TrapPoint) -> bool:
         """Whether it springs now."""
-        return self.left != 0 and self.point is point and self.where(passage)
+        if self.left == 0 or self.point is not point or passage in self._passed or not self.where(passage):
+            return False
+        if len(self._passed) < self.skips:
+            self._passed.add(passage)
+            return False
+        return True
 
     async def spring(self) -> None:
         """Do it. Raises ``Cut`` or ``Instead`` where the request ends with it."""
@@ -115,6 +130,7 @@ class Hold:
         self.released = asyncio.Event()
 
     async def __call__(self) -> None:
+        """Hold it back."""
         await self.released.wait()
 
     def release(self) -> None:
@@ -171,10 +187,17 @@ class Proxy:
         await self._session.close()
 
     def trap(
-        self, where: Where, point: TrapPoint, action: Action, *, after_bytes: int = 0, times: int | None = 1
+        self,
+        where: Where,
+        point: TrapPoint,
+        action: Action,
+        *,
+        after_bytes: int = 0,
+        times: int | None = 1,
+        skips: int = 0,
     ) -> Trap:
         """Set a trap."""
-        trap = Trap(where, point, action, after_bytes, times)
+        trap = Trap(where, point, action, after_bytes, times, skips)
         self._traps.append(trap)
         return trap
 
@@ -188,6 +211,11 @@ class Proxy:
         """Take all traps away."""
         self._traps.clear()
 
+    def remove(self, traps: Iterable[Trap]) -> None:
+        """Take some traps away."""
+        gone = set(traps)
+        self._traps = [each for each in self._traps if each not in gone]
+
     def seen(self, where: Where) -> list[Passage]:
         """The requests that ``where`` knows, in order of arrival."""
         return [each for each in self.passages if where(each)]
@@ -196,7 +224,9 @@ class Proxy:
 
     async def _pass(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
-        passage = Passage(self._ticks.next(), request.method, path, query, await request.content.read())
+        peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+        port = peer[1] if peer else 0
+        passage = Passage(self._ticks.next(), request.method, path, query, await request.content.read(), port)
         self.passages.append(passage)
         self._under_way[passage] = request
         try:
@@ -264,9 +294,11 @@ class Proxy:
     async def _pour(
         self, answer: aiohttp.ClientResponse, response: web.StreamResponse, passage: Passage
     ) -> None:
-        poured = 0
+        poured, sha256 = 0, hashlib.sha256()
         async for chunk in answer.content.iter_any():
-            rest = memoryview(chunk)
+            sha256.update(chunk)
+            is_changed = passage.corrupts_answer and poured == 0
+            rest = memoryview(bytes([chunk[0] ^ 1]) + chunk[1:] if is_changed else chunk)
             while rest:
                 trap = self._in_the_middle(passage)
                 if trap is not None and poured >= trap.after_bytes:
@@ -276,13 +308,15 @@ class Proxy:
                 await response.write(rest[:size])
                 poured += len(rest[:size])
                 rest = rest[size:]
+        passage.sha256 = sha256.hexdigest()
 
     def _in_the_middle(self, passage: Passage) -> Trap | None:
         return next((trap for trap in self._traps if trap.fits(passage, TrapPoint.MIDDLE)), None)
 
     async def _meet(self, passage: Passage, point: TrapPoint) -> None:
-        for trap in [each for each in self._traps if each.fits(passage, point)]:
-            await trap.spring()
+        for trap in list(self._traps):
+            if trap.fits(passage, point):
+                await trap.spring()
 
 
 def _abort(request: web.BaseRequest) -> None:
@@ -294,7 +328,7 @@ def _passed_on(headers: "CIMultiDict[str] | Any") -> "CIMultiDict[str]":
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in HOP_BY_HOP)
 
 
-# What passes, in the words of the tests
+# Requests, by what they ask for
 
 
 def stores(**wanted: str) -> Where:
