@@ -137,6 +137,11 @@ INPUTS ?= 1000000
 fuzz: setup ## fuzz the readers of others' bytes (hours; continues the corpus; make test has a short run)
 	@$(BIN)/python -m fuzz --inputs $(INPUTS)
 
+.PHONY: chaos
+chaos: setup ## the fault campaign: rounds of random faults until FAULTS of them struck; continues where it was stopped (SEED=1, FAULTS=1000)
+	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
+	@$(BIN)/python -m chaos run --seed $(or $(SEED),1) --faults $(or $(FAULTS),1000)
+
 .PHONY: bench
 bench: setup ## speed, as ratios to the raw limit in the same run (some minutes; wants a quiet machine)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone

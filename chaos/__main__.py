@@ -1,0 +1,91 @@
+"""
+``python -m chaos run`` runs rounds until enough faults struck; ``python -m chaos report`` writes the report.
+
+A campaign continues where it was stopped: the rounds of its seed that the records have are not run again.
+"""
+
+import argparse
+import asyncio
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from chaos import report
+from chaos.plan import DEFAULT_FAULTS, plan
+from chaos.records import Record, append, missing_rounds, read
+from chaos.rounds import run_round, servers
+from chaos.stage import Servers
+from sandbox.controlplane.binaries import cache_folder
+
+
+def main() -> int:
+    """Return 1 if a round had a violation."""
+    parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
+    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("--seed", type=int, default=1, help="seed of the plans (default: 1)")
+    parser.add_argument(
+        "--faults", type=int, default=1000, help="number of faults that must strike (default: 1000)"
+    )
+    parser.add_argument("--round", type=int, help="run this round only, although the records have it")
+    parser.add_argument(
+        "--size", type=int, default=DEFAULT_FAULTS, help="number of planned faults in a round"
+    )
+    parser.add_argument("--records", type=Path, default=cache_folder() / "chaos" / "rounds.jsonl")
+    arguments = parser.parse_args()
+    if arguments.command == "report":
+        report.write(read(arguments.records))
+        return 0
+    return asyncio.run(_run(arguments))
+
+
+async def _run(arguments: argparse.Namespace) -> int:
+    rounds = missing_rounds(read(arguments.records), arguments.seed, arguments.faults)
+    number = arguments.round or rounds.next()
+    bad = False
+    async with servers() as running:
+        while number is not None:
+            record = await _round(running, arguments, number)
+            append(arguments.records, record)
+            bad = bad or bool(record.violations)
+            rounds.finish(record)
+            number = None if arguments.round else rounds.next()
+    return 1 if bad else 0
+
+
+async def _round(running: Servers, arguments: argparse.Namespace, number: int) -> Record:
+    seed, size = arguments.seed, arguments.size
+    folder = arguments.records.parent / f"logs-{seed}-{number}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    outcome = await run_round(running, plan(seed, number, size), folder)
+    record = Record(
+        seed=seed,
+        round=number,
+        planned=size,
+        struck=dict(outcome.struck),
+        seconds=round(outcome.seconds, 1),
+        violations=tuple(outcome.violations),
+        events=dict(outcome.events),
+        commit=_commit(),
+    )
+    print(f"[chaos] seed {seed} round {number}: {record.total} faults, {record.seconds:.0f} s", flush=True)
+    if record.violations:
+        print(*(f"[chaos]   violation: {each}" for each in record.violations), sep="\n")
+        print(f"[chaos]   logs: {folder}")
+        print(
+            f"[chaos]   repeat: python -m chaos run --seed {seed} --round {number} --size {size}", flush=True
+        )
+    else:
+        shutil.rmtree(folder)
+    return record
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""
+The judge: what must hold after a round, for any faults. Pure, and it shares no code with the product.
+
+It knows what eSAW served and was asked for, what the archive's folder holds, what the API server stores, and
+which mails arrived. It believes no status that it can check against those.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+MANIFEST: Final = "counterfoil.json"
+HASHES: Final = "counterfoil.sha256"
+OWN: Final = frozenset({MANIFEST, HASHES})
+PROBE: Final = ".counterfoil-"
+"""Beginning of the names in the archive's root that a controller killed in a probe leaves."""
+CONSENT: Final = "Please allow us"
+"""Beginning of the subject of a mail to a sender."""
+FINAL: Final = frozenset({"Succeeded", "Skipped", "Failed"})
+
+Files = Mapping[str, bytes]
+"""Content of the archive's files by their path in it."""
+
+
+@dataclass(frozen=True)
+class ServedFile:
+    """One file of an envelope in eSAW."""
+
+    kind: str
+    accepted: frozenset[str]
+    """SHA-256 of each body that eSAW served for it, in hex."""
+
+
+@dataclass(frozen=True)
+class Delete:
+    """One request to delete an envelope, and the state when it arrived."""
+
+    envelope: str
+    archive: Files
+    """The archive's files of this envelope."""
+    archived: bool | None
+    """Whether the API server stored ``Archived=True`` for an event of it; None: it was down."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the checker knows about a round."""
+
+    policy: str
+    envelopes: Mapping[str, Mapping[str, ServedFile]]
+    """The files of each envelope, by their id."""
+    gone: frozenset[str]
+    """Envelopes that are no longer in eSAW."""
+    removed: frozenset[str]
+    """Envelopes that a person deleted in eSAW."""
+    deletes: tuple[Delete, ...]
+    successes: Mapping[str, int]
+    """Number of requests that deleted an envelope, by envelope."""
+    archive: Files
+    """The whole archive at the end."""
+    events: tuple[Mapping[str, Any], ...]
+    """The EnvelopeEvents, as the API server returns them."""
+    answered: frozenset[str]
+    """Envelopes about which a callback was answered 200."""
+    mails: tuple[tuple[str, str], ...]
+    """Message-ID and subject of each mail, in order."""
+    texts: Mapping[str, str]
+    """Logs and objects that people can read, by name."""
+    secrets: frozenset[str]
+    responsible: Mapping[str, str]
+    """The person who must act, by reason."""
+    crashes: tuple[str, ...] = ()
+    interruptions: int = 0
+    """Number of faults after which decision 0018 allows one more mail of a problem."""
+    dead_keys: int = 0
+    """Number of the sender's keys that were revoked: each is one problem."""
+    unsettled: tuple[str, ...] = field(default=())
+    """Events that had not come to rest within the patience."""
+
+
+def violations(evidence: Evidence) -> list[str]:
+    """Return every violation, each in one line."""
+    return [
+        *_deletes(evidence),
+        *_contents(evidence),
+        *_events(evidence),
+        *_mails(evidence),
+        *_secrets(evidence),
+        *(f"crash: {each}" for each in evidence.crashes),
+        *(f"no rest: {each}" for each in evidence.unsettled),
+    ]
+
+
+def _deletes(evidence: Evidence) -> Iterator[str]:
+    """Rule 4, at the moment of each delete and at the end."""
+    for delete in evidence.deletes:
+        name = f"delete of {delete.envelope}"
+        if evidence.policy == "Keep":
+            yield f"{name}: the organization keeps its envelopes"
+        if delete.archived is False:
+            yield f"{name}: the API server had no Archived=True"
+        for fault in _incomplete(evidence.envelopes.get(delete.envelope, {}), delete.archive):
+            yield f"{name}: {fault}"
+        now = of_envelope(evidence.archive, delete.envelope)
+        if evidence.successes.get(delete.envelope) and now != delete.archive:
+            changed = sorted(
+                path for path in {*now, *delete.archive} if now.get(path) != delete.archive.get(path)
+            )
+            yield f"{name}: these files changed in the archive afterwards: {', '.join(changed)}"
+    for envelope, number in evidence.successes.items():
+        if number > 1:
+            yield f"delete of {envelope}: it was deleted {number} times"
+    asked = {each.envelope for each in evidence.deletes}
+    for envelope in sorted(evidence.gone - evidence.removed - asked):
+        yield f"delete of {envelope}: nobody saw the request"
+
+
+def _incomplete(files: Mapping[str, ServedFile], archive: Files) -> Iterator[str]:
+    """Everything that the archive lacks of these files."""
+    manifests = [path for path in archive if PurePosixPath(path).name == MANIFEST]
+    if len(manifests) != 1:
+        yield f"the archive has {len(manifests)} manifests of it"
+        return
+    listed = manifest_entries(archive[manifests[0]])
+    for file_id, file in files.items():
+        entry = listed.get(file_id)
+        if entry is None:
+            yield f"the manifest does not list {file.kind} {file_id}"
+            continue
+        path, sha256 = str(PurePosixPath(manifests[0]).parent / entry[0]), entry[1]
+        content = archive.get(path)
+        if content is None:
+            yield f"the archive does not have {path}"
+        elif digest(content) not in file.accepted:
+            yield f"{path} has other bytes than eSAW served"
+        elif digest(content) != sha256:
+            yield f"{path} has another hash than its manifest says"
+
+
+def manifest_entries(text: bytes) -> dict[str, tuple[str, str]]:
+    """Return name and SHA-256 by file id; nothing of a manifest that is none."""
+    try:
+        return {each["fileID"]: (each["name"], each["sha256"]) for each in json.loads(text)["files"]}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _contents(evidence: Evidence) -> Iterator[str]:
+    """Rule 3: what a finished event left in the archive is whole, its own, and listed."""
+    accepted: dict[str, set[str]] = defaultdict(set)
+    for envelope, files in evidence.envelopes.items():
+        accepted[envelope].update(*(each.accepted for each in files.values()))
+    succeeded = {each["spec"]["envelopeID"] for each in evidence.events if _phase(each) == "Succeeded"}
+    for path in evidence.archive:
+        if not any(envelope in path for envelope in evidence.envelopes) and not path.startswith(PROBE):
+            yield f"archive: {path} belongs to no envelope"
+    for envelope in sorted(succeeded & evidence.envelopes.keys()):
+        mine = of_envelope(evidence.archive, envelope)
+        yield from (
+            f"archive of {envelope}: {fault}" for fault in _incomplete(evidence.envelopes[envelope], mine)
+        )
+        for path, content in mine.items():
+            if PurePosixPath(path).name not in OWN and digest(content) not in accepted[envelope]:
+                yield f"archive of {envelope}: {path} is no file of eSAW"
+        for path, content in mine.items():
+            if PurePosixPath(path).name == HASHES:
+                yield from _hash_file(mine, path, content)
+
+
+def _hash_file(archive: Files, path: str, content: bytes) -> Iterator[str]:
+    for line in content.decode().splitlines():
+        sha256, _, name = line.lstrip("\\").partition("  ")
+        file = archive.get(str(PurePosixPath(path).parent / name))
+        if file is None or digest(file) != sha256:
+            yield f"archive: {path} has a wrong line about {name}"
+
+
+def _events(evidence: Evidence) -> Iterator[str]:
+    """Rules 1 and 2, and an end for each event."""
+    count = Counter(each["spec"]["envelopeID"] for each in evidence.events)
+    for envelope in sorted(evidence.answered - count.keys()):
+        yield f"callback of {envelope}: answered 200, but there is no event"
+    for envelope, number in count.items():
+        if number > 1:
+            yield f"callback of {envelope}: {number} events"
+    for event in evidence.events:
+        name, phase, reason = event["metadata"]["name"], _phase(event), event.get("status", {}).get("reason")
+        needs_person = phase in ("Failed", "AwaitingConsent")
+        if phase not in FINAL and not needs_person:
+            yield f"event {name}: it waits in {phase} ({reason}) and has no end"
+        if needs_person and evidence.responsible.get(str(reason), "nobody") == "nobody":
+            yield f"event {name}: {phase} with {reason}, for which nobody is responsible"
+        envelope = event["spec"]["envelopeID"]
+        if phase == "Succeeded" and evidence.policy == "Delete" and envelope not in evidence.gone:
+            yield f"event {name}: Succeeded, but the envelope is still in eSAW"
+
+
+def _mails(evidence: Evidence) -> Iterator[str]:
+    """Rule 6."""
+    failed = [each for each in evidence.events if _phase(each) == "Failed"]
+    if failed and not evidence.interruptions and not evidence.mails:
+        yield f"mail: {len(failed)} events failed, and no mail was sent"
+    sent: dict[str, list[str]] = defaultdict(list)
+    solved: Counter[str] = Counter()
+    for identity, subject in evidence.mails:
+        problem = re.sub(r"\b(An|A|\d+)\b|events?|senders?", "", subject.removeprefix("Solved: ")).strip()
+        if subject.startswith("Solved: "):
+            solved[problem] += 1
+        else:
+            sent[problem].append(identity)
+    for problem, identities in sent.items():
+        problems = max(1, evidence.dead_keys) if problem.startswith(CONSENT) else 1 + solved[problem]
+        again = len(identities) - problems
+        if again > evidence.interruptions:
+            yield f"mail: {len(identities)} mails about one problem ({problem})"
+
+
+def _secrets(evidence: Evidence) -> Iterator[str]:
+    """Rule 7. The secret itself is not repeated here."""
+    for name, text in evidence.texts.items():
+        for secret in evidence.secrets:
+            if secret in text:
+                yield f"secret: {name} has the one with the SHA-256 {digest(secret.encode())[:8]}"
+
+
+def of_envelope(archive: Files, envelope: str) -> dict[str, bytes]:
+    """Return the files of one envelope."""
+    return {path: content for path, content in archive.items() if envelope in PurePosixPath(path).parts}
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _phase(event: Mapping[str, Any]) -> str:
+    return str(event.get("status", {}).get("phase", "Pending"))

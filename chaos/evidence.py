@@ -1,0 +1,137 @@
+"""
+Collect what the checker judges: files of the archive, records of eSAW, objects, logs and mails.
+
+Objects come from kubectl, files from their folder. Nothing here is asked of the product.
+"""
+
+import asyncio
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.checker import Delete, Evidence, ServedFile
+from chaos.stage import Stage, persist
+from sandbox.servers.proxies import Passage, TrapPoint, asks
+
+REASONS: Final = Path(__file__).parents[1] / "counterfoil" / "i18n" / "reasons" / "entries.toml"
+"""The published list of reasons, as data."""
+
+INTERRUPTIONS: Final = (
+    "controller-killed",
+    "controller-stopped",
+    "shards-changed",
+    "mail-down",
+    "api-down",
+    "api-unreachable",
+)
+"""Kinds of faults after which a mail can be sent twice (docs/decisions/0018)."""
+
+
+class DeleteWatch:
+    """Records the state of the archive and the API server at each request to delete."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._envelope = ""
+        self.deletes: list[Delete] = []
+
+    def watch(self) -> None:
+        """Start; before any fault is set, so that no fault hides a request."""
+        self._stage.ways["esaw"].trap(self._is_delete, TrapPoint.ARRIVED, self._record, times=None)
+
+    def _is_delete(self, passage: Passage) -> bool:
+        if not asks("delete")(passage):
+            return False
+        self._envelope = passage.json["EnvelopeId"]
+        return True
+
+    async def _record(self) -> None:
+        envelope = self._envelope
+        files = read_archive(self._stage.archive, envelope)
+        try:
+            events = await self._stage.environment.listed("envelopeevents")
+        except Exception:  # the API server is down
+            self.deletes.append(Delete(envelope, files, None))
+            return
+        conditions = [
+            each
+            for event in events
+            if event["spec"]["envelopeID"] == envelope
+            for each in event.get("status", {}).get("conditions", [])
+        ]
+        archived = any(each["type"] == "Archived" and each["status"] == "True" for each in conditions)
+        self.deletes.append(Delete(envelope, files, archived))
+
+
+def read_archive(root: Path, envelope: str | None = None) -> dict[str, bytes]:
+    """Return all files below a folder, or those of an envelope. One that is renamed meanwhile is left out."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        try:
+            if path.is_file() and (envelope is None or envelope in path.parts):
+                found[str(path.relative_to(root))] = path.read_bytes()
+        except FileNotFoundError:
+            continue
+    return found
+
+
+async def collect(
+    stage: Stage, deletes: DeleteWatch, struck: Counter[str], unsettled: tuple[str, ...]
+) -> Evidence:
+    """Return the evidence as it is now."""
+    environment, esaw = stage.environment, stage.esaw
+    kinds = "envelopeevents,organizations,senders,archives,envelopes,events,leases,configmaps"
+    listed = json.loads(await persist(lambda: environment.kubectl("get", kinds, "-o", "json")))["items"]
+    logs = {path.name: path.read_text(errors="replace") for path in environment.folder.glob("*.log")}
+    return Evidence(
+        policy=stage.plan.policy,
+        envelopes={each: _files(stage, each) for each in stage.envelopes},
+        gone=frozenset(each for each in stage.envelopes if not esaw.exists(each)),
+        removed=frozenset(stage.removed),
+        deletes=tuple(deletes.deletes),
+        successes={
+            each: sum(call.outcome == 200 for call in esaw.delete_calls(each)) for each in stage.envelopes
+        },
+        archive=await asyncio.to_thread(read_archive, stage.archive),
+        events=tuple(each for each in listed if each["kind"] == "EnvelopeEvent"),
+        answered=frozenset(each.envelope_id for each in esaw.callbacks() if each.status == 200),
+        mails=tuple((str(each.message["Message-ID"]), each.subject) for each in stage.smtp.mails),
+        texts={**logs, "objects": json.dumps(listed)},
+        secrets=frozenset(_secrets(stage)),
+        responsible=_responsible(),
+        crashes=tuple(stage.crashes),
+        interruptions=sum(struck[kind] for kind in INTERRUPTIONS),
+        dead_keys=struck["esaw-key-revoked"] + struck["esaw-key-rotated"],
+        unsettled=unsettled,
+    )
+
+
+def _files(stage: Stage, envelope: str) -> Mapping[str, ServedFile]:
+    """Return the files of an envelope with all bodies that eSAW served whole."""
+    files = {}
+    for file in stage.esaw.files(envelope):
+        served = {
+            each.sha256
+            for each in stage.ways["esaw"].seen(lambda each: each.path.endswith(f"/file/{file.file_id}"))  # noqa: B023
+            if each.status == 200 and each.sha256
+        }
+        is_fixed = "AuditTrail" not in str(file.kind)
+        expected = {stage.esaw.expected_sha256(file.file_id)} if is_fixed else served
+        files[file.file_id] = ServedFile(str(file.kind), frozenset(expected))
+    return files
+
+
+def _secrets(stage: Stage) -> set[str]:
+    secrets = {*stage.tokens, *stage.environment.tokens.values(), stage.servers.s3.secret_key}
+    secrets.add(stage.servers.webdav.password)
+    for path in stage.environment.folder.glob("*.kubeconfig"):
+        secrets.add(json.loads(path.read_text())["users"][0]["user"]["token"])
+    return secrets
+
+
+def _responsible() -> dict[str, str]:
+    entries: dict[str, dict[str, Any]] = tomllib.loads(REASONS.read_text(encoding="utf-8"))
+    return {reason: str(entry["responsible"]) for reason, entry in entries.items()}

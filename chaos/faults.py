@@ -1,0 +1,297 @@
+"""
+The faults of a plan, set as traps on the proxies. A fault counts only when it struck.
+"""
+
+import asyncio
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chaos.plan import Fault
+from chaos.stage import Stage, operation
+from sandbox.servers.proxies import Cut, Instead, Passage, Proxy, Trap, TrapPoint
+
+JSON: Final = "application/json"
+_REASONS: Final = {
+    409: "Conflict",
+    410: "Expired",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+}
+GARBAGE: Final = (
+    (200, b"<html><body>Please log in</body></html>", "text/html"),
+    (200, b'{"kind": "Stat', JSON),
+    (200, b"{}", JSON),
+    (200, b"", JSON),
+    (404, b"default backend - 404", "text/plain"),
+    (403, b"<html>Access denied</html>", "text/html"),
+)
+"""Answers of other programs: login page, cut JSON, other JSON, nothing, an ingress, a firewall."""
+
+_FAILURES: Final = (500, 502, 503)
+
+
+@dataclass(eq=False)
+class Armed:
+    """One fault as a trap."""
+
+    fault: Fault
+    injector: "Injector"
+    passage: Passage | None = None
+
+    def matches(self, passage: Passage) -> bool:
+        """Whether a request is one of its operation."""
+        if self.fault.operation not in ("*", operation(self.fault.way, passage)):
+            return False
+        self.passage = passage
+        return True
+
+    async def strike(self) -> None:
+        """Do it. Raises ``Cut`` or ``Instead``."""
+        assert self.passage is not None  # noqa: S101 - a trap springs only after it matched
+        # Counted after the effect, which may find nothing to strike.
+        try:
+            struck = await EFFECTS[self.fault.kind](self.injector, self.fault, self.passage)
+        except (Cut, Instead):
+            self.injector.count(self.fault)
+            raise
+        if struck:
+            self.injector.count(self.fault)
+
+
+@dataclass(eq=False)
+class Injector:
+    """Sets the traps of a plan and carries out their effects."""
+
+    stage: Stage
+    struck: Counter[str] = field(default_factory=Counter)
+    """Number of faults that struck, by kind."""
+    _traps: list[tuple[Proxy, Trap]] = field(default_factory=list)
+    _counted: set[Fault] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _api: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def arm(self) -> None:
+        """Set all traps."""
+        for fault in self.stage.plan.faults:
+            armed = Armed(fault, self)
+            way = self.stage.ways[fault.way]
+            trap = way.trap(
+                armed.matches,
+                TrapPoint[fault.point],
+                armed.strike,
+                after_bytes=fault.subject,
+                times=fault.times,
+                skips=fault.after,
+            )
+            self._traps.append((way, trap))
+
+    def count(self, fault: Fault) -> None:
+        """Count a fault, once."""
+        if fault not in self._counted:
+            self._counted.add(fault)
+            self.struck[fault.kind] += 1
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run an effect beside the requests."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+    async def end(self) -> None:
+        """End all faults: nothing more strikes, all servers and processes run, the sender has a valid key."""
+        for way, trap in self._traps:
+            way.remove([trap])
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+            self._tasks = {each for each in self._tasks if not each.done()}
+        self.stage.resume()
+
+    # Effects that take a while
+
+    async def api_down(self) -> None:
+        """Kill the API server and start it again."""
+        async with self._api:
+            await self.stage.servers.plane.kill_apiserver()
+            await self.stage.servers.plane.start_apiserver()
+
+    async def archive_down(self, seconds: float) -> None:
+        """Kill the server of the archive and start it again."""
+        servers = self.stage.servers
+        server = servers.s3 if self.stage.plan.archive == "s3" else servers.webdav.rclone
+        server.kill()
+        await asyncio.sleep(seconds)
+        await server.start()
+
+    async def mail_down(self, seconds: float) -> None:
+        """Stop the mail server and start it again."""
+        await self.stage.smtp.stop()
+        await asyncio.sleep(seconds)
+        await self.stage.smtp.start()
+
+    async def give_key(self, seconds: float) -> None:
+        """Give the sender a new key, as a person does after a mail."""
+        await asyncio.sleep(seconds)
+        await self.stage.renew_key()
+
+    async def resume(self, pid: int, seconds: float) -> None:
+        """Let a stopped process continue."""
+        await asyncio.sleep(seconds)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+    async def restart_envelope(self, envelope: str) -> None:
+        """Let an expired envelope be restarted and signed. Another person may delete it meanwhile."""
+        with suppress(ValueError):
+            await self.stage.esaw.restart(envelope)
+            await self.stage.esaw.complete(envelope)
+
+
+Effect = Callable[[Injector, Fault, Passage], Awaitable[bool]]
+"""Carry a fault out; return whether it struck. Raises ``Cut`` or ``Instead``."""
+
+
+async def _cut(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    raise Cut
+
+
+async def _slow(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    await asyncio.sleep(fault.seconds)
+    return True
+
+
+async def _garbage(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    raise Instead(*GARBAGE[fault.subject % len(GARBAGE)])
+
+
+def _api_status(*codes: int) -> Effect:
+    async def answer(injector: Injector, fault: Fault, passage: Passage) -> bool:
+        code = codes[fault.subject % len(codes)]
+        reason = "AlreadyExists" if code == 409 and passage.method == "POST" else _REASONS[code]
+        status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code}
+        if code == 410 and passage.is_watch and fault.subject % 2:
+            raise Instead(200, json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
+        raise Instead(code, json.dumps(status).encode())
+
+    return answer
+
+
+def _status(*codes: int) -> Effect:
+    async def answer(injector: Injector, fault: Fault, passage: Passage) -> bool:
+        raise Instead(codes[fault.subject % len(codes)], b"no", "text/plain")
+
+    return answer
+
+
+async def _corrupt_answer(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    passage.corrupts_answer = True
+    return True
+
+
+async def _corrupt_request(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    if not passage.body:
+        return False
+    place = fault.subject % len(passage.body)
+    passage.body = b"".join(
+        (passage.body[:place], bytes([passage.body[place] ^ 1]), passage.body[place + 1 :])
+    )
+    return True
+
+
+async def _killed(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    process = injector.stage.client_of(passage)
+    if process is None:
+        return False
+    injector.stage.kill(process)
+    raise Cut
+
+
+async def _stopped(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    process = injector.stage.client_of(passage)
+    if process is None:
+        return False
+    os.kill(process.pid, signal.SIGSTOP)
+    injector.start(injector.resume(process.pid, fault.seconds))
+    return True
+
+
+def _beside(work: Callable[[Injector, Fault], Coroutine[Any, Any, None]]) -> Effect:
+    async def start(injector: Injector, fault: Fault, passage: Passage) -> bool:
+        injector.start(work(injector, fault))
+        return True
+
+    return start
+
+
+async def _revoked(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    injector.stage.esaw.revoke(injector.stage.anna)
+    injector.start(injector.give_key(fault.seconds))
+    return True
+
+
+async def _deleted(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    stage = injector.stage
+    envelope = stage.envelopes[fault.subject % len(stage.envelopes)]
+    if not stage.esaw.exists(envelope):
+        return False
+    stage.removed.add(envelope)
+    await stage.esaw.delete(envelope)
+    return True
+
+
+async def _restarted(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    esaw = injector.stage.esaw
+    expired = [
+        each for each in injector.stage.envelopes if esaw.exists(each) and esaw.status(each) == "Expired"
+    ]
+    if not expired:
+        return False
+    injector.start(injector.restart_envelope(expired[fault.subject % len(expired)]))
+    return True
+
+
+EFFECTS: Final[dict[str, Effect]] = {
+    "api-cut": _cut,
+    "api-answer-lost": _cut,
+    "api-slow": _slow,
+    "api-409": _api_status(409),
+    "api-410": _api_status(410),
+    "api-429": _api_status(429),
+    "api-500": _api_status(500, 503),
+    "api-garbage": _garbage,
+    "api-unreachable": _cut,
+    "api-down": _beside(lambda injector, fault: injector.api_down()),
+    "esaw-cut": _cut,
+    "esaw-answer-lost": _cut,
+    "esaw-truncated": _cut,
+    "esaw-slow": _slow,
+    "esaw-429": _status(429),
+    "esaw-5xx": _status(*_FAILURES),
+    "esaw-garbage": _garbage,
+    "esaw-down": _cut,
+    "esaw-key-revoked": _revoked,
+    "esaw-key-rotated": _beside(lambda injector, fault: injector.stage.renew_key()),
+    "esaw-envelope-deleted": _deleted,
+    "esaw-envelope-restarted": _restarted,
+    "archive-cut": _cut,
+    "archive-answer-lost": _cut,
+    "archive-truncated": _cut,
+    "archive-slow": _slow,
+    "archive-5xx": _status(*_FAILURES),
+    "archive-full": _status(507),
+    "archive-read-corrupted": _corrupt_answer,
+    "archive-write-corrupted": _corrupt_request,
+    "archive-down": _beside(lambda injector, fault: injector.archive_down(fault.seconds)),
+    "controller-killed": _killed,
+    "controller-stopped": _stopped,
+    "receiver-killed": _killed,
+    "shards-changed": _beside(
+        lambda injector, fault: injector.stage.replace_controllers(fault.subject % 3 + 1, fault.subject + 1)
+    ),
+    "mail-down": _beside(lambda injector, fault: injector.mail_down(fault.seconds)),
+}

@@ -1,0 +1,200 @@
+"""
+The plan of a round: envelopes, processes, and faults at random moments. Pure: the same seed and number give
+the same plan.
+
+The moment of a fault is a count of requests, not a time. So a round that is repeated meets the same fault at
+the same step, as far as the order of the requests is the same.
+"""
+
+import random
+from typing import Final, NamedTuple
+
+DEFAULT_FAULTS: Final = 80
+"""Number of planned faults in a round."""
+
+ARCHIVES: Final = ("webdav", "webdav", "s3", "s3", "filesystem")
+"""Archive kinds, each with its share of the rounds."""
+
+
+class FaultKind(NamedTuple):
+    """One kind of fault: where it strikes, and its share."""
+
+    way: str
+    """The connection whose requests trigger it: ``api``, ``esaw`` or ``archive``."""
+    operations: tuple[str, ...]
+    """The requests that trigger it; one is drawn. ``*`` is any request."""
+    weight: int
+    """Share of the faults of a round."""
+    at_most: int = 1000
+    """Maximum number in one round."""
+    points: tuple[str, ...] = ("ARRIVED",)
+    """Names of ``TrapPoint``; one is drawn."""
+    times: tuple[int, int] = (1, 1)
+    """Range of the number of consecutive requests that it strikes."""
+    seconds: tuple[float, float] = (0.0, 0.0)
+    """Range of its duration."""
+
+
+API: Final = ("create", "status", "lease", "secret", "watch", "list")
+ESAW: Final = ("envelope", "files", "configuration", "file", "delete")
+ARCHIVE: Final = ("write", "read", "stat", "change")
+STEPS: Final = ("status", "envelope", "files", "file", "delete", "write", "read")
+
+KINDS: Final = {
+    # The API server, as its clients see it through a proxy; "down" ends the real one.
+    "api-cut": FaultKind("api", API, 8),
+    "api-answer-lost": FaultKind("api", ("create", "status", "lease"), 8, points=("DONE",)),
+    "api-slow": FaultKind("api", API, 4, seconds=(0.1, 2.5)),
+    "api-409": FaultKind("api", ("create", "status", "lease"), 6),
+    "api-410": FaultKind("api", ("watch", "list"), 4),
+    "api-429": FaultKind("api", ("create", "status", "secret"), 4),
+    "api-500": FaultKind("api", API, 6, times=(1, 3)),
+    "api-garbage": FaultKind("api", API, 6),
+    "api-unreachable": FaultKind("api", ("*",), 2, times=(5, 40)),
+    "api-down": FaultKind("api", ("status",), 1, at_most=1),
+    # eSAW through a proxy
+    "esaw-cut": FaultKind("esaw", ESAW, 5),
+    "esaw-answer-lost": FaultKind("esaw", ESAW, 6, points=("DONE",)),
+    "esaw-truncated": FaultKind("esaw", ("file",), 6, points=("MIDDLE",)),
+    "esaw-slow": FaultKind("esaw", ESAW, 4, seconds=(0.1, 2.5)),
+    "esaw-429": FaultKind("esaw", ESAW, 4),
+    "esaw-5xx": FaultKind("esaw", ESAW, 6, times=(1, 3)),
+    "esaw-garbage": FaultKind("esaw", ESAW, 8),
+    "esaw-down": FaultKind("esaw", ("*",), 2, times=(3, 20)),
+    # eSAW itself
+    "esaw-key-revoked": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.0, 4.0)),
+    "esaw-key-rotated": FaultKind("esaw", ("*",), 1, at_most=1),
+    "esaw-envelope-deleted": FaultKind("esaw", ("*",), 1, at_most=1),
+    "esaw-envelope-restarted": FaultKind("esaw", ("*",), 1, at_most=1),
+    # The archive through a proxy; "down" ends the real server.
+    "archive-cut": FaultKind("archive", ARCHIVE, 6),
+    "archive-answer-lost": FaultKind("archive", ARCHIVE, 8, points=("DONE",)),
+    "archive-truncated": FaultKind("archive", ("read",), 4, points=("MIDDLE",)),
+    "archive-slow": FaultKind("archive", ARCHIVE, 4, seconds=(0.1, 2.5)),
+    "archive-5xx": FaultKind("archive", ARCHIVE, 6, times=(1, 3)),
+    "archive-full": FaultKind("archive", ("write",), 3, times=(1, 4)),
+    "archive-read-corrupted": FaultKind("archive", ("read",), 5),
+    "archive-write-corrupted": FaultKind("archive", ("write",), 5),
+    "archive-down": FaultKind("archive", ("*",), 1, at_most=1, seconds=(0.2, 2.0)),
+    # Processes
+    "controller-killed": FaultKind("*", STEPS, 4, at_most=6, points=("ARRIVED", "DONE")),
+    "controller-stopped": FaultKind("*", STEPS, 2, at_most=2, seconds=(0.3, 13.0)),
+    "receiver-killed": FaultKind("api", ("create",), 2, at_most=2, points=("ARRIVED", "DONE")),
+    "shards-changed": FaultKind("esaw", ("file",), 1, at_most=1),
+    "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0)),
+}
+
+WAYS: Final = {
+    **dict.fromkeys(API, "api"),
+    **dict.fromkeys(ESAW, "esaw"),
+    **dict.fromkeys(ARCHIVE, "archive"),
+}
+"""The way of each operation."""
+
+USUAL: Final = {
+    "create": 1.0, "status": 4.0, "lease": 3.0, "secret": 2.0, "watch": 0.6, "list": 0.4,
+    "envelope": 1.5, "files": 2.5, "configuration": 1.0, "file": 5.0, "delete": 1.0,
+    "write": 6.0, "read": 5.0, "stat": 6.0, "change": 4.0,
+    "*": 10.0,
+}  # fmt: skip
+"""Number of such requests for one envelope: the range from which the moment of a fault is drawn."""
+
+
+class Fault(NamedTuple):
+    """One planned fault."""
+
+    kind: str
+    way: str
+    operation: str
+    after: int
+    """Number of such requests that pass before it."""
+    point: str
+    times: int
+    seconds: float
+    subject: int
+    """Decides which envelope, answer or number of shards, where one has to be chosen."""
+
+
+class EnvelopeOrder(NamedTuple):
+    """One envelope of a round."""
+
+    sizes: tuple[int, ...]
+    """Bytes of its documents."""
+    expired: bool
+    """Whether nobody signs it in time."""
+    trail_differs: bool
+    """Whether the audit trail has other bytes at each download."""
+    legal: int
+    """Number of its legal documents."""
+
+
+class Round(NamedTuple):
+    """One round of a campaign."""
+
+    seed: int
+    number: int
+    archive: str
+    controllers: int
+    receivers: int
+    shards: int
+    policy: str
+    """``Delete`` or ``Keep``."""
+    papers_lag: float
+    """Seconds until eSAW lists the audit trail and the legal documents of a finished envelope."""
+    envelopes: tuple[EnvelopeOrder, ...]
+    faults: tuple[Fault, ...]
+
+
+def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
+    """Return the plan of a round with this number of faults."""
+    chance = random.Random(f"{seed}/{number}")
+    archive = chance.choice(ARCHIVES)
+    controllers = chance.randint(1, 3)
+    envelopes = tuple(_envelope(chance) for _ in range(max(2, faults // 5)))
+    return Round(
+        seed=seed,
+        number=number,
+        archive=archive,
+        controllers=controllers,
+        receivers=chance.randint(1, 2),
+        shards=chance.randint(1, controllers),
+        policy=chance.choice(("Delete", "Delete", "Delete", "Delete", "Delete", "Keep")),
+        papers_lag=chance.choice((0.0, 0.0, 1.0, 2.0)),
+        envelopes=envelopes,
+        faults=_faults(chance, faults, len(envelopes), has_way=archive != "filesystem"),
+    )
+
+
+def _envelope(chance: random.Random) -> EnvelopeOrder:
+    sizes = tuple(
+        chance.choice((400, 3_000, 40_000, 300_000, 2_000_000)) for _ in range(chance.randint(1, 3))
+    )
+    return EnvelopeOrder(sizes, chance.random() < 0.1, chance.random() < 0.2, chance.choice((0, 0, 1)))
+
+
+def _faults(chance: random.Random, count: int, envelopes: int, *, has_way: bool) -> tuple[Fault, ...]:
+    drawn: list[Fault] = []
+    left = {name: kind.at_most for name, kind in KINDS.items() if has_way or kind.way != "archive"}
+    while len(drawn) < count:
+        names = [name for name, number in left.items() if number]
+        name = chance.choices(names, [KINDS[each].weight for each in names])[0]
+        left[name] -= 1
+        fault = _fault(chance, name, envelopes)
+        if has_way or fault.way != "archive":
+            drawn.append(fault)
+    return tuple(drawn)
+
+
+def _fault(chance: random.Random, name: str, envelopes: int) -> Fault:
+    kind = KINDS[name]
+    operation = chance.choice(kind.operations)
+    return Fault(
+        kind=name,
+        way=WAYS[operation] if kind.way == "*" else kind.way,
+        operation=operation,
+        after=chance.randrange(max(1, int(USUAL[operation] * envelopes))),
+        point=chance.choice(kind.points),
+        times=chance.randint(*kind.times),
+        seconds=round(chance.uniform(*kind.seconds), 2),
+        subject=chance.randrange(1000),
+    )

@@ -1,0 +1,82 @@
+"""
+The records of a campaign: one JSON line per round in a file, so that a campaign can be continued.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Record:
+    """One round that came to its end."""
+
+    seed: int
+    round: int
+    planned: int
+    """Number of planned faults."""
+    struck: Mapping[str, int]
+    """Number of faults that struck, by kind."""
+    seconds: float
+    violations: tuple[str, ...] = ()
+    events: Mapping[str, int] = field(default_factory=dict)
+    """Number of events by phase and reason at the end."""
+    commit: str = ""
+    """The commit of the product."""
+
+    @property
+    def total(self) -> int:
+        """Number of faults that struck."""
+        return sum(self.struck.values())
+
+
+def read(path: Path) -> list[Record]:
+    """Return the newest record of each round, in order of seed and round. A cut last line is left out."""
+    newest: dict[tuple[int, int], Record] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            fields = json.loads(line)
+        except ValueError:
+            continue
+        record = Record(**{**fields, "violations": tuple(fields["violations"])})
+        newest[record.seed, record.round] = record
+    return [newest[key] for key in sorted(newest)]
+
+
+def append(path: Path, record: Record) -> None:
+    """Add a record."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("\n" if is_cut else "") + json.dumps(asdict(record), sort_keys=True) + "\n")
+
+
+def missing_rounds(records: Iterable[Record], seed: int, faults: int) -> "Rounds":
+    """Return the rounds that a campaign with this seed still needs for this number of faults."""
+    mine = [each for each in records if each.seed == seed]
+    return Rounds({each.round for each in mine}, faults - sum(each.total for each in mine))
+
+
+class Rounds:
+    """The numbers of the rounds to come, until enough faults struck."""
+
+    def __init__(self, done: set[int], left: int) -> None:
+        self._done = done
+        self.left = left
+        """Number of faults that are left."""
+
+    def next(self) -> int | None:
+        """Return the lowest number that was not run; None if enough faults struck."""
+        if self.left <= 0:
+            return None
+        number = 1
+        while number in self._done:
+            number += 1
+        return number
+
+    def finish(self, record: Record) -> None:
+        """Count a round."""
+        self._done.add(record.round)
+        # A round in which nothing struck must not repeat without end.
+        self.left -= max(1, record.total)

@@ -1,0 +1,85 @@
+"""
+The section of docs/reliability.md about the campaign: from the records, and from ``found.toml``.
+"""
+
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.records import Record
+
+PAGE: Final = Path(__file__).parents[1] / "docs" / "reliability.md"
+FOUND: Final = Path(__file__).with_name("found.toml")
+BEGIN: Final = "<!-- The campaign's section begins. Written by `python -m chaos report`. -->"
+END: Final = "<!-- The campaign's section ends. -->"
+
+
+def section(records: Sequence[Record], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return the section in Markdown, without its markers."""
+    struck: Counter[str] = Counter()
+    for record in records:
+        struck.update(record.struck)
+    bad = [each for each in records if each.violations]
+    hours = sum(each.seconds for each in records) / 3600
+    seeds = ", ".join(str(each) for each in sorted({each.seed for each in records})) or "none"
+    lines = [
+        f"The records have {struck.total():,} faults in {len(records)} rounds (seeds: {seeds}) "
+        f"and {hours:.1f} hours.",
+        f"Rounds with a violation: {len(bad)}.",
+        "",
+        *_table(
+            ("Fault", "Number that struck"), ((f"`{kind}`", f"{struck[kind]:,}") for kind in sorted(struck))
+        ),
+        *_open(bad),
+        *_found(found.get("found", ())),
+        *_reverted(found.get("reverted", ())),
+    ]
+    return "\n".join(lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'|'.join('---' for _ in head)}|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+    ]
+
+
+def _open(bad: Sequence[Record]) -> list[str]:
+    if not bad:
+        return []
+    rows = [(str(each.seed), str(each.round), "; ".join(each.violations).replace("|", "\\|")) for each in bad]
+    return ["Rounds with a violation:", "", *_table(("Seed", "Round", "Violations"), rows)]
+
+
+def _found(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not found:
+        return ["The campaign has found no bug of the product so far.", ""]
+    rows = [(each["what"], each["where"], f"`{each['corrected']}`") for each in found]
+    return ["Bugs that the campaign found:", "", *_table(("Bug", "Seed and round", "Test"), rows)]
+
+
+def _reverted(reverted: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not reverted:
+        return []
+    rows = [(each["what"], str(each["faults"]), each["violation"]) for each in reverted]
+    head = ("Protection that was taken out", "Faults until the campaign found it", "Violation")
+    return ["To show that the campaign can fail, protections were taken out:", "", *_table(head, rows)]
+
+
+def renewed(page: str, text: str) -> str:
+    """Return the page with this section between its markers. Raises ``ValueError`` without markers."""
+    pattern = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
+    if pattern.search(page) is None:
+        raise ValueError("the page has no markers of the campaign's section")
+    return pattern.sub(lambda _: f"{BEGIN}\n\n{text.rstrip()}\n\n{END}", page)
+
+
+def write(records: Sequence[Record]) -> None:
+    """Renew the section of the page."""
+    found = tomllib.loads(FOUND.read_text(encoding="utf-8"))
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), section(records, found)), encoding="utf-8")

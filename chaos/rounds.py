@@ -1,0 +1,118 @@
+"""
+One round: envelopes and faults until all struck or all work is done, then rest, then the checker.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from chaos.checker import FINAL, violations
+from chaos.evidence import DeleteWatch, collect
+from chaos.faults import Injector
+from chaos.plan import Round
+from chaos.stage import BUCKET, Servers, Stage, opened
+from sandbox.controlplane.control_plane import control_plane
+from sandbox.servers.s3_rclone import s3_server
+from sandbox.servers.webdav_rclone import rclone_webdav_server
+
+FAULT_SECONDS: Final = 40.0
+"""Timeout for the part of a round in which faults strike."""
+PATIENCE_SECONDS: Final = 180.0
+"""Timeout for the next event to end after the last fault. A slow machine needs longer for all of them."""
+LAST_WRITES_SECONDS: Final = 60.0
+"""Timeout for what may follow the end of the events: a mail, the removal of a probe's file."""
+INTERVAL_SECONDS: Final = 0.5
+
+
+class Outcome(NamedTuple):
+    """The result of a round."""
+
+    struck: Counter[str]
+    violations: list[str]
+    seconds: float
+    events: Counter[str]
+    """Number of events by phase and reason at the end."""
+
+
+@asynccontextmanager
+async def servers() -> AsyncIterator[Servers]:
+    """Run the servers that stay over all rounds."""
+    async with (
+        control_plane() as plane,
+        s3_server(buckets=(BUCKET,)) as s3,
+        rclone_webdav_server() as webdav,
+    ):
+        await plane.apply_crds()
+        yield Servers(plane, s3, webdav)
+
+
+async def run_round(servers: Servers, plan: Round, folder: Path) -> Outcome:
+    """Run a round; logs go to ``folder``."""
+    began = time.monotonic()
+    namespace = f"round-{plan.seed}-{plan.number}-{time.time_ns() % 1_000_000}"
+    async with opened(servers, plan, namespace, folder) as stage:
+        deletes, injector = DeleteWatch(stage), Injector(stage)
+        deletes.watch()
+        injector.arm()
+        supervisor = asyncio.create_task(stage.supervise())
+        try:
+            await stage.send_envelopes()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAULT_SECONDS):
+                    while await _unfinished(stage):  # noqa: ASYNC110 - other processes give no event to wait for
+                        await asyncio.sleep(INTERVAL_SECONDS)
+            await injector.end()
+            unsettled = await _rest(stage)
+            found = await _judge(stage, deletes, injector.struck, unsettled)
+        finally:
+            supervisor.cancel()
+            await asyncio.gather(supervisor, return_exceptions=True)
+        return Outcome(injector.struck, found, time.monotonic() - began, await _phases(stage))
+
+
+async def _rest(stage: Stage) -> tuple[str, ...]:
+    """Wait until all events have ended, as long as one after the other does; return those that have not."""
+    unfinished = await _unfinished(stage)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while unfinished and time.monotonic() < deadline:
+        await asyncio.sleep(INTERVAL_SECONDS)
+        left = await _unfinished(stage)
+        if len(left) < len(unfinished):
+            deadline = time.monotonic() + PATIENCE_SECONDS
+        unfinished = left
+    return tuple(unfinished)
+
+
+async def _unfinished(stage: Stage) -> list[str]:
+    """Return the envelopes whose event has not ended."""
+    try:
+        events = await stage.environment.listed("envelopeevents")
+    except Exception:  # the API server is down
+        return ["the API server"]
+    phases = {each["spec"]["envelopeID"]: each.get("status", {}) for each in events}
+    return [
+        f"{each}: {phases.get(each, {}).get('phase')} ({phases.get(each, {}).get('reason')})"
+        for each in stage.envelopes
+        if phases.get(each, {}).get("phase") not in FINAL and (each in phases or each not in stage.removed)
+    ]
+
+
+async def _judge(
+    stage: Stage, deletes: DeleteWatch, struck: Counter[str], unsettled: tuple[str, ...]
+) -> list[str]:
+    """Return the violations that stay."""
+    deadline = time.monotonic() + LAST_WRITES_SECONDS
+    while True:
+        found = violations(await collect(stage, deletes, struck, unsettled))
+        if not found or unsettled or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(1)
+
+
+async def _phases(stage: Stage) -> Counter[str]:
+    events: list[dict[str, Any]] = await stage.environment.listed("envelopeevents")
+    return Counter(f"{each['status']['phase']} {each['status'].get('reason')}" for each in events)

@@ -1,0 +1,334 @@
+"""
+The processes of a round: receivers, controllers, eSAW and the mail server, with a proxy on each connection.
+
+A process that a fault killed is started again, as a node does. One that ends without that is a violation.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from chaos.plan import Round
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
+from sandbox.esaw import Behaviour, CallbackUrls, DocumentSpec, StandIn, User
+from sandbox.servers.proxies import Passage, Proxy, Ticks, operation_of
+from sandbox.servers.s3_rclone import S3Server
+from sandbox.servers.smtp import SmtpServer
+from sandbox.servers.webdav_rclone import RcloneWebdavServer
+
+BUCKET = "contracts"
+ADMINISTRATOR = "ops@acme.example"
+LEASES = {"lease_duration": "10s", "renew_deadline": "8s", "retry_period": "1s"}
+"""Short, so that a stopped controller outlives them, and long enough for a busy machine."""
+READY_ATTEMPTS = 5
+"""Number of times that the timeout for a process to become ready may pass: the machine may be busy."""
+PERSIST_ATTEMPTS = 60
+"""Number of attempts for what the API server must do, one second apart."""
+RESTART_SECONDS = 0.2
+"""Interval between checks for processes that must be started again."""
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The servers that stay over all rounds of a campaign."""
+
+    plane: ControlPlane
+    s3: S3Server
+    webdav: RcloneWebdavServer
+
+
+@dataclass(eq=False)
+class Stage:
+    """The running processes of one round; made by ``opened``."""
+
+    plan: Round
+    servers: Servers
+    environment: LocalEnvironment
+    smtp: SmtpServer
+    ways: dict[str, Proxy]
+    """The proxies before the API server, eSAW and the archive."""
+    archive: Path
+    """The folder in which the archive keeps its files."""
+    anna: User
+    tokens: list[str]
+    """All keys of the sender that there ever were."""
+    controllers: list[CounterfoilProcess] = field(default_factory=list)
+    receivers: list[CounterfoilProcess] = field(default_factory=list)
+    envelopes: list[str] = field(default_factory=list)
+    removed: set[str] = field(default_factory=set)
+    """Envelopes that a person deleted in eSAW."""
+    crashes: list[str] = field(default_factory=list)
+    """Processes that ended without a fault."""
+    _killed: set[str] = field(default_factory=set)
+
+    @property
+    def esaw(self) -> StandIn:
+        """ESAW itself."""
+        return self.environment.esaw
+
+    # Processes
+
+    async def start_controllers(self, count: int, shards: int, generation: int = 0) -> None:
+        """Start controllers for this number of shards, beside those that run."""
+        self.controllers = [
+            await self._controller(f"controller-{generation}-{number}", shards) for number in range(count)
+        ]
+
+    async def _controller(self, name: str, shards: int) -> CounterfoilProcess:
+        return self._process(
+            name,
+            ["controller"],
+            await persist(lambda: self._kubeconfig("controller")),
+            {"identity": name, "key_confirmation": "1s", "shards": str(shards), **LEASES},
+        )
+
+    async def start_receivers(self) -> None:
+        """Start the receivers."""
+        self.receivers = [
+            self._process(f"receiver-{each}", ["webhook", "receiver"], await self._kubeconfig("receiver"), {})
+            for each in range(self.plan.receivers)
+        ]
+
+    def _process(
+        self, name: str, module: list[str], kubeconfig: Path, settings: dict[str, str]
+    ) -> CounterfoilProcess:
+        process = CounterfoilProcess.of(
+            module,
+            kubeconfig=kubeconfig,
+            namespace=self.environment.namespace,
+            log=self.environment.folder / f"{name}.log",
+            settings={"sealing_keys": str(self.environment.sealing_keys), **settings},
+        )
+        process.start_unready()
+        self.environment.processes.append(process)
+        return process
+
+    async def _kubeconfig(self, account: str) -> Path:
+        plane, environment = self.servers.plane, self.environment
+        real = json.loads((await plane.kubeconfig_for(account, environment.namespace)).read_text())
+        real["clusters"][0]["cluster"] = {"server": self.ways["api"].url}
+        path = environment.folder / f"{account}.kubeconfig"
+        path.write_text(json.dumps(real))
+        path.chmod(0o600)
+        return path
+
+    def client_of(self, passage: Passage) -> CounterfoilProcess | None:
+        """Return the process that sent a request."""
+        for process in (*self.controllers, *self.receivers):
+            with suppress(psutil.Error):
+                if not process.server.ended and any(
+                    each.laddr.port == passage.port
+                    for each in psutil.Process(process.pid).net_connections(kind="tcp")
+                ):
+                    return process
+        return None
+
+    def kill(self, process: CounterfoilProcess) -> None:
+        """SIGKILL; it is started again."""
+        self._killed.add(process.name)
+        process.kill()
+
+    async def replace_controllers(self, shards: int, generation: int) -> None:
+        """Roll out controllers with another number of shards: new ones are ready before old ones stop."""
+        old = self.controllers
+        await self.start_controllers(max(len(old), shards), shards, generation)
+        with suppress(ProcessNotReady):  # a fault killed it; it is ready later
+            await asyncio.gather(*(_ready(each) for each in self.controllers))
+        await asyncio.gather(*(each.stop() for each in old))
+
+    def resume(self) -> None:
+        """SIGCONT for all."""
+        for process in self.environment.processes:
+            if not process.server.ended:
+                os.kill(process.pid, signal.SIGCONT)
+
+    async def supervise(self) -> None:
+        """Start again all that ended; never returns."""
+        while True:
+            for process in (*self.controllers, *self.receivers):
+                if process.server.ended:
+                    if process.name not in self._killed:
+                        self.crashes.append(f"{process.name} ended with {process.server.exit_code}")
+                    self._killed.discard(process.name)
+                    process.start_unready()
+            await asyncio.sleep(RESTART_SECONDS)
+
+    # Envelopes
+
+    async def send_envelopes(self) -> None:
+        """Let every envelope of the plan end in eSAW, which then calls back until it is answered 200."""
+        for number, order in enumerate(self.plan.envelopes):
+            receiver = self.receivers[number % len(self.receivers)]
+            envelope = self.esaw.add_envelope(
+                sender=self.anna,
+                status="Active",
+                documents=[
+                    DocumentSpec(name=f"contract-{each}.pdf", size=size)
+                    for each, size in enumerate(order.sizes, 1)
+                ],
+                legal_documents=[
+                    DocumentSpec(name=f"terms-{each}.pdf", size=1000) for each in range(order.legal)
+                ],
+                audit_trail_differs=order.trail_differs,
+                callbacks=CallbackUrls(envelope=self.environment.callback_url("acme", receiver)),
+            )
+            self.envelopes.append(envelope)
+            await (self.esaw.expire(envelope) if order.expired else self.esaw.complete(envelope))
+
+    async def renew_key(self) -> None:
+        """Give the sender's Secret a new key, as an administrator does, and revoke the old ones."""
+        new = self.esaw.new_token(self.anna)
+        await persist(lambda: self.environment.secret("anna-key", "token", token=new))
+        for old in self.tokens:
+            self.esaw.revoke(self.anna, old)
+        self.tokens.append(new)
+
+
+async def persist(act: Callable[[], Awaitable[Any]]) -> Any:
+    """Do something in the API server, again while it is down. Raises the last error."""
+    for left in reversed(range(PERSIST_ATTEMPTS)):
+        try:
+            return await act()
+        except Exception:
+            if not left:
+                raise
+            await asyncio.sleep(1)
+    return None
+
+
+async def _ready(process: CounterfoilProcess) -> None:
+    """Wait until a process is ready. Raises ``ProcessNotReady``."""
+    for left in reversed(range(READY_ATTEMPTS)):
+        try:
+            await process.until_ready()
+        except ProcessNotReady:
+            if not left:
+                raise
+        else:
+            return
+
+
+@asynccontextmanager
+async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) -> AsyncIterator[Stage]:
+    """Set everything up in a new namespace, and end all processes afterwards; logs go to ``folder``."""
+    await servers.plane.namespace(namespace)
+    async with AsyncExitStack() as exits:
+        behaviour = Behaviour(papers_lag=plan.papers_lag, callback_on_expiry=True)
+        esaw = await exits.enter_async_context(StandIn(behaviour=behaviour, seed=plan.number))
+        smtp = await exits.enter_async_context(SmtpServer(login=False, tls="none"))
+        environment = await exits.enter_async_context(
+            local_environment(servers.plane, folder, namespace=namespace, esaw=esaw)
+        )
+        ticks = Ticks()
+        ways = {
+            "api": Proxy(servers.plane.url, ticks=ticks, tls=_trust(servers.plane)),
+            "esaw": Proxy(esaw.url, ticks=ticks),
+        }
+        if plan.archive != "filesystem":
+            server = servers.s3 if plan.archive == "s3" else servers.webdav
+            ways["archive"] = Proxy(server.url, ticks=ticks)
+        for way in ways.values():
+            await exits.enter_async_context(way)
+        anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
+        stage = Stage(
+            plan=plan,
+            servers=servers,
+            environment=environment,
+            smtp=smtp,
+            ways=ways,
+            archive=await _archive(servers, plan, environment, ways),
+            anna=anna,
+            tokens=[anna.token],
+        )
+        await environment.organization(
+            "acme",
+            archive="dms",
+            sender="anna",
+            baseURL=ways["esaw"].url,
+            statuses=["Completed", "Expired"],
+            cleanup={"policy": plan.policy},
+            retry={"initial": "100ms", "max": "1s", "deadline": "10m"},
+            notifications=await environment.mails(smtp, ADMINISTRATOR),
+        )
+        await environment.sender("anna", anna, organization="acme")
+        await stage.start_controllers(plan.controllers, plan.shards)
+        await stage.start_receivers()
+        try:
+            await asyncio.gather(*(_ready(each) for each in environment.processes))
+            await persist(lambda: environment.ready("archive/dms", "organization/acme"))
+            yield stage
+        finally:
+            for process in environment.processes:
+                process.kill()
+
+
+def _trust(plane: ControlPlane) -> ssl.SSLContext:
+    cluster = json.loads(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
+    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+    return ssl.create_default_context(cadata=authority)
+
+
+async def _archive(
+    servers: Servers, plan: Round, environment: LocalEnvironment, ways: dict[str, Proxy]
+) -> Path:
+    """Make the Archive; return the folder of its files."""
+    namespace = environment.namespace
+    if plan.archive == "filesystem":
+        root = environment.folder / "archive"
+        root.mkdir()
+        await environment.archive("dms", filesystem={"root": str(root)})
+        return root
+    if plan.archive == "s3":
+        root = servers.s3.folder / BUCKET / namespace
+        root.mkdir()
+        secret = {"accessKeyId": servers.s3.access_key, "secretAccessKey": servers.s3.secret_key}
+        spec: dict[str, Any] = {
+            "bucket": BUCKET,
+            "prefix": namespace,
+            "region": "eu-central-1",
+            "endpoint": ways["archive"].url,
+            "forcePathStyle": True,
+        }
+    else:
+        root = servers.webdav.rclone.folder / namespace
+        await servers.webdav.ask("MKCOL", namespace)
+        secret = {"username": servers.webdav.username, "password": servers.webdav.password}
+        spec = {"url": f"{ways['archive'].url}/{namespace}"}
+    await environment.secret("dms-key", "archive", **secret)
+    await environment.archive("dms", **{plan.archive: {**spec, "credentialsSecretRef": {"name": "dms-key"}}})
+    return root
+
+
+def operation(way: str, passage: Passage) -> str:
+    """Return the operation of a request, as ``chaos.plan`` names it."""
+    if way == "esaw":
+        return operation_of(passage)
+    if way == "archive":
+        names = {"PUT": "write", "POST": "write", "HEAD": "stat", "PROPFIND": "stat", "GET": "read"}
+        is_list = passage.method == "GET" and "list-type" in passage.query
+        return "stat" if is_list else names.get(passage.method, "change")
+    return _api_operation(passage)
+
+
+def _api_operation(passage: Passage) -> str:
+    if passage.is_watch:
+        return "watch"
+    for part, name in {"/leases": "lease", "/secrets/": "secret"}.items():
+        if part in passage.path:
+            return name
+    if "/envelopeevents" in passage.path:
+        names = {"POST": "create", "PATCH": "status", "GET": "list"}
+        return names.get(passage.method, "other")
+    return "list" if passage.method == "GET" else "other"

@@ -1,0 +1,25 @@
+"""
+A short slice of the fault campaign (``make chaos``): the whole way from the plan to the checker.
+"""
+
+from pathlib import Path
+
+from chaos.plan import plan
+from chaos.rounds import run_round
+from chaos.stage import Servers
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.servers.s3_rclone import S3Server
+from sandbox.servers.webdav_rclone import rclone_webdav_server
+
+SEED, ROUND = 1, 1
+"""A round with a real archive server, two controllers, and kills."""
+
+
+async def test_a_round_of_the_campaign_has_faults_and_no_violation(
+    plane: ControlPlane, s3: S3Server, tmp_path: Path
+) -> None:
+    async with rclone_webdav_server() as webdav:
+        outcome = await run_round(Servers(plane, s3, webdav), plan(SEED, ROUND, faults=25), tmp_path)
+
+    assert outcome.violations == []
+    assert outcome.struck.total() > 5

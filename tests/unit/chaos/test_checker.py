@@ -1,0 +1,164 @@
+"""The checker finds each kind of violation in handmade data, and none in a good round."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chaos.checker import Delete, Evidence, ServedFile, digest, violations
+
+ENVELOPE = "0f9c1c2e-0000-4000-8000-000000000001"
+OTHER = "0f9c1c2e-0000-4000-8000-000000000002"
+FOLDER = f"acme/{ENVELOPE}"
+CONTRACT, TRAIL = b"%PDF contract", b"<trail/>"
+NAMES = {"contract": "contract.pdf", "json": "counterfoil.json", "hashes": "counterfoil.sha256"}
+FULL = "An event failed: Full"
+ASKED = "Please allow us"
+SECRET = "s3cr3t" * 6
+
+
+def manifest(**hashes: str) -> bytes:
+    """A manifest with these files."""
+    names = {"f1": "contract.pdf", "f2": "trail.xml"}
+    hashes = {"f1": digest(CONTRACT), "f2": digest(TRAIL), **hashes}
+    files = [
+        {"fileID": each, "name": names[each], "sha256": sha256} for each, sha256 in hashes.items() if sha256
+    ]
+    return json.dumps({"files": files}).encode()
+
+
+def archive(**changed: bytes | None) -> dict[str, bytes]:
+    """The files of the envelope; None leaves one out."""
+    files: dict[str, bytes | None] = {
+        "contract.pdf": CONTRACT,
+        "trail.xml": TRAIL,
+        "counterfoil.sha256": f"{digest(CONTRACT)}  contract.pdf\n{digest(TRAIL)}  trail.xml\n".encode(),
+        "counterfoil.json": manifest(),
+    }
+    files |= {NAMES.get(name, name): content for name, content in changed.items()}
+    return {f"{FOLDER}/{name}": content for name, content in files.items() if content is not None}
+
+
+def event(
+    phase: str = "Succeeded", reason: str = "ArchivedAndDeleted", envelope: str = ENVELOPE
+) -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"{envelope}-1"},
+        "spec": {"envelopeID": envelope},
+        "status": {"phase": phase, "reason": reason},
+    }
+
+
+GOOD = Evidence(
+    policy="Delete",
+    envelopes={
+        ENVELOPE: {
+            "f1": ServedFile("Document", frozenset({digest(CONTRACT)})),
+            "f2": ServedFile("AuditTrailXml", frozenset({digest(b"earlier"), digest(TRAIL)})),
+        }
+    },
+    gone=frozenset({ENVELOPE}),
+    removed=frozenset(),
+    deletes=(Delete(ENVELOPE, archive(), archived=True),),
+    successes={ENVELOPE: 1},
+    archive=archive(),
+    events=(event(),),
+    answered=frozenset({ENVELOPE}),
+    mails=(),
+    texts={"controller.log": "archived"},
+    secrets=frozenset({SECRET}),
+    responsible={"ArchiveFull": "administrator", "ArchivedAndDeleted": "nobody"},
+)
+
+
+def failed(reason: str = "ArchiveFull") -> Evidence:
+    return replace(
+        GOOD,
+        gone=frozenset(),
+        deletes=(),
+        successes={},
+        archive={},
+        events=(event("Failed", reason),),
+        mails=(("<1@x>", "An event failed: The archive is full"),),
+    )
+
+
+def at_delete(**changed: bytes | None) -> Evidence:
+    """A round in which the archive was so at the delete, and is so now."""
+    return replace(
+        GOOD, deletes=(Delete(ENVELOPE, archive(**changed), archived=True),), archive=archive(**changed)
+    )
+
+
+def mails(*sent: tuple[str, str]) -> Evidence:
+    return replace(failed(), mails=sent)
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        GOOD,
+        failed(),
+        replace(failed(), events=(event("AwaitingConsent", "ArchiveFull"),)),
+        replace(GOOD, policy="Keep", gone=frozenset(), deletes=(), successes={}),
+        replace(failed(), removed=frozenset({ENVELOPE}), gone=frozenset({ENVELOPE})),
+        # The answer to the first request was lost.
+        replace(GOOD, deletes=GOOD.deletes * 2),
+        replace(GOOD, deletes=(Delete(ENVELOPE, archive(), archived=None),)),
+        mails(("<1@x>", FULL), ("<2@x>", "Solved: 2 events failed: Full"), ("<3@x>", FULL)),
+        replace(mails(("<1@x>", FULL), ("<1@x>", FULL)), interruptions=1),
+        replace(mails(("<1@x>", ASKED), ("<2@x>", ASKED)), dead_keys=2),
+        # Left by a controller that was killed while it probed the archive
+        replace(GOOD, archive={**archive(), ".counterfoil-0123.tmp": b""}),
+        # Half of an upload of an event that did not succeed, under a temporary name
+        replace(failed(), archive={f"{FOLDER}/.half": b"x"}),
+    ],
+)
+def test_a_good_round_has_no_violation(evidence: Evidence) -> None:
+    assert violations(evidence) == []
+
+
+WRONG = {
+    "the archive does not have acme": at_delete(contract=None),
+    "contract.pdf has other bytes than eSAW served": at_delete(contract=b"garbage"),
+    "contract.pdf has another hash than its manifest says": at_delete(json=manifest(f1="00")),
+    "the manifest does not list AuditTrailXml f2": at_delete(json=manifest(f2="")),
+    "the archive has 0 manifests of it": at_delete(json=None),
+    "does not list Document f1": at_delete(json=b"{half"),
+    "has a wrong line about contract.pdf": at_delete(hashes=f"{'0' * 64}  contract.pdf\n".encode()),
+    "the API server had no Archived=True": replace(
+        GOOD, deletes=(Delete(ENVELOPE, archive(), archived=False),)
+    ),
+    "the organization keeps its envelopes": replace(GOOD, policy="Keep"),
+    "changed in the archive afterwards: acme": replace(GOOD, archive=archive(contract=b"%PDF other")),
+    "afterwards: acme": replace(GOOD, archive=archive(extra=CONTRACT)),
+    "it was deleted 2 times": replace(GOOD, successes={ENVELOPE: 2}),
+    "nobody saw the request": replace(GOOD, deletes=()),
+    "extra is no file of eSAW": at_delete(extra=b"half"),
+    ".half is no file of eSAW": at_delete(**{".half": b"half"}),
+    "belongs to no envelope": replace(GOOD, archive={**archive(), "acme/probe": b""}),
+    "answered 200, but there is no event": replace(failed(), events=()),
+    "2 events": replace(GOOD, events=(event(), event())),
+    "it waits in Archiving (ArchiveFull) and has no end": replace(
+        failed(), events=(event("Archiving", "ArchiveFull"),)
+    ),
+    "Failed with Unheard, for which nobody is responsible": failed("Unheard"),
+    "Failed with ArchivedAndDeleted, for which nobody": failed("ArchivedAndDeleted"),
+    "Succeeded, but the envelope is still in eSAW": replace(GOOD, gone=frozenset(), deletes=(), successes={}),
+    "1 events failed, and no mail was sent": mails(),
+    "2 mails about one problem (failed: Full)": mails(("<1@x>", FULL), ("<2@x>", "2 events failed: Full")),
+    "2 mails about one problem (Please": mails(("<1@x>", ASKED), ("<2@x>", ASKED)),
+    "controller.log has the one with": replace(GOOD, texts={"controller.log": f"GET /?token={SECRET}"}),
+    "crash: controller-0": replace(GOOD, crashes=("controller-0 ended with 1",)),
+    "no rest: ": replace(GOOD, unsettled=(f"{OTHER}: Pending",)),
+}
+
+
+@pytest.mark.parametrize("violation", WRONG)
+def test_each_violation_is_found(violation: str) -> None:
+    assert any(violation in each for each in violations(WRONG[violation])), violations(WRONG[violation])
+
+
+def test_a_violation_does_not_repeat_the_secret() -> None:
+    assert SECRET not in str(violations(WRONG["controller.log has the one with"]))

@@ -1,0 +1,58 @@
+"""The plan of a round: repeatable, and with every kind of fault."""
+
+from collections import Counter
+
+import pytest
+
+from chaos import faults
+from chaos.plan import KINDS, USUAL, WAYS, plan
+from sandbox.servers.proxies import TrapPoint
+
+ROUNDS = [plan(1, number) for number in range(1, 60)]
+
+
+def test_the_same_seed_and_number_give_the_same_plan() -> None:
+    assert plan(7, 3, 50) == plan(7, 3, 50)
+
+
+@pytest.mark.parametrize(("seed", "number"), [(8, 3), (7, 4)])
+def test_another_seed_or_number_gives_another_plan(seed: int, number: int) -> None:
+    assert plan(seed, number, 50) != plan(7, 3, 50)
+
+
+def test_a_plan_has_the_number_of_faults_that_was_asked_for() -> None:
+    assert {len(plan(1, number, 33).faults) for number in range(20)} == {33}
+
+
+def test_every_kind_of_fault_is_planned_and_has_an_effect() -> None:
+    planned = {fault.kind for each in ROUNDS for fault in each.faults}
+    assert planned == set(KINDS) == set(faults.EFFECTS)
+
+
+def test_every_archive_number_of_processes_and_policy_is_planned() -> None:
+    assert {each.archive for each in ROUNDS} == {"filesystem", "s3", "webdav"}
+    assert {each.controllers for each in ROUNDS} == {1, 2, 3}
+    assert {each.receivers for each in ROUNDS} == {1, 2}
+    assert {each.policy for each in ROUNDS} == {"Delete", "Keep"}
+    assert all(1 <= each.shards <= each.controllers for each in ROUNDS)
+
+
+def test_no_fault_is_planned_more_often_than_its_kind_allows() -> None:
+    for each in ROUNDS:
+        count = Counter(fault.kind for fault in each.faults)
+        assert all(count[name] <= kind.at_most for name, kind in KINDS.items())
+
+
+def test_a_folder_has_no_connection_that_could_break() -> None:
+    folders = [each for each in ROUNDS if each.archive == "filesystem"]
+    assert folders
+    assert not any(fault.way == "archive" for each in folders for fault in each.faults)
+
+
+def test_each_fault_has_a_moment_a_point_and_a_known_operation() -> None:
+    for each in ROUNDS:
+        for fault in each.faults:
+            assert fault.point in TrapPoint.__members__
+            assert 0 <= fault.after < max(1, USUAL[fault.operation] * len(each.envelopes))
+            assert fault.way == WAYS.get(fault.operation, fault.way)
+            assert fault.times >= 1
