@@ -164,7 +164,7 @@ def names_in(imported: Path) -> list[str]:
 
 
 def import_others(names: Sequence[str]) -> None:
-    """Import the modules of others, which are the same for each module of ours."""
+    """Import the modules of others, which are the same for each of our modules."""
     for name in names:
         if not _is_own(name) and name not in sys.modules:
             # Some modules exist only in the process that made them.

@@ -21,7 +21,7 @@ HEADER = "| Module | Mutants | Run | Killed | Score | Explained survivors |\n|--
 @dataclass(frozen=True)
 class ModuleResult:
     """
-    What became of a module's mutants.
+    The results of a module's mutants.
 
     ``mutants`` is the number of all, ``sample`` tells which ran ("all", or size and seed of a sample).
     Mutants of equal lines count separately.

@@ -52,10 +52,10 @@ class StateMachineModel(RuleBasedStateMachine):
         self.phase = Phase.PENDING
         self.stalled = False
         self.slow_since: datetime | None = None
-        """Since when the deadline runs at the earliest."""
+        """Earliest begin of the deadline."""
         self.is_key_accepted = False
         self.is_repeating = False
-        """Whether an earlier phase runs once more, so that its success is no progress."""
+        """Whether an earlier phase runs again, so that its success is no progress."""
         self._set_key(is_accepted=True)
 
     @property
@@ -137,7 +137,7 @@ class StateMachineModel(RuleBasedStateMachine):
         return Fail("NameOccupied", "A person has to act.")
 
     def _expect(self, phase: Phase, proved: int, outcome: Outcome) -> None:
-        """What the contract says of the state after the phase."""
+        """Expect the state after the phase that the contract describes."""
         self.proved, self.stalled, now = proved, False, self.clock.now()
         match outcome:
             case Done():
@@ -224,7 +224,7 @@ class StateMachineModel(RuleBasedStateMachine):
 
     @rule()
     def cause_is_solved(self) -> None:
-        """What a failed event waited for works again."""
+        """The cause of a failure no longer exists."""
         if self.phase is Phase.FAILED:
             self._expect_reopened()
             now = self.clock.now()

@@ -233,7 +233,7 @@ class WorkQueueModel(RuleBasedStateMachine):
             self.runner.close()
 
     def _everything_wanted_runs(self) -> None:
-        """With time and without limits, each event that is due runs once more."""
+        """With time and without limits, each event that is due runs again."""
         self.limits = ConcurrencyLimits(100, {}, {}, {})
         self.workqueue.wake()
         for lock in self.locks:

@@ -28,7 +28,7 @@ for after in ("number * 2", "number * 3", "double(number)", "1 +", "[0 for _ in 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A product of three modules with one test, in the place of ours."""
+    """A product of three modules with one test, at our place."""
     files = {
         "pytest.ini": "[pytest]\nasyncio_mode = auto\n",
         "counterfoil/__init__.py": "",
@@ -49,7 +49,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def run(tree: Path) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: it imports what no other test should find imported."""
+    """Run it in a separate process, since it imports modules that no other test should find imported."""
     environment = {"PYTHONPATH": f"{tree}:{ROOT}", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-P", "-c", PROGRAM, str(tree)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -34,7 +34,7 @@ EVENT = st.integers(0, 2)
 
 @dataclass
 class KnownEvent:
-    """What the model knows about one event."""
+    """Knowledge of the model about one event."""
 
     at_least: int = 1
     at_most: int = 1
@@ -233,7 +233,7 @@ class DeliveryCounterModel(RuleBasedStateMachine):
 
     @rule(receiver=RECEIVER)
     def kill(self, receiver: int) -> None:
-        """What a killed receiver has not written is lost."""
+        """A killed receiver loses all that it has not written."""
         for name, number in self.pending[receiver].items():
             if name in self.events:
                 self.events[name].at_least -= number
