@@ -60,7 +60,7 @@ from counterfoil.resources import (
     shard,
 )
 from counterfoil.resources.base import parse_part
-from counterfoil.resources.envelopeevent import MAX_PARAMETER_LENGTH
+from counterfoil.resources.envelopeevent import MAX_PARAMETER_LENGTH, MAX_TAG_LENGTH
 from counterfoil.resources.request import MAX_REQUEST_TEXT_LENGTH
 
 ROOT = Path(__file__).parents[4]
@@ -191,6 +191,7 @@ BOUNDS = [
     (EnvelopeEvent, ".status.documents[].fileName", "maxLength", MAX_TEXT_LENGTH),
     (EnvelopeEvent, ".status.documents[].location", "maxLength", MAX_LOCATION_LENGTH),
     (EnvelopeEvent, ".status.archive.manifest", "maxLength", MAX_LOCATION_LENGTH),
+    (EnvelopeEvent, ".status.archive.tags[]", "maxLength", MAX_TAG_LENGTH),
     (EnvelopeEvent, ".status.envelope.name", "maxLength", MAX_TEXT_LENGTH),
     (EnvelopeEvent, ".status.parameters[]", "maxLength", MAX_PARAMETER_LENGTH),
     (EnvelopeEvent, ".status.message", "maxLength", MAX_MESSAGE_LENGTH),

@@ -52,6 +52,9 @@ WORDS = {
 }
 """Words of packages for an SPDX licence."""
 
+IN_ITS_FILES = {"atheris": "Apache-2.0"}
+"""Licence of a package whose metadata names none, but whose file LICENSE is this one."""
+
 OTHERS_PLATFORMS = {"colorama", "pywin32", "tzdata"}
 """Locked, but installed on another system than Linux only."""
 
@@ -63,7 +66,7 @@ def locked(name: str) -> list[str]:
 
 def complaint(package: str, allowed: set[str]) -> str | None:
     try:
-        said = licence_of(metadata(package))
+        said = licence_of(metadata(package)) or IN_ITS_FILES.get(package, "")
     except PackageNotFoundError:
         return None if package in OTHERS_PLATFORMS else f"{package} is locked and not installed"
     # One side of an OR is enough. No package has nested terms; one that had would be found.
