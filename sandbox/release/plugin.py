@@ -53,6 +53,7 @@ OWN_MODULES = (
     "settings.py",
     "cli/__init__.py",
     "cli/plugin/*",
+    "cli/process_exit.py",
     "esaw_check/__init__.py",
     "esaw_check/facts.py",
     "esaw_check/profile.py",

@@ -27,6 +27,7 @@ from counterfoil.cli.plugin import (
 )
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus
 from counterfoil.cli.plugin.request import RETRY, SKIP, RequestCommand
+from counterfoil.cli.process_exit import exit_process
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
 from counterfoil.resources import ResourceInvalid
@@ -112,11 +113,11 @@ def _api_parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     return parser, subparsers
 
 
-def main() -> int:
-    """Run as ``kubectl-counterfoil``; return the exit status."""
+def main() -> NoReturn:
+    """Run as ``kubectl-counterfoil``, and end the process."""
     # What libraries warn of is said again by the error that follows.
     logs.configure(LogLevel.ERROR, LogFormat.TEXT)
-    return run(sys.argv[1:], sys.stdout, sys.stderr)
+    exit_process(run(sys.argv[1:], sys.stdout, sys.stderr))
 
 
 def complete() -> int:
