@@ -105,7 +105,8 @@ class Cache:
         before = store.get(name)
         if kind is EnvelopeEvent:
             self.observe_removal(name, version)
-        else:
+        elif before is not None and version_number(before) <= version:
+            # Else it is a new object of this name: kopf keeps the order of reports per uid, not per name.
             store.remove(name)
         if before is not None and store.get(name) is None:
             self._publish(kind, before, None)

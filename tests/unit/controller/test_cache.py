@@ -1,5 +1,7 @@
 """Cache of the existing objects: newer states win, finished events are gone and stay gone."""
 
+from msgspec.structs import replace
+
 from controller.cache import MAX_FINISHED_VERSIONS, Cache, Store
 from counterfoil.resources import EnvelopeEvent, Organization, Phase
 from tests.support.builders import EventBuilder, an_event, an_organization
@@ -103,3 +105,16 @@ def test_a_shelf_can_be_gone_through_while_it_changes() -> None:
     for each in store:
         store.remove(each.name)
     assert len(store) == 0
+
+
+def test_the_late_report_of_a_deletion_does_not_drop_the_successor_of_the_object() -> None:
+    """Kopf keeps the order of reports per uid, not per name."""
+    cache = Cache()
+    cache.update(an_organization(version=5))
+    successor = an_organization(version=9)
+    successor = replace(successor, metadata=replace(successor.metadata, uid="another"))
+    cache.update(successor)
+    cache.delete(Organization, "acme", 8)
+    assert cache.organizations.get("acme") is successor
+    cache.delete(Organization, "acme", 10)
+    assert cache.organizations.get("acme") is None
