@@ -62,6 +62,8 @@ OWN_MODULES = (
     "i18n/reasons/*",
     "kube/*",
     "resources/*",
+    "untrusted/__init__.py",
+    "untrusted/json_bounds.py",
 )
 """Modules of Counterfoil that the commands import."""
 
