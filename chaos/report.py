@@ -34,6 +34,7 @@ def section(records: Sequence[Record], found: Mapping[str, Sequence[Mapping[str,
             ("Fault", "Number that struck"), ((f"`{kind}`", f"{struck[kind]:,}") for kind in sorted(struck))
         ),
         *_open(bad),
+        *_known(found.get("open", ())),
         *_found(found.get("found", ())),
         *_reverted(found.get("reverted", ())),
     ]
@@ -56,9 +57,16 @@ def _open(bad: Sequence[Record]) -> list[str]:
     return ["Rounds with a violation:", "", *_table(("Seed", "Round", "Violations"), rows)]
 
 
+def _known(known: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not known:
+        return []
+    rows = [(each["what"], each["where"], each["until"]) for each in known]
+    return ["Not corrected yet:", "", *_table(("Fault of the product", "Seed and round", "Until then"), rows)]
+
+
 def _found(found: Sequence[Mapping[str, Any]]) -> list[str]:
     if not found:
-        return ["The campaign has found no bug of the product so far.", ""]
+        return []
     rows = [(each["what"], each["where"], f"`{each['corrected']}`") for each in found]
     return ["Bugs that the campaign found:", "", *_table(("Bug", "Seed and round", "Test"), rows)]
 

@@ -67,16 +67,18 @@ def test_the_section_has_faults_by_kind_rounds_seeds_time_and_violations() -> No
     assert "1,236 faults in 2 rounds (seeds: 1, 5) and 0.0 hours" in text
     assert "| `api-cut` | 1,234 |" in text
     assert "Rounds with a violation: 0." in text
-    assert "found no bug" in text
+    assert "Not corrected yet" not in text
 
 
 def test_the_section_names_open_violations_and_what_was_found() -> None:
     found: dict[str, list[dict[str, Any]]] = {
+        "open": [{"what": "It is late", "where": "seed 2, round 1", "until": "Wait"}],
         "found": [{"what": "It lost one", "where": "seed 1, round 2", "corrected": "tests/x.py::test_y"}],
         "reverted": [{"what": "Read back", "faults": 12, "violation": "other bytes"}],
     }
     text = report.section([record(1, violations=("a | b",))], found)
     assert "| 1 | 1 | a \\| b |" in text
+    assert "| It is late | seed 2, round 1 | Wait |" in text
     assert "| It lost one | seed 1, round 2 | `tests/x.py::test_y` |" in text
     assert "| Read back | 12 | other bytes |" in text
 
