@@ -14,7 +14,6 @@ costs.
 import argparse
 import asyncio
 import cProfile
-import json
 import logging
 import os
 import tempfile
@@ -41,6 +40,7 @@ from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import API_VERSION, envelope_id
 from counterfoil.resources.event_factory import new_event
 from counterfoil.settings import ListenAddress, LogFormat, LogLevel
+from tests.support.servers.scripted_kubernetes import a_kubeconfig
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
 from webhook.receiver.delivery_counter import DeliveryCounter
@@ -75,9 +75,9 @@ class Work:
 
     requests: int = 0
     """Requests to the API server, for all together."""
-    calls: Counter[str] = field(default_factory=Counter)
+    calls: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     """Calls of Python functions by part."""
-    microseconds: Counter[str] = field(default_factory=Counter)
+    microseconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     """CPU time by part, including that of built-in functions."""
 
     @property
@@ -87,7 +87,7 @@ class Work:
 
     def share(self, part: str) -> float:
         """Return the share of a part in the CPU time, without the load and the stub."""
-        return self.microseconds[part] / (self.microseconds.total() - self.microseconds[UNCOUNTED])
+        return self.microseconds[part] / (sum(self.microseconds.values()) - self.microseconds[UNCOUNTED])
 
 
 class ApiServerStub(asyncio.Protocol):
@@ -136,7 +136,7 @@ async def _measure(folder: Path, count: int) -> Mapping[str, Work]:
         lambda: ApiServerStub(stored, requests), "127.0.0.1", 0
     )
     host, port = server.sockets[0].getsockname()
-    kubeconfig = _kubeconfig(folder, f"http://{host}:{port}")
+    kubeconfig = a_kubeconfig(folder, f"http://{host}:{port}")
     url = f"http://{host}:{port}/apis/{API_VERSION}/namespaces/{NAMESPACE}/envelopeevents"
     envelopes = new_envelope_ids(count)
     known, first = callbacks(envelopes), callbacks(new_envelope_ids(10))
@@ -201,28 +201,14 @@ async def _profiled(run: Callable[[], Awaitable[None]], requests: Counter[str], 
             continue
         part = _part_of(entry.code)
         built_in = sum(each.inlinetime for each in entry.calls or () if isinstance(each.code, str))
-        work.calls[part] += entry.callcount / count  # type: ignore[assignment]  # a fraction is not lost
-        work.microseconds[part] += (entry.inlinetime + built_in) / count * 1e6  # type: ignore[assignment]
+        work.calls[part] += entry.callcount / count
+        work.microseconds[part] += (entry.inlinetime + built_in) / count * 1e6
     return work
 
 
 def _part_of(code: CodeType) -> str:
     path = Path(code.co_filename).as_posix()
     return next(part for part, pieces in PARTS.items() if any(piece in path for piece in pieces))
-
-
-def _kubeconfig(folder: Path, url: str) -> Path:
-    path = folder / "kubeconfig"
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "c",
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        "clusters": [{"name": "k", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": "t"}}],
-    }
-    path.write_text(json.dumps(content))
-    return path
 
 
 @contextmanager
