@@ -54,7 +54,16 @@ NAMES = frozenset(
 """The operators in use, with the name of their provider."""
 
 
-class ReturnNone(Operator):  # type: ignore[misc]
+class AddedOperator(Operator):  # type: ignore[misc]  # Cosmic Ray has no types
+    """A kind of changes that Cosmic Ray does not have."""
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        """Return none; the tests of this package have them."""
+        return ()
+
+
+class ReturnNone(AddedOperator):
     """A function returns None."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Position, Position]]:
@@ -68,13 +77,8 @@ class ReturnNone(Operator):  # type: ignore[misc]
         node.children[1:] = [_parsed("return None", "keyword", "None")]
         return node
 
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        """Return none; the tests of this package have them."""
-        return ()
 
-
-class DropKeyword(Operator):  # type: ignore[misc]
+class DropKeyword(AddedOperator):
     """A call goes without one of its keyword arguments."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Position, Position]]:
@@ -88,13 +92,8 @@ class DropKeyword(Operator):  # type: ignore[misc]
         dropped.get_first_leaf().prefix = node.get_first_leaf().prefix
         return dropped
 
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        """Return none; the tests of this package have them."""
-        return ()
 
-
-class DropStatement(Operator):  # type: ignore[misc]
+class DropStatement(AddedOperator):
     """A statement that only calls something is left out."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Position, Position]]:
@@ -108,11 +107,6 @@ class DropStatement(Operator):  # type: ignore[misc]
         left_out.prefix = node.get_first_leaf().prefix
         node.children[0] = left_out
         return node
-
-    @classmethod
-    def examples(cls) -> tuple[()]:
-        """Return none; the tests of this package have them."""
-        return ()
 
 
 class AddedOperators:
