@@ -113,10 +113,11 @@ def _files(stage: Stage, envelope: str) -> Mapping[str, ServedFile]:
     """Return the files of an envelope with all bodies that eSAW served whole."""
     files = {}
     for file in stage.esaw.files(envelope):
+        path = f"/file/{file.file_id}"
         served = {
             each.sha256
-            for each in stage.ways["esaw"].seen(lambda each: each.path.endswith(f"/file/{file.file_id}"))  # noqa: B023
-            if each.status == 200 and each.sha256
+            for each in stage.ways["esaw"].passages
+            if each.path.endswith(path) and each.status == 200 and each.sha256
         }
         is_fixed = "AuditTrail" not in str(file.kind)
         expected = {stage.esaw.expected_sha256(file.file_id)} if is_fixed else served

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -116,15 +116,15 @@ def _wait(process: subprocess.Popen[bytes], progress: Path, hang_cpu_seconds: fl
     return True
 
 
-def _completed(module: str, result: dict[str, object], said: str) -> RunResult:
+def _completed(module: str, result: dict[str, Any], said: str) -> RunResult:
     covered = _COVERAGE.findall(said)
     return RunResult(
         module.rpartition(".")[2],
-        int(str(result["inputs"])),
-        float(str(result["seconds"])),
+        int(result["inputs"]),
+        float(result["seconds"]),
         int(covered[-1]) if covered else None,
-        float(str(result["growth_mib"])),
-        tuple(Finding(kind, summary, bytes.fromhex(data)) for kind, summary, data in result["findings"]),  # type: ignore[attr-defined]
+        float(result["growth_mib"]),
+        tuple(Finding(kind, summary, bytes.fromhex(data)) for kind, summary, data in result["findings"]),
     )
 
 
