@@ -136,9 +136,11 @@ def parse_part(kind: type[ResourcePart], raw: Mapping[str, Any]) -> Any:
 
 
 def _decode_hook(wanted: type, value: Any) -> Any:
-    if wanted is Duration and isinstance(value, str):
-        return Duration.parse(value)
-    raise NotImplementedError(wanted)
+    if wanted is not Duration:
+        raise NotImplementedError(wanted)
+    if not isinstance(value, str):
+        raise ValueError("a duration is a string as in 500ms, 10s or 1h30m")  # noqa: TRY004 - msgspec reports it
+    return Duration.parse(value)
 
 
 def _encode_hook(value: Any) -> Any:

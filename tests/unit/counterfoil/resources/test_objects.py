@@ -90,6 +90,12 @@ def test_a_wrong_duration_is_refused_with_its_path_and_an_example() -> None:
         organization(retry={"initial": "soon"})
 
 
+@pytest.mark.parametrize("value", [5, {"seconds": 5}, ["5s"], True])
+def test_a_duration_that_is_no_string_is_refused_with_its_path_and_an_example(value: Any) -> None:
+    with pytest.raises(ResourceInvalid, match=r"as in 500ms, 10s or 1h30m .*`\$\.spec\.retry\.initial`"):
+        organization(retry={"initial": value})
+
+
 @pytest.mark.parametrize("metadata", [[1], "a", 1, None, {"name": 1}])
 def test_an_object_whose_metadata_is_none_is_refused(metadata: Any) -> None:
     with pytest.raises(ResourceInvalid, match=r"^Archive/"):
