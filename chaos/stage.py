@@ -32,6 +32,8 @@ BUCKET = "contracts"
 ADMINISTRATOR = "ops@acme.example"
 LEASES = {"lease_duration": "10s", "renew_deadline": "8s", "retry_period": "1s"}
 """Short, so that a stopped controller outlives them, and long enough for a busy machine."""
+EVIDENCE_WAIT = "10s"
+"""Longer than eSAW's list ever lacks files in a round."""
 READY_ATTEMPTS = 5
 """Number of times that the timeout for a process to become ready may pass: the machine may be busy."""
 PERSIST_ATTEMPTS = 60
@@ -259,6 +261,7 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             baseURL=ways["esaw"].url,
             statuses=["Completed", "Expired"],
             cleanup={"policy": plan.policy},
+            evidence={"wait": EVIDENCE_WAIT},
             retry={"initial": "100ms", "max": "1s", "deadline": "10m"},
             notifications=await environment.mails(smtp, ADMINISTRATOR),
         )

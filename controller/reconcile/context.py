@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import partial
 
 from controller.access.fence import Fence
@@ -40,6 +40,7 @@ from counterfoil.resources import (
     FileKind,
     Organization,
     Sender,
+    find_condition,
 )
 
 FILES_NAMED_IN_LOOP = 100
@@ -87,6 +88,13 @@ class ReconcileContext:
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
+
+    def evidence_deadline(self, event: EnvelopeEvent) -> datetime:
+        """Return until when eSAW's list may lack files: spec.evidence.wait after it first reported the
+        envelope's status."""
+        validated = find_condition(event.status.conditions, "Validated")
+        since = validated.last_transition_time if validated is not None else self.clock.now()
+        return since + self.organization.spec.evidence.wait
 
     async def envelope(self) -> EnvelopeResponse:
         """Return the envelope as eSAW describes it in this run."""

@@ -51,12 +51,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             restart_from=Phase.COLLECTING,
         )
 
-    archived = find_condition(event.status.conditions, "Archived")
-    due = archived.last_transition_time + cleanup.after if archived is not None else None
-    # A delay that passed before a mismatch is not repeated.
-    if not event.status.mismatches and due is not None and context.clock.now() < due:
-        message = f"The envelope is deleted {cleanup.after} after archiving, as spec.cleanup.after says."
-        return Pause("CleanupDelayed", message, until=due)
+    if (delay := _delay(event, context)) is not None:
+        return delay
 
     damage = await _damage(event, context)
     try:
@@ -68,6 +64,31 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return Fail("ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere.")
     # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
     return _gone()
+
+
+def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
+    """
+    Return the pause until the envelope may be deleted; None if it may be now.
+
+    eSAW documents that only Completed envelopes have audit trails. One of another envelope that it lists late
+    must not be deleted unarchived.
+    """
+    now, spec = context.clock.now(), context.organization.spec
+    archived = find_condition(event.status.conditions, "Archived")
+    due = archived.last_transition_time + spec.cleanup.after if archived is not None else now
+    # A delay that passed before a mismatch is not repeated.
+    if not event.status.mismatches and now < due:
+        after = spec.cleanup.after
+        message = f"The envelope is deleted {after} after archiving, as spec.cleanup.after says."
+        return Pause("CleanupDelayed", message, until=due)
+    until = context.evidence_deadline(event)
+    if now < until and spec.evidence.is_awaited(each.kind for each in event.status.documents):
+        message = (
+            "The envelope was archived without an audit trail, which eSignAnyWhere may list late. It is "
+            "deleted after the time in spec.evidence.wait."
+        )
+        return Pause("AuditTrailPending", message, until=until)
+    return None
 
 
 def _reconfigured(context: ReconcileContext) -> Wait | None:

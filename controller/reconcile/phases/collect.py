@@ -117,13 +117,10 @@ def _lacks_audit_trail(plan: ArchiveLayout, status: str, context: ReconcileConte
 
 def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime | None:
     """
-    Return when to list the files again, at intervals that double; None if spec.evidence.wait has passed since
-    eSAW first reported the envelope's status.
+    Return when to list the files again, at intervals that double; None if the list counts as complete.
     """
-    now, spec = context.clock.now(), context.organization.spec
-    validated = find_condition(event.status.conditions, "Validated")
-    since = validated.last_transition_time if validated is not None else now
-    end = since + spec.evidence.wait
+    now, end, spec = context.clock.now(), context.evidence_deadline(event), context.organization.spec
+    since = end - spec.evidence.wait
     return min(end, now + max(spec.retry.initial, now - since)) if now < end else None
 
 

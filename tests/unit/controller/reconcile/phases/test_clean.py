@@ -459,8 +459,39 @@ async def test_documents_of_a_rejected_envelope_that_are_listed_late_are_archive
     await scene.reconcile()
     scene.envelope.contents = {"file-1": contents["file-1"]}
     scene.clock.advance(minutes=1)
-    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    await scene.reconcile()
     assert "file-1" in manifests(scene)
+
+
+async def test_an_audit_trail_of_an_expired_envelope_that_is_listed_late_is_archived_before_the_delete(
+    tmp_path: Path,
+) -> None:
+    """The documentation of eSAW says that there is none."""
+    scene = a_scene_without_trail(tmp_path, statuses=["Expired"])
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    waiting = await scene.reconcile()
+    assert "file-1" in manifests(scene)
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "AuditTrailPending")
+    assert waiting.status.next_attempt_time == scene.clock.now() + timedelta(minutes=10)
+    scene.envelope.contents["trail-1"] = TRAIL
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert scene.envelope.transport.deleted == []
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert "trail-1" in manifests(scene)
+
+
+@pytest.mark.parametrize(("evidence", "minutes"), [({"wait": "30m"}, 30), ({"auditTrail": "Optional"}, 0)])
+async def test_an_expired_envelope_without_an_audit_trail_is_deleted_once_none_can_come_any_more(
+    tmp_path: Path, evidence: dict[str, str], minutes: int
+) -> None:
+    scene = a_scene_without_trail(tmp_path, statuses=["Expired"], evidence=evidence)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile()
+    assert scene.envelope.transport.deleted == ([] if minutes else [ENVELOPE])
+    scene.clock.advance(minutes=minutes)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert scene.envelope.transport.deleted == [ENVELOPE]
 
 
 async def test_a_completed_envelope_without_files_is_a_failure_at_the_deadline(scene: Scene) -> None:
