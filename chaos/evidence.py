@@ -26,6 +26,8 @@ INTERRUPTIONS: Final = (
     "mail-down",
     "api-down",
     "api-unreachable",
+    "etcd-restored",
+    "clock-set",
 )
 """Kinds of faults after which a mail can be sent twice (docs/decisions/0018)."""
 
@@ -104,7 +106,8 @@ async def collect(
         responsible=_responsible(),
         crashes=tuple(stage.crashes),
         interruptions=sum(struck[kind] for kind in INTERRUPTIONS),
-        dead_keys=struck["esaw-key-revoked"] + struck["esaw-key-rotated"],
+        dead_keys=struck["esaw-key-revoked"] + struck["esaw-key-rotated"] + struck["etcd-restored"],
+        restores=struck["etcd-restored"],
         unsettled=unsettled,
     )
 

@@ -111,6 +111,7 @@ class Injector:
             await asyncio.gather(*self._tasks)
             self._tasks = {each for each in self._tasks if not each.done()}
         self.stage.resume()
+        self.stage.correct_clocks()
 
     # Effects that take a while
 
@@ -119,6 +120,24 @@ class Injector:
         async with self._api:
             await self.stage.servers.plane.kill_apiserver()
             await self.stage.servers.plane.start_apiserver()
+
+    async def etcd_restored(self, seconds: float) -> None:
+        """
+        Save etcd's data, and put it back later. Then do what docs/backup.md says: the sender gets a key that
+        is valid, and the organization is swept.
+        """
+        async with self._api:
+            saved = await self.stage.servers.plane.save_data()
+            await asyncio.sleep(seconds)
+            await self.stage.servers.plane.restore_data(saved)
+            await self.stage.renew_key()
+            await self.stage.sweep()
+
+    async def disk_full(self, seconds: float) -> None:
+        """Fill the disk of the archive, and free it again."""
+        self.stage.fill_disk()
+        await asyncio.sleep(seconds)
+        self.stage.free_disk()
 
     async def archive_down(self, seconds: float) -> None:
         """Kill the server of the archive and start it again."""
@@ -220,6 +239,21 @@ async def _stopped(injector: Injector, fault: Fault, passage: Passage) -> bool:
     return True
 
 
+async def _clock_set(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    process = injector.stage.client_of(passage)
+    if process is None:
+        return False
+    injector.stage.set_clock(process, fault.seconds)
+    return True
+
+
+async def _disk_full(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    if not injector.stage.has_own_disk:
+        return False
+    injector.start(injector.disk_full(fault.seconds))
+    return True
+
+
 def _beside(work: Callable[[Injector, Fault], Coroutine[Any, Any, None]]) -> Effect:
     async def start(injector: Injector, fault: Fault, passage: Passage) -> bool:
         injector.start(work(injector, fault))
@@ -266,6 +300,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "api-garbage": _garbage,
     "api-unreachable": _cut,
     "api-down": _beside(lambda injector, fault: injector.api_down()),
+    "etcd-restored": _beside(lambda injector, fault: injector.etcd_restored(fault.seconds)),
     "esaw-cut": _cut,
     "esaw-answer-lost": _cut,
     "esaw-truncated": _cut,
@@ -287,11 +322,13 @@ EFFECTS: Final[dict[str, Effect]] = {
     "archive-read-corrupted": _corrupt_answer,
     "archive-write-corrupted": _corrupt_request,
     "archive-down": _beside(lambda injector, fault: injector.archive_down(fault.seconds)),
+    "archive-disk-full": _disk_full,
     "controller-killed": _killed,
     "controller-stopped": _stopped,
     "receiver-killed": _killed,
     "shards-changed": _beside(
         lambda injector, fault: injector.stage.replace_controllers(fault.subject % 3 + 1, fault.subject + 1)
     ),
+    "clock-set": _clock_set,
     "mail-down": _beside(lambda injector, fault: injector.mail_down(fault.seconds)),
 }

@@ -6,13 +6,15 @@ The moment of a fault is a count of requests, not a time. So a round that is rep
 the same step, as far as the order of the requests is the same.
 """
 
+import math
 import random
 from typing import Final, NamedTuple
 
-DEFAULT_FAULTS: Final = 80
+DEFAULT_FAULTS: Final = 600
 """Number of planned faults in a round."""
 
-ARCHIVES: Final = ("webdav", "webdav", "s3", "s3", "filesystem")
+FOLDER: Final = "filesystem"
+ARCHIVES: Final = ("webdav", "webdav", "s3", "s3", FOLDER)
 """Archive kinds, each with its share of the rounds."""
 
 
@@ -25,33 +27,38 @@ class FaultKind(NamedTuple):
     """The requests that trigger it; one is drawn. ``*`` is any request."""
     weight: int
     """Share of the faults of a round."""
-    at_most: int = 1000
-    """Maximum number in one round."""
+    at_most: int = 100
+    """Maximum number among 100 faults of a round."""
+    rounds: float = 1.0
+    """Share of the rounds that have it."""
     points: tuple[str, ...] = ("ARRIVED",)
     """Names of ``TrapPoint``; one is drawn."""
     times: tuple[int, int] = (1, 1)
     """Range of the number of consecutive requests that it strikes."""
     seconds: tuple[float, float] = (0.0, 0.0)
-    """Range of its duration."""
+    """Range of its duration, or of the time by which a clock is set."""
 
 
 API: Final = ("create", "status", "lease", "secret", "watch", "list")
+DISCOVERY: Final = ("discovery",)
+"""Requests for the kinds that the API server knows."""
 ESAW: Final = ("envelope", "files", "configuration", "file", "delete")
 ARCHIVE: Final = ("write", "read", "stat", "change")
 STEPS: Final = ("status", "envelope", "files", "file", "delete", "write", "read")
 
 KINDS: Final = {
     # The API server, as its clients see it through a proxy; "down" ends the real one.
-    "api-cut": FaultKind("api", API, 8),
+    "api-cut": FaultKind("api", API + DISCOVERY, 8),
     "api-answer-lost": FaultKind("api", ("create", "status", "lease"), 8, points=("DONE",)),
-    "api-slow": FaultKind("api", API, 4, seconds=(0.1, 2.5)),
+    "api-slow": FaultKind("api", API + DISCOVERY, 4, seconds=(0.1, 2.5)),
     "api-409": FaultKind("api", ("create", "status", "lease"), 6),
     "api-410": FaultKind("api", ("watch", "list"), 4),
     "api-429": FaultKind("api", ("create", "status", "secret"), 4),
-    "api-500": FaultKind("api", API, 6, times=(1, 3)),
+    "api-500": FaultKind("api", API + DISCOVERY, 6, times=(1, 3)),
     "api-garbage": FaultKind("api", API, 6),
     "api-unreachable": FaultKind("api", ("*",), 2, times=(5, 40)),
     "api-down": FaultKind("api", ("status",), 1, at_most=1),
+    "etcd-restored": FaultKind("api", ("status",), 1, at_most=1, rounds=0.25, seconds=(0.5, 8.0)),
     # eSAW through a proxy
     "esaw-cut": FaultKind("esaw", ESAW, 5),
     "esaw-answer-lost": FaultKind("esaw", ESAW, 6, points=("DONE",)),
@@ -76,23 +83,25 @@ KINDS: Final = {
     "archive-read-corrupted": FaultKind("archive", ("read",), 5),
     "archive-write-corrupted": FaultKind("archive", ("write",), 5),
     "archive-down": FaultKind("archive", ("*",), 1, at_most=1, seconds=(0.2, 2.0)),
+    "archive-disk-full": FaultKind("esaw", ("file",), 2, at_most=2, seconds=(0.2, 3.0)),
     # Processes
     "controller-killed": FaultKind("*", STEPS, 4, at_most=6, points=("ARRIVED", "DONE")),
     "controller-stopped": FaultKind("*", STEPS, 2, at_most=2, seconds=(0.3, 13.0)),
     "receiver-killed": FaultKind("api", ("create",), 2, at_most=2, points=("ARRIVED", "DONE")),
     "shards-changed": FaultKind("esaw", ("file",), 1, at_most=1),
+    "clock-set": FaultKind("*", STEPS, 1, at_most=2, rounds=0.4, seconds=(-60.0, 60.0)),
     "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0)),
 }
 
 WAYS: Final = {
-    **dict.fromkeys(API, "api"),
+    **dict.fromkeys(API + DISCOVERY, "api"),
     **dict.fromkeys(ESAW, "esaw"),
     **dict.fromkeys(ARCHIVE, "archive"),
 }
 """The way of each operation."""
 
 USUAL: Final = {
-    "create": 1.0, "status": 4.0, "lease": 3.0, "secret": 2.0, "watch": 0.6, "list": 0.4,
+    "create": 1.0, "status": 4.0, "lease": 3.0, "secret": 2.0, "watch": 0.6, "list": 0.4, "discovery": 0.1,
     "envelope": 1.5, "files": 2.5, "configuration": 1.0, "file": 5.0, "delete": 1.0,
     "write": 6.0, "read": 5.0, "stat": 6.0, "change": 4.0,
     "*": 10.0,
@@ -151,6 +160,7 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
     archive = chance.choice(ARCHIVES)
     controllers = chance.randint(1, 3)
     envelopes = tuple(_envelope(chance) for _ in range(max(2, faults // 5)))
+    drawn = _faults(chance, faults, len(envelopes), archive)
     return Round(
         seed=seed,
         number=number,
@@ -159,9 +169,10 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
         receivers=chance.randint(1, 2),
         shards=chance.randint(1, controllers),
         policy=chance.choice(("Delete", "Delete", "Delete", "Delete", "Delete", "Keep")),
-        papers_lag=chance.choice((0.0, 0.0, 1.0, 2.0)),
+        # spec.evidence.wait passes at once by a clock that is set forward.
+        papers_lag=0.0 if any(each.kind == "clock-set" for each in drawn) else chance.choice((0.0, 1.0, 2.0)),
         envelopes=envelopes,
-        faults=_faults(chance, faults, len(envelopes), has_way=archive != "filesystem"),
+        faults=drawn,
     )
 
 
@@ -172,9 +183,16 @@ def _envelope(chance: random.Random) -> EnvelopeOrder:
     return EnvelopeOrder(sizes, chance.random() < 0.1, chance.random() < 0.2, chance.choice((0, 0, 1)))
 
 
-def _faults(chance: random.Random, count: int, envelopes: int, *, has_way: bool) -> tuple[Fault, ...]:
+def _faults(chance: random.Random, count: int, envelopes: int, archive: str) -> tuple[Fault, ...]:
     drawn: list[Fault] = []
-    left = {name: kind.at_most for name, kind in KINDS.items() if has_way or kind.way != "archive"}
+    has_way = archive != FOLDER
+    left = {
+        name: math.ceil(kind.at_most * count / 100)
+        for name, kind in KINDS.items()
+        if chance.random() < kind.rounds
+        and (has_way or kind.way != "archive")
+        and not (has_way and name == "archive-disk-full")
+    }
     while len(drawn) < count:
         names = [name for name, number in left.items() if number]
         name = chance.choices(names, [KINDS[each].weight for each in names])[0]

@@ -19,7 +19,7 @@ from sandbox.controlplane.control_plane import control_plane
 from sandbox.servers.s3_rclone import s3_server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
 
-FAULT_SECONDS: Final = 40.0
+FAULT_SECONDS: Final = 120.0
 """Timeout for the part of a round in which faults strike."""
 PATIENCE_SECONDS: Final = 180.0
 """Timeout for the next event to end after the last fault. A slow machine needs longer for all of them."""

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,8 +19,9 @@ from typing import Any
 
 import psutil
 
-from chaos.plan import Round
+from chaos.plan import FOLDER, Round
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.controlplane.processes import run
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
 from sandbox.esaw import Behaviour, CallbackUrls, DocumentSpec, StandIn, User
@@ -38,6 +40,9 @@ READY_ATTEMPTS = 5
 """Number of times that the timeout for a process to become ready may pass: the machine may be busy."""
 PERSIST_ATTEMPTS = 60
 """Number of attempts for what the API server must do, one second apart."""
+DISCOVERY_PATH = re.compile(r"/api(/v1)?|/apis(/[^/]+){0,2}")
+DISK = "disk"
+DISK_BYTES = 512 << 20
 RESTART_SECONDS = 0.2
 """Interval between checks for processes that must be started again."""
 
@@ -106,8 +111,9 @@ class Stage:
     def _process(
         self, name: str, module: list[str], kubeconfig: Path, settings: dict[str, str]
     ) -> CounterfoilProcess:
+        clock = self._clock_file(name)
         process = CounterfoilProcess.of(
-            module,
+            ["sandbox.environment.set_clock", str(clock), *module],
             kubeconfig=kubeconfig,
             namespace=self.environment.namespace,
             log=self.environment.folder / f"{name}.log",
@@ -142,6 +148,20 @@ class Stage:
         self._killed.add(process.name)
         process.kill()
 
+    def _clock_file(self, name: str) -> Path:
+        return self.environment.folder / f"{name}.clock"
+
+    def set_clock(self, process: CounterfoilProcess, seconds: float) -> None:
+        """Set the clock of a process by this many seconds."""
+        replacement = self._clock_file(f"{process.name}-next")
+        replacement.write_text(str(seconds))
+        replacement.rename(self._clock_file(process.name))
+
+    def correct_clocks(self) -> None:
+        """Set all clocks right."""
+        for process in self.environment.processes:
+            self._clock_file(process.name).unlink(missing_ok=True)
+
     async def replace_controllers(self, shards: int, generation: int) -> None:
         """Roll out controllers with another number of shards: new ones are ready before old ones stop."""
         old = self.controllers
@@ -166,6 +186,23 @@ class Stage:
                     self._killed.discard(process.name)
                     process.start_unready()
             await asyncio.sleep(RESTART_SECONDS)
+
+    # The disk of an archive in a folder
+
+    @property
+    def has_own_disk(self) -> bool:
+        """Whether the archive has a disk of its own, which can be filled."""
+        return self.archive.parent.is_mount()
+
+    def fill_disk(self) -> None:
+        """Leave no byte of it."""
+        disk = os.statvfs(self.archive)
+        with (self.archive.parent / "other").open("wb") as other:
+            os.posix_fallocate(other.fileno(), 0, disk.f_bavail * disk.f_frsize)
+
+    def free_disk(self) -> None:
+        """Remove the other's file."""
+        (self.archive.parent / "other").unlink(missing_ok=True)
 
     # Envelopes
 
@@ -196,6 +233,11 @@ class Stage:
         for old in self.tokens:
             self.esaw.revoke(self.anna, old)
         self.tokens.append(new)
+
+    async def sweep(self) -> None:
+        """Ask for a search for envelopes whose events are gone, as an administrator does after a restore."""
+        label = "counterfoil.dev/request=sweep"
+        await persist(lambda: self.environment.kubectl("label", "--overwrite", "organization", "acme", label))
 
 
 async def persist(act: Callable[[], Awaitable[Any]]) -> Any:
@@ -238,11 +280,13 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             "api": Proxy(servers.plane.url, ticks=ticks, tls=_trust(servers.plane)),
             "esaw": Proxy(esaw.url, ticks=ticks),
         }
-        if plan.archive != "filesystem":
+        if plan.archive != FOLDER:
             server = servers.s3 if plan.archive == "s3" else servers.webdav
             ways["archive"] = Proxy(server.url, ticks=ticks)
         for way in ways.values():
             await exits.enter_async_context(way)
+        if plan.archive == FOLDER:
+            await exits.enter_async_context(_disk(environment.folder / DISK))
         anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
         stage = Stage(
             plan=plan,
@@ -277,6 +321,21 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
                 process.kill()
 
 
+@asynccontextmanager
+async def _disk(folder: Path) -> AsyncIterator[None]:
+    """Make a folder, for root with a file system of its own."""
+    await asyncio.to_thread(folder.mkdir)
+    if os.geteuid() != 0:
+        yield
+        return
+    options = f"size={DISK_BYTES},mode=0700"
+    await run(["mount", "-t", "tmpfs", "-o", options, "counterfoil-chaos", folder])
+    try:
+        yield
+    finally:
+        await run(["umount", "--lazy", folder])
+
+
 def _trust(plane: ControlPlane) -> ssl.SSLContext:
     cluster = json.loads(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
@@ -288,8 +347,8 @@ async def _archive(
 ) -> Path:
     """Make the Archive; return the folder of its files."""
     namespace = environment.namespace
-    if plan.archive == "filesystem":
-        root = environment.folder / "archive"
+    if plan.archive == FOLDER:
+        root = environment.folder / DISK / "archive"
         root.mkdir()
         await environment.archive("dms", filesystem={"root": str(root)})
         return root
@@ -328,6 +387,8 @@ def operation(way: str, passage: Passage) -> str:
 def _api_operation(passage: Passage) -> str:
     if passage.is_watch:
         return "watch"
+    if DISCOVERY_PATH.fullmatch(passage.path):
+        return "discovery"
     for part, name in {"/leases": "lease", "/secrets/": "secret"}.items():
         if part in passage.path:
             return name

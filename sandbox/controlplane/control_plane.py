@@ -14,6 +14,7 @@ API server keeps port and data.
 
 import asyncio
 import json
+import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -44,6 +45,7 @@ Condition = Callable[[], Awaitable[bool]]
 # The form host:port is what etcd wants to see; with this scheme it makes a file of that name.
 ETCD_CLIENTS = "unix://client:1"
 ETCD_PEERS = "unix://peers:1"
+DATA = "data"  # etcd's data folder
 
 
 class ControlPlaneError(Exception):
@@ -132,6 +134,34 @@ class ControlPlane:
         server = self._serve("kube-apiserver", self._apiserver_arguments())
         await self._until(self._is_ready, "the API server is not ready", server)
 
+    async def save_data(self) -> Path:
+        """End both programs as a power cut would, copy etcd's data, and start them again; return the copy."""
+        saved = self.folder / "saved-data"
+        await self._without_power(lambda: shutil.copytree(self.folder / DATA, saved, dirs_exist_ok=True))
+        return saved
+
+    async def restore_data(self, saved: Path) -> None:
+        """
+        End both programs as a power cut would, put back the data of ``save_data``, and start them again.
+
+        Versions of objects go back too, as if nobody had raised them (``etcdutl snapshot restore
+        --bump-revision``).
+        """
+
+        def put_back() -> None:
+            shutil.rmtree(self.folder / DATA)
+            shutil.copytree(saved, self.folder / DATA)
+
+        await self._without_power(put_back)
+
+    async def _without_power(self, act: Callable[[], object]) -> None:
+        for name in ("kube-apiserver", "etcd"):
+            self._servers.pop(name).kill()
+        await asyncio.to_thread(act)
+        self._etcd_socket.unlink(missing_ok=True)
+        await self._start_etcd()
+        await self.start_apiserver()
+
     @property
     def pids(self) -> Mapping[str, int]:
         """The process ids of what runs now, by ``etcd`` and ``kube-apiserver``."""
@@ -183,7 +213,7 @@ class ControlPlane:
     async def _start_etcd(self) -> None:
         arguments = [
             "--name=etcd",
-            "--data-dir=data",
+            f"--data-dir={DATA}",
             f"--listen-client-urls={ETCD_CLIENTS}",
             f"--advertise-client-urls={ETCD_CLIENTS}",
             f"--listen-peer-urls={ETCD_PEERS}",
@@ -193,12 +223,15 @@ class ControlPlane:
             "--log-level=warn",
         ]
         server = self._serve("etcd", arguments)
-        socket = self.folder / ETCD_CLIENTS.removeprefix("unix://")
 
         async def listens() -> bool:
-            return socket.exists()
+            return self._etcd_socket.exists()
 
         await self._until(listens, "etcd does not listen", server)
+
+    @property
+    def _etcd_socket(self) -> Path:
+        return self.folder / ETCD_CLIENTS.removeprefix("unix://")
 
     async def _start_on_a_free_port(self) -> None:
         for left in reversed(range(PORT_ATTEMPTS)):

@@ -11,9 +11,8 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.s3_rclone import S3Server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
 
-SEED, ROUND = 5, 5
-"""A round with a real archive server, three controllers and shards, and kills. No envelope expires in it: the
-late audit trail of one is not archived yet (docs/reliability.md)."""
+SEED, ROUND = 5, 8
+"""A round with a real archive server, several controllers and shards, and kills."""
 
 
 async def test_a_round_of_the_campaign_has_faults_and_no_violation(

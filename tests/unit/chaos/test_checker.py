@@ -106,6 +106,9 @@ def mails(*sent: tuple[str, str]) -> Evidence:
         # The answer to the first request was lost.
         replace(GOOD, deletes=GOOD.deletes * 2),
         replace(GOOD, deletes=(Delete(ENVELOPE, archive(), archived=None),)),
+        # etcd was restored: the event, and the proof that it had, are lost. The envelope is archived.
+        replace(GOOD, deletes=(Delete(ENVELOPE, archive(), archived=False),), restores=1),
+        replace(GOOD, events=(), restores=1),
         mails(("<1@x>", FULL), ("<2@x>", "Solved: 2 events failed: Full"), ("<3@x>", FULL)),
         replace(mails(("<1@x>", FULL), ("<1@x>", FULL)), interruptions=1),
         replace(mails(("<1@x>", ASKED), ("<2@x>", ASKED)), dead_keys=2),
@@ -158,6 +161,12 @@ WRONG = {
 @pytest.mark.parametrize("violation", WRONG)
 def test_each_violation_is_found(violation: str) -> None:
     assert any(violation in each for each in violations(WRONG[violation])), violations(WRONG[violation])
+
+
+def test_after_a_restore_of_etcd_an_envelope_that_is_in_esaw_needs_an_event() -> None:
+    assert violations(replace(failed(), events=(), restores=1)) == [
+        f"callback of {ENVELOPE}: answered 200, but there is no event"
+    ]
 
 
 def test_a_violation_does_not_repeat_the_secret() -> None:
