@@ -27,7 +27,7 @@ class FaultKind(NamedTuple):
     """The requests that trigger it; one is drawn. ``*`` is any request."""
     weight: int
     """Share of the faults of a round."""
-    at_most: int = 100
+    at_most: float = 100
     """Maximum number among 100 faults of a round."""
     rounds: float = 1.0
     """Share of the rounds that have it."""
@@ -58,7 +58,7 @@ KINDS: Final = {
     "api-garbage": FaultKind("api", API, 6),
     "api-unreachable": FaultKind("api", ("*",), 2, times=(5, 40)),
     "api-down": FaultKind("api", ("status",), 1, at_most=1),
-    "etcd-restored": FaultKind("api", ("status",), 1, at_most=1, rounds=0.25, seconds=(0.5, 8.0)),
+    "etcd-restored": FaultKind("api", ("status",), 1, at_most=0.3, rounds=0.25, seconds=(0.5, 8.0)),
     # eSAW through a proxy
     "esaw-cut": FaultKind("esaw", ESAW, 5),
     "esaw-answer-lost": FaultKind("esaw", ESAW, 6, points=("DONE",)),

@@ -4,9 +4,10 @@ kopf: a response that ends the operator becomes "too old", so that kopf lists ag
 Upstream: https://github.com/nolar/kopf/issues/1276. Versions: kopf up to 1.45.2.
 
 kopf handles "too old" only as a message within a watch. Each other response that kopf does not handle ends
-its operator and with it this process: HTTP 410 to a list or a watch, the 404 or the login page of a proxy, an
-error within a watch that is not 410. Responses that kopf handles pass unchanged, as do all requests other
-than lists and watches of the watched kinds; no code of kopf or aiohttp is replaced. No redirect is followed.
+its operator and with it this process: HTTP 410 to a list or a watch, the 404 or the login page of a proxy,
+JSON that is cut or is no list, an error within a watch that is not 410. Responses that kopf handles pass
+unchanged, as do all requests other than lists and watches of the watched kinds; no code of kopf or aiohttp is
+replaced. No redirect is followed.
 
 A useless list becomes a broken connection for kopf; a useless watch becomes "too old". In both cases kopf
 begins again with a list, after a pause that grows with each failure.
@@ -78,11 +79,20 @@ class ResponseAdapter:
                 await adapter.adapt(self)
                 return self
 
+            async def json(self, **options: Any) -> Any:
+                try:
+                    body = await super().json(**options)
+                except (ValueError, RecursionError) as damage:
+                    await adapter.check_list(self, damage)
+                    raise
+                await adapter.check_list(self, body)
+                return body
+
         return AdaptedResponse
 
     async def adapt(self, answer: aiohttp.ClientResponse) -> None:
         """Adapt a response whose headers have arrived. Raises ``aiohttp.ClientError``."""
-        watch_request = WatchRequest(answer.url.name, answer.url.query.get("watch") == "true")
+        watch_request = _watch_request(answer)
         if 300 <= answer.status < 400 and watch_request.plural not in self._plurals:
             raise aiohttp.ClientConnectionError(f"the answer is a redirect ({answer.status})")
         if answer.method != "GET" or watch_request.plural not in self._plurals:
@@ -93,15 +103,29 @@ class ResponseAdapter:
             if not watch_request.is_watch:
                 raise aiohttp.ClientPayloadError(f"the list is no use: {reason}")
             answer.status = 200
-        elif not watch_request.is_watch and answer.status == 200:
-            self._failures.pop(watch_request, None)
-            if "continue" not in answer.url.query:
-                self._list_started(watch_request.plural)
+        elif not watch_request.is_watch and answer.status == 200 and "continue" not in answer.url.query:
+            self._list_started(watch_request.plural)
         if watch_request.is_watch:
             pieces = (
                 _only_too_old if reason is not None else self._filtered_chunks(watch_request, answer.content)
             )
             answer.content = cast("aiohttp.StreamReader", _FilteredBody(answer.content, pieces))
+
+    async def check_list(self, answer: aiohttp.ClientResponse, body: object) -> None:
+        """
+        Check the body of a response: a list of a watched kind must be one.
+
+        ``body`` is the error for JSON that cannot be read. Raises ``aiohttp.ClientPayloadError``.
+        """
+        watch_request = _watch_request(answer)
+        if answer.method != "GET" or watch_request.is_watch or watch_request.plural not in self._plurals:
+            return
+        if _is_list(body):
+            self._failures.pop(watch_request, None)
+            return
+        reason = "the answer is JSON, but no list of the API server"
+        await self._wait_before_relist(watch_request, reason)
+        raise aiohttp.ClientPayloadError(f"the list is no use: {reason}")
 
     def _filtered_chunks(
         self, watch_request: WatchRequest, content: aiohttp.StreamReader
@@ -145,6 +169,21 @@ class _FilteredBody:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
+
+
+def _watch_request(answer: aiohttp.ClientResponse) -> WatchRequest:
+    return WatchRequest(answer.url.name, answer.url.query.get("watch") == "true")
+
+
+def _is_list(body: object) -> bool:
+    if not isinstance(body, dict) or not isinstance(body.get("metadata"), dict):
+        return False
+    items = body.get("items")
+    return (
+        isinstance(body["metadata"].get("resourceVersion"), str)
+        and isinstance(items, list)
+        and all(isinstance(each, dict) for each in items)
+    )
 
 
 def _fatal_for_kopf(answer: aiohttp.ClientResponse) -> str | None:

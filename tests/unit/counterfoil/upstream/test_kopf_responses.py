@@ -123,6 +123,11 @@ class Scene:
         async with self._session.get(self._url / plural, params=query) as answer:
             return answer.status
 
+    async def listed(self, plural: str = "senders") -> Any:
+        """Return a list as kopf reads it."""
+        async with self._session.get(self._url / plural) as answer:
+            return await answer.json()
+
 
 @asynccontextmanager
 async def answering(
@@ -174,6 +179,43 @@ async def test_a_page_of_a_proxy_becomes_too_old() -> None:
         assert codes(await scene.watched()) == [410]
         with pytest.raises(aiohttp.ClientPayloadError):
             await scene.asked()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kind": "Stat',
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"metadata": {}, "items": []}',
+        b'{"metadata": {"resourceVersion": "1"}}',
+        b'{"metadata": {"resourceVersion": "1"}, "items": [1]}',
+    ],
+    ids=lambda body: body[:60].decode(errors="replace"),
+)
+async def test_json_that_is_no_list_breaks_off_with_pauses_that_grow(body: bytes) -> None:
+    async with answering(200, body) as scene:
+        for _ in range(3):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await scene.listed()
+        assert scene.clock.slept == sorted(set(scene.clock.slept)), "they grow"
+
+
+async def test_a_list_is_passed_unchanged_and_ends_the_growth_of_the_pauses() -> None:
+    good = {"metadata": {"resourceVersion": "1"}, "items": [{}]}
+    async with answering(200, json.dumps(good).encode()) as scene:
+        assert await scene.listed() == good
+
+
+async def test_the_json_of_other_requests_is_left_to_kopf() -> None:
+    async with answering(200, b"{}") as scene:
+        assert await scene.listed("namespaces") == {}
+    async with answering(200, b"{half") as scene:
+        with pytest.raises(ValueError):
+            await scene.listed("namespaces")
 
 
 @pytest.mark.parametrize("status", [204, 301, 302, 303, 307, 308])
