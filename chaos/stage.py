@@ -191,7 +191,7 @@ class Stage:
 
     @property
     def has_own_disk(self) -> bool:
-        """Whether the archive has a disk of its own, which can be filled."""
+        """Whether the archive has its own disk, which can be filled."""
         return self.archive.parent.is_mount()
 
     def fill_disk(self) -> None:
@@ -323,7 +323,7 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
 
 @asynccontextmanager
 async def _disk(folder: Path) -> AsyncIterator[None]:
-    """Make a folder, for root with a file system of its own."""
+    """Make a folder, for root as a separate file system."""
     await asyncio.to_thread(folder.mkdir)
     if os.geteuid() != 0:
         yield

@@ -41,8 +41,9 @@ def test_every_archive_number_of_processes_and_policy_is_planned() -> None:
 def test_no_fault_is_planned_more_often_than_its_kind_allows() -> None:
     for each in ROUNDS:
         count = Counter(fault.kind for fault in each.faults)
-        most = math.ceil(len(each.faults) / 100)
-        assert all(count[name] <= kind.at_most * most for name, kind in KINDS.items())
+        assert all(
+            count[name] <= math.ceil(kind.at_most * len(each.faults) / 100) for name, kind in KINDS.items()
+        )
 
 
 def test_some_rounds_restore_etcd_and_some_set_clocks() -> None:
