@@ -163,13 +163,35 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         evidence=context.organization.spec.evidence,
     )
     await context.fence.check()
+    return await _delete_on(proof, event, context)
+
+
+async def _delete_on(
+    proof: deletion.ProofOfArchive, event: EnvelopeEvent, context: ReconcileContext
+) -> Outcome:
     try:
         await deletion.delete(context.esaw, proof)
     except HttpStatusError as answer:
         if not answer.is_of_v5:
             raise
         return _of_v5(event, context, "the API v6 does not delete it (ERR0063)")
+    if await _still_exists(context):
+        return Wait(
+            "DeleteUnconfirmed",
+            "The request to delete the envelope was answered with success, but eSignAnyWhere still has it.",
+        )
     return Done("ArchivedAndDeleted", "The envelope was archived, then deleted in eSignAnyWhere.")
+
+
+async def _still_exists(context: ReconcileContext) -> bool:
+    """Whether eSAW still has the envelope: another program can give the empty answer of a delete, too."""
+    try:
+        await context.esaw.envelope(context.event.spec.envelope_id)
+    except HttpStatusError as answer:
+        if answer.is_missing_envelope:
+            return False
+        raise
+    return True
 
 
 async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:

@@ -148,12 +148,14 @@ class FakeEsawTransport(EsawTransport):
         self.deleted: list[str] = []
         self.just_before: Callable[[], None] = lambda: None
         """Looks around just before the envelope is deleted."""
+        self.is_another_program = False
+        """Another program answers with an empty 200, and nothing is deleted."""
 
     async def request(self, call: EsawCall, token: ApiToken | None, read: Callable[[bytes], T]) -> T:
         self._user.begin(call.operation)
         self.just_before()
         self.deleted.append((call.body or {})["EnvelopeId"])
-        self._user.deleted = True
+        self._user.deleted = not self.is_another_program
         return read(b"")
 
 

@@ -237,7 +237,7 @@ async def test_a_run_that_begins_in_the_middle_goes_on_from_there(tmp_path: Path
     scene.envelope.asked.clear()
     after = await scene.reconcile()
     assert after.status.phase is Phase.SUCCEEDED
-    assert scene.envelope.asked == ["envelope", "files", "delete"]
+    assert scene.envelope.asked == ["envelope", "files", "delete", "envelope"]
 
 
 @pytest.mark.parametrize(

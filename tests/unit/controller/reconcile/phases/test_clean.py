@@ -46,6 +46,32 @@ async def retried_by_a_person(scene: Scene) -> EnvelopeEvent:
     return await scene.reconcile()
 
 
+# -- The delete itself ---------------------------------------------------------------------------------------
+
+
+async def test_a_delete_that_another_program_answered_is_repeated_until_the_envelope_is_gone(
+    scene: Scene,
+) -> None:
+    scene.envelope.transport.is_another_program = True
+    first = await scene.reconcile()
+    assert (first.status.phase, first.status.reason) == (Phase.CLEANING, "DeleteUnconfirmed")
+    scene.envelope.transport.is_another_program = False
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert scene.envelope.transport.deleted == [ENVELOPE, ENVELOPE]
+
+
+async def test_a_delete_whose_confirmation_gets_no_answer_is_confirmed_by_the_next_attempt(
+    scene: Scene,
+) -> None:
+    scene.envelope.transport.just_before = lambda: scene.envelope.problems.update(
+        envelope=EsawUnreachable("connect")
+    )
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    scene.envelope.problems.clear()
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+
+
 # -- The files that eSAW lists at this moment ----------------------------------------------------------------
 
 
