@@ -327,11 +327,19 @@ class Metrics:
             "Longest block of the event loop since the process started, by cause (computing, waiting).",
             ("cause",),
         )
+        self.event_loop_tasks = gauge(
+            "counterfoil_event_loop_tasks",
+            "Asyncio tasks of the process that have not ended. Growth for hours at a steady load shows "
+            "tasks that never end.",
+        )
         self.build_info = gauge(
             "counterfoil_build_info", "Always 1, with the version as label.", ("version",)
         )
 
         self.build_info.labels(version).set(1)
+        self._initialize_known_labels()
+
+    def _initialize_known_labels(self) -> None:
         for cause in ("computing", "waiting"):
             self.event_loop_blocks.labels(cause)
             self.event_loop_longest_block_seconds.labels(cause)

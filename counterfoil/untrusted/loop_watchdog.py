@@ -1,5 +1,6 @@
 """
-The watchdog of an event loop: measure how long the loop was blocked, and export that (rule 12).
+The watchdog of an event loop: measure how long the loop was blocked, and export that (rule 12). It also
+exports the number of the loop's tasks.
 
 A timer fires every 100 ms. A late timer shows that the loop did not run: a callback computed (``computing``),
 or waited (``waiting``) for a file or for a processor that other processes used. The CPU time of the loop's
@@ -71,8 +72,10 @@ class LoopWatchdog:
 
 @contextmanager
 def watched_event_loop(metrics: Metrics) -> Iterator[None]:
-    """Measure the running event loop."""
-    watchdog = LoopWatchdog(metrics, asyncio.get_running_loop())
+    """Measure the running event loop, and count its tasks at each scrape."""
+    loop = asyncio.get_running_loop()
+    metrics.event_loop_tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
+    watchdog = LoopWatchdog(metrics, loop)
     watchdog.start()
     try:
         yield

@@ -41,6 +41,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_archive_ready": {"archive"},
     "counterfoil_event_loop_blocks_total": {"cause"},
     "counterfoil_event_loop_longest_block_seconds": {"cause"},
+    "counterfoil_event_loop_tasks": set(),
     "counterfoil_event_mismatches_total": {"organization"},
     "counterfoil_uncounted_event_seconds": {"organization"},
     "counterfoil_build_info": {"version"},

@@ -62,6 +62,10 @@ def longest(registry: CollectorRegistry, cause: str) -> float:
     return registry.get_sample_value("counterfoil_event_loop_longest_block_seconds", {"cause": cause}) or 0.0
 
 
+def tasks(registry: CollectorRegistry) -> float:
+    return registry.get_sample_value("counterfoil_event_loop_tasks") or 0.0
+
+
 @pytest.mark.parametrize(
     ("seconds", "cpu", "computing", "waiting"),
     [
@@ -95,6 +99,18 @@ def test_after_the_stop_nothing_is_measured() -> None:
     scene = Scene()
     scene.watchdog.stop()
     assert scene.loop.stopped
+
+
+async def test_the_tasks_of_the_loop_are_counted_at_each_scrape() -> None:
+    registry = CollectorRegistry()
+    with watched_event_loop(Metrics(registry, version="test")):
+        before = tasks(registry)
+        sleeping = [asyncio.create_task(asyncio.sleep(60)) for _ in range(3)]
+        assert tasks(registry) == before + 3
+        for each in sleeping:
+            each.cancel()
+        await asyncio.gather(*sleeping, return_exceptions=True)
+        assert tasks(registry) == before
 
 
 async def test_a_real_loop_that_computes_is_told_from_one_that_waits() -> None:
