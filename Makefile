@@ -142,6 +142,11 @@ chaos: setup ## the fault campaign: rounds of random faults until FAULTS of them
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
 	@$(BIN)/python -m chaos run --seed $(or $(SEED),1) --faults $(or $(FAULTS),1000)
 
+.PHONY: soak
+soak: setup ## the soak test: a steady load and faults for MINUTES, in which no process grows and no event is lost (SEED=1, MINUTES=60)
+	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
+	@$(BIN)/python -m chaos soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60)
+
 .PHONY: bench
 bench: setup ## speed, as ratios to the raw limit in the same run (some minutes; wants a quiet machine)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone

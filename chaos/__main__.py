@@ -1,5 +1,6 @@
 """
-``python -m chaos run`` runs rounds until enough faults struck; ``python -m chaos report`` writes the report.
+``python -m chaos run`` runs rounds until enough faults struck, ``python -m chaos soak`` runs the soak test,
+and ``python -m chaos report`` writes the report.
 
 A campaign continues where it was stopped: the rounds of its seed that the records have are not run again.
 """
@@ -9,12 +10,17 @@ import asyncio
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from chaos import report
 from chaos.plan import DEFAULT_FAULTS, plan
 from chaos.records import Record, append, missing_rounds, read
 from chaos.rounds import run_round, servers
+from chaos.soak import records as soak_records
+from chaos.soak.run import Course, run_soak
+from chaos.soak.run import servers as soak_servers
+from chaos.soak.section import section
 from chaos.stage import Servers
 from sandbox.controlplane.binaries import cache_folder
 
@@ -22,7 +28,7 @@ from sandbox.controlplane.binaries import cache_folder
 def main() -> int:
     """Return 1 if a round had a violation."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
-    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("command", choices=("run", "soak", "report"))
     parser.add_argument("--seed", type=int, default=1, help="seed of the plans (default: 1)")
     parser.add_argument(
         "--faults", type=int, default=1000, help="number of faults that must strike (default: 1000)"
@@ -31,11 +37,14 @@ def main() -> int:
     parser.add_argument(
         "--size", type=int, default=DEFAULT_FAULTS, help="number of planned faults in a round"
     )
+    parser.add_argument("--minutes", type=float, default=60, help="duration of a soak test (default: 60)")
     parser.add_argument("--records", type=Path, default=cache_folder() / "chaos" / "rounds.jsonl")
     arguments = parser.parse_args()
     if arguments.command == "report":
-        report.write(read(arguments.records))
+        report.write(read(arguments.records), soak_records.read(_soaks(arguments.records)))
         return 0
+    if arguments.command == "soak":
+        return asyncio.run(_soak(arguments))
     return asyncio.run(_run(arguments))
 
 
@@ -79,6 +88,27 @@ async def _round(running: Servers, arguments: argparse.Namespace, number: int) -
     else:
         shutil.rmtree(folder)
     return record
+
+
+async def _soak(arguments: argparse.Namespace) -> int:
+    seed, folder = arguments.seed, arguments.records.parent / f"logs-soak-{arguments.seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    async with soak_servers() as running:
+        record = await run_soak(running, Course(seed, arguments.minutes * 60), folder)
+    record = replace(record, commit=_commit())
+    soak_records.append(_soaks(arguments.records), record)
+    print(section([record]))
+    if not record.is_good:
+        print(f"[chaos]   logs: {folder}")
+        return 1
+    shutil.rmtree(folder)
+    return 0
+
+
+def _soaks(records: Path) -> Path:
+    """Return the file of the soak tests beside the campaign's."""
+    return records.with_name("soak.jsonl")
 
 
 def _commit() -> str:

@@ -8,12 +8,14 @@ import asyncio
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
 from chaos.checker import Delete, Evidence, ServedFile
 from chaos.stage import Stage, persist
+from sandbox.esaw import StandIn
 from sandbox.servers.proxies import Passage, TrapPoint, asks
 
 REASONS: Final = Path(__file__).parents[1] / "counterfoil" / "i18n" / "reasons" / "entries.toml"
@@ -54,26 +56,22 @@ class DeleteWatch:
         envelope = self._envelope
         files = read_archive(self._stage.archive, envelope)
         try:
-            events = await self._stage.environment.listed("envelopeevents")
+            fields = f"spec.envelopeID={envelope}"
+            events = await self._stage.environment.listed("envelopeevents", fields=fields)
         except Exception:  # the API server is down
             self.deletes.append(Delete(envelope, files, None))
             return
-        conditions = [
-            each
-            for event in events
-            if event["spec"]["envelopeID"] == envelope
-            for each in event.get("status", {}).get("conditions", [])
-        ]
+        conditions = [each for event in events for each in event.get("status", {}).get("conditions", [])]
         archived = any(each["type"] == "Archived" and each["status"] == "True" for each in conditions)
         self.deletes.append(Delete(envelope, files, archived))
 
 
 def read_archive(root: Path, envelope: str | None = None) -> dict[str, bytes]:
-    """Return all files below a folder, or those of an envelope. One that is renamed meanwhile is left out."""
+    """Return all files of an archive, or those of an envelope. One that is renamed meanwhile is left out."""
     found = {}
-    for path in sorted(root.rglob("*")):
+    for path in sorted(root.glob("**/*" if envelope is None else f"*/{envelope}/**/*")):
         try:
-            if path.is_file() and (envelope is None or envelope in path.parts):
+            if path.is_file():
                 found[str(path.relative_to(root))] = path.read_bytes()
         except FileNotFoundError:
             continue
@@ -85,12 +83,13 @@ async def collect(
 ) -> Evidence:
     """Return the evidence as it is now."""
     environment, esaw = stage.environment, stage.esaw
+    served = served_bodies(stage.ways["esaw"].passages)
     kinds = "envelopeevents,organizations,senders,archives,envelopes,events,leases,configmaps"
     listed = json.loads(await persist(lambda: environment.kubectl("get", kinds, "-o", "json")))["items"]
     logs = {path.name: path.read_text(errors="replace") for path in environment.folder.glob("*.log")}
     return Evidence(
         policy=stage.plan.policy,
-        envelopes={each: _files(stage, each) for each in stage.envelopes},
+        envelopes={each: served_files(esaw, each, served) for each in stage.envelopes},
         gone=frozenset(each for each in stage.envelopes if not esaw.exists(each)),
         removed=frozenset(stage.removed),
         deletes=tuple(deletes.deletes),
@@ -102,8 +101,8 @@ async def collect(
         answered=frozenset(each.envelope_id for each in esaw.callbacks() if each.status == 200),
         mails=tuple((str(each.message["Message-ID"]), each.subject) for each in stage.smtp.mails),
         texts={**logs, "objects": json.dumps(listed)},
-        secrets=frozenset(_secrets(stage)),
-        responsible=_responsible(),
+        secrets=frozenset(known_secrets(stage)),
+        responsible=responsible(),
         crashes=tuple(stage.crashes),
         interruptions=sum(struck[kind] for kind in INTERRUPTIONS),
         dead_keys=struck["esaw-key-revoked"] + struck["esaw-key-rotated"] + struck["etcd-restored"],
@@ -112,23 +111,30 @@ async def collect(
     )
 
 
-def _files(stage: Stage, envelope: str) -> Mapping[str, ServedFile]:
-    """Return the files of an envelope with all bodies that eSAW served whole."""
+def served_bodies(passages: Iterable[Passage]) -> dict[str, set[str]]:
+    """Return the SHA-256 of each body that eSAW served whole, in hex, by file id."""
+    served: dict[str, set[str]] = {}
+    for each in passages:
+        folder, _, file_id = each.path.rpartition("/")
+        if folder.endswith("/file") and each.status == 200 and each.sha256:
+            served.setdefault(file_id, set()).add(each.sha256)
+    return served
+
+
+def served_files(
+    esaw: StandIn, envelope: str, served: Mapping[str, AbstractSet[str]]
+) -> dict[str, ServedFile]:
+    """Return the files of an envelope; an audit trail has the bodies that were served, by file id."""
     files = {}
-    for file in stage.esaw.files(envelope):
-        path = f"/file/{file.file_id}"
-        served = {
-            each.sha256
-            for each in stage.ways["esaw"].passages
-            if each.path.endswith(path) and each.status == 200 and each.sha256
-        }
+    for file in esaw.files(envelope):
         is_fixed = "AuditTrail" not in str(file.kind)
-        expected = {stage.esaw.expected_sha256(file.file_id)} if is_fixed else served
+        expected = {esaw.expected_sha256(file.file_id)} if is_fixed else served.get(file.file_id, set())
         files[file.file_id] = ServedFile(str(file.kind), frozenset(expected))
     return files
 
 
-def _secrets(stage: Stage) -> set[str]:
+def known_secrets(stage: Stage) -> set[str]:
+    """Return all keys and tokens that there ever were."""
     secrets = {*stage.tokens, *stage.environment.tokens.values(), stage.servers.s3.secret_key}
     secrets.add(stage.servers.webdav.password)
     for path in stage.environment.folder.glob("*.kubeconfig"):
@@ -136,6 +142,7 @@ def _secrets(stage: Stage) -> set[str]:
     return secrets
 
 
-def _responsible() -> dict[str, str]:
+def responsible() -> dict[str, str]:
+    """Return the responsible person by reason."""
     entries: dict[str, dict[str, Any]] = tomllib.loads(REASONS.read_text(encoding="utf-8"))
     return {reason: str(entry["responsible"]) for reason, entry in entries.items()}

@@ -197,13 +197,14 @@ def _faults(chance: random.Random, count: int, envelopes: int, archive: str) -> 
         names = [name for name, number in left.items() if number]
         name = chance.choices(names, [KINDS[each].weight for each in names])[0]
         left[name] -= 1
-        fault = _fault(chance, name, envelopes)
+        fault = draw(chance, name, envelopes)
         if has_way or fault.way != "archive":
             drawn.append(fault)
     return tuple(drawn)
 
 
-def _fault(chance: random.Random, name: str, envelopes: int) -> Fault:
+def draw(chance: random.Random, name: str, envelopes: int) -> Fault:
+    """Draw a fault of this kind, with a moment within this number of envelopes."""
     kind = KINDS[name]
     operation = chance.choice(kind.operations)
     return Fault(

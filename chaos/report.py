@@ -1,5 +1,5 @@
 """
-The section of docs/reliability.md about the campaign: from the records, and from ``found.toml``.
+The sections of docs/reliability.md about campaign and soak test: from the records, and from ``found.toml``.
 """
 
 import re
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from chaos.records import Record
+from chaos.soak import section as soak
+from chaos.soak.records import SoakRecord
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "reliability.md"
 FOUND: Final = Path(__file__).with_name("found.toml")
@@ -79,15 +81,17 @@ def _reverted(reverted: Sequence[Mapping[str, Any]]) -> list[str]:
     return ["To show that the campaign can fail, protections were taken out:", "", *_table(head, rows)]
 
 
-def renewed(page: str, text: str) -> str:
+def renewed(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     """Return the page with this section between its markers. Raises ``ValueError`` without markers."""
-    pattern = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.DOTALL)
+    pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
     if pattern.search(page) is None:
-        raise ValueError("the page has no markers of the campaign's section")
-    return pattern.sub(lambda _: f"{BEGIN}\n\n{text.rstrip()}\n\n{END}", page)
+        raise ValueError(f"the page has no markers `{begin}` and `{end}`")
+    return pattern.sub(lambda _: f"{begin}\n\n{text.rstrip()}\n\n{end}", page)
 
 
-def write(records: Sequence[Record]) -> None:
-    """Renew the section of the page."""
+def write(records: Sequence[Record], soaks: Sequence[SoakRecord]) -> None:
+    """Renew the two sections of the page."""
     found = tomllib.loads(FOUND.read_text(encoding="utf-8"))
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), section(records, found)), encoding="utf-8")
+    page = renewed(PAGE.read_text(encoding="utf-8"), section(records, found))
+    page = renewed(page, soak.section(soaks), soak.BEGIN, soak.END)
+    PAGE.write_text(page, encoding="utf-8")

@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from chaos.plan import FOLDER, Round
+from chaos.plan import FOLDER, EnvelopeOrder, Round
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from sandbox.environment.local import LocalEnvironment, local_environment
@@ -209,22 +209,27 @@ class Stage:
     async def send_envelopes(self) -> None:
         """Let every envelope of the plan end in eSAW, which then calls back until it is answered 200."""
         for number, order in enumerate(self.plan.envelopes):
-            receiver = self.receivers[number % len(self.receivers)]
-            envelope = self.esaw.add_envelope(
-                sender=self.anna,
-                status="Active",
-                documents=[
-                    DocumentSpec(name=f"contract-{each}.pdf", size=size)
-                    for each, size in enumerate(order.sizes, 1)
-                ],
-                legal_documents=[
-                    DocumentSpec(name=f"terms-{each}.pdf", size=1000) for each in range(order.legal)
-                ],
-                audit_trail_differs=order.trail_differs,
-                callbacks=CallbackUrls(envelope=self.environment.callback_url("acme", receiver)),
-            )
-            self.envelopes.append(envelope)
-            await (self.esaw.expire(envelope) if order.expired else self.esaw.complete(envelope))
+            await self.send_envelope(order, self.receivers[number % len(self.receivers)])
+
+    async def send_envelope(self, order: EnvelopeOrder, receiver: CounterfoilProcess) -> str:
+        """Let an envelope end in eSAW, which then calls this receiver until it is answered 200; return its
+        id."""
+        envelope = self.esaw.add_envelope(
+            sender=self.anna,
+            status="Active",
+            documents=[
+                DocumentSpec(name=f"contract-{each}.pdf", size=size)
+                for each, size in enumerate(order.sizes, 1)
+            ],
+            legal_documents=[
+                DocumentSpec(name=f"terms-{each}.pdf", size=1000) for each in range(order.legal)
+            ],
+            audit_trail_differs=order.trail_differs,
+            callbacks=CallbackUrls(envelope=self.environment.callback_url("acme", receiver)),
+        )
+        self.envelopes.append(envelope)
+        await (self.esaw.expire(envelope) if order.expired else self.esaw.complete(envelope))
+        return envelope
 
     async def renew_key(self) -> None:
         """Give the sender's Secret a new key, as an administrator does, and revoke the old ones."""

@@ -76,10 +76,11 @@ class NamespaceObjects:
         async with self._client() as client:
             return _read(await client.get(f"{self._path(_KINDS[kind.lower()])}/{name}"))
 
-    async def list(self, kind: str) -> list[dict[str, Any]]:
-        """Return all objects of a kind."""
+    async def list(self, kind: str, *, fields: str = "") -> list[dict[str, Any]]:
+        """Return all objects of a kind, or those that a field selector chooses."""
+        path, params = self._path(_KINDS[kind.lower()]), {"fieldSelector": fields} if fields else {}
         async with self._client() as client:
-            items: list[dict[str, Any]] = _read(await client.get(self._path(_KINDS[kind.lower()])))["items"]
+            items: list[dict[str, Any]] = _read(await client.get(path, params=params))["items"]
         return items
 
     def _path(self, kind: str) -> str:

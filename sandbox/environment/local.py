@@ -54,9 +54,9 @@ class LocalEnvironment:
         """Return one object."""
         return await self.plane.objects(self.namespace).get(kind, name)
 
-    async def listed(self, kind: str) -> list[dict[str, Any]]:
-        """Return all objects of a kind."""
-        return await self.plane.objects(self.namespace).list(kind)
+    async def listed(self, kind: str, *, fields: str = "") -> list[dict[str, Any]]:
+        """Return all objects of a kind, or those that a field selector chooses."""
+        return await self.plane.objects(self.namespace).list(kind, fields=fields)
 
     async def events(self, *arguments: str) -> list[dict[str, Any]]:
         """Return all EnvelopeEvents, or those that kubectl's arguments choose."""
