@@ -78,8 +78,10 @@ docs: setup ## build the docs as web pages into docs/_build, with a search that 
 	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
 	@echo '$(CURDIR)/docs/_build/index.html'
 
-# Number of test processes; each has its own control plane.
+# Number of processes for the unit tests, and for those on a control plane: each has its own, and waits a third of the
+# time.
 WORKERS ?= 2
+CLUSTER_WORKERS ?= 3
 
 .PHONY: test test-unit test-cluster test-browser test-e2e
 test-unit: setup ## the fast tests: no cluster, under a minute
@@ -89,7 +91,7 @@ test-cluster: setup ## the tests on a real API server, with kills and faults (bu
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform kube-score kstatus promtool actionlint
 	@$(BIN)/python -m sandbox.servers opencmis azurite
 	@$(BIN)/python -m sandbox.packages.debian spin gcc
-	@echo '[test] cluster'; $(BIN)/pytest -q -n $(WORKERS) --dist loadfile tests/cluster tests/chaos tests/security
+	@echo '[test] cluster'; $(BIN)/pytest -q -n $(CLUSTER_WORKERS) --dist loadfile --durations=20 tests/cluster tests/chaos tests/security
 
 test-browser: setup ## what a person sees, in a real Chromium (Debian's, installed if it is missing and you are root)
 	@$(BIN)/python -m sandbox.packages.debian chromium
@@ -99,7 +101,7 @@ test-browser: setup ## what a person sees, in a real Chromium (Debian's, install
 # Only if everything is installed already: `make e2e` builds and installs it.
 test-e2e: setup ## the node test and a release, if `make e2e` has run before; otherwise prints the reason
 	@reason=$$($(BIN)/python -m sandbox.node why-not); \
-	  if [ -z "$$reason" ]; then echo '[test] e2e'; $(BIN)/pytest -q tests/e2e/test_node*.py tests/e2e/test_release.py; else echo "[test] e2e: $$reason"; fi
+	  if [ -z "$$reason" ]; then echo '[test] e2e'; $(BIN)/pytest -q --durations=20 tests/e2e/test_node*.py tests/e2e/test_release.py; else echo "[test] e2e: $$reason"; fi
 
 test: lint test-unit test-cluster test-browser test-e2e ## everything that has to pass
 

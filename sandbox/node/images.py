@@ -102,6 +102,11 @@ async def build(folder: Path) -> Images:
     return images
 
 
+def storage_driver() -> str:
+    """Return buildah's storage driver: overlay where the kernel has it. vfs copies all files for each step."""
+    return "overlay" if "overlay" in Path("/proc/filesystems").read_text().split() else "vfs"
+
+
 class _Buildah:
     """buildah with its own storage."""
 
@@ -110,7 +115,7 @@ class _Buildah:
             "/usr/bin/buildah",
             f"--root={storage / 'root'}",
             f"--runroot={storage / 'run'}",
-            "--storage-driver=vfs",
+            f"--storage-driver={storage_driver()}",
         ]
 
     async def from_tar(self, archive: Path, image: str) -> None:

@@ -109,7 +109,7 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, 
     archive = await images.prepare()
     configuration = folder / "storage.conf"
     configuration.write_text(
-        f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
+        f'[storage]\ndriver = "{images.storage_driver()}"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
     )
     variables = {
         **os.environ,
