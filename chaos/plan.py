@@ -39,19 +39,22 @@ class FaultKind(NamedTuple):
     """Range of its duration, or of the time by which a clock is set."""
 
 
-API: Final = ("create", "status", "lease", "secret", "watch", "list")
+API: Final = ("create", "status", "other", "lease", "secret", "watch", "list")
+"""``other`` is a write to another kind than EnvelopeEvents."""
 DISCOVERY: Final = ("discovery",)
 """Requests for the kinds that the API server knows."""
 ESAW: Final = ("envelope", "files", "configuration", "file", "delete")
 ARCHIVE: Final = ("write", "read", "stat", "change")
-STEPS: Final = ("status", "envelope", "files", "file", "delete", "write", "read")
+WRITES: Final = ("create", "status", "other", "lease")
+STEPS: Final = ("status", "other", "lease", "secret", *ESAW, *ARCHIVE)
+"""Requests of a controller. A kill or a pause can be before and after each of them."""
 
 KINDS: Final = {
     # The API server, as its clients see it through a proxy; "down" ends the real one.
     "api-cut": FaultKind("api", API + DISCOVERY, 8),
-    "api-answer-lost": FaultKind("api", ("create", "status", "lease"), 8, points=("DONE",)),
+    "api-answer-lost": FaultKind("api", WRITES, 8, points=("DONE",)),
     "api-slow": FaultKind("api", API + DISCOVERY, 4, seconds=(0.1, 2.5)),
-    "api-409": FaultKind("api", ("create", "status", "lease"), 6),
+    "api-409": FaultKind("api", WRITES, 6),
     "api-410": FaultKind("api", ("watch", "list"), 4),
     "api-429": FaultKind("api", ("create", "status", "secret"), 4),
     "api-500": FaultKind("api", API + DISCOVERY, 6, times=(1, 3)),
@@ -101,7 +104,8 @@ WAYS: Final = {
 """The way of each operation."""
 
 USUAL: Final = {
-    "create": 1.0, "status": 4.0, "lease": 3.0, "secret": 2.0, "watch": 0.6, "list": 0.4, "discovery": 0.1,
+    "create": 1.0, "status": 4.0, "other": 0.5, "lease": 3.0, "secret": 2.0,
+    "watch": 0.6, "list": 0.4, "discovery": 0.1,
     "envelope": 1.5, "files": 2.5, "configuration": 1.0, "file": 5.0, "delete": 1.0,
     "write": 6.0, "read": 5.0, "stat": 6.0, "change": 4.0,
     "*": 10.0,

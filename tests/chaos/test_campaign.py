@@ -11,7 +11,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.s3_rclone import S3Server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
 
-SEED, ROUND = 5, 8
+SEED, ROUND = 5, 5
 """A round with a real archive server, several controllers and shards, and kills."""
 
 

@@ -46,6 +46,12 @@ def test_no_fault_is_planned_more_often_than_its_kind_allows() -> None:
         )
 
 
+def test_a_controller_can_be_killed_before_and_after_each_of_its_requests() -> None:
+    steps = KINDS["controller-killed"]
+    assert set(steps.operations) == set(WAYS) - {"create", "watch", "list", "discovery"}
+    assert steps.points == ("ARRIVED", "DONE")
+
+
 def test_some_rounds_restore_etcd_and_some_set_clocks() -> None:
     for kind in ("etcd-restored", "clock-set"):
         having = sum(any(fault.kind == kind for fault in each.faults) for each in ROUNDS)
