@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -75,7 +75,8 @@ class Injector:
     _traps: list[tuple[Proxy, Trap]] = field(default_factory=list)
     _counted: set[Fault] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _api: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """One for each server that effects end and start again."""
 
     def arm(self) -> None:
         """Set all traps."""
@@ -117,7 +118,7 @@ class Injector:
 
     async def api_down(self) -> None:
         """Kill the API server and start it again."""
-        async with self._api:
+        async with self._locks["api"]:
             await self.stage.servers.plane.kill_apiserver()
             await self.stage.servers.plane.start_apiserver()
 
@@ -126,7 +127,7 @@ class Injector:
         Save etcd's data, and put it back later. Then do what docs/backup.md says: the sender gets a key that
         is valid, and the organization is swept.
         """
-        async with self._api:
+        async with self._locks["api"]:
             saved = await self.stage.servers.plane.save_data()
             await asyncio.sleep(seconds)
             await self.stage.servers.plane.restore_data(saved)
@@ -135,23 +136,26 @@ class Injector:
 
     async def disk_full(self, seconds: float) -> None:
         """Fill the disk of the archive, and free it again."""
-        self.stage.fill_disk()
-        await asyncio.sleep(seconds)
-        self.stage.free_disk()
+        async with self._locks["archive"]:
+            self.stage.fill_disk()
+            await asyncio.sleep(seconds)
+            self.stage.free_disk()
 
     async def archive_down(self, seconds: float) -> None:
         """Kill the server of the archive and start it again."""
         servers = self.stage.servers
         server = servers.s3 if self.stage.plan.archive == "s3" else servers.webdav.rclone
-        server.kill()
-        await asyncio.sleep(seconds)
-        await server.start()
+        async with self._locks["archive"]:
+            server.kill()
+            await asyncio.sleep(seconds)
+            await server.start()
 
     async def mail_down(self, seconds: float) -> None:
         """Stop the mail server and start it again."""
-        await self.stage.smtp.stop()
-        await asyncio.sleep(seconds)
-        await self.stage.smtp.start()
+        async with self._locks["mail"]:
+            await self.stage.smtp.stop()
+            await asyncio.sleep(seconds)
+            await self.stage.smtp.start()
 
     async def give_key(self, seconds: float) -> None:
         """Give the sender a new key, as a person does after a mail."""
