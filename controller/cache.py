@@ -8,7 +8,7 @@ not kept (rule 9).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -43,10 +43,14 @@ class Store(Generic[R]):
         self._objects: dict[str, R] = {}
 
     def put(self, resource: R) -> bool:
-        """Store this state if it is newer; return whether it was."""
+        """
+        Store this state if it is newer; return whether it was.
+
+        This includes a state of another object of the same name, one that was deleted: kopf keeps the order
+        of reports per uid, not per name.
+        """
         known = self._objects.get(resource.name)
-        is_same = known is not None and known.uid == resource.uid
-        if known is not None and is_same and version_number(known) >= version_number(resource):
+        if known is not None and version_number(known) >= version_number(resource):
             return False
         self._objects[resource.name] = resource
         return True
@@ -161,6 +165,9 @@ class Cache:
         finished = self._finished_versions.get(event.name)
         if finished is not None and version_number(event) <= finished:
             return False
+        known = self.events.get(event.name)
+        if known is not None and version_number(event) <= version_number(known):
+            return False
         if event.status.phase.is_final:
             self.forget_event(event.name)
             self._finished_versions[event.name] = version_number(event)
@@ -172,7 +179,8 @@ class Cache:
 
     def observe_removal(self, name: str, removed_version: int) -> bool:
         """Remove an event that was finished or deleted at that version; False: a newer state is known."""
-        self._finished_versions.pop(name, None)
+        if self._finished_versions.get(name, 0) <= removed_version:
+            self._finished_versions.pop(name, None)
         known = self.events.get(name)
         if known is not None and version_number(known) > removed_version:
             # This process re-opened the event since, for a person's request.
@@ -181,9 +189,9 @@ class Cache:
         return True
 
     @property
-    def finished_count(self) -> int:
-        """Number of finished events whose version is remembered."""
-        return len(self._finished_versions)
+    def finished_versions(self) -> Mapping[str, int]:
+        """Remembered versions of finished events, by name."""
+        return self._finished_versions
 
     def forget_event(self, name: str) -> None:
         """Remove an event that is finished or deleted."""
