@@ -5,8 +5,8 @@ After a gap kopf lists again and reports the existing objects, but not the delet
 lists, the names are listed here too: an object that was cached before that and is not listed was deleted (an
 event: or finished). An object that is newer than the list is not changed: its watch reports it.
 
-A list that began after an object was cached has no lower version of it, unless etcd was restored from a
-backup. Then the listed state replaces the cached one.
+A list that began after an object was cached, or an event was finished, has no lower version of it, unless
+etcd was restored from a backup. Then the listed state replaces the newer one.
 """
 
 import asyncio
@@ -67,30 +67,31 @@ class DeletionDetector:
         labels, fields = (self.labels, self.fields) if kind is EnvelopeEvent else ("", "")
         store = self.cache.store(kind)
         before = {each.name: each for each in store}
-        if not before:
+        versions = {name: version_number(each) for name, each in before.items()}
+        if kind is EnvelopeEvent:
+            versions |= self.cache.finished_versions
+        if not versions:
             return
         listed = self.kube.list(kind, labels=labels, fields=fields)
         existing = set()
         async for raw in listed:
             name = raw["metadata"]["name"]
             existing.add(name)
-            known = before.get(name)
-            if known is not None and int(raw["metadata"]["resourceVersion"]) < version_number(known):
-                self._replace_restored(known, raw)
+            known = versions.get(name, 0)
+            if int(raw["metadata"]["resourceVersion"]) < known and store.get(name) is before.get(name):
+                self._replace_restored(kind, known, raw)
         for name in before.keys() - existing:
             if store.get(name) is before[name]:
                 _log.info("%s of %s was deleted while its watch was broken", name, plural)
                 self.cache.delete(kind, name, version_number(before[name]))
 
-    def _replace_restored(self, known: Resource, raw: Mapping[str, Any]) -> None:
-        kind = type(known)
-        if self.cache.store(kind).get(known.name) is not known:
-            return
+    def _replace_restored(self, kind: type[Resource], known_version: int, raw: Mapping[str, Any]) -> None:
         try:
             restored = kind.parse(raw)
         except ResourceInvalid as invalid:
             _log.error("an object can't be read and is ignored: %s", invalid)
             return
-        _log.warning("%s of %s has a lower version than before: etcd was restored", known.name, kind.PLURAL)
-        self.cache.delete(kind, known.name, version_number(known))
+        name = restored.name
+        _log.warning("%s of %s has a lower version than before: etcd was restored", name, kind.PLURAL)
+        self.cache.delete(kind, name, known_version)
         self.cache.update(restored)

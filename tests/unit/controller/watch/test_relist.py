@@ -103,3 +103,15 @@ async def test_after_a_restore_of_etcd_the_listed_state_replaces_the_newer_versi
     cache = relist_scene.scene.cache
     assert [each.status.phase for each in cache.events] == [Phase.COLLECTING]
     assert [each.metadata.resource_version for each in cache.senders] == ["500"]
+
+
+async def test_after_a_restore_of_etcd_an_event_that_was_finished_after_the_backup_goes_on() -> None:
+    event = an_event().at_version(800).in_phase(Phase.ARCHIVING).build()
+    relist_scene = RelistScene(event)
+    await relist_scene.begun()
+    relist_scene.scene.observe(an_event().at_version(900).in_phase(Phase.SUCCEEDED).build())
+    relist_scene.scene.kube.put(an_event().at_version(500).in_phase(Phase.COLLECTING).build())
+
+    await relist_scene.list_started(EnvelopeEvent)
+
+    assert [each.status.phase for each in relist_scene.scene.cache.events] == [Phase.COLLECTING]
