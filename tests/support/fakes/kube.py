@@ -81,6 +81,10 @@ class InMemoryKubeClient(KubeClient):
         """Be unavailable for this number of requests of this verb."""
         self.fail(verb, *[Unavailable(0, "NoAnswer", "the API server did not answer")] * times)
 
+    def recover(self) -> None:
+        """Answer all further requests."""
+        self._problems.clear()
+
     def just_before(self, verb: str, act: Callable[[], None]) -> None:
         """Let something happen just before the next request of this verb is done."""
         self._before[verb].append(act)
