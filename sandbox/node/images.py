@@ -103,7 +103,7 @@ async def build(folder: Path) -> Images:
 
 
 def storage_driver() -> str:
-    """Return buildah's storage driver: overlay where the kernel has it. vfs copies all files for each step."""
+    """Return buildah's storage driver: overlay if the kernel has it. vfs copies all files for each step."""
     return "overlay" if "overlay" in Path("/proc/filesystems").read_text().split() else "vfs"
 
 

@@ -108,8 +108,9 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, 
     folder = tmp_path_factory.mktemp("storage")
     archive = await images.prepare()
     configuration = folder / "storage.conf"
+    driver = images.storage_driver()
     configuration.write_text(
-        f'[storage]\ndriver = "{images.storage_driver()}"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
+        f'[storage]\ndriver = "{driver}"\ngraphroot = "{folder}/root"\nrunroot = "{folder}/run"\n'
     )
     variables = {
         **os.environ,
