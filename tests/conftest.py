@@ -1,13 +1,19 @@
 """
-The profiles of Hypothesis, for all tests of properties.
+The profiles of Hypothesis, for all tests of properties, and bytecode that is kept.
 
 ``test`` has the same examples in each run, so that no change is red by chance. ``HYPOTHESIS_PROFILE=long``
 has other examples in each run, and far more of them.
 """
 
 import os
+import sys
 
 from hypothesis import HealthCheck, Phase, settings
+
+# The tests start Python hundreds of times, and pytest rewrites every assertion. Where the environment forbids
+# bytecode, as in many containers, each start would compile all that it imports again: half of the CPU time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile(
     "test",
