@@ -63,6 +63,7 @@ cluster: setup ## start a local control plane with the CRDs, detached; prints ex
 cluster-down: setup ## end the local control plane
 	@$(BIN)/python -m sandbox.controlplane.cluster down
 
+# All pages are built again: a build of only the changed ones does not see what they broke in the others.
 .PHONY: lint
 lint: setup ## ruff, mypy --strict, the import rules, spelling, language, the workflows and the docs build
 	@echo '[lint] ruff'; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
@@ -71,11 +72,11 @@ lint: setup ## ruff, mypy --strict, the import rules, spelling, language, the wo
 	@echo '[lint] spelling'; $(BIN)/codespell
 	@echo '[lint] language'; $(BIN)/python docs/check_language.py
 	@echo '[lint] workflows'; $(BIN)/zizmor --offline --pedantic --quiet .github/workflows
-	@echo '[lint] docs'; $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+	@echo '[lint] docs'; $(BIN)/sphinx-build -q -E -a -W --keep-going -b html docs docs/_build && $(BIN)/python docs/check_site.py docs/_build
 
 .PHONY: docs
 docs: setup ## build the docs as web pages into docs/_build, with a search that needs no server
-	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build && $(BIN)/python docs/check_site.py docs/_build
 	@echo '$(CURDIR)/docs/_build/index.html'
 
 # Number of processes for the unit tests, and for those on a control plane: each has its own, and waits a third of the

@@ -1,75 +1,93 @@
-"""The docs build into pages that load nothing from another host, and a dead link ends the build."""
+"""
+The docs build into pages that load nothing from another host, and a dead link ends the build.
+
+``make lint`` builds and checks the docs themselves. These tests build a small site with the same settings.
+"""
 
 import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from docs.check_site import check, loaded_elsewhere, main
+
 DOCS = Path(__file__).parents[3] / "docs"
-
-LOADING = {
-    "script": ["src"],
-    "link": ["href"],
-    "img": ["src", "srcset"],
-    "source": ["src", "srcset"],
-    "object": ["data"],
-    "iframe": ["src"],
-    "embed": ["src"],
-    "video": ["src", "poster"],
-    "audio": ["src"],
-    "form": ["action"],
-    "image": ["href", "xlink:href"],
-    "use": ["href", "xlink:href"],
-}
-"""Attributes whose address a browser loads without a click, or sends a form to."""
-
-ELSEWHERE = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
-IN_STYLE = re.compile(r"url\(\s*[\"']?([^\"')]+)|@import\s+[\"']([^\"']+)")
+DRAWING = "digraph { archive -> manifest }\n"
+DEAD = ["missing.md", "other.md#missing", "#missing", "folder/other.md"]
 
 
-class Loaded(HTMLParser):
-    """Collects the addresses on other hosts that a page loads."""
+class Built(NamedTuple):
+    """A site, and how its build ended."""
 
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.elsewhere: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        addresses = [value or "" for name, value in attrs if name in LOADING.get(tag, [])]
-        self.elsewhere += filter(ELSEWHERE.match, addresses)
+    site: Path
+    ended: "subprocess.CompletedProcess[str]"
 
 
-def in_style(style: str) -> list[str]:
-    return [first or second for first, second in IN_STYLE.findall(style)]
-
-
-def loaded_elsewhere(file: Path) -> list[str]:
-    text = file.read_text("utf-8")
-    in_styles = [each for each in in_style(text) if ELSEWHERE.match(each)]
-    return in_styles if file.suffix == ".css" else Loaded(text).elsewhere + in_styles
-
-
-def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """A site with the settings of the docs: with a drawing, a good link and the dead links."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    (source / "conf.py").write_text((DOCS / "conf.py").read_text("utf-8"), encoding="utf-8")
+    (source / "drawing.dot").write_text(DRAWING, encoding="utf-8")
+    (source / "other.md").write_text("# Other\n\n## A heading\n", encoding="utf-8")
+    index = "# Index\n\n[good](other.md#a-heading)\n\n```{toctree}\nother\n```\n"
+    drawing = "\n```{graphviz} drawing.dot\n```\n"
+    links = "".join(f"\n[dead]({link})\n" for link in DEAD)
+    (source / "index.md").write_text(index + drawing + links, encoding="utf-8")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
-    return subprocess.run([*command, str(source), str(target)], capture_output=True, check=False, text=True)
+    ended = subprocess.run([*command, str(source), str(target)], capture_output=True, check=False, text=True)
+    return Built(target, ended)
 
 
-def test_the_site_loads_nothing_from_another_host(tmp_path: Path) -> None:
-    done = build(DOCS, tmp_path)
-    assert done.returncode == 0, done.stderr
-    files = [each for each in tmp_path.rglob("*") if each.suffix in {".html", ".css", ".svg"}]
-    found = {str(each.relative_to(tmp_path)): loaded_elsewhere(each) for each in files}
-    assert {name: addresses for name, addresses in found.items() if addresses} == {}
+def test_a_dead_link_ends_the_build(built: Built) -> None:
+    assert built.ended.returncode != 0
+    # One warning for each dead link, and nothing about the good one or the drawing.
+    warnings = built.ended.stderr
+    assert warnings.count("WARNING") == warnings.count("xref_missing") == len(DEAD)
 
-    # The search works from the folder: its index is a script, not a request.
-    assert (tmp_path / "search.html").exists()
-    assert (tmp_path / "searchindex.js").read_text("utf-8").startswith("Search.setIndex(")
-    drawings = [each.read_text("utf-8") for each in (tmp_path / "_images").glob("graphviz-*.svg")]
+
+def test_the_site_loads_nothing_from_another_host(built: Built, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(built.site) == []
+    assert main([str(built.site)]) == 0
+    assert capsys.readouterr().out == ""
+    (drawing,) = (built.site / "_images").glob("graphviz-*.svg")
+    assert "manifest" in drawing.read_text("utf-8")
+    assert "furo.css" in (built.site / "index.html").read_text("utf-8"), "the theme was looked through too"
+
+
+def test_the_docs_have_their_drawings() -> None:
+    pages = [each.read_text("utf-8") for each in DOCS.rglob("*.md")]
+    drawings = {name for page in pages for name in re.findall(r"(?m)^```\{graphviz\} (\S+\.dot)$", page)}
     assert len(drawings) >= 5, "overview, sequence, components, event and trust boundaries"
+
+
+def test_every_build_of_the_docs_is_checked() -> None:
+    lines = (DOCS.parent / "Makefile").read_text("utf-8").splitlines()
+    builds = [line for line in lines if "sphinx-build" in line]
+    assert len(builds) == 2, "lint and docs"
+    assert [line for line in builds if " -W " not in line] == []
+    assert [
+        line for line in builds if not line.endswith(" && $(BIN)/python docs/check_site.py docs/_build")
+    ] == []
+
+
+def test_a_site_that_loads_from_another_host_or_has_no_search_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.html").write_text('<img src="https://example.com/a.png">', encoding="utf-8")
+    (tmp_path / "searchindex.js").write_text("{}", encoding="utf-8")
+    assert main([str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "folder/a.html: loads https://example.com/a.png",
+        "search.html: is missing",
+        "searchindex.js: is no script with the index of the search",
+    ]
+    (tmp_path / "searchindex.js").unlink()
+    assert check(tmp_path)[-1] == "searchindex.js: is no script with the index of the search"
 
 
 @pytest.mark.parametrize(
@@ -105,17 +123,3 @@ def test_what_a_page_may_have_is_not_found(tmp_path: Path, page: str) -> None:
     file = tmp_path / "page.html"
     file.write_text(page, encoding="utf-8")
     assert loaded_elsewhere(file) == []
-
-
-def test_a_dead_link_ends_the_build(tmp_path: Path) -> None:
-    source, dead = tmp_path / "source", ["missing.md", "other.md#missing", "#missing", "folder/other.md"]
-    source.mkdir()
-    (source / "conf.py").write_text((DOCS / "conf.py").read_text("utf-8"), encoding="utf-8")
-    (source / "other.md").write_text("# Other\n\n## A heading\n", encoding="utf-8")
-    index = "# Index\n\n[good](other.md#a-heading)\n\n```{toctree}\nother\n```\n"
-    links = "".join(f"\n[dead]({link})\n" for link in dead)
-    (source / "index.md").write_text(index + links, encoding="utf-8")
-    failed = build(source, tmp_path / "built")
-    assert failed.returncode != 0
-    # One warning for each dead link, and nothing about the good one.
-    assert failed.stderr.count("WARNING") == failed.stderr.count("xref_missing") == len(dead)
