@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,14 @@ def missing_names(text: str, pattern: re.Pattern[str], root: Path) -> list[str]:
     return [
         f"{module}: {name}"
         for module, name in pattern.findall(text)
-        if not (root / module).exists()
-        or name not in set(names(ast.parse((root / module).read_text(encoding="utf-8"))))
+        if not (root / module).exists() or name not in names_of_module(root / module)
     ]
+
+
+@cache
+def names_of_module(path: Path) -> frozenset[str]:
+    """Return the qualified names of a module; several pages name the same modules."""
+    return frozenset(names(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def names(tree: ast.AST, prefix: str = "") -> Iterator[str]:
