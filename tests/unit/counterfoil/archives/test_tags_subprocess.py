@@ -3,6 +3,7 @@ Tags out of metadata that takes long to look through, because it is long or beca
 """
 
 import json
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -24,11 +25,29 @@ DEEP_JSON = '{"contract":' * 90 + json.dumps([{"no": ""}] * 40_000) + "}" * 90
 AT_ONCE = TagRule(value="{{envelope.name}}")
 
 
-async def found(metadata: str, cpu_seconds: int = 1, **rules: TagRule) -> dict[str, str]:
+@pytest.fixture(scope="module")
+async def workers() -> AsyncIterator[TagWorkers]:
+    """One process for the tests of which none needs its end."""
+    async with aclosing(TagWorkers(cpu_seconds=5)) as shared:
+        yield shared
+
+
+async def found(workers: TagWorkers, metadata: str, **rules: TagRule) -> dict[str, str]:
     spec = ArchiveSpec(filesystem=Filesystem(root="/archive"), tags=rules)
     envelope = replace(an_envelope(metadata=metadata), actions=(ActionFacts("a", "", {"orderNo": "4711"}),))
-    async with aclosing(TagWorkers(cpu_seconds=cpu_seconds)) as workers:
-        return await workers.collect(spec, envelope)
+    return await workers.collect(spec, envelope)
+
+
+@pytest.fixture
+def given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pool answer as it does after a process that the rule `no` made exceed its limits."""
+
+    async def given_up(*_: object) -> None:
+        stopped = WorkerStopped(timed_out=False)
+        stopped.note, stopped.by_own_limits = b"no", True
+        raise stopped
+
+    monkeypatch.setattr(WorkerPool, "request", given_up)
 
 
 @pytest.mark.parametrize(
@@ -54,10 +73,12 @@ async def test_one_process_evaluates_one_envelope_after_another() -> None:
 
 
 @pytest.mark.parametrize("metadata", [FORM, LONG])
-async def test_what_is_found_is_the_same_wherever_it_is_looked_for(metadata: str) -> None:
+async def test_what_is_found_is_the_same_wherever_it_is_looked_for(
+    workers: TagWorkers, metadata: str
+) -> None:
     rules = {"no": TagRule(json_path="$.items[1999].no"), "any": TagRule(json_path="$.*"), "name": AT_ONCE}
     wanted = collect(rules, metadata, {"envelope.name": "Contract"})
-    assert await found(metadata, 5, **rules) == wanted
+    assert await found(workers, metadata, **rules) == wanted
 
 
 @pytest.mark.parametrize(
@@ -69,12 +90,15 @@ async def test_what_is_found_is_the_same_wherever_it_is_looked_for(metadata: str
     ids=["XML", "JSON"],
 )
 async def test_metadata_that_is_made_to_take_long_is_given_up(metadata: str, rule: TagRule) -> None:
-    with pytest.raises(MetadataTooHeavy, match=r"`no` can't be determined: the (xpath|jsonPath) `"):
-        await found(metadata, no=rule)
+    async with aclosing(TagWorkers(cpu_seconds=1)) as limited:
+        with pytest.raises(MetadataTooHeavy, match=r"`no` can't be determined: the (xpath|jsonPath) `"):
+            await found(limited, metadata, no=rule)
 
 
-async def test_a_tag_that_nobody_needs_is_left_out_and_the_others_are_there() -> None:
-    assert await found(DEEP_XML, no=TagRule(xpath="//contract//no"), name=AT_ONCE) == {"name": "Contract"}
+async def test_a_tag_that_nobody_needs_is_left_out_and_the_others_are_there(given_up: None) -> None:
+    assert await found(TagWorkers(), DEEP_XML, no=TagRule(xpath="//contract//no"), name=AT_ONCE) == {
+        "name": "Contract"
+    }
 
 
 @pytest.mark.parametrize("required", [False, True])
@@ -89,19 +113,27 @@ async def test_a_process_that_was_killed_says_nothing_about_the_metadata(
 
     monkeypatch.setattr(WorkerPool, "request", killed)
     with pytest.raises(WorkerStopped):
-        await found(FORM, no=TagRule(json_path="$.field1", required=required))
+        await found(TagWorkers(), FORM, no=TagRule(json_path="$.field1", required=required))
 
 
-async def test_what_is_missing_or_wrong_is_told_as_ever() -> None:
+async def test_what_is_missing_or_wrong_is_told_as_ever(workers: TagWorkers) -> None:
     with pytest.raises(TagMissing, match=r"`no` is required, but the jsonPath `\$\.no` finds nothing"):
-        await found(LONG, 5, no=TagRule(json_path="$.no", required=True))
+        await found(workers, LONG, no=TagRule(json_path="$.no", required=True))
     with pytest.raises(MetadataUnreadable, match="it is not well-formed XML"):
-        await found(LONG, 5, no=TagRule(xpath="//no", required=True))
+        await found(workers, LONG, no=TagRule(xpath="//no", required=True))
     with pytest.raises(SettingsInvalid, match="does not compile"):
-        await found(LONG, no=TagRule(xpath="//["))
+        await found(workers, LONG, no=TagRule(xpath="//["))
 
 
-@pytest.mark.parametrize("metadata", [FORM, LONG, DEEP_XML], ids=["light", "long", "given up"])
-async def test_a_parameter_of_the_callback_is_found_whatever_the_metadata(metadata: str) -> None:
-    rules = {"order": TagRule(callback="orderno", required=True), "no": TagRule(xpath="//contract//no")}
-    assert await found(metadata, 1, **rules) == {"order": "4711"}
+CALLBACK = {"order": TagRule(callback="orderno", required=True), "no": TagRule(xpath="//contract//no")}
+
+
+@pytest.mark.parametrize("metadata", [FORM, LONG], ids=["light", "long"])
+async def test_a_parameter_of_the_callback_is_found_whatever_the_metadata(
+    workers: TagWorkers, metadata: str
+) -> None:
+    assert await found(workers, metadata, **CALLBACK) == {"order": "4711"}
+
+
+async def test_a_parameter_of_the_callback_is_found_also_if_the_metadata_is_given_up(given_up: None) -> None:
+    assert await found(TagWorkers(), DEEP_XML, **CALLBACK) == {"order": "4711"}
