@@ -11,6 +11,7 @@ Kubernetes sets such variables for every Service (``COUNTERFOIL_RECEIVER_SERVICE
 
 import argparse
 import ast
+import functools
 import inspect
 import itertools
 import math
@@ -490,14 +491,19 @@ def _default_text(default: Any) -> str:
 
 def _docs(kind: type[CommonSettings]) -> dict[str, str]:
     """Return the docstring under each field, read from the source: Python does not keep it."""
+    return {name: text for cls in reversed(kind.__mro__[:-1]) for name, text in _own_docs(cls).items()}
+
+
+@functools.cache
+def _own_docs(cls: type) -> Mapping[str, str]:
+    """Return the docstrings under the fields that the class itself declares."""
     docs: dict[str, str] = {}
-    for cls in reversed(kind.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-        statements = body.body if isinstance(body, ast.ClassDef) else []
-        for declared, documented in itertools.pairwise(statements):
-            match declared, documented:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    docs[name] = " ".join(text.split())
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    statements = body.body if isinstance(body, ast.ClassDef) else []
+    for declared, documented in itertools.pairwise(statements):
+        match declared, documented:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                docs[name] = " ".join(text.split())
     return docs
 
 
