@@ -50,7 +50,7 @@ audit: setup ## compare the locks with the public advisories (asks PyPI for each
 .PHONY: mutation
 mutation: setup ## how many changes of the product its unit tests notice (MODULE='...', SAMPLE=N, SEED=S; long for all)
 	@$(BIN)/uv pip install --quiet --require-hashes --no-deps --target $(VENV)/mutation -r locks/mutation.txt
-	@$(BIN)/python -m sandbox.mutation $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP_KILLED),--keep-killed)
+	@$(BIN)/python -m sandbox.mutation $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP_KILLED),--keep-killed) $(if $(ALL_TESTS),--all-tests)
 
 .PHONY: chart
 chart: setup ## renew the CRD of Archives, the chart's copy of the CRDs, its schema and README, and the reference of the CRDs

@@ -30,6 +30,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--keep-killed", action="store_true", help="after a change of the tests, run only what had survived"
     )
+    parser.add_argument(
+        "--all-tests",
+        action="store_true",
+        help="run all tests of each mutant, and tell which failed for none (slow)",
+    )
     options = parser.parse_args(arguments)
     listed = {each.path: each for each in read_modules(FILE.read_text("utf-8"))}
     if unknown := [each for each in options.modules if each not in listed]:
@@ -74,6 +79,7 @@ def _run(
         sample=options.sample,
         seed=options.seed,
         keep_killed=options.keep_killed,
+        all_tests=options.all_tests,
         report=lambda line: print(line, flush=True),
     )
     keep_row(result, paths)

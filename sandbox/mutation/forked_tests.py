@@ -7,6 +7,7 @@ interrupted run leaves nothing behind. What the tests start as another program h
 """
 
 import ast
+import ctypes
 import gc
 import importlib
 import importlib.abc
@@ -28,8 +29,10 @@ from types import CodeType, ModuleType
 
 import pytest
 
+from sandbox.controlplane.die_with_parent import PR_SET_PDEATHSIG
+
 OWN_PACKAGES = ("controller", "counterfoil", "webhook", "sandbox", "tests")
-_PYTEST = ("-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider", "-x", "-q", "--no-header", "--tb=line")
+_PYTEST = ("-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider", "-q", "--no-header", "--tb=line")
 _BASELINE_TIMEOUT = 1200.0
 
 
@@ -39,11 +42,39 @@ class BaselineFailed(Exception):
 
 @dataclass(frozen=True)
 class TestRun:
-    """The end of one run of the tests: exit status (None after the time-out), end of the output, seconds."""
+    """
+    The end of one run of the tests: exit status (None after the time-out), end of the output, seconds and
+    how many of them a processor worked.
+
+    ``tests`` are the tests that ran with their seconds, and ``failed`` those that failed, by pytest's names;
+    both are empty if the run did not come to its end.
+    """
 
     status: int | None
     output: str
     seconds: float
+    processor_seconds: float
+    tests: Mapping[str, float]
+    failed: frozenset[str]
+
+
+class ResultRecorder:
+    """A plugin of pytest: runs the tests from the shortest to the longest, and notes their results."""
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self._known = seconds
+        self.seconds: dict[str, float] = {}
+        self.failed: list[str] = []
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Sort the tests by the seconds that they needed before; an unknown one comes first."""
+        items.sort(key=lambda each: self._known.get(each.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note the seconds of a test's set-up, call or tear-down, and whether it failed."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        if report.failed:
+            self.failed.append(report.nodeid)
 
 
 class _ChangedModule(importlib.abc.MetaPathFinder):
@@ -87,58 +118,82 @@ class WarmTests:
 
         ``imported`` is a file with the names of modules that tests imported before, to be imported at once;
         the names of this run are added. The timeout of a run is the minimum in seconds and six times what the
-        tests need. Raises ``BaselineFailed``.
+        tests need, and a third of the minimum and six times as much for the work of a processor. Raises
+        ``BaselineFailed``.
         """
         self._root, self._file = root, root / module
         self._name = module.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
         if self._name in sys.modules:
             raise BaselineFailed(f"{self._name} is imported already: one process for each module")
         self._tests, self._imported = tests, imported
-        self._timeout = _BASELINE_TIMEOUT
+        self._timeout = self._processor_timeout = _BASELINE_TIMEOUT
+        self._test_seconds: Mapping[str, float] = {}
         self._run_baseline()
         self._import_all(names_in(imported))
         self._expect_that_a_change_is_seen()
-        self.seconds = self._run_baseline()
-        # A change can make a loop endless, or let a test wait for what never comes.
+        baseline = self._run_baseline()
+        self.seconds, self.processor_seconds = baseline.seconds, baseline.processor_seconds
+        self._test_seconds = baseline.tests
+        self.tests = frozenset(map(function_of, baseline.tests))
+        # A change can let a test wait for what never comes, or make a loop endless. The second is known
+        # sooner: other programs that work at the same time do not count.
         self._timeout = minimum_timeout + 6 * self.seconds
+        self._processor_timeout = minimum_timeout / 3 + 6 * baseline.processor_seconds
         gc.freeze()
 
-    def outcome(self, source: str) -> TestRun:
-        """Run the tests with this source as the module's."""
+    def outcome(self, source: str, *, stop_at_first: bool = True) -> TestRun:
+        """Run the tests with this source as the module's, from the shortest to the longest."""
         begin = time.monotonic()
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as results,
+        ):
             sys.stdout.flush()
             child = os.fork()
             if not child:
-                self._be_the_child(output, source)
-            status = _wait(child, begin + self._timeout)
+                self._be_the_child(output, results, source, stop_at_first=stop_at_first)
+            status, processor_seconds = _wait(child, begin + self._timeout)
             output.seek(0)
-            return TestRun(status, output.read()[-2000:], time.monotonic() - begin)
+            results.seek(0)
+            seconds, failed = json.loads(results.read() or "[{}, []]")
+            duration = time.monotonic() - begin
+            return TestRun(
+                status, output.read()[-2000:], duration, processor_seconds, seconds, frozenset(failed)
+            )
 
-    def _run_baseline(self) -> float:
+    def _run_baseline(self) -> TestRun:
         run = self.outcome(self._file.read_text("utf-8"))
         if run.status != 0:
             raise BaselineFailed(f"{self._name}: the tests fail although nothing was changed:\n{run.output}")
-        return run.seconds
+        return run
 
     def _expect_that_a_change_is_seen(self) -> None:
         run = self.outcome("raise RuntimeError")
         if run.status == 0:
             raise BaselineFailed(f"{self._name}: the tests pass although the module cannot be imported")
 
-    def _be_the_child(self, output: io.TextIOBase, source: str) -> None:
+    def _be_the_child(
+        self, output: io.TextIOBase, results: io.TextIOBase, source: str, *, stop_at_first: bool
+    ) -> None:
         status = 70
         try:
             os.setsid()
+            # An endless loop must not outlive this command.
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
             for stream in (1, 2):
                 os.dup2(output.fileno(), stream)
             os.chdir(self._root)
-            limit = int(self._timeout) + 1
+            limit = int(self._processor_timeout) + 1
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
             sys.path.insert(0, str(self._root))
             os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            os.environ["HYPOTHESIS_PROFILE"] = "mutation"
             sys.meta_path.insert(0, _ChangedModule(self._name, self._file, source))
-            status = int(pytest.main([*_PYTEST, *self._tests]))
+            recorder = ResultRecorder(self._test_seconds)
+            stop = ["-x"] if stop_at_first else []
+            status = int(pytest.main([*_PYTEST, *stop, *self._tests], plugins=[recorder]))
+            json.dump([recorder.seconds, recorder.failed], results)
+            results.flush()
             if self._timeout >= _BASELINE_TIMEOUT:
                 names = [*names_in(self._imported), *sys.modules]
                 self._imported.write_text(json.dumps(list(dict.fromkeys(names))), "utf-8")
@@ -155,6 +210,11 @@ class WarmTests:
             if _is_own(name) and not is_test and name not in depending:
                 with suppress(Exception):
                     importlib.import_module(name)
+
+
+def function_of(test: str) -> str:
+    """Return pytest's name of a test without its parameters."""
+    return test.partition("[")[0]
 
 
 def names_in(imported: Path) -> list[str]:
@@ -209,14 +269,16 @@ def dependents(name: str, imports: Mapping[str, frozenset[str]]) -> frozenset[st
     return frozenset(found)
 
 
-def _wait(child: int, deadline: float) -> int | None:
-    """Wait for a process, and end its session. Return the exit status; None after the deadline."""
+def _wait(child: int, deadline: float) -> tuple[int | None, float]:
+    """Wait for a process, and end its session. Return the exit status (None after the deadline), and the
+    seconds that a processor worked."""
     pause = 0.005
     status: int | None = None
+    worked = 0.0
     while time.monotonic() < deadline:
-        done, raw = os.waitpid(child, os.WNOHANG)
+        done, raw, usage = os.wait4(child, os.WNOHANG)
         if done:
-            status = os.waitstatus_to_exitcode(raw)
+            status, worked = os.waitstatus_to_exitcode(raw), usage.ru_utime + usage.ru_stime
             break
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
@@ -224,4 +286,4 @@ def _wait(child: int, deadline: float) -> int | None:
         os.killpg(child, signal.SIGKILL)
     if status is None:
         os.waitpid(child, 0)
-    return status
+    return status, worked

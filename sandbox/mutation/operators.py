@@ -3,8 +3,8 @@ Choose the changes that Cosmic Ray makes, and add three kinds that it does not h
 
 Cosmic Ray replaces an operator by every other one. Most of these fail at once and would raise the score, so
 only the near ones are used (``<`` for ``<=``, ``-`` for ``+``). Added are three: a function returns None, a
-call has no keyword argument, a statement that only calls something is left out. Annotations, decorators and
-log calls stay as they are.
+call has no keyword argument, a statement that only calls something is left out. Annotations, decorators,
+arguments of a class, log calls and the star before keyword-only parameters stay as they are.
 
 Cosmic Ray has no types, so its classes are ``Any`` here.
 """
@@ -127,8 +127,7 @@ def register() -> None:
 
 
 def quiet_places(source: str) -> list[tuple[Position, Position]]:
-    """Return start and end of everything in a module that is left as it is: annotations, decorators and log
-    calls."""
+    """Return start and end of everything in a module that stays as it is (see the module's docstring)."""
     return [(node.start_pos, node.end_pos) for node in ast_nodes(parso.parse(source)) if _is_quiet(node)]
 
 
@@ -148,7 +147,12 @@ def _is_quiet(node: Any) -> bool:
         return parent.children[1] is node
     if parent is not None and parent.type == "funcdef":
         return parent.annotation is node
-    return bool(node.type == "simple_stmt" and node.get_code().strip().startswith("_log."))
+    if parent is not None and parent.type == "classdef":
+        return parent.get_super_arglist() is node
+    if node.type == "operator" and parent.type in {"parameters", "lambdef"}:
+        # Before keyword-only parameters, a star is no multiplication.
+        return True
+    return bool(node.type == "simple_stmt" and node.get_code(include_prefix=False).startswith("_log."))
 
 
 def _is_keyword(node: Any) -> bool:

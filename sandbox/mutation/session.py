@@ -19,7 +19,8 @@ from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
 from sandbox.mutation import operators
-from sandbox.mutation.forked_tests import BaselineFailed, WarmTests
+from sandbox.mutation.compiled import compiled_code
+from sandbox.mutation.forked_tests import BaselineFailed, WarmTests, function_of
 from sandbox.mutation.modules import ROOT, Change, MutatedModule
 from sandbox.mutation.results import ModuleResult
 
@@ -42,12 +43,19 @@ class Mutant:
 
 
 def run_module(
-    module: MutatedModule, *, sample: int, seed: int, keep_killed: bool, report: Callable[[str], None]
+    module: MutatedModule,
+    *,
+    sample: int,
+    seed: int,
+    keep_killed: bool,
+    all_tests: bool,
+    report: Callable[[str], None],
 ) -> ModuleResult:
     """
     Run a sample of a module's mutants (0: all) and its explained survivors.
 
-    ``keep_killed``: after a change of the tests alone, run only what had survived.
+    ``keep_killed``: after a change of the tests alone, run only what had survived. ``all_tests``: run each
+    mutant, also after a failure of a test, and report the tests that failed for none.
     """
     FOLDER.mkdir(exist_ok=True)
     operators.register()
@@ -55,15 +63,28 @@ def run_module(
     chosen = mutants if not 0 < sample < len(mutants) else random.Random(seed).sample(mutants, sample)
     explained = [each for each in mutants if each.change in module.survivors]
     session = _Session(module, keep_killed=keep_killed)
-    pending = [each for each in dict.fromkeys((*chosen, *explained)) if each.key not in session.killed]
+    known = {} if all_tests else session.killed
+    pending = [each for each in dict.fromkeys((*chosen, *explained)) if each.key not in known]
     if pending:
         warm = WarmTests(ROOT, module.path, module.tests, imported=IMPORTED)
-        report(f"{module.path}: {len(pending)} mutants to run; the tests take {warm.seconds:.1f} s")
+        report(
+            f"{module.path}: {len(pending)} mutants to run; the tests take {warm.seconds:.1f} s "
+            f"({warm.processor_seconds:.1f} s of a processor)"
+        )
+        without_failure = set(warm.tests)
         for number, mutant in enumerate(pending, 1):
-            is_killed = warm.outcome(mutant.source).status != 0
+            run = warm.outcome(mutant.source, stop_at_first=not all_tests)
+            is_killed = run.status != 0
             session.keep(mutant, is_killed=is_killed)
+            without_failure -= {function_of(each) for each in run.failed}
+            if run.status is None:
+                report(
+                    f"  {number}/{len(pending)} ran into the time-out in line {mutant.line}: {mutant.change}"
+                )
             if not is_killed and mutant.change not in module.survivors:
                 report(f"  {number}/{len(pending)} survived in line {mutant.line}: {mutant.change}")
+        if all_tests:
+            report("\n".join(("  tests that failed for no mutant:", *sorted(without_failure))))
     if session.is_outdated():
         raise BaselineFailed(f"{module.path}: its tests were changed during the run; run it again")
     by_change: dict[Change, bool] = {}
@@ -79,20 +100,21 @@ def run_module(
 
 
 def mutants_of(source: str) -> Iterator[Mutant]:
-    """Yield each different mutant of a module, in the order of their places."""
+    """Yield each different mutant of a module that is valid Python, in the order of their places."""
     tree, quiet = parso.parse(source), operators.quiet_places(source)
     places = [
         (begin, name, occurrence, end)
         for name in operators.NAMES
         for occurrence, (begin, end) in enumerate(_positions(get_operator(name)(), tree))
     ]
-    seen = {source}
+    seen = {compiled_code(source)}
     for begin, name, occurrence, end in sorted(places):
         if any(first <= begin and end <= last for first, last in quiet):
             continue
         mutated = _mutated(source, name, occurrence)
-        if mutated is not None and mutated not in seen:
-            seen.add(mutated)
+        compiled = None if mutated is None else compiled_code(mutated)
+        if mutated is not None and compiled is not None and compiled not in seen:
+            seen.add(compiled)
             yield Mutant(mutated, begin[0], Change.between(source, mutated))
 
 

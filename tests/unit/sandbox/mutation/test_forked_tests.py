@@ -3,17 +3,18 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from sandbox.mutation.forked_tests import dependents, imports_of
+from sandbox.mutation.forked_tests import ResultRecorder, dependents, imports_of
 
 ROOT = next(each for each in Path(__file__).parents if (each / "pyproject.toml").is_file())
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from sandbox.mutation.forked_tests import BaselineFailed, WarmTests
+from sandbox.mutation.forked_tests import BaselineFailed, WarmTests, function_of
 
 root = Path(sys.argv[1])
 module, tests = "counterfoil/double.py", ["tests/test_double.py"]
@@ -23,6 +24,8 @@ assert "counterfoil.other" in sys.modules
 source = (root / "counterfoil" / "double.py").read_text("utf-8")
 for after in ("number * 2", "number * 3", "double(number)", "1 +", "[0 for _ in iter(int, 1)]"):
     print(tests.outcome(source.replace("number * 2", after)).status)
+run = tests.outcome(source.replace("number * 2", "number * 3"), stop_at_first=False)
+print("failed:", sorted(map(function_of, run.failed)), "of", sorted(tests.tests))
 """
 
 
@@ -38,7 +41,10 @@ def tree(tmp_path: Path) -> Path:
         "tests/__init__.py": "",
         "tests/test_double.py": (
             "from counterfoil import other, uses_double\n\n"
-            "async def test_it() -> None:\n    assert uses_double.FOUR == 4\n"
+            "import pytest\n\n"
+            "async def test_it() -> None:\n    assert uses_double.FOUR == 4\n\n"
+            "@pytest.mark.parametrize('number', [0, 1])\n"
+            "def test_other(number: int) -> None:\n    assert number < 2\n"
         ),
     }
     for name, content in files.items():
@@ -60,10 +66,24 @@ def test_each_change_gets_the_verdict_of_the_tests_and_the_file_stays_as_it_is(t
     ended = run(tree)
     assert ended.stderr == ""
     # Unchanged: passed. Wrong, without an end of the recursion, no Python: not passed. Endless: stopped.
-    assert ended.stdout.split()[0] == "0"
-    assert "0" not in ended.stdout.split()[1:]
-    assert ended.stdout.split()[-1] in {"None", "-24", "-9"}
+    unchanged, *wrong, endless = ended.stdout.splitlines()[:5]
+    assert unchanged == "0"
+    assert "0" not in wrong
+    assert endless in {"None", "-24", "-9"}
     assert (tree / "counterfoil" / "double.py").read_text("utf-8") == before
+
+
+def test_the_tests_that_failed_are_known_without_their_parameters(tree: Path) -> None:
+    told = run(tree).stdout.splitlines()[5:]
+    failed, other = (f"tests/test_double.py::test_{each}" for each in ("it", "other"))
+    assert told == [f"failed: {[failed]} of {[failed, other]}"]
+
+
+def test_the_shortest_test_runs_first() -> None:
+    items = [SimpleNamespace(nodeid=each) for each in ("long", "new", "short")]
+    recorder = ResultRecorder({"long": 2.0, "short": 0.1})
+    recorder.pytest_collection_modifyitems(items)  # type: ignore[arg-type]
+    assert [each.nodeid for each in items] == ["new", "short", "long"]
 
 
 def test_tests_that_fail_without_a_change_are_no_measure(tree: Path) -> None:
