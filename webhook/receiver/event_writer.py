@@ -25,7 +25,7 @@ import msgspec
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Rejected, Unavailable
+from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Phase, ResourceInvalid, ResourcePart
@@ -67,7 +67,11 @@ class ExistingEvent(ResourcePart, frozen=True):
         return (self.metadata.name, self.spec.subject) == (event["metadata"]["name"], wanted.subject)
 
 
-class EventMismatch(Rejected):
+class NotConfirmed(Exception):
+    """The API server's answer does not show that the event is stored; eSAW sends the callback again."""
+
+
+class EventMismatch(Exception):
     """The event of this name is about another callback, so neither is confirmed with it."""
 
 
@@ -101,7 +105,7 @@ class EventWriter:
         try:
             async with asyncio.timeout(self.limits.write_seconds):
                 outcome = await write(name, event, received)
-        except (Unavailable, Conflict, TimeoutError) as failure:
+        except (Unavailable, Conflict, TimeoutError, NotConfirmed) as failure:
             self.write_probe.record_failure()
             detail = str(failure) or "the API server took too long"
             _log.warning("the event was not created: %s", detail, extra={"event": name})
@@ -126,7 +130,8 @@ class EventWriter:
         return outcome
 
     async def _create_or_count(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
-        """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``."""
+        """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``,
+        ``NotConfirmed``, ``EventMismatch``."""
         if name in self._known_names:
             with suppress(NotFound):
                 await self._count_or_store(event, await self._get_existing(name, event), received)
@@ -138,11 +143,11 @@ class EventWriter:
             try:
                 existing = await self._get_existing(name, event)
             except NotFound:
-                raise Unavailable(404, "Gone", "the event was deleted during the request") from None
+                raise NotConfirmed("the event was deleted during the request") from None
             await self._count_or_store(event, existing, received)
             return CallbackOutcome.KNOWN
         if not stored.is_about(event):
-            raise Unavailable(201, "Foreign", "what answered is not the API server: it sent another object")
+            raise NotConfirmed("what answered is not the API server: it sent another object")
         return CallbackOutcome.NOTED
 
     async def _count_only(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
@@ -157,8 +162,9 @@ class EventWriter:
         """Return the stored event. Raises ``NotFound``, ``EventMismatch``."""
         existing = await self.kube.get_partial(EnvelopeEvent, name, ExistingEvent)
         if not existing.is_about(event):
-            message = f"EnvelopeEvent/{name} is about another callback. Delete it if it was made by hand."
-            raise EventMismatch(409, "Conflict", message)
+            raise EventMismatch(
+                f"EnvelopeEvent/{name} is about another callback. Delete it if it was made by hand."
+            )
         return existing
 
     async def _count_or_store(self, event: Raw, existing: ExistingEvent, received: datetime) -> None:

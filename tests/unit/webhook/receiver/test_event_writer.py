@@ -340,9 +340,12 @@ async def test_parameters_that_come_before_archiving_are_no_condition(parts: Wri
 
 
 @pytest.mark.parametrize("problem", [unavailable(), unavailable(503), Conflict(409, "Conflict", "busy")])
-async def test_trouble_that_may_pass_is_unavailable(parts: WriterParts, problem: ApiError) -> None:
+async def test_trouble_that_may_pass_is_unavailable_and_logged(
+    parts: WriterParts, problem: ApiError, caplog: pytest.LogCaptureFixture
+) -> None:
     parts.kube.trouble["create"] = problem
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+    assert f"the event was not created: {problem}" in caplog.messages
 
 
 @pytest.mark.parametrize(
@@ -360,10 +363,13 @@ async def test_what_somebody_has_to_fix_is_refused_and_never_200(
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.REFUSED
 
 
-async def test_a_write_that_takes_too_long_is_unavailable() -> None:
+async def test_a_write_that_takes_too_long_is_unavailable_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     parts = WriterParts(ReceiverLimits(write_seconds=0.01))
     parts.kube.answering.clear()
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+    assert "the event was not created: the API server took too long" in caplog.messages
 
 
 async def test_an_answer_that_was_lost_makes_the_next_delivery_a_known_one(parts: WriterParts) -> None:
