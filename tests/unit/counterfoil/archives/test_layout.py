@@ -3,13 +3,14 @@ The plan: names and tags of one envelope, repeatable.
 """
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.archives.errors import SettingsInvalid
-from counterfoil.archives.layout import make_layout, problems
+from counterfoil.archives.layout import ActionFacts, make_layout, problems
 from counterfoil.archives.tags import TagMissing
 from counterfoil.resources.archive import TagRule
 from counterfoil.resources.envelopeevent import FileKind
@@ -22,6 +23,11 @@ def test_by_default_a_file_goes_under_organization_envelope_and_kind() -> None:
 
     assert plan.folder == f"acme/{ENVELOPE_ID}"
     assert [file.name for file in plan.files] == [f"acme/{ENVELOPE_ID}/Document/contract.pdf"]
+    assert [plan.relative(name) for name in (plan.manifest_name, plan.hashes_name, plan.seal_name)] == [
+        "counterfoil.json",
+        "counterfoil.sha256",
+        "counterfoil.json.sig",
+    ]
     assert plan.manifest_name == f"acme/{ENVELOPE_ID}/counterfoil.json"
 
 
@@ -48,6 +54,19 @@ def test_a_tag_that_is_not_there_leaves_a_line() -> None:
 def test_a_required_tag_that_is_not_there_stops_the_plan() -> None:
     with pytest.raises(TagMissing):
         a_plan(spec=a_spec(tags={"no": TagRule(json_path="$.no", required=True)}))
+
+
+def test_a_parameter_that_several_callbacks_have_is_that_of_the_first() -> None:
+    actions = (
+        ActionFacts("workstepFinished", "2026-03-01T09:00:00Z"),
+        ActionFacts("envelopeFinished", "2026-03-01T09:30:00Z", {"orderNo": "1"}),
+        ActionFacts("envelopeCompleted", "2026-03-01T10:00:00Z", {"orderNo": "2", "tenant": "a"}),
+    )
+    spec = a_spec(tags={name: TagRule(callback=name) for name in ("orderNo", "tenant")})
+
+    plan = a_plan(envelope=replace(an_envelope(), actions=actions), spec=spec)
+
+    assert plan.tags == {"orderNo": "1", "tenant": "a"}
 
 
 def test_files_without_a_usable_name_are_called_by_what_they_are() -> None:
@@ -122,11 +141,11 @@ def test_the_content_type_comes_from_the_extension(name: str, content_type: str)
 
 
 def test_what_is_wrong_with_a_spec_is_told_in_one_sentence_each() -> None:
-    spec = a_spec(path="{{file.name}}", tags={"no": TagRule(xpath="//[")})
+    spec = a_spec(path="{{file.name}}", tags={"no": TagRule(xpath="//["), "who": TagRule()})
 
     faults = problems(spec)
 
-    assert [fault.partition(":")[0] for fault in faults] == ["spec.path", "spec.tags.no"]
+    assert [fault.partition(":")[0] for fault in faults] == ["spec.path", "spec.tags.no", "spec.tags.who"]
     with pytest.raises(SettingsInvalid, match="Correct the Archive"):
         a_plan(spec=spec)
 
