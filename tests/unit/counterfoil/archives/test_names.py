@@ -75,11 +75,12 @@ def test_each_danger_is_taken_out_and_the_rest_stays_readable(text: str, safe: s
     assert safe_segment(text) == safe
 
 
-def test_a_long_name_keeps_its_extension_and_ends_between_characters() -> None:
-    name = safe_segment("ä" * 200 + ".pdf")
+@pytest.mark.parametrize("before", ["", "x"], ids=["even-bytes", "odd-bytes"])
+def test_a_long_name_keeps_its_extension_and_ends_between_characters(before: str) -> None:
+    name = safe_segment(f"{before}{'ä' * 200}.pdf")
 
     assert len(name.encode()) <= 255
-    assert name.startswith("ää")
+    assert name.startswith(f"{before}ää")
     assert name.endswith(".pdf")
 
 
@@ -245,6 +246,12 @@ def test_only_a_text_longer_than_1024_characters_is_shortened_before_anything_el
     # Each replaced slash would differ if the middle had been left out before.
     assert safe_segment("x" * 512 + "/" + "y" * 511) == "x" * 246 + "~ca1d3fa3"
     assert safe_segment("x" * 512 + "/" + "y" * 512) == "x" * 246 + "~6716f544"
+
+
+def test_a_very_long_text_of_halves_of_characters_is_a_segment_too() -> None:
+    one, other = (safe_segment(half * 1025) for half in ("\ud800", "\udfff"))
+    assert one.startswith("_____")
+    assert one != other
 
 
 def test_the_beginning_and_the_end_of_a_very_long_text_count_to_the_same_part() -> None:
