@@ -5,6 +5,7 @@ Sealing: only the right Sender's token opens, with any key that is there, and no
 import base64
 import logging
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def a_sender(name: str = "anna", user_id: str = "7a0f9b9e-0000-4000-8000-0000000
 
 def put_key(folder: Path, key_id: str, key: bytes | None = None) -> None:
     (folder / key_id).write_bytes(base64.b64encode(key or os.urandom(KEY_BYTES)) + b"\n")
+
+
+def created(file: Path) -> datetime:
+    return datetime.fromtimestamp(file.stat().st_ctime, UTC)
 
 
 @pytest.fixture
@@ -134,17 +139,18 @@ def test_a_key_that_has_been_there_for_minutes_seals(folder: Path) -> None:
 
 
 def test_a_known_key_keeps_its_age_when_a_kubelet_writes_all_files_again(folder: Path) -> None:
-    clock = AClock(datetime.now(UTC) + timedelta(hours=1))
+    put_key(folder, "2026-07", b"\1" * KEY_BYTES)
+    first = created(folder / "2026-07")
+    clock = AClock(first + timedelta(minutes=5))
     sealing = Sealing(folder, clock)
-    clock.advance(hours=-1)
-    put_key(folder, "2026-07", b"\1" * KEY_BYTES)
-    assert sealing.key_ids == ("2026-01", "2026-07")
-    clock.advance(minutes=6)
 
-    (folder / "2026-07").unlink()
-    put_key(folder, "2026-07", b"\1" * KEY_BYTES)
+    while created(folder / "2026-07") == first:
+        (folder / "2026-07").unlink()
+        put_key(folder, "2026-07", b"\1" * KEY_BYTES)
 
     assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "2026-07"
+    put_key(folder, "2026-07", b"\2" * KEY_BYTES)
+    assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "2026-01"
 
 
 def test_a_mounted_secret_that_is_swapped_as_kubernetes_does_it_counts_at_once(tmp_path: Path) -> None:
@@ -170,14 +176,31 @@ def test_a_key_that_is_gone_is_named(folder: Path, sealing: Sealing) -> None:
     put_key(folder, "2026-07")
     (folder / "2026-01").unlink()
 
-    with pytest.raises(SealKeyUnknown, match="2026-01"):
+    with pytest.raises(SealKeyUnknown, match=r"sealed with the key '2026-01', which is not among"):
         sealing.open(sealed.data, "contracts", a_sender())
 
 
-def test_while_the_new_keys_are_bad_the_old_ones_stay_in_use(
-    folder: Path, sealing: Sealing, caplog: pytest.LogCaptureFixture
-) -> None:
+def add_no_key(folder: Path) -> None:
     (folder / "2026-07").write_text("not base64!")
+
+
+def add_a_link_to_nothing(folder: Path) -> None:
+    (folder / "2026-07").symlink_to("nowhere")
+
+
+def remove_the_folder(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("spoil", [add_no_key, add_a_link_to_nothing, remove_the_folder])
+def test_while_the_new_keys_are_bad_the_old_ones_stay_in_use(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "keys-until-2026-07"
+    folder.mkdir()
+    put_key(folder, "2026-01")
+    sealing = Sealing(folder)
+    spoil(folder)
 
     with caplog.at_level(logging.ERROR):
         assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "2026-01"
@@ -214,6 +237,16 @@ def test_a_bad_key_file_is_named_with_what_is_wrong(
     assert name in str(refused.value)
 
 
+def test_of_a_key_file_1024_bytes_are_read(tmp_path: Path) -> None:
+    key = base64.b64encode(bytes(KEY_BYTES))
+    (tmp_path / "k1").write_bytes(key.rjust(1024))
+    assert Sealing(tmp_path).key_ids == ("k1",)
+
+    (tmp_path / "k1").write_bytes(key.rjust(1025))
+    with pytest.raises(SealingKeysInvalid, match="k1"):
+        Sealing(tmp_path)
+
+
 def test_an_empty_folder_and_a_missing_one_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SealingKeysInvalid, match="openssl rand"):
         Sealing(tmp_path)
@@ -234,10 +267,12 @@ def test_no_error_and_no_text_shows_a_key_or_a_token(tmp_path: Path) -> None:
         Sealing(tmp_path)
     assert base64.b64encode(key).decode() not in str(refused.value)
 
-    put_key(tmp_path, "k1")
+    key = os.urandom(KEY_BYTES)
+    put_key(tmp_path, "k1", key)
     sealing = Sealing(tmp_path)
     shown = f"{sealing!r}{sealing.__dict__!r}"
-    assert (tmp_path / "k1").read_text().strip() not in shown
+    assert base64.b64encode(key).decode() not in shown
+    assert repr(key) not in shown
     assert TOKEN.reveal() not in repr(sealing.seal(TOKEN, "contracts", a_sender()))
 
 
@@ -270,12 +305,20 @@ def test_a_seal_of_the_first_version_has_no_origin_and_does_not_open(sealing: Se
 
 
 @pytest.mark.parametrize(
-    "origin", ["", "esaw.example.com", "https://user@esaw.example.com", "https://es\u00e4w"]
+    ("origin", "says"),
+    [
+        ("", "is no API token with its origin: "),
+        ("esaw.example.com", "is no API token with its origin: "),
+        ("https://user@esaw.example.com", "is no API token with its origin: "),
+        ("https://es\u00e4w", r"has no origin\.$"),
+    ],
 )
-def test_what_is_sealed_without_a_usable_origin_does_not_open(sealing: Sealing, origin: str) -> None:
+def test_what_is_sealed_without_a_usable_origin_does_not_open(
+    sealing: Sealing, origin: str, says: str
+) -> None:
     sealed = sealing.seal(ApiToken.parse(TOKEN.reveal(), origin), "contracts", a_sender())
 
-    with pytest.raises(SealBroken, match="origin"):
+    with pytest.raises(SealBroken, match=says):
         sealing.open(sealed.data, "contracts", a_sender())
 
 
@@ -316,8 +359,9 @@ def test_the_shortest_sealed_data_opens_and_one_byte_less_was_cut(sealing: Seali
     shortest = sealing.seal_for("flow", b"")
 
     assert sealing.open_for("flow", shortest) == b""
-    with pytest.raises(SealBroken, match="was cut"):
-        key_id_of(shortest[:-1])
+    for cut in (shortest[:-1], shortest[:2]):
+        with pytest.raises(SealBroken, match="was cut"):
+            key_id_of(cut)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x02"])
@@ -344,8 +388,7 @@ def test_a_key_may_have_a_name_of_63_characters(tmp_path: Path) -> None:
 def test_a_new_key_seals_from_the_fifth_minute_on(folder: Path, age: int, sealer: str) -> None:
     os.utime(folder / "2026-01")
     put_key(folder, "2026-07")
-    since = datetime.fromtimestamp((folder / "2026-07").stat().st_ctime, UTC)
-    sealing = Sealing(folder, AClock(since + timedelta(seconds=age)))
+    sealing = Sealing(folder, AClock(created(folder / "2026-07") + timedelta(seconds=age)))
     assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == sealer
 
 
