@@ -4,7 +4,14 @@ Tags: what rules find in metadata, and what a hostile metadata can't do.
 
 import pytest
 
-from counterfoil.archives.tags import MetadataUnreadable, TagMissing, collect, problems
+from counterfoil.archives.tags import (
+    MetadataTooHeavy,
+    MetadataUnreadable,
+    TagMissing,
+    collect,
+    problems,
+    reads_metadata,
+)
 from counterfoil.resources.archive import TagRule
 
 FIELDS = {"envelope.name": "Lease", "sender.email": "ann@acme.example"}
@@ -111,7 +118,39 @@ def test_a_required_tag_cannot_come_from_what_is_no_json(metadata: str) -> None:
 
 
 def test_metadata_that_cannot_be_read_does_not_matter_to_optional_tags() -> None:
-    assert from_xml("//no", "free text", required=False) is None
+    rules = {"contract": TagRule(xpath="//no"), "from": TagRule(value="{{sender.email}}")}
+
+    assert collect(rules, "free text", FIELDS) == {"from": "ann@acme.example"}
+
+
+def test_tags_are_collected_in_the_order_of_their_names_and_each_is_named_before() -> None:
+    named: list[str] = []
+    rules = {"b": TagRule(value="2"), "a": TagRule(xpath="//none"), "c": TagRule(value="3")}
+
+    assert list(collect(rules, XML, FIELDS, on_rule=named.append)) == ["b", "c"]
+    assert named == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (TagRule(xpath="//no"), True),
+        (TagRule(json_path="$.no"), True),
+        (TagRule(callback="no"), False),
+        (TagRule(value="no"), False),
+    ],
+)
+def test_only_paths_read_the_metadata(rule: TagRule, expected: bool) -> None:
+    assert reads_metadata(rule) is expected
+
+
+def test_metadata_that_takes_too_much_names_the_rule_and_the_limits() -> None:
+    trouble = MetadataTooHeavy("no", TagRule(json_path="$..no"), "10 s")
+
+    assert trouble.reason == "MetadataTooHeavy"
+    assert trouble.message.startswith(
+        "The tag `no` can't be determined: the jsonPath `$..no` takes more than 10 s on the "
+    )
 
 
 BILLION_LAUGHS = (
@@ -141,6 +180,22 @@ def test_an_entity_without_a_declaration_is_no_xml() -> None:
         from_xml("//m", "<m>&x;</m>")
 
 
+def test_a_namespace_in_the_metadata_gives_a_rule_no_regular_expressions() -> None:
+    metadata = '<m xmlns:re="http://exslt.org/regular-expressions"><no>1</no></m>'
+
+    assert from_xml("//no[re:test(., '1')]", metadata, required=False) is None
+
+
+def test_metadata_is_at_most_255_elements_deep() -> None:
+    assert from_xml("//no", f"{'<m>' * 255}<no>1</no>{'</m>' * 255}") == "1"
+    with pytest.raises(MetadataUnreadable, match="not well-formed"):
+        from_xml("//no", f"{'<m>' * 256}<no>1</no>{'</m>' * 256}")
+
+
+def test_in_metadata_that_is_too_deep_for_a_jsonpath_it_finds_nothing() -> None:
+    assert from_json("$..no", f"{'[' * 500}{']' * 500}", required=False) is None
+
+
 def test_an_xinclude_is_text_like_any_other() -> None:
     metadata = (
         '<m xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="file:///etc/passwd" '
@@ -156,10 +211,32 @@ def test_metadata_beyond_one_mebibyte_is_not_read(metadata: str) -> None:
         from_xml("//m", metadata)
 
 
+@pytest.mark.parametrize("text", ["x" * 1_048_569, "ä" * 524_284 + "x"])
+def test_metadata_of_one_mebibyte_is_read(text: str) -> None:
+    assert from_xml("//m", f"<m>{text}</m>") == text[:1024]
+
+
+@pytest.mark.parametrize("half", [chr(0xD800), chr(0xDFFF)], ids=["first", "last"])
+def test_metadata_with_halves_of_characters_is_not_read(half: str) -> None:
+    for read, metadata in ((from_xml, f"<m>{half}</m>"), (from_json, f'"{half}"')):
+        with pytest.raises(MetadataUnreadable) as trouble:
+            read("//m", metadata)
+        assert trouble.value.reason == "MetadataUnreadable"
+        assert trouble.value.message == (
+            "The envelope's metadata can't be read: it has halves of characters."
+        )
+
+
+def test_characters_around_the_halves_are_read() -> None:
+    assert from_json("$", '"\ud7ff\ue000\U0001f600"') == "\ud7ff\ue000\U0001f600"
+
+
 @pytest.mark.parametrize(
     ("rule", "fault"),
     [
-        (TagRule(xpath="//a["), "spec.tags.tag: the xpath does not compile"),
+        (TagRule(xpath="//a["), "spec.tags.tag: the xpath does not compile: Invalid expression"),
+        (TagRule(xpath=""), "spec.tags.tag: the xpath does not compile"),
+        (TagRule(xpath="\x00"), "spec.tags.tag: the xpath does not compile: All strings must be XML"),
         (
             TagRule(xpath="//a[shout(@b)]"),
             "spec.tags.tag: the xpath has functions that do not exist: shout()",
@@ -168,8 +245,10 @@ def test_metadata_beyond_one_mebibyte_is_not_read(metadata: str) -> None:
             TagRule(xpath="re:test(/a, 'b(')"),
             "spec.tags.tag: the xpath has functions that do not exist: re:test()",
         ),
-        (TagRule(xpath=""), "spec.tags.tag: the xpath does not compile"),
-        (TagRule(json_path="$.a["), "spec.tags.tag: the jsonPath does not compile"),
+        (
+            TagRule(json_path="$.a["),
+            "spec.tags.tag: the jsonPath does not compile: unexpected end of query",
+        ),
         (TagRule(json_path=""), "spec.tags.tag: the jsonPath does not compile"),
         (TagRule(json_path="a.b"), "spec.tags.tag: the jsonPath does not compile"),
         (
