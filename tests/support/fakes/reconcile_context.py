@@ -11,7 +11,7 @@ from msgspec import Raw
 from controller.access.fence import Fence
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.signature_policy import SignatureChecker
-from counterfoil.archives.backend import FileNotStored, StoredEntry
+from counterfoil.archives.backend import FileNotStored, StoredEntry, is_temporary
 from counterfoil.archives.layout import EnvelopeFacts, check, envelope_fields
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.archives.tags import collect
@@ -233,7 +233,8 @@ class FakeBackend:
         self._begin("probe")
 
     async def remove_leftovers(self, folder: str) -> None:
-        return None
+        for name in [each for each in self.stored if each.startswith(folder) and is_temporary(each)]:
+            del self.stored[name]
 
     async def close(self) -> None:
         self.closed = True

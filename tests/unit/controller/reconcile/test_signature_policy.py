@@ -156,7 +156,12 @@ async def test_a_signature_that_is_broken_or_missing_keeps_the_envelope_where_it
     outcome = await archived(scene)
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SignatureBroken"
+    assert outcome.message.startswith("Archive/dms requires intact signatures. ")
     assert f"`file-1.pdf`: {found.detail}." in outcome.message
+    assert [each.sha256 is not None for each in outcome.facts.documents or ()] == [True, True]
+    assert [(each.type, each.status) for each in outcome.facts.side_conditions] == [
+        ("SignaturesChecked", "False")
+    ]
     assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
     assert not scene.esaw.deleted
 
@@ -176,6 +181,7 @@ async def test_a_signer_who_is_not_trusted_keeps_the_envelope_where_it_is() -> N
     outcome = await archived(scene)
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SignerUntrusted"
+    assert outcome.message.startswith("Archive/dms requires trusted signers. ")
     assert "'Eve', who made the signature 'First', is not trusted: no way" in outcome.message
     assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
 

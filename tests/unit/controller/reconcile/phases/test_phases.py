@@ -14,6 +14,7 @@ from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
 from controller.reconcile.phases.validate import UNKNOWN_ENVELOPE_ATTEMPTS, validate
+from counterfoil.archives.backend import temporary_name
 from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.tags import TagMissing
@@ -401,6 +402,26 @@ async def test_all_files_arrive_and_the_manifest_comes_last() -> None:
     assert scene.counted == [13, 10]
 
 
+async def test_what_a_killed_run_left_behind_is_removed_before_the_first_file_is_sent() -> None:
+    scene = Scene()
+    event = await claimed(scene)
+    leftover = f"{FOLDER}/Document/{temporary_name()}"
+    scene.backend.stored[leftover] = b"%PDF-con"
+    await archive(event, scene.context(event))
+    assert leftover not in scene.backend.stored
+
+
+async def test_parameters_are_not_called_archived_while_a_file_has_its_tags_from_before_them() -> None:
+    scene = Scene()
+    await broken_off(scene)
+    event = await claimed(scene)
+    late = an_event().with_condition("ParametersArchived", "False").build().status.conditions
+    event = msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, conditions=late))
+    outcome = await archive(event, scene.context(event))
+    assert scene.backend.puts.count("file-1.pdf") == 1
+    assert "ParametersArchived" not in {each.type for each in outcome.facts.side_conditions}
+
+
 async def test_the_manifest_tells_about_envelope_event_and_when_it_was_called_about() -> None:
     scene = Scene()
     event = await claimed(scene)
@@ -543,13 +564,14 @@ async def test_trouble_in_the_archive_comes_out_with_how_far_it_came() -> None:
 
 async def test_an_envelope_that_is_deleted_while_it_is_archived_is_a_failure_that_says_what_arrived() -> None:
     scene = Scene()
+    scene.esaw.contents["file-2"] = b"%PDF-appendix"
     event = await claimed(scene)
     scene.esaw.but("download trail-1", missing("ERR0008"))
     scene.esaw.deleted_for_history = True
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Fail)
     assert outcome.reason == "EnvelopeDeleted"
-    assert "1 of its 2 files arrived in Archive/dms" in outcome.message
+    assert "2 of its 3 files arrived in Archive/dms" in outcome.message
     assert outcome.facts.documents is not None
     assert outcome.facts.documents[0].sha256 is not None
     assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
