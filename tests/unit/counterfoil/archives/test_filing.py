@@ -28,6 +28,7 @@ from counterfoil.archives.filing import (
 )
 from counterfoil.archives.layout import ActionFacts, ArchiveLayout, FileFacts
 from counterfoil.archives.manifest import (
+    MANIFEST_LIMIT,
     Manifest,
     ManifestAction,
     ManifestEnvelope,
@@ -564,6 +565,21 @@ async def test_a_manifest_of_ours_that_is_damaged_is_written_again() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan)
     backend.files[plan.manifest_name] = b"{"
+
+    await filed(backend, plan)
+
+    assert await verify_folder(backend, plan.folder) == []
+
+
+@pytest.mark.parametrize(
+    "there", [None, b"of somebody", b"x" * (MANIFEST_LIMIT + 1)], ids=["missing", "other", "too-long"]
+)
+async def test_a_hash_file_that_is_not_as_written_is_written_again(there: bytes | None) -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    await filed(backend, plan)
+    backend.files.pop(plan.hashes_name)
+    if there is not None:
+        backend.files[plan.hashes_name] = there
 
     await filed(backend, plan)
 
