@@ -117,9 +117,9 @@ class WarmTests:
         Run the tests, and import what stays the same. ``module`` and ``tests`` are paths from ``root``.
 
         ``imported`` is a file with the names of modules that tests imported before, to be imported at once;
-        the names of this run are added. The timeout of a run is the minimum in seconds and six times what the
-        tests need, and a third of the minimum and six times as much for the work of a processor. Raises
-        ``BaselineFailed``.
+        the names of this run are added. A run may take 20 times the seconds that the tests need, and four
+        times ``minimum_timeout``. A processor may work six times as long as for the tests, and a third of
+        ``minimum_timeout``. Raises ``BaselineFailed``.
         """
         self._root, self._file = root, root / module
         self._name = module.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
@@ -137,7 +137,7 @@ class WarmTests:
         self.tests = frozenset(map(function_of, baseline.tests))
         # A change can let a test wait for what never comes, or make a loop endless. The second is known
         # sooner: other programs that work at the same time do not count.
-        self._timeout = minimum_timeout + 6 * self.seconds
+        self._timeout = 4 * minimum_timeout + 20 * self.seconds
         self._processor_timeout = minimum_timeout / 3 + 6 * baseline.processor_seconds
         gc.freeze()
 
