@@ -14,7 +14,7 @@ from counterfoil.esaw.models import ListedDocument
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, FileKind, Phase, find_condition
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from tests.support.builders import ENVELOPE, an_organization
-from tests.support.fakes.reconcile_context import an_archive
+from tests.support.fakes.reconcile_context import an_archive, missing
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
 TRAIL = b"%PDF-trail"
@@ -60,12 +60,11 @@ async def test_a_delete_that_another_program_answered_is_repeated_until_the_enve
     assert scene.envelope.transport.deleted == [ENVELOPE, ENVELOPE]
 
 
+@pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503)])
 async def test_a_delete_whose_confirmation_gets_no_answer_is_confirmed_by_the_next_attempt(
-    scene: Scene,
+    scene: Scene, problem: Exception
 ) -> None:
-    scene.envelope.transport.just_before = lambda: scene.envelope.problems.update(
-        envelope=EsawUnreachable("connect")
-    )
+    scene.envelope.transport.just_before = lambda: scene.envelope.problems.update(envelope=problem)
     assert (await scene.reconcile()).status.phase is Phase.CLEANING
     scene.envelope.problems.clear()
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
@@ -146,6 +145,32 @@ async def test_an_envelope_whose_audit_trail_never_comes_is_archived_and_kept_an
     assert evidence is not None
     assert (evidence.status, evidence.reason) == ("False", "AuditTrailMissing")
     assert scene.envelope.transport.deleted == []
+
+
+async def test_an_envelope_without_its_audit_trail_that_is_gone_before_the_delete_is_told_as_gone(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene_without_trail(tmp_path)
+    await scene.reconcile()
+    scene.clock.advance(minutes=10)
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.problems.update(files=missing())
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "AuditTrailMissing")
+    said = after.status.message or ""
+    assert said.startswith("Archive/dms has 1 file of the envelope, all verified. ")
+    assert "The envelope is no longer in eSignAnyWhere." in said
+
+
+async def test_an_audit_trail_is_not_called_missing_while_esaw_does_not_answer(tmp_path: Path) -> None:
+    scene = a_scene_without_trail(tmp_path)
+    await scene.reconcile()
+    scene.clock.advance(minutes=10)
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.problems.update(
+        files=HttpStatusError(503)
+    )
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    scene.envelope.problems.clear()
+    assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
 
 
 async def test_the_wait_for_the_audit_trail_survives_restarts_and_looks_often_at_first(
@@ -354,6 +379,7 @@ async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_be
             scene.envelope.contents.update, {f"legal-{number}": b"%PDF-paper"}
         )
         after = await scene.reconcile()
+        assert after.status.mismatches == number
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "FilesKeepChanging")
     assert scene.envelope.transport.deleted == []
     assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
@@ -455,6 +481,18 @@ async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_
     )
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
+
+
+async def test_an_expired_envelope_that_is_to_be_kept_and_is_gone_by_then_is_told_as_gone(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.meanwhile["download trail-1"] = lambda: scene.envelope.problems.update(envelope=missing())
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert "no longer in eSignAnyWhere" in (after.status.message or "")
+    assert scene.envelope.transport.deleted == []
 
 
 # -- Envelopes without finished documents --------------------------------------------------------------------
