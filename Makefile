@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+# Containers often set it. A process that compiles all that it imports needs three times as long to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The Python that makes .venv: 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
