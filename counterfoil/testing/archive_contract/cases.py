@@ -5,6 +5,7 @@ where.
 
 import asyncio
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
@@ -477,14 +478,15 @@ async def _put(backend: ArchiveBackend, name: str, data: bytes) -> None:
 
 
 async def _file_stubbornly(backend: ArchiveBackend, file: Callable[[ArchiveBackend], Awaitable[str]]) -> None:
-    """File as a controller does that another one disturbs: again, when the archive was not to be had."""
-    for _ in range(10):
+    """File as a controller does that another one disturbs: again, after pauses that grow."""
+    for attempt in range(10):
         try:
             await file(backend)
         except (ArchiveUnavailable, VerificationFailed):
+            await asyncio.sleep(0.1 * 2**attempt * random.random())  # noqa: S311 - no secret
             continue
         return
-    raise AssertionError("ten tries were not enough")
+    raise AssertionError("ten attempts were not enough")
 
 
 async def _run(ground: ArchiveFixture, what: str, number: int) -> tuple[int, bytes]:
