@@ -5,13 +5,14 @@ The sections of docs/reliability.md about campaign and soak test: from the recor
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from chaos.records import Record
 from chaos.soak import section as soak
 from chaos.soak.records import SoakRecord
+from chaos.tables import table
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "reliability.md"
 FOUND: Final = Path(__file__).with_name("found.toml")
@@ -32,7 +33,7 @@ def section(records: Sequence[Record], found: Mapping[str, Sequence[Mapping[str,
         f"and {hours:.1f} hours.",
         f"Rounds with a violation: {len(bad)}.",
         "",
-        *_table(
+        *table(
             ("Fault", "Number that struck"), ((f"`{kind}`", f"{struck[kind]:,}") for kind in sorted(struck))
         ),
         *_open(bad),
@@ -43,34 +44,25 @@ def section(records: Sequence[Record], found: Mapping[str, Sequence[Mapping[str,
     return "\n".join(lines)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(head)} |",
-        f"|{'|'.join('---' for _ in head)}|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-    ]
-
-
 def _open(bad: Sequence[Record]) -> list[str]:
     if not bad:
         return []
     rows = [(str(each.seed), str(each.round), "; ".join(each.violations).replace("|", "\\|")) for each in bad]
-    return ["Rounds with a violation:", "", *_table(("Seed", "Round", "Violations"), rows)]
+    return ["Rounds with a violation:", "", *table(("Seed", "Round", "Violations"), rows)]
 
 
 def _known(known: Sequence[Mapping[str, Any]]) -> list[str]:
     if not known:
         return []
     rows = [(each["what"], each["where"], each["until"]) for each in known]
-    return ["Not corrected yet:", "", *_table(("Fault of the product", "Seed and round", "Until then"), rows)]
+    return ["Not corrected yet:", "", *table(("Fault of the product", "Seed and round", "Until then"), rows)]
 
 
 def _found(found: Sequence[Mapping[str, Any]]) -> list[str]:
     if not found:
         return []
     rows = [(each["what"], each["where"], f"`{each['corrected']}`") for each in found]
-    return ["Bugs that the campaign found:", "", *_table(("Bug", "Seed and round", "Test"), rows)]
+    return ["Bugs that the campaign found:", "", *table(("Bug", "Seed and round", "Test"), rows)]
 
 
 def _reverted(reverted: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -78,7 +70,7 @@ def _reverted(reverted: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     rows = [(each["what"], str(each["faults"]), each["violation"]) for each in reverted]
     head = ("Protection that was taken out", "Faults until the campaign found it", "Violation")
-    return ["To show that the campaign can fail, protections were taken out:", "", *_table(head, rows)]
+    return ["To show that the campaign can fail, protections were taken out:", "", *table(head, rows)]
 
 
 def renewed(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:

@@ -1,10 +1,11 @@
 """The section of docs/reliability.md about the soak test: from the longest of the records."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chaos.soak.flatness import MIB, Growth
 from chaos.soak.records import SoakRecord
+from chaos.tables import table
 
 BEGIN: Final = "<!-- The soak test's section begins. Written by `python -m chaos report`. -->"
 END: Final = "<!-- The soak test's section ends. -->"
@@ -29,7 +30,7 @@ def section(records: Sequence[SoakRecord]) -> str:
             f"Measures with too few samples: {len(run.unproven)}.",
             "",
             *_items(run),
-            *_table(
+            *table(
                 (
                     "Process",
                     "Measure",
@@ -66,13 +67,4 @@ def _row(growth: Growth) -> tuple[str, ...]:
 
 
 def _counts(what: str, number: str, counts: Mapping[str, int]) -> list[str]:
-    return _table((what, number), ((f"`{name}`", f"{counts[name]:,}") for name in sorted(counts)))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(head)} |",
-        f"|{'|'.join('---' for _ in head)}|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-    ]
+    return table((what, number), ((f"`{name}`", f"{counts[name]:,}") for name in sorted(counts)))
