@@ -2,10 +2,11 @@
 The records of a campaign: one JSON line per round in a file, so that a campaign can be continued.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from chaos.json_lines import append_line, read_lines
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,7 @@ class Record:
 def read(path: Path) -> list[Record]:
     """Return the newest record of each round, in order of seed and round. A cut last line is left out."""
     newest: dict[tuple[int, int], Record] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            fields = json.loads(line)
-        except ValueError:
-            continue
+    for fields in read_lines(path):
         record = Record(**{**fields, "violations": tuple(fields["violations"])})
         newest[record.seed, record.round] = record
     return [newest[key] for key in sorted(newest)]
@@ -46,10 +43,7 @@ def read(path: Path) -> list[Record]:
 
 def append(path: Path, record: Record) -> None:
     """Add a record."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if is_cut else "") + json.dumps(asdict(record), sort_keys=True) + "\n")
+    append_line(path, asdict(record))
 
 
 def missing_rounds(records: Iterable[Record], seed: int, faults: int) -> "Rounds":

@@ -1,10 +1,10 @@
 """The records of soak tests: one JSON line per run in a file beside the campaign's."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from chaos.json_lines import append_line, read_lines
 from chaos.soak.flatness import Growth
 
 
@@ -51,11 +51,7 @@ class SoakRecord:
 def read(path: Path) -> list[SoakRecord]:
     """Return all records, in order. A cut last line is left out."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            fields = json.loads(line)
-        except ValueError:
-            continue
+    for fields in read_lines(path):
         fields["growths"] = tuple(Growth(**each) for each in fields["growths"])
         for name in ("unproven", "violations"):
             fields[name] = tuple(fields[name])
@@ -65,7 +61,4 @@ def read(path: Path) -> list[SoakRecord]:
 
 def append(path: Path, record: SoakRecord) -> None:
     """Add a record."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_cut = path.exists() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if is_cut else "") + json.dumps(asdict(record), sort_keys=True) + "\n")
+    append_line(path, asdict(record))
