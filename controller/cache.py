@@ -7,6 +7,7 @@ older one, because the answer to a write usually arrives before the watch's echo
 not kept (rule 9).
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from counterfoil.resources import (
     Sender,
     is_condition_true,
 )
+
+_log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Resource)
 
@@ -102,6 +105,19 @@ class Cache:
                 self._publish(kind, before, None)
         elif store.put(resource):
             self._publish(kind, before, resource)
+
+    def update_from_read(self, resource: Resource, known_version: int) -> None:
+        """
+        Store a state that was read from the API server after ``known_version`` of the object was known here.
+
+        No such read has a lower version, unless etcd was restored from a backup. Then it replaces the known
+        state.
+        """
+        if version_number(resource) < known_version:
+            kind, name = type(resource), resource.name
+            _log.warning("%s of %s has a lower version than before: etcd was restored", name, kind.PLURAL)
+            self.delete(kind, name, known_version)
+        self.update(resource)
 
     def delete(self, kind: type[Resource], name: str, version: int) -> None:
         """Remove an object that was deleted (an event: or finished) at that version, and publish it."""

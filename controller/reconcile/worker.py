@@ -92,7 +92,8 @@ class Worker:
 
     def _superseded(self, before: EnvelopeEvent, newest: EnvelopeEvent | None) -> None:
         if newest is not None:
-            self.cache.update(newest)
+            # A late report of the time before a restore of etcd hides the restored state from the relist.
+            self.cache.update_from_read(newest, version_number(before))
             self.event_queue.enqueue_after(before.name, REQUEUE_SECONDS)
             return
         known = self.cache.events.get(before.name)

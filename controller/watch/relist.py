@@ -91,7 +91,4 @@ class DeletionDetector:
         except ResourceInvalid as invalid:
             _log.error("an object can't be read and is ignored: %s", invalid)
             return
-        name = restored.name
-        _log.warning("%s of %s has a lower version than before: etcd was restored", name, kind.PLURAL)
-        self.cache.delete(kind, name, known_version)
-        self.cache.update(restored)
+        self.cache.update_from_read(restored, known_version)

@@ -142,6 +142,27 @@ async def test_who_was_overtaken_goes_on_from_what_somebody_else_wrote() -> None
     assert scene.reconciled == [event.name]
 
 
+async def test_after_a_restore_of_etcd_the_state_that_a_refused_run_read_replaces_the_newer_one() -> None:
+    scene = a_scene()
+    event = number(1).at_version(900).build()
+    restored = number(1).at_version(500).build()
+
+    def overtaken_once(event: EnvelopeEvent) -> EnvelopeEvent:
+        if event.metadata.resource_version == "900":
+            raise Superseded("changed by a restore", restored)
+        return finishes(event)
+
+    scene.answers(overtaken_once)
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+        scene.clock.advance(seconds=REQUEUE_SECONDS)
+        scene.workqueue.wake()
+        await turns()
+    assert scene.reconciled == [event.name, event.name]
+    assert len(scene.cache.events) == 0
+
+
 async def test_an_event_that_was_deleted_while_the_watch_was_broken_is_not_driven_for_ever() -> None:
     scene = a_scene()
 
