@@ -66,7 +66,7 @@ ACCEPTABLE_SECONDS: Final = 1.0
 
 
 class Constants(NamedTuple):
-    """What the run measured."""
+    """Figures of this run."""
 
     creates: float
     """Events a second that one API server records."""
