@@ -215,6 +215,9 @@ def _xml_text(found: Any) -> str:
 def _by_jsonpath(expression: str, document: Any) -> Iterator[str]:
     if document is None:
         return
+    if isinstance(document, str):
+        # The library decodes a text as JSON, and fails for some texts; from this it gets the text itself.
+        document = json.dumps(document)
     try:
         # One by one, since there can be more than memory holds.
         for match in _JSONPATH.finditer(expression, document):

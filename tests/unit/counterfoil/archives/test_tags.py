@@ -196,6 +196,16 @@ def test_in_metadata_that_is_too_deep_for_a_jsonpath_it_finds_nothing() -> None:
     assert from_json("$..no", f"{'[' * 500}{']' * 500}", required=False) is None
 
 
+@pytest.mark.parametrize(
+    ("metadata", "value"),
+    [('"a[b"', "a[b"), ('"{"', "{"), ('"12.0"', "12.0"), (r'"{\"a\": 1}"', '{"a": 1}'), (r'"\"a\""', '"a"')],
+)
+def test_metadata_that_is_one_text_in_json_is_read_once(metadata: str, value: str) -> None:
+    assert from_json("$", metadata) == value
+    assert from_json("$.a", metadata, required=False) is None
+    assert from_json("$[?@.a == $.b]", metadata, required=False) is None
+
+
 def test_an_xinclude_is_text_like_any_other() -> None:
     metadata = (
         '<m xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="file:///etc/passwd" '
