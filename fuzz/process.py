@@ -9,6 +9,7 @@ inputs are mutations of the seeds, without guidance by coverage, as with ``--ung
 import argparse
 import gc
 import importlib
+import importlib.util
 import json
 import logging
 import mmap
@@ -18,7 +19,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -179,10 +180,32 @@ def _memory_mib() -> float:
 
 def _load_guided(module: str) -> Target:
     """Import a target; the modules that guide the engine report their coverage."""
-    # Not the whole product: that would take most of the time of a short run. The engine prints each module.
+    # Not the whole product: that would take most of the time of a run. The engine prints each module.
     guides = list(GUIDES.get(module.rpartition(".")[2], ()))
-    with atheris.instrument_imports(include=guides), redirect_stderr(StringIO()):
+    with (
+        atheris.instrument_imports(include=guides, exclude=_other_modules(guides)),
+        redirect_stderr(StringIO()),
+    ):
         return _load(module)
+
+
+def _other_modules(guides: Sequence[str]) -> list[str]:
+    """Return the modules beside the guides, since Atheris takes the whole package of each name."""
+    return [
+        name
+        for package in {each.partition(".")[0] for each in guides}
+        for name in _modules_of(package)
+        if not any(name == each or name.startswith(f"{each}.") for each in guides)
+    ]
+
+
+def _modules_of(package: str) -> Iterator[str]:
+    """Yield the names of the modules of an installed package, without an import."""
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for file in Path(folder).rglob("*.py"):
+            parts = (package, *file.relative_to(folder).with_suffix("").parts)
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _load(module: str) -> Target:

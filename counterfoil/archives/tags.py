@@ -172,8 +172,10 @@ class MetadataText:
         # Every character has at least one byte, so the first check is cheap.
         if len(self.text) > METADATA_LIMIT or len(self.text.encode(errors="replace")) > METADATA_LIMIT:
             raise MetadataUnreadable("it is longer than 1 MiB")
-        if any("\ud800" <= character <= "\udfff" for character in self.text):
-            raise MetadataUnreadable("it has halves of characters")
+        try:
+            self.text.encode()
+        except UnicodeEncodeError as error:
+            raise MetadataUnreadable("it has halves of characters") from error
         return self.text
 
 
