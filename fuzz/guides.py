@@ -20,7 +20,17 @@ GUIDES: Final[Mapping[str, tuple[str, ...]]] = {
         "counterfoil.archives.verify",
         "counterfoil.archives.readback",
     ),
-    "metadata_tags": ("counterfoil.archives.tags", "counterfoil.archives.tags_subprocess", "jsonpath"),
+    # Its rules are fixed, so not the parser of jsonpath: each input takes the same way through it.
+    "metadata_tags": (
+        "counterfoil.archives.tags",
+        "counterfoil.archives.tags_subprocess",
+        "jsonpath.filter",
+        "jsonpath.function_extensions",
+        "jsonpath.match",
+        "jsonpath.path",
+        "jsonpath.segments",
+        "jsonpath.selectors",
+    ),
     "oauth_return": (
         "webhook.pages.cookies",
         "webhook.pages.routes",

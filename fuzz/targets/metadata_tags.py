@@ -27,15 +27,29 @@ RULES = {
     "fixed": TagRule(value="{{organization}}-{{envelope.id}}"),
 }
 
+NAMES = list(RULES)
+
+REQUIRED = {name: msgspec.structs.replace(rule, required=True) for name, rule in RULES.items()}
+
+REQUIRED_BIT = 0x10
+"""In the first byte of an input: the tags are required."""
+
+
+def _chosen(number: int) -> dict[str, TagRule]:
+    """Return the rules for the first byte of an input: mostly three, since each needs time; sometimes all."""
+    rules = REQUIRED if number & REQUIRED_BIT else RULES
+    first = number % 16
+    if first == 15:
+        return rules
+    return {name: rules[name] for name in (NAMES[(first + step) % len(NAMES)] for step in (0, 5, 9))}
+
 
 def _prepare() -> Check:
     fields, parameters = {"organization": "acme", "envelope.id": "1"}, {"costCenter": "47"}
-    required = {name: msgspec.structs.replace(rule, required=True) for name, rule in RULES.items()}
 
     def check(data: bytes) -> None:
-        rules = required if data[:1] == b"!" else RULES
-        metadata = text_of(data.removeprefix(b"!"))
-        request = TagRequest(rules, metadata, fields, parameters)
+        rules = _chosen(sum(data[:1]))
+        request = TagRequest(rules, text_of(data[1:]), fields, parameters)
         notes: list[bytes] = []
         encoded = json.dumps(msgspec.to_builtins(request)).encode()
         answer = answer_request(encoded, 0, BytesIO(), notes.append)
@@ -53,12 +67,15 @@ TARGET = Target(
     subject="metadata (XML, JSON) with rules in XPath and JSONPath",
     documented=(),
     seeds=(
-        b"<tags><customer>ACME</customer><amount>12.5</amount></tags>",
-        b'<t:tags xmlns:t="urn:t" xmlns="urn:d" a="b"><customer>x</customer><t:customer/></t:tags>',
-        b"<?xml version='1.0'?><a><!-- c --><![CDATA[d]]><?p q?>&#65;&amp;</a>",
-        b'{"customer": "ACME", "parts": [{"name": "ab", "price": 12.0}, {"name": 1, "price": true}]}',
-        b'![{"amount": 1e3}, {"amount": null}, [[]], "\\u00e4"]',
-        b"!",
+        b"\x0f<tags><customer>ACME</customer><amount>12.5</amount></tags>",
+        b'\x05<t:tags xmlns:t="urn:t" xmlns="urn:d" a="b"><customer>x</customer><t:customer/></t:tags>',
+        b"\x01<?xml version='1.0'?><a><!-- c --><![CDATA[d]]><?p q?>&#65;&amp;</a>",
+        b"\x03<a><amount>1</amount><amount/></a>",
+        b'\x0f{"customer": "ACME", "parts": [{"name": "ab", "price": 12.0}, {"name": 1, "price": true}]}',
+        b'\x09{"parts": [{"name": "ab", "price": 12.5}, {"name": 1, "price": 11}]}',
+        b'\x18[{"amount": 1e3}, {"amount": null}, [[]], "\\u00e4"]',
+        b'\x17"a["',
+        b"\x1f",
     ),
     words=(
         *(
