@@ -57,6 +57,6 @@ async def _read_body(request: web.BaseRequest, limits: HttpLimits, unreadable: E
                     raise PageError(HttpErrorKind.TOO_LARGE, "the form is too large")
     except TimeoutError:
         raise PageError(unreadable, "the form did not come in time") from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):
         raise PageError(unreadable, "the form was cut off") from None
     return bytes(body)

@@ -234,7 +234,7 @@ class CallbackHandler:
                         return CallbackOutcome.TOO_LARGE
         except TimeoutError:
             return CallbackOutcome.TOO_SLOW
-        except web.RequestPayloadError:
+        except (web.RequestPayloadError, ConnectionError):
             return CallbackOutcome.MALFORMED
         return None
 

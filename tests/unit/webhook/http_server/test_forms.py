@@ -1,6 +1,12 @@
 """Forms as pairs of name and value: each name once, because a second value would be ambiguous."""
 
+import asyncio
+
 import pytest
+from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.streams import StreamReader
+from aiohttp.test_utils import make_mocked_request
 
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server import forms
@@ -27,4 +33,16 @@ def test_what_can_be_taken_in_more_than_one_way_or_in_none_is_refused(text: str,
 def test_console_and_pages_take_no_query_with_a_name_given_twice(limits: HttpLimits) -> None:
     with pytest.raises(PageError) as trouble:
         forms.parse_query(TWICE, limits)
+    assert trouble.value.kind is HttpErrorKind.LINK_BROKEN
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("lost"), web.RequestPayloadError("incomplete")])
+async def test_a_form_whose_client_leaves_is_unreadable(error: Exception) -> None:
+    loop = asyncio.get_running_loop()
+    body = StreamReader(BaseProtocol(loop), 1024, loop=loop)
+    body.feed_data(b"a=")
+    body.set_exception(error)
+    request = make_mocked_request("POST", "/", headers={"Content-Type": forms.FORM_TYPE}, payload=body)
+    with pytest.raises(PageError) as trouble:
+        await forms.read_form(request, PageLimits(), unreadable=HttpErrorKind.LINK_BROKEN)
     assert trouble.value.kind is HttpErrorKind.LINK_BROKEN

@@ -518,6 +518,20 @@ async def test_a_body_that_does_not_come_is_answered_503() -> None:
         assert counter.kube.objects == {}
 
 
+async def test_a_client_that_leaves_in_its_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    head = f"POST {PATH}?{QUERY} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\nabc"
+    # The server ends after the handler of the request.
+    async with a_counter() as counter:
+        reader, writer = await asyncio.open_connection(*counter.address)
+        writer.write(head.encode())
+        # The answer to Expect: the handler reads the body now.
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+    assert counter.counted("malformed") == 1
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+    assert counter.kube.objects == {}
+
+
 async def test_at_the_end_what_was_accepted_is_still_answered() -> None:
     counter = Counter(ReceiverLimits())
     async with aiohttp.ClientSession(trust_env=False) as counter.session:
