@@ -221,6 +221,8 @@ def _options(target: Target, seed: int, corpus: Path, work: Path) -> list[str]:
         (seeds / str(number)).write_bytes(each)
     words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words), "ascii")
     limits = [f"-max_len={target.max_length}", "-rss_limit_mb=0", "-timeout=3600", "-runs=-1"]
+    # The engine writes inputs that wait for a busy machine too: not into the folder of the caller.
+    limits.append(f"-artifact_prefix={work}/")
     return [*limits, f"-seed={seed}", f"-dict={words}", "-reload=0", str(corpus), str(seeds)]
 
 
