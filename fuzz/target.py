@@ -7,8 +7,8 @@ an error with a traceback is logged. All inputs together are one if the memory g
 ``max_growth_mib``.
 """
 
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
@@ -64,13 +64,24 @@ def expect(is_true: bool, promise: str) -> None:
         raise PropertyViolated(promise)
 
 
-@contextmanager
-def promised(promise: str) -> Iterator[None]:
+class _Promised:
+    # Not by contextlib, which takes several times as long; a check has dozens of these.
+    __slots__ = ("_promise",)
+
+    def __init__(self, promise: str) -> None:
+        self._promise = promise
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception):
+            raise PropertyViolated(f"{self._promise}: {type(error).__name__}: {error}") from error
+
+
+def promised(promise: str) -> AbstractContextManager[None]:
     """Raise ``PropertyViolated`` for any exception inside the context."""
-    try:
-        yield
-    except Exception as error:
-        raise PropertyViolated(f"{promise}: {type(error).__name__}: {error}") from error
+    return _Promised(promise)
 
 
 def parts_of(data: bytes, count: int) -> list[bytes]:
