@@ -183,13 +183,13 @@ def _load_guided(module: str) -> Target:
     # Not the whole product: that would take most of the time of a run. The engine prints each module.
     guides = list(GUIDES.get(module.rpartition(".")[2], ()))
     with (
-        atheris.instrument_imports(include=guides, exclude=_other_modules(guides)),
+        atheris.instrument_imports(include=guides, exclude=other_modules(guides)),
         redirect_stderr(StringIO()),
     ):
         return _load(module)
 
 
-def _other_modules(guides: Sequence[str]) -> list[str]:
+def other_modules(guides: Sequence[str]) -> list[str]:
     """Return the modules beside the guides, since Atheris takes the whole package of each name."""
     return [
         name

@@ -1,6 +1,7 @@
 """The table of the fuzz runs in docs/fuzzing.md, between two markers."""
 
 import importlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,11 @@ from fuzz.runner import RunResult
 
 BEGIN = "<!-- Written by `python -m fuzz --report`. -->"
 END = "<!-- End of the table. -->"
+HEAD = (
+    "| Target | Subject | Inputs | Seconds | Inputs/s | Edges | Memory growth | Findings |",
+    "|---|---|--:|--:|--:|--:|--:|--:|",
+)
+_ROW = re.compile(r"^\| `(\w+)` \|.*$", re.MULTILINE)
 
 
 class TargetSums(NamedTuple):
@@ -31,24 +37,28 @@ class TargetSums(NamedTuple):
         )
 
 
-def table(sums: Mapping[str, TargetSums], subjects: Mapping[str, str]) -> str:
-    """Return the table in Markdown."""
-    lines = [
-        "| Target | Subject | Inputs | Seconds | Inputs/s | Edges | Memory growth | Findings |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, each in sorted(sums.items()):
-        rate = each.inputs / each.seconds if each.seconds else 0.0
-        lines.append(
-            f"| `{name}` | {subjects[name]} | {each.inputs:,} | {each.seconds:,.0f} | {rate:,.0f} | "
-            f"{each.edges} | {max(0.0, each.growth_mib):.0f} MiB | {each.findings} |"
-        )
-    return "\n".join(lines)
+def row(name: str, sums: TargetSums, subject: str) -> str:
+    """Return a target's row of the table."""
+    rate = sums.inputs / sums.seconds if sums.seconds else 0.0
+    return (
+        f"| `{name}` | {subject} | {sums.inputs:,} | {sums.seconds:,.0f} | {rate:,.0f} | "
+        f"{sums.edges} | {max(0.0, sums.growth_mib):.0f} MiB | {sums.findings} |"
+    )
 
 
 def write(page: Path, sums: Mapping[str, TargetSums]) -> None:
-    """Replace the table of a page."""
-    subjects = {name: importlib.import_module(f"fuzz.targets.{name}").TARGET.subject for name in sums}
+    """Replace the table of a page. A target without runs in this cache keeps its row on the page."""
     before, _, rest = page.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{table(sums, subjects)}\n\n{END}{after}", "utf-8")
+    table, _, after = rest.partition(END)
+    kept = {found[1]: found[0] for found in _ROW.finditer(table)}
+    rows = [
+        kept[name] if not each.inputs and name in kept else row(name, each, _subject(name))
+        for name, each in sorted(sums.items())
+    ]
+    written = "\n".join([*HEAD, *rows])
+    page.write_text(f"{before}{BEGIN}\n\n{written}\n\n{END}{after}", "utf-8")
+
+
+def _subject(name: str) -> str:
+    subject: str = importlib.import_module(f"fuzz.targets.{name}").TARGET.subject
+    return subject

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fuzz.report import BEGIN, END, TargetSums, table, write
+from fuzz.report import BEGIN, END, TargetSums, row, write
 from fuzz.runner import RunResult
 from fuzz.target import Finding
 
@@ -14,12 +14,10 @@ def test_inputs_and_time_of_all_runs_are_summed_and_the_rest_is_of_the_last_run(
     assert sums == TargetSums(150, 3.0, 9, 0.5, 0)
 
 
-def test_the_table_has_one_row_per_target() -> None:
-    text = table({"a": TargetSums(3000, 2.0, 7, 0.4, 1), "b": TargetSums()}, {"a": "one", "b": "other"})
-    assert text.splitlines()[2:] == [
-        "| `a` | one | 3,000 | 2 | 1,500 | 7 | 0 MiB | 1 |",
-        "| `b` | other | 0 | 0 | 0 | 0 | 0 MiB | 0 |",
-    ]
+def test_a_target_has_one_row() -> None:
+    runs = TargetSums(3000, 2.0, 7, 0.4, 1)
+    assert row("a", runs, "one") == "| `a` | one | 3,000 | 2 | 1,500 | 7 | 0 MiB | 1 |"
+    assert row("b", TargetSums(), "other") == "| `b` | other | 0 | 0 | 0 | 0 | 0 MiB | 0 |"
 
 
 def test_only_the_text_between_the_markers_is_replaced(tmp_path: Path) -> None:
@@ -31,3 +29,14 @@ def test_only_the_text_between_the_markers_is_replaced(tmp_path: Path) -> None:
     assert text.endswith(f"{END}\nafter\n")
     assert "old" not in text
     assert "| `sealed_blobs` | sealed tokens and cookies | 10 |" in text
+
+
+def test_a_target_without_runs_keeps_its_row(tmp_path: Path) -> None:
+    page = tmp_path / "fuzzing.md"
+    old = row("manifests", TargetSums(7, 1.0, 1, 0.0, 0), "manifests as they were")
+    page.write_text(f"{BEGIN}\n\n{old}\n\n{END}\n", "utf-8")
+    sums = {name: TargetSums() for name in ("manifests", "tag_rules")}
+    write(page, {**sums, "sealed_blobs": TargetSums(10, 1.0, 1, 0.0, 0)})
+    lines = page.read_text("utf-8").splitlines()
+    assert [old in lines, len(lines)] == [True, 9]
+    assert "| `tag_rules` | rules in XPath and JSONPath, as written into an Archive | 0 |" in "\n".join(lines)
