@@ -69,7 +69,7 @@ class _EventLoop(asyncio.SelectorEventLoop):
         super().__init__(self._idle_selector)
 
     async def until_idle(self) -> None:
-        """Wait until no other task can go on, except after a time."""
+        """Wait until no other task has anything to do, except after a time."""
         self._idle_selector.idle = self.create_future()
         await self._idle_selector.idle
 
