@@ -1,4 +1,4 @@
-"""Which modules the engine traces."""
+"""The modules that the engine traces."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What the checks of the targets use."""
+"""The functions that the checks of the targets share."""
 
 import asyncio
 
