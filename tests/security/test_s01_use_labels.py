@@ -5,9 +5,11 @@ The user reads no Secret: they write its name into a spec, and read statuses. Re
 rights, a real API server, no admission policies.
 """
 
+import base64
 import hashlib
 import json
 import re
+import secrets
 import shlex
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -49,7 +51,7 @@ class Attacked:
 
     async def victims(self, use: str) -> dict[str, str]:
         """Create the attacked Secrets for one use; return their values by name."""
-        values = {f"{kind}-{use}": f"{kind}-{uuid.uuid4().hex}" for kind in VICTIMS}
+        values = {f"{kind}-{use}": usable_value(use) for kind in VICTIMS}
         for (name, value), (type_, label) in zip(values.items(), VICTIMS.values(), strict=True):
             labels = {} if label(use) is None else {USE_LABEL: label(use)}
             # As if the attacked Secret belonged to the attacker's server: the label alone has to hold.
@@ -86,9 +88,20 @@ class Attacked:
 
     async def message(self, kind: type[Organization | Sender | Archive], name: str, type_: str) -> str:
         """Wait until a condition is False for the label; return its message."""
-        await self.scene.until_condition(kind, name, type_, NOT_LABELLED)
+        try:
+            await self.scene.until_condition(kind, name, type_, NOT_LABELLED)
+        except TimeoutError:
+            condition = await self.scene.condition_of(kind, name, type_)
+            raise AssertionError(f"Secret/{name} was read: {type_} is {condition}") from None
         found = kind.parse(await self.scene.kube.get(kind, name))
         return next(each.message for each in found.status.conditions if each.type == type_)
+
+
+def usable_value(use: str) -> str:
+    """Return a random value that works for a use, so that only the label is in the way."""
+    if use == "webhook":
+        return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+    return f"value-{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="module")
