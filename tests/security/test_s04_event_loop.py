@@ -8,7 +8,7 @@ slow machine adds no such block: the time in which the thread does not run does 
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,8 @@ from sandbox.environment.processes import CounterfoilProcess
 from tests.support.fakes.archives import a_file, a_spec, an_envelope
 from tests.support.scenes.pages import Scene, pages_scene, until
 from tests.support.servers.scripted_esaw import ENVELOPE, against, answering
+from webhook.console.sessions import COOKIE
+from webhook.http_server.forms import FORM_TYPE
 from webhook.pages.limits import PageLimits
 from webhook.pages.metadata import DraftMetadataUnreadable, merged, values_in
 
@@ -36,6 +38,7 @@ MIB = 1024 * 1024
 BLOCKS = "counterfoil_event_loop_blocks_total"
 PATTERN = "(a|a)*b"
 LONG_VALUE = "a" * PageLimits().value
+FORM = {"Content-Type": FORM_TYPE}
 NAMES = tuple(f"field{number}" for number in range(32))
 
 
@@ -231,10 +234,22 @@ async def test_no_form_and_no_draft_holds_the_loop_of_the_pages(scene: Scene) ->
     assert await blocks(scene.pages) == before
 
 
+async def receiver_and_console(scene: Scene) -> tuple[CounterfoilProcess, CounterfoilProcess, str]:
+    """Start both; return them, and the address of a callback whose token the receiver knows."""
+    environment = scene.local_environment
+    # It publishes the hash of the token, without which the receiver reads nothing of a request.
+    await environment.controller()
+    await environment.ready("archive/folder", "organization/acme")
+    receiver, console = await environment.receiver(), await environment.console()
+    address = environment.callback_url("acme", receiver).partition("?")[0]
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert (await http.get(f"{address}?envelopeId={ENVELOPE}&action=envelopeFinished")).status_code == 200
+    return receiver, console, address
+
+
 async def test_no_request_holds_the_loop_of_receiver_and_console(scene: Scene) -> None:
-    receiver, console = await scene.local_environment.receiver(), await scene.local_environment.console()
-    address = scene.local_environment.callback_url("acme", receiver).partition("?")[0]
-    cookies = "; ".join(f"counterfoil-session-{number}={'A' * 3700}" for number in range(4))
+    receiver, console, address = await receiver_and_console(scene)
+    cookies = "; ".join(f"{COOKIE}-{number}={'A' * 3700}" for number in range(4))
     requests = [
         ("GET", f"{address}?{'a=%41&' * 1300}", {}, b""),
         ("POST", address, {}, b"x" * 63 * 1024),
@@ -246,7 +261,7 @@ async def test_no_request_holds_the_loop_of_receiver_and_console(scene: Scene) -
             b"",
         ),
         ("GET", f"{console.public}/", {"Accept-Language": "de;q=0.1," * 3000, "Cookie": "a=b;" * 1500}, b""),
-        ("POST", f"{console.public}/sign-in", {}, b"token=" + b"A" * 12_000 + b"." * 12_000),
+        ("POST", f"{console.public}/sign-in", FORM, b"token=" + b"A" * 12_000 + b"." * 12_000),
     ]
     before = [await blocks(receiver), await blocks(console)]
     async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
@@ -254,3 +269,45 @@ async def test_no_request_holds_the_loop_of_receiver_and_console(scene: Scene) -
             answer = await http.request(method, url, headers=headers, content=body)
             assert answer.status_code < 600
     assert [await blocks(receiver), await blocks(console)] == before
+
+
+async def send_raw(url: httpx.URL, request: bytes) -> None:
+    """Send what no client sends, until the server answers or closes the connection."""
+    with suppress(ConnectionError):
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        async with asyncio.timeout(60):
+            writer.write(request)
+            await writer.drain()
+            await reader.readline()
+        writer.close()
+
+
+ESCAPED = b"%25" * (8 * MIB // 3)
+"""Text that takes about a second to decode."""
+
+LARGE_REQUESTS = {
+    "a query for the receiver": b"GET {path}?envelopeId=" + ESCAPED + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a query for the console": b"GET /events?a=" + ESCAPED + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "cookies for the console": b"GET / HTTP/1.1\r\nHost: x\r\nCookie: " + b"a=b;" * (MIB // 4) + b"\r\n\r\n",
+    "a form for the console": (
+        b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\ntoken=%b"
+        % (FORM_TYPE.encode(), len("token=") + len(ESCAPED), ESCAPED)
+    ),
+    "a form of unknown length for the console": (
+        b"POST /sign-in HTTP/1.1\r\nHost: x\r\nContent-Type: %b\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"%x\r\n%b\r\n0\r\n\r\n" % (FORM_TYPE.encode(), len(ESCAPED), ESCAPED)
+    ),
+}
+"""Each holds the loop of a process that does not limit its size."""
+
+
+async def test_no_large_request_holds_the_loop_of_receiver_and_console(scene: Scene) -> None:
+    receiver, console, address = await receiver_and_console(scene)
+    held = {}
+    for attack, request in LARGE_REQUESTS.items():
+        process = receiver if "receiver" in attack else console
+        url = httpx.URL(address if process is receiver else console.public)
+        before = await blocks(process)
+        await send_raw(url, request.replace(b"{path}", url.raw_path))
+        held[attack] = await blocks(process) - before
+    assert held == dict.fromkeys(LARGE_REQUESTS, 0)
