@@ -222,9 +222,12 @@ def bearer_of(process: CounterfoilProcess) -> str:
 async def install_chart(run: Run, plane: ControlPlane, namespace: str, folder: Path) -> None:
     """Install the chart beside the run, as a person does, and read what Helm has stored."""
     program = await helm(folder / "helm", kubeconfig=plane.kubeconfig)
-    async with hook_jobs(plane, namespace):
+    async with hook_jobs(plane, namespace) as jobs:
         values = with_image({"crds": {"enabled": False}, "clusterScoped": False})
         await program("install", "counterfoil", CHART, "-n", namespace, values=values)
+    run.texts["Jobs of the chart"] = "\n".join(
+        f"exit {each.code}\n{each.out}{each.err}" for each in jobs.values()
+    )
     stored = json.loads(await run.scene.local_environment.kubectl("get", "secrets", "-o", "json"))["items"]
     for secret in stored:
         if secret["type"].startswith("helm.sh/"):
@@ -248,7 +251,7 @@ async def crash(run: Run, processes: list[CounterfoilProcess]) -> None:
 
 async def test_no_secret_is_in_any_text_that_a_run_leaves(run: Run) -> None:
     assert {
-        *("objects", "traces", "Helm's release", "mail 0"),
+        *("objects", "traces", "Helm's release", "Jobs of the chart", "mail 0"),
         *("page before sending 0", "page refused form 0", "page consent given"),
         *(f"console {path}" for path in CONSOLE_PAGES),
         *(f"{name}.log" for name in ("pages", "receiver", "controller", "console")),
@@ -263,6 +266,9 @@ async def test_no_secret_is_in_any_text_that_a_run_leaves(run: Run) -> None:
     logs = {place: text for place, text in run.texts.items() if place.endswith(".log")}
     assert all("Fatal Python error: Aborted" in text for text in logs.values())
     assert any('"level":"debug"' in text for text in logs.values())
+    # Statuses and the Events of the controller are among the objects.
+    assert "reason: EsawAnswers" in run.texts["objects"]
+    assert "reportingController: counterfoil.dev/controller" in run.texts["objects"]
     stored = {"Secrets": await run.scene.local_environment.kubectl("get", "secrets", "-o", "yaml")}
     assert {each.partition(" in ")[0] for each in found(run.secrets, stored)} >= {
         "client secret",
