@@ -7,9 +7,14 @@ process that does not hold the Lease takes it, and here such a write is refused 
 - another process with fewer shards should get it first: a process waits the retry period for each shard that
   it has, so that pods that start together share the shards;
 - a Lease of another number of shards is held.
+
+A Lease with a lower version than before shows that etcd was restored from a backup. A watch that continues
+from a version of the time before then reports nothing until the server reaches this version again, and no
+request fails. So the holder ends its term: the controller lists everything again when it acquires the Lease.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +27,8 @@ from controller.election.other_counts import OtherCounts
 from controller.sharding import HeldLease
 from counterfoil._upstream.leader_election import RobustLeaseLock
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, shard_lease_name
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,22 @@ class ShardLock(RobustLeaseLock):
         self._acquired = acquired
         self._free_version: str | None = None
         self._free_since = 0.0
+        self._version = 0
+
+    async def get(
+        self, name: str, namespace: str
+    ) -> tuple[bool, LeaderElectionRecord] | tuple[bool, Exception] | tuple[bool, None]:
+        """Read the Lease, and end the term of this process if etcd was restored from a backup."""
+        answer = await super().get(name, namespace)
+        reference: Any = self.lease_reference
+        version = (reference.metadata and reference.metadata.resource_version) if answer[0] else None
+        # The answer of another program may have no version.
+        if version and version.isdecimal():
+            before, self._version = self._version, int(version)
+            if self._version < before and self.lease is not None:
+                _log.warning("%s has a lower version than before: etcd was restored; starting again", name)
+                self.lease.end()
+        return answer
 
     async def create(self, name: str, namespace: str, election_record: LeaderElectionRecord) -> bool:
         """Take the absent Lease, if this process may."""

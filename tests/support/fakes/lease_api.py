@@ -23,6 +23,8 @@ class InMemoryLeases(CoordinationV1Api):
         """Returns what a request of this verb raises."""
         self.hangs = False
         """Whether no request is ever answered."""
+        self.shown_version: Callable[[str], str | None] = lambda real: real
+        """Returns the version that an answer to a read has."""
         self.latency = 0.001
         self.asked: list[str] = []
         self._version = 0
@@ -46,9 +48,20 @@ class InMemoryLeases(CoordinationV1Api):
         name = shard_lease_name(number, of)
         self._store(V1Lease(metadata=V1ObjectMeta(name=name, labels=labels), spec=spec))
 
+    def back_up(self) -> tuple[int, dict[str, V1Lease]]:
+        """Return the state of etcd."""
+        return self._version, copy.deepcopy(self.leases)
+
+    def restore(self, backup: tuple[int, dict[str, V1Lease]]) -> None:
+        """Restore a state of etcd, without raising its versions."""
+        self._version, self.leases = backup[0], copy.deepcopy(backup[1])
+
     async def read_namespaced_lease(self, name: str, namespace: str, *_: Any, **__: Any) -> Any:
         await self._begin("get")
-        return copy.deepcopy(self._at(name))
+        lease = copy.deepcopy(self._at(name))
+        metadata = self._metadata(lease)
+        metadata.resource_version = self.shown_version(metadata.resource_version)
+        return lease
 
     async def list_namespaced_lease(self, namespace: str, *_: Any, **options: Any) -> Any:
         await self._begin("list")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.election.elections import Candidate
+from controller.election.elections import RESTART_SECONDS, Candidate
 from controller.election.shard_lock import LeaseTimings
 from tests.support.fakes.lease_api import InMemoryLeases, refused
 from tests.support.virtual_time import run_in_virtual_time, virtual_time
@@ -178,6 +178,34 @@ async def test_a_holder_that_cannot_renew_stops_before_another_process_can_take_
     await cluster.until(lambda: holder.shards == {0}, within=10.0)
     # The same Lease, but another term: work that began before never continues.
     assert not lease.is_held()
+
+
+@in_a_cluster
+async def test_a_holder_begins_a_new_term_after_a_restore_of_etcd(cluster: Cluster) -> None:
+    holder = cluster.start("holder", 1)
+    await cluster.until(lambda: holder.shards == {0}, within=1.0)
+    backup = cluster.api.back_up()
+    await cluster.seconds(60.0)
+    assert [shards for _, shards in holder.changes] == [{0}]
+    cluster.api.restore(backup)
+    await cluster.seconds(2 * TIMINGS.retry_period + RESTART_SECONDS)
+    assert [shards for _, shards in holder.changes] == [{0}, set(), {0}]
+    await cluster.seconds(60.0)
+    assert len(holder.changes) == 3
+
+
+@pytest.mark.parametrize("version", [None, "", "x1"])
+def test_a_lease_without_a_version_that_can_be_compared_is_no_restore(version: str | None) -> None:
+    async def play(cluster: Cluster) -> None:
+        holder = cluster.start("holder", 1)
+        await cluster.until(lambda: holder.shards == {0}, within=1.0)
+        cluster.api.shown_version = lambda real: version
+        await cluster.seconds(TIMINGS.retry_period)
+        cluster.api.shown_version = lambda real: real
+        await cluster.seconds(60.0)
+        assert [shards for _, shards in holder.changes] == [{0}]
+
+    in_a_cluster(play)()
 
 
 @in_a_cluster
