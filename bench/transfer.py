@@ -57,7 +57,7 @@ MAX_SIZES = {"cmis": 64 * MIB}
 MIN_RATIO = 0.7
 MAX_MEMORY = 32.0
 SMALL_SIZE = 64 * 1024
-TIMEOUT = 600.0  # seconds for the whole runfrom counterfoil.origin import origin_of
+TIMEOUT = 600.0  # seconds for the whole run
 
 
 class TransferMethod(StrEnum):
