@@ -11,14 +11,12 @@ affects both. The target: every page's median under 300 ms.
 
 import argparse
 import asyncio
-import base64
 import os
 import random
 import statistics
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -26,21 +24,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import msgspec
 import uvloop
 
 from bench.spread import verdict
+from bench.stored_events import put_events, random_id, stored_event, succeeded_status, time_text
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError
-from counterfoil.resources import GROUP, EnvelopeEvent, Organization, envelope_id
-from counterfoil.resources.event_factory import new_event
-from sandbox.controlplane.control_plane import ETCD_CLIENTS, ControlPlane, control_plane
+from counterfoil.resources import EnvelopeEvent, Organization
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from tests.support.scenes.console import Person, Scene, console_scene
 
 NAMESPACE = "bench"
 TARGET = 0.3  # seconds
-AT_ONCE = 100
 ROWS = 100
 READY_SECONDS = 300.0
 
@@ -53,20 +48,16 @@ RANDOM = random.Random(20)
 def an_event(number: int, now: datetime) -> dict[str, Any]:
     """One event: of a thousand, three failed, two wait for consent, five are in progress, the others
     succeeded."""
-    envelope = envelope_id(str(uuid.UUID(int=RANDOM.getrandbits(128), version=4)))
-    body = new_event(
+    envelope = random_id(RANDOM)
+    sender, begun = RANDOM.choice(SENDERS), now - timedelta(seconds=RANDOM.uniform(0, 30 * 86400))
+    body = stored_event(
+        namespace=NAMESPACE,
         organization="acme",
+        sender=sender,
         envelope=envelope,
-        action="envelopeFinished",
-        sender=RANDOM.choice(SENDERS),
+        created=begun,
+        random=RANDOM,
     )
-    begun = now - timedelta(seconds=RANDOM.uniform(0, 30 * 86400))
-    body["metadata"] |= {
-        "namespace": NAMESPACE,
-        "uid": str(uuid.UUID(int=RANDOM.getrandbits(128), version=4)),
-        "creationTimestamp": _text(begun),
-        "generation": 1,
-    }
     body["status"] = _status(number % 1000, envelope, begun)
     return body
 
@@ -76,70 +67,21 @@ def _status(kind: int, envelope: str, begun: datetime) -> dict[str, Any]:
         return {
             "phase": "Failed",
             "reason": REASONS[kind],
-            "completionTime": _text(begun),
+            "completionTime": time_text(begun),
             "message": "It failed.",
         }
     if kind < 5:
         return {"phase": "AwaitingConsent", "reason": "TokenRejected"}
     if kind < 10:
         return {"phase": "Archiving", "reason": "ArchiveUnreachable", "attempts": 3}
-    types = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready")
-    return {
-        "phase": "Succeeded",
-        "reason": "ArchivedAndDeleted",
-        "completionTime": _text(begun + timedelta(seconds=RANDOM.expovariate(1 / 4))),
-        "conditions": [
-            {
-                "type": each,
-                "status": "True",
-                "reason": "FilesVerified",
-                "message": "Every file is in the archive and was read back.",
-                "lastTransitionTime": _text(begun),
-                "observedGeneration": 1,
-            }
-            for each in types
-        ],
-        "documents": [
-            {
-                "fileID": str(number),
-                "kind": "Document",
-                "fileName": f"contract {number}.pdf",
-                "size": 250_000,
-                "sha256": "0" * 64,
-                "location": f"s3://contracts/acme/{envelope}/Document/contract {number}.pdf",
-            }
-            for number in range(2)
-        ],
-    }
-
-
-def _text(when: datetime) -> str:
-    return when.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    return succeeded_status(envelope, begun, begun + timedelta(seconds=RANDOM.expovariate(1 / 4)))
 
 
 async def fill(plane: ControlPlane, count: int) -> float:
-    """
-    Put the events into etcd as the API server would have; return how many a second that were.
-
-    Through the API server it takes many times as long, and how it stores is not what is measured here.
-    """
+    """Put the events into etcd as the API server would have; return how many a second that were."""
     now, started = datetime.now(UTC), time.perf_counter()
-    connector = aiohttp.UnixConnector(str(plane.folder / ETCD_CLIENTS.removeprefix("unix://")))
-    async with aiohttp.ClientSession(connector=connector) as http:
-        for first in range(0, count, AT_ONCE):
-            numbers = range(first, min(first + AT_ONCE, count))
-            puts = [{"requestPut": _put(an_event(number, now))} for number in numbers]
-            async with http.post("http://etcd/v3/kv/txn", json={"success": puts}) as answer:
-                assert answer.status == 200, await answer.text()
+    await put_events(plane, (an_event(number, now) for number in range(count)))
     return count / (time.perf_counter() - started)
-
-
-def _put(event: dict[str, Any]) -> dict[str, str]:
-    key = f"/registry/{GROUP}/envelopeevents/{NAMESPACE}/{event['metadata']['name']}"
-    return {
-        "key": base64.b64encode(key.encode()).decode(),
-        "value": base64.b64encode(msgspec.json.encode(event)).decode(),
-    }
 
 
 async def wait_until_cached(kube: KubeClient, count: int) -> None:

@@ -21,12 +21,11 @@ from pathlib import Path
 
 import msgspec
 
-from bench.machine import ProcessMemory, cpu_seconds, cpu_seconds_of_all
+from bench.machine import ProcessMemory, cpu_seconds_of_all
 from bench.plain_script import PlainScriptJob, PlainScriptResult
 from bench.setup import REPOSITORY, BenchSetup, MetricSamples, apply_archive, bench_setup
 from bench.spread import Spread, verdict
 from sandbox.controlplane.processes import run as run_program
-from sandbox.esaw import DocumentSpec
 
 MIN_RATIO = 0.7
 MAX_WRITES = 4.0
@@ -50,24 +49,12 @@ class ControllerRound(PlainScriptResult, frozen=True):
 # -- The run -------------------------------------------------------------------------------------------------
 
 
-async def envelopes(setup: BenchSetup, count: int) -> list[str]:
-    """Create this number of completed envelopes of three files in eSAW: a document, and the audit trail as
-    PDF and XML."""
-    esaw = setup.esaw
-    return [
-        await esaw.control.add_envelope(
-            sender=esaw.sender, documents=[DocumentSpec(name="contract.pdf")], metadata="<contract/>"
-        )
-        for _ in range(count)
-    ]
-
-
 async def plain_round(setup: BenchSetup, count: int, at_once: int) -> PlainScriptResult:
     """Let the plain script do its round."""
     job = PlainScriptJob(
         esaw=setup.esaw.control.url,
         token=setup.esaw.sender.token,
-        envelopes=await envelopes(setup, count),
+        envelopes=await setup.create_envelopes(count),
         root=str(setup.root),
         at_once=at_once,
     )
@@ -84,16 +71,16 @@ async def plain_round(setup: BenchSetup, count: int, at_once: int) -> PlainScrip
 
 async def controller_round(setup: BenchSetup, count: int, name: str) -> ControllerRound:
     """Let a fresh controller do its round."""
-    ids = await envelopes(setup, count)
+    ids = await setup.create_envelopes(count)
     names = await setup.create_events(ids)
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(setup.wait_until_succeeded(names))
         controller = await setup.controller(name)
-        cpu, cluster_cpu = cpu_seconds_of_all(controller.pid), _cluster_cpu(setup)
+        cpu, cluster_cpu = cpu_seconds_of_all(controller.pid), setup.cluster_cpu()
         started = time.perf_counter()
         times = await watching
     used, memory = cpu_seconds_of_all(controller.pid) - cpu, ProcessMemory.of(controller.pid)
-    cluster_used = _cluster_cpu(setup) - cluster_cpu
+    cluster_used = setup.cluster_cpu() - cluster_cpu
     samples = MetricSamples(await controller.metrics())
     await controller.stop()
     await _all_deleted(setup, ids)
@@ -110,10 +97,6 @@ async def controller_round(setup: BenchSetup, count: int, name: str) -> Controll
         steady_rate=(count - 1) / (times[-1] - times[0]),
         cluster_cpu=cluster_used * 1000 / count,
     )
-
-
-def _cluster_cpu(setup: BenchSetup) -> float:
-    return sum(cpu_seconds(pid) for pid in setup.local_environment.plane.pids.values())
 
 
 async def _all_deleted(setup: BenchSetup, ids: Sequence[str]) -> None:

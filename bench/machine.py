@@ -86,3 +86,9 @@ def cpu_seconds_of_all(pid: int) -> float:
     """Return the CPU time of a process and of those that it has started and that run."""
     children = psutil.Process(pid).children(recursive=True)
     return cpu_seconds(pid) + sum(cpu_seconds(child.pid) for child in children)
+
+
+def busy_seconds() -> float:
+    """Return the CPU time that all processes of the machine have used so far, those of others too."""
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system + times.irq + times.softirq

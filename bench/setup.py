@@ -7,23 +7,27 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.machine import cpu_seconds
 from counterfoil.kube.client import KubeClient, connect
-from counterfoil.resources import EnvelopeEvent, envelope_id
+from counterfoil.kube.errors import ApiError
+from counterfoil.kube.watch import WatchEvent
+from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase, envelope_id
 from counterfoil.resources.event_factory import new_event
-from sandbox.controlplane.control_plane import control_plane
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
-from sandbox.esaw import StandInControl, User
+from sandbox.esaw import DocumentSpec, StandInControl, User
 
 REPOSITORY = Path(__file__).parents[1]
 NAMESPACE = "bench"
@@ -31,6 +35,10 @@ ORGANIZATION = "acme"
 SENDER = "anna"
 ARCHIVE = "dms"
 READY_SECONDS = 30.0
+PAUSE_SECONDS = 0.2
+CREATES_AT_ONCE = 16
+SMALL_ENVELOPE = (DocumentSpec(name="contract.pdf"),)
+"""Documents of an envelope of three files: eSAW adds the audit trail as PDF and XML."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,34 @@ class BenchSetup:
     root: Path
     """Of the archive."""
 
+    @property
+    def plane(self) -> ControlPlane:
+        """The API server and its etcd."""
+        return self.local_environment.plane
+
+    @property
+    def namespace(self) -> str:
+        """Of all objects."""
+        return self.local_environment.namespace
+
+    async def create_envelopes(
+        self, count: int, documents: Sequence[DocumentSpec] = SMALL_ENVELOPE
+    ) -> list[str]:
+        """Create this number of completed envelopes in eSAW; return their ids."""
+        at_once, ids = asyncio.Semaphore(CREATES_AT_ONCE), list[str]()
+
+        async def create() -> None:
+            async with at_once:
+                envelope = await self.esaw.control.add_envelope(
+                    sender=self.esaw.sender, documents=documents, metadata="<contract/>"
+                )
+            ids.append(envelope)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(create())
+        return ids
+
     async def create_events(self, envelopes: Iterable[str]) -> set[str]:
         """Create the events as the receiver would; return their names."""
         bodies = [
@@ -97,6 +133,11 @@ class BenchSetup:
             await self.kube.create(EnvelopeEvent, body)
         return {body["metadata"]["name"] for body in bodies}
 
+    async def delete_events(self, names: Iterable[str]) -> None:
+        """Delete events, so that the next round finds none of this one."""
+        for name in names:
+            await self.kube.delete(EnvelopeEvent, name)
+
     async def wait_until_succeeded(self, names: set[str]) -> list[float]:
         """Wait until all of these events succeeded; return when each did (``time.perf_counter``), in
         order."""
@@ -109,9 +150,80 @@ class BenchSetup:
                 break
         return times
 
-    async def controller(self, name: str) -> CounterfoilProcess:
+    async def controller(self, name: str, **settings: str) -> CounterfoilProcess:
         """Start a controller that makes one organization as fast as it can be."""
-        return await self.local_environment.controller(name, log_level="warning")
+        return await self.local_environment.controller(name, kubeconfig=None, log_level="warning", **settings)
+
+    def cluster_cpu(self) -> float:
+        """Return the CPU seconds that API server and etcd have used so far."""
+        return sum(cpu_seconds(pid) for pid in self.plane.pids.values())
+
+    @asynccontextmanager
+    async def observed_events(self) -> AsyncIterator["EventProgress"]:
+        """Observe the sender's events; events of other senders, such as finished ones, cost nothing here."""
+        progress = EventProgress(self.kube)
+        try:
+            await progress.until(lambda: progress.is_synced)
+            yield progress
+        finally:
+            await progress.end()
+
+
+class EventProgress:
+    """When events changed first since they are observed, and when they succeeded (``time.perf_counter``)."""
+
+    def __init__(self, kube: KubeClient) -> None:
+        self.changed: dict[str, float] = {}
+        """By name of the event, in the order of the changes."""
+        self.succeeded: dict[str, float] = {}
+        """By name of the event, in the order in which they succeeded."""
+        self.is_synced = False
+        self._changed = asyncio.Event()
+        self._watching = asyncio.create_task(self._follow(kube))
+
+    async def until_succeeded(self, count: int) -> None:
+        """Wait until this number of events succeeded while they were observed. Raises ``RuntimeError`` if an
+        event fails."""
+        await self.until(lambda: len(self.succeeded) >= count)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition is true after a change. Raises ``RuntimeError`` if an event fails."""
+        while not condition():
+            self._changed.clear()
+            waiting = asyncio.create_task(self._changed.wait())
+            await asyncio.wait([waiting, self._watching], return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if self._watching.done():
+                self._watching.result()
+
+    async def end(self) -> None:
+        """End the watch."""
+        self._watching.cancel()
+        await asyncio.gather(self._watching, return_exceptions=True)
+
+    async def _follow(self, kube: KubeClient) -> None:
+        while True:
+            try:
+                async for change in kube.list_and_watch(EnvelopeEvent, labels=f"{SENDER_LABEL}={SENDER}"):
+                    if change.type == "SYNCED":
+                        self.is_synced = True
+                    elif change.type in {"ADDED", "MODIFIED"} and self.is_synced:
+                        self._observe(change)
+                    self._changed.set()
+            except ApiError:
+                # The API server ends a watch, and refuses one while its cache is filled.
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    def _observe(self, change: WatchEvent) -> None:
+        name, now = change.raw["metadata"]["name"], time.perf_counter()
+        status = change.raw.get("status", {})
+        phase = status.get("phase", Phase.PENDING)
+        if change.type == "MODIFIED" or phase != Phase.PENDING:
+            self.changed.setdefault(name, now)
+        if phase == Phase.SUCCEEDED:
+            self.succeeded.setdefault(name, now)
+        if phase == Phase.FAILED:
+            raise RuntimeError(f"EnvelopeEvent/{name} failed: {status.get('message')}")
 
 
 async def apply_archive(built: LocalEnvironment, root: Path, concurrency: int, *, signatures: str) -> None:
@@ -125,30 +237,43 @@ async def apply_archive(built: LocalEnvironment, root: Path, concurrency: int, *
 
 
 @asynccontextmanager
-async def bench_setup(folder: Path, *, concurrency: int) -> AsyncIterator[BenchSetup]:
-    """Set up a control plane, the stand-in, and one organization that files into ``folder`` / archive."""
+async def bench_setup(
+    folder: Path,
+    *,
+    concurrency: int,
+    plane: ControlPlane | None = None,
+    namespace: str = NAMESPACE,
+    **organization: Any,
+) -> AsyncIterator[BenchSetup]:
+    """
+    Set up the stand-in, and one organization that files into ``folder`` / archive.
+
+    Without ``plane`` with a separate control plane; else in a namespace that exists. ``organization`` are
+    further fields of its spec.
+    """
     root = folder / "archive"
     root.mkdir()
-    async with (
-        control_plane() as plane,
-        esaw_process(folder) as esaw,
-        connect(namespace=NAMESPACE, kubeconfig=plane.kubeconfig) as kube,
-    ):
-        await plane.apply_crds()
-        await plane.namespace(NAMESPACE)
-        async with local_environment(plane, folder, namespace=NAMESPACE) as built:
-            # What we are held against does not examine signatures either.
-            await apply_archive(built, root, concurrency, signatures="Ignore")
-            await built.organization(
-                ORGANIZATION,
-                archive=ARCHIVE,
-                sender=SENDER,
-                # Not the environment's own stand-in, which lives in this process and stays idle.
-                baseURL=esaw.control.url,
-                limits={"concurrency": concurrency, "perSenderConcurrency": concurrency},
-            )
-            await built.sender(SENDER, esaw.sender, organization=ORGANIZATION)
-            yield BenchSetup(built, esaw, kube, root)
+    async with AsyncExitStack() as stack:
+        if plane is None:
+            plane = await stack.enter_async_context(control_plane())
+            await plane.apply_crds()
+            await plane.namespace(namespace)
+        esaw = await stack.enter_async_context(esaw_process(folder))
+        kube = await stack.enter_async_context(connect(namespace=namespace, kubeconfig=plane.kubeconfig))
+        built = await stack.enter_async_context(local_environment(plane, folder, namespace=namespace))
+        # What we are held against does not examine signatures either.
+        await apply_archive(built, root, concurrency, signatures="Ignore")
+        await built.organization(
+            ORGANIZATION,
+            archive=ARCHIVE,
+            sender=SENDER,
+            # Not the environment's own stand-in, which lives in this process and stays idle.
+            baseURL=esaw.control.url,
+            limits={"concurrency": concurrency, "perSenderConcurrency": concurrency},
+            **organization,
+        )
+        await built.sender(SENDER, esaw.sender, organization=ORGANIZATION)
+        yield BenchSetup(built, esaw, kube, root)
 
 
 class MetricSamples:
