@@ -1,7 +1,8 @@
 """
-``python -m bench [a|b|c|d ...]``: measure, and print one report in Markdown; without letters all four.
+``python -m bench [a|b|c|d|e|f|g|h ...]``: measure, and print one report in Markdown; without letters all
+eight.
 
-Each bench is a separate command, named in the report. Some ten minutes in all.
+Each bench is a separate command, named in the report. Some twenty minutes in all.
 """
 
 import argparse
@@ -17,6 +18,10 @@ BENCHES = {
     "b": ("The controller against a plain script without Kubernetes", "bench.controller"),
     "c": ("One large document into each kind of archive, against a plain copy", "bench.transfer"),
     "d": ("The console's pages with 100,000 events against the API server's own list", "bench.console"),
+    "e": ("A controller beside 100,000 finished events against one beside none", "bench.history"),
+    "f": ("Several controllers against one, and the take-over from a killed one", "bench.shards"),
+    "g": ("Memory with a very large document, many documents and many envelopes", "bench.big_and_many"),
+    "h": ("5,000 events that wait out an outage of the archive", "bench.outage"),
 }
 
 
@@ -25,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("letters", nargs="*", metavar="a|b|c|d", help="which ones (default: all)")
+    parser.add_argument("letters", nargs="*", metavar="|".join(BENCHES), help="which ones (default: all)")
     letters = parser.parse_args().letters or list(BENCHES)
     if unknown := set(letters) - set(BENCHES):
         parser.error(f"there is no bench {', '.join(sorted(unknown))}")
