@@ -154,6 +154,12 @@ soak: setup ## the soak test: a steady load and faults for MINUTES, in which no 
 	@$(BIN)/python -m chaos soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60)
 
 .PHONY: bench
-bench: setup ## speed, as ratios to the raw limit in the same run (some minutes; wants a quiet machine)
+bench: setup ## speed, as ratios to the raw limit in the same run (twenty minutes; wants a quiet machine)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
 	@$(BIN)/python -m bench
+
+# They are among the tests of `make test`, too.
+.PHONY: bench-smoke
+bench-smoke: setup ## the benches at a tiny size: they check counts of requests and memory, no times
+	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl
+	@$(BIN)/pytest -q tests/unit/bench tests/cluster/bench

@@ -9,7 +9,7 @@ retry policy, with its default settings, and the events only wait. That state ha
 Then the archive comes back. The stand-in eSAW records when the controller asks for each envelope first and
 deletes it last, which shows the order, and how many events run at the same time.
 
-    .venv/bin/python -m bench.outage [--count 5000] [--at-once 32] [--first 20] [--wait 60] [--age 60]
+    .venv/bin/python -m bench.outage [--count 5000] [--at-once 32] [--first 15] [--wait 45] [--age 60]
 """
 
 import argparse
@@ -301,8 +301,8 @@ def main() -> None:
     )
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--at-once", type=int, default=32)
-    parser.add_argument("--first", type=float, default=20.0, help="seconds at the beginning of the outage")
-    parser.add_argument("--wait", type=float, default=60.0, help="seconds in the later outage")
+    parser.add_argument("--first", type=float, default=15.0, help="seconds at the beginning of the outage")
+    parser.add_argument("--wait", type=float, default=45.0, help="seconds in the later outage")
     parser.add_argument("--age", type=float, default=60.0, help="age of the later outage in minutes")
     chosen = parser.parse_args()
     print(

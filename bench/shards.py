@@ -9,7 +9,7 @@ beside each figure, so that the reader sees which limit was reached.
 Then one of two controllers is killed (SIGKILL), and events of its shard are created. The time is measured
 from the kill until the other controller has changed the first of them.
 
-    .venv/bin/python -m bench.shards [--controllers 1 2 4] [--count 64] [--at-once 4] [--kills 2]
+    .venv/bin/python -m bench.shards [--controllers 1 2 4] [--count 48] [--at-once 4] [--kills 2]
 """
 
 import argparse
@@ -267,7 +267,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--controllers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--count", type=int, default=64, help="number of envelopes of each round")
+    parser.add_argument("--count", type=int, default=48, help="number of envelopes of each round")
     parser.add_argument("--at-once", type=int, default=4, help="for each controller")
     parser.add_argument("--delay", type=float, default=0.2, help="latency of eSAW in seconds")
     parser.add_argument("--rounds", type=int, default=1)

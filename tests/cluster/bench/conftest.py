@@ -1,0 +1,22 @@
+"""A Counterfoil without a controller in the namespace of each test, as the benches set it up."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bench.outage import RETRY
+from bench.setup import BenchSetup, bench_setup
+from counterfoil.resources import to_json_dict
+from sandbox.controlplane.control_plane import ControlPlane
+
+CONCURRENCY = 4
+
+
+@pytest.fixture
+async def setup(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[BenchSetup]:
+    """One organization, whose archive takes ``CONCURRENCY`` events at once."""
+    async with bench_setup(
+        tmp_path, concurrency=CONCURRENCY, plane=plane, namespace=namespace, retry=to_json_dict(RETRY)
+    ) as built:
+        yield built

@@ -1,0 +1,47 @@
+"""A tiny bench (e): requests for new events beside finished ones, for the walk, and for removed events. No
+times."""
+
+import math
+
+import pytest
+
+from bench import history
+from bench.history import HistoryResult, measure
+from bench.setup import BenchSetup
+from controller.resync.event_load import COUNT_SECONDS
+from controller.resync.garbage_collector import PAGE_SIZE
+
+HISTORY = 1200
+COUNT = 8
+EXPIRED = 510
+MAX_WRITES = 4.0
+MAX_OTHER_LISTS = 2
+"""Lists that fall into one run and not into the other, such as that of failed events after an archive became
+ready."""
+
+
+@pytest.fixture
+async def result(setup: BenchSetup) -> HistoryResult:
+    return await measure({HISTORY: setup}, rounds=1, count=COUNT, expired=EXPIRED, removals=0)
+
+
+async def test_finished_events_cost_a_new_one_nothing_and_a_walk_reads_each_page_once(
+    setup: BenchSetup, result: HistoryResult
+) -> None:
+    (beside,) = result.rounds[HISTORY]
+    assert beside.writes <= MAX_WRITES
+    assert result.walked.events == HISTORY
+    assert result.walked.pages == math.ceil(HISTORY / PAGE_SIZE)
+    assert "target" in history.report(result)
+
+
+async def test_a_removed_event_costs_two_writes_and_no_list(setup: BenchSetup) -> None:
+    without = await history.history_round(setup, COUNT, "without")
+    removal = await history.removal_round(setup, EXPIRED, COUNT, "removal")
+    assert removal.removed == EXPIRED
+    # The delete, and before it the mark of its Envelope.
+    assert removal.writes <= 2.0
+    assert removal.live.writes <= MAX_WRITES
+    pages = math.ceil(EXPIRED / PAGE_SIZE)
+    counts = math.ceil(removal.seconds / COUNT_SECONDS)
+    assert removal.lists <= without.lists + pages + counts + MAX_OTHER_LISTS

@@ -1,0 +1,26 @@
+"""A tiny bench (h): order and number of events after an outage of the archive. No times."""
+
+from bench.outage import measure, report
+from bench.setup import BenchSetup
+from tests.cluster.bench.conftest import CONCURRENCY
+
+COUNT = 40
+NEIGHBOURS = 2 * CONCURRENCY
+"""Events that are begun at the same time can reach eSAW in any order."""
+
+
+WAIT_SECONDS = 3.0
+MAX_WRITES = COUNT // 4
+"""Writes of all waiting events together in ``WAIT_SECONDS``: their pauses last up to an hour."""
+
+
+async def test_after_an_outage_the_oldest_events_are_first_and_never_too_many_at_once(
+    setup: BenchSetup,
+) -> None:
+    result = await measure(setup, COUNT, first=1.0, wait=WAIT_SECONDS, age=600.0)
+    waiting = result.waiting[-1]
+    assert waiting.writes * WAIT_SECONDS / 60 <= MAX_WRITES
+    assert result.recovery.at_once <= CONCURRENCY
+    assert result.recovery.ordered > COUNT // 2
+    assert result.recovery.inversions <= NEIGHBOURS / COUNT
+    assert "oldest first" in report(result, CONCURRENCY)
