@@ -32,7 +32,7 @@ import msgspec
 from bench.machine import ProcessMemory, cpu_seconds
 from bench.setup import NAMESPACE, ORGANIZATION, REPOSITORY, BenchSetup, MetricSamples, bench_setup
 from bench.spread import Spread, verdict
-from bench.stored_events import put_events, random_id, stored_event, succeeded_status, wait_until_cached
+from bench.stored_events import put_and_cache, random_id, stored_event, succeeded_status
 from controller.cache import Cache
 from controller.resync.event_load import COUNT_SECONDS, UNKNOWN_ENVELOPE
 from controller.resync.garbage_collector import (
@@ -156,8 +156,7 @@ async def add_history(setup: BenchSetup, count: int) -> None:
     events = finished_events(
         count, setup.namespace, newest=timedelta(hours=1), oldest=timedelta(days=29), seed=1
     )
-    await put_events(setup.plane, events)
-    await wait_until_cached(setup.kube, count)
+    await put_and_cache(setup.plane, setup.kube, events)
 
 
 async def add_expired(setup: BenchSetup, count: int, seed: int) -> None:
@@ -165,8 +164,7 @@ async def add_expired(setup: BenchSetup, count: int, seed: int) -> None:
     events = finished_events(
         count, setup.namespace, newest=timedelta(days=31), oldest=timedelta(days=60), seed=seed
     )
-    await put_events(setup.plane, events)
-    await wait_until_cached(setup.kube, count)
+    await put_and_cache(setup.plane, setup.kube, events)
 
 
 # -- New events beside them ----------------------------------------------------------------------------------

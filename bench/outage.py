@@ -3,13 +3,13 @@ Bench (h): events that wait while the archive is not there, and what follows whe
 
 The events are put into etcd in the state that they have in an outage of a given age, and the root folder of
 the archive is missing. First the outage has just begun: each event makes its first attempt, which costs what
-an attempt costs. Then the outage is an hour old: the pauses between the attempts follow the product's own
-retry policy, with its default settings, and the events only wait. That state has the target for the CPU.
+an attempt costs. Then the outage is one and four hours old: the pauses between the attempts follow the
+product's own retry policy, with its default settings, and have grown. These ages have the target for the CPU.
 
 Then the archive comes back. The stand-in eSAW records when the controller asks for each envelope first and
 deletes it last, which shows the order, and how many events run at the same time.
 
-    .venv/bin/python -m bench.outage [--count 5000] [--at-once 32] [--first 15] [--wait 45] [--age 60]
+    .venv/bin/python -m bench.outage [--count 5000] [--at-once 32] [--first 15] [--wait 30] [--age 60 240]
 """
 
 import argparse
@@ -29,7 +29,7 @@ import msgspec
 from bench.machine import ProcessMemory, cpu_seconds_of_all
 from bench.setup import ARCHIVE, ORGANIZATION, SENDER, BenchSetup, MetricSamples, bench_setup
 from bench.spread import verdict
-from bench.stored_events import put_events, stored_event, time_text, wait_until_cached
+from bench.stored_events import put_and_cache, stored_event, time_text
 from controller.scheduling.backoff import next_attempt
 from counterfoil.resources import Archive, RetrySpec, is_condition_true, to_json_dict
 from sandbox.environment.processes import CounterfoilProcess
@@ -228,9 +228,11 @@ def inversions(order: Sequence[int]) -> float:
 # -- The run -------------------------------------------------------------------------------------------------
 
 
-async def measure(setup: BenchSetup, count: int, *, first: float, wait: float, age: float) -> OutageResult:
-    """Measure both states of the outage for ``first`` and ``wait`` seconds, the second one ``age`` minutes
-    old, and the recovery."""
+async def measure(
+    setup: BenchSetup, count: int, *, first: float, wait: float, ages: Sequence[float]
+) -> OutageResult:
+    """Measure the beginning of the outage for ``first`` seconds, each age (minutes) for ``wait`` seconds, and
+    then the recovery."""
     envelopes = await setup.create_envelopes(count, DOCUMENTS)
     # One controller knows the archive before, as in an outage.
     controller = await setup.controller("before")
@@ -239,15 +241,14 @@ async def measure(setup: BenchSetup, count: int, *, first: float, wait: float, a
     missing = setup.root.with_name("missing")
     setup.root.rename(missing)
     found = list[WaitingRound]()
-    for minutes, seconds in ((0.0, first), (age, wait)):
+    for minutes in (0.0, *ages):
         outage_age = timedelta(minutes=minutes)
         events = waiting_events(envelopes, setup.namespace, now=datetime.now(UTC), age=outage_age)
-        await put_events(setup.plane, events)
-        await wait_until_cached(setup.kube, count)
+        await put_and_cache(setup.plane, setup.kube, events)
         controller = await setup.controller(f"outage-{minutes:.0f}")
         await asyncio.sleep(SETTLE_SECONDS)
-        found.append(await waiting_round(controller, outage_age, seconds))
-        if minutes == 0.0:
+        found.append(await waiting_round(controller, outage_age, wait if minutes else first))
+        if minutes != ages[-1]:
             await controller.stop()
     recovery = await recovery_round(setup, missing, envelopes)
     await controller.stop()
@@ -283,14 +284,14 @@ def report(result: OutageResult, at_once: int) -> str:
     )
 
 
-async def run(count: int, at_once: int, *, first: float, wait: float, age: float) -> str:
+async def run(count: int, at_once: int, *, first: float, wait: float, ages: Sequence[float]) -> str:
     """Run it all and return the report."""
     with tempfile.TemporaryDirectory() as folder:
         async with (
             asyncio.timeout(TIMEOUT),
             bench_setup(Path(folder), concurrency=at_once, retry=to_json_dict(RETRY)) as setup,
         ):
-            result = await measure(setup, count, first=first, wait=wait, age=age)
+            result = await measure(setup, count, first=first, wait=wait, ages=ages)
     return f"{count:,} events, {at_once} at once\n\n{report(result, at_once)}"
 
 
@@ -302,11 +303,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--at-once", type=int, default=32)
     parser.add_argument("--first", type=float, default=15.0, help="seconds at the beginning of the outage")
-    parser.add_argument("--wait", type=float, default=45.0, help="seconds in the later outage")
-    parser.add_argument("--age", type=float, default=60.0, help="age of the later outage in minutes")
+    parser.add_argument("--wait", type=float, default=30.0, help="seconds at each later age")
+    parser.add_argument(
+        "--age", type=float, nargs="+", default=[60.0, 240.0], help="ages of the outage in minutes"
+    )
     chosen = parser.parse_args()
     print(
-        asyncio.run(run(chosen.count, chosen.at_once, first=chosen.first, wait=chosen.wait, age=chosen.age))
+        asyncio.run(run(chosen.count, chosen.at_once, first=chosen.first, wait=chosen.wait, ages=chosen.age))
     )
 
 

@@ -26,7 +26,7 @@ from sandbox.controlplane.control_plane import ETCD_CLIENTS, ControlPlane
 AT_ONCE = 100
 """Number of events in one transaction of etcd."""
 
-CACHED_SECONDS = 120.0
+CACHED_SECONDS = 300.0
 CONDITION_TYPES = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready")
 
 
@@ -87,8 +87,9 @@ def time_text(when: datetime) -> str:
     return when.replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
-async def put_events(plane: ControlPlane, events: Iterable[Mapping[str, Any]]) -> None:
-    """Put events into etcd; an event that is there already is replaced."""
+async def put_events(plane: ControlPlane, events: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Put events into etcd; an event that is there already is replaced. Return the last one."""
+    last: Mapping[str, Any] | None = None
     connector = aiohttp.UnixConnector(str(plane.folder / ETCD_CLIENTS.removeprefix("unix://")))
     async with aiohttp.ClientSession(connector=connector) as http:
         for group in _groups(events):
@@ -96,25 +97,33 @@ async def put_events(plane: ControlPlane, events: Iterable[Mapping[str, Any]]) -
             async with http.post("http://etcd/v3/kv/txn", json={"success": puts}) as answer:
                 if answer.status != 200:
                     raise RuntimeError(f"etcd answered {answer.status}: {await answer.text()}")
+            last = group[-1]
+    return last
 
 
-async def wait_until_cached(kube: KubeClient, count: int, *, fields: str = "") -> None:
+async def put_and_cache(plane: ControlPlane, kube: KubeClient, events: Iterable[Mapping[str, Any]]) -> None:
     """
-    Wait until the API server's cache has this number of events.
+    Put events into etcd, and wait until the API server's cache has them.
 
-    Creating many at once makes the cache incomplete for a time. Raises ``TimeoutError``.
+    The cache takes them in their order, so the last one is enough. Creating many at once makes the cache
+    incomplete for a time. Raises ``TimeoutError``.
     """
+    last = await put_events(plane, events)
+    if last is None:
+        return
+    fields = f"metadata.name={last['metadata']['name']}"
+    if "status" in last:
+        fields += f",status.phase={last['status']['phase']}"
     async with asyncio.timeout(CACHED_SECONDS):
-        while not await _is_cached(kube, count, fields):  # noqa: ASYNC110 - another process gives no event
+        while not await _is_cached(kube, fields):  # noqa: ASYNC110 - another process gives no event to wait for
             await asyncio.sleep(0.5)
 
 
-async def _is_cached(kube: KubeClient, count: int, fields: str) -> bool:
+async def _is_cached(kube: KubeClient, fields: str) -> bool:
     try:
-        counts = await kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)
+        return (await kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)).total() > 0
     except ApiError:
         return False
-    return counts.total() >= count
 
 
 def _groups(events: Iterable[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:

@@ -17,7 +17,7 @@ MAX_WRITES = COUNT // 4
 async def test_after_an_outage_the_oldest_events_are_first_and_never_too_many_at_once(
     setup: BenchSetup,
 ) -> None:
-    result = await measure(setup, COUNT, first=1.0, wait=WAIT_SECONDS, age=600.0)
+    result = await measure(setup, COUNT, first=1.0, wait=WAIT_SECONDS, ages=[600.0])
     waiting = result.waiting[-1]
     assert waiting.writes * WAIT_SECONDS / 60 <= MAX_WRITES
     assert result.recovery.at_once <= CONCURRENCY
