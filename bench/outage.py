@@ -38,9 +38,6 @@ from sandbox.esaw import DocumentSpec, RecordedRequest
 MAX_CPU = 0.05
 """Cores that the controller uses while the events wait."""
 
-MAX_INVERSIONS = 0.01
-"""Part of all pairs of events of which the younger one was begun first."""
-
 REASON = "ArchiveRootMissing"
 RETRY = RetrySpec()
 """The default of ``spec.retry``."""
@@ -269,13 +266,14 @@ def report(result: OutageResult, at_once: int) -> str:
             f"{each.writes:.0f} | {each.memory:.0f} |"
         )
     recovery = result.recovery
+    most = at_once / max(at_once, recovery.ordered)
     return "\n".join(
         [
             *lines,
             "",
             f"- order after the recovery: {recovery.inversions:.4f} of all pairs of {recovery.ordered:,} "
-            f"events in the wrong order (0: oldest first; 0.5: random); target <= {MAX_INVERSIONS}: "
-            f"{verdict(recovery.inversions <= MAX_INVERSIONS)}",
+            f"events in the wrong order (0: oldest first; 0.5: random); target <= {most:.4f} (those that "
+            f"run at the same time reach eSAW in any order): {verdict(recovery.inversions <= most)}",
             f"- events at once after the recovery: at most {recovery.at_once / at_once:.2f} of the "
             f"configured {at_once}; target <= 1: {verdict(recovery.at_once <= at_once)}",
             f"- seconds after the recovery: {recovery.noticed:.1f} until the Archive was ready, "

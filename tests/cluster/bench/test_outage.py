@@ -6,7 +6,7 @@ from tests.cluster.bench.conftest import CONCURRENCY
 
 COUNT = 40
 NEIGHBOURS = 2 * CONCURRENCY
-"""Events that are begun at the same time can reach eSAW in any order."""
+"""Number of events that can reach eSAW in any order, because they run at the same time or one after it."""
 
 
 WAIT_SECONDS = 3.0

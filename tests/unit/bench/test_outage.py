@@ -5,7 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bench.outage import RETRY, inversions, most_at_once, runs_by_envelope, waiting_events
+from bench.outage import (
+    RETRY,
+    OutageResult,
+    RecoveryRound,
+    inversions,
+    most_at_once,
+    report,
+    runs_by_envelope,
+    waiting_events,
+)
 from counterfoil.resources import EnvelopeEvent, Phase
 from sandbox.esaw import RecordedRequest
 
@@ -34,6 +43,12 @@ def test_a_run_lasts_from_the_first_request_about_an_envelope_to_the_end_of_the_
         "first": (1, 5),
         "second": (3, 6),
     }
+
+
+@pytest.mark.parametrize(("inversions", "word"), [(0.006, "met"), (0.007, "MISSED")])
+def test_the_order_is_judged_by_the_number_of_events_at_once(inversions: float, word: str) -> None:
+    recovery = RecoveryRound(noticed=1.0, done=9.0, inversions=inversions, ordered=5000, at_once=32)
+    assert f"run at the same time reach eSAW in any order): {word}" in report(OutageResult([], recovery), 32)
 
 
 def a_request(number: int, envelope: str | None, done: int) -> RecordedRequest:
