@@ -41,7 +41,7 @@ TIMEOUT = 400.0  # seconds for the whole run
 
 
 class BigCase(msgspec.Struct, frozen=True):
-    """What a controller gets at once."""
+    """The envelopes that a controller gets at once."""
 
     title: str
     name: str

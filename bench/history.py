@@ -6,7 +6,7 @@ Each number of finished events has a separate control plane, into whose etcd the
 fresh controller starts in each of them and archives the same number of new events. Then follows what does
 read all events:
 
-- the garbage collector's walk over 100,000 of them without its pauses, in a separate process with the rights
+- the garbage collector's pass over 100,000 of them without its pauses, in a separate process with the rights
   of the controller, so that its CPU is counted apart;
 - the count of failed events, which an API server answers from its memory;
 - the removal of expired events by a whole controller that archives new events at the same time.
@@ -92,17 +92,17 @@ class HistoryRound(msgspec.Struct, frozen=True):
     """Lists of events by the controller."""
 
 
-class WalkResult(msgspec.Struct, frozen=True):
-    """Result of one walk over all events without the pauses between its pages."""
+class PassResult(msgspec.Struct, frozen=True):
+    """Result of one pass over all events without the pauses between its pages."""
 
     events: int
     pages: int
     """Number of lists."""
     seconds: float
     cpu: float
-    """CPU seconds of the process that walks."""
+    """CPU seconds of the process that makes it."""
     memory_rise: float
-    """MiB above the memory before the walk."""
+    """MiB above the memory before the pass."""
 
 
 class CountResult(msgspec.Struct, frozen=True):
@@ -201,21 +201,27 @@ async def _archived(setup: BenchSetup, count: int, name: str) -> tuple[HistoryRo
     return live, controller
 
 
-# -- The walk ------------------------------------------------------------------------------------------------
+# -- The pass ------------------------------------------------------------------------------------------------
 
 
 class NoPauseClock(WallClock):
-    """The machine's clock, without the pauses."""
+    """The machine's clock, without the pauses between pages; the rest after the pass never ends."""
+
+    def __init__(self) -> None:
+        self.is_at_rest = asyncio.Event()
 
     async def sleep(self, seconds: float) -> None:
         """Let other tasks run."""
-        del seconds
+        if seconds != PAGE_SECONDS:
+            self.is_at_rest.set()
+            await asyncio.Event().wait()
         await asyncio.sleep(0)
 
 
-async def walk(kubeconfig: Path, namespace: str) -> WalkResult:
-    """Walk over all events as the garbage collector does, once and without pauses."""
-    pages, finished = 0, asyncio.Event()
+async def make_pass(kubeconfig: Path, namespace: str) -> PassResult:
+    """Read all events as the garbage collector does, once and without pauses. Raises ``RuntimeError`` if
+    the pass broke off."""
+    pages, clock, finished = 0, NoPauseClock(), asyncio.Event()
 
     def count_lists(verb: str, resource: str, status: int) -> None:
         nonlocal pages
@@ -231,7 +237,7 @@ async def walk(kubeconfig: Path, namespace: str) -> WalkResult:
         collector = GarbageCollector(
             kube=kube,
             cache=cache,
-            clock=NoPauseClock(),
+            clock=clock,
             statistics=statistics,
             retry_if_fixed=unchanged,
             pass_finished=lambda began, failures: finished.set(),
@@ -239,11 +245,13 @@ async def walk(kubeconfig: Path, namespace: str) -> WalkResult:
         pid = os.getpid()
         memory, cpu, started = ProcessMemory.of(pid).now, cpu_seconds(pid), time.perf_counter()
         running = asyncio.create_task(collector.run())
-        await finished.wait()
+        await clock.is_at_rest.wait()
         seconds, used = time.perf_counter() - started, cpu_seconds(pid) - cpu
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        return WalkResult(
+        if not finished.is_set():
+            raise RuntimeError("the pass broke off; the log line above has the reason")
+        return PassResult(
             events=sum((statistics.counts(ORGANIZATION) or {}).values()),
             pages=pages,
             seconds=seconds,
@@ -252,17 +260,17 @@ async def walk(kubeconfig: Path, namespace: str) -> WalkResult:
         )
 
 
-async def measure_walk(setup: BenchSetup) -> tuple[WalkResult, float]:
-    """Let a process walk; return its result, and the CPU seconds of API server and etcd."""
+async def measure_pass(setup: BenchSetup) -> tuple[PassResult, float]:
+    """Let a process make a pass; return its result, and the CPU seconds of API server and etcd."""
     kubeconfig = await setup.plane.kubeconfig_for("controller", setup.namespace)
     before = setup.cluster_cpu()
     finished = await run_program(
-        [sys.executable, "-m", "bench.history", f"--walk={kubeconfig}", f"--namespace={setup.namespace}"],
+        [sys.executable, "-m", "bench.history", f"--one-pass={kubeconfig}", f"--namespace={setup.namespace}"],
         cwd=REPOSITORY,
     )
     if finished.code != 0:
-        raise RuntimeError(f"the walk ended with status {finished.code}: {finished.err}")
-    return msgspec.json.decode(finished.out, type=WalkResult), setup.cluster_cpu() - before
+        raise RuntimeError(f"the pass ended with status {finished.code}: {finished.err}")
+    return msgspec.json.decode(finished.out, type=PassResult), setup.cluster_cpu() - before
 
 
 async def measure_count(setup: BenchSetup) -> CountResult:
@@ -326,9 +334,9 @@ class HistoryResult(msgspec.Struct, frozen=True):
 
     rounds: Mapping[int, Sequence[HistoryRound]]
     """By number of finished events."""
-    walked: WalkResult
-    walk_cluster_cpu: float
-    """CPU seconds of API server and etcd for the walk."""
+    passed: PassResult
+    pass_cluster_cpu: float
+    """CPU seconds of API server and etcd for the pass."""
     counted: Mapping[int, CountResult]
     """By number of finished events."""
     without_removal: Sequence[HistoryRound]
@@ -347,18 +355,18 @@ async def measure(
         # Every second time in the other order.
         for history in list(setups)[:: 1 if turn % 2 == 0 else -1]:
             found[history].append(await history_round(setups[history], count, f"history-{turn}"))
-    walked, cluster_cpu = await measure_walk(setups[max(setups)])
+    passed, cluster_cpu = await measure_pass(setups[max(setups)])
     counted = {history: await measure_count(setup) for history, setup in setups.items()}
     without, removed, setup = list[HistoryRound](), list[RemovalRound](), setups[min(setups)]
     for turn in range(removals):
         without.append(await history_round(setup, count, f"without-{turn}"))
         removed.append(await removal_round(setup, expired, count, f"removal-{turn}", seed=2 + turn))
-    return HistoryResult(found, walked, cluster_cpu, counted, without, removed)
+    return HistoryResult(found, passed, cluster_cpu, counted, without, removed)
 
 
 def report(result: HistoryResult) -> str:
     """Return the Markdown, ratios first."""
-    return "\n".join([*_history_lines(result.rounds), "", *_walk_lines(result), "", *_removal_lines(result)])
+    return "\n".join([*_history_lines(result.rounds), "", *_pass_lines(result), "", *_removal_lines(result)])
 
 
 def _history_lines(rounds: Mapping[int, Sequence[HistoryRound]]) -> list[str]:
@@ -381,21 +389,21 @@ def _history_lines(rounds: Mapping[int, Sequence[HistoryRound]]) -> list[str]:
     return [*lines, "", f"- writes to the API server per new event: {most.text(2)}, with any history"]
 
 
-def _walk_lines(result: HistoryResult) -> list[str]:
-    walked = result.walked
-    whole = walked.seconds + (walked.pages - 1) * PAGE_SECONDS
+def _pass_lines(result: HistoryResult) -> list[str]:
+    passed = result.passed
+    whole = passed.seconds + (passed.pages - 1) * PAGE_SECONDS
     rest = max(MIN_REST_SECONDS, REST_FACTOR * whole)
-    used = (walked.cpu + result.walk_cluster_cpu) / (whole + rest)
+    used = (passed.cpu + result.pass_cluster_cpu) / (whole + rest)
     return [
-        "The walk over all events starts with the controller that holds its shard, and again after a pause "
+        "The pass over all events starts with the controller that holds its shard, and again after a pause "
         f"of {REST_FACTOR} times its duration (at least {MIN_REST_SECONDS:.0f} s). It reads a page of "
         f"{PAGE_SIZE} events, and pauses {PAGE_SECONDS:.0f} s after each.",
         "",
-        f"- {walked.events:,} events are {walked.pages} lists; {walked.seconds:.1f} s without the pauses, "
+        f"- {passed.events:,} events are {passed.pages} lists; {passed.seconds:.1f} s without the pauses, "
         f"so {whole:.0f} s with them",
-        f"- CPU of one walk: {walked.cpu:.1f} s of the controller, {result.walk_cluster_cpu:.1f} s of API "
+        f"- CPU of one pass: {passed.cpu:.1f} s of the controller, {result.pass_cluster_cpu:.1f} s of API "
         f"server and etcd; with the pauses, {used:.3f} cores on average",
-        f"- memory of one walk: {walked.memory_rise:.1f} MiB above the memory before it",
+        f"- memory of one pass: {passed.memory_rise:.1f} MiB above the memory before it",
         *_count_lines(result.counted),
     ]
 
@@ -461,11 +469,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=300, help="number of new events of each round")
     parser.add_argument("--expired", type=int, default=2000, help="number of events to remove")
     parser.add_argument("--removals", type=int, default=1, help="rounds with and without a removal")
-    parser.add_argument("--walk", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--one-pass", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--namespace", default=NAMESPACE, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.walk:
-        print(msgspec.json.encode(asyncio.run(walk(chosen.walk, chosen.namespace))).decode())
+    if chosen.one_pass:
+        print(msgspec.json.encode(asyncio.run(make_pass(chosen.one_pass, chosen.namespace))).decode())
     else:
         print(
             asyncio.run(

@@ -52,7 +52,7 @@ DOCUMENTS = (DocumentSpec(name="contract.pdf", size=2000),)
 
 
 class WaitingRound(msgspec.Struct, frozen=True):
-    """What a controller does while the archive is not there; all figures but ``cpu`` are per minute."""
+    """Work of a controller while the archive is not there; rates are per minute."""
 
     age: float
     """Minutes since the outage began."""
@@ -69,7 +69,7 @@ class WaitingRound(msgspec.Struct, frozen=True):
 
 
 class RecoveryRound(msgspec.Struct, frozen=True):
-    """What follows when the archive is back."""
+    """Course of events after the archive is back."""
 
     noticed: float
     """Seconds until the Archive is ready again."""

@@ -1,4 +1,4 @@
-"""A tiny bench (e): requests for new events beside finished ones, for the walk, and for removed events. No
+"""A tiny bench (e): requests for new events beside finished ones, for the pass, and for removed events. No
 times."""
 
 import math
@@ -25,13 +25,13 @@ async def result(setup: BenchSetup) -> HistoryResult:
     return await measure({HISTORY: setup}, rounds=1, count=COUNT, expired=EXPIRED, removals=0)
 
 
-async def test_finished_events_cost_a_new_one_nothing_and_a_walk_reads_each_page_once(
+async def test_finished_events_cost_a_new_one_nothing_and_a_pass_reads_each_page_once(
     setup: BenchSetup, result: HistoryResult
 ) -> None:
     (beside,) = result.rounds[HISTORY]
     assert beside.writes <= MAX_WRITES
-    assert result.walked.events == HISTORY
-    assert result.walked.pages == math.ceil(HISTORY / PAGE_SIZE)
+    assert result.passed.events == HISTORY
+    assert result.passed.pages == math.ceil(HISTORY / PAGE_SIZE)
     assert "target" in history.report(result)
 
 

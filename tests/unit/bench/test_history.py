@@ -8,8 +8,8 @@ from bench.history import (
     CountResult,
     HistoryResult,
     HistoryRound,
+    PassResult,
     RemovalRound,
-    WalkResult,
     finished_events,
     report,
 )
@@ -54,8 +54,8 @@ def test_the_report_compares_the_throughput_with_and_without_a_removal() -> None
 def a_result(rounds: dict[int, list[HistoryRound]]) -> HistoryResult:
     return HistoryResult(
         rounds=rounds,
-        walked=WalkResult(events=1000, pages=2, seconds=1.0, cpu=0.5, memory_rise=5.0),
-        walk_cluster_cpu=0.7,
+        passed=PassResult(events=1000, pages=2, seconds=1.0, cpu=0.5, memory_rise=5.0),
+        pass_cluster_cpu=0.7,
         counted={0: CountResult(seconds=0.002, cluster_cpu=0.003)},
         without_removal=[ROUND],
         removals=[RemovalRound(live=SLOW, removed=600, rate=100.0, lists=6, seconds=10.0, writes=2.0)],
