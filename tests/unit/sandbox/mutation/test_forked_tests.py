@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -31,6 +32,10 @@ print("failed:", sorted(map(function_of, run.failed)), "of", sorted(tests.tests)
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
+    return a_tree(tmp_path)
+
+
+def a_tree(folder: Path) -> Path:
     """A product of three modules with one test, at our place."""
     files = {
         "pytest.ini": "[pytest]\nasyncio_mode = auto\n",
@@ -48,10 +53,10 @@ def tree(tmp_path: Path) -> Path:
         ),
     }
     for name, content in files.items():
-        file = tmp_path / "tree" / name
+        file = folder / "tree" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content, "utf-8")
-    return tmp_path / "tree"
+    return folder / "tree"
 
 
 def run(tree: Path) -> subprocess.CompletedProcess[str]:
@@ -61,22 +66,38 @@ def run(tree: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_each_change_gets_the_verdict_of_the_tests_and_the_file_stays_as_it_is(tree: Path) -> None:
-    before = (tree / "counterfoil" / "double.py").read_text("utf-8")
+class Ended(NamedTuple):
+    """The end of a run of the program, and the changed module before and after it."""
+
+    stderr: str
+    lines: list[str]
+    before: str
+    after: str
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """One run for the tests that change nothing in the tree: it starts pytest nine times."""
+    tree = a_tree(tmp_path_factory.mktemp("mutation"))
+    file = tree / "counterfoil" / "double.py"
+    before = file.read_text("utf-8")
     ended = run(tree)
+    return Ended(ended.stderr, ended.stdout.splitlines(), before, file.read_text("utf-8"))
+
+
+def test_each_change_gets_the_verdict_of_the_tests_and_the_file_stays_as_it_is(ended: Ended) -> None:
     assert ended.stderr == ""
     # Unchanged: passed. Wrong, without an end of the recursion, no Python: not passed. Endless: stopped.
-    unchanged, *wrong, endless = ended.stdout.splitlines()[:5]
+    unchanged, *wrong, endless = ended.lines[:5]
     assert unchanged == "0"
     assert "0" not in wrong
     assert endless in {"None", "-24", "-9"}
-    assert (tree / "counterfoil" / "double.py").read_text("utf-8") == before
+    assert ended.after == ended.before
 
 
-def test_the_tests_that_failed_are_known_without_their_parameters(tree: Path) -> None:
-    told = run(tree).stdout.splitlines()[5:]
+def test_the_tests_that_failed_are_known_without_their_parameters(ended: Ended) -> None:
     failed, other = (f"tests/test_double.py::test_{each}" for each in ("it", "other"))
-    assert told == [f"failed: {[failed]} of {[failed, other]}"]
+    assert ended.lines[5:] == [f"failed: {[failed]} of {[failed, other]}"]
 
 
 def test_the_shortest_test_runs_first() -> None:
