@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -12,7 +13,7 @@ from controller.cache import Cache
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.preconditions import SENDER_GRACE_SECONDS, Admitted, Preconditions, RecordOnly
 from controller.reconcile.signature_policy import SignatureChecker
-from counterfoil.esaw import ApiToken, new_http_client
+from counterfoil.esaw import ApiToken
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
@@ -50,12 +51,14 @@ class Scene:
         self.archive_pool = ArchivePool(
             self.kube, secrets, self.clock, Metrics(CollectorRegistry(), version="test")
         )
+        # Nothing here calls eSAW, and the client of a process takes longer to make than all the rest.
+        http = httpx.AsyncClient(trust_env=False, verify=False)
         self.preconditions = Preconditions(
             kube=self.kube,
             cache=self.cache,
             sender_keys=SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update),
             archive_pool=self.archive_pool,
-            esaw_clients=EsawClients(new_http_client(), self.clock, lambda operation, code, seconds: None),
+            esaw_clients=EsawClients(http, self.clock, lambda operation, code, seconds: None),
             clock=self.clock,
             signature_checker=SignatureChecker(FakeSignatureCheck(), None),
             tag_workers=FakeTagWorkers(),

@@ -70,7 +70,7 @@ class FakeEsawClients(EsawClients):
     """The same eSAW for all organizations."""
 
     def __init__(self, esaw: FakeEsawClient) -> None:
-        super().__init__(new_http_client(), AClock(), lambda operation, code, seconds: None)
+        # Without an HTTP client, which takes longer to make than many tests need for the rest.
         self._esaw = esaw
 
     def for_organization(self, organization: Organization) -> EsawClient:
