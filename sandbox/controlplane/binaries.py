@@ -19,7 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -175,30 +175,31 @@ def say(line: str) -> None:
     print(f"[build] {line}", file=sys.stderr, flush=True)
 
 
-async def ensure(*names: str, report: Report = say) -> Binaries:
+async def ensure(*names: str, report: Report = say, modules: Sequence[Module] = MODULES) -> Binaries:
     """
-    Return the paths of programs that ``MODULES`` names; build what is missing.
+    Return the paths of programs that ``modules`` name; build what is missing.
 
     Raises BuildError when a build fails, NoGoError when there is nothing to build with.
     """
     cache = cache_folder()
-    targets = {name: _binary_path(name) for name in names}
+    wanted = {name: module_of(name, modules) for name in names}
+    targets = {name: _binary_path(module, name) for name, module in wanted.items()}
     if any(not target.exists() for target in targets.values()):
         async with _build_lock(cache / "bin", report):
             for name, target in targets.items():
                 # The previous holder of the lock may have built it.
                 if not target.exists():
-                    await _build(name, target, cache, report)
+                    await _build(wanted[name], name, target, cache, report)
     return Binaries(targets)
 
 
 def missing(*names: str) -> list[str]:
     """Return those of the programs that ``ensure`` would have to build."""
-    return [name for name in names if not _binary_path(name).exists()]
+    return [name for name in names if not _binary_path(module_of(name), name).exists()]
 
 
-def _binary_path(name: str) -> Path:
-    return cache_folder() / "bin" / module_of(name).key() / name
+def _binary_path(module: Module, name: str) -> Path:
+    return cache_folder() / "bin" / module.key() / name
 
 
 def cache_folder() -> Path:
@@ -209,12 +210,12 @@ def cache_folder() -> Path:
     return base / "counterfoil"
 
 
-def module_of(name: str) -> Module:
+def module_of(name: str, modules: Sequence[Module] = MODULES) -> Module:
     """Return the module that a program comes from."""
-    for module in MODULES:
+    for module in modules:
         if name in module.programs:
             return module
-    known = ", ".join(name for module in MODULES for name in module.programs)
+    known = ", ".join(name for module in modules for name in module.programs)
     raise ValueError(f"no program named {name!r} is built here; there are: {known}")
 
 
@@ -243,8 +244,7 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-async def _build(name: str, target: Path, cache: Path, report: Report) -> None:
-    module = module_of(name)
+async def _build(module: Module, name: str, target: Path, cache: Path, report: Report) -> None:
     go = await find_go(needed_by(module.go_mod), cache, report)
     title = f"{name} {module.version}"
     report(f"{title}: building it with Go {'.'.join(map(str, go.version))}; it is kept in {target.parent}")

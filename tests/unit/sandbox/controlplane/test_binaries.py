@@ -110,6 +110,18 @@ async def test_many_callers_at_once_build_once(machine: Machine) -> None:
     assert {binaries.path("etcd").read_text() for binaries in answers} == {"program\n"}
 
 
+async def test_a_module_from_elsewhere_is_built_and_kept_in_the_same_way(
+    machine: Machine, module: Module
+) -> None:
+    machine.has_go(A_GO)
+    (module.folder / "main.go").write_text("package main\n")
+    elsewhere = dataclasses.replace(module, programs={"peer": "example.org/peer"})
+    built = await ensure("peer", report=machine.said.append, modules=[elsewhere])
+
+    assert built.path("peer") == machine.cache / "counterfoil" / "bin" / elsewhere.key() / "peer"
+    assert built.path("peer").exists()
+
+
 async def test_what_is_there_is_not_built_again_and_needs_no_go(machine: Machine) -> None:
     machine.has_go(A_GO)
     first = await ensure("etcd", report=machine.said.append)
