@@ -120,32 +120,26 @@ class BenchSetup:
 
     async def create_events(self, envelopes: Iterable[str]) -> set[str]:
         """Create the events as the receiver would; return their names."""
-        bodies = [
-            new_event(
-                organization=ORGANIZATION,
-                envelope=envelope_id(each),
-                action="envelopeFinished",
-                sender=SENDER,
-            )
-            for each in envelopes
-        ]
-        for body in bodies:
+        bodies = new_events(envelopes)
+        for body in bodies.values():
             await self.kube.create(EnvelopeEvent, body)
-        return {body["metadata"]["name"] for body in bodies}
+        return set(bodies)
 
     async def delete_events(self, names: Iterable[str]) -> None:
         """Delete events, so that the next round finds none of this one."""
         for name in names:
             await self.kube.delete(EnvelopeEvent, name)
 
-    async def wait_until_succeeded(self, names: set[str]) -> list[float]:
+    async def wait_until_succeeded(self, names: Iterable[str]) -> dict[str, float]:
         """Wait until all of these events succeeded; return when each did (``time.perf_counter``), in
         order."""
-        pending, times = set(names), list[float]()
+        pending, times = set(names), dict[str, float]()
         async for change in self.kube.list_and_watch(EnvelopeEvent, fields="status.phase=Succeeded"):
-            if change.type in {"ADDED", "MODIFIED"} and change.raw["metadata"]["name"] in pending:
-                pending.remove(change.raw["metadata"]["name"])
-                times.append(time.perf_counter())
+            # Other changes, such as the end of the list, have no object.
+            name = change.raw["metadata"]["name"] if change.type in {"ADDED", "MODIFIED"} else None
+            if name in pending:
+                pending.remove(name)
+                times[name] = time.perf_counter()
             if not pending:
                 break
         return times
@@ -224,6 +218,17 @@ class EventProgress:
             self.succeeded.setdefault(name, now)
         if phase == Phase.FAILED:
             raise RuntimeError(f"EnvelopeEvent/{name} failed: {status.get('message')}")
+
+
+def new_events(envelopes: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the events that the receiver would create, by their names."""
+    bodies = [
+        new_event(
+            organization=ORGANIZATION, envelope=envelope_id(each), action="envelopeFinished", sender=SENDER
+        )
+        for each in envelopes
+    ]
+    return {body["metadata"]["name"]: body for body in bodies}
 
 
 async def apply_archive(built: LocalEnvironment, root: Path, concurrency: int, *, signatures: str) -> None:
