@@ -156,10 +156,15 @@ soak: setup ## the soak test: a steady load and faults for MINUTES, in which no 
 .PHONY: bench
 bench: setup ## speed, as ratios to the raw limit in the same run (twenty minutes; wants a quiet machine)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench --output bench/RESULTS.md
 
 # They are among the tests of `make test`, too.
 .PHONY: bench-smoke
 bench-smoke: setup ## the benches at a tiny size: they check counts of requests and memory, no times
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl
 	@$(BIN)/pytest -q tests/unit/bench tests/cluster/bench
+
+.PHONY: bench-peers
+bench-peers: setup ## the controller beside a small reconciler in Go that does the same work (builds it; wants a quiet machine)
+	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl
+	@$(BIN)/python -m bench p

@@ -1,19 +1,22 @@
 """
-``python -m bench [a|b|c|d|e|f|g|h ...]``: measure, and print one report in Markdown; without letters all
-eight.
+``python -m bench [a|b|c ...] [--output bench/RESULTS.md]``: measure, and print one report in Markdown.
 
-Each bench is a separate command, named in the report. Some twenty minutes in all.
+Without letters all benches run but those that are marked in the help. Each bench is a separate command, named
+in the report, which begins with the targets that it judged. Some twenty minutes in all.
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import Final, NamedTuple
 
 from bench import machine
 from bench.setup import REPOSITORY
 
-BENCHES = {
+BENCHES: Final = {
     "a": ("The receiver against a bare client that creates the same objects", "bench.receiver"),
     "b": ("The controller against a plain script without Kubernetes", "bench.controller"),
     "c": ("One large document into each kind of archive, against a plain copy", "bench.transfer"),
@@ -22,7 +25,21 @@ BENCHES = {
     "f": ("Several controllers against one, and the take-over from a killed one", "bench.shards"),
     "g": ("Memory with a very large document, many documents and many envelopes", "bench.big_and_many"),
     "h": ("5,000 events that wait out an outage of the archive", "bench.outage"),
+    "i": ("The size of an installation, and more than one cluster", "bench.sizes"),
 }
+ON_REQUEST: Final = {"p": ("The controller against a small reconciler in Go", "bench.go_peer")}
+"""Benches that run only when they are named."""
+
+_VERDICT = re.compile(r"\b(met|MISSED)\b")
+
+
+class Section(NamedTuple):
+    """The report of one bench."""
+
+    letter: str
+    text: str
+    status: int
+    """Exit status of its command."""
 
 
 def main() -> int:
@@ -30,24 +47,78 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("letters", nargs="*", metavar="|".join(BENCHES), help="which ones (default: all)")
-    letters = parser.parse_args().letters or list(BENCHES)
-    if unknown := set(letters) - set(BENCHES):
+    known = BENCHES | ON_REQUEST
+    listed = ", ".join(f"{letter}: {title}" for letter, (title, _) in known.items())
+    parser.add_argument("letters", nargs="*", help=f"which ones (default: {' '.join(BENCHES)}). {listed}")
+    parser.add_argument("--output", type=Path, help="write the report into this file, too")
+    chosen = parser.parse_args()
+    letters = chosen.letters or list(BENCHES)
+    if unknown := set(letters) - set(known):
         parser.error(f"there is no bench {', '.join(sorted(unknown))}")
-    print(
-        f"# Bench\n\n{machine.description()}\n\nFigures are medians of the rounds, with the lowest and "
-        "highest."
+    before = machine.description()
+    sections = [_run(letter, *known[letter]) for letter in letters]
+    report = render(before, sections)
+    print(report)
+    if chosen.output is not None:
+        chosen.output.write_text(report, encoding="utf-8")
+    return max(each.status for each in sections)
+
+
+def render(machine_description: str, sections: list[Section]) -> str:
+    """Return the whole report in Markdown."""
+    verdicts = [
+        f"| ({each.letter}) | {target} | {'met' if is_met else '**missed**'} |"
+        for each in sections
+        for target, is_met in targets(each.text)
+    ]
+    return "\n".join(
+        [
+            "# Results of the benches",
+            "",
+            "`make bench` wrote this page, on an otherwise idle machine. Ratios are relative to the raw",
+            "limit, which the same run measures in turns. Absolute figures apply to this machine only.",
+            "Figures are medians of the rounds, with the lowest and the highest value.",
+            "",
+            f"{machine_description}",
+            "",
+            "## Targets",
+            "",
+            "| bench | target | |",
+            "|---|---|---|",
+            *verdicts,
+            *(part for each in sections for part in ("", each.text.rstrip())),
+            "",
+        ]
     )
-    return max(_bench(letter) for letter in letters)
 
 
-def _bench(letter: str) -> int:
-    title, module = BENCHES[letter]
-    print(f"\n## ({letter}) {title}\n\n`.venv/bin/python -m {module}`\n", flush=True)
-    started = time.monotonic()
-    status = subprocess.run([sys.executable, "-m", module], cwd=REPOSITORY, check=False).returncode
-    print(f"\nTook {time.monotonic() - started:.0f} s.", flush=True)
-    return 1 if status else 0
+def targets(text: str) -> list[tuple[str, bool]]:
+    """Return each line of a report that judges a target, as plain text, and whether it was met."""
+    judged = []
+    for line in text.splitlines():
+        found = _VERDICT.search(line)
+        if found is None:
+            continue
+        cells = [each.strip() for each in line.strip("|- ").split(" | ")]
+        stated = ", ".join(each for each in cells if each and not _VERDICT.fullmatch(each))
+        judged.append((_VERDICT.sub("", stated).rstrip(":;,. "), found[0] == "met"))
+    return judged
+
+
+def _run(letter: str, title: str, module: str) -> Section:
+    """Run a bench; what it prints appears here, too, as soon as it is printed."""
+    head = f"## ({letter}) {title}\n\n`.venv/bin/python -m {module}`\n"
+    print(f"\n{head}", flush=True)
+    started, lines = time.monotonic(), list[str]()
+    command = [sys.executable, "-u", "-m", module]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    failure = "" if process.returncode == 0 else f"\n**It ended with status {process.returncode}.**\n"
+    took = f"\nTook {time.monotonic() - started:.0f} s.\n"
+    return Section(letter, f"{head}\n{''.join(lines)}{failure}{took}", 1 if process.returncode else 0)
 
 
 if __name__ == "__main__":

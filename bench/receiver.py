@@ -29,6 +29,7 @@ import uvloop
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
+from bench.spread import verdict
 from counterfoil.callback_auth import token_hash
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import API_VERSION, envelope_id
@@ -41,6 +42,9 @@ NAMESPACE = "bench"
 ORGANIZATION = "acme"
 TOKEN = "bench-token-0123456789"
 TIMEOUT = 170.0  # seconds for the whole run
+MIN_RATE = 0.95
+MAX_P99 = 1.2
+MIN_KNOWN = 2.0
 
 
 @dataclass(frozen=True)
@@ -275,6 +279,33 @@ def table(summaries: Mapping[str, RoundSummary]) -> str:
         f"| {name} | {each.rate:.0f} | {each.rate / bare.rate:.2f} | {each.p50:.1f} | {each.p99:.1f} "
         f"| {each.p99 / bare.p99:.2f} |"
         for name, each in summaries.items()
+    ]
+    new, known = (summaries[name] for name in KINDS[1:3])
+    lines += [
+        "",
+        *(
+            f"- {what}: {value:.2f}; target {bound}: {verdict(is_met)}"
+            for what, value, bound, is_met in (
+                (
+                    "new callbacks, of bare",
+                    new.rate / bare.rate,
+                    f">= {MIN_RATE}",
+                    new.rate >= MIN_RATE * bare.rate,
+                ),
+                (
+                    "p99 of new callbacks, of bare",
+                    new.p99 / bare.p99,
+                    f"<= {MAX_P99}",
+                    new.p99 <= MAX_P99 * bare.p99,
+                ),
+                (
+                    "known callbacks, of new",
+                    known.rate / new.rate,
+                    f">= {MIN_KNOWN}",
+                    known.rate >= MIN_KNOWN * new.rate,
+                ),
+            )
+        ),
     ]
     return "\n".join(lines)
 

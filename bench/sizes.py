@@ -27,8 +27,7 @@ from typing import Any, Final, NamedTuple
 import aiohttp
 import uvloop
 
-from bench.controller import envelopes
-from bench.machine import MIB, ProcessMemory, cpu_seconds, cpu_seconds_of_all
+from bench.machine import MIB, ProcessMemory, cpu_seconds_of_all
 from bench.receiver import BareClient
 from bench.setup import NAMESPACE, BenchSetup, bench_setup
 from counterfoil.resources import GROUP
@@ -196,16 +195,16 @@ async def _stored_events(plane: ControlPlane) -> list[int]:
 
 async def measure_constants(setup: BenchSetup, count: int, creates: int, at_once: int) -> Constants:
     """Archive ``count`` envelopes, create ``creates`` events by the bare client, and return the constants."""
-    plane = setup.local_environment.plane
+    plane = setup.plane
     before = await _database_bytes(plane)
-    names = await setup.create_events(await envelopes(setup, count))
+    names = await setup.create_events(await setup.create_envelopes(count))
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(setup.wait_until_succeeded(names))
         controller = await setup.controller("sizes")
-        own, servers = cpu_seconds_of_all(controller.pid), _cluster_cpu(plane)
+        own, servers = cpu_seconds_of_all(controller.pid), setup.cluster_cpu()
         started = time.perf_counter()
-        times = await watching
-    own, servers = cpu_seconds_of_all(controller.pid) - own, _cluster_cpu(plane) - servers
+        times = list((await watching).values())
+    own, servers = cpu_seconds_of_all(controller.pid) - own, setup.cluster_cpu() - servers
     memory = ProcessMemory.of(controller.pid)
     await controller.stop()
     stored, used = await _stored_events(plane), await _database_bytes(plane) - before
@@ -222,10 +221,6 @@ async def measure_constants(setup: BenchSetup, count: int, creates: int, at_once
         event_bytes=sum(stored) / len(stored),
         database_bytes=used / count,
     )
-
-
-def _cluster_cpu(plane: ControlPlane) -> float:
-    return sum(cpu_seconds(pid) for pid in plane.pids.values())
 
 
 # -- The report ----------------------------------------------------------------------------------------------

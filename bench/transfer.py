@@ -54,7 +54,7 @@ memory."""
 MAX_SIZES = {"cmis": 64 * MIB}
 """Bytes that a server can take at all: this one holds every document in memory several times."""
 
-MIN_RATIO = 0.7
+MIN_RATIO = 0.9
 MAX_MEMORY = 32.0
 SMALL_SIZE = 64 * 1024
 TIMEOUT = 600.0  # seconds for the whole run
@@ -344,10 +344,10 @@ def _verdicts(measured: Measured, controller_transfer: ControllerTransfer | None
             _ratio(done, TransferMethod.ARCHIVE, to)
             for to in (TransferMethod.COPY, TransferMethod.COPY_READ_BACK)
         )
-        met = verdict(ratio.median >= MIN_RATIO)
+        met = verdict(fair.median >= MIN_RATIO)
         lines.append(
-            f"- archive `{kind}`: {ratio.text(2)} of a plain copy; target >= {MIN_RATIO}: {met}; "
-            f"{fair.text(2)} of one that is read back"
+            f"- archive `{kind}`: {fair.text(2)} of a plain copy that is read back; target >= {MIN_RATIO}: "
+            f"{met}; {ratio.text(2)} of one that is not"
         )
     rises = [each.memory_rise for done in measured.values() for each in done[TransferMethod.ARCHIVE]]
     rise = max(rises if controller_transfer is None else [controller_transfer.memory_rise, *rises])

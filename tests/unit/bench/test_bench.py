@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.__main__ import Section, render, targets
 from bench.machine import ProcessMemory
 from bench.plain_script import write_and_read_back
 from bench.setup import MetricSamples
@@ -54,3 +55,27 @@ def test_the_plain_script_leaves_a_file_under_its_final_name_only(tmp_path: Path
 def test_the_memory_of_a_process_is_read_from_the_kernel() -> None:
     memory = ProcessMemory.of(os.getpid())
     assert 1 < memory.now <= memory.peak
+
+
+REPORT = """
+| cores | target | |
+|---|---|---|
+| 0.01 | <= 0.05 | met |
+
+- rate: 0.77 of the script's; target >= 0.9: MISSED
+- memory: at most 30 MiB; target <= 32: met; with reads: 3
+- nothing is judged here
+"""
+
+
+def test_the_report_begins_with_the_targets_that_the_benches_judged() -> None:
+    text = render("- 2 cores", [Section("b", REPORT, 0), Section("c", "- speed: 1; target 2: MISSED", 0)])
+    assert targets(REPORT) == [
+        ("0.01, <= 0.05", True),
+        ("rate: 0.77 of the script's; target >= 0.9", False),
+        ("memory: at most 30 MiB; target <= 32: ; with reads: 3", True),
+    ]
+    assert text.index("| (b) | rate: 0.77 of the script's; target >= 0.9 | **missed** |") < text.index(
+        "- rate:"
+    )
+    assert "| (c) | speed: 1; target 2 | **missed** |" in text
