@@ -1,5 +1,5 @@
 """
-Bench (e): the controller against a small reconciler in Go on controller-runtime (bench/peers), on one API
+Bench (p): the controller against a small reconciler of controller-runtime (in Go, bench/peers), on one API
 server.
 
 The peer makes the calls to eSAW and the writes to the folder that the plain script makes, and writes each

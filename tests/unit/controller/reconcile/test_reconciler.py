@@ -373,6 +373,7 @@ async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is
     assert again.status.reason == "DocumentInDoubt"
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "DocumentInDoubt")
+    assert after.status.mismatches == 2
     assert scene.envelope.asked.count(f"download {file_id}") == 2
     assert is_condition_true(after.status.conditions, "Archived")
     assert truth(after, "SignaturesChecked") == ("False", "SignatureBroken")
