@@ -1,5 +1,6 @@
 """The requests on the objects that events depend on: ``sweep``, ``probe`` and ``ask``."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -20,6 +21,9 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.request import Request, RequestOutcome
+
+MAX_SENDERS_SHOWN = 3
+"""Maximum number of Senders that the result of a sweep names."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,19 @@ class ObjectRequests:
 
     async def sweep(self, organization: Organization, request: Request) -> RequestResult:
         """Search now for finished envelopes whose callback is missing."""
-        found = await self.resync.sweep(organization)
-        swept = SweepResult(time=self.clock.now(), found=found)
+        outcome = await self.resync.sweep(organization)
+        message = f"Finished envelopes without an event: {outcome.created}. Each of them has one now."
+        if outcome.skipped:
+            message += (
+                " Not searched, since eSignAnyWhere or the key failed: "
+                f"{_some_senders(outcome.skipped)}. The search is repeated automatically."
+            )
+        # Without the time of a sweep, the next one begins soon, also in another process.
+        swept = None if outcome.skipped else SweepResult(time=self.clock.now(), found=outcome.created)
 
         def change(status: OrganizationStatus) -> OrganizationStatus:
             return replace(status, sweep=swept)
 
-        message = f"Finished envelopes without an event: {found}. Each of them has one now."
         return RequestResult(RequestOutcome.DONE, message, change)
 
     async def probe(self, archive: Archive, request: Request) -> RequestResult:
@@ -106,3 +116,10 @@ class ObjectRequests:
         else:
             return None
         return RequestResult(RequestOutcome.REFUSED, message)
+
+
+def _some_senders(names: Sequence[str]) -> str:
+    """Return the first names, and the number of the others."""
+    shown = ", ".join(f"Sender/{name}" for name in names[:MAX_SENDERS_SHOWN])
+    others = len(names) - MAX_SENDERS_SHOWN
+    return f"{shown} and {others} more" if others > 0 else shown

@@ -15,6 +15,7 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
@@ -58,6 +59,15 @@ MIN_WINDOW = timedelta(minutes=1)
 """Window that is not split further: no sender sends fifty envelopes within it."""
 
 
+class SweepOutcome(NamedTuple):
+    """The outcome of one sweep."""
+
+    created: int
+    """Number of events that were new."""
+    skipped: tuple[str, ...] = ()
+    """Names of the Senders whose envelopes could not be asked for."""
+
+
 @dataclass(frozen=True)
 class MissedCallbackFinder:
     """Finds finished envelopes without an event."""
@@ -69,21 +79,22 @@ class MissedCallbackFinder:
     clock: Clock
     metrics: Metrics
 
-    async def sweep(self, organization: Organization) -> int:
+    async def sweep(self, organization: Organization) -> SweepOutcome:
         """
-        Ask for all authorised senders of the organization; return how many events were new.
+        Ask for all authorised senders of the organization.
 
         A sender whose envelopes can't be asked for now is skipped until the next sweep. Raises ``ApiError``.
         """
         action = organization.spec.archive_action
         if action is None:
-            return 0
-        created, left_alone = 0, set[EnvelopeId]()
+            return SweepOutcome(0)
+        created, skipped, left_alone = 0, list[str](), set[EnvelopeId]()
         for sender in self.cache.authorized_senders(organization.name):
             try:
                 created += await self._sweep_sender(organization, sender, action, left_alone)
             except (EsawError, KeyUnusable) as problem:
                 _log.info("the sweep skipped a sender: %s", problem, extra={"sender": sender.name})
+                skipped.append(sender.name)
         if left_alone:
             _log.warning(
                 "the sweep left %d envelopes without an event alone: they were finished longer ago than "
@@ -91,7 +102,7 @@ class MissedCallbackFinder:
                 len(left_alone),
                 extra={"organization": organization.name},
             )
-        return created
+        return SweepOutcome(created, tuple(skipped))
 
     async def _sweep_sender(
         self, organization: Organization, sender: Sender, action: str, left_alone: set[EnvelopeId]

@@ -21,7 +21,7 @@ from controller.access.first_origin import has_moved
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache, version_number
 from controller.resync.event_load import EventLoadCounter
-from controller.resync.missed_callbacks import MissedCallbackFinder
+from controller.resync.missed_callbacks import MissedCallbackFinder, SweepOutcome
 from controller.resync.organization_status import RESYNC_SECONDS, OrganizationStatusUpdater
 from controller.resync.statistics import EventStatistics
 from controller.sharding import HeldShards
@@ -69,7 +69,10 @@ CONSENT_COUNT_SECONDS = 60.0
 """Interval between lists of the events that wait for consent, where several controllers share them."""
 
 SWEEP_RETRY_SECONDS = 60.0
-"""Pause before a failed sweep is repeated."""
+"""Pause before a sweep that failed or skipped a Sender is repeated; doubled after each further one."""
+
+MAX_SWEEP_RETRY_SECONDS = 3600.0
+"""Maximum of this pause."""
 
 
 class KeyAttempt(NamedTuple):
@@ -104,7 +107,9 @@ class Resync:
     _key_attempts: dict[str, KeyAttempt] = field(default_factory=dict)
     _probed_at: dict[str, datetime] = field(default_factory=dict)
     _next_sweep: dict[str, datetime] = field(default_factory=dict)
-    """Earliest next sweep where one is running or failed; else the Organization's status decides."""
+    """Earliest next sweep where one is running or is repeated; else the Organization's status decides."""
+    _incomplete_sweeps: Counter[str] = field(default_factory=Counter)
+    """Successive sweeps of an Organization that failed or skipped a Sender."""
     _sweep_locks: defaultdict[str, asyncio.Lock] = field(default_factory=partial(defaultdict, asyncio.Lock))
     _awaiting_consent: Counter[str] | None = None
     """Events in AwaitingConsent by Sender; None: not known yet."""
@@ -178,10 +183,18 @@ class Resync:
             await self.clock.sleep(CONFLICT_RETRY_SECONDS)
             self._triggered.set()
 
-    async def sweep(self, organization: Organization) -> int:
-        """Sweep now; return how many events were new. Raises ``ApiError``."""
-        async with self._sweep_locks[organization.name]:
-            return await self.missed_callback_finder.sweep(organization)
+    async def sweep(self, organization: Organization) -> SweepOutcome:
+        """Sweep now. A sweep that skipped a Sender is repeated unless it is recorded. Raises ``ApiError``."""
+        name = organization.name
+        async with self._sweep_locks[name]:
+            pause = SWEEP_RETRY_SECONDS * 2.0 ** min(self._incomplete_sweeps[name], 10)
+            pause = min(pause, MAX_SWEEP_RETRY_SECONDS)
+            self._next_sweep[name] = self.clock.now() + timedelta(seconds=pause)
+            self._incomplete_sweeps[name] += 1
+            outcome = await self.missed_callback_finder.sweep(organization)
+            if not outcome.skipped:
+                self._incomplete_sweeps.pop(name)
+            return outcome
 
     async def probe(self, archive: Archive) -> Archive:
         """Probe an archive now, with its current Secrets; return its new state. Raises ``ApiError``."""
@@ -197,9 +210,10 @@ class Resync:
     async def _sweep(self, organization: Organization) -> None:
         if not self._is_sweep_due(organization) or self._sweep_locks[organization.name].locked():
             return
-        self._next_sweep[organization.name] = self.clock.now() + timedelta(seconds=SWEEP_RETRY_SECONDS)
-        found = await self.sweep(organization)
-        swept = SweepResult(time=self.clock.now(), found=found)
+        outcome = await self.sweep(organization)
+        if outcome.skipped:
+            return
+        swept = SweepResult(time=self.clock.now(), found=outcome.created)
         status = {"sweep": to_json_dict(swept)}
         raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
         self._next_sweep.pop(organization.name)

@@ -46,8 +46,10 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         )
     organization, last = await wait_for_answer(kube, Organization, args.organization, id_, args.timeout)
     swept = organization.status.sweep
-    if last.outcome is not RequestOutcome.DONE or swept is None:
+    if last.outcome is not RequestOutcome.DONE:
         raise CommandError(ExitStatus.NOT_ALL, f"the sweep did not take place: {last.message}")
+    if swept is None:
+        raise CommandError(ExitStatus.NOT_ALL, f"the sweep is not complete. {last.message}")
     message = f"{swept.found} finished envelopes had no event; they have one now\n"
     out.write(format_json(swept) if args.output == "json" else message)
     return ExitStatus.DONE

@@ -7,8 +7,16 @@ import pytest
 
 from controller.requests.object_requests import ObjectRequests
 from controller.requests.request_table import RequestResult
-from counterfoil.resources import Request, RequestOutcome, Sender, SenderStatus
-from tests.support.builders import a_sender, an_organization
+from counterfoil.esaw.errors import EsawUnreachable
+from counterfoil.resources import (
+    OrganizationStatus,
+    Request,
+    RequestOutcome,
+    Sender,
+    SenderStatus,
+    SweepResult,
+)
+from tests.support.builders import NOON, a_sender, an_organization
 from tests.support.scenes.notifications import MAILS, PUBLIC, an_unauthorized_sender
 from tests.unit.controller.reconcile.test_preconditions import known_to_work
 from tests.unit.controller.resync.test_resync import ResyncScene
@@ -29,6 +37,23 @@ async def test_a_sweep_says_how_many_envelopes_it_found(tmp_path: Path) -> None:
     assert result.message == "Finished envelopes without an event: 1. Each of them has one now."
     swept = result.change(scene.organization().status).sweep
     assert (swept.found, swept.time) == (1, scene.scene.clock.now())
+
+
+async def test_a_sweep_names_the_senders_that_it_skipped_and_does_not_count_as_done(tmp_path: Path) -> None:
+    scene = ResyncScene(tmp_path)
+    for number in range(5):
+        scene.put(known_to_work(a_sender(f"sender-{number}", version=2)))
+    scene.put(known_to_work(a_sender(version=2)))
+    scene.esaw_clients.named("acme").search_error = EsawUnreachable("cut")
+    result = await requests_of(scene).sweep(scene.organization(), Request("sweep"))
+    assert result.outcome is RequestOutcome.DONE
+    assert result.message == (
+        "Finished envelopes without an event: 0. Each of them has one now. Not searched, since eSignAnyWhere "
+        "or the key failed: Sender/anna, Sender/sender-0, Sender/sender-1 and 3 more. The search is repeated "
+        "automatically."
+    )
+    swept = OrganizationStatus(sweep=SweepResult(time=NOON, found=1))
+    assert result.change(swept).sweep is None
 
 
 async def test_a_probe_says_whether_the_archive_works(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ class Scene:
         self.esaw.finds.setdefault(key_of(sender), {})[status] = list(envelopes)
 
     async def swept(self) -> int:
-        return await self.missed_callback_finder.sweep(self.organization)
+        return (await self.missed_callback_finder.sweep(self.organization)).created
 
     def noted(self) -> list[EnvelopeEvent]:
         return [

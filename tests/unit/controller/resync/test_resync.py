@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from controller.resync.missed_callbacks import SweepOutcome
 from controller.resync.organization_status import RESYNC_SECONDS
-from controller.resync.resync import PROBE_SECONDS, SWEEP_RETRY_SECONDS, Resync
+from controller.resync.resync import MAX_SWEEP_RETRY_SECONDS, PROBE_SECONDS, SWEEP_RETRY_SECONDS, Resync
 from counterfoil.esaw import ApiToken, EsawClient, EsawUserClient, FoundEnvelope, WhoAmI
+from counterfoil.esaw.errors import EsawError, EsawUnreachable
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Conflict
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
@@ -38,13 +40,17 @@ from tests.unit.controller.resync.test_organization_status import FakeEsawClient
 class AcceptedUser(EsawUserClient):
     """Every token is Anna's, and she has one envelope."""
 
-    def __init__(self, token: ApiToken) -> None:
+    def __init__(self, token: ApiToken, client: "AcceptingEsawClient") -> None:
         self.token = token
+        self.client = client
 
     async def whoami(self) -> WhoAmI:
         return WhoAmI(user_id=ANNA)
 
     async def find(self, **_: object) -> tuple[FoundEnvelope, ...]:
+        if self.client.search_error is not None:
+            self.client.failed_searches += 1
+            raise self.client.search_error
         return (FoundEnvelope(id=ENVELOPE),)
 
 
@@ -54,6 +60,8 @@ class AcceptingEsawClient(FakeEsawClient):
     def __init__(self) -> None:
         super().__init__()
         self.hangs = False
+        self.search_error: EsawError | None = None
+        self.failed_searches = 0
         self._answering = asyncio.Event()
 
     def answers(self) -> None:
@@ -62,7 +70,7 @@ class AcceptingEsawClient(FakeEsawClient):
         self._answering.set()
 
     def as_user(self, token: ApiToken) -> EsawUserClient:
-        return AcceptedUser(token)
+        return AcceptedUser(token, self)
 
     async def version(self, token: ApiToken | None = None) -> str:
         if self.hangs:
@@ -473,7 +481,43 @@ async def test_a_sweep_that_is_asked_for_counts_what_is_new_and_the_next_one_fin
     resync_scene = ResyncScene(tmp_path)
     resync_scene.put(known_to_work(a_sender(version=2)))
     found = [await resync_scene.resync.sweep(resync_scene.organization()) for _ in range(2)]
-    assert found == [1, 0]
+    assert found == [SweepOutcome(1), SweepOutcome(0)]
+
+
+async def test_a_sweep_that_skipped_a_sender_is_repeated_soon_and_then_less_often(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.put(known_to_work(a_sender(version=2)))
+    esaw = resync_scene.esaw_clients.named("acme")
+    esaw.search_error = EsawUnreachable("cut")
+    searches = []
+    async with resync_scene.resync_running():
+        for _ in range(8):
+            await resync_scene.next_pass()
+            searches.append(esaw.failed_searches)
+            resync_scene.scene.clock.advance(seconds=SWEEP_RETRY_SECONDS)
+        assert resync_scene.organization().status.sweep is None
+        esaw.search_error = None
+        resync_scene.scene.clock.advance(seconds=MAX_SWEEP_RETRY_SECONDS)
+        await resync_scene.next_pass()
+    assert searches == [1, 2, 2, 3, 3, 3, 3, 4]
+    swept = resync_scene.organization().status.sweep
+    assert swept is not None
+    assert swept.found == 1
+
+
+async def test_a_sweep_on_request_that_skipped_a_sender_is_repeated_soon(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    resync_scene.put(known_to_work(a_sender(version=2)))
+    esaw = resync_scene.esaw_clients.named("acme")
+    esaw.search_error = EsawUnreachable("cut")
+    assert (await resync_scene.resync.sweep(resync_scene.organization())).skipped == ("anna",)
+    esaw.search_error = None
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        assert resync_scene.organization().status.sweep is None
+        resync_scene.scene.clock.advance(seconds=SWEEP_RETRY_SECONDS)
+        await resync_scene.next_pass()
+    assert resync_scene.organization().status.sweep is not None
 
 
 async def test_without_settings_an_organization_is_swept_every_six_hours(tmp_path: Path) -> None:
