@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -335,6 +335,25 @@ async def test_a_sweep_without_a_controller_says_so_at_once() -> None:
     assert ended.value.exit_status is ExitStatus.NOT_ALL
     # It is asked for all the same.
     assert ("patch", "acme") in kube.asked
+
+
+async def test_a_sweep_that_skipped_senders_is_not_complete_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kube = KnowsItsUser(an_organization(), a_shard_lease(0, 1, renewed=datetime.now(UTC)))
+    said = "Finished envelopes without an event: 1. Not searched: Sender/anna."
+
+    async def answered(*arguments: object) -> tuple[Organization, LastRequest]:
+        last = LastRequest(
+            request="sweep", outcome=RequestOutcome.DONE, handled_time=NOON, id="1", message=said
+        )
+        return an_organization(), last
+
+    monkeypatch.setattr(sweep, "wait_for_answer", answered)
+    args = argparse.Namespace(organization="acme", timeout=120.0, output="text")
+    with pytest.raises(CommandError, match=r"the sweep is not complete\. Finished envelopes") as ended:
+        await sweep.run(args, kube, io.StringIO())
+    assert ended.value.exit_status is ExitStatus.NOT_ALL
 
 
 def test_a_bundle_leaves_out_tokens_people_and_what_kubernetes_keeps_for_itself() -> None:
