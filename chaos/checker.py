@@ -45,6 +45,8 @@ class Delete:
     """The archive's files of this envelope."""
     archived: bool | None
     """Whether the API server stored ``Archived=True`` for an event of it; None: it was down."""
+    was_there: bool = True
+    """Whether no request before had deleted the envelope in eSAW."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def violations(evidence: Evidence) -> list[str]:
 
 def _deletes(evidence: Evidence) -> Iterator[str]:
     """Rule 4, at the moment of each delete and at the end."""
-    for delete in evidence.deletes:
+    for index, delete in enumerate(evidence.deletes):
         name = f"delete of {delete.envelope}"
         if evidence.policy == "Keep":
             yield f"{name}: the organization keeps its envelopes"
@@ -108,8 +110,12 @@ def _deletes(evidence: Evidence) -> Iterator[str]:
             yield f"{name}: the API server had no Archived=True"
         for fault in _incomplete(evidence.envelopes.get(delete.envelope, {}), delete.archive):
             yield f"{name}: {fault}"
+        # A request that does not reach eSAW, or that it refuses, deletes nothing: files may change after it.
+        had_no_effect = any(
+            later.was_there for later in evidence.deletes[index + 1 :] if later.envelope == delete.envelope
+        )
         now = of_envelope(evidence.archive, delete.envelope)
-        if evidence.successes.get(delete.envelope) and now != delete.archive:
+        if evidence.successes.get(delete.envelope) and not had_no_effect and now != delete.archive:
             changed = sorted(
                 path for path in {*now, *delete.archive} if now.get(path) != delete.archive.get(path)
             )

@@ -106,6 +106,8 @@ def mails(*sent: tuple[str, str]) -> Evidence:
         # The answer to the first request was lost.
         replace(GOOD, deletes=GOOD.deletes * 2),
         replace(GOOD, deletes=(Delete(ENVELOPE, archive(), archived=None),)),
+        # The first request did not reach eSAW; a late file was archived before the second one.
+        replace(GOOD, deletes=(Delete(ENVELOPE, archive(extra=CONTRACT), archived=True), *GOOD.deletes)),
         # etcd was restored: the event, and the proof that it had, are lost. The envelope is archived.
         replace(GOOD, deletes=(Delete(ENVELOPE, archive(), archived=False),), restores=1),
         replace(GOOD, events=(), restores=1),
@@ -136,6 +138,10 @@ WRONG = {
     "the organization keeps its envelopes": replace(GOOD, policy="Keep"),
     "changed in the archive afterwards: acme": replace(GOOD, archive=archive(contract=b"%PDF other")),
     "afterwards: acme": replace(GOOD, archive=archive(extra=CONTRACT)),
+    "afterwards": replace(
+        GOOD,
+        deletes=(Delete(ENVELOPE, archive(extra=CONTRACT), True), replace(GOOD.deletes[0], was_there=False)),
+    ),
     "it was deleted 2 times": replace(GOOD, successes={ENVELOPE: 2}),
     "nobody saw the request": replace(GOOD, deletes=()),
     "extra is no file of eSAW": at_delete(extra=b"half"),
