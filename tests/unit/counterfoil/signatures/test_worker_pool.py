@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from counterfoil.signatures.results import Signatures, State
@@ -76,8 +77,7 @@ async def test_the_real_one_has_narrow_limits_and_nothing_of_our_environment() -
 
 def children() -> set[Path]:
     """The child processes of this one, by their folders in /proc."""
-    own = Path("/proc/self/task")
-    return {Path("/proc", pid) for task in own.iterdir() for pid in (task / "children").read_text().split()}
+    return {Path("/proc", str(child.pid)) for child in psutil.Process().children()}
 
 
 async def test_no_process_is_started_before_there_is_a_pdf() -> None:
