@@ -221,13 +221,17 @@ def ended(kube: FakeKubeClient) -> FakeKubeClient:
     return kube
 
 
-async def test_a_reopening_is_stored_when_it_returns(ended: FakeKubeClient, new: New) -> None:
+async def test_a_reopening_is_stored_when_it_returns(
+    ended: FakeKubeClient, new: New, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     deliveries = new()
     await deliveries.store(NAME, NOON)
 
     status = ended.event(NAME).status
     assert (status.phase, status.reason, status.deliveries) == (Phase.PENDING, "Redelivered", 2)
     assert deliveries.pending_events == 0
+    assert caplog.messages == ["a delivery re-opened an event"]
 
 
 async def test_many_at_once_reopen_it_once_and_all_are_counted(ended: FakeKubeClient, new: New) -> None:
@@ -312,6 +316,24 @@ async def test_a_write_whose_answer_was_lost_is_not_counted_twice(kube: FakeKube
     assert not await deliveries.flush()
     deliveries.count(NAME, NOON)
 
+    assert await deliveries.flush()
+    assert kube.event(NAME).deliveries == 6
+
+
+async def test_a_write_whose_answer_was_lost_is_forgotten_with_its_event(
+    kube: FakeKubeClient, new: New
+) -> None:
+    deliveries = new()
+    for _ in range(4):
+        deliveries.count(NAME, NOON)
+    kube.lost["patch"] = unavailable()
+    assert not await deliveries.flush()
+    deleted = kube.objects.pop(NAME)
+    assert await deliveries.flush()
+
+    # As after a restore of etcd, with the status that the lost write left.
+    kube.objects[NAME] = deleted
+    deliveries.count(NAME, NOON)
     assert await deliveries.flush()
     assert kube.event(NAME).deliveries == 6
 
@@ -485,6 +507,19 @@ async def test_after_a_conflict_the_next_attempt_comes_at_once_but_not_at_the_sa
     with pytest.raises(Conflict, match="others kept writing"):
         await new(flush_conflicts=3).store(NAME, NOON)
     assert timedelta(0) < clock.now() - NOON < timedelta(seconds=3 * 0.05)
+
+
+async def test_after_a_conflict_a_count_waits_a_short_time_before_the_next_attempt(
+    kube: FakeKubeClient, new: New, clock: ManualClock
+) -> None:
+    deliveries = new(flush_conflicts=3, flush_spacing=0.0)
+    deliveries.count(NAME, NOON)
+    kube.trouble["patch"] = Conflict(409, "Conflict", "somebody was first")
+    assert await deliveries.flush()
+
+    assert kube.asked("patch") == 3
+    assert timedelta(0) < clock.now() - NOON < timedelta(seconds=3 * 0.05)
+    assert deliveries.pending_events == 1
 
 
 @settings(max_examples=50, deadline=None)
