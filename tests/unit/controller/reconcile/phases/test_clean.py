@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
@@ -469,6 +470,24 @@ async def test_an_expired_envelope_whose_documents_have_other_ids_is_archived_ag
     assert (await scene.reconcile()).status.reason == "FilesChanged"
     after = await scene.reconcile()
     assert (after.status.reason, file_ids(after)) == ("ArchivedAndDeleted", ["file-2", "trail-1"])
+
+
+async def test_an_expired_envelope_with_another_document_behind_its_audit_trail_is_archived_again(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "1h"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    event = await scene.reconcile()
+    # No order of the files is promised.
+    trail_first = tuple(reversed(event.status.documents))
+    assert [each.kind for each in trail_first] == [FileKind.AUDIT_TRAIL, FileKind.DOCUMENT]
+    await scene.status_writer.store(event, msgspec.structs.replace(event.status, documents=trail_first))
+    scene.envelope.contents["file-1"] = SIGNED
+    scene.clock.advance(hours=1)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert scene.envelope.transport.deleted == []
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
 async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_its_next_callback(
