@@ -24,14 +24,14 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, NamedTuple
 
-import aiohttp
 import uvloop
 
 from bench.machine import MIB, ProcessMemory, cpu_seconds_of_all
 from bench.receiver import BareClient
 from bench.setup import NAMESPACE, BenchSetup, bench_setup
+from bench.stored_events import etcd_session
 from counterfoil.resources import GROUP
-from sandbox.controlplane.control_plane import ETCD_CLIENTS, ControlPlane
+from sandbox.controlplane.control_plane import ControlPlane
 
 TIMEOUT: Final = 300.0  # seconds for the measurements
 
@@ -167,11 +167,7 @@ def largest_share(clusters: int) -> float:
 
 
 async def _etcd(plane: ControlPlane, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    connector = aiohttp.UnixConnector(str(plane.folder / ETCD_CLIENTS.removeprefix("unix://")))
-    async with (
-        aiohttp.ClientSession(connector=connector) as http,
-        http.post(f"http://etcd/v3/{path}", json=body) as answer,
-    ):
+    async with etcd_session(plane) as http, http.post(f"http://etcd/v3/{path}", json=body) as answer:
         answer.raise_for_status()
         content: dict[str, Any] = await answer.json()
         return content
@@ -190,7 +186,9 @@ async def _stored_events(plane: ControlPlane) -> list[int]:
     prefix = f"/registry/{GROUP}/envelopeevents/{NAMESPACE}/"
     encoded = [base64.b64encode(each.encode()).decode() for each in (prefix, f"{prefix[:-1]}0")]
     found = await _etcd(plane, "kv/range", {"key": encoded[0], "range_end": encoded[1]})
-    return [len(base64.b64decode(each["key"] + each["value"])) for each in found.get("kvs", [])]
+    return [
+        sum(len(base64.b64decode(each[part])) for part in ("key", "value")) for each in found.get("kvs", [])
+    ]
 
 
 async def measure_constants(setup: BenchSetup, count: int, creates: int, at_once: int) -> Constants:

@@ -87,11 +87,16 @@ def time_text(when: datetime) -> str:
     return when.replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
+def etcd_session(plane: ControlPlane) -> aiohttp.ClientSession:
+    """Return a session whose requests go to the etcd of a control plane, whatever their host."""
+    socket = plane.folder / ETCD_CLIENTS.removeprefix("unix://")
+    return aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)))
+
+
 async def put_events(plane: ControlPlane, events: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Put events into etcd; an event that is there already is replaced. Return the last one."""
     last: Mapping[str, Any] | None = None
-    connector = aiohttp.UnixConnector(str(plane.folder / ETCD_CLIENTS.removeprefix("unix://")))
-    async with aiohttp.ClientSession(connector=connector) as http:
+    async with etcd_session(plane) as http:
         for group in _groups(events):
             puts = [{"requestPut": _put(each)} for each in group]
             async with http.post("http://etcd/v3/kv/txn", json={"success": puts}) as answer:
