@@ -88,7 +88,7 @@ def time_text(when: datetime) -> str:
 
 
 def etcd_session(plane: ControlPlane) -> aiohttp.ClientSession:
-    """Return a session whose requests go to the etcd of a control plane, whatever their host."""
+    """Return a session whose requests to any host go to the etcd of a control plane."""
     socket = plane.folder / ETCD_CLIENTS.removeprefix("unix://")
     return aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)))
 
