@@ -84,7 +84,7 @@ docs: setup ## build the docs as web pages into docs/_build, with a search that 
 
 # Number of processes for the unit tests, and for those on a control plane: each has its own, and waits a third of the
 # time.
-WORKERS ?= 2
+WORKERS ?= 4
 CLUSTER_WORKERS ?= 3
 
 .PHONY: test test-unit test-cluster test-browser test-e2e
