@@ -24,6 +24,7 @@ from controller.resync.event_load import EventLoadCounter
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepOutcome
 from controller.resync.organization_status import RESYNC_SECONDS, OrganizationStatusUpdater
 from controller.resync.statistics import EventStatistics
+from controller.scheduling.backoff import INCOMPLETE_SWEEP
 from controller.sharding import HeldShards
 from controller.telemetry.gauges import Gauges
 from counterfoil.clock import Clock
@@ -67,12 +68,6 @@ the 30 s within which a changed Secret takes effect.
 
 CONSENT_COUNT_SECONDS = 60.0
 """Interval between lists of the events that wait for consent, where several controllers share them."""
-
-SWEEP_RETRY_SECONDS = 60.0
-"""Pause before a sweep that failed or skipped a Sender is repeated; doubled after each further one."""
-
-MAX_SWEEP_RETRY_SECONDS = 3600.0
-"""Maximum of this pause."""
 
 
 class KeyAttempt(NamedTuple):
@@ -187,8 +182,7 @@ class Resync:
         """Sweep now. A sweep that skipped a Sender is repeated unless it is recorded. Raises ``ApiError``."""
         name = organization.name
         async with self._sweep_locks[name]:
-            pause = SWEEP_RETRY_SECONDS * 2.0 ** min(self._incomplete_sweeps[name], 10)
-            pause = min(pause, MAX_SWEEP_RETRY_SECONDS)
+            pause = INCOMPLETE_SWEEP.pause(self._incomplete_sweeps[name])
             self._next_sweep[name] = self.clock.now() + timedelta(seconds=pause)
             self._incomplete_sweeps[name] += 1
             outcome = await self.missed_callback_finder.sweep(organization)

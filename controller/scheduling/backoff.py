@@ -51,6 +51,9 @@ MAIL_SERVER = Backoff.doubling(10.0, 900.0)
 REJECTED_MAIL = Backoff.doubling(10.0, 3600.0)
 """One mail that the mail server rejects while it accepts others."""
 
+INCOMPLETE_SWEEP = Backoff.doubling(60.0, 3600.0)
+"""A sweep that failed, or that skipped a Sender."""
+
 LISTING_AFTER_FIX = Backoff((10.0,))
 """The list of failed events after the cause of their failure was fixed."""
 

@@ -10,7 +10,8 @@ import pytest
 
 from controller.resync.missed_callbacks import SweepOutcome
 from controller.resync.organization_status import RESYNC_SECONDS
-from controller.resync.resync import MAX_SWEEP_RETRY_SECONDS, PROBE_SECONDS, SWEEP_RETRY_SECONDS, Resync
+from controller.resync.resync import PROBE_SECONDS, Resync
+from controller.scheduling.backoff import INCOMPLETE_SWEEP
 from counterfoil.esaw import ApiToken, EsawClient, EsawUserClient, FoundEnvelope, WhoAmI
 from counterfoil.esaw.errors import EsawError, EsawUnreachable
 from counterfoil.esaw.registry import EsawClients
@@ -470,7 +471,7 @@ async def test_a_sweep_that_the_api_server_cut_off_is_made_again_soon(tmp_path: 
             "create",
             event_name("acme", ENVELOPE, "envelopeFinished"),
         ) not in resync_scene.scene.kube.asked[before:]
-        resync_scene.scene.clock.advance(seconds=SWEEP_RETRY_SECONDS)
+        resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[0])
         await resync_scene.next_pass()
     assert EnvelopeEvent.PLURAL in {plural for plural, _ in resync_scene.scene.kube.objects}
 
@@ -494,10 +495,10 @@ async def test_a_sweep_that_skipped_a_sender_is_repeated_soon_and_then_less_ofte
         for _ in range(8):
             await resync_scene.next_pass()
             searches.append(esaw.failed_searches)
-            resync_scene.scene.clock.advance(seconds=SWEEP_RETRY_SECONDS)
+            resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[0])
         assert resync_scene.organization().status.sweep is None
         esaw.search_error = None
-        resync_scene.scene.clock.advance(seconds=MAX_SWEEP_RETRY_SECONDS)
+        resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[-1])
         await resync_scene.next_pass()
     assert searches == [1, 2, 2, 3, 3, 3, 3, 4]
     swept = resync_scene.organization().status.sweep
@@ -515,7 +516,7 @@ async def test_a_sweep_on_request_that_skipped_a_sender_is_repeated_soon(tmp_pat
     async with resync_scene.resync_running():
         await resync_scene.next_pass()
         assert resync_scene.organization().status.sweep is None
-        resync_scene.scene.clock.advance(seconds=SWEEP_RETRY_SECONDS)
+        resync_scene.scene.clock.advance(seconds=INCOMPLETE_SWEEP.pauses[0])
         await resync_scene.next_pass()
     assert resync_scene.organization().status.sweep is not None
 
