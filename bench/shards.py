@@ -166,6 +166,7 @@ async def take_over(setup: BenchSetup, at_once: int, *, turn: int = 0, **setting
 
 async def _held_at(setup: BenchSetup, name: str, holder: str) -> float:
     """Return when a Lease was first seen with this holder."""
+    # Another process gives no event to wait for.
     while Lease.parse(await setup.kube.get(Lease, name)).spec.holder_identity != holder:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     return time.perf_counter()

@@ -57,6 +57,8 @@ WRITES: Final = 4
 # -- The simulation's ----------------------------------------------------------------------------------------
 
 ORGANIZATIONS: Final = 400
+WEIGHTS: Final = tuple(1 / (number + 1) for number in range(ORGANIZATIONS))
+"""The callbacks of each organization, of those of the first one."""
 CLUSTERS: Final = (1, 2, 4, 8)
 ARRIVALS: Final = 60_000
 """Callbacks of one simulated run."""
@@ -127,7 +129,7 @@ def recording_seconds(rate: float, clusters: int, constants: Constants, random: 
     cluster, of which the first records it, and the controller's follow at once, behind what waits already.
     Writes take an exponentially distributed time, with the measured mean.
     """
-    weights = list(itertools.accumulate(1 / (number + 1) for number in range(ORGANIZATIONS)))
+    weights = list(itertools.accumulate(WEIGHTS))
     homes = [cluster_of(number, clusters) for number in range(ORGANIZATIONS)]
     chosen = random.choices(range(ORGANIZATIONS), cum_weights=weights, k=ARRIVALS)
     free_at = [0.0] * clusters
@@ -156,11 +158,10 @@ def carried_rate(clusters: int, constants: Constants, *, seed: int = 1) -> float
 
 def largest_share(clusters: int) -> float:
     """Return the part of all callbacks that arrives at the busiest cluster."""
-    weights = [1 / (number + 1) for number in range(ORGANIZATIONS)]
     shares = [0.0] * clusters
-    for number, weight in enumerate(weights):
+    for number, weight in enumerate(WEIGHTS):
         shares[cluster_of(number, clusters)] += weight
-    return max(shares) / sum(weights)
+    return max(shares) / sum(WEIGHTS)
 
 
 # -- The measurements ----------------------------------------------------------------------------------------

@@ -55,16 +55,16 @@ class DeleteWatch:
     async def _record(self) -> None:
         envelope = self._envelope
         files = read_archive(self._stage.archive, envelope)
-        is_first = not any(call.outcome == 200 for call in self._stage.esaw.delete_calls(envelope))
+        was_there = not any(call.outcome == 200 for call in self._stage.esaw.delete_calls(envelope))
         try:
             fields = f"spec.envelopeID={envelope}"
             events = await self._stage.environment.listed("envelopeevents", fields=fields)
         except Exception:  # the API server is down
-            self.deletes.append(Delete(envelope, files, None, is_first))
+            self.deletes.append(Delete(envelope, files, None, was_there))
             return
         conditions = [each for event in events for each in event.get("status", {}).get("conditions", [])]
         archived = any(each["type"] == "Archived" and each["status"] == "True" for each in conditions)
-        self.deletes.append(Delete(envelope, files, archived, is_first))
+        self.deletes.append(Delete(envelope, files, archived, was_there))
 
 
 def read_archive(root: Path, envelope: str | None = None) -> dict[str, bytes]:
