@@ -49,7 +49,7 @@ async def backend(server: CmisServer, root: str) -> AsyncIterator[ArchiveBackend
 
 class TestCmis(ListingContract, WireContract, RefusalContract):
     # The server holds every document in memory, several times while it sends it.
-    LARGEST = 128 * 1024 * 1024
+    LARGEST = 64 * 1024 * 1024
 
     @pytest.fixture
     async def ground(self, server: CmisServer, root: str) -> ArchiveFixture:

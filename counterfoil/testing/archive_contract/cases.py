@@ -266,7 +266,7 @@ class FilingContract:
         self, ground: ArchiveFixture, backend: ArchiveBackend, step: int
     ) -> None:
         plan, contents = a_plan(ground.spec, list(runs.FILES)), runs.file_contents()
-        code, _ = await _run(ground, "die", step)
+        code, _, _ = await _run(ground, "die", step)
         assert code == -signal.SIGKILL
         for file, data in zip(plan.files, contents, strict=True):
             assert await read(backend, file.name) in (None, data)
@@ -277,9 +277,9 @@ class FilingContract:
         assert await verify_folder(backend, plan.folder) == []
 
     async def test_a_big_file_takes_at_most_16_mib_of_memory(self, ground: ArchiveFixture) -> None:
-        code, grown = await _run(ground, "weigh", min(BIG_FILE, self.LARGEST))
+        code, grown, errors = await _run(ground, "weigh", min(BIG_FILE, self.LARGEST))
 
-        assert code == 0
+        assert code == 0, errors.decode()[-2000:]
         assert int(grown) <= MEMORY
 
 
@@ -489,16 +489,17 @@ async def _file_stubbornly(backend: ArchiveBackend, file: Callable[[ArchiveBacke
     raise AssertionError("ten attempts were not enough")
 
 
-async def _run(ground: ArchiveFixture, what: str, number: int) -> tuple[int, bytes]:
-    """Run one of ``runs``; return its exit code and what it printed."""
+async def _run(ground: ArchiveFixture, what: str, number: int) -> tuple[int, bytes, bytes]:
+    """Run one of ``runs``; return its exit code, its output and its errors."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", runs.__name__, what, str(number)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     orders = runs.RunInput(ground.spec, dict(ground.credentials))
-    printed, _ = await process.communicate(msgspec.json.encode(orders))
-    return process.returncode or 0, printed
+    printed, errors = await process.communicate(msgspec.json.encode(orders))
+    return process.returncode or 0, printed, errors
 
 
 def _assert_is_for_people(trouble: ArchiveError, ground: ArchiveFixture) -> None:
