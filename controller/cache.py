@@ -66,6 +66,9 @@ class Store(Generic[R]):
         """Return the newest known state, or None."""
         return self._objects.get(name)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._objects
+
     def __iter__(self) -> Iterator[R]:
         return iter(list(self._objects.values()))
 

@@ -54,10 +54,8 @@ class EventHandlers:
         if before is not None and before.spec.default_sender_ref != after.spec.default_sender_ref:
             for event in events:
                 self.cache.sender_of.pop(event.name, None)
-            awaiting = [each for each in events if each.status.phase is Phase.AWAITING_CONSENT]
-            self.event_queue.mark_due_now(awaiting)
-        fixed = [each for each in events if organization_may_fix(each.status.reason or "")]
-        self.event_queue.mark_due_now(fixed)
+            self.event_queue.mark_due_now(events, _awaits_consent)
+        self.event_queue.mark_due_now(events, _organization_may_fix)
         self.event_queue.enqueue_all(events)
 
     def _sender_changed(self, before: Sender | None, after: Sender | None) -> None:
@@ -70,9 +68,8 @@ class EventHandlers:
             self.resync.trigger()
         elif before is None or before.metadata.generation != after.metadata.generation:
             self.resync.trigger()
-            without_sender = [event for event in self.cache.events if event.status.reason == "SenderMissing"]
-            self.event_queue.mark_due_now(without_sender)
-            self.event_queue.enqueue_all(without_sender)
+            self.event_queue.mark_due_now(self.cache.events, _misses_sender)
+            self.event_queue.enqueue_all(filter(_misses_sender, self.cache.events))
         name_of = self.cache.sender_name
         self.event_queue.enqueue_all(event for event in self.cache.events if name_of(event) == sender.name)
 
@@ -97,6 +94,21 @@ class EventHandlers:
             self.resync.trigger()
         if is_spec_changed or (is_ready and not was_ready):
             events = [event for event in self.cache.events if self.cache.archive_name(event) == after.name]
-            fixed = [each for each in events if archive_may_fix(each.status.reason or "")]
-            self.event_queue.mark_due_now(fixed)
+            self.event_queue.mark_due_now(events, _archive_may_fix)
             self.event_queue.enqueue_all(events)
+
+
+def _awaits_consent(event: EnvelopeEvent) -> bool:
+    return event.status.phase is Phase.AWAITING_CONSENT
+
+
+def _misses_sender(event: EnvelopeEvent) -> bool:
+    return event.status.reason == "SenderMissing"
+
+
+def _organization_may_fix(event: EnvelopeEvent) -> bool:
+    return organization_may_fix(event.status.reason or "")
+
+
+def _archive_may_fix(event: EnvelopeEvent) -> bool:
+    return archive_may_fix(event.status.reason or "")

@@ -56,7 +56,7 @@ class Worker:
         if before is None:
             return
         self.event_queue.run_began(name)
-        began = self.clock.now()
+        began, after = self.clock.now(), None
         with _logged_and_traced(before):
             try:
                 after = await self.reconciler.reconcile(before)
@@ -76,6 +76,8 @@ class Worker:
                 _log.exception("the work on an event broke off")
                 self._requeue_after_failure(name)
                 return
+            finally:
+                self.event_queue.run_ended(after or before)
         self._lost_outcomes.pop(name, None)
         self._probe_failed_archive(after)
         if after.status.phase is Phase.FAILED:

@@ -5,7 +5,7 @@ Handlers and the worker enqueue events here; ``due`` decides when, ``WorkQueue``
 nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -15,6 +15,9 @@ from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock
 from counterfoil.resources import EnvelopeEvent
+
+IsFixed = Callable[[EnvelopeEvent], bool]
+"""Whether the change of an object may have fixed what an event in this state waits for."""
 
 
 @dataclass
@@ -26,6 +29,8 @@ class EventQueue:
     clock: Clock
     _due_now: set[str] = field(default_factory=set)
     """Events that are due at once, independent of their next attempt time, until their next run."""
+    _changes_in_run: dict[str, list[IsFixed]] = field(default_factory=dict)
+    """The changes of objects since the run of an event began, by the name of the running event."""
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Enqueue an event at its due time."""
@@ -44,13 +49,28 @@ class EventQueue:
             due, earliest = self._due_time(event), self.clock.now() + timedelta(seconds=seconds)
             self.workqueue.enqueue_at(self._queue_item(event), None if due is None else max(due, earliest))
 
-    def mark_due_now(self, events: Iterable[EnvelopeEvent]) -> None:
-        """Let these events be due at once: the objects that they wait for have changed."""
-        self._due_now.update(event.name for event in events)
+    def mark_due_now(self, events: Iterable[EnvelopeEvent], is_fixed: IsFixed) -> None:
+        """
+        Let those of the events be due at once that wait for what was changed.
+
+        A running event may have examined the object before the change: the state that its run stores decides.
+        """
+        for event in events:
+            if event.name in self._changes_in_run:
+                self._changes_in_run[event.name].append(is_fixed)
+            elif is_fixed(event):
+                self._due_now.add(event.name)
 
     def run_began(self, name: str) -> None:
         """Let the event's next attempt time count again."""
         self._due_now.discard(name)
+        self._changes_in_run[name] = []
+
+    def run_ended(self, event: EnvelopeEvent) -> None:
+        """Let the event be due at once if it waits in this state for what was changed during its run."""
+        changes = self._changes_in_run.pop(event.name)
+        if event.name in self.cache.events and any(is_fixed(event) for is_fixed in changes):
+            self._due_now.add(event.name)
 
     def forget(self, name: str) -> None:
         """Remove an event that is finished or deleted."""

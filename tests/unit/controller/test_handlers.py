@@ -9,7 +9,15 @@ from controller.scheduling.backoff import LOST_OUTCOME
 from controller.scheduling.event_queue import concurrency_limits
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.status import Superseded
-from counterfoil.resources import SENDER_LABEL, Archive, EnvelopeEvent, Organization, Phase, Sender
+from counterfoil.resources import (
+    SENDER_LABEL,
+    Archive,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Resource,
+    Sender,
+)
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
@@ -370,6 +378,51 @@ async def test_a_sender_that_appears_resumes_who_missed_it() -> None:
         scene.observe(a_sender())
         await turns()
     assert len(scene.reconciled) == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "missing"),
+    [
+        ("OrganizationMissing", an_organization()),
+        ("SenderMissing", a_sender()),
+        ("ArchiveMissing", ready(an_archive())),
+    ],
+    ids=["organization", "sender", "archive"],
+)
+async def test_an_object_that_appears_while_the_run_that_missed_it_stores_its_state_resumes_the_event(
+    reason: str, missing: Resource
+) -> None:
+    scene = Scene()
+    scene.observe(
+        *(each for each in (an_organization(), a_sender(), an_archive()) if type(each) is not type(missing))
+    )
+
+    def misses(event: EnvelopeEvent) -> EnvelopeEvent:
+        scene.answers(finishes)
+        scene.observe(missing)
+        return moved(event, Phase.VALIDATING, reason, next_attempt_time=LATER)
+
+    scene.answers(misses)
+    event = number(1).build()
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+    assert scene.reconciled == [event.name, event.name]
+
+
+async def test_a_change_during_a_run_that_ends_for_another_cause_does_not_hasten_the_next() -> None:
+    scene = a_scene()
+
+    def fails(event: EnvelopeEvent) -> EnvelopeEvent:
+        scene.observe(ready(an_archive(version=2, generation=2)))
+        return moved(event, Phase.COLLECTING, "EsawFailing", next_attempt_time=LATER)
+
+    scene.answers(fails)
+    event = number(1).build()
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+    assert scene.reconciled == [event.name]
 
 
 async def test_another_default_sender_frees_what_waits_for_the_key_of_the_old_one() -> None:

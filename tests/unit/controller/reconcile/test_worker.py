@@ -19,7 +19,9 @@ async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(tmp_pat
     scene.kube.fail("patch_status", *[refused] * 100)
     queued: list[str] = []
     queue = SimpleNamespace(
-        run_began=lambda name: None, enqueue_after=lambda name, seconds: queued.append(name)
+        run_began=lambda name: None,
+        run_ended=lambda event: None,
+        enqueue_after=lambda name, seconds: queued.append(name),
     )
     resync = SimpleNamespace(probe_soon=lambda name: None)
     worker = Worker(
