@@ -89,11 +89,15 @@ class HeldShards:
 
     def check(self, event: EnvelopeEvent) -> HeldLease:
         """Raise ``LeaseLost`` unless the Lease of the event's shard is held now; return the Lease."""
-        number = event.shard_number % self.count
-        lease = self.leases.get(number)
+        lease = self.lease_of(event)
         if lease is None or not lease.is_held():
+            number = event.shard_number % self.count
             raise LeaseLost(f"the Lease of shard {number} of {self.count} is not held")
         return lease
+
+    def lease_of(self, event: EnvelopeEvent) -> HeldLease | None:
+        """Return the Lease of the event's shard, held or lost; None if this generation never had it."""
+        return self.leases.get(event.shard_number % self.count)
 
     def has_gained(self, newest: "HeldShards") -> bool:
         """Whether ``newest`` has a shard that these are without."""

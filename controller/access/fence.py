@@ -8,8 +8,9 @@ Before a write that replaces or removes something, two facts must hold:
   (``claim``), so another run that was paused in the middle of its archiving stops here when it continues.
 
 A file may be stored on a read that is at most ``CONFIRMATION_SECONDS`` old: the files of an envelope follow
-each other quickly, and each read costs the API server more than it costs this process. A claim waits as
-long, so that no other run still relies on an older read. Removing and deleting always read.
+each other quickly, and each read costs the API server more than it costs this process. A write of this run is
+as good as a read, because it names the version that it replaces. A claim waits as long, so that no other run
+still relies on an older read. Removing and deleting always read.
 
 A fence is a check before an act. A process can be paused between the two, so each act is also made as
 conditional as its protocol allows (docs/decisions/0022).
@@ -17,7 +18,7 @@ conditional as its protocol allows (docs/decisions/0022).
 
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import ClassVar, Final
@@ -54,11 +55,16 @@ class Fence:
     event: EnvelopeEvent
     """The event as this run stored or read it last."""
     _confirmed: float = -math.inf
-    """When the last read began that found the event unmoved, by the clock of the Lease."""
+    """When the last read or write began that found the event unmoved, by the clock of the Lease."""
 
-    def stored(self, event: EnvelopeEvent) -> None:
-        """This run stored a new state of the event."""
-        self.event = event
+    async def store(self, write: Awaitable[EnvelopeEvent]) -> EnvelopeEvent:
+        """Await the write of a new state of the event by this run, and return the event as stored."""
+        lease = self.held.lease_of(self.event)
+        began, before = -math.inf if lease is None else lease.clock(), self.event
+        self.event = await write
+        if self.event.metadata.resource_version != before.metadata.resource_version:
+            self._confirmed = began
+        return self.event
 
     async def claim(self) -> EnvelopeEvent:
         """Move the version of the event and wait until no other run passes its fence; return the event as

@@ -137,8 +137,7 @@ class Reconciler:
             inputs = self._transition_input(event, started)
             status = state_machine.next_status(status, phase, outcome, inputs)
             if phase in PERSIST_AFTER or not isinstance(outcome, Done):
-                event = await self._persist(event, status, outcome)
-                admitted.context.fence.stored(event)
+                event = await admitted.context.fence.store(self._persist(event, status, outcome))
                 status = event.status
             if not isinstance(outcome, Done):
                 self._remember(event)

@@ -8,7 +8,7 @@ import pytest
 
 from controller.access.fence import CONFIRMATION_SECONDS, Fence, FencedBackend
 from controller.access.instrumented import InstrumentedBackend
-from controller.sharding import LeaseLost
+from controller.sharding import HeldShards, LeaseLost
 from counterfoil.archives import filing, open_backend
 from counterfoil.archives.backend import ArchiveBackend, RetainingBackend
 from counterfoil.archives.errors import VerificationFailed
@@ -88,10 +88,50 @@ async def test_an_event_that_was_deleted_stops_its_run(scene: Scene) -> None:
         await scene.fence.check()
 
 
+async def a_write(scene: Scene, phase: str) -> EnvelopeEvent:
+    """Write a status as the run of the scene does."""
+    scene.change(status={"phase": phase})
+    return scene.kube.stored(scene.event.name)
+
+
 async def test_a_state_that_this_run_stored_itself_stops_nothing(scene: Scene) -> None:
-    scene.change(status={"phase": "Archiving"})
-    scene.fence.stored(scene.kube.stored(scene.event.name))
+    await scene.fence.store(a_write(scene, "Archiving"))
     await scene.fence.check()
+
+
+async def test_after_a_write_of_this_run_a_file_is_stored_without_a_read(scene: Scene) -> None:
+    await scene.fence.store(a_write(scene, "Archiving"))
+    await put(FencedBackend(FakeBackend(), scene.fence), "a/1.pdf", content(b"x"))
+    assert scene.kube.asked == []
+    scene.lease_clock.seconds += CONFIRMATION_SECONDS
+    await put(FencedBackend(FakeBackend(), scene.fence), "a/2.pdf", content(b"x"))
+    assert scene.kube.asked == [("get_partial", scene.event.name)]
+
+
+async def test_a_write_is_as_old_as_its_beginning(scene: Scene) -> None:
+    async def slow_write() -> EnvelopeEvent:
+        scene.lease_clock.seconds += CONFIRMATION_SECONDS
+        return await a_write(scene, "Archiving")
+
+    await scene.fence.store(slow_write())
+    await scene.fence.check_recently()
+    assert scene.kube.asked == [("get_partial", scene.event.name)]
+
+
+async def test_a_state_that_needed_no_write_confirms_nothing(scene: Scene) -> None:
+    async def unchanged() -> EnvelopeEvent:
+        return scene.fence.event
+
+    await scene.fence.store(unchanged())
+    await scene.fence.check_recently()
+    assert scene.kube.asked == [("get_partial", scene.event.name)]
+
+
+async def test_a_write_by_a_run_without_lease_confirms_nothing(scene: Scene) -> None:
+    fence = Fence(scene.kube, HeldShards({}, 1), scene.clock, scene.event)
+    await fence.store(a_write(scene, "Archiving"))
+    with pytest.raises(LeaseLost):
+        await fence.check_recently()
 
 
 async def test_an_api_server_that_is_away_for_a_moment_stops_nothing(scene: Scene) -> None:
