@@ -37,6 +37,7 @@ from counterfoil.resources import (
     Origin,
     ResourceInvalid,
     Sender,
+    find_condition,
 )
 from counterfoil.resources.organization import cleanup_conflict
 
@@ -155,6 +156,8 @@ class Preconditions:
         archive = self._archive(organization)
         if not isinstance(archive, Archive):
             return archive
+        if (unready := _unready_archive(event, archive)) is not None:
+            return unready
         esaw = self.esaw_clients.for_organization(organization)
         try:
             token = await self.sender_keys.key(sender, esaw)
@@ -249,3 +252,20 @@ class Preconditions:
                 "is wrong, create the correct Envelope and retry.",
             )
         return default.name if default is not None else None
+
+
+def _unready_archive(event: EnvelopeEvent, archive: Archive) -> Wait | None:
+    """
+    Return the outcome of an event that failed because of its archive, if the probe still fails for the same
+    reason; None if the event is to be tried.
+
+    In an outage only the probe and new events contact the archive and eSAW, and not each waiting event. An
+    event that a person retries has another reason, so it is tried. An overloaded archive accepts a part of
+    the requests, which must be the events'.
+    """
+    ready = find_condition(archive.status.conditions, "Ready")
+    if ready is None or ready.status != "False" or ready.observed_generation != archive.metadata.generation:
+        return None
+    if ready.reason != event.status.reason or ready.reason == "ArchiveOverloaded":
+        return None
+    return Wait(ready.reason, ready.message)

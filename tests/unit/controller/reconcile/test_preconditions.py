@@ -20,6 +20,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     ENVELOPE_LABEL,
     SENDER_LABEL,
+    Archive,
     Envelope,
     EnvelopeEvent,
     Organization,
@@ -75,8 +76,9 @@ class Scene:
         assert organization is not None
         return await self.preconditions.sender(event or an_event().build(), organization)
 
-    async def prepare(self) -> Admitted | Outcome:
-        event, organization = an_event().build(), self.cache.organizations.get("acme")
+    async def prepare(self, reason: str | None = None) -> Admitted | Outcome:
+        builder = an_event() if reason is None else an_event().in_phase(Phase.ARCHIVING, reason)
+        event, organization = builder.build(), self.cache.organizations.get("acme")
         sender = self.cache.senders.get("anna")
         assert organization is not None
         assert sender is not None
@@ -329,6 +331,44 @@ async def test_an_archive_that_cannot_be_opened_is_waited_for_in_its_own_words(s
     assert isinstance(outcome, Wait)
     assert outcome.reason == "ArchiveNotReady"
     assert outcome.message.startswith("Archive/dms: ")
+
+
+def a_failing_archive(reason: str, *, generation: int = 1) -> Archive:
+    raw = an_archive(version=2, generation=generation).to_dict()
+    condition = {"type": "Ready", "status": "False", "reason": reason, "message": "Archive/dms: it failed."}
+    raw["status"] = {"conditions": [condition | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+    raw["status"]["conditions"][0]["observedGeneration"] = 1
+    return Archive.parse(raw)
+
+
+async def test_while_the_probe_fails_for_the_same_reason_the_event_waits_without_an_attempt(
+    scene: Scene,
+) -> None:
+    scene.cache.archives.put(a_failing_archive("ArchiveUnreachable"))
+    waiting = await scene.prepare("ArchiveUnreachable")
+    assert waiting == Wait("ArchiveUnreachable", "Archive/dms: it failed.")
+
+
+@pytest.mark.parametrize(
+    ("probed", "event"),
+    [
+        ("ArchiveUnreachable", None),
+        ("ArchiveUnreachable", "RetryRequested"),
+        ("ArchiveUnreachable", "ArchiveFull"),
+        ("ArchiveOverloaded", "ArchiveOverloaded"),
+    ],
+    ids=["new", "retried", "other_reason", "overloaded"],
+)
+async def test_an_event_that_the_probe_says_nothing_about_is_tried(
+    scene: Scene, probed: str, event: str | None
+) -> None:
+    scene.cache.archives.put(a_failing_archive(probed))
+    assert isinstance(await scene.prepare(event), Admitted)
+
+
+async def test_an_archive_that_was_changed_since_its_probe_is_tried(scene: Scene) -> None:
+    scene.cache.archives.put(a_failing_archive("ArchiveUnreachable", generation=2))
+    assert isinstance(await scene.prepare("ArchiveUnreachable"), Admitted)
 
 
 async def test_what_is_filed_is_counted_for_its_archive(scene: Scene) -> None:
