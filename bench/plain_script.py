@@ -74,8 +74,12 @@ class PlainScript:
         await asyncio.to_thread(write_and_read_back, folder / "counterfoil.sha256", lines.encode())
         content = msgspec.json.format(msgspec.json.encode(manifest))
         await asyncio.to_thread(write_and_read_back, folder / "counterfoil.json", content)
+        if _files(await self._get(f"envelope/{envelope}/files")) != files:
+            raise ValueError(f"the files of {envelope} were changed")
         answer = await self._http.post("envelope/delete", json={"EnvelopeId": envelope})
         answer.raise_for_status()
+        if not (await self._http.get(f"envelope/{envelope}")).is_client_error:
+            raise ValueError(f"{envelope} was not deleted")
 
     async def _get(self, path: str) -> dict[str, Any]:
         answer = await self._http.get(path)
