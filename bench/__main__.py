@@ -66,11 +66,12 @@ def main() -> int:
 
 def render(machine_description: str, sections: list[Section]) -> str:
     """Return the whole report in Markdown."""
-    verdicts = [
-        f"| ({each.letter}) | {target} | {'met' if is_met else '**missed**'} |"
-        for each in sections
-        for target, is_met in targets(each.text)
-    ]
+    verdicts = []
+    for each in sections:
+        for target, is_met in targets(each.text):
+            verdicts.append(f"| ({each.letter}) | {target} | {'met' if is_met else '**missed**'} |")
+        if each.status != 0:
+            verdicts.append(f"| ({each.letter}) | the bench ended with status {each.status} | **missed** |")
     return "\n".join(
         [
             "# Results of the benches",
@@ -93,16 +94,25 @@ def render(machine_description: str, sections: list[Section]) -> str:
 
 
 def targets(text: str) -> list[tuple[str, bool]]:
-    """Return each line of a report that judges a target, as plain text, and whether it was met."""
-    judged = []
+    """Return each line of a report that judges a target, as plain text, and whether it was met; a row of a
+    table has the name of its column before each figure."""
+    judged, above, header = [], "", list[str]()
     for line in text.splitlines():
-        found = _VERDICT.search(line)
-        if found is None:
+        if line.startswith("|---"):
+            header = _cells(above)
+        above = line
+        if (found := _VERDICT.search(line)) is None:
             continue
-        cells = [each.strip() for each in line.strip("|- ").split(" | ")]
-        stated = ", ".join(each for each in cells if each and not _VERDICT.fullmatch(each))
-        judged.append((_VERDICT.sub("", stated).rstrip(":;,. "), found[0] == "met"))
+        cells = _cells(line)
+        if line.startswith("|"):
+            named = [f"{name} {cell}".strip() for name, cell in zip(header, cells, strict=True) if cell]
+            cells = [each for each in named if not _VERDICT.fullmatch(each)]
+        judged.append((_VERDICT.sub("", ", ".join(cells)).rstrip(":;,. "), found[0] == "met"))
     return judged
+
+
+def _cells(line: str) -> list[str]:
+    return [each.strip() for each in line.removeprefix("|").removesuffix("|").strip("- ").split("|")]
 
 
 def _run(letter: str, title: str, module: str) -> Section:

@@ -71,7 +71,7 @@ REPORT = """
 def test_the_report_begins_with_the_targets_that_the_benches_judged() -> None:
     text = render("- 2 cores", [Section("b", REPORT, 0), Section("c", "- speed: 1; target 2: MISSED", 0)])
     assert targets(REPORT) == [
-        ("0.01, <= 0.05", True),
+        ("cores 0.01, target <= 0.05", True),
         ("rate: 0.77 of the script's; target >= 0.9", False),
         ("memory: at most 30 MiB; target <= 32: ; with reads: 3", True),
     ]
@@ -79,3 +79,8 @@ def test_the_report_begins_with_the_targets_that_the_benches_judged() -> None:
         "- rate:"
     )
     assert "| (c) | speed: 1; target 2 | **missed** |" in text
+
+
+def test_a_bench_that_broke_off_is_among_the_targets() -> None:
+    text = render("- 2 cores", [Section("c", "", 1)])
+    assert "| (c) | the bench ended with status 1 | **missed** |" in text
