@@ -43,6 +43,7 @@ from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.layout import FileFacts, FileLayout
 from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, EsawClient, new_http_client
+from counterfoil.process_exit import exit_process
 from counterfoil.resources.envelopeevent import FileKind
 from sandbox.controlplane.processes import run as run_program
 from sandbox.esaw import DocumentSpec
@@ -409,3 +410,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    exit_process(0)

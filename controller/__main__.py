@@ -26,6 +26,7 @@ from counterfoil.kube.client import connect
 from counterfoil.kube.config import own_namespace
 from counterfoil.logs import configure
 from counterfoil.metrics import Metrics, new_registry
+from counterfoil.process_exit import exit_process
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
 from counterfoil.signatures.worker_pool import SignatureWorkers
@@ -111,4 +112,4 @@ class ControllerProcess:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())

@@ -25,7 +25,7 @@ from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.manifest_signature import PublicKey, SigningKeyInvalid
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.verify import CheckReport, CheckStatus, CheckSubject, check_archive
-from counterfoil.cli.process_exit import exit_process
+from counterfoil.process_exit import exit_process
 from counterfoil.resources.archive import S3, ArchiveSpec, Filesystem
 from counterfoil.resources.base import LocalObjectReference
 

@@ -27,9 +27,9 @@ from counterfoil.cli.plugin import (
 )
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus
 from counterfoil.cli.plugin.request import RETRY, SKIP, RequestCommand
-from counterfoil.cli.process_exit import exit_process
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
+from counterfoil.process_exit import exit_process
 from counterfoil.resources import ResourceInvalid
 from counterfoil.settings import LogFormat, LogLevel
 

@@ -19,6 +19,7 @@ import msgspec
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend
 from counterfoil.archives.filing import Source, store
+from counterfoil.process_exit import exit_process
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.testing.archive_contract.fixture import (
     BytesSource,
@@ -114,3 +115,4 @@ if __name__ == "__main__":
     what, number = sys.argv[1:]
     given = msgspec.json.decode(sys.stdin.buffer.read(), type=RunInput)
     asyncio.run({"die": die, "weigh": weigh}[what](int(number), given))
+    exit_process(0)

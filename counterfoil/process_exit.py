@@ -1,5 +1,5 @@
 """
-The end of a command that used an archive.
+The end of a process that used an archive.
 
 Threads of ``obstore`` hand results to Python's event loop. One that is still at it while the interpreter
 ends makes the whole process abort (exit status 134), although all work is done

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import atexit, sys
-from counterfoil.cli.process_exit import exit_process
+from counterfoil.process_exit import exit_process
 atexit.register(print, "the interpreter ended")
 print("a line", end="")
 print("a warning", end="", file=sys.stderr)
