@@ -36,6 +36,8 @@ BUILD_ENVIRONMENT = {
     "GOTOOLCHAIN": "local",
     "GOWORK": "off",
 }
+COMPILER_FLAGS = ("-gcflags=all=-dwarf=false",)
+"""No debug information: the linker leaves it out anyway, and it takes a seventh of the compiler's time."""
 NOT_INHERITED = ("GOOS", "GOARCH", "GOEXPERIMENT", "GOAMD64", "GOARM64")
 UNFINISHED = ".unfinished-"
 TRIES = 3
@@ -273,7 +275,8 @@ async def _go_build(module: Module, name: str, go: Go, output: Path, report: Rep
         # With -v, Go names each package that it compiles; its messages have blanks in them.
         compiled += " " not in line
 
-    command = [go.command, "build", *go.flags, "-v", "-ldflags", module.linker_flags, "-o", output]
+    command = [go.command, "build", *go.flags, *COMPILER_FLAGS, "-v", "-ldflags", module.linker_flags]
+    command += ["-o", output]
     for attempt in range(1, TRIES + 1):
         async with _progress_reports(
             report, lambda elapsed: f"{name}: {elapsed}, {compiled} packages compiled"
