@@ -5,26 +5,31 @@ Before each round the envelopes (three files each) are in eSAW and their events 
 controller starts, and the clock runs from its /readyz to the last ``Succeeded``. The plain script
 (bench/plain_script.py) is a separate process as well, has as many envelopes at once, makes the same calls to
 eSAW and does the same to the same folder. Both take turns. The API server and etcd share the cores with the
-controller; their use of CPU is reported, too. Signatures are examined by neither; with ``--signatures`` there
-is one more row, of a controller that examines two PDFs of each envelope.
+controller; their use of CPU is reported, too. So is that of kopf alone (bench/kopf_floor.py): an operator
+that makes the same writes and does nothing else. Signatures are examined by neither; with ``--signatures``
+there is one more row, of a controller that examines two PDFs of each envelope.
 
     .venv/bin/python -m bench.controller [--count 500] [--rounds 3] [--at-once 32] [--signatures]
 """
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from bench.kopf_floor import NAMESPACE_VARIABLE, STARTED
 from bench.machine import ProcessMemory, cpu_seconds_of_all
 from bench.plain_script import PlainScriptJob, PlainScriptResult
-from bench.setup import REPOSITORY, BenchSetup, MetricSamples, apply_archive, bench_setup
+from bench.setup import READY_SECONDS, REPOSITORY, BenchSetup, MetricSamples, apply_archive, bench_setup
 from bench.spread import Spread, verdict
+from sandbox.controlplane.processes import ServerProcess
 from sandbox.controlplane.processes import run as run_program
 
 MIN_RATIO = 0.9
@@ -99,6 +104,30 @@ async def controller_round(setup: BenchSetup, count: int, name: str) -> Controll
     )
 
 
+async def kopf_round(setup: BenchSetup, count: int, name: str) -> PlainScriptResult:
+    """Let kopf alone move as many events from phase to phase."""
+    names = await setup.create_events(str(uuid.uuid4()) for _ in range(count))
+    log = setup.local_environment.folder / f"{name}.log"
+    kubeconfig = {"KUBECONFIG": str(setup.plane.kubeconfig), NAMESPACE_VARIABLE: setup.namespace}
+    process = ServerProcess(
+        [sys.executable, "-m", "bench.kopf_floor"],
+        log=log,
+        environment={**os.environ, **kubeconfig, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        async with asyncio.timeout(READY_SECONDS):
+            while STARTED not in log.read_text():  # noqa: ASYNC110 - another process gives no event to wait for
+                await asyncio.sleep(0.02)
+        cpu = cpu_seconds_of_all(process.pid)
+        times = list((await setup.wait_until_succeeded(names)).values())
+        used, memory = cpu_seconds_of_all(process.pid) - cpu, ProcessMemory.of(process.pid)
+    finally:
+        await process.terminate(patience=5)
+    await setup.local_environment.kubectl("delete", "envelopeevents", "--all", "--wait=false")
+    rate = (count - 1) / (times[-1] - times[0])
+    return PlainScriptResult(rate=rate, cpu=used * 1000 / count, memory=memory.peak)
+
+
 async def ensure_all_deleted(setup: BenchSetup, ids: Sequence[str]) -> None:
     """Raise ``RuntimeError`` if any of these envelopes is still in eSAW."""
     left = [each for each in ids if await setup.esaw.control.exists(each)]
@@ -107,7 +136,10 @@ async def ensure_all_deleted(setup: BenchSetup, ids: Sequence[str]) -> None:
 
 
 def report(
-    plain: Sequence[PlainScriptResult], ours: Sequence[ControllerRound], examining: Sequence[ControllerRound]
+    plain: Sequence[PlainScriptResult],
+    ours: Sequence[ControllerRound],
+    floor: Sequence[PlainScriptResult],
+    examining: Sequence[ControllerRound],
 ) -> str:
     """Return the Markdown, ratios first."""
     ratio = Spread.of_ratios([each.rate for each in ours], [each.rate for each in plain])
@@ -118,6 +150,7 @@ def report(
     rows: list[tuple[str, str, Sequence[PlainScriptResult]]] = [
         ("plain script", "1.00", plain),
         ("controller", ratio.text(2), ours),
+        ("kopf alone, the same writes", "-", floor),
     ]
     if examining:
         share = Spread.of_ratios([each.rate for each in examining], [each.rate for each in plain])
@@ -138,6 +171,8 @@ def report(
             f"- CPU: {cpu.text(2)} of the plain script's; API server and etcd need "
             f"{Spread.of(each.cluster_cpu for each in ours).text(1)} ms per event on the same cores, for "
             "the script nothing",
+            "- CPU of the controller, of kopf alone: "
+            f"{Spread.of_ratios([each.cpu for each in ours], [each.cpu for each in floor]).text(2)}",
             "- from the first `Succeeded` to the last: "
             f"{Spread.of(each.steady_rate for each in ours).text(1)} events per s; the rate above has the "
             "start of the watches in it",
@@ -147,7 +182,8 @@ def report(
 
 async def measure(count: int, rounds: int, at_once: int, *, signatures: bool) -> str:
     """Run it all and return the report."""
-    plain, ours, examining = list[PlainScriptResult](), list[ControllerRound](), list[ControllerRound]()
+    plain, ours, floor = list[PlainScriptResult](), list[ControllerRound](), list[PlainScriptResult]()
+    examining = list[ControllerRound]()
     with tempfile.TemporaryDirectory() as temporary:
         async with asyncio.timeout(TIMEOUT), bench_setup(Path(temporary), concurrency=at_once) as setup:
             # The first turn fills caches, and is not counted.
@@ -156,11 +192,14 @@ async def measure(count: int, rounds: int, at_once: int, *, signatures: bool) ->
             for turn in range(rounds):
                 plain.append(await plain_round(setup, count, at_once))
                 ours.append(await controller_round(setup, count, f"controller-{turn}"))
+                floor.append(await kopf_round(setup, count, f"kopf-{turn}"))
                 if signatures:
                     await apply_archive(setup.local_environment, setup.root, at_once, signatures="Report")
                     examining.append(await controller_round(setup, count, f"examining-{turn}"))
                     await apply_archive(setup.local_environment, setup.root, at_once, signatures="Ignore")
-    return f"{rounds} rounds of {count} envelopes, {at_once} at once\n\n{report(plain, ours, examining)}"
+    return (
+        f"{rounds} rounds of {count} envelopes, {at_once} at once\n\n{report(plain, ours, floor, examining)}"
+    )
 
 
 def main() -> None:
