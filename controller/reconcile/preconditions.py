@@ -18,6 +18,8 @@ from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.resync.organization_status import RESYNC_SECONDS
+from controller.scheduling.backoff import pause_ceiling
 from controller.sharding import HeldShards
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.tags_subprocess import TagWorkers
@@ -156,7 +158,7 @@ class Preconditions:
         archive = self._archive(organization)
         if not isinstance(archive, Archive):
             return archive
-        if (unready := _unready_archive(event, archive)) is not None:
+        if (unready := _unready_archive(event, organization, archive)) is not None:
             return unready
         esaw = self.esaw_clients.for_organization(organization)
         try:
@@ -254,18 +256,21 @@ class Preconditions:
         return default.name if default is not None else None
 
 
-def _unready_archive(event: EnvelopeEvent, archive: Archive) -> Wait | None:
+def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: Archive) -> Wait | None:
     """
     Return the outcome of an event that failed because of its archive, if the probe still fails for the same
     reason; None if the event is to be tried.
 
-    In an outage only the probe and new events contact the archive and eSAW, and not each waiting event. An
-    event that a person retries has another reason, so it is tried. An overloaded archive accepts a part of
-    the requests, which must be the events'.
+    So in a long outage only the probe contacts the archive, and no waiting event contacts eSAW. The first
+    attempts of an event follow each other faster than probes, so they are made. An event that a person
+    retries has another reason, so it is tried. An overloaded archive accepts a part of the requests, which
+    must be the events'.
     """
     ready = find_condition(archive.status.conditions, "Ready")
     if ready is None or ready.status != "False" or ready.observed_generation != archive.metadata.generation:
         return None
     if ready.reason != event.status.reason or ready.reason == "ArchiveOverloaded":
+        return None
+    if pause_ceiling(event.status.attempts, organization.spec.retry) < RESYNC_SECONDS:
         return None
     return Wait(ready.reason, ready.message)

@@ -78,12 +78,17 @@ def next_attempt(
     Never earlier than ``not_before``, which is the server's Retry-After; the jitter is added to it, so that
     events with the same Retry-After are not retried at the same time.
     """
-    # 2 ** 32 times any initial pause exceeds every sensible maximum; a larger exponent would overflow.
-    ceiling = min(policy.max.total_seconds(), policy.initial.total_seconds() * 2 ** min(attempts - 1, 32))
+    ceiling = pause_ceiling(attempts, policy)
     start = now if not_before is None else max(now, not_before)
     due = start + timedelta(seconds=ceiling * random())
     # People read this time in a table; fractions of a second matter only for the shortest pauses.
     return due if ceiling < ROUND_FROM_SECONDS else due + timedelta(microseconds=-due.microsecond % 1_000_000)
+
+
+def pause_ceiling(attempts: int, policy: RetrySpec) -> float:
+    """Return the longest pause, in seconds, after this number of failed attempts (1 or more)."""
+    # 2 ** 32 times any initial pause exceeds every sensible maximum; a larger exponent would overflow.
+    return min(policy.max.total_seconds(), policy.initial.total_seconds() * 2.0 ** min(attempts - 1, 32))
 
 
 def is_deadline_exceeded(started: datetime | None, policy: RetrySpec, *, now: datetime) -> bool:

@@ -76,8 +76,10 @@ class Scene:
         assert organization is not None
         return await self.preconditions.sender(event or an_event().build(), organization)
 
-    async def prepare(self, reason: str | None = None) -> Admitted | Outcome:
-        builder = an_event() if reason is None else an_event().in_phase(Phase.ARCHIVING, reason)
+    async def prepare(self, reason: str | None = None, *, attempts: int = 10) -> Admitted | Outcome:
+        builder = an_event()
+        if reason is not None:
+            builder = builder.in_phase(Phase.ARCHIVING, reason).status(attempts=attempts)
         event, organization = builder.build(), self.cache.organizations.get("acme")
         sender = self.cache.senders.get("anna")
         assert organization is not None
@@ -364,6 +366,13 @@ async def test_an_event_that_the_probe_says_nothing_about_is_tried(
 ) -> None:
     scene.cache.archives.put(a_failing_archive(probed))
     assert isinstance(await scene.prepare(event), Admitted)
+
+
+async def test_attempts_that_follow_each_other_faster_than_probes_are_made(scene: Scene) -> None:
+    scene.cache.archives.put(a_failing_archive("ArchiveUnreachable"))
+    scene.organization(retry={"initial": "1s", "max": "1h"})
+    assert isinstance(await scene.prepare("ArchiveUnreachable", attempts=2), Admitted)
+    assert isinstance(await scene.prepare("ArchiveUnreachable", attempts=20), Wait)
 
 
 async def test_an_archive_that_was_changed_since_its_probe_is_tried(scene: Scene) -> None:
