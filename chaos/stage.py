@@ -5,12 +5,9 @@ A process that a fault killed is started again, as a node does. One that ends wi
 """
 
 import asyncio
-import base64
-import json
 import os
 import re
 import signal
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +19,7 @@ import psutil
 from chaos.plan import FOLDER, EnvelopeOrder, Round
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
+from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
 from sandbox.esaw import Behaviour, CallbackUrls, DocumentSpec, StandIn, User
@@ -124,13 +122,11 @@ class Stage:
         return process
 
     async def _kubeconfig(self, account: str) -> Path:
-        plane, environment = self.servers.plane, self.environment
-        real = json.loads((await plane.kubeconfig_for(account, environment.namespace)).read_text())
-        real["clusters"][0]["cluster"] = {"server": self.ways["api"].url}
+        environment = self.environment
         path = environment.folder / f"{account}.kubeconfig"
-        path.write_text(json.dumps(real))
-        path.chmod(0o600)
-        return path
+        return await kubeconfig_through(
+            self.ways["api"], self.servers.plane, account, environment.namespace, path
+        )
 
     def client_of(self, passage: Passage) -> CounterfoilProcess | None:
         """Return the process that sent a request."""
@@ -282,7 +278,7 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
         )
         ticks = Ticks()
         ways = {
-            "api": Proxy(servers.plane.url, ticks=ticks, tls=_trust(servers.plane)),
+            "api": api_proxy(servers.plane, ticks),
             "esaw": Proxy(esaw.url, ticks=ticks),
         }
         if plan.archive != FOLDER:
@@ -339,12 +335,6 @@ async def _disk(folder: Path) -> AsyncIterator[None]:
         yield
     finally:
         await run(["umount", "--lazy", folder])
-
-
-def _trust(plane: ControlPlane) -> ssl.SSLContext:
-    cluster = json.loads(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
-    authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-    return ssl.create_default_context(cadata=authority)
 
 
 async def _archive(

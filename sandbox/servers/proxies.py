@@ -11,10 +11,10 @@ import asyncio
 import hashlib
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -34,11 +34,18 @@ class Cut(Exception):
 class Instead(Exception):
     """This is answered, and the server is not asked, or its answer is dropped."""
 
-    def __init__(self, status: int, body: bytes = b"", content_type: str = "application/json") -> None:
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__(f"answered {status} instead")
         self.status = status
         self.body = body
         self.content_type = content_type
+        self.headers = headers
 
 
 class TrapPoint(StrEnum):
@@ -233,7 +240,12 @@ class Proxy:
             await self._meet(passage, TrapPoint.ARRIVED)
             return await self._forward(request, passage)
         except Instead as answer:
-            return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type)
+            return web.Response(
+                status=answer.status,
+                body=answer.body,
+                content_type=answer.content_type,
+                headers=answer.headers,
+            )
         except (Cut, aiohttp.ClientError, ConnectionError):
             # A server that is down and one that cuts the line look the same from here, and so from before us.
             _abort(request)

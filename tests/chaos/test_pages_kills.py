@@ -9,10 +9,8 @@ killed process is started again, as Kubernetes would.
 import asyncio
 import contextlib
 import itertools
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,12 +18,13 @@ import pytest
 from counterfoil.esaw import ApiToken
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
 from sandbox.environment.local import local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Recipient, User
 from sandbox.esaw.browser import Browser
 from sandbox.servers.proxies import Cut, Passage, Proxy, Ticks, TrapPoint, Where
-from tests.support.scenes.chaos import before, eventually, kills
+from tests.support.scenes.chaos import eventually, kills
 from tests.support.scenes.pages import ATTEMPT, FIELDS, PASSWORD, Scene
 from webhook.pages.send_lease import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION, ENVELOPES_ANNOTATION
 
@@ -106,10 +105,11 @@ async def killed(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
     await plane.namespace(namespace)
     async with (
         local_environment(plane, folder, namespace=namespace) as built,
-        before(plane, ticks) as api,
+        api_proxy(plane, ticks) as api,
         Proxy(built.esaw.url, ticks=ticks) as esaw,
     ):
-        kubeconfig = await _kubeconfig(plane, namespace, folder, api)
+        kubeconfig = folder / "pages.kubeconfig"
+        await kubeconfig_through(api, plane, "pages", namespace, kubeconfig)
         pages = await built.pages(kubeconfig=kubeconfig, attempt=ATTEMPT)
         standin = built.esaw
         app = standin.register_app(name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/acme/return"])
@@ -118,15 +118,6 @@ async def killed(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
         await built.secret("acme-oauth", "oauth", clientSecret=app.client_secret, origin=esaw.url)
         await scene.organization(baseURL=esaw.url, beforeSend={"fields": FIELDS})
         yield Victim(scene, api, esaw)
-
-
-async def _kubeconfig(plane: ControlPlane, namespace: str, folder: Path, way: Proxy) -> Path:
-    real = json.loads((await plane.kubeconfig_for("pages", namespace)).read_text())
-    real["clusters"][0]["cluster"] = {"server": way.url}
-    path = folder / "pages.kubeconfig"
-    path.write_text(json.dumps(real))
-    path.chmod(0o600)
-    return path
 
 
 @pytest.fixture

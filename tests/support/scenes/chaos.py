@@ -7,10 +7,7 @@ it never does.
 """
 
 import asyncio
-import base64
 import contextlib
-import json
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +20,7 @@ from counterfoil.resources import EnvelopeEvent, Phase, Sender, is_condition_tru
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import envelope_id
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
 from sandbox.esaw import DocumentSpec, StandIn, User
@@ -114,23 +112,14 @@ class Scene:
     async def way_to_api(self) -> Proxy:
         """One more proxy before the API server."""
         self.ways.append(
-            await self.exits.enter_async_context(before(self.local_environment.plane, self.ticks))
+            await self.exits.enter_async_context(api_proxy(self.local_environment.plane, self.ticks))
         )
         return self.ways[-1]
 
     async def _kubeconfig(self, name: str, way: Proxy) -> Path:
-        real = json.loads(
-            (
-                await self.local_environment.plane.kubeconfig_for(
-                    "controller", self.local_environment.namespace
-                )
-            ).read_text()
-        )
-        real["clusters"][0]["cluster"] = {"server": way.url}
-        path = self.local_environment.folder / f"{name}.kubeconfig"
-        path.write_text(json.dumps(real))
-        path.chmod(0o600)
-        return path
+        environment = self.local_environment
+        path = environment.folder / f"{name}.kubeconfig"
+        return await kubeconfig_through(way, environment.plane, "controller", environment.namespace, path)
 
     async def receivers(self, number: int) -> list[str]:
         """Start some receivers; the addresses of their callbacks, without the question mark and what
@@ -258,7 +247,7 @@ async def opened(
         built = await exits.enter_async_context(local_environment(plane, folder, namespace=namespace))
         kube = await exits.enter_async_context(connect(namespace=namespace, kubeconfig=plane.kubeconfig))
         anna = built.esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
-        api = await exits.enter_async_context(before(plane, ticks))
+        api = await exits.enter_async_context(api_proxy(plane, ticks))
         scene = Scene(
             local_environment=built,
             kube=kube,
@@ -305,10 +294,3 @@ async def _archive(scene: Scene, s3: S3Server | None) -> None:
             "credentialsSecretRef": {"name": "dms-key"},
         },
     )
-
-
-def before(plane: ControlPlane, ticks: Ticks) -> Proxy:
-    """A proxy before the API server."""
-    kube = json.loads(plane.kubeconfig.read_text())["clusters"][0]["cluster"]
-    authority = base64.b64decode(kube["certificate-authority-data"]).decode()
-    return Proxy(plane.url, ticks=ticks, tls=ssl.create_default_context(cadata=authority))
