@@ -130,7 +130,7 @@ class _Receiver:
         probe = WriteProbe(self.kube, monotonic=clock.monotonic, valid_seconds=5.0)
         handler = CallbackHandler(
             cache,
-            EventWriter(self.kube, counter, probe, clock=clock, limits=limits),
+            EventWriter(self.kube, counter, probe, turns=asyncio.Semaphore(64), clock=clock, limits=limits),
             metrics,
             unlisted_actions=UnlistedActionCounter(self.kube, metrics, clock=clock, seconds=30.0),
             limits=limits,

@@ -40,7 +40,10 @@ async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: Rec
     ) as kube:
         write_probe = WriteProbe(kube, monotonic=monotonic, valid_seconds=limits.probe_seconds)
         delivery_counter = DeliveryCounter(kube, clock=clock, random=SystemRandom(), limits=limits)
-        event_writer = EventWriter(kube, delivery_counter, write_probe, clock=clock, limits=limits)
+        turns = asyncio.Semaphore(settings.connections)
+        event_writer = EventWriter(
+            kube, delivery_counter, write_probe, turns=turns, clock=clock, limits=limits
+        )
         unlisted_actions = UnlistedActionCounter(
             kube, metrics, clock=clock, seconds=limits.unlisted_actions_seconds
         )

@@ -86,6 +86,8 @@ class EventWriter:
     kube: KubeClient
     delivery_counter: DeliveryCounter
     write_probe: WriteProbe
+    turns: asyncio.Semaphore
+    """One for each connection to the API server. A callback that waits for one has no request yet."""
     clock: Clock
     limits: ReceiverLimits
     _known_names: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
@@ -101,7 +103,29 @@ class EventWriter:
         return await self._write(event, self._count_only)
 
     async def _write(self, event: Raw, write: Write) -> CallbackOutcome:
+        """
+        Write when it is this callback's turn, first come, first served.
+
+        The timeout of the write begins after the wait. With one timeout for both, each write of a lasting
+        overload would begin shortly before its end, and the API server would work for answers 503.
+        """
         name, received = event["metadata"]["name"], self.clock.now()
+        try:
+            if self.turns.locked():
+                async with asyncio.timeout(self.limits.wait_seconds):
+                    await self.turns.acquire()
+            else:
+                await self.turns.acquire()
+        except TimeoutError:
+            # There was no request, so this is no failure of the API server and does not end the readiness.
+            _log.warning("the event was not created: too many callbacks wait", extra={"event": name})
+            return CallbackOutcome.UNAVAILABLE
+        try:
+            return await self._write_now(name, event, received, write)
+        finally:
+            self.turns.release()
+
+    async def _write_now(self, name: str, event: Raw, received: datetime, write: Write) -> CallbackOutcome:
         try:
             async with asyncio.timeout(self.limits.write_seconds):
                 outcome = await write(name, event, received)

@@ -29,12 +29,16 @@ class ReceiverLimits(HttpLimits):
     open longer repeats a GET when it finds one closed."""
 
     in_flight: int = 2000
-    """Maximum number of callbacks with a valid token that are handled concurrently. Each waits for one write
-    and takes some 20 KiB; more are answered 503."""
+    """Maximum number of callbacks with a valid token that are handled concurrently. Each waits for its turn
+    and for one write, and takes some 20 KiB; more are answered 503."""
+
+    wait_seconds: float = 5.0
+    """Timeout for the wait for a turn to write, of which there are as many as connections to the API server;
+    a callback that waits longer is answered 503 without a request."""
 
     write_seconds: float = 10.0
-    """Timeout for one write to the API server, including the wait for a free connection; a slower one is
-    answered 503."""
+    """Timeout for one write to the API server; a slower one is answered 503. Both times together are shorter
+    than ``grace``, so a stopping receiver answers all."""
 
     password_rate: float = 5.0
     """Maximum rate, per second and organization, of unknown passwords that are computed; more are answered

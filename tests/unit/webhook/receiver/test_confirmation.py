@@ -5,6 +5,7 @@ A proxy, a login page or a service mesh can answer in the API server's place. No
 confirmation.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -90,6 +91,7 @@ async def receiver_before(server: ScriptedApiServer, folder: Path) -> AsyncItera
             kube,
             DeliveryCounter(kube, clock=clock, random=Random(1), limits=limits),
             WriteProbe(kube, monotonic=clock.monotonic, valid_seconds=5.0),
+            turns=asyncio.Semaphore(64),
             clock=clock,
             limits=limits,
         )

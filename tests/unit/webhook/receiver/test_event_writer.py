@@ -23,13 +23,18 @@ NAME = EVENT["metadata"]["name"]
 class WriterParts:
     """An intake with everything around it."""
 
-    def __init__(self, limits: ReceiverLimits) -> None:
+    def __init__(self, limits: ReceiverLimits, *, turns: int = 64) -> None:
         self.kube = FakeKubeClient()
         self.clock = ManualClock()
         self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
         self.write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
         self.event_writer = EventWriter(
-            self.kube, self.deliveries, self.write_probe, clock=self.clock, limits=limits
+            self.kube,
+            self.deliveries,
+            self.write_probe,
+            turns=asyncio.Semaphore(turns),
+            clock=self.clock,
+            limits=limits,
         )
 
 
@@ -385,6 +390,70 @@ async def test_equal_callbacks_at_once_are_one_event(parts: WriterParts) -> None
     assert sorted(outcomes) == [CallbackOutcome.KNOWN] * 29 + [CallbackOutcome.NOTED]
     assert await parts.deliveries.flush()
     assert parts.kube.event(NAME).deliveries == 30
+
+
+# -- More callbacks than the API server takes ----------------------------------------------------------------
+
+
+def another_event() -> Raw:
+    return new_event(organization="acme", envelope=envelope_id(GUID), action="workstepFinished")
+
+
+async def test_a_callback_that_waits_too_long_for_its_turn_is_unavailable_without_a_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    parts = WriterParts(ReceiverLimits(wait_seconds=0.01), turns=1)
+    parts.kube.answering.clear()
+    first = asyncio.create_task(parts.event_writer.create(EVENT))
+    await parts.kube.until_asked("create")
+
+    assert await parts.event_writer.create(another_event()) is CallbackOutcome.UNAVAILABLE
+    assert "the event was not created: too many callbacks wait" in caplog.messages
+    parts.kube.answering.set()
+    assert await first is CallbackOutcome.NOTED
+    assert parts.kube.asked("create") == 1
+
+
+async def test_the_time_of_a_write_begins_with_its_turn() -> None:
+    parts = WriterParts(ReceiverLimits(write_seconds=1.0), turns=1)
+    parts.kube.answering.clear()
+    first = asyncio.create_task(parts.event_writer.create(EVENT))
+    await parts.kube.until_asked("create")
+    second = asyncio.create_task(parts.event_writer.create(another_event()))
+
+    assert await first is CallbackOutcome.UNAVAILABLE
+    parts.kube.answering.set()
+    assert await second is CallbackOutcome.NOTED
+
+
+async def test_callbacks_write_in_the_order_in_which_they_came() -> None:
+    parts = WriterParts(ReceiverLimits(), turns=1)
+    events = [new_event(organization="acme", envelope=envelope_id(GUID), action=f"a{n}") for n in range(5)]
+    outcomes = await asyncio.gather(*map(parts.event_writer.create, events))
+
+    assert outcomes == [CallbackOutcome.NOTED] * 5
+    assert list(parts.kube.objects) == [each["metadata"]["name"] for each in events]
+
+
+async def test_a_write_that_failed_returns_its_turn() -> None:
+    parts = WriterParts(ReceiverLimits(wait_seconds=0.01), turns=1)
+    parts.kube.trouble["create"] = unavailable()
+    await parts.event_writer.create(EVENT)
+    parts.kube.trouble.clear()
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.NOTED
+
+
+async def test_callbacks_that_get_no_turn_are_no_outage() -> None:
+    parts = WriterParts(ReceiverLimits(wait_seconds=0.01), turns=1)
+    parts.kube.answering.clear()
+    first = asyncio.create_task(parts.event_writer.create(EVENT))
+    await parts.kube.until_asked("create")
+    await asyncio.gather(*(parts.event_writer.create(another_event()) for _ in range(5)))
+    parts.kube.answering.set()
+
+    assert await parts.write_probe.check() is None
+    await first
 
 
 # -- Readiness -----------------------------------------------------------------------------------------------

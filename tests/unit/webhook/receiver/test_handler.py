@@ -53,6 +53,7 @@ class Counter:
         rate: float = 1000.0,
         burst: int = 1000,
         organizations_read: bool = True,
+        turns: int = 64,
     ) -> None:
         self.kube = FakeKubeClient()
         self.clock = ManualClock()
@@ -62,7 +63,14 @@ class Counter:
         )
         self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
         write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
-        event_writer = EventWriter(self.kube, self.deliveries, write_probe, clock=self.clock, limits=limits)
+        event_writer = EventWriter(
+            self.kube,
+            self.deliveries,
+            write_probe,
+            turns=asyncio.Semaphore(turns),
+            clock=self.clock,
+            limits=limits,
+        )
         self.handler = CallbackHandler(
             self.organization_cache,
             event_writer,
@@ -434,8 +442,8 @@ async def test_strangers_do_not_use_up_an_organizations_rate() -> None:
 # -- 503 -----------------------------------------------------------------------------------------------------
 
 
-async def is_503(counter: Counter) -> bool:
-    answer = await counter.asked(f"{PATH}?{QUERY}")
+async def is_503(counter: Counter, query: str = QUERY) -> bool:
+    answer = await counter.asked(f"{PATH}?{query}")
     return answer.status == 503 and answer.headers["Retry-After"] == "10"
 
 
@@ -470,6 +478,17 @@ async def test_more_callbacks_at_once_than_fit_are_answered_503_and_the_others_g
         assert await counter.status() == 503
         counter.kube.answering.set()
         assert await first == 200
+
+
+async def test_a_callback_that_waits_too_long_for_its_turn_is_answered_503_with_the_time_to_wait() -> None:
+    async with a_counter(ReceiverLimits(wait_seconds=0.01), turns=1) as counter:
+        counter.kube.answering.clear()
+        first = asyncio.create_task(counter.status())
+        await counter.kube.until_asked("create")
+        assert await is_503(counter, f"envelopeId={GUID[:-1]}1&action=envelopeFinished")
+        counter.kube.answering.set()
+        assert await first == 200
+        assert counter.kube.asked("create") == 1
 
 
 # -- Bounds of the connection --------------------------------------------------------------------------------
