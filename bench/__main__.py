@@ -26,6 +26,7 @@ BENCHES: Final = {
     "g": ("Memory with a very large document, many documents and many envelopes", "bench.big_and_many"),
     "h": ("5,000 events that wait out an outage of the archive", "bench.outage"),
     "i": ("The size of an installation, and more than one cluster", "bench.sizes"),
+    "j": ("The receiver under overload", "bench.overload"),
 }
 ON_REQUEST: Final = {"p": ("The controller against a small reconciler in Go", "bench.go_peer")}
 """Benches that run only when they are named."""

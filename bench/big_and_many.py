@@ -114,9 +114,9 @@ def cases(size: int, documents: int, envelopes: int, document_size: int) -> list
     ]
 
 
-def memory_limit(values: str) -> float:
-    """Return the memory limit of the controller in the chart's values, in MiB. Raises ``ValueError``."""
-    text = str(yaml.safe_load(values)["controller"]["resources"]["limits"]["memory"])
+def memory_limit(values: str, process: str = "controller") -> float:
+    """Return the memory limit of a process in the chart's values, in MiB. Raises ``ValueError``."""
+    text = str(yaml.safe_load(values)[process]["resources"]["limits"]["memory"])
     number, unit = text[:-2], text[-2:]
     if unit not in UNITS:
         raise ValueError(f"the memory limit of the chart has another unit: {text}")

@@ -41,6 +41,8 @@ from sandbox.environment.processes import CounterfoilProcess, running_receiver
 NAMESPACE = "bench"
 ORGANIZATION = "acme"
 TOKEN = "bench-token-0123456789"
+UNLIMITED = {"callback_rate": "1000000", "callback_burst": "1000000"}
+"""Settings of a receiver that limits no organization."""
 TIMEOUT = 170.0  # seconds for the whole run
 MIN_RATE = 0.95
 MAX_P99 = 1.2
@@ -72,6 +74,13 @@ class KeepAliveConnection(asyncio.Protocol):
     """One keep-alive connection that sends a request and waits for the head of its answer; there is no
     body."""
 
+    @classmethod
+    async def open(cls, url: str) -> "KeepAliveConnection":
+        """Connect to a server."""
+        host, _, port = url.removeprefix("http://").partition(":")
+        _, connection = await asyncio.get_running_loop().create_connection(cls, host, int(port))
+        return connection
+
     def __init__(self) -> None:
         self._answer: asyncio.Future[bytes] | None = None
         self._buffer = b""
@@ -87,25 +96,34 @@ class KeepAliveConnection(asyncio.Protocol):
             self._answer.set_result(self._buffer)
             self._buffer = b""
 
-    async def ask(self, request: bytes) -> int:
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(ConnectionError("the server closed the connection"))
+
+    async def ask(self, request: bytes) -> bytes:
+        """Return the head of the answer. Raises ``ConnectionError``."""
         assert self._transport is not None
+        if self._transport.is_closing():
+            raise ConnectionError("the server closed the connection")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
-        return int((await self._answer)[9:12])
+        return await self._answer
+
+
+def status_of(head: bytes) -> int:
+    """Return the status of an answer."""
+    return int(head[9:12])
 
 
 async def send_requests(url: str, requests: Iterable[bytes], in_flight: int) -> CallbackRound:
     """Send all requests, with this number at the same time. Each response must be 200."""
-    host, _, port = url.removeprefix("http://").partition(":")
     queue, latencies = iter(requests), list[float]()
 
     async def one_after_the_other() -> None:
-        _, connection = await asyncio.get_running_loop().create_connection(
-            KeepAliveConnection, host, int(port)
-        )
+        connection = await KeepAliveConnection.open(url)
         for request in queue:
             started = time.perf_counter()
-            status = await connection.ask(request)
+            status = status_of(await connection.ask(request))
             latencies.append(time.perf_counter() - started)
             if status != 200:
                 raise RuntimeError(f"the receiver answered {status}")
@@ -207,31 +225,21 @@ class BareClient:
 # -- The run -------------------------------------------------------------------------------------------------
 
 
-async def prepare(plane: ControlPlane) -> None:
-    await plane.apply_crds()
-    await plane.namespace(NAMESPACE)
-    raw = organization()
+async def create_organization(plane: ControlPlane, namespace: str) -> None:
+    """Create the Organization whose callbacks are sent; there is no controller that writes its status."""
+    raw = organization(namespace)
     status = json.dumps({"status": raw.pop("status")})
     await plane.kubectl("create", "-f", "-", stdin=json.dumps(raw))
-    await plane.kubectl(
-        "patch",
-        "organization",
-        ORGANIZATION,
-        "-n",
-        NAMESPACE,
-        "--subresource=status",
-        "--type=merge",
-        "-p",
-        status,
-    )
+    place = ("-n", namespace, "--subresource=status")
+    await plane.kubectl("patch", "organization", ORGANIZATION, *place, "--type=merge", "-p", status)
 
 
-def organization() -> Raw:
+def organization(namespace: str = NAMESPACE) -> Raw:
     """Return the Organization whose callbacks are sent."""
     return {
         "apiVersion": API_VERSION,
         "kind": "Organization",
-        "metadata": {"name": ORGANIZATION, "namespace": NAMESPACE},
+        "metadata": {"name": ORGANIZATION, "namespace": namespace},
         "spec": {
             "baseURL": "https://esaw.example.com",
             "archiveRef": {"name": "dms"},
@@ -313,13 +321,14 @@ def table(summaries: Mapping[str, RoundSummary]) -> str:
 async def run(in_flight: int, rounds: int, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with asyncio.timeout(TIMEOUT), control_plane() as plane:
-            await prepare(plane)
-            settings = {"callback_rate": "1000000", "callback_burst": "1000000"}
+            await plane.apply_crds()
+            await plane.namespace(NAMESPACE)
+            await create_organization(plane, NAMESPACE)
             async with running_receiver(
                 kubeconfig=plane.kubeconfig,
                 namespace=NAMESPACE,
                 log=Path(folder) / "receiver.log",
-                settings=settings,
+                settings=UNLIMITED,
             ) as receiver:
                 await receiver.until_ready()
                 print(
