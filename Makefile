@@ -157,6 +157,7 @@ soak: setup ## the soak test: a steady load and faults for MINUTES, in which no 
 bench: setup ## speed, as ratios to the raw limit in the same run (twenty minutes; wants a quiet machine)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
 	@$(BIN)/python -m bench --output bench/RESULTS.md
+	@$(BIN)/python docs/generate_charts.py
 
 # They are among the tests of `make test`, too.
 .PHONY: bench-smoke
