@@ -156,6 +156,20 @@ class CallbackHandler:
         # Only now: a client without the password takes nothing of the organization's rate.
         if wait := organization.bucket.take(self._monotonic()):
             return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait)
+        # Before anything is read or built: under overload, refusals take time from the callbacks that fit.
+        if self._in_flight >= self._limits.in_flight:
+            detail = f"{self._in_flight} callbacks are in progress"
+            return CallbackResult(CallbackOutcome.UNAVAILABLE, name, detail=detail)
+        self._in_flight += 1
+        try:
+            return await self._handle_authenticated(request, organization, query)
+        finally:
+            self._in_flight -= 1
+
+    async def _handle_authenticated(
+        self, request: web.BaseRequest, organization: OrganizationView, query: str
+    ) -> CallbackResult:
+        name = organization.name
         if request.can_read_body and (failure := await self._discard_body(request)) is not None:
             return CallbackResult(failure, name)
         try:
@@ -193,14 +207,7 @@ class CallbackHandler:
 
     async def _create_event(self, organization: OrganizationView, event: Raw) -> CallbackResult:
         name = event["metadata"]["name"]
-        if self._in_flight >= self._limits.in_flight:
-            detail = f"{self._in_flight} callbacks are in progress"
-            return CallbackResult(CallbackOutcome.UNAVAILABLE, organization.name, name, detail)
-        self._in_flight += 1
-        try:
-            outcome = await self._create_below_ceiling(organization.ceiling, event)
-        finally:
-            self._in_flight -= 1
+        outcome = await self._create_below_ceiling(organization.ceiling, event)
         if outcome is CallbackOutcome.MISMATCH:
             self._metrics.event_mismatches.labels(organization.name).inc()
         retry_after = self._limits.full_retry_after if outcome is CallbackOutcome.ORGANIZATION_FULL else None

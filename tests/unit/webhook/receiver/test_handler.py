@@ -480,6 +480,17 @@ async def test_more_callbacks_at_once_than_fit_are_answered_503_and_the_others_g
         assert await first == 200
 
 
+async def test_of_a_callback_that_does_not_fit_nothing_is_read() -> None:
+    async with a_counter(ReceiverLimits(in_flight=1)) as counter:
+        counter.kube.answering.clear()
+        first = asyncio.create_task(counter.status())
+        await counter.kube.until_asked("create")
+        assert await is_503(counter, "not a callback")
+        assert (await counter.asked(f"{PATH}?{QUERY}", method="POST", data=b"x" * 100)).status == 503
+        counter.kube.answering.set()
+        assert await first == 200
+
+
 async def test_a_callback_that_waits_too_long_for_its_turn_is_answered_503_with_the_time_to_wait() -> None:
     async with a_counter(ReceiverLimits(wait_seconds=0.01), turns=1) as counter:
         counter.kube.answering.clear()
