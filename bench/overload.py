@@ -62,7 +62,7 @@ MIN_GOODPUT = 0.9
 REFUSED_OF = 3
 """One of this number of creates is answered 429 in the burst."""
 
-SLOW_RATE = 100.0
+SLOW_RATE = 50.0
 """Creates per second that the slow API server takes."""
 
 BURST_PAUSE = 1.0
@@ -320,7 +320,7 @@ class Scenario(msgspec.Struct, frozen=True):
 MODERATE_LEAD = 1.0
 SCENARIOS = (
     Scenario("as fast as it can be", (32, 64), (1000, 4000), lead=12.0),
-    Scenario(f"{SLOW_RATE:.0f} creates per s", (64,), (4000,), lead=12.0, is_slow=True),
+    Scenario(f"{SLOW_RATE:.0f} creates per s", (64,), (2000,), lead=12.0, is_slow=True),
 )
 
 
