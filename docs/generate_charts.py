@@ -6,6 +6,7 @@ compares them with the results.
 """
 
 import re
+import sys
 from html import escape
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -20,11 +21,11 @@ _TARGET: Final = r"(?P<bound>[<>]=) (?P<target>\d+(?:\.\d+)?)(?:: | \| )(?P<verd
 
 
 class ResultsError(Exception):
-    """The results lack what a chart shows."""
+    """The results lack the figures of a chart."""
 
 
 class Chart(NamedTuple):
-    """What one chart shows."""
+    """One chart, and the lines of the report that it shows."""
 
     name: str
     letter: str
@@ -203,6 +204,15 @@ def _row(bar: Bar, top: int, scale: float) -> list[str]:
     ]
 
 
-if __name__ == "__main__":
-    for path, content in committed().items():
+def main() -> None:
+    """Write the charts."""
+    try:
+        charts = committed()
+    except ResultsError as error:
+        sys.exit(str(error))
+    for path, content in charts.items():
         path.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
