@@ -154,7 +154,7 @@ soak: setup ## the soak test: a steady load and faults for MINUTES, in which no 
 	@$(BIN)/python -m chaos soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60)
 
 .PHONY: bench
-bench: setup ## speed, as ratios to the raw limit in the same run (twenty minutes; wants a quiet machine)
+bench: setup ## speed, as ratios to the raw limit in the same run (thirty minutes; wants a quiet machine)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
 	@$(BIN)/python -m bench --output bench/RESULTS.md
 	@$(BIN)/python docs/generate_charts.py
