@@ -44,6 +44,8 @@ PACKAGES = (
 
 OWN_MODULES = (
     "__init__.py",
+    "_upstream/__init__.py",
+    "_upstream/kubernetes_package.py",
     "callback_auth.py",
     "durations.py",
     "logs.py",
