@@ -54,9 +54,12 @@ IMPORT_CHECK = """
 import controller.__main__, kopf
 import counterfoil.cli.create_sealing_key, counterfoil.cli.reseal, counterfoil.cli.verify
 import importlib.util, webhook.__main__
+from counterfoil.archives import ARCHIVE_KINDS, find_opener
 from counterfoil.signatures import check
 for module in webhook.__main__.PROCESSES.values():
     importlib.import_module(module)
+for kind in ARCHIVE_KINDS:
+    find_opener(kind)
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration, V1Lease
 if importlib.util.find_spec("opentelemetry"):

@@ -2,20 +2,22 @@
 Archives: where Counterfoil stores documents, and how it verifies that they are stored.
 
 ``layout`` names the files of an envelope, ``filing`` stores and verifies them through an ``ArchiveBackend``,
-and ``manifest`` describes the result. Each public module in ``backends`` is one kind of archive and declares
-it as ``KIND``. Other packages can add kinds by the entry point ``counterfoil.archives``; ``spec.custom.kind``
-names them.
+and ``manifest`` describes the result. Each public module in ``backends`` is one kind of archive and has its
+``Opener`` as ``OPENER``. It is imported when an archive of its kind is opened: the libraries of all kinds
+take a third of a second. Other packages can add kinds by the entry point ``counterfoil.archives``;
+``spec.custom.kind`` names them.
 
 Nothing here connects to eSignAnyWhere or to Kubernetes.
 """
 
+import asyncio
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from counterfoil.archives import backends
-from counterfoil.archives.backend import ArchiveBackend, ArchiveKind, Opener
+from counterfoil.archives.backend import ArchiveBackend, Opener
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec, SignaturePolicy, VerifyMode
 from counterfoil.resources.archive_kinds import SETTINGS
@@ -24,22 +26,19 @@ ENTRY_POINTS = "counterfoil.archives"
 """Group of the entry points by which other packages add kinds: name of the kind, and an ``Opener``."""
 
 
-def _find_kinds() -> Iterator[ArchiveKind]:
-    """Return the kinds that the modules in ``backends`` declare. A module with a leading underscore has
-    none."""
-    for module in pkgutil.iter_modules(backends.__path__):
-        if not module.name.startswith("_"):
-            kind: ArchiveKind = import_module(f"{backends.__name__}.{module.name}").KIND
-            yield kind
-
-
-ARCHIVE_KINDS: Mapping[str, ArchiveKind] = {each.name: each for each in _find_kinds()}
-"""All kinds of this package by name."""
-
-REPORTING_CHECKSUMS = frozenset(
-    {"custom", *(each.name for each in ARCHIVE_KINDS.values() if each.reports_checksums)}
+ARCHIVE_KINDS = frozenset(
+    module.name for module in pkgutil.iter_modules(backends.__path__) if not module.name.startswith("_")
 )
+"""All kinds of this package: the public modules in ``backends``."""
+
+REPORTING_CHECKSUMS = frozenset(kind for kind, each in SETTINGS.items() if each.REPORTS_CHECKSUMS)
 """Kinds that can have ``verify: Checksum``. The package of a custom kind decides that itself."""
+
+
+def find_opener(kind: str) -> Opener:
+    """Import the module of a kind of this package; return its opener."""
+    opener: Opener = import_module(f"{backends.__name__}.{kind}").OPENER
+    return opener
 
 
 async def open_backend(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> ArchiveBackend:
@@ -53,12 +52,14 @@ async def open_backend(name: str, spec: ArchiveSpec, credentials: Mapping[str, b
     except ValueError as error:
         raise SettingsInvalid(f"Archive/{name}: {error}.") from error
     _check_verify(name, kind, spec)
-    return await _opener(name, kind, spec)(name, spec, credentials)
+    # In a thread, since the first import of a kind can take as long as many requests.
+    opener = await asyncio.to_thread(_opener, name, kind, spec)
+    return await opener(name, spec, credentials)
 
 
 def _opener(name: str, kind: str, spec: ArchiveSpec) -> Opener:
     if spec.custom is None:
-        return ARCHIVE_KINDS[kind].open
+        return find_opener(kind)
     found = entry_points(group=ENTRY_POINTS)
     if spec.custom.kind not in found.names:
         raise SettingsInvalid(

@@ -1,5 +1,5 @@
 """
-The interface that every kind of archive implements, and the declaration of a kind by its module.
+The interface that every kind of archive implements, and the type of what opens one.
 
 A backend moves bytes and knows its protocol. ``filing`` decides for all kinds where a file is stored, when it
 is verified, and what must never be overwritten.
@@ -177,22 +177,11 @@ def segments(name: str) -> list[str]:
 
 
 Opener = Callable[[str, ArchiveSpec, Mapping[str, bytes]], Awaitable[ArchiveBackend]]
-"""Opens a backend, given the name of the Archive, its spec and the content of its Secret (empty without
-one)."""
+"""
+Opens a backend, given the name of the Archive, its spec and the content of its Secret (empty without one).
 
-
-@dataclass(frozen=True)
-class ArchiveKind:
-    """One kind of archive. Each public module in ``backends`` has one of these as ``KIND``."""
-
-    name: str
-    """The kind's field in ``counterfoil.resources.archive_kinds.KindFields``."""
-
-    open: Opener
-    """Opens an archive of this kind without any request to its server. Raises ``SettingsInvalid``."""
-
-    reports_checksums: bool = False
-    """True if the server can report the SHA-256 of a file, which ``verify: Checksum`` needs."""
+Sends no request to the server. Raises ``SettingsInvalid``.
+"""
 
 
 def required_settings(archive: str, field: str, settings: S | None) -> S:

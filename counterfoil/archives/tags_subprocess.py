@@ -38,7 +38,7 @@ TIMEOUT_SECONDS = 60.0
 """Longest time for that, on a machine that has much else to do."""
 
 MAX_MEMORY_BYTES = 320 * 1024 * 1024
-"""Bytes of address space: 90 MiB for Python and its libraries, 130 MiB for what is made of 1 MiB of
+"""Bytes of address space: 45 MiB for Python and its libraries, 130 MiB for what is made of 1 MiB of
 metadata."""
 
 LIMITS = f"{CPU_SECONDS} seconds of computing, or {MAX_MEMORY_BYTES // 1024 // 1024} MiB of memory,"
@@ -66,7 +66,7 @@ class TagWorkers:
 
     def __init__(self, *, cpu_seconds: int = CPU_SECONDS) -> None:
         command = (sys.executable, "-I", "-m", "counterfoil.archives.tags_subprocess", str(cpu_seconds))
-        # One process: a form takes it less than a millisecond, and each has 60 MiB of libraries.
+        # One process: a form takes it less than a millisecond, and each has 30 MiB of libraries.
         self._pool = WorkerPool(command, count=1, seconds=TIMEOUT_SECONDS)
 
     async def collect(self, spec: ArchiveSpec, envelope: EnvelopeFacts) -> dict[str, str]:

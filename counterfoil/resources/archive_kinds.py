@@ -124,6 +124,9 @@ class KindSettings(ResourcePart, frozen=True):
     """False: the archive discards every file. Its locations begin with ``DISCARDED_SCHEME``, and no envelope
     is deleted."""
 
+    REPORTS_CHECKSUMS: ClassVar[bool] = False
+    """True: the server can report the SHA-256 of a file, which ``verify: Checksum`` needs."""
+
     @property
     def origin(self) -> str | None:
         """
@@ -503,6 +506,7 @@ class Http(KindSettings, frozen=True):
     """Any system that takes files by HTTP; requests are signed by the rules of Standard Webhooks."""
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://dms.acme.example/inbox"}
+    REPORTS_CHECKSUMS: ClassVar[bool] = True
 
     url: Annotated[
         str,
@@ -532,6 +536,7 @@ class NullTest(KindSettings, frozen=True):
     """For load tests: takes every file and keeps none. Needs `verify: Checksum` and `signatures: Ignore`."""
 
     KEEPS_FILES: ClassVar[bool] = False
+    REPORTS_CHECKSUMS: ClassVar[bool] = True
 
 
 class Custom(KindSettings, frozen=True):
@@ -541,6 +546,7 @@ class Custom(KindSettings, frozen=True):
     """
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"kind": "acme-dms"}
+    REPORTS_CHECKSUMS: ClassVar[bool] = True
 
     kind: Annotated[
         str,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore
 
-from counterfoil.archives.backend import ArchiveKind, required_settings
+from counterfoil.archives.backend import Opener, required_settings
 from counterfoil.archives.backends._object_store import (
     CLIENT,
     RETRY,
@@ -102,7 +102,7 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     return AzureBlobBackend(store, bucket, settings.endpoint or f"https://{account}.blob.core.windows.net")
 
 
-KIND = ArchiveKind("azblob", open_azblob)
+OPENER: Opener = open_azblob
 
 
 class AzureBlobBackend(ObjectStoreBackend):

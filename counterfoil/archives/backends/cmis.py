@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import httpx
 import msgspec
 
-from counterfoil.archives.backend import MAX_ENTRIES, ArchiveKind, FileNotStored, required_settings, segments
+from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored, Opener, required_settings, segments
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
@@ -62,7 +62,7 @@ async def open_cmis(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     return CmisBackend(HttpSite.open("the CMIS repository", FIELD, settings.url, secret), settings)
 
 
-KIND = ArchiveKind("cmis", open_cmis)
+OPENER: Opener = open_cmis
 
 
 class CmisRepositoryInfo(msgspec.Struct, frozen=True, rename="camel"):

@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
-    ArchiveKind,
     FileNotStored,
+    Opener,
     StoredEntry,
     is_temporary,
     segments,
@@ -62,7 +62,7 @@ async def open_filesystem(
     return FilesystemBackend(name, Path(spec.filesystem.root))
 
 
-KIND = ArchiveKind("filesystem", open_filesystem)
+OPENER: Opener = open_filesystem
 
 
 class FilesystemBackend:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from obstore.exceptions import BaseError
 from obstore.store import GCSStore
 
-from counterfoil.archives.backend import ArchiveKind, required_settings
+from counterfoil.archives.backend import Opener, required_settings
 from counterfoil.archives.backends._object_store import (
     CLIENT,
     RETRY,
@@ -93,7 +93,7 @@ async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes
     )
 
 
-KIND = ArchiveKind("gcs", open_gcs)
+OPENER: Opener = open_gcs
 
 
 class GcsBackend(ObjectStoreBackend):

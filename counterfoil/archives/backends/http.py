@@ -25,9 +25,9 @@ import msgspec
 
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
-    ArchiveKind,
     ChecksumReported,
     FileNotStored,
+    Opener,
     StoredEntry,
     required_settings,
     segments,
@@ -75,7 +75,7 @@ async def open_http(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     return HttpBackend(site, settings.mode, spec.verify, _signature(name, secret, WallClock()))
 
 
-KIND = ArchiveKind("http", open_http, reports_checksums=True)
+OPENER: Opener = open_http
 
 
 class HttpConclusion(msgspec.Struct, frozen=True):

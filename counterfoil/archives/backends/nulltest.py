@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from typing import ClassVar
 from urllib.parse import quote
 
-from counterfoil.archives.backend import ArchiveKind, ChecksumReported, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import ChecksumReported, FileNotStored, Opener, StoredEntry, segments
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.archives.readback import hash_stream
 from counterfoil.resources.archive import ArchiveSpec, VerifyMode
@@ -32,7 +32,7 @@ async def open_nulltest(name: str, spec: ArchiveSpec, credentials: Mapping[str, 
     return NullTestBackend()
 
 
-KIND = ArchiveKind("nulltest", open_nulltest, reports_checksums=True)
+OPENER: Opener = open_nulltest
 
 
 class NullTestBackend:

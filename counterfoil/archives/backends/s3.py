@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from counterfoil.archives.backend import ArchiveKind, required_settings
+from counterfoil.archives.backend import Opener, required_settings
 from counterfoil.archives.backends._http import HttpSite, make_http_client
 from counterfoil.archives.backends._object_lock import ObjectLockClient
 from counterfoil.archives.backends._object_store import (
@@ -64,7 +64,7 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
     return S3Backend(store, bucket, prefix=settings.prefix, retention=_retention(settings, secret, bucket))
 
 
-KIND = ArchiveKind("s3", open_s3)
+OPENER: Opener = open_s3
 
 
 ERROR_RULES: Mapping[frozenset[str], ErrorText] = {

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import asyncssh
 
-from counterfoil.archives.backend import ArchiveKind, FileNotStored, required_settings, segments
+from counterfoil.archives.backend import FileNotStored, Opener, required_settings, segments
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._ssh import HostKeys, SshConnection, SshLogin
 from counterfoil.archives.cleanup import clean_up, shielded
@@ -48,7 +48,7 @@ async def open_sftp(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
     return SftpBackend(name, settings, connection)
 
 
-KIND = ArchiveKind("sftp", open_sftp)
+OPENER: Opener = open_sftp
 
 
 class SftpBackend(FolderTreeBackend):

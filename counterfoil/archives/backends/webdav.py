@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 from lxml import etree
 
-from counterfoil.archives.backend import ArchiveKind, FileNotStored, required_settings, segments
+from counterfoil.archives.backend import FileNotStored, Opener, required_settings, segments
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
@@ -60,7 +60,7 @@ async def open_webdav(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     return WebDavBackend(HttpSite.open("the WebDAV server", FIELD, settings.url, secret))
 
 
-KIND = ArchiveKind("webdav", open_webdav)
+OPENER: Opener = open_webdav
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.archives import ARCHIVE_KINDS, open_backend
+from counterfoil.archives import ARCHIVE_KINDS, find_opener, open_backend
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.resources.archive import (
     KINDS,
@@ -51,13 +51,14 @@ def a_spec(kind: str) -> ArchiveSpec:
 
 def test_every_kind_of_the_api_can_be_opened() -> None:
     assert {*ARCHIVE_KINDS, "custom"} == set(KINDS)
+    assert all(map(find_opener, ARCHIVE_KINDS))
 
 
 def test_the_crd_has_the_settings_of_every_kind() -> None:
     assert CRD.read_text(encoding="utf-8") == text(), "run: make chart"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ARCHIVE_KINDS if not SETTINGS[kind].KEEPS_FILES])
+@pytest.mark.parametrize("kind", [kind for kind in sorted(ARCHIVE_KINDS) if not SETTINGS[kind].KEEPS_FILES])
 async def test_the_locations_of_a_kind_that_keeps_nothing_say_so(kind: str) -> None:
     """Deleting in eSAW depends on it."""
     spec = parse_part(
