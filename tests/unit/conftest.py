@@ -1,16 +1,19 @@
 """
 Unit tests trust one authority, so that their HTTP clients have few certificates to read.
 
-The collector of cyclic garbage runs less often, and does not search what the whole run needs. Reports of what
-passed are short, since xdist sends three for each test.
+The collector of cyclic garbage runs less often, and does not search what the whole run needs. httpx searches
+for no library that is not installed.
 """
 
 import gc
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
+from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
 from sandbox.controlplane.certificates import CertificateAuthority, certificate_pem
+
+disable_sniffio_lookup()
 
 
 def pytest_collection_finish() -> None:
@@ -22,15 +25,6 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Leave out the keywords of what passed: xdist encodes each of them in Python, and nothing reads them."""
-    report = yield
-    if report.passed:
-        report.keywords = {}
-    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

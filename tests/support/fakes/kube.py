@@ -5,12 +5,12 @@ Whole objects in and out as dicts, merge patches, resourceVersion preconditions,
 """
 
 import asyncio
-import copy
+import pickle
 import re
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,7 @@ from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import EnvelopeEvent, Resource
 from counterfoil.resources.base import ObjectMeta
 
+T = TypeVar("T")
 Where = tuple[str, str]
 
 
@@ -93,7 +94,7 @@ class InMemoryKubeClient(KubeClient):
 
     async def get(self, kind: type[Resource], name: str) -> Raw:
         self._begin("get", name)
-        return copy.deepcopy(self._at(kind, name))
+        return copied(self._at(kind, name))
 
     async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
         self._begin("get_partial", name)
@@ -105,10 +106,10 @@ class InMemoryKubeClient(KubeClient):
         if (kind.PLURAL, name) in self.objects:
             raise AlreadyExists(409, "AlreadyExists", f"{name} exists")
         self._version += 1
-        raw = copy.deepcopy(dict(body))
+        raw = copied(dict(body))
         raw["metadata"] |= {"uid": f"uid-{name}", "resourceVersion": str(self._version), "generation": 1}
         self.objects[kind.PLURAL, name] = raw
-        return copy.deepcopy(raw)
+        return copied(raw)
 
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
         self._begin("patch", name)
@@ -138,7 +139,7 @@ class InMemoryKubeClient(KubeClient):
     ) -> tuple[list[Raw], str]:
         self._begin("page", kind.PLURAL)
         chosen = [
-            copy.deepcopy(raw)
+            copied(raw)
             for (plural, _), raw in sorted(self.objects.items())
             if plural == kind.PLURAL and _has_labels(raw, labels) and _has_fields(raw, fields)
         ]
@@ -205,7 +206,7 @@ class InMemoryKubeClient(KubeClient):
         if version is not None and version != raw["metadata"].get("resourceVersion"):
             raise Conflict(409, "Conflict", "the object has been modified")
         self._merge(raw, changes)
-        return copy.deepcopy(raw)
+        return copied(raw)
 
     def _merge(self, raw: Raw, changes: Mapping[str, Any]) -> None:
         self._version += 1
@@ -213,6 +214,12 @@ class InMemoryKubeClient(KubeClient):
         if "spec" in changes:
             raw["metadata"]["generation"] = raw["metadata"].get("generation", 0) + 1
         raw["metadata"]["resourceVersion"] = str(self._version)
+
+
+def copied(value: T) -> T:
+    """Copy an object with all that is in it, several times as fast as ``copy.deepcopy``."""
+    same: T = pickle.loads(pickle.dumps(value))
+    return same
 
 
 def merge(into: Raw, changes: Mapping[str, Any]) -> None:
@@ -223,7 +230,7 @@ def merge(into: Raw, changes: Mapping[str, Any]) -> None:
         elif isinstance(value, Mapping):
             merge(into.setdefault(key, {}), value)
         else:
-            into[key] = copy.deepcopy(value)
+            into[key] = copied(value)
 
 
 def _has_labels(raw: Raw, selector: str) -> bool:

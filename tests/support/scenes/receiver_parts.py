@@ -1,7 +1,6 @@
 """Parts for the tests of the receiver: an API server in memory, organizations, callbacks."""
 
 import asyncio
-import copy
 import itertools
 import json
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
-from tests.support.fakes.kube import merge
+from tests.support.fakes.kube import copied, merge
 
 TOKEN = "a-good-token-0123456789"
 GUID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
@@ -62,7 +61,7 @@ class FakeKubeClient(KubeClient):
 
     async def get(self, kind: type[Resource], name: str) -> Raw:
         await self._asked("get", name)
-        return copy.deepcopy(self._existing(name))
+        return copied(self._existing(name))
 
     async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
         await self._asked("glimpse", name)
@@ -93,11 +92,11 @@ class FakeKubeClient(KubeClient):
         merge(raw.setdefault("status", {}), changes)
         raw["metadata"]["resourceVersion"] = str(next(self._versions))
         self._answer("patch")
-        return copy.deepcopy(raw)
+        return copied(raw)
 
     def put(self, raw: Mapping[str, Any], **status: Any) -> None:
         """Store an object as it is, with its status."""
-        stored = {"status": {"phase": "Pending"}, **copy.deepcopy(dict(raw))}
+        stored = {"status": {"phase": "Pending"}, **copied(dict(raw))}
         stored["status"] = {**stored["status"], **status}
         stored["metadata"] = {
             "resourceVersion": str(next(self._versions)),

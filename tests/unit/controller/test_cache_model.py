@@ -8,7 +8,6 @@ object of the same name.
 """
 
 import asyncio
-import copy
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
@@ -24,6 +23,7 @@ from counterfoil.kube.errors import ApiError, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, EnvelopeEvent, Phase, Resource
 from tests.support.builders import an_event
+from tests.support.fakes.kube import copied
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -81,7 +81,7 @@ class ApiServer(KubeClient):
 
     def add(self, kind: type[Resource]) -> None:
         self.created += 1
-        raw = copy.deepcopy(TEMPLATES[kind])
+        raw = copied(TEMPLATES[kind])
         raw["metadata"]["uid"] = f"uid-{self.created}"
         self.change(kind, raw)
 
