@@ -11,8 +11,9 @@ A unit test holds all of them against their sources, so they can't drift apart.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -64,13 +65,13 @@ Chart {version}, Counterfoil {appVersion}, Kubernetes {kubeVersion}.
 """
 
 
-def files() -> dict[Path, str]:
-    """Return every file that this writes, with what belongs into it."""
+def files() -> dict[Path, Callable[[], str]]:
+    """Return every file that this writes, with the function that returns its content."""
     return {
-        CHART / "README.md": readme(),
-        CHART / "values.schema.json": schema(),
+        CHART / "README.md": readme,
+        CHART / "values.schema.json": schema,
         **{
-            CHART / "files" / "crds" / crd.name: crd.read_text(encoding="utf-8")
+            CHART / "files" / "crds" / crd.name: partial(crd.read_text, encoding="utf-8")
             for crd in sorted((REPOSITORY / "crds").glob("*.yaml"))
         },
     }
@@ -166,4 +167,4 @@ def _type(hint: Any) -> dict[str, Any]:
 
 if __name__ == "__main__":
     for path, content in files().items():
-        path.write_text(content, encoding="utf-8")
+        path.write_text(content(), encoding="utf-8")

@@ -2,14 +2,19 @@
 
 import math
 from collections import Counter
+from functools import cache
 
 import pytest
 
 from chaos import faults
-from chaos.plan import KINDS, USUAL, WAYS, plan
+from chaos.plan import KINDS, USUAL, WAYS, Round, plan
 from sandbox.servers.proxies import TrapPoint
 
-ROUNDS = [plan(1, number) for number in range(1, 60)]
+
+@cache
+def rounds() -> list[Round]:
+    """59 rounds; made when a test needs them, since each takes milliseconds."""
+    return [plan(1, number) for number in range(1, 60)]
 
 
 def test_the_same_seed_and_number_give_the_same_plan() -> None:
@@ -26,20 +31,20 @@ def test_a_plan_has_the_number_of_faults_that_was_asked_for() -> None:
 
 
 def test_every_kind_of_fault_is_planned_and_has_an_effect() -> None:
-    planned = {fault.kind for each in ROUNDS for fault in each.faults}
+    planned = {fault.kind for each in rounds() for fault in each.faults}
     assert planned == set(KINDS) == set(faults.EFFECTS)
 
 
 def test_every_archive_number_of_processes_and_policy_is_planned() -> None:
-    assert {each.archive for each in ROUNDS} == {"filesystem", "s3", "webdav"}
-    assert {each.controllers for each in ROUNDS} == {1, 2, 3}
-    assert {each.receivers for each in ROUNDS} == {1, 2}
-    assert {each.policy for each in ROUNDS} == {"Delete", "Keep"}
-    assert all(1 <= each.shards <= each.controllers for each in ROUNDS)
+    assert {each.archive for each in rounds()} == {"filesystem", "s3", "webdav"}
+    assert {each.controllers for each in rounds()} == {1, 2, 3}
+    assert {each.receivers for each in rounds()} == {1, 2}
+    assert {each.policy for each in rounds()} == {"Delete", "Keep"}
+    assert all(1 <= each.shards <= each.controllers for each in rounds())
 
 
 def test_no_fault_is_planned_more_often_than_its_kind_allows() -> None:
-    for each in ROUNDS:
+    for each in rounds():
         count = Counter(fault.kind for fault in each.faults)
         assert all(
             count[name] <= math.ceil(kind.at_most * len(each.faults) / 100) for name, kind in KINDS.items()
@@ -54,28 +59,28 @@ def test_a_controller_can_be_killed_before_and_after_each_of_its_requests() -> N
 
 def test_some_rounds_restore_etcd_and_some_set_clocks() -> None:
     for kind in ("etcd-restored", "clock-set"):
-        having = sum(any(fault.kind == kind for fault in each.faults) for each in ROUNDS)
-        assert 0 < having < len(ROUNDS) / 2
+        having = sum(any(fault.kind == kind for fault in each.faults) for each in rounds())
+        assert 0 < having < len(rounds()) / 2
 
 
 def test_no_clock_passes_the_time_in_which_esaw_lists_files_late() -> None:
-    for each in ROUNDS:
+    for each in rounds():
         assert not each.papers_lag or all(fault.kind != "clock-set" for fault in each.faults)
 
 
 def test_only_a_folder_has_a_disk_that_can_be_filled() -> None:
-    full = [each for each in ROUNDS if any(fault.kind == "archive-disk-full" for fault in each.faults)]
+    full = [each for each in rounds() if any(fault.kind == "archive-disk-full" for fault in each.faults)]
     assert {each.archive for each in full} == {"filesystem"}
 
 
 def test_a_folder_has_no_connection_that_could_break() -> None:
-    folders = [each for each in ROUNDS if each.archive == "filesystem"]
+    folders = [each for each in rounds() if each.archive == "filesystem"]
     assert folders
     assert not any(fault.way == "archive" for each in folders for fault in each.faults)
 
 
 def test_each_fault_has_a_moment_a_point_and_a_known_operation() -> None:
-    for each in ROUNDS:
+    for each in rounds():
         for fault in each.faults:
             assert fault.point in TrapPoint.__members__
             assert 0 <= fault.after < max(1, USUAL[fault.operation] * len(each.envelopes))

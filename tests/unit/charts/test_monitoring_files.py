@@ -6,6 +6,7 @@ page.
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ OF_OTHERS = {"kube_resourcequota": {"resource", "resourcequota", "type"}}
 """Metrics of kube-state-metrics, and their labels."""
 
 
+@cache
 def rules() -> list[dict[str, str]]:
     groups = yaml.safe_load((FILES / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"]]
