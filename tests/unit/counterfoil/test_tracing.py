@@ -163,6 +163,8 @@ async def test_an_observation_within_a_span_names_its_trace(
             metrics.archived_seconds.labels("other").observe(7)
         metrics.archived_seconds.labels("late").observe(7)
         metrics.archived_seconds.labels("given").observe(7, tracing.exemplar(PARENT))
+        # Otherwise the end would wait for the collector, and the collector for this loop.
+        await sent(collector, 1)
     metrics.archived_seconds.labels("off").observe(7, tracing.exemplar(PARENT))
     named = {
         each.labels["organization"]: each.exemplar.labels["trace_id"]
