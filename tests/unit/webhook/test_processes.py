@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from webhook.__main__ import main
+
 
 def run(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
@@ -24,11 +26,17 @@ def test_without_a_known_process_it_ends_with_status_2_and_one_line(arguments: t
     assert ended.stderr == "python -m webhook: say which process, as in python -m webhook receiver\n"
 
 
-def test_a_bad_setting_ends_with_status_2_and_one_line() -> None:
-    ended = run("receiver", COUNTERFOIL_LISTEN="nowhere")
-    assert ended.returncode == 2
-    assert ended.stderr.count("\n") == 1
-    assert "COUNTERFOIL_LISTEN" in ended.stderr
+def test_a_bad_setting_ends_with_status_2_and_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["webhook", "receiver"])
+    monkeypatch.setenv("COUNTERFOIL_LISTEN", "nowhere")
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "COUNTERFOIL_LISTEN" in errors
 
 
 def test_without_a_way_to_an_api_server_it_says_so_and_ends() -> None:

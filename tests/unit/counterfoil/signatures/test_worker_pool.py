@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -50,26 +50,26 @@ async def asked(examiners: SignatureWorkers, pdf: bytes = b"%PDF") -> Signatures
     return await examiners.examine(once(pdf), len(pdf))
 
 
-async def test_the_real_one_looks_at_one_pdf_after_another() -> None:
-    real = SignatureWorkers()
-    try:
-        states = [(await asked(real, pdf)).state for pdf in (signed(), unsigned(), b"no pdf", signed())]
-    finally:
-        await real.aclose()
+@pytest.fixture(scope="module")
+async def real() -> AsyncIterator[tuple[SignatureWorkers, Path]]:
+    """A real process for the tests of which none needs its end, with its folder in /proc."""
+    before = children()
+    async with aclosing(SignatureWorkers()) as workers:
+        await asked(workers, signed())
+        (process,) = children() - before
+        yield workers, process
+
+
+async def test_the_real_one_looks_at_one_pdf_after_another(real: tuple[SignatureWorkers, Path]) -> None:
+    states = [(await asked(real[0], pdf)).state for pdf in (signed(), unsigned(), b"no pdf", signed())]
     assert states == [State.INTACT, State.UNSIGNED, State.UNREADABLE, State.INTACT]
 
 
-async def test_the_real_one_has_narrow_limits_and_nothing_of_our_environment() -> None:
-    real = SignatureWorkers()
-    before = children()
-    try:
-        await asked(real, signed())
-        (process,) = children() - before
-        limits = (process / "limits").read_text()
-        environment = (process / "environ").read_bytes()
-    finally:
-        await real.aclose()
-    assert environment == b""
+def test_the_real_one_has_narrow_limits_and_nothing_of_our_environment(
+    real: tuple[SignatureWorkers, Path],
+) -> None:
+    limits = (real[1] / "limits").read_text()
+    assert (real[1] / "environ").read_bytes() == b""
     assert limits.split("Max address space")[1].split()[0] == str(256 * 1024 * 1024)
     assert limits.split("Max file size")[1].split()[0] == "0"
     assert limits.split("Max cpu time")[1].split()[0].isdigit()

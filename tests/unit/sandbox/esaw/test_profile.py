@@ -22,6 +22,7 @@ from sandbox.esaw import (
     parse_profile,
     read_profile,
 )
+from sandbox.esaw.__main__ import main
 from tests.support.servers.standin_peers import anna, client_of
 
 
@@ -361,11 +362,14 @@ async def test_the_process_behaves_as_its_profile_says_and_warns_of_unknown_fact
     assert b"warning: The fact `colour` is unknown and is ignored." in errors
 
 
-async def test_the_process_ends_with_status_2_for_an_invalid_profile(tmp_path: Path) -> None:
+def test_the_process_ends_with_status_2_for_an_invalid_profile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "acme.json"
     file.write_bytes(a_profile(a_fact("draft", "perhaps")))
-    process, line = await run_standin("--profile", str(file))
-    async with asyncio.timeout(30):
-        _, errors = await process.communicate()
-    assert (process.returncode, line) == (2, b"")
-    assert b"acme.json: the fact `draft` can't be `perhaps`" in errors
+    monkeypatch.setattr(sys, "argv", ["sandbox.esaw", "--port", "0", "--profile", str(file)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert "acme.json: the fact `draft` can't be `perhaps`" in printed.err
