@@ -1,6 +1,8 @@
 """Parts for the tests of the receiver: an API server in memory, organizations, callbacks."""
 
 import asyncio
+import base64
+import hashlib
 import itertools
 import json
 from collections.abc import Mapping
@@ -9,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from counterfoil.callback_auth import basic_auth_hash, token_hash
+from counterfoil.callback_auth import token_hash
 from counterfoil.kube.answers import PartialT
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
@@ -159,7 +161,7 @@ def with_basic_auth(raw: Raw, username: str = "esaw", password: str = "geheim") 
     """Add the second lock to an Organization."""
     changed = msgspec.json.decode(msgspec.json.encode(raw))
     changed["spec"]["callback"] = {"basicAuthSecretRef": {"name": "basic"}}
-    changed["status"]["basicAuthHash"] = basic_auth_hash(username, password, b"salt")
+    changed["status"]["basicAuthHash"] = a_basic_auth_hash(username, password)
     answer: Raw = changed
     return answer
 
@@ -170,3 +172,10 @@ def added(raw: Raw) -> WatchEvent:
 
 def synced(*names: str) -> WatchEvent:
     return WatchEvent("SYNCED", {}, frozenset(names))
+
+
+def a_basic_auth_hash(username: str, password: str) -> str:
+    """Return a hash as of ``basic_auth_hash``, with the least cost instead of 40 ms."""
+    digest = hashlib.scrypt(f"{username}:{password}".encode(), salt=b"salt", n=2, r=1, p=1, dklen=32)
+    salt, encoded = (base64.b64encode(part).decode() for part in (b"salt", digest))
+    return f"scrypt$2$1$1${salt}${encoded}"

@@ -5,8 +5,7 @@ import base64
 
 import pytest
 
-from counterfoil.callback_auth import basic_auth_hash
-from tests.support.scenes.receiver_parts import ManualClock
+from tests.support.scenes.receiver_parts import ManualClock, a_basic_auth_hash
 from webhook.receiver.basic_auth import BasicAuthVerifier, TooManyAttempts
 from webhook.receiver.limits import ReceiverLimits
 
@@ -17,7 +16,7 @@ def a_header(username: str = "esaw", password: str = "geheim") -> str:
 
 @pytest.fixture(scope="module")
 def expected() -> str:
-    return basic_auth_hash("esaw", "geheim", b"salt")
+    return a_basic_auth_hash("esaw", "geheim")
 
 
 def a_verifier(clock: ManualClock | None = None, **limits: float) -> BasicAuthVerifier:
@@ -48,7 +47,7 @@ async def test_any_other_header_is_refused(header: str | None, expected: str) ->
 
 @pytest.mark.parametrize("is_valid_first", [True, False])
 async def test_a_result_is_remembered_for_its_hash_only(expected: str, is_valid_first: bool) -> None:
-    verifier, other = a_verifier(), basic_auth_hash("esaw", "neu", b"salt")
+    verifier, other = a_verifier(), a_basic_auth_hash("esaw", "neu")
     first, second = (expected, other) if is_valid_first else (other, expected)
     assert await verifier.verify("acme", a_header(), first) is is_valid_first
     assert await verifier.verify("acme", a_header(), second) is not is_valid_first
@@ -72,7 +71,7 @@ async def test_one_that_gives_up_does_not_end_the_check_for_the_others(expected:
 async def test_wrong_headers_use_up_the_attempts_and_valid_ones_do_not(expected: str) -> None:
     clock = ManualClock()
     verifier = a_verifier(clock, password_burst=2)
-    other = basic_auth_hash("esaw", "zwei", b"salt")
+    other = a_basic_auth_hash("esaw", "zwei")
     assert await verifier.verify("acme", a_header(), expected)
     assert await verifier.verify("acme", a_header(password="zwei"), other)
     results = [await outcome(verifier, a_header(password=f"no-{n}"), expected) for n in range(4)]
