@@ -83,7 +83,7 @@ asyncio.run(run({"response_class": adapter.response_class()}))
 
 @pytest.fixture(scope="module")
 def after_410() -> list[str]:
-    """What kopf did after 410 for its list: with the responses as they are, and with adapted ones."""
+    """The ends of two runs of kopf that get 410 for a list: with plain responses, and with adapted ones."""
     command = [sys.executable, "-c", RUN_OPERATOR]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
 
