@@ -1,7 +1,6 @@
 """The API of Leases in memory, as strict about versions as the real one, with faults on demand."""
 
 import asyncio
-import copy
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from kubernetes.aio.client import CoordinationV1Api, V1Lease, V1LeaseList, V1Lea
 from kubernetes.aio.client.exceptions import ApiException
 
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, shard_lease_name
+from tests.support.fakes.kube import copied
 
 
 class InMemoryLeases(CoordinationV1Api):
@@ -50,15 +50,15 @@ class InMemoryLeases(CoordinationV1Api):
 
     def back_up(self) -> tuple[int, dict[str, V1Lease]]:
         """Return the state of etcd."""
-        return self._version, copy.deepcopy(self.leases)
+        return self._version, copied(self.leases)
 
     def restore(self, backup: tuple[int, dict[str, V1Lease]]) -> None:
         """Restore a state of etcd, without raising its versions."""
-        self._version, self.leases = backup[0], copy.deepcopy(backup[1])
+        self._version, self.leases = backup[0], copied(backup[1])
 
     async def read_namespaced_lease(self, name: str, namespace: str, *_: Any, **__: Any) -> Any:
         await self._begin("get")
-        lease = copy.deepcopy(self._at(name))
+        lease = copied(self._at(name))
         metadata = self._metadata(lease)
         metadata.resource_version = self.shown_version(metadata.resource_version)
         return lease
@@ -67,19 +67,19 @@ class InMemoryLeases(CoordinationV1Api):
         await self._begin("list")
         other = options["label_selector"].rpartition("!=")[2]
         items = [each for each in self.leases.values() if _count(each) not in (None, other)]
-        return V1LeaseList(items=copy.deepcopy(items))
+        return V1LeaseList(items=copied(items))
 
     async def create_namespaced_lease(self, namespace: str, body: Any, *_: Any, **__: Any) -> Any:
         await self._begin("create")
         if body.metadata.name in self.leases:
             raise refused(409)
-        return self._store(copy.deepcopy(body))
+        return self._store(copied(body))
 
     async def replace_namespaced_lease(self, name: str, namespace: str, body: Any, *_: Any, **__: Any) -> Any:
         await self._begin("update")
         if self._metadata(self._at(name)).resource_version != body.metadata.resource_version:
             raise refused(409)
-        return self._store(copy.deepcopy(body))
+        return self._store(copied(body))
 
     async def _begin(self, verb: str) -> None:
         self.asked.append(verb)
