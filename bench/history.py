@@ -63,6 +63,9 @@ COUNTS = 10
 """Number of counts that are measured together."""
 
 REST_SECONDS = 2.0
+IDLE_SECONDS = 3.0
+IDLE_CPU = 0.05  # cores of API server and etcd that count as idle
+IDLE_TIMEOUT = 120.0  # seconds
 TIMEOUT = 900.0  # seconds for the whole run
 REMOVAL_TIMEOUT = 240.0  # seconds
 FORMER_SENDER = "former"
@@ -157,6 +160,17 @@ async def add_history(setup: BenchSetup, count: int) -> None:
         count, setup.namespace, newest=timedelta(hours=1), oldest=timedelta(days=29), seed=1
     )
     await put_and_cache(setup.plane, setup.kube, events)
+    await _until_idle(setup)
+
+
+async def _until_idle(setup: BenchSetup) -> None:
+    """Wait until API server and etcd have done the work that so many new objects make them."""
+    async with asyncio.timeout(IDLE_TIMEOUT):
+        while True:
+            before = setup.cluster_cpu()
+            await asyncio.sleep(IDLE_SECONDS)
+            if setup.cluster_cpu() - before < IDLE_CPU * IDLE_SECONDS:
+                return
 
 
 async def add_expired(setup: BenchSetup, count: int, seed: int) -> None:

@@ -141,13 +141,14 @@ async def into_http(archive_target: ArchiveTarget, name: str, chunks: Chunks) ->
 
 
 async def from_http(archive_target: ArchiveTarget, name: str) -> Chunks:
-    """GET by httpx."""
+    """GET by httpx; the signature covers method and target."""
     settings = archive_target.spec.http
     assert settings is not None
-    headers = _signed(archive_target, f"get_{secrets.token_hex(16)}", "")
+    url = httpx.URL(f"{settings.url}/{name}")
+    headers = _signed(archive_target, f"get_{secrets.token_hex(16)}", f"GET {url.raw_path.decode()}")
     async with (
         httpx.AsyncClient(trust_env=False, timeout=60) as http,
-        http.stream("GET", f"{settings.url}/{name}", headers=headers) as answer,
+        http.stream("GET", url, headers=headers) as answer,
     ):
         answer.raise_for_status()
         async for chunk in answer.aiter_raw():
