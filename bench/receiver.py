@@ -13,15 +13,17 @@ callbacks that it knows already.
 import argparse
 import asyncio
 import json
+import os
 import platform
 import statistics
 import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import aiohttp
 import msgspec
@@ -29,7 +31,8 @@ import uvloop
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from bench.spread import verdict
+from bench.machine import cpu_seconds
+from bench.spread import Spread, verdict
 from counterfoil.callback_auth import token_hash
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import API_VERSION, envelope_id
@@ -49,25 +52,50 @@ MAX_P99 = 1.2
 MIN_KNOWN = 2.0
 
 
+class CpuUse(NamedTuple):
+    """CPU seconds that each has used so far, or in a round."""
+
+    process: float
+    """The receiver or the bare client."""
+    load: float
+    """What sends the callbacks to the receiver; of a round of the bare client nothing."""
+    cluster: float
+    """API server and etcd."""
+
+    def since(self, before: "CpuUse") -> "CpuUse":
+        """Return the use since then."""
+        return CpuUse(*(now - then for now, then in zip(self, before, strict=True)))
+
+
+NO_CPU = CpuUse(0.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class CallbackRound:
     """Duration of one round: seconds in all, and of each request."""
 
     seconds: float
     latencies: Sequence[float]
+    cpu: CpuUse = NO_CPU
 
     @property
     def rate(self) -> float:
         return len(self.latencies) / self.seconds
 
+    @property
+    def p99(self) -> float:
+        return self._quantile(98)
 
-class RoundSummary:
-    """Several rounds of the same kind."""
+    @property
+    def p50(self) -> float:
+        return self._quantile(49)
 
-    def __init__(self, rounds: Sequence[CallbackRound]) -> None:
-        self.rate = statistics.median(each.rate for each in rounds)
-        quantiles = statistics.quantiles([one for each in rounds for one in each.latencies], n=100)
-        self.p50, self.p99 = quantiles[49] * 1000, quantiles[98] * 1000
+    @property
+    def cpu_in_all(self) -> float:
+        return sum(self.cpu)
+
+    def _quantile(self, number: int) -> float:
+        return statistics.quantiles(self.latencies, n=100)[number] * 1000
 
 
 class KeepAliveConnection(asyncio.Protocol):
@@ -198,6 +226,10 @@ class BareClient:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     @classmethod
     async def start(cls, kubeconfig: Path, in_flight: int) -> "BareClient":
         command = bound_to_parent(
@@ -253,23 +285,32 @@ def organization(namespace: str = NAMESPACE) -> Raw:
 
 async def measure(
     plane: ControlPlane, receiver: CounterfoilProcess, in_flight: int, rounds: int, count: int
-) -> str:
+) -> dict[str, list[CallbackRound]]:
+    """Return the rounds of each of ``KINDS``."""
     bare = await BareClient.start(plane.kubeconfig, in_flight)
     kinds: dict[str, list[CallbackRound]] = {name: [] for name in KINDS}
+
+    def cpu(pid: int) -> CpuUse:
+        load = 0.0 if pid == bare.pid else cpu_seconds(os.getpid())
+        return CpuUse(cpu_seconds(pid), load, sum(map(cpu_seconds, plane.pids.values())))
+
+    async def with_cpu(pid: int, work: Awaitable[CallbackRound]) -> CallbackRound:
+        before = cpu(pid)
+        done = await work
+        return replace(done, cpu=cpu(pid).since(before))
+
     for turn in range(rounds + 1):
         envelopes = new_envelope_ids(count)
-        done = (
-            await bare.create_events(count),
-            await send_requests(receiver.public, callbacks(envelopes), in_flight),
-            await send_requests(receiver.public, callbacks(envelopes), in_flight),
-            await send_requests(receiver.public, callbacks(envelopes[:1] * count), in_flight),
-        )
+        done = [await with_cpu(bare.pid, bare.create_events(count))]
+        for sent in (envelopes, envelopes, envelopes[:1] * count):
+            work = send_requests(receiver.public, callbacks(sent), in_flight)
+            done.append(await with_cpu(receiver.pid, work))
         # The first turn makes connections and fills caches, and is not counted.
         if turn:
             for name, each in zip(KINDS, done, strict=True):
                 kinds[name].append(each)
     await bare.end()
-    return table({name: RoundSummary(each) for name, each in kinds.items()})
+    return kinds
 
 
 KINDS = (
@@ -280,42 +321,43 @@ KINDS = (
 )
 
 
-def table(summaries: Mapping[str, RoundSummary]) -> str:
-    bare = summaries[KINDS[0]]
-    lines = ["| what | per s | of bare | p50 ms | p99 ms | p99 of bare |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {name} | {each.rate:.0f} | {each.rate / bare.rate:.2f} | {each.p50:.1f} | {each.p99:.1f} "
-        f"| {each.p99 / bare.p99:.2f} |"
-        for name, each in summaries.items()
+def report(kinds: Mapping[str, Sequence[CallbackRound]]) -> str:
+    """Return the Markdown. Each ratio is of two rounds of the same turn."""
+    bare, new, known = (kinds[name] for name in KINDS[:3])
+    lines = [
+        "| what | of bare | per s | p50 ms | p99 ms | CPU ms: itself | what sends the callbacks "
+        "| API server and etcd |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    new, known = (summaries[name] for name in KINDS[1:3])
-    lines += [
-        "",
-        *(
-            f"- {what}: {value:.2f}; target {bound}: {verdict(is_met)}"
-            for what, value, bound, is_met in (
-                (
-                    "new callbacks, of bare",
-                    new.rate / bare.rate,
-                    f">= {MIN_RATE}",
-                    new.rate >= MIN_RATE * bare.rate,
-                ),
-                (
-                    "p99 of new callbacks, of bare",
-                    new.p99 / bare.p99,
-                    f"<= {MAX_P99}",
-                    new.p99 <= MAX_P99 * bare.p99,
-                ),
-                (
-                    "known callbacks, of new",
-                    known.rate / new.rate,
-                    f">= {MIN_KNOWN}",
-                    known.rate >= MIN_KNOWN * new.rate,
-                ),
-            )
-        ),
-    ]
+    for name, rounds in kinds.items():
+        cpu = [
+            f"{statistics.median(each.cpu[part] / len(each.latencies) for each in rounds) * 1000:.2f}"
+            for part in range(len(CpuUse._fields))
+        ]
+        cells = [_ratio(rounds, bare, "rate").text(2)]
+        cells += [Spread.of(getattr(each, what) for each in rounds).text() for what in ("rate", "p50", "p99")]
+        lines.append(f"| {name} | {' | '.join((*cells, *cpu))} |")
+    judged = (
+        ("new callbacks, of bare", _ratio(new, bare, "rate"), ">=", MIN_RATE),
+        ("p99 of new callbacks, of bare", _ratio(new, bare, "p99"), "<=", MAX_P99),
+        ("known callbacks, of new", _ratio(known, new, "rate"), ">=", MIN_KNOWN),
+    )
+    lines.append("")
+    for what, ratio, bound, target in judged:
+        is_met = ratio.median >= target if bound == ">=" else ratio.median <= target
+        lines.append(f"- {what}: {ratio.text(2)}; target {bound} {target}: {verdict(is_met)}")
+    share = _ratio(bare, new, "cpu_in_all")
+    lines.append(
+        "- CPU of all processes for a create of the bare client, of that for a new callback: "
+        f"{share.text(2)}. Where they share all cores, new callbacks can't reach a higher part of its rate."
+    )
     return "\n".join(lines)
+
+
+def _ratio(rounds: Sequence[CallbackRound], others: Sequence[CallbackRound], what: str) -> Spread:
+    return Spread.of_ratios(
+        [getattr(each, what) for each in rounds], [getattr(each, what) for each in others]
+    )
 
 
 async def run(in_flight: int, rounds: int, count: int) -> None:
@@ -334,7 +376,7 @@ async def run(in_flight: int, rounds: int, count: int) -> None:
                 print(
                     f"{in_flight} in flight, {rounds} rounds of {count}, Python {platform.python_version()}\n"
                 )
-                print(await measure(plane, receiver, in_flight, rounds, count))
+                print(report(await measure(plane, receiver, in_flight, rounds, count)))
 
 
 def main() -> None:
