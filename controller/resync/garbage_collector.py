@@ -43,8 +43,8 @@ from counterfoil.retention import imminent_deletion, removal_time
 
 _log = logging.getLogger(__name__)
 
-PAGE_SIZE = 500
-PAGE_SECONDS = 2.0
+PAGE_SIZE = 250
+PAGE_SECONDS = 1.0
 MIN_REST_SECONDS = 60.0
 ARCHIVED = "true"
 """Value of the label on an Envelope that is removed when no event of its envelope is left."""
