@@ -164,7 +164,7 @@ async def add_history(setup: BenchSetup, count: int) -> None:
 
 
 async def _until_idle(setup: BenchSetup) -> None:
-    """Wait until API server and etcd have done the work that so many new objects make them."""
+    """Wait until API server and etcd have done the work for the new objects."""
     async with asyncio.timeout(IDLE_TIMEOUT):
         while True:
             before = setup.cluster_cpu()

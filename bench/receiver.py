@@ -58,7 +58,7 @@ class CpuUse(NamedTuple):
     process: float
     """The receiver or the bare client."""
     load: float
-    """What sends the callbacks to the receiver; of a round of the bare client nothing."""
+    """The process that sends the callbacks to the receiver; 0 in a round of the bare client."""
     cluster: float
     """API server and etcd."""
 

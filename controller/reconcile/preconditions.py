@@ -259,7 +259,7 @@ class Preconditions:
 def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: Archive) -> Wait | None:
     """
     Return the outcome of an event that failed because of its archive, if the probe still fails for the same
-    reason; None if the event is to be tried.
+    reason; None if the event is tried.
 
     So in a long outage only the probe contacts the archive, and no waiting event contacts eSAW. The first
     attempts of an event follow each other faster than probes, so they are made. An event that a person
