@@ -277,6 +277,7 @@ async def bench_setup(
             limits={"concurrency": concurrency, "perSenderConcurrency": concurrency},
             **organization,
         )
+        await built.record_sweep(ORGANIZATION)
         await built.sender(SENDER, esaw.sender, organization=ORGANIZATION)
         yield BenchSetup(built, esaw, kube, root)
 

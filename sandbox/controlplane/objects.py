@@ -71,6 +71,16 @@ class NamespaceObjects:
             )
         _read(answer)
 
+    async def merge_status(self, kind: str, name: str, status: Mapping[str, Any]) -> None:
+        """Merge ``status`` into the object's status. Raises ``ObjectError``."""
+        async with self._client() as client:
+            answer = await client.patch(
+                f"{self._path(_KINDS[kind.lower()])}/{name}/status",
+                json={"status": status},
+                headers={"Content-Type": "application/merge-patch+json"},
+            )
+        _read(answer)
+
     async def get(self, kind: str, name: str) -> dict[str, Any]:
         """Return one object. Raises ``ObjectError``."""
         async with self._client() as client:

@@ -97,6 +97,15 @@ class LocalEnvironment:
             }
         )
 
+    async def record_sweep(self, organization: str) -> None:
+        """
+        Record that the controller has just searched for missed callbacks of this organization.
+
+        Otherwise it searches as it starts, and may create the event of an envelope before its callback does.
+        """
+        swept = {"time": datetime.now(UTC).isoformat(), "found": 0}
+        await self.plane.objects(self.namespace).merge_status("organization", organization, {"sweep": swept})
+
     async def mails(self, server: SmtpServer, *administrators: str, **settings: Any) -> dict[str, Any]:
         """Create the Secret of a mail server; return what belongs into ``spec.notifications``."""
         await self.secret("smtp", "smtp", **server.secret)

@@ -262,6 +262,7 @@ async def opened(
         await _archive(scene, s3)
         settings = {"baseURL": scene.esaw.url, **organization}
         await built.organization("acme", archive="dms", sender="anna", **settings)
+        await built.record_sweep("acme")
         await built.sender("anna", anna, organization="acme")
         yield scene
 

@@ -174,5 +174,6 @@ async def a_controller_scene(
         await built.archive("dms", filesystem={"root": str(made.archive)})
         await built.sender("anna", made.anna, organization="acme")
         await built.organization("acme", archive="dms", sender="anna")
+        await built.record_sweep("acme")
         made.controller = await built.controller(log_level="debug", manifest_key=manifest_key)
         yield made
