@@ -418,7 +418,7 @@ async def receivers_environment(
     plane: ControlPlane, folder: Path, namespace: str
 ) -> AsyncIterator[LocalEnvironment]:
     """Set up a namespace with one organization and no controller."""
-    async with local_environment(plane, folder, namespace=namespace) as built:
+    async with local_environment(plane, folder, namespace=namespace, public_authorities=True) as built:
         await create_organization(plane, namespace)
         yield built
 

@@ -265,7 +265,9 @@ async def bench_setup(
             await plane.namespace(namespace)
         esaw = await stack.enter_async_context(esaw_process(folder))
         kube = await stack.enter_async_context(connect(namespace=namespace, kubeconfig=plane.kubeconfig))
-        built = await stack.enter_async_context(local_environment(plane, folder, namespace=namespace))
+        built = await stack.enter_async_context(
+            local_environment(plane, folder, namespace=namespace, public_authorities=True)
+        )
         # What we are held against does not examine signatures either.
         await apply_archive(built, root, concurrency, signatures="Ignore")
         await built.organization(

@@ -30,7 +30,7 @@ from sandbox.controlplane.install_crds import CRDS, install_crds
 from sandbox.controlplane.kubectl import Kubectl
 from sandbox.controlplane.objects import NamespaceObjects
 from sandbox.controlplane.ports import free_port
-from sandbox.controlplane.processes import ServerProcess
+from sandbox.controlplane.processes import ServerProcess, bare_environment
 
 TIMEOUT = 120.0  # seconds until ready; a busy machine needs more than the usual few
 SHUTDOWN_TIMEOUT = 15.0  # seconds for an orderly end of the API server
@@ -38,7 +38,6 @@ READYZ_TIMEOUT = 2.0  # seconds for one response; another process that listens o
 INTERVAL = 0.05  # seconds between looks
 PORT_ATTEMPTS = 5
 TOKEN_LIFETIME = 24 * 3600  # seconds
-SERVER_ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
 Condition = Callable[[], Awaitable[bool]]
 
@@ -163,6 +162,11 @@ class ControlPlane:
         await self.start_apiserver()
 
     @property
+    def authority(self) -> Path:
+        """The certificate of the authority that the API server's own one is from."""
+        return self._credentials.authority
+
+    @property
     def pids(self) -> Mapping[str, int]:
         """The process ids of what runs now, by ``etcd`` and ``kube-apiserver``."""
         return {name: server.pid for name, server in self._servers.items()}
@@ -280,7 +284,7 @@ class ControlPlane:
         server = ServerProcess(
             [self._binaries[name], *arguments],
             log=self.folder / f"{name}.log",
-            environment=SERVER_ENVIRONMENT,
+            environment=bare_environment(),
         )
         self._servers[name] = server
         return server

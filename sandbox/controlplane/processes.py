@@ -84,6 +84,12 @@ class ServerProcess:
         self._popen.wait()
 
 
+def bare_environment() -> dict[str, str]:
+    """Return the environment of a program that has nothing of the user's: PATH, and GOGC (how often programs
+    in Go collect garbage) if it is set."""
+    return {"PATH": "/usr/bin:/bin", **{name: os.environ[name] for name in ("GOGC",) if name in os.environ}}
+
+
 def bound_to_parent(argv: Command) -> list[str]:
     """Return the command that runs ``argv`` as a program that ends when we do."""
     return [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid()), *map(str, argv)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.controlplane.binaries import Report, ensure, say
-from sandbox.controlplane.processes import run
+from sandbox.controlplane.processes import bare_environment, run
 
 CHART = Path(__file__).parents[2] / "charts" / "counterfoil"
 
@@ -36,8 +36,8 @@ class Helm:
         ended = await run(
             [self.program, *arguments, *given],
             environment={
+                **bare_environment(),
                 "HOME": str(self.home),
-                "PATH": "/usr/bin:/bin",
                 "KUBECONFIG": str(self.kubeconfig or "/dev/null"),
             },
             stdin=None if values is None else json.dumps(values),

@@ -14,6 +14,7 @@ import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
@@ -78,7 +79,7 @@ class Passage:
     sha256: str = ""
     """Of the body that the server sent, in hex; empty unless all of it passed."""
 
-    @property
+    @cached_property
     def json(self) -> Any:
         """The body, read as JSON."""
         return json.loads(self.body) if self.body else None

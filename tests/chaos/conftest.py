@@ -10,10 +10,10 @@ import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.s3_rclone import S3Server, s3_server
-from tests.cluster.conftest import namespace, plane
+from tests.cluster.conftest import pytest_configure
 from tests.support.scenes.chaos import BUCKET, Scene, opened
 
-__all__ = ["namespace", "plane"]  # fixtures, as for the cluster tests
+__all__ = ["pytest_configure"]  # the control plane of the cluster tests
 
 
 @pytest.fixture(scope="session")

@@ -1,44 +1,8 @@
-"""
-One control plane for all cluster tests, and a separate namespace for each test.
-
-Nothing in a namespace is ever deleted: without a controller-manager a namespace can't be, and the whole
-control plane goes at the end. See ``sandbox.controlplane.control_plane`` for what else is different from a
-whole cluster.
-"""
-
-import itertools
-import re
-import signal
-from collections.abc import AsyncIterator
+"""The cluster tests have one control plane."""
 
 import pytest
 
-from sandbox.controlplane.control_plane import ControlPlane, control_plane
-from sandbox.controlplane.kubectl import Kubectl
 
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-async def plane() -> AsyncIterator[ControlPlane]:
-    """A control plane that knows our kinds."""
-    # A terminated test run ends its fixtures, as an interrupted one does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    async with control_plane() as running:
-        await running.apply_crds()
-        yield running
-
-
-@pytest.fixture
-async def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> str:
-    """The name of a fresh namespace that nobody else uses."""
-    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
-    name = f"{words[:40].strip('-')}-{next(_numbers)}"
-    await plane.namespace(name)
-    return name
-
-
-@pytest.fixture
-def kubectl(plane: ControlPlane) -> Kubectl:
-    """``await kubectl("get", "ee", "-n", namespace) -> str``; raises KubectlError with what kubectl said."""
-    return plane.kubectl
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the fixtures of the control plane."""
+    config.pluginmanager.import_plugin("tests.support.control_plane")

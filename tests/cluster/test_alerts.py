@@ -1,18 +1,16 @@
 """The alerts and the queries of the dashboards, checked and tried by Prometheus' own promtool."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from sandbox.controlplane.binaries import ensure
-from sandbox.controlplane.processes import run
+from sandbox.controlplane.processes import bare_environment, run
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "charts" / "counterfoil" / "files" / "alerts.yaml"
 CASES = tuple(Path(__file__).parent / name for name in ("alerts_test.yaml", "alerts_slow_test.yaml"))
-ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/bin:/bin"}
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +20,7 @@ async def promtool() -> Path:
 
 
 async def test_the_alerts_are_rules_that_prometheus_takes(promtool: Path) -> None:
-    checked = await run([promtool, "check", "rules", "--lint-fatal", ALERTS], environment=ENVIRONMENT)
+    checked = await run([promtool, "check", "rules", "--lint-fatal", ALERTS], environment=bare_environment())
     assert checked.code == 0, checked.out + checked.err
 
 
@@ -37,13 +35,13 @@ async def test_the_queries_of_the_dashboards_are_promql(promtool: Path, tmp_path
     file = tmp_path / "queries.json"
     # JSON is YAML.
     file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
-    checked = await run([promtool, "check", "rules", file], environment=ENVIRONMENT)
+    checked = await run([promtool, "check", "rules", file], environment=bare_environment())
     assert checked.code == 0, checked.out + checked.err
     assert f"{len(queries)} rules found" in checked.out
 
 
 async def test_each_alert_fires_when_it_should_and_only_then(promtool: Path) -> None:
-    tried = await run([promtool, "test", "rules", *CASES], environment=ENVIRONMENT)
+    tried = await run([promtool, "test", "rules", *CASES], environment=bare_environment())
     assert tried.code == 0, tried.out + tried.err
 
 

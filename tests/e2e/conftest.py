@@ -8,9 +8,9 @@ import pytest
 from playwright.async_api import Browser, BrowserContext
 
 from sandbox.browser.chromium import chromium
-from tests.cluster.conftest import kubectl, namespace, plane
+from tests.cluster.conftest import pytest_configure
 
-__all__ = ["kubectl", "namespace", "plane"]  # fixtures, as for the cluster tests
+__all__ = ["pytest_configure"]  # the control plane of the cluster tests
 
 PATIENCE = 60_000
 """Milliseconds that a step in a browser may take on a busy machine."""

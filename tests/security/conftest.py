@@ -1,5 +1,5 @@
 """The attacks use the control plane and the namespaces of the cluster tests."""
 
-from tests.cluster.conftest import namespace, plane
+from tests.cluster.conftest import pytest_configure
 
-__all__ = ["namespace", "plane"]
+__all__ = ["pytest_configure"]

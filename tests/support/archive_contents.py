@@ -5,6 +5,7 @@ The S3 server of the tests keeps its objects as files too, so the same functions
 """
 
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ class ArchiveFolder:
 
     def files(self) -> set[Path]:
         """All stored files, temporary ones too."""
-        return {path for path in self.root.rglob("*") if not path.is_dir()}
+        # Path.rglob takes ten times as long.
+        return {Path(folder, name) for folder, _, names in os.walk(self.root) for name in names}
 
     def temporary(self) -> list[Path]:
         """Files whose writing was begun and not ended."""

@@ -1,0 +1,47 @@
+"""
+One control plane for all tests that need one, and a separate namespace for each test.
+
+Nothing in a namespace is ever deleted: without a controller-manager a namespace can't be, and the whole
+control plane goes at the end. See ``sandbox.controlplane.control_plane`` for what else is different from a
+whole cluster.
+
+The folders' conftest files register this module as a plugin: a fixture that they import would be one of each
+folder, with one control plane each.
+"""
+
+import itertools
+import re
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
+from sandbox.controlplane.kubectl import Kubectl
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+async def plane() -> AsyncIterator[ControlPlane]:
+    """A control plane that knows our kinds."""
+    # A terminated test run ends its fixtures, as an interrupted one does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    async with control_plane() as running:
+        await running.apply_crds()
+        yield running
+
+
+@pytest.fixture
+async def namespace(plane: ControlPlane, request: pytest.FixtureRequest) -> str:
+    """The name of a fresh namespace that nobody else uses."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    name = f"{words[:40].strip('-')}-{next(_numbers)}"
+    await plane.namespace(name)
+    return name
+
+
+@pytest.fixture
+def kubectl(plane: ControlPlane) -> Kubectl:
+    """``await kubectl("get", "ee", "-n", namespace) -> str``; raises KubectlError with what kubectl said."""
+    return plane.kubectl
