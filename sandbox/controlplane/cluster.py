@@ -30,7 +30,7 @@ from typing import Protocol
 import psutil
 
 from sandbox.controlplane.binaries import BuildError, ensure
-from sandbox.controlplane.control_plane import control_plane
+from sandbox.controlplane.control_plane import PROGRAMS, control_plane
 from sandbox.controlplane.credentials import write_private
 from sandbox.controlplane.install_crds import CRDS, install_crds
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
@@ -114,7 +114,7 @@ class LocalCluster:
     async def up(self, cluster_folder: ClusterFolder) -> None:
         """Start the process in the background and wait for its record."""
         # The first time this takes minutes: here, where progress can be seen.
-        await ensure("etcd", "kube-apiserver", "kubectl")
+        await ensure(*PROGRAMS)
         background_process = _start_background_process(cluster_folder)
         try:
             async with asyncio.timeout(TIMEOUT):

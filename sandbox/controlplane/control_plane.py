@@ -32,6 +32,7 @@ from sandbox.controlplane.objects import NamespaceObjects
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess, bare_environment
 
+PROGRAMS = ("etcd", "kube-apiserver", "kubectl")
 TIMEOUT = 120.0  # seconds until ready; a busy machine needs more than the usual few
 SHUTDOWN_TIMEOUT = 15.0  # seconds for an orderly end of the API server
 READYZ_TIMEOUT = 2.0  # seconds for one response; another process that listens on our port may never send one
@@ -96,7 +97,7 @@ class ControlPlane:
     async def start(self) -> None:
         """Start etcd and the API server and wait until they are ready. Raises ControlPlaneError if they
         don't."""
-        self._binaries: Binaries = await ensure("etcd", "kube-apiserver", "kubectl", report=self._report)
+        self._binaries: Binaries = await ensure(*PROGRAMS, report=self._report)
         self._servers: dict[str, ServerProcess] = {}
         self._owned = OwnedFolder()
         self.folder = self._owned.path

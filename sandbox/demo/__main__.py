@@ -17,10 +17,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from sandbox.controlplane import rbac
-from sandbox.controlplane.control_plane import control_plane
+from sandbox.controlplane import control_plane, rbac
+from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.folders import owned_folder
-from sandbox.demo import consent
+from sandbox.demo import archives, consent
 from sandbox.demo.archives import SECOND, DemoArchive, UnknownArchiveKind, demo_archive
 from sandbox.demo.checks import DemoChecks, check_all, check_processes
 from sandbox.demo.envelopes import DemoEnvelopes, DemoStopped
@@ -66,7 +66,9 @@ async def _set_up(folder: Path, kind: str, output: DemoOutput) -> AsyncIterator[
         output.step(
             "Starting a real Kubernetes API server (built from source on the first run: some minutes)"
         )
-        plane = await stack.enter_async_context(control_plane())
+        # All at the same time.
+        await ensure(*control_plane.PROGRAMS, *archives.PROGRAMS.get(kind, ()))
+        plane = await stack.enter_async_context(control_plane.control_plane())
         await plane.apply_crds()
         await plane.namespace(NAMESPACE)
         output.step("Starting the stand-in eSAW, an archive server, the receiver and the controller")

@@ -8,7 +8,7 @@ keeps tags. ``gcs`` has no server to run here.
 """
 
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -266,3 +266,5 @@ OPENERS: Mapping[str, Opener] = {
     "azblob": _azblob,
     "filesystem": _filesystem,
 }
+PROGRAMS: Mapping[str, Sequence[str]] = {"s3": ["versitygw"], "sftp": ["rclone"]}
+"""The programs that a kind's server is built from."""

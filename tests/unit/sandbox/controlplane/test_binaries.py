@@ -135,8 +135,8 @@ async def test_a_build_says_what_it_does_and_how_long_it_took(machine: Machine) 
     machine.has_go(A_GO)
     await ensure("etcd", report=machine.said.append)
 
-    assert machine.said[0].startswith("etcd 3.6.16: building it with Go 1.99.0")
-    assert re.fullmatch(r"etcd 3\.6\.16: built in \d+ s", machine.said[-1])
+    assert machine.said[0].startswith("etcd 3.6.5: building it with Go 1.99.0")
+    assert re.fullmatch(r"etcd 3\.6\.5: built in \d+ s", machine.said[-1])
 
 
 async def test_a_failed_build_says_why_and_leaves_nothing(machine: Machine) -> None:
@@ -145,6 +145,19 @@ async def test_a_failed_build_says_why_and_leaves_nothing(machine: Machine) -> N
         await ensure("etcd", report=machine.said.append)
     assert machine.left_behind() == []
     assert list(machine.cache.rglob("etcd")) == []
+
+
+async def test_programs_of_several_folders_are_built_and_the_first_failure_is_the_error(
+    machine: Machine,
+) -> None:
+    machine.has_go(A_GO)
+    built = await ensure("etcd", "kubectl", "versitygw", report=machine.said.append)
+    assert {path.read_text() for path in built.values()} == {"program\n"}
+
+    machine.has_go(A_GO_THAT_FAILS)
+    with pytest.raises(BuildError, match=r"main\.go:7: undefined: x"):
+        await ensure("etcd", "rclone", "helm", report=machine.said.append)
+    assert machine.left_behind() == []
 
 
 async def test_a_failed_download_is_tried_again(machine: Machine) -> None:
@@ -170,7 +183,7 @@ async def test_without_go_and_without_a_registry_the_error_says_what_to_install(
 
 
 async def test_an_unknown_program_is_named_with_those_that_exist() -> None:
-    with pytest.raises(ValueError, match=r"'minikube'.*kube-apiserver, kubectl, .*etcd, rclone"):
+    with pytest.raises(ValueError, match=r"'minikube'.*kube-apiserver, kubectl, etcd, .*rclone"):
         await ensure("minikube")
 
 
