@@ -73,7 +73,9 @@ async def _set_up(folder: Path, kind: str, output: DemoOutput) -> AsyncIterator[
         await plane.namespace(NAMESPACE)
         output.step("Starting the stand-in eSAW, an archive server, the receiver and the controller")
         second = await stack.enter_async_context(opened)
-        built = await stack.enter_async_context(local_environment(plane, folder, namespace=NAMESPACE))
+        # With KEEP=1, somebody may add an archive that is elsewhere.
+        environment = local_environment(plane, folder, namespace=NAMESPACE, public_authorities=True)
+        built = await stack.enter_async_context(environment)
         anna = built.esaw.add_user(email="anna.kofler@example.com", given_name="Anna", surname="Kofler")
         ben = built.esaw.add_user(email="ben.huber@example.com", given_name="Ben", surname="Huber")
         root = folder / "archive"
