@@ -19,7 +19,7 @@ from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Programs in Go take more memory and less CPU: the API server a quarter less, and kubectl and Helm a third.
+# Programs in Go take more memory and less CPU: the API server starts with a quarter less.
 os.environ.setdefault("GOGC", "400")
 
 disable_sniffio_lookup()

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from sandbox.controlplane.kubectl import Kubectl
-from sandbox.controlplane.processes import ServerProcess
+from sandbox.controlplane.processes import ServerProcess, bare_environment
 
 TIMEOUT = 60.0  # seconds until there is a way
 INTERVAL = 0.1  # seconds between looks
@@ -74,5 +74,5 @@ class PortForward:
     def _begin(self) -> None:
         self._log.write_text("")
         self._server = ServerProcess(
-            self._argv, log=self._log, environment={"HOME": str(self._home), "PATH": "/usr/bin:/bin"}
+            self._argv, log=self._log, environment={**bare_environment(), "HOME": str(self._home)}
         )
