@@ -37,14 +37,16 @@ BUILD_ENVIRONMENT = {
     "GOTOOLCHAIN": "local",
     "GOWORK": "off",
 }
-COMPILER_ENVIRONMENT = {"GOGC": "off", "GOMEMLIMIT": "2GiB"}
+CORES = len(os.sched_getaffinity(0))
+COMPILER_ENVIRONMENT = {"GOGC": "off", "GOMEMLIMIT": "2GiB", "GOMAXPROCS": str(max(1, CORES // 2))}
 """No collection of garbage below a limit that only the largest packages reach: it takes a fifth of the CPU of
-processes that end after seconds."""
+processes that end after seconds. Half of the cores for each process: one with many threads spends a fifth of
+its time on telling the other cores that its memory has changed."""
 COMPILER_FLAGS = ("-gcflags=all=-dwarf=false",)
 """No debug information: the linker leaves it out anyway, and it takes a seventh of the compiler's time."""
 NOT_INHERITED = ("GOOS", "GOARCH", "GOEXPERIMENT", "GOAMD64", "GOARM64")
 UNFINISHED = ".unfinished-"
-FOLDERS_AT_ONCE = 2
+MODULES_AT_ONCE = 2
 TRIES = 3
 PAUSE = 2.0  # seconds between tries
 LOCK_INTERVAL = 0.2  # seconds between looks at a lock that somebody else holds
@@ -100,11 +102,11 @@ MODULES = (
         {
             "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
             "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+            # The version that Kubernetes requires: most of its packages are compiled for kube-apiserver, too.
+            "etcd": "go.etcd.io/etcd/server/v3",
         },
         KUBERNETES_FLAGS,
     ),
-    # The version that Kubernetes requires: most of its packages are compiled for kube-apiserver, too.
-    Module(SOURCES / "kubernetes", "3.6.5", {"etcd": "go.etcd.io/etcd/server/v3"}),
     Module(
         SOURCES / "node",
         "1.35.4",
@@ -201,23 +203,22 @@ async def ensure(*names: str, report: Report = say, modules: Sequence[Module] = 
 async def _build_all(
     wanted: Mapping[str, Module], targets: Mapping[str, Path], cache: Path, report: Report
 ) -> None:
-    """Build what is missing: the programs of one folder in turn, as they share packages, and two folders at
+    """Build what is missing: the programs of one module together, as they share packages, and two modules at
     the same time, as one linker uses one core."""
-    folders = defaultdict[Path, list[str]](list)
+    missing = defaultdict[str, list[str]](list)
     for name, module in wanted.items():
-        folders[module.folder].append(name)
-    turns = asyncio.Semaphore(FOLDERS_AT_ONCE)
+        # The previous holder of the lock may have built it.
+        if not targets[name].exists():
+            missing[module.key()].append(name)
+    turns = asyncio.Semaphore(MODULES_AT_ONCE)
 
     async def build(names: Sequence[str]) -> None:
         async with turns:
-            for name in names:
-                # The previous holder of the lock may have built it.
-                if not targets[name].exists():
-                    await _build(wanted[name], name, targets[name], cache, report)
+            await _build(wanted[names[0]], names, targets[names[0]].parent, cache, report)
 
     try:
         async with asyncio.TaskGroup() as builds:
-            for names in folders.values():
+            for names in missing.values():
                 builds.create_task(build(names))
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
@@ -274,26 +275,37 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-async def _build(module: Module, name: str, target: Path, cache: Path, report: Report) -> None:
+async def _build(module: Module, names: Sequence[str], folder: Path, cache: Path, report: Report) -> None:
     go = await find_go(needed_by(module.go_mod), cache, report)
-    title = f"{name} {module.version}"
-    report(f"{title}: building it with Go {'.'.join(map(str, go.version))}; it is kept in {target.parent}")
+    title = _title(module, names)
+    report(f"{title}: building with Go {'.'.join(map(str, go.version))}; kept in {folder}")
 
     begun = time.monotonic()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left_behind in target.parent.glob(f"{UNFINISHED}*"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for left_behind in folder.glob(f"{UNFINISHED}*"):
         # Its builder was killed: we hold the lock.
         shutil.rmtree(left_behind)
-    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=target.parent))
+    unfinished = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=folder))
     try:
-        await _go_build(module, name, go, unfinished / name, report)
-        (unfinished / name).rename(target)
+        await _go_build(module, names, go, unfinished, report)
+        for name in names:
+            (unfinished / output_name(module.programs[name])).rename(folder / name)
     finally:
         shutil.rmtree(unfinished)
     report(f"{title}: built in {duration(time.monotonic() - begun)}")
 
 
-async def _go_build(module: Module, name: str, go: Go, output: Path, report: Report) -> None:
+def _title(module: Module, names: Sequence[str]) -> str:
+    return f"{', '.join(names)} (module {module.folder.name} {module.version})"
+
+
+def output_name(package: str) -> str:
+    """Return the name that Go gives the program of a main package: the last part that is no version."""
+    parent, _, last = package.rpartition("/")
+    return parent.rpartition("/")[2] if re.fullmatch(r"v[0-9]+", last) else last
+
+
+async def _go_build(module: Module, names: Sequence[str], go: Go, folder: Path, report: Report) -> None:
     inherited = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
     environment = {**inherited, **BUILD_ENVIRONMENT, **COMPILER_ENVIRONMENT, **go.environment}
     compiled = 0
@@ -303,14 +315,15 @@ async def _go_build(module: Module, name: str, go: Go, output: Path, report: Rep
         # With -v, Go names each package that it compiles; its messages have blanks in them.
         compiled += " " not in line
 
-    command = [go.command, "build", *go.flags, *COMPILER_FLAGS, "-v", "-ldflags", module.linker_flags]
-    command += ["-o", output]
+    command = [go.command, "build", *go.flags, *COMPILER_FLAGS, "-v", "-p", CORES]
+    # With a slash at its end, it is the folder for all programs.
+    command += ["-ldflags", module.linker_flags, "-o", f"{folder}/"]
     for attempt in range(1, TRIES + 1):
         async with _progress_reports(
-            report, lambda elapsed: f"{name}: {elapsed}, {compiled} packages compiled"
+            report, lambda elapsed: f"{', '.join(names)}: {elapsed}, {compiled} packages compiled"
         ):
             built = await run(
-                [*command, module.programs[name]],
+                [*command, *(module.programs[name] for name in names)],
                 environment=environment,
                 cwd=module.folder,
                 on_stderr_line=count,
@@ -319,10 +332,10 @@ async def _go_build(module: Module, name: str, go: Go, output: Path, report: Rep
             return
         if attempt == TRIES or not TRANSIENT_FAILURE.search(built.err):
             break
-        report(f"{name}: a download failed, trying again: {_tail(built.err, lines=1)}")
+        report(f"{', '.join(names)}: a download failed, trying again: {_tail(built.err, lines=1)}")
         await asyncio.sleep(PAUSE)
     raise BuildError(
-        f"{name} {module.version}: `go build` ended with {built.code}:\n{_tail(built.err, lines=20)}"
+        f"{_title(module, names)}: `go build` ended with {built.code}:\n{_tail(built.err, lines=20)}"
     )
 
 

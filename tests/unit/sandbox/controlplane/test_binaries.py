@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.controlplane.binaries import MODULES, BuildError, Module, duration, ensure, module_of
+from sandbox.controlplane.binaries import (
+    MODULES,
+    BuildError,
+    Module,
+    duration,
+    ensure,
+    module_of,
+    output_name,
+)
 from sandbox.controlplane.toolchain import NoGoError, needed_by, version_in
 
 A_GO = """#!/bin/sh
@@ -16,7 +24,9 @@ here=$(dirname "$0")
 if [ "$1" = env ]; then echo go1.99.0; exit; fi
 echo "$@" >> "$here/calls"
 while [ "$1" != -o ]; do shift; done
-echo program > "$2"
+folder=$2
+shift 2
+for package in "$@"; do name=${package%/v3}; echo program > "$folder${name##*/}"; done
 """
 A_GO_THAT_FAILS = """#!/bin/sh
 if [ "$1" = env ]; then echo go1.99.0; exit; fi
@@ -29,7 +39,9 @@ if [ "$1" = env ]; then echo go1.99.0; exit; fi
 echo "$@" >> "$here/calls"
 if [ "$(wc -l < "$here/calls")" -eq 1 ]; then echo "dial tcp: connection refused" >&2; exit 1; fi
 while [ "$1" != -o ]; do shift; done
-echo program > "$2"
+folder=$2
+shift 2
+for package in "$@"; do name=${package%/v3}; echo program > "$folder${name##*/}"; done
 """
 
 
@@ -135,8 +147,8 @@ async def test_a_build_says_what_it_does_and_how_long_it_took(machine: Machine) 
     machine.has_go(A_GO)
     await ensure("etcd", report=machine.said.append)
 
-    assert machine.said[0].startswith("etcd 3.6.5: building it with Go 1.99.0")
-    assert re.fullmatch(r"etcd 3\.6\.5: built in \d+ s", machine.said[-1])
+    assert machine.said[0].startswith("etcd (module kubernetes 1.35.4): building with Go 1.99.0")
+    assert re.fullmatch(r"etcd \(module kubernetes 1\.35\.4\): built in \d+ s", machine.said[-1])
 
 
 async def test_a_failed_build_says_why_and_leaves_nothing(machine: Machine) -> None:
@@ -147,12 +159,13 @@ async def test_a_failed_build_says_why_and_leaves_nothing(machine: Machine) -> N
     assert list(machine.cache.rglob("etcd")) == []
 
 
-async def test_programs_of_several_folders_are_built_and_the_first_failure_is_the_error(
+async def test_the_programs_of_one_module_are_built_together_and_the_first_failure_is_the_error(
     machine: Machine,
 ) -> None:
     machine.has_go(A_GO)
     built = await ensure("etcd", "kubectl", "versitygw", report=machine.said.append)
     assert {path.read_text() for path in built.values()} == {"program\n"}
+    assert machine.builds() == 2
 
     machine.has_go(A_GO_THAT_FAILS)
     with pytest.raises(BuildError, match=r"main\.go:7: undefined: x"):
@@ -185,6 +198,18 @@ async def test_without_go_and_without_a_registry_the_error_says_what_to_install(
 async def test_an_unknown_program_is_named_with_those_that_exist() -> None:
     with pytest.raises(ValueError, match=r"'minikube'.*kube-apiserver, kubectl, etcd, .*rclone"):
         await ensure("minikube")
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("k8s.io/kubernetes/cmd/kubectl", "kubectl"),
+        ("go.etcd.io/etcd/server/v3", "server"),
+        ("a.test/b", "b"),
+    ],
+)
+def test_a_program_has_the_name_that_go_gives_it(package: str, name: str) -> None:
+    assert output_name(package) == name
 
 
 @pytest.mark.parametrize(
