@@ -562,7 +562,8 @@ async def called_until_gone(site: Site, receiver: CounterfoilProcess, callers: i
                 status = await site.status(receiver, envelope)
             except (aiohttp.ClientError, ConnectionError):
                 return
-            assert status in (200, 503)
+            # A fast machine reaches the rate limit.
+            assert status in (200, 429, 503)
             if status == 200:
                 accepted.append(envelope)
 
