@@ -19,13 +19,18 @@ PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Tie this process to its parent, then become the program."""
     parent, program, *arguments = sys.argv[1:]
+    die_with(int(parent))
+    os.execv(program, [program, *arguments])  # noqa: S606 - no shell is what we want
+
+
+def die_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends; end it if the parent has ended already."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
         sys.exit(f"prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
-    if os.getppid() != int(parent):
+    if os.getppid() != parent:
         # It died before we asked, so the kernel will not tell us any more.
         sys.exit(1)
-    os.execv(program, [program, *arguments])  # noqa: S606 - no shell is what we want
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 Command = Sequence[object]  # of str and Path
 
@@ -32,37 +33,65 @@ class CommandResult:
     err: str
 
 
+class RunningProgram(Protocol):
+    """A program that was started: ``subprocess.Popen``, or what is used like it."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the exit status. Raises ``subprocess.TimeoutExpired``."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM if it still runs."""
+
+    def kill(self) -> None:
+        """Send SIGKILL if it still runs."""
+
+
+def start_program(argv: Command, log: Path, environment: Mapping[str, str]) -> RunningProgram:
+    """Start a program that ends when we do, in the folder of its log."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            bound_to_parent(argv),
+            cwd=log.parent,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C in the terminal is ours to handle; they are ended in order.
+            start_new_session=True,
+        )
+
+
+StartProgram = Callable[[Command, Path, Mapping[str, str]], RunningProgram]
+
+
 class ServerProcess:
     """One long-running program with a log file. Its working directory is the folder of the log."""
 
-    def __init__(self, argv: Command, *, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, argv: Command, *, log: Path, environment: Mapping[str, str], start: StartProgram = start_program
+    ) -> None:
         self.log = log
-        with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                bound_to_parent(argv),
-                cwd=log.parent,
-                env=dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C in the terminal is ours to handle; they are ended in order.
-                start_new_session=True,
-            )
+        self._program = start(argv, log, environment)
 
     @property
     def pid(self) -> int:
         """The process id; it belongs to the program itself, not to a wrapper."""
-        return self._popen.pid
+        return self._program.pid
 
     @property
     def ended(self) -> bool:
         """Whether the program has exited."""
-        return self._popen.poll() is not None
+        return self._program.poll() is not None
 
     @property
     def exit_code(self) -> int | None:
         """Its exit status, negative for the signal that killed it; None while it runs."""
-        return self._popen.poll()
+        return self._program.poll()
 
     def log_tail(self) -> str:
         """Return the end of the log, for error messages."""
@@ -72,16 +101,16 @@ class ServerProcess:
 
     async def terminate(self, *, patience: float) -> None:
         """Ask the program to end; after ``patience`` seconds kill it."""
-        self._popen.terminate()
+        self._program.terminate()
         try:
-            await asyncio.to_thread(self._popen.wait, patience)
+            await asyncio.to_thread(self._program.wait, patience)
         except subprocess.TimeoutExpired:
             self.kill()
 
     def kill(self) -> None:
         """End the program at once and wait until it is gone."""
-        self._popen.kill()
-        self._popen.wait()
+        self._program.kill()
+        self._program.wait()
 
 
 def bare_environment() -> dict[str, str]:

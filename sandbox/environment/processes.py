@@ -17,6 +17,7 @@ import httpx
 
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
+from sandbox.environment.fork_server import start_of
 from sandbox.servers.readiness import wait_until_listening
 
 REPOSITORY = Path(__file__).parents[2]
@@ -84,7 +85,8 @@ class CounterfoilProcess:
 
     def start_unready(self) -> None:
         """Start it, and do not wait."""
-        self._server = ServerProcess(self.argv, log=self.log, environment=self.environment)
+        start = start_of(self.argv, self.environment)
+        self._server = ServerProcess(self.argv, log=self.log, environment=self.environment, start=start)
 
     async def until_listening(self) -> None:
         """Wait until it listens on both ports. Raises ``ServerNotListening``."""

@@ -12,14 +12,26 @@ folder, with one control plane each.
 import itertools
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.kubectl import Kubectl
+from sandbox.environment.fork_server import FORK_SERVER, fork_server
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let the processes of Counterfoil be forked from one that has imported everything."""
+    with (
+        fork_server(tmp_path_factory.mktemp("fork-server")) as address,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv(FORK_SERVER, address)
+        yield
 
 
 @pytest.fixture(scope="session")
