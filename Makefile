@@ -84,10 +84,10 @@ docs: setup ## build the docs as web pages into docs/_build, with a search that 
 
 # What each process of unit tests collects; all take about the same time. A process of pytest-xdist would collect all
 # tests. The first part has each folder that no other part has.
-UNIT_APART := $(addprefix tests/unit/,counterfoil controller fuzz webhook)
+UNIT_APART := $(addprefix tests/unit/,counterfoil controller webhook)
 UNIT_PARTS := 'tests/unit $(UNIT_APART:%=--ignore=%)' \
   'tests/unit/counterfoil --ignore=tests/unit/counterfoil/archives' \
-  'tests/unit/controller tests/unit/fuzz' \
+  'tests/unit/controller' \
   'tests/unit/webhook tests/unit/counterfoil/archives'
 
 # Number of processes for the unit tests, and for those on a control plane: each has its own, and waits a third of the
@@ -110,7 +110,7 @@ test-cluster: setup ## the tests on a real API server, with kills and faults (bu
 test-browser: setup ## what a person sees, in a real Chromium (Debian's, installed if it is missing and you are root)
 	@$(BIN)/python -m sandbox.packages.debian chromium
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl
-	@echo '[test] browser'; $(BIN)/pytest -q tests/e2e/test_browser_*.py
+	@echo '[test] browser'; $(BIN)/pytest -q -n 2 --dist loadfile tests/e2e/test_browser_*.py
 
 # Only if everything is installed already: `make e2e` builds and installs it.
 test-e2e: setup ## the node test and a release, if `make e2e` has run before; otherwise prints the reason
