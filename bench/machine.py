@@ -6,8 +6,11 @@ import hashlib
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -54,6 +57,39 @@ def disk_rates(folder: Path, size: int = 256 * MIB) -> tuple[float, float]:
 def _cpu_model() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+class CoreSplit(NamedTuple):
+    """Cores of the API server and etcd, and those of everything else."""
+
+    cluster: frozenset[int]
+    others: frozenset[int]
+
+    @classmethod
+    def shared(cls) -> "CoreSplit":
+        """Let all processes share all cores."""
+        cores = frozenset(os.sched_getaffinity(0))
+        return cls(cores, cores)
+
+    @classmethod
+    def separate(cls) -> "CoreSplit":
+        """Give the API server and etcd half of the cores. Raises ``ValueError`` if there is only one core."""
+        cores = sorted(os.sched_getaffinity(0))
+        half = len(cores) // 2
+        if not half:
+            raise ValueError("this machine has only one core")
+        return cls(frozenset(cores[:half]), frozenset(cores[half:]))
+
+
+@contextmanager
+def on_cores(cores: frozenset[int]) -> Iterator[None]:
+    """Let this thread, and what it starts meanwhile, use these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @dataclass(frozen=True)

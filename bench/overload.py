@@ -12,7 +12,8 @@ callbacks that are recorded per second; it is compared with the highest one at a
 measured with an API server that takes only few creates per second, where a callback that waits for its turn
 would wait longer than its request may take. Each load begins some seconds before its measurement.
 
-The clients are separate processes.
+The clients are separate processes. The API server has cores that neither they nor the receiver use, as in
+a cluster.
 
     .venv/bin/python -m bench.overload [--count 10000] [--connections 500] [--rounds 3] [--seconds 6]
 """
@@ -27,7 +28,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ import msgspec
 import uvloop
 
 from bench.big_and_many import VALUES, memory_limit
-from bench.machine import ProcessMemory
+from bench.machine import CoreSplit, ProcessMemory
 from bench.receiver import (
     NAMESPACE,
     UNLIMITED,
@@ -45,11 +46,11 @@ from bench.receiver import (
     new_envelope_ids,
     status_of,
 )
-from bench.setup import REPOSITORY
+from bench.setup import REPOSITORY, plane_on_cores
 from bench.spread import Spread, verdict
 from counterfoil.kube.client import connect
 from counterfoil.resources import EnvelopeEvent
-from sandbox.controlplane.control_plane import ControlPlane, control_plane
+from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run as run_command
 from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
 from sandbox.environment.local import LocalEnvironment, local_environment
@@ -424,16 +425,14 @@ async def receivers_environment(
 
 
 async def run(count: int, connections: int, *, rounds: int, seconds: float) -> str:
-    """Run it all and return the report."""
-    with tempfile.TemporaryDirectory() as folder:
-        async with asyncio.timeout(TIMEOUT), control_plane() as plane:
-            await plane.apply_crds()
-            await plane.namespace(NAMESPACE)
-            async with receivers_environment(plane, Path(folder), NAMESPACE) as built:
-                burst = await measure_burst(built, count=count, connections=connections)
-                results = [
-                    await measure_scenario(built, each, rounds=rounds, seconds=seconds) for each in SCENARIOS
-                ]
+    """Run it all, with the API server on cores that the others do not use, and return the report."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        await stack.enter_async_context(asyncio.timeout(TIMEOUT))
+        plane = await stack.enter_async_context(plane_on_cores(CoreSplit.separate()))
+        built = await stack.enter_async_context(receivers_environment(plane, folder, NAMESPACE))
+        burst = await measure_burst(built, count=count, connections=connections)
+        results = [await measure_scenario(built, each, rounds=rounds, seconds=seconds) for each in SCENARIOS]
     return (
         f"{count:,} callbacks over {connections} connections to 2 receivers, 1 of {REFUSED_OF} creates "
         f"answered 429; {rounds} rounds of {seconds:.0f} s of each load\n\n"

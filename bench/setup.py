@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.machine import cpu_seconds
+from bench.machine import CoreSplit, cpu_seconds, on_cores
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import WatchEvent
@@ -242,6 +242,19 @@ async def apply_archive(built: LocalEnvironment, root: Path, concurrency: int, *
 
 
 @asynccontextmanager
+async def plane_on_cores(split: CoreSplit, namespace: str = NAMESPACE) -> AsyncIterator[ControlPlane]:
+    """Run a control plane on its cores of ``split``, with a namespace; what this thread starts until the end
+    has the other cores."""
+    async with AsyncExitStack() as stack:
+        with on_cores(split.cluster):
+            plane = await stack.enter_async_context(control_plane())
+        stack.enter_context(on_cores(split.others))
+        await plane.apply_crds()
+        await plane.namespace(namespace)
+        yield plane
+
+
+@asynccontextmanager
 async def bench_setup(
     folder: Path,
     *,
@@ -260,9 +273,7 @@ async def bench_setup(
     root.mkdir()
     async with AsyncExitStack() as stack:
         if plane is None:
-            plane = await stack.enter_async_context(control_plane())
-            await plane.apply_crds()
-            await plane.namespace(namespace)
+            plane = await stack.enter_async_context(plane_on_cores(CoreSplit.shared(), namespace))
         esaw = await stack.enter_async_context(esaw_process(folder))
         kube = await stack.enter_async_context(connect(namespace=namespace, kubeconfig=plane.kubeconfig))
         built = await stack.enter_async_context(
