@@ -385,7 +385,7 @@ class ControllerSettings(CommonSettings):
 
     concurrency: int = setting(32, "32", at_least=1)
     """Maximum number of events that this process works on at once, over all organizations. Each needs up to
-    16 MiB of memory while it transfers a large document. The limits of each Organization, Sender and Archive
+    24 MiB of memory while it transfers a large document. The limits of each Organization, Sender and Archive
     also apply."""
 
     manifest_key: Path | None = setting(None, "/etc/counterfoil/manifest-key/private.pem")

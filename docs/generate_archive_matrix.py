@@ -55,7 +55,7 @@ def table(results: Results) -> str:
 
 def sentence(name: str) -> str:
     """Return the name of a test as a person writes it."""
-    words = name.removeprefix("test_").replace("_", " ").replace("16 mib", "16 MiB").replace("uri", "URI")
+    words = name.removeprefix("test_").replace("_", " ").replace("24 mib", "24 MiB").replace("uri", "URI")
     return words[0].upper() + words[1:]
 
 

@@ -247,10 +247,12 @@ class ObjectStoreBackend:
             attributes["Content-Type"] = content_type
         source = _ChunkSource(chunks)
         head = await source.head(PART)
+        content = _chained(head, source) if len(head) >= PART else head
+        del head
         upload = asyncio.ensure_future(
             self._store.put_async(
                 self._key(name),
-                _chained(head, source) if len(head) >= PART else head,
+                content,
                 attributes=attributes,
                 tags=self.tags(tags) or None,
                 chunk_size=PART,
@@ -391,6 +393,8 @@ class _ChunkSource:
 
 async def _chained(head: bytes, rest: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
     yield head
+    # It is sent while the rest is read: a part less in memory.
+    del head
     async for chunk in rest:
         yield chunk
 

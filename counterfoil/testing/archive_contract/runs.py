@@ -8,14 +8,16 @@ how many bytes the process grew. The Archive's spec and credentials come as JSON
 
 import asyncio
 import os
-import resource
+import re
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 
+from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend
 from counterfoil.archives.filing import Source, store
@@ -85,16 +87,29 @@ async def die(last: int, orders: RunInput) -> None:
 
 async def weigh(size: int, orders: RunInput) -> None:
     """File a file, so that everything is loaded, then one of ``size`` bytes; print the growth."""
+    keep_large_blocks()  # as the controller does
     backend = await open_backend("dms", orders.spec, orders.credentials)
     warm, big = a_plan(orders.spec, ["warm.pdf", "big.pdf"]).files
     await store(backend, warm, zeros(4 * BIG_PIECE), tags={})
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     stored_file = await store(backend, big, zeros(size), tags={})
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    grown = peak_memory() - before
     await backend.close()
     if stored_file.size != size:
         raise RuntimeError(f"{stored_file.size} bytes arrived")
-    sys.stdout.write(str(grown * 1024))
+    sys.stdout.write(str(grown))
+
+
+def peak_memory() -> int:
+    """
+    Return the most resident memory that this program has had, in bytes. (proc_pid_status(5), VmHWM)
+
+    ``ru_maxrss`` would begin with the memory of the process that started the program. (getrusage(2))
+    """
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    if found is None:
+        raise RuntimeError("/proc/self/status has no VmHWM")
+    return int(found[1]) * 1024
 
 
 def zeros(size: int) -> Source:

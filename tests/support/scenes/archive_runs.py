@@ -8,7 +8,6 @@ file and prints by how much the process grew, in bytes. ``SPEC`` is the spec of 
 
 import asyncio
 import os
-import resource
 import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
@@ -23,6 +22,7 @@ from counterfoil.archives.backend import ArchiveBackend, StoredEntry
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.testing.archive_contract.runs import peak_memory
 from tests.support.fakes.archives import Arrived, a_filed_document, a_plan, an_envelope, content, files_named
 
 FILES = {"small.pdf": 1_000, "empty.pdf": 0, "big.pdf": 12_000_000}
@@ -142,11 +142,11 @@ async def weigh(size: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) 
     backend = await open_backend("dms", spec, credentials)
     warm, big = a_plan(*files_named("warm.pdf", "big.pdf"), spec=spec).files
     await store(backend, warm, streamed(BIG_CHUNK), tags={})
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     stored_file = await store(backend, big, streamed(size), tags={})
     if stored_file.size != size:
         raise RuntimeError(f"{stored_file.size} bytes arrived")
-    sys.stdout.write(str((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024))
+    sys.stdout.write(str(peak_memory() - before))
 
 
 def streamed(size: int) -> Source:

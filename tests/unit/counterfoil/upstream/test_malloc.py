@@ -46,3 +46,41 @@ def test_glibc_still_maps_large_blocks_again_by_default() -> None:
     # Few page faults by default: counterfoil._upstream.malloc can go.
     assert page_faults() > 10 * 1024
     assert page_faults("kept") < 1024
+
+
+COUNT_ARENAS = """
+import ctypes, sys, threading
+from counterfoil._upstream.malloc import keep_large_blocks
+
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+if sys.argv[1:] == ["kept"]:
+    assert keep_large_blocks()
+together = threading.Barrier(6)
+
+def allocate():
+    together.wait()
+    libc.malloc(1000)
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(6)]
+for each in threads:
+    each.start()
+for each in threads:
+    each.join()
+file = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+assert libc.malloc_info(0, file) == 0
+libc.fclose(file)
+"""
+
+
+def arenas(*arguments: str) -> int:
+    command = [sys.executable, "-c", COUNT_ARENAS, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return ended.stdout.count("<heap nr=")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="only glibc has mallopt")
+def test_all_threads_have_two_arenas_instead_of_one_each() -> None:
+    assert arenas() > 2
+    assert arenas("kept") == 2
