@@ -133,7 +133,7 @@ def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 AT_START = _read_at_start(os.environ)
-"""What this process was started with, and the fork server, too."""
+"""Variables that this process was started with, and the fork server, too."""
 
 
 @contextmanager
