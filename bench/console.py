@@ -26,12 +26,14 @@ from typing import Any
 
 import uvloop
 
+from bench.machine import CoreSplit
+from bench.setup import plane_on_cores
 from bench.spread import verdict
 from bench.stored_events import put_events, random_id, stored_event, succeeded_status, time_text
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError
 from counterfoil.resources import EnvelopeEvent, Organization
-from sandbox.controlplane.control_plane import ControlPlane, control_plane
+from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.scenes.console import Person, Scene, console_scene
 
 NAMESPACE = "bench"
@@ -173,9 +175,7 @@ async def bench(events: int, rounds: int) -> bool:
     """Run the whole bench; tell whether the target was met."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="counterfoil-bench-")))
-        plane = await stack.enter_async_context(control_plane())
-        await plane.apply_crds()
-        await plane.namespace(NAMESPACE)
+        plane = await stack.enter_async_context(plane_on_cores(CoreSplit.shared(), NAMESPACE))
         kube = await stack.enter_async_context(connect(namespace=NAMESPACE, kubeconfig=plane.kubeconfig))
         rate = await fill(plane, events)
         await wait_until_cached(kube, events)

@@ -40,12 +40,12 @@ from bench.setup import (
     bench_setup,
     plane_on_cores,
 )
-from bench.spread import Spread, verdict
+from bench.spread import Spread, judgement
 from sandbox.controlplane.processes import ServerProcess
 from sandbox.controlplane.processes import run as run_program
 
 MIN_RATIO = 0.9
-MAX_WRITES = 4.0
+MAX_WRITES = 4
 WRITES = ("create", "update", "patch", "delete")
 TIMEOUT = 400.0  # seconds for the whole run, with signatures
 
@@ -179,16 +179,12 @@ def report(
             *lines,
             "",
             f"- rate: {ratio.median:.2f} of the plain script's"
-            + (f"; target >= {MIN_RATIO}: {verdict(ratio.median >= MIN_RATIO)}" if is_judged else ""),
+            f"{judgement(ratio.median, '>=', MIN_RATIO, is_judged=is_judged)}",
             f"- writes to the API server per event, the create included: {writes.text(2)}"
-            + (
-                f"; target <= {MAX_WRITES:.0f}: {verdict(round(writes.median, 1) <= MAX_WRITES)}"
-                if is_judged
-                else ""
-            ),
+            f"{judgement(round(writes.median, 1), '<=', MAX_WRITES, is_judged=is_judged)}",
             f"- reads of single objects per event: {Spread.of(each.reads for each in ours).text(2)}",
             f"- CPU: {cpu.text(2)} of the plain script's; API server and etcd need "
-            f"{Spread.of(each.cluster_cpu for each in ours).text(1)} ms per event on the same cores, for "
+            f"{Spread.of(each.cluster_cpu for each in ours).text(1)} ms per event, for "
             "the script nothing",
             "- CPU of the controller, of kopf alone: "
             f"{Spread.of_ratios([each.cpu for each in ours], [each.cpu for each in floor]).text(2)}",
@@ -219,7 +215,7 @@ async def measure(split: CoreSplit, count: int, rounds: int, at_once: int, *, si
                 await apply_archive(setup.local_environment, setup.root, at_once, signatures="Report")
                 examining.append(await controller_round(setup, count, f"examining-{turn}"))
                 await apply_archive(setup.local_environment, setup.root, at_once, signatures="Ignore")
-    return report(plain, ours, floor, examining, is_judged=split.cluster != split.others)
+    return report(plain, ours, floor, examining, is_judged=split.is_separate)
 
 
 def main() -> None:
@@ -236,12 +232,9 @@ def main() -> None:
     chosen = parser.parse_args()
     size = (chosen.count, chosen.rounds, chosen.at_once)
     print(f"{chosen.rounds} rounds of {chosen.count} envelopes, {chosen.at_once} at once")
-    for title, split in (
-        ("The API server on cores that the others do not use", CoreSplit.separate()),
-        ("All processes on all cores", CoreSplit.shared()),
-    ):
+    for split in CoreSplit.both():
         text = asyncio.run(measure(split, *size, signatures=chosen.signatures))
-        print(f"\n### {title}\n\n{text}")
+        print(f"\n### {split.title}\n\n{text}")
 
 
 if __name__ == "__main__":

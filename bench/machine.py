@@ -66,6 +66,24 @@ class CoreSplit(NamedTuple):
     others: frozenset[int]
 
     @classmethod
+    def both(cls) -> tuple["CoreSplit", "CoreSplit"]:
+        """Return the split that targets are judged with, and the one without. Raises ``ValueError`` if there
+        is only one core."""
+        return cls.separate(), cls.shared()
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether the API server has cores that the others do not use; targets are judged then."""
+        return self.cluster != self.others
+
+    @property
+    def title(self) -> str:
+        """The heading of a report."""
+        if self.is_separate:
+            return "The API server on cores that the others do not use"
+        return "All processes on all cores"
+
+    @classmethod
     def shared(cls) -> "CoreSplit":
         """Let all processes share all cores."""
         cores = frozenset(os.sched_getaffinity(0))

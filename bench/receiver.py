@@ -38,7 +38,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 
 from bench.machine import CoreSplit, cpu_seconds
 from bench.setup import plane_on_cores
-from bench.spread import Spread, verdict
+from bench.spread import Spread, judgement
 from counterfoil.callback_auth import token_hash
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import API_VERSION, envelope_id
@@ -350,9 +350,8 @@ def report(kinds: Mapping[str, Sequence[CallbackRound]], *, is_judged: bool) -> 
     )
     lines.append("")
     for what, ratio, bound, target in judged:
-        is_met = ratio.median >= target if bound == ">=" else ratio.median <= target
-        judgement = f"; target {bound} {target}: {verdict(is_met)}" if is_judged else ""
-        lines.append(f"- {what}: {ratio.text(2)}{judgement}")
+        words = judgement(ratio.median, bound, target, is_judged=is_judged)
+        lines.append(f"- {what}: {ratio.text(2)}{words}")
     if not is_judged:
         share = _ratio(bare, new, "cpu_in_all")
         lines.append(
@@ -402,12 +401,9 @@ def main() -> None:
         size = (chosen.in_flight, chosen.rounds, chosen.count)
         version = platform.python_version()
         print(f"{chosen.in_flight} in flight, {chosen.rounds} rounds of {chosen.count}, Python {version}")
-        for title, split in (
-            ("The API server on cores that the others do not use", CoreSplit.separate()),
-            ("All processes on all cores", CoreSplit.shared()),
-        ):
+        for split in CoreSplit.both():
             kinds = uvloop.run(run(split, *size))
-            print(f"\n### {title}\n\n{report(kinds, is_judged=split.cluster != split.others)}")
+            print(f"\n### {split.title}\n\n{report(kinds, is_judged=split.is_separate)}")
 
 
 if __name__ == "__main__":

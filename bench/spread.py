@@ -37,6 +37,14 @@ class Spread:
         return f"{self.median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
+def judgement(value: float, bound: str, target: float, *, is_judged: bool) -> str:
+    """Return the target and its verdict, to follow a figure; nothing where the figure is not judged."""
+    if not is_judged:
+        return ""
+    is_met = value >= target if bound == ">=" else value <= target
+    return f"; target {bound} {target}: {verdict(is_met)}"
+
+
 def verdict(met: bool) -> str:
     """Return the word for a target."""
     return "met" if met else "MISSED"

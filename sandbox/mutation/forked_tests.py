@@ -7,7 +7,6 @@ interrupted run leaves nothing behind. What the tests start as another program h
 """
 
 import ast
-import ctypes
 import gc
 import importlib
 import importlib.abc
@@ -29,7 +28,7 @@ from types import CodeType, ModuleType
 
 import pytest
 
-from sandbox.controlplane.die_with_parent import PR_SET_PDEATHSIG
+from sandbox.controlplane.die_with_parent import die_with
 
 OWN_PACKAGES = ("controller", "counterfoil", "webhook", "sandbox", "tests")
 _PYTEST = ("-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider", "-q", "--no-header", "--tb=line")
@@ -149,9 +148,10 @@ class WarmTests:
             tempfile.TemporaryFile("w+", encoding="utf-8") as results,
         ):
             sys.stdout.flush()
+            parent = os.getpid()
             child = os.fork()
             if not child:
-                self._be_the_child(output, results, source, stop_at_first=stop_at_first)
+                self._be_the_child(parent, output, results, source, stop_at_first=stop_at_first)
             status, processor_seconds = _wait(child, begin + self._timeout)
             output.seek(0)
             results.seek(0)
@@ -173,13 +173,13 @@ class WarmTests:
             raise BaselineFailed(f"{self._name}: the tests pass although the module cannot be imported")
 
     def _be_the_child(
-        self, output: io.TextIOBase, results: io.TextIOBase, source: str, *, stop_at_first: bool
+        self, parent: int, output: io.TextIOBase, results: io.TextIOBase, source: str, *, stop_at_first: bool
     ) -> None:
         status = 70
         try:
             os.setsid()
             # An endless loop must not outlive this command.
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+            die_with(parent)
             for stream in (1, 2):
                 os.dup2(output.fileno(), stream)
             os.chdir(self._root)
