@@ -1,9 +1,5 @@
 """
-The examination of one PDF's signatures, and the process in which it happens
-(``python -m counterfoil.signatures.check``).
-
-The head of a request is the trust anchors, and its body the PDF (``counterfoil.worker_processes``). The
-result is JSON. The process never looks anything up in the network.
+The examination of one PDF's signatures. It never looks anything up in the network.
 
 Without trust anchors every certificate is accepted, from any issuer.
 """
@@ -11,7 +7,6 @@ Without trust anchors every certificate is accepted, from any issuer.
 import hashlib
 import io
 import re
-import sys
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -28,16 +23,8 @@ from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
 from pyhanko.sign.validation.settings import KeyUsageConstraints
 from pyhanko.sign.validation.status import SignatureCoverageLevel
 
-from counterfoil.signatures import hex_strings
 from counterfoil.signatures.results import Coverage, Kind, Signature, Signatures, State, TimeStamp
-from counterfoil.signatures.trust import SIGNING_USAGE, TIME_STAMPING_USAGE, TrustStore, load_trust_store
-from counterfoil.worker_processes.worker import Note, serve
-
-MAX_MEMORY_BYTES = 256 * 1024 * 1024
-"""Bytes of address space: a file of 64 MiB, what is made of it, and 70 MiB for Python and its libraries."""
-
-CPU_SECONDS = 10
-"""For one file; a signed contract takes some milliseconds."""
+from counterfoil.signatures.trust import SIGNING_USAGE, TIME_STAMPING_USAGE, TrustStore
 
 BLOCK = 256 * 1024
 
@@ -300,35 +287,3 @@ def _with_zone(time: datetime) -> datetime:
 
 def _clean_text(text: str) -> str:
     return _CONTROL_CHARACTERS.sub(" ", text).strip()[:MAX_TEXT_LENGTH]
-
-
-# -- The process ---------------------------------------------------------------------------------------------
-
-
-def main() -> int:
-    """Examine what comes in until the input ends."""
-    hex_strings.install()
-    serve(_answer, memory_bytes=MAX_MEMORY_BYTES, cpu_seconds=CPU_SECONDS)
-    return 0
-
-
-def _answer(anchors: bytes, size: int, requests: BinaryIO, _note: Note) -> bytes:
-    trust = load_trust_store(anchors)
-    return msgspec.json.encode(check_signatures(_read_pdf(size, requests), trust))
-
-
-def _read_pdf(size: int, requests: BinaryIO) -> BinaryIO:
-    """Read a file of that size, or up to the end of the input, without ever holding it twice."""
-    pdf = io.BytesIO()
-    pdf.truncate(size)
-    while missing := size - pdf.tell():
-        chunk = requests.read(min(missing, BLOCK))
-        if not chunk:
-            break
-        pdf.write(chunk)
-    pdf.seek(0)
-    return pdf
-
-
-if __name__ == "__main__":
-    sys.exit(main())

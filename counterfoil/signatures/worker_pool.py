@@ -23,9 +23,9 @@ time."""
 
 TIMEOUT_SECONDS = 60.0
 """Longest time for one file once it is there; its CPU time is limited much more narrowly
-(``check``)."""
+(``worker``)."""
 
-COMMAND = (sys.executable, "-I", "-m", "counterfoil.signatures.check")
+COMMAND = (sys.executable, "-I", "-m", "counterfoil.signatures.worker")
 
 
 class SignatureWorkers:

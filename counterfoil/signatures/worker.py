@@ -1,0 +1,58 @@
+"""
+The process that examines signatures (``python -m counterfoil.signatures.worker``).
+
+The head of a request is the trust anchors, and its body the PDF (``counterfoil.worker_processes``). The
+result is JSON.
+"""
+
+import io
+import sys
+from typing import BinaryIO
+
+import msgspec
+
+from counterfoil._upstream.pyhanko_aiohttp import leave_aiohttp_out
+from counterfoil.worker_processes.worker import Note, serve
+
+leave_aiohttp_out()
+
+from counterfoil.signatures import hex_strings  # noqa: E402 - after aiohttp is left out
+from counterfoil.signatures.check import check_signatures  # noqa: E402
+from counterfoil.signatures.trust import load_trust_store  # noqa: E402
+
+MAX_MEMORY_BYTES = 256 * 1024 * 1024
+"""Bytes of address space: a file of 64 MiB, what is made of it, and 70 MiB for Python and its libraries."""
+
+CPU_SECONDS = 10
+"""For one file; a signed contract takes some milliseconds."""
+
+BLOCK = 256 * 1024
+
+
+def main() -> int:
+    """Examine what comes in until the input ends."""
+    hex_strings.install()
+    serve(_answer, memory_bytes=MAX_MEMORY_BYTES, cpu_seconds=CPU_SECONDS)
+    return 0
+
+
+def _answer(anchors: bytes, size: int, requests: BinaryIO, _note: Note) -> bytes:
+    trust = load_trust_store(anchors)
+    return msgspec.json.encode(check_signatures(_read_pdf(size, requests), trust))
+
+
+def _read_pdf(size: int, requests: BinaryIO) -> BinaryIO:
+    """Read a file of that size, or up to the end of the input, without ever holding it twice."""
+    pdf = io.BytesIO()
+    pdf.truncate(size)
+    while missing := size - pdf.tell():
+        chunk = requests.read(min(missing, BLOCK))
+        if not chunk:
+            break
+        pdf.write(chunk)
+    pdf.seek(0)
+    return pdf
+
+
+if __name__ == "__main__":
+    sys.exit(main())
