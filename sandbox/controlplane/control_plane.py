@@ -16,7 +16,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -69,7 +69,7 @@ class ControlPlane:
     One control plane. Start it from a thread that lives as long as it should: its programs end with that
     thread.
 
-    Its methods may be called from any event loop.
+    Its methods are called from the event loop in which it started, as its connections belong to that.
     """
 
     url: str
@@ -99,11 +99,15 @@ class ControlPlane:
         don't."""
         self._binaries: Binaries = await ensure(*PROGRAMS, report=self._report)
         self._servers: dict[str, ServerProcess] = {}
+        self._connections = AsyncExitStack()
         self._owned = OwnedFolder()
         self.folder = self._owned.path
         try:
             self._credentials = credentials.issue(self.folder / "pki")
-            self._context = self._credentials.client_context()
+            # No proxy of the user's is asked.
+            self._client = await self._connections.enter_async_context(
+                httpx.AsyncClient(verify=self._credentials.client_context(), trust_env=False, timeout=30)
+            )
             await self._start_etcd()
             await self._start_on_a_free_port()
             await self._until(self._has_default_namespace, "the namespace `default` has not appeared")
@@ -119,6 +123,7 @@ class ControlPlane:
                 # Nobody will miss the data.
                 server.kill()
         self._owned.remove()
+        await self._connections.aclose()
 
     async def stop_apiserver(self) -> None:
         """End the API server as an upgrade would: requests in progress are answered first."""
@@ -246,6 +251,7 @@ class ControlPlane:
                 self.folder / "kubeconfig", self._credentials.admin_user(), "default"
             )
             self.kubectl = self.kubectl_as(self.kubeconfig)
+            self._client.base_url = self.url
             try:
                 await self.start_apiserver()
             except PortTakenError:
@@ -295,8 +301,7 @@ class ControlPlane:
 
     async def _is_ready(self) -> bool:
         try:
-            async with self._client() as client:
-                return (await client.get("/readyz", timeout=READYZ_TIMEOUT)).is_success
+            return (await self._client.get("/readyz", timeout=READYZ_TIMEOUT)).is_success
         except httpx.TransportError:
             return False
 
@@ -315,22 +320,16 @@ class ControlPlane:
 
     async def _get(self, path: str) -> dict[str, Any]:
         """Return what the API server has there, or nothing."""
-        async with self._client() as client:
-            answer = await client.get(path)
+        answer = await self._client.get(path)
         found: dict[str, Any] = answer.json() if answer.is_success else {}
         return found
 
     async def _create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        async with self._client() as client:
-            answer = await client.post(path, json=body)
+        answer = await self._client.post(path, json=body)
         created: dict[str, Any] = answer.json()
         if answer.is_error:
             raise ControlPlaneError(f"the API server refused POST {path}: {created.get('message', created)}")
         return created
-
-    def _client(self) -> httpx.AsyncClient:
-        # A new one each time: it belongs to the event loop of its caller. No proxy of the user's is asked.
-        return httpx.AsyncClient(base_url=self.url, verify=self._context, trust_env=False, timeout=30)
 
     def _write_kubeconfig(self, path: Path, user: dict[str, str], namespace: str) -> Path:
         content = self._credentials.kubeconfig(url=self.url, user=user, namespace=namespace)

@@ -5,7 +5,7 @@ What tests set up and ask again and again goes this way: starting kubectl for ea
 than all that is asked about. What a person would type stays kubectl's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -53,7 +53,7 @@ class ObjectError(Exception):
 class NamespaceObjects:
     """The objects of one namespace. A kind is named as for kubectl: ``sender``, ``senders``, ``org``."""
 
-    def __init__(self, client: Callable[[], httpx.AsyncClient], namespace: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
 
@@ -61,36 +61,32 @@ class NamespaceObjects:
         """Create or change an object, as by ``kubectl apply --server-side --force-conflicts``. Raises
         ``ObjectError``."""
         path = f"{self._path(body['kind'])}/{body['metadata']['name']}"
-        async with self._client() as client:
-            answer = await client.patch(
-                path,
-                params={"fieldManager": FIELD_MANAGER, "force": "true"},
-                # JSON is YAML, too.
-                json=body,
-                headers={"Content-Type": "application/apply-patch+yaml"},
-            )
+        answer = await self._client.patch(
+            path,
+            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+            # JSON is YAML, too.
+            json=body,
+            headers={"Content-Type": "application/apply-patch+yaml"},
+        )
         _read(answer)
 
     async def merge_status(self, kind: str, name: str, status: Mapping[str, Any]) -> None:
         """Merge ``status`` into the object's status. Raises ``ObjectError``."""
-        async with self._client() as client:
-            answer = await client.patch(
-                f"{self._path(_KINDS[kind.lower()])}/{name}/status",
-                json={"status": status},
-                headers={"Content-Type": "application/merge-patch+json"},
-            )
+        answer = await self._client.patch(
+            f"{self._path(_KINDS[kind.lower()])}/{name}/status",
+            json={"status": status},
+            headers={"Content-Type": "application/merge-patch+json"},
+        )
         _read(answer)
 
     async def get(self, kind: str, name: str) -> dict[str, Any]:
         """Return one object. Raises ``ObjectError``."""
-        async with self._client() as client:
-            return _read(await client.get(f"{self._path(_KINDS[kind.lower()])}/{name}"))
+        return _read(await self._client.get(f"{self._path(_KINDS[kind.lower()])}/{name}"))
 
     async def list(self, kind: str, *, fields: str = "") -> list[dict[str, Any]]:
         """Return all objects of a kind, or those that a field selector chooses."""
         path, params = self._path(_KINDS[kind.lower()]), {"fieldSelector": fields} if fields else {}
-        async with self._client() as client:
-            items: list[dict[str, Any]] = _read(await client.get(path, params=params))["items"]
+        items: list[dict[str, Any]] = _read(await self._client.get(path, params=params))["items"]
         return items
 
     def _path(self, kind: str) -> str:

@@ -67,7 +67,7 @@ class Azurite:
         ]
         signature = hmac.new(base64.b64decode(KEY), "\n".join(lines).encode(), hashlib.sha256).digest()
         headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(signature).decode()}"
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
             answer = await http.request(method, f"{self.url}/{path}?{key}={value}", headers=headers)
         return answer.raise_for_status()
 

@@ -64,7 +64,7 @@ class VersityServer:
         url = f"{self.url}/{path}"
         key = SigningCredentials(self.access_key, self.secret_key, None, REGION)
         sent = signed(key, method, url, headers=headers or {}, content=content, now=datetime.now(UTC))
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
             return await http.request(method, url, headers=sent, content=content)
 
 

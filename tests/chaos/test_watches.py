@@ -168,7 +168,7 @@ async def test_watches_that_hang_fail_the_liveness_probe_as_long_as_the_api_serv
     scene.api.cut(is_watch)
 
     async def fails() -> str | None:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             answer = await http.get(f"{controller.private}/healthz")
         return answer.text if answer.status_code == 503 else None
 

@@ -43,7 +43,7 @@ class TestGcs(ListingContract, WireContract, RefusalContract):
     @pytest.fixture
     async def ground(self, server: RcloneServer) -> ArchiveFixture:
         bucket = f"b{secrets.token_hex(6)}"
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
             (await http.put(f"http://127.0.0.1:{server.port}/{bucket}")).raise_for_status()
         return ArchiveFixture(a_spec(bucket), key_for(server.port), address=("127.0.0.1", server.port))
 

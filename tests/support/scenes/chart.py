@@ -26,7 +26,9 @@ class Rendered:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.objects: list[Object] = [each for each in yaml.safe_load_all(text) if each]
+        # PyYAML's loader in C: the other one takes half a second for a chart.
+        loaded = yaml.load_all(text, Loader=yaml.CSafeLoader)
+        self.objects: list[Object] = [each for each in loaded if each]
 
     def all(self, kind: str) -> list[Object]:
         """Return all objects of a kind."""
