@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import httpx
 
+from counterfoil._upstream.anyio_reads import pause_after_each_read
 from counterfoil._upstream.httpcore_internals import set_read_size
 from counterfoil._upstream.httpx_pools import PooledClient
 from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
@@ -200,6 +201,7 @@ def new_http_client(
     call_limits = call_limits or CallLimits()
     set_read_size(limits.READ_BYTES)
     disable_sniffio_lookup()
+    pause_after_each_read()
     pool_limits = httpx.Limits(
         max_connections=limits.MAX_CONNECTIONS // limits.CONNECTION_POOLS,
         max_keepalive_connections=limits.MAX_IDLE_CONNECTIONS // limits.CONNECTION_POOLS,

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from counterfoil._upstream.anyio_reads import pause_after_each_read
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import (
     ArchiveError,
@@ -290,6 +291,7 @@ def make_http_client(authorization: str | None, silence: float = READ_TIMEOUT_SE
     ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment are honoured. No
     cookies are kept, and compression is refused: the stored bytes are hashed.
     """
+    pause_after_each_read()
     headers = {"User-Agent": "Counterfoil", "Accept-Encoding": "identity"}
     if authorization is not None:
         headers["Authorization"] = authorization
