@@ -66,11 +66,17 @@ cluster: setup ## start a local control plane with the CRDs, detached; prints ex
 cluster-down: setup ## end the local control plane
 	@$(BIN)/python -m sandbox.controlplane.cluster down
 
-# All pages are built again: a build of only the changed ones does not see what they broke in the others.
-.PHONY: lint
+# mypy takes as long as all else, and one core.
+.PHONY: lint lint-types lint-text
 lint: setup ## ruff, mypy --strict, the import rules, spelling, language, the workflows and the docs build
-	@echo '[lint] ruff'; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line lint-types lint-text
+
+lint-types: setup
 	@echo '[lint] mypy'; $(BIN)/mypy
+
+# All pages are built again: a build of only the changed ones does not see what they broke in the others.
+lint-text: setup
+	@echo '[lint] ruff'; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@echo '[lint] import rules'; $(BIN)/lint-imports --no-cache | tail -n 2
 	@echo '[lint] spelling'; $(BIN)/codespell
 	@echo '[lint] language'; $(BIN)/python docs/check_language.py
@@ -90,12 +96,11 @@ UNIT_PARTS := 'tests/unit $(UNIT_APART:%=--ignore=%)' \
   'tests/unit/controller' \
   'tests/unit/webhook tests/unit/counterfoil/archives'
 
-# Number of processes for the unit tests, and for those on a control plane: each has its own, and waits a third of the
-# time.
+# Number of processes for the unit tests, and for those on a control plane: each has its own, and waits half of the time.
 WORKERS ?= 4
-CLUSTER_WORKERS ?= 4
+CLUSTER_WORKERS ?= 5
 
-# The folder with the longest files is first: xdist's own order begins with the files that have most tests.
+# tests/conftest.py lets the longest files begin. xdist's own order begins with the files that have most tests.
 .PHONY: test test-unit test-cluster test-browser test-e2e
 test-unit: setup ## the fast tests: no cluster, under a minute
 	@echo '[test] unit'; printf '%s\n' $(UNIT_PARTS) | xargs -P $(WORKERS) -I{} \

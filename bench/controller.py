@@ -12,7 +12,7 @@ examines two PDFs of each envelope.
 First, the API server and etcd have half of the cores, and the rest has the others, as in a cluster, where
 they are on other machines. This is judged. Then all share all cores.
 
-    .venv/bin/python -m bench.controller [--count 500] [--rounds 3] [--at-once 32] [--signatures]
+    .venv/bin/python -m bench.controller [--count 500] [--rounds 5] [--at-once 32] [--signatures]
 """
 
 import argparse
@@ -224,7 +224,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--count", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--at-once", type=int, default=32)
     parser.add_argument(
         "--signatures", action="store_true", help="measure a controller that examines signatures, too"

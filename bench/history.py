@@ -11,7 +11,7 @@ read all events:
 - the count of failed events, which an API server answers from its memory;
 - the removal of expired events by a whole controller that archives new events at the same time.
 
-    .venv/bin/python -m bench.history [--history 0 10000 100000] [--rounds 2] [--count 300] [--expired 2000]
+    .venv/bin/python -m bench.history [--history 0 10000 100000] [--rounds 5] [--count 300] [--expired 2000]
 """
 
 import argparse
@@ -479,7 +479,7 @@ def main() -> None:
     parser.add_argument(
         "--history", type=int, nargs="+", default=[0, 10_000, 100_000], help="numbers of finished events"
     )
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=300, help="number of new events of each round")
     parser.add_argument("--expired", type=int, default=2000, help="number of events to remove")
     parser.add_argument("--removals", type=int, default=1, help="rounds with and without a removal")

@@ -5,7 +5,8 @@ Upstream: https://github.com/agronholm/anyio/blob/4.16.0/src/anyio/_backends/_as
 (``StreamProtocol.data_received``), no issue yet. Versions: anyio up to 4.16.0, below httpx and httpcore.
 
 A stream of anyio reads while somebody waits for bytes, and stops only when that task runs again. Until then
-uvloop reads up to 32 times with 256 KiB each: 8 MiB for each download, besides the blocks that are in use.
+uvloop reads up to 32 times with 256 KiB each. These 8 MiB for each download are in addition to the blocks
+that are in use.
 """
 
 import asyncio

@@ -5,7 +5,7 @@ kubectl with one kubeconfig, and nothing of the user's: no ~/.kube, no $KUBECONF
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.controlplane.processes import bare_environment, run
+from sandbox.controlplane.processes import command_environment, run
 
 
 class KubectlError(Exception):
@@ -26,7 +26,7 @@ class Kubectl:
         """Run one command; ``stdin`` is for ``-f -``."""
         ended = await run(
             [self.program, f"--kubeconfig={self.kubeconfig}", *arguments],
-            environment={**bare_environment(), "HOME": str(self.home)},
+            environment={**command_environment(), "HOME": str(self.home)},
             stdin=stdin,
         )
         if ended.code != 0:

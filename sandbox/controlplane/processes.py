@@ -119,6 +119,12 @@ def bare_environment() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", **{name: os.environ[name] for name in ("GOGC",) if name in os.environ}}
 
 
+def command_environment() -> dict[str, str]:
+    """Return ``bare_environment`` for a program in Go that ends soon: it collects no garbage below 512 MiB,
+    which is two fifths of the CPU of a kubectl."""
+    return {**bare_environment(), "GOGC": "off", "GOMEMLIMIT": "512MiB"}
+
+
 def bound_to_parent(argv: Command) -> list[str]:
     """Return the command that runs ``argv`` as a program that ends when we do."""
     return [sys.executable, "-I", "-S", str(DIE_WITH_PARENT), str(os.getpid()), *map(str, argv)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.controlplane.binaries import Report, ensure, say
-from sandbox.controlplane.processes import bare_environment, run
+from sandbox.controlplane.processes import command_environment, run
 
 CHART = Path(__file__).parents[2] / "charts" / "counterfoil"
 
@@ -36,7 +36,7 @@ class Helm:
         ended = await run(
             [self.program, *arguments, *given],
             environment={
-                **bare_environment(),
+                **command_environment(),
                 "HOME": str(self.home),
                 "KUBECONFIG": str(self.kubeconfig or "/dev/null"),
             },

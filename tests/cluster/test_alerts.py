@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.controlplane.binaries import ensure
-from sandbox.controlplane.processes import bare_environment, run
+from sandbox.controlplane.processes import command_environment, run
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "charts" / "counterfoil" / "files" / "alerts.yaml"
@@ -20,7 +20,9 @@ async def promtool() -> Path:
 
 
 async def test_the_alerts_are_rules_that_prometheus_takes(promtool: Path) -> None:
-    checked = await run([promtool, "check", "rules", "--lint-fatal", ALERTS], environment=bare_environment())
+    checked = await run(
+        [promtool, "check", "rules", "--lint-fatal", ALERTS], environment=command_environment()
+    )
     assert checked.code == 0, checked.out + checked.err
 
 
@@ -35,13 +37,13 @@ async def test_the_queries_of_the_dashboards_are_promql(promtool: Path, tmp_path
     file = tmp_path / "queries.json"
     # JSON is YAML.
     file.write_text(json.dumps({"groups": [{"name": "dashboards", "rules": rules}]}))
-    checked = await run([promtool, "check", "rules", file], environment=bare_environment())
+    checked = await run([promtool, "check", "rules", file], environment=command_environment())
     assert checked.code == 0, checked.out + checked.err
     assert f"{len(queries)} rules found" in checked.out
 
 
 async def test_each_alert_fires_when_it_should_and_only_then(promtool: Path) -> None:
-    tried = await run([promtool, "test", "rules", *CASES], environment=bare_environment())
+    tried = await run([promtool, "test", "rules", *CASES], environment=command_environment())
     assert tried.code == 0, tried.out + tried.err
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from sandbox.controlplane.binaries import ensure
-from sandbox.controlplane.processes import CommandResult, bare_environment, run
+from sandbox.controlplane.processes import CommandResult, command_environment, run
 from sandbox.release import image
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ PINNED = re.compile(r"uses: [a-z-]+/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 
 
 async def actionlint(*files: Path) -> CommandResult:
-    return await run([(await ensure("actionlint"))["actionlint"], *files], environment=bare_environment())
+    return await run([(await ensure("actionlint"))["actionlint"], *files], environment=command_environment())
 
 
 def zizmor(*files: Path) -> subprocess.CompletedProcess[str]:
