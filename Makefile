@@ -98,7 +98,7 @@ UNIT_PARTS := 'tests/unit $(UNIT_APART:%=--ignore=%)' \
 
 # Number of processes for the unit tests, and for those on a control plane: each has its own, and waits half of the time.
 WORKERS ?= 4
-CLUSTER_WORKERS ?= 5
+CLUSTER_WORKERS ?= 6
 
 # tests/conftest.py lets the longest files begin. xdist's own order begins with the files that have most tests.
 .PHONY: test test-unit test-cluster test-browser test-e2e

@@ -22,7 +22,7 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Programs in Go take more memory and less CPU: the API server starts with a quarter less.
-os.environ.setdefault("GOGC", "400")
+os.environ.setdefault("GOGC", "800")
 
 # Of several processes, the one that gets a long file last would be the only one that has something to do.
 LONGEST_FILES = (
