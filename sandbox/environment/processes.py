@@ -18,6 +18,7 @@ import httpx
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
 from sandbox.environment.fork_server import start_of
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.readiness import wait_until_listening
 
 REPOSITORY = Path(__file__).parents[2]
@@ -96,7 +97,7 @@ class CounterfoilProcess:
     async def until_ready(self) -> None:
         """Wait until it says that it is ready. Raises ``ProcessNotReady``."""
         try:
-            async with asyncio.timeout(READY_SECONDS), _plain_http() as http:
+            async with asyncio.timeout(READY_SECONDS), plain_http() as http:
                 while not await self._is_ready(http):  # noqa: ASYNC110 - another process gives no event to wait for
                     await asyncio.sleep(0.05)
         except TimeoutError:
@@ -136,13 +137,8 @@ class CounterfoilProcess:
 
     async def metrics(self) -> str:
         """Return what /metrics says."""
-        async with _plain_http() as http:
+        async with plain_http() as http:
             return (await http.get(f"{self.private}/metrics")).text
-
-
-def _plain_http() -> httpx.AsyncClient:
-    # Without TLS there are no certificates to verify; reading the public authorities takes 20 ms of CPU.
-    return httpx.AsyncClient(trust_env=False, verify=False)  # noqa: S501
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
 from sandbox.packages import debian, npm
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.readiness import wait_until_listening
 
 ACCOUNT = "devstoreaccount1"
@@ -67,7 +68,7 @@ class Azurite:
         ]
         signature = hmac.new(base64.b64decode(KEY), "\n".join(lines).encode(), hashlib.sha256).digest()
         headers["Authorization"] = f"SharedKey {ACCOUNT}:{base64.b64encode(signature).decode()}"
-        async with httpx.AsyncClient(trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
+        async with plain_http() as http:
             answer = await http.request(method, f"{self.url}/{path}?{key}={value}", headers=headers)
         return answer.raise_for_status()
 

@@ -22,6 +22,7 @@ from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
 from sandbox.packages import debian, maven
+from sandbox.servers.plain_http import plain_http
 
 OPENCMIS = "org.apache.chemistry.opencmis:chemistry-opencmis-server-inmemory:1.1.0:war"
 JETTY = "org.eclipse.jetty:jetty-runner:9.4.57.v20241219"
@@ -54,8 +55,7 @@ class CmisServer:
         """Make a folder in the root folder. Raises ``httpx.HTTPStatusError``."""
         fields = {"cmisaction": "createFolder", "propertyId[0]": "cmis:name", "propertyValue[0]": name}
         fields |= {"propertyId[1]": "cmis:objectTypeId", "propertyValue[1]": "cmis:folder"}
-        login = (USERNAME, PASSWORD)
-        async with httpx.AsyncClient(auth=login, trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
+        async with plain_http(auth=(USERNAME, PASSWORD)) as http:
             (await http.post(f"{self.url}/{REPOSITORY}/root", data=fields)).raise_for_status()
 
 

@@ -21,6 +21,7 @@ from sandbox.controlplane import binaries
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.readiness import wait_until_listening
 
 DOMAIN = "s3.acme.example"
@@ -64,7 +65,7 @@ class VersityServer:
         url = f"{self.url}/{path}"
         key = SigningCredentials(self.access_key, self.secret_key, None, REGION)
         sent = signed(key, method, url, headers=headers or {}, content=content, now=datetime.now(UTC))
-        async with httpx.AsyncClient(trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
+        async with plain_http() as http:
             return await http.request(method, url, headers=sent, content=content)
 
 

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import httpx
-
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.rclone import RcloneServer, rclone_server
 
 USERNAME = "counterfoil"
@@ -31,8 +30,7 @@ class RcloneWebdavServer:
 
     async def ask(self, method: str, path: str, content: bytes | None = None) -> None:
         """Change something on the server as anybody with its login can. Raises ``httpx.HTTPStatusError``."""
-        login = (self.username, self.password)
-        async with httpx.AsyncClient(auth=login, trust_env=False, verify=False) as http:  # noqa: S501 - no TLS
+        async with plain_http(auth=(self.username, self.password)) as http:
             answer = await http.request(method, f"{self.url}/{path}", content=content)
             answer.raise_for_status()
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-import httpx
 import pytest
 
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, watches
 from tests.support.scenes.chaos import Scene, eventually
 
@@ -168,7 +168,7 @@ async def test_watches_that_hang_fail_the_liveness_probe_as_long_as_the_api_serv
     scene.api.cut(is_watch)
 
     async def fails() -> str | None:
-        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        async with plain_http() as http:
             answer = await http.get(f"{controller.private}/healthz")
         return answer.text if answer.status_code == 503 else None
 

@@ -9,7 +9,6 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
 from counterfoil.archives import open_backend
@@ -24,6 +23,7 @@ from counterfoil.testing.archive_contract import (
     RefusalContract,
     WireContract,
 )
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.rclone import RcloneServer, rclone_server
 from tests.support.scenes.archive_fixtures import refusing
 
@@ -43,7 +43,7 @@ class TestGcs(ListingContract, WireContract, RefusalContract):
     @pytest.fixture
     async def ground(self, server: RcloneServer) -> ArchiveFixture:
         bucket = f"b{secrets.token_hex(6)}"
-        async with httpx.AsyncClient(trust_env=False, verify=False) as http:
+        async with plain_http() as http:
             (await http.put(f"http://127.0.0.1:{server.port}/{bucket}")).raise_for_status()
         return ArchiveFixture(a_spec(bucket), key_for(server.port), address=("127.0.0.1", server.port))
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.servers.plain_http import plain_http
 from tests.support.scenes.pages import Scene, pages_scene
 
 ATTACKER = "198.51.100.7"
@@ -40,7 +41,7 @@ async def state_leases(scene: Scene) -> int:
 async def invented_return(scene: Scene) -> int:
     """Begin a flow as anybody may, and come back with a code that eSAW never gave; return the status."""
     headers = {"X-Forwarded-For": ATTACKER}
-    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=60, headers=headers) as http:
+    async with plain_http(timeout=60, headers=headers) as http:
         begun = await http.get(scene.link("0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"))
         state = httpx.URL(begun.headers["Location"]).params["state"]
         url = f"{scene.pages.public}/oauth/acme/return"

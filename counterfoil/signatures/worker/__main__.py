@@ -1,9 +1,4 @@
-"""
-The process that examines signatures (``python -m counterfoil.signatures.worker``).
-
-The head of a request is the trust anchors, and its body the PDF (``counterfoil.worker_processes``). The
-result is JSON.
-"""
+"""Examine the signatures of one PDF after the other, until the input ends."""
 
 import io
 import sys
@@ -11,22 +6,16 @@ from typing import BinaryIO
 
 import msgspec
 
-from counterfoil._upstream.pyhanko_aiohttp import leave_aiohttp_out
+from counterfoil.signatures import hex_strings
+from counterfoil.signatures.check import BLOCK, check_signatures
+from counterfoil.signatures.trust import load_trust_store
 from counterfoil.worker_processes.worker import Note, serve
-
-leave_aiohttp_out()
-
-from counterfoil.signatures import hex_strings  # noqa: E402 - after aiohttp is left out
-from counterfoil.signatures.check import check_signatures  # noqa: E402
-from counterfoil.signatures.trust import load_trust_store  # noqa: E402
 
 MAX_MEMORY_BYTES = 256 * 1024 * 1024
 """Bytes of address space: a file of 64 MiB, what is made of it, and 70 MiB for Python and its libraries."""
 
 CPU_SECONDS = 10
 """For one file; a signed contract takes some milliseconds."""
-
-BLOCK = 256 * 1024
 
 
 def main() -> int:
