@@ -10,7 +10,8 @@ Before a write that replaces or removes something, two facts must hold:
 A file may be stored on a read that is at most ``CONFIRMATION_SECONDS`` old: the files of an envelope follow
 each other quickly, and each read costs the API server more than it costs this process. A write of this run is
 as good as a read, because it names the version that it replaces. A claim waits as long, so that no other run
-still relies on an older read. Removing and deleting always read.
+still relies on an older read. Unfinished files may be removed on such a read, too. Removing a whole file and
+deleting always read.
 
 A fence is a check before an act. A process can be paused between the two, so each act is also made as
 conditional as its protocol allows (docs/decisions/0022).
@@ -152,8 +153,9 @@ class FencedBackend(ForwardingBackend):
         await super().retain(name)
 
     async def remove_leftovers(self, folder: str) -> None:
-        """Remove the unfinished files of a killed run."""
-        await self._fence.check()
+        """Remove the unfinished files of a killed run. A recent read is enough: a run that claimed the event
+        since has not begun to write."""
+        await self._fence.check_recently()
         await super().remove_leftovers(folder)
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.fence import Fence, FencedBackend
+from controller.access.new_folder import NewFolderBackend
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext
@@ -178,7 +179,7 @@ class Preconditions:
             organization=organization,
             sender=sender,
             archive=archive,
-            backend=FencedBackend(backend, fence),
+            backend=FencedBackend(NewFolderBackend(backend), fence),
             fence=fence,
             esaw=esaw.as_user(token),
             clock=self.clock,

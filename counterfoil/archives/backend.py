@@ -56,6 +56,11 @@ class ArchiveBackend(Protocol):
 
     kind: ClassVar[str]
 
+    @property
+    def lists_files(self) -> bool:
+        """Whether an empty answer of ``entries`` says that nothing is stored there."""
+        ...
+
     def location(self, name: str) -> str:
         """Return the URI of a name, percent-encoded; sends no request, and nothing needs to exist."""
         ...
@@ -127,6 +132,11 @@ class ForwardingBackend:
 
     def __init__(self, backend: ArchiveBackend) -> None:
         self._backend = backend
+
+    @property
+    def lists_files(self) -> bool:
+        """Whether an empty answer of ``entries`` says that nothing is stored there."""
+        return self._backend.lists_files
 
     def location(self, name: str) -> str:
         """Return the URI of a name."""

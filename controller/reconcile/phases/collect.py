@@ -147,8 +147,10 @@ async def _claim_names(
     claimed = _locations(event)
 
     async def attempt() -> tuple[str, ...]:
+        locations = await filing.claim_names(context.backend, plan, claimed=claimed)
+        # An archive that can't list its files may know a manifest all the same.
         await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
-        return await filing.claim_names(context.backend, plan, claimed=claimed)
+        return locations
 
     try:
         return await attempt()

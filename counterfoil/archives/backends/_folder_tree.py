@@ -40,6 +40,8 @@ class FolderTreeBackend(ArchiveBackend):
     ``archive`` (as in ``Archive/dms``), ``server`` and ``root`` are parts of messages.
     """
 
+    lists_files = True
+
     def __init__(self, archive: str, server: str, root: str) -> None:
         self._archive = archive
         self._server = server

@@ -199,6 +199,7 @@ class ObjectStoreBackend:
     """A bucket, perhaps below a prefix. Each kind says how tags and locations look there."""
 
     kind: ClassVar[str]
+    lists_files = True
     DIALECT: ClassVar[ErrorDialect]
     NOT_IN_TAGS: ClassVar[re.Pattern[str]]
     """Characters that the service does not take in a tag."""

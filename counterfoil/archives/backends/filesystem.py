@@ -38,7 +38,7 @@ from counterfoil.archives.errors import (
     find_text,
 )
 from counterfoil.archives.readback import probe_with_file
-from counterfoil.archives.streams import BLOCK, HashingThread, in_thread
+from counterfoil.archives.streams import BLOCK, INLINE, HashingThread, in_thread
 from counterfoil.resources.archive import ArchiveSpec
 
 FILE_MODE = 0o640
@@ -69,6 +69,7 @@ class FilesystemBackend:
     """A folder tree below ``root``. ``archive`` is the name that messages carry."""
 
     kind: ClassVar[str] = "filesystem"
+    lists_files = True
 
     def __init__(self, archive: str, root: Path) -> None:
         self._archive = f"Archive/{archive}"
@@ -90,12 +91,18 @@ class FilesystemBackend:
         draft = _TemporaryFile(self._root, segments(name))
         writing = HashingThread(draft.write)
         try:
+            waiting = b""
             async for chunk in chunks:
                 with self._translate_errors(name):
-                    await writing.add(chunk)
+                    if waiting:
+                        await writing.add(waiting)
+                    # A small one is the last one, most likely. Then it takes one visit to a thread.
+                    waiting = chunk if len(chunk) <= INLINE else b""
+                    if not waiting:
+                        await writing.add(chunk)
             with self._translate_errors(name):
                 await writing.finish()
-                await in_thread(draft.publish)
+                await in_thread(draft.publish, waiting)
         finally:
             try:
                 await writing.abandon()
@@ -281,9 +288,10 @@ class _TemporaryFile:
             os.posix_fadvise(self._file, 0, self._written, os.POSIX_FADV_DONTNEED)
             self._flushed = self._written
 
-    def publish(self) -> None:
-        """Make the content durable, give it its name, make the name durable, and close all."""
-        self._begin()
+    def publish(self, rest: bytes) -> None:
+        """Append the rest, make the content durable, give it its name, make the name durable, and close
+        all."""
+        self.write(rest)
         os.fchmod(self._file, FILE_MODE)
         os.fsync(self._file)
         os.rename(self._temporary, self._parts[-1], src_dir_fd=self._folder, dst_dir_fd=self._folder)

@@ -89,6 +89,7 @@ class HttpBackend:
     """A system behind one address. Where its files are it told us, or they are where we call them."""
 
     kind: ClassVar[str] = "http"
+    lists_files = False
 
     def __init__(
         self, site: HttpSite, mode: HttpMode, verify: VerifyMode, signature: WebhookSignature

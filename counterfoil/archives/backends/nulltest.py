@@ -39,6 +39,7 @@ class NullTestBackend:
     """An archive that reads every file to its end and forgets it."""
 
     kind: ClassVar[str] = "nulltest"
+    lists_files = False
 
     def __init__(self) -> None:
         self._checksums: OrderedDict[str, tuple[int, str]] = OrderedDict()

@@ -130,6 +130,7 @@ class MemoryBackend:
     """An archive in memory. ``spoil`` changes the bytes before they are stored."""
 
     kind: ClassVar[str] = "shelf"
+    lists_files: ClassVar[bool] = True
     spoil: Callable[[bytes], bytes] = unharmed
     files: dict[str, bytes] = field(default_factory=dict)
     puts: list[str] = field(default_factory=list)

@@ -187,6 +187,7 @@ class FakeBackend:
     """An archive in memory."""
 
     kind: ClassVar[str] = "memory"
+    lists_files = True
 
     def __init__(self) -> None:
         self.stored: dict[str, bytes] = {}

@@ -94,6 +94,10 @@ class SteppingBackend:
         self._inside = inside
         self._steps = steps
 
+    @property
+    def lists_files(self) -> bool:
+        return self._inside.lists_files
+
     def location(self, name: str) -> str:
         return self._inside.location(name)
 

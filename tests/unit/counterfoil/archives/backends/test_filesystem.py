@@ -16,6 +16,7 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.backends.filesystem import error_of
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, SettingsInvalid
+from counterfoil.archives.streams import INLINE
 from counterfoil.resources.archive import ArchiveSpec
 from sandbox.esaw.core.filenames import AWKWARD_NAMES
 from tests.support.fakes.archives import a_plan, a_spec, content, files_named, once, open_descriptors
@@ -51,6 +52,24 @@ async def test_what_was_put_is_there_and_can_be_read(backend: ArchiveBackend, ro
     assert (root / "a/b/c.pdf").read_bytes() == content(3_000_000)
     assert await read(backend, "a/b/c.pdf") == content(3_000_000)
     assert everything_below(root) == ["a/b/c.pdf"]
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(), (1,), (INLINE,), (INLINE + 1,), (1, 2, 3), (1, INLINE + 1, 2), (INLINE + 1, 1), (INLINE + 1, 1, 2)],
+)
+async def test_the_bytes_are_those_of_the_chunks_in_order(
+    backend: ArchiveBackend, sizes: tuple[int, ...]
+) -> None:
+    """A small chunk waits for the next one."""
+    blocks = [content(size) for size in sizes]
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for block in blocks:
+            yield block
+
+    await backend.put("a/b.pdf", chunks(), tags={}, content_type=None)
+    assert await read(backend, "a/b.pdf") == b"".join(blocks)
 
 
 async def test_a_file_is_for_its_owner_and_group_only(backend: ArchiveBackend, root: Path) -> None:
