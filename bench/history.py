@@ -3,15 +3,17 @@ Bench (e): nothing grows with history. A controller works as fast, and needs as 
 finished events as beside none.
 
 Each number of finished events has a separate control plane, into whose etcd the events are put. In turns, a
-fresh controller starts in each of them and archives the same number of new events. Then follows what does
-read all events:
+fresh controller starts in each of them and archives the same number of new events. As in bench (b), the
+control planes have half of the cores, and eSAW answers each request after 200 ms. Then follows what does read
+all events:
 
 - the garbage collector's pass over 100,000 of them without its pauses, in a separate process with the rights
   of the controller, so that its CPU is counted apart;
 - the count of failed events, which an API server answers from its memory;
 - the removal of expired events by a whole controller that archives new events at the same time.
 
-    .venv/bin/python -m bench.history [--history 0 10000 100000] [--rounds 5] [--count 300] [--expired 2000]
+    .venv/bin/python -m bench.history [--history 0 10000 100000] [--rounds 5] [--count 300] [--delay 0.2]
+        [--expired 2000]
 """
 
 import argparse
@@ -29,8 +31,16 @@ from typing import Any
 
 import msgspec
 
-from bench.machine import ProcessMemory, cpu_seconds
-from bench.setup import NAMESPACE, ORGANIZATION, REPOSITORY, BenchSetup, MetricSamples, bench_setup
+from bench.machine import CoreSplit, ProcessMemory, cpu_seconds
+from bench.setup import (
+    NAMESPACE,
+    ORGANIZATION,
+    REPOSITORY,
+    BenchSetup,
+    MetricSamples,
+    bench_setup,
+    plane_on_cores,
+)
 from bench.spread import Spread, verdict
 from bench.stored_events import put_and_cache, random_id, stored_event, succeeded_status
 from controller.cache import Cache
@@ -40,6 +50,7 @@ from controller.resync.garbage_collector import (
     PAGE_SECONDS,
     PAGE_SIZE,
     REST_FACTOR,
+    START_SECONDS,
     GarbageCollector,
 )
 from controller.resync.statistics import EventStatistics
@@ -66,7 +77,7 @@ REST_SECONDS = 2.0
 IDLE_SECONDS = 3.0
 IDLE_CPU = 0.05  # cores of API server and etcd that count as idle
 IDLE_TIMEOUT = 120.0  # seconds
-TIMEOUT = 900.0  # seconds for the whole run
+TIMEOUT = 1500.0  # seconds for the whole run
 REMOVAL_TIMEOUT = 240.0  # seconds
 FORMER_SENDER = "former"
 """Sender of the finished events; the new ones are selected by their sender."""
@@ -226,7 +237,7 @@ class NoPauseClock(WallClock):
 
     async def sleep(self, seconds: float) -> None:
         """Let other tasks run."""
-        if seconds != PAGE_SECONDS:
+        if seconds not in (START_SECONDS, PAGE_SECONDS):
             self.is_at_rest.set()
             await asyncio.Event().wait()
         await asyncio.sleep(0)
@@ -409,9 +420,9 @@ def _pass_lines(result: HistoryResult) -> list[str]:
     rest = max(MIN_REST_SECONDS, REST_FACTOR * whole)
     used = (passed.cpu + result.pass_cluster_cpu) / (whole + rest)
     return [
-        "The pass over all events starts with the controller that holds its shard, and again after a pause "
-        f"of {REST_FACTOR} times its duration (at least {MIN_REST_SECONDS:.0f} s). It reads a page of "
-        f"{PAGE_SIZE} events, and pauses {PAGE_SECONDS:.0f} s after each.",
+        f"The pass over all events starts {START_SECONDS:.0f} s after the controller that holds its shard. "
+        f"It starts again after {REST_FACTOR} times its duration (at least {MIN_REST_SECONDS:.0f} s). "
+        f"It reads a page of {PAGE_SIZE} events, and pauses {PAGE_SECONDS:.0f} s after each.",
         "",
         f"- {passed.events:,} events are {passed.pages} lists; {passed.seconds:.1f} s without the pauses, "
         f"so {whole:.0f} s with them",
@@ -459,16 +470,26 @@ FIGURES: Mapping[str, str] = {
 }
 
 
-async def run(histories: Sequence[int], *, rounds: int, count: int, expired: int, removals: int) -> str:
+async def run(
+    histories: Sequence[int], *, rounds: int, count: int, delay: float, expired: int, removals: int
+) -> str:
     """Run it all and return the report."""
+    split = CoreSplit.separate()
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(TIMEOUT))
         setups: dict[int, BenchSetup] = {}
         for history in histories:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            setups[history] = await stack.enter_async_context(bench_setup(folder, concurrency=CONCURRENCY))
+            plane = await stack.enter_async_context(plane_on_cores(split))
+            setups[history] = await stack.enter_async_context(
+                bench_setup(folder, concurrency=CONCURRENCY, plane=plane)
+            )
+            await setups[history].esaw.control.fault("*", delay=delay)
         result = await measure(setups, rounds=rounds, count=count, expired=expired, removals=removals)
-    return f"{rounds} rounds of {count} new events, {CONCURRENCY} at once\n\n{report(result)}"
+    return (
+        f"{rounds} rounds of {count} new events, {CONCURRENCY} at once, eSAW answers after "
+        f"{delay * 1000:.0f} ms\n\n{report(result)}"
+    )
 
 
 def main() -> None:
@@ -481,6 +502,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=300, help="number of new events of each round")
+    parser.add_argument("--delay", type=float, default=0.2, help="latency of eSAW in seconds")
     parser.add_argument("--expired", type=int, default=2000, help="number of events to remove")
     parser.add_argument("--removals", type=int, default=1, help="rounds with and without a removal")
     parser.add_argument("--one-pass", type=Path, help=argparse.SUPPRESS)
@@ -495,6 +517,7 @@ def main() -> None:
                     sorted(set(chosen.history)),
                     rounds=chosen.rounds,
                     count=chosen.count,
+                    delay=chosen.delay,
                     expired=chosen.expired,
                     removals=chosen.removals,
                 )

@@ -46,6 +46,9 @@ _log = logging.getLogger(__name__)
 PAGE_SIZE = 250
 PAGE_SECONDS = 1.0
 MIN_REST_SECONDS = 60.0
+START_SECONDS = 5.0
+"""Pause before the first pass: after a start, the events that waited for the controller come first."""
+
 ARCHIVED = "true"
 """Value of the label on an Envelope that is removed when no event of its envelope is left."""
 
@@ -71,6 +74,7 @@ class GarbageCollector:
 
     async def run(self) -> None:
         """Run passes until cancelled."""
+        await self.clock.sleep(START_SECONDS)
         while True:
             since = self.clock.now()
             try:

@@ -10,7 +10,13 @@ import pytest
 
 from controller.cache import Cache
 from controller.notifications.problem_tracking import FailureSummary
-from controller.resync.garbage_collector import PAGE_SIZE, GarbageCollector, is_expired
+from controller.resync.garbage_collector import (
+    PAGE_SECONDS,
+    PAGE_SIZE,
+    START_SECONDS,
+    GarbageCollector,
+    is_expired,
+)
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected
 from counterfoil.kube.watch import Raw
@@ -216,7 +222,7 @@ async def test_an_organization_without_events_is_counted_as_such() -> None:
     await scene.pass_finished()
     assert scene.statistics.counts("acme") == {}
     assert scene.statistics.counts("unknown") is None
-    assert scene.statistics.activity("acme") == Activity(count_time=NOON)
+    assert scene.statistics.activity("acme") == Activity(count_time=NOON + timedelta(seconds=START_SECONDS))
     assert scene.statistics.activity("unknown") is None
 
 
@@ -335,13 +341,19 @@ async def test_a_pass_goes_page_by_page_and_takes_its_time() -> None:
     await scene.pass_finished()
     assert scene.statistics.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
     assert scene.kube.asked == [("page", "envelopes"), *[("page", "envelopeevents")] * 3]
-    assert len([each for each in scene.clock.slept if each < 60]) == 2
+    assert [each for each in scene.clock.slept if each < 60] == [START_SECONDS, PAGE_SECONDS, PAGE_SECONDS]
 
 
 async def test_after_a_pass_it_rests_nine_times_as_long_and_a_minute_at_least() -> None:
     scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE)))
-    await scene.until(lambda: len(scene.clock.slept) > 2)
-    assert scene.clock.slept[:2] == [1.0, 60.0]
+    await scene.until(lambda: len(scene.clock.slept) > 3)
+    assert scene.clock.slept[:3] == [START_SECONDS, PAGE_SECONDS, 60.0]
+
+
+async def test_the_first_pass_leaves_a_start_to_the_events_that_waited_for_it() -> None:
+    scene = Scene(finished(Phase.FAILED).build())
+    await scene.until(lambda: bool(scene.clock.slept))
+    assert (scene.clock.slept, scene.kube.asked) == ([START_SECONDS], [])
 
 
 async def test_a_pass_longer_than_the_api_server_remembers_comes_to_its_end_all_the_same() -> None:
