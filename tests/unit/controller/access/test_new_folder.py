@@ -1,4 +1,4 @@
-"""What a run asks the archive about files of an envelope, and what it knows without asking."""
+"""Reads of a run in an archive, in a folder that was empty and elsewhere."""
 
 import pytest
 
