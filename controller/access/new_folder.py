@@ -1,8 +1,8 @@
 """
 Spares the archive requests about files of an envelope that it can't have yet.
 
-Most envelopes are archived once, in one run, into a new folder. Once the run has seen that, it needs no request
-per file to learn that the file is absent.
+Most envelopes are archived once, in one run, into a new folder. Once the run has seen that, it needs no
+request per file to learn that the file is absent.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping

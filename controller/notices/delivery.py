@@ -41,7 +41,7 @@ from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import apply_change
-from counterfoil.kube.watch import list_and_watch_forever
+from counterfoil.kube.watch import SECOND_LIST_DELAY_SECONDS, list_and_watch_forever
 from counterfoil.logs import log_context
 from counterfoil.metrics import Metrics, NoticeOutcome
 from counterfoil.resources import (
@@ -130,6 +130,7 @@ class NoticeDelivery:
     # -- Which notices are pending ---------------------------------------------------------------------------
 
     async def _watch(self) -> None:
+        await self.clock.sleep(SECOND_LIST_DELAY_SECONDS)
         async for change in list_and_watch_forever(
             self.kube, EnvelopeEvent, labels=self.labels, fields=PENDING_FIELD, on_error=_log_watch_error
         ):

@@ -39,7 +39,7 @@ from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded, apply_change
-from counterfoil.kube.watch import list_and_watch_forever
+from counterfoil.kube.watch import SECOND_LIST_DELAY_SECONDS, list_and_watch_forever
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Resource, ResourceInvalid
 from counterfoil.resources.request import (
     REQUEST_ID_ANNOTATION,
@@ -110,6 +110,7 @@ class UserRequests:
                 self._start(await self._observed.get(), tasks)
 
     async def _watch_events(self) -> None:
+        await self.clock.sleep(SECOND_LIST_DELAY_SECONDS)
         labels = ",".join(filter(None, (REQUEST_LABEL, self.labels)))
         changes = list_and_watch_forever(self.kube, EnvelopeEvent, labels=labels, on_error=_log_watch_error)
         async for change in changes:

@@ -39,6 +39,11 @@ class WatchEvent(NamedTuple):
     names: frozenset[str] = frozenset()
 
 
+SECOND_LIST_DELAY_SECONDS = 1.0
+"""Pause before a first list that can wait. An API server looks at all objects of a kind for a list of few of
+them, so the list on which the work waits must be the first one."""
+
+
 class Watchable(Protocol):
     """The part of ``KubeClient`` that ``list_and_watch_forever`` needs. Tests implement it as well."""
 

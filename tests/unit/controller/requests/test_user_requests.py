@@ -17,7 +17,7 @@ from controller.scheduling.workqueue import WorkQueue
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.kube.errors import Rejected, TooLarge, Unavailable
 from counterfoil.kube.status import StatusWriter
-from counterfoil.kube.watch import WatchEvent
+from counterfoil.kube.watch import SECOND_LIST_DELAY_SECONDS, WatchEvent
 from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,
@@ -92,6 +92,13 @@ class Scene:
     @property
     def changed(self) -> list[Resource]:
         return self.cache.changed
+
+    @property
+    def pauses(self) -> list[float]:
+        """Pauses after errors, without the one before the list of requests."""
+        pauses = list(self.clock.slept)
+        pauses.remove(SECOND_LIST_DELAY_SECONDS)
+        return pauses
 
     def observe(self, *names: str) -> None:
         """Let the watch tell about events."""
@@ -358,7 +365,7 @@ async def test_an_error_that_nobody_thought_of_is_tried_again_and_ends_no_other_
     async with scene.followed():
         await eventually(lambda: len(scene.kube.announced) == 2)
     assert {scene.kube.stored(each.name).status.phase for each in (event, other)} == {Phase.PENDING}
-    assert scene.clock.slept == [USER_REQUEST.pauses[0], USER_REQUEST.pauses[0]]
+    assert scene.pauses == [USER_REQUEST.pauses[0], USER_REQUEST.pauses[0]]
 
 
 async def test_the_pauses_after_errors_grow_and_a_request_is_never_given_up() -> None:
@@ -368,7 +375,7 @@ async def test_the_pauses_after_errors_grow_and_a_request_is_never_given_up() ->
         scene.kube.just_before("get", breaks)
     after = await scene.carried_out(event)
     assert after.status.reason == "RetryRequested"
-    assert tuple(scene.clock.slept) == (
+    assert tuple(scene.pauses) == (
         *USER_REQUEST.pauses,
         *[USER_REQUEST.pauses[-1]] * (20 - len(USER_REQUEST.pauses)),
     )
@@ -430,7 +437,7 @@ async def test_a_request_that_breaks_each_time_ends_as_failed_and_a_later_one_is
     assert (last.request, last.outcome) == ("break", RequestOutcome.FAILED)
     assert "internal error" in (last.message or "")
     assert "nobody thought of that" not in (last.message or "")
-    assert scene.clock.slept == list(USER_REQUEST.pauses[: MAX_BROKEN_ATTEMPTS - 1])
+    assert scene.pauses == list(USER_REQUEST.pauses[: MAX_BROKEN_ATTEMPTS - 1])
     assert [reason for reason, _ in scene.recorded()] == ["RequestFailed"]
 
 
