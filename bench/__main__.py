@@ -2,7 +2,7 @@
 ``python -m bench [a|b|c ...] [--output bench/RESULTS.md]``: measure, and print one report in Markdown.
 
 Without letters all benches run but those that are marked in the help. Each bench is a separate command, named
-in the report, which begins with the targets that it judged. Some thirty minutes in all.
+in the report, which begins with the targets that it judged. Some forty-five minutes in all.
 """
 
 import argparse
