@@ -13,7 +13,6 @@ from functools import partial
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.fence import Fence, FencedBackend
-from controller.access.new_folder import NewFolderBackend
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext
@@ -23,6 +22,7 @@ from controller.resync.organization_status import RESYNC_SECONDS
 from controller.scheduling.backoff import pause_ceiling
 from controller.sharding import HeldShards
 from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.new_folder import NewFolderBackend
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
 from counterfoil.esaw.registry import EsawClients

@@ -63,6 +63,11 @@ class TestHttp(FilingContract, WireContract, LoginContract, RootContract, FullCo
             yield await open_backend("dms", a_spec(f"{url}/inbox"), login_of(system))
 
 
+async def test_an_empty_list_does_not_say_that_nothing_is_stored(system: DocumentSystem) -> None:
+    backend = await open_backend("dms", a_spec(system.url), login_of(system))
+    assert (await backend.entries("a"), backend.lists_files) == ([], False)
+
+
 @pytest.mark.parametrize("size", [0, 1, 5_000_001])
 async def test_a_form_brings_a_file_of_any_size(system: DocumentSystem, size: int) -> None:
     backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))

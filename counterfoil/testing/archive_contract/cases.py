@@ -295,6 +295,7 @@ class ListingContract(FilingContract):
         assert [entry.name for entry in entries] == ["a/1.pdf", "a/x/2.pdf", "a/ü %2F+#.pdf"]
         assert all(entry.size in (None, len(entry.name.encode())) for entry in entries)
         assert await backend.entries("absent/folder") == []
+        assert backend.lists_files
 
     async def test_a_foreign_file_under_our_name_is_not_changed(
         self, ground: ArchiveFixture, backend: ArchiveBackend

@@ -12,6 +12,7 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout
+from counterfoil.archives.new_folder import NewFolderBackend
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 
@@ -128,6 +129,7 @@ def a_plan(spec: ArchiveSpec, names: Sequence[str]) -> ArchiveLayout:
 
 async def file_envelope(backend: ArchiveBackend, plan: ArchiveLayout, contents: Sequence[bytes]) -> str:
     """File an envelope as the controller does, its claim persisted; return the manifest's location."""
+    backend = NewFolderBackend(backend)
     claimed = [backend.location(file.name) for file in plan.files]
     await claim_names(backend, plan, claimed=claimed)
     await find_concluded(backend, plan, plan.envelope_id, claimed=claimed)

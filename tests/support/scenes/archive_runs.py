@@ -21,6 +21,7 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, StoredEntry
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout
+from counterfoil.archives.new_folder import NewFolderBackend
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.testing.archive_contract.runs import peak_memory
 from tests.support.fakes.archives import Arrived, a_filed_document, a_plan, an_envelope, content, files_named
@@ -42,7 +43,7 @@ def the_content(number: int) -> bytes:
 async def file_envelope(backend: ArchiveBackend, spec: ArchiveSpec, step: "Steps | None" = None) -> str:
     """File the envelope as the controller does, taking its claim for persisted; return the manifest's
     location."""
-    plan = the_plan(spec)
+    plan, backend = the_plan(spec), NewFolderBackend(backend)
     claimed = [backend.location(file.name) for file in plan.files]
     await backend.remove_leftovers(plan.folder)
     await claim_names(backend, plan, claimed=claimed)

@@ -50,7 +50,7 @@ async def test_no_byte_can_be_read_again(backend: ArchiveBackend) -> None:
 
     with pytest.raises(ChecksumReported):
         await anext(backend.read(plan.files[0].name))
-    assert await backend.entries(plan.folder) == []
+    assert (await backend.entries(plan.folder), backend.lists_files) == ([], False)
     assert await find_concluded(backend, plan, ENVELOPE_ID) is None
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from controller.access.new_folder import NewFolderBackend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored, StoredEntry
 from counterfoil.archives.errors import ArchiveUnavailable
+from counterfoil.archives.new_folder import NewFolderBackend
 from counterfoil.archives.streams import single_chunk
 from tests.support.fakes.reconcile_context import FakeBackend
 
@@ -59,9 +59,7 @@ async def test_a_file_whose_upload_failed_is_asked_for() -> None:
 @pytest.mark.parametrize("name", ["ab/1.pdf", "b/1.pdf"])
 async def test_a_file_elsewhere_is_asked_for(name: str) -> None:
     archive = FakeBackend()
-    archive.stored[name] = b"there"
     run = NewFolderBackend(archive)
-    archive.stored.clear()
     await run.entries("a")
     archive.stored[name] = b"there"
     assert await content_of(run, name) == b"there"
