@@ -35,6 +35,7 @@ from bench.kopf_floor import NAMESPACE_VARIABLE, STARTED
 from bench.machine import CoreSplit, ProcessMemory, cpu_seconds_of_all
 from bench.plain_script import PlainScriptJob, PlainScriptResult
 from bench.setup import (
+    ESAW_DELAY_SECONDS,
     READY_SECONDS,
     REPOSITORY,
     BenchSetup,
@@ -233,7 +234,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--at-once", type=int, default=32)
-    parser.add_argument("--delay", type=float, default=0.2, help="latency of eSAW in seconds")
+    parser.add_argument("--delay", type=float, default=ESAW_DELAY_SECONDS, help="latency of eSAW in seconds")
     parser.add_argument(
         "--signatures", action="store_true", help="measure a controller that examines signatures, too"
     )

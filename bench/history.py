@@ -33,6 +33,7 @@ import msgspec
 
 from bench.machine import CoreSplit, ProcessMemory, cpu_seconds
 from bench.setup import (
+    ESAW_DELAY_SECONDS,
     NAMESPACE,
     ORGANIZATION,
     REPOSITORY,
@@ -502,7 +503,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=300, help="number of new events of each round")
-    parser.add_argument("--delay", type=float, default=0.2, help="latency of eSAW in seconds")
+    parser.add_argument("--delay", type=float, default=ESAW_DELAY_SECONDS, help="latency of eSAW in seconds")
     parser.add_argument("--expired", type=int, default=2000, help="number of events to remove")
     parser.add_argument("--removals", type=int, default=1, help="rounds with and without a removal")
     parser.add_argument("--one-pass", type=Path, help=argparse.SUPPRESS)

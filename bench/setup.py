@@ -37,6 +37,9 @@ ARCHIVE = "dms"
 READY_SECONDS = 30.0
 PAUSE_SECONDS = 0.2
 CREATES_AT_ONCE = 16
+ESAW_DELAY_SECONDS = 0.2
+"""Latency of eSAW with which filing is judged (docs/decisions/0044)."""
+
 SMALL_ENVELOPE = (DocumentSpec(name="contract.pdf"),)
 """Documents of an envelope of three files: eSAW adds the audit trail as PDF and XML."""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from bench.machine import busy_seconds, cpu_seconds_of_all
-from bench.setup import BenchSetup, MetricSamples, bench_setup
+from bench.setup import ESAW_DELAY_SECONDS, BenchSetup, MetricSamples, bench_setup
 from bench.spread import Spread, verdict
 from counterfoil.resources import envelope_id
 from counterfoil.resources.lease import Lease, shard_lease_name
@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--controllers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--count", type=int, default=48, help="number of envelopes of each round")
     parser.add_argument("--at-once", type=int, default=4, help="for each controller")
-    parser.add_argument("--delay", type=float, default=0.2, help="latency of eSAW in seconds")
+    parser.add_argument("--delay", type=float, default=ESAW_DELAY_SECONDS, help="latency of eSAW in seconds")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--kills", type=int, default=2)
     chosen = parser.parse_args()
