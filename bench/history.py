@@ -42,7 +42,7 @@ from bench.setup import (
     bench_setup,
     plane_on_cores,
 )
-from bench.spread import Spread, verdict
+from bench.spread import Spread, order_of_turn, verdict
 from bench.stored_events import put_and_cache, random_id, stored_event, succeeded_status
 from controller.cache import Cache
 from controller.resync.event_load import COUNT_SECONDS, UNKNOWN_ENVELOPE
@@ -378,8 +378,7 @@ async def measure(
         await history_round(setup, min(WARM_UP, count), "warm-up")
     found: dict[int, list[HistoryRound]] = {history: [] for history in setups}
     for turn in range(rounds):
-        # Every second time in the other order.
-        for history in list(setups)[:: 1 if turn % 2 == 0 else -1]:
+        for history in order_of_turn(setups, turn):
             found[history].append(await history_round(setups[history], count, f"history-{turn}"))
     passed, cluster_cpu = await measure_pass(setups[max(setups)])
     counted = {history: await measure_count(setup) for history, setup in setups.items()}

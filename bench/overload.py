@@ -47,7 +47,7 @@ from bench.receiver import (
     status_of,
 )
 from bench.setup import REPOSITORY, plane_on_cores
-from bench.spread import Spread, verdict
+from bench.spread import Spread, order_of_turn, verdict
 from counterfoil.kube.client import connect
 from counterfoil.resources import EnvelopeEvent
 from sandbox.controlplane.control_plane import ControlPlane
@@ -359,8 +359,8 @@ async def measure_scenario(
         else:
             receiver = await built.receiver(name, kubeconfig=None, **UNLIMITED)
         for turn in range(rounds):
-            # Every second time in the other order: the API server needs more CPU for a create as it grows.
-            for in_flight in list(found)[:: 1 if turn % 2 == 0 else -1]:
+            # The API server needs more CPU for a create as it grows.
+            for in_flight in order_of_turn(found, turn):
                 lead = scenario.lead if in_flight in scenario.overload else MODERATE_LEAD
                 found[in_flight].append(await in_client(LoadJob(receiver.public, in_flight, lead, seconds)))
         memory = ProcessMemory.of(receiver.pid).peak

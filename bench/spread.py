@@ -1,10 +1,14 @@
 """
-Several rounds of one figure, in one short text: the median, and how far the rounds lie apart.
+Several rounds of one figure, in one short text: the median, and how far the rounds lie apart. And the order
+in which a round measures what it compares.
 """
 
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,15 @@ class Spread:
         """Return it as ``0.81 (0.78 to 0.85)``."""
         low, high = min(self.values), max(self.values)
         return f"{self.median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def order_of_turn(compared: Iterable[T], turn: int) -> list[T]:
+    """
+    Return what is compared in the order of this turn, every second time the other way round.
+
+    What changes during a run, as an API server that grows does, then counts against none of them.
+    """
+    return list(compared)[:: 1 if turn % 2 == 0 else -1]
 
 
 def judgement(value: float, bound: str, target: float, *, is_judged: bool) -> str:

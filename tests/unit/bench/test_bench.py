@@ -10,7 +10,7 @@ from bench.__main__ import Section, render, targets
 from bench.machine import ProcessMemory
 from bench.plain_script import write_and_read_back
 from bench.setup import MetricSamples
-from bench.spread import Spread
+from bench.spread import Spread, order_of_turn
 
 
 def test_a_spread_tells_the_median_and_how_far_the_rounds_lie_apart() -> None:
@@ -19,6 +19,14 @@ def test_a_spread_tells_the_median_and_how_far_the_rounds_lie_apart() -> None:
 
 def test_ratios_are_taken_round_by_round() -> None:
     assert Spread.of_ratios([10.0, 40.0, 9.0], [10.0, 20.0, 10.0]).values == (1.0, 2.0, 0.9)
+
+
+def test_every_second_turn_measures_in_the_other_order() -> None:
+    assert [order_of_turn({32: "a", 64: "b", 4000: "c"}, turn) for turn in range(3)] == [
+        [32, 64, 4000],
+        [4000, 64, 32],
+        [32, 64, 4000],
+    ]
 
 
 def test_rounds_that_have_no_partner_are_an_error() -> None:
