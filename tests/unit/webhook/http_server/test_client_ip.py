@@ -35,3 +35,26 @@ def test_a_caller_is_known_by_the_nearest_place_that_is_sure(
 
 def test_whoever_comes_from_no_address_has_a_name_all_the_same() -> None:
     assert client_ip(None, (), proxies=0) == client_ip("", (), proxies=1) == "nowhere"
+
+
+@pytest.mark.xfail(strict=True, reason="every address of the header is parsed")
+def test_only_the_address_that_the_outermost_proxy_wrote_is_parsed() -> None:
+    class CountingLine(str):
+        """A header line that counts the parts that are made of it."""
+
+        __slots__ = ()
+        parts = 0
+
+        def split(self, *arguments: object, **options: object) -> list[str]:
+            return self._counted(super().split(*arguments, **options))  # type: ignore[arg-type]
+
+        def rsplit(self, *arguments: object, **options: object) -> list[str]:
+            return self._counted(super().rsplit(*arguments, **options))  # type: ignore[arg-type]
+
+        def _counted(self, parts: list[str]) -> list[str]:
+            type(self).parts += len(parts)
+            return parts
+
+    line = CountingLine("," * 12_000 + ANNA)
+    assert client_ip(PROXY, [line] * 100, proxies=1) == ANNA
+    assert CountingLine.parts <= 2
