@@ -10,9 +10,12 @@ class ConsoleLimits(HttpLimits):
     """
     The limits; times in seconds, sizes in bytes.
 
-    The other shared defaults fit: a continue token in the query has about 300 bytes, a session is up to four
-    cookies of 4 KiB, an OIDC proxy adds a token, and the sign-in form has a token.
+    The other shared defaults fit: a continue token in the query has about 300 bytes, an OIDC proxy adds a
+    token, and the sign-in form has a token.
     """
+
+    header_field: int = 20 * 1024
+    """Maximum size of one header line: a session is up to four cookies of 4 KiB, which come in one line."""
 
     parameters: int = 600
     """Maximum number of parameters in a query or a form: a selection has one per event."""

@@ -7,7 +7,7 @@ from the end is the one that the outermost proxy wrote; all addresses before it 
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 NO_ADDRESS: Final = "nowhere"
@@ -19,16 +19,29 @@ _IPV6_PREFIX_LENGTH: Final = 64
 _WITH_PORT = re.compile(r"\[(?P<six>[^\]]*)\](:\d+)?|(?P<four>[\d.]+):\d+")
 
 
-def client_ip(peer: str | None, forwarded: Iterable[str], *, proxies: int) -> str:
+def client_ip(peer: str | None, forwarded: Sequence[str], *, proxies: int) -> str:
     """
     Return the client: an IPv4 address or an IPv6 network.
 
     ``peer`` is the address of the connection, ``forwarded`` are the lines of ``X-Forwarded-For``. Without a
     valid address at the proxy's position, the client is the peer.
     """
-    addresses = [each.strip() for line in forwarded for each in line.split(",")] if proxies else []
-    outermost = addresses[-proxies] if proxies and len(addresses) >= proxies else ""
+    outermost = _from_end(forwarded, proxies) if proxies else ""
     return _normalized_address(outermost) or _normalized_address(peer or "") or NO_ADDRESS
+
+
+def _from_end(lines: Sequence[str], position: int) -> str:
+    """Return the address at this position from the end, empty for none. Those before it are not even parsed:
+    this runs before the rate limit, and a client can send a million of them."""
+    for line in reversed(lines):
+        addresses = line.rsplit(",", position)
+        # All parts but the first are one address each; the first is one only if no comma is left in it.
+        if len(addresses) > position:
+            return addresses[-position].strip()
+        if len(addresses) == position:
+            return addresses[0].strip()
+        position -= len(addresses)
+    return ""
 
 
 def _normalized_address(text: str) -> str:

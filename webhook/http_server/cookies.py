@@ -12,6 +12,16 @@ from counterfoil.clock import Clock
 from counterfoil.sealing import SealBroken, SealKeyUnknown
 
 
+def parse_cookies(header: str) -> dict[str, str]:
+    """
+    Return the cookies of a header line by their names; of two with one name the last.
+
+    Only splits: http.cookies takes 20 ms for 12 KiB, and none of our cookies is quoted. (RFC 6265, 5.4)
+    """
+    pairs = (part.partition("=") for part in header.split(";"))
+    return {name.strip(): value.strip() for name, separator, value in pairs if separator}
+
+
 class CookieCipher(Protocol):
     """Encrypts cookies: ``counterfoil.sealing.Sealing``, or a key of this process."""
 

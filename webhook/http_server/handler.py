@@ -2,6 +2,7 @@
 The frame around each request of a browser: limit it, answer it, count it and log it.
 
 Each request passes: rate, path, method, limit of concurrent requests, and then ``respond`` of the subclass.
+What a client can make as long as it likes (cookies, query, body) is parsed after the rate.
 Every answer is a page in the browser's language or a redirect. The log line has the page and the outcome,
 but no query, no cookie, no token and no form value: those hold codes, states and personal text.
 """
@@ -24,6 +25,7 @@ from counterfoil import tracing
 from counterfoil.i18n.catalogue import Catalogue, CatalogueName, load_catalogue
 from counterfoil.kube.errors import ApiError
 from webhook.http_server.client_ip import NO_ADDRESS, client_ip
+from webhook.http_server.cookies import parse_cookies
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.favicon import PATH as FAVICON_PATH
 from webhook.http_server.favicon import favicon
@@ -59,6 +61,7 @@ class BrowserRequest:
     """Path and query."""
     headers: Mapping[str, str] = field(default_factory=dict)
     cookies: Mapping[str, str] = field(default_factory=dict)
+    """Empty until the rate limit has let the request pass."""
     client: str = NO_ADDRESS
     """Address or network of the client."""
     traceparent: str | None = None
@@ -126,7 +129,6 @@ class BrowserHandler(ABC, Generic[B]):
             method=request.method,
             target=request.raw_path,
             headers=request.headers,
-            cookies=dict(request.cookies),
         )
         detail = ""
         try:
@@ -184,6 +186,7 @@ class BrowserHandler(ABC, Generic[B]):
         # A path without a page takes nothing of the rate of all: anybody may ask for any path.
         take = self._rates.take if is_page else self._rates.take_own
         check_rate(take(asked.client, self._monotonic()), "pages")
+        asked.cookies = parse_cookies(request.headers.get("Cookie", ""))
         if not is_page:
             raise PageError(HttpErrorKind.NOT_FOUND, "not the path of a page")
         if request.method not in asked.route.methods:

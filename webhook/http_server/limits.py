@@ -16,7 +16,7 @@ class HttpLimits:
     request_line: int = 8190
     """Maximum size of method, path and query. A longer request line is answered 400."""
 
-    header_field: int = 32 * 1024
+    header_field: int = 12 * 1024
     """Maximum size of one header line. Browsers send all cookies of a path in one. A longer line is answered
     400."""
 

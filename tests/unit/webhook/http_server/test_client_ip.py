@@ -37,7 +37,6 @@ def test_whoever_comes_from_no_address_has_a_name_all_the_same() -> None:
     assert client_ip(None, (), proxies=0) == client_ip("", (), proxies=1) == "nowhere"
 
 
-@pytest.mark.xfail(strict=True, reason="every address of the header is parsed")
 def test_only_the_address_that_the_outermost_proxy_wrote_is_parsed() -> None:
     class CountingLine(str):
         """A header line that counts the parts that are made of it."""
