@@ -16,14 +16,19 @@ from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 
 
 class PageErrorKind(ErrorKind):
-    """The further kinds of errors; the value names the texts in the catalogues."""
+    """
+    The further kinds of errors; the value names the texts in the catalogues.
+
+    What only the query of the browser says is a 4xx: anybody can send it, and a 5xx is somebody's alert. A
+    5xx is what eSAW, the API server or the configuration did.
+    """
 
     NOT_CONFIGURED = "not_configured", HTTPStatus.SERVICE_UNAVAILABLE
     STATE_MISSING = "state_missing", HTTPStatus.BAD_REQUEST
-    STATE_NOT_RETURNED = "state_not_returned", HTTPStatus.BAD_GATEWAY
+    STATE_NOT_RETURNED = "state_not_returned", HTTPStatus.BAD_REQUEST
     STATE_USED = "state_used", HTTPStatus.CONFLICT
     DENIED = "denied", HTTPStatus.FORBIDDEN
-    LOGIN_FAILED = "login_failed", HTTPStatus.BAD_GATEWAY
+    LOGIN_FAILED = "login_failed", HTTPStatus.BAD_REQUEST
     WRONG_ISSUER = "wrong_issuer", HTTPStatus.BAD_REQUEST
     CODE_REFUSED = "code_refused", HTTPStatus.BAD_REQUEST
     CLIENT_REFUSED = "client_refused", HTTPStatus.BAD_GATEWAY

@@ -102,7 +102,6 @@ async def test_a_form_of_another_browser_is_refused_with_a_link_to_start_again(
     assert f"https://pages.example.com/before-send/acme?draftId={DRAFT}" in answer.text
 
 
-@pytest.mark.xfail(strict=True, reason="a return without state is answered 502")
 @pytest.mark.parametrize(
     ("language", "told"),
     [
@@ -125,6 +124,31 @@ async def test_an_esaw_that_does_not_return_the_state_is_named_in_words(
     assert back.status_code == 400
     assert told in back.text
     assert "eSAW must return it unchanged" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"code": "c"},
+        {"error": "server_error"},
+        {"error": "invalid_request"},
+        {"error": "access_denied"},
+        {},
+        {"code": "c", "iss": "https://elsewhere.example"},
+    ],
+)
+@pytest.mark.parametrize("has_state", [True, False])
+async def test_no_return_of_a_browser_is_an_error_of_the_server_before_esaw_is_asked(
+    http: httpx.AsyncClient, query: dict[str, str], has_state: bool
+) -> None:
+    led = await http.get("/before-send/acme", params=SENT_BY)
+    cookie = led.headers["Set-Cookie"].partition(";")[0]
+    state = parse_qs(urlsplit(led.headers["Location"]).query)["state"][0]
+    if has_state and query == {"code": "c"}:
+        query = {"code": ""}
+    params = query | ({"state": state} if has_state else {})
+    back = await http.get("/oauth/acme/return", params=params, headers={"Cookie": cookie})
+    assert 400 <= back.status_code < 500
 
 
 @pytest.mark.parametrize("cookie", ["", "counterfoil-flow-0123456789abcdef=made-up"])
