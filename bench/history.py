@@ -186,9 +186,9 @@ async def _until_idle(setup: BenchSetup) -> None:
 
 
 async def add_expired(setup: BenchSetup, count: int, seed: int) -> None:
-    """Put events into etcd whose time to live has passed (30 days)."""
+    """Put events into etcd whose time to live has passed (33 days)."""
     events = finished_events(
-        count, setup.namespace, newest=timedelta(days=31), oldest=timedelta(days=60), seed=seed
+        count, setup.namespace, newest=timedelta(days=34), oldest=timedelta(days=60), seed=seed
     )
     await put_and_cache(setup.plane, setup.kube, events)
 

@@ -46,7 +46,7 @@ BURST: Final = 5.0
 ENVELOPE_SECONDS: Final = 5.0
 """Seconds that one envelope needs of eSAW and the archive; the stand-in needs less than a tenth."""
 TTL_DAYS: Final = (3, 30)
-"""``spec.ttl.succeeded``: the lowest value and the default."""
+"""``spec.ttl.succeeded``: the lowest value, and about the default."""
 MAX_USE: Final = 0.7
 """Part of a measured limit that is planned for."""
 ETCD_QUOTA_MIB: Final = 2048

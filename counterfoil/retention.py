@@ -9,10 +9,9 @@ states it (``spec.retention``); eSAW's API does not tell it.
 from datetime import datetime, timedelta
 from typing import Final
 
-from counterfoil.durations import Duration
 from counterfoil.resources.conditions import is_condition_true
 from counterfoil.resources.envelopeevent import EnvelopeEvent, NoticeState, Origin, Phase
-from counterfoil.resources.organization import EnvelopeStatus, Ttl
+from counterfoil.resources.organization import EnvelopeStatus, OrganizationSpec
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -48,7 +47,7 @@ def imminent_deletion(event: EnvelopeEvent, retention: timedelta | None, now: da
     return deleted
 
 
-def removal_time(event: EnvelopeEvent, ttl: Ttl) -> datetime | None:
+def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | None:
     """
     Return when a finished event is removed.
 
@@ -59,11 +58,11 @@ def removal_time(event: EnvelopeEvent, ttl: Ttl) -> datetime | None:
         return None
     if status.notice is not None and status.notice.state is NoticeState.PENDING:
         return None
-    kept: Duration | None = ttl.succeeded
+    kept: timedelta | None = spec.succeeded_ttl
     if status.phase is Phase.FAILED:
-        kept = ttl.failed
+        kept = spec.ttl.failed
         if _never_existed(event):
-            kept = ttl.unknown if kept is None else min(kept, ttl.unknown)
+            kept = spec.ttl.unknown if kept is None else min(kept, spec.ttl.unknown)
     return None if kept is None else status.completion_time + kept
 
 

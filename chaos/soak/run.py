@@ -4,6 +4,7 @@ judgement.
 """
 
 import asyncio
+import json
 import tempfile
 import time
 from collections import Counter
@@ -125,8 +126,10 @@ async def run_soak(servers: Servers, course: Course, folder: Path) -> SoakRecord
 
 
 async def _set_ttl(stage: Stage, ttl: str) -> None:
-    kept = f'{{"spec": {{"ttl": {{"succeeded": "{ttl}", "failed": "{ttl}", "unknown": "{ttl}"}}}}}}'
-    await stage.environment.kubectl("patch", "organization", "acme", "--type=merge", "-p", kept)
+    kept = {"succeeded": ttl, "failed": ttl, "unknown": ttl}
+    # The default look-back of the sweep is longer, and events are kept at least for that time.
+    changes = json.dumps({"spec": {"ttl": kept, "sweep": {"interval": ttl, "lookback": ttl}}})
+    await stage.environment.kubectl("patch", "organization", "acme", "--type=merge", "-p", changes)
 
 
 async def _for_a_while(

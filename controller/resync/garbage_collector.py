@@ -189,5 +189,5 @@ class GarbageCollector:
 
 def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:
     """Whether a finished event's time to live has passed; it is unknown without the Organization."""
-    removed = removal_time(event, organization.spec.ttl) if organization is not None else None
+    removed = removal_time(event, organization.spec) if organization is not None else None
     return removed is not None and now > removed

@@ -5,8 +5,8 @@ eSAW searches by the time of *sending*, and an envelope may take weeks to sign. 
 look-back, in windows of a day. eSAW's answer has no paging: one that may be cut off splits its window.
 
 Each envelope becomes the same deterministic event that its callback would create (``origin: Sweep``), so an
-envelope is never processed twice. An event that ended in Skipped starts again, unless a person skipped it
-or it was settled in the status that the envelope still has.
+envelope is never processed twice: events are kept at least for the look-back. An event that ended in Skipped
+starts again, unless a person skipped it or it was settled in the status that the envelope still has.
 
 It runs at its interval, and when a person requests it by the label ``counterfoil.dev/request``.
 """
@@ -41,7 +41,6 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import EnvelopeId
-from counterfoil.resources.organization import CleanupPolicy
 from counterfoil.resources.reopening import reopened_status
 
 _log = logging.getLogger(__name__)
@@ -88,40 +87,28 @@ class MissedCallbackFinder:
         action = organization.spec.archive_action
         if action is None:
             return SweepOutcome(0)
-        created, skipped, left_alone = 0, list[str](), set[EnvelopeId]()
+        created, skipped = 0, list[str]()
         for sender in self.cache.authorized_senders(organization.name):
             try:
-                created += await self._sweep_sender(organization, sender, action, left_alone)
+                created += await self._sweep_sender(organization, sender, action)
             except (EsawError, KeyUnusable) as problem:
                 _log.info("the sweep skipped a sender: %s", problem, extra={"sender": sender.name})
                 skipped.append(sender.name)
-        if left_alone:
-            _log.warning(
-                "the sweep left %d envelopes without an event alone: they were finished longer ago than "
-                "spec.ttl.succeeded, so probably they were archived, kept, and their events removed",
-                len(left_alone),
-                extra={"organization": organization.name},
-            )
         return SweepOutcome(created, tuple(skipped))
 
-    async def _sweep_sender(
-        self, organization: Organization, sender: Sender, action: str, left_alone: set[EnvelopeId]
-    ) -> int:
+    async def _sweep_sender(self, organization: Organization, sender: Sender, action: str) -> int:
         esaw = self.esaw_clients.for_organization(organization)
         token = await self.sender_keys.key(sender, esaw)
         user, seen, created = esaw.as_user(token), set[str](), 0
         try:
-            async for found, status, sent_before in self._find(organization, user):
+            async for found, status in self._find(organization, user):
                 if found in seen:
                     continue
                 seen.add(found)
                 envelope = _guid(found, sender)
                 if envelope is None or await self._exists(organization, envelope, action, status):
                     continue
-                if await self._may_have_been_removed(organization, user, envelope, sent_before):
-                    left_alone.add(envelope)
-                else:
-                    created += await self._create_event(organization, sender, envelope, action)
+                created += await self._create_event(organization, sender, envelope, action)
         except HttpStatusError as answer:
             if answer.status == 401 and answer.error_id is None:
                 self.sender_keys.doubt(sender, token)
@@ -132,19 +119,15 @@ class MissedCallbackFinder:
 
     async def _find(
         self, organization: Organization, user: EsawUserClient
-    ) -> AsyncIterator[tuple[str, EnvelopeStatus, datetime]]:
-        """
-        Yield all envelopes in the look-back, newest first: id, status, and a time before which it was sent.
-
-        Some of them more than once.
-        """
+    ) -> AsyncIterator[tuple[str, EnvelopeStatus]]:
+        """Yield id and status of all envelopes in the look-back, newest first, some more than once."""
         end = self.clock.now()
         oldest = end - organization.spec.sweep.lookback
         while end > oldest:
             start = max(end - WINDOW, oldest)
             for status in organization.spec.statuses:
                 for found in await _find_between(user, status, start, end):
-                    yield found, status, end
+                    yield found, status
             end = start
 
     async def _exists(
@@ -171,30 +154,6 @@ class MissedCallbackFinder:
         if event.status.phase is Phase.SKIPPED and not _is_settled(event, status):
             await self._reopen(event)
         return True
-
-    async def _may_have_been_removed(
-        self, organization: Organization, user: EsawUserClient, envelope: EnvelopeId, sent_before: datetime
-    ) -> bool:
-        """
-        Whether the envelope is kept, and was finished longer than ``ttl.succeeded`` ago: its event may be
-        removed by now.
-
-        An earlier sweep or a callback made that event. A new one would archive the envelope again. With
-        policy Delete an archived envelope is no longer there, so each one that is found was missed.
-        """
-        oldest_kept = self.clock.now() - organization.spec.ttl.succeeded
-        if organization.spec.cleanup.policy is not CleanupPolicy.KEEP or sent_before > oldest_kept:
-            return False
-        try:
-            finished = await user.finished_date(envelope)
-        except HttpStatusError as answer:
-            if answer.status == 401:
-                raise
-            return answer.is_missing_envelope
-        except EsawError:
-            # One envelope that can't be read must not end the search; its event says what is wrong.
-            return False
-        return finished is not None and finished < oldest_kept
 
     async def _reopen(self, event: EnvelopeEvent) -> None:
         message = f"The sweep found the envelope after the event was skipped ({event.status.reason})."

@@ -89,13 +89,6 @@ class EsawUserClient:
             return await self._v5_envelope(wanted)
         return _about(wanted, answer, ResponseInvalid(call.operation, _OTHER_ENVELOPE))
 
-    async def finished_date(self, envelope: str) -> datetime | None:
-        """Return when the last step of the envelope's workflow was finished; None when eSAW doesn't say."""
-        wanted = envelope_id(envelope)
-        decoder = partial(models.decode, models.WorkflowResponse)
-        answer = await self._read_or_none(EsawCall("envelope", "GET", f"envelope/{wanted}"), decoder)
-        return (answer or await self._v5_envelope(wanted)).finished_date
-
     async def files(self, envelope: str) -> models.FilesResponse:
         """Return the list of the envelope's files."""
         wanted = envelope_id(envelope)

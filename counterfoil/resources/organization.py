@@ -191,7 +191,7 @@ class SweepSpec(ResourcePart, frozen=True):
 class Ttl(ResourcePart, frozen=True):
     """Time until finished events are deleted; ``failed`` unset: a person deletes failed events."""
 
-    succeeded: Duration = Duration(hours=720)
+    succeeded: Duration = Duration(hours=792)
     failed: Duration | None = None
     unknown: Duration = Duration(hours=72)
 
@@ -242,6 +242,12 @@ class OrganizationSpec(ResourcePart, frozen=True):
         it."""
         wanted = action.lower()
         return next((each for each in self.actions if each.action.lower() == wanted), None)
+
+    @property
+    def succeeded_ttl(self) -> timedelta:
+        """Retention of Succeeded and Skipped events: never below the look-back of the sweep, which recognises
+        an archived envelope by its event. The CRD refuses less; an older one did not."""
+        return max(self.ttl.succeeded, self.sweep.lookback)
 
     @property
     def archive_action(self) -> str | None:

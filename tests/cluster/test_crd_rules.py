@@ -266,7 +266,7 @@ async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: KubeCl
         "unknownEnvelopes": 5000,
     }
     assert spec["retry"] == {"initial": "10s", "max": "1h", "deadline": "24h"}
-    assert spec["ttl"] == {"succeeded": "720h", "unknown": "72h"}
+    assert spec["ttl"] == {"succeeded": "792h", "unknown": "72h"}
     assert spec["sweep"] == {"interval": "6h", "lookback": "768h"}
     assert spec["suspend"] is False
 

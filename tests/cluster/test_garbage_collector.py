@@ -19,7 +19,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.builders import NOON, AClock, an_event, an_organization
 from tests.support.scenes.handlers import unchanged
 
-LONG_AGO = NOON - timedelta(days=31)
+LONG_AGO = NOON - timedelta(days=34)
 PATIENCE_SECONDS = 60.0
 
 

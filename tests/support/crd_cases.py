@@ -329,10 +329,10 @@ DURATIONS: Mapping[str, Place] = {
     "spec.retry.initial": lambda text: {"spec.retry": {"initial": text, "max": "500h", "deadline": "1000h"}},
     "spec.retry.max": lambda text: {"spec.retry": {"initial": "1ms", "max": text, "deadline": "1000h"}},
     "spec.retry.deadline": lambda text: {"spec.retry": {"initial": "1ms", "max": "1ms", "deadline": text}},
-    "spec.sweep.interval": lambda text: {"spec.sweep": {"interval": text, "lookback": "1000h"}},
+    "spec.sweep.interval": lambda text: {"spec.sweep.interval": text},
     "spec.sweep.lookback": lambda text: {"spec.sweep": {"interval": "1m", "lookback": text}},
     "spec.notifications.escalateAfter": lambda text: {"spec.notifications.escalateAfter": text},
-    "spec.ttl.succeeded": lambda text: {"spec.ttl.succeeded": text},
+    "spec.ttl.succeeded": lambda text: {"spec.ttl.succeeded": text, "spec.sweep.lookback": "72h"},
     "spec.ttl.failed": lambda text: {"spec.ttl.failed": text},
     "spec.ttl.unknown": lambda text: {"spec.ttl.unknown": text},
 }
@@ -438,10 +438,25 @@ TIMES = [
             kind=Organization,
             at=f"spec.ttl.{result}",
             says="events are kept for 72h or longer",
-            accepted=at(f"spec.ttl.{result}", {"three days": "72h"}),
-            refused=at(f"spec.ttl.{result}", {"less than three days": "71h59m", "not at all": "0s"}),
+            accepted=in_place(DURATIONS[f"spec.ttl.{result}"], {"three days": "72h"}),
+            refused=in_place(
+                DURATIONS[f"spec.ttl.{result}"], {"less than three days": "71h59m", "not at all": "0s"}
+            ),
         )
         for result in ("succeeded", "failed", "unknown")
+    ),
+    Rule(
+        kind=Organization,
+        at="spec.ttl.succeeded",
+        says="ttl.succeeded (default 792h) must not be shorter than sweep.lookback (default 768h)",
+        accepted={
+            "equal": {"spec.ttl.succeeded": "768h"},
+            "equal to the default": {"spec.sweep.lookback": "792h"},
+        },
+        refused={
+            "shorter": {"spec.ttl.succeeded": "767h"},
+            "shorter by default": {"spec.sweep.lookback": "793h"},
+        },
     ),
 ]
 

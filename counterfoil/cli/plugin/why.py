@@ -293,7 +293,7 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
     if status.phase is Phase.AWAITING_CONSENT:
         return "continues automatically as soon as the sender's key works"
     if status.phase is Phase.SUCCEEDED:
-        removed = removal_time(event, organization.spec.ttl) if organization is not None else None
+        removed = removal_time(event, organization.spec) if organization is not None else None
         return f"nothing; it is removed {_format_time(removed, now)}" if removed is not None else "nothing"
     if status.phase.is_final:
         return "nothing automatically; a new callback or `kubectl counterfoil retry` starts it again"

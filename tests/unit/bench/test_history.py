@@ -27,7 +27,7 @@ SLOW = HistoryRound(
 
 @pytest.mark.parametrize(
     ("newest", "oldest", "expired"),
-    [(timedelta(hours=1), timedelta(days=29), False), (timedelta(days=31), timedelta(days=60), True)],
+    [(timedelta(hours=1), timedelta(days=29), False), (timedelta(days=34), timedelta(days=60), True)],
 )
 def test_only_events_beyond_their_time_to_live_are_expired(
     newest: timedelta, oldest: timedelta, *, expired: bool
@@ -36,7 +36,7 @@ def test_only_events_beyond_their_time_to_live_are_expired(
         EnvelopeEvent.parse(each)
         for each in finished_events(20, "bench", newest=newest, oldest=oldest, seed=1)
     ]
-    organization = an_organization(ttl={"succeeded": "720h"})
+    organization = an_organization()
     assert {is_expired(each, organization, datetime.now(UTC)) for each in events} == {expired}
 
 

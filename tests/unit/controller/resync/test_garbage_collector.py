@@ -37,7 +37,7 @@ from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder, an_even
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.handlers import unchanged
 
-LONG_AGO = NOON - timedelta(days=31)
+LONG_AGO = NOON - timedelta(days=34)
 
 
 class ExpiringListKubeClient(InMemoryKubeClient):
@@ -143,6 +143,13 @@ def test_a_finished_event_lives_as_long_as_its_organization_says(
     phase: Phase, ttl: dict[str, str], outlived: bool
 ) -> None:
     assert is_expired(finished(phase).build(), an_organization(ttl=ttl), NOON) is outlived
+
+
+@pytest.mark.parametrize(("lookback", "outlived"), [("768h", True), ("900h", False)])
+def test_an_event_is_kept_at_least_for_the_look_back_of_the_sweep(lookback: str, outlived: bool) -> None:
+    # Stored before the CRD refused this: a sweep would find the archived envelope without its event.
+    organization = an_organization(ttl={"succeeded": "72h"}, sweep={"interval": "1h", "lookback": lookback})
+    assert is_expired(finished(Phase.SUCCEEDED).build(), organization, NOON) is outlived
 
 
 @pytest.mark.parametrize(

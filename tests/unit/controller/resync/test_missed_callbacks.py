@@ -42,11 +42,10 @@ class FindingEsawClient(FakeEsawClient):
         super().__init__()
         self.finds: dict[str, dict[EnvelopeStatus, list[str]]] = {}
         self.problems: dict[str, Exception] = {}
-        """By token for all calls, or by envelope for the date when it was finished."""
+        """By token."""
         self.spans: list[tuple[datetime, datetime]] = []
         self.sent: dict[str, datetime] = {}
         """When envelopes were sent, where a test cares: eSAW looks for envelopes by that time."""
-        self.finished: dict[str, datetime] = {}
         self.most_hits = 10_000
         """The number of hits after which an answer is cut off, in silence."""
         self.too_large: timedelta | None = None
@@ -84,11 +83,6 @@ class FakeEsawUser(EsawUserClient):
             if start < self._esaw.sent.get(each, end - timedelta(minutes=1)) < end
         ]
         return tuple(FoundEnvelope(id=each) for each in hits[: self._esaw.most_hits])
-
-    async def finished_date(self, envelope: str) -> datetime | None:
-        if envelope in self._esaw.problems:
-            raise self._esaw.problems[envelope]
-        return self._esaw.finished.get(envelope)
 
 
 class Scene:
@@ -256,52 +250,15 @@ async def test_what_is_settled_starts_again_only_if_the_envelope_has_another_sta
     assert event.status.phase is phase
 
 
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
 async def test_an_envelope_that_was_finished_before_events_are_kept_is_found_where_archived_ones_are_deleted(
-    caplog: pytest.LogCaptureFixture,
+    policy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    scene = Scene(sweep=None, ttl={"succeeded": "72h"})
+    scene = Scene(sweep=None, ttl={"succeeded": "72h"}, cleanup={"policy": policy})
     scene.finds("anna", ENVELOPE)
     scene.esaw.sent = {ENVELOPE: NOON - timedelta(days=5)}
-    scene.esaw.finished = {ENVELOPE: NOON - timedelta(days=4)}
     assert await scene.swept() == 1
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
-
-
-KEEP = {"policy": "Keep"}
-
-
-async def test_a_kept_envelope_that_was_finished_before_events_are_kept_is_left_alone_and_counted(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    scene = Scene("anna", "ben", sweep=None, ttl={"succeeded": "240h"}, cleanup=KEEP)
-    for name in ("anna", "ben"):
-        scene.finds(name, ENVELOPE, SECOND)
-    scene.esaw.sent = dict.fromkeys((ENVELOPE, SECOND), NOON - timedelta(days=20))
-    scene.esaw.finished = {ENVELOPE: NOON - timedelta(days=11), SECOND: NOON - timedelta(days=9)}
-    assert await scene.swept() == 1
-    (event,) = scene.noted()
-    assert event.spec.envelope_id == SECOND
-    (warning,) = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
-    assert "left 1 envelopes without an event alone" in warning
-
-
-@pytest.mark.parametrize(
-    ("problem", "found"),
-    [
-        (HttpStatusError(404, "ERR0007"), 0),
-        (HttpStatusError(404), 1),
-        (HttpStatusError(404, "ERR0001"), 1),
-        (HttpStatusError(503), 1),
-    ],
-)
-async def test_only_esaws_own_word_that_an_old_envelope_is_gone_is_believed(
-    problem: Exception, found: int
-) -> None:
-    scene = Scene(sweep=None, ttl={"succeeded": "240h"}, cleanup=KEEP)
-    scene.finds("anna", ENVELOPE)
-    scene.esaw.sent = {ENVELOPE: NOON - timedelta(days=20)}
-    scene.esaw.problems[ENVELOPE] = problem
-    assert await scene.swept() == found
 
 
 async def test_it_looks_for_each_status_that_is_archived() -> None:

@@ -131,7 +131,7 @@ def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
         (an_event().in_phase(Phase.PENDING, "Suspended"), "continues when the suspension ends"),
         (
             an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted").status(completion_time=NOON),
-            "nothing; it is removed in 720h (2026-07-31 12:00:00 UTC)",
+            "nothing; it is removed in 792h (2026-08-03 12:00:00 UTC)",
         ),
         (an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus"), "a new callback or"),
         (

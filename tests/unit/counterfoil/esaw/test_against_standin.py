@@ -255,8 +255,8 @@ async def test_find_gives_the_senders_own_envelopes_of_that_status_and_time(scen
 
 async def test_an_envelope_tells_when_its_last_signer_finished(scene: Scene) -> None:
     done, active = scene.an_envelope(), scene.an_envelope(status="Active")
-    assert await scene.user.finished_date(done) is not None
-    assert await scene.user.finished_date(active) is None
+    assert (await scene.user.envelope(done)).finished_date is not None
+    assert (await scene.user.envelope(active)).finished_date is None
 
 
 async def test_history_tells_a_deleted_envelope(scene: Scene) -> None:

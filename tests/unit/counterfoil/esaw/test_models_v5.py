@@ -175,7 +175,7 @@ async def test_every_fact_of_an_envelope_comes_from_v5_where_v6_has_none() -> No
     async with against(ERR0063, answering(an_answer()), *[ERR0063, answering(an_answer())] * 2) as setup:
         assert len((await setup.user.files(ENVELOPE)).files()) == 7
         assert (await setup.user.configuration(ENVELOPE)).metadata == "<meta/>"
-        assert await setup.user.finished_date(ENVELOPE) == datetime(2026, 7, 2, 12, tzinfo=UTC)
+        assert (await setup.user.envelope(ENVELOPE)).finished_date == datetime(2026, 7, 2, 12, tzinfo=UTC)
 
 
 async def test_an_envelope_that_v6_reads_is_not_asked_of_v5() -> None:

@@ -135,7 +135,7 @@ def test_an_organization_has_the_defaults_of_the_contract() -> None:
         "1h",
         "24h",
     ]
-    assert (str(spec.ttl.succeeded), spec.ttl.failed) == ("720h", None)
+    assert (str(spec.ttl.succeeded), spec.ttl.failed) == ("792h", None)
     assert (str(spec.sweep.interval), str(spec.sweep.lookback)) == ("6h", "768h")
 
 
