@@ -222,6 +222,12 @@ class HistoryEvent(EsawModel, frozen=True):
         """Its type if that is a plain word, else empty."""
         return _matching(_STEP_NAME, self.type_text) or ""
 
+    @property
+    def is_in_error(self) -> bool:
+        """Whether it failed for now or was given up: a step without attempts left can be both Completed and
+        in an error state (Namirial's model of the event)."""
+        return self.is_in_error_state is True and not (self.completed and self.remaining_attempts)
+
 
 class HistoryEventsResponse(EsawModel, frozen=True):
     """``GET envelope/{id}/history``, of which only eSAW's own steps concern us."""
@@ -231,8 +237,7 @@ class HistoryEventsResponse(EsawModel, frozen=True):
     @property
     def failed_step(self) -> HistoryEvent | None:
         """The last step that is in an error state; None: none is."""
-        failed = (each for each in reversed(self.events or ()) if each.is_in_error_state)
-        return next((each for each in failed if not each.completed), None)
+        return next((each for each in reversed(self.events or ()) if each.is_in_error), None)
 
 
 class FoundEnvelope(NamedModel, frozen=True, kw_only=True):
