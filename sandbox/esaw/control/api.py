@@ -231,7 +231,7 @@ class Control:
         self._lifecycle.repeat_envelope_callback(self._store.known_envelope(envelope_id), times)
 
     async def trigger_again(self, envelope_id: str) -> None:
-        """Retry the callback that was given up after 30 attempts (the button of the errors view)."""
+        """Retry the callback that was given up (the button of the errors view)."""
         self._lifecycle.trigger_again(self._store.existing_envelope(envelope_id))
 
     async def callbacks_settled(self) -> None:

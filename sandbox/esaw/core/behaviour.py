@@ -24,6 +24,10 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     """Factor for the times of eSAW's retry schedule: 0.001 makes 5 minutes 0.3 s. 1 is the real schedule."""
     callback_timeout: float = 100.0
     """Seconds that one callback may take (100 is the default of .NET's client)."""
+    callback_attempts: int = 30
+    """Number of attempts after which a callback is given up."""
+    given_up_is_completed: bool = True
+    """Whether `history` shows a callback that was given up as Completed, and in an error state."""
     callback_on_cancel: bool = False
     """Whether cancelling calls `CallbackUrl` (the documentation contradicts itself)."""
     callback_on_expiry: bool = False

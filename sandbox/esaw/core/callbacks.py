@@ -2,7 +2,7 @@
 Callbacks: the GET requests that eSAW makes, with its placeholders, its patience and its history.
 
 A delivery is tried until it is answered 2xx, up to 30 times at growing intervals; each attempt is counted in
-one line of the envelope's history. Redirects are not followed. When something is called, and what waits for
+one line of the envelope's history. That line is in an error state from the first failure until the success. Redirects are not followed. When something is called, and what waits for
 it, is decided by lifecycle.
 """
 
@@ -21,7 +21,6 @@ from msgspec import Struct
 from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.model import EnvelopeActivity, HistoryEntry, StoredEnvelope
 
-MAX_ATTEMPTS: Final = 30
 RETRY_STEP: Final = timedelta(minutes=5)
 """The waits grow by this: 5, 10, 15 … minutes, 36 h in all."""
 _PLACEHOLDER: Final = re.compile(r"##(\w+)##")
@@ -88,7 +87,7 @@ class CallbackClient:
 
     async def call_until_accepted(self, pending: PendingCallback) -> bool:
         """Call until it is accepted, given up, or the envelope was deleted; whether it was accepted."""
-        while pending.attempts < MAX_ATTEMPTS:
+        while pending.attempts < self.behaviour().callback_attempts:
             if pending.attempts > 0:
                 await asyncio.sleep(self._pause_before(pending).total_seconds())
                 if pending.envelope.deleted_at:
@@ -146,14 +145,22 @@ class CallbackClient:
     def _pause_before(self, pending: PendingCallback) -> timedelta:
         return RETRY_STEP * pending.attempts * self.behaviour().callback_time_scale
 
+    def record_failure(self, event: HistoryEntry, attempts: int, remaining_attempts: int) -> None:
+        """Put the line of a callback into the state after this many attempts, all of which failed."""
+        event.attempt, event.remaining_attempts = attempts, remaining_attempts
+        event.in_error = True
+        event.completed = remaining_attempts == 0 and self.behaviour().given_up_is_completed
+        event.completed_at = None
+
     def _record_attempt(self, pending: PendingCallback, is_accepted: bool, error: str) -> None:
         event = pending.event
-        event.attempt = pending.attempts
-        event.remaining_attempts = MAX_ATTEMPTS - pending.attempts
-        event.completed = is_accepted
-        event.completed_at = self.now() if is_accepted else None
-        event.in_error = not is_accepted and event.remaining_attempts == 0
-        has_next = not is_accepted and event.remaining_attempts > 0
+        remaining = max(0, self.behaviour().callback_attempts - pending.attempts)
+        if is_accepted:
+            event.attempt, event.remaining_attempts = pending.attempts, remaining
+            event.in_error, event.completed, event.completed_at = False, True, self.now()
+        else:
+            self.record_failure(event, pending.attempts, remaining)
+        has_next = not is_accepted and remaining > 0
         event.next_attempt_at = self.now() + self._pause_before(pending) if has_next else None
         event.context = f"{pending.url} {error}".strip()
 

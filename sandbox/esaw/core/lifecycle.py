@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Any
 
 from sandbox.esaw.core.callbacks import (
-    MAX_ATTEMPTS,
     CallbackClient,
     CallbackKind,
     PendingCallback,
@@ -147,8 +146,8 @@ class Lifecycle:
         await self._run_steps(envelope, _remaining_signatures(envelope))
         envelope.ending_as = EnvelopeStatus.COMPLETED
         event = self._store.event(f"{CallbackKind.ENVELOPE}Callback")
-        event.completed, event.completed_at, event.in_error = False, None, True
-        event.attempt, event.remaining_attempts = MAX_ATTEMPTS - remaining_attempts, remaining_attempts
+        attempts = self._callback_client.behaviour().callback_attempts - remaining_attempts
+        self._callback_client.record_failure(event, attempts, remaining_attempts)
         envelope.history.append(event)
 
     async def reject(self, envelope: StoredEnvelope, reason: str) -> None:
@@ -192,11 +191,11 @@ class Lifecycle:
             self._background.start(self._call_in_background(self._envelope_callback(envelope)))
 
     def trigger_again(self, envelope: StoredEnvelope) -> None:
-        """Take a callback that was given up from the errors view and try it again, 30 times more."""
+        """Take a callback that was given up from the errors view and try it again, as often as before."""
         gave_up = next((each for each in reversed(envelope.history) if each.in_error), None)
         if gave_up is None:
             raise ValueError(f"No callback of the envelope {envelope.id} was given up.")
-        gave_up.in_error = False
+        gave_up.in_error, gave_up.completed, gave_up.completed_at = False, True, self._store.now()
         status = envelope.ending_as or envelope.status
         self._background.start(self._finish(envelope, [], status, calls_back=True))
 

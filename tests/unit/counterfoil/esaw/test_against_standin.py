@@ -295,13 +295,16 @@ async def test_an_envelope_that_neither_api_has_is_refused_as_by_v6(scene: Scene
     assert await refusal(scene, envelope) == (404, "ERR0007")
 
 
-async def test_a_step_of_esaw_in_an_error_state_is_told_until_it_is_triggered_again(scene: Scene) -> None:
+@pytest.mark.parametrize("left", [20, 0])
+async def test_a_step_of_esaw_in_an_error_state_is_reported_until_it_is_triggered_again(
+    scene: Scene, left: int
+) -> None:
     envelope = scene.standin.add_envelope(sender=scene.sender, status=EnvelopeStatus.ACTIVE)
     assert await scene.user.failed_step(envelope) is None
-    await scene.standin.stall(envelope, remaining_attempts=20)
+    await scene.standin.stall(envelope, remaining_attempts=left)
     failed = await scene.user.failed_step(envelope)
     assert failed is not None
-    assert (failed.name, failed.remaining_attempts) == ("EnvelopeCallback", 20)
+    assert (failed.name, failed.remaining_attempts) == ("EnvelopeCallback", left)
     await scene.standin.trigger_again(envelope)
     assert await scene.user.failed_step(envelope) is None
 

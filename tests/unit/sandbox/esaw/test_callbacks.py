@@ -281,13 +281,29 @@ async def test_after_thirty_attempts_a_callback_is_given_up_and_the_envelope_sta
         event = await callback_event(api, envelope)
         assert len(receiver.seen) == 30
         assert (event["Attempt"], event["RemainingAttempts"], event["NextAttemptOn"]) == (30, 0, None)
-        assert (event["IsInErrorState"], event["Completed"]) == (True, False)
+        assert (event["IsInErrorState"], event["Completed"], event["CompletedOn"]) == (True, True, None)
         assert "Response status code does not indicate success:503" in event["ContextInformation"]
         assert esaw.status(envelope) is EnvelopeStatus.ACTIVE
 
         await esaw.trigger_again(envelope)
         await esaw.callbacks_settled()
     assert esaw.status(envelope) is EnvelopeStatus.COMPLETED
+
+
+async def test_the_number_of_attempts_and_the_line_of_a_callback_that_was_given_up_are_switches(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    esaw.set_behaviour(
+        Behaviour(callback_time_scale=0.00001, callback_attempts=2, given_up_is_completed=False)
+    )
+    async with Receiver(answers=[503] * 2) as receiver:
+        envelope = an_active(esaw, user, receiver, callbacks=CallbackUrls(envelope=receiver.template()))
+        await completed(esaw, envelope)
+        event = await callback_event(api, envelope)
+    assert len(receiver.seen) == 2
+    assert (event["Attempt"], event["RemainingAttempts"], event["NextAttemptOn"]) == (2, 0, None)
+    assert (event["IsInErrorState"], event["Completed"]) == (True, False)
+    assert esaw.status(envelope) is EnvelopeStatus.ACTIVE
 
 
 async def test_an_envelope_can_be_stuck_in_an_error_state_of_esaw_until_it_is_triggered_again(
@@ -316,7 +332,7 @@ async def test_history_tells_how_often_a_callback_failed_and_when_it_is_tried_ne
                 await esaw.callbacks_settled()
     event = await callback_event(api, envelope)
     attempt = esaw.callbacks(envelope)[0]
-    assert (event["Attempt"], event["RemainingAttempts"], event["IsInErrorState"]) == (1, 29, False)
+    assert (event["Attempt"], event["RemainingAttempts"], event["IsInErrorState"]) == (1, 29, True)
     assert event["NextAttemptOn"] > attempt.time.isoformat()
     assert attempt.kind is CallbackKind.ENVELOPE
 
