@@ -324,8 +324,8 @@ def draft(answer: Answer) -> OrganizationCheckResult:
     found = content(answer)
     if found is None or "Activities" not in found:
         return without_use(fact, answer, "The page before sending can't read the draft.")
-    actions = (part(each, "Action") or {} for each in members(found, "Activities"))
-    if any("SignBulk" in each for each in actions):
+    actions = (part(each, "Action") for each in members(found, "Activities"))
+    if any(part(each, "SignBulk") is not None for each in actions):
         return as_expected(
             fact, "The draft is there. It is a bulk: it becomes one envelope per recipient.", "bulk"
         )

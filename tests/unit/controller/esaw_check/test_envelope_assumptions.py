@@ -276,7 +276,6 @@ def test_a_draft_is_there_or_is_a_bulk(answer: Answer, expected: Expected) -> No
     assert outcome(envelopes.draft(answer)) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="SignBulk counts although it is null")
 def test_a_draft_whose_actions_name_a_bulk_as_null_is_no_bulk() -> None:
     action = {"SendCopy": None, "SignBulk": None, "SignAutomatic": None, "Sign": {}, "View": None}
     answer = says({"Id": "1", "Activities": [{"Action": action}]})
