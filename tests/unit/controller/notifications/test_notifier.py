@@ -228,6 +228,59 @@ async def test_a_missing_sealing_key_is_one_mail_to_administrators_and_none_to_s
     assert scene.problems() == {}
 
 
+def with_unknown_key(sender: Sender) -> Sender:
+    """The same Sender with a key that eSAW could not be asked about."""
+    raw = sender.to_dict()
+    for condition in raw["status"]["conditions"]:
+        condition.update(status="Unknown", reason="EsawUnreachable")
+    return Sender.parse(raw)
+
+
+@pytest.mark.xfail(strict=True, reason="a problem with a key ends as soon as the key's state is unknown")
+@pytest.mark.parametrize("number", [1, 50])
+async def test_a_problem_with_a_key_is_not_solved_while_it_is_unknown_whether_the_key_works(
+    number: int,
+) -> None:
+    names = [f"sender-{each}" for each in range(number)]
+    scene = Scene(*(an_unauthorized_sender(each, reason="SealKeyUnknown") for each in names))
+    await scene.look_for(HOUR)
+    assert scene.mailer.recipients == [ADMINISTRATORS]
+    for each in names[:-1]:
+        scene.set(a_sender(each, version=1))
+    scene.set(with_unknown_key(scene.sender(names[-1])))
+    await scene.look_for(2 * DAY)
+    assert scene.mailer.recipients == [ADMINISTRATORS]
+    scene.set(a_sender(names[-1], version=1))
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1].startswith("Solved: ")
+    assert scene.problems() == {}
+
+
+@pytest.mark.xfail(strict=True, reason="an unanswered request ends as soon as the key's state is unknown")
+async def test_a_sender_without_a_reaction_stays_a_problem_while_it_is_unknown_whether_the_key_works() -> (
+    None
+):
+    scene = Scene(died())
+    await scene.look_for(DAY + HOUR)
+    assert "consent" in scene.problems()
+    scene.set(with_unknown_key(scene.sender()))
+    await scene.look_for(HOUR)
+    assert "consent" in scene.problems()
+    scene.set(a_sender(email=ANNA[0], tokenSecretRef=None))
+    await scene.look_for(HOUR)
+    assert scene.problems() == {}
+
+
+async def test_an_unknown_key_of_another_sender_is_no_reason_to_keep_a_solved_problem_open() -> None:
+    scene = Scene(
+        an_unauthorized_sender(reason="SealKeyUnknown"), with_unknown_key(an_unauthorized_sender("ben"))
+    )
+    await scene.look_for(HOUR)
+    scene.set(a_sender())
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1].startswith("Solved: ")
+
+
 async def test_a_brought_key_of_another_user_is_the_administrators_matter() -> None:
     scene = Scene(an_unauthorized_sender(sent_mails=True, reason="WrongUser", waiting=1))
     await scene.look_for(2 * DAY)
