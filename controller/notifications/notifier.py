@@ -29,6 +29,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Organization,
     Phase,
+    ReportedProblem,
     Sender,
     SenderStatus,
     find_condition,
@@ -221,22 +222,24 @@ class Notifier:
             problems = problem_tracking.with_count(problems, each, now)
         causes = {each.cause for each in current}
         for known in problems:
-            if known.cause not in causes and self._has_ended(known.cause, organization):
+            if known.cause not in causes and self._has_ended(known, organization, senders):
                 problems = problem_tracking.mark_solved(problems, known.cause, now)
         for cause in removable_causes(problems, now, self.timings):
             problems = problem_tracking.close_problem(problems, cause)
         return problems
 
-    def _has_ended(self, cause: str, organization: Organization) -> bool:
+    def _has_ended(self, problem: ReportedProblem, organization: Organization, senders: list[Sender]) -> bool:
         """Whether a problem without a current observation has ended; for failures only a pass over all events
-        decides."""
-        kind, _, name = cause.partition("/")
+        decides. A problem with keys has not ended while the state of one of them is unknown."""
+        kind, _, name = problem.cause.partition("/")
         if kind == problem_tracking.ARCHIVE:
             archive = self.cache.archives.get(name)
             return archive is None or is_condition_true(archive.status.conditions, "Ready")
         if kind == problem_tracking.WEBHOOK:
             return organization.spec.webhook is None
-        return kind in (problem_tracking.KEY, problem_tracking.CONSENT, problem_tracking.DIGEST)
+        if kind in (problem_tracking.KEY, problem_tracking.CONSENT):
+            return not policy.has_unknown_key(problem, senders)
+        return kind == problem_tracking.DIGEST
 
     def _archive_observations(
         self, organization: Organization, problems: Problems, now: datetime

@@ -244,12 +244,33 @@ def _key_failure(sender: Sender) -> Condition | None:
     return found if found is not None and found.status == "False" and not sender.spec.suspend else None
 
 
+def has_unknown_key(problem: ReportedProblem, senders: Iterable[Sender]) -> bool:
+    """Whether it is unknown if the key of a sender of this problem works. A problem that names some of its
+    senders only may be one of all senders."""
+    named = problem.examples if problem.count <= len(problem.examples) else None
+    return any(
+        _is_key_unknown(each) and _is_key_needed(each)
+        for each in senders
+        if named is None or each.name in named
+    )
+
+
+def _is_key_unknown(sender: Sender) -> bool:
+    found = find_condition(sender.status.conditions, "Authorized")
+    return (found is None or found.status == "Unknown") and not sender.spec.suspend
+
+
+def _is_key_needed(sender: Sender) -> bool:
+    """Whether events wait for the key, or it worked before."""
+    key = sender.status.key
+    return sender.status.waiting_events > 0 or (key is not None and key.verified_time is not None)
+
+
 def _with_needed_key(senders: Iterable[Sender]) -> Iterator[tuple[Sender, Condition]]:
     """Yield senders whose key cannot be used but is needed: events wait for it, or it worked before."""
     for each in senders:
-        key, refused = each.status.key, _key_failure(each)
-        worked_before = key is not None and key.verified_time is not None
-        if refused is not None and (each.status.waiting_events > 0 or worked_before):
+        refused = _key_failure(each)
+        if refused is not None and _is_key_needed(each):
             yield each, refused
 
 

@@ -236,7 +236,6 @@ def with_unknown_key(sender: Sender) -> Sender:
     return Sender.parse(raw)
 
 
-@pytest.mark.xfail(strict=True, reason="a problem with a key ends as soon as the key's state is unknown")
 @pytest.mark.parametrize("number", [1, 50])
 async def test_a_problem_with_a_key_is_not_solved_while_it_is_unknown_whether_the_key_works(
     number: int,
@@ -256,7 +255,6 @@ async def test_a_problem_with_a_key_is_not_solved_while_it_is_unknown_whether_th
     assert scene.problems() == {}
 
 
-@pytest.mark.xfail(strict=True, reason="an unanswered request ends as soon as the key's state is unknown")
 async def test_a_sender_without_a_reaction_stays_a_problem_while_it_is_unknown_whether_the_key_works() -> (
     None
 ):
