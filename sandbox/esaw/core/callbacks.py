@@ -2,8 +2,8 @@
 Callbacks: the GET requests that eSAW makes, with its placeholders, its patience and its history.
 
 A delivery is tried until it is answered 2xx, up to 30 times at growing intervals; each attempt is counted in
-one line of the envelope's history. That line is in an error state from the first failure until the success. Redirects are not followed. When something is called, and what waits for
-it, is decided by lifecycle.
+one line of the envelope's history. That line is in an error state from the first failure until the success.
+Redirects are not followed. When something is called, and what waits for it, is decided by lifecycle.
 """
 
 import asyncio

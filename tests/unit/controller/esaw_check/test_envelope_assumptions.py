@@ -277,7 +277,13 @@ def test_a_draft_is_there_or_is_a_bulk(answer: Answer, expected: Expected) -> No
 
 
 def test_a_draft_whose_actions_name_a_bulk_as_null_is_no_bulk() -> None:
-    action = {"SendCopy": None, "SignBulk": None, "SignAutomatic": None, "Sign": {}, "View": None}
+    action: dict[str, Any] = {
+        "SendCopy": None,
+        "SignBulk": None,
+        "SignAutomatic": None,
+        "Sign": {},
+        "View": None,
+    }
     answer = says({"Id": "1", "Activities": [{"Action": action}]})
     assert outcome(envelopes.draft(answer)) == (AS_EXPECTED, "found")
 
