@@ -113,6 +113,84 @@ def test_no_two_files_share_a_name_also_where_letter_case_does_not_count(wanted:
     assert all(len(name.removeprefix("folder/").encode()) <= 255 for name in given_out)
 
 
+RED_6 = pytest.mark.xfail(strict=True, reason="names are compared by NFC and letter case only")
+
+ALIKE = [
+    pytest.param("contract\u200d.pdf", id="zero width joiner"),
+    pytest.param("contract\u200c.pdf", id="zero width non-joiner"),
+    pytest.param("contract\ufe0e.pdf", id="variation selector 15"),
+    pytest.param("contract\ufe0f.pdf", id="variation selector 16"),
+    pytest.param("contract\U000e0100.pdf", id="variation selector 17"),
+    pytest.param("contract\u034f.pdf", id="combining grapheme joiner"),
+    pytest.param("contract\u115f\u1160.pdf", id="Hangul fillers"),
+    pytest.param("contract\u17b4\u17b5.pdf", id="Khmer inherent vowels"),
+    pytest.param("contract\u180b\u180f.pdf", id="Mongolian variation selectors"),
+    pytest.param("contract\u2065.pdf", id="unassigned and ignorable"),
+    pytest.param("contract\u3164\uffa0.pdf", id="other Hangul fillers"),
+    pytest.param("contract\ufff0\ufff8.pdf", id="unassigned specials"),
+    pytest.param("contract\U0001bca0.pdf", id="shorthand format control"),
+    pytest.param("contract\U0001d173.pdf", id="musical format control"),
+    pytest.param("contract\U000e0fff.pdf", id="last ignorable"),
+    pytest.param("\uff23ontract.pdf", id="full-width letter"),
+    pytest.param("contrac\u1d57.pdf", id="superscript letter"),
+    pytest.param("contract\u2024pdf", id="another dot"),
+]
+
+
+@pytest.mark.parametrize("name", ALIKE)
+@RED_6
+def test_two_names_that_some_volume_takes_as_one_are_numbered(name: str) -> None:
+    names = NameAllocator()
+    given_out = [names.take(safe_segment(each)) for each in ("contract.pdf", name)]
+
+    assert "(2)" in given_out[1]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param("\u0131i", marks=RED_6),
+        pytest.param("\u0130i", marks=RED_6),
+        "\u017fs",
+        "\u212ak",
+        "\u00b5\u03bc",
+        "\u1e9e\u00df",
+    ],
+)
+def test_letters_that_some_volume_takes_as_one_are_numbered(pair: str) -> None:
+    names = NameAllocator()
+    given_out = [names.take(safe_segment(f"{each}.pdf")) for each in pair]
+
+    assert given_out[0] == f"{unicodedata.normalize('NFC', pair[0])}.pdf"
+    assert given_out[1].endswith(" (2).pdf")
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("counterfoil\u200d.json", "counterfoil\u200d_.json"),
+        ("counterfoil.json\ufe0f", "counterfoil_.json"),
+        ("counterf\u00f6il.json", "counterf\u00f6il_.json"),
+        ("counterfoil.sha\u00b256", "counterfoil_.sha\u00b256"),
+        ("counterfoil.json.s\u0131g", "counterfoil.json_.s\u0131g"),
+        ("\u200d.hidden.pdf", "hidden.pdf"),
+        ("\u2024counterfoil-1.tmp", "_\u2024counterfoil-1.tmp"),
+        ("trailing.pdf.\u200c", "trailing.pdf"),
+        ("\u200c \ufe0f", "_"),
+        ("C\u200dON.pdf", "C\u200dON_.pdf"),
+        ("\uff23ON.pdf", "\uff23ON_.pdf"),
+    ],
+)
+@RED_6
+def test_a_character_that_some_volume_ignores_makes_no_reserved_name(text: str, safe: str) -> None:
+    assert safe_segment(text) == safe
+
+
+@pytest.mark.parametrize("name", ["Vertrag \u270d\ufe0f.pdf", "\u0645\u06cc\u200c\u062e\u0648.pdf"])
+def test_a_joiner_between_visible_characters_stays(name: str) -> None:
+    assert safe_segment(name) == name
+
+
 def test_the_second_of_a_name_is_numbered_before_its_extension() -> None:
     names = NameAllocator()
 
