@@ -55,8 +55,15 @@ _REPLACED = re.compile(
 _REMOVED = re.compile(
     r"[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
+# Default_Ignorable_Code_Point of Unicode 14, with the ranges that are reserved for more of them. Volumes that
+# ignore letter case ignore these too (ext4, f2fs, HFS+). Those that scripts and emoji need stay in a name.
+_IGNORABLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_IGNORED = re.compile(f"[{_IGNORABLE}]+")
 # The search begins only at the first character of a run, so its time is linear (rule 12).
-_EDGES = re.compile(r"^[\s.]+|(?<![\s.])[\s.]+$")
+_EDGES = re.compile(rf"^[\s.{_IGNORABLE}]+|(?<![\s.{_IGNORABLE}])[\s.{_IGNORABLE}]+$")
 _RESERVED_BY_WINDOWS = frozenset(
     ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
     + [f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"]
@@ -134,11 +141,13 @@ def safe_segment(text: str, *, default: str = "_") -> str:
     visible = _REMOVED.sub("", _REPLACED.sub("_", text))
     name = _EDGES.sub("", unicodedata.normalize("NFC", visible)) or default
     stem, extension = split_extension(name)
-    if name.partition(".")[0].rstrip().upper() in _RESERVED_BY_WINDOWS:
-        before, dot, after = name.partition(".")
+    before, dot, after = name.partition(".")
+    if case_folded(before).rstrip().upper() in _RESERVED_BY_WINDOWS:
         stem, extension = split_extension(f"{before}_{dot}{after}")
-    elif name.casefold() in _OWN or name.startswith(TEMPORARY_PREFIX):
+    elif _without_accents(case_folded(name)) in _OWN:
         stem += "_"
+    elif case_folded(name).startswith(TEMPORARY_PREFIX):
+        stem = f"_{stem}"
     return _fit(stem, extension)
 
 
@@ -177,8 +186,25 @@ class NameAllocator:
 
 
 def case_folded(path: str) -> str:
-    """Return a text that is equal for all names that some archive does not distinguish."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
+    """
+    Return a text that is equal for all names that some archive does not distinguish.
+
+    That is NFKC_Casefold of Unicode, and letters are also equal if their upper case is: ZFS can compare by
+    compatibility (``normalization=formKC``), and some servers by upper case. A path with a segment that is
+    longer than any of ``safe_segment``, also in its longest normal form, only loses what is ignored.
+    """
+    folded = _IGNORED.sub("", path)
+    if max(map(len, folded.split("/"))) > MAX_NAME_LENGTH:
+        return folded
+    for _ in range(2):
+        folded = _IGNORED.sub("", unicodedata.normalize("NFKC", folded)).upper().casefold()
+    # In lower case, the capital "i" with a dot is an "i" and a combining dot.
+    return unicodedata.normalize("NFKC", folded).replace("i\u0307", "i")
+
+
+def _without_accents(text: str) -> str:
+    """Return a text without its accents, as some databases behind a server compare names."""
+    return "".join(each for each in unicodedata.normalize("NFKD", text) if not unicodedata.combining(each))
 
 
 def _render(segment: str, values: Mapping[str, str]) -> str:
