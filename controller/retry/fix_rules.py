@@ -36,6 +36,7 @@ _ARCHIVE_FIXES = frozenset(
     {
         "ClockWrong",
         "FileTooBig",
+        "ListingDiffers",
         "MetadataTooHeavy",
         "MetadataUnreadable",
         "NameOccupied",

@@ -57,6 +57,13 @@ class VerificationFailed(ArchiveError):
         super().__init__("StoredWrong", message)
 
 
+class ListingDiffers(ArchiveError):
+    """The archive does not list each stored file once, under its name and with its size."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ListingDiffers", message)
+
+
 class SettingsInvalid(ArchiveError):
     """The Archive's spec or its Secret can't work as written; a person must correct it."""
 

@@ -17,8 +17,8 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend
-from counterfoil.archives.errors import NameTaken, VerificationFailed
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend, StoredEntry
+from counterfoil.archives.errors import ListingDiffers, NameTaken, VerificationFailed
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, FileLayout
 from counterfoil.archives.manifest import (
     Manifest,
@@ -203,7 +203,7 @@ async def conclude(
 
     ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``; ``signatures`` by file
     id has the results of the checked files. An existing manifest with the same content stays as it is, with
-    its own time.
+    its own time. Raises ``ListingDiffers`` if the archive does not list each file of the plan once.
     """
     filed = {document.file_id: document for document in deposited}
     files = tuple(_manifest_file(backend, plan, file, filed, signatures) for file in plan.files)
@@ -217,6 +217,8 @@ async def conclude(
     )
     locations = [file.location for file in files]
     existing = await find_concluded(backend, plan, envelope.envelope_id, claimed=locations)
+    if backend.lists_files:
+        _check_listing(backend, plan, filed, await backend.entries(plan.folder))
     hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
     if (
         existing is None
@@ -230,6 +232,39 @@ async def conclude(
     for name in (plan.hashes_name, plan.manifest_name, *([plan.seal_name] if sealer is not None else [])):
         await _retain(backend, name)
     return backend.location(plan.manifest_name)
+
+
+def _check_listing(
+    backend: ArchiveBackend,
+    plan: ArchiveLayout,
+    filed: Mapping[str, FiledDocument],
+    entries: Sequence[StoredEntry],
+) -> None:
+    """Compare the files in the folder with the plan: some archives take two names as one, or have two files
+    under one name."""
+    exact: dict[str, list[StoredEntry]] = {}
+    folded: dict[str, list[StoredEntry]] = {}
+    for entry in entries:
+        exact.setdefault(entry.name, []).append(entry)
+        folded.setdefault(case_folded(entry.name), []).append(entry)
+    for file in plan.files:
+        # Some archives list a name in other letter case or another normal form.
+        found = exact.get(file.name) or folded.get(case_folded(file.name), [])
+        if (problem := _listing_problem(found, filed[file.facts.file_id].size)) is not None:
+            raise ListingDiffers(
+                f"{backend.location(file.name)} was stored and read back, but the archive {problem}. Perhaps "
+                "it takes two names as one: then put {{file.number}} into spec.path of the Archive."
+            )
+
+
+def _listing_problem(found: Sequence[StoredEntry], size: int | None) -> str | None:
+    if not found:
+        return "does not list it"
+    if len(found) > 1:
+        return "lists it more than once"
+    if found[0].size not in (None, size):
+        return f"lists it with {found[0].size} bytes instead of {size}"
+    return None
 
 
 async def _retain(backend: ArchiveBackend, name: str) -> None:

@@ -11,6 +11,7 @@ from controller.reconcile.outcomes import Fail, NeedConsent, Wait
 from counterfoil.archives.errors import (
     ArchiveRefused,
     ArchiveUnavailable,
+    ListingDiffers,
     NameTaken,
     SettingsInvalid,
     VerificationFailed,
@@ -85,6 +86,7 @@ TABLE: list[tuple[Exception, type, str]] = [
     (SourceBroken(100, 90), Wait, "TransferBroken"),
     (NameTaken("file:///dms/contract.pdf is there already."), Fail, "NameOccupied"),
     (VerificationFailed("file:///dms/contract.pdf was sent 2 times."), Wait, "StoredWrong"),
+    (ListingDiffers("file:///dms/contract.pdf is not listed."), Wait, "ListingDiffers"),
     (SettingsInvalid("Archive/dms: correct it."), Wait, "SettingsInvalid"),
     (TagMissing("customer", TagRule(xpath="/a")), Wait, "TagMissing"),
     (MetadataUnreadable("it is not JSON"), Wait, "MetadataUnreadable"),

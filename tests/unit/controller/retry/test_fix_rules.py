@@ -301,6 +301,7 @@ def test_a_thing_is_settled_when_it_works_in_another_way_than_before(
         ("ArchiveNotReady", True, True, False),
         ("ArchivePermissionDenied", True, True, False),
         ("NameOccupied", True, True, False),
+        ("ListingDiffers", True, True, False),
         ("TagMissing", True, True, False),
         ("MetadataUnreadable", True, True, False),
         ("SettingsInvalid", True, True, False),
