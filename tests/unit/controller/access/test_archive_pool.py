@@ -437,3 +437,16 @@ def test_each_setting_of_a_custom_kind_can_be_an_address() -> None:
     )
     assert one.spec.settings.destination != other.spec.settings.destination
     assert (one.spec.settings.destination or "").startswith("custom:acme/")
+
+
+# -- The marker in the root ----------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="an empty folder in the place of the root is taken for the archive")
+async def test_an_empty_folder_in_the_place_of_the_root_is_not_the_archive(scene: Scene) -> None:
+    await scene.archive_pool.update_status(scene.newest())
+    scene.root.rename(scene.root.with_name("unmounted"))
+    scene.root.mkdir()
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[0] == "False"
+    assert list(scene.root.iterdir()) == []

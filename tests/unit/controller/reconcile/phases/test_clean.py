@@ -12,7 +12,7 @@ import pytest
 
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import ListedDocument
-from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, FileKind, Phase, find_condition
+from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, FileKind, Phase, find_condition
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from tests.support.builders import ENVELOPE, an_organization
 from tests.support.fakes.reconcile_context import an_archive, missing
@@ -643,3 +643,49 @@ async def test_what_was_archived_with_its_manifest_is_not_left_behind(tmp_path: 
     again = await retried_by_a_person(scene)
     assert again.status.reason == "ArchivedAndKept"
     assert find_condition(again.status.conditions, "FilesLeftBehind") is None
+
+
+# -- Another root in the place of the archive ----------------------------------------------------------------
+
+
+async def probed(scene: Scene) -> None:
+    """Let the controller probe the archive, as it does every few minutes."""
+    pool = scene.reconciler.preconditions.archive_pool
+    newest = await pool.update_status(Archive.parse(scene.kube.objects["archives", "dms"]))
+    assert newest is not None
+    scene.cache.archives.put(newest)
+
+
+@pytest.mark.xfail(strict=True, reason="an empty folder in the place of the root is taken for the archive")
+async def test_nothing_is_archived_or_deleted_in_an_empty_folder_in_the_place_of_the_root(
+    scene: Scene,
+) -> None:
+    await probed(scene)
+    volume = scene.root.rename(scene.root.with_name("unmounted"))
+    scene.root.mkdir()
+    scene.clock.advance(minutes=1)
+    waiting = await scene.reconcile()
+    assert waiting.status.reason == "ArchiveRootChanged"
+    assert scene.envelope.transport.deleted == []
+    assert list(scene.root.iterdir()) == []
+
+    scene.root.rmdir()
+    volume.rename(scene.root)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="an empty folder in the place of the root is taken for the archive")
+async def test_no_envelope_is_deleted_if_the_root_was_replaced_after_it_was_archived(scene: Scene) -> None:
+    await probed(scene)
+    copy = scene.root.with_name("copy")
+
+    def replace_root() -> None:
+        shutil.copytree(scene.root / "acme", copy / "acme")
+        scene.root.rename(scene.root.with_name("unmounted"))
+        copy.rename(scene.root)
+
+    for act in (lambda: None, replace_root):
+        scene.kube.just_before("patch_status", act)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "ArchiveRootChanged")
+    assert scene.envelope.transport.deleted == []
