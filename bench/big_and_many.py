@@ -141,7 +141,8 @@ async def measure_case(setup: BenchSetup, case: BigCase) -> BigResult:
     await controller.stop()
     await setup.delete_events(small | names)
     for each in setup.root.iterdir():
-        await asyncio.to_thread(shutil.rmtree, each)
+        if each.is_dir():  # the marker of the archive stays
+            await asyncio.to_thread(shutil.rmtree, each)
     return BigResult(case, rest, max(rest, peak), seconds, len(progress.succeeded) - len(small))
 
 

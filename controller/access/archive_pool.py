@@ -2,7 +2,8 @@
 Keep one open archive backend per Archive, and open it again when the Archive's spec or Secret changes.
 
 Documents and credentials go to the destination that was recorded when the first probe succeeded (rule 11). At
-another one nothing is sent, so that a changed address can't prove that files arrived.
+another one nothing is sent, so that a changed address can't prove that files arrived. A marker in the root
+(``archive_root``) tells it from an empty one in its place.
 
 The pool also probes each archive periodically: it writes, reads back and deletes a file. The Archive's
 ``Ready`` condition has the result, with a message for the administrator.
@@ -18,6 +19,15 @@ from functools import lru_cache, partial
 
 import msgspec
 
+from controller.access.archive_root import (
+    CHECK_AGAIN_SECONDS,
+    check_root,
+    expected_marker,
+    new_marker_id,
+    read_marker,
+    root_of,
+    write_marker,
+)
 from controller.access.first_origin import is_origin_lost, other_origin_of_secret
 from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
@@ -35,6 +45,7 @@ from counterfoil.origin import annotate_command
 from counterfoil.readiness import with_readiness
 from counterfoil.resources import (
     Archive,
+    ArchiveRoot,
     ArchiveStatus,
     LocalObjectReference,
     is_condition_true,
@@ -53,6 +64,24 @@ class _OpenArchive:
     backend: ArchiveBackend
 
 
+@dataclass(frozen=True)
+class _ProbeResult:
+    """The condition ``Ready`` of an Archive after a probe; ``root`` if it succeeded and the kind has one."""
+
+    status: ConditionStatus
+    reason: str
+    message: str
+    root: ArchiveRoot | None = None
+
+
+@dataclass(frozen=True)
+class _CheckedRoot:
+    root: ArchiveRoot | None
+    """The root in the status, which was checked."""
+    at: float
+    """When it was checked, on the monotonic clock."""
+
+
 @dataclass
 class ArchivePool:
     """Opens archive backends and keeps them open."""
@@ -66,6 +95,9 @@ class ArchivePool:
     _open_archives: dict[str, _OpenArchive] = field(default_factory=dict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _uncounted_bytes: Counter[str] = field(default_factory=Counter)
+    _checked_roots: dict[str, _CheckedRoot] = field(default_factory=dict)
+    _marking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a marker is looked for and written: several Archives may share a root."""
 
     async def backend(self, archive: Archive) -> ArchiveBackend:
         """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator,
@@ -82,6 +114,20 @@ class ArchivePool:
             self._open_archives[archive.name] = _OpenArchive(version, backend)
             # The old backend is not closed here: a transfer may still use it. It closes with its last user.
             return backend
+
+    async def check_root(self, archive: Archive, backend: ArchiveBackend) -> None:
+        """Check that the archive has the root that its status names. Raises ``ArchiveError``:
+        ``ArchiveRefused`` if it has another one."""
+        self._checked_roots.pop(archive.name, None)
+        await check_root(archive, backend)
+        self._checked_roots[archive.name] = _CheckedRoot(archive.status.root, self.clock.monotonic())
+
+    async def check_root_recently(self, archive: Archive, backend: ArchiveBackend) -> None:
+        """As ``check_root``, unless that was checked within the last ``CHECK_AGAIN_SECONDS``."""
+        last = self._checked_roots.get(archive.name)
+        is_known = last is not None and last.root == archive.status.root
+        if last is None or not is_known or self.clock.monotonic() - last.at >= CHECK_AGAIN_SECONDS:
+            await self.check_root(archive, backend)
 
     async def anchors(self, archive: Archive) -> Anchors:
         """Return the trust anchors of an archive; none by default. Raises ``SettingsInvalid``,
@@ -114,6 +160,7 @@ class ArchivePool:
     def forget(self, name: str) -> None:
         """Drop the state of a deleted Archive."""
         self._open_archives.pop(name, None)
+        self._checked_roots.pop(name, None)
         self._uncounted_bytes.pop(name, None)
 
     def count_archived_bytes(self, name: str, size: int) -> None:
@@ -136,17 +183,23 @@ class ArchivePool:
 
         Raises ``ApiError``.
         """
-        truth, reason, message = await self._probe_result(archive)
-        recorded = await self._sent_to(archive) if truth == "True" else archive.status
+        probe = await self._probe_result(archive)
+        recorded = await self._sent_to(archive) if probe.status == "True" else archive.status
         now, generation = self.clock.now(), archive.metadata.generation
         status = msgspec.structs.replace(
             archive.status,
             observed_generation=generation,
             bytes_total=archive.status.bytes_total + self._uncounted_bytes[archive.name],
             conditions=with_readiness(
-                archive.status.conditions, truth, reason, message, now=now, generation=generation
+                archive.status.conditions,
+                probe.status,
+                probe.reason,
+                probe.message,
+                now=now,
+                generation=generation,
             ),
             destination=recorded.destination,
+            root=probe.root if probe.status == "True" else archive.status.root,
             secret_origins=recorded.secret_origins,
             trust_anchors=await self._trust_anchors_id(archive),
         )
@@ -159,18 +212,39 @@ class ArchivePool:
         total = archive.status.bytes_total + self._uncounted_bytes[archive.name]
         return await self._store(archive, msgspec.structs.replace(archive.status, bytes_total=total))
 
-    async def _probe_result(self, archive: Archive) -> tuple[ConditionStatus, str, str]:
+    async def _probe_result(self, archive: Archive) -> _ProbeResult:
         if wrong := problems(archive.spec):
-            return "False", "SettingsInvalid", f"{'; '.join(wrong)}. Correct the Archive."
+            return _ProbeResult("False", "SettingsInvalid", f"{'; '.join(wrong)}. Correct the Archive.")
         try:
             backend = await self.backend(archive)
             await self.anchors(archive)
+            # Before anything is written: the root may be another one.
+            await self.check_root(archive, backend)
             await backend.probe()
+            root = await self._root(archive, backend)
         except ArchiveError as trouble:
-            return "False", trouble.reason, str(trouble)
+            return _ProbeResult("False", trouble.reason, str(trouble))
         if not archive.spec.keeps_files:
-            return "True", "Probed", "The archive takes files and keeps none. It is for tests only."
-        return "True", "Probed", "A probe was written and read back."
+            return _ProbeResult(
+                "True", "Probed", "The archive takes files and keeps none. It is for tests only."
+            )
+        return _ProbeResult("True", "Probed", "A probe was written and read back.", root)
+
+    async def _root(self, archive: Archive, backend: ArchiveBackend) -> ArchiveRoot | None:
+        """
+        Return the root of an archive that works; it gets a marker if the status names none and it has none.
+
+        A marker that is there stays: another Archive, or this one before its object was restored, put it
+        there.
+        """
+        if not archive.spec.settings.HAS_MARKER:
+            return None
+        location = root_of(backend)
+        marker = expected_marker(archive, location)
+        if marker is None:
+            async with self._marking:
+                marker = await read_marker(backend) or await write_marker(backend, new_marker_id())
+        return ArchiveRoot(location=location, marker_id=marker)
 
     async def _trust_anchors_id(self, archive: Archive) -> str | None:
         """Return the id of the trust anchors; the last known id while they cannot be read."""

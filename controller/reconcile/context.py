@@ -9,7 +9,7 @@ nothing.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -72,6 +72,8 @@ class ReconcileContext:
     archive: Archive
     backend: ArchiveBackend
     """Its writes are fenced by ``fence``."""
+    check_root: Callable[[], Awaitable[None]]
+    """Reads the marker in the root of the archive again. Raises ``ArchiveError`` if it is another root."""
     fence: Fence
     esaw: EsawUserClient
     clock: Clock

@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.archive_root import MarkedBackend
 from controller.access.fence import Fence, FencedBackend
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
@@ -174,12 +175,14 @@ class Preconditions:
         except ArchiveError as trouble:
             return Wait("ArchiveNotReady", str(trouble))
         fence = Fence(self.kube, self.held, self.clock, event)
+        marked = MarkedBackend(backend, partial(self.archive_pool.check_root_recently, archive, backend))
         context = ReconcileContext(
             event=event,
             organization=organization,
             sender=sender,
             archive=archive,
-            backend=FencedBackend(NewFolderBackend(backend), fence),
+            backend=FencedBackend(NewFolderBackend(marked), fence),
+            check_root=partial(self.archive_pool.check_root, archive, backend),
             fence=fence,
             esaw=esaw.as_user(token),
             clock=self.clock,

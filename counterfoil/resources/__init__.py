@@ -5,7 +5,7 @@ names.
 ``crds/`` is the source of truth; a test compares these types with it. Import from this package.
 """
 
-from counterfoil.resources.archive import Archive, ArchiveSpec, ArchiveStatus, TagRule
+from counterfoil.resources.archive import Archive, ArchiveRoot, ArchiveSpec, ArchiveStatus, TagRule
 from counterfoil.resources.base import (
     ACTION_LABEL,
     API_VERSION,

@@ -114,19 +114,29 @@ class ArchiveSpec(KindFields, frozen=True):
         return ref
 
 
+class ArchiveRoot(ResourcePart, frozen=True):
+    """The root of the archive when a probe first succeeded there: its location (a URI that ends in a slash),
+    and the id in its marker."""
+
+    location: str
+    marker_id: str
+
+
 class ArchiveStatus(ResourcePart, frozen=True):
     """
     Whether Counterfoil can write to the archive, and the number of bytes written.
 
     ``trust_anchors`` is the id of the current trust anchors, as manifests name them. ``settled_time`` is the
     time since which the archive works with the current spec and trust anchors. ``destination`` is where the
-    first probe succeeded; ``secret_origins`` has the origin to which each Secret that names none was sent.
+    first probe succeeded, and ``root`` is how its root is known again; ``secret_origins`` has the origin to
+    which each Secret that names none was sent.
     """
 
     observed_generation: int | None = None
     conditions: tuple[Condition, ...] = ()
     bytes_total: int = 0
     destination: str | None = None
+    root: ArchiveRoot | None = None
     secret_origins: dict[str, str] = {}
     trust_anchors: str | None = None
     settled_time: datetime | None = None

@@ -124,6 +124,10 @@ class KindSettings(ResourcePart, frozen=True):
     """False: the archive discards every file. Its locations begin with ``DISCARDED_SCHEME``, and no envelope
     is deleted."""
 
+    HAS_MARKER: ClassVar[bool] = True
+    """True: a marker in the root tells it from an empty one in its place
+    (``controller.access.archive_root``)."""
+
     REPORTS_CHECKSUMS: ClassVar[bool] = False
     """True: the server can report the SHA-256 of a file, which ``verify: Checksum`` needs."""
 
@@ -506,6 +510,8 @@ class Http(KindSettings, frozen=True):
     """Any system that takes files by HTTP; requests are signed by the rules of Standard Webhooks."""
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://dms.acme.example/inbox"}
+    # It has no root: the system decides where a file goes, and may keep all that it was ever sent.
+    HAS_MARKER: ClassVar[bool] = False
     REPORTS_CHECKSUMS: ClassVar[bool] = True
 
     url: Annotated[
@@ -536,6 +542,7 @@ class NullTest(KindSettings, frozen=True):
     """For load tests: takes every file and keeps none. Needs `verify: Checksum` and `signatures: Ignore`."""
 
     KEEPS_FILES: ClassVar[bool] = False
+    HAS_MARKER: ClassVar[bool] = False
     REPORTS_CHECKSUMS: ClassVar[bool] = True
 
 
@@ -546,6 +553,8 @@ class Custom(KindSettings, frozen=True):
     """
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {"kind": "acme-dms"}
+    # Only its package knows whether it has a root, and whether a file there does harm.
+    HAS_MARKER: ClassVar[bool] = False
     REPORTS_CHECKSUMS: ClassVar[bool] = True
 
     kind: Annotated[

@@ -605,7 +605,7 @@ async def test_a_probe_by_label_is_made_now_and_says_what_it_found(scene: Contro
     root.mkdir()
     await scene.local_environment.archive("loft", filesystem={"root": str(root)})
     await scene.until_condition(Archive, "loft", "Ready", ("True", "Probed"))
-    root.rmdir()
+    root.rename(root.with_name("unmounted"))
     await scene.local_environment.kubectl("label", "archive", "loft", f"{REQUEST_LABEL}=probe")
     archive = await scene.answered(Archive, "loft")
     assert archive.status.last_request is not None

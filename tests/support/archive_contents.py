@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from controller.access.archive_root import MARKER_NAME
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME
 from sandbox.controlplane.processes import run
@@ -34,9 +35,14 @@ class ArchiveFolder:
         return self.root / unquote(location.removeprefix(f"{self.base}/"))
 
     def files(self) -> set[Path]:
-        """All stored files, temporary ones too."""
+        """All stored files, temporary ones too, but not the marker of the root."""
         # Path.rglob takes ten times as long.
-        return {Path(folder, name) for folder, _, names in os.walk(self.root) for name in names}
+        return {
+            Path(folder, name)
+            for folder, _, names in os.walk(self.root)
+            for name in names
+            if name != MARKER_NAME
+        }
 
     def temporary(self) -> list[Path]:
         """Files whose writing was begun and not ended."""

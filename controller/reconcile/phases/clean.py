@@ -162,6 +162,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         verified=context.verified,
         evidence=context.organization.spec.evidence,
     )
+    await context.check_root()
     await context.fence.check()
     return await _delete_on(proof, event, context)
 

@@ -351,7 +351,7 @@ class CmisBackend(FolderTreeBackend):
         return ArchiveRefused(
             "ArchiveRootMissing",
             f"{self._archive}: {self._server} has no folder {self._settings.root_folder}, or the login may "
-            "not see it. Create it, or correct spec.cmis.rootFolder.",
+            "not see it. Restore it, or correct spec.cmis.rootFolder. Create it only for a new archive.",
         )
 
 

@@ -173,7 +173,7 @@ class FilesystemBackend:
             raise ArchiveRefused(
                 "ArchiveRootMissing",
                 f"{self._archive}: the folder {self._root} does not exist. Mount the volume, or correct "
-                "spec.filesystem.root.",
+                "spec.filesystem.root. Create the folder only for a new archive.",
             ) from error
         except _NotAFolder as error:
             raise self._not_a_folder(error) from error

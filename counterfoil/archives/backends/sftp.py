@@ -231,8 +231,8 @@ class SftpBackend(FolderTreeBackend):
     def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._archive}: {self._server} has no folder {self._settings.root} for this login. Create it, "
-            "or correct spec.sftp.root.",
+            f"{self._archive}: {self._server} has no folder {self._settings.root} for this login. Mount or "
+            "restore it, or correct spec.sftp.root. Create it only for a new archive.",
         )
 
 

@@ -284,7 +284,8 @@ class WebDavBackend(FolderTreeBackend):
     def _root_missing(self) -> ArchiveError:
         return ArchiveRefused(
             "ArchiveRootMissing",
-            f"{self._archive}: the collection {self._root} does not exist. Create it, or correct {FIELD}.",
+            f"{self._archive}: the collection {self._root} does not exist. Restore it, or correct {FIELD}. "
+            "Create it only for a new archive.",
         )
 
 

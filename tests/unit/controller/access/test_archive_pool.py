@@ -1,5 +1,7 @@
 """Archive backends: kept open, opened again after a change, and probed."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -10,13 +12,17 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import MAX_SECRET_ORIGINS, ArchivePool
+from controller.access.archive_root import CHECK_AGAIN_SECONDS, MARKER_NAME, expected_marker, write_marker
 from controller.access.secret_cache import FRESH_SECONDS, SecretCache
-from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid
+from counterfoil.archives.backends.filesystem import FilesystemBackend
+from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid, VerificationFailed
 from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.origin import ORIGIN_ANNOTATION
-from counterfoil.resources import Archive, find_condition
+from counterfoil.resources import Archive, ArchiveRoot, find_condition
+from counterfoil.resources.archive_kinds import SETTINGS
 from tests.support.builders import NOON, AClock
+from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.signed_pdfs import BETWEEN, ROOT
@@ -38,6 +44,16 @@ class Scene:
 
     def archive(self, **more: Any) -> Archive:
         return an_archive(filesystem={"root": str(self.root)}, **more)
+
+    def unmount(self) -> Path:
+        """Take the root away; return where it is."""
+        return self.root.rename(self.root.with_name("unmounted"))
+
+    def marker(self) -> str:
+        """Id in the marker of the root."""
+        content = json.loads((self.root / MARKER_NAME).read_text())
+        assert content["schema"] == "counterfoil.dev/archive-marker/v1"
+        return str(content["id"])
 
     def newest(self) -> Archive:
         return Archive.parse(self.kube.objects["archives", "dms"])
@@ -163,7 +179,7 @@ async def test_an_archive_that_works_is_ready(scene: Scene) -> None:
     after = await scene.archive_pool.update_status(scene.newest())
     assert after == scene.newest()
     assert scene.ready()[:2] == ("True", "Probed")
-    assert list(scene.root.iterdir()) == [], "the probe is gone"
+    assert [each.name for each in scene.root.iterdir()] == [MARKER_NAME], "the probe is gone"
 
 
 async def test_an_archive_that_does_not_work_says_why_and_says_it_once(scene: Scene) -> None:
@@ -192,11 +208,11 @@ async def test_an_archive_says_since_when_it_works_as_it_does_now(scene: Scene) 
 
 async def test_an_archive_that_works_again_is_settled_anew_and_not_before(scene: Scene) -> None:
     await scene.archive_pool.update_status(scene.newest())
-    scene.root.rmdir()
+    volume = scene.unmount()
     scene.clock.advance(minutes=1)
     await scene.archive_pool.update_status(scene.newest())
     assert scene.newest().status.settled_time == NOON
-    scene.root.mkdir()
+    volume.rename(scene.root)
     scene.clock.advance(minutes=1)
     await scene.archive_pool.update_status(scene.newest())
     assert scene.newest().status.settled_time == NOON + timedelta(minutes=2)
@@ -278,8 +294,11 @@ async def test_operations_of_an_archive_are_timed(scene: Scene) -> None:
     assert [each.name for each in await backend.entries("a")] == ["a/b.txt"]
     await backend.remove_leftovers("a")
     await backend.discard("a/b.txt")
-    for operation in ("probe", "put", "read", "entries", "sweep_leftovers", "discard"):
+    for operation in ("probe", "entries", "sweep_leftovers", "discard"):
         assert scene.metric("archive_seconds_count", archive="dms", operation=operation) == 1
+    # The marker was looked for, written and read back.
+    assert scene.metric("archive_seconds_count", archive="dms", operation="put") == 2
+    assert scene.metric("archive_seconds_count", archive="dms", operation="read") == 3
     await scene.archive_pool.close()
 
 
@@ -441,12 +460,161 @@ def test_each_setting_of_a_custom_kind_can_be_an_address() -> None:
 
 # -- The marker in the root ----------------------------------------------------------------------------------
 
+CONFIRM = """'{"status":{"root":null}}'"""
+UNMARKED = frozenset({"http", "nulltest", "custom"})
 
-@pytest.mark.xfail(strict=True, reason="an empty folder in the place of the root is taken for the archive")
-async def test_an_empty_folder_in_the_place_of_the_root_is_not_the_archive(scene: Scene) -> None:
-    await scene.archive_pool.update_status(scene.newest())
-    scene.root.rename(scene.root.with_name("unmounted"))
+
+async def probe(scene: Scene) -> ArchiveRoot:
+    """Probe the archive; return the root in its status."""
+    after = await scene.archive_pool.update_status(scene.newest())
+    assert after is not None
+    assert after.status.root is not None
+    return after.status.root
+
+
+def put_an_empty_root(scene: Scene) -> Path:
+    """Put an empty folder in the place of the root; return where the root is."""
+    volume = scene.unmount()
     scene.root.mkdir()
-    await scene.archive_pool.update_status(scene.newest())
-    assert scene.ready()[0] == "False"
+    return volume
+
+
+async def test_the_first_probe_leaves_a_marker_whose_id_is_in_the_status(scene: Scene) -> None:
+    root = await probe(scene)
+    assert root == ArchiveRoot(location=f"file://{scene.root}/", marker_id=scene.marker())
+
+
+async def test_an_empty_folder_in_the_place_of_the_root_is_not_the_archive(scene: Scene) -> None:
+    before = await probe(scene)
+    volume = put_an_empty_root(scene)
+    assert await probe(scene) == before
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "ArchiveRootChanged")
+    assert "do not create an empty folder" in message
+    assert CONFIRM in message
     assert list(scene.root.iterdir()) == []
+
+    scene.root.rmdir()
+    volume.rename(scene.root)
+    assert await probe(scene) == before
+    assert scene.ready()[0] == "True"
+
+
+async def test_the_root_of_another_archive_is_not_this_one(scene: Scene) -> None:
+    await probe(scene)
+    put_an_empty_root(scene)
+    await write_marker(FilesystemBackend("other", scene.root), "0" * 32)
+    await probe(scene)
+    assert scene.ready()[1] == "ArchiveRootChanged"
+    assert "has the marker of another archive" in scene.ready()[2]
+    assert scene.marker() == "0" * 32
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"\xff", b"x" * 5000, b'{"id": "../../../../../../../../../../x"}']
+)
+async def test_a_marker_that_can_not_be_read_is_none(scene: Scene, content: bytes) -> None:
+    await probe(scene)
+    (scene.root / MARKER_NAME).write_bytes(content)
+    await probe(scene)
+    assert scene.ready()[1] == "ArchiveRootChanged"
+    assert (scene.root / MARKER_NAME).read_bytes() == content
+
+
+async def test_a_person_confirms_a_new_root_by_the_command_in_the_message(scene: Scene) -> None:
+    before = await probe(scene)
+    put_an_empty_root(scene)
+    await probe(scene)
+    scene.kube.edit(Archive, "dms", {"status": {"root": None}})
+    after = await probe(scene)
+    assert scene.ready()[0] == "True"
+    assert after.marker_id == scene.marker() != before.marker_id
+
+
+async def test_a_destination_that_a_person_confirmed_needs_no_second_confirmation(scene: Scene) -> None:
+    before = await probe(scene)
+    put_an_empty_root(scene)
+    scene.kube.edit(Archive, "dms", {"status": {"destination": None}})
+    assert (await probe(scene)).marker_id == scene.marker() != before.marker_id
+
+
+async def test_an_archive_of_an_older_version_gets_a_marker_at_its_next_probe(scene: Scene) -> None:
+    await probe(scene)
+    scene.kube.edit(Archive, "dms", {"status": {"root": None}})
+    (scene.root / MARKER_NAME).unlink()
+    assert (await probe(scene)).marker_id == scene.marker()
+
+
+async def test_a_marker_whose_id_did_not_reach_the_status_is_kept(scene: Scene) -> None:
+    """As after a kill between the two writes."""
+    stale = scene.newest()
+    scene.kube.edit(Archive, "dms", {"status": {"bytesTotal": 1}})
+    assert await scene.archive_pool.update_status(stale) is None
+    written = scene.marker()
+    assert (await probe(scene)).marker_id == written == scene.marker()
+
+
+async def test_archives_that_share_a_root_and_are_probed_at_once_have_one_marker(scene: Scene) -> None:
+    names = ("dms", "second", "third")
+    for name in names[1:]:
+        scene.kube.put(an_archive(name, filesystem={"root": str(scene.root)}))
+    archives = [Archive.parse(scene.kube.objects["archives", name]) for name in names]
+    after = await asyncio.gather(*(scene.archive_pool.update_status(each) for each in archives))
+    assert [each.status.root.marker_id for each in after if each is not None and each.status.root] == [
+        scene.marker()
+    ] * 3
+
+
+def test_another_root_in_the_spec_is_a_decision_of_a_person() -> None:
+    root = ArchiveRoot(location=f"{DAV}/", marker_id="0" * 32)
+    archive = a_dav(destination="https://dms.acme.example", root=root)
+    assert expected_marker(archive, f"{DAV}/") == "0" * 32
+    assert expected_marker(archive, f"{DAV}/2027/") is None
+
+
+async def test_runs_share_a_check_of_the_root_for_some_seconds_and_a_delete_does_not(scene: Scene) -> None:
+    await probe(scene)
+    archive = scene.newest()
+    backend = await scene.archive_pool.backend(archive)
+    put_an_empty_root(scene)
+    await scene.archive_pool.check_root(scene.archive(), backend)  # its status names no root
+    await scene.archive_pool.check_root_recently(scene.archive(), backend)
+    with pytest.raises(ArchiveRefused):
+        await scene.archive_pool.check_root_recently(archive, backend)
+
+
+async def test_a_shared_check_of_the_root_ends_with_its_time(scene: Scene) -> None:
+    await probe(scene)
+    archive = scene.newest()
+    backend = await scene.archive_pool.backend(archive)
+    await scene.archive_pool.check_root(archive, backend)
+    put_an_empty_root(scene)
+    scene.clock.set_back(days=1)
+    scene.clock.advance(seconds=CHECK_AGAIN_SECONDS - 1)
+    await scene.archive_pool.check_root_recently(archive, backend)
+    scene.clock.advance(seconds=1)
+    with pytest.raises(ArchiveRefused):
+        await scene.archive_pool.check_root_recently(archive, backend)
+    with pytest.raises(ArchiveRefused):
+        await scene.archive_pool.check_root_recently(archive, backend)
+
+
+def test_each_kind_with_a_root_has_a_marker() -> None:
+    assert {kind for kind, each in SETTINGS.items() if not each.HAS_MARKER} == UNMARKED
+
+
+async def test_a_kind_without_a_root_gets_no_marker(scene: Scene) -> None:
+    scene.kube.put(an_archive(filesystem=None, nulltest={}, verify="Checksum", signatures="Ignore"))
+    after = await scene.archive_pool.update_status(scene.newest())
+    assert after is not None
+    assert (scene.ready()[0], after.status.root) == ("True", None)
+
+
+async def test_a_marker_of_another_writer_at_the_same_time_counts(scene: Scene) -> None:
+    memory = MemoryBackend(spoil=lambda data: data.replace(b"1" * 32, b"2" * 32))
+    assert await write_marker(memory, "1" * 32) == "2" * 32
+
+
+async def test_a_marker_that_does_not_come_back_is_reported(scene: Scene) -> None:
+    with pytest.raises(VerificationFailed):
+        await write_marker(MemoryBackend(spoil=lambda data: data[:-9]), "1" * 32)

@@ -60,7 +60,7 @@ async def test_a_probe_says_whether_the_archive_works(tmp_path: Path) -> None:
     scene = ResyncScene(tmp_path)
     works = await requests_of(scene).probe(scene.archive(), Request("probe"))
     assert works.message == "The archive is ready. A probe was written and read back."
-    scene.root.rmdir()
+    scene.root.rename(scene.root.with_name("unmounted"))
     broken = await requests_of(scene).probe(scene.archive(), Request("probe"))
     assert broken.message.startswith("The archive is not ready. ArchiveRootMissing: ")
     assert broken.outcome is RequestOutcome.DONE

@@ -268,8 +268,9 @@ async def test_a_sender_that_was_changed_has_its_key_tried_at_once(tmp_path: Pat
 async def test_a_ready_archive_is_probed_now_and_then_and_one_that_is_not_each_time(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
 
-    def probes() -> float:
-        labels = {"archive": "dms", "operation": "probe"}
+    def reads() -> float:
+        """Times that the marker was read: each probe begins so, and the first one writes it."""
+        labels = {"archive": "dms", "operation": "read"}
         return (
             resync_scene.scene.metrics.registry.get_sample_value("counterfoil_archive_seconds_count", labels)
             or 0
@@ -278,17 +279,17 @@ async def test_a_ready_archive_is_probed_now_and_then_and_one_that_is_not_each_t
     async with resync_scene.resync_running():
         for _ in range(3):
             await resync_scene.next_pass()
-        assert probes() == 1
+        assert reads() == 2
         resync_scene.scene.clock.advance(seconds=PROBE_SECONDS)
-        resync_scene.root.rmdir()
+        volume = resync_scene.root.rename(resync_scene.root.with_name("unmounted"))
         await resync_scene.next_pass()
-        assert probes() == 2
+        assert reads() == 3
         ready = find_condition(resync_scene.archive().status.conditions, "Ready")
         assert ready is not None
         assert (ready.status, ready.reason) == ("False", "ArchiveRootMissing")
         await resync_scene.next_pass()
-        assert probes() == 3
-        resync_scene.root.mkdir()
+        assert reads() == 4
+        volume.rename(resync_scene.root)
         await resync_scene.next_pass()
     assert is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
@@ -297,7 +298,7 @@ async def test_an_archive_that_made_trouble_is_probed_with_the_next_pass(tmp_pat
     resync_scene = ResyncScene(tmp_path)
     async with resync_scene.resync_running():
         await resync_scene.next_pass()
-        resync_scene.root.rmdir()
+        resync_scene.root.rename(resync_scene.root.with_name("unmounted"))
         await resync_scene.next_pass()
         assert is_condition_true(resync_scene.archive().status.conditions, "Ready"), "it is not due yet"
         resync_scene.resync.probe_soon("dms")
@@ -364,7 +365,7 @@ async def test_a_probe_that_is_asked_for_is_made_at_once_with_the_secrets_of_now
     resync_scene.scene.kube.secrets["authorities"] = {"ca.pem": BETWEEN.pem}
     after = await resync_scene.resync.probe(resync_scene.archive())
     assert after.status.trust_anchors == Anchors.parse({"ca.pem": BETWEEN.pem}).id
-    resync_scene.root.rmdir()
+    resync_scene.root.rename(resync_scene.root.with_name("unmounted"))
     after = await resync_scene.resync.probe(resync_scene.archive())
     assert not is_condition_true(after.status.conditions, "Ready")
     assert resync_scene.scene.cache.archives.get("dms") == after
@@ -377,7 +378,7 @@ async def test_a_probe_beside_other_writers_is_stored_in_the_end_or_said_to_be_i
     resync_scene.scene.kube.fail("patch_status", Conflict(409, "Conflict", "somebody was first"))
     after = await resync_scene.resync.probe(resync_scene.archive())
     assert is_condition_true(after.status.conditions, "Ready")
-    resync_scene.root.rmdir()
+    resync_scene.root.rename(resync_scene.root.with_name("unmounted"))
     conflicts = [Conflict(409, "Conflict", "somebody was first")] * MAX_CHANGE_ATTEMPTS
     resync_scene.scene.kube.fail("patch_status", *conflicts)
     with pytest.raises(Conflict):

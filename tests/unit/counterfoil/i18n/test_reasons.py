@@ -24,7 +24,15 @@ READERS_OF_ESAW = tuple(
 """Modules that read eSAW's answers: their capitalized words are names of eSAW's fields."""
 
 TELL = {"Done", "Wait", "Pause", "Hold", "NeedConsent", "Skip", "Fail", "_wait", "_fail"}
-TELL |= {"CheckResult", "KeyUnusable", "_write", "_write_unusable", "reopened_status", "MailError"}
+TELL |= {
+    "CheckResult",
+    "KeyUnusable",
+    "_write",
+    "_write_unusable",
+    "reopened_status",
+    "MailError",
+    "_ProbeResult",
+}
 """Calls that have a reason among their arguments: one such word is one, even if it has but one capital
 letter."""
 

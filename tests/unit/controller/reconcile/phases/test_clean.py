@@ -656,7 +656,6 @@ async def probed(scene: Scene) -> None:
     scene.cache.archives.put(newest)
 
 
-@pytest.mark.xfail(strict=True, reason="an empty folder in the place of the root is taken for the archive")
 async def test_nothing_is_archived_or_deleted_in_an_empty_folder_in_the_place_of_the_root(
     scene: Scene,
 ) -> None:
@@ -674,7 +673,6 @@ async def test_nothing_is_archived_or_deleted_in_an_empty_folder_in_the_place_of
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="an empty folder in the place of the root is taken for the archive")
 async def test_no_envelope_is_deleted_if_the_root_was_replaced_after_it_was_archived(scene: Scene) -> None:
     await probed(scene)
     copy = scene.root.with_name("copy")

@@ -1,0 +1,183 @@
+"""
+Is the root of an archive the one that it was at the first probe?
+
+A volume that is not mounted leaves an empty folder, and a server can show another folder under the same
+address. Both accept and return files as the archive does, so only a marker tells them apart: a file with an
+id, which the first probe writes into the root. ``check_root`` compares it with the id in the Archive's
+status. ``MarkedBackend`` does that for one run, before the run's first request to the archive. Before the
+delete of an envelope there is another check (docs/decisions/0045).
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import ClassVar, Literal
+
+import msgspec
+
+from counterfoil.archives.backend import (
+    TEMPORARY_PREFIX,
+    ArchiveBackend,
+    ChecksumReported,
+    FileNotStored,
+    ForwardingBackend,
+    StoredEntry,
+)
+from counterfoil.archives.errors import ArchiveRefused, VerificationFailed
+from counterfoil.archives.streams import single_chunk
+from counterfoil.resources import Archive
+from counterfoil.untrusted.json_bounds import JSON_ERRORS
+
+MARKER_NAME = f"{TEMPORARY_PREFIX}archive.json"
+"""Name of the marker in the root. No name of a path begins with a dot, and it is no temporary file's name."""
+
+MARKER_LIMIT = 4096
+"""Bytes; a longer file is no marker."""
+
+NOTE = "Counterfoil knows the root of an archive by this file. Keep it here; copy it to no other root."
+
+CHECK_AGAIN_SECONDS = 10.0
+"""Seconds for which the runs over one archive share a check. The check before a delete is never shared."""
+
+
+class ArchiveMarker(msgspec.Struct, frozen=True):
+    """The content of a marker. ``id`` is 32 lower-case hex digits."""
+
+    id: str
+    schema: Literal["counterfoil.dev/archive-marker/v1"] = "counterfoil.dev/archive-marker/v1"
+    note: str = NOTE
+
+
+def new_marker_id() -> str:
+    """Return a random id."""
+    return secrets.token_hex(16)
+
+
+async def read_marker(backend: ArchiveBackend) -> str | None:
+    """Return the id of the marker in the root; None if there is no valid one. Raises ``ArchiveError``."""
+    content = bytearray()
+    try:
+        async with aclosing(backend.read(MARKER_NAME)) as stream:
+            async for chunk in stream:
+                content += chunk
+                if len(content) > MARKER_LIMIT:
+                    return None
+        found = msgspec.json.decode(content, type=ArchiveMarker).id
+    except (FileNotStored, ChecksumReported, *JSON_ERRORS):
+        return None
+    return found if len(found) == 32 and set(found) <= set("0123456789abcdef") else None
+
+
+async def write_marker(backend: ArchiveBackend, marker: str) -> str:
+    """
+    Write a marker with this id and read it back; return the id that the root has then.
+
+    It is another one if another controller wrote at the same time. Raises ``ArchiveError``.
+    """
+    content = msgspec.json.format(msgspec.json.encode(ArchiveMarker(marker)), indent=2) + b"\n"
+    await backend.put(MARKER_NAME, single_chunk(content), tags={}, content_type="application/json")
+    found = await read_marker(backend)
+    if found is None:
+        where = backend.location(MARKER_NAME)
+        raise VerificationFailed(
+            f"{where} was written, and the archive returned other bytes. Check its storage."
+        )
+    return found
+
+
+def root_of(backend: ArchiveBackend) -> str:
+    """Return the location of the archive's root, with a slash at its end."""
+    return backend.location("x").removesuffix("x")
+
+
+def expected_marker(archive: Archive, root: str) -> str | None:
+    """
+    Return the id that the marker in this root must have; None if the status says nothing about this root.
+
+    A new destination is one that a person confirmed, or the first one. Another root at the same destination
+    is one that a person put into the spec.
+    """
+    known = archive.status.root
+    if known is None or archive.status.destination is None or known.location != root:
+        return None
+    return known.marker_id
+
+
+async def check_root(archive: Archive, backend: ArchiveBackend) -> None:
+    """Read the marker of an archive. Raises ``ArchiveRefused`` if it is not the one in the status, and
+    ``ArchiveError``."""
+    if not archive.spec.settings.HAS_MARKER:
+        return
+    root = root_of(backend)
+    expected = expected_marker(archive, root)
+    if expected is None:
+        return
+    found = await read_marker(backend)
+    if found != expected:
+        raise _changed(archive.name, root, found)
+
+
+def _changed(archive: str, root: str, found: str | None) -> ArchiveRefused:
+    what = "is missing or has no marker" if found is None else "has the marker of another archive"
+    return ArchiveRefused(
+        "ArchiveRootChanged",
+        f"Archive/{archive}: {root} {what} ({MARKER_NAME}), so it is not the root that the archive had "
+        "before. Nothing is archived there, and nothing is deleted in eSignAnyWhere. Mount the volume, or "
+        "restore what has the archive; do not create an empty folder. If a new, empty root is intended, type "
+        f"`kubectl patch archive {archive} --subresource=status --type=merge -p "
+        """'{"status":{"root":null}}'`.""",
+    )
+
+
+class MarkedBackend(ForwardingBackend):
+    """Wraps a backend for one run: the root is checked before the first request. Raises what ``check``
+    raises."""
+
+    kind: ClassVar[str] = "marked"
+
+    def __init__(self, backend: ArchiveBackend, check: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(backend)
+        self._check = check
+        self._lock = asyncio.Lock()
+        self._is_checked = False
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return all files below a folder."""
+        await self._check_once()
+        return await super().entries(folder)
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Store a file."""
+        await self._check_once()
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of a file."""
+        await self._check_once()
+        async with aclosing(super().read(name)) as stream:
+            async for chunk in stream:
+                yield chunk
+
+    async def discard(self, name: str) -> None:
+        """Remove a file."""
+        await self._check_once()
+        await super().discard(name)
+
+    async def retain(self, name: str) -> None:
+        """Protect a file, if the archive can do that."""
+        await self._check_once()
+        await super().retain(name)
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Remove the temporary files of a killed run."""
+        await self._check_once()
+        await super().remove_leftovers(folder)
+
+    async def _check_once(self) -> None:
+        async with self._lock:
+            if not self._is_checked:
+                await self._check()
+                self._is_checked = True
