@@ -49,7 +49,7 @@ class MailKind(StrEnum):
     KEY = "key"
     """Keys can't be used, and their senders cannot fix it."""
     RETENTION = "retention"
-    """eSAW deletes envelopes soon that are not archived."""
+    """eSAW deletes envelopes soon that are not safely archived."""
     SOLVED = "solved"
     """A reported problem was solved."""
     WEBHOOK = "webhook"
@@ -207,7 +207,7 @@ class Metrics:
         )
         self.retention_ending = gauge(
             "counterfoil_retention_ending_events",
-            "Events whose envelope eSignAnyWhere's own retention deletes soon and that are not archived.",
+            "Events whose envelope eSignAnyWhere's retention deletes soon and that are not safely archived.",
             ("organization",),
         )
         self.oldest_unfinished_seconds = gauge(

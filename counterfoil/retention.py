@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from counterfoil.resources.conditions import is_condition_true
-from counterfoil.resources.envelopeevent import EnvelopeEvent, NoticeState, Origin, Phase
+from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED, EnvelopeEvent, NoticeState, Origin, Phase
 from counterfoil.resources.organization import EnvelopeStatus, OrganizationSpec
 
 MIN_NOTICE: Final = timedelta(days=1)
@@ -18,8 +18,14 @@ MAX_NOTICE: Final = timedelta(days=7)
 NOTICE_FRACTION: Final = 4
 """The warning is due when less than this part of the retention is left, within the two limits."""
 
-_NOTHING_TO_LOSE: Final = frozenset({"EnvelopeDeleted"})
+_NOTHING_TO_LOSE: Final = frozenset({"EnvelopeDeleted", "ArchivedFilesLost"})
 """Reasons of failed events whose envelope is not in eSAW. One that was not found may be another user's."""
+
+_NOT_ABOUT_THE_ARCHIVE: Final = frozenset(
+    {DEADLINE_EXCEEDED, "SenderUnknown", "SenderOfOtherOrganization", "EnvelopeTooLarge", "StatusRefused"}
+)
+"""Reasons of failed events that say nothing against the files that are archived: only the delete failed. Each
+other reason keeps the envelope because the archive lacks something, or may lack it."""
 
 
 def notice_period(retention: timedelta) -> timedelta:
@@ -78,9 +84,12 @@ def _never_existed(event: EnvelopeEvent) -> bool:
 def _is_needed(event: EnvelopeEvent) -> bool:
     """Whether the archive may still need what eSAW has."""
     status = event.status
+    is_archived = is_condition_true(status.conditions, "Archived")
+    if status.phase is Phase.FAILED and is_archived and status.reason in _NOT_ABOUT_THE_ARCHIVE:
+        return False
     if status.phase is Phase.FAILED:
         return status.cause not in _NOTHING_TO_LOSE
-    return not status.phase.is_final and not is_condition_true(status.conditions, "Archived")
+    return not status.phase.is_final and not is_archived
 
 
 def _end(event: EnvelopeEvent) -> datetime | None:

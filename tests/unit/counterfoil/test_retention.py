@@ -61,7 +61,6 @@ def test_nobody_is_told_of_what_is_archived_or_gone_or_not_finished(event: Event
     assert deletion_time(event.build(), 90 * DAY) is None
 
 
-@pytest.mark.xfail(strict=True, reason="a failed event counts as not archived, whatever it archived")
 @pytest.mark.parametrize(
     "event",
     [

@@ -937,7 +937,9 @@ async def test_envelopes_that_esaw_deletes_soon_are_one_mail_whose_end_is_no_mai
     scene = Scene()
     pass_found(scene, NOON + 6 * 24 * HOUR, NOON + 5 * 24 * HOUR)
     await scene.run_once(5)
-    assert scene.mailer.subjects == ["[acme] 2 envelopes are deleted in eSignAnyWhere soon, not archived"]
+    assert scene.mailer.subjects == [
+        "[acme] 2 envelopes are deleted in eSignAnyWhere soon, not safely archived"
+    ]
     problem = scene.problems()["retention/RetentionEnding"]
     assert (problem.reason, problem.count, problem.examples) == (
         "RetentionEnding",
@@ -964,6 +966,6 @@ async def test_envelopes_that_esaw_deletes_soon_are_in_the_daily_reminder() -> N
     pass_found(scene, NOON + 6 * 24 * HOUR)
     await scene.run_once(5)
     assert scene.mailer.subjects == [
-        "[acme] One envelope is deleted in eSignAnyWhere soon, not archived",
+        "[acme] One envelope is deleted in eSignAnyWhere soon, not safely archived",
         "[acme] A problem is still open",
     ]

@@ -190,7 +190,7 @@ def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
 
 def test_the_mail_about_the_retention_says_how_to_find_the_events_and_what_they_need() -> None:
     content = mail_about(NOTICES["retention"], an_addressed_organization())
-    assert content.subject == "[acme] 2 envelopes are deleted in eSignAnyWhere soon, not archived"
+    assert content.subject == "[acme] 2 envelopes are deleted in eSignAnyWhere soon, not safely archived"
     assert content.commands == (
         "kubectl -n contracts get envelopeevents --field-selector "
         "status.phase!=Succeeded,status.phase!=Skipped -l counterfoil.dev/organization=acme",
