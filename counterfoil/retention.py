@@ -45,12 +45,21 @@ def deletion_time(event: EnvelopeEvent, retention: timedelta | None) -> datetime
     return end + retention if end is not None else None
 
 
-def imminent_deletion(event: EnvelopeEvent, retention: timedelta | None, now: datetime) -> datetime | None:
-    """Return the time of the deletion if the warning is due, also after the deletion; else None."""
-    deleted = deletion_time(event, retention)
-    if deleted is None or retention is None or now < deleted - notice_period(retention):
+def imminent_deletion(event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> datetime | None:
+    """
+    Return the time of the deletion if the warning is due, also after the deletion; else None.
+
+    If the event is removed before its envelope is deleted, the warning is due before the removal: afterwards
+    nothing here knows of the envelope.
+    """
+    deleted = deletion_time(event, spec.retention)
+    if deleted is None or spec.retention is None:
         return None
-    return deleted
+    due = deleted - notice_period(spec.retention)
+    removed, finished = removal_time(event, spec), event.status.completion_time
+    if removed is not None and finished is not None and removed < deleted:
+        due = min(due, removed - notice_period(removed - finished))
+    return deleted if now >= due else None
 
 
 def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | None:

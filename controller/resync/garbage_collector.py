@@ -134,9 +134,10 @@ class GarbageCollector:
             found.add_removed(event, self.cache.archive_name(event))
             return False
         found.add(event, self.cache.archive_name(event))
-        kept_for = organization.spec.retention if organization is not None else None
-        if (deletion := imminent_deletion(event, kept_for, found.began)) is not None:
-            found.add_endangered(event, deletion)
+        if organization is not None:
+            deletion = imminent_deletion(event, organization.spec, found.began)
+            if deletion is not None:
+                found.add_endangered(event, deletion)
         return True
 
     async def _add_missing_shard(self, event: EnvelopeEvent) -> None:

@@ -3,18 +3,33 @@
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
+from counterfoil.durations import Duration
 from counterfoil.resources import EnvelopeSummary, LastError, Origin, Phase
+from counterfoil.resources.organization import OrganizationSpec, Ttl
 from counterfoil.retention import deletion_time, imminent_deletion, notice_period
-from tests.support.builders import NOON, EventBuilder, an_event
+from tests.support.builders import NOON, EventBuilder, an_event, an_organization
 
 DAY = timedelta(days=1)
+DEFAULT_TTL = Ttl()
 COMPLETED = EnvelopeSummary(name="Contract", status="Completed")
 ACTIVE = EnvelopeSummary(name="Contract", status="Active")
 
 
 def failed(reason: str = "ArchiveFull") -> EventBuilder:
     return an_event().in_phase(Phase.FAILED, reason)
+
+
+def a_spec(retention: timedelta | None, ttl: Ttl = DEFAULT_TTL) -> OrganizationSpec:
+    """Build the settings of an Organization with these times."""
+    kept = None if retention is None else Duration(seconds=retention.total_seconds())
+    return replace(an_organization().spec, retention=kept, ttl=ttl)
+
+
+def unknown() -> EventBuilder:
+    """An event whose envelope eSAW never described: it is removed after ``ttl.unknown``."""
+    return failed("EnvelopeNotFound")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +104,27 @@ def test_an_envelope_that_was_not_found_may_be_another_users_and_is_warned_about
 
 def test_without_a_stated_retention_nobody_is_told() -> None:
     assert deletion_time(failed().build(), None) is None
-    assert imminent_deletion(failed().build(), None, NOON + 9999 * DAY) is None
+    assert imminent_deletion(failed().build(), a_spec(None), NOON + 9999 * DAY) is None
+
+
+@pytest.mark.parametrize(
+    ("event", "ttl", "due"),
+    [
+        (unknown(), Ttl(), 2 * DAY),
+        (unknown(), Ttl(failed=Duration(days=4), unknown=Duration(days=8)), 3 * DAY),
+        (failed(), Ttl(failed=Duration(days=28)), 21 * DAY),
+        (failed(), Ttl(failed=Duration(days=89)), 82 * DAY),
+        (failed(), Ttl(failed=Duration(days=91)), 83 * DAY),
+        (failed(), Ttl(), 83 * DAY),
+    ],
+)
+def test_people_are_warned_before_the_event_of_an_envelope_is_removed(
+    event: EventBuilder, ttl: Ttl, due: timedelta
+) -> None:
+    finished, spec = event.status(completion_time=NOON).build(), a_spec(90 * DAY, ttl)
+    second = timedelta(seconds=1)
+    assert imminent_deletion(finished, spec, NOON + due - second) is None
+    assert imminent_deletion(finished, spec, NOON + due) == NOON + 90 * DAY
 
 
 def test_what_esaw_says_about_the_end_counts_before_the_callback_and_that_before_the_event() -> None:
@@ -102,6 +137,6 @@ def test_what_esaw_says_about_the_end_counts_before_the_callback_and_that_before
 def test_the_notice_begins_when_the_last_part_of_the_retention_does_and_does_not_end_with_it() -> None:
     event, end = failed().build(), NOON + 90 * DAY
     second = timedelta(seconds=1)
-    assert imminent_deletion(event, 90 * DAY, end - 7 * DAY - second) is None
-    assert imminent_deletion(event, 90 * DAY, end - 7 * DAY) == end
-    assert imminent_deletion(event, 90 * DAY, end + 30 * DAY) == end
+    assert imminent_deletion(event, a_spec(90 * DAY), end - 7 * DAY - second) is None
+    assert imminent_deletion(event, a_spec(90 * DAY), end - 7 * DAY) == end
+    assert imminent_deletion(event, a_spec(90 * DAY), end + 30 * DAY) == end
