@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
-from counterfoil.esaw.models import ListedDocument
+from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
 from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, FileKind, Phase, find_condition
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from tests.support.builders import ENVELOPE, an_organization
@@ -628,6 +628,135 @@ async def test_each_document_needs_its_audit_trail_if_one_has_its_own(scene: Sce
     listed.append("own-2")
     assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+def list_files(
+    scene: Scene, *documents: ListedDocument, trail: str | None = "trail-1", legal: tuple[str, ...] = ()
+) -> None:
+    """Let eSAW list these files, and have each of them."""
+
+    async def files(envelope: str) -> FilesResponse:
+        scene.envelope.begin("files")
+        papers = tuple(ListedLegalDocument(file_id=each, file_name=f"{each}.pdf") for each in legal)
+        return FilesResponse(
+            documents=documents or None, audit_trail=AuditTrail(file_id=trail), legal_documents=papers
+        )
+
+    for each in documents:
+        for file_id in filter(None, (each.file_id, each.audit_trail_file_id)):
+            scene.envelope.contents.setdefault(file_id, f"%PDF-{file_id}".encode())
+    scene.envelope.contents.update({each: f"%PDF-{each}".encode() for each in legal})
+    scene.envelope.files = files  # type: ignore[method-assign]
+
+
+def document(number: int, document_number: int | None, *, has_trail: bool = False) -> ListedDocument:
+    return ListedDocument(
+        file_id=f"file-{number}",
+        file_name=f"file-{number}.pdf",
+        document_number=document_number,
+        audit_trail_file_id=f"own-{number}" if has_trail else None,
+    )
+
+
+INCOMPLETE_LISTS = {
+    "no document": (),
+    "a gap": (document(1, 1), document(3, 3)),
+    "no first document": (document(2, 2),),
+    "a gap beside a document without a number": (document(1, 1), document(3, 3), document(4, None)),
+    "a huge number": (document(1, 2**62),),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="only an empty list and the audit trail are noticed")
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+@pytest.mark.parametrize("documents", INCOMPLETE_LISTS.values(), ids=INCOMPLETE_LISTS)
+async def test_a_completed_envelope_whose_documents_are_not_all_listed_is_archived_and_kept(
+    tmp_path: Path, documents: tuple[ListedDocument, ...], policy: str
+) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": policy}, evidence={"wait": "10m", "auditTrail": "Optional"})
+    list_files(scene, *documents)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "DocumentsPending")
+    scene.clock.advance(minutes=10)
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "DocumentsMissing")
+    assert "The envelope stays in eSignAnyWhere." in (kept.status.message or "")
+    evidence = find_condition(kept.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("False", "DocumentsMissing")
+    assert "trail-1" in manifests(scene)
+    assert (await retried_by_a_person(scene)).status.reason == "DocumentsMissing"
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.xfail(strict=True, reason="only an empty list and the audit trail are noticed")
+async def test_documents_that_are_listed_after_the_audit_trail_are_archived_before_the_delete(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    list_files(scene)
+    assert (await scene.reconcile()).status.reason == "DocumentsPending"
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "DocumentsMissing"
+    list_files(scene, document(1, 1))
+    assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert (after.status.reason, file_ids(after)) == ("ArchivedAndDeleted", ["file-1", "trail-1"])
+    evidence = find_condition(after.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("True", "DocumentsListed")
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        (document(1, 0), document(2, 1)),
+        (document(1, None), document(2, None)),
+        (document(1, 1), document(2, 1)),
+        (document(1, 2), document(2, 1), document(3, None)),
+    ],
+)
+async def test_document_numbers_without_a_gap_hold_up_no_delete(
+    scene: Scene, documents: tuple[ListedDocument, ...]
+) -> None:
+    list_files(scene, *documents)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a file that is listed later than the audit trail is waited for by nobody"
+)
+@pytest.mark.parametrize("trail", ["Required", "Optional"])
+async def test_a_legal_document_that_is_listed_after_the_audit_trail_is_archived_before_the_delete(
+    tmp_path: Path, trail: str
+) -> None:
+    scene = Scene(tmp_path, evidence={"wait": "10m", "auditTrail": trail})
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    assert waiting.status.next_attempt_time == scene.clock.now() + timedelta(minutes=10)
+    scene.envelope.contents["legal-1"] = b"%PDF-paper"
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert scene.envelope.transport.deleted == []
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert "legal-1" in manifests(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="documents are told apart by their numbers only")
+@pytest.mark.parametrize("numbers", [(1, 1), (None, None)])
+async def test_each_document_needs_its_audit_trail_also_if_numbers_are_repeated_or_null(
+    tmp_path: Path, numbers: tuple[int | None, int | None]
+) -> None:
+    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    first, second = numbers
+    list_files(scene, document(1, first, has_trail=True), document(2, second), trail=None)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "AuditTrailPending")
+    scene.clock.advance(minutes=10)
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "AuditTrailMissing")
+    assert scene.envelope.transport.deleted == []
 
 
 async def test_what_was_archived_with_its_manifest_is_not_left_behind(tmp_path: Path) -> None:
