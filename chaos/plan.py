@@ -8,6 +8,7 @@ the same step, as far as the order of the requests is the same.
 
 import math
 import random
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 DEFAULT_FAULTS: Final = 600
@@ -156,6 +157,10 @@ class Round(NamedTuple):
     """Seconds until eSAW lists the audit trail and the legal documents of a finished envelope."""
     envelopes: tuple[EnvelopeOrder, ...]
     faults: tuple[Fault, ...]
+    legal_documents_lag: float = 0.0
+    """Seconds until eSAW lists the legal documents, if longer than ``papers_lag``."""
+    documents_lag: float = 0.0
+    """Seconds until eSAW lists the documents."""
 
 
 def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
@@ -173,11 +178,17 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
         receivers=chance.randint(1, 2),
         shards=chance.randint(1, controllers),
         policy=chance.choice(("Delete", "Delete", "Delete", "Delete", "Delete", "Keep")),
-        # spec.evidence.wait passes at once by a clock that is set forward.
-        papers_lag=0.0 if any(each.kind == "clock-set" for each in drawn) else chance.choice((0.0, 1.0, 2.0)),
+        papers_lag=_lag(chance, drawn),
         envelopes=envelopes,
         faults=drawn,
+        legal_documents_lag=_lag(chance, drawn),
+        documents_lag=_lag(chance, drawn),
     )
+
+
+def _lag(chance: random.Random, faults: Iterable[Fault]) -> float:
+    # spec.evidence.wait passes at once by a clock that is set forward.
+    return 0.0 if any(each.kind == "clock-set" for each in faults) else chance.choice((0.0, 1.0, 2.0))
 
 
 def _envelope(chance: random.Random) -> EnvelopeOrder:

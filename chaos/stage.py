@@ -32,7 +32,7 @@ BUCKET = "contracts"
 ADMINISTRATOR = "ops@acme.example"
 LEASES = {"lease_duration": "10s", "renew_deadline": "8s", "retry_period": "1s"}
 """Short, so that a stopped controller outlives them, and long enough for a busy machine."""
-EVIDENCE_WAIT = "10s"
+EVIDENCE_WAIT = "5s"
 """Longer than eSAW's list ever lacks files in a round."""
 READY_ATTEMPTS = 5
 """Number of times that the timeout for a process to become ready may pass: the machine may be busy."""
@@ -270,7 +270,12 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
     """Set everything up in a new namespace, and end all processes afterwards; logs go to ``folder``."""
     await servers.plane.namespace(namespace)
     async with AsyncExitStack() as exits:
-        behaviour = Behaviour(papers_lag=plan.papers_lag, callback_on_expiry=True)
+        behaviour = Behaviour(
+            papers_lag=plan.papers_lag,
+            legal_documents_lag=plan.legal_documents_lag,
+            documents_lag=plan.documents_lag,
+            callback_on_expiry=True,
+        )
         esaw = await exits.enter_async_context(StandIn(behaviour=behaviour, seed=plan.number))
         smtp = await exits.enter_async_context(SmtpServer(login=False, tls="none"))
         environment = await exits.enter_async_context(

@@ -80,7 +80,15 @@ async def run_soak(servers: Servers, course: Course, folder: Path) -> SoakRecord
     """Run a soak test; logs go to ``folder``."""
     archive = ("s3", "webdav")[course.seed % 2]
     shape = plan(course.seed, 1, 1)._replace(
-        archive=archive, controllers=2, receivers=2, shards=2, policy="Delete", papers_lag=0.0, envelopes=()
+        archive=archive,
+        controllers=2,
+        receivers=2,
+        shards=2,
+        policy="Delete",
+        papers_lag=0.0,
+        legal_documents_lag=0.0,
+        documents_lag=0.0,
+        envelopes=(),
     )
     namespace = f"soak-{course.seed}-{time.time_ns() % 1_000_000}"
     async with opened(servers, shape, namespace, folder) as stage:

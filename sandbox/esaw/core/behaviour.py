@@ -33,7 +33,11 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     callback_on_expiry: bool = False
     """Whether expiry calls `CallbackUrl`, too."""
     papers_lag: float = 0.0
-    """Seconds from the final state until `files` lists the audit trail and the legal documents."""
+    """Seconds from the final state until `files` lists the audit trails and the legal documents."""
+    legal_documents_lag: float = 0.0
+    """Seconds from the final state until `files` lists the legal documents, if longer than `papers_lag`."""
+    documents_lag: float = 0.0
+    """Seconds from the final state until `files` lists the documents, with their attachments."""
     papers_only_when_completed: bool = False
     """Whether `files` lists no document and no audit trail for a Rejected, Canceled or Expired envelope."""
     renders_anew: bool = False

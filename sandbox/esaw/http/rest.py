@@ -139,8 +139,7 @@ class RestRoutes:
             return json_response(response_models.no_files(envelope))
         if envelope.api_version == "v5" and behaviour.v5_files != "listed":
             return self._files_of_v5(envelope)
-        if self._store.now() < envelope.changed_at + timedelta(seconds=behaviour.papers_lag):
-            envelope = replace(envelope, audit_trail=None, audit_trail_xml=None, legal_documents=[])
+        envelope = _as_listed_after(envelope, self._store.now() - envelope.changed_at, behaviour)
         if not behaviour.has_audit_trails:
             documents = [replace(each, audit_trail=None) for each in envelope.documents]
             envelope = replace(envelope, documents=documents, audit_trail=None, audit_trail_xml=None)
@@ -337,6 +336,17 @@ class RestRoutes:
             ),
             bulk_recipients=request_models.bulk_recipients(body.activities),
         )
+
+
+def _as_listed_after(envelope: StoredEnvelope, age: timedelta, behaviour: Behaviour) -> StoredEnvelope:
+    """Return the envelope with the files that are listed this long after its final state."""
+    documents, seconds = envelope.documents, age.total_seconds()
+    if seconds < behaviour.papers_lag:
+        documents = [replace(each, audit_trail=None) for each in documents]
+        envelope = replace(envelope, audit_trail=None, audit_trail_xml=None)
+    if seconds < max(behaviour.papers_lag, behaviour.legal_documents_lag):
+        envelope = replace(envelope, legal_documents=[])
+    return replace(envelope, documents=[] if seconds < behaviour.documents_lag else documents)
 
 
 async def _read(part: BodyPartReader) -> bytes:

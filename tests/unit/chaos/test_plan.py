@@ -65,7 +65,13 @@ def test_some_rounds_restore_etcd_and_some_set_clocks() -> None:
 
 def test_no_clock_passes_the_time_in_which_esaw_lists_files_late() -> None:
     for each in rounds():
-        assert not each.papers_lag or all(fault.kind != "clock-set" for fault in each.faults)
+        lags = (each.papers_lag, each.legal_documents_lag, each.documents_lag)
+        assert not any(lags) or all(fault.kind != "clock-set" for fault in each.faults)
+
+
+def test_some_rounds_list_documents_or_legal_documents_after_the_audit_trail() -> None:
+    assert any(each.documents_lag > each.papers_lag for each in rounds())
+    assert any(each.legal_documents_lag > each.papers_lag for each in rounds())
 
 
 def test_only_a_folder_has_a_disk_that_can_be_filled() -> None:

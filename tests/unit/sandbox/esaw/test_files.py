@@ -220,6 +220,31 @@ async def test_the_audit_trail_and_legal_documents_may_be_listed_later_than_the_
     assert len(late["LegalDocuments"]) == 1
 
 
+async def test_documents_and_legal_documents_may_each_be_listed_later_than_the_audit_trail(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    envelope = esaw.add_envelope(sender=user, legal_documents=[DocumentSpec(name="certificate.pdf")])
+
+    async def listed(behaviour: Behaviour) -> tuple[int, bool, int]:
+        esaw.set_behaviour(behaviour)
+        answer = (await api.get(f"envelope/{envelope}/files")).json()
+        trail = answer["AuditTrail"] is not None
+        return len(answer["Documents"]), trail, len(answer["LegalDocuments"])
+
+    assert await listed(Behaviour(documents_lag=3600)) == (0, True, 1)
+    assert await listed(Behaviour(legal_documents_lag=3600)) == (1, True, 0)
+    assert await listed(Behaviour()) == (1, True, 1)
+
+
+async def test_a_documents_own_audit_trail_is_listed_late_as_well(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    envelope = esaw.add_envelope(sender=user, audit_trail_per_document=True)
+    esaw.set_behaviour(Behaviour(papers_lag=3600))
+    (document,) = (await api.get(f"envelope/{envelope}/files")).json()["Documents"]
+    assert document["AuditTrailFileId"] is None
+
+
 @pytest.mark.parametrize("status", EnvelopeStatus)
 async def test_only_completed_envelopes_may_have_finished_documents(
     esaw: StandIn, user: User, api: httpx.AsyncClient, status: EnvelopeStatus
