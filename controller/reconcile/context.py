@@ -88,6 +88,7 @@ class ReconcileContext:
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)
     """The files whose bytes this run read in the archive, with a manifest that lists them."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
+    _listed: tuple[EnvelopeFile, ...] | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
 
@@ -128,13 +129,19 @@ class ReconcileContext:
         """Return the layout: the location and the tags of each file. Raises ``TooManyFiles``."""
         if self._plan is None:
             facts = await self.envelope_facts()
-            files = await self._list_files(await self.envelope())
+            files = await self.listed()
             if len(files) > MAX_DOCUMENTS:
                 raise TooManyFiles(len(files))
             tags = await self.tag_workers.collect(self.archive.spec, facts)
             make = partial(make_layout, self.archive.spec, facts, _file_facts(files), found=tags)
             self._plan = make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
         return self._plan
+
+    async def listed(self) -> tuple[EnvelopeFile, ...]:
+        """Return the files as eSAW listed them at the beginning of this run."""
+        if self._listed is None:
+            self._listed = await self._list_files(await self.envelope())
+        return self._listed
 
     async def files_now(self) -> tuple[EnvelopeFile, ...]:
         """Ask eSAW for the list of files again; it may have changed since the beginning of this run."""

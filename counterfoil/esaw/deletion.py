@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
+from counterfoil.esaw.evidence import MissingEvidence, missing_evidence
 from counterfoil.esaw.models import EnvelopeFile, expect_no_result
 from counterfoil.esaw.models_v5 import v5_document_id
 from counterfoil.esaw.transport import EsawCall
@@ -25,11 +26,13 @@ from counterfoil.resources import (
     EnvelopeId,
     EvidenceSpec,
     FiledDocument,
+    FileKind,
     envelope_id,
     find_condition,
 )
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
+from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CONSTRUCTION_KEY: Final = object()
@@ -68,9 +71,9 @@ class ProofOfArchive:
         this run has ``verified`` in the archive.
 
         Raises ``NotProven`` unless the condition Archived is True, the manifest has a location, and the files
-        are exactly the listed and the verified ones, with the required audit trail, each with SHA-256, size
-        and its own location, and none of them in ``doubt``. Raises ``ValueError`` when the envelope id is not
-        a GUID.
+        are exactly the listed and the verified ones. They must lack no evidence (``missing_evidence``), each
+        needs its SHA-256, size and own location, and none may be in ``doubt``. Raises ``ValueError`` when the
+        envelope id is not a GUID.
         """
         identified = envelope_id(envelope)
         gaps = chain(_missing_proofs(status, resource_version), _missing_files(status, listed, evidence))
@@ -119,13 +122,21 @@ def is_listed_by_v5(listed: Collection[EnvelopeFile]) -> bool:
     return any(v5_document_id(each.file_id) is not None for each in listed)
 
 
-def lacks_audit_trail(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
-    """Whether an audit trail that the envelope must have is not among the archived files."""
-    envelope_status = status.envelope.status if status.envelope is not None else ""
+def recorded_gap(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> MissingEvidence | None:
+    """Return what the archived files lack according to the status: its condition, and their kinds."""
     found = find_condition(status.conditions, EVIDENCE_CONDITION)
     is_incomplete = found is not None and found.status == "False"
-    kinds = set() if is_incomplete else {each.kind for each in status.documents}
-    return evidence.lacks_audit_trail(envelope_status, kinds)
+    if found is not None and is_incomplete and found.reason == "DocumentsMissing":
+        return MissingEvidence.DOCUMENTS
+    kinds = {each.kind for each in status.documents}
+    if _envelope_status(status) not in STATUSES_WITHOUT_EVIDENCE and FileKind.DOCUMENT not in kinds:
+        return MissingEvidence.DOCUMENTS
+    lacks_trail = evidence.lacks_audit_trail(_envelope_status(status), set() if is_incomplete else kinds)
+    return MissingEvidence.AUDIT_TRAIL if lacks_trail else None
+
+
+def _envelope_status(status: EnvelopeEventStatus) -> str:
+    return status.envelope.status if status.envelope is not None else ""
 
 
 def _missing_files(
@@ -135,7 +146,10 @@ def _missing_files(
         yield "eSignAnyWhere lists other files than were archived"
     if is_listed_by_v5(listed):
         yield "only the API v5 lists the files, and nothing says that its list is complete"
-    if lacks_audit_trail(status, evidence):
+    missing = {recorded_gap(status, evidence), missing_evidence(_envelope_status(status), listed, evidence)}
+    if MissingEvidence.DOCUMENTS in missing:
+        yield "a document is missing"
+    if MissingEvidence.AUDIT_TRAIL in missing:
         yield "the audit trail is missing"
 
 

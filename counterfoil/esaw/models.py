@@ -108,6 +108,8 @@ class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
     kind: FileKind
     file_name: str
     document_number: int | None = None
+    audit_trail_id: str | None = None
+    """File id of the document's own audit trail. eSAW's numbers of documents may repeat or be null."""
     email: str | None = None
     activity_id: str | None = None
 
@@ -170,7 +172,8 @@ class FilesResponse(EsawModel, frozen=True):
         )
         trail = self.audit_trail or AuditTrail()
         for each in documents:
-            yield _file(each, FileKind.DOCUMENT, each.document_number)
+            file = _file(each, FileKind.DOCUMENT, each.document_number)
+            yield msgspec.structs.replace(file, audit_trail_id=each.audit_trail_file_id or None)
         for each in documents:
             for attachment in each.attachments or ():
                 yield _file(attachment, FileKind.ATTACHMENT, each.document_number)

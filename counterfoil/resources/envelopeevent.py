@@ -78,7 +78,7 @@ PARAMETERS_CONDITION = "ParametersArchived"
 """The condition that is False after parameters came when archiving had begun."""
 
 EVIDENCE_CONDITION = "EvidenceComplete"
-"""The condition that is False while an audit trail that the envelope must have is not listed."""
+"""The condition that is False while a document or audit trail that the envelope must have is not listed."""
 
 
 class FileKind(StrEnum):

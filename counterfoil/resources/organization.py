@@ -105,11 +105,10 @@ class EvidenceSpec(ResourcePart, frozen=True):
 
         eSAW makes audit trails for Completed envelopes only. An unknown status counts as Completed.
         """
-        return status not in STATUSES_WITHOUT_EVIDENCE and self.is_awaited(kinds)
-
-    def is_awaited(self, kinds: Iterable[FileKind]) -> bool:
-        """Whether an envelope with files of these kinds may get an audit trail that must be archived."""
-        return self.audit_trail is AuditTrailPolicy.REQUIRED and FileKind.AUDIT_TRAIL not in kinds
+        is_required = (
+            self.audit_trail is AuditTrailPolicy.REQUIRED and status not in STATUSES_WITHOUT_EVIDENCE
+        )
+        return is_required and FileKind.AUDIT_TRAIL not in kinds
 
 
 class CleanupSpec(ResourcePart, frozen=True):

@@ -746,7 +746,7 @@ def behaving(scene: ControllerScene, behaviour: Behaviour) -> Iterator[None]:
 async def test_an_audit_trail_and_legal_documents_that_are_listed_late_are_archived(
     scene: ControllerScene,
 ) -> None:
-    user = await scene.organization("late", retry={"initial": "500ms"})
+    user = await scene.organization("late", retry={"initial": "500ms"}, evidence={"wait": "5s"})
     with behaving(scene, Behaviour(papers_lag=3600.0)):
         envelope = scene.envelope(user, legal_documents=[DocumentSpec(name="certificate.pdf", size=500)])
         name = await scene.note(envelope, "late")

@@ -16,6 +16,7 @@ from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.esaw.evidence import MissingEvidence, missing_evidence
 from counterfoil.resources import (
     CleanupPolicy,
     EnvelopeEvent,
@@ -34,8 +35,8 @@ one of them is in doubt."""
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Delete the envelope, unless it is kept, it is too early, or a file is not in the archive."""
-    if deletion.lacks_audit_trail(event.status, context.organization.spec.evidence):
-        return await _without_audit_trail(event, context)
+    if (gap := deletion.recorded_gap(event.status, context.organization.spec.evidence)) is not None:
+        return await _incomplete(event, context, gap)
     if deletion.is_kept(event.status) and (doubt := deletion.doubt(event.status)) is not None:
         return _in_doubt(event, doubt)
     cleanup = context.organization.spec.cleanup
@@ -70,24 +71,22 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     """
     Return the pause until the envelope may be deleted; None if it may be now.
 
-    eSAW documents that only Completed envelopes have audit trails. One of another envelope that it lists late
-    must not be deleted unarchived.
+    A file that eSAW lists after the others, such as a legal document, must not be deleted unarchived.
     """
-    now, spec = context.clock.now(), context.organization.spec
+    now, spec, complete = context.clock.now(), context.organization.spec, context.evidence_deadline(event)
     archived = find_condition(event.status.conditions, "Archived")
     due = archived.last_transition_time + spec.cleanup.after if archived is not None else now
     # A delay that passed before a mismatch is not repeated.
     if not event.status.mismatches and now < due:
         after = spec.cleanup.after
         message = f"The envelope is deleted {after} after archiving, as spec.cleanup.after says."
-        return Pause("CleanupDelayed", message, until=due)
-    until = context.evidence_deadline(event)
-    if now < until and spec.evidence.is_awaited(each.kind for each in event.status.documents):
+        return Pause("CleanupDelayed", message, until=max(due, complete))
+    if now < complete:
         message = (
-            "The envelope was archived without an audit trail, which eSignAnyWhere may list late. It is "
-            "deleted after the time in spec.evidence.wait."
+            "The envelope is archived. eSignAnyWhere may list further files until the time in "
+            "spec.evidence.wait has passed; the envelope is deleted after that."
         )
-        return Pause("AuditTrailPending", message, until=until)
+        return Pause("LateFilesPending", message, until=complete)
     return None
 
 
@@ -195,8 +194,8 @@ async def _still_exists(context: ReconcileContext) -> bool:
     return True
 
 
-async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    """Archive an audit trail that eSAW lists by now; without one, keep the envelope and tell a person."""
+async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: MissingEvidence) -> Outcome:
+    """Archive what eSAW lists by now; while the list lacks evidence, keep the envelope and tell a person."""
     try:
         listed = await context.files_now()
     except HttpStatusError as answer:
@@ -204,12 +203,17 @@ async def _without_audit_trail(event: EnvelopeEvent, context: ReconcileContext) 
             raise
         where = "The envelope is no longer in eSignAnyWhere."
     else:
-        if not deletion.has_same_files(event.status, listed):
+        spec, status = context.organization.spec, (await context.envelope()).status
+        missing = missing_evidence(status, listed, spec.evidence)
+        if missing is None or not deletion.has_same_files(event.status, listed):
             return _archive_again("FilesChanged", OTHER_FILES)
-        where = "The envelope stays in eSignAnyWhere."
+        gap, where = missing, "The envelope stays in eSignAnyWhere."
+    verified = _verified_files(event, context)
+    if gap is MissingEvidence.DOCUMENTS:
+        return Fail("DocumentsMissing", f"{verified} eSignAnyWhere does not list every document. {where}")
     return Fail(
         "AuditTrailMissing",
-        f"{_verified_files(event, context)} eSignAnyWhere does not list every audit trail. {where} If audit "
+        f"{verified} eSignAnyWhere does not list every audit trail. {where} If audit "
         "trails are switched off there, set spec.evidence.auditTrail of "
         f"Organization/{context.organization.name} to Optional.",
     )

@@ -27,6 +27,7 @@ from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.esaw.evidence import MissingEvidence, missing_evidence
 from counterfoil.resources import (
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
@@ -34,7 +35,6 @@ from counterfoil.resources import (
     ArchiveLocation,
     EnvelopeEvent,
     FiledDocument,
-    FileKind,
     LocalObjectReference,
     find_condition,
     stored_size,
@@ -54,9 +54,9 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     status = (await context.envelope_facts()).status
     if not plan.files:
         return _without_files(event, context, status)
-    lacks_audit_trail = _lacks_audit_trail(plan, status, context)
-    if lacks_audit_trail and (until := _next_listing(event, context)) is not None:
-        return Pause("AuditTrailPending", "eSignAnyWhere lists no audit trail for this envelope yet.", until)
+    missing = missing_evidence(status, await context.listed(), context.organization.spec.evidence)
+    if missing is not None and (until := _next_listing(event, context)) is not None:
+        return _pause(missing, until)
     locations = await _claim_names(event, plan, context)
     documents = tuple(
         FiledDocument(
@@ -80,7 +80,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             side_conditions=tuple(
                 each
                 for each in (
-                    _evidence_condition(event, context, lacks_audit_trail=lacks_audit_trail),
+                    _evidence_condition(event, context, missing),
                     left_behind(event.status, locations),
                 )
                 if each is not None
@@ -103,16 +103,11 @@ def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str)
     )
 
 
-def _lacks_audit_trail(plan: ArchiveLayout, status: str, context: ReconcileContext) -> bool:
-    """Whether a required audit trail is not listed. If one document has its own, each other needs its own."""
-    evidence = context.organization.spec.evidence
-    facts = [each.facts for each in plan.files]
-    documents = {each.document_number for each in facts if each.kind is FileKind.DOCUMENT}
-    trails = {each.document_number for each in facts if each.kind is FileKind.AUDIT_TRAIL} - {None}
-    kinds = {each.kind for each in facts}
-    if trails and documents - trails:
-        kinds.discard(FileKind.AUDIT_TRAIL)
-    return evidence.lacks_audit_trail(status, kinds)
+def _pause(missing: MissingEvidence, until: datetime) -> Pause:
+    if missing is MissingEvidence.DOCUMENTS:
+        message = "eSignAnyWhere does not list every document of this envelope yet."
+        return Pause("DocumentsPending", message, until)
+    return Pause("AuditTrailPending", "eSignAnyWhere lists no audit trail for this envelope yet.", until)
 
 
 def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime | None:
@@ -125,18 +120,22 @@ def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime |
 
 
 def _evidence_condition(
-    event: EnvelopeEvent, context: ReconcileContext, *, lacks_audit_trail: bool
+    event: EnvelopeEvent, context: ReconcileContext, missing: MissingEvidence | None
 ) -> SideCondition | None:
-    """Return the condition of an envelope without its audit trail, or of one whose audit trail came late."""
-    if lacks_audit_trail:
-        wait = context.organization.spec.evidence.wait
+    """Return the condition of an envelope whose list lacks evidence, or of one whose evidence came late."""
+    wait, type_ = context.organization.spec.evidence.wait, EVIDENCE_CONDITION
+    if missing is MissingEvidence.DOCUMENTS:
+        message = f"eSignAnyWhere did not list every document of this Completed envelope within {wait}."
+        return SideCondition(type_, "False", "DocumentsMissing", message)
+    if missing is MissingEvidence.AUDIT_TRAIL:
         message = f"eSignAnyWhere did not list every audit trail of this Completed envelope within {wait}."
-        return SideCondition(EVIDENCE_CONDITION, "False", "AuditTrailMissing", message)
-    if find_condition(event.status.conditions, EVIDENCE_CONDITION) is None:
+        return SideCondition(type_, "False", "AuditTrailMissing", message)
+    known = find_condition(event.status.conditions, type_)
+    if known is None:
         return None
-    return SideCondition(
-        EVIDENCE_CONDITION, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail."
-    )
+    if known.reason.startswith("Documents"):
+        return SideCondition(type_, "True", "DocumentsListed", "eSignAnyWhere lists the documents.")
+    return SideCondition(type_, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail.")
 
 
 async def _claim_names(

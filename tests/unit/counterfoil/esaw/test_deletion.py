@@ -178,6 +178,43 @@ def test_only_a_completed_envelope_needs_its_audit_trail(status: str) -> None:
     prove(msgspec.structs.replace(archived_as, documents=(a_file(), trail)), evidence=EvidenceSpec())
 
 
+@pytest.mark.parametrize("numbers", [(1, 3), (2, 3), (2, None)])
+def test_a_list_with_a_gap_in_the_numbers_of_its_documents_proves_nothing(
+    numbers: tuple[int, int | None],
+) -> None:
+    status = a_status()
+    files = [
+        msgspec.structs.replace(file, document_number=number)
+        for file, number in zip(listed(status.documents), numbers, strict=True)
+    ]
+    with pytest.raises(NotProven, match="a document is missing"):
+        ProofOfArchive.from_status(
+            ENVELOPE, status, "4711", listed=files, verified=status.documents, evidence=NO_AUDIT_TRAIL
+        )
+
+
+@pytest.mark.parametrize("status", ["Completed", "", "Rejected"])
+def test_only_a_completed_envelope_needs_a_document(status: str) -> None:
+    trail = a_file(kind=FileKind.AUDIT_TRAIL)
+    archived_as = a_status(envelope=EnvelopeSummary(status=status), documents=(trail,))
+    if status == "Rejected":
+        prove(archived_as)
+        return
+    with pytest.raises(NotProven, match="a document is missing"):
+        prove(archived_as)
+
+
+@pytest.mark.parametrize("reason", ["DocumentsMissing", "AuditTrailMissing"])
+def test_evidence_that_was_missing_when_the_files_were_archived_proves_nothing(reason: str) -> None:
+    incomplete = msgspec.structs.replace(archived("False", "EvidenceComplete"), reason=reason)
+    trail = a_file(3, kind=FileKind.AUDIT_TRAIL)
+    with pytest.raises(NotProven, match="is missing"):
+        prove(
+            a_status(conditions=(archived(), incomplete), documents=(a_file(), trail)),
+            evidence=EvidenceSpec(),
+        )
+
+
 def test_an_empty_file_is_proven_as_well() -> None:
     prove(a_status(documents=(a_file(size=0),)))
 
@@ -242,7 +279,7 @@ def is_all_there(status: EnvelopeEventStatus) -> bool:
         any(each.type == "Archived" and each.status == "True" for each in status.conditions)
         and status.archive is not None
         and status.archive.manifest not in {None, ""}
-        and len(locations) > 0
+        and any(each.kind is FileKind.DOCUMENT for each in status.documents)
         and len(set(locations)) == len(locations)
         and None not in locations
         and "" not in locations

@@ -1,0 +1,47 @@
+"""
+Detect that evidence is missing in eSAW's list of the files of a finished envelope. Pure.
+
+eSAW makes documents and audit trails after it has set the envelope's status, so its list may be short for a
+while. Nothing in the list says that it is complete; this module finds the lists that are not.
+"""
+
+from collections.abc import Collection
+from enum import Enum, auto
+
+from counterfoil.esaw.models import EnvelopeFile
+from counterfoil.resources import EvidenceSpec, FileKind
+from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
+
+
+class MissingEvidence(Enum):
+    """The evidence that a list lacks."""
+
+    DOCUMENTS = auto()
+    AUDIT_TRAIL = auto()
+
+
+def missing_evidence(
+    status: str, listed: Collection[EnvelopeFile], evidence: EvidenceSpec
+) -> MissingEvidence | None:
+    """
+    Return the evidence that an envelope of this status, with these files, lacks; None: no known evidence.
+
+    A Completed envelope has a document, and the numbers of its documents have no gap. If one document has a
+    separate audit trail, each document needs one. An unknown status counts as Completed.
+    """
+    if status in STATUSES_WITHOUT_EVIDENCE:
+        return None
+    documents = [each for each in listed if each.kind is FileKind.DOCUMENT]
+    if not documents or _has_gap(documents):
+        return MissingEvidence.DOCUMENTS
+    kinds = {each.kind for each in listed}
+    own_trails = [each.audit_trail_id is not None for each in documents]
+    if any(own_trails) and not all(own_trails):
+        kinds.discard(FileKind.AUDIT_TRAIL)
+    return MissingEvidence.AUDIT_TRAIL if evidence.lacks_audit_trail(status, kinds) else None
+
+
+def _has_gap(documents: Collection[EnvelopeFile]) -> bool:
+    """Whether a number from 1 to the highest is missing. eSAW may repeat numbers, or leave them out."""
+    numbers = {each.document_number for each in documents if (each.document_number or 0) > 0}
+    return max((each for each in numbers if each is not None), default=0) > len(numbers)
