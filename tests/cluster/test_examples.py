@@ -16,7 +16,6 @@ import pytest
 import yaml
 
 from counterfoil.resources import envelope_id, event_name
-from counterfoil.resources.naming import shard
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.demo.archives import DemoArchive, demo_archive
 from sandbox.environment.local import LocalEnvironment, local_environment
@@ -104,7 +103,6 @@ async def succeeded(local: LocalEnvironment, jane: User) -> Manifest:
     event = json.loads(json.dumps(example("envelopeevent.yaml")).replace(before, sent))
     spec = event["spec"]
     event["metadata"]["name"] = event_name(spec["organizationRef"]["name"], guid, spec["action"])
-    event["metadata"]["labels"]["counterfoil.dev/shard"] = str(shard(guid))
     await local.apply(envelope, event)
     name = f"ee/{event['metadata']['name']}"
     try:

@@ -70,3 +70,13 @@ def test_the_page_counts_the_assumptions_that_no_check_tests() -> None:
 def test_the_readme_names_the_assumptions_before_its_first_heading() -> None:
     text = (check_language.ROOT / "README.md").read_text(encoding="utf-8")
     assert "(docs/esignanywhere.md#assumptions)" in text.partition("\n## ")[0]
+
+
+def test_the_page_of_backups_stops_every_process_that_writes_before_the_restore() -> None:
+    text = (check_language.ROOT / "docs" / "backup.md").read_text(encoding="utf-8")
+    stopped = text.partition("scale deployment ")[2].partition(" --replicas 0")[0]
+    assert stopped.split() == [f"counterfoil-{each}" for each in ("controller", "receiver", "pages")]
+    assert text.index("--replicas 0") < text.index("counterfoil.cli.restore objects")
+    assert text.index("counterfoil.cli.restore status") < text.index(
+        f"scale deployment {stopped} --replicas 2"
+    )

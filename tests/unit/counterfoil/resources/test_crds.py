@@ -45,7 +45,6 @@ from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
     MAX_TEXT_LENGTH,
     ORGANIZATION_LABEL,
-    SHARD_LABEL,
     VERSION,
     Archive,
     Envelope,
@@ -57,7 +56,6 @@ from counterfoil.resources import (
     Sender,
     envelope_id,
     event_name,
-    shard,
 )
 from counterfoil.resources.base import parse_part
 from counterfoil.resources.envelopeevent import MAX_PARAMETER_LENGTH, MAX_TAG_LENGTH
@@ -487,7 +485,7 @@ def test_the_examples_fit_together() -> None:
     assert organization.spec.rule(event.spec.action) is not None
 
 
-def test_the_example_of_an_event_has_the_name_and_the_labels_that_the_receiver_would_give_it() -> None:
+def test_the_example_of_an_event_has_the_receivers_name_and_labels_except_for_the_shard() -> None:
     event = EnvelopeEvent.parse(examples()["envelopeevent.yaml"])
     envelope = envelope_id(event.spec.envelope_id)
     assert event.name == event_name(event.organization, envelope, event.spec.action)
@@ -495,5 +493,4 @@ def test_the_example_of_an_event_has_the_name_and_the_labels_that_the_receiver_w
         ORGANIZATION_LABEL: event.organization,
         ENVELOPE_LABEL: envelope,
         ACTION_LABEL: event.spec.action,
-        SHARD_LABEL: str(shard(envelope)),
     }

@@ -1,0 +1,460 @@
+"""
+S15: a receiver that was taken over, or a user who may create events, steers what the controller believes.
+
+Only the API server with the chart's admission policies refuses the attacks here.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    LocalObjectReference,
+    Phase,
+    envelope_id,
+    merge_patch,
+    to_json_dict,
+)
+from counterfoil.resources.conditions import Condition
+from counterfoil.resources.envelopeevent import (
+    ArchiveLocation,
+    Attempt,
+    AttemptOutcome,
+    EnvelopeSummary,
+    EventNotice,
+    FiledDocument,
+    FileKind,
+    LastError,
+    NoticeState,
+    Origin,
+)
+from counterfoil.resources.event_factory import new_event
+from sandbox.controlplane import rbac
+from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.controlplane.kubectl import KubectlError
+from tests.support.scenes.admission import (
+    CONSOLE_USER,
+    WRITER,
+    GuardedNamespace,
+    a_sender,
+    an_archive,
+    guarded_namespace,
+)
+from webhook.receiver.delivery_counter import PendingCount, status_with
+from webhook.receiver.later_parameters import with_parameters
+
+NAMESPACE = "attacked-by-statuses"
+RECEIVER, CONTROLLER, PAGES = (
+    f"system:serviceaccount:{NAMESPACE}:counterfoil-{process}"
+    for process in ("receiver", "controller", "pages")
+)
+ENVELOPE = envelope_id("5482ee18-6d1f-4d5f-8d66-0c6d2a1e8f10")
+OTHER_ENVELOPE = "99999999-6d1f-4d5f-8d66-0c6d2a1e8f10"
+EVENT = new_event(organization="acme", envelope=ENVELOPE, action="envelopeFinished", sender="anna")
+NAME = EVENT["metadata"]["name"]
+TARGET = f"ee/{NAME}"
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+LATER = datetime(2026, 7, 1, 13, 30, 15, 120_000, tzinfo=UTC)
+
+STATUS_WRITER: tuple[rbac.Rule, ...] = (
+    {
+        "apiGroups": ["counterfoil.dev"],
+        "resources": [
+            f"{each}/status"
+            for each in ("archives", "envelopeevents", "envelopes", "organizations", "senders")
+        ],
+        "verbs": ["get", "update", "patch"],
+    },
+)
+
+
+def a_condition(type_: str, status: Any = "True", reason: str = "Because") -> Condition:
+    """Return a condition of noon."""
+    return Condition(type=type_, status=status, reason=reason, message="So it is.", last_transition_time=NOON)
+
+
+FAILED = EnvelopeEventStatus(
+    phase=Phase.FAILED,
+    reason="SignatureBroken",
+    message="A signature is broken.",
+    observed_generation=1,
+    conditions=(
+        a_condition("Ready", "False"),
+        a_condition("Stalled"),
+        a_condition("Archived"),
+        a_condition("EvidenceComplete", "False"),
+        a_condition("SignaturesValid", "False", "SignatureBroken"),
+    ),
+    deliveries=2,
+    first_delivery_time=NOON,
+    last_delivery_time=NOON,
+    parameters={"costCenter": "7"},
+    attempts=4,
+    next_attempt_time=NOON,
+    phase_start_time=NOON,
+    last_error=LastError(reason="SignatureBroken", message="A signature is broken.", time=NOON),
+    envelope=EnvelopeSummary(name="Lease", status="Rejected", sender_ref=LocalObjectReference(name="anna")),
+    documents=(
+        FiledDocument(
+            file_id="1",
+            kind=FileKind.DOCUMENT,
+            file_name="lease.pdf",
+            size=5,
+            sha256="0" * 64,
+            location="file:///srv/lease.pdf",
+        ),
+    ),
+    archive=ArchiveLocation(ref=LocalObjectReference(name="dms"), manifest="file:///srv/counterfoil.json"),
+    mismatches=1,
+    start_time=NOON,
+    completion_time=NOON,
+    attempt_history=(
+        Attempt(
+            phase=Phase.CLEANING,
+            start_time=NOON,
+            seconds=1,
+            outcome=AttemptOutcome.FAIL,
+            reason="SignatureBroken",
+        ),
+    ),
+    notice=EventNotice(id="1", state=NoticeState.DELIVERED),
+)
+SKIPPED = replace(
+    FAILED,
+    phase=Phase.SKIPPED,
+    conditions=(a_condition("Ready", "False"), a_condition("Stalled"), a_condition("Validated")),
+    documents=(),
+)
+CLEANING = replace(FAILED, phase=Phase.CLEANING, completion_time=None, notice=None)
+SUCCEEDED = replace(FAILED, phase=Phase.SUCCEEDED)
+
+
+@pytest.fixture(scope="module", name="guarded")
+async def _guarded(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> GuardedNamespace:
+    await plane.namespace(NAMESPACE)
+    guarded = await guarded_namespace(
+        plane,
+        NAMESPACE,
+        tmp_path_factory.mktemp("chart"),
+        {"admissionPolicy": {"statusWriters": ["restorer"]}},
+    )
+    for name in (RECEIVER, CONTROLLER, PAGES, "meddler", "restorer"):
+        await guarded.user(name, (*WRITER, *STATUS_WRITER))
+    await guarded.user("writer", WRITER)
+    await guarded.user("console", CONSOLE_USER)
+    return guarded
+
+
+async def stored(guarded: GuardedNamespace, status: EnvelopeEventStatus) -> EnvelopeEvent:
+    """Store the event with this status, and return it."""
+    await guarded.admin("delete", "ee", NAME, "--ignore-not-found")
+    await guarded.apply(EVENT)
+    await write_status(guarded, "", to_json_dict(status))
+    return EnvelopeEvent.parse(json.loads(await guarded.admin("get", TARGET, "-o", "json")))
+
+
+async def write_status(
+    guarded: GuardedNamespace, user: str, status: dict[str, Any], target: str = TARGET
+) -> None:
+    """Change a status as a user; as the administrator if there is no name."""
+    patch = ("patch", target, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+    await (guarded.as_user(user, *patch) if user else guarded.admin(*patch))
+
+
+async def refusal_of_status(
+    guarded: GuardedNamespace, user: str, status: dict[str, Any], target: str = TARGET
+) -> str:
+    """Change a status as a user, and return the error."""
+    with pytest.raises(KubectlError) as refused:
+        await write_status(guarded, user, status, target)
+    assert "ValidatingAdmissionPolicy" in str(refused.value)
+    return str(refused.value)
+
+
+# -- What a receiver may write -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "before", [EnvelopeEventStatus(), CLEANING, SUCCEEDED, FAILED, SKIPPED], ids=lambda status: status.phase
+)
+@pytest.mark.parametrize("parameters", [{}, {"costCenter": "8", "contract": "A-7"}], ids=["", "parameters"])
+async def test_a_receiver_counts_reopens_and_adds_parameters(
+    guarded: GuardedNamespace, before: EnvelopeEventStatus, parameters: dict[str, str]
+) -> None:
+    event = await stored(guarded, before)
+    counted = status_with(event, PendingCount(3, LATER, LATER))
+    status = with_parameters(event, counted, parameters, now=LATER)
+    await write_status(guarded, RECEIVER, merge_patch(to_json_dict(event.status), to_json_dict(status)))
+    after = EnvelopeEvent.parse(json.loads(await guarded.admin("get", TARGET, "-o", "json"))).status
+    assert after == status
+    is_reopened = before.phase in {Phase.FAILED, Phase.SKIPPED}
+    assert after.phase is (Phase.PENDING if is_reopened else before.phase)
+
+
+def _without(type_: str) -> list[dict[str, Any]]:
+    return [each for each in to_json_dict(FAILED)["conditions"] if each["type"] != type_]
+
+
+def _with(type_: str, status: str) -> list[dict[str, Any]]:
+    changed = {**to_json_dict(a_condition(type_)), "status": status}
+    return [*_without(type_), changed]
+
+
+REOPENED: dict[str, Any] = {
+    "phase": "Pending",
+    "reason": "Redelivered",
+    "message": "eSignAnyWhere called again after the event was Failed.",
+    **dict.fromkeys(
+        ("attempts", "nextAttemptTime", "phaseStartTime", "completionTime", "mismatches", "notice")
+    ),
+}
+
+FORGED: dict[str, tuple[EnvelopeEventStatus, dict[str, Any]]] = {
+    "the envelope's status": (CLEANING, {"envelope": {"status": "Completed"}}),
+    "the envelope's sender": (CLEANING, {"envelope": {"senderRef": {"name": "mallory"}}}),
+    "missing evidence is complete": (CLEANING, {"conditions": _with("EvidenceComplete", "True")}),
+    "missing evidence is not mentioned": (CLEANING, {"conditions": _without("EvidenceComplete")}),
+    "a broken signature is intact": (CLEANING, {"conditions": _with("SignaturesValid", "True")}),
+    "nothing is archived": (CLEANING, {"conditions": _without("Archived")}),
+    "all is archived": (
+        SKIPPED,
+        {"conditions": [*to_json_dict(SKIPPED)["conditions"], to_json_dict(a_condition("Archived"))]},
+    ),
+    "it is ready": (CLEANING, {"conditions": _with("Ready", "True")}),
+    "no documents": (CLEANING, {"documents": []}),
+    "another document": (
+        CLEANING,
+        {"documents": [{**to_json_dict(CLEANING)["documents"][0], "sha256": "1" * 64}]},
+    ),
+    "another archive": (CLEANING, {"archive": {"ref": {"name": "of-mallory"}}}),
+    "no mismatch": (CLEANING, {"mismatches": 0}),
+    "a phase": (CLEANING, {"phase": "Succeeded"}),
+    "the first phase": (CLEANING, {"phase": "Pending"}),
+    "a re-opening of what succeeded": (SUCCEEDED, REOPENED),
+    "a re-opening with another reason": (FAILED, {**REOPENED, "reason": "CauseSolved"}),
+    "a re-opening with an attempt far away": (
+        FAILED,
+        {**REOPENED, "nextAttemptTime": "2099-01-01T00:00:00Z"},
+    ),
+    "a re-opening without the doubt": (FAILED, {**REOPENED, "conditions": _without("EvidenceComplete")}),
+    "a re-opening with another envelope": (FAILED, {**REOPENED, "envelope": {"status": "Completed"}}),
+    "a re-opening that is ready": (FAILED, {**REOPENED, "conditions": _with("Ready", "True")}),
+    "a re-opening with a notice that was sent": (
+        FAILED,
+        {**REOPENED, "notice": {"id": "2", "state": "Delivered"}},
+    ),
+    "fewer deliveries": (CLEANING, {"deliveries": 1}),
+    "another first delivery": (CLEANING, {"firstDeliveryTime": "2026-01-01T00:00:00Z"}),
+    "another parameter": (CLEANING, {"parameters": {"costCenter": "8"}}),
+    "a request": (
+        CLEANING,
+        {
+            "lastRequest": {
+                "request": "retry",
+                "by": "jane",
+                "handledTime": "2026-07-01T12:00:00Z",
+                "outcome": "Done",
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "status"), FORGED.values(), ids=FORGED.keys())
+async def test_a_receiver_that_was_taken_over_changes_nothing_that_a_delete_depends_on(
+    guarded: GuardedNamespace, before: EnvelopeEventStatus, status: dict[str, Any]
+) -> None:
+    await stored(guarded, before)
+    assert "a receiver " in await refusal_of_status(guarded, RECEIVER, status)
+
+
+# -- Statuses of the other kinds -----------------------------------------------------------------------------
+
+ARCHIVE = an_archive("recorded", filesystem={"root": "/srv"})
+SENDER = a_sender("recorded")
+KEY = {
+    "secretName": "recorded",
+    "keyID": "k1",
+    "fingerprint": "0123abcd",
+    "obtainedTime": "2026-07-01T12:00:00Z",
+    "verifiedTime": "2026-07-01T12:00:00Z",
+}
+
+
+async def test_no_other_user_writes_the_status_of_any_kind(guarded: GuardedNamespace) -> None:
+    envelope = {
+        "apiVersion": "counterfoil.dev/v1beta1",
+        "kind": "Envelope",
+        "metadata": {"name": ENVELOPE},
+        "spec": {
+            "organizationRef": {"name": "acme"},
+            "envelopeID": ENVELOPE,
+            "senderRef": {"name": "anna"},
+        },
+    }
+    await guarded.apply(EVENT, ARCHIVE, SENDER, envelope)
+    conditions = [to_json_dict(a_condition("Ready"))]
+    for target in (TARGET, "archive/recorded", "sender/recorded", f"env/{ENVELOPE}"):
+        said = await refusal_of_status(guarded, "meddler", {"conditions": conditions}, target)
+        assert "only Counterfoil writes the status of its objects" in said
+        await write_status(guarded, "restorer", {"conditions": conditions}, target)
+    for user, target in (
+        (RECEIVER, "archive/recorded"),
+        (RECEIVER, "sender/recorded"),
+        (PAGES, TARGET),
+        (PAGES, "archive/recorded"),
+        (CONTROLLER, f"env/{ENVELOPE}"),
+    ):
+        said = await refusal_of_status(
+            guarded, user, {"conditions": [*conditions, to_json_dict(a_condition("X"))]}, target
+        )
+        assert "only Counterfoil writes the status of its objects" in said or "a receiver" in said
+    await write_status(guarded, CONTROLLER, {"conditions": conditions}, "archive/recorded")
+
+
+async def test_a_person_who_seals_keys_again_records_the_sealing_key_and_nothing_else(
+    guarded: GuardedNamespace,
+) -> None:
+    await guarded.apply(SENDER)
+    await write_status(guarded, PAGES, {"key": KEY}, "sender/recorded")
+    await write_status(guarded, "meddler", {"key": {"keyID": "k2"}}, "sender/recorded")
+    for change in (
+        {"key": {"keyID": "k3", "fingerprint": "ffffffff"}},
+        {"key": {"keyID": "k3", "secretName": "of-mallory"}},
+        {"key": None},
+        {"key": {"keyID": "k3"}, "waitingEvents": 3},
+    ):
+        said = await refusal_of_status(guarded, "meddler", change, "sender/recorded")
+        assert "only Counterfoil writes the status of its objects" in said
+
+
+# -- Origins and labels --------------------------------------------------------------------------------------
+
+MANUAL = new_event(
+    organization="acme",
+    envelope=envelope_id("11112222-6d1f-4d5f-8d66-0c6d2a1e8f10"),
+    action="envelopeFinished",
+    origin=Origin.MANUAL,
+)
+DERIVED = {f"counterfoil.dev/{each}" for each in ("organization", "envelope", "action")}
+
+
+def manual(labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
+    """Return an event that a person creates, with the labels that the spec says, and these."""
+    derived = {key: value for key, value in MANUAL["metadata"]["labels"].items() if key in DERIVED}
+    metadata = {**MANUAL["metadata"], "labels": {**derived, **(labels or {})}}
+    return {**MANUAL, "metadata": metadata, "spec": {**MANUAL["spec"], **spec}}
+
+
+async def test_a_person_creates_events_by_hand(guarded: GuardedNamespace) -> None:
+    body = json.dumps(manual())
+    await guarded.until_accepted("writer", "create", "-f", "-", stdin=body)
+    bare = {**manual(), "metadata": {"name": MANUAL["metadata"]["name"]}}
+    await guarded.until_accepted("writer", "create", "-f", "-", stdin=json.dumps(bare))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(manual(origin="Sweep"), id="Sweep"),
+        pytest.param(manual(origin="Callback"), id="Callback"),
+        pytest.param(
+            {**manual(), "spec": {k: v for k, v in MANUAL["spec"].items() if k != "origin"}}, id="none"
+        ),
+    ],
+)
+async def test_no_person_creates_the_event_of_a_callback_or_a_sweep(
+    guarded: GuardedNamespace, body: dict[str, Any]
+) -> None:
+    said = await guarded.refusal_of_create("writer", body)
+    assert "every other user creates only events with spec.origin Manual" in said
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"counterfoil.dev/sender": "anna"},
+        {"counterfoil.dev/shard": "99"},
+        {"counterfoil.dev/shard": "3"},
+        {"counterfoil.dev/archived": "true"},
+        {"counterfoil.dev/envelope": OTHER_ENVELOPE},
+        {"counterfoil.dev/organization": "globex"},
+        {"counterfoil.dev/action": "envelopeClosed"},
+    ],
+    ids=str,
+)
+async def test_no_person_creates_an_event_with_labels_that_steer(
+    guarded: GuardedNamespace, labels: dict[str, str]
+) -> None:
+    said = await guarded.refusal_of_create("writer", manual(labels))
+    assert "of the labels counterfoil.dev/..." in said
+
+
+@pytest.mark.parametrize("user", ["writer", "console"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"counterfoil.dev/shard": "99"},
+        {"counterfoil.dev/shard": None},
+        {"counterfoil.dev/sender": "mallory"},
+        {"counterfoil.dev/envelope": OTHER_ENVELOPE},
+        {"counterfoil.dev/envelope": None},
+        {"counterfoil.dev/archived": "true"},
+    ],
+    ids=str,
+)
+async def test_no_person_changes_the_labels_of_an_event(
+    guarded: GuardedNamespace, user: str, labels: dict[str, str | None]
+) -> None:
+    await guarded.apply(EVENT)
+    said = await guarded.refusal_of_patch(user, TARGET, {"metadata": {"labels": labels}})
+    assert "of the labels counterfoil.dev/..." in said
+
+
+async def test_no_person_marks_an_envelope_as_archived(guarded: GuardedNamespace) -> None:
+    labels = {"counterfoil.dev/organization": "acme", "counterfoil.dev/sender": "anna"}
+    envelope = {
+        "apiVersion": "counterfoil.dev/v1beta1",
+        "kind": "Envelope",
+        "metadata": {"name": OTHER_ENVELOPE, "labels": labels},
+        "spec": {
+            "organizationRef": {"name": "acme"},
+            "envelopeID": OTHER_ENVELOPE,
+            "senderRef": {"name": "anna"},
+        },
+    }
+    await guarded.create("writer", envelope)
+    body = {"metadata": {"labels": {"counterfoil.dev/archived": "true"}}}
+    assert "of the labels" in await guarded.refusal_of_patch("writer", f"env/{OTHER_ENVELOPE}", body)
+    await guarded.patch(CONTROLLER, f"env/{OTHER_ENVELOPE}", body)
+
+
+async def test_no_person_takes_an_event_from_the_controller_that_works_on_it(
+    guarded: GuardedNamespace,
+) -> None:
+    await guarded.apply(EVENT)
+    body = {"metadata": {"annotations": {"counterfoil.dev/claim": "mine"}}}
+    assert "counterfoil.dev/claim" in await guarded.refusal_of_patch("writer", TARGET, body)
+    await guarded.patch(CONTROLLER, TARGET, body)
+    await guarded.admin("annotate", TARGET, "counterfoil.dev/claim-")
+
+
+@pytest.mark.parametrize("user", ["writer", "console"])
+async def test_people_still_ask_and_label_as_they_like(guarded: GuardedNamespace, user: str) -> None:
+    await guarded.apply(EVENT)
+    await guarded.until_accepted(user, "label", TARGET, "counterfoil.dev/request=retry", "--overwrite")
+    await guarded.as_user(user, "label", TARGET, "counterfoil.dev/request=retry", "mine=yes", "--overwrite")
+    await guarded.as_user(user, "annotate", TARGET, "counterfoil.dev/request-reason=so", "--overwrite")
+    await guarded.as_user(user, "label", TARGET, "counterfoil.dev/request-", "mine-")
+
+
+async def test_counterfoil_sets_no_label_that_the_spec_denies(guarded: GuardedNamespace) -> None:
+    await guarded.apply(EVENT)
+    await guarded.patch(CONTROLLER, TARGET, {"metadata": {"labels": {"counterfoil.dev/sender": "ben"}}})
+    body = {"metadata": {"labels": {"counterfoil.dev/envelope": OTHER_ENVELOPE}}}
+    assert "say what the spec says" in await guarded.refusal_of_patch(CONTROLLER, TARGET, body)
