@@ -1,0 +1,267 @@
+"""What somebody else put into an archive proves nothing about the files that eSAW has (rule 13)."""
+
+import json
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.reconcile.outcomes import Done, Fail, Outcome
+from controller.reconcile.phases.archive import archive
+from controller.reconcile.phases.collect import collect
+from counterfoil.archives.errors import NameTaken
+from counterfoil.archives.manifest import Manifest
+from counterfoil.resources import EnvelopeEvent
+from counterfoil.signatures.results import Coverage, Signature, Signatures, State
+from tests.support.builders import EventBuilder, an_event
+from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive
+from tests.support.signing_keys import a_sealer
+
+DOCUMENT = f"{FOLDER}/Document/file-1.pdf"
+TRAIL = f"{FOLDER}/AuditTrail/audit-trail.pdf"
+MANIFEST = f"{FOLDER}/counterfoil.json"
+HASHES = f"{FOLDER}/counterfoil.sha256"
+SEAL = f"{FOLDER}/counterfoil.json.sig"
+FORGED = b"%PDF-contract about ten times as much"
+GENUINE = b"%PDF-contract"
+INTACT = {
+    "state": "Intact",
+    "detail": "",
+    "found": [{"field": "First", "intact": True, "coverage": "WholeFile"}],
+    "anchors": None,
+}
+UNSIGNED = Signatures(state=State.UNSIGNED, detail="it has no signature")
+
+
+def a_scene(**archive_spec: Any) -> Scene:
+    """A scene whose controller has a signing key."""
+    scene = Scene()
+    scene.sealer = a_sealer()
+    scene.archive = an_archive(**archive_spec)
+    return scene
+
+
+async def collected(scene: Scene, event: EnvelopeEvent | None = None) -> EnvelopeEvent:
+    """Return the event with its names claimed, as it is stored then."""
+    event = event or an_event().build()
+    return stored(event, await collect(event, scene.context(event)))
+
+
+async def archived(scene: Scene, event: EnvelopeEvent) -> Outcome:
+    """Archive as a new process does that has only the stored event."""
+    scene.esaw.asked.clear()
+    return await archive(event, scene.context(event))
+
+
+async def both(scene: Scene, builder: EventBuilder | None = None) -> EnvelopeEvent:
+    """Collect and archive; return the event as it is stored then."""
+    event = await collected(scene, (builder or an_event()).build())
+    outcome = await archived(scene, event)
+    assert isinstance(outcome, Done)
+    after = stored(event, outcome)
+    conditions = an_event().with_condition("Archived").build().status.conditions
+    status = msgspec.structs.replace(after.status, conditions=conditions)
+    return msgspec.structs.replace(after, status=status)
+
+
+def stored(event: EnvelopeEvent, outcome: Outcome) -> EnvelopeEvent:
+    facts = outcome.facts
+    summary = an_event().archived().build().status.envelope
+    status = msgspec.structs.replace(
+        event.status,
+        envelope=summary,
+        documents=event.status.documents if facts.documents is None else facts.documents,
+        archive=event.status.archive if facts.archive is None else facts.archive,
+    )
+    return msgspec.structs.replace(event, status=status)
+
+
+async def a_folder(scene: Scene, *, sealer: int | None = None) -> dict[str, bytes]:
+    """Return the files of this envelope as another controller archives them, with its own key or none."""
+    other = Scene()
+    other.organization, other.archive = scene.organization, scene.archive
+    other.esaw.contents = dict(scene.esaw.contents)
+    other.sealer = a_sealer(sealer) if sealer is not None else None
+    event = await collected(other)
+    assert isinstance(await archived(other, event), Done)
+    return other.backend.stored
+
+
+def forged(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Replace the document, and adjust manifest and hash file to it; the document is called signed."""
+    manifest = json.loads(files[MANIFEST])
+    (entry,) = [each for each in manifest["files"] if each["kind"] == "Document"]
+    genuine = entry["sha256"]
+    entry |= {"size": len(FORGED), "sha256": sha256(FORGED).hexdigest(), "signatures": INTACT}
+    changed = files | {DOCUMENT: FORGED, MANIFEST: json.dumps(manifest).encode()}
+    changed[HASHES] = files[HASHES].replace(genuine.encode(), entry["sha256"].encode())
+    return changed
+
+
+def manifest_of(scene: Scene) -> Manifest:
+    return Manifest.decode(scene.backend.stored[MANIFEST])
+
+
+def downloads(scene: Scene) -> list[str]:
+    return [each for each in scene.esaw.asked if each.startswith("download")]
+
+
+# -- A folder that somebody put into the archive --------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest is believed without a seal")
+@pytest.mark.parametrize("sealer", [None, 2], ids=["without a seal", "with a seal of another key"])
+async def test_a_forged_folder_of_the_envelope_is_not_taken_for_its_archive(sealer: int | None) -> None:
+    scene = a_scene()
+    planted = forged(await a_folder(scene, sealer=sealer))
+    scene.backend.stored |= planted
+    with pytest.raises(NameTaken, match="nothing shows that Counterfoil put it there"):
+        await collected(scene)
+    assert scene.backend.stored == planted
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest is believed without a seal")
+@pytest.mark.parametrize("sealer", [None, 2], ids=["without a seal", "with a seal of another key"])
+async def test_a_forged_folder_under_claimed_names_is_replaced_by_what_esaw_has(sealer: int | None) -> None:
+    scene = a_scene()
+    scene.examiner.says = UNSIGNED
+    event = await collected(scene)
+    scene.backend.stored |= forged(await a_folder(scene, sealer=sealer))
+    outcome = await archived(scene, event)
+    assert isinstance(outcome, Done)
+    assert scene.backend.stored[DOCUMENT] == GENUINE
+    assert manifest_of(scene).files[0].sha256 == sha256(GENUINE).hexdigest()
+    assert a_sealer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest's word about signatures is believed without a seal")
+async def test_a_signature_that_only_a_manifest_without_a_seal_claims_does_not_count() -> None:
+    scene = a_scene(signatures="Require")
+    scene.examiner.says = UNSIGNED
+    event = await collected(scene)
+    scene.backend.stored |= forged(await a_folder(scene))
+    outcome = await archived(scene, event)
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "SignatureBroken"
+    assert "it has no signature" in outcome.message
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest makes the files that it lists our own")
+async def test_a_manifest_without_a_seal_makes_no_file_replaceable() -> None:
+    scene = a_scene()
+    planted = await a_folder(scene)
+    planted[DOCUMENT] = b"another program's"
+    scene.backend.stored |= planted
+    with pytest.raises(NameTaken):
+        await collected(scene)
+    assert scene.backend.stored == planted
+
+
+# -- What an earlier run of our own left, with nothing but the bytes to show it --------------------------------
+
+
+async def test_a_run_that_was_killed_after_the_manifest_comes_to_an_end_though_the_trail_differs() -> None:
+    scene = a_scene()
+    event = await collected(scene)
+    assert isinstance(await archived(scene, event), Done)
+    scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
+    assert isinstance(await archived(scene, event), Done)
+    assert manifest_of(scene).files[1].sha256 == sha256(scene.backend.stored[TRAIL]).hexdigest()
+
+
+@pytest.mark.parametrize("sealer", [None, 1, 2], ids=["no seal", "own seal", "seal of an earlier key"])
+async def test_an_event_that_was_deleted_and_created_again_comes_to_an_end_though_the_trail_differs(
+    sealer: int | None,
+) -> None:
+    scene = a_scene()
+    scene.backend.stored |= await a_folder(scene, sealer=sealer)
+    scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
+    await both(scene)
+    assert scene.backend.stored[DOCUMENT] == GENUINE
+    assert a_sealer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
+
+
+@pytest.mark.xfail(strict=True, reason="without a manifest, an audit trail that differs is another's")
+async def test_an_event_that_was_deleted_before_its_manifest_comes_to_an_end_though_the_trail_differs() -> (
+    None
+):
+    scene = a_scene()
+    files = await a_folder(scene)
+    scene.backend.stored |= {name: files[name] for name in (DOCUMENT, TRAIL)}
+    scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
+    await both(scene)
+
+
+# -- What a stored status of ours proves ----------------------------------------------------------------------
+
+
+async def test_what_the_events_own_status_has_with_its_hash_is_not_downloaded_again() -> None:
+    scene = a_scene()
+    event = await both(scene)
+    outcome = await archived(scene, await collected(scene, event))
+    assert isinstance(outcome, Done)
+    assert downloads(scene) == []
+    assert scene.backend.puts.count("counterfoil.json") == 1
+
+
+async def test_what_a_siblings_status_has_with_its_hash_is_not_downloaded_again() -> None:
+    scene = a_scene()
+    scene.sealer = None
+    scene.sibling_events = [await both(scene)]
+    second = await collected(scene, an_event().for_action("envelopeCompleted").build())
+    assert isinstance(await archived(scene, second), Done)
+    assert downloads(scene) == []
+
+
+@pytest.mark.xfail(strict=True, reason="the manifest is compared, not the stored status")
+async def test_a_file_that_is_not_as_the_stored_status_says_is_downloaded_and_replaced() -> None:
+    scene = a_scene()
+    scene.sealer = None
+    scene.sibling_events = [await both(scene)]
+    scene.backend.stored |= forged(scene.backend.stored)
+    second = await collected(scene, an_event().for_action("envelopeCompleted").build())
+    assert isinstance(await archived(scene, second), Done)
+    assert scene.backend.stored[DOCUMENT] == GENUINE
+
+
+async def test_a_doubtful_file_is_downloaded_again_whatever_a_status_says() -> None:
+    scene = a_scene()
+    scene.examiner.says = Signatures(
+        state=State.BROKEN,
+        detail="the signature 'First' does not fit what was signed",
+        found=(Signature(field="First", intact=False, coverage=Coverage.WHOLE_FILE),),
+    )
+    event = await both(scene)
+    again = await collected(scene, event)
+    scene.esaw.contents["file-1"] = b"%PDF-contract, whole this time"
+    scene.examiner.found[b"%PDF-contract, whole this time"] = UNSIGNED
+    assert isinstance(await archived(scene, again), Done)
+    assert scene.backend.stored[DOCUMENT] == b"%PDF-contract, whole this time"
+
+
+# -- Another's folder -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="only the envelope's id is compared")
+@pytest.mark.parametrize(
+    "other",
+    [{"baseURL": "https://other-esaw.example.com"}, {"name": "globex"}],
+    ids=["another eSAW", "another Organization"],
+)
+async def test_the_folder_of_another_source_with_the_same_envelope_id_is_not_replaced(
+    other: dict[str, str],
+) -> None:
+    scene = a_scene(path="{{envelope.id}}/{{file.kind}}/{{file.name}}")
+    event = await collected(scene)
+    first = Scene(**other)
+    first.archive, first.sealer, first.backend = scene.archive, scene.sealer, scene.backend
+    first.esaw.contents["file-1"] = b"%PDF-contract of the first"
+    assert isinstance(await archived(first, await collected(first)), Done)
+    before = dict(first.backend.stored)
+    with pytest.raises(NameTaken, match=r"spec\.path"):
+        await archived(scene, event)
+    with pytest.raises(NameTaken, match=r"spec\.path"):
+        await collected(scene)
+    assert scene.backend.stored == before
+
