@@ -32,6 +32,7 @@ from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.models import EnvelopeFile, EnvelopeResponse
 from counterfoil.esaw.models_v5 import V5EnvelopeResponse, covers
 from counterfoil.esaw.transport import FileDownload
+from counterfoil.origin import origin_of
 from counterfoil.resources import (
     MAX_DOCUMENTS,
     Archive,
@@ -41,6 +42,7 @@ from counterfoil.resources import (
     Organization,
     Sender,
     find_condition,
+    is_condition_true,
 )
 
 FILES_NAMED_IN_LOOP = 100
@@ -91,6 +93,7 @@ class ReconcileContext:
     _listed: tuple[EnvelopeFile, ...] | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
+    _siblings: tuple[EnvelopeEvent, ...] | None = field(default=None, init=False)
 
     def evidence_deadline(self, event: EnvelopeEvent) -> datetime:
         """Return until when eSAW's list may lack files: spec.evidence.wait after it first reported the
@@ -121,9 +124,36 @@ class ReconcileContext:
                 sender_name=" ".join(part for part in (sender.given_name, sender.surname) if part),
                 sent_date=envelope.sent_date.isoformat() if envelope.sent_date is not None else "",
                 metadata=configuration.metadata,
-                actions=(_action(self.event),),
+                actions=await self._actions(),
+                namespace=self.event.metadata.namespace or "",
+                origin=origin_of(self.organization.spec.base_url),
             )
         return self._facts
+
+    async def siblings(self) -> tuple[EnvelopeEvent, ...]:
+        """
+        Return the other events of this envelope, oldest first, as they were when this run first asked.
+
+        None of them is in work meanwhile (rule 5). Raises ``ApiError``.
+        """
+        if self._siblings is None:
+            found = [each async for each in self.sibling_events()]
+            own = self.event.spec
+            self._siblings = tuple(
+                sorted((each for each in found if each.spec.envelope_id == own.envelope_id), key=_creation)
+            )
+        return self._siblings
+
+    async def _actions(self) -> tuple[ActionFacts, ...]:
+        """
+        Return the callbacks that path and tags are made of, oldest first: that of this event, and those of
+        the envelope's events that were archived before.
+
+        Only parameters can make a difference, so nothing is asked for an organization without any.
+        """
+        if not self.organization.spec.callback.parameters:
+            return (_action(self.event),)
+        return actions_of(self.event, await self.siblings())
 
     async def plan(self) -> ArchiveLayout:
         """Return the layout: the location and the tags of each file. Raises ``TooManyFiles``."""
@@ -179,6 +209,16 @@ class ReconcileContext:
             },
             "archive": self.archive.name,
         }
+
+
+def actions_of(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> tuple[ActionFacts, ...]:
+    """Return the callbacks of the event and of its siblings that were archived, oldest first."""
+    archived = (each for each in siblings if is_condition_true(each.status.conditions, "Archived"))
+    return tuple(_action(each) for each in sorted((event, *archived), key=_creation))
+
+
+def _creation(event: EnvelopeEvent) -> tuple[datetime, str]:
+    return event.metadata.creation_timestamp or datetime.max.replace(tzinfo=UTC), event.name
 
 
 def _action(event: EnvelopeEvent) -> ActionFacts:

@@ -16,7 +16,7 @@ from controller.reconcile.outcomes import SideCondition, counted
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.filing import StoredFile
 from counterfoil.archives.layout import FileLayout
-from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.resources import FileKind
 from counterfoil.resources.conditions import Condition, ConditionStatus, find_condition
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
@@ -42,6 +42,11 @@ class SignatureChecker:
     sealer: ManifestSigner | None
     anchors: Anchors = NO_ANCHORS
 
+    @property
+    def public_key(self) -> PublicKey | None:
+        """The key that our own seals fit; None: manifests are not sealed."""
+        return self.sealer.public if self.sealer is not None else None
+
     def with_anchors(self, anchors: Anchors) -> "SignatureChecker":
         """Return the checker for an archive with these trust anchors."""
         return replace(self, anchors=anchors)
@@ -62,10 +67,6 @@ class SignatureChecker:
             except FileNotStored:
                 found = Signatures(state=State.UNREADABLE, detail="it is no longer in the archive")
         return msgspec.structs.replace(found, anchors=self.anchors.id)
-
-    def has_same_anchors(self, found: Signatures) -> bool:
-        """Whether an earlier run used the same trust anchors as this run."""
-        return found.anchors == self.anchors.id
 
 
 def is_checked(file_layout: FileLayout) -> bool:

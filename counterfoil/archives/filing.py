@@ -4,7 +4,7 @@ Store the files of an envelope in any archive backend, with the guarantees of do
 In this order: ``claim_names`` the names (to be persisted by the caller), ``store`` file by file, ``conclude``
 with the hash file and, last, the manifest: the commit mark. Each may be killed at any instant and is simply
 called again; afterwards every document is there once. A file counts as arrived when it was read back and its
-SHA-256 is that of the bytes that came from the source.
+SHA-256 is that of the bytes that came from the source, or one that ``proof`` knows of it.
 
 This module deletes only one thing: a file that it wrote and that the archive corrupted.
 """
@@ -30,15 +30,19 @@ from counterfoil.archives.manifest import (
     ManifestTimes,
     hash_lines,
 )
-from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.names import case_folded
+from counterfoil.archives.proof import Checksum, FoundManifest, has_own_seal, names_source, other_source
 from counterfoil.archives.readback import hash_stream, read_back, read_small
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, single_chunk
-from counterfoil.resources.envelopeevent import FiledDocument
+from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.signatures.results import Signatures
 
 MAX_BUFFERED_BYTES = 1024 * 1024
 """Bytes of a file that is handed out along with the proof that it arrived."""
+
+RENDERED_KINDS = frozenset({FileKind.AUDIT_TRAIL, FileKind.AUDIT_TRAIL_XML})
+"""Kinds that eSAW makes again at each download, with other bytes."""
 
 MAX_UPLOADS = 2
 """Maximum number of uploads of a file whose read-back differs."""
@@ -88,20 +92,24 @@ class StoredFile:
 
 
 async def claim_names(
-    backend: ArchiveBackend, plan: ArchiveLayout, *, claimed: Collection[str] = ()
+    backend: ArchiveBackend,
+    plan: ArchiveLayout,
+    *,
+    claimed: Collection[str] = (),
+    key: PublicKey | None = None,
 ) -> tuple[str, ...]:
     """
     Return the locations of all files of the plan, none of which is taken by anybody else.
 
     ``claimed`` are locations that an earlier run claimed and persisted: their files may be replaced. So may
-    files that a manifest of this envelope lists. Raises ``NameTaken`` for any other file, and does not change
-    it.
+    files that a manifest of this envelope with our seal (by ``key``) lists. Raises ``NameTaken`` for
+    any other file, and does not change it.
 
     A file whose name differs only in letter case counts as the same name, since some archives do not
     distinguish them.
     """
     taken = await _existing_names(backend, plan)
-    own = await _own_names(backend, plan, taken, claimed)
+    own = await _own_names(backend, plan, taken, claimed, key)
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name):
         if case_folded(name) in taken and name not in own:
             raise NameTaken(
@@ -117,54 +125,89 @@ async def find_stored(
     download: Callable[[FileFacts], AbstractAsyncContextManager[FileSource]],
 ) -> tuple[str, ...]:
     """
-    Return the locations of those files of the plan whose stored bytes equal their ``download``.
+    Return the locations of those files of the plan whose stored bytes equal their ``download``, and of the
+    audit trails beside them.
 
     Counterfoil may replace them: another event of the envelope stored them and is not finished, or its object
-    was deleted. Raises ``ArchiveError`` and all errors of the source.
+    was deleted. eSAW renders an audit trail again at each download, so the documents beside it decide: one
+    that is equal, and none that differs. Raises ``ArchiveError`` and all errors of the source.
     """
     taken = await _existing_names(backend, plan)
-    found = []
+    equal, rendered, has_other = [], [], False
     for file_layout in plan.files:
+        there = None
         if case_folded(file_layout.name) in taken:
             there = await read_back(backend, file_layout.name)
-            if there is not None and await _hash_source(partial(download, file_layout.facts)) == there:
-                found.append(backend.location(file_layout.name))
-    return tuple(found)
+        if there is None:
+            continue
+        if await _hash_source(partial(download, file_layout.facts)) == there:
+            equal.append(file_layout)
+        elif file_layout.facts.kind in RENDERED_KINDS:
+            rendered.append(file_layout)
+        else:
+            has_other = True
+    if has_other or not any(each.facts.kind is FileKind.DOCUMENT for each in equal):
+        rendered = []
+    return tuple(backend.location(each.name) for each in (*equal, *rendered))
 
 
 async def find_concluded(
-    backend: ArchiveBackend, plan: ArchiveLayout, envelope_id: str, *, claimed: Collection[str] = ()
-) -> Manifest | None:
+    backend: ArchiveBackend,
+    plan: ArchiveLayout,
+    envelope_id: str,
+    *,
+    claimed: Collection[str] = (),
+    key: PublicKey | None = None,
+) -> FoundManifest | None:
     """
-    Return the manifest of this envelope in the plan's folder; None when there is none.
+    Return the manifest of this envelope in the plan's folder, and whether it has our seal (by ``key``);
+    None when there is none.
 
-    Raises ``NameTaken`` for a manifest of another envelope, and for one that can't be read unless the files
-    beside it are ours by ``claimed``; then it counts as none.
+    Raises ``NameTaken`` for a manifest that claims to be of another envelope, eSAW or Organization, and for
+    one that can't be read unless the files beside it are ours by ``claimed``; then it counts as none.
     """
     try:
-        manifest = Manifest.decode(await read_small(backend, plan.manifest_name))
+        content = await read_small(backend, plan.manifest_name)
+        manifest = Manifest.decode(content)
     except FileNotStored:
         return None
     except ManifestDamaged as damage:
-        if _has_claimed_file(backend, plan, claimed):
+        if _has_claim(backend, plan, claimed):
             return None
         raise NameTaken(
             f"{backend.location(plan.manifest_name)} is no manifest that Counterfoil can read. Move its "
             "folder away."
         ) from damage
-    if manifest.envelope.id != envelope_id:
+    if (source := other_source(manifest, plan)) is not None:
         raise NameTaken(
-            f"{backend.location(plan.manifest_name)} is the manifest of envelope {manifest.envelope.id}. "
-            "Change spec.path of the Archive so that every envelope has its own folder."
+            f"{backend.location(plan.manifest_name)} is the manifest {source}. Change spec.path of the "
+            "Archive so that every Organization and every envelope has its own folder, or move this folder "
+            "away."
         )
-    return manifest
+    seal = await _seal(backend, plan) if manifest.sealed_by is not None and key is not None else None
+    is_ours = names_source(manifest, plan) and has_own_seal(manifest, content, seal, key)
+    return FoundManifest(manifest, is_ours)
+
+
+async def _seal(backend: ArchiveBackend, plan: ArchiveLayout) -> bytes | None:
+    try:
+        return await read_small(backend, plan.seal_name)
+    except (FileNotStored, ManifestDamaged):
+        return None
 
 
 async def store(
-    backend: ArchiveBackend, file_layout: FileLayout, source: Source, *, tags: Mapping[str, str]
+    backend: ArchiveBackend,
+    file_layout: FileLayout,
+    source: Source,
+    *,
+    tags: Mapping[str, str],
+    proven: Collection[Checksum] = (),
 ) -> StoredFile:
     """
     Store one file in the archive under its claimed name, or recognise that it is stored.
+
+    A stored file is recognised by a ``proven`` size and hash, else by those of the source's bytes.
 
     Raises ``ArchiveError``: ``VerificationFailed`` if the archive returns other bytes twice. Raises
     ``SourceBroken``, and all errors of the source unchanged. Neither a corrupted file nor a part of a file is
@@ -172,7 +215,7 @@ async def store(
     """
     kept = BoundedBuffer(MAX_BUFFERED_BYTES)
     there = await read_back(backend, file_layout.name, kept)
-    if there is not None and await _hash_source(source) == there:
+    if there is not None and (there in proven or await _hash_source(source) == there):
         await _retain(backend, file_layout.name)
         return StoredFile(*there, written=False, content=kept.content)
     for _ in range(MAX_UPLOADS):
@@ -216,18 +259,21 @@ async def conclude(
         sealed_by=sealer.public.id if sealer is not None else None,
     )
     locations = [file.location for file in files]
-    existing = await find_concluded(backend, plan, envelope.envelope_id, claimed=locations)
+    key = sealer.public if sealer is not None else None
+    found = await find_concluded(backend, plan, envelope.envelope_id, claimed=locations, key=key)
+    if found is not None and found.is_ours:
+        manifest = manifest.with_callbacks_of(found.manifest)
     if backend.lists_files:
         _check_listing(backend, plan, filed, await backend.entries(plan.folder))
     hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
     if (
-        existing is None
-        or not existing.equals_except_time(manifest)
+        found is None
+        or (sealer is not None and not found.is_ours)
+        or not found.manifest.equals_except_time(manifest)
         or not await _has_content(backend, plan.hashes_name, hashes)
-        or not await _has_valid_seal(backend, plan, sealer)
     ):
         await _write(backend, plan.hashes_name, hashes, "text/plain", plan.tags)
-        await _write_seal(backend, plan, manifest, existing, sealer)
+        await _write_seal(backend, plan, manifest, found, sealer)
         await _write(backend, plan.manifest_name, manifest.encode(), "application/json", plan.tags)
     for name in (plan.hashes_name, plan.manifest_name, *([plan.seal_name] if sealer is not None else [])):
         await _retain(backend, name)
@@ -280,30 +326,17 @@ async def _has_content(backend: ArchiveBackend, name: str, content: bytes) -> bo
         return False
 
 
-async def _has_valid_seal(
-    backend: ArchiveBackend, plan: ArchiveLayout, sealer: ManifestSigner | None
-) -> bool:
-    """Whether the manifest that is there has the seal that it should have."""
-    if sealer is None:
-        return True
-    try:
-        seal = await read_small(backend, plan.seal_name)
-    except FileNotStored:
-        return False
-    return sealer.public.verifies(seal, await read_small(backend, plan.manifest_name))
-
-
 async def _write_seal(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
     manifest: Manifest,
-    existing: Manifest | None,
+    found: FoundManifest | None,
     sealer: ManifestSigner | None,
 ) -> None:
     if sealer is not None:
         content = sealer.seal(manifest.encode())
         await _write(backend, plan.seal_name, content, "application/octet-stream", plan.tags)
-    elif existing is not None and existing.sealed_by is not None:
+    elif found is not None and found.manifest.sealed_by is not None:
         # The seal of a manifest that is about to be replaced, by a key that is gone.
         await backend.discard(plan.seal_name)
 
@@ -314,22 +347,29 @@ async def _existing_names(backend: ArchiveBackend, plan: ArchiveLayout) -> set[s
 
 
 async def _own_names(
-    backend: ArchiveBackend, plan: ArchiveLayout, taken: set[str], claimed: Collection[str]
+    backend: ArchiveBackend,
+    plan: ArchiveLayout,
+    taken: set[str],
+    claimed: Collection[str],
+    key: PublicKey | None,
 ) -> set[str]:
     """Return the full names that this envelope may write to although a file may exist there."""
     own = {file.name for file in plan.files if backend.location(file.name) in claimed}
-    manifest = None
+    found = None
     if case_folded(plan.manifest_name) in taken:
-        manifest = await find_concluded(backend, plan, plan.envelope_id, claimed=claimed)
-    if manifest is not None:
-        own |= {f"{plan.folder}/{file.name}" for file in manifest.files}
-    if manifest is not None or _has_claimed_file(backend, plan, claimed):
+        found = await find_concluded(backend, plan, plan.envelope_id, claimed=claimed, key=key)
+    is_ours = found is not None and found.is_ours
+    if found is not None and is_ours:
+        own |= {f"{plan.folder}/{file.name}" for file in found.manifest.files}
+    if is_ours or _has_claim(backend, plan, claimed):
         own |= {plan.manifest_name, plan.hashes_name, plan.seal_name}
     return own
 
 
-def _has_claimed_file(backend: ArchiveBackend, plan: ArchiveLayout, claimed: Collection[str]) -> bool:
-    return any(backend.location(file.name) in claimed for file in plan.files)
+def _has_claim(backend: ArchiveBackend, plan: ArchiveLayout, claimed: Collection[str]) -> bool:
+    """Whether an earlier run claimed a name in the plan's folder, perhaps under another ``spec.path``."""
+    folder = backend.location(f"{plan.folder}/x").removesuffix("x")
+    return any(each.startswith(folder) for each in claimed)
 
 
 async def _hash_source(source: Source) -> tuple[int, str]:
@@ -386,6 +426,8 @@ def _build_manifest(
             name=envelope.name,
             status=envelope.status,
             organization=envelope.organization,
+            namespace=envelope.namespace,
+            origin=envelope.origin,
         ),
         sender=ManifestSender(
             email=envelope.sender_email, user_id=envelope.sender_user_id, name=envelope.sender_name

@@ -37,7 +37,11 @@ class ActionFacts:
 
 @dataclass(frozen=True)
 class EnvelopeFacts:
-    """Facts about an envelope for the layout and the manifest. Texts as eSAW gave them; empty for unknown."""
+    """
+    Facts about an envelope for the layout and the manifest. Texts as eSAW gave them; empty for unknown.
+
+    ``origin`` is eSAW's address, ``namespace`` that of the Organization.
+    """
 
     organization: str
     envelope_id: str
@@ -49,6 +53,8 @@ class EnvelopeFacts:
     sent_date: str = ""
     metadata: str | None = None
     actions: tuple[ActionFacts, ...] = ()
+    namespace: str = ""
+    origin: str = ""
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -85,12 +91,15 @@ class FileLayout:
 
 @dataclass(frozen=True)
 class ArchiveLayout:
-    """Names of all files of one envelope."""
+    """Names of all files of one envelope, and where it comes from."""
 
     envelope_id: str
     folder: str
     files: tuple[FileLayout, ...]
     tags: dict[str, str]
+    organization: str = ""
+    namespace: str = ""
+    origin: str = ""
 
     @property
     def manifest_name(self) -> str:
@@ -157,7 +166,15 @@ def make_layout(
     for facts in sorted(files, key=_sort_key):
         name = names.take(f"{folder}/{template.render_file({**values, **_file_fields(facts)})}")
         file_layout.append(FileLayout(facts, name, _content_type(name)))
-    return ArchiveLayout(envelope.envelope_id, folder, tuple(file_layout), tags)
+    return ArchiveLayout(
+        envelope.envelope_id,
+        folder,
+        tuple(file_layout),
+        tags,
+        organization=envelope.organization,
+        namespace=envelope.namespace,
+        origin=envelope.origin,
+    )
 
 
 def envelope_fields(envelope: EnvelopeFacts) -> dict[str, str]:

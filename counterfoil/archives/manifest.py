@@ -31,12 +31,19 @@ class ManifestPart(msgspec.Struct, frozen=True, kw_only=True, rename=json_name):
 
 
 class ManifestEnvelope(ManifestPart, frozen=True):
-    """The envelope, as eSAW described it when it was archived."""
+    """
+    The envelope, as eSAW described it when it was archived, and where it comes from.
+
+    ``origin`` is eSAW's address (scheme, host and port), ``namespace`` that of the Organization; both are
+    empty in manifests of before these fields.
+    """
 
     id: str
     name: str
     status: str
     organization: str
+    namespace: str = ""
+    origin: str = ""
 
 
 class ManifestSender(ManifestPart, frozen=True):
@@ -121,6 +128,17 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     def equals_except_time(self, other: "Manifest") -> bool:
         """Whether both describe the same envelope with the same files, regardless of time and author."""
         return self._without_time() == other._without_time()
+
+    def with_callbacks_of(self, earlier: "Manifest") -> "Manifest":
+        """Return this manifest with the callbacks and tags of an earlier one that it lacks."""
+        known = {(each.action, each.time) for each in self.times.actions}
+        added = [each for each in earlier.times.actions if (each.action, each.time) not in known]
+        actions = tuple(sorted((*added, *self.times.actions), key=lambda each: each.time))
+        return msgspec.structs.replace(
+            self,
+            times=msgspec.structs.replace(self.times, actions=actions),
+            tags={**earlier.tags, **self.tags},
+        )
 
     def _without_time(self) -> "Manifest":
         times = msgspec.structs.replace(self.times, archived="")

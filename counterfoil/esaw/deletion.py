@@ -15,6 +15,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Final, Self
 
+from counterfoil.archives.proof import doubt
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.evidence import MissingEvidence, missing_evidence
@@ -151,15 +152,6 @@ def _missing_files(
         yield "a document is missing"
     if MissingEvidence.AUDIT_TRAIL in missing:
         yield "the audit trail is missing"
-
-
-def doubt(status: EnvelopeEventStatus) -> str | None:
-    """Return what the signature check found against a file (unreadable, or a broken signature); None:
-    nothing."""
-    checked = find_condition(status.conditions, "SignaturesChecked")
-    if checked is None or checked.status != "False" or checked.reason != "SignatureBroken":
-        return None
-    return checked.message
 
 
 def _missing_proofs(status: EnvelopeEventStatus, resource_version: str) -> Iterator[str]:

@@ -60,6 +60,7 @@ from counterfoil.resources.envelopeevent import (
     Phase,
     Workstep,
     stored_size,
+    without_checksum,
 )
 from counterfoil.resources.naming import (
     SHARD_COUNT,

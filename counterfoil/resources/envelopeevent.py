@@ -184,6 +184,11 @@ class FiledDocument(ResourcePart, frozen=True):
     location: str | None = None
 
 
+def without_checksum(document: FiledDocument) -> FiledDocument:
+    """Return the file as it is before it was stored and read back."""
+    return msgspec.structs.replace(document, size=None, sha256=None)
+
+
 def stored_size(documents: Sequence[FiledDocument]) -> int:
     """Return the bytes that a list of files needs in etcd, once each file has its size and hash."""
     encoded = msgspec.json.encode(documents)

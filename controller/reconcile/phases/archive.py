@@ -9,13 +9,13 @@ This module does not decide whether to archive (validate) or when to retry (the 
 anything in eSAW (only ``clean`` does).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
 import msgspec
 
-from controller.reconcile.context import PartialArchive, ReconcileContext
+from controller.reconcile.context import PartialArchive, ReconcileContext, actions_of
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait, counted
 from controller.reconcile.phases.missing_envelope import archived_by_sibling, is_missing, was_deleted
 from controller.reconcile.signature_policy import (
@@ -26,20 +26,19 @@ from controller.reconcile.signature_policy import (
 )
 from controller.sharding import LeaseLost
 from counterfoil.archives import filing
-from counterfoil.archives.layout import ArchiveLayout, FileLayout
-from counterfoil.archives.manifest import ManifestFile
-from counterfoil.archives.verify import verify_folder
+from counterfoil.archives.filing import StoredFile
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
+from counterfoil.archives.proof import Checksum, ProvenFiles, proven_files
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
-    MAX_TEXT_LENGTH,
     ArchiveLocation,
     EnvelopeEvent,
-    EnvelopeStatus,
     FiledDocument,
     LocalObjectReference,
     Phase,
     find_condition,
+    without_checksum,
 )
 from counterfoil.resources.archive import SignaturePolicy as Policy
 from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH, PARAMETERS_CONDITION
@@ -69,7 +68,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "listed again.",
             restart_from=Phase.COLLECTING,
         )
-    filed = await _archived_before(event, plan, context) or await _file_all(event, plan, context)
+    facts, proven = await _earlier_archive(event, plan, context)
+    filed = await _file_all(event, plan, proven, context)
     documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)
     parameters_condition = _parameters_condition(event, filed)
     if context.archive.spec.signatures is Policy.IGNORE:
@@ -80,7 +80,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     manifest = await filing.conclude(
         context.backend,
         plan,
-        await context.envelope_facts(),
+        facts,
         documents,
         archived_at=context.clock.now(),
         extra=context.manifest_extra(event),
@@ -117,60 +117,50 @@ class _ArchivedFiles:
     """Whether this run wrote every file, with the present tags."""
 
 
-async def _archived_before(
+async def _earlier_archive(
     event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
-) -> _ArchivedFiles | None:
-    """Return what an earlier run filed, if its manifest covers the plan, is of this state, doubts no file
-    and proves true."""
+) -> tuple[EnvelopeFacts, ProvenFiles]:
+    """
+    Return the facts for the manifest, with the callbacks of an earlier archive of the envelope, and what is
+    proven about the files in its folder.
+
+    Raises ``NameTaken``, before anything is replaced, if the folder claims to be another's.
+    """
+    facts = await context.envelope_facts()
     claimed = [each.location for each in event.status.documents if each.location is not None]
-    manifest = await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
-    status = (await context.envelope_facts()).status
-    # An expired envelope can be restarted and signed further: files of the same id then have other content.
-    if manifest is None or manifest.envelope.status != status or status == EnvelopeStatus.EXPIRED:
-        return None
-    filed = {(each.file_id, each.kind, each.name): each for each in manifest.files}
-    keys = [(each.facts.file_id, each.facts.kind, plan.relative(each.name)) for each in plan.files]
-    if any(key not in filed for key in keys):
-        return None
-    found = {each.file_id: each.signatures for each in manifest.files if each.signatures is not None}
-    if any(
-        each.facts.kind in ESAW_SIGNED_KINDS and found[each.facts.file_id].is_doubtful
-        for each in plan.files
-        if each.facts.file_id in found
-    ):
-        # Its download may have been cut: it is downloaded again.
-        return None
-    wanted = {each.facts.file_id for each in plan.files if _is_checked(each, context)}
-    signatures = {file_id: found[file_id] for file_id in wanted & found.keys()}
-    has_same_anchors = context.signature_checker.has_same_anchors
-    if len(signatures) < len(wanted) or not all(map(has_same_anchors, signatures.values())):
-        return None
-    if await verify_folder(context.backend, plan.folder):
-        return None
-    documents = tuple(
-        _as_document(filed[key], context.backend.location(each.name))
-        for key, each in zip(keys, plan.files, strict=True)
+    found = await filing.find_concluded(
+        context.backend,
+        plan,
+        event.spec.envelope_id,
+        claimed=claimed,
+        key=context.signature_checker.public_key,
     )
-    return _ArchivedFiles(documents, signatures)
+    if found is None:
+        return facts, ProvenFiles()
+    siblings = await context.siblings()
+    facts = replace(facts, actions=actions_of(event, siblings))
+    return facts, proven_files(event, siblings, found, facts.status)
 
 
-async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext) -> _ArchivedFiles:
+async def _file_all(
+    event: EnvelopeEvent, plan: ArchiveLayout, proven: ProvenFiles, context: ReconcileContext
+) -> _ArchivedFiles:
     await context.backend.remove_leftovers(plan.folder)
-    filed = {each.file_id: each for each in event.status.documents}
+    # A hash of an earlier run says nothing about the archive until this run has read the file there.
+    filed = {each.file_id: without_checksum(each) for each in event.status.documents}
     signatures: dict[str, Signatures] = {}
     all_written = True
     for file_layout in plan.files:
-        file_id, checker = file_layout.facts.file_id, context.signature_checker
-        source = partial(context.download, file_layout.facts)
+        file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
         try:
-            stored_file = await filing.store(context.backend, file_layout, source, tags=plan.tags)
-            if _is_checked(file_layout, context):
-                signatures[file_id] = await checker.check(context.backend, file_layout, stored_file)
+            stored_file, found = await _file_one(file_layout, plan, proven.of(file_id, kind), context)
         except (Superseded, LeaseLost):
             raise
         except Exception as problem:
             # What was filed so far is worth keeping in the status: it shows people how far it came.
             raise PartialArchive(tuple(filed.values())) from problem
+        if found is not None:
+            signatures[file_id] = found
         all_written = all_written and stored_file.written
         if stored_file.written:
             context.on_file_archived(stored_file.size)
@@ -178,6 +168,21 @@ async def _file_all(event: EnvelopeEvent, plan: ArchiveLayout, context: Reconcil
             filed[file_id], size=stored_file.size, sha256=stored_file.sha256
         )
     return _ArchivedFiles(tuple(filed.values()), signatures, all_written)
+
+
+async def _file_one(
+    file_layout: FileLayout, plan: ArchiveLayout, proven: Collection[Checksum], context: ReconcileContext
+) -> tuple[StoredFile, Signatures | None]:
+    """Archive one file and check its signatures; None: not to be checked."""
+    source, checker = partial(context.download, file_layout.facts), context.signature_checker
+    stored_file = await filing.store(context.backend, file_layout, source, tags=plan.tags, proven=proven)
+    if not _is_checked(file_layout, context):
+        return stored_file, None
+    found = await checker.check(context.backend, file_layout, stored_file)
+    if proven and found.is_doubtful and file_layout.facts.kind in ESAW_SIGNED_KINDS:
+        # Its first download may have been cut: it is downloaded again.
+        return await _file_one(file_layout, plan, (), context)
+    return stored_file, found
 
 
 def _searchable_tags(plan: ArchiveLayout, context: ReconcileContext) -> dict[str, str]:
@@ -219,17 +224,4 @@ def _deleted_meanwhile(documents: tuple[FiledDocument, ...], context: ReconcileC
         f"The envelope was deleted in eSignAnyWhere while it was being archived: {arrived} of its "
         f"{counted(len(documents), 'file')} arrived in Archive/{context.archive.name}, without a manifest.",
         facts=PhaseFacts(documents=documents),
-    )
-
-
-def _as_document(file: ManifestFile, location: str) -> FiledDocument:
-    """Describe a file of an earlier run; its location is the present one, since the Archive may have another
-    address."""
-    return FiledDocument(
-        file_id=file.file_id,
-        kind=file.kind,
-        file_name=file.file_name[:MAX_TEXT_LENGTH],
-        size=file.size,
-        sha256=file.sha256,
-        location=location,
     )

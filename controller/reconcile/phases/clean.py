@@ -12,6 +12,7 @@ from contextlib import aclosing
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait, counted
+from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.esaw import deletion
@@ -37,8 +38,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Delete the envelope, unless it is kept, it is too early, or a file is not in the archive."""
     if (gap := deletion.recorded_gap(event.status, context.organization.spec.evidence)) is not None:
         return await _incomplete(event, context, gap)
-    if deletion.is_kept(event.status) and (doubt := deletion.doubt(event.status)) is not None:
-        return _in_doubt(event, doubt)
+    if deletion.is_kept(event.status) and (found := doubt(event.status)) is not None:
+        return _in_doubt(event, found)
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
         return await _keep(event, context)
@@ -251,11 +252,11 @@ def _mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
     )
 
 
-def _in_doubt(event: EnvelopeEvent, doubt: str) -> Outcome:
+def _in_doubt(event: EnvelopeEvent, found: str) -> Outcome:
     """Download the files again, since a download may have been cut; then keep the envelope and tell a
     person."""
     facts = PhaseFacts(mismatches=event.status.mismatches + 1)
-    said = f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {doubt}"
+    said = f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {found}"
     if event.status.mismatches < MAX_MISMATCHES:
         again = f"{said} Its files are downloaded again."
         return Wait("DocumentInDoubt", again, restart_from=Phase.COLLECTING, facts=facts)

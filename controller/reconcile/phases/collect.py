@@ -9,6 +9,8 @@ writes nothing, and downloads a file only to compare it with a stored file.
 from collections.abc import Iterable
 from datetime import datetime
 
+import msgspec
+
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.left_behind import left_behind
 from controller.reconcile.outcomes import (
@@ -58,15 +60,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if missing is not None and (until := _next_listing(event, context)) is not None:
         return _pause(missing, until)
     locations = await _claim_names(event, plan, context)
-    documents = tuple(
-        FiledDocument(
-            file_id=file_layout.facts.file_id,
-            kind=file_layout.facts.kind,
-            file_name=file_layout.facts.file_name[:MAX_TEXT_LENGTH],
-            location=location,
-        )
-        for file_layout, location in zip(plan.files, locations, strict=True)
-    )
+    documents = _documents(event, plan, locations)
     _check_lengths([*locations, context.backend.location(plan.manifest_name)], context)
     if stored_size(documents) > MAX_DOCUMENTS_BYTES:
         message = too_many_files_message(len(documents))
@@ -76,7 +70,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         f"{counted(len(documents), 'file')} will be archived in Archive/{context.archive.name}.",
         facts=PhaseFacts(
             documents=documents,
-            archive=ArchiveLocation(ref=LocalObjectReference(name=context.archive.name)),
+            archive=_archive_location(event, plan, context),
             side_conditions=tuple(
                 each
                 for each in (
@@ -87,6 +81,38 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             ),
         ),
     )
+
+
+def _documents(
+    event: EnvelopeEvent, plan: ArchiveLayout, locations: Iterable[str]
+) -> tuple[FiledDocument, ...]:
+    """Return the files with their claimed locations; what an earlier run archived there keeps its hash."""
+    archived = {(each.file_id, each.kind, each.location): each for each in event.status.documents}
+    documents = []
+    for file_layout, location in zip(plan.files, locations, strict=True):
+        facts = file_layout.facts
+        known = archived.get((facts.file_id, facts.kind, location))
+        documents.append(
+            FiledDocument(
+                file_id=facts.file_id,
+                kind=facts.kind,
+                file_name=facts.file_name[:MAX_TEXT_LENGTH],
+                size=known.size if known is not None else None,
+                sha256=known.sha256 if known is not None else None,
+                location=location,
+            )
+        )
+    return tuple(documents)
+
+
+def _archive_location(
+    event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
+) -> ArchiveLocation:
+    """Return the Archive; the manifest of an earlier run stays named if it is in the plan's folder."""
+    ref, earlier = LocalObjectReference(name=context.archive.name), event.status.archive
+    if earlier is not None and earlier.manifest == context.backend.location(plan.manifest_name):
+        return msgspec.structs.replace(earlier, ref=ref)
+    return ArchiveLocation(ref=ref)
 
 
 def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str) -> Outcome:
@@ -146,9 +172,10 @@ async def _claim_names(
     claimed = _locations(event)
 
     async def attempt() -> tuple[str, ...]:
-        locations = await filing.claim_names(context.backend, plan, claimed=claimed)
+        key, envelope = context.signature_checker.public_key, event.spec.envelope_id
+        locations = await filing.claim_names(context.backend, plan, claimed=claimed, key=key)
         # An archive that can't list its files may know a manifest all the same.
-        await filing.find_concluded(context.backend, plan, event.spec.envelope_id, claimed=claimed)
+        await filing.find_concluded(context.backend, plan, envelope, claimed=claimed, key=key)
         return locations
 
     try:
@@ -156,7 +183,7 @@ async def _claim_names(
     except NameTaken:
         # Perhaps by another event of this envelope, which is in the middle of it. Bytes alone do not show
         # that: eSAW renders an audit trail again at each download.
-        claimed += [each async for sibling in context.sibling_events() for each in _locations(sibling)]
+        claimed += [each for sibling in await context.siblings() for each in _locations(sibling)]
     try:
         return await attempt()
     except NameTaken:
@@ -166,7 +193,11 @@ async def _claim_names(
 
 
 def _locations(event: EnvelopeEvent) -> list[str]:
-    return [each.location for each in event.status.documents if each.location is not None]
+    """Return the names that the stored status claims: those of the files, and that of the manifest."""
+    manifest = event.status.archive.manifest if event.status.archive is not None else None
+    return [
+        each for each in (*(each.location for each in event.status.documents), manifest) if each is not None
+    ]
 
 
 def too_many_files_message(files: int) -> str:

@@ -17,7 +17,9 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     EnvelopeSummary,
+    FiledDocument,
     LocalObjectReference,
+    without_checksum,
 )
 
 UNKNOWN_ENVELOPE_ATTEMPTS = 3
@@ -39,7 +41,8 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             status=envelope.status,
             sender_ref=LocalObjectReference(name=context.sender.name),
             finished_time=_finished_time(envelope),
-        )
+        ),
+        documents=_documents(event, envelope.status),
     )
     if envelope.status in context.organization.spec.statuses:
         return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
@@ -51,6 +54,19 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         f"The envelope is {envelope.status}; Organization/{context.organization.name} archives {accepted}.",
         facts=seen,
     )
+
+
+def _documents(event: EnvelopeEvent, status: EnvelopeStatus) -> tuple[FiledDocument, ...] | None:
+    """
+    Return the files without their hashes if the envelope has another status than when they were archived;
+    None if nothing changes.
+
+    Files of an expired envelope that was restarted keep their ids, and have other content.
+    """
+    earlier = event.status.envelope
+    if earlier is None or earlier.status == status or not event.status.documents:
+        return None
+    return tuple(without_checksum(each) for each in event.status.documents)
 
 
 def _finished_time(envelope: EnvelopeResponse) -> datetime | None:

@@ -42,6 +42,8 @@ def an_envelope(
         sender_user_id="u-1",
         sent_date="2026-03-01T09:30:00Z",
         metadata=metadata,
+        namespace="tests",
+        origin="https://esaw.example.com",
     )
 
 

@@ -419,21 +419,26 @@ async def test_a_document_in_doubt_fails_the_event_of_an_envelope_that_is_kept_t
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "DocumentInDoubt")
 
 
-@pytest.mark.parametrize("again", ["retried", "recreated"])
-async def test_a_document_that_was_archived_cut_is_downloaded_again_by_the_next_run(
-    scene: Scene, again: str
-) -> None:
+async def test_a_document_that_was_archived_cut_is_downloaded_again_by_the_next_run(scene: Scene) -> None:
     cut_document(scene)
     failed = await scene.reconcile(2)
     scene.envelope.contents["file-1"] = UNCUT
-    if again == "retried":
-        now = scene.clock.now()
-        asked = reopened_status(failed.status, reason="RetryRequested", message="", now=now)
-        await scene.status_writer.store(failed, asked)
-    else:
-        scene.kube.put(scene.event)
+    asked = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
+    await scene.status_writer.store(failed, asked)
     assert (await scene.reconcile(2)).status.reason == "ArchivedAndDeleted"
     assert [each.read_bytes() for each in scene.root.rglob("file-1.pdf")] == [UNCUT]
+
+
+async def test_a_document_that_was_archived_cut_is_another_programs_for_an_event_that_was_created_again(
+    scene: Scene,
+) -> None:
+    cut_document(scene)
+    await scene.reconcile(2)
+    (stored,) = scene.root.rglob("file-1.pdf")
+    cut, scene.envelope.contents["file-1"] = stored.read_bytes(), UNCUT
+    scene.kube.put(scene.event)
+    assert (await scene.reconcile(2)).status.reason == "NameOccupied"
+    assert (stored.read_bytes(), scene.envelope.transport.deleted) == (cut, [])
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Keep"])

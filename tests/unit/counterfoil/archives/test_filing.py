@@ -38,6 +38,8 @@ from counterfoil.archives.manifest import (
     ManifestSender,
     ManifestTimes,
 )
+from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.proof import FoundManifest
 from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.envelopeevent import FileKind
 from counterfoil.signatures.results import Signatures, State
@@ -55,16 +57,21 @@ from tests.support.fakes.archives import (
     content,
     files_named,
 )
+from tests.support.signing_keys import a_sealer
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-async def filed(backend: MemoryBackend, plan: ArchiveLayout, *, at: datetime = NOW) -> str:
+async def filed(
+    backend: MemoryBackend, plan: ArchiveLayout, *, at: datetime = NOW, sealer: ManifestSigner | None = None
+) -> str:
     documents = [
         a_filed_document(file.facts, await store(backend, file, a_source(content(seed=number)), tags={}))
         for number, file in enumerate(plan.files)
     ]
-    return await conclude(backend, plan, an_envelope(), documents, archived_at=at, extra={"event": "e-1"})
+    return await conclude(
+        backend, plan, an_envelope(), documents, archived_at=at, extra={"event": "e-1"}, sealer=sealer
+    )
 
 
 async def test_a_file_is_stored_once_and_described_as_read_back() -> None:
@@ -236,21 +243,51 @@ async def test_a_claim_is_for_its_own_names_only() -> None:
         await claim_names(backend, plan, claimed=claimed)
 
 
-async def test_what_a_manifest_of_this_envelope_lists_is_ours() -> None:
+async def test_what_a_manifest_of_this_envelope_with_our_own_seal_lists_is_ours() -> None:
     backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
-    await filed(backend, plan)
+    await filed(backend, plan, sealer=a_sealer())
 
-    await claim_names(backend, plan)
+    await claim_names(backend, plan, key=a_sealer().public)
 
 
-async def test_the_manifest_of_another_envelope_is_foreign() -> None:
+@pytest.mark.parametrize("sealer", [None, a_sealer(2)], ids=["no seal", "another key"])
+async def test_what_a_manifest_without_our_own_seal_lists_is_foreign(sealer: ManifestSigner | None) -> None:
+    backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
+    await filed(backend, plan, sealer=sealer)
+
+    with pytest.raises(NameTaken, match=r"a\.pdf"):
+        await claim_names(backend, plan, key=a_sealer().public)
+
+
+async def test_a_seal_beside_a_manifest_that_was_changed_makes_nothing_ours() -> None:
+    backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
+    await filed(backend, plan, sealer=a_sealer())
+    backend.files[plan.manifest_name] += b" "
+
+    with pytest.raises(NameTaken, match=r"a\.pdf"):
+        await claim_names(backend, plan, key=a_sealer().public)
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "of envelope": {"envelope_id": OTHER_ENVELOPE_ID},
+    "in https://esaw.example.com, and this one is in https://other": {"origin": "https://other.example.com"},
+    "of Organization/tests/acme": {"organization": "globex"},
+    "of Organization/tests/acme. Change": {"namespace": "other"},
+}
+
+
+@pytest.mark.parametrize("words", FOREIGN)
+async def test_the_manifest_of_another_envelope_esaw_or_organization_is_foreign(words: str) -> None:
     backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan)
+    claimed = await claim_names(backend, plan)
+    await filed(backend, plan, sealer=a_sealer())
+    before, other = dict(backend.files), dataclasses.replace(plan, **FOREIGN[words])
 
-    with pytest.raises(NameTaken, match=ENVELOPE_ID):
-        await claim_names(backend, dataclasses.replace(plan, envelope_id=OTHER_ENVELOPE_ID))
-    with pytest.raises(NameTaken, match=ENVELOPE_ID):
-        await find_concluded(backend, plan, OTHER_ENVELOPE_ID)
+    with pytest.raises(NameTaken, match=words):
+        await claim_names(backend, other, claimed=claimed, key=a_sealer().public)
+    with pytest.raises(NameTaken, match=words):
+        await find_concluded(backend, other, other.envelope_id, claimed=claimed)
+    assert backend.files == before
 
 
 async def test_a_manifest_that_cannot_be_read_is_foreign_unless_the_names_are_ours() -> None:
@@ -281,7 +318,7 @@ async def test_the_manifest_is_written_last_and_says_everything() -> None:
         ("Document/b.pdf", 1000, f"shelf:/{plan.folder}/Document/b.pdf"),
     ]
     assert manifest.extra == {"event": "e-1"}
-    assert await find_concluded(backend, plan, ENVELOPE_ID) == manifest
+    assert await find_concluded(backend, plan, ENVELOPE_ID) == FoundManifest(manifest, is_ours=False)
 
 
 async def test_concluding_again_changes_nothing_and_keeps_the_time_of_then() -> None:
@@ -534,7 +571,14 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
     )
 
     assert Manifest.decode(backend.files[plan.manifest_name]) == Manifest(
-        envelope=ManifestEnvelope(id=ENVELOPE_ID, name="Contract", status="Completed", organization="acme"),
+        envelope=ManifestEnvelope(
+            id=ENVELOPE_ID,
+            name="Contract",
+            status="Completed",
+            organization="acme",
+            namespace="tests",
+            origin="https://esaw.example.com",
+        ),
         sender=ManifestSender(email="ann@acme.example", user_id="u-1", name="Ann"),
         times=ManifestTimes(
             sent="2026-03-01T09:30:00Z",

@@ -381,7 +381,8 @@ async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_be
     scene: Scene,
 ) -> None:
     for number in (1, 2):
-        scene.envelope.meanwhile["download file-1"] = partial(
+        downloaded = {1: "file-1", 2: "legal-1"}[number]
+        scene.envelope.meanwhile[f"download {downloaded}"] = partial(
             scene.envelope.contents.update, {f"legal-{number}": b"%PDF-paper"}
         )
         after = await scene.reconcile()

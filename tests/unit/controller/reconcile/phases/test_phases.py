@@ -454,6 +454,7 @@ async def test_archiving_twice_leaves_everything_as_once_and_counts_its_bytes_on
     scene = Scene()
     event = await claimed(scene)
     once = await archive(event, scene.context(event))
+    scene.esaw.asked.clear()
     stored, puts = dict(scene.backend.stored), list(scene.backend.puts)
     twice = await archive(event, scene.context(event))
     assert once.facts == twice.facts
@@ -506,12 +507,12 @@ async def test_when_the_archive_has_another_address_the_manifest_says_so_and_not
     assert all(each.startswith("memory://new-address/") for each in places)
 
 
-async def test_a_manifest_with_other_names_for_the_files_is_no_proof_for_the_plan() -> None:
+async def test_an_archive_with_other_names_in_the_same_folder_is_archived_again_under_the_new_ones() -> None:
     scene = Scene()
     event = await claimed(scene)
-    await archive(event, scene.context(event))
+    event = with_facts(event, await archive(event, scene.context(event)))
     scene.archive = an_archive(path="{{organization}}/{{envelope.id}}/{{file.name}}")
-    event = await claimed(scene)
+    event = with_facts(event, await collect(event, scene.context(event)))
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Done)
     assert [each.location for each in outcome.facts.documents or ()] == [

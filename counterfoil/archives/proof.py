@@ -1,0 +1,132 @@
+"""
+The proof that an archived file is the one that eSAW has (rule 13): an archive's own word is no evidence.
+
+There are three grounds. eSAW's bytes, hashed in this run: ``filing.store`` compares them. A status that we
+stored, of this event or of another event of the same Organization and envelope, with the same size and
+SHA-256. A manifest that our signing key sealed and that names this event, this eSAW and this Organization.
+Everything else in an archive is only a claim of the people and programs that can write there.
+
+This module decides and reads nothing. Each file that it does not name is downloaded and compared.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from counterfoil.archives.layout import ArchiveLayout
+from counterfoil.archives.manifest import Manifest
+from counterfoil.archives.manifest_signature import PublicKey
+from counterfoil.resources.conditions import find_condition
+from counterfoil.resources.envelopeevent import EnvelopeEvent, EnvelopeEventStatus, FileKind
+from counterfoil.resources.organization import EnvelopeStatus
+
+Checksum = tuple[int, str]
+"""Size in bytes and SHA-256."""
+
+
+@dataclass(frozen=True)
+class FoundManifest:
+    """A manifest in an archive; ``is_ours`` is whether our seal shows that we wrote it for this source."""
+
+    manifest: Manifest
+    is_ours: bool
+
+
+@dataclass(frozen=True)
+class ProvenFiles:
+    """By id and kind of a file: every size and hash that a stored status or a manifest with our seal
+    proves."""
+
+    checksums: Mapping[tuple[str, FileKind], frozenset[Checksum]] = field(default_factory=dict)
+
+    def of(self, file_id: str, kind: FileKind) -> frozenset[Checksum]:
+        """Return what is proven about one file; empty: nothing, so it is downloaded."""
+        return self.checksums.get((file_id, kind), frozenset())
+
+
+def has_own_seal(manifest: Manifest, content: bytes, seal: bytes | None, key: PublicKey | None) -> bool:
+    """Whether the manifest with this ``content`` names our ``key``, and the ``seal`` beside it fits both."""
+    if key is None or seal is None or manifest.sealed_by != key.id:
+        return False
+    return key.verifies(seal, content)
+
+
+def other_source(manifest: Manifest, plan: ArchiveLayout) -> str | None:
+    """
+    Return the source that the manifest names if it is not the plan's envelope, eSAW and Organization; None if
+    it is.
+
+    A claim, too: it never makes a file ours, but nothing is replaced that claims to be another's. Manifests
+    from before these fields have no ``origin`` and no ``namespace``.
+    """
+    envelope = manifest.envelope
+    if envelope.id != plan.envelope_id:
+        return f"of envelope {envelope.id}"
+    if envelope.origin and plan.origin and envelope.origin != plan.origin:
+        return f"of an envelope in {envelope.origin}, and this one is in {plan.origin}"
+    if envelope.organization != plan.organization or _is_other(envelope.namespace, plan.namespace):
+        of = "/".join(part for part in (envelope.namespace, envelope.organization) if part)
+        return f"of Organization/{of}"
+    return None
+
+
+def names_source(manifest: Manifest, plan: ArchiveLayout) -> bool:
+    """Whether the manifest names the plan's envelope, eSAW, namespace and Organization, all of them."""
+    envelope = manifest.envelope
+    found = (envelope.id, envelope.origin, envelope.namespace, envelope.organization)
+    return found == (plan.envelope_id, plan.origin, plan.namespace, plan.organization) and bool(plan.origin)
+
+
+def names_event(manifest: Manifest, uid: str) -> bool:
+    """Whether the manifest was written for the event with this uid."""
+    event = manifest.extra.get("event")
+    return isinstance(event, dict) and bool(uid) and event.get("uid") == uid
+
+
+def proven_files(
+    event: EnvelopeEvent,
+    siblings: Collection[EnvelopeEvent],
+    found: FoundManifest | None,
+    envelope_status: str,
+) -> ProvenFiles:
+    """
+    Return what the stored statuses of the event and of the envelope's other events prove, and the manifest
+    beside the files if it is ours.
+
+    Only what was archived in the envelope's present status counts, and nothing of a status in ``doubt``: a
+    download may have been cut. An expired envelope can be restarted and
+    signed further, and its files keep their ids: nothing proves them but a download.
+    """
+    if envelope_status == EnvelopeStatus.EXPIRED:
+        return ProvenFiles()
+    checksums: dict[tuple[str, FileKind], set[Checksum]] = {}
+    for each in (event, *siblings):
+        summary = each.status.envelope
+        if not _is_same_envelope(each, event) or summary is None or summary.status != envelope_status:
+            continue
+        if doubt(each.status) is not None:
+            continue
+        for document in each.status.documents:
+            if document.size is not None and document.sha256 is not None:
+                key = (document.file_id, document.kind)
+                checksums.setdefault(key, set()).add((document.size, document.sha256))
+    if found is not None and found.is_ours and names_event(found.manifest, event.uid):
+        for file in found.manifest.files if found.manifest.envelope.status == envelope_status else ():
+            checksums.setdefault((file.file_id, file.kind), set()).add((file.size, file.sha256))
+    return ProvenFiles({key: frozenset(values) for key, values in checksums.items()})
+
+
+def doubt(status: EnvelopeEventStatus) -> str | None:
+    """Return what the signature check found against a file (unreadable, or a broken signature); None:
+    nothing."""
+    checked = find_condition(status.conditions, "SignaturesChecked")
+    if checked is None or checked.status != "False" or checked.reason != "SignatureBroken":
+        return None
+    return checked.message
+
+
+def _is_same_envelope(one: EnvelopeEvent, other: EnvelopeEvent) -> bool:
+    return (one.organization, one.spec.envelope_id) == (other.organization, other.spec.envelope_id)
+
+
+def _is_other(namespace: str, own: str) -> bool:
+    return bool(namespace and own) and namespace != own
