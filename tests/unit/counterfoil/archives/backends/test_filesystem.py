@@ -16,10 +16,19 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.backends.filesystem import error_of
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, SettingsInvalid
+from counterfoil.archives.filing import store
 from counterfoil.archives.streams import INLINE
 from counterfoil.resources.archive import ArchiveSpec
 from sandbox.esaw.core.filenames import AWKWARD_NAMES
-from tests.support.fakes.archives import a_plan, a_spec, content, files_named, once, open_descriptors
+from tests.support.fakes.archives import (
+    a_plan,
+    a_source,
+    a_spec,
+    content,
+    files_named,
+    once,
+    open_descriptors,
+)
 
 
 @pytest.fixture
@@ -246,6 +255,69 @@ async def test_a_file_where_a_folder_is_needed_is_foreign(backend: ArchiveBacken
         await put(backend, "acme/1/a.pdf")
 
     assert (root / "acme").read_bytes() == b"theirs"
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths that were made durable, in order."""
+    paths: list[str] = []
+    fsync = os.fsync
+
+    def recording(descriptor: int) -> None:
+        fsync(descriptor)
+        paths.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr(os, "fsync", recording)
+    return paths
+
+
+RED_7 = pytest.mark.xfail(strict=True, reason="only what this run renames and creates is made durable")
+
+
+@RED_7
+async def test_a_file_that_an_earlier_run_renamed_is_made_durable_when_it_is_recognised(
+    backend: ArchiveBackend, root: Path, synced: list[str]
+) -> None:
+    """The earlier run may have stopped between its rename and the fsync that follows."""
+    file = a_plan().files[0]
+    path = root / file.name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content())
+
+    deposited = await store(backend, file, a_source(content()), tags={})
+
+    assert not deposited.written
+    assert [str(path), *(str(each) for each in path.parents if each.is_relative_to(root))] == synced
+
+
+@RED_7
+async def test_a_file_in_folders_of_an_earlier_run_is_durable_up_to_the_root(
+    backend: ArchiveBackend, root: Path, synced: list[str]
+) -> None:
+    """The earlier run may have stopped between mkdir and the fsync that follows."""
+    file = a_plan().files[0]
+    path = root / file.name
+    path.parent.mkdir(parents=True)
+
+    await store(backend, file, a_source(content()), tags={})
+
+    assert {str(each) for each in path.parents if each.is_relative_to(root)} <= set(synced)
+
+
+@RED_7
+async def test_a_folder_that_another_task_makes_at_the_same_time_is_made_durable(
+    backend: ArchiveBackend, root: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir = os.mkdir
+
+    def beaten(path: str, mode: int, *, dir_fd: int) -> None:
+        mkdir(path, mode, dir_fd=dir_fd)
+        raise FileExistsError
+
+    monkeypatch.setattr(os, "mkdir", beaten)
+    await put(backend, "a/b.pdf")
+
+    assert str(root) in synced
 
 
 async def test_a_missing_root_is_not_made_but_told(tmp_path: Path) -> None:
