@@ -11,7 +11,7 @@ Tags go into the manifest only: file systems have no place for them that survive
 import errno
 import os
 import stat
-from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -74,6 +74,9 @@ class FilesystemBackend:
     def __init__(self, archive: str, root: Path) -> None:
         self._archive = f"Archive/{archive}"
         self._root = root
+        self._folders = _DurableFolders()
+        self._written: set[str] = set()
+        """Names that this process made durable, until they are retained."""
 
     def location(self, name: str) -> str:
         """Return the ``file:`` URI of a name."""
@@ -88,7 +91,7 @@ class FilesystemBackend:
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         """Write beside the final name, make it durable, rename. Raises ``ArchiveError``."""
-        draft = _TemporaryFile(self._root, segments(name))
+        draft = _TemporaryFile(self._root, segments(name), self._folders)
         writing = HashingThread(draft.write)
         try:
             waiting = b""
@@ -103,6 +106,7 @@ class FilesystemBackend:
             with self._translate_errors(name):
                 await writing.finish()
                 await in_thread(draft.publish, waiting)
+                self._written.add(name)
         finally:
             try:
                 await writing.abandon()
@@ -125,8 +129,24 @@ class FilesystemBackend:
 
     async def discard(self, name: str) -> None:
         """Remove a file, durably; nothing happens when it is absent."""
+        self._written.discard(name)
         with self._translate_errors(name), suppress(FileNotStored):
             await in_thread(self._discard, segments(name))
+
+    async def retain(self, name: str) -> None:
+        """Make a file that an earlier run stored durable, and all folders above it: that run may have stopped
+        before its fsync."""
+        if name in self._written:
+            self._written.discard(name)
+            return
+        with self._translate_errors(name):
+            try:
+                await in_thread(self._make_durable, segments(name))
+            except (FileNotStored, FileNotFoundError) as error:
+                raise ArchiveUnavailable(
+                    "ArchiveChanged",
+                    f"{self._archive}: somebody removed a file at {self._root} while it was being filed.",
+                ) from error
 
     async def probe(self) -> None:
         """Write, read back and remove a small file in the root. Raises ``ArchiveError``."""
@@ -158,6 +178,12 @@ class FilesystemBackend:
     def _discard(self, parts: list[str]) -> None:
         with _folder(self._root, parts[:-1]) as at:
             _remove(at, parts[-1])
+            os.fsync(at)
+
+    def _make_durable(self, parts: list[str]) -> None:
+        with _descriptor(_open_folder(self._root, parts[:-1], self._folders.enter)) as at:
+            with _descriptor(os.open(parts[-1], _READ_FLAGS, dir_fd=at)) as file:
+                os.fsync(file)
             os.fsync(at)
 
     def _remove_leftovers(self, parts: list[str]) -> None:
@@ -258,9 +284,10 @@ class _TemporaryFile:
     Each does as much as it can at once, since most files are small, and then going to a thread is what costs.
     """
 
-    def __init__(self, root: Path, parts: list[str]) -> None:
+    def __init__(self, root: Path, parts: list[str], folders: "_DurableFolders") -> None:
         self._root = root
         self._parts = parts
+        self._folders = folders
         self._temporary = temporary_name()
         self._folder = _CLOSED
         self._file = _CLOSED
@@ -314,7 +341,7 @@ class _TemporaryFile:
 
     def _begin(self) -> None:
         if self._folder == _CLOSED:
-            self._folder = _open_folder(self._root, self._parts[:-1], create=True)
+            self._folder = _open_folder(self._root, self._parts[:-1], self._folders.make)
             self._file = os.open(self._temporary, _WRITE_FLAGS, FILE_MODE, dir_fd=self._folder)
 
 
@@ -367,8 +394,8 @@ class _OpenFile:
         os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
 
-def _open_folder(root: Path, parts: list[str], *, create: bool) -> int:
-    """Return a descriptor of a folder below the root, reached without following links."""
+def _open_folder(root: Path, parts: list[str], step: Callable[[int, str], int]) -> int:
+    """Return a descriptor of a folder below the root, reached by ``step`` without following links."""
     try:
         at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -376,29 +403,66 @@ def _open_folder(root: Path, parts: list[str], *, create: bool) -> int:
     for depth, part in enumerate(parts):
         with _descriptor(at):
             try:
-                at = _step(at, part, create=create)
+                at = step(at, part)
             except NotADirectoryError as error:
                 is_link = stat.S_ISLNK(os.stat(part, dir_fd=at, follow_symlinks=False).st_mode)
                 raise _NotAFolder(parts[: depth + 1], is_link=is_link) from error
     return at
 
 
-def _step(at: int, part: str, *, create: bool) -> int:
+def _enter(at: int, part: str) -> int:
     try:
         return os.open(part, _FOLDER_FLAGS, dir_fd=at)
     except FileNotFoundError as error:
-        if not create:
-            raise FileNotStored from error
-    # Another task may be faster, which is as good.
-    with suppress(FileExistsError):
-        os.mkdir(part, FOLDER_MODE, dir_fd=at)
-        os.fsync(at)
-    return os.open(part, _FOLDER_FLAGS, dir_fd=at)
+        raise FileNotStored from error
+
+
+class _DurableFolders:
+    """
+    Opens folders, and makes their entries in the folders above durable, each once.
+
+    A folder that exists may be one whose entry an earlier run, or another task, has not made durable.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[tuple[int, int]] = set()
+        """Device and inode of folders whose entries are durable."""
+
+    def enter(self, at: int, part: str) -> int:
+        """Open an existing folder. Raises ``FileNotStored``."""
+        return self._settled(at, _enter(at, part))
+
+    def make(self, at: int, part: str) -> int:
+        """Open a folder, and create it if it is missing."""
+        with suppress(FileNotStored):
+            return self.enter(at, part)
+        # Another task may be faster, which is as good.
+        with suppress(FileExistsError):
+            os.mkdir(part, FOLDER_MODE, dir_fd=at)
+            # The new folder may have the inode of one that was removed.
+            made = os.stat(part, dir_fd=at, follow_symlinks=False)
+            self._known.discard((made.st_dev, made.st_ino))
+        return self._settled(at, os.open(part, _FOLDER_FLAGS, dir_fd=at))
+
+    def _settled(self, at: int, folder: int) -> int:
+        """Return ``folder``, whose entry in ``at`` is durable."""
+        found = os.fstat(folder)
+        if (found.st_dev, found.st_ino) in self._known:
+            return folder
+        try:
+            os.fsync(at)
+        except OSError:
+            os.close(folder)
+            raise
+        if len(self._known) >= MAX_ENTRIES:
+            self._known.clear()
+        self._known.add((found.st_dev, found.st_ino))
+        return folder
 
 
 @contextmanager
 def _folder(root: Path, parts: list[str]) -> Iterator[int]:
-    with _descriptor(_open_folder(root, parts, create=False)) as at:
+    with _descriptor(_open_folder(root, parts, _enter)) as at:
         yield at
 
 

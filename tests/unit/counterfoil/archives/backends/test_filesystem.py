@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend
 from counterfoil.archives.backends.filesystem import error_of
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, SettingsInvalid
 from counterfoil.archives.filing import store
@@ -271,10 +271,6 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-RED_7 = pytest.mark.xfail(strict=True, reason="only what this run renames and creates is made durable")
-
-
-@RED_7
 async def test_a_file_that_an_earlier_run_renamed_is_made_durable_when_it_is_recognised(
     backend: ArchiveBackend, root: Path, synced: list[str]
 ) -> None:
@@ -287,10 +283,10 @@ async def test_a_file_that_an_earlier_run_renamed_is_made_durable_when_it_is_rec
     deposited = await store(backend, file, a_source(content()), tags={})
 
     assert not deposited.written
-    assert [str(path), *(str(each) for each in path.parents if each.is_relative_to(root))] == synced
+    assert set(synced) == {str(path), *(str(each) for each in path.parents if each.is_relative_to(root))}
+    assert synced.index(str(path)) < synced.index(str(path.parent))
 
 
-@RED_7
 async def test_a_file_in_folders_of_an_earlier_run_is_durable_up_to_the_root(
     backend: ArchiveBackend, root: Path, synced: list[str]
 ) -> None:
@@ -304,7 +300,46 @@ async def test_a_file_in_folders_of_an_earlier_run_is_durable_up_to_the_root(
     assert {str(each) for each in path.parents if each.is_relative_to(root)} <= set(synced)
 
 
-@RED_7
+async def test_a_file_that_this_run_stored_costs_one_fsync_and_one_of_its_folder(
+    backend: ArchiveBackend, root: Path, synced: list[str]
+) -> None:
+    files = a_plan(*files_named("a.pdf", "b.pdf")).files
+    await store(backend, files[0], a_source(content()), tags={})
+    before = len(synced)
+
+    await store(backend, files[1], a_source(content()), tags={})
+
+    # Each new folder is made durable in the folder above it.
+    assert before == 5
+    assert synced[before + 1 :] == [str((root / files[1].name).parent)]
+
+
+async def test_a_file_that_is_gone_when_it_is_made_durable_is_waited_for(
+    backend: ArchiveBackend, root: Path
+) -> None:
+    assert isinstance(backend, RetainingBackend)
+    for name in ("a/b.pdf", "c.pdf"):
+        with pytest.raises(ArchiveUnavailable) as trouble:
+            await backend.retain(name)
+        assert trouble.value.reason == "ArchiveChanged"
+
+
+async def test_an_error_of_a_folder_that_is_made_durable_leaves_no_open_file(
+    backend: ArchiveBackend, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "a").mkdir()
+    before = open_descriptors()
+
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "as the kernel says")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(ArchiveUnavailable):
+        await put(backend, "a/b.pdf")
+
+    assert open_descriptors() == before
+
+
 async def test_a_folder_that_another_task_makes_at_the_same_time_is_made_durable(
     backend: ArchiveBackend, root: Path, synced: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
