@@ -364,7 +364,7 @@ async def test_a_missing_root_is_not_made_but_told(tmp_path: Path) -> None:
     assert trouble.value.reason == "ArchiveRootMissing"
     assert trouble.value.message == (
         f"Archive/dms: the folder {tmp_path}/not-mounted does not exist. Mount the volume, or correct "
-        "spec.filesystem.root."
+        "spec.filesystem.root. Create the folder only for a new archive."
     )
     assert not (tmp_path / "not-mounted").exists()
 
