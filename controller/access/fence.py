@@ -19,10 +19,11 @@ conditional as its protocol allows (docs/decisions/0022).
 
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from functools import partial
+from typing import ClassVar, Final, TypeVar
 
 import msgspec
 
@@ -33,6 +34,8 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound, Unavailable
 from counterfoil.kube.status import RETRY_PAUSES_SECONDS, Superseded, newest_unless_superseded
 from counterfoil.resources import CLAIM_ANNOTATION, EnvelopeEvent
+
+T = TypeVar("T")
 
 CONFIRMATION_SECONDS: Final = 1.0
 """Maximum age of a read of the event on which a file may be stored, by a clock that counts pauses too."""
@@ -96,25 +99,34 @@ class Fence:
         """Raise ``LeaseLost`` or ``Superseded`` unless this run may replace, remove or delete something
         now."""
         began = self.check_lease().clock()
-        if await self._current_version() != self.event.metadata.resource_version:
+        if await self._patiently(self._read_version) != self.event.metadata.resource_version:
             self.event = await newest_unless_superseded(self.kube, self.event)
         # Again: the requests took time.
         self.check_lease()
         self._confirmed = began
+
+    async def confirmed(self) -> EnvelopeEvent:
+        """Return the event with its newest spec and labels, which a person may have changed. Raises as
+        ``check``."""
+        began = self.check_lease().clock()
+        self.event = await self._patiently(partial(newest_unless_superseded, self.kube, self.event))
+        self.check_lease()
+        self._confirmed = began
+        return self.event
 
     async def check_recently(self) -> None:
         """As ``check``, but a read that is at most ``CONFIRMATION_SECONDS`` old is enough."""
         if self.check_lease().clock() - self._confirmed >= CONFIRMATION_SECONDS:
             await self.check()
 
-    async def _current_version(self) -> str:
+    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
         for pause in RETRY_PAUSES_SECONDS:
             try:
-                return await self._read_version()
+                return await read()
             except Unavailable:
                 await self.clock.sleep(pause)
                 self.check_lease()
-        return await self._read_version()
+        return await read()
 
     async def _read_version(self) -> str:
         try:

@@ -85,8 +85,9 @@ class ReconcileContext:
     """Receives the size of each archived file in bytes."""
     sibling_events: Callable[[], AsyncIterator[EnvelopeEvent]]
     """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
-    newest_organization: Callable[[], Organization | None]
-    """Returns the organization as the cache has it now; a run may last hours."""
+    changed_object: Callable[[], Awaitable[str | None]]
+    """Returns which of Organization, Sender and Archive has another spec in the API server than in this run,
+    as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)
     """The files whose bytes this run read in the archive, with a manifest that lists them."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)

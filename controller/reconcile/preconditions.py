@@ -190,7 +190,7 @@ class Preconditions:
             tag_workers=self.tag_workers,
             on_file_archived=partial(self.archive_pool.count_archived_bytes, archive.name),
             sibling_events=partial(self._sibling_events, event),
-            newest_organization=partial(self.cache.organizations.get, organization.name),
+            changed_object=partial(self._changed_object, organization, sender, archive),
         )
         return Admitted(context, token)
 
@@ -206,6 +206,17 @@ class Preconditions:
             # The next run sets the label. The stale version makes the write of this run a conflict.
             _log.info("the sender's label could not be set: %s", problem)
             return None
+
+    async def _changed_object(self, *known: Organization | Sender | Archive) -> str | None:
+        # Not from the cache, which may lag behind by minutes after a watch broke.
+        for each in known:
+            try:
+                newest = type(each).parse(await self.kube.get(type(each), each.name))
+            except (NotFound, ResourceInvalid):
+                newest = None
+            if newest is None or newest.spec != each.spec:
+                return f"{each.KIND}/{each.name}"
+        return None
 
     async def _sibling_events(self, event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
         # Not from the cache, which does not contain finished events.

@@ -12,6 +12,7 @@ from contextlib import aclosing
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait, counted
+from controller.scheduling.due import has_request
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
@@ -91,14 +92,17 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     return None
 
 
-def _reconfigured(context: ReconcileContext) -> Wait | None:
-    """Return the outcome if a person changed the Organization during this run: it may say Keep now."""
-    newest = context.newest_organization()
-    if newest is not None and newest.spec == context.organization.spec:
+async def _decision(context: ReconcileContext) -> Wait | None:
+    """Return the outcome if a person said something during this run: to suspend, to skip, or to keep."""
+    changed = await context.changed_object()
+    # Last, because this read is the fence of the delete as well.
+    event = await context.fence.confirmed()
+    if event.spec.suspend or has_request(event):
+        changed = f"{event.KIND}/{event.name}"
+    if changed is None:
         return None
     return Wait(
-        "OrganizationChanged",
-        "The Organization was changed during this attempt; the next attempt follows its new settings.",
+        "SettingsChanged", f"{changed} was changed during this attempt; the next attempt follows the change."
     )
 
 
@@ -146,8 +150,6 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
             return changed
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await context.files_now()
-    if (reconfigured := _reconfigured(context)) is not None:
-        return reconfigured
     if damage is not None:
         return _mismatch(event, "ArchivedFilesChanged", damage)
     if not deletion.has_same_files(event.status, listed):
@@ -163,7 +165,8 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         evidence=context.organization.spec.evidence,
     )
     await context.check_root()
-    await context.fence.check()
+    if (decision := await _decision(context)) is not None:
+        return decision
     return await _delete_on(proof, event, context)
 
 

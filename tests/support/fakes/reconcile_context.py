@@ -268,6 +268,9 @@ class OpenFence(Fence):
     async def check_recently(self) -> None:
         return None
 
+    async def confirmed(self) -> EnvelopeEvent:
+        return self.event
+
 
 class Scene:
     """One event, its envelope, its archive and its reconcile context."""
@@ -299,7 +302,7 @@ class Scene:
             tag_workers=FakeTagWorkers(),
             on_file_archived=self.counted.append,
             sibling_events=self._each_sibling,
-            newest_organization=lambda: self.organization,
+            changed_object=_nothing,
         )
 
     async def _each_sibling(self) -> AsyncIterator[EnvelopeEvent]:
@@ -311,6 +314,10 @@ FOLDER = f"acme/{ENVELOPE}"
 
 
 async def _nothing_to_check() -> None:
+    return None
+
+
+async def _nothing() -> None:
     return None
 
 

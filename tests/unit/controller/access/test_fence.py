@@ -14,7 +14,7 @@ from counterfoil.archives.backend import ArchiveBackend, RetainingBackend
 from counterfoil.archives.errors import VerificationFailed
 from counterfoil.kube.errors import NotFound
 from counterfoil.kube.status import StatusWriter, Superseded
-from counterfoil.resources import CLAIM_ANNOTATION, EnvelopeEvent
+from counterfoil.resources import CLAIM_ANNOTATION, REQUEST_LABEL, EnvelopeEvent
 from tests.support.builders import AClock, an_event
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import AMonotonicClock, held_shards
@@ -51,6 +51,27 @@ def scene() -> Scene:
 async def test_a_run_that_is_alone_passes_with_one_small_request(scene: Scene) -> None:
     await scene.fence.check()
     assert scene.kube.asked == [("get_partial", scene.event.name)]
+
+
+async def test_the_read_before_a_delete_returns_what_a_person_changed_since(scene: Scene) -> None:
+    scene.change(spec={"suspend": True}, metadata={"labels": {REQUEST_LABEL: "skip"}})
+    event = await scene.fence.confirmed()
+    assert event.spec.suspend
+    assert event.metadata.labels[REQUEST_LABEL] == "skip"
+    assert scene.kube.asked == [("get", scene.event.name)]
+
+
+async def test_the_read_before_a_delete_passes_over_an_outage_and_stops_a_run_that_is_not_alone(
+    scene: Scene,
+) -> None:
+    scene.kube.go_away("get", 2)
+    await scene.fence.confirmed()
+    scene.change(status={"phase": "Failed"})
+    with pytest.raises(Superseded):
+        await scene.fence.confirmed()
+    scene.end_the_lease()
+    with pytest.raises(LeaseLost):
+        await scene.fence.confirmed()
 
 
 async def test_without_the_lease_nothing_passes_and_nothing_is_asked(scene: Scene) -> None:

@@ -28,10 +28,13 @@ from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import (
     REQUEST_LABEL,
     SENDER_LABEL,
+    Archive,
     EnvelopeEvent,
     EventNotice,
     NoticeState,
+    Organization,
     Phase,
+    Sender,
     find_condition,
     is_condition_true,
 )
@@ -125,6 +128,11 @@ class Scene:
     def restarted(self) -> None:
         """Let another process reconcile from now on."""
         self.reconciler = dataclasses.replace(self.reconciler, _own_versions={})
+
+    def observe(self, resource: Organization | Sender | Archive) -> None:
+        """Store an object as a person changed it, and let the watch report it."""
+        self.kube.put(resource)
+        self.cache.update(resource)
 
     def newest(self) -> EnvelopeEvent:
         return self.kube.stored(self.event.name)
@@ -341,7 +349,7 @@ async def test_garbage_in_place_of_a_legal_document_of_any_name_is_not_archived(
 async def test_garbage_in_place_of_a_document_not_named_pdf_is_not_archived_without_a_signature_check(
     scene: Scene,
 ) -> None:
-    scene.cache.update(
+    scene.observe(
         an_archive(filesystem={"root": str(scene.root)}, version=9, generation=2, signatures="Ignore")
     )
     scene.envelope.contents["file-1"] = GARBAGE["plain text"]
@@ -450,7 +458,7 @@ async def test_what_an_earlier_check_found_stops_no_retry_after_signatures_are_i
     failed = await scene.reconcile(2)
     assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "DocumentInDoubt")
     ignoring = an_archive(version=9, generation=2, signatures="Ignore", filesystem={"root": str(scene.root)})
-    scene.cache.update(ignoring)
+    scene.observe(ignoring)
     asked = reopened_status(failed.status, reason="RetryRequested", message="", now=scene.clock.now())
     await scene.status_writer.store(failed, asked)
     after = await scene.reconcile(2)
@@ -462,7 +470,7 @@ async def test_what_an_earlier_check_found_stops_no_retry_after_signatures_are_i
 
 
 async def test_without_an_earlier_check_an_archive_that_ignores_signatures_says_nothing(scene: Scene) -> None:
-    scene.cache.update(
+    scene.observe(
         an_archive(version=9, generation=2, signatures="Ignore", filesystem={"root": str(scene.root)})
     )
     after = await scene.reconcile()
@@ -474,7 +482,7 @@ async def move(scene: Scene, path: str, generation: int) -> None:
     """Let a person change spec.path of the Archive while the second file can't be downloaded."""
     scene.envelope.but("download trail-1", EsawUnreachable("cut"))
     await scene.reconcile(2)
-    scene.cache.archives.put(
+    scene.observe(
         an_archive(version=generation, generation=generation, path=path, filesystem={"root": str(scene.root)})
     )
     await scene.reconcile(2)
@@ -506,7 +514,7 @@ def tagged_by_callback(tmp_path: Path, *, required: bool) -> Scene:
     scene = Scene(tmp_path)
     tags = {"order": {"callback": "orderNo", "required": required}}
     archive = an_archive(version=2, generation=2, filesystem={"root": str(tmp_path)}, tags=tags)
-    scene.cache.archives.put(archive)
+    scene.observe(archive)
     return scene
 
 

@@ -95,12 +95,20 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def test_the_fence_of_an_envelope_with_two_files_costs_one_small_read(tmp_path: Path) -> None:
-    """The one before the delete. Until all files are stored, the claim of their names is recent enough."""
+async def test_the_delete_of_an_envelope_with_two_files_costs_four_reads(tmp_path: Path) -> None:
+    """Of Organization, Sender, Archive and event. Until all files are stored, the claim of their names is
+    recent enough."""
     scene = Scene(tmp_path)
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
     verbs = [verb for verb, _ in scene.kube.asked]
-    assert (verbs.count("get_partial"), verbs.count("patch"), verbs.count("patch_status")) == (1, 0, 3)
+    assert (verbs.count("get_partial"), verbs.count("patch"), verbs.count("patch_status")) == (0, 0, 3)
+    # The sender of the envelope is looked up first.
+    assert [name for verb, name in scene.kube.asked if verb == "get"][-4:] == [
+        "acme",
+        "anna",
+        "dms",
+        scene.event.name,
+    ]
 
 
 @pytest.mark.parametrize("same_process", [False, True])
