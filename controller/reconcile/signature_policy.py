@@ -19,14 +19,13 @@ from counterfoil.archives.layout import FileLayout
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.resources import FileKind
 from counterfoil.resources.conditions import Condition, ConditionStatus, find_condition
+from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
 
 ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
 """Kinds that eSAW creates or seals. Attachments are uploads: checked, but without consequence."""
-
-CONDITION_TYPE = "SignaturesChecked"
 
 MAX_NAMED_FILES = 3
 """Maximum number of files in a message."""
@@ -97,7 +96,7 @@ def side_condition(files: Sequence[FileLayout], signatures: Mapping[str, Signatu
         return _as_condition("Unknown", "SignaturesUnchecked", _details(unchecked))
     if unsigned := [answer for answer in documents if answer[1].state is State.UNSIGNED]:
         return _as_condition("False", "NoSignatures", _details(unsigned))
-    return SideCondition(CONDITION_TYPE, "True", "SignaturesIntact", _intact_message(answers))
+    return SideCondition(SIGNATURES_CONDITION, "True", "SignaturesIntact", _intact_message(answers))
 
 
 def ignored_condition(known: tuple[Condition, ...]) -> SideCondition | None:
@@ -106,10 +105,10 @@ def ignored_condition(known: tuple[Condition, ...]) -> SideCondition | None:
 
     The result of an earlier check is about files of an earlier run, and would stop each retry.
     """
-    if find_condition(known, CONDITION_TYPE) is None:
+    if find_condition(known, SIGNATURES_CONDITION) is None:
         return None
     message = "The Archive says that signatures are not checked."
-    return SideCondition(CONDITION_TYPE, "Unknown", "SignaturesIgnored", message)
+    return SideCondition(SIGNATURES_CONDITION, "Unknown", "SignaturesIgnored", message)
 
 
 FileResult = tuple[FileLayout, Signatures]
@@ -135,7 +134,7 @@ def _as_condition(
     ]
     if len(problems) > MAX_NAMED_FILES:
         named.append(f"and {len(problems) - MAX_NAMED_FILES} more files")
-    return SideCondition(CONDITION_TYPE, truth, reason, f"{'; '.join(named)}.")
+    return SideCondition(SIGNATURES_CONDITION, truth, reason, f"{'; '.join(named)}.")
 
 
 def _intact_message(answers: Sequence[FileResult]) -> str:

@@ -16,7 +16,12 @@ from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.resources.conditions import find_condition
-from counterfoil.resources.envelopeevent import EnvelopeEvent, EnvelopeEventStatus, FileKind
+from counterfoil.resources.envelopeevent import (
+    SIGNATURES_CONDITION,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    FileKind,
+)
 from counterfoil.resources.organization import EnvelopeStatus
 
 Checksum = tuple[int, str]
@@ -118,7 +123,7 @@ def proven_files(
 def doubt(status: EnvelopeEventStatus) -> str | None:
     """Return what the signature check found against a file (unreadable, or a broken signature); None:
     nothing."""
-    checked = find_condition(status.conditions, "SignaturesChecked")
+    checked = find_condition(status.conditions, SIGNATURES_CONDITION)
     if checked is None or checked.status != "False" or checked.reason != "SignatureBroken":
         return None
     return checked.message

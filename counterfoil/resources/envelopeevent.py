@@ -77,6 +77,9 @@ MAX_PARAMETER_LENGTH = 256
 PARAMETERS_CONDITION = "ParametersArchived"
 """The condition that is False after parameters came when archiving had begun."""
 
+SIGNATURES_CONDITION = "SignaturesChecked"
+"""The condition with the results of the signature check."""
+
 EVIDENCE_CONDITION = "EvidenceComplete"
 """The condition that is False while a document or audit trail that the envelope must have is not listed."""
 
