@@ -20,6 +20,7 @@ PASSING_REASONS = frozenset(
         "ArchiveFailing",
         "ArchiveOverloaded",
         "ArchiveUnreachable",
+        "ArchiveUnresponsive",
         "InternalError",
     }
 )

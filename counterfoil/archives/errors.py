@@ -17,6 +17,7 @@ TEMPORARY_REASONS = frozenset(
         "ArchiveLocked",
         "ArchiveOverloaded",
         "ArchiveUnreachable",
+        "ArchiveUnresponsive",
     }
 )
 """Reasons of ``ArchiveUnavailable`` in tables of errors; all others are of ``ArchiveRefused``."""

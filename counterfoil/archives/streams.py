@@ -6,11 +6,13 @@ Memory per stream is a few blocks, for any length. Nothing here knows source or 
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from contextvars import copy_context
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 BLOCK = 1024 * 1024
 """Bytes that go through threads, files and hashes at once: big enough that the hand-over costs nothing."""
@@ -18,8 +20,10 @@ BLOCK = 1024 * 1024
 INLINE = 64 * 1024
 """Maximum number of bytes that are hashed without a thread."""
 
-P = ParamSpec("P")
 T = TypeVar("T")
+
+_HASHING = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hashing")
+"""The threads of this process that hash. Nothing in them waits, so that no neighbour can occupy them."""
 
 
 class HashingCounter:
@@ -74,17 +78,22 @@ class HashingThread:
 
     While one block is worked on the next may be fetched; the producer then has to wait. An error of the work
     is raised at the next call. Few big blocks, since a thread may wait long for the interpreter's lock after
-    each.
+    each. ``start`` begins the work in a thread; by default in one that hashes.
     """
 
-    def __init__(self, work: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        work: Callable[[bytes], None],
+        start: "Callable[[Callable[[], None]], asyncio.Future[None]] | None" = None,
+    ) -> None:
         self._work = work
+        self._start = start or _start_hashing
         self._running: asyncio.Future[None] | None = None
 
     async def add(self, block: bytes) -> None:
         """Wait for the last block, then begin to work on this one."""
         await self.finish()
-        self._running = _start_in_thread(partial(self._work, block))
+        self._running = self._start(partial(self._work, block))
 
     async def finish(self) -> None:
         """Wait until all is done."""
@@ -145,20 +154,9 @@ async def drain(stream: AsyncIterable[bytes]) -> None:
         pass
 
 
-async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """
-    Run blocking work in a thread, and wait for its end even when the caller is cancelled.
-
-    Otherwise the cleaning up would run beside work that still runs.
-    """
-    running = _start_in_thread(partial(work, *args, **kwargs))
-    await wait_until_done(running)
-    return running.result()
-
-
-def _start_in_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
-    """Begin work in a thread, as ``asyncio.to_thread`` does but without a task around it."""
-    return asyncio.get_running_loop().run_in_executor(None, partial(copy_context().run, work))
+def _start_hashing(work: Callable[[], T]) -> "asyncio.Future[T]":
+    """Begin to hash in a thread, as ``asyncio.to_thread`` does but without a task around it."""
+    return asyncio.get_running_loop().run_in_executor(_HASHING, partial(copy_context().run, work))
 
 
 async def wait_until_done(running: "asyncio.Future[T]") -> None:

@@ -3,7 +3,8 @@ Archives of kind ``filesystem``: a folder of a mounted volume.
 
 A file is written to a temporary name in its own folder, made durable, renamed, and the rename made durable.
 All paths are walked segment by segment from the root without following symbolic links, so that nobody who can
-write into the tree can lead us out of it. Blocking calls run in threads, one block at a time.
+write into the tree can lead us out of it. Blocking calls run in threads of this archive, one block at a time;
+a volume that hangs costs those threads only (``volume_threads``).
 
 Tags go into the manifest only: file systems have no place for them that survives copying.
 """
@@ -13,6 +14,7 @@ import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
@@ -38,11 +40,15 @@ from counterfoil.archives.errors import (
     find_text,
 )
 from counterfoil.archives.readback import probe_with_file
-from counterfoil.archives.streams import BLOCK, INLINE, HashingThread, in_thread
+from counterfoil.archives.streams import BLOCK, INLINE, HashingThread
+from counterfoil.archives.volume_threads import Operation, VolumeHangs, VolumeThreads
 from counterfoil.resources.archive import ArchiveSpec
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
+
+SLOWEST_DISK = 1024 * 1024
+"""Bytes per second that a volume must at least make durable."""
 
 FLUSH_EVERY = 8 * 1024 * 1024
 """Bytes after which the disk is set to work while more are coming."""
@@ -71,9 +77,10 @@ class FilesystemBackend:
     kind: ClassVar[str] = "filesystem"
     lists_files = True
 
-    def __init__(self, archive: str, root: Path) -> None:
+    def __init__(self, archive: str, root: Path, threads: VolumeThreads | None = None) -> None:
         self._archive = f"Archive/{archive}"
         self._root = root
+        self._threads = threads or VolumeThreads()
         self._folders = _DurableFolders()
         self._written: set[str] = set()
         """Names that this process made durable, until they are retained."""
@@ -85,14 +92,14 @@ class FilesystemBackend:
     async def entries(self, folder: str) -> list[StoredEntry]:
         """Return everything below a folder, links and other oddities included; empty when it is absent."""
         with self._translate_errors(folder):
-            return await in_thread(self._entries, segments(folder))
+            return await self._threads.run(partial(self._entries, segments(folder)))
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         """Write beside the final name, make it durable, rename. Raises ``ArchiveError``."""
         draft = _TemporaryFile(self._root, segments(name), self._folders)
-        writing = HashingThread(draft.write)
+        writing = HashingThread(draft.write, partial(self._threads.start, operation=draft.operation))
         try:
             waiting = b""
             async for chunk in chunks:
@@ -105,14 +112,16 @@ class FilesystemBackend:
                         await writing.add(chunk)
             with self._translate_errors(name):
                 await writing.finish()
-                await in_thread(draft.publish, waiting)
+                publish = partial(draft.publish, waiting)
+                await self._threads.run(publish, draft.operation, extra_seconds=draft.sync_seconds)
                 self._written.add(name)
         finally:
             try:
                 await writing.abandon()
             finally:
-                if draft.is_open:
-                    await in_thread(draft.end)
+                if draft.is_open and not draft.operation.is_abandoned:
+                    with suppress(VolumeHangs):  # the error that brought us here says more
+                        await self._threads.run(draft.end, draft.operation)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield a file block by block, from the disk if the kernel drops its cache. Raises
@@ -121,17 +130,20 @@ class FilesystemBackend:
         try:
             while not reading.at_end:
                 with self._translate_errors(name):
-                    block = await in_thread(reading.block)
+                    block = await self._threads.run(reading.block, reading.operation)
                 if block:
                     yield block
         finally:
-            reading.end()
+            if reading.is_open and not reading.operation.is_abandoned:
+                with suppress(VolumeHangs):  # nobody needs the file any more
+                    await self._threads.run(reading.end, reading.operation)
 
     async def discard(self, name: str) -> None:
         """Remove a file, durably; nothing happens when it is absent."""
         self._written.discard(name)
         with self._translate_errors(name), suppress(FileNotStored):
-            await in_thread(self._discard, segments(name))
+            operation = Operation()
+            await self._threads.run(partial(self._discard, segments(name), operation), operation)
 
     async def retain(self, name: str) -> None:
         """Make a file that an earlier run stored durable, and all folders above it: that run may have stopped
@@ -141,7 +153,7 @@ class FilesystemBackend:
             return
         with self._translate_errors(name):
             try:
-                await in_thread(self._make_durable, segments(name))
+                await self._threads.run(partial(self._make_durable, segments(name)))
             except (FileNotStored, FileNotFoundError) as error:
                 raise ArchiveUnavailable(
                     "ArchiveChanged",
@@ -159,10 +171,12 @@ class FilesystemBackend:
     async def remove_leftovers(self, folder: str) -> None:
         """Remove our temporary files below a folder."""
         with self._translate_errors(folder), suppress(FileNotStored):
-            await in_thread(self._remove_leftovers, segments(folder))
+            operation = Operation()
+            await self._threads.run(partial(self._remove_leftovers, segments(folder), operation), operation)
 
     async def close(self) -> None:
-        """Nothing is held open between calls."""
+        """End the threads; one that hangs is not waited for."""
+        self._threads.close()
 
     def _entries(self, folder: list[str]) -> list[StoredEntry]:
         path = "/".join(folder)
@@ -175,8 +189,10 @@ class FilesystemBackend:
             raise too_many_files(self.location(path))
         return sorted(found, key=lambda entry: entry.name)
 
-    def _discard(self, parts: list[str]) -> None:
+    def _discard(self, parts: list[str], operation: Operation) -> None:
         with _folder(self._root, parts[:-1]) as at:
+            # By the end of a call that hung, another run may have filed a whole file under this name.
+            operation.check()
             _remove(at, parts[-1])
             os.fsync(at)
 
@@ -186,9 +202,9 @@ class FilesystemBackend:
                 os.fsync(file)
             os.fsync(at)
 
-    def _remove_leftovers(self, parts: list[str]) -> None:
+    def _remove_leftovers(self, parts: list[str], operation: Operation) -> None:
         with _folder(self._root, parts) as at:
-            _remove_temporary_files(at)
+            _remove_temporary_files(at, operation)
 
     @contextmanager
     def _translate_errors(self, name: str) -> Iterator[None]:
@@ -207,6 +223,13 @@ class FilesystemBackend:
             raise NameTaken(
                 f"{self.location(name)} is no ordinary file, and Counterfoil did not put it there. Move it "
                 "away."
+            ) from error
+        except VolumeHangs as error:
+            raise ArchiveUnavailable(
+                "ArchiveUnresponsive",
+                f"{self._archive}: the volume at {self._root} does not answer: a call did not come "
+                "back in time. Check the server or the disk behind it; archiving continues automatically "
+                "once it answers.",
             ) from error
         except OSError as error:
             if error.errno == errno.ELOOP:
@@ -289,6 +312,7 @@ class _TemporaryFile:
         self._parts = parts
         self._folders = folders
         self._temporary = temporary_name()
+        self.operation = Operation(cleanup=self.end)
         self._folder = _CLOSED
         self._file = _CLOSED
         self._written = self._flushed = 0
@@ -298,6 +322,11 @@ class _TemporaryFile:
     def is_open(self) -> bool:
         """Whether there is something to clean up."""
         return self._folder != _CLOSED
+
+    @property
+    def sync_seconds(self) -> float:
+        """Time to make the content durable: the disk may have most of it to write yet."""
+        return self._written / SLOWEST_DISK
 
     def write(self, block: bytes) -> None:
         """Append a block; the first one makes the folders and the temporary file."""
@@ -321,6 +350,8 @@ class _TemporaryFile:
         self.write(rest)
         os.fchmod(self._file, FILE_MODE)
         os.fsync(self._file)
+        # By the end of a call that hung, another run may have filed a whole file under this name.
+        self.operation.check()
         os.rename(self._temporary, self._parts[-1], src_dir_fd=self._folder, dst_dir_fd=self._folder)
         self._published = True
         os.fsync(self._folder)
@@ -351,13 +382,19 @@ class _OpenFile:
     def __init__(self, root: Path, parts: list[str]) -> None:
         self._root = root
         self._parts = parts
+        self.operation = Operation(cleanup=self.end)
         self._file = _CLOSED
         self._read = self._dropped = 0
         self.at_end = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to close."""
+        return self._file != _CLOSED
+
     def block(self) -> bytes:
-        """Return the next block. Raises ``FileNotStored``, and ``_NotAFile`` for entries that are no
-        files."""
+        """Return the next block, and close the file after the last one. Raises ``FileNotStored``, and
+        ``_NotAFile`` for entries that are no files."""
         self._begin()
         block = os.read(self._file, BLOCK)
         if len(block) < BLOCK:
@@ -371,6 +408,8 @@ class _OpenFile:
             # needs.
             os.posix_fadvise(self._file, self._dropped, self._read - self._dropped, os.POSIX_FADV_DONTNEED)
             self._dropped = self._read
+        if self.at_end:
+            self.end()
         return block
 
     def end(self) -> None:
@@ -486,13 +525,14 @@ def _iterate_entries(at: int, path: str) -> Iterator[StoredEntry]:
                 yield StoredEntry(name, each.stat(follow_symlinks=False).st_size)
 
 
-def _remove_temporary_files(at: int) -> None:
+def _remove_temporary_files(at: int, operation: Operation) -> None:
     with os.scandir(at) as listing:
         for each in listing:
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
-                    _remove_temporary_files(below)
+                    _remove_temporary_files(below, operation)
             elif is_temporary(each.name):
+                operation.check()
                 _remove(at, each.name)
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.archives.streams import HashingCounter, HashingThread, blocks, counting, in_thread
+from counterfoil.archives.streams import HashingCounter, HashingThread, blocks, counting
+from counterfoil.archives.volume_threads import VolumeThreads
 
 
 async def each(*chunks: bytes) -> AsyncIterator[bytes]:
@@ -68,7 +69,7 @@ async def test_a_cancelled_caller_waits_for_what_runs_in_the_thread() -> None:
         go_on.wait(10)
         ended.set()
 
-    task = asyncio.create_task(in_thread(work))
+    task = asyncio.create_task(VolumeThreads().run(work))
     await asyncio.to_thread(started.wait, 10)
     task.cancel()
     task.get_loop().call_later(0.05, go_on.set)
@@ -83,4 +84,4 @@ async def test_an_error_in_the_thread_reaches_the_caller() -> None:
         raise LookupError("mine")
 
     with pytest.raises(LookupError, match="mine"):
-        await in_thread(work)
+        await VolumeThreads().run(work)
