@@ -2,6 +2,8 @@
 Tags: what rules find in metadata, and what a hostile metadata can't do.
 """
 
+import json
+
 import pytest
 
 from counterfoil.archives.tags import (
@@ -80,6 +82,16 @@ def test_a_namespace_is_known_by_its_prefix_and_the_default_one_as_default() -> 
     assert from_xml("//x:no", metadata) == "1"
     assert from_xml("//default:no", metadata) == "2"
     assert from_xml("//unknown:no", metadata, required=False) is None
+
+
+@pytest.mark.parametrize(
+    "each", ["\ufffe", "\uffff", "\ufdd0", "\ufdef", "\U0001ffff", "\U0010fffe"], ids=ascii
+)
+@pytest.mark.xfail(strict=True, reason="only control characters are replaced")
+def test_what_is_no_character_becomes_a_space(each: str) -> None:
+    assert collect({"tag": TagRule(json_path="$.v")}, json.dumps({"v": f"a{each}b"}), FIELDS) == {
+        "tag": "a b"
+    }
 
 
 def test_a_value_is_trimmed_tidied_and_bounded() -> None:

@@ -125,6 +125,23 @@ async def test_a_move_that_a_proxy_spoils_is_told() -> None:
         await backend.close()
 
 
+NOT_IN_XML = ("\uffff", "\ufffe", "\x00", "\x0b", "\x1f", "\ud800")
+RED_32 = pytest.mark.xfail(strict=True, reason="XML has no place for some characters")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [*(pytest.param(each, marks=RED_32) for each in NOT_IN_XML), "]]>&<", "\U0001ffff", "\t\r\n"],
+    ids=ascii,
+)
+async def test_a_tag_with_any_character_is_sent_to_a_webdav_server(value: str) -> None:
+    answers = {method: web.Response(status=201) for method in ("MKCOL", "PUT", "PROPPATCH", "MOVE")}
+    async with scripted_server(answers) as url:
+        backend = await a_backend(url)
+        await backend.put("a/b.pdf", once(b"x"), tags={"customer": f"a{value}b"}, content_type=None)
+        await backend.close()
+
+
 async def test_a_server_that_falls_silent_is_given_up() -> None:
     async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
