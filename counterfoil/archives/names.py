@@ -45,12 +45,13 @@ longer one could take hours (rule 12)."""
 
 PLACEHOLDER = re.compile(r"\{\{([A-Za-z_][A-Za-z0-9_.-]*)\}\}")
 
-_NOT_CHARACTERS = "".join(chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
-# Separators, what Windows reserves, control characters, line ends, halves of characters, and what is no
-# character.
-_REPLACED = re.compile(
-    rf'[/\\<>:"|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef{_NOT_CHARACTERS}]'
+NOT_TEXT = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufdd0-\ufdef" + "".join(
+    chr(plane * 0x10000 + last) for plane in range(17) for last in (0xFFFE, 0xFFFF)
 )
+"""Control characters, line ends, halves of characters, and what is no character: a class of a pattern."""
+
+# Separators, and what Windows reserves.
+_REPLACED = re.compile(rf'[/\\<>:"|?*{NOT_TEXT}]')
 # Invisible characters, above all those that turn the direction of writing: "invoice<RLO>fdp.exe".
 _REMOVED = re.compile(
     r"[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"

@@ -20,7 +20,7 @@ import jsonpath
 from lxml import etree
 
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.names import ENVELOPE_FIELDS, fill, unknown_placeholders
+from counterfoil.archives.names import ENVELOPE_FIELDS, NOT_TEXT, fill, unknown_placeholders
 from counterfoil.resources.archive import TagRule
 
 METADATA_LIMIT = 1024 * 1024
@@ -29,7 +29,7 @@ METADATA_LIMIT = 1024 * 1024
 VALUE_LIMIT = 1024
 """Characters; longer values are cut."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_NOT_TEXT = re.compile(f"[{NOT_TEXT}]+")
 _JSONPATH = jsonpath.JSONPathEnvironment(strict=True)
 
 # XPath compiles with any function in it, and would then find nothing in any document. These there are: the
@@ -131,8 +131,9 @@ def reads_metadata(rule: TagRule) -> bool:
 
 
 def normalize(value: str) -> str:
-    """Trim a value, turn control characters into single spaces, and cut it to 1,024 characters."""
-    return _CONTROL.sub(" ", value).strip()[:VALUE_LIMIT].rstrip()
+    """Trim a value, turn control characters and what is no character into single spaces, and cut it to 1,024
+    characters."""
+    return _NOT_TEXT.sub(" ", value).strip()[:VALUE_LIMIT].rstrip()
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ MAX_TAGS = 10
 """Maximum number of tags of one object, of S3 and of Azure."""
 
 TAG_VALUE_LIMIT = 256
-"""Characters of a tag's value; the manifest has the whole of it."""
+"""Units of UTF-16 of a tag's value, as S3 counts; the manifest has the whole of it."""
 
 ABORT_TIMEOUT_SECONDS = 10.0
 """Seconds that a cancelled upload may take to be aborted at the server."""
@@ -217,7 +217,7 @@ class ObjectStoreBackend:
 
     def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         """Return the tags of the object, without the characters that the service does not take."""
-        return {name: self.NOT_IN_TAGS.sub("_", value)[:TAG_VALUE_LIMIT] for name, value in tags.items()}
+        return {name: _cut(self.NOT_IN_TAGS.sub("_", value)) for name, value in tags.items()}
 
     def attributes(self, tags: Mapping[str, str]) -> dict[str, str]:
         """Return the metadata that these tags become."""
@@ -338,6 +338,10 @@ class ObjectStoreBackend:
 
     def _error(self, error: Exception) -> ArchiveError:
         return error_of(str(error), self.DIALECT, self._bucket)
+
+
+def _cut(value: str) -> str:
+    return value.encode("utf-16-le")[: 2 * TAG_VALUE_LIMIT].decode("utf-16-le", errors="ignore")
 
 
 class _UploadStopped(Exception):

@@ -10,6 +10,7 @@ Counterfoil uses no locks (docs/decisions/0020): nothing is changed in place, an
 content to the same name. If another client has a lock, the event waits.
 """
 
+import re
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from contextlib import suppress
@@ -46,6 +47,8 @@ _MULTI_STATUS = 207
 _EXISTS = 405
 _CONFLICT = 409
 _PRECONDITION_FAILED = 412
+# XML 1.0, production 2.
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _XML = {"Content-Type": "application/xml; charset=utf-8"}
 _WANTED = (
     b'<?xml version="1.0" encoding="utf-8"?>'
@@ -301,7 +304,7 @@ def _properties(tags: Mapping[str, str]) -> bytes:
     update = etree.Element(f"{_DAV}propertyupdate", nsmap={None: "DAV:", "t": TAG_NAMESPACE})
     properties = etree.SubElement(etree.SubElement(update, f"{_DAV}set"), f"{_DAV}prop")
     for name, value in tags.items():
-        etree.SubElement(properties, f"{{{TAG_NAMESPACE}}}{name}").text = value
+        etree.SubElement(properties, f"{{{TAG_NAMESPACE}}}{name}").text = _NOT_IN_XML.sub("_", value)
     return etree.tostring(update, xml_declaration=True, encoding="utf-8")
 
 

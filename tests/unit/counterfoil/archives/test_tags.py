@@ -87,7 +87,6 @@ def test_a_namespace_is_known_by_its_prefix_and_the_default_one_as_default() -> 
 @pytest.mark.parametrize(
     "each", ["\ufffe", "\uffff", "\ufdd0", "\ufdef", "\U0001ffff", "\U0010fffe"], ids=ascii
 )
-@pytest.mark.xfail(strict=True, reason="only control characters are replaced")
 def test_what_is_no_character_becomes_a_space(each: str) -> None:
     assert collect({"tag": TagRule(json_path="$.v")}, json.dumps({"v": f"a{each}b"}), FIELDS) == {
         "tag": "a b"

@@ -102,7 +102,6 @@ async def test_a_small_file_is_one_request_with_type_and_tags(
     assert server.headers[0]["x-amz-tagging"] == "no=47%2F11+_%C3%BC_"
 
 
-@pytest.mark.xfail(strict=True, reason="characters are counted, not units of UTF-16")
 async def test_a_tag_has_at_most_256_units_of_utf_16(
     server: RecordingServer, backend: ArchiveBackend
 ) -> None:
