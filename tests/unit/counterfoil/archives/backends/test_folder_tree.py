@@ -3,13 +3,15 @@ Steps that the archives with folders at a server share, with a tree in memory.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import suppress
 
 import pytest
 
-from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored
+from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored, is_temporary
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.errors import ArchiveUnavailable, NameTaken, VerificationFailed
-from tests.support.fakes.archives import once
+from counterfoil.archives.filing import store
+from tests.support.fakes.archives import a_plan, a_source, once
 
 
 class MemoryTree(FolderTreeBackend):
@@ -67,6 +69,95 @@ class MemoryTree(FolderTreeBackend):
         self.steps.append(name)
         if name == self.broken:
             raise ArchiveUnavailable("ArchiveFailing", "Archive/dms: the server does not work.")
+
+
+class RenamingTree(MemoryTree):
+    """Its renaming replaces nothing. After ``last`` steps the process is killed, and nothing more happens."""
+
+    def __init__(
+        self, files: dict[str, bytes] | None = None, *, last: int | None = None, spoil: bool = False
+    ) -> None:
+        super().__init__()
+        self.files = {} if files is None else files
+        self.spoil = spoil
+        self._left = last
+
+    async def _send(
+        self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
+    ) -> None:
+        self._step("send")
+        data = b"".join([chunk async for chunk in chunks])
+        self.files["/".join(parts)] = data[::-1] if self.spoil else data
+
+    async def _publish(self, temporary: list[str], parts: list[str]) -> None:
+        await self._replace_by_renaming(temporary, parts)
+
+    async def _rename(self, old: list[str], new: list[str]) -> bool:
+        self._step("rename")
+        if "/".join(new) in self.files:
+            raise ArchiveUnavailable("ArchiveFailing", "Archive/dms: the name is taken.")
+        content = self.files.pop("/".join(old), None)
+        if content is not None:
+            self.files["/".join(new)] = content
+        return content is not None
+
+    async def _delete(self, parts: list[str]) -> None:
+        self._step("delete")
+        self.files.pop("/".join(parts), None)
+
+    def _step(self, name: str) -> None:
+        super()._step(name)
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise Killed
+
+
+class Killed(BaseException):
+    """The process was killed."""
+
+
+RED_8 = pytest.mark.xfail(
+    strict=True, reason="a file that was set aside is removed before the new one is verified"
+)
+OLD, NEW = b"old", b"new"
+FILE = a_plan().files[0]
+
+
+@pytest.mark.parametrize("last", [0, 1, 2, pytest.param(3, marks=RED_8), pytest.param(4, marks=RED_8)])
+async def test_a_run_that_is_killed_while_it_replaces_a_file_loses_no_content(last: int) -> None:
+    files = {FILE.name: OLD}
+    with suppress(Killed):
+        await store(RenamingTree(files, last=last), FILE, a_source(NEW), tags={})
+
+    backend = RenamingTree(files)
+    await backend.remove_leftovers("acme")
+
+    # The one that has the name may have been stored wrong.
+    assert OLD in files.values()
+    assert not [name for name, data in files.items() if is_temporary(name) and data == NEW]
+    await store(backend, FILE, a_source(NEW), tags={})
+    assert files == {FILE.name: NEW}
+
+
+@RED_8
+async def test_a_replaced_file_is_kept_until_the_new_one_is_verified() -> None:
+    files = {FILE.name: OLD}
+    with pytest.raises(VerificationFailed):
+        await store(RenamingTree(files, spoil=True), FILE, a_source(NEW), tags={})
+
+    assert OLD in files.values()
+    backend = RenamingTree(files)
+    await backend.remove_leftovers("acme")
+    await store(backend, FILE, a_source(NEW), tags={})
+    assert files == {FILE.name: NEW}
+
+
+async def test_a_replaced_file_is_removed_when_the_new_one_is_verified() -> None:
+    files = {FILE.name: OLD}
+    await store(RenamingTree(files), FILE, a_source(NEW), tags={})
+
+    assert files == {FILE.name: NEW}
 
 
 async def put(backend: FolderTreeBackend) -> None:

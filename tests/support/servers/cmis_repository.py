@@ -1,0 +1,126 @@
+"""
+A CMIS 1.1 repository in memory, as far as the archive kind ``cmis`` uses the browser binding.
+
+``unique`` says whether it refuses a second object of the same name in a folder, which the standard leaves to
+each repository.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import unquote
+
+from aiohttp import web
+
+REPOSITORY = "A1"
+
+
+@dataclass
+class Node:
+    """An object of the repository; a folder has no content."""
+
+    name: str
+    content: bytes | None = None
+    children: list["Node"] = field(default_factory=list)
+
+    def properties(self) -> dict[str, object]:
+        kind = "cmis:folder" if self.content is None else "cmis:document"
+        size = {} if self.content is None else {"cmis:contentStreamLength": len(self.content)}
+        return {"cmis:name": self.name, "cmis:baseTypeId": kind, **size}
+
+
+@dataclass
+class CmisRepositoryServer:
+    """A running repository. ``actions`` are those that were asked for, in order."""
+
+    unique: bool
+    root: Node = field(default_factory=lambda: Node("root"))
+    url: str = ""
+    actions: list[str] = field(default_factory=list)
+
+    def names(self, folder: str = "") -> list[tuple[str, bytes | None]]:
+        """Names and contents of the objects in a folder, in the order in which they were made."""
+        found = self._find([part for part in folder.split("/") if part])
+        return [(each.name, each.content) for each in found[-1].children] if found else []
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        path = [unquote(part) for part in request.rel_url.raw_path.split("/") if part]
+        if path == ["browser"]:
+            home = {
+                "rootFolderUrl": f"{self.url}/{REPOSITORY}/root",
+                "repositoryUrl": f"{self.url}/{REPOSITORY}",
+            }
+            return web.json_response({REPOSITORY: home})
+        if path == ["browser", REPOSITORY]:
+            return web.json_response({"versionable": False})
+        found = self._find(path[3:])
+        if not found:
+            return _exception(404, "objectNotFound")
+        if request.method == "POST":
+            return await self._act(found, await _form(request))
+        return _selected(found[-1], request.query.get("cmisselector", ""))
+
+    def _find(self, parts: list[str]) -> list[Node]:
+        """Return the objects along a path; empty when there is none at its end."""
+        found = [self.root]
+        for part in parts:
+            child = next((each for each in found[-1].children if each.name == part), None)
+            if child is None:
+                return []
+            found.append(child)
+        return found
+
+    async def _act(self, found: list[Node], form: dict[str, bytes]) -> web.StreamResponse:
+        action, node = form["cmisaction"].decode(), found[-1]
+        self.actions.append(action)
+        if action == "delete":
+            found[-2].children.remove(node)
+            return web.Response()
+        names = [value for key, value in form.items() if key.startswith("propertyValue")]
+        name = names[0].decode()
+        siblings = found[-2].children if action == "update" else node.children
+        if self.unique and any(each.name == name and each is not node for each in siblings):
+            return _exception(409, "nameConstraintViolation")
+        if action == "update":
+            node.name = name
+        else:
+            node = Node(name, form.get("content"))
+            siblings.append(node)
+        return web.json_response({"succinctProperties": node.properties()}, status=201)
+
+
+def _selected(node: Node, selector: str) -> web.StreamResponse:
+    if selector == "content":
+        return _exception(409, "constraint") if node.content is None else web.Response(body=node.content)
+    if selector == "children":
+        objects = [{"object": {"succinctProperties": each.properties()}} for each in node.children]
+        return web.json_response({"objects": objects, "hasMoreItems": False})
+    return web.json_response({"succinctProperties": node.properties()})
+
+
+def _exception(status: int, name: str) -> web.StreamResponse:
+    return web.json_response({"exception": name, "message": "refused"}, status=status)
+
+
+async def _form(request: web.Request) -> dict[str, bytes]:
+    if not request.content_type.startswith("multipart/"):
+        return {key: str(value).encode() for key, value in (await request.post()).items()}
+    fields: dict[str, bytes] = {}
+    reader = await request.multipart()
+    while (part := await reader.next()) is not None:
+        fields[part.name or ""] = bytes(await part.read())  # type: ignore[union-attr]
+    return fields
+
+
+@asynccontextmanager
+async def cmis_repository(*, unique: bool) -> AsyncIterator[CmisRepositoryServer]:
+    """Run a repository."""
+    repository = CmisRepositoryServer(unique)
+    runner = web.ServerRunner(web.Server(repository.serve, access_log=None), shutdown_timeout=0.1)  # type: ignore[arg-type]
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    repository.url = f"http://127.0.0.1:{runner.addresses[0][1]}/browser"
+    try:
+        yield repository
+    finally:
+        await runner.cleanup()
