@@ -4,6 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
+from tests.support.signed_pdfs import signed, with_one_byte_changed
 from tests.support.signing_keys import a_sealer, key_file, public_pem
 from tests.unit.counterfoil.cli.test_verify import archived, verified
 
@@ -43,3 +46,24 @@ async def test_with_the_key_a_rewritten_manifest_is_found(tmp_path: Path) -> Non
 
     assert status == 1
     assert "WRONG       counterfoil.json.sig" in printed
+
+
+@pytest.mark.xfail(strict=True, reason="the manifest's own word about signatures is repeated")
+async def test_without_a_key_a_forged_document_is_found_by_its_signature(tmp_path: Path) -> None:
+    folder = await archived(tmp_path)
+    forged = with_one_byte_changed(signed())
+    (folder / "Document" / "one.pdf").write_bytes(forged)
+    manifest = json.loads((folder / "counterfoil.json").read_text())
+    claim = {"state": "Intact", "found": [{"field": "First", "intact": True, "coverage": "WholeFile"}]}
+    entry = manifest["files"][0]
+    before = entry["sha256"]
+    entry |= {"size": len(forged), "sha256": hashlib.sha256(forged).hexdigest(), "signatures": claim}
+    (folder / "counterfoil.json").write_text(json.dumps(manifest))
+    hashes = folder / "counterfoil.sha256"
+    hashes.write_text(hashes.read_text().replace(before, entry["sha256"]))
+
+    status, printed = await verified(folder)
+
+    assert status == 1
+    assert "WRONG       Document/one.pdf" in printed
+    assert json.loads((await verified(folder, "--json"))[1])["intact"] is False
