@@ -1,23 +1,32 @@
 """
-The audit of an archived envelope: is everything there, as it was filed, and nothing else?
+The audit of an archived envelope: is everything there, as it was archived, and nothing else?
 
-Needs the archive and nothing more: no Kubernetes, no eSAW, no clock. It changes nothing.
+Needs the archive and nothing more: no Kubernetes, no eSAW, no clock. It changes nothing. A manifest is a
+claim until its seal fits the auditor's key (rule 13); signatures in PDFs are examined again, never repeated.
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from urllib.parse import unquote
 
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotStored
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.manifest import Manifest, ManifestDamaged, ManifestFile, hash_lines
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.readback import read_back, read_small
-from counterfoil.resources.envelopeevent import FiledDocument
+from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.signatures.results import Kind, Signatures, State
+from counterfoil.signatures.worker_pool import SignatureWorkers
+
+MESSAGE_TYPE = "application/pkcs7-mime"
+"""Content type of a signed message, which is no PDF."""
+
+EXAMINED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
+"""Kinds that eSAW creates or seals."""
 
 
 class CheckStatus(StrEnum):
@@ -55,12 +64,18 @@ class CheckReport:
 
 
 async def check_archive(
-    backend: ArchiveBackend, folder: str, *, key: PublicKey | None = None
+    backend: ArchiveBackend,
+    folder: str,
+    *,
+    key: PublicKey | None = None,
+    examiner: SignatureWorkers | None = None,
 ) -> AsyncGenerator[CheckReport, None]:
     """
     Check an archived envelope, and yield each result: the manifest first, then the seal, the rest as it goes.
 
-    Without a ``key`` a seal is only looked for. Raises ``ArchiveError`` if the archive itself does not work.
+    Without a ``key`` a seal is only looked for. Without an ``examiner`` nothing is said about signatures.
+
+    Raises ``ArchiveError`` if the archive itself does not work.
     """
     about_manifest = partial(CheckReport, CheckSubject.MANIFEST, MANIFEST_NAME)
     try:
@@ -73,11 +88,18 @@ async def check_archive(
         yield about_manifest(CheckStatus.WRONG, f"can't be read: {damage}")
         return
     yield about_manifest(CheckStatus.OK, _describe_manifest(manifest))
+    is_sealed = False
     if manifest.sealed_by is not None or key is not None:
-        result = await _check_seal(backend, folder, manifest, content, key)
-        yield CheckReport(CheckSubject.SEAL, SIGNATURE_NAME, *result)
+        verdict, says = await _check_seal(backend, folder, manifest, content, key)
+        is_sealed = verdict is CheckStatus.OK
+        yield CheckReport(CheckSubject.SEAL, SIGNATURE_NAME, verdict, says)
     for file in manifest.files:
-        yield CheckReport(CheckSubject.FILE, file.name, *await _check_file(backend, folder, file))
+        verdict, says = await _check_file(backend, folder, file)
+        if verdict is CheckStatus.OK and examiner is not None and _is_examined(file):
+            found = await _examined(backend, folder, file, examiner)
+            verdict, signatures = _compare_signatures(found, file.signatures, is_sealed=is_sealed)
+            says += signatures
+        yield CheckReport(CheckSubject.FILE, file.name, verdict, says)
     yield CheckReport(CheckSubject.HASHES, HASHES_NAME, *await _check_hashes(backend, folder, manifest))
     for extra in await _unlisted_files(backend, folder, manifest):
         yield CheckReport(CheckSubject.EXTRA, extra, CheckStatus.WRONG, f"is not in {MANIFEST_NAME}")
@@ -101,7 +123,7 @@ async def verify_documents(
     backend: ArchiveBackend, manifest: str, documents: Sequence[FiledDocument]
 ) -> AsyncGenerator[str, None]:
     """
-    Yield what the archive no longer has as it was filed, one sentence each: the manifest at this location,
+    Yield what the archive no longer has as it was archived, one sentence each: the manifest at this location,
     hash file and seal beside it, and every document. All bytes are read again; a seal must exist.
 
     An archive that returns no bytes (``verify: Checksum``) is believed about the manifest, as when it was
@@ -159,9 +181,11 @@ def name_at(backend: ArchiveBackend, location: str) -> str | None:
 
 def _describe_manifest(manifest: Manifest) -> str:
     envelope = manifest.envelope
+    at = f" at {envelope.origin}" if envelope.origin else ""
     return (
-        f"is of envelope {envelope.id} ({envelope.name!r}, {envelope.status}) of {envelope.organization}, "
-        f"filed {manifest.times.archived}, with {len(manifest.files)} files"
+        f"describes envelope {envelope.id} ({envelope.name!r}, {envelope.status}) of "
+        f"{envelope.organization}{at}, archived {manifest.times.archived}, with "
+        f"{_counted(len(manifest.files), 'file')}"
     )
 
 
@@ -169,7 +193,11 @@ async def _check_seal(
     backend: ArchiveBackend, folder: str, manifest: Manifest, content: bytes, key: PublicKey | None
 ) -> tuple[CheckStatus, str]:
     if manifest.sealed_by is None:
-        return CheckStatus.WRONG, "is not there, and the manifest does not say that it was sealed"
+        return (
+            CheckStatus.WRONG,
+            "is missing, and the manifest does not say that it was sealed: the controller had no signing "
+            "key, or somebody replaced the manifest",
+        )
     try:
         seal = await read_small(backend, f"{folder}/{SIGNATURE_NAME}")
     except FileNotStored:
@@ -202,7 +230,7 @@ async def _check_file(backend: ArchiveBackend, folder: str, file: ManifestFile) 
     fault = await _file_error(backend, folder, file)
     if fault is not None:
         return CheckStatus.WRONG, fault
-    return CheckStatus.OK, f"has its {file.size} bytes and its SHA-256{_signature_summary(file.signatures)}"
+    return CheckStatus.OK, f"has its {file.size} bytes and its SHA-256"
 
 
 async def _file_error(backend: ArchiveBackend, folder: str, file: ManifestFile) -> str | None:
@@ -223,25 +251,73 @@ async def _content_error(
         return "is missing"
     if found[0] != size:
         return f"has {found[0]} bytes instead of {size}"
-    return None if found[1] == sha256 else "has other content than was filed"
+    return None if found[1] == sha256 else "has other content than was archived"
+
+
+def _is_examined(file: ManifestFile) -> bool:
+    """Whether the file can have signatures in a PDF, also if the manifest does not name any."""
+    if file.content_type == MESSAGE_TYPE:
+        return False
+    is_pdf = file.content_type == "application/pdf" or file.name.lower().endswith(".pdf")
+    return is_pdf or file.kind in EXAMINED_KINDS or file.signatures is not None
+
+
+async def _examined(
+    backend: ArchiveBackend, folder: str, file: ManifestFile, examiner: SignatureWorkers
+) -> Signatures:
+    async with aclosing(backend.read(f"{folder}/{file.name}")) as chunks:
+        try:
+            return await examiner.examine(chunks, file.size)
+        except (FileNotStored, ChecksumReported):
+            return Signatures(state=State.NOT_CHECKED, detail="the archive does not return it")
+
+
+def _compare_signatures(
+    found: Signatures, claim: Signatures | None, *, is_sealed: bool
+) -> tuple[CheckStatus, str]:
+    """
+    Return the result for the signatures that were ``found`` just now, and the end of the sentence.
+
+    A file that is broken now is as it was archived only if a manifest whose seal fits reports it.
+    """
+    claimed = _signature_summary(claim)
+    if found.state is State.NOT_CHECKED:
+        is_same = claim is None or claim.state is State.NOT_CHECKED
+        says = f"; its signatures were not examined: {found.detail}"
+        if is_same:
+            return CheckStatus.OK, says
+        return CheckStatus.NOT_CHECKED, f"{says}; the manifest claims {claimed}"
+    now = _signature_summary(found)
+    if claim is not None and found.is_doubtful and claim.state is found.state:
+        if is_sealed:
+            return CheckStatus.OK, f"; {now}, as when it was archived"
+        return CheckStatus.WRONG, f", but {now}; the manifest claims the same"
+    has_fewer = claim is not None and claim.state is State.INTACT and len(found.found) < len(claim.found)
+    if found.is_doubtful or has_fewer:
+        return CheckStatus.WRONG, f", but {now}; the manifest claims {claimed}"
+    return CheckStatus.OK, f"; {now}{_trust_claim(claim)}"
 
 
 def _signature_summary(signatures: Signatures | None) -> str:
-    """Result of the check at archiving, which is still valid since the bytes are the same."""
     if signatures is None:
-        return ""
+        return "nothing about signatures"
     if signatures.state is State.INTACT:
-        return f"; {len(signatures.found)} signatures, intact when it was filed{_trust_summary(signatures)}"
-    return f"; when it was filed: {signatures.detail}"
+        return f"{_counted(len(signatures.found), 'signature')}, intact"
+    return signatures.detail
 
 
-def _trust_summary(signatures: Signatures) -> str:
-    if signatures.anchors is None:
+def _trust_claim(claim: Signatures | None) -> str:
+    """Trust depends on the organization's trust anchors, which an auditor does not have."""
+    if claim is None or claim.anchors is None:
         return ""
-    for each in signatures.found:
+    for each in claim.found:
         if each.kind is Kind.SIGNATURE and not each.trusted:
-            return f", but {each.signer!r} was not trusted: {each.distrust}"
-    return ", all signers trusted"
+            return f"; the manifest says that {each.signer!r} was not trusted: {each.distrust}"
+    return "; the manifest says that all signers were trusted"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 async def _unlisted_files(backend: ArchiveBackend, folder: str, manifest: Manifest) -> list[str]:

@@ -3,7 +3,8 @@ The audit of one archived envelope: ``python -m counterfoil.cli.verify LOCATION`
 
 Check an archived envelope: is it complete and unchanged? LOCATION is the envelope's folder or its manifest: a
 path, a `file:` URI, or `s3://BUCKET/FOLDER`. This needs neither Kubernetes nor eSignAnyWhere, and changes
-nothing. Exit status: 0 complete and unchanged, 1 something is wrong, 2 not possible to check.
+nothing. The signatures in PDFs are examined again. Exit status: 0 complete and unchanged, 1 something is
+wrong, 2 not possible to check.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote, urlsplit
@@ -28,6 +30,7 @@ from counterfoil.archives.verify import CheckReport, CheckStatus, CheckSubject, 
 from counterfoil.process_exit import exit_process
 from counterfoil.resources.archive import S3, ArchiveSpec, Filesystem
 from counterfoil.resources.base import LocalObjectReference
+from counterfoil.signatures.worker_pool import SignatureWorkers
 
 INTACT, WRONG, UNCHECKED = 0, 1, 2
 
@@ -62,12 +65,12 @@ def main(
     except (CheckImpossible, SigningKeyInvalid, ArchiveError) as problem:
         print(f"{chosen.location}: {problem}", file=sys.stderr)
         return UNCHECKED
-    wrong = sum(check.verdict is CheckStatus.WRONG for check in checks)
+    status = _exit_status(checks)
     if chosen.output == "json":
-        verified = wrong == 0 and _is_signature_verified(checks)
+        verified = status == INTACT and _is_signature_verified(checks)
         answer = {
             "location": chosen.location,
-            "intact": wrong == 0,
+            "intact": status == INTACT,
             "signatureVerified": verified,
             "checks": checks,
         }
@@ -76,19 +79,35 @@ def main(
     else:
         out.write("".join(f"{_line(check)}\n" for check in checks))
         out.write(f"{_summary(checks)}\n")
-    return WRONG if wrong else INTACT
+    return status
+
+
+def _exit_status(checks: Sequence[CheckReport]) -> int:
+    """A seal that nobody gave a key for hides no fault; a file that was not examined may."""
+    if any(check.verdict is CheckStatus.WRONG for check in checks):
+        return WRONG
+    files = [check.verdict for check in checks if check.about is CheckSubject.FILE]
+    return UNCHECKED if CheckStatus.NOT_CHECKED in files else INTACT
 
 
 def _summary(checks: Sequence[CheckReport]) -> str:
     """Say what was proved, and what was not."""
     wrong = sum(check.verdict is CheckStatus.WRONG for check in checks)
     if wrong:
-        return f"{wrong} things are wrong."
+        return "1 thing is wrong." if wrong == 1 else f"{wrong} things are wrong."
+    if _exit_status(checks) == UNCHECKED:
+        return "The signatures of a file were not examined, so a forged file may not be found."
     if _is_signature_verified(checks):
-        return f"Everything is as it was filed, and {MANIFEST_NAME} is signed with your key."
+        return f"Everything is as it was archived, and {MANIFEST_NAME} is signed with your key."
+    has_seal = any(check.about is CheckSubject.SEAL for check in checks)
     return (
         f"The files are as {MANIFEST_NAME} says. Not proved: that nobody changed {MANIFEST_NAME} and the "
-        "files together. Give the public key of the seal (--public-key)."
+        "files together. "
+        + (
+            "Give the public key of the seal (--public-key)."
+            if has_seal
+            else "It has no seal, so only the archive's versions, retention lock or backups can show that."
+        )
     )
 
 
@@ -103,7 +122,8 @@ async def _checks(
     try:
         if not await backend.entries(folder):
             raise CheckImpossible("there are no files.")
-        return [check async for check in check_archive(backend, folder, key=key)]
+        async with aclosing(SignatureWorkers(count=1)) as examiner:
+            return [each async for each in check_archive(backend, folder, key=key, examiner=examiner)]
     finally:
         await backend.close()
 

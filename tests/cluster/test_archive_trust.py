@@ -131,7 +131,7 @@ async def test_where_it_is_required_a_signer_below_an_anchor_lets_the_envelope_b
     assert not scene.esaw.exists(envelope)
     printed, folder = io.StringIO(), str(scene.archive / "covered" / "covered" / envelope)
     assert await asyncio.to_thread(verify, [folder], {}, printed) == INTACT
-    assert "intact when it was filed, all signers trusted" in printed.getvalue()
+    assert "intact; the manifest says that all signers were trusted" in printed.getvalue()
 
 
 async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_have_that_one(

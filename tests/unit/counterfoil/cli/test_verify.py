@@ -9,9 +9,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ import pytest
 from counterfoil.archives import open_backend
 from counterfoil.archives.filing import conclude, store
 from counterfoil.archives.manifest_signature import ManifestSigner
-from counterfoil.cli.verify import INTACT, UNCHECKED, WRONG, main
-from counterfoil.signatures.results import Signatures, State
+from counterfoil.cli import verify
+from counterfoil.cli.verify import UNCHECKED, WRONG, main
+from counterfoil.signatures.results import Coverage, Signature, Signatures, State
 from tests.support.fakes.archives import (
     ENVELOPE_ID,
     a_filed_document,
@@ -28,24 +30,34 @@ from tests.support.fakes.archives import (
     a_source,
     a_spec,
     an_envelope,
-    content,
     files_named,
 )
+from tests.support.signed_pdfs import signed, unsigned, with_one_byte_changed
 from tests.support.signing_keys import a_sealer, key_file, public_pem
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SIGNED = Signatures(state=State.UNSIGNED, detail="it has no signature")
+UNSIGNED = Signatures(state=State.UNSIGNED, detail="it has no signature")
+INTACT = Signatures(
+    state=State.INTACT, found=(Signature(field="First", intact=True, coverage=Coverage.WHOLE_FILE),)
+)
 
 
-async def archived(root: Path, *, sealer: ManifestSigner | None = None) -> Path:
+SIZE = len(unsigned("One"))
+
+
+async def archived(
+    root: Path,
+    *,
+    sealer: ManifestSigner | None = None,
+    contents: tuple[bytes, bytes] = (unsigned("One"), unsigned("Two")),
+    claims: Mapping[str, Signatures] = MappingProxyType({"Document-2": UNSIGNED}),
+) -> Path:
     """File an envelope with two documents; return its folder."""
     spec = a_spec(root=str(root))
     backend, plan = await open_backend("dms", spec, {}), a_plan(*files_named("one.pdf", "two.pdf"), spec=spec)
     documents = [
-        a_filed_document(
-            each.facts, await store(backend, each, a_source(content(seed=each.facts.number)), tags={})
-        )
-        for each in plan.files
+        a_filed_document(each.facts, await store(backend, each, a_source(data), tags={}))
+        for each, data in zip(plan.files, contents, strict=True)
     ]
     await conclude(
         backend,
@@ -54,7 +66,7 @@ async def archived(root: Path, *, sealer: ManifestSigner | None = None) -> Path:
         documents,
         archived_at=NOON,
         extra={},
-        signatures={"Document-2": SIGNED},
+        signatures=claims,
         sealer=sealer,
     )
     return root / plan.folder
@@ -84,16 +96,16 @@ async def verified(location: Path | str, *flags: str) -> tuple[int, str]:
 
 async def test_every_file_is_told_with_what_was_checked(folder: Path) -> None:
     status, printed = await verified(folder)
-    assert status == INTACT
+    assert status == verify.INTACT
     assert printed.splitlines() == [
-        f"ok          counterfoil.json: is of envelope {ENVELOPE_ID} ('Contract', Completed) of acme, filed "
-        "2026-03-01T12:00:00Z, with 2 files",
-        "ok          Document/one.pdf: has its 1000 bytes and its SHA-256",
-        "ok          Document/two.pdf: has its 1000 bytes and its SHA-256; when it was filed: it has no "
-        "signature",
+        f"ok          counterfoil.json: describes envelope {ENVELOPE_ID} ('Contract', Completed) of acme at "
+        "https://esaw.example.com, archived 2026-03-01T12:00:00Z, with 2 files",
+        f"ok          Document/one.pdf: has its {SIZE} bytes and its SHA-256; it has no signature",
+        f"ok          Document/two.pdf: has its {SIZE} bytes and its SHA-256; it has no signature",
         "ok          counterfoil.sha256: says what counterfoil.json says",
         "The files are as counterfoil.json says. Not proved: that nobody changed counterfoil.json and the "
-        "files together. Give the public key of the seal (--public-key).",
+        "files together. It has no seal, so only the archive's versions, retention lock or backups can show "
+        "that.",
     ]
 
 
@@ -101,15 +113,106 @@ async def test_every_file_is_told_with_what_was_checked(folder: Path) -> None:
     "form", ["{}", "{}/", "{}/counterfoil.json", "file://{}", "file://{}/counterfoil.json"]
 )
 async def test_folder_and_manifest_are_found_by_path_and_by_uri(folder: Path, form: str) -> None:
-    assert (await verified(form.format(folder)))[0] == INTACT
+    assert (await verified(form.format(folder)))[0] == verify.INTACT
 
 
 async def test_a_copy_proves_itself_anywhere(folder: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "a copy with spaces ü"
     shutil.copytree(folder, elsewhere)
     shutil.rmtree(folder)
-    assert (await verified(elsewhere))[0] == INTACT
-    assert (await verified(elsewhere.as_uri()))[0] == INTACT
+    assert (await verified(elsewhere))[0] == verify.INTACT
+    assert (await verified(elsewhere.as_uri()))[0] == verify.INTACT
+
+
+async def test_signatures_are_examined_again_and_named_as_what_they_are(tmp_path: Path) -> None:
+    folder = await archived(
+        tmp_path, contents=(signed(), signed(signed(), field="Second")), claims={"Document-1": INTACT}
+    )
+    status, printed = await verified(folder)
+    assert status == verify.INTACT
+    assert "Document/one.pdf: has its" in printed
+    assert "SHA-256; 1 signature, intact\n" in printed
+    assert "SHA-256; 2 signatures, intact\n" in printed
+
+
+FORGERIES: dict[str, tuple[bytes, Mapping[str, Signatures], str]] = {
+    "a changed byte": (
+        with_one_byte_changed(signed()),
+        {"Document-1": INTACT},
+        "the signature 'First' does not fit what was signed; the manifest claims 1 signature, intact",
+    ),
+    "a changed byte that the manifest does not hide": (
+        with_one_byte_changed(signed()),
+        {"Document-1": Signatures(state=State.BROKEN, detail="the signature 'First' is broken")},
+        "the signature 'First' does not fit what was signed; the manifest claims the same",
+    ),
+    "a changed byte of which the manifest says nothing": (
+        with_one_byte_changed(signed()),
+        {},
+        "the signature 'First' does not fit what was signed; the manifest claims nothing about signatures",
+    ),
+    "a removed signature": (
+        unsigned(),
+        {"Document-1": INTACT},
+        "it has no signature; the manifest claims 1 signature, intact",
+    ),
+    "a removed second signature": (
+        signed(),
+        {"Document-1": Signatures(state=State.INTACT, found=INTACT.found * 2)},
+        "1 signature, intact; the manifest claims 2 signatures, intact",
+    ),
+    "no document at all": (
+        b"not a PDF",
+        {"Document-1": INTACT},
+        "it can't be read as a PDF; the manifest claims 1 signature, intact",
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+async def test_a_forged_document_is_found_although_manifest_and_hash_file_fit_it(
+    tmp_path: Path, forgery: str
+) -> None:
+    forged, claims, says = FORGERIES[forgery]
+    folder = await archived(tmp_path, contents=(forged, unsigned("Two")), claims=claims)
+    status, printed = await verified(folder)
+    assert status == WRONG
+    assert f"WRONG       Document/one.pdf: has its {len(forged)} bytes and its SHA-256, but {says}" in printed
+    assert json.loads((await verified(folder, "--json"))[1])["intact"] is False
+
+
+async def test_a_document_that_was_archived_in_doubt_is_as_it_was_archived_if_the_seal_says_so(
+    tmp_path: Path, key: str
+) -> None:
+    broken = with_one_byte_changed(signed())
+    claims = {"Document-1": Signatures(state=State.BROKEN, detail="the signature 'First' is broken")}
+    folder = await archived(tmp_path, sealer=a_sealer(), contents=(broken, unsigned("Two")), claims=claims)
+    status, printed = await verified(folder, "--public-key", key)
+    assert status == verify.INTACT
+    assert "the signature 'First' does not fit what was signed, as when it was archived" in printed
+
+
+async def test_trust_in_signers_is_only_what_the_manifest_says(tmp_path: Path) -> None:
+    trusted = Signature(field="First", intact=True, coverage=Coverage.WHOLE_FILE, trusted=True)
+    claim = Signatures(state=State.INTACT, found=(trusted,), anchors="ab" * 32)
+    folder = await archived(tmp_path, contents=(signed(), unsigned("Two")), claims={"Document-1": claim})
+    _, printed = await verified(folder)
+    assert "1 signature, intact; the manifest says that all signers were trusted" in printed
+
+
+async def test_a_key_for_a_manifest_without_a_seal_gets_a_clear_answer(folder: Path, key: str) -> None:
+    status, printed = await verified(folder, "--public-key", key)
+    assert status == WRONG
+    assert "counterfoil.json.sig: is missing, and the manifest does not say that it was sealed" in printed
+    assert "the controller had no signing key, or somebody replaced the manifest" in printed
+    assert "1 thing is wrong." in printed
+
+
+async def test_without_a_seal_no_key_is_asked_for(folder: Path) -> None:
+    _, printed = await verified(folder)
+    assert "--public-key" not in printed
+    assert "Not proved: that nobody changed counterfoil.json and the files together" in printed
+    assert "It has no seal" in printed
 
 
 def flipped(path: Path) -> None:
@@ -120,11 +223,11 @@ def flipped(path: Path) -> None:
 CHANGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a byte of a file": (
         lambda folder: flipped(folder / "Document/one.pdf"),
-        "Document/one.pdf: has other content than was filed",
+        "Document/one.pdf: has other content than was archived",
     ),
     "a longer file": (
-        lambda folder: (folder / "Document/one.pdf").write_bytes(content() + b"!"),
-        "Document/one.pdf: has 1001 bytes instead of 1000",
+        lambda folder: (folder / "Document/one.pdf").write_bytes(unsigned("One") + b"!"),
+        f"Document/one.pdf: has {SIZE + 1} bytes instead of {SIZE}",
     ),
     "a missing file": (lambda folder: (folder / "Document/one.pdf").unlink(), "Document/one.pdf: is missing"),
     "an extra file": (
@@ -178,7 +281,7 @@ async def test_a_manifest_that_was_changed_together_with_the_files_is_found_by_t
 ) -> None:
     manifest = sealed / "counterfoil.json"
     manifest.write_bytes(manifest.read_bytes().replace(b"ann@acme.example", b"eve@acme.example"))
-    assert (await verified(sealed))[0] == INTACT, "without the key nobody can tell"
+    assert (await verified(sealed))[0] == verify.INTACT, "without the key nobody can tell"
     status, printed = await verified(sealed, "--public-key", key)
     assert status == WRONG
     assert f"counterfoil.json.sig: does not fit the manifest and the key {a_sealer().public.id}" in printed
@@ -187,7 +290,7 @@ async def test_a_manifest_that_was_changed_together_with_the_files_is_found_by_t
 async def test_the_seal_is_checked_with_the_key_and_only_told_without(sealed: Path, key: str) -> None:
     assert "not checked counterfoil.json.sig: is there" in (await verified(sealed))[1]
     status, printed = await verified(sealed, "--public-key", key)
-    assert status == INTACT
+    assert status == verify.INTACT
     assert "ok          counterfoil.json.sig: fits the manifest" in printed
 
 
@@ -293,4 +396,4 @@ async def test_the_command_needs_nothing_of_kubernetes(folder: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", script, env={}, stdout=asyncio.subprocess.DEVNULL, cwd=os.sep
     )
-    assert await process.wait() == INTACT
+    assert await process.wait() == verify.INTACT
