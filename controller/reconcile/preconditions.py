@@ -22,8 +22,8 @@ from controller.reconcile.signature_policy import SignatureChecker
 from controller.resync.organization_status import RESYNC_SECONDS
 from controller.scheduling.backoff import pause_ceiling
 from controller.sharding import HeldShards
+from counterfoil.archives.backend import NewFolderBackend
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.archives.new_folder import NewFolderBackend
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
 from counterfoil.esaw.registry import EsawClients

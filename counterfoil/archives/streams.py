@@ -2,23 +2,30 @@
 Streams of bytes in transit: joined to blocks, counted and hashed beside the input and output.
 
 Memory per stream is a few blocks, for any length. Nothing here knows source or destination of the bytes.
+After a transfer that failed, ``clean_up`` gives the cleaning its time, also if the task is cancelled, and
+raises nothing; the ``remove_leftovers`` of the next run removes the rest.
 """
 
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import copy_context
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from counterfoil.archives.errors import ArchiveError
 
 BLOCK = 1024 * 1024
 """Bytes that go through threads, files and hashes at once: big enough that the hand-over costs nothing."""
 
 INLINE = 64 * 1024
 """Maximum number of bytes that are hashed without a thread."""
+
+CLEANUP_TIMEOUT_SECONDS = 10.0
+"""Seconds that cleaning up may take."""
 
 T = TypeVar("T")
 
@@ -171,3 +178,35 @@ async def wait_until_done(running: "asyncio.Future[T]") -> None:
         # Looked at, so that an error in it does not count as forgotten.
         running.exception()
         raise request
+
+
+async def shielded(work: Coroutine[Any, Any, T]) -> T:
+    """
+    Do something that must not be cut off in its middle: a caller who is cancelled first waits for its end.
+
+    It does not wait indefinitely, nor when it is cancelled again; then the work is.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=CLEANUP_TIMEOUT_SECONDS)
+        raise
+    finally:
+        # Its error counts as retrieved: the caller already raises another error.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        task.cancel()
+
+
+async def clean_up(cleaning: Coroutine[Any, Any, object]) -> None:
+    """Wait for the end of some cleaning up; call it while another error is raised, which says more than this
+    one."""
+    task = asyncio.ensure_future(_bounded(cleaning))
+    await wait_until_done(task)
+    task.result()
+
+
+async def _bounded(cleaning: Coroutine[Any, Any, object]) -> None:
+    with suppress(ArchiveError, TimeoutError):
+        async with asyncio.timeout(CLEANUP_TIMEOUT_SECONDS):
+            await cleaning

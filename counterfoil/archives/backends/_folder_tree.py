@@ -19,9 +19,9 @@ from counterfoil.archives.backend import (
     temporary_name,
     too_many_files,
 )
-from counterfoil.archives.cleanup import clean_up
 from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import probe_with_file
+from counterfoil.archives.streams import clean_up
 
 
 @dataclass(frozen=True)

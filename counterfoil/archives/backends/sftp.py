@@ -22,10 +22,9 @@ import asyncssh
 from counterfoil.archives.backend import FileNotStored, Opener, required_settings, segments
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._ssh import HostKeys, SshConnection, SshLogin
-from counterfoil.archives.cleanup import clean_up, shielded
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, ErrorText
-from counterfoil.archives.streams import BLOCK, blocks
+from counterfoil.archives.streams import BLOCK, blocks, clean_up, shielded
 from counterfoil.resources.archive import ArchiveSpec, Sftp
 
 STEP_TIMEOUT_SECONDS = 60.0

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored, NewFolderBackend
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout
-from counterfoil.archives.new_folder import NewFolderBackend
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 

@@ -18,10 +18,9 @@ from typing import ClassVar
 import msgspec
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend, StoredEntry
+from counterfoil.archives.backend import ArchiveBackend, NewFolderBackend, StoredEntry
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout
-from counterfoil.archives.new_folder import NewFolderBackend
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.testing.archive_contract.runs import peak_memory
 from tests.support.fakes.archives import Arrived, a_filed_document, a_plan, an_envelope, content, files_named

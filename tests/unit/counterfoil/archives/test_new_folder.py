@@ -2,9 +2,8 @@
 
 import pytest
 
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored, StoredEntry
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored, NewFolderBackend, StoredEntry
 from counterfoil.archives.errors import ArchiveUnavailable
-from counterfoil.archives.new_folder import NewFolderBackend
 from counterfoil.archives.streams import single_chunk
 from tests.support.fakes.reconcile_context import FakeBackend
 
