@@ -16,7 +16,7 @@ from typing import Literal
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.resources import API_VERSION, Resource
+from counterfoil.resources import API_VERSION, CONTROLLER_REPORTER, Resource
 
 EventType = Literal["Normal", "Warning"]
 
@@ -76,7 +76,7 @@ class EventRecorder:
                 "namespace": self.kube.namespace,
             },
             "eventTime": now,
-            "reportingController": "counterfoil.dev/controller",
+            "reportingController": CONTROLLER_REPORTER,
             "reportingInstance": os.environ.get("HOSTNAME", "controller")[:128],
             "action": action,
             "reason": reason[:128],

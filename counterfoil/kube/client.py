@@ -30,7 +30,7 @@ from counterfoil.kube.config import ConnectionPool, load_configuration, new_conn
 from counterfoil.kube.errors import ApiError, Expired, NotFound, Unavailable, api_error
 from counterfoil.kube.secret import Secret
 from counterfoil.kube.watch import WATCH_IDLE_TIMEOUT_SECONDS, WATCH_RESTART_INTERVAL_SECONDS, Raw, WatchEvent
-from counterfoil.resources import GROUP, Resource, ResourceInvalid
+from counterfoil.resources import CONTROLLER_REPORTER, GROUP, Resource, ResourceInvalid
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
 
 RequestObserver = Callable[[str, str, int], None]
@@ -246,9 +246,15 @@ class KubeClient:
         await self._send("create", "events", self._path(EVENTS), body)
 
     async def events_regarding(self, uid: str, *, limit: int) -> Sequence[Raw]:
-        """Return at most ``limit`` Kubernetes Events (events.k8s.io/v1) about one object. Raises
-        ``Forbidden``."""
-        return await self._items(EVENTS, limit=str(limit), fieldSelector=f"regarding.uid={uid}")
+        """
+        Return at most ``limit`` Kubernetes Events (events.k8s.io/v1) of the controller about one object.
+
+        Everybody with the right to create Events can write one about any object, so those of other reporters
+        are no history. The API server leaves them out, so that they do not count towards ``limit``. Raises
+        ``Forbidden``.
+        """
+        selector = f"regarding.uid={uid},reportingController={CONTROLLER_REPORTER}"
+        return await self._items(EVENTS, limit=str(limit), fieldSelector=selector)
 
     async def whoami(self) -> str:
         """Return the name of the authenticated user (SelfSubjectReview). Raises ``Forbidden`` without

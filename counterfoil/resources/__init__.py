@@ -11,6 +11,7 @@ from counterfoil.resources.base import (
     API_VERSION,
     ARCHIVED_LABEL,
     CLAIM_ANNOTATION,
+    CONTROLLER_REPORTER,
     ENVELOPE_LABEL,
     GROUP,
     ORGANIZATION_LABEL,

@@ -29,6 +29,9 @@ REQUEST_BY_ANNOTATION = f"{GROUP}/request-by"
 TRACEPARENT_ANNOTATION = f"{GROUP}/traceparent"
 CLAIM_ANNOTATION = f"{GROUP}/claim"
 
+CONTROLLER_REPORTER = f"{GROUP}/controller"
+"""Reporter of the controller's Kubernetes Events; an admission policy refuses it to all other accounts."""
+
 _ACRONYMS = {"id": "ID", "url": "URL", "urls": "URLs"}
 
 

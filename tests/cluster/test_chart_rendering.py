@@ -888,7 +888,7 @@ async def test_without_pages_no_policy_holds_pages_to_anything(program: Helm) ->
     policies = {
         f"{NAMESPACE}-{RELEASE}-{name}"
         for name in (
-            *("noted", "labels", "status", "deliveries", "unlisted-actions", "shards", "requests"),
+            *("noted", "labels", "status", "deliveries", "reports", "unlisted-actions", "shards", "requests"),
             *("patches", "secret-refs", "acts"),
         )
     }

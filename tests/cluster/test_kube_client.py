@@ -278,6 +278,32 @@ async def test_a_kubernetes_event_can_be_posted(kube: KubeClient, kubectl: Kubec
     )
 
 
+async def test_events_of_other_reporters_are_no_history(kube: KubeClient) -> None:
+    for reporter in ("counterfoil.dev/controller", "counterfoil.dev/console", "mallory"):
+        await kube.create_event(
+            {
+                "apiVersion": "events.k8s.io/v1",
+                "kind": "Event",
+                "metadata": {"generateName": "x-"},
+                "eventTime": "2025-01-01T00:00:00.000000Z",
+                "reportingController": reporter,
+                "reportingInstance": "test",
+                "action": "Test",
+                "reason": "Tested",
+                "type": "Normal",
+                "note": f"by {reporter}",
+                "regarding": {
+                    "kind": "Namespace",
+                    "name": kube.namespace,
+                    "namespace": kube.namespace,
+                    "uid": "0f9c1c2e",
+                },
+            }
+        )
+    found = await kube.events_regarding("0f9c1c2e", limit=10)
+    assert [each["note"] for each in found] == ["by counterfoil.dev/controller"]
+
+
 async def test_a_follower_sees_what_was_there_what_comes_and_what_goes(kube: KubeClient) -> None:
     first = name_of(await kube.create(EnvelopeEvent, an_event()))
     seen = list[tuple[str, str]]()

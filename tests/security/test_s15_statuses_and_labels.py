@@ -453,6 +453,45 @@ async def test_people_still_ask_and_label_as_they_like(guarded: GuardedNamespace
     await guarded.as_user(user, "label", TARGET, "counterfoil.dev/request-", "mine-")
 
 
+def a_report(group: str, reporter: str) -> dict[str, Any]:
+    """Return a Kubernetes Event about the event, of one of the two groups."""
+    body: dict[str, Any] = {
+        "kind": "Event",
+        "metadata": {"name": "a-report", "namespace": NAMESPACE},
+        "reason": "Archived",
+        "type": "Normal",
+        "action": "Archive",
+        "reportingInstance": "somewhere",
+        "eventTime": "2026-07-01T12:00:00.000000Z",
+    }
+    about = {"apiVersion": EVENT["apiVersion"], "kind": "EnvelopeEvent", "name": NAME, "namespace": NAMESPACE}
+    if group:
+        more = {"apiVersion": "events.k8s.io/v1", "reportingController": reporter, "regarding": about}
+        return {**body, **more, "note": "All is archived."}
+    more = {"apiVersion": "v1", "reportingComponent": reporter, "involvedObject": about}
+    return {**body, **more, "message": "All is archived."}
+
+
+@pytest.mark.parametrize("group", ["", "events.k8s.io"])
+async def test_no_person_writes_history_in_the_controllers_name(
+    guarded: GuardedNamespace, group: str
+) -> None:
+    rules: rbac.Rule = {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["*"]}
+    for name in ("reporter", CONTROLLER):
+        await guarded.user(name, (rules,))
+    forged = a_report(group, "counterfoil.dev/controller")
+    said = await guarded.refusal_of_create("reporter", forged)
+    assert "only the controller writes Kubernetes Events of the reporter" in said
+    await guarded.until_accepted("reporter", "create", "-f", "-", stdin=json.dumps(a_report(group, "other")))
+    await guarded.create(CONTROLLER, forged)
+    # The API server itself keeps the note of an Event of events.k8s.io.
+    changed = {"metadata": {"labels": {"mine": "yes"}}} if group else {"message": "Nothing is archived."}
+    target = "events.v1.events.k8s.io/a-report" if group else "events.v1./a-report"
+    said = await guarded.refusal_of_patch("reporter", target, changed)
+    assert "only the controller writes Kubernetes Events of the reporter" in said
+    await guarded.admin("delete", "events", "a-report")
+
+
 async def test_counterfoil_sets_no_label_that_the_spec_denies(guarded: GuardedNamespace) -> None:
     await guarded.apply(EVENT)
     await guarded.patch(CONTROLLER, TARGET, {"metadata": {"labels": {"counterfoil.dev/sender": "ben"}}})

@@ -19,7 +19,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
 from counterfoil.kube.secret import USE_LABEL, Secret
 from counterfoil.kube.watch import Raw, WatchEvent
-from counterfoil.resources import EnvelopeEvent, Resource
+from counterfoil.resources import CONTROLLER_REPORTER, EnvelopeEvent, Resource
 from counterfoil.resources.base import ObjectMeta
 
 T = TypeVar("T")
@@ -182,7 +182,12 @@ class InMemoryKubeClient(KubeClient):
 
     async def events_regarding(self, uid: str, *, limit: int) -> Sequence[Raw]:
         self._begin("events_regarding", uid)
-        return [each for each in self.announced if each.get("regarding", {}).get("uid") == uid][:limit]
+        return [
+            each
+            for each in self.announced
+            if each.get("regarding", {}).get("uid") == uid
+            and each.get("reportingController") == CONTROLLER_REPORTER
+        ][:limit]
 
     # -- How -------------------------------------------------------------------------------------------------
 
