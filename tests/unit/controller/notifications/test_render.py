@@ -114,6 +114,30 @@ def test_administrators_are_told_of_every_reason_in_the_words_of_the_catalogue(
     assert said.do in {"", *(each.text for each in content.facts)}
 
 
+@pytest.mark.xfail(strict=True, reason="every mail says that the envelope stays in eSignAnyWhere")
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("EnvelopeDeleted", "no longer in eSignAnyWhere"),
+        ("ArchivedFilesLost", "no longer in eSignAnyWhere"),
+        ("EnvelopeNotFound", "does not know whether"),
+        ("ArchiveUnreachable", "does not know whether"),
+    ],
+)
+def test_a_mail_says_of_no_envelope_that_is_gone_or_unknown_that_it_stays(
+    reason: str, sentence: str, count: int
+) -> None:
+    (paragraph,) = mail_about(about(f"failed/{reason}", count=count)).paragraphs
+    assert sentence in paragraph
+    assert "stay" not in paragraph
+
+
+def test_a_mail_about_an_envelope_that_is_kept_says_that_it_stays() -> None:
+    (paragraph,) = mail_about(about("failed/AuditTrailMissing", count=1)).paragraphs
+    assert "Its envelope stays in eSignAnyWhere." in paragraph
+
+
 def test_a_sender_is_told_in_one_mail_what_happened_and_where_to_click() -> None:
     content = mail_about(to_anna(waiting=10))
     text, html = bodies(content)
