@@ -29,6 +29,7 @@ from controller.notifications.policy import MAX_NAMED_SENDERS, Notification, has
 from controller.notifications.problem_tracking import (
     ARCHIVE,
     CONSENT,
+    FAILED,
     KEY,
     RETENTION,
     WEBHOOK,
@@ -199,8 +200,9 @@ class MailRenderer:
         return ListItem(text, self._consent_url(sender))
 
     def _problem(self, problem: ReportedProblem) -> MailContent:
-        kind = kind_of(problem)
-        texts = find_reason(problem.reason).localized_text(self._notifications.language)
+        kind, reason = kind_of(problem), find_reason(problem.reason)
+        texts = reason.localized_text(self._notifications.language)
+        envelopes = self._text(f"{FAILED}.{reason.envelope}", count=problem.count) if kind == FAILED else ""
         facts = [LabelledText(self._text("what"), texts.what)]
         if texts.do:
             facts.append(LabelledText(self._text("do"), texts.do))
@@ -210,7 +212,11 @@ class MailRenderer:
             language=self._notifications.language,
             subject=self._subject(problem),
             greeting=self._text("hello"),
-            paragraphs=(self._text(f"{kind}.text", count=problem.count, archive=archive_of(problem)),),
+            paragraphs=(
+                self._text(
+                    f"{kind}.text", count=problem.count, archive=archive_of(problem), envelopes=envelopes
+                ),
+            ),
             facts=tuple(facts),
             items_title=self._text("senders" if kind == KEY else "examples"),
             items=tuple(ListItem(external_text(each)) for each in problem.examples),

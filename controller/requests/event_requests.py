@@ -56,7 +56,7 @@ class EventRequests:
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
         now, reason = self.clock.now(), "SkippedByRequest"
-        message = "A person gave this event up; the envelope stays in eSignAnyWhere."
+        message = "A person gave this event up. Counterfoil does nothing more for it."
         conditions = with_readiness(
             status.conditions, "True", reason, message, now=now, generation=generation
         )

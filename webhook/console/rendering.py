@@ -109,6 +109,9 @@ class ConsoleRenderer:
         def turn(name: str) -> str:
             return words.say("turn", str(find_reason(name).responsible))
 
+        def presence(name: str) -> str:
+            return str(find_reason(name).envelope)
+
         shared: dict[str, Any] = {
             "words": words,
             "now": now,
@@ -116,6 +119,7 @@ class ConsoleRenderer:
             "ago": ago,
             "reason": reason,
             "turn": turn,
+            "presence": presence,
         }
         defaults = {"auth_user": None, "here": "/", "done": None, "theme": THEMES[0], "themes": THEMES}
         return self._environment.get_template(template).render(shared | defaults | values)

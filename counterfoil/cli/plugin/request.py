@@ -180,7 +180,7 @@ SKIP = RequestCommand(
     "skip",
     frozenset({Phase.SUCCEEDED, Phase.SKIPPED}),
     SUMMARY="give events up on purpose",
-    DETAILS="The envelope stays in eSignAnyWhere. A new callback, or retry, takes it up again.",
+    DETAILS="Counterfoil does nothing more for them. A new callback, or retry, takes them up again.",
 )
 
 

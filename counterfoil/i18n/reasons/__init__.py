@@ -50,6 +50,16 @@ class ReasonContext(StrEnum):
     """In the console and the plugin, which read the Leases of the shards; in no object's status."""
 
 
+class EnvelopePresence(StrEnum):
+    """Whether the envelope of an event with a reason is still in eSignAnyWhere."""
+
+    STAYS = "stays"
+    """ESAW showed it in the run that ended with the reason, and Counterfoil keeps it."""
+    GONE = "gone"
+    UNKNOWN = "unknown"
+    """Nobody asked eSAW, or its answer does not say."""
+
+
 @dataclass(frozen=True)
 class ReasonText:
     """The meaning of a reason, and what to do; ``do`` is empty where nothing has to be done."""
@@ -60,11 +70,12 @@ class ReasonText:
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason: its name, who must act, and where it is seen."""
+    """One reason: its name, who must act, where it is seen, and what it says about the envelope."""
 
     name: str
     responsible: Responsible
     contexts: tuple[ReasonContext, ...]
+    envelope: EnvelopePresence = EnvelopePresence.UNKNOWN
 
     def localized_text(self, language: Language = Language.ENGLISH) -> ReasonText:
         """Return its text in a language."""
@@ -75,7 +86,12 @@ class Reason:
 def _load_entries() -> dict[str, Reason]:
     entries = tomllib.loads(files("counterfoil.i18n.reasons").joinpath("entries.toml").read_text("utf-8"))
     return {
-        name: Reason(name, Responsible(entry["responsible"]), tuple(map(ReasonContext, entry["contexts"])))
+        name: Reason(
+            name,
+            Responsible(entry["responsible"]),
+            tuple(map(ReasonContext, entry["contexts"])),
+            EnvelopePresence(entry.get("envelope", EnvelopePresence.UNKNOWN)),
+        )
         for name, entry in entries.items()
     }
 

@@ -211,7 +211,6 @@ async def test_skip_gives_up_on_purpose(phase: Phase) -> None:
     assert [reason for reason, _ in scene.recorded()] == ["SkippedByRequest"]
 
 
-@pytest.mark.xfail(strict=True, reason="it says that the envelope stays, also of one that was deleted")
 async def test_a_skip_says_nothing_about_an_envelope_that_nobody_asked_for() -> None:
     event = asked(an_event().in_phase(Phase.FAILED).status(reason="EnvelopeDeleted"), "skip").build()
     after = await Scene(event).carried_out(event)

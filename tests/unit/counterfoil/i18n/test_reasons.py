@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.i18n.reasons import CATALOGUE, Responsible, find_reason
+from counterfoil.i18n.reasons import CATALOGUE, EnvelopePresence, Responsible, find_reason
 from counterfoil.resources import Language
 
 ROOT = Path(__file__).parents[4]
@@ -126,3 +126,17 @@ def test_all_words_are_whole_sentences(language: Language) -> None:
 
 def test_a_reason_of_another_version_is_not_left_without_words() -> None:
     assert find_reason("FromTheFuture").localized_text().do != ""
+
+
+def test_what_a_reason_says_about_the_envelope_is_in_its_entry_too() -> None:
+    claims = {
+        r"stays in eSignAnyWhere": EnvelopePresence.STAYS,
+        r"no longer in eSignAnyWhere|was deleted in eSignAnyWhere": EnvelopePresence.GONE,
+    }
+    said = {
+        (name, presence)
+        for name, reason in CATALOGUE.items()
+        for pattern, presence in claims.items()
+        if re.search(pattern, reason.localized_text().what)
+    }
+    assert {(name, CATALOGUE[name].envelope) for name, _ in said} == said

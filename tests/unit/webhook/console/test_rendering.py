@@ -473,6 +473,22 @@ def test_an_event_that_was_never_tried_says_so_and_offers_no_retry() -> None:
     assert page.xpath("//button[@value='skip']/@class") == ["danger"]
 
 
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("AuditTrailMissing", "The envelope stays in eSignAnyWhere."),
+        ("EnvelopeDeleted", "The envelope is no longer in eSignAnyWhere."),
+        ("EnvelopeNotFound", "Counterfoil does not know whether the envelope is in eSignAnyWhere."),
+    ],
+)
+def test_who_skips_an_event_reads_what_is_known_about_its_envelope(reason: str, sentence: str) -> None:
+    page = of_event(EventBuilder().in_phase(Phase.FAILED, reason).build())
+    (hint,) = page.xpath("//details[.//button[@value='skip']]//p[@class='small dim']")
+    assert hint.text_content() == (
+        f"Counterfoil does nothing more for the event and deletes nothing. {sentence}"
+    )
+
+
 def test_a_next_attempt_that_has_passed_is_due_and_not_in_the_past() -> None:
     late = EventBuilder().in_phase(Phase.ARCHIVING, "ArchiveFull").status(next_attempt_time=NOON, attempts=2)
     text = of_event(late.build()).text_content()
