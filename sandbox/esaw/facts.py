@@ -16,7 +16,7 @@ FILE: Final = Path(__file__).with_name("facts.toml")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a fact comes from."""
+    """The origin of a fact."""
 
     title: str
     address: str

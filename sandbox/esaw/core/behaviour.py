@@ -80,6 +80,8 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     """Whether `files` lists audit trails at all; else they are switched off ("Audit log settings")."""
     null_file_ids: int = 0
     """Number of files of each envelope that `files` lists with the FileId null, the last files first."""
+    omits_nulls: bool = False
+    """Whether an answer of REST leaves out each member that is null; else it writes null."""
     history_forbidden: bool = False
     """Whether history answers 403 for every user; else each user's right decides."""
     downloads_chunked: bool = False

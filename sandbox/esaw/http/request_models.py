@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import Meta, Struct, field
 
 from sandbox.esaw.core.errors import ErrorCode, RequestRefused, UnsupportedMediaType
 from sandbox.esaw.core.model import ActionKind, CallbackUrls, Recipient
@@ -113,7 +113,7 @@ class WorkstepCallbackBody(Struct, rename="pascal"):
     """`ActivityActionCallbackConfiguration`."""
 
     url: str
-    action_callback_selection: dict[str, bool] = {}
+    action_callback_selection: dict[str, bool | None] | None = None
 
 
 class CallbackBody(Struct, rename="pascal"):
@@ -148,7 +148,7 @@ class SendBody(Struct, rename="pascal"):
     name: str
     activities: list[ActivityBody]
     meta_data: str | None = None
-    share_with_team: bool = False
+    share_with_team: bool | None = None
     callback_configuration: CallbackBody | None = None
     expiration_configuration: ExpirationBody | None = None
     redirect_configuration: RedirectBody | None = None
@@ -156,14 +156,14 @@ class SendBody(Struct, rename="pascal"):
 
 
 class DraftUpdateBody(Struct, rename="pascal"):
-    """The body of draft/update: what is not given stays."""
+    """The body of draft/update: what is not given or null stays."""
 
     draft_id: str
-    name: str | UnsetType = UNSET
-    meta_data: str | UnsetType | None = UNSET
-    share_with_team: bool | UnsetType = UNSET
-    callback_configuration: CallbackBody | UnsetType | None = UNSET
-    redirect_configuration: RedirectBody | UnsetType | None = UNSET
+    name: str | None = None
+    meta_data: str | None = None
+    share_with_team: bool | None = None
+    callback_configuration: CallbackBody | None = None
+    redirect_configuration: RedirectBody | None = None
 
 
 Body = TypeVar("Body", bound=Struct)
@@ -236,7 +236,7 @@ def callback_urls(body: CallbackBody | None, *, is_draft: bool) -> CallbackUrls:
         envelope=_url(body.callback_url),
         status=_url(body.status_update_callback_url),
         workstep=_url(workstep.url) if workstep else None,
-        workstep_events=_selected_events(workstep.action_callback_selection) if workstep else (),
+        workstep_events=_selected_events(workstep.action_callback_selection or {}) if workstep else (),
         after_send=_url(body.after_send_callback_url) if is_draft else None,
     )
 
@@ -299,7 +299,7 @@ def _recipient(action: ActionBody) -> Recipient:
     )
 
 
-def _selected_events(selection: Mapping[str, bool]) -> tuple[str, ...]:
+def _selected_events(selection: Mapping[str, bool | None]) -> tuple[str, ...]:
     return tuple(name for name, wanted in selection.items() if wanted)
 
 

@@ -1,15 +1,17 @@
 """
-Shapes: the JSON of each v6 answer, made from the model. Pure; field names and nesting are eSAW's.
+Shapes: the JSON of each answer, made from the model. Pure; field names and nesting are eSAW's.
 
-A time is RFC 3339 in UTC with `Z`.
+The shapes are those of `facts.toml`: each member is written, one without a value as null. A time is RFC 3339
+in UTC with `Z`.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sandbox.esaw.core.model import (
     ActionKind,
+    ActivityStatus,
     CallbackUrls,
     Document,
     Draft,
@@ -23,6 +25,39 @@ from sandbox.esaw.core.model import (
 )
 
 Json = dict[str, Any]
+
+_GROUPS: Final = {
+    ActionKind.SIGN: "SigningGroup",
+    ActionKind.VIEW: "ViewingGroup",
+    ActionKind.SEND_COPY: "CopyingGroup",
+    ActionKind.SIGN_AS_P7M: "SignAsP7MGroup",
+}
+_NOT_CONFIGURED: Final = (
+    "EmailConfiguration",
+    "ReminderConfiguration",
+    "AgreementConfiguration",
+    "SealingConfiguration",
+)
+"""The members of a configuration that the stand-in has no value for."""
+_CONFIGURED_KINDS: Final = tuple(kind for kind in ActionKind if kind is not ActionKind.SIGN_AUTOMATIC)
+_V5_RECIPIENTS: Final = {
+    ActionKind.SIGN: "Signer",
+    ActionKind.VIEW: "Acknowledge",
+    ActionKind.SEND_COPY: "Cc",
+    ActionKind.SIGN_AUTOMATIC: "Automatic",
+    ActionKind.SIGN_AS_P7M: "Pkcs7Signer",
+}
+_V5_OPTIONS: Final = (
+    "EmailSubject",
+    "EmailBody",
+    "EnableReminders",
+    "FirstReminderDayAmount",
+    "RecurrentReminderDayAmount",
+    "BeforeExpirationDayAmount",
+    "DaysUntilExpire",
+    "WorkstepEventCallback",
+)
+"""The members of `BasicOptions` that the stand-in has no value for."""
 
 
 def whoami(user: User) -> Json:
@@ -62,9 +97,11 @@ def v5_envelope(source: StoredEnvelope, suffix: str) -> Json:
         {
             "FlowDocumentId": id_of(each.file),
             "LogDocumentId": id_of(each.audit_trail),
+            "Attachments": [{"Name": file.name, "DocumentId": id_of(file)} for file in each.attachments],
+            "SignedSignatureFields": [],
             "DocRefNumber": number,
             "FileName": each.file.name,
-            "Attachments": [{"Name": file.name, "DocumentId": id_of(file)} for file in each.attachments],
+            "FormFields": [],
         }
         for number, each in enumerate(source.documents, start=1)
     ]
@@ -73,13 +110,8 @@ def v5_envelope(source: StoredEnvelope, suffix: str) -> Json:
         for each in source.legal_documents
     ]
     steps = [
-        {
-            "Id": each.id,
-            "Email": each.recipient.email,
-            "SignedDate": _time(each.finished_at),
-            "DisclaimerDocuments": papers if is_final and not number else [],
-        }
-        for number, each in enumerate(source.activities)
+        _v5_step(each, number, papers if is_final and number == 1 else [])
+        for number, each in enumerate(source.activities, start=1)
     ]
     status = source.status if is_final else "InProgress"
     part = {
@@ -95,10 +127,43 @@ def v5_envelope(source: StoredEnvelope, suffix: str) -> Json:
         "Status": status,
         "SendDate": _time(source.sent_at),
         "ExpirationDate": _time(source.expires_at),
+        "ValidityFromCreationInDays": (source.expires_at - source.sent_at).days,
         "Bulks": [part],
+        "Documents": [],
         "Id": source.id,
         "Bulk": "",
-        "BasicOptions": {"Name": source.name, "MetaDataXml": source.metadata},
+        "BasicOptions": {
+            "Name": source.name,
+            **dict.fromkeys(_V5_OPTIONS),
+            "CallbackUrl": source.callbacks.envelope,
+            "StatusUpdateCallbackUrl": source.callbacks.status,
+            "MetaDataXml": source.metadata,
+        },
+        "LockFormFieldsAtEnvelopeFinish": False,
+    }
+
+
+def _v5_step(source: EnvelopeActivity, number: int, papers: Sequence[Json]) -> Json:
+    signed = {ActivityStatus.PENDING: "NotSigned", ActivityStatus.COMPLETED: "Signed"}
+    return {
+        "Id": source.id,
+        "FirstName": source.recipient.given_name,
+        "LastName": source.recipient.surname,
+        "OrderIndex": number,
+        "Email": source.recipient.email,
+        "LanguageCode": source.recipient.language,
+        "Status": signed.get(source.status, source.status),
+        "StatusReason": source.status_reason,
+        "RecipientType": _V5_RECIPIENTS[source.recipient.action],
+        "SignedDate": _time(source.finished_at),
+        "OpenedDate": _time(source.opened_at),
+        "WorkstepRedirectionUrl": None,
+        "AllowAccessFinishedWorkstep": False,
+        "Warnings": [],
+        "Authentication": [],
+        "IsParallel": False,
+        "WorkstepConfiguration": None,
+        "DisclaimerDocuments": papers,
     }
 
 
@@ -134,6 +199,13 @@ def clear_file_ids(answer: Json, number: int) -> None:
         file["FileId"] = None
 
 
+def without_nulls(answer: Any) -> Any:
+    """The same answer without the members that are null, at each depth."""
+    if isinstance(answer, dict):
+        return {name: without_nulls(value) for name, value in answer.items() if value is not None}
+    return [without_nulls(each) for each in answer] if isinstance(answer, list) else answer
+
+
 def configuration(source: StoredEnvelope) -> Json:
     """`envelope/{id}/configuration`."""
     return {
@@ -145,8 +217,9 @@ def configuration(source: StoredEnvelope) -> Json:
             {"Id": each.id, "Action": _configured_action(each.recipient), "VisibilityOptions": []}
             for each in source.activities
         ],
+        **dict.fromkeys(_NOT_CONFIGURED),
         "ExpirationConfiguration": {"ExpirationDate": _time(source.expires_at)},
-        "CallbackConfiguration": _callbacks(source.callbacks),
+        "CallbackConfiguration": _callbacks(source.callbacks, "ConfigurationActionCallbackSelection"),
     }
 
 
@@ -181,20 +254,15 @@ def found(source: StoredEnvelope, *, is_expiring_soon: bool) -> Json:
 
 def draft(source: Draft) -> Json:
     """`draft/{id}`."""
-    actions: list[Json] = [
-        {each.action: {"ContactInformation": _contact(each)}} for each in source.recipients
-    ]
+    actions = [_draft_action(each.action, _action(each)) for each in source.recipients]
     if source.bulk_recipients:
-        bulk = [
-            {"RecipientConfiguration": {"ContactInformation": _contact(each)}}
-            for each in source.bulk_recipients
-        ]
-        actions.insert(0, {"SignBulk": {"BulkRecipients": bulk}})
+        people = [{"ContactInformation": _contact(each)} for each in source.bulk_recipients]
+        actions.insert(0, _draft_action("SignBulk", {"RecipientConfigurations": people}))
     return {
         "Id": source.id,
         "Name": source.name,
         "CreationDate": _time(source.created_at),
-        "Activities": [{"Id": None, "Action": action} for action in actions],
+        "Activities": [{"Id": None, "PlaceholderLabel": None, "Action": action} for action in actions],
     }
 
 
@@ -215,10 +283,19 @@ def draft_configuration(source: Draft) -> Json:
     """`draft/{id}/configuration`."""
     return {
         "MetaData": source.metadata,
+        "AddDocumentTimestamp": False,
         "ShareWithTeam": source.share_with_team,
+        "LockFormFieldsOnFinish": False,
+        "SendFinishedDocumentsToAllSignersAndMustView": False,
+        "Activities": [
+            {"Id": None, "Action": action, "VisibilityOptions": []} for action in _configured_actions(source)
+        ],
+        **dict.fromkeys(
+            (*_NOT_CONFIGURED, "AgentRedirectConfiguration", "DefaultSignatureTypeConfiguration")
+        ),
         "ExpirationConfiguration": {"ExpirationInSeconds": None, "ExpirationDate": _time(source.expires_at)},
         "CallbackConfiguration": {
-            **_callbacks(source.callbacks),
+            **_callbacks(source.callbacks, "ActionCallbackSelection"),
             "AfterSendCallbackUrl": source.callbacks.after_send,
         },
         "RedirectConfiguration": {
@@ -229,23 +306,43 @@ def draft_configuration(source: Draft) -> Json:
 
 
 def _activity(source: EnvelopeActivity) -> Json:
-    action: Json = {}
-    if source.recipient.action is not ActionKind.SIGN_AUTOMATIC:
-        action["ContactInformation"] = _contact(source.recipient)
+    action = _action(source.recipient)
     if source.recipient.action is ActionKind.SIGN:
-        action |= {"LongLivedDisposableCertificateWarnings": [], "SigningGroup": 1}
+        action["LongLivedDisposableCertificateWarnings"] = []
     return {
         "Id": source.id,
         "Status": source.status,
         "StatusReason": source.status_reason,
         "FinishedDate": _time(source.finished_at),
         "OpenedDate": _time(source.opened_at),
-        "Action": {source.recipient.action: action},
+        "Action": {**dict.fromkeys(ActionKind), source.recipient.action: action},
     }
 
 
+def _action(recipient: Recipient) -> Json:
+    """The one action of an activity."""
+    if recipient.action is ActionKind.SIGN_AUTOMATIC:
+        return {"ProfileId": None, "RenderingLanguageCode": None}
+    return {"ContactInformation": _contact(recipient), _GROUPS[recipient.action]: 1}
+
+
+def _draft_action(kind: str, action: Json) -> Json:
+    return {**dict.fromkeys((*ActionKind, "SignBulk")), kind: action}
+
+
+def _configured_actions(source: Draft) -> Sequence[Json]:
+    actions = [{**_configured_action(each), "SignBulk": None} for each in source.recipients]
+    if source.bulk_recipients:
+        people = [{"RecipientConfiguration": {"PersonalMessage": None}} for _ in source.bulk_recipients]
+        bulk = {"SignBulk": {"RecipientConfigurations": people}}
+        actions.insert(0, {**dict.fromkeys(_CONFIGURED_KINDS), **bulk})
+    return actions
+
+
 def _configured_action(recipient: Recipient) -> Json:
-    return {recipient.action: {"RecipientConfiguration": {"ContactInformation": _contact(recipient)}}}
+    """A configuration shows neither the recipient nor an automatic signature."""
+    configured = {"RecipientConfiguration": {"PersonalMessage": None}}
+    return {kind: configured if kind is recipient.action else None for kind in _CONFIGURED_KINDS}
 
 
 def _document(number: int, source: Document) -> Json:
@@ -286,13 +383,12 @@ def _event(source: HistoryEntry) -> Json:
     }
 
 
-def _callbacks(urls: CallbackUrls) -> Json:
-    selection = dict.fromkeys(urls.workstep_events, True)
+def _callbacks(urls: CallbackUrls, selection: str) -> Json:
     return {
         "CallbackUrl": urls.envelope,
         "StatusUpdateCallbackUrl": urls.status,
         "ActivityActionCallbackConfiguration": urls.workstep
-        and {"Url": urls.workstep, "ConfigurationActionCallbackSelection": selection},
+        and {"Url": urls.workstep, selection: dict.fromkeys(urls.workstep_events, True)},
     }
 
 
@@ -309,7 +405,7 @@ def _person(who: User | Recipient) -> Json:
 
 
 def _contact(who: Recipient) -> Json:
-    return {**_person(who), "LanguageCode": who.language}
+    return {**_person(who), "PhoneNumber": None, "LanguageCode": who.language}
 
 
 def _time(at: datetime | None) -> str | None:

@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import unquote
 
 from aiohttp import BodyPartReader, web
-from msgspec import UnsetType
 
 from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.content import Content
@@ -112,6 +111,12 @@ class RestRoutes:
                 )
         return ResolvedRoute("unknown", "", _not_found)
 
+    def _json(self, answer: response_models.Json) -> RouteResponse:
+        """The answer to a call, with or without the members that are null."""
+        return json_response(
+            response_models.without_nulls(answer) if self._behaviour().omits_nulls else answer
+        )
+
     # System and authorization
 
     async def _system_version(self, call: RoutedCall) -> RouteResponse:
@@ -126,17 +131,17 @@ class RestRoutes:
     async def _whoami(self, call: RoutedCall) -> RouteResponse:
         answer = response_models.whoami(call.authenticated_user)
         fields = self._behaviour().whoami_fields
-        return json_response(answer if fields is None else {name: answer.get(name) for name in fields})
+        return self._json(answer if fields is None else {name: answer.get(name) for name in fields})
 
     # Envelopes
 
     async def _envelope(self, call: RoutedCall) -> RouteResponse:
-        return json_response(response_models.envelope(self._v6_envelope(call)))
+        return self._json(response_models.envelope(self._v6_envelope(call)))
 
     async def _files(self, call: RoutedCall) -> RouteResponse:
         envelope, behaviour = self._visible_envelope(call.id, call), self._behaviour()
         if behaviour.papers_only_when_completed and envelope.status is not EnvelopeStatus.COMPLETED:
-            return json_response(response_models.no_files(envelope))
+            return self._json(response_models.no_files(envelope))
         if envelope.api_version == "v5" and behaviour.v5_files != "listed":
             return self._files_of_v5(envelope)
         envelope = _as_listed_after(envelope, self._store.now() - envelope.changed_at, behaviour)
@@ -145,27 +150,27 @@ class RestRoutes:
             envelope = replace(envelope, documents=documents, audit_trail=None, audit_trail_xml=None)
         answer = response_models.files(envelope)
         response_models.clear_file_ids(answer, behaviour.null_file_ids)
-        return json_response(answer)
+        return self._json(answer)
 
     def _files_of_v5(self, envelope: StoredEnvelope) -> RouteResponse:
         if self._behaviour().v5_files == "refused":
             raise RequestRefused(ErrorCode.WRONG_API_VERSION)
         if self._behaviour().v5_files == "empty":
-            return json_response(response_models.no_files(envelope))
+            return self._json(response_models.no_files(envelope))
         envelope = replace(envelope, audit_trail=None, audit_trail_xml=None, legal_documents=[])
-        return json_response(response_models.files(envelope))
+        return self._json(response_models.files(envelope))
 
     async def _configuration(self, call: RoutedCall) -> RouteResponse:
-        return json_response(response_models.configuration(self._v6_envelope(call)))
+        return self._json(response_models.configuration(self._v6_envelope(call)))
 
     async def _elements(self, call: RoutedCall) -> RouteResponse:
-        return json_response(response_models.elements(self._v6_envelope(call)))
+        return self._json(response_models.elements(self._v6_envelope(call)))
 
     async def _history(self, call: RoutedCall) -> RouteResponse:
         envelope = self._visible_envelope(call.id, call, deleted_too=True)
         if self._behaviour().history_forbidden or not call.authenticated_user.may_see_history:
             raise RequestRefused(ErrorCode.NOT_ALLOWED_FOR_USER)
-        return json_response(response_models.history(envelope))
+        return self._json(response_models.history(envelope))
 
     async def _find(self, call: RoutedCall) -> RouteResponse:
         user, now = call.authenticated_user, self._store.now()
@@ -176,7 +181,7 @@ class RestRoutes:
             for each in self._store.visible_envelopes(user)
             if envelope_search.matches(each, filters, user, now)
         ]
-        return json_response({"Envelopes": hits[: self._behaviour().most_hits]})
+        return self._json({"Envelopes": hits[: self._behaviour().most_hits]})
 
     async def _delete(self, call: RoutedCall) -> RouteResponse:
         envelope = self._posted_envelope(call, request_models.EnvelopeBody)
@@ -234,7 +239,9 @@ class RestRoutes:
 
     async def _v5_envelope(self, call: RoutedCall) -> RouteResponse:
         envelope = self._visible_envelope(call.id, call)
-        return json_response(response_models.v5_envelope(envelope, V5_SUFFIX))
+        if envelope.api_version != "v5":
+            raise RequestRefused(ErrorCode.WRONG_API_VERSION)
+        return self._json(response_models.v5_envelope(envelope, V5_SUFFIX))
 
     async def _v5_file(self, call: RoutedCall) -> RouteResponse:
         if not call.request.path.lower().endswith(V5_SUFFIX):
@@ -274,12 +281,10 @@ class RestRoutes:
     # Drafts
 
     async def _draft(self, call: RoutedCall) -> RouteResponse:
-        return json_response(
-            response_models.draft(self._store.visible_draft(call.id, call.authenticated_user))
-        )
+        return self._json(response_models.draft(self._store.visible_draft(call.id, call.authenticated_user)))
 
     async def _draft_configuration(self, call: RoutedCall) -> RouteResponse:
-        return json_response(
+        return self._json(
             response_models.draft_configuration(self._store.visible_draft(call.id, call.authenticated_user))
         )
 
@@ -296,15 +301,15 @@ class RestRoutes:
             request_models.DraftUpdateBody, call.request.content_type, call.body
         )
         draft = self._store.visible_draft(request_models.required(body.draft_id), user)
-        if isinstance(body.name, str):
+        if body.name is not None:
             draft.name = request_models.required(body.name)
-        if not isinstance(body.meta_data, UnsetType):
+        if body.meta_data is not None:
             draft.metadata = body.meta_data
-        if not isinstance(body.share_with_team, UnsetType):
+        if body.share_with_team is not None:
             draft.share_with_team = body.share_with_team
-        if not isinstance(body.callback_configuration, UnsetType):
+        if body.callback_configuration is not None:
             draft.callbacks = request_models.callback_urls(body.callback_configuration, is_draft=True)
-        if not isinstance(body.redirect_configuration, UnsetType):
+        if body.redirect_configuration is not None:
             default = self._store.before_send_url
             draft.before_send_url = request_models.before_send_url(body.redirect_configuration, default)
         return RouteResponse()
@@ -313,7 +318,7 @@ class RestRoutes:
         user = call.authenticated_user
         body = request_models.decode_body(request_models.DraftBody, call.request.content_type, call.body)
         draft = self._store.visible_draft(request_models.required(body.draft_id), user)
-        return json_response(response_models.sent(self._envelope_sender.send(draft)))
+        return self._json(response_models.sent(self._envelope_sender.send(draft)))
 
     def _draft_from(self, body: request_models.SendBody, user: User, *, is_draft: bool) -> Draft:
         uploads = [
@@ -329,7 +334,7 @@ class RestRoutes:
             recipients=request_models.recipients(body.activities),
             metadata=body.meta_data,
             callbacks=request_models.callback_urls(body.callback_configuration, is_draft=is_draft),
-            share_with_team=body.share_with_team,
+            share_with_team=body.share_with_team or False,
             expires_at=request_models.expiration(body.expiration_configuration, now),
             before_send_url=request_models.before_send_url(
                 body.redirect_configuration, self._store.before_send_url

@@ -70,7 +70,8 @@ async def test_a_sent_envelope_is_active_with_its_recipients_in_order(api: httpx
     envelope = (await api.post("envelope/send", json=order)).json()["EnvelopeId"]
     body = (await api.get(f"envelope/{envelope}")).json()
     assert body["EnvelopeStatus"] == "Active"
-    assert [list(each["Action"]) for each in body["Activities"]] == [["Sign"], ["View"], ["SendCopy"]]
+    kinds = [[kind for kind, action in each["Action"].items() if action] for each in body["Activities"]]
+    assert kinds == [["Sign"], ["View"], ["SendCopy"]]
 
 
 async def test_a_sent_envelope_keeps_its_configuration(api: httpx.AsyncClient) -> None:
@@ -261,7 +262,7 @@ async def test_a_bulk_draft_becomes_one_envelope_per_recipient(esaw: StandIn, ap
         assert told["EnvelopeBulkParentId"] == bulk["EnvelopeBulkParentId"]
         first, second = (each["Action"] for each in told["Activities"])
         assert first["Sign"]["ContactInformation"]["Email"] == email
-        assert "SendCopy" in second
+        assert second["SendCopy"] is not None
     assert len({file.file_id for child in children for file in esaw.files(child)}) == 6
     assert await error_of(await api.post("draft/send", json={"DraftId": draft})) == (404, "ERR0250")
 
