@@ -44,8 +44,8 @@ MAX_MESSAGE_LENGTH: Final = 1024
 KNOWN_STATUSES: Final = frozenset({*EnvelopeStatus, "ActionRequired", "WaitingForOthers", "ExpiringSoon"})
 """Statuses of v6; the last three only in hits of ``envelope/find``."""
 
-WHOAMI_FIELDS: Final = ("UserId", "Email", "GivenName", "Surname", "UserName")
-"""Fields of ``whoami`` that Counterfoil reads."""
+WHOAMI_FIELDS: Final = ("UserId", "Email", "GivenName", "Surname")
+"""Fields of ``whoami`` that Counterfoil needs. It reads ``UserName`` too, in place of a missing ``Email``."""
 
 V5_ERROR: Final = "ERR0063"
 """InvalidEnvelopeApiVersion: the envelope was sent through API v5."""
@@ -213,7 +213,7 @@ def _header(fact: FactId, name: str, answer: Answer, other: Answer) -> Organizat
 
 
 def whoami_fields(answer: Answer, user_id: str) -> OrganizationCheckResult:
-    """Decide whether ``whoami`` has the fields that Counterfoil reads, and is about the Sender's user."""
+    """Decide whether ``whoami`` has the fields that Counterfoil needs, and is about the Sender's user."""
     fact = FactId.WHOAMI_FIELDS
     who = content(answer)
     if who is None:
@@ -225,8 +225,10 @@ def whoami_fields(answer: Answer, user_id: str) -> OrganizationCheckResult:
     if not is_same_user(answered, user_id):
         message = "UserId is of another user than the Sender. Correct spec.userID of the Sender, or its key."
         return deviates(fact, message, names, "Sender: spec.userID")
-    if lacking := [name for name in WHOAMI_FIELDS if name not in who]:
-        message = f"These fields are missing: {', '.join(lacking)}. Counterfoil then has no name or address."
+    if lacking := [name for name in WHOAMI_FIELDS if text(who, name) is None]:
+        message = (
+            f"These fields have no value: {', '.join(lacking)}. Counterfoil then has no name or address."
+        )
         return deviates(fact, message, names)
     return as_expected(fact, "The fields are there, and UserId is the Sender's.", names)
 

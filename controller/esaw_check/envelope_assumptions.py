@@ -28,7 +28,7 @@ from controller.esaw_check.responses import (
 from controller.resync.callback_address import address_fault
 from counterfoil.callback_auth import is_valid_token
 from counterfoil.esaw.errors import MISSING_DRAFT
-from counterfoil.esaw.models import is_file_id
+from counterfoil.esaw.models import CONFIGURATION_MEMBERS, is_file_id
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.resources import EnvelopeStatus, FileKind, Organization
 from counterfoil.resources.organization import (
@@ -63,7 +63,7 @@ def envelope_status(answer: Answer) -> OrganizationCheckResult:
     if error_id(answer) == V5_ERROR:
         return deviates(fact, f"The envelope was sent through API v5: v6 answers {V5_ERROR}.")
     envelope = content(answer)
-    if envelope is None or "EnvelopeStatus" not in envelope:
+    if envelope is None or not {"Id", "EnvelopeStatus"} & envelope.keys():
         return without_use(fact, answer, "The envelope can't be validated.")
     status = plain_name(text(envelope, "EnvelopeStatus"))
     if status in set(EnvelopeStatus):
@@ -162,19 +162,21 @@ def envelope_audit_trail(
 
 
 def envelope_metadata(answer: Answer) -> OrganizationCheckResult:
-    """Decide whether the configuration has the metadata, from which tags are made."""
+    """Decide whether the configuration is readable, and say whether it shows metadata, of which tags are
+    made."""
     fact, configuration = FactId.ENVELOPE_METADATA, content(answer)
-    if configuration is None:
+    if configuration is None or not CONFIGURATION_MEMBERS & configuration.keys():
         return without_use(fact, answer, "Tags can't be made from metadata.")
-    if "MetaData" in configuration:
-        return as_expected(fact, "The configuration has a member for metadata.", "present")
-    return deviates(fact, "The configuration has no MetaData, so tags can't be made from it.", "absent")
+    if text(configuration, "MetaData") is not None:
+        return as_expected(fact, "The configuration shows the metadata.", "present")
+    message = "The configuration shows no metadata. If the envelope has some, report this: tags need it."
+    return as_expected(fact, message, "absent")
 
 
 def envelope_history(answer: Answer) -> OrganizationCheckResult:
     """Decide whether the history is readable, which distinguishes deleted envelopes from unknown ones."""
     fact, history = FactId.ENVELOPE_HISTORY, content(answer)
-    if history is not None and "EnvelopeHasBeenDeleted" in history:
+    if history is not None and {"Events", "EnvelopeHasBeenDeleted"} & history.keys():
         return as_expected(fact, "The history is readable.", "allowed")
     if isinstance(answer, NoAnswer) or answer.status != 403:
         return without_use(fact, answer, "A deleted envelope then looks like one that never existed.")
@@ -211,7 +213,7 @@ def download_headers(answer: Answer, kind: FileKind | None) -> OrganizationCheck
 def callback_of(configuration: Answer) -> tuple[str | None, bool]:
     """Return the CallbackUrl of a configuration, and whether the configuration shows callbacks at all."""
     callbacks = part(content(configuration), "CallbackConfiguration")
-    return text(callbacks, "CallbackUrl"), callbacks is not None and "CallbackUrl" in callbacks
+    return text(callbacks, "CallbackUrl"), callbacks is not None
 
 
 def callback_url(configurations: Sequence[Answer], organization: Organization) -> OrganizationCheckResult:
@@ -322,7 +324,7 @@ def draft(answer: Answer) -> OrganizationCheckResult:
         message = f"The user of the asking Sender has no such draft ({MISSING_DRAFT}); it may have been sent."
         return deviates(fact, message, "not-found")
     found = content(answer)
-    if found is None or "Activities" not in found:
+    if found is None or not {"Id", "Activities"} & found.keys():
         return without_use(fact, answer, "The page before sending can't read the draft.")
     actions = (part(each, "Action") for each in members(found, "Activities"))
     if any(part(each, "SignBulk") is not None for each in actions):
@@ -339,7 +341,7 @@ def before_send_redirect(configuration: Answer, organization: Organization) -> O
     if ours is None or organization.spec.before_send is None:
         return not_testable(fact, "This Organization has no page before sending.")
     redirects = part(content(configuration), "RedirectConfiguration")
-    if redirects is None or "BeforeSendRedirectUrl" not in redirects:
+    if redirects is None:
         why = configuration.why if isinstance(configuration, NoAnswer) else "The draft shows no redirect."
         return not_testable(fact, why)
     theirs = text(redirects, "BeforeSendRedirectUrl") or ""

@@ -69,7 +69,7 @@ def content(answer: Answer) -> Mapping[str, Any] | None:
         parsed = msgspec.json.decode(answer.body)
     except JSON_ERRORS:
         return None
-    return parsed if isinstance(parsed, dict) and "ErrorId" not in parsed else None
+    return parsed if isinstance(parsed, dict) and parsed.get("ErrorId") is None else None
 
 
 def members(container: Mapping[str, Any] | None, name: str) -> list[Mapping[str, Any]]:

