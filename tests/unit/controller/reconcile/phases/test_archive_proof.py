@@ -1,6 +1,7 @@
 """Files that somebody else put into an archive prove nothing about those that eSAW has (rule 13)."""
 
 import json
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -9,13 +10,15 @@ import pytest
 
 from controller.reconcile.outcomes import Done, Fail, Outcome
 from controller.reconcile.phases.archive import archive
+from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
+from controller.reconcile.phases.validate import validate
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.manifest import Manifest
-from counterfoil.resources import EnvelopeEvent
+from counterfoil.resources import EnvelopeEvent, EnvelopeStatus
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
-from tests.support.builders import EventBuilder, an_event
-from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive
+from tests.support.builders import NOON, EventBuilder, an_event
+from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
 from tests.support.signing_keys import a_sealer
 
 DOCUMENT = f"{FOLDER}/Document/file-1.pdf"
@@ -257,3 +260,129 @@ async def test_the_folder_of_another_source_with_the_same_envelope_id_is_not_rep
     with pytest.raises(NameTaken, match=r"spec\.path"):
         await collected(scene)
     assert scene.backend.stored == before
+
+
+# -- An earlier state of the envelope that was archived completely -------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="an earlier archive is called no archive at all")
+@pytest.mark.parametrize("phase", ["validate", "collect"])
+async def test_a_deleted_envelope_that_was_archived_before_is_not_called_unarchived(phase: str) -> None:
+    scene = a_scene()
+    event = await both(scene)
+    scene.esaw.deleted = True
+    outcome = await {"validate": validate, "collect": collect}[phase](event, scene.context(event))
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "EnvelopeDeleted"
+    assert "before it could be archived" not in outcome.message
+    assert f"An earlier state of it is archived with the manifest memory:///{MANIFEST}" in outcome.message
+
+
+@pytest.mark.xfail(strict=True, reason="an earlier archive is called no archive at all")
+async def test_a_deleted_envelope_whose_last_file_is_missing_still_has_the_manifest_of_its_earlier_state() -> (
+    None
+):
+    scene = a_scene()
+    event = await both(scene)
+    scene.esaw.contents["legal-1"] = b"%PDF-paper"
+    again = await collected(scene, event)
+    scene.esaw.but("download legal-1", missing())
+    scene.esaw.deleted_for_history = True
+    outcome = await archived(scene, again)
+    assert isinstance(outcome, Fail)
+    assert "without a manifest" not in outcome.message
+    assert f"An earlier state of it is archived with the manifest memory:///{MANIFEST}" in outcome.message
+    assert "2 of its 3 files" in outcome.message
+
+
+async def test_an_event_that_lists_its_files_again_keeps_its_manifest_and_the_hashes_of_its_files() -> None:
+    scene = a_scene()
+    event = await both(scene)
+    scene.esaw.contents["legal-1"] = b"%PDF-paper"
+    again = await collected(scene, event)
+    assert again.status.archive == event.status.archive
+    assert again.status.documents[:2] == event.status.documents
+    assert again.status.documents[2].sha256 is None
+
+
+async def test_files_of_an_envelope_with_another_status_keep_no_hash() -> None:
+    scene = Scene(statuses=["Completed", "Expired"])
+    event = await both(scene)
+    scene.esaw.status = EnvelopeStatus.EXPIRED
+    outcome = await validate(event, scene.context(event))
+    assert [each.sha256 for each in outcome.facts.documents or ()] == [None, None]
+
+
+@pytest.mark.xfail(strict=True, reason="the files of the second event's archive are called lost")
+async def test_the_first_event_does_not_call_lost_what_the_second_archived_with_one_more_file() -> None:
+    scene = a_scene()
+    first = await both(scene)
+    scene.sibling_events = [first]
+    scene.esaw.contents["legal-1"] = b"%PDF-paper"
+    second = await both(scene, an_event().for_action("envelopeCompleted"))
+    scene.sibling_events, scene.esaw.deleted = [second], True
+    scene.clock.advance(hours=1)
+    outcome = await clean(first, scene.context(first))
+    assert outcome == Done(
+        "ArchivedAndDeleted",
+        f"EnvelopeEvent/{second.name} archived the envelope again, and it is no longer in eSignAnyWhere.",
+    )
+
+
+@pytest.mark.parametrize("lost", [DOCUMENT, f"{FOLDER}/LegalDocument/legal-1.pdf", MANIFEST])
+async def test_files_that_the_second_event_archived_and_that_are_gone_are_lost(lost: str) -> None:
+    scene = a_scene()
+    first = await both(scene)
+    scene.sibling_events = [first]
+    scene.esaw.contents["legal-1"] = b"%PDF-paper"
+    second = await both(scene, an_event().for_action("envelopeCompleted"))
+    scene.sibling_events, scene.esaw.deleted = [second], True
+    scene.clock.advance(hours=1)
+    del scene.backend.stored[lost]
+    outcome = await clean(first, scene.context(first))
+    assert isinstance(outcome, Fail)
+    assert outcome.reason == "ArchivedFilesLost"
+
+
+# -- Callbacks of earlier events -----------------------------------------------------------------------------
+
+PARAMETERS = {"callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "parameters": ["case"]}}
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+async def test_the_second_event_keeps_the_first_ones_parameters_and_tags(is_sealed: bool) -> None:
+    scene = Scene(**PARAMETERS)
+    scene.sealer = a_sealer() if is_sealed else None
+    scene.archive = an_archive(
+        tags={"case": {"callback": "case"}},
+        path="{{tags.case}}/{{organization}}/{{envelope.id}}/{{file.kind}}/{{file.name}}",
+    )
+    first = await both(scene, an_event().with_parameters(case="7"))
+    scene.sibling_events = [first]
+    second = an_event().for_action("envelopeCompleted").created(NOON + timedelta(minutes=1))
+    after = await both(scene, second)
+    assert after.status.archive == first.status.archive
+    manifest = Manifest.decode(scene.backend.stored[f"7/{MANIFEST}"])
+    assert [(each.action, each.parameters) for each in manifest.times.actions] == [
+        ("envelopeFinished", {"case": "7"}),
+        ("envelopeCompleted", {}),
+    ]
+    assert manifest.tags == {"case": "7"}
+    assert downloads(scene) == []
+
+
+async def test_a_sealed_manifest_keeps_the_callbacks_of_an_event_that_is_gone() -> None:
+    scene = a_scene()
+    await both(scene)
+    await both(scene, an_event().for_action("envelopeCompleted").created(NOON + timedelta(minutes=1)))
+    assert [each.action for each in manifest_of(scene).times.actions] == [
+        "envelopeFinished",
+        "envelopeCompleted",
+    ]
+
+
+async def test_a_relabelled_event_of_another_envelope_is_no_sibling() -> None:
+    scene = a_scene()
+    scene.sibling_events = [an_event(envelope="0f9c1c2e-9999-4222-8333-444455556666").archived().build()]
+    event = an_event().build()
+    assert await scene.context(event).siblings() == ()
