@@ -17,7 +17,12 @@ import msgspec
 
 from controller.reconcile.context import PartialArchive, ReconcileContext, actions_of
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait, counted
-from controller.reconcile.phases.missing_envelope import archived_by_sibling, is_missing, was_deleted
+from controller.reconcile.phases.missing_envelope import (
+    archived_by_sibling,
+    deleted_envelope,
+    is_missing,
+    was_deleted,
+)
 from controller.reconcile.signature_policy import (
     ESAW_SIGNED_KINDS,
     ignored_condition,
@@ -55,7 +60,7 @@ async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         if not is_missing(cause) or not await was_deleted(event, context):
             raise
         documents = incomplete.documents if incomplete else event.status.documents
-        return await archived_by_sibling(context) or _deleted_meanwhile(documents, context)
+        return await archived_by_sibling(context) or await deleted_envelope(documents, event, context)
 
 
 async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -214,14 +219,4 @@ def _signature_failure(
         f"Archive/{context.archive.name} requires {wanted}. {signatures_condition.message} The envelope "
         f"stays in eSignAnyWhere; its files are in Archive/{context.archive.name}, without a manifest.",
         facts=PhaseFacts(documents=documents, side_conditions=(signatures_condition,)),
-    )
-
-
-def _deleted_meanwhile(documents: tuple[FiledDocument, ...], context: ReconcileContext) -> Fail:
-    arrived = sum(each.sha256 is not None for each in documents)
-    return Fail(
-        "EnvelopeDeleted",
-        f"The envelope was deleted in eSignAnyWhere while it was being archived: {arrived} of its "
-        f"{counted(len(documents), 'file')} arrived in Archive/{context.archive.name}, without a manifest.",
-        facts=PhaseFacts(documents=documents),
     )

@@ -26,6 +26,7 @@ from counterfoil.resources import (
     FileKind,
     Phase,
     find_condition,
+    is_condition_true,
 )
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
@@ -64,7 +65,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         if not answer.is_missing_envelope:
             raise
     if damage is not None:
-        return Fail("ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere.")
+        lost = Fail("ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere.")
+        return await _archived_again(event, context) or lost
     # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
     return _gone()
 
@@ -137,6 +139,27 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> str | None
         async for fault in faults:
             return f"Archive/{context.archive.name} does not have the files as they were archived: {fault}"
     context.verified = event.status.documents
+    return None
+
+
+async def _archived_again(event: EnvelopeEvent, context: ReconcileContext) -> Done | None:
+    """Return the outcome if another event of the envelope archived all of its files later, and they are whole
+    in the archive; None: no other did."""
+    own = {(each.file_id, each.kind) for each in event.status.documents}
+    for sibling in await context.siblings():
+        status = sibling.status
+        if not is_condition_true(status.conditions, "Archived") or status.archive is None:
+            continue
+        if not own <= {(each.file_id, each.kind) for each in status.documents}:
+            continue
+        faults = verify_documents(context.backend, status.archive.manifest or "", status.documents)
+        async with aclosing(faults):
+            if await anext(faults, None) is None:
+                return Done(
+                    "ArchivedAndDeleted",
+                    f"EnvelopeEvent/{sibling.name} archived the envelope again, and it is no longer in "
+                    "eSignAnyWhere.",
+                )
     return None
 
 

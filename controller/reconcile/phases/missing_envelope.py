@@ -1,27 +1,52 @@
 """A 404 during a run: eSAW returns it for each missing object, so the envelope's history decides."""
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Fail, Skip
+from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, counted
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.resources import EnvelopeEvent, is_condition_true
+from counterfoil.resources import EnvelopeEvent, FiledDocument, is_condition_true
 
 
 async def explain_deleted(event: EnvelopeEvent, context: ReconcileContext) -> Skip | Fail | None:
     """
-    Return the outcome for an envelope that was deleted before it was archived here; None if it exists.
+    Return the outcome for an envelope that was deleted before its files were archived; None if it exists.
 
     The deletion is a failure that a person hears of, unless another event of the envelope archived it.
     """
     if not await was_deleted(event, context):
         return None
-    return await archived_by_sibling(context) or Fail(
-        "EnvelopeDeleted", "The envelope was deleted in eSignAnyWhere before it could be archived."
+    return await archived_by_sibling(context) or await deleted_envelope(
+        event.status.documents, event, context
     )
+
+
+async def deleted_envelope(
+    documents: tuple[FiledDocument, ...], event: EnvelopeEvent, context: ReconcileContext
+) -> Fail:
+    """Return the outcome for an envelope that was deleted, and of which these files came into the archive."""
+    facts = PhaseFacts(documents=documents)
+    arrived = sum(each.sha256 is not None for each in documents)
+    files = f"{arrived} of its {counted(len(documents), 'file')}"
+    found = (each.status.archive for each in (event, *await context.siblings()))
+    manifest = next((each.manifest for each in found if each is not None and each.manifest), None)
+    if manifest is not None:
+        message = (
+            "The envelope was deleted in eSignAnyWhere. An earlier state of it is archived with the "
+            f"manifest {manifest}. {files} are known to be in the archive; files that changed or were added "
+            "after that state may be missing."
+        )
+    elif arrived:
+        message = (
+            f"The envelope was deleted in eSignAnyWhere while it was being archived: {files} arrived in "
+            f"Archive/{context.archive.name}, without a manifest."
+        )
+    else:
+        message = "The envelope was deleted in eSignAnyWhere before it could be archived."
+    return Fail("EnvelopeDeleted", message, facts=facts)
 
 
 async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
     """Return the outcome for a missing envelope that another of its events has archived; None if none has."""
-    async for sibling in context.sibling_events():
+    for sibling in await context.siblings():
         if is_condition_true(sibling.status.conditions, "Archived"):
             stored = sibling.status.archive
             archive = stored.ref.name if stored is not None else context.archive.name
