@@ -172,3 +172,13 @@ def test_no_attempt_is_made_before_retry_after() -> None:
 def test_a_notice_that_is_sent_again_has_its_id_and_a_new_deadline() -> None:
     failed = after_attempt(PENDING, result_of(410, RECEIVER), RETRY, now=NOON, random=lambda: 0.5)
     assert resent(failed) == PENDING
+
+
+@pytest.mark.xfail(strict=True, reason="a time of a clock that was ahead is believed")
+def test_a_notice_that_a_clock_ahead_began_is_given_up_at_the_deadline() -> None:
+    begun = msgspec.structs.replace(PENDING, start_time=NOON + timedelta(days=30))
+    first = after_attempt(begun, PROBLEM, RETRY, now=NOON, random=lambda: 0.0)
+    assert first.start_time == NOON
+    later = NOON + RETRY.deadline + timedelta(hours=1)
+    last = msgspec.structs.replace(first, next_attempt_time=later)
+    assert after_attempt(last, PROBLEM, RETRY, now=later, random=lambda: 0.0).state is NoticeState.FAILED

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from controller.notifications.policy import QUIET_PERIOD, NotificationTimings
 from controller.notifications.problem_tracking import FailureSummary
@@ -16,6 +17,7 @@ from controller.notifications.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, M
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import Conflict, Unavailable
+from counterfoil.kube.status import write_status
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
@@ -34,6 +36,7 @@ from tests.support.scenes.notifications import (
     FakeMailer,
     Scene,
     a_failed_event,
+    a_problem,
     an_archive_that_is,
     an_unauthorized_sender,
 )
@@ -969,3 +972,32 @@ async def test_envelopes_that_esaw_deletes_soon_are_in_the_daily_reminder() -> N
         "[acme] One envelope is deleted in eSignAnyWhere soon, not safely archived",
         "[acme] A problem is still open",
     ]
+
+
+# -- Times that a clock which was ahead has written ----------------------------------------------------------
+
+AHEAD = NOON + timedelta(days=30)
+
+
+@pytest.mark.xfail(strict=True, reason="a time of a clock that was ahead is believed")
+@pytest.mark.parametrize("times", [{"since": AHEAD}, {"mail_attempt_time": AHEAD}])
+async def test_a_problem_with_a_time_of_a_clock_ahead_is_mailed_now(times: dict[str, datetime]) -> None:
+    scene = Scene()
+    organization = scene.organization()
+    status = replace(organization.status, problems=(a_problem(**times),))
+    scene.take(await write_status(scene.kube, organization, status))
+    await scene.run_once(3)
+    assert scene.mailer.recipients == [ADMINISTRATORS]
+
+
+async def test_a_refusal_that_a_clock_ahead_recorded_is_not_mailed_each_hour() -> None:
+    scene = Scene(died(since=AHEAD, status={"notifiedKey": "0a1b2c3d"}))
+    await scene.look_for(20 * HOUR)
+    assert scene.mailer.recipients == [ANNA]
+
+
+@pytest.mark.xfail(strict=True, reason="a time of a clock that was ahead is believed")
+async def test_a_mail_that_a_clock_ahead_recorded_does_not_silence_the_next_refusal() -> None:
+    scene = Scene(died(status={"notifiedTime": AHEAD.isoformat()}))
+    await scene.run_once(20)
+    assert scene.mailer.recipients == [ANNA]

@@ -509,3 +509,13 @@ def test_what_is_retried_after_a_loss_is_collected_again_and_proves_nothing() ->
     assert reason(emptied, "Validated") == ("True", "Fine")
     assert [reason(emptied, each) for each in ("Collected", "Archived")] == [("False", "FilesLost")] * 2
     assert phase_to_resume(emptied) is Phase.COLLECTING
+
+
+@pytest.mark.xfail(strict=True, reason="a time of a clock that was ahead is believed")
+def test_a_phase_that_a_clock_ahead_began_fails_at_its_deadline() -> None:
+    status = EnvelopeEventStatus(phase=Phase.ARCHIVING, phase_start_time=NOON + timedelta(days=30))
+    wait = Wait("EsawFailing", "no answer")
+    waiting = next_status(status, Phase.ARCHIVING, wait, at())
+    assert waiting.phase_start_time == NOON
+    last = msgspec.structs.replace(waiting, next_attempt_time=NOON + timedelta(hours=24))
+    assert next_status(last, Phase.ARCHIVING, wait, at(minutes=24 * 60)).phase is Phase.FAILED

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from controller.resync.missed_callbacks import SweepOutcome
 from controller.resync.organization_status import RESYNC_SECONDS
@@ -24,6 +25,7 @@ from counterfoil.resources import (
     Organization,
     Phase,
     Sender,
+    SweepResult,
     event_name,
     find_condition,
     is_condition_true,
@@ -601,3 +603,16 @@ async def test_a_key_that_worked_is_checked_again_when_its_organization_leads_el
         assert reason() == "OriginChanged"
         await lead_to(ORIGIN)
         assert reason() == "KeyAccepted"
+
+
+@pytest.mark.xfail(strict=True, reason="a time of a clock that was ahead is believed")
+async def test_a_sweep_that_a_clock_ahead_recorded_does_not_hold_up_the_next_one(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    swept = SweepResult(time=resync_scene.scene.clock.now() + timedelta(days=30), found=0)
+    organization = an_organization(version=2)
+    resync_scene.put(replace(organization, status=replace(organization.status, sweep=swept)))
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+    found = resync_scene.organization().status.sweep
+    assert found is not None
+    assert found.time < swept.time
