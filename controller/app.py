@@ -49,6 +49,7 @@ from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
 from controller.retry.on_fix import FailedEventRetrier
+from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards
@@ -292,6 +293,7 @@ def build(
         notifier.run,
         notice_delivery.run,
         deletion_detector.run,
+        ClockChangeDetector(clock, (event_queue.enqueue_known, notice_delivery.enqueue_known)).run,
     ]
     if held.owns(*UNSHARDED_WORK):
         background.append(garbage_collector.run)

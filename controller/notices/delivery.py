@@ -32,7 +32,7 @@ from controller.notices.policy import (
     after_attempt,
 )
 from controller.notifications.problem_tracking import WEBHOOK_REMOVED
-from controller.scheduling.backoff import LOST_OUTCOME, Random
+from controller.scheduling.backoff import LOST_OUTCOME, Random, longest_backoff
 from controller.scheduling.due import EPOCH
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
@@ -51,7 +51,9 @@ from counterfoil.resources import (
     NoticeState,
     Organization,
     ResourceInvalid,
+    RetrySpec,
 )
+from counterfoil.stored_times import believed_time
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class _PendingNotice(NamedTuple):
     """The times and limits of a pending notice."""
 
     item: QueueItem
-    due: datetime
+    next_attempt: datetime | None
     reason: str
     """Reason of the last failed attempt; empty for none."""
     version: int
@@ -161,7 +163,7 @@ class NoticeDelivery:
         reason = notice.last_error.reason if notice.last_error is not None else ""
         self._pending[event.name] = _PendingNotice(
             _queue_item(event),
-            notice.next_attempt_time or event.status.completion_time or EPOCH,
+            notice.next_attempt_time,
             reason,
             version_number(event),
         )
@@ -173,13 +175,20 @@ class NoticeDelivery:
             return
         organization = self.cache.organizations.get(pending.item.organization)
         is_held = organization is None or organization.spec.suspend
-        due = EPOCH if now else max(pending.due, earliest or EPOCH)
+        retry = organization.spec.retry if organization is not None else RetrySpec()
+        planned = believed_time(pending.next_attempt, self.clock.now(), ahead=longest_backoff(retry))
+        due = EPOCH if now else max(planned or EPOCH, earliest or EPOCH)
         self._workqueue.enqueue_at(pending.item, None if is_held else due)
 
     def _forget(self, name: str) -> None:
         self._workqueue.forget(name)
         for memory in (self._pending, self._unstored, self._lost_outcomes):
             memory.pop(name, None)
+
+    def enqueue_known(self) -> None:
+        """Enqueue all pending notices again: the clock was set."""
+        for name in self._pending:
+            self._enqueue(name)
 
     # -- What makes them due at once -------------------------------------------------------------------------
 

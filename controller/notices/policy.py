@@ -9,7 +9,7 @@ attempts, everything else is retried until the deadline of ``spec.retry``.
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -26,9 +26,6 @@ from counterfoil.resources import (
     RetrySpec,
     is_condition_true,
 )
-
-MAX_RETRY_AFTER = timedelta(hours=1)
-"""Maximum pause that a receiver can ask for by Retry-After."""
 
 SECRET_REASONS = frozenset({"WebhookSecretMissing", "WebhookSecretInvalid", "SecretNotLabelled"})
 """Reasons of notices that continue as soon as the signing secret can be used."""
@@ -47,7 +44,7 @@ class NotDelivered:
     message: str
     is_final: bool = False
     not_before: datetime | None = None
-    """Earliest time of the next attempt, by the receiver's Retry-After; at most ``MAX_RETRY_AFTER`` away."""
+    """Earliest time of the next attempt, by the receiver's Retry-After; at most an hour away."""
 
 
 AttemptResult = Delivered | NotDelivered
@@ -109,7 +106,8 @@ def after_attempt(
             delivered_time=now,
             last_error=None,
         )
-    started, due = notice.start_time or now, notice.next_attempt_time
+    # Not later than now: a clock that was ahead may have written it, and the deadline would never come.
+    started, due = min(notice.start_time or now, now), notice.next_attempt_time
     if due is not None and now - due > DOWNTIME:
         # The controller was not there, or slow: the receiver's deadline does not count that time.
         started += now - due

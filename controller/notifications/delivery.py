@@ -46,6 +46,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.stored_times import believed_time
 
 _log = logging.getLogger(__name__)
 
@@ -112,11 +113,12 @@ class _SentMail:
 
     notification: Notification
     at: datetime
-    """Never before ``notification.since``, which another controller's clock set; that clock may be ahead."""
+    """Not before ``notification.since``, which another clock set; that may be a little ahead."""
 
     @classmethod
     def now(cls, notification: Notification, now: datetime) -> "_SentMail":
-        return cls(notification, max(now.replace(microsecond=0), notification.since))
+        since = believed_time(notification.since, now) or now
+        return cls(notification, max(now.replace(microsecond=0), since.replace(microsecond=0)))
 
 
 @dataclass

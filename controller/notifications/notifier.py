@@ -35,6 +35,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.stored_times import age
 
 _log = logging.getLogger(__name__)
 
@@ -250,7 +251,7 @@ class Notifier:
         if archive is None or ready is None or ready.status == "True":
             return
         cause, waiting = f"{problem_tracking.ARCHIVE}/{archive.name}", self._waiting(organization)
-        is_long = now - ready.last_transition_time >= self.timings.archive
+        is_long = age(ready.last_transition_time, now) >= self.timings.archive
         if problem_tracking.is_open(problems, cause) or (waiting and is_long):
             message = ready.message[: problem_tracking.MAX_MESSAGE_LENGTH]
             yield Observation(cause, ready.reason, message=message, count=waiting)

@@ -33,8 +33,12 @@ from controller.notifications.problem_tracking import (
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Condition, Organization, ReportedProblem, Sender, find_condition
+from counterfoil.stored_times import age, believed_time
 
 QUIET_PERIOD = timedelta(hours=1)
+
+UNKNOWN_SINCE_PERIOD = timedelta(days=1)
+"""Interval between mails about a key whose refusal has a time that can't be right."""
 
 MAX_NAMED_SENDERS = 20
 """Maximum number of senders that one mail to the administrators names."""
@@ -134,11 +138,11 @@ def _about_problems(
             yield Notification(MailKind.DIGEST, each.since if last is None else last + timings.digest, each)
         if kind is None:
             continue
-        is_due = each.notified_time is None and now - each.since >= timings.gather
+        is_due = each.notified_time is None and age(each.since, now) >= timings.gather
         if each.solved_time is not None:
             if kind_of(each) in _END_WITHOUT_MAIL:
                 continue
-            if each.notified_time is not None and now - each.solved_time >= timings.settle:
+            if each.notified_time is not None and age(each.solved_time, now) >= timings.settle:
                 yield Notification(MailKind.SOLVED, each.solved_time, each)
         elif is_due and not _is_covered_by_archive(each, problems):
             yield Notification(kind, each.since, each)
@@ -147,7 +151,7 @@ def _about_problems(
 def _is_digest_due(problem: ReportedProblem, now: datetime, timings: NotificationTimings) -> bool:
     if kind_of(problem) != DIGEST or problem.solved_time is not None:
         return False
-    return problem.notified_time is None or now - problem.notified_time >= timings.digest
+    return problem.notified_time is None or age(problem.notified_time, now) >= timings.digest
 
 
 def _is_covered_by_archive(problem: ReportedProblem, problems: Problems) -> bool:
@@ -160,7 +164,7 @@ def _is_attempted_elsewhere(
     notification: Notification, now: datetime, timings: NotificationTimings, claims: Claims
 ) -> bool:
     begun = attempted_at(notification)
-    return begun is not None and begun != claims.get(notification.key) and now - begun < timings.claim
+    return begun is not None and begun != claims.get(notification.key) and age(begun, now) < timings.claim
 
 
 def attempted_at(notification: Notification) -> datetime | None:
@@ -180,7 +184,7 @@ def removable_causes(problems: Problems, now: datetime, timings: NotificationTim
         each.cause
         for each in problems
         if each.solved_time is not None
-        and now - each.solved_time >= timings.settle
+        and age(each.solved_time, now) >= timings.settle
         and (each.notified_time is None or kind_of(each) in _END_WITHOUT_MAIL)
     ]
 
@@ -283,20 +287,24 @@ def _can_sender_fix(sender: Sender, refused: Condition) -> bool:
 
 def _asked_at(sender: Sender, refused: Condition, now: datetime) -> datetime | None:
     """Return the time of the mail to the sender about this problem; None: a mail is needed or requested."""
-    asked = sender.status.notified_time
+    asked, since = (
+        believed_time(each, now) for each in (sender.status.notified_time, refused.last_transition_time)
+    )
     if asked is None or _reminder_requested_at(sender, now) is not None:
         return None
     same_key = sender.status.notified_key == key_fingerprint(sender)
-    was_asked = asked >= refused.last_transition_time or (same_key and now - asked < QUIET_PERIOD)
+    quiet = QUIET_PERIOD if since is not None else UNKNOWN_SINCE_PERIOD
+    was_asked = (since is not None and asked >= since) or (same_key and now - asked < quiet)
     return asked if was_asked else None
 
 
 def _is_escalated(sender: Sender, now: datetime) -> bool:
     """Whether the administrators received a mail about this unresponsive sender."""
-    refused, escalated = _key_failure(sender), sender.status.escalated_time
+    refused, escalated = _key_failure(sender), believed_time(sender.status.escalated_time, now)
     if refused is None or escalated is None:
         return False
-    return escalated >= (_asked_at(sender, refused, now) or refused.last_transition_time)
+    since = _asked_at(sender, refused, now) or believed_time(refused.last_transition_time, now)
+    return escalated >= since if since is not None else now - escalated < UNKNOWN_SINCE_PERIOD
 
 
 def _reminder_requested_at(sender: Sender, now: datetime) -> datetime | None:

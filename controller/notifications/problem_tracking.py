@@ -16,6 +16,7 @@ from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.due import ACTION_NOT_CONFIGURED
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, ReportedProblem
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
+from counterfoil.stored_times import age, believed_time
 
 Problems = tuple[ReportedProblem, ...]
 
@@ -114,7 +115,7 @@ def add_failed_notices(
         known, at = find_problem(problems, each.cause), (each.at or now).replace(microsecond=0)
         seen = [delivered]
         if known is not None:
-            seen += [known.last_seen_time, known.solved_time]
+            seen += [believed_time(each, now) for each in (known.last_seen_time, known.solved_time)]
         if at >= now - LOST_NOTICE_WINDOW and all(time is None or at > time for time in seen):
             before = known.count if known is not None and known.solved_time is None else 0
             problems = with_count(problems, each, now, count=max(each.count, before))
@@ -156,7 +157,7 @@ def notified_and_open(problems: Problems) -> Problems:
 def digest_observations(problems: Problems, now: datetime, after: timedelta) -> Iterator[Observation]:
     """Yield one digest if a problem is still open at the time ``after`` its mail."""
     told = notified_and_open(problems)
-    long = [each for each in told if each.notified_time is not None and now - each.notified_time >= after]
+    long = [each for each in told if each.notified_time and age(each.notified_time, now) >= after]
     if long:
         yield Observation(DIGEST, long[0].reason, count=len(told))
 
@@ -333,7 +334,8 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     last event was removed unsolved ends without a mail.
     """
     since = began - CLOCK_SKEW
-    recent = {each.cause for each in problems if each.last_seen_time and each.last_seen_time >= since}
+    last_seen = {each.cause: believed_time(each.last_seen_time, now) for each in problems}
+    recent = {cause for cause, seen in last_seen.items() if seen is not None and seen >= since}
     for each in problems:
         is_gone = each.cause not in summary.failed and each.cause not in summary.at_risk
         if kind_of(each) == FAILED and is_gone and each.cause not in recent:

@@ -44,6 +44,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.stored_times import believed_time
 
 FILES_NAMED_IN_LOOP = 100
 """Maximum number of files whose names are made in the event loop; a name that is made for it takes 1 ms."""
@@ -99,8 +100,11 @@ class ReconcileContext:
     def evidence_deadline(self, event: EnvelopeEvent) -> datetime:
         """Return until when eSAW's list may lack files: spec.evidence.wait after it first reported the
         envelope's status."""
-        validated = find_condition(event.status.conditions, "Validated")
-        since = validated.last_transition_time if validated is not None else self.clock.now()
+        validated, now = find_condition(event.status.conditions, "Validated"), self.clock.now()
+        if validated is None:
+            return now + self.organization.spec.evidence.wait
+        # In place of a time that can't be right: the API server's own time of the event.
+        since = believed_time(validated.last_transition_time, now) or event.metadata.creation_timestamp or now
         return since + self.organization.spec.evidence.wait
 
     async def envelope(self) -> EnvelopeResponse:

@@ -247,14 +247,14 @@ class _Draft:
             return
         self.set_ready("False", Done("InProgress", f"The event is {upcoming_phase}."))
         attempts = self.status.attempts if is_repeated else 0
-        started = (self.status.phase_start_time if is_repeated else None) or self.inputs.now
+        started = self._phase_start() if is_repeated else self.inputs.now
         counters = {"attempts": attempts, "next_attempt_time": None, "phase_start_time": started}
         self.enter(upcoming_phase, None, None, **counters)
 
     def wait(self, phase: Phase, outcome: Wait) -> None:
         """Count an attempt and set the time of the next one; fail after the phase's deadline."""
         now, retry = self.inputs.now, self.inputs.retry
-        started = self.status.phase_start_time or now
+        started = self._phase_start()
         due = self.status.next_attempt_time
         if due is not None and now - due > DOWNTIME:
             started += now - due
@@ -275,6 +275,10 @@ class _Draft:
             # Later phases too: a proof from before must not outlive the result that it proves.
             self.reset_phases(PHASE_ORDER[PHASE_ORDER.index(outcome.restart_from) :], outcome)
         self.change(attempts=attempts, phase_start_time=started)
+
+    def _phase_start(self) -> datetime:
+        """Return when the phase started; not later than now, since a clock that was ahead may have written it."""
+        return min(self.status.phase_start_time or self.inputs.now, self.inputs.now)
 
     def set_last_error(self, outcome: Wait | Fail) -> None:
         """Record the outcome as the last error."""

@@ -89,7 +89,7 @@ class EventLoadCounter:
         """Return the known counts while nothing changed, so that idle Organizations are not written."""
         known = self._loads.get(name)
         stale_after = STALE_AFTER if self.held.are_all else STALE_AFTER_OF_SHARDS
-        if known is None or is_active or found.count_time - known.count_time >= stale_after:
+        if known is None or is_active or abs(found.count_time - known.count_time) >= stale_after:
             return found
         return known if known.numbers == found.numbers else found
 

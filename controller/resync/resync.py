@@ -46,6 +46,7 @@ from counterfoil.resources import (
     to_json_dict,
 )
 from counterfoil.resources.naming import UNSHARDED_WORK
+from counterfoil.stored_times import age
 
 _log = logging.getLogger(__name__)
 
@@ -215,7 +216,7 @@ class Resync:
 
     def _is_sweep_due(self, organization: Organization) -> bool:
         sweep, last, now = organization.spec.sweep, organization.status.sweep, self.clock.now()
-        if last is not None and now - last.time < sweep.interval:
+        if last is not None and age(last.time, now) < sweep.interval:
             return False
         return now >= self._next_sweep.get(organization.name, now)
 

@@ -131,7 +131,7 @@ class EventStatistics:
 
 def refresh_if_stale(known: Activity | None, found: Activity) -> Activity:
     """Return the known activity while it is unchanged and not stale, else the found one."""
-    if known is None or found.count_time - known.count_time >= STALE_AFTER:
+    if known is None or abs(found.count_time - known.count_time) >= STALE_AFTER:
         return found
     return known if replace(known, count_time=found.count_time) == found else found
 

@@ -31,6 +31,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.stored_times import believed_time
 
 _ARCHIVE_FIXES = frozenset(
     {
@@ -108,9 +109,13 @@ def settled_time(before: SharedStatus, after: SharedStatus, *, now: datetime) ->
 
     An object that works as before keeps its value, even None: an older version did not record it, and the
     current time would retry all events that ever failed. While it does not work, the last value stays.
+
+    A value that can't be right is replaced.
     """
     state = _status_ready_state(after)
     is_unchanged = state is None or state == _status_ready_state(before)
+    if before.settled_time is not None and believed_time(before.settled_time, now) is None:
+        is_unchanged = False
     return before.settled_time if is_unchanged else now.replace(microsecond=0)
 
 
@@ -119,17 +124,19 @@ def spec_observed_time(
 ) -> datetime | None:
     """Return the ``specObservedTime`` of the status ``after``: now if the spec was not observed before."""
     is_known = before.observed_generation == after.observed_generation
+    if before.spec_observed_time is not None and believed_time(before.spec_observed_time, now) is None:
+        is_known = False
     return before.spec_observed_time if is_known else now.replace(microsecond=0)
 
 
-def fixed_at(resource: SharedResource) -> datetime | None:
+def fixed_at(resource: SharedResource, now: datetime) -> datetime | None:
     """Return since when an object works with its current configuration; None: not ready, or unknown."""
     if isinstance(resource, Sender):
-        return _key_accepted_at(resource)
+        return _key_accepted_at(resource, now)
     status = resource.status
     if _status_ready_state(status) is None or status.observed_generation != resource.metadata.generation:
         return None
-    return status.settled_time
+    return believed_time(status.settled_time, now)
 
 
 def ready_state(resource: SharedResource) -> ReadyState | None:
@@ -170,15 +177,21 @@ def _is_observed(resource: SharedResource, condition: Condition) -> bool:
     return condition.observed_generation == resource.metadata.generation
 
 
-def find_fix(event: EnvelopeEvent, cache: Cache) -> SharedResource | None:
-    """Return the object that was fixed after an event failed and may solve its cause."""
-    ended = event.status.completion_time
-    if event.status.phase is not Phase.FAILED or ended is None:
+def find_fix(event: EnvelopeEvent, cache: Cache, now: datetime) -> SharedResource | None:
+    """
+    Return the object that was fixed after an event failed and may solve its cause.
+
+    An event whose end can't be right counts as failed when it was created: it is retried once.
+    """
+    if event.status.phase is not Phase.FAILED or event.status.completion_time is None:
+        return None
+    ended = believed_time(event.status.completion_time, now) or event.metadata.creation_timestamp
+    if ended is None:
         return None
     for resource in _possible_fixes(event, cache):
-        at = fixed_at(resource)
+        at = fixed_at(resource, now)
         if at is not None and isinstance(resource, Organization) and event.status.cause in _NEW_SPEC_FIXES:
-            at = resource.status.spec_observed_time
+            at = believed_time(resource.status.spec_observed_time, now)
         if at is not None and at >= ended.replace(microsecond=0):
             return resource
     return None
@@ -208,7 +221,7 @@ def _senders(event: EnvelopeEvent, cache: Cache) -> Iterator[Sender]:
     yield from (each for each in candidates if each.spec.organization_ref.name == event.organization)
 
 
-def _key_accepted_at(sender: Sender) -> datetime | None:
+def _key_accepted_at(sender: Sender, now: datetime) -> datetime | None:
     authorized = find_condition(sender.status.conditions, "Authorized")
     if authorized is None or authorized.status != "True":
         return None
@@ -217,7 +230,7 @@ def _key_accepted_at(sender: Sender) -> datetime | None:
     times = [authorized.last_transition_time]
     if key is not None:
         times += [each for each in (key.obtained_time, key.verified_time) if each is not None]
-    return max(times)
+    return max((each for each in times if believed_time(each, now) is not None), default=None)
 
 
 def _status_ready_state(status: SharedStatus) -> ReadyState | None:

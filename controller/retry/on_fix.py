@@ -119,7 +119,7 @@ class FailedEventRetrier:
         It is not enqueued here: the watch delivers it to the controller of its shard, as after a callback
         (rule 5). Raises ``ApiError`` when the API server is unavailable.
         """
-        fixed_resource = find_fix(event, self.cache)
+        fixed_resource = find_fix(event, self.cache, self.clock.now())
         if fixed_resource is None:
             return event
         try:

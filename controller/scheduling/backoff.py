@@ -65,6 +65,9 @@ Without an end: after kopf's own eight attempts the whole operator ends. A kubel
 that grow to five minutes, so it would wait long after the API server is available again.
 """
 
+MAX_RETRY_AFTER = timedelta(hours=1)
+"""Maximum pause that a server can ask for by Retry-After; the clients cut a longer one."""
+
 ROUND_FROM_SECONDS = 5
 """Minimum ceiling of a pause from which on times are rounded up to whole seconds."""
 
@@ -89,6 +92,11 @@ def pause_ceiling(attempts: int, policy: RetrySpec) -> float:
     """Return the longest pause, in seconds, after this number of failed attempts (1 or more)."""
     # 2 ** 32 times any initial pause exceeds every sensible maximum; a larger exponent would overflow.
     return min(policy.max.total_seconds(), policy.initial.total_seconds() * 2.0 ** min(attempts - 1, 32))
+
+
+def longest_backoff(policy: RetrySpec) -> timedelta:
+    """Return the longest pause between two attempts: the backoff is added to a server's Retry-After."""
+    return MAX_RETRY_AFTER + policy.max
 
 
 def is_deadline_exceeded(started: datetime | None, policy: RetrySpec, *, now: datetime) -> bool:

@@ -6,10 +6,20 @@ fixed Archive, an Organization that is no longer suspended) makes all waiting ev
 action.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from controller.cache import Cache
-from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, is_condition_true
+from controller.scheduling.backoff import longest_backoff
+from counterfoil.resources import (
+    REQUEST_LABEL,
+    EnvelopeEvent,
+    Organization,
+    OrganizationSpec,
+    Phase,
+    RetrySpec,
+    is_condition_true,
+)
+from counterfoil.stored_times import believed_time
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -20,8 +30,16 @@ ACTION_NOT_CONFIGURED = "ActionNotConfigured"
 """Reason of an event that waits until its Organization lists its action."""
 
 
-def due_time(event: EnvelopeEvent, cache: Cache) -> datetime | None:
-    """Return when the event is due; in the past: now; None: not before an object changes."""
+CLEANUP_DELAYED = "CleanupDelayed"
+"""Reason of an archived event whose envelope is deleted later, as ``spec.cleanup.after`` says."""
+
+
+def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | None:
+    """
+    Return when the event is due; in the past: now; None: not before an object changes.
+
+    A next attempt time beyond what the settings allow is not believed: the event is due.
+    """
     status = event.status
     if status.phase.is_final or has_request(event):
         return None
@@ -34,7 +52,18 @@ def due_time(event: EnvelopeEvent, cache: Cache) -> datetime | None:
         return EPOCH if _is_action_listed(event, cache) else None
     if status.phase is Phase.AWAITING_CONSENT:
         return EPOCH if _key_works(event, cache) else None
-    return status.next_attempt_time or event.metadata.creation_timestamp or EPOCH
+    longest = longest_pause(event, cache.organizations.get(event.organization))
+    planned = believed_time(status.next_attempt_time, now, ahead=longest)
+    return planned or event.metadata.creation_timestamp or EPOCH
+
+
+def longest_pause(event: EnvelopeEvent, organization: Organization | None) -> timedelta:
+    """Return the longest pause that the settings allow for an event in this state."""
+    if organization is None:
+        return longest_backoff(RetrySpec())
+    spec: OrganizationSpec = organization.spec
+    delay = spec.cleanup.after if event.status.reason == CLEANUP_DELAYED else timedelta(0)
+    return max(longest_backoff(spec.retry), spec.evidence.wait, delay)
 
 
 def has_request(event: EnvelopeEvent) -> bool:

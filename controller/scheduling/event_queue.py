@@ -42,6 +42,10 @@ class EventQueue:
             self.enqueue(event)
         self.workqueue.wake()
 
+    def enqueue_known(self) -> None:
+        """Enqueue all known events again: the clock was set."""
+        self.enqueue_all(self.cache.events)
+
     def enqueue_after(self, name: str, seconds: float) -> None:
         """Enqueue an event at its due time, but not before this pause has ended."""
         event = self.cache.events.get(name)
@@ -80,7 +84,7 @@ class EventQueue:
     def _due_time(self, event: EnvelopeEvent) -> datetime | None:
         if event.name in self._due_now and not (is_suspended(event, self.cache) or has_request(event)):
             return EPOCH
-        return due_time(event, self.cache)
+        return due_time(event, self.cache, self.clock.now())
 
     def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
         created = event.metadata.creation_timestamp

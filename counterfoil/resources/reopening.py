@@ -12,19 +12,25 @@ from msgspec.structs import replace
 
 from counterfoil.resources.conditions import find_condition, is_condition_true, with_summary
 from counterfoil.resources.envelopeevent import EnvelopeEventStatus, Phase
+from counterfoil.stored_times import believed_time
 
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
 
 
-def is_reopened_by_callback(phase: str, completion_time: datetime | None, *, received: datetime) -> bool:
+def is_reopened_by_callback(
+    phase: str, completion_time: datetime | None, *, received: datetime, now: datetime
+) -> bool:
     """
     Whether a callback received at ``received`` re-opens an event of that phase, completed at
     ``completion_time``.
 
     The times come from the clocks of two processes. A repeated callback comes minutes later, so a difference
-    of seconds has no effect.
+    of seconds has no effect. A completion far after ``now`` is not believed: the callback re-opens the event.
     """
-    return phase in PHASES_REOPENED_BY_CALLBACK and (completion_time is None or received > completion_time)
+    if phase not in PHASES_REOPENED_BY_CALLBACK:
+        return False
+    completed = believed_time(completion_time, now)
+    return completed is None or received > completed
 
 
 def reopened_status(

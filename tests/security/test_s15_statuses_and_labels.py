@@ -187,7 +187,7 @@ async def test_a_receiver_counts_reopens_and_adds_parameters(
     guarded: GuardedNamespace, before: EnvelopeEventStatus, parameters: dict[str, str]
 ) -> None:
     event = await stored(guarded, before)
-    counted = status_with(event, PendingCount(3, LATER, LATER))
+    counted = status_with(event, PendingCount(3, LATER, LATER), now=LATER)
     status = with_parameters(event, counted, parameters, now=LATER)
     await write_status(guarded, RECEIVER, merge_patch(to_json_dict(event.status), to_json_dict(status)))
     after = EnvelopeEvent.parse(json.loads(await guarded.admin("get", TARGET, "-o", "json"))).status

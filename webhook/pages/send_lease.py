@@ -21,6 +21,7 @@ from counterfoil.kube.errors import AlreadyExists, Conflict, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import GROUP, ORGANIZATION_LABEL, ResourceInvalid
 from counterfoil.resources.lease import Lease, micro_time
+from counterfoil.stored_times import believed_time
 
 LEASE_KIND_LABEL: Final = f"{GROUP}/note"
 KIND_STATE: Final = "state"
@@ -60,6 +61,8 @@ class SendLease:
     """The envelopes of a bulk that was sent, until their sender is recorded for each."""
     sent_time: datetime | None = None
     """When that bulk was sent."""
+    written: datetime | None = None
+    """Time of the last write, by the API server's clock; None: unknown."""
 
     @classmethod
     def parse(cls, raw: Raw) -> Self:
@@ -83,6 +86,7 @@ class SendLease:
             is_completed=ENVELOPE_ANNOTATION in annotations,
             envelopes=tuple(filter(None, annotations.get(ENVELOPES_ANNOTATION, "").split(","))),
             sent_time=_parse_time(annotations.get(SENT_TIME_ANNOTATION, "")),
+            written=_written_time(raw) or metadata.creation_timestamp,
         )
 
     @property
@@ -96,8 +100,13 @@ class SendLease:
         return self.started == self.renewed
 
     def is_expired(self, now: datetime) -> bool:
-        """Whether the current attempt has certainly ended."""
-        return now - self.renewed > timedelta(seconds=self.seconds)
+        """
+        Whether the current attempt has certainly ended.
+
+        If its start can't be right, the API server's time of the last write counts.
+        """
+        started = believed_time(self.renewed, now) or self.written or self.renewed
+        return now - started > timedelta(seconds=self.seconds)
 
 
 @dataclass(frozen=True)
@@ -223,6 +232,12 @@ def _parse_time(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def _written_time(raw: Raw) -> datetime | None:
+    """Return the newest time in ``metadata.managedFields``, which only the API server writes."""
+    times = (_parse_time(str(each.get("time", ""))) for each in raw["metadata"].get("managedFields", ()))
+    return max((each for each in times if each is not None and each.tzinfo is not None), default=None)
 
 
 def _draft_lease_name(organization: str, sender: str, draft: str) -> str:

@@ -93,12 +93,13 @@ class DeliveryCounter:
         ``ApiError``, ``ResourceInvalid``."""
         for _ in range(self._limits.flush_conflicts):
             event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
-            reopens = _reopens(received, event.status)
+            now = self._clock.now()
+            reopens = _reopens(received, event.status, now)
             if not reopens and not new_parameters(parameters, event.parameters):
                 # Another delivery stored the same meanwhile; this one counts like any other.
                 self.count(name, received)
                 return
-            counted = status_with(event, PendingCount(1, received, received))
+            counted = status_with(event, PendingCount(1, received, received), now=now)
             status = with_parameters(event, counted, parameters, now=received)
             try:
                 raw = await patch_status(self._kube, event, status)
@@ -179,7 +180,7 @@ class DeliveryCounter:
         pending_count = self._subtract_applied(event)
         if not pending_count.count:
             return
-        status = status_with(event, pending_count)
+        status = status_with(event, pending_count, now=self._clock.now())
         try:
             await patch_status(self._kube, event, status)
         except Unavailable:
@@ -224,16 +225,16 @@ class DeliveryCounter:
                 await self._closing.wait()
 
 
-def _reopens(received: datetime, status: EnvelopeEventStatus) -> bool:
-    return is_reopened_by_callback(status.phase, status.completion_time, received=received)
+def _reopens(received: datetime, status: EnvelopeEventStatus, now: datetime) -> bool:
+    return is_reopened_by_callback(status.phase, status.completion_time, received=received, now=now)
 
 
-def status_with(event: EnvelopeEvent, pending_count: PendingCount) -> EnvelopeEventStatus:
+def status_with(event: EnvelopeEvent, pending_count: PendingCount, *, now: datetime) -> EnvelopeEventStatus:
     """Return the event's status with a tally added, re-opened if its last delivery came after the event had
     ended."""
     status = event.status
     created = event.metadata.creation_timestamp if event.spec.origin is Origin.CALLBACK else None
-    if _reopens(pending_count.last, status):
+    if _reopens(pending_count.last, status, now):
         message = f"eSignAnyWhere called again after the event was {status.phase}."
         status = reopened_status(status, reason="Redelivered", message=message, now=pending_count.last)
     return msgspec.structs.replace(

@@ -198,7 +198,9 @@ class EventWriter:
         if different := different_values(parameters, known):
             message = "%d parameters have other values than in an earlier callback and were left out"
             _log.warning(message, different, extra={"event": name})
-        is_reopened = is_reopened_by_callback(completion.phase, completion.completion_time, received=received)
+        is_reopened = is_reopened_by_callback(
+            completion.phase, completion.completion_time, received=received, now=self.clock.now()
+        )
         if is_reopened or new_parameters(parameters, known):
             await self.delivery_counter.store(name, received, parameters)
         else:

@@ -9,10 +9,11 @@ built from the status as the API server returns it, never from this process's me
 
 import dataclasses
 from contextlib import aclosing
+from datetime import datetime, timedelta
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait, counted
-from controller.scheduling.due import has_request
+from controller.scheduling.due import CLEANUP_DELAYED, has_request
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
@@ -28,6 +29,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.stored_times import believed_time
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
@@ -79,12 +81,12 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     """
     now, spec, complete = context.clock.now(), context.organization.spec, context.evidence_deadline(event)
     archived = find_condition(event.status.conditions, "Archived")
-    due = archived.last_transition_time + spec.cleanup.after if archived is not None else now
+    due = _end_of_delay(event, archived.last_transition_time, spec.cleanup.after, now) if archived else now
     # A delay that passed before a mismatch is not repeated.
     if not event.status.mismatches and now < due:
         after = spec.cleanup.after
         message = f"The envelope is deleted {after} after archiving, as spec.cleanup.after says."
-        return Pause("CleanupDelayed", message, until=max(due, complete))
+        return Pause(CLEANUP_DELAYED, message, until=max(due, complete))
     if now < complete:
         message = (
             "The envelope is archived. eSignAnyWhere may list further files until the time in "
@@ -92,6 +94,20 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
         )
         return Pause("LateFilesPending", message, until=complete)
     return None
+
+
+def _end_of_delay(event: EnvelopeEvent, archived: datetime, after: timedelta, now: datetime) -> datetime:
+    """
+    Return when a delay after archiving ends.
+
+    If the time of archiving can't be right, the delay begins at its first pause, which is stored: it is never
+    shorter.
+    """
+    if believed_time(archived, now) is not None:
+        return archived + after
+    status = event.status
+    planned = believed_time(status.next_attempt_time, now, ahead=after)
+    return planned if status.reason == CLEANUP_DELAYED and planned is not None else now + after
 
 
 async def _decision(context: ReconcileContext) -> Wait | None:

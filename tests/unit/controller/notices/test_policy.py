@@ -174,7 +174,6 @@ def test_a_notice_that_is_sent_again_has_its_id_and_a_new_deadline() -> None:
     assert resent(failed) == PENDING
 
 
-@pytest.mark.xfail(strict=True, reason="a time of a clock that was ahead is believed")
 def test_a_notice_that_a_clock_ahead_began_is_given_up_at_the_deadline() -> None:
     begun = msgspec.structs.replace(PENDING, start_time=NOON + timedelta(days=30))
     first = after_attempt(begun, PROBLEM, RETRY, now=NOON, random=lambda: 0.0)

@@ -511,7 +511,6 @@ def test_what_is_retried_after_a_loss_is_collected_again_and_proves_nothing() ->
     assert phase_to_resume(emptied) is Phase.COLLECTING
 
 
-@pytest.mark.xfail(strict=True, reason="a time of a clock that was ahead is believed")
 def test_a_phase_that_a_clock_ahead_began_fails_at_its_deadline() -> None:
     status = EnvelopeEventStatus(phase=Phase.ARCHIVING, phase_start_time=NOON + timedelta(days=30))
     wait = Wait("EsawFailing", "no answer")

@@ -73,7 +73,7 @@ class StateMachineModel(RuleBasedStateMachine):
         return TransitionInput(now=self.clock.now(), generation=1, retry=RETRY, random=lambda: 0.9)
 
     def _is_due(self) -> bool:
-        due = due_time(self.event, self.cache)
+        due = due_time(self.event, self.cache, self.clock.now())
         return due is not None and due <= self.clock.now()
 
     # -- Runs ------------------------------------------------------------------------------------------------
@@ -185,12 +185,12 @@ class StateMachineModel(RuleBasedStateMachine):
     @precondition(lambda self: self.due_later())
     @rule()
     def next_attempt_is_due(self) -> None:
-        due = due_time(self.event, self.cache)
+        due = due_time(self.event, self.cache, self.clock.now())
         assert due is not None
         self.clock.advance(seconds=(due - self.clock.now()).total_seconds())
 
     def due_later(self) -> bool:
-        due = due_time(self.event, self.cache)
+        due = due_time(self.event, self.cache, self.clock.now())
         return due is not None and due > self.clock.now()
 
     @rule(is_suspended=st.booleans())
@@ -218,7 +218,7 @@ class StateMachineModel(RuleBasedStateMachine):
         if self.phase in (Phase.SKIPPED, Phase.FAILED) and completed is not None and received > completed:
             self._expect_reopened()
         before = self.event.deliveries
-        self._store(status_with(self.event, PendingCount(1, received, received)))
+        self._store(status_with(self.event, PendingCount(1, received, received), now=self.clock.now()))
         assert self.event.deliveries == before + 1
         self._check()
 
@@ -292,7 +292,7 @@ class StateMachineModel(RuleBasedStateMachine):
 
     @invariant()
     def an_event_goes_on_unless_a_person_has_to_act(self) -> None:
-        due, reason = due_time(self.event, self.cache), self.status.reason
+        due, reason = due_time(self.event, self.cache, self.clock.now()), self.status.reason
         is_held = self.event.spec.suspend and reason == "Suspended"
         is_parked = self.phase is Phase.AWAITING_CONSENT and not self.is_key_accepted
         if self.phase.is_final:

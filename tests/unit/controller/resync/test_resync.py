@@ -605,7 +605,6 @@ async def test_a_key_that_worked_is_checked_again_when_its_organization_leads_el
         assert reason() == "KeyAccepted"
 
 
-@pytest.mark.xfail(strict=True, reason="a time of a clock that was ahead is believed")
 async def test_a_sweep_that_a_clock_ahead_recorded_does_not_hold_up_the_next_one(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     swept = SweepResult(time=resync_scene.scene.clock.now() + timedelta(days=30), found=0)

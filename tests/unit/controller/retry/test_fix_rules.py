@@ -36,6 +36,7 @@ from tests.support.fakes.reconcile_context import an_archive
 
 BEFORE, AFTER = NOON - timedelta(seconds=1), NOON + timedelta(seconds=1)
 LONG_AGO = NOON - timedelta(days=30)
+NOW = NOON + timedelta(minutes=1)
 
 
 def conditions(**truths: Any) -> tuple[Condition, ...]:
@@ -97,7 +98,7 @@ def failed(reason: str) -> EventBuilder:
 
 
 def fixed(event: EnvelopeEvent, cache: Cache) -> str | None:
-    found = find_fix(event, cache)
+    found = find_fix(event, cache, NOW)
     return f"{found.KIND}/{found.name}" if found is not None else None
 
 
@@ -251,7 +252,7 @@ def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_cou
     ],
 )
 def test_a_thing_is_fixed_since_it_works_as_it_does_now(resource: Any, at: datetime | None) -> None:
-    assert fixed_at(resource) == at
+    assert fixed_at(resource, NOW) == at
 
 
 WORKS = ArchiveStatus(observed_generation=1, conditions=conditions(Ready="True"), trust_anchors="a" * 64)
@@ -339,3 +340,25 @@ def test_the_cause_of_what_was_given_up_is_its_last_trouble() -> None:
         EnvelopeEventStatus(phase=Phase.FAILED, reason="TagMissing", last_error=error).cause == "TagMissing"
     )
     assert EnvelopeEventStatus().cause == ""
+
+
+AHEAD = NOON + timedelta(days=30)
+
+
+@pytest.mark.parametrize(
+    ("settled", "ended", "is_fixed"),
+    [(AHEAD, NOON, False), (NOON, AHEAD, True), (BEFORE, AHEAD, False), (AHEAD, AHEAD, False)],
+    ids=["fix ahead", "failure ahead", "failure ahead, fixed before its event", "both ahead"],
+)
+def test_a_time_of_a_clock_that_was_ahead_neither_repeats_nor_prevents_a_retry(
+    settled: datetime, ended: datetime, *, is_fixed: bool
+) -> None:
+    event = failed("ArchiveMissing").status(completion_time=ended).build()
+    cache = a_cache(an_archive_settled(settled))
+    assert fixed(event, cache) == ("Archive/dms" if is_fixed else None)
+
+
+def test_the_times_of_a_clock_that_was_ahead_are_replaced() -> None:
+    status = replace(ANSWERS, settled_time=AHEAD, spec_observed_time=AHEAD)
+    assert settled_time(status, ANSWERS, now=NOON) == NOON
+    assert spec_observed_time(status, ANSWERS, now=NOON) == NOON

@@ -1,6 +1,7 @@
 """When an unfinished event is due, by what it says itself and by what exists around it."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from controller.scheduling.due import EPOCH, due_time, is_suspended
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, EnvelopeSummary, LocalObjectReference, Phase
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 
-LATER = NOON + timedelta(hours=3)
+LATER = NOON + timedelta(hours=1)
 
 
 def a_cache(*, suspended: bool = False, **sender: object) -> Cache:
@@ -25,27 +26,27 @@ def of_anna(cache: Cache, event: EnvelopeEvent) -> EnvelopeEvent:
 
 
 def test_a_new_event_is_due_since_it_was_noted_down() -> None:
-    assert due_time(an_event().build(), a_cache()) == NOON
+    assert due_time(an_event().build(), a_cache(), NOON) == NOON
 
 
 def test_an_event_is_due_at_the_time_that_its_status_names() -> None:
     event = an_event().in_phase(Phase.ARCHIVING, "EsawFailing").status(next_attempt_time=LATER).build()
-    assert due_time(event, a_cache()) == LATER
+    assert due_time(event, a_cache(), NOON) == LATER
 
 
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SKIPPED, Phase.FAILED])
 def test_a_finished_event_is_never_due(phase: Phase) -> None:
-    assert due_time(an_event().in_phase(phase).build(), a_cache()) is None
+    assert due_time(an_event().in_phase(phase).build(), a_cache(), NOON) is None
 
 
 def test_an_event_without_its_organization_is_due_so_that_its_status_says_what_is_missing() -> None:
-    assert due_time(an_event().build(), Cache()) == NOON
+    assert due_time(an_event().build(), Cache(), NOON) == NOON
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.CLEANING, Phase.AWAITING_CONSENT])
 def test_an_event_about_which_a_person_asks_waits_until_that_is_carried_out(phase: Phase) -> None:
     event = an_event().in_phase(phase).labelled(REQUEST_LABEL, "skip").build()
-    assert due_time(event, a_cache()) is None
+    assert due_time(event, a_cache(), NOON) is None
 
 
 SUSPENSIONS = [
@@ -61,46 +62,74 @@ def test_an_event_that_a_person_holds_is_looked_at_once_and_then_not_any_more(
 ) -> None:
     event = of_anna(cache, builder.build())
     assert is_suspended(event, cache)
-    assert due_time(event, cache) == EPOCH
-    assert due_time(builder.in_phase(Phase.VALIDATING, reason).build(), cache) is None
+    assert due_time(event, cache, NOON) == EPOCH
+    assert due_time(builder.in_phase(Phase.VALIDATING, reason).build(), cache, NOON) is None
 
 
 @pytest.mark.parametrize("reason", ["Suspended", "OrganizationSuspended", "SenderSuspended"])
 def test_an_event_that_is_held_no_longer_is_due_at_once(reason: str) -> None:
     cache = a_cache()
     event = of_anna(cache, an_event().in_phase(Phase.VALIDATING, reason).build())
-    assert due_time(event, cache) == EPOCH
+    assert due_time(event, cache, NOON) == EPOCH
 
 
 def test_an_event_that_is_held_in_one_way_and_was_in_another_is_not_due() -> None:
     cache = a_cache(suspended=True)
-    assert due_time(an_event().in_phase(Phase.VALIDATING, "Suspended").build(), cache) is None
+    assert due_time(an_event().in_phase(Phase.VALIDATING, "Suspended").build(), cache, NOON) is None
 
 
 def test_an_event_whose_action_is_not_configured_is_due_when_it_is_listed_again() -> None:
     held = an_event().for_action("envelopeClosed").in_phase(Phase.VALIDATING, "ActionNotConfigured").build()
     cache = a_cache()
-    assert due_time(held, cache) is None
+    assert due_time(held, cache, NOON) is None
     cache.organizations.put(an_organization(version=2, actions=[{"action": "EnvelopeClosed"}]))
-    assert due_time(held, cache) == EPOCH
-    assert due_time(held, Cache()) == EPOCH, "then its status says that the Organization is missing"
+    assert due_time(held, cache, NOON) == EPOCH
+    assert due_time(held, Cache(), NOON) == EPOCH, "then its status says that the Organization is missing"
 
 
 def test_an_event_that_waits_for_consent_is_due_when_its_senders_key_works() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
     for authorized, expected in (("False", None), (None, None), ("True", EPOCH)):
         cache = a_cache(authorized=authorized)
-        assert due_time(of_anna(cache, event), cache) == expected
+        assert due_time(of_anna(cache, event), cache, NOON) == expected
 
 
 def test_after_a_restart_it_is_known_from_the_status_whose_key_an_event_waits_for() -> None:
     seen = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
     event = an_event().in_phase(Phase.AWAITING_CONSENT).status(envelope=seen).build()
-    assert due_time(event, a_cache(authorized="False")) is None
+    assert due_time(event, a_cache(authorized="False"), NOON) is None
 
 
 def test_an_event_whose_sender_is_not_known_yet_or_gone_is_looked_at() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT).build()
-    assert due_time(event, a_cache(authorized="False")) == EPOCH
+    assert due_time(event, a_cache(authorized="False"), NOON) == EPOCH
     cache = Cache()
-    assert due_time(of_anna(cache, event), cache) == EPOCH
+    assert due_time(of_anna(cache, event), cache, NOON) == EPOCH
+
+
+@pytest.mark.parametrize(
+    ("reason", "settings", "pause", "is_believed"),
+    [
+        ("EsawFailing", {}, timedelta(hours=2), True),
+        ("EsawFailing", {}, timedelta(hours=3), False),
+        ("EsawFailing", {"retry": {"max": "6h"}}, timedelta(hours=3), True),
+        ("EsawFailing", {"cleanup": {"policy": "Delete", "after": "720h"}}, timedelta(days=29), False),
+        ("CleanupDelayed", {"cleanup": {"policy": "Delete", "after": "720h"}}, timedelta(days=29), True),
+        ("CleanupDelayed", {"cleanup": {"policy": "Delete", "after": "720h"}}, timedelta(days=31), False),
+        ("AuditTrailPending", {"evidence": {"wait": "24h"}}, timedelta(hours=23), True),
+        ("AuditTrailPending", {"evidence": {"wait": "24h"}}, timedelta(days=30), False),
+    ],
+)
+def test_a_next_attempt_beyond_what_the_settings_allow_is_due_at_once(
+    reason: str, settings: dict[str, Any], pause: timedelta, *, is_believed: bool
+) -> None:
+    cache = a_cache()
+    cache.organizations.remove("acme")
+    cache.organizations.put(an_organization(**settings))
+    event = an_event().in_phase(Phase.CLEANING, reason).status(next_attempt_time=NOON + pause).build()
+    assert due_time(event, cache, NOON) == (NOON + pause if is_believed else NOON)
+
+
+def test_without_its_organization_the_defaults_bound_the_next_attempt() -> None:
+    event = an_event().in_phase(Phase.PENDING, "OrganizationMissing")
+    assert due_time(event.status(next_attempt_time=NOON + timedelta(days=30)).build(), Cache(), NOON) == NOON

@@ -1,6 +1,6 @@
 """Re-opening a finished event: everything starts again except the proven facts."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -13,7 +13,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 
 THEN = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
@@ -85,3 +85,24 @@ def test_names_claimed_in_the_archive_and_deliveries_are_not_forgotten() -> None
     assert opened.documents == before.documents
     assert opened.deliveries == 3
     assert opened.start_time == THEN
+
+
+@pytest.mark.parametrize(
+    ("phase", "completed", "is_reopened"),
+    [
+        (Phase.FAILED, timedelta(days=-1), True),
+        (Phase.SKIPPED, timedelta(seconds=1), False),
+        (Phase.SKIPPED, timedelta(days=30), True),
+        (Phase.SUCCEEDED, timedelta(days=30), False),
+    ],
+    ids=["completed before", "just now", "by a clock that was ahead", "succeeded"],
+)
+def test_a_callback_reopens_an_event_unless_it_came_before_the_completion(
+    phase: Phase, completed: timedelta, *, is_reopened: bool
+) -> None:
+    assert is_reopened_by_callback(phase, NOW + completed, received=NOW, now=NOW) is is_reopened
+
+
+def test_a_callback_that_is_counted_late_does_not_reopen_an_event_that_ended_after_it() -> None:
+    ended, received = NOW - timedelta(hours=1), NOW - timedelta(hours=2)
+    assert not is_reopened_by_callback(Phase.FAILED, ended, received=received, now=NOW)

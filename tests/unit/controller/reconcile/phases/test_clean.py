@@ -433,7 +433,9 @@ async def test_a_kept_envelope_that_was_archived_as_expired_is_archived_again_af
     event = await scene.reconcile()
     assert "file-1" in manifests(scene)
     received = scene.clock.now() + timedelta(days=3)
-    assert is_reopened_by_callback(event.status.phase, event.status.completion_time, received=received)
+    assert is_reopened_by_callback(
+        event.status.phase, event.status.completion_time, received=received, now=received
+    )
     assert event.status.reason == "ArchivedAsExpired"
     restart_and_sign(scene)
     after = await retried_by_a_person(scene)
@@ -873,3 +875,19 @@ async def test_no_envelope_is_deleted_if_the_root_was_replaced_after_it_was_arch
     waiting = await scene.reconcile()
     assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "ArchiveRootChanged")
     assert scene.envelope.transport.deleted == []
+
+
+async def test_a_delay_after_an_archiving_by_a_clock_ahead_lasts_as_long_as_configured(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene.clock.advance(days=30)
+    await scene.reconcile()
+    scene.clock.set_back(days=30)
+    first = await scene.reconcile()
+    assert first.status.next_attempt_time == scene.clock.now() + timedelta(hours=168)
+    scene.clock.advance(hours=167)
+    assert (await scene.reconcile()).status.next_attempt_time == first.status.next_attempt_time
+    assert scene.envelope.transport.deleted == []
+    scene.clock.advance(hours=1)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
