@@ -8,7 +8,7 @@ import sys
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from controller.app import build
+from controller.app import build, minimum_rate
 from controller.election.elections import ElectionThread
 from controller.election.shard_lock import LeaseTimings
 from controller.generations import GenerationEnd, StopRequest, block_stop_signals, run_generations, stand_by
@@ -20,6 +20,7 @@ from counterfoil.archives.manifest_signature import ManifestSigner, SigningKeyIn
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import WallClock
 from counterfoil.esaw.client import new_http_client
+from counterfoil.esaw.limits import CallLimits
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.health import listening_socket
 from counterfoil.kube.client import connect
@@ -101,7 +102,12 @@ class ControllerProcess:
             app = build(
                 self.settings,
                 kube,
-                EsawClients(http, WallClock(), self.metrics.esaw_request),
+                EsawClients(
+                    http,
+                    WallClock(),
+                    self.metrics.esaw_request,
+                    CallLimits(minimum_rate=minimum_rate(self.settings)),
+                ),
                 self.metrics,
                 held,
                 sealing=self.sealing,

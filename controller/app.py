@@ -76,6 +76,7 @@ from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.sealing import Sealing
 from counterfoil.settings import ControllerSettings
+from counterfoil.transfer_rate import MinimumRate
 
 _log = logging.getLogger("controller")
 
@@ -191,7 +192,15 @@ def build(
     clock, cache, labels = WallClock(), Cache(), held.label_selector
     secrets, status_writer = SecretCache(kube, clock), StatusWriter(kube)
     event_recorder, statistics = EventRecorder(kube, clock), EventStatistics()
-    archive_pool = ArchivePool(kube, secrets, clock, metrics, archives=lambda: cache.archives)
+    archive_pool = ArchivePool(
+        kube,
+        secrets,
+        clock,
+        metrics,
+        archives=lambda: cache.archives,
+        minimum_rate=minimum_rate(settings),
+        probe_timeout=settings.probe_timeout.total_seconds(),
+    )
     consent_url = partial(_consent_url, cache)
     sender_keys = SenderKeys(
         kube,
@@ -310,6 +319,13 @@ def build(
         metrics=metrics,
         live=dict(liveness.checks),
         background=tuple(background),
+    )
+
+
+def minimum_rate(settings: ControllerSettings) -> MinimumRate:
+    """Return the minimum rate of each transfer."""
+    return MinimumRate(
+        bytes_per_second=settings.transfer_rate, window=settings.transfer_window.total_seconds()
     )
 
 

@@ -393,6 +393,19 @@ class ControllerSettings(CommonSettings):
     the manifest as counterfoil.json.sig. With the public key, an auditor can verify years later that
     Counterfoil wrote the manifest. Not set: manifests are not signed."""
 
+    transfer_rate: int = setting(16384, "16384", at_least=1)
+    """Minimum rate of each transfer, in bytes per second: from eSignAnyWhere, to an archive, and back for the
+    comparison. A slower transfer is given up, and its event is tried again later. Lower it for an archive
+    behind a slow line; each slow transfer holds a place of its Organization for longer."""
+
+    transfer_window: Duration = setting(Duration(seconds=45), "45s", at_least=1.0)
+    """Time for which a transfer may wait without a byte, in addition to the time that `--transfer-rate`
+    allows for its bytes."""
+
+    probe_timeout: Duration = setting(Duration(seconds=45), "45s", at_least=1.0)
+    """Maximum time of a probe of an archive: a small file is written, read and removed. After it the Archive
+    is not ready, with the reason ArchiveUnresponsive."""
+
     watch_silence: Duration = setting(Duration(minutes=5), "5m", at_least=1.0)
     """Maximum time without data of a watch, not even a bookmark, while the API server answers other requests.
     After it /healthz fails and Kubernetes restarts the pod. Use at least four minutes: a bookmark arrives

@@ -34,7 +34,8 @@ from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.retry.fix_rules import settled_time
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, SettingsInvalid
+from counterfoil.archives.bounded import BoundedBackend, TransferEnd
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.archives.layout import problems
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -52,6 +53,14 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
+from counterfoil.transfer_rate import MinimumRate
+
+GIVEN_UP_SECONDS = 7200.0
+"""Time for which a transfer that was given up keeps its Archive from being ready: longer than the longest
+pause between two attempts of an event, which shows whether the archive works again."""
+
+SMALLEST_EVIDENCE = 16 * 1024
+"""Bytes of a transfer that shows the rate of an archive; a marker or a manifest is smaller."""
 
 MAX_SECRET_ORIGINS = 16
 """Maximum number of Secrets in ``status.secretOrigins``. Another one has to name its origin."""
@@ -62,6 +71,16 @@ class _OpenArchive:
     version: tuple[str, int, str]
     """Uid and generation of the Archive, and the digest of its credentials."""
     backend: ArchiveBackend
+    bounded: BoundedBackend
+    """The part of it that knows whether the archive keeps an operation waiting."""
+
+
+@dataclass(frozen=True)
+class _GivenUp:
+    """The largest transfer that was given up, in bytes, and when the last one was, by the monotonic clock."""
+
+    size: int
+    at: float
 
 
 @dataclass(frozen=True)
@@ -92,12 +111,19 @@ class ArchivePool:
     metrics: Metrics
     archives: Callable[[], Iterable[Archive]] = tuple
     """Returns all known Archives: a Secret that another one uses elsewhere is not sent."""
+    minimum_rate: MinimumRate = field(default_factory=MinimumRate)
+    probe_timeout: float = 45.0
+    """Seconds after which a probe is overdue."""
+    _given_up: dict[str, _GivenUp] = field(default_factory=dict)
+    _probes: dict[str, tuple[ArchiveBackend, asyncio.Task[ArchiveRoot | None]]] = field(default_factory=dict)
+    """By Archive: its last probe, which may be overdue and still run."""
     _open_archives: dict[str, _OpenArchive] = field(default_factory=dict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _uncounted_bytes: Counter[str] = field(default_factory=Counter)
     _checked_roots: dict[str, _CheckedRoot] = field(default_factory=dict)
-    _marking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a marker is looked for and written: several Archives may share a root."""
+    _marking: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """By location of a root: held while a marker is looked for and written, since several Archives may share
+    it."""
 
     async def backend(self, archive: Archive) -> ArchiveBackend:
         """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator,
@@ -110,8 +136,16 @@ class ArchivePool:
             if known is not None and known.version == version:
                 return known.backend
             opened = await open_backend(archive.name, archive.spec, credentials)
-            backend = InstrumentedBackend(opened, partial(self._observe, archive.name))
-            self._open_archives[archive.name] = _OpenArchive(version, backend)
+            bounded = BoundedBackend(
+                opened,
+                archive.name,
+                self.minimum_rate,
+                self.clock,
+                on_end=partial(self._transfer_ended, archive.name),
+            )
+            backend = InstrumentedBackend(bounded, partial(self._observe, archive.name))
+            self._open_archives[archive.name] = _OpenArchive(version, backend, bounded)
+            self._given_up.pop(archive.name, None)
             # The old backend is not closed here: a transfer may still use it. It closes with its last user.
             return backend
 
@@ -159,6 +193,8 @@ class ArchivePool:
 
     def forget(self, name: str) -> None:
         """Drop the state of a deleted Archive."""
+        self._given_up.pop(name, None)
+        self._probes.pop(name, None)
         self._open_archives.pop(name, None)
         self._checked_roots.pop(name, None)
         self._uncounted_bytes.pop(name, None)
@@ -168,11 +204,27 @@ class ArchivePool:
         self._uncounted_bytes[name] += size
         self.metrics.archive_bytes.labels(name).inc(size)
 
+    def is_stalled(self, name: str) -> bool:
+        """Whether the archive keeps an operation waiting, so that it is worth a probe."""
+        opened = self._open_archives.get(name)
+        return opened is not None and opened.bounded.is_stalled
+
+    def _transfer_ended(self, name: str, end: TransferEnd) -> None:
+        """Remember that a transfer was given up, until one that is as large is complete."""
+        known, size = self._given_up.get(name), max(end.size, SMALLEST_EVIDENCE)
+        if not end.is_complete:
+            largest = size if known is None else max(known.size, size)
+            self._given_up[name] = _GivenUp(largest, self.clock.monotonic())
+        elif known is not None and end.size >= known.size:
+            del self._given_up[name]
+
     def _observe(self, name: str, operation: str, seconds: float) -> None:
         self.metrics.archive_seconds.labels(name, operation).observe(seconds)
 
     async def close(self) -> None:
-        """Close all backends."""
+        """Close all backends; a probe that hangs is not waited for."""
+        for _, probe in self._probes.values():
+            probe.cancel()
         for each in self._open_archives.values():
             await each.backend.close()
 
@@ -218,17 +270,45 @@ class ArchivePool:
         try:
             backend = await self.backend(archive)
             await self.anchors(archive)
-            # Before anything is written: the root may be another one.
-            await self.check_root(archive, backend)
-            await backend.probe()
-            root = await self._root(archive, backend)
+            root = await self._probe(archive, backend)
         except ArchiveError as trouble:
             return _ProbeResult("False", trouble.reason, str(trouble))
+        given_up = self._given_up.get(archive.name)
+        if given_up is not None and self.clock.monotonic() - given_up.at < GIVEN_UP_SECONDS:
+            return _ProbeResult("False", "ArchiveUnresponsive", _given_up_message(archive), root)
         if not archive.spec.keeps_files:
             return _ProbeResult(
                 "True", "Probed", "The archive takes files and keeps none. It is for tests only."
             )
         return _ProbeResult("True", "Probed", "A probe was written and read back.", root)
+
+    async def _probe(self, archive: Archive, backend: ArchiveBackend) -> ArchiveRoot | None:
+        """
+        Probe an archive and return its root; the timeout is judged outside the probe, which may not even end
+        when it is cancelled. While an overdue probe has not ended, no other one begins.
+
+        Raises ``ArchiveError``, ``ApiError``.
+        """
+        known = self._probes.get(archive.name)
+        if known is not None and known[0] is backend and not known[1].done():
+            raise _probe_overdue(archive)
+        probe = asyncio.create_task(self._probe_once(archive, backend), name=f"probe of {archive.name}")
+        # Its error counts as retrieved, also one that comes after the timeout.
+        probe.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        self._probes[archive.name] = (backend, probe)
+        try:
+            await asyncio.wait([probe], timeout=self.probe_timeout)
+            if not probe.done():
+                raise _probe_overdue(archive)
+            return probe.result()
+        finally:
+            probe.cancel()
+
+    async def _probe_once(self, archive: Archive, backend: ArchiveBackend) -> ArchiveRoot | None:
+        # Before anything is written: the root may be another one.
+        await self.check_root(archive, backend)
+        await backend.probe()
+        return await self._root(archive, backend)
 
     async def _root(self, archive: Archive, backend: ArchiveBackend) -> ArchiveRoot | None:
         """
@@ -242,7 +322,7 @@ class ArchivePool:
         location = root_of(backend)
         marker = expected_marker(archive, location)
         if marker is None:
-            async with self._marking:
+            async with self._marking[location]:
                 marker = await read_marker(backend) or await write_marker(backend, new_marker_id())
         return ArchiveRoot(location=location, marker_id=marker)
 
@@ -358,6 +438,21 @@ def _refuse_other_destination(archive: Archive) -> None:
         "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or type "
         f"`kubectl patch archive {archive.name} --subresource=status --type=merge -p "
         """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one.""",
+    )
+
+
+def _probe_overdue(archive: Archive) -> ArchiveUnavailable:
+    return ArchiveUnavailable(
+        "ArchiveUnresponsive",
+        f"Archive/{archive.name}: a probe did not end in time. Check the server or the volume, and the "
+        "network; archiving continues automatically once it answers.",
+    )
+
+
+def _given_up_message(archive: Archive) -> str:
+    return (
+        f"Archive/{archive.name} takes a probe, but a transfer of a file was so slow that it was given up. "
+        "Check its server and the network; archiving continues automatically once a file is transferred."
     )
 
 

@@ -47,6 +47,9 @@ from counterfoil.resources.organization import cleanup_conflict
 
 _log = logging.getLogger(__name__)
 
+TRIED_BY_EVENTS = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
+"""Reasons of an Archive whose end only the transfers of events show."""
+
 SENDER_GRACE_SECONDS = 300
 """
 Maximum age of an event whose sender is unknown, if the Organization uses the before-send page.
@@ -279,12 +282,12 @@ def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: 
     So in a long outage only the probe contacts the archive, and no waiting event contacts eSAW. The first
     attempts of an event follow each other faster than probes, so they are made. An event that a person
     retries has another reason, so it is tried. An overloaded archive accepts a part of the requests, which
-    must be the events'.
+    must be the events'; and only a transfer shows that an archive is fast enough again.
     """
     ready = find_condition(archive.status.conditions, "Ready")
     if ready is None or ready.status != "False" or ready.observed_generation != archive.metadata.generation:
         return None
-    if ready.reason != event.status.reason or ready.reason == "ArchiveOverloaded":
+    if ready.reason != event.status.reason or ready.reason in TRIED_BY_EVENTS:
         return None
     if pause_ceiling(event.status.attempts, organization.spec.retry) < RESYNC_SECONDS:
         return None

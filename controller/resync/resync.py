@@ -281,7 +281,8 @@ class Resync:
             return
         now, last = self.clock.now(), self._probed_at.get(archive.name)
         is_ready = is_condition_true(archive.status.conditions, "Ready")
-        pause = PROBE_SECONDS if is_ready else UNREADY_PROBE_SECONDS
+        is_healthy = is_ready and not self.archive_pool.is_stalled(archive.name)
+        pause = PROBE_SECONDS if is_healthy else UNREADY_PROBE_SECONDS
         is_early = last is not None and (now - last).total_seconds() < pause
         if is_early and not await self.archive_pool.has_other_anchors(archive):
             return

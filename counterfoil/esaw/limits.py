@@ -5,8 +5,10 @@ eSAW is a third party's server on the internet. The limits bound the time and me
 behaviour of eSAW or a proxy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from counterfoil.transfer_rate import MinimumRate
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -30,10 +32,8 @@ class CallLimits:
     chunk: int = 256 * KIB
     """Approximate size of a download's chunks: large enough for efficient hashing and writing, small in
     memory."""
-    speed_window: float = 60.0
-    """Total seconds of waiting for a download's body after which its speed is checked."""
-    min_bytes_per_second: float = 16 * KIB
-    """Minimum bytes per second of a download. Its total time has no limit, because files can be large."""
+    minimum_rate: MinimumRate = field(default_factory=MinimumRate)
+    """Minimum rate of a download. Its total time has no limit here, because files can be large."""
     max_retry_after: float = 3600.0
     """A ``Retry-After`` beyond this is cut: a slip of a server must not silence an organization for days."""
 

@@ -19,7 +19,6 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -39,12 +38,13 @@ from counterfoil.esaw.errors import (
     UnexpectedRedirect,
     UnreachableKind,
 )
-from counterfoil.esaw.limits import CallLimits
+from counterfoil.esaw.limits import READ_BYTES, CallLimits
 from counterfoil.esaw.models import parse_error, refuse_error_body
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
 from counterfoil.origin import origin_of
+from counterfoil.transfer_rate import RateBudget
 from counterfoil.untrusted.json_bounds import has_too_many_values
 
 CallObserver = Callable[[str, str, float], None]
@@ -274,7 +274,7 @@ class EsawTransport:
             finally:
                 if measurement.code is not None:
                     step.set_attributes(code=measurement.code)
-                    self._observe(call.operation, measurement.code, measurement.waited.total_seconds())
+                    self._observe(call.operation, measurement.code, measurement.waited)
 
     async def _with_timeout(self, measurement: "_CallMeasurement", step: Awaitable[T]) -> T:
         """Run one step of a call within the timeout. Raises ``EsawUnreachable`` for all errors of the
@@ -402,14 +402,9 @@ class EsawTransport:
         self, body: "_ResponseBody", measurement: "_CallMeasurement"
     ) -> AsyncGenerator[bytes, None]:
         """Yield the body in larger chunks, the last one only after the body is complete."""
-        speed = _MinimumSpeed(measurement, self._call_limits)
+        budget = RateBudget(self._call_limits.minimum_rate, block=READ_BYTES, in_transit=READ_BYTES)
         parts, held = [], 0
-        while True:
-            with measurement.waiting():
-                part = await body.part()
-            if part is None:
-                break
-            speed.judge(len(part))
+        while (part := await _part_in_time(body, budget, measurement)) is not None:
             parts.append(part)
             held += len(part)
             if held >= self._call_limits.chunk:
@@ -424,38 +419,18 @@ class _CallMeasurement:
 
     def __init__(self, clock: Clock) -> None:
         self.code: str | None = None
-        self.waited = timedelta(0)
+        self.waited = 0.0
+        """Seconds, by a clock that is never set."""
         self._clock = clock
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Add the time inside the context."""
-        since = self._clock.now()
+        since = self._clock.monotonic()
         try:
             yield
         finally:
-            self.waited += self._clock.now() - since
-
-
-class _MinimumSpeed:
-    """Ends a download that is too slow. Only time of waiting for eSAW counts, so a slow archive has no
-    effect."""
-
-    def __init__(self, measurement: _CallMeasurement, call_limits: CallLimits) -> None:
-        self._measurement = measurement
-        self._window = timedelta(seconds=call_limits.speed_window)
-        self._least = call_limits.min_bytes_per_second * call_limits.speed_window
-        self._since = measurement.waited
-        self._size = 0
-
-    def judge(self, size: int) -> None:
-        """Add the bytes of a chunk. Raises ``EsawUnreachable`` when a window had too few bytes."""
-        self._size += size
-        if self._measurement.waited - self._since < self._window:
-            return
-        if self._size < self._least:
-            raise EsawUnreachable("slow")
-        self._since, self._size = self._measurement.waited, 0
+            self.waited += self._clock.monotonic() - since
 
 
 class _ResponseBody:
@@ -482,6 +457,29 @@ class _ResponseBody:
         if problem is not None:
             raise problem
         return None
+
+
+async def _part_in_time(
+    body: _ResponseBody, budget: RateBudget, measurement: _CallMeasurement
+) -> bytes | None:
+    """
+    Return the next chunk, or None at the end. Raises ``EsawUnreachable`` for a download that is too slow.
+
+    Only the time of waiting for eSAW counts, so a slow archive has no effect.
+    """
+    before, part, is_late = measurement.waited, None, False
+    try:
+        with measurement.waiting():
+            async with asyncio.timeout(budget.seconds_left):
+                part = await body.part()
+    except TimeoutError:
+        is_late = True
+    budget.add_wait(measurement.waited - before)
+    if part is not None:
+        budget.add_bytes(len(part))
+    if is_late or (part is not None and budget.is_used_up):
+        raise EsawUnreachable("slow")
+    return part
 
 
 async def _read_at_most(limit: int, body: _ResponseBody) -> bytes | None:

@@ -45,6 +45,7 @@ class ManualClock:
         return self.time
 
     def monotonic(self) -> float:
+        self.move(self.step)
         return (self.time - START).total_seconds()
 
     async def sleep(self, seconds: float) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,20 @@ from controller.access.archive_pool import MAX_SECRET_ORIGINS, ArchivePool
 from controller.access.archive_root import CHECK_AGAIN_SECONDS, MARKER_NAME, expected_marker, write_marker
 from controller.access.secret_cache import FRESH_SECONDS, SecretCache
 from counterfoil.archives.backends.filesystem import FilesystemBackend
-from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid, VerificationFailed
+from counterfoil.archives.errors import (
+    ArchiveRefused,
+    ArchiveUnavailable,
+    SettingsInvalid,
+    VerificationFailed,
+)
 from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Archive, ArchiveRoot, find_condition
 from counterfoil.resources.archive_kinds import SETTINGS
+from counterfoil.transfer_rate import MinimumRate
 from tests.support.builders import NOON, AClock
-from tests.support.fakes.archives import MemoryBackend
+from tests.support.fakes.archives import MemoryBackend, once
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.signed_pdfs import BETWEEN, ROOT
@@ -618,3 +625,73 @@ async def test_a_marker_of_another_writer_at_the_same_time_counts(scene: Scene) 
 async def test_a_marker_that_does_not_come_back_is_reported(scene: Scene) -> None:
     with pytest.raises(VerificationFailed):
         await write_marker(MemoryBackend(spoil=lambda data: data[:-9]), "1" * 32)
+
+
+class HungBackend(MemoryBackend):
+    """An archive whose probe does not even end when it is cancelled, until it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = asyncio.Event()
+        self.probes = 0
+        self.pause = 0.0
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        await asyncio.sleep(self.pause)
+        await super().put(name, chunks, tags=tags, content_type=content_type)
+
+    async def probe(self) -> None:
+        self.probes += 1
+        while not self.may_end.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.may_end.wait()
+
+
+@pytest.fixture
+def hung(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> HungBackend:
+    """The backend that the pool opens."""
+    backend = HungBackend()
+
+    async def opened(*_: object) -> HungBackend:
+        return backend
+
+    monkeypatch.setattr("controller.access.archive_pool.open_backend", opened)
+    scene.archive_pool.probe_timeout = 0.05
+    return backend
+
+
+async def test_an_overdue_probe_makes_the_archive_not_ready_and_no_other_probe_begins(
+    scene: Scene, hung: HungBackend
+) -> None:
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[:2] == ("False", "ArchiveUnresponsive")
+    await scene.archive_pool.update_status(scene.newest())
+    assert hung.probes == 1
+
+    hung.may_end.set()
+    await asyncio.sleep(0.01)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[:2] == ("True", "Probed")
+
+
+async def test_an_archive_that_takes_probes_but_no_files_is_not_ready_until_a_file_is_transferred(
+    scene: Scene, hung: HungBackend
+) -> None:
+    hung.may_end.set()
+    scene.archive_pool.minimum_rate = MinimumRate(bytes_per_second=1024**3, window=0.05)
+    backend, archive = await scene.archive_pool.backend(scene.newest()), scene.newest()
+    hung.pause = 60.0
+    with pytest.raises(ArchiveUnavailable):
+        await backend.put("a.pdf", once(b"x"), tags={}, content_type=None)
+    await scene.archive_pool.update_status(archive)
+    assert scene.ready()[:2] == ("False", "ArchiveUnresponsive")
+
+    hung.pause = 0.0
+    await backend.put("counterfoil.json", once(b"{}"), tags={}, content_type=None)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[0] == "False"
+    await backend.put("a.pdf", once(b"x" * 20_000), tags={}, content_type=None)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[:2] == ("True", "Probed")

@@ -40,6 +40,7 @@ from counterfoil.resources import (
     LocalObjectReference,
 )
 from counterfoil.resources.organization import AuditTrailPolicy
+from counterfoil.transfer_rate import MinimumRate
 from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, StandIn, User
 from sandbox.esaw.core.faults import FaultOptions, GarbageKind
 from sandbox.esaw.core.model import EmptyAs, EnvelopeOptions
@@ -423,7 +424,7 @@ async def test_a_chunked_file_that_is_cut_does_not_look_whole(scene: Scene) -> N
 
 async def test_a_file_that_trickles_is_given_up(scene: Scene) -> None:
     async with new_http_client() as http:
-        impatient = CallLimits(speed_window=0.1)
+        impatient = CallLimits(minimum_rate=MinimumRate(window=0.1))
         esaw = EsawClient(
             scene.standin.url, http=http, clock=WallClock(), observe=scene.observer, call_limits=impatient
         )

@@ -19,6 +19,7 @@ from counterfoil.esaw import (
     TransferBroken,
     new_http_client,
 )
+from counterfoil.transfer_rate import MinimumRate
 from tests.support.servers.scripted_esaw import (
     TOKEN,
     ManualClock,
@@ -194,14 +195,43 @@ async def test_a_file_that_stands_still_is_given_up() -> None:
 async def test_a_file_that_trickles_is_given_up_though_no_single_wait_is_long() -> None:
     # The clock moves 20 s with each wait: three waits are a minute, in which a few bytes came.
     pieces = in_chunks(*[b"x"] * 10)
-    async with against(pieces, clock=ManualClock(step=20), call_limits=CallLimits(speed_window=20)) as setup:
+    async with against(
+        pieces, clock=ManualClock(step=20), call_limits=CallLimits(minimum_rate=MinimumRate(window=20))
+    ) as setup:
         with pytest.raises(EsawUnreachable) as met:
             await whole_file(setup.user)
     assert met.value.kind == "slow"
 
 
+async def test_a_file_of_which_nothing_comes_is_given_up_before_the_silence_ends() -> None:
+    async def stall(writer: asyncio.StreamWriter) -> None:
+        await sending(head(200, content_length=100), b"x" * 50)(writer)
+        await asyncio.Event().wait()
+
+    impatient = CallLimits(minimum_rate=MinimumRate(window=0.1, bytes_per_second=10 * MIB))
+    async with against(stall, call_limits=impatient) as setup:
+        with pytest.raises(EsawUnreachable) as met:
+            await whole_file(setup.user)
+    assert met.value.kind == "slow"
+
+
+@pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\n", head(200, content_length=100)])
+async def test_an_answer_whose_head_or_body_trickles_ends_with_the_answers_timeout(sent: bytes) -> None:
+    async def trickle(writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        while True:
+            writer.write(b"X-A: b\r\n"[:9] if sent.endswith(b"OK\r\n") else b" ")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    async with against(trickle, call_limits=CallLimits(silence=5, answer=0.3)) as setup:
+        with pytest.raises(EsawUnreachable) as met:
+            await setup.user.whoami()
+    assert met.value.kind == "timeout"
+
+
 async def test_a_large_file_may_take_its_time() -> None:
-    call_limits = CallLimits(speed_window=20, min_bytes_per_second=1)
+    call_limits = CallLimits(minimum_rate=MinimumRate(window=20, bytes_per_second=1))
     async with against(
         answering(bytes(4 * MIB)), clock=ManualClock(step=20), call_limits=call_limits
     ) as setup:
