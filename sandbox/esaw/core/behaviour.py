@@ -73,6 +73,12 @@ class Behaviour(Struct, frozen=True, kw_only=True):
     """Whether the way back from `Auth/Authorize` carries `iss` (RFC 9207)."""
     most_hits: int | None = None
     """Maximum number of hits of `envelope/find`; it has no paging, so the answer leaves out the others."""
+    flood_hits: int = 0
+    """Number of hits that each answer of `envelope/find` has beyond the true ones: Completed envelopes that
+    do not exist, with ids that no other answer has."""
+    foreign_hits: tuple[str, ...] = ()
+    """Ids of Completed envelopes that each answer of `envelope/find` has beyond the true ones: ids of another
+    eSAW or another user."""
     whoami_fields: tuple[str, ...] | None = None
     """The members of `authorization/whoami`, those that the stand-in does not know as null; None: all that it
     knows."""

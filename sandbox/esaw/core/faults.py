@@ -97,12 +97,19 @@ class InjectedFault(Struct, frozen=True, kw_only=True):
     declared_length: int | None = None
     """Content-Length has this value, not the real length; the connection is closed afterwards."""
     trickle: float | None = None
-    """Bytes per second of the body."""
+    """Bytes per second of the body; 0.1 is one byte each ten seconds."""
+    endless: bool = False
+    """Send more bytes after the body, without an end: spaces, or zeros if it is no JSON."""
+    hangs: bool = False
+    """Send the body, or its beginning with `cut_after`, and then nothing more, over an open connection."""
 
     @property
     def affects_body(self) -> bool:
         """Whether the body has to be sent in a special way."""
-        return not (self.cut_after is None and self.declared_length is None and self.trickle is None)
+        is_measured = (
+            self.cut_after is not None or self.declared_length is not None or self.trickle is not None
+        )
+        return is_measured or self.endless or self.hangs
 
 
 class FaultOptions(TypedDict, total=False):
@@ -128,6 +135,8 @@ class FaultOptions(TypedDict, total=False):
     cut_after: int | None
     declared_length: int | None
     trickle: float | None
+    endless: bool
+    hangs: bool
 
 
 NO_FAULT: Final = InjectedFault(operation="*")

@@ -147,6 +147,8 @@ class EnvelopeOrder(Struct, frozen=True, kw_only=True):
     """An envelope to be made."""
 
     name: str = "Contract"
+    envelope_id: str | None = None
+    """None: a new GUID. Another stand-in may have an envelope of the same id."""
     status: str = EnvelopeStatus.COMPLETED
     """One of EnvelopeStatus."""
     documents: Sequence[DocumentSpec] = (DocumentSpec(name="contract.pdf"),)
@@ -173,6 +175,7 @@ class EnvelopeOptions(TypedDict, total=False):
     """The fields of EnvelopeOrder, as keyword arguments."""
 
     name: str
+    envelope_id: str | None
     status: str
     documents: Sequence[DocumentSpec]
     attachments: Sequence[DocumentSpec]

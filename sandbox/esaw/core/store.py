@@ -162,10 +162,13 @@ class EsawStore:
         finished_documents: Sequence[Document] = (),
         envelope_id: str | None = None,
     ) -> StoredEnvelope:
-        """A new envelope as ordered, with these papers as its documents if there are any."""
+        """A new envelope as ordered, with these papers as its documents if there are any. Raises ValueError
+        if there is one with the ordered id."""
+        if order.envelope_id in self.envelopes:
+            raise ValueError(f"The stand-in has an envelope {order.envelope_id}.")
         now = self.now()
         envelope = StoredEnvelope(
-            id=envelope_id or self.new_id(),
+            id=envelope_id or order.envelope_id or self.new_id(),
             name=order.name,
             sender=sender,
             status=EnvelopeStatus(order.status),

@@ -252,6 +252,18 @@ def found(source: StoredEnvelope, *, is_expiring_soon: bool) -> Json:
     }
 
 
+def invented_hit(envelope_id: str) -> Json:
+    """One hit of `envelope/find` for an envelope that is not there."""
+    return {
+        "Status": EnvelopeStatus.COMPLETED,
+        "Id": envelope_id,
+        "Name": "Contract",
+        "MetaData": None,
+        "EnvelopeBulkParentId": None,
+        "IsExpiringSoon": False,
+    }
+
+
 def draft(source: Draft) -> Json:
     """`draft/{id}`."""
     actions = [_draft_action(each.action, _action(each)) for each in source.recipients]

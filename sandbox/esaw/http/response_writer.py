@@ -6,6 +6,7 @@ and its connection is closed afterwards, so that nothing of it reaches the next 
 """
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -13,7 +14,7 @@ from aiohttp import web
 from sandbox.esaw.core.content import CHUNK
 from sandbox.esaw.core.faults import InjectedFault
 from sandbox.esaw.core.recorder import RecordedRequest
-from sandbox.esaw.http.responses import RouteResponse
+from sandbox.esaw.http.responses import JSON, RouteResponse
 
 TRICKLE_PAUSE = 0.02
 """Seconds between two drops of a body that trickles."""
@@ -74,17 +75,20 @@ async def _write_with_fault(
     response = web.StreamResponse(status=route_response.status, headers=_headers(route_response))
     response.force_close()
     truth = route_response.body.size
-    if not route_response.chunked or fault.declared_length is not None:
+    is_chunked = route_response.chunked or fault.endless
+    if not is_chunked or fault.declared_length is not None:
         response.content_length = truth if fault.declared_length is None else fault.declared_length
     writer = await response.prepare(request)
     if writer is not None and fault.declared_length is not None:
         writer.length = None  # or aiohttp would not send more than it declared
-    allowed = truth if fault.cut_after is None else min(fault.cut_after, truth)
-    for drop in _pieces(route_response, allowed, fault):
+    for drop in _pieces(route_response, fault):
         await response.write(drop)
         entry.bytes_sent += len(drop)
         if fault.trickle is not None:
             await asyncio.sleep(len(drop) / fault.trickle)
+    if fault.hangs:
+        # Ends with the connection or the server, which cancel the request.
+        await asyncio.Event().wait()
     if fault.cut_after is not None or fault.declared_length is not None:
         _close(request)
         return response
@@ -93,15 +97,17 @@ async def _write_with_fault(
     return response
 
 
-def _pieces(
-    route_response: RouteResponse, allowed: int, fault: InjectedFault
-) -> Iterator[bytes | memoryview]:
-    """The first `allowed` bytes of the body, in pieces as small as the fault wants."""
+def _pieces(route_response: RouteResponse, fault: InjectedFault) -> Iterator[bytes | memoryview]:
+    """The body as far as the fault lets it, in pieces as small as the fault wants; then its endless rest."""
+    truth = route_response.body.size
+    allowed = truth if fault.cut_after is None else min(fault.cut_after, truth)
     most = CHUNK if fault.trickle is None else max(1, int(fault.trickle * TRICKLE_PAUSE))
     for chunk in route_response.body.chunks():
         for start in range(0, min(len(chunk), allowed), most):
             yield chunk[start : min(start + most, allowed)]
         allowed -= min(len(chunk), allowed)
+    if fault.endless:
+        yield from itertools.repeat((b" " if route_response.content_type == JSON else b"\0") * most)
 
 
 def _headers(route_response: RouteResponse) -> dict[str, str]:

@@ -181,7 +181,10 @@ class RestRoutes:
             for each in self._store.visible_envelopes(user)
             if envelope_search.matches(each, filters, user, now)
         ]
-        return self._json({"Envelopes": hits[: self._behaviour().most_hits]})
+        behaviour = self._behaviour()
+        invented = [self._store.new_id() for _ in range(behaviour.flood_hits)]
+        hits += [response_models.invented_hit(each) for each in (*behaviour.foreign_hits, *invented)]
+        return self._json({"Envelopes": hits[: behaviour.most_hits]})
 
     async def _delete(self, call: RoutedCall) -> RouteResponse:
         envelope = self._posted_envelope(call, request_models.EnvelopeBody)

@@ -328,6 +328,58 @@ async def test_the_connection_may_be_cut_before_anything_is_done(
     assert esaw.exists(envelope)
 
 
+async def test_a_body_may_trickle_a_byte_at_a_time(
+    esaw: StandIn, api: httpx.AsyncClient, envelope: str
+) -> None:
+    esaw.fault("envelope", trickle=20, cut_after=3)
+    began = monotonic()
+    body, end = await received(api, f"envelope/{envelope}")
+    assert (len(body), type(end)) == (3, httpx.RemoteProtocolError)
+    assert monotonic() - began >= 0.1
+
+
+@pytest.mark.parametrize(("path", "filler"), [("envelope/{}/files", b" "), ("file/{}", b"\0")])
+async def test_a_body_may_have_no_end(
+    esaw: StandIn, api: httpx.AsyncClient, envelope: str, file_id: str, path: str, filler: bytes
+) -> None:
+    address = path.format(file_id if path.startswith("file/") else envelope)
+    body = (await api.get(address)).content
+    esaw.fault("*", endless=True, times=1)
+    seen = b""
+    async with api.stream("GET", address) as answer:
+        assert "Content-Length" not in answer.headers
+        async for chunk in answer.aiter_raw():
+            seen += chunk
+            if len(seen) >= len(body) + 3000 * KIB:
+                break
+    assert seen.startswith(body)
+    assert set(seen[len(body) :]) == set(filler)
+    assert (await api.get(address)).content == body
+
+
+async def test_an_endless_body_may_trickle(esaw: StandIn, api: httpx.AsyncClient, envelope: str) -> None:
+    length = len((await api.get(f"envelope/{envelope}")).content)
+    esaw.fault("envelope", endless=True, trickle=1_000_000)
+    seen = 0
+    async with asyncio.timeout(10), api.stream("GET", f"envelope/{envelope}") as answer:
+        async for chunk in answer.aiter_raw():
+            seen += len(chunk)
+            if seen > length:
+                break
+
+
+@pytest.mark.parametrize("sent", [None, 20, 0])
+async def test_a_response_may_hang_over_an_open_connection(
+    esaw: StandIn, api: httpx.AsyncClient, envelope: str, sent: int | None
+) -> None:
+    whole = len((await api.get(f"envelope/{envelope}")).content)
+    esaw.fault("envelope", hangs=True, declared_length=whole + 1, cut_after=sent)
+    api.timeout = httpx.Timeout(0.3)
+    body, end = await received(api, f"envelope/{envelope}")
+    assert len(body) == (whole if sent is None else sent)
+    assert isinstance(end, httpx.ReadTimeout)
+
+
 async def test_a_body_may_trickle(esaw: StandIn, user: User, api: httpx.AsyncClient) -> None:
     spec = DocumentSpec(name="contract.pdf", size=4000)
     file_id = esaw.files(esaw.add_envelope(sender=user, documents=[spec]))[0].file_id

@@ -10,9 +10,11 @@ import pytest
 from sandbox.esaw import DocumentSpec, EnvelopeStatus, Recipient, StandIn, User
 from sandbox.esaw.core.behaviour import Behaviour, FilesOfV5, TokenHeader
 from sandbox.esaw.core.model import EmptyAs
+from sandbox.esaw.facts import read_facts
 from tests.support.servers.standin_peers import anna, bruno, client_of
 
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+FACTS = read_facts()
 NOBODYS = "00000000-0000-0000-0000-000000000000"
 
 
@@ -562,6 +564,30 @@ async def test_each_filter_of_find_narrows(esaw: StandIn, user: User, api: httpx
     assert await found(api, WaitingForRecipientWithEmail="signer@example.com") == [soon]
     assert await found(api, StartDate="2001-01-01T00:00:00Z") == [done, soon]
     assert await found(api, EndDate="2001-01-01T00:00:00Z") == []
+
+
+async def test_find_may_list_envelopes_that_are_not_there(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    envelope = esaw.add_envelope(sender=user)
+    esaw.set_behaviour(Behaviour(flood_hits=1000, foreign_hits=(NOBODYS,)))
+    first, second = [(await api.post("envelope/find", json={})).json()["Envelopes"] for _ in range(2)]
+    ids = [[each["Id"] for each in hits] for hits in (first, second)]
+    assert [each[:2] for each in ids] == [[envelope, NOBODYS]] * 2
+    assert len({*ids[0], *ids[1]}) == 2 + 2 * 1000, "each answer has other ids"
+    assert list(FACTS.deviations("EnvelopeFindResponse", {"Envelopes": first})) == []
+    assert (await api.get(f"envelope/{ids[0][-1]}")).status_code == 404
+
+
+async def test_an_envelope_may_have_the_id_of_an_envelope_of_another_esaw(
+    esaw: StandIn, user: User, api: httpx.AsyncClient
+) -> None:
+    async with StandIn() as other:
+        envelope = other.add_envelope(sender=anna(other))
+        assert esaw.add_envelope(sender=user, envelope_id=envelope, name="Forged") == envelope
+    assert (await api.get(f"envelope/{envelope}")).json()["Name"] == "Forged"
+    with pytest.raises(ValueError, match=envelope):
+        esaw.add_envelope(sender=user, envelope_id=envelope)
 
 
 async def test_find_may_leave_out_hits_without_a_word(
