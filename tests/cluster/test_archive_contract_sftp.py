@@ -13,7 +13,7 @@ import asyncssh
 import pytest
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, RetainingBackend
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
@@ -180,8 +180,10 @@ async def test_what_a_killed_run_left_is_swept_and_nothing_else(
 async def test_a_server_without_posix_rename_gets_its_files_replaced_all_the_same(tmp_path: Path) -> None:
     async with own_server(OldServer, tmp_path) as spec:
         backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
+        assert isinstance(backend, RetainingBackend)
         for data in (b"old", b"new"):
             await backend.put("a/b.pdf", once(data), tags={}, content_type=None)
+        await backend.retain("a/b.pdf")
         await backend.close()
 
     assert (tmp_path / "a/b.pdf").read_bytes() == b"new"

@@ -2,16 +2,19 @@
 Shared by the kinds that store files in folders at a server; each kind adds the steps of its protocol.
 
 A file is sent to a temporary name in its own folder and then renamed, so that a name has all of a file or
-none of it. A killed run leaves temporary files only; ``remove_leftovers`` of the next run removes them.
+none of it. A killed run leaves temporary files only; ``remove_leftovers`` of the next run removes them. Where
+renaming replaces nothing, the old file is set aside under a temporary name until the new one is verified.
 """
 
+import hashlib
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
+    TEMPORARY_PREFIX,
     ArchiveBackend,
     StoredEntry,
     is_temporary,
@@ -19,9 +22,11 @@ from counterfoil.archives.backend import (
     temporary_name,
     too_many_files,
 )
-from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import probe_with_file
-from counterfoil.archives.streams import clean_up
+from counterfoil.archives.streams import clean_up, single_chunk
+
+_REPLACED = "replaced-"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class FolderTreeBackend(ArchiveBackend):
         self._archive = archive
         self._server = server
         self._root = root
+        self._set_aside: set[str] = set()
+        """Temporary names of replaced files. Those that are missing here stay in the archive."""
 
     @abstractmethod
     async def _check_root(self) -> None:
@@ -105,10 +112,10 @@ class FolderTreeBackend(ArchiveBackend):
         """
         Give a new file its name where renaming replaces nothing.
 
-        The old file is set aside until the new file has the name, so a run that is killed here destroys no
-        file. For a moment there is none under the name.
+        The old file is set aside until the new one is verified (``retain``), so a run that is killed here
+        destroys no file. For a moment there is none under the name.
         """
-        aside = [*parts[:-1], temporary_name("replaced-")]
+        aside = [*parts[:-1], temporary_name(f"{_aside_prefix(parts)}-")]
         is_set_aside = await self._rename(parts, aside)
         try:
             await self._rename_existing(temporary, parts)
@@ -117,7 +124,22 @@ class FolderTreeBackend(ArchiveBackend):
                 await clean_up(self._put_back(aside, parts))
             raise
         if is_set_aside:
-            await self._delete(aside)
+            self._remember_aside("/".join(aside))
+
+    def _remember_aside(self, name: str) -> None:
+        if len(self._set_aside) >= MAX_ENTRIES:
+            self._set_aside.clear()
+        self._set_aside.add(name)
+
+    async def retain(self, name: str) -> None:
+        """Remove the files that this one replaced, now that it is verified."""
+        if not self._set_aside:
+            return
+        parts = segments(name)
+        start = "/".join([*parts[:-1], f"{TEMPORARY_PREFIX}{_aside_prefix(parts)}-"])
+        for aside in [each for each in self._set_aside if each.startswith(start)]:
+            await self.discard(aside)
+            self._set_aside.discard(aside)
 
     async def _rename_existing(self, old: list[str], new: list[str]) -> None:
         if not await self._rename(old, new):
@@ -145,14 +167,35 @@ class FolderTreeBackend(ArchiveBackend):
         name = temporary_name("probe-")
         try:
             await probe_with_file(self, name, self._archive, self._server)
+            await self._probe_taken_name(segments(name))
         finally:
             await clean_up(self.discard(name))
 
+    async def _probe_taken_name(self, taken: list[str]) -> None:
+        """Check what the protocol needs of a file whose name is ``taken``. Raises ``ArchiveError``."""
+
+    async def _refuses_to_rename(
+        self, taken: list[str], rename: Callable[[list[str]], Awaitable[bool]]
+    ) -> bool:
+        """Whether ``rename`` of a second file to the name that is ``taken`` returns False. It is removed."""
+        second = [*taken[:-1], temporary_name("probe-")]
+        try:
+            await self._send(second, single_chunk(b"second"), {}, "text/plain")
+            is_renamed = await rename(second)
+        finally:
+            await clean_up(self._delete(second))
+        if is_renamed:
+            await self._delete(taken)
+        return not is_renamed
+
     async def remove_leftovers(self, folder: str) -> None:
-        """Remove our temporary files below a folder."""
+        """Remove our temporary files below a folder, but no replaced file: the new one is not verified."""
         found = [entry.name async for entry in self._files(folder) if is_temporary(entry.name)]
         for name in found:
-            await self.discard(name)
+            if name.rpartition("/")[2].startswith(f"{TEMPORARY_PREFIX}{_REPLACED}"):
+                self._remember_aside(name)
+            else:
+                await self.discard(name)
 
     async def _files(self, folder: str) -> AsyncIterator[StoredEntry]:
         waiting, seen = [segments(folder)], 0
@@ -168,6 +211,14 @@ class FolderTreeBackend(ArchiveBackend):
                     else:
                         yield StoredEntry("/".join([*above, each.name]), each.size)
 
+    def _lacks_feature(self, what: str) -> ArchiveError:
+        return ArchiveRefused("ArchiveLacksFeature", f"{self._archive}: {self._server} {what}.")
+
     def _name_taken(self, parts: list[str], what: str) -> NameTaken:
         where = self.location("/".join(parts)) if parts else self._root
         return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")
+
+
+def _aside_prefix(parts: list[str]) -> str:
+    """Return the purpose of the temporary name of a file that is replaced: which name it had."""
+    return f"{_REPLACED}{hashlib.sha256(parts[-1].encode()).hexdigest()[:16]}"

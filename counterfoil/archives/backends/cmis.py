@@ -2,9 +2,9 @@
 Archives of kind ``cmis``: a folder of a CMIS 1.1 repository, by its browser binding (OASIS CMIS 1.1, 5).
 
 A document is created with its bytes and properties under a temporary name, then given its own name. A
-document that has this name is set aside first and removed last, so that for a moment there is none; half a
-document there never is. No versions are made: a type that has to be versioned gets one major version per
-document.
+document that has this name is set aside first, and removed once the new one is verified, so that for a moment
+there is none; half a document there never is. The repository must keep names unique in a folder. No versions
+are made: a type that has to be versioned gets one major version per document.
 
 Tags become the properties that ``spec.cmis.properties`` names; the manifest has all of them.
 """
@@ -17,7 +17,14 @@ from urllib.parse import quote, urlencode
 import httpx
 import msgspec
 
-from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored, Opener, required_settings, segments
+from counterfoil.archives.backend import (
+    MAX_ENTRIES,
+    TEMPORARY_PREFIX,
+    FileNotStored,
+    Opener,
+    required_settings,
+    segments,
+)
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
@@ -272,18 +279,40 @@ class CmisBackend(FolderTreeBackend):
             raise self._refusal(answer)
 
     async def _publish(self, temporary: list[str], parts: list[str]) -> None:
-        answer = await self._post_action(temporary, "update", _properties({"cmis:name": parts[-1]}))
-        if answer.is_success:
-            return
+        # Asked before: a repository may rename a second document to a name that is taken.
         there = await self._find_object(parts)
         if there is None:
-            raise self._refusal(answer)
+            answer = await self._update_name(temporary, parts)
+            if answer.is_success:
+                return
+            there = await self._find_object(parts)
+            if there is None:
+                raise self._refusal(answer)
         if there.is_folder:
             raise self._name_taken(parts, "is a folder")
         await self._replace_by_renaming(temporary, parts)
 
+    async def _probe_taken_name(self, taken: list[str]) -> None:
+        async def rename(second: list[str]) -> bool:
+            answer = await self._update_name(second, taken)
+            if answer.is_success:
+                # Some repositories add a number to the name.
+                given = self._decoded(answer, CmisObject).name
+                if given.startswith(TEMPORARY_PREFIX):
+                    await self._delete([*taken[:-1], given])
+            return answer.is_success
+
+        if not await self._refuses_to_rename(taken, rename):
+            raise self._lacks_feature(
+                "does not refuse a second document of the same name in a folder, so nobody can tell which of "
+                "the two is proven. Let it refuse that, or use another repository"
+            )
+
+    async def _update_name(self, old: list[str], new: list[str]) -> httpx.Response:
+        return await self._post_action(old, "update", _properties({"cmis:name": new[-1]}))
+
     async def _rename(self, old: list[str], new: list[str]) -> bool:
-        answer = await self._post_action(old, "update", _properties({"cmis:name": new[-1]}))
+        answer = await self._update_name(old, new)
         if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES:
             raise self._refusal(answer)
         return answer.is_success

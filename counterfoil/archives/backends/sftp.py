@@ -3,8 +3,8 @@ Archives of kind ``sftp``: a folder of an SFTP server whose host keys are pinned
 
 A file is written to a temporary name in its own folder, made durable where the server can
 (fsync@openssh.com), and renamed over its own name (posix-rename@openssh.com). At a server without
-that rename the old file is set aside first and removed last, so that for a moment there is none; half a file
-there never is.
+that rename the old file is set aside first, and removed once the new one is verified, so that for a moment
+there is none; half a file there never is.
 
 One block is sent while the next is fetched; it goes out as many requests at once. Tags are in the manifest
 only: SFTP has no place for them.

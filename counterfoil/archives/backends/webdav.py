@@ -142,6 +142,16 @@ class WebDavBackend(FolderTreeBackend):
         if not answer.is_success or answer.status_code == _MULTI_STATUS:
             raise await self._move_error(parts, answer.status_code)
 
+    async def _probe_taken_name(self, taken: list[str]) -> None:
+        async def rename(second: list[str]) -> bool:
+            return (await self._move(second, taken, overwrite="F")).is_success
+
+        if not await self._refuses_to_rename(taken, rename):
+            raise self._lacks_feature(
+                "moves a file over another one in spite of Overwrite: F, so it could remove a folder. Let it "
+                "obey that header, or use another server"
+            )
+
     async def _move(self, temporary: list[str], parts: list[str], *, overwrite: str) -> httpx.Response:
         headers = {"Destination": self._url(parts), "Overwrite": overwrite}
         return await self._site.request("MOVE", self._url(temporary), headers=headers)

@@ -1,18 +1,26 @@
 """
 A CMIS 1.1 repository in memory, as far as the archive kind ``cmis`` uses the browser binding.
 
-``unique`` says whether it refuses a second object of the same name in a folder, which the standard leaves to
-each repository.
+The standard does not say whether a folder may have two objects of the same name.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from urllib.parse import unquote
 
 from aiohttp import web
 
 REPOSITORY = "A1"
+
+
+class Names(StrEnum):
+    """Treatment of a second object of the same name in a folder."""
+
+    UNIQUE = "refused"
+    EQUAL = "accepted"
+    NUMBERED = "accepted under another name"
 
 
 @dataclass
@@ -33,12 +41,12 @@ class Node:
 class CmisRepositoryServer:
     """A running repository. ``actions`` are those that were asked for, in order."""
 
-    unique: bool
+    names: Names
     root: Node = field(default_factory=lambda: Node("root"))
     url: str = ""
     actions: list[str] = field(default_factory=list)
 
-    def names(self, folder: str = "") -> list[tuple[str, bytes | None]]:
+    def objects(self, folder: str = "") -> list[tuple[str, bytes | None]]:
         """Names and contents of the objects in a folder, in the order in which they were made."""
         found = self._find([part for part in folder.split("/") if part])
         return [(each.name, each.content) for each in found[-1].children] if found else []
@@ -76,11 +84,12 @@ class CmisRepositoryServer:
         if action == "delete":
             found[-2].children.remove(node)
             return web.Response()
-        names = [value for key, value in form.items() if key.startswith("propertyValue")]
-        name = names[0].decode()
+        name = form["propertyValue[0]"].decode()
         siblings = found[-2].children if action == "update" else node.children
-        if self.unique and any(each.name == name and each is not node for each in siblings):
-            return _exception(409, "nameConstraintViolation")
+        if any(each.name == name and each is not node for each in siblings):
+            if self.names is Names.UNIQUE:
+                return _exception(409, "nameConstraintViolation")
+            name += " (1)" if self.names is Names.NUMBERED else ""
         if action == "update":
             node.name = name
         else:
@@ -113,9 +122,9 @@ async def _form(request: web.Request) -> dict[str, bytes]:
 
 
 @asynccontextmanager
-async def cmis_repository(*, unique: bool) -> AsyncIterator[CmisRepositoryServer]:
+async def cmis_repository(names: Names) -> AsyncIterator[CmisRepositoryServer]:
     """Run a repository."""
-    repository = CmisRepositoryServer(unique)
+    repository = CmisRepositoryServer(names)
     runner = web.ServerRunner(web.Server(repository.serve, access_log=None), shutdown_timeout=0.1)  # type: ignore[arg-type]
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

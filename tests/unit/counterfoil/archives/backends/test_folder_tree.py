@@ -117,14 +117,11 @@ class Killed(BaseException):
     """The process was killed."""
 
 
-RED_8 = pytest.mark.xfail(
-    strict=True, reason="a file that was set aside is removed before the new one is verified"
-)
 OLD, NEW = b"old", b"new"
 FILE = a_plan().files[0]
 
 
-@pytest.mark.parametrize("last", [0, 1, 2, pytest.param(3, marks=RED_8), pytest.param(4, marks=RED_8)])
+@pytest.mark.parametrize("last", [0, 1, 2, 3, 4])
 async def test_a_run_that_is_killed_while_it_replaces_a_file_loses_no_content(last: int) -> None:
     files = {FILE.name: OLD}
     with suppress(Killed):
@@ -140,7 +137,6 @@ async def test_a_run_that_is_killed_while_it_replaces_a_file_loses_no_content(la
     assert files == {FILE.name: NEW}
 
 
-@RED_8
 async def test_a_replaced_file_is_kept_until_the_new_one_is_verified() -> None:
     files = {FILE.name: OLD}
     with pytest.raises(VerificationFailed):

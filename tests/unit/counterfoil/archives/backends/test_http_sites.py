@@ -4,7 +4,7 @@ Archives that use HTTP, with servers that refuse, redirect, stop sending or have
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from yarl import URL
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
@@ -35,6 +36,20 @@ LISTING = (
 
 
 @asynccontextmanager
+async def served(
+    serve: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
+    """Run a server; give its address."""
+    runner = web.ServerRunner(web.Server(serve, access_log=None), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    try:
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/dms"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
 async def scripted_server(
     answers: dict[str, web.Response], tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[str]:
@@ -45,13 +60,8 @@ async def scripted_server(
         told = answers.get(request.method, web.Response(status=404))
         return web.Response(status=told.status, headers=told.headers, body=told.body)
 
-    runner = web.ServerRunner(web.Server(serve, access_log=None), shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    try:
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}/dms"
-    finally:
-        await runner.cleanup()
+    async with served(serve, tls) as url:
+        yield url
 
 
 async def a_backend(url: str, **credentials: bytes) -> ArchiveBackend:
@@ -123,6 +133,43 @@ async def test_a_move_that_a_proxy_spoils_is_told() -> None:
         with pytest.raises(ArchiveRefused, match="does not take itself for the one"):
             await put(backend)
         await backend.close()
+
+
+@pytest.mark.parametrize(("status", "is_usable"), [(412, True), (201, False), (204, False)])
+async def test_a_webdav_server_must_not_move_over_a_file_unless_it_is_asked_to(
+    status: int, is_usable: bool
+) -> None:
+    """On a folder, such a move would remove all that is in it."""
+    files: dict[str, bytes] = {}
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.read()
+        if request.method == "PUT":
+            files[request.path] = body
+        elif request.method == "DELETE":
+            return web.Response(status=204 if files.pop(request.path, None) is not None else 404)
+        elif request.method == "MOVE":
+            target = URL(request.headers["Destination"]).path
+            if target in files and status == 412:
+                return web.Response(status=412)
+            files[target] = files.pop(request.path)
+        elif request.method == "GET":
+            return web.Response(body=files[request.path])
+        elif request.method == "PROPFIND":
+            return web.Response(status=207, text=LISTING)
+        return web.Response(status=201)
+
+    async with served(serve) as url:
+        backend = await a_backend(url)
+        if is_usable:
+            await backend.probe()
+        else:
+            with pytest.raises(ArchiveRefused, match=r"Overwrite: F") as trouble:
+                await backend.probe()
+            assert trouble.value.reason == "ArchiveLacksFeature"
+        await backend.close()
+
+    assert files == {}
 
 
 NOT_IN_XML = ("\uffff", "\ufffe", "\x00", "\x0b", "\x1f", "\ud800")
