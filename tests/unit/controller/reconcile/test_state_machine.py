@@ -518,3 +518,15 @@ def test_a_phase_that_a_clock_ahead_began_fails_at_its_deadline() -> None:
     assert waiting.phase_start_time == NOON
     last = msgspec.structs.replace(waiting, next_attempt_time=NOON + timedelta(hours=24))
     assert next_status(last, Phase.ARCHIVING, wait, at(minutes=24 * 60)).phase is Phase.FAILED
+
+
+@pytest.mark.xfail(strict=True, reason="the duration of an attempt counts as a downtime of the controller")
+def test_attempts_that_last_for_hours_come_to_the_deadline_too() -> None:
+    status = next_status(EnvelopeEventStatus(), Phase.ARCHIVING, Wait("Slow", "Slow."), at())
+    for _ in range(20):
+        if status.next_attempt_time is None:
+            break
+        start = status.next_attempt_time
+        inputs = dataclasses.replace(at(), attempt_start=start, now=start + timedelta(hours=3))
+        status = next_status(status, Phase.ARCHIVING, Wait("Slow", "Slow."), inputs)
+    assert (status.phase, status.reason) == (Phase.FAILED, "DeadlineExceeded")
