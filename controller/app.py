@@ -280,6 +280,7 @@ def build(
             metrics=metrics,
             clock=clock,
             random=random.SystemRandom().random,
+            attempt_timeout=settings.attempt_timeout,
         ),
         resync=resync,
         clock=clock,

@@ -406,6 +406,11 @@ class ControllerSettings(CommonSettings):
     """Maximum time of a probe of an archive: a small file is written, read and removed. After it the Archive
     is not ready, with the reason ArchiveUnresponsive."""
 
+    attempt_timeout: Duration = setting(Duration(hours=6), "6h", at_least=600.0)
+    """Maximum time of one attempt in one phase of an event, also if each transfer has the minimum rate. After
+    it the attempt ends, and the event is tried again later. Raise it for envelopes that are larger than what
+    `--transfer-rate` moves in this time."""
+
     watch_silence: Duration = setting(Duration(minutes=5), "5m", at_least=1.0)
     """Maximum time without data of a watch, not even a bookmark, while the API server answers other requests.
     After it /healthz fails and Kubernetes restarts the pod. Use at least four minutes: a bookmark arrives

@@ -8,10 +8,11 @@ announces the transition.
 The receiver (deliveries) and ``retry`` are the only other writers of an event's status.
 """
 
+import asyncio
 import dataclasses
 import logging
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -71,6 +72,8 @@ class Reconciler:
     metrics: Metrics
     clock: Clock
     random: Random
+    attempt_timeout: timedelta
+    """Maximum duration of one attempt in one phase; judged by a timer outside of it."""
     _own_versions: dict[str, str | None] = field(default_factory=dict)
     """By event that waits for its next attempt: the version that this process stored, if no other process can
     be in the middle of archiving it."""
@@ -159,10 +162,15 @@ class Reconciler:
             log_context(phase=phase.value, attempt=attempt, sender=sender.name),
             tracing.span(phase.value, attempt=attempt, sender=sender.name) as step,
         ):
+            timeout = asyncio.timeout(self._attempt_timeout(current).total_seconds())
             try:
-                outcome = await PHASE_FUNCTIONS[phase](current, admitted.context)
+                async with timeout:
+                    outcome = await PHASE_FUNCTIONS[phase](current, admitted.context)
             except (Superseded, LeaseLost):
                 raise
+            except TimeoutError as problem:
+                is_overdue = timeout.expired()
+                outcome = _overdue(phase, admitted) if is_overdue else self._classify(problem, phase)
             except PartialArchive as incomplete:
                 classified = self._classify(incomplete.__cause__ or incomplete, phase)
                 outcome = dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents))
@@ -180,6 +188,10 @@ class Reconciler:
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
         self.metrics.phase_seconds.labels(phase).observe((self.clock.now() - started).total_seconds())
         return outcome
+
+    def _attempt_timeout(self, event: EnvelopeEvent) -> timedelta:
+        inputs = self._transition_input(event)
+        return state_machine.attempt_timeout(event.status, inputs, self.attempt_timeout)
 
     def _classify(self, problem: BaseException, phase: Phase) -> Outcome:
         known_outcome = (
@@ -290,6 +302,17 @@ class Reconciler:
 def _has_archived(status: EnvelopeEventStatus) -> bool:
     """Whether archiving ended before, with success or not."""
     return find_condition(status.conditions, "Archived") is not None
+
+
+def _overdue(phase: Phase, admitted: Admitted) -> Wait:
+    """Return the outcome of an attempt that was ended, although no single transfer was too slow."""
+    archive = admitted.context.archive.name
+    message = (
+        f"The attempt in {phase} did not end in time. All that it waited for is eSignAnyWhere and "
+        f"Archive/{archive}; one of them is slow. The files that arrived stay in the archive."
+    )
+    _log.warning("an attempt in %s was ended: it was overdue", phase)
+    return Wait("AttemptOverdue", message)
 
 
 def _rejected_outcome(status: EnvelopeEventStatus, refused: Rejected) -> Fail:

@@ -61,8 +61,12 @@ the event ends.
 
 
 DOWNTIME = timedelta(hours=1)
-"""An attempt that ends this late was delayed by the controller: no deadline counts the time since it was due.
-"""
+"""An attempt that begins this late was delayed by the controller: no deadline counts the time since it was
+due."""
+
+LAST_ATTEMPT = timedelta(minutes=10)
+"""Duration that an attempt may have at least, also after the deadline of its phase: each event is tried
+before it fails."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,26 @@ def phase_to_resume(status: EnvelopeEventStatus) -> Phase:
         phase for phase in PHASE_ORDER if not is_condition_true(conditions, PHASE_CONDITIONS[phase])
     )
     return next(unfinished, Phase.CLEANING)
+
+
+def phase_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:
+    """Return when the deadline of the present phase began to run, without a time in which the controller did
+    not run."""
+    started, due = _stored_start(status, inputs), status.next_attempt_time
+    # Until the start of the attempt: its own duration counts, or attempts of hours would have no deadline.
+    began = inputs.attempt_start or inputs.now
+    return started + (began - due) if due is not None and began - due > DOWNTIME else started
+
+
+def _stored_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:
+    # Not later than now, since a clock that was ahead may have written it.
+    return min(status.phase_start_time or inputs.now, inputs.now)
+
+
+def attempt_timeout(status: EnvelopeEventStatus, inputs: TransitionInput, longest: timedelta) -> timedelta:
+    """Return the maximum duration of an attempt that begins now: not beyond the deadline of its phase."""
+    deadline = phase_start(status, inputs) + timedelta(seconds=inputs.retry.deadline.total_seconds())
+    return min(longest, max(deadline - inputs.now, LAST_ATTEMPT))
 
 
 def next_phase(phase: Phase) -> Phase:
@@ -247,17 +271,14 @@ class _Draft:
             return
         self.set_ready("False", Done("InProgress", f"The event is {upcoming_phase}."))
         attempts = self.status.attempts if is_repeated else 0
-        started = self._phase_start() if is_repeated else self.inputs.now
+        started = _stored_start(self.status, self.inputs) if is_repeated else self.inputs.now
         counters = {"attempts": attempts, "next_attempt_time": None, "phase_start_time": started}
         self.enter(upcoming_phase, None, None, **counters)
 
     def wait(self, phase: Phase, outcome: Wait) -> None:
         """Count an attempt and set the time of the next one; fail after the phase's deadline."""
         now, retry = self.inputs.now, self.inputs.retry
-        started = self._phase_start()
-        due = self.status.next_attempt_time
-        if due is not None and now - due > DOWNTIME:
-            started += now - due
+        started = phase_start(self.status, self.inputs)
         self.set_last_error(outcome)
         if backoff.is_deadline_exceeded(started, retry, now=now):
             message = (
@@ -275,10 +296,6 @@ class _Draft:
             # Later phases too: a proof from before must not outlive the result that it proves.
             self.reset_phases(PHASE_ORDER[PHASE_ORDER.index(outcome.restart_from) :], outcome)
         self.change(attempts=attempts, phase_start_time=started)
-
-    def _phase_start(self) -> datetime:
-        """Return when the phase started; not later than now, since a clock that was ahead may have written it."""
-        return min(self.status.phase_start_time or self.inputs.now, self.inputs.now)
 
     def set_last_error(self, outcome: Wait | Fail) -> None:
         """Record the outcome as the last error."""

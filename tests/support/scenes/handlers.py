@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -114,6 +114,7 @@ class Scene:
             metrics=self.metrics,
             clock=self.clock,
             random=lambda: 1.0,
+            attempt_timeout=timedelta(hours=6),
         )
         self.workqueue = WorkQueue(
             clock=self.clock, concurrency_limits=partial(concurrency_limits, self.cache, process_limit)

@@ -123,6 +123,7 @@ class Scene:
             metrics=self.metrics,
             clock=self.clock,
             random=lambda: 1.0,
+            attempt_timeout=timedelta(hours=6),
         )
 
     def restarted(self) -> None:
@@ -290,6 +291,23 @@ async def test_equal_retries_are_told_once_and_change_no_text(scene: Scene) -> N
     assert await scene.recorded() == [("Warning", "EsawUnreachable")]
     assert later.status.attempts == 6
     assert (later.status.message, later.status.conditions) == (first.status.message, first.status.conditions)
+
+
+class HangingEsaw(FakeEsawUserClient):
+    """ESAW that does not answer the question for the files."""
+
+    async def files(self, envelope: str) -> FilesResponse:
+        await asyncio.Event().wait()
+        return await super().files(envelope)
+
+
+async def test_an_attempt_that_does_not_end_is_ended_and_says_for_whom_it_waited(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, esaw=EsawOfOne(HangingEsaw()))
+    scene.reconciler = dataclasses.replace(scene.reconciler, attempt_timeout=timedelta(seconds=0.05))
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.COLLECTING, "AttemptOverdue")
+    assert "eSignAnyWhere and Archive/dms" in (after.status.message or "")
+    assert after.status.attempts == 1
 
 
 async def test_what_was_filed_before_it_broke_off_stands_in_the_status(scene: Scene) -> None:

@@ -20,8 +20,10 @@ from controller.reconcile.outcomes import (
 )
 from controller.reconcile.state_machine import (
     DOWNTIME,
+    LAST_ATTEMPT,
     PHASE_ORDER,
     TransitionInput,
+    attempt_timeout,
     next_phase,
     next_status,
     phase_to_resume,
@@ -520,7 +522,24 @@ def test_a_phase_that_a_clock_ahead_began_fails_at_its_deadline() -> None:
     assert next_status(last, Phase.ARCHIVING, wait, at(minutes=24 * 60)).phase is Phase.FAILED
 
 
-@pytest.mark.xfail(strict=True, reason="the duration of an attempt counts as a downtime of the controller")
+@pytest.mark.parametrize(
+    ("minutes", "expected"),
+    [
+        pytest.param(0, timedelta(hours=6), id="the longest attempt"),
+        pytest.param(22 * 60, timedelta(hours=2), id="until the deadline of the phase"),
+        pytest.param(30 * 60, LAST_ATTEMPT, id="the last attempt has some time"),
+    ],
+)
+def test_an_attempt_may_last_until_the_deadline_of_its_phase(minutes: int, expected: timedelta) -> None:
+    status = EnvelopeEventStatus(phase_start_time=NOON)
+    assert attempt_timeout(status, at(minutes), timedelta(hours=6)) == expected
+
+
+def test_the_time_in_which_the_controller_did_not_run_leaves_the_attempt_its_time() -> None:
+    status = EnvelopeEventStatus(phase_start_time=NOON, next_attempt_time=NOON + timedelta(hours=1))
+    assert attempt_timeout(status, at(30 * 60), timedelta(hours=6)) == timedelta(hours=6)
+
+
 def test_attempts_that_last_for_hours_come_to_the_deadline_too() -> None:
     status = next_status(EnvelopeEventStatus(), Phase.ARCHIVING, Wait("Slow", "Slow."), at())
     for _ in range(20):
