@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import itertools
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -76,6 +76,12 @@ class Passage:
     over: int = 0
     corrupts_answer: bool = False
     """Whether the first byte of the answer's body is changed, as by a server that lies."""
+    byte_seconds: float = 0
+    """Pause after each byte of the answer's body; 0: none, and larger pieces."""
+    is_endless: bool = False
+    """Whether the answer's body has no end."""
+    rewrite: Callable[[bytes], bytes] | None = None
+    """Change of the answer's body."""
     sha256: str = ""
     """Of the body that the server sent, in hex; empty unless all of it passed."""
 
@@ -261,7 +267,8 @@ class Proxy:
             response = web.StreamResponse(
                 status=answer.status, reason=answer.reason, headers=_passed_on(answer.headers)
             )
-            if answer.content_length is not None:
+            keeps_length = passage.rewrite is None and not passage.is_endless
+            if answer.content_length is not None and keeps_length:
                 response.content_length = answer.content_length
             elif request.version == aiohttp.HttpVersion11:
                 response.enable_chunked_encoding()
@@ -308,7 +315,8 @@ class Proxy:
         self, answer: aiohttp.ClientResponse, response: web.StreamResponse, passage: Passage
     ) -> None:
         poured, sha256 = 0, hashlib.sha256()
-        async for chunk in answer.content.iter_any():
+        most = 1 if passage.byte_seconds else PIECE
+        async for chunk in _chunks(answer, passage):
             sha256.update(chunk)
             is_changed = passage.corrupts_answer and poured == 0
             rest = memoryview(bytes([chunk[0] ^ 1]) + chunk[1:] if is_changed else chunk)
@@ -317,10 +325,12 @@ class Proxy:
                 if trap is not None and poured >= trap.after_bytes:
                     await trap.spring()
                     continue
-                size = PIECE if trap is None else min(PIECE, trap.after_bytes - poured)
+                size = most if trap is None else min(most, trap.after_bytes - poured)
                 await response.write(rest[:size])
                 poured += len(rest[:size])
                 rest = rest[size:]
+                if passage.byte_seconds:
+                    await asyncio.sleep(passage.byte_seconds)
         passage.sha256 = sha256.hexdigest()
 
     def _in_the_middle(self, passage: Passage) -> Trap | None:
@@ -330,6 +340,17 @@ class Proxy:
         for trap in list(self._traps):
             if trap.fits(passage, point):
                 await trap.spring()
+
+
+async def _chunks(answer: aiohttp.ClientResponse, passage: Passage) -> AsyncIterator[bytes]:
+    """Yield the body as the client gets it."""
+    if passage.rewrite is not None:
+        yield passage.rewrite(await answer.read())
+    else:
+        async for chunk in answer.content.iter_any():
+            yield chunk
+    while passage.is_endless:
+        yield bytes(PIECE)
 
 
 def _abort(request: web.BaseRequest) -> None:
