@@ -1,9 +1,11 @@
 """Before the phases: each rung of the ladder, with what its reader sees."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
@@ -318,6 +320,57 @@ async def test_an_envelope_that_is_kept_may_be_archived_where_no_file_is_kept(sc
     scene.cache.archives.put(an_archive(version=2, **NO_FILES_KEPT))
     scene.organization(cleanup={"policy": "Keep"})
     assert isinstance(await scene.prepare(), Admitted)
+
+
+def created(organization: Organization, day: int) -> Organization:
+    metadata = structs.replace(organization.metadata, creation_timestamp=datetime(2026, 7, day, tzinfo=UTC))
+    return structs.replace(organization, metadata=metadata)
+
+
+OTHER = {"baseURL": "https://other-esaw.example.com"}
+ONE_FOLDER = "{{envelope.id}}/{{file.name}}"
+SHARED: dict[str, tuple[str, dict[str, Any], int]] = {
+    "by one Archive": (ONE_FOLDER, OTHER, 1),
+    "by two Archives of one place": (ONE_FOLDER, OTHER | {"archiveRef": {"name": "twin"}}, 1),
+    "although the files have other names": ("{{envelope.id}}/{{organization}}-{{file.name}}", OTHER, 1),
+}
+APART: dict[str, tuple[str, dict[str, Any], int]] = {
+    "by the Organization": ("{{organization}}/{{envelope.id}}/{{file.name}}", OTHER, 1),
+    "by the place": (ONE_FOLDER, OTHER | {"archiveRef": {"name": "other"}}, 1),
+    "by the ids of one eSAW": (ONE_FOLDER, {"baseURL": "https://ESAW.example.com/"}, 1),
+    "since the other one is newer": (ONE_FOLDER, OTHER, 3),
+}
+
+
+async def prepared_beside(scene: Scene, path: str, other: dict[str, Any], day: int) -> Admitted | Outcome:
+    """Prepare a run of an Organization of the second day, beside another one."""
+    scene.cache.archives.put(an_archive(version=2, path=path))
+    scene.cache.archives.put(an_archive("twin", path=path))
+    scene.cache.archives.put(an_archive("other", path=path, filesystem={"root": "/elsewhere"}))
+    scene.cache.organizations.put(created(an_organization(version=2), 2))
+    scene.cache.organizations.put(created(an_organization("globex", **other), day))
+    return await scene.prepare()
+
+
+@pytest.mark.xfail(strict=True, reason="two Organizations of two eSAWs write into the same folders")
+@pytest.mark.parametrize("shared", SHARED)
+async def test_an_organization_waits_while_an_older_one_of_another_esaw_has_the_same_folders(
+    scene: Scene, shared: str
+) -> None:
+    outcome = await prepared_beside(scene, *SHARED[shared])
+    assert outcome == Wait(
+        "ArchiveShared",
+        "Archive/dms has the same folders for Organization/globex, which is of another eSignAnyWhere. "
+        "Organization/acme waits, so that neither replaces files of the other. Put {{organization}} before "
+        "the file's part of spec.path, or let spec.archiveRef name another Archive.",
+    )
+
+
+@pytest.mark.parametrize("apart", APART)
+async def test_an_organization_whose_folders_are_apart_from_those_of_others_is_archived(
+    scene: Scene, apart: str
+) -> None:
+    assert isinstance(await prepared_beside(scene, *APART[apart]), Admitted)
 
 
 async def test_a_key_that_is_not_there_needs_a_person(scene: Scene) -> None:
