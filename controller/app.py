@@ -200,6 +200,7 @@ def build(
         archives=lambda: cache.archives,
         minimum_rate=minimum_rate(settings),
         probe_timeout=settings.probe_timeout.total_seconds(),
+        organizations=lambda: cache.organizations,
     )
     consent_url = partial(_consent_url, cache)
     sender_keys = SenderKeys(

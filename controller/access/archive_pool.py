@@ -49,9 +49,11 @@ from counterfoil.resources import (
     ArchiveRoot,
     ArchiveStatus,
     LocalObjectReference,
+    Organization,
     is_condition_true,
 )
 from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.organization import shared_folders
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
 from counterfoil.transfer_rate import MinimumRate
 
@@ -61,6 +63,9 @@ pause between two attempts of an event, which shows whether the archive works ag
 
 SMALLEST_EVIDENCE = 16 * 1024
 """Bytes of a transfer that shows the rate of an archive; a marker or a manifest is smaller."""
+
+MAX_NAMED_ORGANIZATIONS = 5
+"""Maximum number of Organizations in a message."""
 
 MAX_SECRET_ORIGINS = 16
 """Maximum number of Secrets in ``status.secretOrigins``. Another one has to name its origin."""
@@ -111,6 +116,8 @@ class ArchivePool:
     metrics: Metrics
     archives: Callable[[], Iterable[Archive]] = tuple
     """Returns all known Archives: a Secret that another one uses elsewhere is not sent."""
+    organizations: Callable[[], Iterable[Organization]] = tuple
+    """Returns all known Organizations: those that have the same folders are named."""
     minimum_rate: MinimumRate = field(default_factory=MinimumRate)
     probe_timeout: float = 45.0
     """Seconds after which a probe is overdue."""
@@ -280,7 +287,20 @@ class ArchivePool:
             return _ProbeResult(
                 "True", "Probed", "The archive takes files and keeps none. It is for tests only."
             )
-        return _ProbeResult("True", "Probed", "A probe was written and read back.", root)
+        message = f"A probe was written and read back.{self._shared(archive)}"
+        return _ProbeResult("True", "Probed", message, root)
+
+    def _shared(self, archive: Archive) -> str:
+        """Return the sentence about Organizations that have the same folders; empty: there are none."""
+        by_name = {each.name: each for each in self.archives()}
+        users = shared_folders(archive, self.organizations(), by_name.get)
+        if not users:
+            return ""
+        names = ", ".join(f"Organization/{each.name}" for each in users[:MAX_NAMED_ORGANIZATIONS])
+        return (
+            f" Organizations of different eSignAnyWheres have the same folders: {names}. Only the oldest is "
+            "archived. Put {{organization}} before the file's part of spec.path."
+        )
 
     async def _probe(self, archive: Archive, backend: ArchiveBackend) -> ArchiveRoot | None:
         """

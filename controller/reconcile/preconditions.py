@@ -43,7 +43,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
-from counterfoil.resources.organization import cleanup_conflict
+from counterfoil.resources.organization import cleanup_conflict, shared_archive_conflict
 
 _log = logging.getLogger(__name__)
 
@@ -242,6 +242,9 @@ class Preconditions:
             return Wait("ArchiveMissing", f"Archive/{ref.name} does not exist.")
         if (reason := cleanup_conflict(organization, archive)) is not None:
             return Wait("ArchiveKeepsNothing", reason)
+        others, archives = self.cache.organizations, self.cache.archives
+        if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
+            return Wait("ArchiveShared", reason)
         return archive
 
     def _may_sender_still_be_recorded(self, event: EnvelopeEvent, organization: Organization) -> bool:

@@ -56,7 +56,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus, with_summary
-from counterfoil.resources.organization import cleanup_conflict
+from counterfoil.resources.organization import cleanup_conflict, shared_archive_conflict
 from counterfoil.untrusted.patterns import pattern_error
 
 _log = logging.getLogger(__name__)
@@ -309,6 +309,9 @@ class OrganizationStatusUpdater:
             return CheckResult("False", "ArchiveMissing", message)
         if (reason := cleanup_conflict(organization, archive)) is not None:
             return CheckResult("False", "ArchiveKeepsNothing", reason)
+        others, archives = self.cache.organizations, self.cache.archives
+        if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
+            return CheckResult("False", "ArchiveShared", reason)
         if not is_condition_true(archive.status.conditions, "Ready"):
             message = f"Archive/{ref.name} is not ready; its condition Ready says why and what to do."
             is_fixable = is_condition_true(archive.status.conditions, "Stalled")

@@ -108,6 +108,12 @@ class ArchiveSpec(KindFields, frozen=True):
         return all(each.KEEPS_FILES for each in settings if each is not None)
 
     @property
+    def separates_organizations(self) -> bool:
+        """Whether the folders of two Organizations differ, by ``{{organization}}`` in the path."""
+        folder, _, _ = self.path.partition("{{file.")
+        return "{{organization}}" in folder.rpartition("/")[0]
+
+    @property
     def credentials_secret_ref(self) -> LocalObjectReference | None:
         """The Secret with the credentials of the kind that is set, or None when it needs none."""
         ref: LocalObjectReference | None = getattr(self.settings, "credentials_secret_ref", None)

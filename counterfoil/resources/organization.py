@@ -5,14 +5,15 @@ A person writes the spec; the controller writes the status, in particular the ha
 from which the receiver knows a valid callback without reading a single Secret.
 """
 
-from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Final
 
 from msgspec.structs import replace
 
 from counterfoil.durations import Duration
+from counterfoil.origin import origin_of
 from counterfoil.resources.archive import Archive
 from counterfoil.resources.base import (
     LocalObjectReference,
@@ -471,3 +472,74 @@ def cleanup_conflict(organization: Organization, archive: Archive) -> str | None
         "after archiving. Set spec.cleanup.policy of the Organization to Keep, or let spec.archiveRef name "
         "another Archive."
     )
+
+
+def shared_folders(
+    archive: Archive, organizations: Iterable[Organization], archive_of: Callable[[str], Archive | None]
+) -> tuple[Organization, ...]:
+    """
+    Return the Organizations of different eSAWs that have the same envelope folders in the Archive, or in
+    another Archive of the same place; oldest first. Empty: no folder is shared.
+
+    The ids of envelopes are unique in one eSAW only. Another one, by chance or by intent, lists the same id.
+    """
+    users = _users(archive, organizations, archive_of)
+    return users if len({_esaw(each) for each in users}) > 1 else ()
+
+
+def shared_archive_conflict(
+    organization: Organization,
+    archive: Archive,
+    organizations: Iterable[Organization],
+    archive_of: Callable[[str], Archive | None],
+) -> str | None:
+    """Return why this Organization can't use the Archive: an older one of another eSAW has the same
+    folders."""
+    for each in _users(archive, organizations, archive_of):
+        if _age(each) < _age(organization) and _esaw(each) != _esaw(organization):
+            return (
+                f"Archive/{archive.name} has the same folders for Organization/{each.name}, which is of "
+                f"another eSignAnyWhere. Organization/{organization.name} waits, so that neither replaces "
+                "files of the other. Put {{organization}} before the file's part of spec.path, or let "
+                "spec.archiveRef name another Archive."
+            )
+    return None
+
+
+def _users(
+    archive: Archive, organizations: Iterable[Organization], archive_of: Callable[[str], Archive | None]
+) -> tuple[Organization, ...]:
+    """Return the Organizations whose envelopes have their folders here, oldest first; none if the path keeps
+    them apart."""
+    if archive.spec.separates_organizations:
+        return ()
+    users = []
+    for each in organizations:
+        used = archive_of(each.spec.archive_ref.name) if each.spec.archive_ref is not None else None
+        if used is not None and _has_same_folders(used, archive):
+            users.append(each)
+    return tuple(sorted(users, key=_age))
+
+
+def _has_same_folders(one: Archive, other: Archive) -> bool:
+    if one.name == other.name:
+        return True
+    try:
+        places = (one.spec.settings.destination, other.spec.settings.destination)
+    except ValueError:
+        # Not exactly one kind is set; such an Archive is not used.
+        return False
+    return places[0] == places[1] is not None and one.spec.path == other.spec.path
+
+
+def _esaw(organization: Organization) -> str:
+    """Return eSAW's origin; the base URL as it is if it has none, and nothing is archived from there."""
+    try:
+        return origin_of(organization.spec.base_url)
+    except ValueError:
+        return organization.spec.base_url
+
+
+def _age(organization: Organization) -> tuple[datetime, str]:
+    created = organization.metadata.creation_timestamp
+    return created or datetime.max.replace(tzinfo=UTC), organization.name

@@ -25,10 +25,10 @@ from counterfoil.archives.errors import (
 from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.origin import ORIGIN_ANNOTATION
-from counterfoil.resources import Archive, ArchiveRoot, find_condition
+from counterfoil.resources import Archive, ArchiveRoot, Organization, find_condition
 from counterfoil.resources.archive_kinds import SETTINGS
 from counterfoil.transfer_rate import MinimumRate
-from tests.support.builders import NOON, AClock
+from tests.support.builders import NOON, AClock, an_organization
 from tests.support.fakes.archives import MemoryBackend, once
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
@@ -46,8 +46,14 @@ class Scene:
         self.kube.secret_uses |= {"dms-key": "archive", "authorities": "trust"}
         self.metrics = Metrics(CollectorRegistry(), version="test")
         self.archive_pool = ArchivePool(
-            self.kube, SecretCache(self.kube, self.clock), self.clock, self.metrics
+            self.kube,
+            SecretCache(self.kube, self.clock),
+            self.clock,
+            self.metrics,
+            archives=lambda: [self.newest()],
+            organizations=lambda: self.organizations,
         )
+        self.organizations: list[Organization] = []
 
     def archive(self, **more: Any) -> Archive:
         return an_archive(filesystem={"root": str(self.root)}, **more)
@@ -695,3 +701,26 @@ async def test_an_archive_that_takes_probes_but_no_files_is_not_ready_until_a_fi
     await backend.put("a.pdf", once(b"x" * 20_000), tags={}, content_type=None)
     await scene.archive_pool.update_status(scene.newest())
     assert scene.ready()[:2] == ("True", "Probed")
+
+
+async def test_organizations_of_two_esaws_with_the_same_folders_are_named_and_the_archive_stays_ready(
+    scene: Scene,
+) -> None:
+    scene.organizations = [
+        an_organization("acme"),
+        an_organization("globex", baseURL="https://other-esaw.example.com"),
+    ]
+    archive = scene.archive(path="{{envelope.id}}/{{file.name}}")
+    scene.kube.put(archive)
+    await scene.archive_pool.update_status(archive)
+    status, reason, message = scene.ready()
+    assert (status, reason) == ("True", "Probed")
+    assert "have the same folders: Organization/acme, Organization/globex. Only the oldest" in message
+
+
+async def test_organizations_of_one_esaw_share_an_archive_without_a_word(scene: Scene) -> None:
+    scene.organizations = [an_organization("acme"), an_organization("globex")]
+    archive = scene.archive(path="{{envelope.id}}/{{file.name}}")
+    scene.kube.put(archive)
+    await scene.archive_pool.update_status(archive)
+    assert scene.ready()[2] == "A probe was written and read back."

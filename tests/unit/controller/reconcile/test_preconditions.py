@@ -352,7 +352,6 @@ async def prepared_beside(scene: Scene, path: str, other: dict[str, Any], day: i
     return await scene.prepare()
 
 
-@pytest.mark.xfail(strict=True, reason="two Organizations of two eSAWs write into the same folders")
 @pytest.mark.parametrize("shared", SHARED)
 async def test_an_organization_waits_while_an_older_one_of_another_esaw_has_the_same_folders(
     scene: Scene, shared: str

@@ -546,6 +546,16 @@ async def test_an_archive_that_keeps_no_files_does_not_fit_an_organization_that_
     assert (await scene.condition())[:2] == ("False", "ArchiveKeepsNothing")
 
 
+async def test_an_organization_with_the_folders_of_an_older_one_of_another_esaw_is_not_ready() -> None:
+    scene = Scene()
+    scene.cache.archives.put(ready(an_archive(version=2, path="{{envelope.id}}/{{file.name}}")))
+    older = an_organization("a-globex", baseURL="https://other-esaw.example.com")
+    scene.cache.organizations.put(older)
+    status, reason, message = await scene.condition()
+    assert (status, reason) == ("False", "ArchiveShared")
+    assert "Organization/a-globex" in message
+
+
 async def test_a_default_sender_of_another_organization_is_told() -> None:
     scene = Scene()
     scene.cache.senders.put(a_sender(version=2, organization="other"))
