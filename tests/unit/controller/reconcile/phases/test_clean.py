@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from controller.requests.event_requests import EventRequests
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
 from counterfoil.resources import (
@@ -24,6 +25,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
+from counterfoil.resources.request import Request, RequestOutcome
 from tests.support.builders import ENVELOPE, an_organization
 from tests.support.fakes.reconcile_context import an_archive, missing
 from tests.unit.controller.reconcile.test_reconciler import Scene
@@ -631,6 +633,34 @@ def correct_the_archive(scene: Scene) -> None:
 
 def remove_the_sender(scene: Scene) -> None:
     del scene.kube.objects[Sender.PLURAL, "anna"]
+
+
+@pytest.mark.xfail(strict=True, reason="with Keep the list is not asked for again")
+@pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_a_file_that_appears_while_an_envelope_is_archived_that_is_kept_is_archived(
+    tmp_path: Path, status: EnvelopeStatus
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene.envelope.status = status
+    late = partial(scene.envelope.contents.update, {"legal-1": b"%PDF-paper"})
+    scene.envelope.meanwhile["download file-1"] = late
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert after.status.reason in ("ArchivedAndKept", "ArchivedAsExpired")
+    assert "legal-1" in manifests(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="a retry of an event that succeeded changes nothing")
+async def test_a_retry_of_a_kept_envelope_archives_what_was_listed_since(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Keep"})
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    scene.envelope.contents["legal-1"] = b"%PDF-paper"
+    result = await EventRequests(scene.clock).retry(scene.newest(), Request("retry"))
+    assert result.outcome is RequestOutcome.DONE
+    await scene.status_writer.store(scene.newest(), result.change(scene.newest().status))
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    assert "legal-1" in manifests(scene)
 
 
 DECISIONS = [
