@@ -265,7 +265,7 @@ async def make_pass(kubeconfig: Path, namespace: str) -> PassResult:
             cache=cache,
             clock=clock,
             statistics=statistics,
-            retry_if_fixed=unchanged,
+            reopeners=(),
             pass_finished=lambda began, failures: finished.set(),
         )
         pid = os.getpid()

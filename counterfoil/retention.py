@@ -78,7 +78,9 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
         kept = spec.ttl.failed
         if _never_existed(event):
             kept = spec.ttl.unknown if kept is None else min(kept, spec.ttl.unknown)
-    return None if kept is None else status.completion_time + kept
+    # Not before the files of a kept envelope were listed again.
+    ended = max(status.completion_time, status.next_attempt_time or status.completion_time)
+    return None if kept is None else ended + kept
 
 
 def _never_existed(event: EnvelopeEvent) -> bool:

@@ -323,5 +323,6 @@ class _Draft:
             self.set_last_error(outcome)
         # A skipped event is as far as it can come, and nobody has to act (docs/decisions/0025).
         self.set_ready("False" if final is Phase.FAILED else "True", outcome)
-        self.enter(final, outcome.reason, outcome.message, next_attempt_time=None)
+        due = outcome.facts.listing_due
+        self.enter(final, outcome.reason, outcome.message, next_attempt_time=due)
         self.change(completion_time=self.inputs.now)

@@ -10,7 +10,7 @@ from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
 from counterfoil.readiness import with_readiness
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, Phase
-from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.reopening import is_reopened_by_retry, reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
 
 
@@ -29,8 +29,9 @@ class EventRequests:
         }
 
     async def retry(self, event: EnvelopeEvent, request: Request) -> RequestResult:
-        """Try again now, from each phase but Succeeded; of such an event a notice that was given up."""
-        if event.status.phase is Phase.SUCCEEDED:
+        """Try again now, unless the envelope is archived and gone; of such an event a notice that was given
+        up."""
+        if not is_reopened_by_retry(event.status):
             notice = event.status.notice
             if notice is None or notice.state is not NoticeState.FAILED:
                 return _nothing_to_do(event)

@@ -5,7 +5,8 @@ Finished events are in no watch and in no memory (rule 9). A pass reads one page
 pause between passes is nine times the duration of a pass. The CRD ensures that nothing younger than 72 h is
 removed, because eSAW may repeat a callback for 36 h, which would create the event again.
 
-A pass also re-opens events whose cause was fixed since they failed (docs/decisions/0021), before their time
+A pass also re-opens events whose cause was fixed since they failed (docs/decisions/0021), and kept envelopes
+whose files eSAW listed late (docs/decisions/0046), before their time
 to live counts: no other component reads events that failed long ago. For the same reason it finds the events
 whose envelope eSAW's own retention deletes soon.
 
@@ -64,8 +65,8 @@ class GarbageCollector:
     cache: Cache
     clock: Clock
     statistics: EventStatistics
-    retry_if_fixed: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]]
-    """Re-opens an event if its cause was fixed since, and returns its newest state."""
+    reopeners: tuple[Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]], ...]
+    """Each re-opens an event if it has a reason to, and returns its newest state."""
     pass_finished: Callable[[datetime, Mapping[str, FailureSummary]], None]
     """Receives after each pass when it began and the failures by Organization."""
     _rejected_count: int = 0
@@ -127,7 +128,8 @@ class GarbageCollector:
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
             return True
-        event = await self.retry_if_fixed(event)
+        for reopen in self.reopeners:
+            event = await reopen(event)
         await self._add_missing_shard(event)
         organization = self.cache.organizations.get(event.organization)
         if is_expired(event, organization, self.clock.now()) and await self._remove_event(event):

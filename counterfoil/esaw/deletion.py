@@ -18,7 +18,7 @@ from typing import Final, Self
 from counterfoil.archives.proof import doubt
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
-from counterfoil.esaw.evidence import MissingEvidence, missing_evidence
+from counterfoil.esaw.evidence import MissingEvidence, has_same_files, missing_evidence
 from counterfoil.esaw.models import EnvelopeFile, expect_no_result
 from counterfoil.esaw.models_v5 import v5_document_id
 from counterfoil.esaw.transport import EsawCall
@@ -109,13 +109,6 @@ def is_kept(status: EnvelopeEventStatus) -> bool:
     manifest = status.archive.manifest if status.archive is not None else None
     locations = [manifest, *(each.location for each in status.documents)]
     return not any(each.startswith(DISCARDED_SCHEME) for each in locations if each is not None)
-
-
-def has_same_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
-    """Whether the listed files are the archived ones, by id and kind."""
-    return {(each.file_id, each.kind) for each in listed} == {
-        (each.file_id, each.kind) for each in status.documents
-    }
 
 
 def is_listed_by_v5(listed: Collection[EnvelopeFile]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from enum import Enum, auto
 
 from counterfoil.esaw.models import EnvelopeFile
-from counterfoil.resources import EvidenceSpec, FileKind
+from counterfoil.resources import EnvelopeEventStatus, EvidenceSpec, FileKind
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
 
 
@@ -39,6 +39,13 @@ def missing_evidence(
     if any(own_trails) and not all(own_trails):
         kinds.discard(FileKind.AUDIT_TRAIL)
     return MissingEvidence.AUDIT_TRAIL if evidence.lacks_audit_trail(status, kinds) else None
+
+
+def has_same_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+    """Whether the listed files are the archived ones, by id and kind."""
+    return {(each.file_id, each.kind) for each in listed} == {
+        (each.file_id, each.kind) for each in status.documents
+    }
 
 
 def _has_gap(documents: Collection[EnvelopeFile]) -> bool:

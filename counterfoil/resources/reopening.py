@@ -14,7 +14,15 @@ from counterfoil.resources.conditions import find_condition, is_condition_true, 
 from counterfoil.resources.envelopeevent import EnvelopeEventStatus, Phase
 from counterfoil.stored_times import believed_time
 
+ARCHIVED_AND_KEPT = "ArchivedAndKept"
+"""Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""
+
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
+
+
+def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
+    """Whether a person's retry starts the event again."""
+    return status.phase is not Phase.SUCCEEDED or status.reason == ARCHIVED_AND_KEPT
 
 
 def is_reopened_by_callback(

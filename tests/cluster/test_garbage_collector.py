@@ -17,7 +17,6 @@ from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.builders import NOON, AClock, an_event, an_organization
-from tests.support.scenes.handlers import unchanged
 
 LONG_AGO = NOON - timedelta(days=34)
 PATIENCE_SECONDS = 60.0
@@ -37,7 +36,7 @@ class Scene:
             cache=self.cache,
             clock=self.clock,
             statistics=EventStatistics(),
-            retry_if_fixed=unchanged,
+            reopeners=(),
             pass_finished=lambda began, failures: self.passes.release(),
         )
 

@@ -31,7 +31,6 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.servers.smtp import ReceivedMail, SmtpServer
 from tests.support.builders import AClock
-from tests.support.scenes.handlers import unchanged
 
 ADMINISTRATOR = "admin@acme.example"
 CONSOLE = "https://console.acme.example"
@@ -132,7 +131,7 @@ class Scene:
             cache=self.cache,
             clock=self.clock,
             statistics=EventStatistics(),
-            retry_if_fixed=unchanged,
+            reopeners=(),
             pass_finished=pass_finished,
         )
         task = asyncio.create_task(garbage_collector.run())

@@ -19,7 +19,7 @@ from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import MissingEvidence, missing_evidence
+from counterfoil.esaw.evidence import MissingEvidence, has_same_files, missing_evidence
 from counterfoil.resources import (
     CleanupPolicy,
     EnvelopeEvent,
@@ -130,20 +130,29 @@ def _gone() -> Done:
 
 async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
-    if not _is_expired(event):
-        message = "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says."
-        return Done("ArchivedAndKept", message)
     try:
-        restarted = await _restarted(context)
+        restarted = await _restarted(context) if _is_expired(event) else None
+        listed = await context.files_now()
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
         return _gone()
-    return restarted or Skip(
-        "ArchivedAsExpired",
-        f"The envelope was archived as Expired in Archive/{context.archive.name} and stays in eSignAnyWhere. "
-        "If it is restarted there, its next callback archives it again.",
-    )
+    if restarted is not None:
+        return restarted
+    if not has_same_files(event.status, listed):
+        return _archive_again("FilesChanged", OTHER_FILES)
+    # The event ends now. What eSAW lists later is found once this time has passed (docs/decisions/0046).
+    complete = context.evidence_deadline(event)
+    facts = PhaseFacts(listing_due=complete if context.clock.now() < complete else None)
+    if _is_expired(event):
+        return Skip(
+            "ArchivedAsExpired",
+            f"The envelope was archived as Expired in Archive/{context.archive.name} and stays in "
+            "eSignAnyWhere. If it is restarted there, its next callback archives it again.",
+            facts=facts,
+        )
+    message = "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says."
+    return Done("ArchivedAndKept", message, facts=facts)
 
 
 async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
@@ -191,7 +200,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
     listed = await context.files_now()
     if damage is not None:
         return _mismatch(event, "ArchivedFilesChanged", damage)
-    if not deletion.has_same_files(event.status, listed):
+    if not has_same_files(event.status, listed):
         return _mismatch(event, "FilesChanged", OTHER_FILES)
     if deletion.is_listed_by_v5(listed):
         return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")
@@ -248,7 +257,7 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
     else:
         spec, status = context.organization.spec, (await context.envelope()).status
         missing = missing_evidence(status, listed, spec.evidence)
-        if missing is None or not deletion.has_same_files(event.status, listed):
+        if missing is None or not has_same_files(event.status, listed):
             return _archive_again("FilesChanged", OTHER_FILES)
         gap, where = missing, "The envelope stays in eSignAnyWhere."
     verified = _verified_files(event, context)
@@ -277,7 +286,7 @@ def _verified_files(event: EnvelopeEvent, context: ReconcileContext) -> str:
 
 
 def _archive_again(reason: str, change: str) -> Wait:
-    message = f"{change} The envelope is archived again before the delete."
+    message = f"{change} The envelope is archived again."
     return Wait(reason, message, restart_from=Phase.COLLECTING)
 
 
@@ -335,7 +344,7 @@ async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) ->
     Return the outcome for an envelope that was restarted, signed by somebody, and expired again; equal file
     ids do not prove equal content. None if eSAW has the archived documents, byte for byte.
     """
-    if not deletion.has_same_files(event.status, await context.files_now()):
+    if not has_same_files(event.status, await context.files_now()):
         return _mismatch(event, "FilesChanged", OTHER_FILES)
     # An audit trail grows when a document is read, so it proves nothing about the signed content.
     for document in event.status.documents:

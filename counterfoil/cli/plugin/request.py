@@ -30,6 +30,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
+from counterfoil.resources.reopening import is_reopened_by_retry
 from counterfoil.resources.request import request_changes
 
 MAX_WRITE_ATTEMPTS = 5
@@ -143,16 +144,17 @@ class RequestCommand(NamedTuple):
             out.write("no event matches\n")
         return ExitStatus.DONE if all(each.asked for each in answers) else ExitStatus.NOT_ALL
 
-    def _resends_notice(self, event: EnvelopeEvent) -> bool:
-        """Whether a retry of a finished event sends its notice to the webhook again."""
+    def _retries_success(self, event: EnvelopeEvent) -> bool:
+        """Whether a retry of an event that succeeded lists its files again, or sends its notice again."""
         notice = event.status.notice
-        return self.request == "retry" and notice is not None and notice.state is NoticeState.FAILED
+        is_given_up = notice is not None and notice.state is NoticeState.FAILED
+        return self.request == "retry" and (is_given_up or is_reopened_by_retry(event.status))
 
     async def _request_for_event(
         self, kube: KubeClient, event: EnvelopeEvent, by: str, args: argparse.Namespace
     ) -> tuple[bool, str]:
         """Return whether the request is made, and what to tell the user."""
-        if event.status.phase in self.skipped_phases and not self._resends_notice(event):
+        if event.status.phase in self.skipped_phases and not self._retries_success(event):
             return False, f"nothing to {self.request}, it is {event.status.phase}"
         if args.dry_run:
             return True, f"{self.request} would be asked for, it is {event.status.phase}"

@@ -90,7 +90,7 @@ class Scene:
             cache=self.cache,
             clock=self.clock,
             statistics=self.statistics,
-            retry_if_fixed=unchanged,
+            reopeners=(),
             pass_finished=lambda began, failures: None,
         )
         self.event_recorder = EventRecorder(self.kube, self.clock)

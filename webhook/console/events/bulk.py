@@ -19,6 +19,7 @@ from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid
 from counterfoil.resources.envelopeevent import NoticeState
+from counterfoil.resources.reopening import is_reopened_by_retry
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.actions import Action, ActionRequest, ActionService, NoLongerMatches
 from webhook.console.errors import ConsoleErrorKind
@@ -233,9 +234,9 @@ def is_suited(raw: Raw, action: Action) -> bool:
 
 
 def can_retry(event: EnvelopeEvent) -> bool:
-    """Whether a retry does something: after an attempt, a problem or an end that was not success."""
+    """Whether a retry does something: after an attempt, a problem or an end, if the envelope may be there."""
     status = event.status
-    if status.phase is Phase.SUCCEEDED:
+    if not is_reopened_by_retry(status):
         return status.notice is not None and status.notice.state is NoticeState.FAILED
     is_tried = status.attempts or status.last_error is not None or status.next_attempt_time is not None
     return bool(status.phase.is_final or status.reason or is_tried)

@@ -29,7 +29,6 @@ from counterfoil.resources import (
     Sender,
 )
 from tests.support.builders import NOON, AClock, a_sender, an_event, an_organization
-from tests.support.scenes.handlers import unchanged
 from tests.support.scenes.notifications import (
     MAILS,
     TIMINGS,
@@ -404,7 +403,7 @@ async def test_a_failed_event_whose_time_to_live_has_passed_is_not_reported_as_s
         cache=scene.cache,
         clock=AClock(scene.clock.now()),
         statistics=EventStatistics(),
-        retry_if_fixed=unchanged,
+        reopeners=(),
         pass_finished=pass_finished,
     )
     passes = asyncio.create_task(garbage_collector.run())

@@ -181,6 +181,13 @@ async def test_retry_sends_no_other_notice_again(state: NoticeState) -> None:
     assert [reason for reason, _ in scene.recorded()] == ["RequestRefused"]
 
 
+async def test_retry_of_an_event_whose_envelope_is_kept_goes_on_from_there() -> None:
+    event = asked(an_event().archived().status(phase=Phase.SUCCEEDED, reason="ArchivedAndKept"), "retry")
+    after = (await Scene(event.build()).carried_out(event.build())).status
+    assert (after.phase, after.reason) == (Phase.PENDING, "RetryRequested")
+    assert is_condition_true(after.conditions, "Archived")
+
+
 @pytest.mark.parametrize("wanted", ["retry", "skip"])
 async def test_a_request_about_a_failed_event_ends_its_notice(wanted: str) -> None:
     notice = EventNotice(id="msg_1", state=NoticeState.PENDING)

@@ -80,7 +80,7 @@ class Scene:
             self.kube.put(each)
         self.passes = 0
         self.failures: Mapping[str, FailureSummary] = {}
-        self.retry_if_fixed: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]] = unchanged
+        self.reopen: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]] = unchanged
         self.restarted()
 
     def restarted(self) -> Self:
@@ -91,7 +91,7 @@ class Scene:
             cache=self.cache,
             clock=self.clock,
             statistics=self.statistics,
-            retry_if_fixed=self.retry_if_fixed,
+            reopeners=(self.reopen,),
             pass_finished=self.count_pass,
         )
         return self
@@ -208,7 +208,7 @@ async def test_an_event_whose_cause_was_fixed_is_reopened_and_not_removed_though
     solved, other = finished(Phase.FAILED, 1).build(), finished(Phase.FAILED, 2).build()
     scene = Scene(solved, other, ttl={"failed": "72h"})
 
-    async def retry_if_fixed(event: EnvelopeEvent) -> EnvelopeEvent:
+    async def reopen(event: EnvelopeEvent) -> EnvelopeEvent:
         if event.name != solved.name:
             return event
         changes = {"phase": "Pending", "completionTime": None}
@@ -217,7 +217,7 @@ async def test_an_event_whose_cause_was_fixed_is_reopened_and_not_removed_though
             await scene.kube.patch_status(EnvelopeEvent, event.name, changes, resource_version=version)
         )
 
-    scene.retry_if_fixed = retry_if_fixed
+    scene.reopen = reopen
     scene.restarted()
     await scene.pass_finished()
     assert scene.there() == {solved.name}

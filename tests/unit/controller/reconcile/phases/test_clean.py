@@ -635,7 +635,6 @@ def remove_the_sender(scene: Scene) -> None:
     del scene.kube.objects[Sender.PLURAL, "anna"]
 
 
-@pytest.mark.xfail(strict=True, reason="with Keep the list is not asked for again")
 @pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
 async def test_a_file_that_appears_while_an_envelope_is_archived_that_is_kept_is_archived(
     tmp_path: Path, status: EnvelopeStatus
@@ -650,7 +649,6 @@ async def test_a_file_that_appears_while_an_envelope_is_archived_that_is_kept_is
     assert "legal-1" in manifests(scene)
 
 
-@pytest.mark.xfail(strict=True, reason="a retry of an event that succeeded changes nothing")
 async def test_a_retry_of_a_kept_envelope_archives_what_was_listed_since(tmp_path: Path) -> None:
     scene = Scene(tmp_path, cleanup={"policy": "Keep"})
     assert (await scene.reconcile()).status.reason == "ArchivedAndKept"

@@ -654,7 +654,7 @@ async def test_an_envelope_that_is_to_be_kept_is_kept() -> None:
     outcome = await cleaned(scene)
     assert isinstance(outcome, Done)
     assert outcome.reason == "ArchivedAndKept"
-    assert scene.esaw.asked == []
+    assert scene.esaw.asked == ["envelope", "files"]
 
 
 async def test_a_delay_after_archiving_is_kept_to() -> None:

@@ -1,0 +1,95 @@
+"""
+List the files of a kept envelope again, after the time in which eSAW may list further ones.
+
+An event whose envelope stays in eSAW ends as soon as the listed files are archived. If it ended before
+``spec.evidence.wait`` had passed, its ``status.nextAttemptTime`` is the end of that time. The garbage
+collector reads each event and calls ``reopen_if_listed``. If eSAW lists other files by then, the event starts
+again, and its run archives them. If not, only ``nextAttemptTime`` is removed.
+
+This module archives nothing and decides nothing about the files.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from controller.telemetry.event_recorder import EventRecorder
+from counterfoil.clock import Clock
+from counterfoil.esaw.errors import EsawError, EsawUnreachable, HttpStatusError, RateLimited
+from counterfoil.esaw.evidence import has_same_files
+from counterfoil.esaw.models import EnvelopeFile
+from counterfoil.kube.errors import Forbidden, Rejected
+from counterfoil.kube.status import StatusWriter, Superseded
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus
+from counterfoil.resources.reopening import reopened_status
+from counterfoil.stored_times import believed_time
+
+_log = logging.getLogger(__name__)
+
+OUTAGE_PAUSE = timedelta(minutes=10)
+"""Pause before an eSAW that did not answer is asked again. The garbage collector asks one event at a time."""
+
+
+@dataclass
+class LateFileFinder:
+    """Compares the archived files of kept envelopes with what eSAW lists later."""
+
+    list_files: Callable[[EnvelopeEvent], Awaitable[Collection[EnvelopeFile] | None]]
+    """Lists the files of an event's envelope; None: not possible now. Raises ``EsawError``, ``ApiError``."""
+    status_writer: StatusWriter
+    event_recorder: EventRecorder
+    clock: Clock
+    _outages: dict[str, datetime] = field(default_factory=dict)
+    """By Organization: when its eSAW is asked again."""
+
+    async def reopen_if_listed(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        """Re-open a finished event if eSAW lists other files than were archived; return its newest state."""
+        if not self._is_due(event):
+            return event
+        try:
+            listed = await self.list_files(event)
+        except EsawError as problem:
+            is_missing = isinstance(problem, HttpStatusError) and problem.is_missing_envelope
+            if not is_missing:
+                self._note_outage(event, problem)
+                return event
+            # A person deleted the envelope: it lists nothing any more.
+            return await self._store(event, replace(event.status, next_attempt_time=None))
+        if listed is None:
+            return event
+        if has_same_files(event.status, listed):
+            return await self._store(event, replace(event.status, next_attempt_time=None))
+        message = "eSignAnyWhere lists other files than were archived; the event starts again."
+        now = self.clock.now()
+        status = reopened_status(event.status, reason="FilesListedLate", message=message, now=now)
+        stored = await self._store(event, status)
+        if stored is not event:
+            self.event_recorder.record(stored, "FilesListedLate", message, action="Reopen")
+        return stored
+
+    def _is_due(self, event: EnvelopeEvent) -> bool:
+        status, now = event.status, self.clock.now()
+        due, ended = status.next_attempt_time, status.completion_time
+        if not status.phase.is_final or due is None or ended is None:
+            return False
+        if now < self._outages.get(event.organization, now):
+            return False
+        return now >= due or believed_time(ended, now) is None
+
+    def _note_outage(self, event: EnvelopeEvent, problem: EsawError) -> None:
+        is_failing = isinstance(problem, HttpStatusError) and problem.status >= 500
+        if is_failing or isinstance(problem, EsawUnreachable | RateLimited):
+            self._outages[event.organization] = self.clock.now() + OUTAGE_PAUSE
+        _log.info("the files are listed again later: %s", problem, extra={"event": event.name})
+
+    async def _store(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
+        try:
+            return await self.status_writer.store(event, status)
+        except Superseded:
+            return event
+        except (Forbidden, Rejected) as refused:
+            _log.warning("an event can't be changed: %s", refused, extra={"event": event.name})
+            return event
