@@ -86,7 +86,7 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     if not event.status.mismatches and now < due:
         after = spec.cleanup.after
         message = f"The envelope is deleted {after} after archiving, as spec.cleanup.after says."
-        return Pause(CLEANUP_DELAYED, message, until=max(due, complete))
+        return Pause("CleanupDelayed", message, until=max(due, complete))
     if now < complete:
         message = (
             "The envelope is archived. eSignAnyWhere may list further files until the time in "
