@@ -62,7 +62,9 @@ class SignatureChecker:
         chunks = backend.read(file_layout.name) if content is None else _single_chunk(content)
         async with aclosing(chunks) as stream:
             try:
-                found = await self.examiner.examine(stream, stored_file.size, self.anchors)
+                found = await self.examiner.examine(
+                    stream, stored_file.size, self.anchors, source=backend.location("root")
+                )
             except FileNotStored:
                 found = Signatures(state=State.UNREADABLE, detail="it is no longer in the archive")
         return msgspec.structs.replace(found, anchors=self.anchors.id)

@@ -80,7 +80,8 @@ spec:
   volumes:
     - name: tmp
       emptyDir:
-        sizeLimit: 64Mi
+        # The controller stores large PDFs there for the check of their signatures, 256 MiB at most.
+        sizeLimit: {{ eq .name "controller" | ternary "320Mi" "64Mi" }}
     {{- if .sealing }}
     - name: sealing-keys
       {{- if and $root.Values.sealingKeys.volume (ne .name "console") }}

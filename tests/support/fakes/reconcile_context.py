@@ -168,7 +168,7 @@ class FakeSignatureCheck(SignatureWorkers):
         self.found: dict[bytes, Signatures] = {}
 
     async def examine(
-        self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors = NO_ANCHORS
+        self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors = NO_ANCHORS, *, source: str = ""
     ) -> Signatures:
         content = b"".join([chunk async for chunk in chunks])
         self.asked.append(content)

@@ -17,7 +17,7 @@ import pytest
 
 from counterfoil.signatures.results import Signatures, State
 from counterfoil.signatures.worker_pool import MAX_FILE_BYTES, SMALL_FILE_BYTES, SignatureWorkers
-from tests.support.fakes.archives import once
+from tests.support.fakes.archives import once, open_descriptors
 from tests.support.signed_pdfs import signed, unsigned
 
 PROTOCOL = """
@@ -189,6 +189,43 @@ async def test_a_large_file_from_a_slow_archive_leaves_room_for_small_ones() -> 
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def never_ending(part: bytes = b"%PDF") -> AsyncGenerator[bytes, None]:
+    yield part
+    await asyncio.Event().wait()
+
+
+async def test_large_files_from_slow_archives_stop_the_large_files_of_no_other_archive() -> None:
+    large = b"%PDF" * SMALL_FILE_BYTES
+    async with examiners(SAYS_ITS_PID, count=2) as ours:
+        waiting = [
+            asyncio.create_task(ours.examine(never_ending(), len(large), source=f"slow {number % 2}"))
+            for number in range(6)
+        ]
+        async with asyncio.timeout(60):
+            found = await ours.examine(once(large), len(large), source="healthy")
+        assert found.state is State.INTACT
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_large_file_that_does_not_end_is_read_no_further_than_its_size() -> None:
+    async def flood() -> AsyncGenerator[bytes, None]:
+        while True:
+            yield b"%PDF" * 16384
+
+    async with examiners(SAYS_ITS_PID) as ours:
+        async with asyncio.timeout(60):
+            found = await ours.examine(flood(), SMALL_FILE_BYTES + 1)
+    assert found == Signatures(state=State.UNREADABLE, detail="its check broke off")
+
+
+async def test_a_large_file_leaves_no_open_file(real: tuple[SignatureWorkers, Path]) -> None:
+    before, large = open_descriptors(), signed() + bytes(SMALL_FILE_BYTES)
+    await real[0].examine(once(large), len(large))
+    assert open_descriptors() == before
 
 
 async def test_one_that_does_not_even_begin_is_not_the_files_fault() -> None:
