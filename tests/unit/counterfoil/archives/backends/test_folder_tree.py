@@ -9,7 +9,7 @@ import pytest
 
 from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored, is_temporary
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
-from counterfoil.archives.errors import ArchiveUnavailable, NameTaken, VerificationFailed
+from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, VerificationFailed
 from counterfoil.archives.filing import store
 from tests.support.fakes.archives import a_plan, a_source, once
 
@@ -191,6 +191,33 @@ async def test_a_folder_with_too_many_files_is_refused() -> None:
 
     with pytest.raises(NameTaken, match=r"^tree:/a has more than 10000 files\."):
         await backend.entries("a")
+
+
+class ListingTree(MemoryTree):
+    """Lists one entry in each folder."""
+
+    def __init__(self, entry: FolderEntry) -> None:
+        super().__init__()
+        self.entry = entry
+
+    async def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
+        yield self.entry
+
+
+@pytest.mark.xfail(strict=True, reason="names of a list are believed")
+@pytest.mark.parametrize("name", ["", ".", "..", "x/y", "../.counterfoil-1.tmp", "\0", "/.counterfoil-1.tmp"])
+@pytest.mark.parametrize("is_folder", [True, False])
+@pytest.mark.parametrize("operation", ["entries", "remove_leftovers"])
+async def test_a_list_with_a_name_that_no_file_can_have_is_refused(
+    name: str, is_folder: bool, operation: str
+) -> None:
+    backend = ListingTree(FolderEntry(name, is_folder, 1))
+
+    with pytest.raises(ArchiveRefused) as trouble:
+        await getattr(backend, operation)("a")
+
+    assert trouble.value.reason == "ArchiveAnswerUnreadable"
+    assert "delete" not in backend.steps
 
 
 async def test_leftovers_are_removed_and_no_other_file() -> None:
