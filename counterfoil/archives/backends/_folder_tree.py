@@ -206,10 +206,18 @@ class FolderTreeBackend(ArchiveBackend):
                     seen += 1
                     if seen > MAX_ENTRIES:
                         raise too_many_files(self.location(folder))
+                    if each.name in ("", ".", "..") or "/" in each.name or "\0" in each.name:
+                        raise self._unreadable_list()
                     if each.is_folder:
                         waiting.append([*above, each.name])
                     else:
                         yield StoredEntry("/".join([*above, each.name]), each.size)
+
+    def _unreadable_list(self) -> ArchiveError:
+        return ArchiveRefused(
+            "ArchiveAnswerUnreadable",
+            f"{self._archive}: {self._server} lists files under names that no file can have.",
+        )
 
     def _lacks_feature(self, what: str) -> ArchiveError:
         return ArchiveRefused("ArchiveLacksFeature", f"{self._archive}: {self._server} {what}.")

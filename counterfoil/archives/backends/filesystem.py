@@ -53,6 +53,9 @@ SLOWEST_DISK = 1024 * 1024
 FLUSH_EVERY = 8 * 1024 * 1024
 """Bytes after which the disk is set to work while more are coming."""
 
+MAX_DEPTH = 64
+"""Levels of folders below one envelope's folder that are looked through; each needs a descriptor."""
+
 _CLOSED = -1
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -187,7 +190,7 @@ class FilesystemBackend:
             return []
         if len(found) > MAX_ENTRIES:
             raise too_many_files(self.location(path))
-        return sorted(found, key=lambda entry: entry.name)
+        return sorted((each for each in found if each is not None), key=lambda entry: entry.name)
 
     def _discard(self, parts: list[str], operation: Operation) -> None:
         with _folder(self._root, parts[:-1]) as at:
@@ -223,6 +226,10 @@ class FilesystemBackend:
             raise NameTaken(
                 f"{self.location(name)} is no ordinary file, and Counterfoil did not put it there. Move it "
                 "away."
+            ) from error
+        except _TooDeep as error:
+            raise NameTaken(
+                f"{self.location(name)} has folders more than {MAX_DEPTH} levels deep. Move them away."
             ) from error
         except VolumeHangs as error:
             raise ArchiveUnavailable(
@@ -285,6 +292,10 @@ _ERROR_RULES: Mapping[frozenset[int | None], ErrorText] = {
 
 class _RootMissing(Exception):
     """The root of the archive is not there."""
+
+
+class _TooDeep(Exception):
+    """A folder has folders that are more than ``MAX_DEPTH`` levels deep."""
 
 
 class _NotAFile(Exception):
@@ -513,24 +524,32 @@ def _descriptor(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _iterate_entries(at: int, path: str) -> Iterator[StoredEntry]:
-    """Yield everything below an open folder but our temporary files; links are listed, never followed."""
+def _iterate_entries(at: int, path: str, depth: int = 0) -> Iterator[StoredEntry | None]:
+    """Yield everything below an open folder, None for folders and our temporary files; links are listed, and
+    never followed."""
+    if depth > MAX_DEPTH:
+        raise _TooDeep
     with os.scandir(at) as listing:
         for each in listing:
             name = f"{path}/{each.name}"
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
-                    yield from _iterate_entries(below, name)
-            elif not is_temporary(each.name):
+                    yield None
+                    yield from _iterate_entries(below, name, depth + 1)
+            elif is_temporary(each.name):
+                yield None
+            else:
                 yield StoredEntry(name, each.stat(follow_symlinks=False).st_size)
 
 
-def _remove_temporary_files(at: int, operation: Operation) -> None:
+def _remove_temporary_files(at: int, operation: Operation, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise _TooDeep
     with os.scandir(at) as listing:
         for each in listing:
             if each.is_dir(follow_symlinks=False):
                 with _descriptor(os.open(each.name, _FOLDER_FLAGS, dir_fd=at)) as below:
-                    _remove_temporary_files(below, operation)
+                    _remove_temporary_files(below, operation, depth + 1)
             elif is_temporary(each.name):
                 operation.check()
                 _remove(at, each.name)

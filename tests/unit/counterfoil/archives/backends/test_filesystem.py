@@ -187,10 +187,6 @@ async def test_leftovers_of_a_killed_run_are_swept_and_nothing_else(
     assert everything_below(root) == [".counterfoil-00ff.tmp", "a/.other.tmp", "a/x/1.pdf"]
 
 
-RED_6 = pytest.mark.xfail(strict=True, reason="folders of others are walked without a limit")
-
-
-@RED_6
 @pytest.mark.parametrize("operation", ["entries", "remove_leftovers"])
 async def test_folders_of_others_that_are_too_deep_are_named(
     backend: ArchiveBackend, root: Path, operation: str
@@ -211,7 +207,6 @@ async def test_folders_of_others_that_are_too_deep_are_named(
     await (await asyncio.create_subprocess_exec("rm", "-rf", str(root / "a"))).wait()
 
 
-@RED_6
 async def test_too_many_folders_of_others_are_named(backend: ArchiveBackend, root: Path) -> None:
     for number in range(MAX_ENTRIES + 1):
         (root / "a" / str(number)).mkdir(parents=True)

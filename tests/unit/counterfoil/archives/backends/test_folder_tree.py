@@ -204,7 +204,6 @@ class ListingTree(MemoryTree):
         yield self.entry
 
 
-@pytest.mark.xfail(strict=True, reason="names of a list are believed")
 @pytest.mark.parametrize("name", ["", ".", "..", "x/y", "../.counterfoil-1.tmp", "\0", "/.counterfoil-1.tmp"])
 @pytest.mark.parametrize("is_folder", [True, False])
 @pytest.mark.parametrize("operation", ["entries", "remove_leftovers"])
