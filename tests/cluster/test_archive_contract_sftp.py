@@ -3,6 +3,7 @@ The contract of archives, for a folder of a real SFTP server, and what is partic
 """
 
 import errno
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -215,6 +216,19 @@ async def test_without_posix_rename_the_file_of_another_writer_stays(tmp_path: P
         await backend.close()
 
     assert (tmp_path / "a/b.pdf").read_bytes() == b"of another writer"
+
+
+@pytest.mark.xfail(strict=True, reason="names of files are decoded strictly")
+async def test_a_file_of_others_whose_name_is_no_text_is_listed(tmp_path: Path) -> None:
+    async with own_server(asyncssh.SFTPServer, tmp_path) as spec:
+        backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / os.fsdecode(b"M\xfcller.pdf")).write_bytes(b"theirs")
+        await backend.put("a/b.pdf", once(b"ours"), tags={}, content_type=None)
+
+        assert [entry.name for entry in await backend.entries("a")] == ["a/M\udcfcller.pdf", "a/b.pdf"]
+        await backend.remove_leftovers("a")
+        await backend.close()
 
 
 async def test_a_server_that_gives_no_sftp_is_told(tmp_path: Path) -> None:
