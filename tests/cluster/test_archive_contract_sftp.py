@@ -218,7 +218,6 @@ async def test_without_posix_rename_the_file_of_another_writer_stays(tmp_path: P
     assert (tmp_path / "a/b.pdf").read_bytes() == b"of another writer"
 
 
-@pytest.mark.xfail(strict=True, reason="names of files are decoded strictly")
 async def test_a_file_of_others_whose_name_is_no_text_is_listed(tmp_path: Path) -> None:
     async with own_server(asyncssh.SFTPServer, tmp_path) as spec:
         backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})

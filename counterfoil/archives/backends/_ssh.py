@@ -158,7 +158,8 @@ class SshConnection:
             client = _SshClient(self._host_keys)
             try:
                 self._connection = await self._connect(client)
-                self._sftp = await self._connection.start_sftp_client()
+                # As for file systems: names of others need not be text.
+                self._sftp = await self._connection.start_sftp_client(path_errors="surrogateescape")
             except (asyncssh.Error, OSError, TimeoutError) as error:
                 self.drop()
                 raise self._error(error, client) from error
