@@ -58,7 +58,8 @@ MAX_TAGS = 10
 """Maximum number of tags of one object, of S3 and of Azure."""
 
 TAG_VALUE_LIMIT = 256
-"""Units of UTF-16 of a tag's value, as S3 counts; the manifest has the whole of it."""
+"""Bytes of UTF-8 of a tag's value; S3 counts units of UTF-16, some servers count bytes. The manifest has it
+all."""
 
 ABORT_TIMEOUT_SECONDS = 10.0
 """Seconds that a cancelled upload may take to be aborted at the server."""
@@ -341,7 +342,7 @@ class ObjectStoreBackend:
 
 
 def _cut(value: str) -> str:
-    return value.encode("utf-16-le")[: 2 * TAG_VALUE_LIMIT].decode("utf-16-le", errors="ignore")
+    return value.encode()[:TAG_VALUE_LIMIT].decode(errors="ignore")
 
 
 class _UploadStopped(Exception):

@@ -20,6 +20,7 @@ from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
     ArchiveUnavailable,
+    ListingDiffers,
     NameTaken,
     VerificationFailed,
 )
@@ -70,7 +71,13 @@ AWKWARD_NAMES = (
     "[brackets] {braces} ^caret` ~tilde~ |pipe $dollar !bang @at.pdf",
     "case.pdf",
     "CASE.pdf",
+    "ca\u200dse.pdf",
+    "cas\ufe0fe.pdf",
+    "\uff43ase.pdf",
+    "\u00dcbertrag\u034f.pdf",
+    "no character \uffff\ufdd0.pdf",
     "counterfoil.json",
+    "counterfoil.json\u200d",
 )
 
 
@@ -230,6 +237,9 @@ class FilingContract:
         rules = {
             "customer": TagRule(json_path="$.customer"),
             "Kosten_stelle-1.2": TagRule(value=" 47\\11 €\"'"),
+            "none": TagRule(value="a\uffff\ufdd0\x00\x0b\r\n<&]]>\u200d\u0301b"),
+            "long": TagRule(value="x" * 1024),
+            "letters": TagRule(value="\U00020000" * 20),
         }
         plan = a_plan(msgspec.structs.replace(ground.spec, tags=rules), AWKWARD_NAMES * 2)
         contents = [content(100, seed=number) for number in range(len(plan.files))]
@@ -317,6 +327,33 @@ class ListingContract(FilingContract):
         found = {entry.name for entry in await backend.entries(plan.folder)}
 
         assert found == {*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name}
+
+    async def test_folders_and_files_of_others_are_not_changed(
+        self, ground: ArchiveFixture, backend: ArchiveBackend
+    ) -> None:
+        plan = a_plan(ground.spec, ["contract.pdf", "Übertrag.pdf"])
+        theirs = [f"{plan.folder}/{name}" for name in ("theirs/deep/er/1.pdf", "notes ü.txt", "theirs/2.pdf")]
+        for name in theirs:
+            await _put(backend, name, name.encode())
+
+        await file_envelope(backend, plan, [b"a", b"b"])
+
+        assert await verify_folder(backend, plan.folder) == []
+        for name in theirs:
+            assert await read(backend, name) == name.encode()
+
+    @pytest.mark.parametrize("other", ["CONTRACT.PDF", "contract\u200d.pdf", "\uff43ontract.pdf"], ids=ascii)
+    async def test_a_foreign_file_that_some_volume_takes_as_ours_is_not_changed(
+        self, ground: ArchiveFixture, backend: ArchiveBackend, other: str
+    ) -> None:
+        plan = a_plan(ground.spec, ["contract.pdf"])
+        foreign = f"{plan.files[0].name.removesuffix('contract.pdf')}{other}"
+        await _put(backend, foreign, b"theirs")
+
+        with pytest.raises(NameTaken, match="is there already"):
+            await claim_names(backend, plan)
+
+        assert await read(backend, foreign) == b"theirs"
 
     async def test_sweeping_removes_no_file(self, ground: ArchiveFixture, backend: ArchiveBackend) -> None:
         plan = a_plan(ground.spec, ["a.pdf", "b.pdf"])
@@ -483,7 +520,7 @@ async def _file_stubbornly(backend: ArchiveBackend, file: Callable[[ArchiveBacke
     for attempt in range(10):
         try:
             await file(backend)
-        except (ArchiveUnavailable, VerificationFailed):
+        except (ArchiveUnavailable, ListingDiffers, VerificationFailed):
             await asyncio.sleep(0.1 * 2**attempt * random.random())  # noqa: S311 - no secret
             continue
         return
