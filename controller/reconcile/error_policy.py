@@ -19,6 +19,7 @@ from counterfoil.esaw.errors import (
     EnvelopeStatusUnknown,
     EsawUnreachable,
     FileIdMissing,
+    FileIdRepeated,
     HttpStatusError,
     NotProven,
     RateLimited,
@@ -115,6 +116,7 @@ RULES = (
     OutcomeRule(_is_instance(V5Unavailable), Wait, "EsawV5Unavailable", "{}"),
     OutcomeRule(_is_instance(EnvelopeStatusUnknown), Wait, "EnvelopeStatusUnknown", "{}"),
     OutcomeRule(_is_instance(FileIdMissing), Wait, "FileIdMissing", "{}"),
+    OutcomeRule(_is_instance(FileIdRepeated), Wait, "FileIdRepeated", "{}"),
     OutcomeRule(_is_instance(ResponseInvalid), Wait, "EsawAnswerUnreadable", "{}"),
     OutcomeRule(_is_instance(UnexpectedRedirect), Wait, "EsawRedirects", "{}"),
     # eSAW's own 401 has no body either, so only a second one about the same key counts (SenderKeys.doubt).

@@ -165,6 +165,13 @@ class FileIdMissing(ResponseInvalid):
         super().__init__(operation, f"{subject} of kind {kind} has no usable FileId")
 
 
+class FileIdRepeated(ResponseInvalid):
+    """Two documents with one ``FileId``, so that only one of them can be downloaded. None is left out."""
+
+    def __init__(self, operation: str, one: int | None, other: int | None) -> None:
+        super().__init__(operation, f"the documents {one} and {other} have the same FileId")
+
+
 class ResponseTooLarge(ResponseInvalid):
     """An answer in JSON that is longer than is taken into memory; ``limits.Bounds.json_size``."""
 

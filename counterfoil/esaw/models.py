@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from counterfoil.esaw.errors import EnvelopeStatusUnknown, FileIdMissing, ResponseInvalid
+from counterfoil.esaw.errors import EnvelopeStatusUnknown, FileIdMissing, FileIdRepeated, ResponseInvalid
 from counterfoil.esaw.limits import FILE_ID_LENGTH, VERSION_LENGTH
 from counterfoil.resources import EnvelopeStatus, FileKind
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
@@ -157,14 +157,16 @@ class FilesResponse(EsawModel, frozen=True):
         Return all files once each, always in the same order.
 
         Documents, their attachments, their audit trails, then the envelope's audit trail as PDF and as XML,
-        then legal documents. Raises ``FileIdMissing`` when a file has no id that can be requested, since to
-        leave out a file would be to lose it.
+        then legal documents. Raises ``FileIdMissing`` when a file has no id that can be requested, and
+        ``FileIdRepeated`` when two documents have one id, since to leave out a file would be to lose it.
         """
         once: dict[str, EnvelopeFile] = {}
         for file in self._all():
             if not is_file_id(file.file_id):
                 raise FileIdMissing("files", file.kind, file.file_name)
-            once.setdefault(file.file_id, file)
+            known = once.setdefault(file.file_id, file)
+            if file.kind is FileKind.DOCUMENT and file.document_number != known.document_number:
+                raise FileIdRepeated("files", known.document_number, file.document_number)
         return tuple(once.values())
 
     def _all(self) -> Iterator[EnvelopeFile]:

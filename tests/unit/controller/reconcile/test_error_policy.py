@@ -118,6 +118,16 @@ async def test_a_status_that_nobody_knows_is_waited_for_with_a_reason_of_its_own
     assert "<b>" not in outcome.message
 
 
+async def test_two_documents_with_one_id_are_waited_for_and_none_is_left_out() -> None:
+    one = FILE | {"FileId": "d1", "DocumentNumber": 1}
+    async with against(answering({"Documents": [one, one | {"DocumentNumber": 2}]})) as bench:
+        with pytest.raises(ResponseInvalid) as met:
+            (await bench.user.files(ENVELOPE)).files()
+    outcome = classify(met.value, NOON)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "FileIdRepeated"
+
+
 @pytest.mark.parametrize(
     "listed",
     [

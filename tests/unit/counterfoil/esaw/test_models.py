@@ -191,7 +191,6 @@ def test_a_legal_document_keeps_whose_it_is() -> None:
     assert (paper.file_name, paper.activity_id, paper.email) == ("CA22D.pdf", "act1", "s@example.com")
 
 
-@pytest.mark.xfail(strict=True, reason="one of two documents is left out without a word")
 def test_two_documents_with_one_id_are_refused_since_only_one_of_them_could_be_archived() -> None:
     twice = some_files(Documents=[a_document(1, "a.pdf"), a_document(2, "b.pdf") | {"FileId": "d1"}])
     with pytest.raises(ResponseInvalid, match=r"the documents 1 and 2 have the same FileId"):

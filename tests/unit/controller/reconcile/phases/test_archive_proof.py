@@ -17,7 +17,7 @@ from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.manifest import Manifest
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
-from tests.support.builders import NOON, EventBuilder, an_event
+from tests.support.builders import ENVELOPE, NOON, EventBuilder, an_event
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
 from tests.support.signing_keys import a_sealer
 
@@ -381,3 +381,58 @@ async def test_a_relabelled_event_of_another_envelope_is_no_sibling() -> None:
     scene.sibling_events = [an_event(envelope="0f9c1c2e-9999-4222-8333-444455556666").archived().build()]
     event = an_event().build()
     assert await scene.context(event).siblings() == ()
+
+
+# -- Manifests that can't be read, and folders that differ from theirs ---------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"no JSON", b"[1]", b'{"schema": "counterfoil.dev/manifest/v1"}'])
+async def test_a_manifest_that_can_not_be_read_is_another_programs_unless_the_names_are_claimed(
+    content: bytes,
+) -> None:
+    scene = a_scene()
+    event = await collected(scene)
+    scene.backend.stored[MANIFEST] = content
+    with pytest.raises(NameTaken, match="no manifest that Counterfoil can read"):
+        await collected(scene)
+    assert isinstance(await archived(scene, event), Done)
+    assert manifest_of(scene).envelope.id == ENVELOPE
+
+
+async def test_a_file_that_is_gone_beside_its_sealed_manifest_is_archived_again() -> None:
+    scene = a_scene()
+    event = await both(scene)
+    del scene.backend.stored[DOCUMENT]
+    assert isinstance(await archived(scene, await collected(scene, event)), Done)
+    assert scene.backend.stored[DOCUMENT] == GENUINE
+    assert downloads(scene) == ["download file-1"]
+
+
+async def test_a_sealed_manifest_of_another_event_proves_no_file() -> None:
+    scene = a_scene()
+    await both(scene)
+    event = await collected(scene, an_event().for_action("envelopeCompleted").build())
+    assert isinstance(await archived(scene, event), Done)
+    assert downloads(scene) == ["download file-1", "download trail-1"]
+
+
+async def test_a_sealed_manifest_of_this_event_proves_the_files_after_a_kill_before_the_status() -> None:
+    scene = a_scene()
+    event = await collected(scene)
+    assert isinstance(await archived(scene, event), Done)
+    event = msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, archive=None))
+    assert isinstance(await archived(scene, event), Done)
+    assert downloads(scene) == []
+
+
+async def test_a_sealed_manifest_of_before_the_origin_was_named_proves_no_file() -> None:
+    scene = a_scene()
+    event = await collected(scene)
+    assert isinstance(await archived(scene, event), Done)
+    manifest = json.loads(scene.backend.stored[MANIFEST])
+    del manifest["envelope"]["origin"], manifest["envelope"]["namespace"]
+    scene.backend.stored[MANIFEST] = json.dumps(manifest).encode()
+    scene.backend.stored[SEAL] = a_sealer().seal(scene.backend.stored[MANIFEST])
+    assert isinstance(await archived(scene, event), Done)
+    assert downloads(scene) == ["download file-1", "download trail-1"]
+    assert manifest_of(scene).envelope.origin == "https://esaw.example.com"
