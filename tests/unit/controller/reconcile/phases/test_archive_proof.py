@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.reconcile.outcomes import Done, Fail, Outcome
+from controller.reconcile.outcomes import Done, Fail, Outcome, Wait
 from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
@@ -436,3 +436,32 @@ async def test_a_sealed_manifest_of_before_the_origin_was_named_proves_no_file()
     assert isinstance(await archived(scene, event), Done)
     assert downloads(scene) == ["download file-1", "download trail-1"]
     assert manifest_of(scene).envelope.origin == "https://esaw.example.com"
+
+
+@pytest.mark.xfail(strict=True, reason="a seal is only looked for before a delete")
+@pytest.mark.parametrize("changed", [MANIFEST, SEAL])
+async def test_an_envelope_whose_sealed_manifest_was_changed_is_archived_again_before_the_delete(
+    changed: str,
+) -> None:
+    scene = a_scene()
+    event = await both(scene)
+    scene.clock.advance(hours=1)
+    content = scene.backend.stored[changed]
+    scene.backend.stored[changed] = (
+        content.replace(b"Contract", b"Lease") if changed == MANIFEST else b"x" * 64
+    )
+    outcome = await clean(event, scene.context(event))
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "ArchivedFilesChanged"
+    assert scene.esaw.transport.deleted == []
+    again = await collected(scene, event)
+    assert isinstance(await archived(scene, again), Done)
+    assert a_sealer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
+
+
+async def test_an_envelope_sealed_by_an_earlier_key_is_deleted() -> None:
+    scene = a_scene()
+    event = await both(scene)
+    scene.clock.advance(hours=1)
+    scene.sealer = a_sealer(2)
+    assert (await clean(event, scene.context(event))).reason == "ArchivedAndDeleted"
