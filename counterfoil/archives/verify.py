@@ -120,11 +120,16 @@ async def verify_folder(backend: ArchiveBackend, folder: str) -> list[str]:
 
 
 async def verify_documents(
-    backend: ArchiveBackend, manifest: str, documents: Sequence[FiledDocument]
+    backend: ArchiveBackend,
+    manifest: str,
+    documents: Sequence[FiledDocument],
+    *,
+    key: PublicKey | None = None,
 ) -> AsyncGenerator[str, None]:
     """
     Yield what the archive no longer has as it was archived, one sentence each: the manifest at this location,
-    hash file and seal beside it, and every document. All bytes are read again; a seal must exist.
+    hash file and seal beside it, and every document. All bytes are read again; a seal must exist, and fit
+    if the manifest names our ``key``.
 
     An archive that returns no bytes (``verify: Checksum``) is believed about the manifest, as when it was
     filed. Raises ``ArchiveError`` when the archive itself does not work.
@@ -136,7 +141,7 @@ async def verify_documents(
         return
     manifest_name, *document_names = [name for name in names if name is not None]
     folder = manifest_name.removesuffix(f"/{MANIFEST_NAME}")
-    for fault in await _manifest_faults(backend, folder, documents, document_names):
+    for fault in await _manifest_faults(backend, folder, documents, document_names, key):
         yield fault
     for document, name in zip(documents, document_names, strict=True):
         error = await _content_error(backend, name, document.size, document.sha256)
@@ -145,7 +150,11 @@ async def verify_documents(
 
 
 async def _manifest_faults(
-    backend: ArchiveBackend, folder: str, documents: Sequence[FiledDocument], names: Sequence[str]
+    backend: ArchiveBackend,
+    folder: str,
+    documents: Sequence[FiledDocument],
+    names: Sequence[str],
+    key: PublicKey | None,
 ) -> list[str]:
     try:
         content = await read_small(backend, f"{folder}/{MANIFEST_NAME}")
@@ -165,7 +174,9 @@ async def _manifest_faults(
     faults = [] if listed == filed else [f"{MANIFEST_NAME} lists other files than were archived."]
     checks = [(HASHES_NAME, await _check_hashes(backend, folder, manifest))]
     if manifest.sealed_by is not None:
-        checks.append((SIGNATURE_NAME, await _check_seal(backend, folder, manifest, content, None)))
+        # A seal of an earlier key can't be checked here.
+        own_key = key if key is not None and key.id == manifest.sealed_by else None
+        checks.append((SIGNATURE_NAME, await _check_seal(backend, folder, manifest, content, own_key)))
     return faults + [f"{name} {says}." for name, (status, says) in checks if status is CheckStatus.WRONG]
 
 

@@ -8,6 +8,7 @@ built from the status as the API server returns it, never from this process's me
 """
 
 import dataclasses
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -160,11 +161,17 @@ async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> str | None
     manifest = event.status.archive.manifest if event.status.archive is not None else None
     if context.verified == event.status.documents or manifest is None:
         return None
-    async with aclosing(verify_documents(context.backend, manifest, event.status.documents)) as faults:
+    async with aclosing(_faults(manifest, event, context)) as faults:
         async for fault in faults:
             return f"Archive/{context.archive.name} does not have the files as they were archived: {fault}"
     context.verified = event.status.documents
     return None
+
+
+def _faults(manifest: str, event: EnvelopeEvent, context: ReconcileContext) -> AsyncGenerator[str, None]:
+    """Read in the archive everything that the event's status names, and yield each difference."""
+    key = context.signature_checker.public_key
+    return verify_documents(context.backend, manifest, event.status.documents, key=key)
 
 
 async def _archived_again(event: EnvelopeEvent, context: ReconcileContext) -> Done | None:
@@ -177,8 +184,7 @@ async def _archived_again(event: EnvelopeEvent, context: ReconcileContext) -> Do
             continue
         if not own <= {(each.file_id, each.kind) for each in status.documents}:
             continue
-        faults = verify_documents(context.backend, status.archive.manifest or "", status.documents)
-        async with aclosing(faults):
+        async with aclosing(_faults(status.archive.manifest or "", sibling, context)) as faults:
             if await anext(faults, None) is None:
                 return Done(
                     "ArchivedAndDeleted",

@@ -438,7 +438,6 @@ async def test_a_sealed_manifest_of_before_the_origin_was_named_proves_no_file()
     assert manifest_of(scene).envelope.origin == "https://esaw.example.com"
 
 
-@pytest.mark.xfail(strict=True, reason="a seal is only looked for before a delete")
 @pytest.mark.parametrize("changed", [MANIFEST, SEAL])
 async def test_an_envelope_whose_sealed_manifest_was_changed_is_archived_again_before_the_delete(
     changed: str,
