@@ -68,6 +68,18 @@ async def test_an_unknown_envelope_that_no_callback_named_closes_nothing_to_call
     assert (await scene.count()).numbers == (0, 0)
 
 
+@pytest.mark.parametrize("of", [1, 2], ids=["all shards", "one of two shards"])
+@pytest.mark.xfail(strict=True, reason="events that wait for their delete fill the ceiling")
+async def test_an_archived_event_that_waits_for_its_delete_closes_nothing_to_callbacks(of: int) -> None:
+    scene = Scene(of=of)
+    scene.put(1, Phase.ARCHIVING)
+    for number, reason in enumerate(
+        ("CleanupDelayed", "OrganizationSuspended", "DeleteUnconfirmed"), start=2
+    ):
+        scene.put(number, Phase.CLEANING, reason)
+    assert (await scene.count()).numbers == (1, 0)
+
+
 async def test_an_organization_without_events_has_zeros_and_an_unknown_one_nothing() -> None:
     scene = Scene()
     assert (await scene.count()).numbers == (0, 0)
