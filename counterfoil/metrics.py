@@ -212,7 +212,7 @@ class Metrics:
         )
         self.oldest_unfinished_seconds = gauge(
             "counterfoil_oldest_unfinished_seconds",
-            "Age of the oldest event in a phase that is not final; 0 without such an event.",
+            "Age of the oldest unfinished event that is not archived yet; 0 without such an event.",
             ("organization",),
         )
         self.attempts = counter(

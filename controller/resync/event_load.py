@@ -1,6 +1,6 @@
 """
-Count the events that each Organization's ceilings are about: unfinished events, and failed events of
-envelopes that eSAW does not know.
+Count the events that each Organization's ceilings are about: unfinished events that are not archived yet, and
+failed events of envelopes that eSAW does not know.
 
 A client with a leaked callback URL can create such events only. The receiver may not list events, so it
 reads these counts in the Organization's status, and adds what it created since ``count_time``. One controller
@@ -33,7 +33,10 @@ UNKNOWN_ENVELOPE = f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,
 """Field selector of the failed events of callbacks whose envelopes eSAW does not know. Events of the sweep
 and of persons are not among them: no callback creates these, and ``spec.ttl.unknown`` removes none."""
 
-_UNFINISHED = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))
+_UNCOUNTED_PHASES = FINAL_PHASES | {Phase.CLEANING}
+"""Events in Cleaning are archived, and may wait for a year until their envelope is deleted in eSAW."""
+
+_UNFINISHED = ",".join(f"status.phase!={phase}" for phase in sorted(_UNCOUNTED_PHASES))
 
 
 @dataclass
@@ -95,7 +98,8 @@ class EventLoadCounter:
 
     async def _count_unfinished(self) -> Mapping[str, int]:
         if self.held.are_all:
-            return Counter(each.organization for each in self.cache.events)
+            counted = (each for each in self.cache.events if each.status.phase not in _UNCOUNTED_PHASES)
+            return Counter(each.organization for each in counted)
         # The events of other shards are not in this cache.
         return await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, _UNFINISHED)
 

@@ -1,6 +1,6 @@
 """
-Update the gauges: events by phase, the oldest unfinished event, senders by whether their key works, archives,
-mail servers.
+Update the gauges: events by phase, the oldest event that is not archived, senders by whether their key works,
+archives, mail servers.
 
 Each resync computes them from the cache, which has no finished events. The garbage collector's last pass
 supplies the number of those. The sum over all controllers counts each event and sender once.
@@ -65,7 +65,8 @@ class Gauges:
         oldest: dict[str, datetime] = {}
         for event in self.cache.events:
             counts[event.organization, event.status.phase] += 1
-            if created := event.metadata.creation_timestamp:
+            created = event.metadata.creation_timestamp
+            if created and not is_condition_true(event.status.conditions, "Archived"):
                 oldest[event.organization] = min(created, oldest.get(event.organization, created))
         now = self.clock.now()
         for name in organizations:

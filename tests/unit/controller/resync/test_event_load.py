@@ -69,7 +69,6 @@ async def test_an_unknown_envelope_that_no_callback_named_closes_nothing_to_call
 
 
 @pytest.mark.parametrize("of", [1, 2], ids=["all shards", "one of two shards"])
-@pytest.mark.xfail(strict=True, reason="events that wait for their delete fill the ceiling")
 async def test_an_archived_event_that_waits_for_its_delete_closes_nothing_to_callbacks(of: int) -> None:
     scene = Scene(of=of)
     scene.put(1, Phase.ARCHIVING)

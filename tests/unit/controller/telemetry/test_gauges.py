@@ -2,8 +2,6 @@
 
 from datetime import timedelta
 
-import pytest
-
 from msgspec.structs import replace
 
 from controller.sharding import HeldShards
@@ -45,7 +43,6 @@ def test_unfinished_events_are_counted_by_phase_and_the_oldest_is_known() -> Non
     assert scrape.shows("oldest_unfinished_seconds", organization="acme") == 120
 
 
-@pytest.mark.xfail(strict=True, reason="an event that waits for its delete makes the alert fire")
 def test_the_oldest_unfinished_event_is_one_that_is_not_archived() -> None:
     scene = Scene()
     scene.observe(an_organization())
