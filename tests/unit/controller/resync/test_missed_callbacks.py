@@ -216,6 +216,16 @@ async def test_a_skipped_event_of_an_envelope_that_is_found_starts_again(reason:
     assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
 
 
+@pytest.mark.xfail(strict=True, reason="a recorded event is never archived")
+async def test_an_event_that_was_only_recorded_is_archived_after_its_action_became_archive() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    scene.kube.put(an_ended_event(Phase.SUCCEEDED, "Recorded"))
+    await scene.swept()
+    (event,) = scene.noted()
+    assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
+
+
 @pytest.mark.parametrize(
     ("phase", "reason"),
     [
