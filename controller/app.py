@@ -220,6 +220,10 @@ def build(
     )
     workqueue = WorkQueue(clock, partial(concurrency_limits, cache, settings.concurrency))
     event_queue = EventQueue(cache, workqueue, clock)
+    event_load = EventLoadCounter(kube, cache, clock, held)
+    missed_callback_finder = MissedCallbackFinder(
+        kube, cache, sender_keys, esaw_clients, clock, metrics, event_load.load
+    )
     resync = Resync(
         kube=kube,
         cache=cache,
@@ -227,9 +231,9 @@ def build(
         sender_keys=sender_keys,
         organizations=organizations,
         esaw_clients=esaw_clients,
-        missed_callback_finder=MissedCallbackFinder(kube, cache, sender_keys, esaw_clients, clock, metrics),
+        missed_callback_finder=missed_callback_finder,
         statistics=statistics,
-        event_load=EventLoadCounter(kube, cache, clock, held),
+        event_load=event_load,
         gauges=Gauges(metrics, cache, statistics, clock, owns=held.owns),
         clock=clock,
         held=held,

@@ -84,11 +84,11 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
 
 
 def _never_existed(event: EnvelopeEvent) -> bool:
-    """Whether only a callback ever named the envelope: eSAW neither found it nor described it before."""
+    """Whether only a callback or a list named the envelope: eSAW neither found it nor described it before."""
     return (
         event.status.reason == "EnvelopeNotFound"
         and event.status.envelope is None
-        and event.spec.origin is Origin.CALLBACK
+        and event.spec.origin is not Origin.MANUAL
     )
 
 

@@ -23,7 +23,7 @@ from controller.esaw_check.responses import (
     plain_name,
     text,
 )
-from controller.resync.missed_callbacks import TRUSTED_HITS
+from controller.resync.envelope_search import TRUSTED_HITS
 from counterfoil.esaw.errors import MISSING_ENVELOPE, ResponseInvalid
 from counterfoil.esaw.models import parse_version
 from counterfoil.esaw.transport import RawResponse

@@ -1,6 +1,5 @@
 """The requests on the objects that events depend on: ``sweep``, ``probe`` and ``ask``."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -16,14 +15,10 @@ from counterfoil.resources import (
     OrganizationStatus,
     Sender,
     SenderStatus,
-    SweepResult,
     find_condition,
     is_condition_true,
 )
 from counterfoil.resources.request import Request, RequestOutcome
-
-MAX_SENDERS_SHOWN = 3
-"""Maximum number of Senders that the result of a sweep names."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +47,12 @@ class ObjectRequests:
     async def sweep(self, organization: Organization, request: Request) -> RequestResult:
         """Search now for finished envelopes whose callback is missing."""
         outcome = await self.resync.sweep(organization)
-        message = f"Finished envelopes without an event: {outcome.created}. Each of them has one now."
-        if outcome.skipped:
-            message += (
-                " Not searched, since eSignAnyWhere or the key failed: "
-                f"{_some_senders(outcome.skipped)}. The search is repeated automatically."
-            )
-        # Without the time of a sweep, the next one begins soon, also in another process.
-        swept = None if outcome.skipped else SweepResult(time=self.clock.now(), found=outcome.created)
+        swept = outcome.result(self.clock.now())
 
         def change(status: OrganizationStatus) -> OrganizationStatus:
             return replace(status, sweep=swept)
 
-        return RequestResult(RequestOutcome.DONE, message, change)
+        return RequestResult(RequestOutcome.DONE, outcome.message, change)
 
     async def probe(self, archive: Archive, request: Request) -> RequestResult:
         """Write a probe and read it back now."""
@@ -116,10 +104,3 @@ class ObjectRequests:
         else:
             return None
         return RequestResult(RequestOutcome.REFUSED, message)
-
-
-def _some_senders(names: Sequence[str]) -> str:
-    """Return the first names, and the number of the others."""
-    shown = ", ".join(f"Sender/{name}" for name in names[:MAX_SENDERS_SHOWN])
-    others = len(names) - MAX_SENDERS_SHOWN
-    return f"{shown} and {others} more" if others > 0 else shown

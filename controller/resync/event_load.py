@@ -29,9 +29,9 @@ STALE_AFTER_OF_SHARDS = timedelta(minutes=5)
 """As ``STALE_AFTER``, for a controller that does not hold all shards: it does not see that events of the
 others came and went. Receivers report events that no count includes (``CounterfoilEventCountOld``)."""
 
-UNKNOWN_ENVELOPE = f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,spec.origin={Origin.CALLBACK}"
-"""Field selector of the failed events of callbacks whose envelopes eSAW does not know. Events of the sweep
-and of persons are not among them: no callback creates these, and ``spec.ttl.unknown`` removes none."""
+UNKNOWN_ENVELOPE = f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,spec.origin!={Origin.MANUAL}"
+"""Field selector of the failed events of callbacks and sweeps whose envelopes eSAW does not know. Events of
+persons are not among them: ``spec.ttl.unknown`` removes none."""
 
 _UNCOUNTED_PHASES = FINAL_PHASES | {Phase.CLEANING}
 """Events in Cleaning are archived, and may wait for a year until their envelope is deleted in eSAW."""

@@ -9,10 +9,11 @@ other check: a changed Secret takes effect within 30 s. Of several controllers o
 
 import asyncio
 import logging
+import math
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -40,7 +41,6 @@ from counterfoil.resources import (
     Phase,
     ResourceInvalid,
     Sender,
-    SweepResult,
     find_condition,
     is_condition_true,
     to_json_dict,
@@ -102,10 +102,11 @@ class Resync:
     """Checks that were running when an object changed; they may have read the previous state."""
     _key_attempts: dict[str, KeyAttempt] = field(default_factory=dict)
     _probed_at: dict[str, datetime] = field(default_factory=dict)
-    _next_sweep: dict[str, datetime] = field(default_factory=dict)
-    """Earliest next sweep where one is running or is repeated; else the Organization's status decides."""
+    _next_sweep: dict[str, float] = field(default_factory=dict)
+    """Earliest next sweep where one is running or is repeated, by the clock that is never set; else the
+    Organization's status decides."""
     _incomplete_sweeps: Counter[str] = field(default_factory=Counter)
-    """Successive sweeps of an Organization that failed or skipped a Sender."""
+    """Successive sweeps of an Organization that were not complete."""
     _sweep_locks: defaultdict[str, asyncio.Lock] = field(default_factory=partial(defaultdict, asyncio.Lock))
     _awaiting_consent: Counter[str] | None = None
     """Events in AwaitingConsent by Sender; None: not known yet."""
@@ -180,14 +181,14 @@ class Resync:
             self._triggered.set()
 
     async def sweep(self, organization: Organization) -> SweepOutcome:
-        """Sweep now. A sweep that skipped a Sender is repeated unless it is recorded. Raises ``ApiError``."""
+        """Sweep now. A sweep that is not complete is repeated soon. Raises ``ApiError``."""
         name = organization.name
         async with self._sweep_locks[name]:
             pause = INCOMPLETE_SWEEP.pause(self._incomplete_sweeps[name])
-            self._next_sweep[name] = self.clock.now() + timedelta(seconds=pause)
+            self._next_sweep[name] = self.clock.monotonic() + pause
             self._incomplete_sweeps[name] += 1
             outcome = await self.missed_callback_finder.sweep(organization)
-            if not outcome.skipped:
+            if outcome.is_complete:
                 self._incomplete_sweeps.pop(name)
             return outcome
 
@@ -206,19 +207,19 @@ class Resync:
         if not self._is_sweep_due(organization) or self._sweep_locks[organization.name].locked():
             return
         outcome = await self.sweep(organization)
-        if outcome.skipped:
-            return
-        swept = SweepResult(time=self.clock.now(), found=outcome.created)
-        status = {"sweep": to_json_dict(swept)}
+        # The fields that are unset in this result remove those of the last one.
+        swept = {"complete": None, "message": None, **to_json_dict(outcome.result(self.clock.now()))}
+        status = {"sweep": swept}
         raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
-        self._next_sweep.pop(organization.name)
+        if outcome.is_complete:
+            self._next_sweep.pop(organization.name)
         self.cache.update(Organization.parse(raw))
 
     def _is_sweep_due(self, organization: Organization) -> bool:
         sweep, last, now = organization.spec.sweep, organization.status.sweep, self.clock.now()
-        if last is not None and age(last.time, now) < sweep.interval:
+        if last is not None and last.complete and age(last.time, now) < sweep.interval:
             return False
-        return now >= self._next_sweep.get(organization.name, now)
+        return self.clock.monotonic() >= self._next_sweep.get(organization.name, -math.inf)
 
     async def _check_sender(self, sender: Sender) -> None:
         """Verify a new key, and a key that did not work at the last check: it may have been replaced."""

@@ -288,10 +288,17 @@ class ReportedProblem(ResourcePart, frozen=True):
 
 
 class SweepResult(ResourcePart, frozen=True):
-    """The last sweep."""
+    """
+    The last sweep.
+
+    ``complete`` is False if it was cut or skipped a Sender, and is repeated soon. ``message`` says what was
+    not searched.
+    """
 
     time: datetime
     found: int
+    complete: bool = True
+    message: str | None = None
 
 
 class CheckOutcome(StrEnum):

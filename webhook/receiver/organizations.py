@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from counterfoil.callback_auth import is_token_hash, is_valid_token
 from counterfoil.clock import Clock
+from counterfoil.event_ceiling import EventCeiling
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw, WatchEvent, list_and_watch_forever
@@ -21,7 +22,6 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization, ResourceInvalid
 from counterfoil.resources.organization import UnlistedActions
 from webhook.http_server.rate_limit import TokenBucket
-from webhook.receiver.event_ceiling import EventCeiling
 
 _log = logging.getLogger(__name__)
 

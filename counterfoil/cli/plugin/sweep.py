@@ -48,8 +48,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     swept = organization.status.sweep
     if last.outcome is not RequestOutcome.DONE:
         raise CommandError(ExitStatus.NOT_ALL, f"the sweep did not take place: {last.message}")
-    if swept is None:
+    if swept is None or not swept.complete:
         raise CommandError(ExitStatus.NOT_ALL, f"the sweep is not complete. {last.message}")
-    message = f"{swept.found} finished envelopes had no event; they have one now\n"
-    out.write(format_json(swept) if args.output == "json" else message)
+    out.write(format_json(swept) if args.output == "json" else f"{last.message}\n")
     return ExitStatus.DONE

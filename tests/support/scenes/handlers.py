@@ -129,6 +129,7 @@ class Scene:
             clock=self.clock,
             callback_url=None,
         )
+        event_load = EventLoadCounter(self.kube, self.cache, self.clock, self.held)
         self.resync = Resync(
             kube=self.kube,
             cache=self.cache,
@@ -143,9 +144,10 @@ class Scene:
                 esaw_clients=esaw_clients,
                 clock=self.clock,
                 metrics=self.metrics,
+                load=event_load.load,
             ),
             statistics=self.statistics,
-            event_load=EventLoadCounter(self.kube, self.cache, self.clock, self.held),
+            event_load=event_load,
             gauges=Gauges(
                 metrics=self.metrics,
                 cache=self.cache,

@@ -48,12 +48,12 @@ async def test_a_sweep_names_the_senders_that_it_skipped_and_does_not_count_as_d
     result = await requests_of(scene).sweep(scene.organization(), Request("sweep"))
     assert result.outcome is RequestOutcome.DONE
     assert result.message == (
-        "Finished envelopes without an event: 0. Each of them has one now. Not searched, since eSignAnyWhere "
+        "Finished envelopes without an event: 0. Not searched, since eSignAnyWhere "
         "or the key failed: Sender/anna, Sender/sender-0, Sender/sender-1 and 3 more. The search is repeated "
         "automatically."
     )
     swept = OrganizationStatus(sweep=SweepResult(time=NOON, found=1))
-    assert result.change(swept).sweep is None
+    assert not result.change(swept).sweep.complete
 
 
 async def test_a_probe_says_whether_the_archive_works(tmp_path: Path) -> None:

@@ -10,19 +10,22 @@ from prometheus_client import CollectorRegistry
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
-from controller.resync.missed_callbacks import MissedCallbackFinder
+from controller.resync.missed_callbacks import MissedCallbackFinder, SweepBounds, SweepOutcome
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
 from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
+    ORGANIZATION_LABEL,
     SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeStatus,
     EnvelopeSummary,
+    EventLoad,
     Origin,
     Phase,
     Sender,
+    SweepResult,
     event_name,
     is_condition_true,
 )
@@ -33,6 +36,10 @@ from tests.unit.controller.reconcile.test_preconditions import known_to_work
 from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
+
+
+def numbered(number: int) -> str:
+    return f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d"
 
 
 class FindingEsawClient(FakeEsawClient):
@@ -46,6 +53,9 @@ class FindingEsawClient(FakeEsawClient):
         self.spans: list[tuple[datetime, datetime]] = []
         self.sent: dict[str, datetime] = {}
         """When envelopes were sent, where a test cares: eSAW looks for envelopes by that time."""
+        self.ignores_time = False
+        self.endless = False
+        """Each answer has 1,000 other envelopes."""
         self.most_hits = 10_000
         """The number of hits after which an answer is cut off, in silence."""
         self.too_large: timedelta | None = None
@@ -77,17 +87,21 @@ class FakeEsawUser(EsawUserClient):
             raise self._esaw.problems[whose]
         if self._esaw.too_large is not None and end - start > self._esaw.too_large:
             raise ResponseTooLarge("find", 2**24)
+        if self._esaw.endless:
+            number = 1000 * len(self._esaw.spans)
+            return tuple(FoundEnvelope(id=numbered(number + each)) for each in range(1000))
         hits = [
             each
             for each in self._esaw.finds.get(whose, {}).get(status, [])
-            if start < self._esaw.sent.get(each, end - timedelta(minutes=1)) < end
+            if self._esaw.ignores_time or start < self._esaw.sent.get(each, end - timedelta(minutes=1)) < end
         ]
         return tuple(FoundEnvelope(id=each) for each in hits[: self._esaw.most_hits])
 
 
 class Scene:
-    def __init__(self, *senders: str, **spec: Any) -> None:
+    def __init__(self, *senders: str, bounds: SweepBounds | None = None, **spec: Any) -> None:
         self.clock = AClock()
+        self.load: EventLoad | None = None
         self.metrics = Metrics(CollectorRegistry(), version="0")
         self.kube = InMemoryKubeClient()
         self.cache = Cache()
@@ -104,6 +118,8 @@ class Scene:
             esaw_clients=FakeEsawClients(self.esaw),
             clock=self.clock,
             metrics=self.metrics,
+            load=lambda _: self.load,
+            bounds=bounds or SweepBounds(),
         )
 
     def take(self, sender: Sender) -> None:
@@ -119,7 +135,10 @@ class Scene:
         self.esaw.finds.setdefault(key_of(sender), {})[status] = list(envelopes)
 
     async def swept(self) -> int:
-        return (await self.missed_callback_finder.sweep(self.organization)).created
+        return (await self.sweep()).created
+
+    async def sweep(self) -> SweepOutcome:
+        return await self.missed_callback_finder.sweep(self.organization)
 
     def noted(self) -> list[EnvelopeEvent]:
         return [
@@ -216,7 +235,6 @@ async def test_a_skipped_event_of_an_envelope_that_is_found_starts_again(reason:
     assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
 
 
-@pytest.mark.xfail(strict=True, reason="a recorded event is never archived")
 async def test_an_event_that_was_only_recorded_is_archived_after_its_action_became_archive() -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE)
@@ -231,6 +249,7 @@ async def test_an_event_that_was_only_recorded_is_archived_after_its_action_beca
     [
         (Phase.SKIPPED, "SkippedByRequest"),
         (Phase.SUCCEEDED, "ArchivedAndKept"),
+        (Phase.SUCCEEDED, "ArchivedAndDeleted"),
         (Phase.FAILED, "NotPermitted"),
         (Phase.AWAITING_CONSENT, "TokenRejected"),
     ],
@@ -364,3 +383,154 @@ async def test_an_event_of_another_callback_is_never_taken_for_the_envelopes_own
     assert "about another callback" in caplog.text
     labels = {"organization": "acme"}
     assert scene.metrics.registry.get_sample_value("counterfoil_event_mismatches_total", labels) == 1
+
+
+# -- Bounds: eSAW chooses what it lists ----------------------------------------------------------------------
+
+
+def a_load(unfinished: int = 0, unknown: int = 0) -> EventLoad:
+    return EventLoad(count_time=NOON, unfinished_events=unfinished, unknown_envelopes=unknown)
+
+
+LIMITS = {"unfinishedEvents": 100, "unknownEnvelopes": 100}
+
+
+@pytest.mark.parametrize(
+    ("load", "created"),
+    [(None, 50), (a_load(), 50), (a_load(unfinished=45), 5), (a_load(100), 0), (a_load(unknown=50), 0)],
+    ids=["not counted yet", "no events", "little room", "full", "unknown envelopes"],
+)
+async def test_a_sweep_leaves_half_of_the_ceilings_to_callbacks_and_says_so(
+    load: EventLoad | None, created: int
+) -> None:
+    scene = Scene(limits=LIMITS)
+    scene.load = load
+    scene.finds("anna", *map(numbered, range(600)))
+    outcome = await scene.sweep()
+    assert (outcome.created, outcome.is_complete) == (created, False)
+    assert "is left to callbacks. It continues automatically." in outcome.message
+    assert len(scene.noted()) == created
+
+
+async def test_a_sweep_that_was_cut_goes_on_when_there_is_room() -> None:
+    scene = Scene(limits=LIMITS)
+    scene.finds("anna", *map(numbered, range(120)))
+    found = []
+    for _ in range(3):
+        found.append(await scene.swept())
+        scene.clock.advance(seconds=60)
+        scene.load = EventLoad(count_time=scene.clock.now())
+        for event in scene.noted():
+            scene.kube.objects[EnvelopeEvent.PLURAL, event.name]["status"] = {"phase": "Succeeded"}
+    assert found == [50, 50, 20]
+    assert (await scene.sweep()).is_complete
+
+
+async def test_the_events_of_sweeps_that_did_not_succeed_have_a_ceiling() -> None:
+    scene = Scene(limits=LIMITS)
+    for number in range(98):
+        event = an_event(numbered(10_000 + number)).by(Origin.SWEEP).in_phase(Phase.FAILED, "NotPermitted")
+        scene.kube.put(event.labelled(ORGANIZATION_LABEL, "acme").build())
+    scene.finds("anna", *map(numbered, range(10)))
+    outcome = await scene.sweep()
+    assert outcome.created == 2
+    assert "100 events of sweeps did not succeed" in outcome.message
+
+
+async def test_events_that_a_sweep_starts_again_count_against_the_ceiling() -> None:
+    scene = Scene(limits=LIMITS)
+    scene.load = a_load(unfinished=49)
+    scene.finds("anna", numbered(1), numbered(2))
+    for number in (1, 2):
+        skipped = an_event(numbered(number)).in_phase(Phase.SKIPPED, "UnexpectedStatus")
+        scene.kube.put(skipped.status(completion_time=NOON - timedelta(days=1)).build())
+    assert not (await scene.sweep()).is_complete
+    assert [each.status.phase for each in scene.noted()].count(Phase.PENDING) == 1
+
+
+async def test_one_sweep_starts_a_bounded_number_of_events() -> None:
+    scene = Scene(bounds=SweepBounds(started=10))
+    scene.finds("anna", *map(numbered, range(25)))
+    assert [await scene.swept() for _ in range(3)] == [10, 10, 5]
+
+
+async def test_a_list_without_end_is_cut_and_the_next_sweep_looks_further_back() -> None:
+    limits = {"unfinishedEvents": 10_000_000}
+    scene = Scene("anna", "ben", bounds=SweepBounds(hits=20), sweep=None, limits=limits)
+    scene.esaw.endless = True
+    outcome = await scene.sweep()
+    assert outcome.created == 40
+    assert "Sender/anna has more than 20 envelopes; Sender/ben has more than 20 envelopes" in outcome.message
+    last = scene.esaw.spans[-1][1]
+    await scene.sweep()
+    assert scene.esaw.spans[-1][1] == last - timedelta(days=1)
+
+
+async def test_the_requests_of_one_search_are_bounded() -> None:
+    scene = Scene(bounds=SweepBounds(requests=5), sweep=None)
+    outcome = await scene.sweep()
+    assert len(scene.esaw.spans) == 5
+    assert "needs too many requests" in outcome.message
+    await scene.sweep()
+    assert scene.esaw.spans[-1][1] < NOON - timedelta(days=8)
+
+
+async def test_an_answer_with_fewer_hits_than_an_earlier_one_is_complete() -> None:
+    scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
+    envelopes = [numbered(number) for number in range(1000)]
+    scene.finds("anna", *envelopes)
+    scene.esaw.sent = {each: NOON - timedelta(seconds=80 * n + 1) for n, each in enumerate(envelopes)}
+    assert await scene.swept() == 1000
+    assert len(scene.esaw.spans) == 3
+
+
+async def test_answers_that_do_not_depend_on_the_time_split_no_further() -> None:
+    scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
+    scene.finds("anna", *map(numbered, range(300)))
+    scene.esaw.ignores_time = True
+    assert await scene.swept() == 300
+    assert len(scene.esaw.spans) == 3
+
+
+async def test_the_sender_that_was_searched_longest_ago_is_first() -> None:
+    scene = Scene("anna", "ben", bounds=SweepBounds(started=1))
+    scene.finds("anna", numbered(1), numbered(2), numbered(3))
+    scene.finds("ben", numbered(4))
+    for _ in range(2):
+        scene.clock.advance(seconds=60)
+        await scene.sweep()
+    assert sorted(each.metadata.labels[SENDER_LABEL] for each in scene.noted()) == ["anna", "ben"]
+
+
+# -- What the result says ------------------------------------------------------------------------------------
+
+
+async def test_a_sender_without_a_key_that_works_is_named_and_not_repeated() -> None:
+    scene = Scene("anna")
+    scene.put_sender(a_sender("carl", authorized="False"))
+    scene.put_sender(known_to_work(a_sender("dora", suspend=True), key_of("dora")))
+    scene.finds("anna", ENVELOPE)
+    outcome = await scene.sweep()
+    assert outcome.is_complete
+    assert outcome.message == (
+        "Finished envelopes without an event: 1. Each of them has one now. Not searched, since they are "
+        "suspended or have no key that works: Sender/carl, Sender/dora."
+    )
+
+
+async def test_an_envelope_whose_event_has_a_taken_name_is_not_said_to_have_one() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE, SECOND, "no-guid")
+    scene.kube.put(an_event().build())
+    name = an_event().build().name
+    scene.kube.objects[EnvelopeEvent.PLURAL, name]["spec"]["action"] = "envelopeExpired"
+    outcome = await scene.sweep()
+    assert (outcome.created, outcome.without_event) == (1, 2)
+    assert "1 of them have one now. 2 have none" in outcome.message
+    assert outcome.result(NOON).message == outcome.message
+
+
+async def test_a_sweep_that_leaves_nothing_out_has_no_message_in_the_status() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    assert (await scene.sweep()).result(NOON) == SweepResult(time=NOON, found=1)

@@ -2,8 +2,9 @@
 Whether an organization may have one more event. Pure: the caller passes the time.
 
 The controller counts unfinished events and events of unknown envelopes, and publishes both in the
-Organization's status. Between two counts this receiver adds the events that it creates. So one organization
-fills neither etcd nor the quota that all share. Above a ceiling eSAW gets 503, and repeats the callback.
+Organization's status. Between two counts a receiver, and the sweep, add the events that they create. So one
+organization fills neither etcd nor the quota that all share. Above a ceiling eSAW gets 503, and repeats the
+callback; the sweep stops, and continues later.
 """
 
 from datetime import datetime, timedelta
@@ -16,13 +17,13 @@ added to it all the same."""
 
 
 class EventCeiling:
-    """The room of one organization, as this receiver knows it."""
+    """The room of one organization, as this process knows it."""
 
     def __init__(self) -> None:
         self._limits = OrganizationLimits()
         self._load: EventLoad | None = None
         self._created: dict[datetime, int] = {}
-        """Events that this receiver created since the count, by second."""
+        """Events that this process created since the count, by second."""
         self._sum = 0
 
     @property

@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
+from counterfoil.event_ceiling import CLOCK_DIFFERENCE, EventCeiling
 from counterfoil.resources.organization import EventLoad, OrganizationLimits
 from tests.support.scenes.receiver_parts import NOON
-from webhook.receiver.event_ceiling import CLOCK_DIFFERENCE, EventCeiling
 
 LIMITS = OrganizationLimits(unfinished_events=5, unknown_envelopes=3)
 LATER = NOON + CLOCK_DIFFERENCE + timedelta(seconds=1)

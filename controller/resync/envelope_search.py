@@ -1,0 +1,103 @@
+"""
+Search for one user's envelopes by ``POST envelope/find``, in windows of the time of sending.
+
+eSAW's answer has no paging, and its maximum is not documented. An answer that may be cut off splits its
+window. An answer with fewer hits than an earlier one is not cut off: eSAW's maximum is at least that number.
+
+One answer is in memory at a time; the number of requests is bounded. This module creates nothing.
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from counterfoil.esaw.client import EsawUserClient
+from counterfoil.esaw.errors import ResponseTooLarge
+from counterfoil.resources import EnvelopeStatus
+
+_log = logging.getLogger(__name__)
+
+OVERLAP = timedelta(seconds=1)
+"""Time by which windows overlap: eSAW may leave out their very ends, or cut fractions of a second."""
+
+TRUSTED_HITS = 50
+"""Number of hits from which an answer may be cut off. eSAW documents no maximum."""
+
+MIN_WINDOW = timedelta(minutes=1)
+"""Window that is not split further: no sender sends fifty envelopes within it."""
+
+
+class TooManyRequests(Exception):
+    """The search needs more requests than it may make."""
+
+
+class _Answered(NamedTuple):
+    """A window whose answer may be cut off; ``content`` identifies the answer, None: it was too large."""
+
+    start: datetime
+    end: datetime
+    content: int | None
+
+
+@dataclass
+class EnvelopeSearch:
+    """The search with one user's key in one sweep."""
+
+    user: EsawUserClient
+    max_requests: int
+    _requests: int = 0
+    _largest: int = TRUSTED_HITS
+    """Hits of the largest answer: a smaller one is complete."""
+
+    async def between(self, status: EnvelopeStatus, start: datetime, end: datetime) -> AsyncIterator[str]:
+        """
+        Yield the ids of the envelopes of this status that were sent in this window, some more than once.
+
+        Raises ``EsawError``, and ``TooManyRequests``.
+        """
+        ids, is_complete = await self._ask(status, start, end)
+        for each in ids or ():
+            yield each
+        split = [] if is_complete else [_Answered(start, end, _content(ids))]
+        while split:
+            window = split.pop()
+            middle = window.start + (window.end - window.start) / 2
+            incomplete, are_equal = [], window.content is not None
+            for half_start, half_end in ((window.start, middle), (middle, window.end)):
+                ids, is_complete = await self._ask(status, half_start, half_end)
+                for each in ids or ():
+                    yield each
+                are_equal = are_equal and _content(ids) == window.content
+                if not is_complete:
+                    incomplete.append(_Answered(half_start, half_end, _content(ids)))
+            if are_equal:
+                # No envelope was sent in both halves, so shorter windows would bring nothing new either.
+                _log.warning("eSAW's answers to the sweep do not depend on the time that is asked for")
+            else:
+                split += incomplete
+
+    async def _ask(
+        self, status: EnvelopeStatus, start: datetime, end: datetime
+    ) -> tuple[list[str] | None, bool]:
+        """Return the ids in one answer (None: it is too large), and whether no shorter window is needed."""
+        self._requests += 1
+        if self._requests > self.max_requests:
+            raise TooManyRequests
+        is_smallest = end - start <= MIN_WINDOW
+        try:
+            ids = [hit.id for hit in await self.user.find(status=status, start=start - OVERLAP, end=end)]
+        except ResponseTooLarge:
+            if is_smallest:
+                raise
+            return None, False
+        is_complete = len(ids) < self._largest
+        self._largest = max(self._largest, len(ids))
+        if is_smallest and not is_complete:
+            _log.warning("eSAW's answer to the sweep may be cut off: %d envelopes in a minute", len(ids))
+        return ids, is_complete or is_smallest
+
+
+def _content(ids: list[str] | None) -> int | None:
+    return None if ids is None else hash(frozenset(ids))
