@@ -30,6 +30,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
+    EnvelopeStatus,
     EventNotice,
     NoticeState,
     Organization,
@@ -191,6 +192,39 @@ async def test_an_event_whose_sender_is_found_out_queues_anew_among_those_of_its
     assert once.status.phase is Phase.PENDING
     assert scene.envelope.asked == []
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+
+
+def deliver_again(scene: Scene) -> None:
+    """Count a callback as the receiver does while the event is unfinished."""
+    known = scene.newest().deliveries
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"deliveries": known + 1}})
+
+
+def restart_the_envelope(scene: Scene) -> None:
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+
+
+@pytest.mark.xfail(strict=True, reason="a delivery during the attempt is only counted")
+async def test_a_callback_between_the_answer_of_esaw_and_the_end_of_the_event_reopens_it(
+    scene: Scene,
+) -> None:
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    scene.kube.just_before("patch_status", partial(deliver_again, scene))
+    opened = (await scene.reconcile()).status
+    assert (opened.phase, opened.reason, opened.deliveries) == (Phase.PENDING, "Redelivered", 2)
+    assert (opened.completion_time, opened.notice) == (None, None)
+    restart_the_envelope(scene)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="a delivery during the attempt is only counted")
+async def test_a_callback_early_in_a_run_reopens_an_event_that_the_run_fails_later(scene: Scene) -> None:
+    scene.envelope.meanwhile["files"] = partial(deliver_again, scene)
+    scene.envelope.but("download trail-1", HttpStatusError(403, error_id="ERR0010"))
+    opened = (await scene.reconcile()).status
+    assert (opened.phase, opened.reason) == (Phase.PENDING, "Redelivered")
+    failed = (await scene.reconcile()).status
+    assert (failed.phase, failed.reason) == (Phase.FAILED, "NotPermitted"), "once for each callback"
 
 
 async def test_that_everything_is_archived_is_stored_before_the_envelope_is_deleted(scene: Scene) -> None:
