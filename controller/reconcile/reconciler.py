@@ -56,6 +56,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.reopening import PHASES_REOPENED_BY_CALLBACK, reopened_status
 
 _log = logging.getLogger(__name__)
 
@@ -113,13 +114,13 @@ class Reconciler:
                 recorded = Done("Recorded", message)
                 inputs = self._transition_input(event)
                 status = state_machine.record_only_status(event.status, recorded, inputs)
-                return await self._persist(event, status, recorded)
+                return await self._persist(event, status, recorded, event.deliveries)
             case Admitted():
                 return await self._run_phases(event, admitted, phase, is_ours=is_ours)
         self._count(phase, admitted)
         inputs = self._transition_input(event, started)
         status = state_machine.next_status(event.status, phase, admitted, inputs)
-        event = await self._persist(event, status, admitted)
+        event = await self._persist(event, status, admitted, event.deliveries)
         if is_ours:
             self._remember(event)
         return event
@@ -131,7 +132,7 @@ class Reconciler:
         if phase is Phase.ARCHIVING and not is_ours:
             # Another process may be in the middle of it, without a Lease.
             event = await admitted.context.fence.claim()
-        sender = admitted.context.sender.name
+        sender, known_deliveries = admitted.context.sender.name, event.deliveries
         status = state_machine.with_authorized(event.status, sender, self._transition_input(event))
         while True:
             current, started = msgspec.structs.replace(event, status=status), self.clock.now()
@@ -140,7 +141,9 @@ class Reconciler:
             inputs = self._transition_input(event, started)
             status = state_machine.next_status(status, phase, outcome, inputs)
             if phase in PERSIST_AFTER or not isinstance(outcome, Done):
-                event = await admitted.context.fence.store(self._persist(event, status, outcome))
+                event = await admitted.context.fence.store(
+                    self._persist(event, status, outcome, known_deliveries)
+                )
                 status = event.status
             if not isinstance(outcome, Done):
                 self._remember(event)
@@ -205,30 +208,49 @@ class Reconciler:
         return Wait("InternalError", message)
 
     async def _persist(
-        self, event: EnvelopeEvent, status: EnvelopeEventStatus, outcome: Outcome
+        self, event: EnvelopeEvent, status: EnvelopeEventStatus, outcome: Outcome, known_deliveries: int
     ) -> EnvelopeEvent:
-        """Store a status and announce the transition: the only place that does."""
+        """
+        Store a status and announce the transition: the only place that does.
+
+        ``known_deliveries`` is the number of callbacks when the run began.
+        """
         try:
-            stored = await self._store(event, status)
+            stored = await self._store(event, status, known_deliveries)
         except Rejected as refused:
             # A repeated write would be refused too. The stored status plus this failure ends the event.
             outcome = _rejected_outcome(status, refused)
             phase, inputs = state_machine.phase_to_resume(event.status), self._transition_input(event)
             try:
                 failed = state_machine.next_status(event.status, phase, outcome, inputs)
-                stored = await self._store(event, failed)
+                stored = await self._store(event, failed, known_deliveries)
             except Rejected:
                 # The list of files takes most of the size limit, and a retry can collect it again.
                 bare = state_machine.without_documents(event.status, outcome, inputs)
                 failed = state_machine.next_status(bare, phase, outcome, inputs)
-                stored = await self._store(event, failed)
+                stored = await self._store(event, failed, known_deliveries)
         self._announce(event.status, stored, outcome)
         return stored
 
-    async def _store(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
-        """Store a status, a final one together with its pending notice: no kill can lose the notice."""
+    async def _store(
+        self, event: EnvelopeEvent, status: EnvelopeEventStatus, known_deliveries: int
+    ) -> EnvelopeEvent:
+        """
+        Store a status, a final one together with its pending notice: no kill can lose the notice.
+
+        A callback during the run may tell of a change after eSAW's answer, and was only counted. So an end
+        that a later callback would re-open is re-opened at once. Counters decide, not clocks.
+        """
         organization = self.cache.organizations.get(event.organization)
-        return await self.status_writer.store(event, with_notice(event, status, organization))
+
+        def revise(newest: EnvelopeEventStatus) -> EnvelopeEventStatus:
+            is_ended = newest.phase in PHASES_REOPENED_BY_CALLBACK
+            if not is_ended or (newest.deliveries or 0) <= known_deliveries:
+                return newest
+            message = f"eSignAnyWhere called again during the attempt that ended as {newest.phase}."
+            return reopened_status(newest, reason="Redelivered", message=message, now=self.clock.now())
+
+        return await self.status_writer.store(event, with_notice(event, status, organization), revise=revise)
 
     def _transition_input(
         self, event: EnvelopeEvent, attempt_start: datetime | None = None

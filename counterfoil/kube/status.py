@@ -99,6 +99,9 @@ class Superseded(Exception):
         """The newest state of the event; None if it was deleted."""
 
 
+Revision = Callable[[EnvelopeEventStatus], EnvelopeEventStatus]
+
+
 class StatusWriter:
     """Writes the status of EnvelopeEvents."""
 
@@ -108,15 +111,20 @@ class StatusWriter:
         self._kube = kube
         self._sleep = sleep
 
-    async def store(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
+    async def store(
+        self, event: EnvelopeEvent, status: EnvelopeEventStatus, *, revise: Revision | None = None
+    ) -> EnvelopeEvent:
         """
         Store the new status of an event and return the event as stored.
 
-        Raises ``Superseded``, and ``Unavailable`` when the API server was unavailable for more than a minute.
+        ``revise`` returns the status to write from the status with the newest count of deliveries. Raises
+        ``Superseded``, and ``Unavailable`` when the API server was unavailable for more than a minute.
         """
         base = event
         while True:
             status = _with_first_delivery(base, status)
+            if revise is not None:
+                status = revise(status)
             try:
                 return await self._write_with_retries(base, status)
             except NotFound as missing:

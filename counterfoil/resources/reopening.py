@@ -1,23 +1,63 @@
 """
 Re-opening: the status of a finished event that starts again, after a callback or a person's request.
 
-Pure. A callback re-opens an event that is Skipped or Failed; a callback from before its completion is only
+Pure. A callback re-opens an event that is Skipped or Failed; a callback from before its last attempt is only
 counted. Claimed names and filed documents stay in the status, so that nothing is filed twice. An event whose
 documents are archived continues after that step: its proof is the condition ``Archived``.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
 from msgspec.structs import replace
 
 from counterfoil.resources.conditions import find_condition, is_condition_true, with_summary
 from counterfoil.resources.envelopeevent import EnvelopeEventStatus, Phase
-from counterfoil.stored_times import believed_time
+from counterfoil.stored_times import CLOCK_DIFFERENCE, believed_time
 
 ARCHIVED_AND_KEPT = "ArchivedAndKept"
 """Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""
 
+SKIPPED_BY_REQUEST = "SkippedByRequest"
+"""Reason of an event that a person skipped."""
+
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
+
+
+class _AttemptStart(Protocol):
+    @property
+    def start_time(self) -> datetime:
+        """When the attempt began."""
+
+
+class EndedStatus(Protocol):
+    """The part of a status that tells when an event ended, and when its last attempt began."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it ended."""
+
+    @property
+    def completion_time(self) -> datetime | None:
+        """When it ended."""
+
+    @property
+    def attempt_history(self) -> Sequence[_AttemptStart]:
+        """Its attempts, oldest first."""
+
+
+def considered_time(status: EndedStatus) -> datetime | None:
+    """
+    Return up to when the end of an event considers callbacks; None: it has not ended.
+
+    That is shortly before its last attempt began: a later callback may tell of a change that eSAW's answer in
+    that attempt did not have. The times come from the clocks of two processes. A person's skip considers all.
+    """
+    ended, attempts = status.completion_time, status.attempt_history
+    if ended is None or not attempts or status.reason == SKIPPED_BY_REQUEST:
+        return ended
+    return min(ended, attempts[-1].start_time - CLOCK_DIFFERENCE)
 
 
 def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
@@ -26,18 +66,17 @@ def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
 
 
 def is_reopened_by_callback(
-    phase: str, completion_time: datetime | None, *, received: datetime, now: datetime
+    phase: str, considered: datetime | None, *, received: datetime, now: datetime
 ) -> bool:
     """
-    Whether a callback received at ``received`` re-opens an event of that phase, completed at
-    ``completion_time``.
+    Whether a callback received at ``received`` re-opens an event of that phase, whose end considers callbacks
+    up to ``considered`` (``considered_time``).
 
-    The times come from the clocks of two processes. A repeated callback comes minutes later, so a difference
-    of seconds has no effect. A completion far after ``now`` is not believed: the callback re-opens the event.
+    A time far after ``now`` is not believed: the callback re-opens the event.
     """
     if phase not in PHASES_REOPENED_BY_CALLBACK:
         return False
-    completed = believed_time(completion_time, now)
+    completed = believed_time(considered, now)
     return completed is None or received > completed
 
 

@@ -26,7 +26,7 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected, Unavailable
 from counterfoil.kube.status import patch_status
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Origin, ResourceInvalid
-from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
+from counterfoil.resources.reopening import considered_time, is_reopened_by_callback, reopened_status
 from webhook.receiver.later_parameters import new_parameters, with_parameters
 from webhook.receiver.limits import ReceiverLimits
 
@@ -226,12 +226,12 @@ class DeliveryCounter:
 
 
 def _reopens(received: datetime, status: EnvelopeEventStatus, now: datetime) -> bool:
-    return is_reopened_by_callback(status.phase, status.completion_time, received=received, now=now)
+    return is_reopened_by_callback(status.phase, considered_time(status), received=received, now=now)
 
 
 def status_with(event: EnvelopeEvent, pending_count: PendingCount, *, now: datetime) -> EnvelopeEventStatus:
-    """Return the event's status with a tally added, re-opened if its last delivery came after the event had
-    ended."""
+    """Return the event's status with a tally added, re-opened if its last delivery came after the last
+    attempt of an ended event had begun."""
     status = event.status
     created = event.metadata.creation_timestamp if event.spec.origin is Origin.CALLBACK else None
     if _reopens(pending_count.last, status, now):

@@ -29,7 +29,7 @@ from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound,
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Phase, ResourceInvalid, ResourcePart
-from counterfoil.resources.reopening import is_reopened_by_callback
+from counterfoil.resources.reopening import considered_time, is_reopened_by_callback
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.later_parameters import different_values, new_parameters
 from webhook.receiver.limits import ReceiverLimits
@@ -38,12 +38,20 @@ from webhook.receiver.readiness import WriteProbe
 _log = logging.getLogger(__name__)
 
 
+class AttemptStart(ResourcePart, frozen=True):
+    """The start of an attempt."""
+
+    start_time: datetime
+
+
 class EventCompletion(ResourcePart, frozen=True):
     """The part of an event's status that shows whether the event has ended, and parameters that came
     later."""
 
     phase: str = Phase.PENDING
+    reason: str | None = None
     completion_time: datetime | None = None
+    attempt_history: tuple[AttemptStart, ...] = ()
     parameters: dict[str, str] = {}
 
 
@@ -199,7 +207,7 @@ class EventWriter:
             message = "%d parameters have other values than in an earlier callback and were left out"
             _log.warning(message, different, extra={"event": name})
         is_reopened = is_reopened_by_callback(
-            completion.phase, completion.completion_time, received=received, now=self.clock.now()
+            completion.phase, considered_time(completion), received=received, now=self.clock.now()
         )
         if is_reopened or new_parameters(parameters, known):
             await self.delivery_counter.store(name, received, parameters)

@@ -204,7 +204,6 @@ def restart_the_envelope(scene: Scene) -> None:
     scene.envelope.status = EnvelopeStatus.COMPLETED
 
 
-@pytest.mark.xfail(strict=True, reason="a delivery during the attempt is only counted")
 async def test_a_callback_between_the_answer_of_esaw_and_the_end_of_the_event_reopens_it(
     scene: Scene,
 ) -> None:
@@ -217,7 +216,6 @@ async def test_a_callback_between_the_answer_of_esaw_and_the_end_of_the_event_re
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="a delivery during the attempt is only counted")
 async def test_a_callback_early_in_a_run_reopens_an_event_that_the_run_fails_later(scene: Scene) -> None:
     scene.envelope.meanwhile["files"] = partial(deliver_again, scene)
     scene.envelope.but("download trail-1", HttpStatusError(403, error_id="ERR0010"))

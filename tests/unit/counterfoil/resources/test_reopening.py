@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from counterfoil.resources import (
+    Attempt,
+    AttemptOutcome,
     Condition,
     EnvelopeEventStatus,
     FiledDocument,
@@ -13,7 +15,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
+from counterfoil.resources.reopening import considered_time, is_reopened_by_callback, reopened_status
 
 THEN = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
@@ -106,3 +108,45 @@ def test_a_callback_reopens_an_event_unless_it_came_before_the_completion(
 def test_a_callback_that_is_counted_late_does_not_reopen_an_event_that_ended_after_it() -> None:
     ended, received = NOW - timedelta(hours=1), NOW - timedelta(hours=2)
     assert not is_reopened_by_callback(Phase.FAILED, ended, received=received, now=NOW)
+
+
+def an_end_after_an_attempt(reason: str) -> EnvelopeEventStatus:
+    """Return the status of an event whose last attempt began an hour before its end."""
+    attempt = Attempt(
+        phase=Phase.ARCHIVING, start_time=THEN, seconds=3600, outcome=AttemptOutcome.FAIL, reason=reason
+    )
+    return EnvelopeEventStatus(
+        phase=Phase.FAILED,
+        reason=reason,
+        completion_time=THEN + timedelta(hours=1),
+        attempt_history=(attempt,),
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "received", "is_reopened"),
+    [
+        ("NotPermitted", timedelta(minutes=30), True),
+        ("NotPermitted", timedelta(seconds=-2), True),
+        ("NotPermitted", timedelta(minutes=-10), False),
+        ("SkippedByRequest", timedelta(minutes=30), False),
+        ("SkippedByRequest", timedelta(hours=2), True),
+    ],
+    ids=[
+        "during the attempt",
+        "during the attempt by another clock",
+        "before the attempt",
+        "before a person's skip",
+        "after a person's skip",
+    ],
+)
+def test_a_callback_since_the_last_attempt_began_reopens_an_event_although_it_is_counted_later(
+    reason: str, received: timedelta, *, is_reopened: bool
+) -> None:
+    status = an_end_after_an_attempt(reason)
+    considered = considered_time(status)
+    assert is_reopened_by_callback(status.phase, considered, received=THEN + received, now=NOW) is is_reopened
+
+
+def test_an_unfinished_event_considers_no_callback() -> None:
+    assert considered_time(EnvelopeEventStatus()) is None

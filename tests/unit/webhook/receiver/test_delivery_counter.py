@@ -158,6 +158,23 @@ async def test_a_delivery_reopens_a_skipped_or_failed_event_in_the_same_write(
     assert kube.asked("patch") == 1
 
 
+async def test_a_delivery_during_the_last_attempt_that_is_written_after_the_end_reopens_the_event(
+    kube: FakeKubeClient, new: New
+) -> None:
+    attempt = {"phase": "Validating", "seconds": 60, "outcome": "Fail", "reason": "NotPermitted"}
+    kube.put(
+        EVENT,
+        phase="Failed",
+        reason="NotPermitted",
+        completionTime="2025-01-01T12:00:30Z",
+        attemptHistory=[{**attempt, "startTime": "2025-01-01T11:59:30Z"}],
+    )
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    await deliveries.flush()
+    assert kube.event(NAME).status.phase is Phase.PENDING
+
+
 async def test_a_reopened_event_that_is_archived_stays_archived(kube: FakeKubeClient, new: New) -> None:
     kube.put(EVENT, phase="Failed", conditions=[ARCHIVED])
     deliveries = new()
