@@ -1059,6 +1059,91 @@ async def test_a_kubernetes_without_selectable_fields_is_refused(program: Helm) 
         await program("template", CHART, "--kube-version", "1.30.0")
 
 
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "readOnlyRootFilesystem": True,
+}
+
+
+def with_init_container(**changes: Any) -> dict[str, Any]:
+    """Return values with a container that runs before the process, with this in its security context."""
+    container = {"name": "certificates", "image": "ca", "securityContext": {**RESTRICTED, **changes}}
+    return {"extraPodSpec": {"initContainers": [container]}}
+
+
+@pytest.mark.xfail(strict=True, reason="the schema checks no field of a pod")
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"extraPodSpec": {"hostNetwork": True}},
+        {"extraPodSpec": {"hostPID": True}},
+        {"extraPodSpec": {"hostIPC": True}},
+        {"extraPodSpec": {"shareProcessNamespace": True}},
+        {"extraPodSpec": {"serviceAccount": "other"}},
+        {"extraPodSpec": {"ephemeralContainers": []}},
+        {"extraPodSpec": {"initContainers": [{"name": "certificates", "image": "ca"}]}},
+        with_init_container(privileged=True),
+        with_init_container(allowPrivilegeEscalation=True),
+        with_init_container(capabilities={"drop": ["NET_RAW"]}),
+        with_init_container(capabilities={"drop": ["ALL"], "add": ["NET_ADMIN"]}),
+        with_init_container(procMount="Unmasked"),
+        with_init_container(runAsUser=0),
+        with_init_container(runAsNonRoot=False),
+        with_init_container(seccompProfile={"type": "Unconfined"}),
+        {
+            "extraPodSpec": {
+                "initContainers": [
+                    {
+                        "name": "ca",
+                        "image": "ca",
+                        "securityContext": RESTRICTED,
+                        "ports": [{"containerPort": 80, "hostPort": 80}],
+                    }
+                ]
+            }
+        },
+        {"securityContext": {"privileged": True}},
+        {"securityContext": {"allowPrivilegeEscalation": True}},
+        {"securityContext": {"readOnlyRootFilesystem": False}},
+        {"securityContext": {"capabilities": {"drop": []}}},
+        {"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}},
+        {"podSecurityContext": {"runAsNonRoot": False}},
+        {"podSecurityContext": {"runAsUser": 0}},
+        {"podSecurityContext": {"seccompProfile": {"type": "Unconfined"}}},
+        {"podSecurityContext": {"windowsOptions": {"hostProcess": True}}},
+    ],
+    ids=json.dumps,
+)
+async def test_no_value_weakens_the_security_of_a_pod(program: Helm, values: dict[str, Any]) -> None:
+    with pytest.raises(HelmError, match=r"(?i)schema"):
+        await render(program, values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {
+            "extraPodSpec": {
+                "hostAliases": [{"ip": "10.3.0.7", "hostnames": ["esaw.example.com"]}],
+                "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+                "runtimeClassName": "gvisor",
+                "schedulerName": "other",
+                "hostUsers": False,
+            }
+        },
+        with_init_container(),
+        with_init_container(runAsUser=1000, seccompProfile={"type": "RuntimeDefault"}),
+        {"podSecurityContext": {"runAsUser": 1000680000, "fsGroup": 1000680000}},
+        {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}},
+        {"podSecurityContext": {"fsGroupChangePolicy": "OnRootMismatch", "supplementalGroups": [7]}},
+    ],
+    ids=json.dumps,
+)
+async def test_a_pod_takes_fields_that_do_not_weaken_it(program: Helm, values: dict[str, Any]) -> None:
+    await render(program, values)
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
