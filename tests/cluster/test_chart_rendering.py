@@ -1072,7 +1072,6 @@ def with_init_container(**changes: Any) -> dict[str, Any]:
     return {"extraPodSpec": {"initContainers": [container]}}
 
 
-@pytest.mark.xfail(strict=True, reason="the schema checks no field of a pod")
 @pytest.mark.parametrize(
     "values",
     [
@@ -1133,6 +1132,7 @@ async def test_no_value_weakens_the_security_of_a_pod(program: Helm, values: dic
             }
         },
         with_init_container(),
+        with_init_container(readOnlyRootFilesystem=False),
         with_init_container(runAsUser=1000, seccompProfile={"type": "RuntimeDefault"}),
         {"podSecurityContext": {"runAsUser": 1000680000, "fsGroup": 1000680000}},
         {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}},
