@@ -625,7 +625,7 @@ def test_every_process_is_closed_both_ways_by_itself(default: Rendered, process:
 def test_a_process_reaches_what_it_needs_and_no_more(
     default: Rendered, process: str, beyond: set[int]
 ) -> None:
-    assert ports(policy(default, process)["egress"]) == {53, 443, 6443} | beyond
+    assert ports(policy(default, process)["egress"]) == {53, 6443} | beyond
 
 
 def test_the_policy_of_the_job_for_the_quota_selects_its_pod_and_lets_nobody_in(default: Rendered) -> None:
@@ -639,7 +639,7 @@ async def test_only_a_console_with_an_openid_provider_reaches_one(program: Helm)
     settings = {"oidcIssuer": "https://login.example.com", "oidcClientId": "c"}
     values = {"console": {"settings": settings}, "networkPolicy": {"egress": {"oidc": {"ports": [8443]}}}}
     rendered = await render(program, values)
-    assert ports(policy(rendered, "console")["egress"]) == {53, 443, 6443, 8443}
+    assert ports(policy(rendered, "console")["egress"]) == {53, 6443, 8443}
     assert ports(policy(rendered, "pages")["egress"]) == {53, 443, 6443}
 
 

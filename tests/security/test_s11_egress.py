@@ -16,7 +16,7 @@ from tests.support.scenes.chart import NAMESPACE, RELEASE, Rendered, render, wit
 INTERNET = ("1.1.1.1", "203.0.113.7", "8.8.8.8", "2606:4700::1111")
 PRIVATE = ("10.0.0.7", "100.64.3.4", "172.16.0.1", "172.31.255.254", "192.168.1.1", "fd12::1")
 LINK_LOCAL = ("169.254.169.254", "169.254.170.23", "fe80::1")
-API_SERVER_PORTS = {443, 6443}
+API_SERVER_PORTS = {6443}
 
 
 @pytest.fixture(scope="module", name="program")
@@ -90,18 +90,27 @@ async def test_a_named_api_server_is_the_only_one(program: Helm, process: str) -
     assert 6443 not in reached(rules, "203.0.113.8") | reached(rules, "10.0.0.7")
 
 
-async def test_esaw_and_archives_are_no_way_into_the_network_by_default(program: Helm) -> None:
+MAIL_PORTS = {25, 465, 587}
+
+
+async def test_esaw_archives_and_webhooks_are_no_way_into_the_network_by_default(program: Helm) -> None:
     rendered = await render(program)
     pages, controller = egress(rendered, "pages"), egress(rendered, "controller")
     for address in INTERNET:
         assert reached(pages, address) == {443}
-        assert {443, 22} <= reached(controller, address)
+        assert reached(controller, address) == {443, 22} | MAIL_PORTS
     for address in PRIVATE:
-        assert reached(pages, address) == API_SERVER_PORTS
-        assert 22 not in reached(controller, address)
-    rules = rendered.one("NetworkPolicy", f"{RELEASE}-controller")["spec"]["egress"]
-    (archives,) = (each for each in rules if {port["port"] for port in each["ports"]} == {443, 22})
-    assert reached([archives], "10.0.0.7") == set()
+        assert reached(pages, address) == API_SERVER_PORTS, address
+        assert reached(controller, address) == API_SERVER_PORTS | MAIL_PORTS, address
+
+
+async def test_with_a_named_api_server_pages_reach_nothing_else_of_the_network(program: Helm) -> None:
+    named = [{"ipBlock": {"cidr": "10.9.0.1/32"}}]
+    values = {"networkPolicy": {"egress": {"apiServer": {"to": named, "ports": [443]}}}}
+    rendered = await render(program, values)
+    for address in PRIVATE:
+        assert reached(egress(rendered, "pages"), address) == set()
+        assert reached(egress(rendered, "controller"), address) == MAIL_PORTS
 
 
 async def test_an_archive_in_the_own_network_is_reached_if_it_is_listed(program: Helm) -> None:
@@ -133,6 +142,7 @@ async def test_a_public_api_server_that_no_value_names_stops_the_installation(
     addresses = {"IPv4": "198.51.100.7", "IPv6": "2001:db8::7"}
     slices = [
         {
+            "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}],
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
             "metadata": {
@@ -154,7 +164,7 @@ async def test_a_public_api_server_that_no_value_names_stops_the_installation(
     try:
         with pytest.raises(HelmError, match="the API server has a public address") as refused:
             await program(*template, values=values)
-        (named,) = re.findall(r"--set-json '(networkPolicy\.egress\.apiServer\.to=.*)'", str(refused.value))
+        (named,) = re.findall(r"--set-json '(networkPolicy\.egress\.apiServer=.*)'", str(refused.value))
         rendered = Rendered(await program(*template, "--set-json", named, values=values))
         await program(*template, values={**values, "networkPolicy": {"enabled": False}})
     finally:
@@ -166,24 +176,53 @@ async def test_a_public_api_server_that_no_value_names_stops_the_installation(
         assert reached(rules, address) == set()
 
 
-@pytest.mark.parametrize("address", [*PRIVATE, "100.127.255.1", "192.168.255.255", "fc00::1"])
-async def test_a_private_api_server_needs_no_value(plane: ControlPlane, tmp_path: Path, address: str) -> None:
-    found = {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": "kubernetes-private",
-            "namespace": "default",
-            "labels": {"kubernetes.io/service-name": "kubernetes"},
-        },
-        "addressType": "IPv6" if ":" in address else "IPv4",
-        "endpoints": [{"addresses": [address]}],
-    }
+def a_slice(address: str, port: int) -> str:
+    """Return the EndpointSlice of an API server at this address."""
+    return json.dumps(
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "kubernetes-private",
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "kubernetes"},
+            },
+            "addressType": "IPv6" if ":" in address else "IPv4",
+            "endpoints": [{"addresses": [address]}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        }
+    )
+
+
+async def rendered_beside(plane: ControlPlane, tmp_path: Path, found: str, *arguments: str) -> Rendered:
+    """Render with access to a cluster whose API server publishes this EndpointSlice."""
     program = await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
-    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(found))
+    template = ("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server")
+    await plane.kubectl("apply", "--server-side", "-f", "-", stdin=found)
     try:
         values = with_image({"crds": {"enabled": False}})
-        text = await program("template", RELEASE, CHART, "-n", NAMESPACE, "--dry-run=server", values=values)
+        return Rendered(await program(*template, *arguments, values=values))
     finally:
         await plane.kubectl("-n", "default", "delete", "endpointslice", "kubernetes-private")
-    assert reached(egress(Rendered(text), "receiver"), address) == API_SERVER_PORTS
+
+
+@pytest.mark.parametrize("address", [*PRIVATE, "100.127.255.1", "192.168.255.255", "fc00::1"])
+async def test_a_private_api_server_at_its_usual_port_needs_no_value(
+    plane: ControlPlane, tmp_path: Path, address: str
+) -> None:
+    rendered = await rendered_beside(plane, tmp_path, a_slice(address, 6443))
+    assert reached(egress(rendered, "receiver"), address) == API_SERVER_PORTS
+
+
+async def test_an_api_server_at_the_port_of_other_services_has_to_be_named(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    found = a_slice("10.0.0.7", 443)
+    with pytest.raises(HelmError, match="the API server listens at another port") as refused:
+        await rendered_beside(plane, tmp_path, found)
+    (named,) = re.findall(r"--set-json '(networkPolicy\.egress\.apiServer=.*)'", str(refused.value))
+    rendered = await rendered_beside(plane, tmp_path, found, "--set-json", named)
+    assert reached(egress(rendered, "receiver"), "10.0.0.7") == {443}
+    assert reached(egress(rendered, "receiver"), "10.0.0.8") == set()
+    with pytest.raises(HelmError, match="the API server listens at another port"):
+        await rendered_beside(plane, tmp_path, found, "--set-json", named.replace("443", "6443"))
