@@ -83,6 +83,8 @@ class Evidence:
     """Number of the sender's keys that were revoked: each is one problem."""
     restores: int = 0
     """Number of times that etcd was restored from an older state: what it had stored since then is lost."""
+    followed: tuple[str, ...] = ()
+    """Paths of requests that followed a redirect to another host."""
     unsettled: tuple[str, ...] = field(default=())
     """Events that had not come to rest within the patience."""
 
@@ -95,6 +97,7 @@ def violations(evidence: Evidence) -> list[str]:
         *_events(evidence),
         *_mails(evidence),
         *_secrets(evidence),
+        *(f"redirect: it was followed to {each}" for each in evidence.followed),
         *(f"crash: {each}" for each in evidence.crashes),
         *(f"no rest: {each}" for each in evidence.unsettled),
     ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chaos.checker import Delete, Evidence, ServedFile
+from chaos.plan import REDIRECTED
 from chaos.stage import Stage, persist
 from sandbox.esaw import StandIn
 from sandbox.servers.proxies import Passage, TrapPoint, asks
@@ -108,6 +109,12 @@ async def collect(
         interruptions=sum(struck[kind] for kind in INTERRUPTIONS),
         dead_keys=struck["esaw-key-revoked"] + struck["esaw-key-rotated"] + struck["etcd-restored"],
         restores=struck["etcd-restored"],
+        followed=tuple(
+            each.path
+            for way in stage.ways.values()
+            for each in way.passages
+            if each.path.startswith(REDIRECTED)
+        ),
         unsettled=unsettled,
     )
 

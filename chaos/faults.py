@@ -12,8 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chaos.plan import Fault
+from chaos.plan import REDIRECTED, Fault
 from chaos.stage import Stage, operation
+from sandbox.esaw import Behaviour
 from sandbox.servers.proxies import Cut, Instead, Passage, Proxy, Trap, TrapPoint
 
 JSON: Final = "application/json"
@@ -34,6 +35,8 @@ GARBAGE: Final = (
 )
 """Answers of other programs: login page, cut JSON, other JSON, nothing, an ingress, a firewall."""
 
+FOREIGN: Final = "f0e16a00-0000-4000-8000-000000000001"
+"""Id of an envelope of another eSAW."""
 _FAILURES: Final = (500, 502, 503)
 
 
@@ -108,9 +111,12 @@ class Injector:
         """End all faults: nothing more strikes, all servers and processes run, the sender has a valid key."""
         for way, trap in self._traps:
             way.remove([trap])
+        for way in self.stage.ways.values():
+            way.cut(lambda passage: passage.is_endless or passage.byte_seconds > 0)
         while self._tasks:
             await asyncio.gather(*self._tasks)
             self._tasks = {each for each in self._tasks if not each.done()}
+        await self.stage.trigger_callbacks()
         self.stage.resume()
         self.stage.correct_clocks()
 
@@ -168,6 +174,24 @@ class Injector:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
+    async def give_callbacks_up(self, seconds: float) -> None:
+        """Let eSAW give up each callback that is not accepted at once, for some time."""
+        self.stage.change_esaw(callback_attempts=1)
+        await asyncio.sleep(seconds)
+        self.stage.change_esaw(callback_attempts=Behaviour().callback_attempts)
+
+    async def find_foreign_ids(self) -> None:
+        """Let each search find an envelope of another eSAW from now on, and let a person order a sweep."""
+        self.stage.change_esaw(foreign_hits=(FOREIGN,))
+        await self.stage.sweep()
+
+    async def suspend(self, seconds: float) -> None:
+        """Suspend the organization for some time, as a person does."""
+        async with self._locks["organization"]:
+            await self.stage.suspend_organization(is_suspended=True)
+            await asyncio.sleep(seconds)
+            await self.stage.suspend_organization(is_suspended=False)
+
     async def restart_envelope(self, envelope: str) -> None:
         """Let an expired envelope be restarted and signed. Another person may delete it meanwhile."""
         with suppress(ValueError):
@@ -186,6 +210,29 @@ async def _cut(injector: Injector, fault: Fault, passage: Passage) -> bool:
 async def _slow(injector: Injector, fault: Fault, passage: Passage) -> bool:
     await asyncio.sleep(fault.seconds)
     return True
+
+
+async def _hang(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    await asyncio.sleep(fault.seconds)
+    raise Cut
+
+
+async def _trickle(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    passage.byte_seconds = fault.seconds
+    return True
+
+
+async def _endless(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    passage.is_endless = True
+    return True
+
+
+async def _redirect(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    ways = injector.stage.ways
+    other = ways["esaw" if fault.way == "archive" else "api"].url
+    raise Instead(
+        (301, 302, 307, 308)[fault.subject % 4], headers={"Location": f"{other}{REDIRECTED}{passage.path}"}
+    )
 
 
 async def _garbage(injector: Injector, fault: Fault, passage: Passage) -> bool:
@@ -313,10 +360,16 @@ EFFECTS: Final[dict[str, Effect]] = {
     "esaw-5xx": _status(*_FAILURES),
     "esaw-garbage": _garbage,
     "esaw-down": _cut,
+    "esaw-trickle": _trickle,
+    "esaw-endless": _endless,
+    "esaw-hang": _hang,
+    "esaw-redirect": _redirect,
     "esaw-key-revoked": _revoked,
     "esaw-key-rotated": _beside(lambda injector, fault: injector.stage.renew_key()),
     "esaw-envelope-deleted": _deleted,
     "esaw-envelope-restarted": _restarted,
+    "esaw-foreign-ids": _beside(lambda injector, fault: injector.find_foreign_ids()),
+    "esaw-callbacks-given-up": _beside(lambda injector, fault: injector.give_callbacks_up(fault.seconds)),
     "archive-cut": _cut,
     "archive-answer-lost": _cut,
     "archive-truncated": _cut,
@@ -325,6 +378,10 @@ EFFECTS: Final[dict[str, Effect]] = {
     "archive-full": _status(507),
     "archive-read-corrupted": _corrupt_answer,
     "archive-write-corrupted": _corrupt_request,
+    "archive-trickle": _trickle,
+    "archive-endless": _endless,
+    "archive-hang": _hang,
+    "archive-redirect": _redirect,
     "archive-down": _beside(lambda injector, fault: injector.archive_down(fault.seconds)),
     "archive-disk-full": _disk_full,
     "controller-killed": _killed,
@@ -334,5 +391,6 @@ EFFECTS: Final[dict[str, Effect]] = {
         lambda injector, fault: injector.stage.replace_controllers(fault.subject % 3 + 1, fault.subject + 1)
     ),
     "clock-set": _clock_set,
+    "person-suspends": _beside(lambda injector, fault: injector.suspend(fault.seconds)),
     "mail-down": _beside(lambda injector, fault: injector.mail_down(fault.seconds)),
 }

@@ -15,6 +15,8 @@ DEFAULT_FAULTS: Final = 600
 """Number of planned faults in a round."""
 
 FOLDER: Final = "filesystem"
+REDIRECTED: Final = "/redirected"
+"""Beginning of the path of a redirect, to another host, which nobody may follow."""
 ARCHIVES: Final = ("webdav", "webdav", "s3", "s3", FOLDER)
 """Archive kinds, each with its share of the rounds."""
 
@@ -37,7 +39,7 @@ class FaultKind(NamedTuple):
     times: tuple[int, int] = (1, 1)
     """Range of the number of consecutive requests that it strikes."""
     seconds: tuple[float, float] = (0.0, 0.0)
-    """Range of its duration, or of the time by which a clock is set."""
+    """Range of its duration, of the pause after each byte, or of the time by which a clock is set."""
 
 
 API: Final = ("create", "status", "other", "lease", "secret", "watch", "list")
@@ -72,11 +74,17 @@ KINDS: Final = {
     "esaw-5xx": FaultKind("esaw", ESAW, 6, times=(1, 3)),
     "esaw-garbage": FaultKind("esaw", ESAW, 8),
     "esaw-down": FaultKind("esaw", ("*",), 2, times=(3, 20)),
+    "esaw-trickle": FaultKind("esaw", ("files", "file"), 2, at_most=1, seconds=(0.0005, 0.05)),
+    "esaw-endless": FaultKind("esaw", ("envelope", "files", "file"), 2, at_most=1),
+    "esaw-hang": FaultKind("esaw", ESAW, 2, at_most=1, seconds=(1.0, 20.0)),
+    "esaw-redirect": FaultKind("esaw", ESAW, 3),
     # eSAW itself
     "esaw-key-revoked": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.0, 4.0)),
     "esaw-key-rotated": FaultKind("esaw", ("*",), 1, at_most=1),
     "esaw-envelope-deleted": FaultKind("esaw", ("*",), 1, at_most=1),
     "esaw-envelope-restarted": FaultKind("esaw", ("*",), 1, at_most=1),
+    "esaw-foreign-ids": FaultKind("esaw", ("*",), 1, at_most=0.3, rounds=0.5),
+    "esaw-callbacks-given-up": FaultKind("api", ("create",), 1, at_most=1, rounds=0.5, seconds=(0.5, 5.0)),
     # The archive through a proxy; "down" ends the real server.
     "archive-cut": FaultKind("archive", ARCHIVE, 6),
     "archive-answer-lost": FaultKind("archive", ARCHIVE, 8, points=("DONE",)),
@@ -86,6 +94,10 @@ KINDS: Final = {
     "archive-full": FaultKind("archive", ("write",), 3, times=(1, 4)),
     "archive-read-corrupted": FaultKind("archive", ("read",), 5),
     "archive-write-corrupted": FaultKind("archive", ("write",), 5),
+    "archive-trickle": FaultKind("archive", ("read",), 2, at_most=1, seconds=(0.0005, 0.05)),
+    "archive-endless": FaultKind("archive", ("read", "stat"), 2, at_most=1),
+    "archive-hang": FaultKind("archive", ARCHIVE, 2, at_most=1, seconds=(1.0, 20.0)),
+    "archive-redirect": FaultKind("archive", ARCHIVE, 3),
     "archive-down": FaultKind("archive", ("*",), 1, at_most=1, seconds=(0.2, 2.0)),
     "archive-disk-full": FaultKind("esaw", ("file",), 2, at_most=2, seconds=(0.2, 3.0)),
     # Processes
@@ -94,6 +106,8 @@ KINDS: Final = {
     "receiver-killed": FaultKind("api", ("create",), 2, at_most=2, points=("ARRIVED", "DONE")),
     "shards-changed": FaultKind("esaw", ("file",), 1, at_most=1),
     "clock-set": FaultKind("*", STEPS, 1, at_most=2, rounds=0.4, seconds=(-60.0, 60.0)),
+    # People
+    "person-suspends": FaultKind("esaw", ESAW, 1, at_most=1, rounds=0.5, seconds=(0.5, 5.0)),
     "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0)),
 }
 

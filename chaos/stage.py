@@ -5,6 +5,7 @@ A process that a fault killed is started again, as a node does. One that ends wi
 """
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
 from chaos.plan import FOLDER, EnvelopeOrder, Round
@@ -69,6 +71,8 @@ class Stage:
     anna: User
     tokens: list[str]
     """All keys of the sender that there ever were."""
+    behaviour: Behaviour
+    """The switches of eSAW."""
     controllers: list[CounterfoilProcess] = field(default_factory=list)
     receivers: list[CounterfoilProcess] = field(default_factory=list)
     envelopes: list[str] = field(default_factory=list)
@@ -235,6 +239,25 @@ class Stage:
             self.esaw.revoke(self.anna, old)
         self.tokens.append(new)
 
+    def change_esaw(self, **switches: Any) -> None:
+        """Change some of the switches of eSAW."""
+        self.behaviour = msgspec.structs.replace(self.behaviour, **switches)
+        self.esaw.set_behaviour(self.behaviour)
+
+    async def trigger_callbacks(self) -> None:
+        """Trigger the callbacks that eSAW gave up, as an administrator does in its errors view."""
+        for envelope in self.envelopes:
+            if self.esaw.exists(envelope) and self.esaw.status(envelope) == "Active":
+                with suppress(ValueError):  # none of its callbacks failed
+                    await self.esaw.trigger_again(envelope)
+
+    async def suspend_organization(self, *, is_suspended: bool) -> None:
+        """Set `spec.suspend` of the organization."""
+        patch = json.dumps({"spec": {"suspend": is_suspended}})
+        await persist(
+            lambda: self.environment.kubectl("patch", "organization", "acme", "--type=merge", "-p", patch)
+        )
+
     async def sweep(self) -> None:
         """Ask for a search for envelopes whose events are gone, as an administrator does after a restore."""
         label = "counterfoil.dev/request=sweep"
@@ -303,6 +326,7 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             archive=await _archive(servers, plan, environment, ways),
             anna=anna,
             tokens=[anna.token],
+            behaviour=behaviour,
         )
         await environment.organization(
             "acme",

@@ -24,6 +24,10 @@ LEFT_OUT: Final = frozenset(
         # A restored etcd has lost events, and a wrong clock removes events too early.
         "etcd-restored",
         "clock-set",
+        # An eSAW or a person that changes its settings changes what is measured.
+        "esaw-foreign-ids",
+        "esaw-callbacks-given-up",
+        "person-suspends",
         # Only a folder as the archive has a disk that can be filled.
         "archive-disk-full",
     }

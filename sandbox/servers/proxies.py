@@ -27,6 +27,9 @@ HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "conten
 PIECE = 64 * 1024
 """Bytes of a body that pass at once."""
 
+ENDLESS_PAUSE = 0.005
+"""Seconds between two pieces of an answer without an end: 12 MiB/s at most."""
+
 
 class Cut(Exception):
     """The line is cut: nothing more passes, in either direction."""
@@ -351,6 +354,7 @@ async def _chunks(answer: aiohttp.ClientResponse, passage: Passage) -> AsyncIter
             yield chunk
     while passage.is_endless:
         yield bytes(PIECE)
+        await asyncio.sleep(ENDLESS_PAUSE)
 
 
 def _abort(request: web.BaseRequest) -> None:

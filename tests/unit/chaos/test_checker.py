@@ -159,6 +159,7 @@ WRONG = {
     "2 mails about one problem (failed: Full)": mails(("<1@x>", FULL), ("<2@x>", "2 events failed: Full")),
     "2 mails about one problem (Please": mails(("<1@x>", ASKED), ("<2@x>", ASKED)),
     "controller.log has the one with": replace(GOOD, texts={"controller.log": f"GET /?token={SECRET}"}),
+    "redirect: it was followed to /redirected/file": replace(GOOD, followed=("/redirected/file",)),
     "crash: controller-0": replace(GOOD, crashes=("controller-0 ended with 1",)),
     "no rest: ": replace(GOOD, unsettled=(f"{OTHER}: Pending",)),
 }
