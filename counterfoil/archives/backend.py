@@ -113,12 +113,13 @@ class ArchiveBackend(Protocol):
 
 @runtime_checkable
 class RetainingBackend(Protocol):
-    """Added methods of a backend whose archive can protect a file from changes and deletion."""
+    """Added method of a backend with work for a verified file: protect it, make it durable, or remove what it
+    replaced."""
 
     async def retain(self, name: str) -> None:
         """
-        Protect a file as the Archive says; called after the file is verified, and again by each run that
-        finds it.
+        Keep a file as the Archive says; called after the file is verified, and again by each run that finds
+        it.
 
         Raises ``ArchiveError``.
         """
