@@ -28,6 +28,9 @@ from counterfoil.resources.archive import ArchiveSpec
 if TYPE_CHECKING:
     from obstore.store import GCSConfig
 
+MAX_METADATA_BYTES = 8 * 1024
+"""Bytes of names and values of an object's custom metadata that Google accepts."""
+
 _NOT_IN_HEADERS = re.compile(r"[^\x20-\x7e]")
 
 ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
@@ -111,9 +114,10 @@ class GcsBackend(ObjectStoreBackend):
         return {}
 
     def attributes(self, tags: Mapping[str, str]) -> dict[str, str]:
-        """Return the tags as custom metadata, in ASCII as its headers want it; the manifest has them
-        unchanged."""
-        return {name: _NOT_IN_HEADERS.sub("_", value) for name, value in tags.items()}
+        """Return the tags as custom metadata, in ASCII as its headers want it, each with its share of what an
+        object may have; the manifest has them unchanged."""
+        share = (MAX_METADATA_BYTES - sum(map(len, tags))) // max(len(tags), 1)
+        return {name: _NOT_IN_HEADERS.sub("_", value)[:share] for name, value in tags.items()}
 
 
 def _key(name: str, secret: Credentials) -> str:
