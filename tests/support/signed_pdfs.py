@@ -2,6 +2,7 @@
 Builders of signed PDFs, in the ways that signing systems make them and with the manipulations of an attacker.
 """
 
+import base64
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from asn1crypto import x509 as asn1_x509
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pyhanko.pdf_utils import generic
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
@@ -119,6 +121,20 @@ def edited(pdf: bytes) -> bytes:
 def with_one_byte_changed(pdf: bytes, of: bytes = b"page 1 of 2") -> bytes:
     at = pdf.index(of)
     return pdf[:at] + bytes([pdf[at] ^ 1]) + pdf[at + 1 :]
+
+
+def message(content: bytes, *names: str, encoding: str = "DER", detached: bool = False) -> bytes:
+    """Return a signed message (``.p7m``) with one signature of each name."""
+    builder = pkcs7.PKCS7SignatureBuilder().set_data(content)
+    for each in map(Identity, names):
+        builder = builder.add_signer(each.certificate, each.key, hashes.SHA256())
+    options = [pkcs7.PKCS7Options.Binary]
+    if detached:
+        options.append(pkcs7.PKCS7Options.DetachedSignature)
+    if encoding == "PEM":
+        return builder.sign(serialization.Encoding.PEM, options)
+    signed_message = builder.sign(serialization.Encoding.DER, options)
+    return base64.encodebytes(signed_message) if encoding == "base64" else signed_message
 
 
 def encrypted(password: str) -> bytes:

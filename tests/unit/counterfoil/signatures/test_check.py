@@ -9,7 +9,15 @@ import pytest
 
 from counterfoil.signatures.check import MAX_SIGNATURES, check_signatures
 from counterfoil.signatures.results import Coverage, Kind, Signatures, State
-from tests.support.signed_pdfs import edited, encrypted, signed, time_stamped, unsigned, with_one_byte_changed
+from tests.support.signed_pdfs import (
+    edited,
+    encrypted,
+    message,
+    signed,
+    time_stamped,
+    unsigned,
+    with_one_byte_changed,
+)
 
 
 def looked_at(pdf: bytes) -> Signatures:
@@ -215,3 +223,35 @@ def test_no_garbled_pdf_makes_it_raise() -> None:
         for at in itertools.islice(iter(lambda: chance.randrange(len(pdf)), None), 30):
             garbled[at] = chance.randrange(256)
         assert looked_at(bytes(garbled)).state is not State.INTACT
+
+
+# -- Signed messages (activity SignAsP7M) --------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="only PDFs are read")
+@pytest.mark.parametrize("encoding", ["DER", "PEM", "base64"])
+def test_a_signed_message_is_intact_and_names_its_signers(encoding: str) -> None:
+    found = looked_at(message(unsigned(), "Anna Meier", "Bruno", encoding=encoding))
+
+    assert (found.state, found.detail) == (State.INTACT, "")
+    assert sorted(each.signer for each in found.found) == ["Common Name: Anna Meier", "Common Name: Bruno"]
+    assert all(each.intact and each.coverage is Coverage.WHOLE_FILE for each in found.found)
+    assert all(each.time.endswith("Z") and len(each.certificate) == 64 for each in found.found)
+
+
+@pytest.mark.xfail(strict=True, reason="only PDFs are read")
+def test_one_changed_byte_breaks_the_signature_of_a_message() -> None:
+    found = looked_at(with_one_byte_changed(message(unsigned(), "Anna")))
+
+    assert found.state is State.BROKEN
+    assert found.detail == "the signature 'Signer 1' does not fit what was signed"
+
+
+@pytest.mark.xfail(strict=True, reason="only PDFs are read")
+def test_a_message_without_the_signed_document_is_not_checked() -> None:
+    found = looked_at(message(unsigned(), "Anna", detached=True))
+
+    assert (found.state, found.detail) == (
+        State.NOT_CHECKED,
+        "it does not contain the document that was signed",
+    )
