@@ -22,9 +22,6 @@ from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
 
-MESSAGE_TYPE = "application/pkcs7-mime"
-"""Content type of a signed message, which is no PDF."""
-
 EXAMINED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
 """Kinds that eSAW creates or seals."""
 
@@ -266,9 +263,7 @@ async def _content_error(
 
 
 def _is_examined(file: ManifestFile) -> bool:
-    """Whether the file can have signatures in a PDF, also if the manifest does not name any."""
-    if file.content_type == MESSAGE_TYPE:
-        return False
+    """Whether the file can have signatures, also if the manifest does not name any."""
     is_pdf = file.content_type == "application/pdf" or file.name.lower().endswith(".pdf")
     return is_pdf or file.kind in EXAMINED_KINDS or file.signatures is not None
 

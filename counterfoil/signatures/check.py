@@ -1,5 +1,5 @@
 """
-The examination of one PDF's signatures. It never looks anything up in the network.
+The examination of the signatures of one PDF or one signed message. It never looks anything up in the network.
 
 Without trust anchors every certificate is accepted, from any issuer.
 """
@@ -23,6 +23,13 @@ from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
 from pyhanko.sign.validation.settings import KeyUsageConstraints
 from pyhanko.sign.validation.status import SignatureCoverageLevel
 
+from counterfoil.signatures.messages import (
+    MESSAGE_STARTS,
+    MessageSignature,
+    content_of,
+    find_signed_data,
+    signatures_of,
+)
 from counterfoil.signatures.results import Coverage, Kind, Signature, Signatures, State, TimeStamp
 from counterfoil.signatures.trust import SIGNING_USAGE, TIME_STAMPING_USAGE, TrustStore
 
@@ -46,7 +53,10 @@ _COVERAGE = {
 
 
 def check_signatures(pdf: BinaryIO, trust: TrustStore | None = None) -> Signatures:
-    """Look at all signatures of a PDF. Raises nothing: what can't be read is ``Unreadable`` or ``Broken``."""
+    """Look at all signatures of a PDF or a signed message. Raises nothing: what can't be read is
+    ``Unreadable`` or ``Broken``."""
+    if (message := _find_message(pdf)) is not None:
+        return _check_message(message, trust)
     try:
         reader = PdfFileReader(pdf, strict=False)
         if reader.encrypted and reader.decrypt(b"").status is AuthStatus.FAILED:
@@ -54,11 +64,68 @@ def check_signatures(pdf: BinaryIO, trust: TrustStore | None = None) -> Signatur
         fields = [(str(name), field) for name, _, field in enumerate_sig_fields(reader, filled_status=True)]
     except Exception:
         # An untrusted file can make a parser raise any error: RecursionError, MemoryError, struct.error, ...
-        return Signatures(state=State.UNREADABLE, detail="it can't be read as a PDF")
+        kind = "signed message" if _starts_as_message(pdf) else "PDF"
+        return Signatures(state=State.UNREADABLE, detail=f"it can't be read as a {kind}")
     if len(fields) > MAX_SIGNATURES:
         return Signatures(state=State.UNREADABLE, detail=f"it has more than {MAX_SIGNATURES} signatures")
     judge = None if trust is None else _SignatureValidator(trust, _saved_certificates(reader))
     return _overall_result(reader, [_FieldCheck(reader, name, field, judge) for name, field in fields])
+
+
+def _find_message(file: BinaryIO) -> cms.SignedData | None:
+    if not _starts_as_message(file):
+        return None
+    message = find_signed_data(file.read())
+    file.seek(0)
+    return message
+
+
+def _starts_as_message(file: BinaryIO) -> bool:
+    file.seek(0)
+    start = file.read(max(map(len, MESSAGE_STARTS)))
+    file.seek(0)
+    return start.startswith(MESSAGE_STARTS)
+
+
+def _check_message(message: cms.SignedData, trust: TrustStore | None) -> Signatures:
+    if (content := content_of(message)) is None:
+        return Signatures(state=State.NOT_CHECKED, detail="it does not contain the document that was signed")
+    if len(message["signer_infos"]) > MAX_SIGNATURES:
+        return Signatures(state=State.UNREADABLE, detail=f"it has more than {MAX_SIGNATURES} signatures")
+    judge = None if trust is None else _SignatureValidator(trust, [])
+    try:
+        found = tuple(
+            _read_message_signature(each, f"Signer {number}", judge)
+            for number, each in enumerate(signatures_of(message, content), start=1)
+        )
+    except Exception:
+        # An unknown algorithm, for example. The message was read to its end, so it is not cut.
+        return Signatures(state=State.NOT_CHECKED, detail="a signature of the message can't be examined")
+    if fault := next(filter(None, map(_fault, found)), None):
+        return Signatures(state=State.BROKEN, detail=fault, found=found)
+    if not found:
+        return Signatures(state=State.UNSIGNED, detail="it has no signature")
+    return Signatures(state=State.INTACT, found=found)
+
+
+def _read_message_signature(
+    signature: MessageSignature, name: str, judge: "_SignatureValidator | None"
+) -> Signature:
+    certificate = _certificate(signature.signed_data)
+    is_valid = generic_cms.validate_sig_integrity(
+        signature.signer_info, certificate, signature.content_type, signature.digest()
+    )
+    finding = Signature(
+        field=name,
+        intact=all(is_valid),
+        coverage=Coverage.WHOLE_FILE,
+        signer=_clean_text(certificate.subject.human_friendly),
+        issuer=_clean_text(certificate.issuer.human_friendly),
+        certificate=certificate.sha256.hex(),
+        time=_format_time(signature.self_reported_timestamp),
+        time_stamp=_time_stamp(signature),
+    )
+    return finding if judge is None else judge.with_trust(finding, signature)
 
 
 class _FieldCheck:
@@ -94,7 +161,9 @@ class _SignatureValidator:
         self._trust = trust
         self._saved = saved
 
-    def with_trust(self, signature: Signature, embedded: EmbeddedPdfSignature) -> Signature:
+    def with_trust(
+        self, signature: Signature, embedded: EmbeddedPdfSignature | MessageSignature
+    ) -> Signature:
         """Return a finding with the result for its signer, or for the authority of a document time stamp."""
         if signature.kind is Kind.TIME_STAMP:
             distrust = self._fault(embedded.signed_data, _stamped(embedded.signed_data), TIME_STAMPING_USAGE)
@@ -235,7 +304,7 @@ def _token_is_valid(token: cms.SignedData) -> bool:
     return all(generic_cms.validate_sig_integrity(signer, certificate, "tst_info", hashing.digest()))
 
 
-def _time_stamp(embedded: EmbeddedPdfSignature) -> TimeStamp | None:
+def _time_stamp(embedded: EmbeddedPdfSignature | MessageSignature) -> TimeStamp | None:
     """The first time stamp of a signature, which is about the signature's own bytes."""
     token = _token(embedded)
     if token is None:
@@ -252,7 +321,7 @@ def _time_stamp(embedded: EmbeddedPdfSignature) -> TimeStamp | None:
     )
 
 
-def _token(embedded: EmbeddedPdfSignature) -> cms.SignedData | None:
+def _token(embedded: EmbeddedPdfSignature | MessageSignature) -> cms.SignedData | None:
     return next(generic_cms.extract_tst_data_iter(embedded.signer_info, signed=False), None)
 
 

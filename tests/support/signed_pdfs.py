@@ -123,7 +123,14 @@ def with_one_byte_changed(pdf: bytes, of: bytes = b"page 1 of 2") -> bytes:
     return pdf[:at] + bytes([pdf[at] ^ 1]) + pdf[at + 1 :]
 
 
-def message(content: bytes, *names: str, encoding: str = "DER", detached: bool = False) -> bytes:
+def message(
+    content: bytes,
+    *names: str,
+    encoding: str = "DER",
+    detached: bool = False,
+    certificates: bool = True,
+    attributes: bool = True,
+) -> bytes:
     """Return a signed message (``.p7m``) with one signature of each name."""
     builder = pkcs7.PKCS7SignatureBuilder().set_data(content)
     for each in map(Identity, names):
@@ -131,6 +138,10 @@ def message(content: bytes, *names: str, encoding: str = "DER", detached: bool =
     options = [pkcs7.PKCS7Options.Binary]
     if detached:
         options.append(pkcs7.PKCS7Options.DetachedSignature)
+    if not certificates:
+        options.append(pkcs7.PKCS7Options.NoCerts)
+    if not attributes:
+        options.append(pkcs7.PKCS7Options.NoAttributes)
     if encoding == "PEM":
         return builder.sign(serialization.Encoding.PEM, options)
     signed_message = builder.sign(serialization.Encoding.DER, options)

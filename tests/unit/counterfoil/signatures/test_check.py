@@ -9,7 +9,9 @@ import pytest
 
 from counterfoil.signatures.check import MAX_SIGNATURES, check_signatures
 from counterfoil.signatures.results import Coverage, Kind, Signatures, State
+from counterfoil.signatures.trust import TrustStore
 from tests.support.signed_pdfs import (
+    ROOT,
     edited,
     encrypted,
     message,
@@ -228,7 +230,6 @@ def test_no_garbled_pdf_makes_it_raise() -> None:
 # -- Signed messages (activity SignAsP7M) --------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="only PDFs are read")
 @pytest.mark.parametrize("encoding", ["DER", "PEM", "base64"])
 def test_a_signed_message_is_intact_and_names_its_signers(encoding: str) -> None:
     found = looked_at(message(unsigned(), "Anna Meier", "Bruno", encoding=encoding))
@@ -239,7 +240,6 @@ def test_a_signed_message_is_intact_and_names_its_signers(encoding: str) -> None
     assert all(each.time.endswith("Z") and len(each.certificate) == 64 for each in found.found)
 
 
-@pytest.mark.xfail(strict=True, reason="only PDFs are read")
 def test_one_changed_byte_breaks_the_signature_of_a_message() -> None:
     found = looked_at(with_one_byte_changed(message(unsigned(), "Anna")))
 
@@ -247,11 +247,43 @@ def test_one_changed_byte_breaks_the_signature_of_a_message() -> None:
     assert found.detail == "the signature 'Signer 1' does not fit what was signed"
 
 
-@pytest.mark.xfail(strict=True, reason="only PDFs are read")
 def test_a_message_without_the_signed_document_is_not_checked() -> None:
     found = looked_at(message(unsigned(), "Anna", detached=True))
 
-    assert (found.state, found.detail) == (
-        State.NOT_CHECKED,
-        "it does not contain the document that was signed",
-    )
+    assert found.state is State.NOT_CHECKED
+    assert found.detail == "it does not contain the document that was signed"
+
+
+@pytest.mark.parametrize(
+    "cut", [slice(None, -10), slice(None, 100), slice(2)], ids=["end", "middle", "start"]
+)
+@pytest.mark.parametrize("encoding", ["DER", "PEM", "base64"])
+def test_a_message_that_is_cut_is_unreadable(cut: slice, encoding: str) -> None:
+    cut_message = message(unsigned(), "Anna", encoding=encoding).strip()[cut]
+    found = looked_at(cut_message)
+    assert found.state is State.UNREADABLE
+    assert found.detail.startswith("it can't be read as a ")
+
+
+def test_a_message_with_bytes_after_its_end_is_unreadable() -> None:
+    found = looked_at(message(unsigned(), "Anna") + b"more")
+    assert found == Signatures(state=State.UNREADABLE, detail="it can't be read as a signed message")
+
+
+def test_a_message_whose_signer_is_not_named_is_not_checked() -> None:
+    found = looked_at(message(unsigned(), "Anna", certificates=False))
+
+    assert found.state is State.NOT_CHECKED
+    assert found.detail == "a signature of the message can't be examined"
+
+
+def test_a_message_without_signed_attributes_has_no_time() -> None:
+    found = looked_at(message(unsigned(), "Anna", attributes=False))
+
+    assert (found.state, found.found[0].time) == (State.INTACT, "")
+
+
+def test_the_signer_of_a_message_is_trusted_only_by_a_trust_anchor() -> None:
+    signed_message = message(unsigned(), "Anna")
+    (signature,) = check_signatures(io.BytesIO(signed_message), TrustStore([ROOT.der])).found
+    assert (signature.intact, signature.trusted) == (True, False)
