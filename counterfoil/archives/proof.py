@@ -98,8 +98,8 @@ def proven_files(
     beside the files if it is ours.
 
     Only what was archived in the envelope's present status counts, and nothing of a status in ``doubt``: a
-    download may have been cut. An expired envelope can be restarted and
-    signed further, and its files keep their ids: nothing proves them but a download.
+    download may have been cut. An expired envelope can be restarted and signed further, and its files keep
+    their ids: nothing proves them but a download.
     """
     if envelope_status == EnvelopeStatus.EXPIRED:
         return ProvenFiles()
