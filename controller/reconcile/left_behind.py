@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from controller.reconcile.outcomes import SideCondition
-from counterfoil.resources import EnvelopeEventStatus, find_condition
+from counterfoil.archives.names import MANIFEST_NAME
+from counterfoil.resources import EnvelopeEventStatus, FiledDocument, find_condition
 
 CONDITION_TYPE: Final = "FilesLeftBehind"
 
@@ -25,9 +26,9 @@ def left_behind(status: EnvelopeEventStatus, locations: Collection[str]) -> Side
     """Return what lies elsewhere than at the present locations, according to the status; None: never
     anything."""
     known = find_condition(status.conditions, CONDITION_TYPE)
-    is_complete = status.archive is not None and status.archive.manifest is not None
-    # What an earlier run archived completely, with its manifest, is evidence of that state and stays.
-    claimed = () if is_complete else (each.location for each in status.documents if each.location)
+    manifest = status.archive.manifest if status.archive is not None else None
+    folder = manifest.removesuffix(MANIFEST_NAME) if manifest is not None else None
+    claimed = (each.location for each in status.documents if each.location and not _is_archived(each, folder))
     earlier = _LISTED.findall(known.message) if known is not None else []
     left = [each for each in dict.fromkeys([*earlier, *claimed]) if each not in locations]
     if left:
@@ -35,6 +36,11 @@ def left_behind(status: EnvelopeEventStatus, locations: Collection[str]) -> Side
     if known is None:
         return None
     return SideCondition(CONDITION_TYPE, "False", "FilesListed", "All files lie at their present places.")
+
+
+def _is_archived(document: FiledDocument, folder: str | None) -> bool:
+    """Whether the file is in the folder of a manifest: evidence of that earlier state, which stays."""
+    return folder is not None and (document.location or "").startswith(folder)
 
 
 def _message(left: Iterable[str]) -> str:

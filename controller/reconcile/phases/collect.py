@@ -70,7 +70,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         f"{counted(len(documents), 'file')} will be archived in Archive/{context.archive.name}.",
         facts=PhaseFacts(
             documents=documents,
-            archive=_archive_location(event, plan, context),
+            archive=_archive_location(event, context),
             side_conditions=tuple(
                 each
                 for each in (
@@ -105,14 +105,10 @@ def _documents(
     return tuple(documents)
 
 
-def _archive_location(
-    event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
-) -> ArchiveLocation:
-    """Return the Archive; the manifest of an earlier run stays named if it is in the plan's folder."""
+def _archive_location(event: EnvelopeEvent, context: ReconcileContext) -> ArchiveLocation:
+    """Return the Archive; the manifest of an earlier run stays named until this run has written its own."""
     ref, earlier = LocalObjectReference(name=context.archive.name), event.status.archive
-    if earlier is not None and earlier.manifest == context.backend.location(plan.manifest_name):
-        return msgspec.structs.replace(earlier, ref=ref)
-    return ArchiveLocation(ref=ref)
+    return ArchiveLocation(ref=ref) if earlier is None else msgspec.structs.replace(earlier, ref=ref)
 
 
 def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str) -> Outcome:

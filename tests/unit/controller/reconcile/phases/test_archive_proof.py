@@ -291,7 +291,6 @@ async def test_a_deleted_envelope_with_a_missing_file_names_the_manifest_of_its_
     assert "2 of its 3 files" in outcome.message
 
 
-@pytest.mark.xfail(strict=True, reason="a new place erases the manifest of the old one from the status")
 async def test_a_deleted_envelope_whose_path_was_changed_names_the_manifest_at_the_earlier_place() -> None:
     scene = a_scene()
     event = await both(scene)
