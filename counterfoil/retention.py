@@ -13,6 +13,9 @@ from counterfoil.resources.conditions import is_condition_true
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED, EnvelopeEvent, NoticeState, Origin, Phase
 from counterfoil.resources.organization import EnvelopeStatus, OrganizationSpec
 
+_CAN_CHANGE: Final = frozenset({EnvelopeStatus.ACTIVE, EnvelopeStatus.EXPIRED})
+"""Statuses of an envelope that is not at its end: an expired one can be restarted and signed."""
+
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
 NOTICE_FRACTION: Final = 4
@@ -60,6 +63,13 @@ def imminent_deletion(event: EnvelopeEvent, spec: OrganizationSpec, now: datetim
     if removed is not None and finished is not None and removed < deleted:
         due = min(due, removed - notice_period(removed - finished))
     return deleted if now >= due else None
+
+
+def is_archived_finally(event: EnvelopeEvent) -> bool:
+    """Whether an event archived all of its envelope in a state that can't change any more."""
+    status = event.status
+    is_final = status.envelope is not None and status.envelope.status not in _CAN_CHANGE
+    return is_condition_true(status.conditions, "Archived") and is_final and not _is_needed(event)
 
 
 def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | None:

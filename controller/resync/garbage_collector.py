@@ -103,6 +103,7 @@ class GarbageCollector:
             await self._remove_envelope(name, uid)
         if self._rejected_count:
             _log.warning("%d objects could not be cleaned up: %s", self._rejected_count, self._last_rejection)
+        found.finish()
         self.statistics.publish(found, (each.name for each in self.cache.organizations))
         self.pass_finished(found.began, found.failures)
 

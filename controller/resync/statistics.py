@@ -19,6 +19,7 @@ from counterfoil.resources.organization import (
     OVERFLOW_BUCKET,
     duration_bucket,
 )
+from counterfoil.retention import is_archived_finally
 
 WEEK = timedelta(days=7)
 STALE_AFTER = timedelta(hours=1)
@@ -67,11 +68,22 @@ class ActivityCounter:
 
 
 @dataclass
+class _EnvelopeEvents:
+    """The facts of a pass about one envelope. Its events follow one another: their names begin with its id."""
+
+    id: str = ""
+    archived_by: set[str] = field(default_factory=set)
+    """Organizations that archived it in a status that is final."""
+    endangered: list[tuple[EnvelopeEvent, datetime]] = field(default_factory=list)
+
+
+@dataclass
 class PassStatistics:
     """Counts the events of one pass, which began then, by Organization."""
 
     began: datetime
     failures: dict[str, FailureSummary] = field(default_factory=dict)
+    _envelope: _EnvelopeEvents = field(default_factory=_EnvelopeEvents)
     _counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _activities: dict[str, ActivityCounter] = field(default_factory=dict)
 
@@ -81,14 +93,31 @@ class PassStatistics:
         self._counts[name][event.status.phase] += 1
         self._activities.setdefault(name, ActivityCounter(self.began)).add(event)
         self.failures.setdefault(name, FailureSummary()).add(event, archive)
+        if is_archived_finally(event):
+            self._envelope_of(event).archived_by.add(name)
 
     def add_removed(self, event: EnvelopeEvent, archive: str) -> None:
         """Record an event that was removed after its time to live."""
         self.failures.setdefault(event.organization, FailureSummary()).add_removed(event, archive)
 
     def add_endangered(self, event: EnvelopeEvent, deletion: datetime) -> None:
-        """Record an event whose envelope eSAW deletes soon, at that time."""
-        self.failures.setdefault(event.organization, FailureSummary()).add_endangered(event.name, deletion)
+        """Record an event whose envelope eSAW deletes soon, at that time; without effect if another event of
+        the envelope archived it."""
+        self._envelope_of(event).endangered.append((event, deletion))
+
+    def finish(self) -> None:
+        """Record the end of the pass."""
+        for event, deletion in self._envelope.endangered:
+            if event.organization not in self._envelope.archived_by:
+                summary = self.failures.setdefault(event.organization, FailureSummary())
+                summary.add_endangered(event.name, deletion)
+        self._envelope = _EnvelopeEvents()
+
+    def _envelope_of(self, event: EnvelopeEvent) -> _EnvelopeEvents:
+        if self._envelope.id != event.spec.envelope_id:
+            self.finish()
+            self._envelope.id = event.spec.envelope_id
+        return self._envelope
 
     def counts(self) -> dict[str, Mapping[str, int]]:
         """Return the number of events by phase, per Organization."""

@@ -27,6 +27,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeSummary,
     EventNotice,
+    LocalObjectReference,
     NoticeState,
     Origin,
     Phase,
@@ -437,6 +438,44 @@ async def test_a_pass_finds_what_esaw_deletes_soon_and_is_not_archived() -> None
     assert found.examples == ("event-20", "event-9", "event-8", "event-7", "event-6")
     assert "the envelope of EnvelopeEvent/event-20 about 2026-06-26 12:00 UTC" in found.message
     assert scene.statistics.endangered("acme") == 8
+
+
+def archived(status: str = "Completed", phase: Phase = Phase.SUCCEEDED, reason: str = "Kept") -> EventBuilder:
+    """An event that archived its envelope in this status, three months ago."""
+    event = an_event().in_phase(phase, reason).created(NOON - timedelta(days=88)).with_condition("Archived")
+    return event.status(envelope=EnvelopeSummary(status=status), completion_time=NOON)
+
+
+@pytest.mark.parametrize(
+    ("other", "number"),
+    [
+        (archived(), 0),
+        (archived("Rejected"), 0),
+        (archived(phase=Phase.FAILED, reason="DeadlineExceeded"), 0),
+        (archived("Expired"), 1),
+        (archived().with_condition("Archived", "False"), 1),
+        (archived(phase=Phase.FAILED, reason="AuditTrailMissing"), 2),
+    ],
+)
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+async def test_an_envelope_that_another_of_its_events_archived_is_in_no_danger(
+    other: EventBuilder, number: int, names: tuple[str, str]
+) -> None:
+    mine, theirs = (f"{ENVELOPE}-{each}" for each in names)
+    failed = an_event().in_phase(Phase.FAILED, "ArchiveFull").created(NOON - timedelta(days=88))
+    scene = Scene(failed.named(mine).build(), other.named(theirs).build(), retention="2160h")
+    await scene.pass_finished()
+    assert scene.statistics.endangered("acme") == number
+
+
+async def test_an_event_of_another_organization_saves_no_envelope() -> None:
+    failed = an_event().in_phase(Phase.FAILED, "ArchiveFull").created(NOON - timedelta(days=88))
+    event = archived().named(f"{ENVELOPE}-a").build()
+    spec = msgspec.structs.replace(event.spec, organization_ref=LocalObjectReference(name="other"))
+    other = msgspec.structs.replace(event, spec=spec)
+    scene = Scene(failed.named(f"{ENVELOPE}-b").build(), other, retention="2160h")
+    await scene.pass_finished()
+    assert scene.statistics.endangered("acme") == 1
 
 
 async def test_without_a_stated_retention_a_pass_finds_nothing_that_esaw_deletes() -> None:
