@@ -69,7 +69,7 @@ class ActivityCounter:
 
 @dataclass
 class _EnvelopeEvents:
-    """The facts of a pass about one envelope. Its events follow one another: their names begin with its id."""
+    """The facts of a pass about one envelope. Its events follow one another, as their names begin with it."""
 
     id: str = ""
     archived_by: set[str] = field(default_factory=set)
