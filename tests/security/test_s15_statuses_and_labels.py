@@ -73,6 +73,9 @@ STATUS_WRITER: tuple[rbac.Rule, ...] = (
 )
 
 
+REPORTER: rbac.Rule = {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["*"]}
+
+
 def a_condition(type_: str, status: Any = "True", reason: str = "Because") -> Condition:
     """Return a condition of noon."""
     return Condition(type=type_, status=status, reason=reason, message="So it is.", last_transition_time=NOON)
@@ -144,7 +147,8 @@ async def _guarded(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
         {"admissionPolicy": {"statusWriters": ["restorer"]}},
     )
     for name in (RECEIVER, CONTROLLER, PAGES, "meddler", "restorer"):
-        await guarded.user(name, (*WRITER, *STATUS_WRITER))
+        await guarded.user(name, (*WRITER, *STATUS_WRITER, REPORTER))
+    await guarded.user("reporter", (REPORTER,))
     await guarded.user("writer", WRITER)
     await guarded.user("console", CONSOLE_USER)
     return guarded
@@ -476,9 +480,6 @@ def a_report(group: str, reporter: str) -> dict[str, Any]:
 async def test_no_person_writes_history_in_the_controllers_name(
     guarded: GuardedNamespace, group: str
 ) -> None:
-    rules: rbac.Rule = {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["*"]}
-    for name in ("reporter", CONTROLLER):
-        await guarded.user(name, (rules,))
     forged = a_report(group, "counterfoil.dev/controller")
     said = await guarded.refusal_of_create("reporter", forged)
     assert "only the controller writes Kubernetes Events of the reporter" in said
