@@ -1,8 +1,10 @@
 """Keys for seals, as an operator makes them with OpenSSL."""
 
+import functools
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from counterfoil.archives.manifest_signature import ManifestSigner
@@ -34,3 +36,11 @@ def key_file(folder: Path, content: bytes) -> Path:
 
 def _key(number: int) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
+
+
+@functools.cache
+def rsa_private_pem() -> str:
+    """A key as Google's console gives one for a service account."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(encoding, form, serialization.NoEncryption()).decode()

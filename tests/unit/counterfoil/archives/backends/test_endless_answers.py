@@ -1,0 +1,105 @@
+"""
+The memory of a process whose archive answers without an end: at most 50 MiB more than at rest (rule 12).
+
+The first 600 MiB of each answer are sent as fast as they are read.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import pytest
+from aiohttp import web
+
+MIB = 1024 * 1024
+BLOCK = 256 * 1024
+ANSWER = 600 * MIB
+LIMIT = 50 * MIB
+
+HEADERS = {"ETag": '"e"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+ZEROS = bytes(BLOCK)
+ELEMENTS = b"<a/>" * (BLOCK // 4)
+OBJECTS = b'{"a":[],' + b'"b":[],' * (BLOCK // 7)
+
+
+async def send(request: web.Request, start: bytes, block: bytes, status: int = 200) -> web.StreamResponse:
+    """Send ``start`` and 600 MiB of ``block``, until the client leaves."""
+    response = web.StreamResponse(status=status, headers=HEADERS)
+    response.content_length = len(start) + ANSWER // len(block) * len(block)
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        await response.write(start)
+        for _ in range(ANSWER // len(block)):
+            await response.write(block)
+    return response
+
+
+async def endless_read(request: web.Request) -> web.StreamResponse:
+    """Takes each file, and returns more than was written."""
+    if request.method == "GET":
+        return await send(request, b"", ZEROS)
+    return web.Response(status=204 if request.method == "DELETE" else 201, headers=HEADERS)
+
+
+async def endless_error(request: web.Request) -> web.StreamResponse:
+    """Refuses everything at length."""
+    return await send(request, b"<Error>", ZEROS, 400)
+
+
+async def endless_success(request: web.Request) -> web.StreamResponse:
+    """Accepts everything at length."""
+    return await send(request, b"", ZEROS)
+
+
+async def endless_list(request: web.Request) -> web.StreamResponse:
+    """Lists elements of no meaning."""
+    return await send(request, b"<ListBucketResult>", ELEMENTS)
+
+
+async def endless_multistatus(request: web.Request) -> web.StreamResponse:
+    """Lists elements of no meaning, as WebDAV does."""
+    return await send(request, b'<multistatus xmlns="DAV:">', ELEMENTS, 207)
+
+
+async def endless_json(request: web.Request) -> web.StreamResponse:
+    """Describes a repository at length."""
+    return await send(request, OBJECTS, OBJECTS)
+
+
+Answer = Callable[[web.Request], object]
+OBJECT_STORES = ("s3", "azblob", "gcs")
+
+
+@pytest.fixture
+async def url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    app = web.Application(client_max_size=64 * MIB)
+    app.router.add_route("*", "/{path:.*}", request.param)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@pytest.mark.xfail(strict=True, reason="answers of archives are kept whole")
+@pytest.mark.parametrize(
+    ("url", "operation", "kind"),
+    [
+        *((endless_read, "probe", kind) for kind in OBJECT_STORES),
+        *((endless_error, "probe", kind) for kind in OBJECT_STORES),
+        *((endless_list, "entries", kind) for kind in OBJECT_STORES),
+        *((endless_error, "entries", kind) for kind in OBJECT_STORES),
+    ],
+    indirect=["url"],
+)
+async def test_an_endless_answer_takes_at_most_50_mib(url: str, operation: str, kind: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.scenes.hostile_archive", operation, kind, url),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0
+    grown, _, reason = printed.decode().partition(" ")
+    assert int(grown) <= LIMIT
+    assert reason.startswith("Archive") or reason == "StoredWrong"
