@@ -1,9 +1,8 @@
 """
 The end of a process that used an archive.
 
-Threads of ``obstore`` hand results to Python's event loop. One that is still at it while the interpreter
-ends makes the whole process abort (exit status 134), although all work is done
-(https://github.com/PyO3/pyo3-async-runtimes/issues/40). Such a thread can't be waited for.
+A thread that hangs in a call to a volume never ends, and the interpreter waits for its threads. So a process
+ends without that.
 """
 
 import contextlib

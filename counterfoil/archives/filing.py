@@ -221,11 +221,11 @@ async def store(
     for _ in range(MAX_UPLOADS):
         sent = await _upload(backend, file_layout, source, tags)
         kept = BoundedBuffer(MAX_BUFFERED_BYTES)
-        there = await read_back(backend, file_layout.name, kept)
+        there = await read_back(backend, file_layout.name, kept, expected=sent[0])
         if there == sent:
             await _retain(backend, file_layout.name)
             return StoredFile(*sent, written=True, content=kept.content)
-        await _discard_unless_replaced(backend, file_layout.name, there)
+        await _discard_unless_replaced(backend, file_layout.name, there, expected=sent[0])
     raise _verification_failed(backend, file_layout.name)
 
 
@@ -484,14 +484,20 @@ async def _write(
     counter.add(content)
     for _ in range(MAX_UPLOADS):
         await backend.put(name, single_chunk(content), tags=tags, content_type=content_type)
-        there = await read_back(backend, name)
+        there = await read_back(backend, name, expected=counter.size)
         if there == (counter.size, counter.sha256):
             return
-        await _discard_unless_replaced(backend, name, there)
+        await _discard_unless_replaced(backend, name, there, expected=counter.size)
     raise _verification_failed(backend, name)
 
 
-async def _discard_unless_replaced(backend: ArchiveBackend, name: str, wrong: tuple[int, str] | None) -> None:
-    """Remove an upload that was read back as ``wrong``, unless another writer has replaced it since."""
-    if wrong is not None and await read_back(backend, name) == wrong:
+async def _discard_unless_replaced(
+    backend: ArchiveBackend, name: str, wrong: tuple[int, str] | None, *, expected: int
+) -> None:
+    """
+    Remove an upload that was read back as ``wrong``, unless another writer has replaced it since.
+
+    ``expected`` is the size that was uploaded.
+    """
+    if wrong is not None and await read_back(backend, name, expected=expected) == wrong:
         await backend.discard(name)

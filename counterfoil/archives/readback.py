@@ -3,7 +3,7 @@ Read files from an archive: large files are only counted and hashed, small ones 
 """
 
 import secrets
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 
 from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotStored
@@ -13,11 +13,16 @@ from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting
 
 
 async def read_back(
-    backend: ArchiveBackend, name: str, buffer: BoundedBuffer | None = None
+    backend: ArchiveBackend, name: str, buffer: BoundedBuffer | None = None, *, expected: int | None = None
 ) -> tuple[int, str] | None:
-    """Read a file; return its size and SHA-256, or None when it does not exist."""
+    """
+    Read a file; return its size and SHA-256, or None when it does not exist.
+
+    A file of more than ``expected`` bytes is not read to its end: the size is then the number of bytes that
+    were read, which is more than ``expected``.
+    """
     try:
-        async with aclosing(backend.read(name)) as stream:
+        async with aclosing(bounded(backend.read(name), expected)) as stream:
             if buffer is None:
                 return await hash_stream(stream)
             async with aclosing(buffer.pass_through(stream)) as kept:
@@ -28,6 +33,17 @@ async def read_back(
         if buffer is not None:
             buffer.disable()
         return word.size, word.sha256
+
+
+async def bounded(stream: AsyncGenerator[bytes, None], expected: int | None) -> AsyncGenerator[bytes, None]:
+    """Pass a stream on until it has more than ``expected`` bytes; the chunk that exceeds them is the last."""
+    size = 0
+    async with aclosing(stream):
+        async for chunk in stream:
+            size += len(chunk)
+            yield chunk
+            if expected is not None and size > expected:
+                return
 
 
 async def hash_stream(stream: AsyncIterable[bytes]) -> tuple[int, str]:
@@ -61,5 +77,7 @@ async def probe_with_file(backend: ArchiveBackend, name: str, archive: str, serv
     """
     content = secrets.token_hex(16).encode()
     await backend.put(name, single_chunk(content), tags={}, content_type="text/plain")
-    if b"".join([block async for block in backend.read(name)]) != content:
+    async with aclosing(bounded(backend.read(name), len(content))) as stream:
+        found = b"".join([block async for block in stream])
+    if found != content:
         raise VerificationFailed(f"{archive}: {server} returns other bytes than were written.")

@@ -161,6 +161,11 @@ async def drain(stream: AsyncIterable[bytes]) -> None:
         pass
 
 
+async def in_hashing_thread(work: Callable[[], T]) -> T:
+    """Do work of some milliseconds of CPU in a thread."""
+    return await _start_hashing(work)
+
+
 def _start_hashing(work: Callable[[], T]) -> "asyncio.Future[T]":
     """Begin to hash in a thread, as ``asyncio.to_thread`` does but without a task around it."""
     return asyncio.get_running_loop().run_in_executor(_HASHING, partial(copy_context().run, work))

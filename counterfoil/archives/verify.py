@@ -252,11 +252,13 @@ async def _content_error(
     backend: ArchiveBackend, name: str, size: int | None, sha256: str | None
 ) -> str | None:
     try:
-        found = await read_back(backend, name)
+        found = await read_back(backend, name, expected=size)
     except NameTaken as trouble:
         return f"is no file: {trouble.message.rstrip('.')}"
     if found is None:
         return "is missing"
+    if size is not None and found[0] > size:
+        return f"has more than its {size} bytes"
     if found[0] != size:
         return f"has {found[0]} bytes instead of {size}"
     return None if found[1] == sha256 else "has other content than was archived"

@@ -5,6 +5,7 @@ It knows what ``rclone serve s3`` does not: object tags, versions of objects, Ob
 host name.
 """
 
+import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from xml.etree import ElementTree
 
 import httpx
 
-from counterfoil.archives.backends._sigv4 import SigningCredentials, signed
+from counterfoil.archives.backends._object_store.sigv4 import SigningCredentials, signed
 from sandbox.controlplane import binaries
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
@@ -64,7 +65,8 @@ class VersityServer:
         """Send a request as the owner of everything; ``path`` is percent-encoded, perhaps with a query."""
         url = f"{self.url}/{path}"
         key = SigningCredentials(self.access_key, self.secret_key, None, REGION)
-        sent = signed(key, method, url, headers=headers or {}, content=content, now=datetime.now(UTC))
+        payload = hashlib.sha256(content).hexdigest()
+        sent = signed(key, method, url, headers=headers or {}, payload=payload, now=datetime.now(UTC))
         async with plain_http() as http:
             return await http.request(method, url, headers=sent, content=content)
 

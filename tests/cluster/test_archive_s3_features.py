@@ -14,7 +14,7 @@ import pytest
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.backends._object_lock import ObjectLockState
+from counterfoil.archives.backends._object_store.object_lock import ObjectLockState
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.archives.filing import store
 from counterfoil.archives.verify import verify_folder

@@ -29,6 +29,10 @@ from counterfoil.archives.streams import clean_up, single_chunk
 _REPLACED = "replaced-"
 
 
+MAX_LISTED_CHARACTERS = 16 * 1024 * 1024
+"""Characters of all paths below one folder: a server chooses how long a name is."""
+
+
 @dataclass(frozen=True)
 class FolderEntry:
     """A file or folder in a listing; ``size`` in bytes, if the server reports it."""
@@ -198,13 +202,14 @@ class FolderTreeBackend(ArchiveBackend):
                 await self.discard(name)
 
     async def _files(self, folder: str) -> AsyncIterator[StoredEntry]:
-        waiting, seen = [segments(folder)], 0
+        waiting, seen, characters = [segments(folder)], 0, 0
         while waiting:
             above = waiting.pop()
             async with aclosing(self._children(above)) as children:
                 async for each in children:
                     seen += 1
-                    if seen > MAX_ENTRIES:
+                    characters += sum(map(len, above)) + len(each.name)
+                    if seen > MAX_ENTRIES or characters > MAX_LISTED_CHARACTERS:
                         raise too_many_files(self.location(folder))
                     if each.name in ("", ".", "..") or "/" in each.name or "\0" in each.name:
                         raise self._unreadable_list()

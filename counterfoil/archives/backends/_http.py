@@ -115,6 +115,26 @@ class HttpSite:
         await self.http.aclose()
 
     @asynccontextmanager
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        content: AsyncIterable[bytes] | bytes | None = None,
+    ) -> AsyncIterator[httpx.Response]:
+        """Send a request; give the answer with any status, its body unread; no redirect is followed. Raises
+        ``ArchiveError``; so does reading the body."""
+        try:
+            async with self.http.stream(method, url, headers=headers, content=content) as response:
+                yield response
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            # An address that the server named, for example of a stored file, may be none.
+            raise self.unreadable_response() from error
+
+    @asynccontextmanager
     async def stream(
         self,
         method: str,
@@ -123,23 +143,16 @@ class HttpSite:
         headers: Mapping[str, str] | None = None,
         content: AsyncIterable[bytes] | bytes | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """Send a request; give the answer, its body unread. Raises ``ArchiveError``; so does reading the
-        body."""
-        try:
-            async with self.http.stream(method, url, headers=headers, content=content) as response:
-                if response.is_redirect:
-                    raise ArchiveRefused(
-                        "ArchiveRedirects",
-                        f"{self.archive}: {self.server} points to another address (HTTP "
-                        f"{response.status_code}), and Counterfoil does not follow with documents. Put the "
-                        f"final address into {self.field}.",
-                    )
-                yield response
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            # An address that the server named, for example of a stored file, may be none.
-            raise self.unreadable_response() from error
+        """As ``exchange``. Raises ``ArchiveRefused`` for a redirect."""
+        async with self.exchange(method, url, headers=headers, content=content) as response:
+            if response.is_redirect:
+                raise ArchiveRefused(
+                    "ArchiveRedirects",
+                    f"{self.archive}: {self.server} points to another address (HTTP "
+                    f"{response.status_code}), and Counterfoil does not follow with documents. Put the "
+                    f"final address into {self.field}.",
+                )
+            yield response
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str] | None = None, content: bytes | None = None
@@ -198,9 +211,10 @@ class HttpSite:
         )
 
     async def _read(self, response: httpx.Response) -> httpx.Response:
-        """Read a small answer to its end. Raises ``ArchiveError`` for a longer one."""
+        """Read a small answer to its end. Raises ``ArchiveError`` for a longer one. A compressed one is not
+        read as such: 64 KiB of it could be 64 MiB."""
         body = bytearray()
-        async for chunk in response.aiter_bytes():
+        async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
                 raise self.unreadable_response()
@@ -302,6 +316,17 @@ def make_http_client(authorization: str | None, silence: float = READ_TIMEOUT_SE
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
     )
+
+
+def normal_address(archive: str, field: str, url: str) -> str:
+    """
+    Return an address as the client sends it in ``Host``, for signatures: in lower case, without the port that
+    its scheme has anyway.
+
+    Raises ``SettingsInvalid``.
+    """
+    parts = httpx.URL(_checked_url(archive.removeprefix("Archive/"), field, url))
+    return f"{parts.scheme}://{parts.netloc.decode('ascii')}{urlsplit(url).path}".rstrip("/")
 
 
 def _checked_url(archive: str, field: str, url: str) -> str:

@@ -6,29 +6,39 @@ after a week. ``_object_store`` does the rest.
 """
 
 import base64
+import binascii
+import os
 import re
+import secrets
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
-
-from obstore.exceptions import BaseError
-from obstore.store import AzureStore
+from typing import ClassVar
+from urllib.parse import quote, urlencode
 
 from counterfoil.archives.backend import Opener, required_settings
-from counterfoil.archives.backends._object_store import (
-    CLIENT,
-    RETRY,
+from counterfoil.archives.backends._http import HttpSite, make_http_client, normal_address
+from counterfoil.archives.backends._object_store.authorizers import (
+    AzureKeyAuthorizer,
+    BearerAuthorizer,
+)
+from counterfoil.archives.backends._object_store.backend import PAGE, ObjectStoreBackend, list_page
+from counterfoil.archives.backends._object_store.client import (
+    Authorizer,
+    Content,
+    ObjectStoreClient,
+    StoreRequest,
+)
+from counterfoil.archives.backends._object_store.errors import (
     BucketAddress,
     ErrorDialect,
-    ObjectStoreBackend,
     check_tag_count,
+    no_identity,
 )
+from counterfoil.archives.backends._object_store.identity import Cached, azure_identity
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ErrorText, SettingsInvalid
+from counterfoil.clock import Clock, WallClock
 from counterfoil.resources.archive import ArchiveSpec, AzureBlob
 from counterfoil.resources.archive_kinds import AZURE_ENDPOINT
-
-if TYPE_CHECKING:
-    from obstore.store import AzureAccessKey, AzureConfig, AzureCredentialProvider
 
 ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
     frozenset({"ContainerNotFound", "ContainerBeingDeleted", "404"}): ErrorText(
@@ -57,8 +67,6 @@ DIALECT = ErrorDialect(
     service="Azure",
     field="spec.azblob",
     root_missing=frozenset({"ContainerNotFound", "ContainerBeingDeleted"}),
-    # The instance's metadata service, and Entra ID for a federated token.
-    no_identity=re.compile(r"/metadata/identity|/oauth2/|federated token"),
     rules=ERROR_RULES,
     synonyms={
         "AuthenticationFailed": "401",
@@ -81,25 +89,23 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
     settings = required_settings(name, "spec.azblob", spec.azblob)
     check_tag_count(name, spec, "Azure", "a blob")
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
-    config = _config(name, settings, secret)
-    try:
-        store = AzureStore(
-            settings.container,
-            config=config,
-            # Not part of the config, where a token of the environment would come before the Archive's key.
-            credential_provider=_key(settings, secret),
-            client_options={**CLIENT, "allow_http": (settings.endpoint or "").startswith("http://")},
-            retry_config=RETRY,
-        )
-    except (BaseError, ValueError) as error:
-        raise SettingsInvalid(
-            f"Archive/{name}: spec.azblob or the `accountKey` in {secret.secret} can't be used as it is "
-            "written."
-        ) from error
-    account = config["account_name"]
-    server = f"Azure Blob Storage, account `{account}`"
-    bucket = BucketAddress(f"Archive/{name}", server, settings.container, secret.key)
-    return AzureBlobBackend(store, bucket, settings.endpoint or f"https://{account}.blob.core.windows.net")
+    account = _account(name, settings, secret)
+    endpoint = (settings.endpoint or f"https://{account}.blob.core.windows.net").rstrip("/")
+    bucket = BucketAddress(
+        f"Archive/{name}", f"Azure Blob Storage, account `{account}`", settings.container, secret.key
+    )
+    address = f"{endpoint}/{quote(settings.container, safe='$')}"
+    site = HttpSite(
+        bucket.archive,
+        bucket.server,
+        bucket.key,
+        "spec.azblob",
+        normal_address(bucket.archive, "spec.azblob.endpoint", address),
+        make_http_client(None),
+    )
+    clock = WallClock()
+    authorizer = _authorizer(name, settings, secret, bucket, clock)
+    return AzureBlobBackend(ObjectStoreClient(site, bucket, DIALECT, authorizer, clock), endpoint)
 
 
 OPENER: Opener = open_azblob
@@ -109,34 +115,65 @@ class AzureBlobBackend(ObjectStoreBackend):
     """A container of Azure Blob Storage."""
 
     kind: ClassVar[str] = "azblob"
-    DIALECT: ClassVar[ErrorDialect] = DIALECT
     NOT_IN_TAGS: ClassVar[re.Pattern[str]] = re.compile(r"[^A-Za-z0-9 +\-./:=_]")
 
-    def __init__(self, store: AzureStore, bucket: BucketAddress, endpoint: str) -> None:
-        super().__init__(store, bucket)
-        self._endpoint = endpoint.rstrip("/")
+    def __init__(self, client: ObjectStoreClient, endpoint: str) -> None:
+        super().__init__(client)
+        self._endpoint = endpoint
 
     def uri(self) -> str:
         """Return the address of the container."""
         return f"{self._endpoint}/{self._bucket.name}"
 
+    def _object_headers(self, tags: Mapping[str, str], content_type: str | None) -> dict[str, str]:
+        headers = {"x-ms-blob-content-type": content_type or "application/octet-stream"}
+        if tags:
+            headers["x-ms-tags"] = urlencode(self.tags(tags))
+        return headers
 
-def _key(settings: AzureBlob, secret: Credentials) -> "AzureCredentialProvider | None":
-    """Return the Secret's key, if there is a Secret. Raises ``SettingsInvalid``, ``ValueError``."""
-    if settings.credentials_secret_ref is None:
-        return None
-    key: AzureAccessKey = {"access_key": secret.required_line("accountKey"), "expires_at": None}
-    base64.b64decode(key["access_key"], validate=True)
-    return lambda: key
+    async def _put_whole(self, path: str, content: Content, headers: Mapping[str, str]) -> None:
+        sent = {**headers, "x-ms-blob-type": "BlockBlob"}
+        await self._expect_success(StoreRequest("PUT", path, headers=sent, content=content))
+
+    async def _begin_upload(self, path: str, headers: Mapping[str, str]) -> str:
+        # Two uploads of one name must not mix their blocks.
+        return secrets.token_hex(7)
+
+    async def _put_part(self, path: str, upload: str, number: int, content: Content) -> str:
+        # Azure wants ids of one length for one blob, also beside blocks of a killed run of an older version.
+        block = base64.b64encode(f"{upload}{number:06d}".encode()).decode()
+        await self._expect_success(
+            StoreRequest("PUT", path, {"comp": "block", "blockid": block}, content=content)
+        )
+        return f"<Uncommitted>{block}</Uncommitted>"
+
+    async def _complete_upload(
+        self, path: str, upload: str, parts: list[str], headers: Mapping[str, str]
+    ) -> None:
+        content = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{"".join(parts)}</BlockList>'.encode()
+        sent = {**headers, "Content-Type": "application/xml"}
+        await self._expect_success(StoreRequest("PUT", path, {"comp": "blocklist"}, sent, content))
+
+    async def _abort_upload(self, path: str, upload: str) -> None:
+        # Blocks that are not committed are in no listing, and Azure removes them after a week.
+        return
+
+    def _list_query(self, prefix: str, marker: str | None) -> dict[str, str]:
+        query = {"restype": "container", "comp": "list", "maxresults": str(PAGE), "prefix": prefix}
+        return query if marker is None else {**query, "marker": marker}
+
+    def _read_list(self, content: bytes) -> tuple[list[tuple[str, int | None]], str | None]:
+        page, keys = list_page(content, "Blob", "Name", "Content-Length", "NextMarker")
+        return keys, page.rest.get("NextMarker") or None
 
 
-def _config(name: str, settings: AzureBlob, secret: Credentials) -> "AzureConfig":
-    config: AzureConfig = {}
-    if settings.endpoint is not None:
-        config["endpoint"] = settings.endpoint
+def _account(name: str, settings: AzureBlob, secret: Credentials) -> str:
+    """Return the name of the account. Raises ``SettingsInvalid``."""
     if settings.credentials_secret_ref is not None:
-        config["account_name"] = secret.required_line("accountName")
-        return config
+        account = secret.required_line("accountName")
+        if re.fullmatch("[a-z0-9]{3,24}", account) is None:
+            raise _unusable(name, secret)
+        return account
     endpoint = (settings.endpoint or "").lower()
     # The token of the pod's identity goes to this address, and is valid for every account.
     if re.fullmatch(AZURE_ENDPOINT, endpoint) is None:
@@ -145,5 +182,24 @@ def _config(name: str, settings: AzureBlob, secret: Credentials) -> "AzureConfig
             "it must be an address of Microsoft, as in https://acme.blob.core.windows.net. Correct it, or "
             "name a Secret in spec.azblob.credentialsSecretRef."
         )
-    config["account_name"] = endpoint.removeprefix("https://").partition(".")[0]
-    return config
+    return endpoint.removeprefix("https://").partition(".")[0]
+
+
+def _authorizer(
+    name: str, settings: AzureBlob, secret: Credentials, bucket: BucketAddress, clock: Clock
+) -> Authorizer:
+    """Return what proves the right to the container. Raises ``SettingsInvalid``."""
+    if settings.credentials_secret_ref is None:
+        token = Cached(azure_identity(os.environ, clock), clock)
+        return BearerAuthorizer(token.get, clock, lambda: no_identity(DIALECT, bucket), is_azure=True)
+    try:
+        key = base64.b64decode(secret.required_line("accountKey"), validate=True)
+    except binascii.Error as error:
+        raise _unusable(name, secret) from error
+    return AzureKeyAuthorizer(secret.required_line("accountName"), key, clock)
+
+
+def _unusable(name: str, secret: Credentials) -> SettingsInvalid:
+    return SettingsInvalid(
+        f"Archive/{name}: `accountName` or `accountKey` in {secret.secret} can't be used as it is written."
+    )

@@ -1,67 +1,66 @@
 """
 Archives of kind ``s3``: Amazon S3 and what speaks its protocol.
 
-Tags become object tags; Object Lock is in ``_object_lock``. A lifecycle rule of the bucket
+Tags become object tags; Object Lock is in ``_object_store.object_lock``. A lifecycle rule of the bucket
 (AbortIncompleteMultipartUpload) clears away what a killed run leaves. ``_object_store`` does the rest.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
-from urllib.parse import quote, urlsplit
+from typing import ClassVar
+from urllib.parse import urlencode, urlsplit
 
-from obstore.exceptions import BaseError
-from obstore.store import S3Store
+import msgspec
 
 from counterfoil.archives.backend import Opener, required_settings
-from counterfoil.archives.backends._http import HttpSite, make_http_client
-from counterfoil.archives.backends._object_lock import ObjectLockClient
-from counterfoil.archives.backends._object_store import (
-    CLIENT,
-    RETRY,
+from counterfoil.archives.backends._http import HttpSite, make_http_client, normal_address
+from counterfoil.archives.backends._object_store.authorizers import AmazonAuthorizer
+from counterfoil.archives.backends._object_store.client import ObjectStoreClient
+from counterfoil.archives.backends._object_store.errors import (
     BucketAddress,
     ErrorDialect,
-    ObjectStoreBackend,
     check_tag_count,
+    no_identity,
 )
-from counterfoil.archives.backends._sigv4 import SigningCredentials
+from counterfoil.archives.backends._object_store.identity import Cached, Expiring, Source, amazon_identity
+from counterfoil.archives.backends._object_store.object_lock import ObjectLockClient
+from counterfoil.archives.backends._object_store.sigv4 import SigningCredentials
+from counterfoil.archives.backends._object_store.xml_api import XmlApiBackend
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ErrorText, SettingsInvalid
-from counterfoil.clock import WallClock
+from counterfoil.clock import Clock, WallClock
 from counterfoil.resources.archive import S3, ArchiveSpec
 from counterfoil.resources.archive_kinds import AMAZON_ENDPOINT, AMAZON_REGION, BUCKET, REGION
 
-if TYPE_CHECKING:
-    from obstore.store import S3Config, S3Credential, S3CredentialProvider
+DEFAULT_REGION = "us-east-1"
+"""Region that signatures name where neither the Archive nor the environment names one."""
+
+ENCRYPTIONS = frozenset({"AES256", "aws:kms", "aws:kms:dsse"})
 
 
 async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "S3Backend":
     """
     Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``.
 
-    Without ``credentials`` the pod's own identity counts, as the environment tells (web identity, container,
-    instance).
+    Without ``credentials`` the pod's own identity counts, as the environment tells (keys, web identity,
+    container, instance).
     """
     settings = required_settings(name, "spec.s3", spec.s3)
     check_tag_count(name, spec, "S3", "an object")
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
+    if settings.region is None:
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or DEFAULT_REGION
+        settings = msgspec.structs.replace(settings, region=region)
     _check_hosts(name, settings)
-    try:
-        store = S3Store(
-            settings.bucket,
-            config=_config(settings),
-            # Not part of the config, where the Archive's key could be combined with a session token of the
-            # environment.
-            credential_provider=_identity(settings, secret),
-            client_options={**CLIENT, "allow_http": (settings.endpoint or "").startswith("http://")},
-            retry_config=RETRY,
-        )
-    except (BaseError, ValueError) as error:
-        raise SettingsInvalid(f"Archive/{name}: spec.s3 can't be used as it is written.") from error
+    if settings.server_side_encryption not in {None, *ENCRYPTIONS}:
+        raise SettingsInvalid(f"Archive/{name}: spec.s3.serverSideEncryption can't be used as it is written.")
+    clock = WallClock()
     server = f"S3 at {settings.endpoint}" if settings.endpoint else "Amazon S3"
     bucket = BucketAddress(f"Archive/{name}", server, settings.bucket, secret.key)
-    return S3Backend(store, bucket, prefix=settings.prefix, retention=_retention(settings, secret, bucket))
+    client = _client(settings, secret, bucket, clock)
+    return S3Backend(client, settings, _retention(spec, client, clock))
 
 
 OPENER: Opener = open_s3
@@ -107,8 +106,6 @@ DIALECT = ErrorDialect(
     service="S3",
     field="spec.s3",
     root_missing=frozenset({"NoSuchBucket"}),
-    # The instance's or container's metadata service, and AWS STS.
-    no_identity=re.compile(r"/latest/(?:api/token|meta-data)|WebIdentity|AssumeRole"),
     rules=ERROR_RULES,
     synonyms={
         **dict.fromkeys(
@@ -137,23 +134,26 @@ LOCK_ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
 LOCK_DIALECT = replace(DIALECT, rules={**LOCK_ERROR_RULES, **ERROR_RULES})
 
 
-class S3Backend(ObjectStoreBackend):
+class S3Backend(XmlApiBackend):
     """A bucket of S3."""
 
     kind: ClassVar[str] = "s3"
-    DIALECT: ClassVar[ErrorDialect] = DIALECT
     NOT_IN_TAGS: ClassVar[re.Pattern[str]] = re.compile(r"[^\w +\-=.:/@]")
 
-    def __init__(
-        self, store: S3Store, bucket: BucketAddress, *, prefix: str, retention: ObjectLockClient | None
-    ) -> None:
-        super().__init__(store, bucket, prefix=prefix)
+    def __init__(self, client: ObjectStoreClient, settings: S3, retention: ObjectLockClient | None) -> None:
+        super().__init__(client, prefix=settings.prefix)
+        self._settings = settings
         self._retention = retention
+
+    @property
+    def _sends_checksums(self) -> bool:
+        # S3 takes nothing without one into a bucket whose own settings lock each object as it comes.
+        return self._settings.object_lock is not None
 
     async def retain(self, name: str) -> None:
         """Lock a verified object, if the Archive has ``objectLock``."""
         if self._retention is not None:
-            await self._retention.lock(quote(self._key(name), safe="/-_.~"))
+            await self._retention.lock(self._path(name))
 
     async def probe(self) -> None:
         """Write, read back and remove a small object, and see that the bucket has Object Lock if that is
@@ -162,14 +162,17 @@ class S3Backend(ObjectStoreBackend):
             await self._retention.probe()
         await super().probe()
 
-    async def close(self) -> None:
-        """Give the connections back."""
-        if self._retention is not None:
-            await self._retention.site.close()
-
     def uri(self) -> str:
         """Return the ``s3:`` URI of the bucket."""
         return f"s3://{self._bucket.name}"
+
+    def _object_headers(self, tags: Mapping[str, str], content_type: str | None) -> dict[str, str]:
+        headers = {"Content-Type": content_type or "application/octet-stream"}
+        if tags:
+            headers["x-amz-tagging"] = urlencode(self.tags(tags))
+        if self._settings.server_side_encryption:
+            headers["x-amz-server-side-encryption"] = self._settings.server_side_encryption
+        return headers
 
 
 def _check_hosts(name: str, settings: S3) -> None:
@@ -201,8 +204,7 @@ def path_style(settings: S3) -> bool:
 
 
 def endpoint_of(settings: S3) -> str | None:
-    """Return the endpoint with the bucket in its host name, unless it goes into the path; obstore adds
-    neither."""
+    """Return the endpoint with the bucket in its host name, unless it goes into the path."""
     if settings.endpoint is None or path_style(settings):
         return settings.endpoint
     parts = urlsplit(settings.endpoint)
@@ -212,61 +214,56 @@ def endpoint_of(settings: S3) -> str | None:
 _IP_ADDRESS = re.compile(r"[0-9.]+|[0-9a-f]*:[0-9a-f:.]*")
 
 
-def _config(settings: S3) -> "S3Config":
-    config: S3Config = {
-        "virtual_hosted_style_request": not path_style(settings),
-        # One object at a time is deleted anyway, and a refusal in an answer for many has no status.
-        "disable_bulk_delete": True,
-    }
-    if settings.region:
-        config["region"] = settings.region
-    if endpoint := endpoint_of(settings):
-        config["endpoint"] = endpoint
-    if settings.server_side_encryption:
-        config["server_side_encryption"] = settings.server_side_encryption
-    if settings.object_lock is not None:
-        # S3 takes nothing without one into a bucket whose own settings lock each object as it comes.
-        config["checksum_algorithm"] = "SHA256"
-    return config
-
-
 def address_of(settings: S3) -> str:
-    """Return the address of the bucket, as obstore makes it up."""
+    """Return the address of the bucket, without a slash at its end."""
     endpoint = endpoint_of(settings)
     if endpoint is None:
-        host = f"s3.{settings.region}.amazonaws.com"
+        suffix = ".cn" if (settings.region or "").startswith("cn-") else ""
+        host = f"s3.{settings.region}.amazonaws.com{suffix}"
         endpoint = f"https://{host}" if path_style(settings) else f"https://{settings.bucket}.{host}"
     endpoint = endpoint.rstrip("/")
     return f"{endpoint}/{settings.bucket}" if path_style(settings) else endpoint
 
 
-def _retention(settings: S3, secret: Credentials, bucket: BucketAddress) -> ObjectLockClient | None:
-    if settings.object_lock is None:
-        return None
-    if settings.region is None or settings.credentials_secret_ref is None:
-        raise SettingsInvalid(
-            f"{bucket.archive}: spec.s3.objectLock needs spec.s3.region and spec.s3.credentialsSecretRef. "
-            f"Set both, or set a default retention on the bucket `{bucket.name}` instead."
-        )
+def _client(settings: S3, secret: Credentials, bucket: BucketAddress, clock: Clock) -> ObjectStoreClient:
+    site = HttpSite(
+        bucket.archive,
+        bucket.server,
+        bucket.key,
+        "spec.s3",
+        normal_address(bucket.archive, "spec.s3.endpoint", address_of(settings)),
+        make_http_client(None),
+    )
+    key = Cached(_key(settings, secret), clock)
+    authorizer = AmazonAuthorizer(key.get, clock, lambda: no_identity(DIALECT, bucket))
+    return ObjectStoreClient(site, bucket, DIALECT, authorizer, clock)
+
+
+def _key(settings: S3, secret: Credentials) -> Source[SigningCredentials]:
+    region = settings.region or DEFAULT_REGION
+    if settings.credentials_secret_ref is None:
+        return amazon_identity(os.environ, region)
     key = SigningCredentials(
         secret.required_line("accessKeyId"),
         secret.required_line("secretAccessKey"),
         secret.line("sessionToken"),
-        settings.region,
+        region,
     )
-    site = HttpSite(
-        bucket.archive, bucket.server, bucket.key, "spec.s3", address_of(settings), make_http_client(None)
-    )
-    return ObjectLockClient(settings.object_lock, key, site, bucket, LOCK_DIALECT, WallClock())
+
+    async def fixed() -> Expiring[SigningCredentials]:
+        return Expiring(key)
+
+    return fixed
 
 
-def _identity(settings: S3, secret: Credentials) -> "S3CredentialProvider | None":
-    if settings.credentials_secret_ref is None:
+def _retention(spec: ArchiveSpec, client: ObjectStoreClient, clock: Clock) -> ObjectLockClient | None:
+    settings = spec.s3
+    if settings is None or settings.object_lock is None:
         return None
-    credential: S3Credential = {
-        "access_key_id": secret.required_line("accessKeyId"),
-        "secret_access_key": secret.required_line("secretAccessKey"),
-        "token": secret.line("sessionToken"),
-        "expires_at": None,
-    }
-    return lambda: credential
+    if settings.region is None or settings.credentials_secret_ref is None:
+        raise SettingsInvalid(
+            f"{client.bucket.archive}: spec.s3.objectLock needs spec.s3.region and "
+            "spec.s3.credentialsSecretRef. Set both, or set a default retention on the bucket "
+            f"`{settings.bucket}` instead."
+        )
+    return ObjectLockClient(settings.object_lock, client, LOCK_DIALECT, clock)

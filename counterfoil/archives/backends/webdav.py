@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 from lxml import etree
 
-from counterfoil.archives.backend import FileNotStored, Opener, required_settings, segments
+from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored, Opener, required_settings, segments
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.backends._http import (
     NOT_FOUND_STATUSES,
@@ -35,6 +35,9 @@ from counterfoil.resources.archive import ArchiveSpec
 
 TAG_NAMESPACE = "counterfoil.dev/tags"
 FIELD = "spec.webdav.url"
+
+MAX_ELEMENTS = 30 * MAX_ENTRIES
+"""Elements of one listing, each of which is an object in memory; a response has some ten."""
 
 LISTING_LIMIT = 16 * 1024 * 1024
 """Maximum bytes of XML in one listing: 1.6 KiB for each of ``MAX_ENTRIES`` files."""
@@ -231,7 +234,7 @@ class WebDavBackend(FolderTreeBackend):
                 raise FileNotStored
             if response.status_code != _MULTI_STATUS:
                 raise self._listing_error(response.status_code)
-            async for element in self._responses(response.aiter_bytes()):
+            async for element in self._responses(response.aiter_raw()):
                 yield self._resource(element)
 
     async def _responses(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[etree._Element]:
@@ -239,13 +242,12 @@ class WebDavBackend(FolderTreeBackend):
         turn."""
         parser = etree.XMLPullParser(
             events=("end",),
-            tag=f"{_DAV}response",
             resolve_entities=False,
             no_network=True,
             load_dtd=False,
             huge_tree=False,
         )
-        size = 0
+        size = elements = 0
         try:
             async for chunk in chunks:
                 size += len(chunk)
@@ -253,8 +255,12 @@ class WebDavBackend(FolderTreeBackend):
                     raise self._site.unreadable_response()
                 parser.feed(chunk)
                 for _, element in parser.read_events():
-                    yield element
-                    _free_element(element)
+                    elements += 1
+                    if elements > MAX_ELEMENTS:
+                        raise self._site.unreadable_response()
+                    if element.tag == f"{_DAV}response":
+                        yield element
+                        _free_element(element)
             parser.close()
         except etree.XMLSyntaxError as error:
             raise self._not_webdav() from error

@@ -4,19 +4,36 @@ Object stores with a hostile server: redirects, endless answers, hostile lists.
 
 import base64
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.backend import ArchiveBackend, StoredEntry
+from counterfoil.archives.backends._object_store.authorizers import string_to_sign
+from counterfoil.archives.backends._object_store.identity import (
+    Cached,
+    NoIdentity,
+    amazon_identity,
+    azure_identity,
+    google_identity,
+)
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import read_back
 from counterfoil.resources.archive import S3, ArchiveSpec, AzureBlob, GoogleCloudStorage
 from counterfoil.resources.base import LocalObjectReference
+from tests.support.builders import NOON, AClock
 from tests.support.fakes.archives import once
 from tests.support.signing_keys import rsa_private_pem
 
@@ -90,9 +107,8 @@ async def do(backend: ArchiveBackend, operation: str) -> None:
 # -- Redirects -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="object stores follow redirects")
-@pytest.mark.parametrize("status", [302, 307])
-@pytest.mark.parametrize("operation", ["read", "put"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("operation", ["read", "entries", "discard", "probe", "put", "put in parts"])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_no_redirect_is_followed_and_no_foreign_bytes_count(
     kind: str, operation: str, status: int
@@ -115,3 +131,258 @@ async def test_no_redirect_is_followed_and_no_foreign_bytes_count(
     assert site.heads != []
     assert refused.value.reason in {"ArchiveRedirects", "ArchiveRegionWrong"}
     assert foreign.url not in str(refused.value)
+
+
+# -- Lists ---------------------------------------------------------------------------------------------------
+
+PAGES = {
+    "s3": b"<L><IsTruncated>true</IsTruncated><NextContinuationToken>m</NextContinuationToken></L>",
+    "azblob": b"<L><NextMarker>m</NextMarker></L>",
+    "gcs": b"<L><IsTruncated>true</IsTruncated><NextContinuationToken>m</NextContinuationToken></L>",
+}
+
+
+async def entries_of(kind: str, body: bytes) -> tuple[list[StoredEntry], Server]:
+    """List a folder of a server that answers each request with ``body``."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body)
+
+    async with serving(Server(answer=answer)) as server:
+        backend = await opened(kind, server.url)
+        try:
+            return await backend.entries("a"), server
+        finally:
+            await backend.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_pages_without_an_end_are_not_read_indefinitely(kind: str) -> None:
+    with pytest.raises(NameTaken, match="more than 10000 files"):
+        await entries_of(kind, PAGES[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<L>",
+        b"no XML",
+        b'<!DOCTYPE L [<!ENTITY a "b">]><L>&a;</L>',
+        b"<L>" + b"<a/>" * 60_000 + b"</L>",
+        b"<L><Contents/><Blob/></L>",
+        b"<L>\xff</L>",
+    ],
+    ids=["empty", "cut", "text", "document type", "elements", "no name", "no UTF-8"],
+)
+async def test_what_is_no_list_is_reported_as_such(kind: str, body: bytes) -> None:
+    with pytest.raises(ArchiveRefused) as refused:
+        await entries_of(kind, body)
+    assert refused.value.reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
+async def test_a_list_that_does_not_say_whether_it_is_whole_is_not_believed(kind: str) -> None:
+    with pytest.raises(ArchiveRefused):
+        await entries_of(kind, b"<L><Contents><Key>a/b</Key><Size>1</Size></Contents></L>")
+
+
+async def test_a_list_has_names_and_sizes_and_no_placeholders_of_folders() -> None:
+    entry = "<Contents><Key>{}</Key><Size>{}</Size><Owner><ID>x</ID></Owner></Contents>"
+    found = entry.format("a/d&amp;c.pdf", 7) + entry.format("a/x/", 0) + entry.format("a/b.pdf", "?")
+    body = f'<L xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated>{found}</L>'
+    entries, server = await entries_of("s3", body.encode())
+    assert entries == [StoredEntry("a/b.pdf", None), StoredEntry("a/d&c.pdf", 7)]
+    assert "prefix=a%2F" in server.heads[0]
+
+
+# -- Uploads -------------------------------------------------------------------------------------------------
+
+
+async def test_an_error_after_the_200_of_a_completion_is_no_success() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "uploads" in request.query:
+            return web.Response(text="<U><UploadId>u1</UploadId></U>")
+        if request.method == "POST":
+            return web.Response(text="<Error><Code>InternalError</Code></Error>")
+        return web.Response(headers={"ETag": '"e"'})
+
+    async with serving(Server(answer=answer)) as server:
+        backend = await opened("s3", server.url)
+        with pytest.raises(ArchiveUnavailable) as failed:
+            await do(backend, "put in parts")
+        await backend.close()
+    assert failed.value.reason == "ArchiveFailing"
+    assert any(head.startswith("DELETE") for head in server.heads)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_request_that_fails_for_a_moment_is_repeated(kind: str) -> None:
+    failures = iter([503, 500])
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=next(failures, 201))
+
+    async with serving(Server(answer=answer)) as server:
+        backend = await opened(kind, server.url)
+        await do(backend, "put")
+        await backend.close()
+    assert len(server.heads) == 3
+
+
+# -- Proofs of the right to a bucket -------------------------------------------------------------------------
+
+
+def test_the_text_that_azure_signs_is_as_in_its_documentation() -> None:
+    # "Authorize with Shared Key", the example of Put Blob.
+    headers = {
+        "Content-Type": "text/plain; charset=UTF-8",
+        "x-ms-date": "Sun, 20 Sep 2009 20:36:40 GMT",
+        "x-ms-meta-m1": "v1",
+        "x-ms-meta-m2": "v2",
+    }
+    url = "https://testaccount1.blob.core.windows.net/mycontainer/hello.txt?comp=metadata&Restype=container"
+    assert string_to_sign("testaccount1", "PUT", url, headers, 11) == (
+        "PUT\n\n\n11\n\ntext/plain; charset=UTF-8\n\n\n\n\n\n\n"
+        "x-ms-date:Sun, 20 Sep 2009 20:36:40 GMT\nx-ms-meta-m1:v1\nx-ms-meta-m2:v2\n"
+        "/testaccount1/mycontainer/hello.txt\ncomp:metadata\nrestype:container"
+    )
+
+
+async def test_a_service_account_signs_its_own_token() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=404)
+
+    async with serving(Server(answer=answer)) as server:
+        backend = await opened("gcs", server.url)
+        await do(backend, "read")
+        await backend.close()
+    token = re.search("Bearer ([^']+)", server.heads[0])
+    assert token is not None
+    head, claims, signature = (base64.urlsafe_b64decode(part + "==") for part in token[1].split("."))
+    key = load_pem_private_key(rsa_private_pem().encode(), None)
+    assert isinstance(key, RSAPrivateKey)
+    text = token[1].rpartition(".")[0].encode()
+    key.public_key().verify(signature, text, PKCS1v15(), SHA256())
+    assert json.loads(head) == {"alg": "RS256", "typ": "JWT", "kid": "1"}
+    assert json.loads(claims)["iss"] == json.loads(claims)["sub"] == "a@acme.example"
+    assert json.loads(claims)["exp"] - json.loads(claims)["iat"] == 3600
+
+
+AMAZON = {
+    "AccessKeyId": "POD-KEY",
+    "SecretAccessKey": "s",
+    "Token": "POD-SESSION",
+    "Expiration": (NOON + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+}
+STS = "".join(
+    f"<{name}>{text}</{name}>" for name, text in {**AMAZON, "SessionToken": AMAZON["Token"]}.items()
+)
+
+
+def environments(url: str, file: str) -> dict[str, dict[str, str]]:
+    """Return the environments of pods, by the identity that they have."""
+    host = url.removeprefix("http://")
+    return {
+        "keys": {"AWS_ACCESS_KEY_ID": "POD-KEY", "AWS_SECRET_ACCESS_KEY": "s"},
+        "web identity": {
+            "AWS_WEB_IDENTITY_TOKEN_FILE": file,
+            "AWS_ROLE_ARN": "arn:aws:iam::1:role/x",
+            "AWS_ENDPOINT_URL_STS": f"{url}/sts",
+        },
+        "container": {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url}/container",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": file,
+        },
+        "instance": {"AWS_EC2_METADATA_SERVICE_ENDPOINT": url},
+        "workload": {
+            "AZURE_CLIENT_ID": "c",
+            "AZURE_TENANT_ID": "t",
+            "AZURE_FEDERATED_TOKEN_FILE": file,
+            "AZURE_AUTHORITY_HOST": url,
+        },
+        "google": {"GCE_METADATA_HOST": host},
+    }
+
+
+async def identity(name: str, server: Server, folder: Path, clock: AClock) -> Cached[Any]:
+    """Return the identity of a pod whose environment leads to ``server``."""
+    file = folder / "token"
+    file.write_text("TOKEN-OF-THE-POD\n")
+    environ = environments(server.url, str(file))[name]
+    match name:
+        case "workload":
+            return Cached(azure_identity(environ, clock), clock)
+        case "google":
+            return Cached(google_identity(environ, clock), clock)
+        case _:
+            return Cached(amazon_identity(environ, "eu-central-1"), clock)
+
+
+async def identity_services(request: web.Request) -> web.StreamResponse:
+    """The services of the three clouds."""
+    match request.path:
+        case "/sts/":
+            return web.Response(text=f"<R>{STS}</R>")
+        case "/latest/api/token":
+            return web.Response(text="metadata-token")
+        case "/latest/meta-data/iam/security-credentials/":
+            return web.Response(text="role")
+        case "/container" | "/latest/meta-data/iam/security-credentials/role":
+            return web.json_response(AMAZON)
+        case _:
+            return web.json_response({"access_token": "POD-TOKEN", "expires_in": 3599})
+
+
+@pytest.mark.parametrize("name", environments("", ""))
+async def test_a_pod_has_the_identity_that_its_environment_names(name: str, tmp_path: Path) -> None:
+    clock = AClock()
+    async with serving(Server(answer=identity_services)) as server:
+        found = await identity(name, server, tmp_path, clock)
+        first = await found.get()
+        asked = len(server.heads)
+        assert await found.get() == first
+        assert len(server.heads) == asked, "it is kept"
+        clock.advance(minutes=56)
+        await found.get()
+        assert (len(server.heads) > asked) == (name != "keys"), "it is renewed before its end"
+    assert "POD-" in (first if isinstance(first, str) else first.access_key_id)
+
+
+@pytest.mark.parametrize("name", [each for each in environments("", "") if each != "keys"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        web.Response(status=404),
+        web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}),
+        web.Response(body=b"x" * 100_000),
+        web.Response(body=b"{}"),
+        web.Response(body=b'{"access_token": "a\\nb", "expires_in": 1, "AccessKeyId": "a\\nb"}'),
+    ],
+    ids=["missing", "redirect", "too long", "empty", "line ends"],
+)
+async def test_a_service_that_gives_no_identity_is_told(
+    name: str, answer: web.Response, tmp_path: Path
+) -> None:
+    async def answered(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+
+    async with serving(Server(answer=answered)) as server:
+        found = await identity(name, server, tmp_path, AClock())
+        with pytest.raises(NoIdentity):
+            await found.get()
+
+
+async def test_a_pod_without_an_identity_is_told_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    backend = await open_backend("dms", ArchiveSpec(s3=S3(bucket="contracts", region="eu-central-1")), {})
+    with pytest.raises(ArchiveRefused) as refused:
+        await backend.entries("a")
+    await backend.close()
+    assert refused.value.reason == "ArchiveNoIdentity"
+    assert "127.0.0.1" not in refused.value.message

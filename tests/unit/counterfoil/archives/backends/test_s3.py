@@ -11,8 +11,7 @@ from aiohttp import web
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
-from counterfoil.archives.backends._object_store import BucketAddress, error_of
-from counterfoil.archives.backends.s3 import DIALECT, endpoint_of
+from counterfoil.archives.backends.s3 import endpoint_of
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock, TagRule
 from counterfoil.resources.base import LocalObjectReference
@@ -225,19 +224,6 @@ async def test_a_404_without_words_means_absent_when_reading(
 
     with pytest.raises(FileNotStored):
         await read(backend, "a.pdf")
-
-
-def test_a_pod_without_an_identity_is_told_what_to_do() -> None:
-    asked = (
-        "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1ms - Server "
-        "returned"
-    )
-    bucket = BucketAddress("Archive/dms", "Amazon S3", "b", "the pod's own identity")
-    trouble = error_of(asked, DIALECT, bucket)
-
-    assert isinstance(trouble, ArchiveRefused)
-    assert trouble.reason == "ArchiveNoIdentity"
-    assert "169.254" not in trouble.message
 
 
 async def test_encryption_is_asked_for_with_each_object(server: RecordingServer) -> None:

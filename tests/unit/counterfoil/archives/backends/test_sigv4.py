@@ -2,10 +2,11 @@
 Signatures for S3, held against the examples in Amazon's own documentation.
 """
 
+import hashlib
 from datetime import UTC, datetime
 
-from counterfoil.archives.backends._object_lock import ObjectLockState
-from counterfoil.archives.backends._sigv4 import SigningCredentials, signed
+from counterfoil.archives.backends._object_store.object_lock import ObjectLockState
+from counterfoil.archives.backends._object_store.sigv4 import SigningCredentials, signed
 from counterfoil.archives.backends.s3 import address_of
 from counterfoil.resources.archive import S3
 
@@ -25,7 +26,8 @@ def signature(
     headers: dict[str, str] | None = None,
     content: bytes = b"",
 ) -> str:
-    sent = signed(key, method, url, headers=headers or {}, content=content, now=NOW)
+    payload = hashlib.sha256(content).hexdigest()
+    sent = signed(key, method, url, headers=headers or {}, payload=payload, now=NOW)
     return sent["Authorization"].rpartition("Signature=")[2]
 
 
@@ -55,7 +57,7 @@ def test_parameters_are_sorted_as_in_the_documentation() -> None:
 
 def test_a_session_token_is_sent_and_signed() -> None:
     key = SigningCredentials("A", "s", "token", "us-east-1")
-    sent = signed(key, "GET", HOST, headers={}, content=b"", now=NOW)
+    sent = signed(key, "GET", HOST, headers={}, payload=hashlib.sha256().hexdigest(), now=NOW)
 
     assert sent["x-amz-security-token"] == "token"
     assert "x-amz-security-token" in sent["Authorization"]

@@ -1,6 +1,5 @@
 """
-Signatures of requests to S3 by AWS Signature Version 4, for the few small requests that ``obstore`` has no
-call for.
+Signatures of requests to S3 by AWS Signature Version 4.
 
 Pure: key, time and request in, headers out. The sender must send the URL and the headers as they are.
 Source: AWS, "Signature Calculations for the Authorization Header: Transferring Payload in a Single Chunk".
@@ -32,12 +31,12 @@ def signed(
     url: str,
     *,
     headers: Mapping[str, str],
-    content: bytes,
+    payload: str,
     now: datetime,
 ) -> dict[str, str]:
     """Return the headers to send; the path of ``url`` must be percent-encoded as S3 wants it: all but
-    A-Za-z0-9-._~/."""
-    parts, payload = urlsplit(url), hashlib.sha256(content).hexdigest()
+    A-Za-z0-9-._~/. ``payload`` is the SHA-256 of the body in hex."""
+    parts = urlsplit(url)
     stamp = now.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
     sent = {**headers, "x-amz-content-sha256": payload, "x-amz-date": stamp}
     if key.session_token is not None:

@@ -1,0 +1,299 @@
+"""
+Object stores as archives: the calls of an ``ArchiveBackend`` as requests to a bucket.
+
+An object appears whole or not at all: a small one by one request, a bigger one by an upload in parts that is
+completed at the end and ended on any error. A run that is killed outright leaves parts that no listing shows;
+each store has its way to clear those away, see docs/archives.md.
+
+Memory per transfer is three parts and a block. No conditional requests: not every server honours them, and
+names are ours by ``claim``.
+"""
+
+import asyncio
+import re
+import secrets
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import ClassVar
+from urllib.parse import quote
+
+from counterfoil.archives.backend import (
+    MAX_ENTRIES,
+    TEMPORARY_PREFIX,
+    ArchiveBackend,
+    FileNotStored,
+    StoredEntry,
+    segments,
+    too_many_files,
+)
+from counterfoil.archives.backends._http import content_of
+from counterfoil.archives.backends._object_store.client import (
+    Content,
+    ObjectStoreClient,
+    StoreAnswer,
+    StoreRequest,
+)
+from counterfoil.archives.backends._object_store.listing import (
+    LIST_LIMIT,
+    ListPage,
+    ListUnreadable,
+    read_page,
+)
+from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.archives.readback import probe_with_file
+from counterfoil.archives.streams import INLINE, clean_up, in_hashing_thread
+
+PART = 5 * 1024 * 1024
+"""Bytes of one part, the least that S3 takes: up to 10,000 of them, 48 GiB, and little memory."""
+
+PARTS_IN_FLIGHT = 2
+"""Parts that are sent at the same time, while the next one is filled."""
+
+TAG_VALUE_LIMIT = 256
+"""Bytes of UTF-8 of a tag's value; S3 counts units of UTF-16, some servers count bytes. The manifest has it
+all."""
+
+PAGE = 1000
+"""Objects that are asked for at once."""
+
+MAX_PAGES = 2 * MAX_ENTRIES // PAGE
+"""Pages of one list; a server can give pages without an entry indefinitely."""
+
+NOT_FOUND = 404
+
+
+class ObjectStoreBackend(ArchiveBackend):
+    """A bucket, perhaps below a prefix. Each kind says how tags, lists and uploads look there."""
+
+    lists_files = True
+    NOT_IN_TAGS: ClassVar[re.Pattern[str]]
+    """Characters that the service does not take in a tag."""
+
+    def __init__(self, client: ObjectStoreClient, *, prefix: str = "") -> None:
+        self._client = client
+        self._bucket = client.bucket
+        self._prefix = prefix.strip("/")
+        self._kept_probe: str | None = None
+        """The probe that could not be removed; the next one takes its place, so that there is only one."""
+
+    @abstractmethod
+    def uri(self) -> str:
+        """Return the URI of the bucket, without a slash at its end."""
+
+    @abstractmethod
+    def _object_headers(self, tags: Mapping[str, str], content_type: str | None) -> dict[str, str]:
+        """Return the headers that describe a new object."""
+
+    @abstractmethod
+    async def _put_whole(self, path: str, content: Content, headers: Mapping[str, str]) -> None:
+        """Store an object by one request."""
+
+    @abstractmethod
+    async def _begin_upload(self, path: str, headers: Mapping[str, str]) -> str:
+        """Begin an upload in parts; return its id."""
+
+    @abstractmethod
+    async def _put_part(self, path: str, upload: str, number: int, content: Content) -> str:
+        """Send one part, the first of which is number 1; return what the completion says about it."""
+
+    @abstractmethod
+    async def _complete_upload(
+        self, path: str, upload: str, parts: list[str], headers: Mapping[str, str]
+    ) -> None:
+        """Make an object of the parts."""
+
+    @abstractmethod
+    async def _abort_upload(self, path: str, upload: str) -> None:
+        """Give up an upload."""
+
+    @abstractmethod
+    def _list_query(self, prefix: str, marker: str | None) -> dict[str, str]:
+        """Return the query for one page of a list."""
+
+    @abstractmethod
+    def _read_list(self, content: bytes) -> tuple[list[tuple[str, int | None]], str | None]:
+        """Return the keys and sizes of a page, and the marker of the next one. Raises
+        ``ListUnreadable``."""
+
+    def tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return the tags of the object, without the characters that the service does not take."""
+        return {name: _cut(self.NOT_IN_TAGS.sub("_", value)) for name, value in tags.items()}
+
+    def location(self, name: str) -> str:
+        """Return the URI of a name, percent-encoded."""
+        return f"{self.uri()}/" + quote(self._key(name), safe="/!$&'()*+,;=:@")
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        """Return everything below a folder."""
+        prefix, marker = f"{self._key(folder)}/", None
+        found: list[StoredEntry] = []
+        for _ in range(MAX_PAGES):
+            request = StoreRequest("GET", query=self._list_query(prefix, marker))
+            answer = await self._client.request(request, limit=LIST_LIMIT)
+            if not answer.is_success:
+                raise self._client.error(answer)
+            keys, marker = await self._page(answer.body)
+            # A console stores an empty object with a slash at its end for a folder.
+            found.extend(StoredEntry(self._name(key), size) for key, size in keys if not key.endswith("/"))
+            if len(found) > MAX_ENTRIES:
+                raise too_many_files(self.location(folder))
+            if marker is None:
+                return sorted(found, key=lambda entry: entry.name)
+        raise too_many_files(self.location(folder))
+
+    async def put(
+        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
+    ) -> None:
+        """Store an object, with its tags and content type. Raises ``ArchiveError``."""
+        path, headers = self._path(name), self._object_headers(tags, content_type)
+        async with aclosing(_parts(chunks)) as parts:
+            first = [await anext(parts, bytearray())]
+            if len(first[0]) < PART:
+                await self._put_whole(path, first[0], headers)
+            else:
+                await self._put_in_parts(path, _chained(first, parts), headers)
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield an object block by block. Raises ``FileNotStored``."""
+        async with self._client.open(StoreRequest("GET", self._path(name))) as response:
+            if response.status_code == 200:
+                async for block in content_of(response):
+                    yield block
+                return
+            answer = await self._client.read_answer(response)
+        if answer.status == NOT_FOUND and not self._client.is_root_missing(answer):
+            raise FileNotStored
+        raise self._client.error(answer)
+
+    async def discard(self, name: str) -> None:
+        """Remove an object; nothing happens when it is absent."""
+        answer = await self._client.request(StoreRequest("DELETE", self._path(name)))
+        if answer.status == NOT_FOUND and not self._client.is_root_missing(answer):
+            return
+        if not answer.is_success:
+            raise self._client.error(answer)
+
+    async def probe(self) -> None:
+        """Write, read back and, where that is allowed, remove a small object. Raises ``ArchiveError``."""
+        name = self._kept_probe or f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
+        try:
+            await probe_with_file(self, name, self._bucket.archive, self._bucket.server)
+        finally:
+            await self._discard_probe(name)
+
+    async def _discard_probe(self, name: str) -> None:
+        self._kept_probe = None
+        try:
+            await self.discard(name)
+        except ArchiveRefused as refused:
+            # Filing needs no right to delete, and some archives are there to grant none.
+            if refused.reason != "ArchivePermissionDenied":
+                raise
+            self._kept_probe = name
+
+    async def remove_leftovers(self, folder: str) -> None:
+        """Nothing to do: what a killed run leaves is in no listing, and the bucket's lifecycle rule ends
+        it."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def _put_in_parts(
+        self, path: str, parts: AsyncIterable[bytearray], headers: Mapping[str, str]
+    ) -> None:
+        upload = await self._begin_upload(path, headers)
+        sending: list[asyncio.Task[str]] = []
+        try:
+            async for part in parts:
+                if len(sending) >= PARTS_IN_FLIGHT:
+                    await sending[-PARTS_IN_FLIGHT]
+                sending.append(asyncio.create_task(self._put_part(path, upload, len(sending) + 1, part)))
+                del part
+            await self._complete_upload(path, upload, [await each for each in sending], headers)
+        except BaseException:
+            await clean_up(self._end_upload(path, upload, sending))
+            raise
+
+    async def _end_upload(self, path: str, upload: str, sending: list[asyncio.Task[str]]) -> None:
+        for each in sending:
+            each.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+        await self._abort_upload(path, upload)
+
+    async def _page(self, content: bytes) -> tuple[list[tuple[str, int | None]], str | None]:
+        try:
+            return (
+                self._read_list(content)
+                if len(content) <= INLINE
+                else await in_hashing_thread(partial(self._read_list, content))
+            )
+        except ListUnreadable as error:
+            raise self._client.unreadable() from error
+
+    async def _expect_success(self, request: StoreRequest) -> StoreAnswer:
+        """Send a request that must succeed; return its answer. Raises ``ArchiveError``."""
+        answer = await self._client.request(request)
+        if not answer.is_success:
+            raise self._client.error(answer)
+        return answer
+
+    def _path(self, name: str) -> str:
+        """Return the percent-encoded path of a name, as signatures want it."""
+        return quote(self._key(name), safe="/-_.~")
+
+    def _key(self, name: str) -> str:
+        path = "/".join(segments(name))
+        return f"{self._prefix}/{path}" if self._prefix else path
+
+    def _name(self, key: str) -> str:
+        return key.removeprefix(f"{self._prefix}/") if self._prefix else key
+
+
+def _cut(value: str) -> str:
+    return value.encode()[:TAG_VALUE_LIMIT].decode(errors="ignore")
+
+
+def list_page(
+    content: bytes, record: str, key: str, size: str, marker: str
+) -> tuple[ListPage, list[tuple[str, int | None]]]:
+    """Return a page of a list, and its keys and sizes. Raises ``ListUnreadable``."""
+    page = read_page(content, record, {key, size, marker, "IsTruncated"})
+    found: list[tuple[str, int | None]] = []
+    for each in page.records:
+        if key not in each:
+            raise ListUnreadable("an entry has no name")
+        length = each.get(size, "")
+        is_number = length.isascii() and length.isdigit() and len(length) < 20
+        found.append((each[key], int(length) if is_number else None))
+    return page, found
+
+
+async def _parts(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytearray, None]:
+    """Yield the bytes in parts of exactly ``PART`` bytes, except the last one; nothing for an empty
+    stream."""
+    part, length, is_first = bytearray(), 0, True
+    async for chunk in chunks:
+        rest = memoryview(chunk)
+        while rest:
+            if not part and not is_first:
+                # Whole at once, since a buffer that grows is copied. Most files are smaller than one part.
+                part = bytearray(PART)
+            taken = rest[: PART - length]
+            part[length : length + len(taken)] = taken
+            length, rest = length + len(taken), rest[len(taken) :]
+            if length == PART:
+                yield part
+                part, length, is_first = bytearray(), 0, False
+    if length:
+        del part[length:]
+        yield part
+
+
+async def _chained(first: list[bytearray], rest: AsyncIterator[bytearray]) -> AsyncGenerator[bytearray, None]:
+    # Nothing else keeps it: it is sent while the rest is read.
+    yield first.pop()
+    async for part in rest:
+        yield part

@@ -1,0 +1,207 @@
+"""
+Signed requests to one bucket of an object store, with bounds on each answer.
+
+No redirect is followed: the document, the key's signature and a session token would go along, and the bytes
+of another host would count as the proof (rule 11). An answer other than a document is read up to a limit.
+A request that fails for a moment is repeated a few times: a large file is many requests.
+"""
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+from urllib.parse import quote
+
+import httpx
+
+from counterfoil.archives.backends._http import HttpSite
+from counterfoil.archives.backends._object_store.errors import (
+    BucketAddress,
+    ErrorDialect,
+    ObjectStoreResponse,
+    error_of_response,
+)
+from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable
+from counterfoil.archives.streams import INLINE, in_hashing_thread
+from counterfoil.clock import Clock
+
+RETRY_PAUSES_SECONDS = (0.1, 0.4, 1.5)
+"""Pauses before a request is repeated; what lasts longer is the controller's to wait for."""
+
+RETRY_SECONDS = 30.0
+"""No request is repeated later than this after its first attempt."""
+
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+MAX_ERROR_BYTES = 64 * 1024
+"""Bytes of an error that are read; the rest is ignored."""
+
+MAX_ANSWER_BYTES = 1024 * 1024
+"""Bytes of an answer that is neither a document nor a list."""
+
+SENT_AT_ONCE = 256 * 1024
+"""Bytes of a body that are handed to the connection at once: it copies what it can't send immediately."""
+
+
+Content = bytes | bytearray
+"""The body of a request, which nothing changes any more."""
+
+
+@dataclass(frozen=True)
+class StoreRequest:
+    """A request to a bucket. ``path`` is percent-encoded, without a slash at its beginning."""
+
+    method: str
+    path: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: Content = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True)
+class StoreAnswer:
+    """A small answer, with any status."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the request was carried out. S3 can report an error of a long request after the 200."""
+        return 200 <= self.status < 300 and b"<Error>" not in self.body[:MAX_ERROR_BYTES]
+
+
+class Authorizer(Protocol):
+    """Adds to a request what proves the right to it."""
+
+    async def headers(
+        self, method: str, url: str, headers: Mapping[str, str], *, length: int, sha256: bytes
+    ) -> dict[str, str]:
+        """
+        Return all headers to send; ``length`` and ``sha256`` are those of the body.
+
+        Raises ``ArchiveError``.
+        """
+        ...
+
+
+class ObjectStoreClient:
+    """Sends requests to one bucket, whose address ``site`` has."""
+
+    def __init__(
+        self,
+        site: HttpSite,
+        bucket: BucketAddress,
+        dialect: ErrorDialect,
+        authorizer: Authorizer,
+        clock: Clock,
+    ) -> None:
+        self.bucket = bucket
+        self._site = site
+        self._dialect = dialect
+        self._authorizer = authorizer
+        self._clock = clock
+
+    async def request(self, request: StoreRequest, *, limit: int = MAX_ANSWER_BYTES) -> StoreAnswer:
+        """Send a request; return its answer, with any status. Raises ``ArchiveError``, also for a success of
+        more than ``limit`` bytes."""
+        async with self.open(request) as response:
+            return await self.read_answer(response, limit=limit)
+
+    @asynccontextmanager
+    async def open(self, request: StoreRequest) -> AsyncIterator[httpx.Response]:
+        """Send a request; give the answer with any status, its body unread. Raises ``ArchiveError``; so does
+        reading the body."""
+        async with AsyncExitStack() as stack:
+            yield await self._send(request, stack)
+
+    async def read_answer(self, response: httpx.Response, *, limit: int = MAX_ANSWER_BYTES) -> StoreAnswer:
+        """Read an answer that is no document. Raises ``ArchiveError``."""
+        body = bytearray()
+        is_success = 200 <= response.status_code < 300
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if is_success and len(body) > limit:
+                raise self.unreadable()
+            if not is_success and len(body) >= MAX_ERROR_BYTES:
+                break
+        return StoreAnswer(response.status_code, response.headers, bytes(body[: max(limit, MAX_ERROR_BYTES)]))
+
+    def error(self, answer: StoreAnswer, dialect: ErrorDialect | None = None) -> ArchiveError:
+        """Return the error for an answer other than success, by who must act."""
+        dialect = dialect or self._dialect
+        return error_of_response(self.parsed(answer), dialect, self.bucket)
+
+    def parsed(self, answer: StoreAnswer) -> ObjectStoreResponse:
+        """Return status and code of an answer."""
+        # An error after a 200: its status would say that all is well.
+        status = 500 if 200 <= answer.status < 300 else answer.status
+        return ObjectStoreResponse.read(self._dialect.service, status, answer.body[:MAX_ERROR_BYTES])
+
+    def is_root_missing(self, answer: StoreAnswer) -> bool:
+        """Whether a 404 means the bucket."""
+        return self.parsed(answer).code in self._dialect.root_missing
+
+    def unreadable(self) -> ArchiveError:
+        """Return the error for an answer that is none of the protocol's."""
+        return self._site.unreadable_response()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._site.close()
+
+    async def _send(self, request: StoreRequest, stack: AsyncExitStack) -> httpx.Response:
+        """Send a request, again if it fails for a moment; ``stack`` ends the connection that answered."""
+        url, sha256 = self._url(request), await sha256_of(request.content)
+        since = self._clock.monotonic()
+        for pause in RETRY_PAUSES_SECONDS:
+            try:
+                async with AsyncExitStack() as attempt:
+                    response = await self._attempt(request, url, sha256, attempt)
+                    if response.status_code not in RETRIED:
+                        stack.push_async_exit(attempt.pop_all())
+                        return response
+            except ArchiveUnavailable:
+                if self._clock.monotonic() - since >= RETRY_SECONDS:
+                    raise
+            await self._clock.sleep(pause)
+        return await self._attempt(request, url, sha256, stack)
+
+    async def _attempt(
+        self, request: StoreRequest, url: str, sha256: bytes, stack: AsyncExitStack
+    ) -> httpx.Response:
+        length = len(request.content)
+        headers = await self._authorizer.headers(
+            request.method, url, request.headers, length=length, sha256=sha256
+        )
+        content = None
+        if request.content:
+            headers["Content-Length"] = str(length)
+            content = _slices(request.content)
+        exchange = self._site.exchange(request.method, url, headers=headers, content=content)
+        return await stack.enter_async_context(exchange)
+
+    def _url(self, request: StoreRequest) -> str:
+        query = "&".join(f"{_quoted(key)}={_quoted(value)}" for key, value in request.query.items())
+        address = f"{self._site.url}/{request.path}" if request.path else self._site.url
+        return f"{address}?{query}" if query else address
+
+
+def _quoted(text: str) -> str:
+    return quote(text, safe="-_.~")
+
+
+async def sha256_of(content: Content) -> bytes:
+    """Return the hash of a body; a big one is hashed in a thread."""
+    if len(content) <= INLINE:
+        return hashlib.sha256(content).digest()
+    return (await in_hashing_thread(partial(hashlib.sha256, content))).digest()
+
+
+async def _slices(content: Content) -> AsyncGenerator[bytes, None]:
+    view = memoryview(content)
+    for start in range(0, len(content), SENT_AT_ONCE):
+        yield bytes(view[start : start + SENT_AT_ONCE])
