@@ -32,7 +32,6 @@ from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.resources import (
-    ENVELOPE_LABEL,
     SENDER_LABEL,
     ActionHandling,
     Archive,
@@ -234,8 +233,9 @@ class Preconditions:
 
     async def _sibling_events(self, event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
         # Not from the cache, which does not contain finished events.
-        label = f"{ENVELOPE_LABEL}={event.spec.envelope_id}"
-        async for raw in self.kube.list(EnvelopeEvent, labels=label):
+        # By the spec: a changed label must not hide an event, nor add that of another envelope.
+        fields = f"spec.envelopeID={event.spec.envelope_id}"
+        async for raw in self.kube.list(EnvelopeEvent, fields=fields):
             try:
                 sibling = EnvelopeEvent.parse(raw)
             except ResourceInvalid as invalid:

@@ -100,6 +100,8 @@ class Reconciler:
         ``Superseded`` when another process changed the event, and ``LeaseLost`` when another process may work
         on it.
         """
+        # Before any request: a wrong label of the shard lets the holder of another shard watch the event.
+        self.preconditions.held.check(event)
         phase, started = state_machine.phase_to_resume(event.status), self.clock.now()
         is_ours = self._own_versions.pop(event.name, "") == event.metadata.resource_version
         try:

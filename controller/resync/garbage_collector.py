@@ -35,10 +35,8 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Organization,
     ResourceInvalid,
-    envelope_id,
     envelope_of,
     is_condition_true,
-    shard,
 )
 from counterfoil.retention import imminent_deletion, removal_time
 
@@ -118,9 +116,17 @@ class GarbageCollector:
 
     async def _list_archived_envelopes(self) -> dict[str, str]:
         """Return name and uid of each marked Envelope; thousands need less memory than a page of events."""
-        labels = f"{ARCHIVED_LABEL}={ARCHIVED}"
-        listed = self.kube.list(Envelope, labels=labels)
-        return {raw["metadata"]["name"]: raw["metadata"]["uid"] async for raw in listed}
+        labels, found = f"{ARCHIVED_LABEL}={ARCHIVED}", dict[str, str]()
+        async for raw in self.kube.list(Envelope, labels=labels):
+            try:
+                envelope = Envelope.parse(raw)
+            except ResourceInvalid as invalid:
+                _log.warning("an Envelope can't be read: %s", invalid)
+                continue
+            organization = self.cache.organizations.get(envelope.spec.organization_ref.name)
+            if may_be_outlived(envelope, organization, self.clock.now()):
+                found[envelope.name] = envelope.uid
+        return found
 
     async def _process_event(self, raw: Raw, found: PassStatistics) -> bool:
         """Re-open an event whose cause was fixed, else remove an expired one; return whether it is left."""
@@ -131,7 +137,7 @@ class GarbageCollector:
             return True
         for reopen in self.reopeners:
             event = await reopen(event)
-        await self._add_missing_shard(event)
+        await self._correct_shard_label(event)
         organization = self.cache.organizations.get(event.organization)
         if is_expired(event, organization, self.clock.now()) and await self._remove_event(event):
             found.add_removed(event, self.cache.archive_name(event))
@@ -143,11 +149,11 @@ class GarbageCollector:
                 found.add_endangered(event, deletion)
         return True
 
-    async def _add_missing_shard(self, event: EnvelopeEvent) -> None:
-        """Add the shard to an event that a person created without it: no controller would watch it."""
-        if SHARD_LABEL in event.metadata.labels or event.status.phase.is_final:
+    async def _correct_shard_label(self, event: EnvelopeEvent) -> None:
+        """Set the label of an event's shard if it is missing or wrong: no controller would work on it."""
+        if event.has_shard_label or event.status.phase.is_final:
             return
-        labels = {SHARD_LABEL: str(shard(envelope_id(event.spec.envelope_id)))}
+        labels = {SHARD_LABEL: str(event.shard_number)}
         try:
             await self.kube.patch(EnvelopeEvent, event.name, {"metadata": {"labels": labels}})
         except NotFound:
@@ -183,7 +189,12 @@ class GarbageCollector:
             await self.kube.patch(Envelope, name, {"metadata": {"labels": {ARCHIVED_LABEL: ARCHIVED}}})
 
     async def _remove_envelope(self, name: str, uid: str) -> None:
+        fields = f"spec.envelopeID={name}"
         try:
+            # By the spec: an event that was created during this pass is on a page that was read before.
+            events, _ = await self.kube.page(EnvelopeEvent, limit=1, fields=fields)
+            if events:
+                return
             await self.kube.delete(Envelope, name, uid=uid)
         except (NotFound, Conflict):
             return
@@ -195,3 +206,18 @@ def is_expired(event: EnvelopeEvent, organization: Organization | None, now: dat
     """Whether a finished event's time to live has passed; it is unknown without the Organization."""
     removed = removal_time(event, organization.spec) if organization is not None else None
     return removed is not None and now > removed
+
+
+def may_be_outlived(envelope: Envelope, organization: Organization | None, now: datetime) -> bool:
+    """
+    Whether an Envelope is so old that the event which archived it can have been removed.
+
+    The mark alone is not believed: a mark on a younger Envelope has no effect, and an envelope that is still
+    being signed keeps its sender. Without the Organization it is kept.
+    """
+    created = envelope.metadata.creation_timestamp
+    if organization is None or created is None:
+        return False
+    spec = organization.spec
+    kept = spec.succeeded_ttl if spec.ttl.failed is None else min(spec.succeeded_ttl, spec.ttl.failed)
+    return now - created >= kept

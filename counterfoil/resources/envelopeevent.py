@@ -288,9 +288,14 @@ class EnvelopeEvent(Resource, frozen=True):
 
     @property
     def shard_number(self) -> int:
-        """Its shard, 0..63: by its label, which decides who watches it, else by the id of its envelope."""
-        label = self.metadata.labels.get(SHARD_LABEL, "")
-        return int(label) if label.isdecimal() else shard(envelope_id(self.spec.envelope_id))
+        """Its shard, 0..63, by the id of its envelope. The label only selects who watches it; the garbage
+        collector corrects a wrong one."""
+        return shard(envelope_id(self.spec.envelope_id))
+
+    @property
+    def has_shard_label(self) -> bool:
+        """Whether its label is that of its shard."""
+        return self.metadata.labels.get(SHARD_LABEL) == str(self.shard_number)
 
     @property
     def parameters(self) -> dict[str, str]:

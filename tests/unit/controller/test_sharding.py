@@ -68,10 +68,16 @@ def test_an_event_is_worked_on_only_while_the_lease_of_its_shard_is_held() -> No
         held.check(event)
 
 
-def test_the_label_of_an_event_decides_its_shard_as_it_does_for_the_watch() -> None:
-    number = (shard(envelope_id(ENVELOPE)) + 1) % SHARD_COUNT
-    event = an_event().labelled(SHARD_LABEL, str(number)).build()
-    held_shards(number % 2, of=2).check(event)
+OTHER_SHARD = str((shard(envelope_id(ENVELOPE)) + 1) % SHARD_COUNT)
+
+
+@pytest.mark.parametrize("label", [OTHER_SHARD, "99", "", "-1", "²"])
+def test_the_envelope_of_an_event_decides_its_shard_and_not_its_label(label: str) -> None:
+    event = an_event().labelled(SHARD_LABEL, label).build()
+    mine = shard(envelope_id(ENVELOPE)) % 2
+    held_shards(mine, of=2).check(event)
+    with pytest.raises(LeaseLost):
+        held_shards(1 - mine, of=2).check(event)
 
 
 def test_more_shards_are_seen_as_a_gain() -> None:

@@ -253,9 +253,20 @@ async def test_when_all_is_there_the_event_is_admitted(scene: Scene) -> None:
     assert (admitted.context.archive.name, admitted.context.sender.name) == ("dms", "anna")
 
 
+async def test_the_siblings_of_an_event_are_those_of_its_envelope_by_their_specs(scene: Scene) -> None:
+    other = "11111111-4b1d-4c58-9a57-6d1f0a3b2c4d"
+    hidden = an_event().for_action("workstepFinished").labelled(ENVELOPE_LABEL, other).build()
+    foreign = an_event(other).labelled(ENVELOPE_LABEL, ENVELOPE).build()
+    scene.kube.put(hidden)
+    scene.kube.put(foreign)
+    admitted = await scene.prepare()
+    assert isinstance(admitted, Admitted)
+    assert [each.name async for each in admitted.context.sibling_events()] == [hidden.name]
+
+
 async def test_a_sibling_that_cannot_be_read_is_passed_over(scene: Scene) -> None:
-    sibling = an_event().for_action("workstepFinished").labelled(ENVELOPE_LABEL, ENVELOPE).build()
-    odd = an_event().for_action("other").labelled(ENVELOPE_LABEL, ENVELOPE).build()
+    sibling = an_event().for_action("workstepFinished").build()
+    odd = an_event().for_action("other").build()
     scene.kube.put(sibling)
     scene.kube.put(odd)
     scene.kube.edit(EnvelopeEvent, odd.name, {"status": {"phase": "Unheard"}})

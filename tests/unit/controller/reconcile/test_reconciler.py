@@ -20,6 +20,7 @@ from controller.notices.policy import notice_id
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.sharding import LeaseLost
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedFile
@@ -921,3 +922,14 @@ async def test_a_4xx_of_a_proxy_to_a_status_write_is_tried_again_and_fails_nothi
 ) -> None:
     scene.kube.fail("patch_status", api_error(status, b"<html>nginx</html>", None, creating=False))
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
+
+
+async def test_an_event_of_another_shard_is_left_to_its_holder_before_any_request(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    others = held_shards(1 - scene.event.shard_number % 2, of=2)
+    preconditions = dataclasses.replace(scene.reconciler.preconditions, held=others)
+    reconciler = dataclasses.replace(scene.reconciler, preconditions=preconditions)
+    before = list(scene.kube.asked)
+    with pytest.raises(LeaseLost):
+        await reconciler.reconcile(scene.event)
+    assert scene.kube.asked == before

@@ -21,6 +21,7 @@ from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
+    ARCHIVED_LABEL,
     SHARD_LABEL,
     Activity,
     Envelope,
@@ -234,10 +235,17 @@ async def test_an_organization_without_events_is_counted_as_such() -> None:
     assert scene.statistics.activity("unknown") is None
 
 
-def an_envelope() -> Envelope:
+def an_envelope(created: datetime = LONG_AGO, **metadata: Any) -> Envelope:
+    created_text = created.isoformat()
     return Envelope.parse(
         {
-            "metadata": {"name": ENVELOPE, "uid": "u", "resourceVersion": "1"},
+            "metadata": {
+                "name": ENVELOPE,
+                "uid": "u",
+                "resourceVersion": "1",
+                "creationTimestamp": created_text,
+                **metadata,
+            },
             "spec": {
                 "organizationRef": {"name": "acme"},
                 "envelopeID": ENVELOPE,
@@ -408,6 +416,44 @@ async def test_an_envelope_that_may_not_be_removed_holds_up_no_pass() -> None:
     assert scene.there() == set()
 
 
+MARKED: dict[str, Any] = {"labels": {ARCHIVED_LABEL: "true"}}
+
+
+@pytest.mark.parametrize(
+    ("age", "ttl", "is_removed"),
+    [
+        (timedelta(days=28), {}, False),
+        (timedelta(days=33), {}, True),
+        (timedelta(days=4), {"failed": "72h"}, True),
+        (timedelta(days=2), {"failed": "72h"}, False),
+    ],
+)
+async def test_a_mark_on_an_envelope_that_is_too_young_for_it_removes_nothing(
+    age: timedelta, ttl: dict[str, str], *, is_removed: bool
+) -> None:
+    scene = Scene(ttl=ttl)
+    scene.kube.put(an_envelope(NOON - age, **MARKED))
+    await scene.pass_finished()
+    assert scene.there() == (set() if is_removed else {ENVELOPE})
+
+
+async def test_without_its_organization_a_marked_envelope_is_kept() -> None:
+    scene = Scene()
+    scene.cache.organizations.remove("acme")
+    scene.kube.put(an_envelope(**MARKED))
+    await scene.pass_finished()
+    assert scene.there() == {ENVELOPE}
+
+
+async def test_an_event_that_is_created_during_the_pass_keeps_its_envelope() -> None:
+    scene = Scene(finished(Phase.SUCCEEDED, 7).build())
+    scene.kube.put(an_envelope(**MARKED))
+    created = an_event().build()
+    scene.kube.just_before("delete", lambda: scene.kube.put(created))
+    await scene.pass_finished()
+    assert ENVELOPE in scene.there()
+
+
 async def test_an_event_that_cannot_be_read_is_passed_over() -> None:
     scene = Scene(finished(Phase.FAILED).build())
     scene.kube.objects["envelopeevents", "odd"] = {"metadata": {"name": "odd"}, "spec": {}}
@@ -415,8 +461,10 @@ async def test_an_event_that_cannot_be_read_is_passed_over() -> None:
     assert scene.statistics.counts("acme") == {"Failed": 1}
 
 
-async def test_an_event_that_a_person_made_without_a_shard_is_given_its_own() -> None:
-    event = an_event().build()
+@pytest.mark.parametrize("label", [None, "99", str((shard(ENVELOPE) + 1) % 64), "none"])
+async def test_an_event_without_its_shard_or_with_another_one_is_given_its_own(label: str | None) -> None:
+    builder = an_event() if label is None else an_event().labelled(SHARD_LABEL, label)
+    event = builder.build()
     scene = Scene(event)
     await scene.pass_finished()
     raw = await scene.kube.get(EnvelopeEvent, event.name)
