@@ -54,7 +54,7 @@ from counterfoil.resources import (
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationLimits
-from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.reopening import RECORDED, reopened_status
 
 _log = logging.getLogger(__name__)
 
@@ -359,7 +359,7 @@ def _may_end_otherwise(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
     phase, reason = event.status.phase, event.status.reason
     if phase is Phase.SUCCEEDED:
         # The sweep creates events of actions that are archived; this one was recorded before that.
-        return reason == "Recorded"
+        return reason == RECORDED
     if phase is not Phase.SKIPPED or reason == "SkippedByRequest":
         return False
     if reason in ("ArchivedAsExpired", "NoFinishedDocuments"):

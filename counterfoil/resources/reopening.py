@@ -19,6 +19,9 @@ from counterfoil.stored_times import CLOCK_DIFFERENCE, believed_time
 ARCHIVED_AND_KEPT = "ArchivedAndKept"
 """Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""
 
+RECORDED = "Recorded"
+"""Reason of an event that succeeded because its action was only recorded; it may be archived since."""
+
 SKIPPED_BY_REQUEST = "SkippedByRequest"
 """Reason of an event that a person skipped."""
 
@@ -62,7 +65,7 @@ def considered_time(status: EndedStatus) -> datetime | None:
 
 def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
     """Whether a person's retry starts the event again."""
-    return status.phase is not Phase.SUCCEEDED or status.reason == ARCHIVED_AND_KEPT
+    return status.phase is not Phase.SUCCEEDED or status.reason in (ARCHIVED_AND_KEPT, RECORDED)
 
 
 def is_reopened_by_callback(

@@ -20,7 +20,7 @@ from controller.requests.event_requests import EventRequests
 from controller.requests.request_table import RequestResult
 from controller.scheduling.due import due_time
 from counterfoil.resources import EnvelopeEventStatus, Phase, RetrySpec, find_condition
-from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.reopening import considered_time, reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
 from tests.support.builders import AClock, a_sender, an_event, an_organization
 from webhook.receiver.delivery_counter import PendingCount, status_with
@@ -214,8 +214,8 @@ class StateMachineModel(RuleBasedStateMachine):
     def eSAW_calls_again(self, age: int) -> None:
         """A delivery comes now, or came two days ago and is counted only now."""
         received = self.clock.now() - timedelta(hours=age)
-        completed = self.status.completion_time
-        if self.phase in (Phase.SKIPPED, Phase.FAILED) and completed is not None and received > completed:
+        considered = considered_time(self.status)
+        if self.phase in (Phase.SKIPPED, Phase.FAILED) and considered is not None and received > considered:
             self._expect_reopened()
         before = self.event.deliveries
         self._store(status_with(self.event, PendingCount(1, received, received), now=self.clock.now()))

@@ -15,7 +15,12 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.resources.reopening import considered_time, is_reopened_by_callback, reopened_status
+from counterfoil.resources.reopening import (
+    considered_time,
+    is_reopened_by_callback,
+    is_reopened_by_retry,
+    reopened_status,
+)
 
 THEN = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
@@ -150,3 +155,18 @@ def test_a_callback_since_the_last_attempt_began_reopens_an_event_although_it_is
 
 def test_an_unfinished_event_considers_no_callback() -> None:
     assert considered_time(EnvelopeEventStatus()) is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "is_reopened"),
+    [
+        (Phase.SUCCEEDED, "ArchivedAndDeleted", False),
+        (Phase.SUCCEEDED, "ArchivedAndKept", True),
+        (Phase.SUCCEEDED, "Recorded", True),
+        (Phase.FAILED, "NotPermitted", True),
+    ],
+)
+def test_a_retry_starts_an_event_again_that_may_archive_more(
+    phase: Phase, reason: str, *, is_reopened: bool
+) -> None:
+    assert is_reopened_by_retry(EnvelopeEventStatus(phase=phase, reason=reason)) is is_reopened
