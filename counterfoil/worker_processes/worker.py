@@ -2,7 +2,8 @@
 The side of the process: read one request after the other from the standard input until the input ends.
 
 The process limits itself before it reads the first byte: address space, CPU seconds per request, no files to
-write, no core dump. It logs nothing, and ignores the signals that end its parent.
+write, no core dump, and all that ``sandbox`` takes away. It logs nothing, and ignores the signals that end
+its parent.
 """
 
 import gc
@@ -12,6 +13,8 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import BinaryIO, TypeAlias
+
+from counterfoil.worker_processes.sandbox import lock_down
 
 NOTE_BIT = 1 << 31
 """Set in the length of a note, and not in that of a result."""
@@ -56,6 +59,7 @@ def _limit_process(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    lock_down()
 
 
 def _allow_cpu(seconds: int) -> None:
