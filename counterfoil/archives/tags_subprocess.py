@@ -37,7 +37,7 @@ CPU_SECONDS = 2
 TIMEOUT_SECONDS = 60.0
 """Longest time for that, on a machine that has much else to do."""
 
-MAX_MEMORY_BYTES = 320 * 1024 * 1024
+MAX_MEMORY_BYTES = 192 * 1024 * 1024
 """Bytes of address space: 45 MiB for Python and its libraries, 130 MiB for what is made of 1 MiB of
 metadata."""
 
@@ -84,7 +84,7 @@ class TagWorkers:
         # In ASCII, since metadata may have halves of characters.
         encoded = json.dumps(msgspec.to_builtins(request)).encode()
         try:
-            result = await self._pool.request(TagResult, encoded)
+            result = await self._pool.request(TagResult, encoded, owner=envelope.organization)
         except WorkerStopped as stopped:
             if not (stopped.note and stopped.by_own_limits):
                 raise

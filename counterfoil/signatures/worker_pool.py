@@ -27,6 +27,9 @@ MAX_FILE_BYTES = 64 * 1024 * 1024
 SMALL_FILE_BYTES = 1024 * 1024
 """Bytes of a PDF that comes from memory. Of larger ones only one is in a process at a time."""
 
+PROCESSES = 2
+"""Maximum number of processes."""
+
 SPOOLED_FILES = 4
 """Maximum number of large PDFs in temporary files: 256 MiB, less than ``/tmp`` has in the chart."""
 
@@ -48,7 +51,7 @@ class SignatureWorkers:
     """At most ``count`` processes; the owner closes them."""
 
     def __init__(
-        self, *, count: int = 2, seconds: float = TIMEOUT_SECONDS, command: Sequence[str] = COMMAND
+        self, *, count: int = PROCESSES, seconds: float = TIMEOUT_SECONDS, command: Sequence[str] = COMMAND
     ) -> None:
         self._pool = WorkerPool(command, count=count, seconds=seconds)
         self._large = asyncio.Lock()
@@ -71,9 +74,9 @@ class SignatureWorkers:
                 state=State.NOT_CHECKED, detail=f"it is larger than {MAX_FILE_BYTES // 1024 // 1024} MiB"
             )
         if size <= SMALL_FILE_BYTES:
-            return await self._examine(chunks, size, anchors)
+            return await self._examine(chunks, size, anchors, source)
         async with self._turn(source):
-            return await self._examine_large(chunks, size, anchors)
+            return await self._examine_large(chunks, size, anchors, source)
 
     async def aclose(self) -> None:
         """End the processes that have nothing to do."""
@@ -91,7 +94,9 @@ class SignatureWorkers:
             if not self._users[source]:
                 del self._users[source], self._sources[source]
 
-    async def _examine_large(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
+    async def _examine_large(
+        self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors, source: str
+    ) -> Signatures:
         try:
             file = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, also if it can't be filled
         except OSError as problem:
@@ -104,11 +109,13 @@ class SignatureWorkers:
             if stored != size:
                 return Signatures(state=State.UNREADABLE, detail=BROKE_OFF)
             async with self._large, aclosing(_blocks(file)) as blocks:
-                return await self._examine(blocks, size, anchors)
+                return await self._examine(blocks, size, anchors, source)
 
-    async def _examine(self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors) -> Signatures:
+    async def _examine(
+        self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors, source: str
+    ) -> Signatures:
         try:
-            return await self._pool.request(Signatures, anchors.encoded, chunks, size)
+            return await self._pool.request(Signatures, anchors.encoded, chunks, size, owner=source)
         except WorkerUnavailable:
             return Signatures(state=State.NOT_CHECKED, detail="its check could not be started")
         except WorkerStopped as stopped:

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import msgspec
 
+from counterfoil.worker_processes.fair_slots import FairSlots
 from counterfoil.worker_processes.worker import NOTE_BIT
 
 _log = logging.getLogger(__name__)
@@ -61,18 +62,26 @@ class WorkerPool:
         """Take the command line, the number of processes, and the timeout of one result in seconds."""
         self._command = command
         self._seconds = seconds
-        self._slots = asyncio.Semaphore(count)
+        self._slots = FairSlots(count)
         self._idle: list[_WorkerProcess] = []
 
     async def request(
-        self, result_type: type[T], head: bytes, body: AsyncIterable[bytes] | None = None, size: int = 0
+        self,
+        result_type: type[T],
+        head: bytes,
+        body: AsyncIterable[bytes] | None = None,
+        size: int = 0,
+        *,
+        owner: str = "",
     ) -> T:
         """
         Return the result of a process for ``head`` and a body of ``size`` bytes.
 
+        The owners of requests share the processes fairly.
+
         Raises ``WorkerUnavailable``, ``WorkerStopped`` and what ``body`` raises.
         """
-        async with self._slots:
+        async with self._slots.slot(owner):
             process = await self._ready(len(head), size)
             try:
                 return await process.work(result_type, head, body, size, self._seconds)

@@ -42,7 +42,7 @@ async def found(workers: TagWorkers, metadata: str, **rules: TagRule) -> dict[st
 def given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the pool answer as it does after a process that the rule `no` made exceed its limits."""
 
-    async def given_up(*_: object) -> None:
+    async def given_up(*_: object, **_owner: object) -> None:
         stopped = WorkerStopped(timed_out=False)
         stopped.note, stopped.by_own_limits = b"no", True
         raise stopped
@@ -107,7 +107,7 @@ async def test_a_process_that_was_killed_says_nothing_about_the_metadata(
     required: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A missing tag can't be added later, so the envelope waits for its next attempt.
-    async def killed(*_: object) -> None:
+    async def killed(*_: object, **_owner: object) -> None:
         stopped = WorkerStopped(timed_out=False)
         stopped.note = b"no"
         raise stopped
