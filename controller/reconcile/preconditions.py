@@ -265,6 +265,11 @@ class Preconditions:
             return False
         return self.clock.now() - created < timedelta(seconds=SENDER_GRACE_SECONDS)
 
+    def _may_be_sender(self, name: str, organization: Organization) -> bool:
+        """Whether a label may name the sender: one of another Organization was set by somebody else."""
+        sender = self.cache.senders.get(name)
+        return sender is None or sender.spec.organization_ref.name == organization.name
+
     async def _look_up_sender(self, event: EnvelopeEvent, organization: Organization) -> str | Fail | None:
         try:
             envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
@@ -273,9 +278,10 @@ class Preconditions:
         # Two Organizations may be two eSAWs, and both may know an envelope of this id.
         if envelope is not None and envelope.spec.organization_ref.name == organization.name:
             return envelope.spec.sender_ref.name
-        if event.spec.origin is Origin.SWEEP and SENDER_LABEL in event.metadata.labels:
+        hint = event.metadata.labels.get(SENDER_LABEL)
+        if event.spec.origin is Origin.SWEEP and hint is not None and self._may_be_sender(hint, organization):
             # The sweep found it with this sender's key, so this sender may see it.
-            return event.metadata.labels[SENDER_LABEL]
+            return hint
         default = organization.spec.default_sender_ref
         if default is None and envelope is not None:
             # The name of an Envelope is the envelope's id, so the page could not store the sender.

@@ -197,6 +197,15 @@ async def test_what_the_sweep_found_with_a_senders_key_is_this_senders(scene: Sc
     assert sender.name == "anna", "for a callback, the label is but a guess of the receiver's"
 
 
+async def test_a_label_with_a_sender_of_another_organization_tells_nothing(scene: Scene) -> None:
+    scene.organization(defaultSenderRef={"name": "anna"})
+    scene.cache.senders.put(a_sender("emil", organization="other"))
+    found = an_event().by(Origin.SWEEP).labelled(SENDER_LABEL, "emil").build()
+    sender = await scene.sender(found)
+    assert isinstance(sender, Sender)
+    assert sender.name == "anna"
+
+
 async def test_the_sender_is_looked_up_once_per_event(scene: Scene) -> None:
     await scene.sender()
     await scene.sender()
