@@ -49,6 +49,7 @@ from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
 from controller.retry.late_files import LateFileFinder
+from controller.retry.late_sender import LateSenderFinder
 from controller.retry.on_fix import FailedEventRetrier
 from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
@@ -293,7 +294,12 @@ def build(
         on_failed=(lambda event, _: notifier.event_failed(event), failed_event_retrier.event_failed),
     )
     late_file_finder = LateFileFinder(preconditions.list_files, status_writer, event_recorder, clock)
-    reopeners = (failed_event_retrier.retry_if_fixed, late_file_finder.reopen_if_listed)
+    late_sender_finder = LateSenderFinder(kube, status_writer, event_recorder, clock)
+    reopeners = (
+        failed_event_retrier.retry_if_fixed,
+        late_sender_finder.reopen_if_recorded,
+        late_file_finder.reopen_if_listed,
+    )
     garbage_collector = GarbageCollector(kube, cache, clock, statistics, reopeners, notifier.pass_finished)
     reflector = Reflector(kube, cache)
     deletion_detector = DeletionDetector(kube, cache, clock, labels=labels, fields=UNFINISHED_SELECTOR)

@@ -120,7 +120,7 @@ class Preconditions:
 
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
-        if event.status.reason == "EnvelopeNotFound":
+        if event.status.reason in ("EnvelopeNotFound", "OtherSenderRecorded"):
             # The sender may have been wrong; the page may have recorded the correct sender since.
             self.cache.sender_of.pop(event.name, None)
         name = self.cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
