@@ -37,7 +37,7 @@ from controller.scheduling.due import EPOCH
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from controller.telemetry.event_recorder import EventRecorder
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, believed_time
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import apply_change
@@ -53,7 +53,6 @@ from counterfoil.resources import (
     ResourceInvalid,
     RetrySpec,
 )
-from counterfoil.stored_times import believed_time
 
 _log = logging.getLogger(__name__)
 

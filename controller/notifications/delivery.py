@@ -28,7 +28,7 @@ from controller.notifications.problem_tracking import Problems
 from controller.notifications.render import MailRenderer, address, message, person_name
 from controller.notifications.smtp import MailError, MailServer, MessageRejected, SmtpMailer
 from controller.scheduling.backoff import MAIL_SERVER, REJECTED_MAIL, Backoff
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, believed_time
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import NotFound
 from counterfoil.kube.secret import SecretUse
@@ -46,7 +46,6 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.stored_times import believed_time
 
 _log = logging.getLogger(__name__)
 

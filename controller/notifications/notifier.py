@@ -21,7 +21,7 @@ from controller.notifications import policy, problem_tracking
 from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.policy import NotificationTimings, removable_causes
 from controller.notifications.problem_tracking import FailureSummary, Observation, Problems
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, age
 from counterfoil.kube.errors import ApiError
 from counterfoil.logs import log_context
 from counterfoil.resources import (
@@ -35,7 +35,6 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.stored_times import age
 
 _log = logging.getLogger(__name__)
 

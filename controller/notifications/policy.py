@@ -30,10 +30,10 @@ from controller.notifications.problem_tracking import (
     is_open,
     kind_of,
 )
+from counterfoil.clock import age, believed_time
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Condition, Organization, ReportedProblem, Sender, find_condition
-from counterfoil.stored_times import age, believed_time
 
 QUIET_PERIOD = timedelta(hours=1)
 

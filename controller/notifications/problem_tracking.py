@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.due import ACTION_NOT_CONFIGURED
+from counterfoil.clock import age, believed_time
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, ReportedProblem
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
-from counterfoil.stored_times import age, believed_time
 
 Problems = tuple[ReportedProblem, ...]
 

@@ -26,7 +26,7 @@ from counterfoil.archives.layout import (
     make_layout,
 )
 from counterfoil.archives.tags_subprocess import TagWorkers
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.models import EnvelopeFile, EnvelopeResponse
@@ -44,7 +44,6 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.stored_times import believed_time
 
 FILES_NAMED_IN_LOOP = 100
 """Maximum number of files whose names are made in the event loop; a name that is made for it takes 1 ms."""

@@ -32,7 +32,6 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.registry import EsawClients
-from counterfoil.event_ceiling import EventCeiling
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, NotFound
 from counterfoil.kube.status import write_status_or_skip
@@ -55,6 +54,7 @@ from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationLimits
 from counterfoil.resources.reopening import RECORDED, reopened_status
+from counterfoil.untrusted.event_ceiling import EventCeiling
 
 _log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from controller.resync.statistics import EventStatistics
 from controller.scheduling.backoff import INCOMPLETE_SWEEP
 from controller.sharding import HeldShards
 from controller.telemetry.gauges import Gauges
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, age
 from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.client import KubeClient
@@ -46,7 +46,6 @@ from counterfoil.resources import (
     to_json_dict,
 )
 from counterfoil.resources.naming import UNSHARDED_WORK
-from counterfoil.stored_times import age
 
 _log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from controller.cache import Cache
+from counterfoil.clock import believed_time
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -31,7 +32,6 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.stored_times import believed_time
 
 _ARCHIVE_FIXES = frozenset(
     {

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from controller.telemetry.event_recorder import EventRecorder
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.errors import EsawError, EsawUnreachable, HttpStatusError, RateLimited
 from counterfoil.esaw.evidence import has_same_files
 from counterfoil.esaw.models import EnvelopeFile
@@ -25,7 +25,6 @@ from counterfoil.kube.errors import Forbidden, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus
 from counterfoil.resources.reopening import reopened_status
-from counterfoil.stored_times import believed_time
 
 _log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 Detect that the machine's clock was set, and examine again what is scheduled by it.
 
 What was scheduled while the clock was ahead is in memory with its time, which nothing would examine again
-(``counterfoil.stored_times`` is about times that are stored).
+(``counterfoil.clock`` limits times that are stored).
 """
 
 import logging
@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from counterfoil.clock import Clock
-from counterfoil.stored_times import CLOCK_DIFFERENCE
+from counterfoil.clock import CLOCK_DIFFERENCE, Clock
 
 _log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from controller.cache import Cache
 from controller.scheduling.backoff import longest_backoff
+from counterfoil.clock import believed_time
 from counterfoil.resources import (
     REQUEST_LABEL,
     EnvelopeEvent,
@@ -19,7 +20,6 @@ from counterfoil.resources import (
     RetrySpec,
     is_condition_true,
 )
-from counterfoil.stored_times import believed_time
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from counterfoil.clock import CLOCK_DIFFERENCE, believed_time
 from counterfoil.resources.conditions import find_condition, is_condition_true, with_summary
 from counterfoil.resources.envelopeevent import EnvelopeEventStatus, Phase
-from counterfoil.stored_times import CLOCK_DIFFERENCE, believed_time
 
 ARCHIVED_AND_KEPT = "ArchivedAndKept"
 """Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.oauth import new_secret
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Conflict, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import GROUP, ORGANIZATION_LABEL, ResourceInvalid
 from counterfoil.resources.lease import Lease, micro_time
-from counterfoil.stored_times import believed_time
 
 LEASE_KIND_LABEL: Final = f"{GROUP}/note"
 KIND_STATE: Final = "state"

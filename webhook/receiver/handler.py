@@ -17,10 +17,10 @@ from aiohttp import web
 
 from counterfoil import tracing
 from counterfoil.clock import Clock
-from counterfoil.event_ceiling import EventCeiling
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
+from counterfoil.untrusted.event_ceiling import EventCeiling
 from webhook.receiver.basic_auth import BasicAuthVerifier, TooManyAttempts
 from webhook.receiver.callback import MalformedCallback, parse_callback
 from webhook.receiver.event_writer import EventWriter

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 from counterfoil.callback_auth import is_token_hash, is_valid_token
 from counterfoil.clock import Clock
-from counterfoil.event_ceiling import EventCeiling
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw, WatchEvent, list_and_watch_forever
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Organization, ResourceInvalid
 from counterfoil.resources.organization import UnlistedActions
+from counterfoil.untrusted.event_ceiling import EventCeiling
 from webhook.http_server.rate_limit import TokenBucket
 
 _log = logging.getLogger(__name__)

@@ -18,6 +18,7 @@ from controller.scheduling.due import CLEANUP_DELAYED, has_request
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
+from counterfoil.clock import believed_time
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import MissingEvidence, has_same_files, missing_evidence
@@ -30,7 +31,6 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.stored_times import believed_time
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 

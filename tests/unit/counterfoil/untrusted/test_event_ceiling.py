@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from counterfoil.event_ceiling import CLOCK_DIFFERENCE, EventCeiling
 from counterfoil.resources.organization import EventLoad, OrganizationLimits
+from counterfoil.untrusted.event_ceiling import CLOCK_DIFFERENCE, EventCeiling
 from tests.support.scenes.receiver_parts import NOON
 
 LIMITS = OrganizationLimits(unfinished_events=5, unknown_envelopes=3)

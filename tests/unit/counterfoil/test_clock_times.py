@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from counterfoil.stored_times import CLOCK_DIFFERENCE, age, believed_time
+from counterfoil.clock import CLOCK_DIFFERENCE, age, believed_time
 from tests.support.builders import NOON
 
 HOUR, MONTH = timedelta(hours=1), timedelta(days=30)
