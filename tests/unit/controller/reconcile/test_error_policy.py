@@ -118,6 +118,18 @@ async def test_a_status_that_nobody_knows_is_waited_for_with_a_reason_of_its_own
     assert "<b>" not in outcome.message
 
 
+@pytest.mark.xfail(strict=True, reason="the event fails at once as EnvelopeTooLarge")
+@pytest.mark.parametrize("operation", ["files", "configuration"])
+def test_an_answer_that_is_too_long_is_asked_for_again_since_a_proxy_may_have_sent_it(
+    operation: str,
+) -> None:
+    outcome = classify(ResponseTooLarge(operation, 2**24), NOON)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "EsawAnswerUnreadable"
+    assert "longer than 16 MiB" in outcome.message
+    assert "skip the event" in outcome.message
+
+
 async def test_two_documents_with_one_id_are_waited_for_and_none_is_left_out() -> None:
     one = FILE | {"FileId": "d1", "DocumentNumber": 1}
     async with against(answering({"Documents": [one, one | {"DocumentNumber": 2}]})) as bench:
