@@ -102,12 +102,13 @@ RULES = (
         "TransferBroken",
         "eSignAnyWhere sent a file of another length than declared.",
     ),
-    # The content of the envelope does not shrink. Any other response of that size is not a response of eSAW.
+    # An answer without an end, of a proxy perhaps, has this length, too: it says nothing about the envelope.
     OutcomeRule(
         _is_too_large("configuration", "files"),
-        Fail,
-        "EnvelopeTooLarge",
-        "{} The envelope stays in eSignAnyWhere.",
+        Wait,
+        "EsawAnswerUnreadable",
+        "{} Perhaps a proxy answers. If the envelope has too much metadata, archive it yourself, then skip "
+        "the event.",
     ),
     OutcomeRule(
         _is_instance(TooManyFiles), Fail, "EnvelopeTooLarge", "{} The envelope stays in eSignAnyWhere."

@@ -256,26 +256,25 @@ async def test_what_can_not_pass_by_itself_ends_with_its_reason_in_the_condition
         assert type_ == "Cleaned" or scene.esaw.delete_calls(envelope) == []
 
 
-MUCH: list[tuple[dict[str, Any], str]] = [
-    (
-        {"documents": [DocumentSpec(name=f"{number}.pdf", size=100) for number in range(2001)]},
-        "The envelope has 2003 files, and an event takes 2000 at most.",
-    ),
-    (
-        {"metadata": f"<a>{'x' * 2**24}</a>"},
-        "eSAW's answer to configuration can't be used: it is longer than 16 MiB.",
-    ),
-]
-
-
-@pytest.mark.parametrize(("options", "words"), MUCH, ids=["files", "metadata"])
-async def test_an_envelope_of_which_there_is_too_much_fails_at_once_and_stays(
-    scene: ControllerScene, options: dict[str, Any], words: str
-) -> None:
-    envelope = scene.envelope(**options)
+async def test_an_envelope_with_too_many_files_fails_at_once_and_stays(scene: ControllerScene) -> None:
+    envelope = scene.envelope(
+        documents=[DocumentSpec(name=f"{number}.pdf", size=100) for number in range(2001)]
+    )
     event = await scene.reaches(await scene.note(envelope), Phase.FAILED)
     assert (event.status.reason, event.status.attempts) == ("EnvelopeTooLarge", 0)
-    assert event.status.message == f"{words} The envelope stays in eSignAnyWhere."
+    assert event.status.message == (
+        "The envelope has 2003 files, and an event takes 2000 at most. The envelope stays in eSignAnyWhere."
+    )
+    assert scene.esaw.exists(envelope)
+    assert scene.filed(envelope) == []
+
+
+async def test_an_envelope_with_too_much_metadata_is_waited_for_and_stays(scene: ControllerScene) -> None:
+    envelope = scene.envelope(metadata=f"<a>{'x' * 2**24}</a>")
+    name = await scene.note(envelope)
+    event = await scene.is_so(name, lambda event: event.status.reason == "EsawAnswerUnreadable")
+    words = "eSAW's answer to configuration can't be used: it is longer than 16 MiB."
+    assert words in str(event.status.message)
     assert scene.esaw.exists(envelope)
     assert scene.filed(envelope) == []
 

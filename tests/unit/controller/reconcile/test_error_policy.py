@@ -74,8 +74,8 @@ TABLE: list[tuple[Exception, type, str]] = [
     (V5ResponseInvalid("envelope_v5", "it is HTML, not JSON"), Wait, "EsawV5AnswerUnreadable"),
     (V5Unavailable(answered(404)), Wait, "EsawV5Unavailable"),
     (ResponseInvalid("files", "it is HTML, not JSON"), Wait, "EsawAnswerUnreadable"),
-    (ResponseTooLarge("files", 2**24), Fail, "EnvelopeTooLarge"),
-    (ResponseTooLarge("configuration", 2**24), Fail, "EnvelopeTooLarge"),
+    (ResponseTooLarge("files", 2**24), Wait, "EsawAnswerUnreadable"),
+    (ResponseTooLarge("configuration", 2**24), Wait, "EsawAnswerUnreadable"),
     (ResponseTooLarge("envelope", 2**24), Wait, "EsawAnswerUnreadable"),
     (ResponseTooLarge("whoami", 2**24), Wait, "EsawAnswerUnreadable"),
     (TooManyFiles(2001), Fail, "EnvelopeTooLarge"),
@@ -118,7 +118,6 @@ async def test_a_status_that_nobody_knows_is_waited_for_with_a_reason_of_its_own
     assert "<b>" not in outcome.message
 
 
-@pytest.mark.xfail(strict=True, reason="the event fails at once as EnvelopeTooLarge")
 @pytest.mark.parametrize("operation", ["files", "configuration"])
 def test_an_answer_that_is_too_long_is_asked_for_again_since_a_proxy_may_have_sent_it(
     operation: str,
