@@ -2,8 +2,11 @@
 Remove expired events and count the remaining ones: a slow pass over all events, one page at a time.
 
 Finished events are in no watch and in no memory (rule 9). A pass reads one page per ``PAGE_SECONDS``; the
-pause between passes is nine times the duration of a pass. The CRD ensures that nothing younger than 72 h is
-removed, because eSAW may repeat a callback for 36 h, which would create the event again.
+pause between passes is nine times the duration of a pass, ``MAX_REST_SECONDS`` at most. The CRD ensures that nothing younger than 72 h is
+removed, because eSAW may repeat a callback for 36 h, which would create the event again. A time to live has
+passed if this process's clock and the API server's both say so: what is removed does not come back.
+
+An object that can't be read or changed costs itself: it is counted, and the pass goes on with the next one.
 
 A pass also re-opens events whose cause was fixed since they failed (docs/decisions/0021), and kept envelopes
 whose files eSAW listed late (docs/decisions/0046), before their time
@@ -18,7 +21,7 @@ that archived it is removed, and a later pass removes marked ones for which it f
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from controller.cache import Cache
@@ -26,7 +29,7 @@ from controller.notifications.problem_tracking import FailureSummary
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Conflict, Expired, Forbidden, NotFound, Rejected
+from counterfoil.kube.errors import ApiError, Conflict, Expired, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ARCHIVED_LABEL,
@@ -54,6 +57,12 @@ ARCHIVED = "true"
 REST_FACTOR = 9
 """Pause between two passes as a multiple of the duration of a pass."""
 
+MAX_REST_SECONDS = 12 * 3600.0
+
+FAILING_SECONDS = 300.0
+"""Time that failed requests about single objects may take in one pass. After that the pass only counts, and the
+next pass changes nothing of the objects that failed, so that it comes to the others."""
+
 
 @dataclass
 class GarbageCollector:
@@ -67,24 +76,28 @@ class GarbageCollector:
     """Each re-opens an event if it has a reason to, and returns its newest state."""
     pass_finished: Callable[[datetime, Mapping[str, FailureSummary]], None]
     """Receives after each pass when it began and the failures by Organization."""
-    _rejected_count: int = 0
-    """Number of objects of this pass that may not be changed."""
-    _last_rejection: ApiError | None = None
+    _failed: set[str] = field(default_factory=set)
+    """Names of the objects of this pass that could not be changed."""
+    _left_out: frozenset[str] = frozenset()
+    """Names of the objects that this pass does not change."""
+    _failing_seconds: float = 0.0
+    _last_failure: ApiError | None = None
 
     async def run(self) -> None:
         """Run passes until cancelled."""
         await self.clock.sleep(START_SECONDS)
         while True:
-            since = self.clock.now()
+            since = self.clock.monotonic()
             try:
                 await self._run_pass()
             except ApiError as problem:
                 _log.warning("finished events can't be looked at at the moment: %s", problem)
-            took = (self.clock.now() - since).total_seconds()
-            await self.clock.sleep(max(MIN_REST_SECONDS, REST_FACTOR * took))
+            rest = REST_FACTOR * (self.clock.monotonic() - since)
+            await self.clock.sleep(min(max(MIN_REST_SECONDS, rest), MAX_REST_SECONDS))
 
     async def _run_pass(self) -> None:
-        self._rejected_count = 0
+        self._left_out = frozenset(self._failed if self._is_failing_for_long else ())
+        self._failed, self._failing_seconds = set(), 0.0
         found = PassStatistics(self.clock.now())
         # Marked in earlier passes: events removed in this pass have been gone for a while at the next one.
         orphaned = await self._list_archived_envelopes()
@@ -99,8 +112,8 @@ class GarbageCollector:
             await self.clock.sleep(PAGE_SECONDS)
         for name, uid in orphaned.items():
             await self._remove_envelope(name, uid)
-        if self._rejected_count:
-            _log.warning("%d objects could not be cleaned up: %s", self._rejected_count, self._last_rejection)
+        if self._failed:
+            _log.warning("%d objects could not be cleaned up: %s", len(self._failed), self._last_failure)
         found.finish()
         self.statistics.publish(found, (each.name for each in self.cache.organizations))
         self.pass_finished(found.began, found.failures)
@@ -124,7 +137,7 @@ class GarbageCollector:
                 _log.warning("an Envelope can't be read: %s", invalid)
                 continue
             organization = self.cache.organizations.get(envelope.spec.organization_ref.name)
-            if may_be_outlived(envelope, organization, self.clock.now()):
+            if may_be_outlived(envelope, organization, self._now()):
                 found[envelope.name] = envelope.uid
         return found
 
@@ -135,19 +148,33 @@ class GarbageCollector:
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
             return True
-        for reopen in self.reopeners:
-            event = await reopen(event)
-        await self._correct_shard_label(event)
-        organization = self.cache.organizations.get(event.organization)
-        if is_expired(event, organization, self.clock.now()) and await self._remove_event(event):
+        began = self.clock.monotonic()
+        try:
+            event, is_removed = await self._maintain(event)
+        except ApiError as problem:
+            self._count_failure(event.name, problem, began)
+            is_removed = False
+        if is_removed:
             found.add_removed(event, self.cache.archive_name(event))
             return False
         found.add(event, self.cache.archive_name(event))
+        organization = self.cache.organizations.get(event.organization)
         if organization is not None:
             deletion = imminent_deletion(event, organization.spec, found.began)
             if deletion is not None:
                 found.add_endangered(event, deletion)
         return True
+
+    async def _maintain(self, event: EnvelopeEvent) -> tuple[EnvelopeEvent, bool]:
+        """Re-open, label or remove an event; return its newest state, and whether it is removed. Raises
+        ``ApiError``."""
+        if not self._may_change(event.name):
+            return event, False
+        for reopen in self.reopeners:
+            event = await reopen(event)
+        await self._correct_shard_label(event)
+        organization = self.cache.organizations.get(event.organization)
+        return event, is_expired(event, organization, self._now()) and await self._remove_event(event)
 
     async def _correct_shard_label(self, event: EnvelopeEvent) -> None:
         """Set the label of an event's shard if it is missing or wrong: no controller would work on it."""
@@ -158,8 +185,6 @@ class GarbageCollector:
             await self.kube.patch(EnvelopeEvent, event.name, {"metadata": {"labels": labels}})
         except NotFound:
             return
-        except (Forbidden, Rejected) as problem:
-            self._count_rejection(problem)
 
     async def _remove_event(self, event: EnvelopeEvent) -> bool:
         try:
@@ -174,22 +199,35 @@ class GarbageCollector:
         except Conflict:
             # Re-opened at this very moment.
             return False
-        except (Forbidden, Rejected) as problem:
-            self._count_rejection(problem)
-            return False
         return True
 
-    def _count_rejection(self, problem: ApiError) -> None:
-        """Count an object that may not be changed, for the log after the pass; the pass continues."""
-        self._rejected_count += 1
-        self._last_rejection = problem
+    def _now(self) -> datetime:
+        """Return the time by which removals are judged: the earlier of the two clocks."""
+        now, server_time = self.clock.now(), self.kube.server_time
+        return now if server_time is None else min(now, server_time)
+
+    @property
+    def _is_failing_for_long(self) -> bool:
+        return self._failing_seconds >= FAILING_SECONDS
+
+    def _may_change(self, name: str) -> bool:
+        """Whether this pass may send requests that change the object."""
+        return name not in self._left_out and not self._is_failing_for_long
+
+    def _count_failure(self, name: str, problem: ApiError, began: float) -> None:
+        """Count an object that can't be changed now, for the log after the pass; the pass continues."""
+        self._failed.add(name)
+        self._failing_seconds += self.clock.monotonic() - began
+        self._last_failure = problem
 
     async def _mark_envelope(self, name: str) -> None:
         with suppress(NotFound):
             await self.kube.patch(Envelope, name, {"metadata": {"labels": {ARCHIVED_LABEL: ARCHIVED}}})
 
     async def _remove_envelope(self, name: str, uid: str) -> None:
-        fields = f"spec.envelopeID={name}"
+        if not self._may_change(name):
+            return
+        fields, began = f"spec.envelopeID={name}", self.clock.monotonic()
         try:
             # By the spec: an event that was created during this pass is on a page that was read before.
             events, _ = await self.kube.page(EnvelopeEvent, limit=1, fields=fields)
@@ -198,8 +236,8 @@ class GarbageCollector:
             await self.kube.delete(Envelope, name, uid=uid)
         except (NotFound, Conflict):
             return
-        except (Forbidden, Rejected) as problem:
-            self._count_rejection(problem)
+        except ApiError as problem:
+            self._count_failure(name, problem, began)
 
 
 def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:

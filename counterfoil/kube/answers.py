@@ -5,6 +5,8 @@ A proxy, a login page or a cut connection may answer instead, so any bytes are p
 server's becomes ``Unavailable``. This module sends no requests.
 """
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Literal, TypeVar
 
 import msgspec
@@ -47,3 +49,12 @@ def watch_event(line: bytes) -> WatchEvent:
 def foreign_answer(reason: str) -> Unavailable:
     """Return the error for an answer that is not the API server's."""
     return Unavailable(0, "NoAnswer", f"what answered is not the API server, {reason}")
+
+
+def http_date(header: str | None) -> datetime | None:
+    """Return the time in a ``Date`` header, in UTC; None for a header that is absent or no date."""
+    try:
+        date = parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlencode
@@ -25,7 +26,7 @@ import aiohttp
 import msgspec
 from kubernetes.aio.client import Configuration
 
-from counterfoil.kube.answers import PartialT, decode_as, foreign_answer, watch_event
+from counterfoil.kube.answers import PartialT, decode_as, foreign_answer, http_date, watch_event
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
 from counterfoil.kube.errors import ApiError, Expired, NotFound, Unavailable, api_error
 from counterfoil.kube.secret import Secret
@@ -80,6 +81,8 @@ class KubeClient:
     observe: RequestObserver
     bearer: str | None = None
     """A user's token; None for the credentials of the configuration."""
+    server_time: datetime | None = None
+    """The API server's clock at its last confirmed response; None before the first one. Whole seconds."""
 
     # -- Objects of a kind: Counterfoil's resources and Leases -----------------------------------------------
 
@@ -357,7 +360,7 @@ class KubeClient:
             ) as response:
                 status = response.status
                 answer = await response.read()
-                retry_after = response.headers.get("Retry-After")
+                retry_after, date = response.headers.get("Retry-After"), response.headers.get("Date")
         except asyncio.CancelledError:
             # Mostly by a caller with a shorter timeout.
             self._close_idle_connections()
@@ -374,6 +377,7 @@ class KubeClient:
             raise api_error(status, answer, retry_after, creating=verb == "create")
         if status not in _CONFIRMATIONS.get(verb, (200,)):
             raise foreign_answer(f"it answered {status}")
+        self.server_time = http_date(date)
         return answer
 
     def _close_idle_connections(self) -> None:

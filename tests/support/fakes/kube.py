@@ -49,6 +49,9 @@ class InMemoryKubeClient(KubeClient):
         self.answering = asyncio.Event()
         """While it is not set, statuses are stored, but the writer gets no response."""
         self.answering.set()
+        self.refused: dict[Where, ApiError] = {}
+        """By verb and name: the answer to each request about one object."""
+        self.server_time: datetime | None = None
         self._problems: defaultdict[str, list[ApiError]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self._version = 100
@@ -197,6 +200,8 @@ class InMemoryKubeClient(KubeClient):
             self._before[verb].pop(0)()
         if self._problems[verb]:
             raise self._problems[verb].pop(0)
+        if (verb, name) in self.refused:
+            raise self.refused[verb, name]
 
     def _at(self, kind: type[Resource], name: str) -> Raw:
         try:

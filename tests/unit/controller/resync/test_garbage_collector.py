@@ -11,6 +11,8 @@ import pytest
 from controller.cache import Cache
 from controller.notifications.problem_tracking import FailureSummary
 from controller.resync.garbage_collector import (
+    FAILING_SECONDS,
+    MAX_REST_SECONDS,
     PAGE_SECONDS,
     PAGE_SIZE,
     START_SECONDS,
@@ -18,7 +20,7 @@ from controller.resync.garbage_collector import (
     is_expired,
 )
 from controller.resync.statistics import EventStatistics
-from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected
+from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ARCHIVED_LABEL,
@@ -532,3 +534,71 @@ async def test_without_a_stated_retention_a_pass_finds_nothing_that_esaw_deletes
     await scene.pass_finished()
     assert scene.failures["acme"].retention_observation() is None
     assert scene.statistics.endangered("acme") == 0
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=30), timedelta(days=-30)])
+async def test_a_clock_that_is_set_during_a_pass_changes_no_pause(ahead: timedelta) -> None:
+    scene = Scene(finished(Phase.FAILED).build())
+    scene.kube.just_before("page", lambda: scene.clock.set_back(seconds=-ahead.total_seconds()))
+    await scene.until(lambda: len(scene.clock.slept) > 1)
+    assert scene.clock.slept[:2] == [START_SECONDS, 60.0]
+
+
+async def test_the_pause_after_a_long_pass_is_bounded() -> None:
+    scene = Scene(finished(Phase.FAILED).build())
+    scene.kube.just_before("page", lambda: scene.clock.advance(hours=30))
+    await scene.until(lambda: len(scene.clock.slept) > 1)
+    assert scene.clock.slept[:2] == [START_SECONDS, MAX_REST_SECONDS]
+
+
+@pytest.mark.parametrize(
+    ("own", "of_the_server", "is_removed"),
+    [
+        (timedelta(days=33), timedelta(0), False),
+        (timedelta(0), timedelta(days=33), False),
+        (timedelta(days=33), timedelta(days=33), True),
+    ],
+)
+async def test_events_are_removed_when_the_clock_of_the_api_server_agrees(
+    own: timedelta, of_the_server: timedelta, *, is_removed: bool
+) -> None:
+    event = an_event().in_phase(Phase.SUCCEEDED).status(completion_time=NOON - timedelta(hours=1)).build()
+    scene = Scene(event)
+    scene.clock.advance(seconds=own.total_seconds())
+    scene.kube.server_time = NOON + of_the_server
+    await scene.pass_finished()
+    assert scene.there() == (set() if is_removed else {event.name})
+
+
+async def test_an_envelope_stays_while_only_the_own_clock_says_that_its_event_can_be_gone() -> None:
+    scene = Scene()
+    scene.kube.put(an_envelope(NOON, **MARKED))
+    scene.clock.advance(days=40)
+    scene.kube.server_time = NOON
+    await scene.pass_finished()
+    assert scene.there() == {ENVELOPE}
+
+
+async def test_an_event_whose_delete_fails_keeps_no_other_and_the_failures_are_reported() -> None:
+    events = [finished(Phase.SUCCEEDED, number).build() for number in range(10)]
+    scene = Scene(*events, finished(Phase.FAILED, 99).build())
+    for each in events[:2]:
+        scene.kube.refused["delete", each.name] = Unavailable(
+            500, "InternalError", "the policy engine is away"
+        )
+    await scene.pass_finished()
+    assert {each.name for each in events} & scene.there() == {each.name for each in events[:2]}
+    assert scene.failures["acme"].names
+
+
+async def test_objects_whose_requests_hang_cost_one_pass_a_bounded_time_and_the_next_one_nothing() -> None:
+    events = [finished(Phase.SUCCEEDED, number).build() for number in range(30)]
+    scene = Scene(*events)
+    for each in events[:20]:
+        scene.kube.refused["delete", each.name] = Unavailable(0, "NoAnswer", "TimeoutError")
+        scene.kube.just_before("delete", lambda: scene.clock.advance(seconds=20))
+    await scene.pass_finished()
+    deletes = sum(verb == "delete" for verb, _ in scene.kube.asked)
+    assert deletes == FAILING_SECONDS / 20
+    await scene.pass_finished()
+    assert {each.name for each in events[20:]} & scene.there() == set()

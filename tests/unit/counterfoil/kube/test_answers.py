@@ -1,8 +1,10 @@
 """Answers of the API server, or of a proxy: any bytes are an object, a change or an ``ApiError``."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from counterfoil.kube.answers import decode_as, watch_event
+from counterfoil.kube.answers import decode_as, http_date, watch_event
 from counterfoil.kube.errors import ApiError, Expired, Unavailable, api_error
 
 DEEP = b"[" * 5000
@@ -57,3 +59,21 @@ def test_a_line_of_a_watch_is_a_change() -> None:
 def test_any_other_line_of_a_watch_is_an_api_error(line: bytes) -> None:
     with pytest.raises(ApiError):
         watch_event(line)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("Sat, 28 Nov 2026 18:33:41 GMT", datetime(2026, 11, 28, 18, 33, 41, tzinfo=UTC)),
+        ("Sat, 28 Nov 2026 18:33:41 -0000", datetime(2026, 11, 28, 18, 33, 41, tzinfo=UTC)),
+        ("Sat, 28 Nov 2026 19:33:41 +0100", datetime(2026, 11, 28, 18, 33, 41, tzinfo=UTC)),
+        ("", None),
+        (None, None),
+        ("soon", None),
+        ("Sat, 99 Nov 2026 18:33:41 GMT", None),
+    ],
+)
+def test_a_date_is_a_time_in_utc_and_any_other_header_is_none(
+    header: str | None, expected: datetime | None
+) -> None:
+    assert http_date(header) == expected
