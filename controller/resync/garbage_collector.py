@@ -2,11 +2,12 @@
 Remove expired events and count the remaining ones: a slow pass over all events, one page at a time.
 
 Finished events are in no watch and in no memory (rule 9). A pass reads one page per ``PAGE_SECONDS``; the
-pause between passes is nine times the duration of a pass, ``MAX_REST_SECONDS`` at most. The CRD ensures that nothing younger than 72 h is
-removed, because eSAW may repeat a callback for 36 h, which would create the event again. A time to live has
-passed if this process's clock and the API server's both say so: what is removed does not come back.
+pause between passes is nine times the duration of a pass, ``MAX_REST_SECONDS`` at most. The CRD ensures that
+nothing younger than 72 h is removed, because eSAW may repeat a callback for 36 h, which would create the
+event again. A time to live has passed if it has by this process's clock and by the API server's: what is
+removed does not come back.
 
-An object that can't be read or changed costs itself: it is counted, and the pass goes on with the next one.
+An object that can't be read or changed costs itself: it is counted, and the pass continues with the next one.
 
 A pass also re-opens events whose cause was fixed since they failed (docs/decisions/0021), and kept envelopes
 whose files eSAW listed late (docs/decisions/0046), before their time
@@ -60,8 +61,8 @@ REST_FACTOR = 9
 MAX_REST_SECONDS = 12 * 3600.0
 
 FAILING_SECONDS = 300.0
-"""Time that failed requests about single objects may take in one pass. After that the pass only counts, and the
-next pass changes nothing of the objects that failed, so that it comes to the others."""
+"""Time that failed requests about single objects may take in one pass. After that the pass only counts, and
+the next pass changes nothing of the objects that failed, so that it comes to the others."""
 
 
 @dataclass

@@ -33,7 +33,7 @@ from controller.scheduling.backoff import LISTING_AFTER_FIX
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Forbidden, Rejected
+from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
 from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
@@ -164,7 +164,7 @@ class FailedEventRetrier:
         return [name for name, ref in refs.items() if ref is not None and ref.name == archive]
 
     async def _reopen_all(self, fix: _Fix) -> None:
-        reopened_events = 0
+        reopened_events, unavailable = 0, list[Unavailable]()
         for organization in fix.organizations():
             labels = ",".join(filter(None, (f"{ORGANIZATION_LABEL}={organization}", self.labels)))
             async for raw in self.kube.list(
@@ -176,9 +176,15 @@ class FailedEventRetrier:
                     _log.warning("an event can't be read: %s", invalid)
                     continue
                 if fix.may_fix(event.status.cause):
-                    reopened_events += await self._reopen(event, fix)
+                    try:
+                        reopened_events += await self._reopen(event, fix)
+                    except Unavailable as problem:
+                        # One answer may be about this event alone. The list comes again after the others.
+                        unavailable.append(problem)
         if reopened_events:
             _log.info("%s was fixed: %d events are retried", fix.subject, reopened_events)
+        if unavailable:
+            raise unavailable[-1]
 
     async def _reopen(self, event: EnvelopeEvent, fix: _Fix) -> int:
         async with self.lock(event.spec.envelope_id):
@@ -187,8 +193,9 @@ class FailedEventRetrier:
             except Superseded:
                 # Another client re-opened or deleted it.
                 return 0
-            except Rejected as refused:
-                # The API server will refuse each repeated write; the other events continue.
+            except (Forbidden, Rejected) as refused:
+                # The API server will refuse each repeated write; the other events continue. The passes over
+                # all events try again.
                 _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
                 return 0
         self.changed(stored)

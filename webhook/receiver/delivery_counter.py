@@ -67,6 +67,8 @@ class DeliveryCounter:
         self._limits = limits
         self._pending: dict[str, PendingCount] = {}
         self._in_progress: dict[str, PendingCount] = {}
+        self._failed: dict[str, PendingCount] = {}
+        """Counts of this round that could not be written. They come after all others in the next one."""
         self._unconfirmed: dict[str, UnconfirmedWrite] = {}
         self._is_full = False
         self._closing = asyncio.Event()
@@ -74,7 +76,7 @@ class DeliveryCounter:
     @property
     def pending_events(self) -> int:
         """Number of events with callbacks that are not written yet."""
-        return len(self._pending) + len(self._in_progress)
+        return len(self._pending.keys() | self._failed.keys()) + len(self._in_progress)
 
     def count(self, name: str, received: datetime) -> None:
         """Count one more callback of an event."""
@@ -129,7 +131,7 @@ class DeliveryCounter:
 
     async def flush(self) -> bool:
         """Write once everything that gathered so far; False: the API server is in trouble, and the rest
-        waits."""
+        waits. What can't be written alone waits too, behind the others."""
         gathered, self._pending = self._pending, {}
         queue = iter(gathered.items())
         async with asyncio.TaskGroup() as group:
@@ -137,23 +139,36 @@ class DeliveryCounter:
                 group.create_task(self._write_from(queue))
                 for _ in range(min(self._limits.flush_writers, len(gathered)))
             ]
-        for name, pending_count in queue:
+        rest = dict(queue)
+        for name, pending_count in rest.items():
             self._add_pending(name, pending_count)
+        failed, self._failed = self._failed, {}
+        for name, pending_count in failed.items():
+            self._add_pending(name, pending_count)
+            self._pending[name] = self._pending.pop(name)
         self._is_full = False
-        return all(writer.result() for writer in writers)
+        has_written = len(gathered) > len(failed) + len(rest)
+        return all(writer.result() for writer in writers) and (has_written or not failed)
 
     async def _write_from(self, queue: Iterator[tuple[str, PendingCount]]) -> bool:
+        """Write counts until none is left, or several requests in a row had no usable answer (False)."""
+        failures = 0
         for name, pending_count in queue:
             self._in_progress[name] = pending_count
             try:
                 await self._write_one(name)
+                failures = 0
             except ApiError as problem:
                 _log.warning("deliveries could not be counted yet: %s", problem, extra={"event": name})
-                return False
+                self._failed[name] = self._in_progress[name]
+                # An answer about this event says nothing about the others.
+                failures += isinstance(problem, Unavailable)
             finally:
                 rest = self._in_progress.pop(name)
-                if rest.count:
+                if rest.count and name not in self._failed:
                     self._add_pending(name, rest)
+            if failures >= self._limits.flush_failures:
+                return False
             if not self._closing.is_set():
                 await self._clock.sleep(self._limits.flush_spacing)
         return True

@@ -83,6 +83,10 @@ class ReceiverLimits(HttpLimits):
     flush_conflicts: int = 20
     """Maximum number of attempts at one count in one round, when other writers change the event first."""
 
+    flush_failures: int = 3
+    """Number of counts in a row without a usable answer after which a writer ends its round. One alone may be
+    about its event."""
+
     max_flush_interval: float = 15.0
     """Maximum interval between rounds while the API server refuses the counts."""
 

@@ -584,7 +584,7 @@ async def test_an_event_whose_delete_fails_keeps_no_other_and_the_failures_are_r
     scene = Scene(*events, finished(Phase.FAILED, 99).build())
     for each in events[:2]:
         scene.kube.refused["delete", each.name] = Unavailable(
-            500, "InternalError", "the policy engine is away"
+            500, "InternalError", "the policy engine failed"
         )
     await scene.pass_finished()
     assert {each.name for each in events} & scene.there() == {each.name for each in events[:2]}

@@ -6,6 +6,7 @@ import pytest
 
 from controller.retry.on_fix import FailedEventRetrier
 from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
+from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
@@ -136,6 +137,19 @@ def with_anchors(archive: Archive, anchors: str) -> Archive:
     raw = archive.to_dict()
     raw["status"]["trustAnchors"] = anchors
     return Archive.parse(raw)
+
+
+@pytest.mark.parametrize(
+    "problem", [Unavailable(500, "InternalError", "?"), Forbidden(403, "Forbidden", "a policy says no")]
+)
+async def test_an_event_whose_write_always_fails_holds_up_no_other(problem: ApiError) -> None:
+    events = [event_failed("ArchiveReadOnly", number).build() for number in range(1, 4)]
+    retry_scene = RetryScene(*events)
+    scene = retry_scene.scene
+    scene.kube.refused["patch_status", events[0].name] = problem
+    retry_scene.failed_event_retrier.status_writer = StatusWriter(scene.kube, sleep=scene.clock.sleep)
+    reopened = await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2))
+    assert reopened == sorted(each.name for each in events[1:])
 
 
 async def test_other_trust_anchors_have_those_tried_again_whose_signer_was_not_trusted() -> None:

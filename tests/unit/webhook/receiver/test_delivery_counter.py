@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from counterfoil.kube.errors import Conflict, Forbidden, Rejected, Unavailable
+from counterfoil.kube.errors import ApiError, Conflict, Forbidden, Rejected, Unavailable
 from counterfoil.resources import Origin, Phase, envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
 from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, ManualClock, unavailable
@@ -574,3 +574,44 @@ def test_whatever_happens_in_between_every_delivery_is_counted_once(steps: list[
         assert kube.event(NAME).deliveries == 1 + sum(step in ("a", "b") for step in steps)
 
     asyncio.run(play())
+
+
+class RefusingKubeClient(FakeKubeClient):
+    """Answers requests about some events with an error."""
+
+    def __init__(self, problem: ApiError) -> None:
+        super().__init__()
+        self.problem, self.refused = problem, set[str]()
+
+    async def _asked(self, verb: str, name: str) -> None:
+        await super()._asked(verb, name)
+        if name in self.refused:
+            raise self.problem
+
+
+@pytest.mark.parametrize("problem", [Forbidden(403, "Forbidden", "no"), unavailable(500)])
+async def test_refused_events_hold_up_no_other_event(problem: ApiError) -> None:
+    kube = RefusingKubeClient(problem)
+    names = put_events(kube, 40)
+    kube.refused = set(names[:20])
+    counter = DeliveryCounter(kube, clock=ManualClock(), random=Random(1), limits=ReceiverLimits())
+    for name in names:
+        counter.count(name, NOON)
+    for _ in range(3):
+        await counter.flush()
+    assert {kube.event(name).deliveries for name in names[20:]} == {2}
+    assert counter.pending_events == 20
+
+
+async def test_counts_of_refused_events_are_written_when_they_are_allowed() -> None:
+    kube = RefusingKubeClient(Forbidden(403, "Forbidden", "no"))
+    names = put_events(kube, 5)
+    kube.refused = set(names)
+    counter = DeliveryCounter(kube, clock=ManualClock(), random=Random(1), limits=ReceiverLimits())
+    for name in names:
+        counter.count(name, NOON)
+    assert not await counter.flush()
+    counter.count(names[0], NOON)
+    kube.refused.clear()
+    assert await counter.flush()
+    assert [kube.event(name).deliveries for name in names] == [3, 2, 2, 2, 2]
