@@ -743,3 +743,19 @@ async def test_a_key_that_was_refused_has_no_origin_yet() -> None:
     key = scene.newest().status.key
     assert key is not None
     assert key.origin is None
+
+
+@pytest.mark.xfail(strict=True, reason="an old refusal that is checked again counts as a new one")
+async def test_a_key_that_was_refused_long_before_is_no_common_cause_although_it_is_checked_again() -> None:
+    scene = Senders("ben", "cleo")
+    await scene.reason("ben")
+    scene.clock.advance(minutes=1)
+    assert await scene.reason("ben") == "TokenRejected"
+    for _ in range(5):
+        scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+        assert await scene.reason("ben") == "TokenRejected"
+    await scene.reason("cleo")
+    scene.clock.advance(minutes=1)
+    assert await scene.reason("cleo") == "TokenRejected"
+    scene.clock.advance(seconds=RECHECK_SECONDS + 1)
+    assert [await scene.reason(each) for each in ("ben", "cleo")] == ["TokenRejected", "TokenRejected"]
