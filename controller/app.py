@@ -214,6 +214,7 @@ def build(
         consent_url=consent_url,
         can_consent=partial(_can_consent, cache),
         is_first_origin=partial(is_first_esaw, cache),
+        colleagues=lambda sender: cache.senders_of(sender.spec.organization_ref.name),
         confirmation=settings.key_confirmation,
     )
     organizations = OrganizationStatusUpdater(

@@ -3,24 +3,29 @@ The 401 answers without an error id, and the keys that they prove to be refused.
 eSAW's.
 
 A key counts as refused only when eSAW refuses it again a while later. If the keys of several senders of one
-Organization are refused meanwhile, and eSAW accepts none, the cause is not in the keys. Memory only: after a
-restart a refusal has to be confirmed again.
+Organization began to be refused at about the same time, and eSAW accepts none since, the cause is not in the
+keys. A key that was refused long before says nothing about another one, however often it is checked again.
+Memory only: after a restart a refusal has to be confirmed again; the Sender's condition says since when a key
+is refused, and whether the cause was a common one.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.token import ApiToken
-from counterfoil.resources import Sender
+from counterfoil.resources import Sender, find_condition
 
 CONFIRMATION = timedelta(minutes=1)
 """Time from the first 401 to the question that confirms it."""
 
 COMMON_CAUSE = timedelta(minutes=10)
-"""Maximum age of another sender's refusal that counts as the same cause; refused keys are checked every five
-minutes."""
+"""Maximum time between the first refusals of two keys with one cause, and maximum age of the last refusal of
+each; refused keys are checked every five minutes."""
+
+COMMON_REASON = "KeysRejected"
+"""Reason of a key whose refusal has a common cause."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class _Refusal:
     fingerprint: str
     first: datetime
     last: datetime
+    is_common: bool = False
+    """Whether the cause was found to be common. A key that is refused later can have the same cause."""
 
 
 class KeyRefusals:
@@ -42,14 +49,30 @@ class KeyRefusals:
     def add(self, sender: Sender, token: ApiToken) -> datetime:
         """Record a 401; return from when on the next one confirms it."""
         now = self._clock.now()
-        known = self._find(sender, token) or _Refusal(token.fingerprint, now, now)
+        known = (
+            self._find(sender, token)
+            or _recorded(sender, token.fingerprint, now)
+            or _Refusal(token.fingerprint, now, now)
+        )
         self._refusals[_organization(sender)][sender.name] = replace(known, last=now)
         return known.first + self._confirmation
 
     def accepted(self, sender: Sender) -> None:
         """Record that eSAW accepted the sender's key."""
-        self._refusals[_organization(sender)].pop(sender.name, None)
+        refusals = self._refusals[_organization(sender)]
+        refusals.pop(sender.name, None)
+        for name, each in refusals.items():
+            refusals[name] = replace(each, is_common=False)
         self._accepted[_organization(sender)] = self._clock.now()
+
+    def recall(self, sender: Sender) -> None:
+        """Record a refusal with a common cause that only the Sender's condition knows, as after a restart."""
+        refusals, key = self._refusals[_organization(sender)], sender.status.key
+        if sender.name in refusals or key is None or key.fingerprint is None:
+            return
+        recorded = _recorded(sender, key.fingerprint, self._clock.now())
+        if recorded is not None and recorded.is_common:
+            refusals[sender.name] = recorded
 
     def confirmable_at(self, sender: Sender, token: ApiToken) -> datetime | None:
         """Return from when on another 401 confirms the refusal of this key; None: it was not refused."""
@@ -57,14 +80,23 @@ class KeyRefusals:
         return known.first + self._confirmation if known is not None else None
 
     def is_common(self, sender: Sender) -> bool:
-        """Whether keys of other senders are refused too, and eSAW accepted none since they all are."""
+        """Whether keys of other senders are refused for the same cause, and eSAW accepted none since they all
+        are."""
         refusals, now = self._refusals[_organization(sender)], self._clock.now()
         own, accepted = refusals.get(sender.name), self._accepted.get(_organization(sender))
         return own is not None and any(
-            now - other.last <= COMMON_CAUSE and (accepted is None or accepted <= max(own.first, other.first))
+            now - other.last <= COMMON_CAUSE
+            and (other.is_common or abs(own.first - other.first) <= COMMON_CAUSE)
+            and (accepted is None or accepted <= max(own.first, other.first))
             for name, other in refusals.items()
             if name != sender.name
         )
+
+    def set_common(self, sender: Sender, *, is_common: bool) -> None:
+        """Record whether the refusal of the sender's key has a common cause."""
+        refusals = self._refusals[_organization(sender)]
+        if (own := refusals.get(sender.name)) is not None:
+            refusals[sender.name] = replace(own, is_common=is_common)
 
     def forget(self, name: str) -> None:
         """Drop the refusal of a deleted Sender."""
@@ -74,6 +106,18 @@ class KeyRefusals:
     def _find(self, sender: Sender, token: ApiToken) -> _Refusal | None:
         known = self._refusals[_organization(sender)].get(sender.name)
         return known if known is not None and known.fingerprint == token.fingerprint else None
+
+
+def _recorded(sender: Sender, fingerprint: str, now: datetime) -> _Refusal | None:
+    """Return the refusal that the Sender's condition records of this key."""
+    refused, key = find_condition(sender.status.conditions, "Authorized"), sender.status.key
+    if refused is None or refused.status != "False" or refused.reason not in ("TokenRejected", COMMON_REASON):
+        return None
+    if key is None or key.fingerprint != fingerprint:
+        return None
+    since = believed_time(refused.last_transition_time, now)
+    first = min(since, now) if since is not None else now
+    return _Refusal(fingerprint, first, now, is_common=refused.reason == COMMON_REASON)
 
 
 def _organization(sender: Sender) -> str:

@@ -15,14 +15,15 @@ import asyncio
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
-from controller.access.key_refusals import CONFIRMATION, KeyRefusals
+from controller.access.key_refusals import COMMON_REASON, CONFIRMATION, KeyRefusals
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing, SecretNotFound
 from controller.cache import version_number
 from counterfoil.clock import Clock
@@ -50,6 +51,9 @@ _log = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 300
 """Interval between checks of a refused key, which may be enabled again in eSAW without a change."""
+
+MAX_ASKED_COLLEAGUES = 3
+"""Maximum number of other senders' keys that eSAW is asked about before a common cause is believed."""
 
 
 _USER_ID = re.compile(r"[!-.0-~]{1,128}")
@@ -100,6 +104,8 @@ class SenderKeys:
     """Whether the Sender's Organization can obtain a key by consent."""
     is_first_origin: Callable[[Sender, str], bool] = lambda sender, origin: True
     """Whether a key that does not say where it belongs may be sent to this origin."""
+    colleagues: Callable[[Sender], Iterable[Sender]] = lambda sender: ()
+    """Returns the Senders of a Sender's Organization."""
     confirmation: timedelta = CONFIRMATION
     """Time after which a 401 is confirmed."""
     _refusals: KeyRefusals = field(init=False)
@@ -345,7 +351,7 @@ class SenderKeys:
             if answer.status != 401:
                 await self._write_unverified(sender, stored, answer)
                 raise
-            raise await self._refusal(sender, stored, answer) from None
+            raise await self._refusal(sender, stored, answer, esaw) from None
         except EsawError as problem:
             await self._write_unverified(sender, stored, problem)
             raise
@@ -362,7 +368,9 @@ class SenderKeys:
         )
         await self._write(sender, "True", "KeyAccepted", "eSignAnyWhere accepts the key.", accepted)
 
-    async def _refusal(self, sender: Sender, stored: StoredKey, answer: HttpStatusError) -> KeyUnusable:
+    async def _refusal(
+        self, sender: Sender, stored: StoredKey, answer: HttpStatusError, esaw: EsawClient
+    ) -> KeyUnusable:
         """Record a 401 to the question whose key this is; return what it means for the key."""
         confirmable_at = self._refusals.add(sender, stored.token)
         authorized = find_condition(sender.status.conditions, "Authorized")
@@ -376,9 +384,35 @@ class SenderKeys:
             if _fingerprint(sender) != stored.token.fingerprint or authorized is None:
                 await self._write(sender, "Unknown", doubt.reason, str(doubt), sender.status.key)
             return doubt
-        if answer.error_id is None and self._refusals.is_common(sender):
-            return await self._write_unusable(sender, stored, "KeysRejected", _common_message(sender))
+        is_common = answer.error_id is None and await self._is_common(sender, esaw)
+        self._refusals.set_common(sender, is_common=is_common)
+        if is_common:
+            return await self._write_unusable(sender, stored, COMMON_REASON, _common_message(sender))
         return await self._write_unusable(sender, stored, "TokenRejected", rejected_message(sender))
+
+    async def _is_common(self, sender: Sender, esaw: EsawClient) -> bool:
+        """
+        Whether the cause of the refusal is not in the sender's key.
+
+        eSAW is asked about keys that worked: another process may have seen that it accepts them.
+        """
+        colleagues = [each for each in self.colleagues(sender) if each.name != sender.name]
+        for each in colleagues:
+            self._refusals.recall(each)
+        if not self._refusals.is_common(sender):
+            return False
+        working = (each for each in colleagues if is_condition_true(each.status.conditions, "Authorized"))
+        for colleague in islice(working, MAX_ASKED_COLLEAGUES):
+            try:
+                stored = await self._read(colleague, esaw.origin)
+                await esaw.as_user(stored.token).whoami()
+            except (KeyUnusable, EsawError) as problem:
+                # The answer is no evidence about the sender's key, and the colleague's own checks judge it.
+                _log.debug("the key of Sender/%s shows nothing: %s", colleague.name, problem)
+                continue
+            self._refusals.accepted(colleague)
+            return False
+        return True
 
     async def _write_unverified(self, sender: Sender, stored: StoredKey, problem: EsawError) -> None:
         """Report that eSAW could not verify this key; the result of an earlier check of the same key
