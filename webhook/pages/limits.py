@@ -76,7 +76,19 @@ class PageLimits(HttpLimits):
 
     given_up_seconds: float = 3600.0
     """Time for which recovery follows a draft whose sending began and that is still a draft, or that
-    disappeared."""
+    disappeared. Only time with answers of eSAW counts."""
+
+    lease_recovery_seconds: float = 300.0
+    """Timeout of one try to recover a draft. A search in parts may be long."""
+
+    concurrent_recoveries: int = 4
+    """Maximum number of drafts of one Organization that are recovered concurrently."""
+
+    recovery_pause_seconds: float = 900.0
+    """Maximum interval between two tries to recover a draft after failures."""
+
+    refusals: int = 20
+    """Number of times that the API server refuses to store the senders of a bulk before it is given up."""
 
     searches: int = 64
     """Maximum number of searches in eSAW for what one draft became, if it has to be split."""

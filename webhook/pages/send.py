@@ -26,8 +26,8 @@ from counterfoil.esaw import EsawError, EsawUnreachable, EsawUserClient, HttpSta
 from counterfoil.esaw.drafts import SentHit
 from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, ApiError, NotFound
-from counterfoil.resources import Envelope, EnvelopeSpec, Organization, Sender
+from counterfoil.kube.errors import AlreadyExists, ApiError, NotFound, Rejected
+from counterfoil.resources import Envelope, EnvelopeSpec, Organization, ResourceInvalid, Sender
 from webhook.http_server.errors import PageError
 from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
@@ -51,6 +51,9 @@ SEARCH_OVERLAP = timedelta(seconds=1)
 
 MIN_SEARCH = timedelta(seconds=10)
 """Time of sending that is not split further."""
+
+MAX_UNREADABLE = 5
+"""Maximum number of envelopes of one search that can't be read; then eSAW itself is the cause."""
 
 T = TypeVar("T")
 
@@ -123,7 +126,8 @@ class DraftSender:
         if await self._kept_its_id(job):
             await self.record(send_lease, (job.draft,))
             return True
-        email = job.sender.spec.email or (await job.user.whoami()).email
+        # eSAW first: a user may have another address since the Sender was written.
+        email = (await job.user.whoami()).email or job.sender.spec.email
         hits = await self._find_sent(job, email, send_lease) if email else ()
         known: dict[str, EnvelopeSpec] = {}
 
@@ -309,21 +313,40 @@ class DraftSender:
         sender.
 
         The filter is eSAW's; an envelope that somebody shares with the user must not count as the user's own.
+        One that can't be read is left out, and the next search asks again. Raises ``EsawError`` if none of
+        the user's own was found among the others.
         """
         sources = dict.fromkeys(hit.bulk_parent or hit.envelope for hit in hits)
         asked = set(list(sources)[: self.limits.confirmations])
         examples = {hit.bulk_parent or hit.envelope: hit.envelope for hit in hits}
-        own = set()
+        own: set[str] = set()
+        problems: list[EsawError] = []
         for source in asked:
-            sender = (await user.envelope(examples[source])).sender
+            try:
+                sender = (await user.envelope(examples[source])).sender
+            except EsawError as problem:
+                _log.warning("an envelope that eSAW lists as sent can't be read: %s", problem)
+                if isinstance(problem, HttpStatusError) and problem.status == 401:
+                    raise
+                if not isinstance(problem, HttpStatusError) or problem.status not in {403, 404}:
+                    problems.append(problem)
+                if len(problems) > MAX_UNREADABLE:
+                    break
+                continue
             if sender is not None and _is_same_address(sender.email, email):
                 own.add(source)
+        if problems and not own:
+            # It may be the one that was looked for.
+            raise problems[0]
         return [hit for hit in hits if (hit.bulk_parent or hit.envelope) in own]
 
     async def _existing_spec(self, envelope: str) -> EnvelopeSpec | None:
         try:
             return Envelope.parse(await self.kube.get(Envelope, envelope)).spec
         except NotFound:
+            return None
+        except ResourceInvalid as invalid:
+            _log.warning("an Envelope can't be read: %s", invalid)
             return None
 
     async def _create_envelope(self, send_lease: SendLease, envelope: str, *, draft: str | None) -> None:
@@ -365,8 +388,9 @@ class DraftSender:
         """
         Do it for each item, some concurrently; all drafts of the process share the limit.
 
-        Each ``ApiError`` ends one of the workers, so an API server that is down ends all of them at once. The
-        first error is raised.
+        An item that the API server rejects costs itself. Any other ``ApiError`` ends one of the workers, so
+        an API server that is down ends all of them at once. The first error is raised, one that may pass
+        before the others.
         """
         remaining = iter(items)
         problems: list[ApiError] = []
@@ -376,8 +400,10 @@ class DraftSender:
                 async with self._writes:
                     try:
                         await act(item)
-                    except ApiError as problem:
+                    except Rejected as problem:
                         problems.append(problem)
+                    except ApiError as problem:
+                        problems.insert(0, problem)
                         return
 
         async with asyncio.TaskGroup() as tasks:

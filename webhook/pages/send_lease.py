@@ -8,6 +8,7 @@ some time after they are completed.
 """
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ ENVELOPES_ANNOTATION: Final = f"{GROUP}/envelopes"
 """Ids of the envelopes of a bulk, while their sender is not recorded for each; separated by commas."""
 SENT_TIME_ANNOTATION: Final = f"{GROUP}/sent-time"
 """When the bulk was sent; present with the ids."""
+REFUSALS_ANNOTATION: Final = f"{GROUP}/refusals"
+"""Number of times that the API server refused to store the senders of a bulk."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class SendLease:
     """The envelopes of a bulk that was sent, until their sender is recorded for each."""
     sent_time: datetime | None = None
     """When that bulk was sent."""
+    refusals: int = 0
+    """Number of times that the API server refused to store the senders of that bulk."""
     written: datetime | None = None
     """Time of the last write, by the API server's clock; None: unknown."""
 
@@ -85,6 +90,7 @@ class SendLease:
             is_completed=ENVELOPE_ANNOTATION in annotations,
             envelopes=tuple(filter(None, annotations.get(ENVELOPES_ANNOTATION, "").split(","))),
             sent_time=_parse_time(annotations.get(SENT_TIME_ANNOTATION, "")),
+            refusals=_parse_count(annotations.get(REFUSALS_ANNOTATION, "")),
             written=_written_time(raw) or metadata.creation_timestamp,
         )
 
@@ -169,6 +175,17 @@ class SendLeases:
         changes = {"metadata": {"annotations": annotations}}
         return SendLease.parse(await self.kube.patch(Lease, lease.name, changes))
 
+    async def store_refusals(self, lease: SendLease, refusals: int) -> None:
+        """Store how often the API server refused to store the senders of a bulk."""
+        changes = {
+            "metadata": {
+                "resourceVersion": lease.version,
+                "annotations": {REFUSALS_ANNOTATION: str(refusals)},
+            }
+        }
+        with suppress(NotFound, Conflict):
+            await self.kube.patch(Lease, lease.name, changes)
+
     async def complete(self, lease: SendLease, envelope: str) -> None:
         """Record that the draft was sent and its sender is stored."""
         annotations = {ENVELOPE_ANNOTATION: envelope, ENVELOPES_ANNOTATION: None}
@@ -231,6 +248,10 @@ def _parse_time(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def _parse_count(text: str) -> int:
+    return int(text) if re.fullmatch(r"[0-9]{1,6}", text) else 0
 
 
 def _written_time(raw: Raw) -> datetime | None:

@@ -6,23 +6,55 @@ exists waits for its user, and a draft that is gone gets its sender recorded. Ol
 
 A Lease that has the envelopes of a bulk needs neither eSAW nor a key. For any other, eSAW is searched: again
 and again, since the search may lag, at intervals that double once it found something.
+
+Each Lease is recovered on its own, with its own limit of time and its own pauses: one that fails or hangs
+delays no other. A Lease is given up by what eSAW or the API server answered, never by its age: hours in which
+nobody could try, and a clock that jumped, end nothing.
 """
 
+import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
+from enum import Enum, auto
 
 from counterfoil.clock import Clock
 from counterfoil.esaw import EsawClients, EsawError, drafts
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, NotFound
-from counterfoil.resources import Organization, ResourceInvalid, is_condition_true
+from counterfoil.kube.errors import ApiError, Forbidden, NotFound, Rejected
+from counterfoil.resources import Organization, is_condition_true
 from webhook.pages.consent import ConsentService
 from webhook.pages.limits import PageLimits
 from webhook.pages.send import DraftSender, SendJob
 from webhook.pages.send_lease import SendLease, SendLeases
 
 _log = logging.getLogger(__name__)
+
+
+class _Answer(Enum):
+    """Result of one try to recover a Lease."""
+
+    RECORDED = auto()
+    """Envelopes of the draft are recorded; the search may not show all of them yet."""
+    NOTHING = auto()
+    """The draft still exists, or eSAW shows no envelope that it became."""
+    GONE = auto()
+    """The Organization or the Sender does not exist."""
+    UNKNOWN = auto()
+    """Nobody could be asked."""
+
+
+@dataclass
+class _Tries:
+    """The tries of this process for one Lease; times in seconds."""
+
+    next_at: float
+    """When to try again, by the monotonic clock."""
+    followed: float = 0.0
+    """Time that is covered by tries which were answered."""
+    failures: int = 0
+    """Number of failed tries since the last answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,86 +68,164 @@ class SendRecovery:
     esaw_clients: EsawClients
     clock: Clock
     limits: PageLimits
-    _next_searches: dict[str, datetime] = field(init=False, default_factory=dict)
-    """When to search again for what a draft became, by the uid of its Lease."""
+    _tries: dict[str, _Tries] = field(init=False, default_factory=dict)
+    """By the uid of the Lease."""
+    _running: set[str] = field(init=False, default_factory=set)
+    """The uids of the Leases that are being recovered."""
+    _slots: dict[str, asyncio.Semaphore] = field(init=False, default_factory=dict)
+    """By Organization: one whose eSAW hangs takes no more than these."""
 
     async def run(self) -> None:
-        """Run a pass per interval until cancelled."""
-        while True:
-            try:
-                await self.run_once()
-            except ApiError as problem:
-                _log.warning("the Leases of drafts cannot be read now: %s", problem)
-            except Exception:
-                _log.exception("a recovery pass failed")
-            await self.clock.sleep(self.limits.recovery_seconds)
+        """Run a pass per interval until cancelled. A pass does not wait for what an earlier one began."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await self._begin_pass(tasks)
+                await self.clock.sleep(self.limits.recovery_seconds)
 
     async def run_once(self) -> None:
-        """Check every Lease once. Raises ``ApiError``."""
-        seen = set()
-        async for lease in self.send_leases.list_drafts():
-            seen.add(lease.uid)
-            now = self.clock.now()
-            if lease.is_completed:
-                if now - lease.renewed > timedelta(seconds=self.limits.lease_kept_seconds):
-                    await self.send_leases.discard(lease)
-            elif lease.is_expired(now) and now >= self._next_searches.get(lease.uid, now):
-                try:
-                    await self._recover(lease, now)
-                except EsawError as problem:
-                    fields = {"organization": lease.organization, "sender": lease.sender}
-                    _log.info("a draft cannot be recovered now: %s", problem, extra=fields)
-        for uid in self._next_searches.keys() - seen:
-            del self._next_searches[uid]
-        await self.send_leases.delete_states(older_than=self.limits.state_kept_seconds)
+        """Check every Lease once."""
+        async with asyncio.TaskGroup() as tasks:
+            await self._begin_pass(tasks)
 
-    async def _recover(self, lease: SendLease, now: datetime) -> None:
-        if lease.envelopes:
-            return await self._record_bulk(lease, now)
-        job = await self._send_job(lease)
-        if job is None:
-            return None
-        given_up = lease.started + timedelta(seconds=self.limits.given_up_seconds)
-        is_old = now > given_up
+    async def _begin_pass(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin the recovery of every Lease that is due, and delete old Leases."""
+        try:
+            leases = [lease async for lease in self.send_leases.list_drafts()]
+            self._forget_others(leases)
+            for lease in leases:
+                if lease.uid not in self._running and self._is_due(lease):
+                    self._running.add(lease.uid)
+                    tasks.create_task(self._try(lease))
+        except ApiError as problem:
+            _log.warning("the Leases of drafts cannot be read now: %s", problem)
+        except Exception:
+            _log.exception("a recovery pass failed")
+        try:
+            await self.send_leases.delete_states(older_than=self.limits.state_kept_seconds)
+        except ApiError as problem:
+            _log.warning("the Leases of used states cannot be deleted now: %s", problem)
+
+    def _forget_others(self, leases: Iterable[SendLease]) -> None:
+        """Drop the state of Leases that do not exist any more."""
+        uids, organizations = {lease.uid for lease in leases}, {lease.organization for lease in leases}
+        for uid in self._tries.keys() - uids:
+            del self._tries[uid]
+        for organization in self._slots.keys() - organizations:
+            del self._slots[organization]
+
+    def _is_due(self, lease: SendLease) -> bool:
+        now = self.clock.now()
+        if lease.is_completed:
+            return now - lease.renewed > timedelta(seconds=self.limits.lease_kept_seconds)
+        tries = self._tries.get(lease.uid)
+        return lease.is_expired(now) and (tries is None or self.clock.monotonic() >= tries.next_at)
+
+    async def _try(self, lease: SendLease) -> None:
+        """Try one Lease within its limit of time; decide when to try again, or give it up."""
         fields = {"organization": lease.organization, "sender": lease.sender}
-        if not await drafts.exists(job.user, job.draft):
-            if await self.draft_sender.complete(job, lease):
-                self._next_searches[lease.uid] = min(now + (now - lease.renewed), given_up)
-                _log.info("the sender of a draft from an interrupted attempt is recorded", extra=fields)
-            elif is_old:
-                _log.warning("a draft vanished, and its sender sent nothing since", extra=fields)
-        if is_old:
-            await self.send_leases.discard(lease)
+        slots = self._slots.setdefault(
+            lease.organization, asyncio.Semaphore(self.limits.concurrent_recoveries)
+        )
+        answer = _Answer.UNKNOWN
+        try:
+            async with slots, asyncio.timeout(self.limits.lease_recovery_seconds):
+                if lease.is_completed:
+                    return await self.send_leases.discard(lease)
+                if lease.envelopes:
+                    answer = await self._record_bulk(lease)
+                else:
+                    answer = await self._search(lease)
+                await self._follow(lease, answer)
+        except (EsawError, ApiError, TimeoutError) as problem:
+            _log.info("a draft cannot be recovered now: %r", problem, extra=fields)
+            self._pause(lease)
+        except Exception:
+            _log.exception("the recovery of a draft failed", extra=fields)
+            self._pause(lease)
+        finally:
+            self._running.discard(lease.uid)
         return None
 
-    async def _record_bulk(self, lease: SendLease, now: datetime) -> None:
-        """Write the Envelopes of a bulk that an attempt left; one replica does."""
-        fields = {"organization": lease.organization, "sender": lease.sender}
-        if now - lease.started > timedelta(seconds=self.limits.lease_kept_seconds):
-            _log.error("the senders of a bulk could not be stored for a day; this is given up", extra=fields)
+    def _pause(self, lease: SendLease) -> None:
+        """Try a Lease again after a pause that doubles with each failure."""
+        tries = self._tries.setdefault(lease.uid, _Tries(0.0))
+        pause = min(self.limits.recovery_seconds * 2.0**tries.failures, self.limits.recovery_pause_seconds)
+        tries.failures = min(tries.failures + 1, 30)
+        tries.next_at = self.clock.monotonic() + pause
+
+    async def _follow(self, lease: SendLease, answer: _Answer) -> None:
+        """Count the time that this answer covers, and give the Lease up after enough of it."""
+        if answer is _Answer.UNKNOWN:
+            return self._pause(lease)
+        tries = self._tries.setdefault(lease.uid, _Tries(0.0))
+        if tries.followed >= self.limits.given_up_seconds:
+            if answer is _Answer.NOTHING:
+                fields = {"organization": lease.organization, "sender": lease.sender}
+                _log.warning("an attempt to send a draft is given up: nothing was sent", extra=fields)
             return await self.send_leases.discard(lease)
+        pause = self.limits.recovery_seconds
+        if answer is _Answer.RECORDED:
+            pause = max(pause, tries.followed)
+        tries.followed, tries.failures = tries.followed + pause, 0
+        # A little less, since the pass itself takes time and must not miss its turn.
+        tries.next_at = self.clock.monotonic() + pause * 0.9
+        return None
+
+    async def _search(self, lease: SendLease) -> _Answer:
+        """Record what the draft became, if it is gone and eSAW shows that."""
+        job = await self._send_job(lease)
+        if not isinstance(job, SendJob):
+            return job
+        fields = {"organization": lease.organization, "sender": lease.sender}
+        if await drafts.exists(job.user, job.draft) or not await self.draft_sender.complete(job, lease):
+            return _Answer.NOTHING
+        _log.info("the sender of a draft from an interrupted attempt is recorded", extra=fields)
+        return _Answer.RECORDED
+
+    async def _record_bulk(self, lease: SendLease) -> _Answer:
+        """Write the Envelopes of a bulk that an attempt left; one replica does. Given up after refusals
+        alone."""
+        fields = {"organization": lease.organization, "sender": lease.sender}
         taken = await self.send_leases.take_over(lease)
         if taken is None:
-            return None
+            return _Answer.UNKNOWN
         try:
             await self.draft_sender.record(taken, taken.envelopes)
-        except ApiError as problem:
-            _log.warning("not all senders of a bulk are stored yet: %s", problem, extra=fields)
-        else:
-            _log.info("the senders of %d envelopes of a bulk are stored", len(taken.envelopes), extra=fields)
-        return None
+        except (Rejected, Forbidden) as refused:
+            if refused.status == 401:
+                raise
+            _log.warning("not all senders of a bulk are stored yet: %s", refused, extra=fields)
+            refusals, age = taken.refusals + 1, self.clock.now() - taken.started
+            is_old = age > timedelta(seconds=self.limits.lease_kept_seconds)
+            if refusals >= self.limits.refusals and is_old:
+                _log.error(
+                    "the API server refused %d times to store the senders of a bulk; this is given up. Its "
+                    "envelopes: %s",
+                    refusals,
+                    ", ".join(taken.envelopes),
+                    extra=fields,
+                )
+                await self.send_leases.discard(taken)
+            else:
+                await self.send_leases.store_refusals(taken, refusals)
+            return _Answer.UNKNOWN
+        _log.info("the senders of %d envelopes of a bulk are stored", len(taken.envelopes), extra=fields)
+        return _Answer.RECORDED
 
-    async def _send_job(self, lease: SendLease) -> SendJob | None:
-        """Return what the attempt was about, with the sender's key; None while there is none that works."""
+    async def _send_job(self, lease: SendLease) -> SendJob | _Answer:
+        """Return what the attempt was about, with the sender's key; the answer while there is none that
+        works."""
         try:
             organization = Organization.parse(await self.kube.get(Organization, lease.organization))
-        except (NotFound, ResourceInvalid):
-            return None
+        except NotFound:
+            return _Answer.GONE
         sender = await self.consent_service.find_sender(organization, lease.sender)
-        if sender is None or not is_condition_true(sender.status.conditions, "Authorized"):
-            return None
+        if sender is None:
+            return _Answer.GONE
+        if not is_condition_true(sender.status.conditions, "Authorized"):
+            return _Answer.UNKNOWN
         esaw = self.esaw_clients.for_organization(organization)
         key = await self.consent_service.get_token(sender, esaw)
         if key is None:
-            return None
+            return _Answer.UNKNOWN
         return SendJob(organization, sender, esaw.as_user(key), lease.draft)
