@@ -9,8 +9,9 @@ from collections.abc import Collection
 from enum import Enum, auto
 
 from counterfoil.esaw.models import EnvelopeFile
-from counterfoil.resources import EnvelopeEventStatus, EvidenceSpec, FileKind
-from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
+from counterfoil.resources import EnvelopeEventStatus, EvidenceSpec, FileKind, find_condition
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
+from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE, AuditTrailPolicy
 
 
 class MissingEvidence(Enum):
@@ -39,6 +40,19 @@ def missing_evidence(
     if any(own_trails) and not all(own_trails):
         kinds.discard(FileKind.AUDIT_TRAIL)
     return MissingEvidence.AUDIT_TRAIL if evidence.lacks_audit_trail(status, kinds) else None
+
+
+def may_list_more(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
+    """
+    Whether eSAW's list of this envelope may still grow within ``evidence.wait``, according to the status.
+
+    It may if an earlier list was short. It may also if no list had an audit trail: eSAW documents that only
+    Completed envelopes have one, and lists some of others late.
+    """
+    was_short = find_condition(status.conditions, EVIDENCE_CONDITION) is not None
+    kinds = {each.kind for each in status.documents}
+    lacks_trail = evidence.audit_trail is AuditTrailPolicy.REQUIRED and FileKind.AUDIT_TRAIL not in kinds
+    return was_short or lacks_trail
 
 
 def has_same_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:

@@ -93,8 +93,6 @@ class LocalEnvironment:
                     "callback": {"tokenSecretRefs": [{"name": f"{name}-callback", "key": "token"}]},
                     "archiveRef": {"name": archive},
                     "cleanup": {"policy": "Delete"},
-                    # The stand-in lists no file late, unless a test asks for it.
-                    "evidence": {"wait": "0s"},
                     "retry": {"initial": "200ms", "max": "2s", "deadline": "10m"},
                     **default,
                     **spec,

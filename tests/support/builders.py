@@ -207,7 +207,6 @@ def an_organization(
                 "callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}]},
                 "archiveRef": {"name": "dms"},
                 "cleanup": {"policy": "Delete"},
-                "evidence": {"wait": "0s"},
                 "defaultSenderRef": {"name": "anna"},
                 **spec,
             },

@@ -21,7 +21,7 @@ from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import believed_time
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import MissingEvidence, has_same_files, missing_evidence
+from counterfoil.esaw.evidence import MissingEvidence, has_same_files, may_list_more, missing_evidence
 from counterfoil.resources import (
     CleanupPolicy,
     EnvelopeEvent,
@@ -78,9 +78,11 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     """
     Return the pause until the envelope may be deleted; None if it may be now.
 
-    A file that eSAW lists after the others, such as a legal document, must not be deleted unarchived.
+    If a list of this envelope was short before, eSAW may still be making its files, such as legal documents.
+    None of them must be deleted unarchived.
     """
-    now, spec, complete = context.clock.now(), context.organization.spec, context.evidence_deadline(event)
+    now, spec = context.clock.now(), context.organization.spec
+    complete = context.evidence_deadline(event) if may_list_more(event.status, spec.evidence) else now
     archived = find_condition(event.status.conditions, "Archived")
     due = _end_of_delay(event, archived.last_transition_time, spec.cleanup.after, now) if archived else now
     # A delay that passed before a mismatch is not repeated.

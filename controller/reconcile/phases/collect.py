@@ -115,9 +115,9 @@ def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str)
     """A Completed envelope must have files; for the other final statuses eSAW may keep none."""
     message = "eSignAnyWhere lists no file for this envelope yet."
     if status not in STATUSES_WITHOUT_EVIDENCE:
-        return Wait("NoFiles", message)
+        return Wait("NoFiles", message, facts=_short_list("NoFiles", message))
     if (until := _next_listing(event, context)) is not None:
-        return Pause("NoFiles", message, until)
+        return Pause("NoFiles", message, until, facts=_short_list("NoFiles", message))
     return Skip(
         "NoFinishedDocuments",
         f"eSignAnyWhere lists no file for this {status} envelope, so there is nothing to archive. The "
@@ -128,8 +128,14 @@ def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str)
 def _pause(missing: MissingEvidence, until: datetime) -> Pause:
     if missing is MissingEvidence.DOCUMENTS:
         message = "eSignAnyWhere does not list every document of this envelope yet."
-        return Pause("DocumentsPending", message, until)
-    return Pause("AuditTrailPending", "eSignAnyWhere lists no audit trail for this envelope yet.", until)
+        return Pause("DocumentsPending", message, until, facts=_short_list("DocumentsPending", message))
+    message = "eSignAnyWhere lists no audit trail for this envelope yet."
+    return Pause("AuditTrailPending", message, until, facts=_short_list("AuditTrailPending", message))
+
+
+def _short_list(reason: str, message: str) -> PhaseFacts:
+    """Return the fact that a list was short: what eSAW lists after the missing files may come late, too."""
+    return PhaseFacts(side_conditions=(SideCondition(EVIDENCE_CONDITION, "Unknown", reason, message),))
 
 
 def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime | None:
@@ -155,7 +161,7 @@ def _evidence_condition(
     known = find_condition(event.status.conditions, type_)
     if known is None:
         return None
-    if known.reason.startswith("Documents"):
+    if known.reason.startswith(("Documents", "NoFiles")):
         return SideCondition(type_, "True", "DocumentsListed", "eSignAnyWhere lists the documents.")
     return SideCondition(type_, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail.")
 

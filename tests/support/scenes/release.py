@@ -196,7 +196,6 @@ class Release:
                 callback={"tokenSecretRefs": [{"name": f"{organization}-callback", "key": "token"}]},
                 archiveRef={"name": "dms"},
                 cleanup={"policy": "Delete"},
-                evidence={"wait": "0s"},
                 defaultSenderRef={"name": name},
                 retry={"initial": "1s", "max": "5s", "deadline": "30m"},
                 **spec,

@@ -234,9 +234,6 @@ async def test_a_retry_archives_an_audit_trail_that_came_after_the_event_failed(
 
 async def test_an_organization_without_audit_trails_says_so_and_waits_for_none(tmp_path: Path) -> None:
     scene = a_scene_without_trail(tmp_path, evidence={"auditTrail": "Optional"})
-    archived = await scene.reconcile()
-    assert (archived.status.phase, archived.status.reason) == (Phase.CLEANING, "LateFilesPending")
-    scene.clock.advance(minutes=10)
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
@@ -814,21 +811,27 @@ async def test_document_numbers_without_a_gap_hold_up_no_delete(
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.parametrize("trail", ["Required", "Optional"])
-async def test_a_legal_document_that_is_listed_after_the_audit_trail_is_archived_before_the_delete(
-    tmp_path: Path, trail: str
+async def test_a_legal_document_that_is_listed_after_a_late_audit_trail_is_archived_before_the_delete(
+    tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, evidence={"wait": "10m", "auditTrail": trail})
+    scene = a_scene_without_trail(tmp_path)
+    assert (await scene.reconcile()).status.reason == "AuditTrailPending"
+    scene.clock.advance(minutes=1)
+    scene.envelope.contents["trail-1"] = TRAIL
     waiting = await scene.reconcile()
     assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "LateFilesPending")
-    assert waiting.status.next_attempt_time == scene.clock.now() + timedelta(minutes=10)
+    assert waiting.status.next_attempt_time == scene.clock.now() + timedelta(minutes=9)
     scene.envelope.contents["legal-1"] = b"%PDF-paper"
-    scene.clock.advance(minutes=10)
+    scene.clock.advance(minutes=9)
     assert (await scene.reconcile()).status.reason == "FilesChanged"
     assert scene.envelope.transport.deleted == []
     after = await scene.reconcile()
     assert after.status.reason == "ArchivedAndDeleted"
     assert "legal-1" in manifests(scene)
+
+
+async def test_an_envelope_whose_first_list_is_complete_is_deleted_without_a_pause(scene: Scene) -> None:
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
 @pytest.mark.parametrize("numbers", [(1, 1), (None, None), (1, None)])
