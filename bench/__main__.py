@@ -27,6 +27,7 @@ BENCHES: Final = {
     "h": ("5,000 events that wait out an outage of the archive", "bench.outage"),
     "i": ("The size of an installation, and more than one cluster", "bench.sizes"),
     "j": ("The receiver under overload", "bench.overload"),
+    "k": ("A healthy Organization beside a hostile archive and a hostile eSAW", "bench.neighbours"),
 }
 ON_REQUEST: Final = {"p": ("The controller against a small reconciler in Go", "bench.go_peer")}
 """Benches that run only when they are named."""
