@@ -148,6 +148,20 @@ class Cache:
         """Return the name of the event's Sender as far as it is known; empty if it is unknown."""
         return self.sender_of.get(event.name) or event.metadata.labels.get(SENDER_LABEL, "")
 
+    def sender_names(self, event: EnvelopeEvent) -> frozenset[str]:
+        """
+        Return the names of the Senders that the event may wait for; empty if none is known for certain.
+
+        The looked-up Sender is certain. After a restart or a hand-over it is the one in the status, where the
+        label may name another one: the label of an older run, or a newer one than the status.
+        """
+        if looked_up := self.sender_of.get(event.name):
+            return frozenset({looked_up})
+        envelope = event.status.envelope
+        if envelope is None or envelope.sender_ref is None:
+            return frozenset()
+        return frozenset({envelope.sender_ref.name, event.metadata.labels.get(SENDER_LABEL, "")} - {""})
+
     def archive_name(self, event: EnvelopeEvent) -> str:
         """Return the name of the Archive of the event's Organization; empty if it has none."""
         organization = self.organizations.get(event.organization)

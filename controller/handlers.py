@@ -70,8 +70,12 @@ class EventHandlers:
             self.resync.trigger()
             self.event_queue.mark_due_now(self.cache.events, _misses_sender)
             self.event_queue.enqueue_all(filter(_misses_sender, self.cache.events))
-        name_of = self.cache.sender_name
-        self.event_queue.enqueue_all(event for event in self.cache.events if name_of(event) == sender.name)
+        cache, name = self.cache, sender.name
+        self.event_queue.enqueue_all(
+            event
+            for event in cache.events
+            if name == cache.sender_name(event) or name in cache.sender_names(event)
+        )
 
     def _archive_changed(self, before: Archive | None, after: Archive | None) -> None:
         """Events that wait for the Archive are due at once if its spec was changed or it became ready."""

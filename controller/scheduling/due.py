@@ -89,8 +89,9 @@ def _is_action_listed(event: EnvelopeEvent, cache: Cache) -> bool:
 
 
 def _key_works(event: EnvelopeEvent, cache: Cache) -> bool:
-    seen = event.status.envelope
-    name = cache.sender_of.get(event.name) or (seen.sender_ref.name if seen and seen.sender_ref else "")
-    sender = cache.senders.get(name)
+    names = cache.sender_names(event)
+    if not names:
+        return True
     # Without its Sender the event runs: the preconditions then report the missing Sender.
-    return sender is None or is_condition_true(sender.status.conditions, "Authorized")
+    senders = [cache.senders.get(name) for name in names]
+    return any(each is None or is_condition_true(each.status.conditions, "Authorized") for each in senders)

@@ -13,6 +13,8 @@ from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
+    EnvelopeSummary,
+    LocalObjectReference,
     Organization,
     Phase,
     Resource,
@@ -438,6 +440,24 @@ async def test_another_default_sender_frees_what_waits_for_the_key_of_the_old_on
         await turns()
     assert scene.reconciled == [event.name]
     assert scene.cache.sender_of == {}
+
+
+@pytest.mark.parametrize("label", [None, "anna", "ben"])
+async def test_after_a_hand_over_a_consent_resumes_an_event_with_any_label(label: str | None) -> None:
+    scene = Scene()
+    scene.observe(
+        an_organization(), a_sender(authorized="False"), a_sender("ben", authorized="False"), an_archive()
+    )
+    seen = EnvelopeSummary(status="Completed", sender_ref=LocalObjectReference(name="anna"))
+    waits = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").status(envelope=seen)
+    event = (waits if label is None else waits.labelled(SENDER_LABEL, label)).build()
+    async with scene.running():
+        scene.observe(event)
+        await turns()
+        assert scene.reconciled == []
+        scene.observe(a_sender(authorized="True", version=2))
+        await turns()
+    assert scene.reconciled == [event.name]
 
 
 async def test_a_held_event_is_not_resumed_by_a_change_that_solves_nothing_for_it() -> None:
