@@ -371,9 +371,9 @@ class ControllerSettings(CommonSettings):
     restarted container then continues at once. Not set: host name, process id and a random number."""
 
     lease_duration: Duration = setting(Duration(seconds=15), "15s", at_least=1.0)
-    """Time after the last renewal of a Lease at which another controller takes the shard over. A longer time
-    survives longer interruptions of the API server without an interruption of the work, and delays the
-    takeover from a lost node."""
+    """Time after the last renewal of a Lease at which another controller takes the shard over, in whole
+    seconds. A longer time survives longer interruptions of the API server without an interruption of the
+    work, and delays the takeover from a lost node."""
 
     renew_deadline: Duration = setting(Duration(seconds=10), "10s", at_least=1.0)
     """Time without a successful renewal of a Lease after which its holder stops its work. It must be shorter
@@ -437,6 +437,10 @@ class ControllerSettings(CommonSettings):
         """Raise ``ProcessSettingsInvalid`` for impossible ``shards`` or durations of the Leases."""
         if self.shards > SHARD_COUNT:
             raise _invalid("shards", str(self.shards), f"the maximum is {SHARD_COUNT}", example="3")
+        if self.lease_duration.total_seconds() % 1:
+            # A Lease has whole seconds: other controllers would take the shard over before its holder stops.
+            reason = "a Lease has whole seconds"
+            raise _invalid("lease_duration", str(self.lease_duration), reason, example="15s")
         if self.renew_deadline >= self.lease_duration:
             reason = f"it must be less than --lease-duration ({self.lease_duration})"
             raise _invalid("renew_deadline", str(self.renew_deadline), reason, example="10s")

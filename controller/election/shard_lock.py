@@ -4,6 +4,8 @@ The Lease of one shard as the election sees it: when this process may take it, a
 The library asks a lock to write only if the Lease is absent, released, expired or its own. So a write by a
 process that does not hold the Lease takes it, and here such a write is refused while
 
+- its holder may still work: the library measures with this process's own duration, but the holder believes in
+  the one that it wrote into the Lease;
 - another process with fewer shards should get it first: a process waits the retry period for each shard that
   it has, so that pods that start together share the shards;
 - a Lease of another number of shards is held.
@@ -36,7 +38,7 @@ class LeaseTimings:
     """The durations of an election, in seconds."""
 
     duration: float
-    """Time after the last renewal at which another process may take the Lease."""
+    """Time after the last renewal at which another process may take the Lease, in whole seconds."""
     renew_deadline: float
     """Time without a successful renewal after which the holder gives up."""
     retry_period: float
@@ -91,6 +93,8 @@ class ShardLock(RobustLeaseLock):
         self._timings = timings
         self._turns = turns
         self._acquired = acquired
+        self._unchanged_since: tuple[str, float] | None = None
+        """Version of the Lease, and the time of its first observation."""
         self._free_version: str | None = None
         self._free_since = 0.0
         self._version = 0
@@ -102,6 +106,8 @@ class ShardLock(RobustLeaseLock):
         answer = await super().get(name, namespace)
         reference: Any = self.lease_reference
         version = (reference.metadata and reference.metadata.resource_version) if answer[0] else None
+        if answer[0] and (self._unchanged_since is None or self._unchanged_since[0] != (version or "")):
+            self._unchanged_since = version or "", self._clock()
         # The answer of another program may have no version.
         if version and version.isdecimal():
             before, self._version = self._version, int(version)
@@ -119,6 +125,8 @@ class ShardLock(RobustLeaseLock):
         write = partial(super().update, name, namespace, updated_record)
         if self.lease is None:
             metadata: Any = self.lease_reference.metadata if self.lease_reference is not None else None
+            if self._is_held_by_another():
+                return False
             return await self._take(metadata.resource_version if metadata is not None else "", write)
         started = self._clock()
         # A term that has ended is not renewed: the Lease would keep others out without a holder.
@@ -148,6 +156,15 @@ class ShardLock(RobustLeaseLock):
         """Return the time at which this process acquired the Lease, as it is in the Lease."""
         spec: Any = self.lease_reference.spec if self.lease_reference is not None else None
         return spec.acquire_time if spec is not None else None
+
+    def _is_held_by_another(self) -> bool:
+        """Whether the Lease has another holder, and its own duration has not passed since its last change."""
+        reference: Any = self.lease_reference
+        spec = reference.spec if reference is not None else None
+        if spec is None or not spec.holder_identity or spec.holder_identity == self.identity:
+            return False
+        since = self._unchanged_since[1] if self._unchanged_since is not None else self._clock()
+        return self._clock() < since + (spec.lease_duration_seconds or self._timings.duration)
 
     def _is_my_turn(self, version: str) -> bool:
         reference: Any = self.lease_reference

@@ -101,6 +101,7 @@ def test_an_impossible_number_of_shards_is_refused(argv: list[str]) -> None:
     ("argv", "named"),
     [
         (["--renew-deadline", "15s"], r"COUNTERFOIL_RENEW_DEADLINE .* less than --lease-duration \(15s\)"),
+        (["--lease-duration", "10.9s"], r"COUNTERFOIL_LEASE_DURATION .* a Lease has whole seconds"),
         (["--lease-duration", "9s"], r"COUNTERFOIL_RENEW_DEADLINE .* less than --lease-duration \(9s\)"),
         (["--retry-period", "9s"], r"COUNTERFOIL_RETRY_PERIOD .* less than --renew-deadline \(10s\)"),
         (["--retry-period", "500ms"], "COUNTERFOIL_RETRY_PERIOD"),

@@ -18,9 +18,11 @@ TIMINGS = LeaseTimings(duration=15.0, renew_deadline=10.0, retry_period=2.0)
 class Process:
     """One controller process, as far as elections go."""
 
-    def __init__(self, api: InMemoryLeases, identity: str, shards: int) -> None:
+    def __init__(
+        self, api: InMemoryLeases, identity: str, shards: int, timings: LeaseTimings = TIMINGS
+    ) -> None:
         self.changes: list[tuple[float, set[int]]] = []
-        self.candidate = Candidate(identity, "tests", shards, TIMINGS, self._changed, virtual_time)
+        self.candidate = Candidate(identity, "tests", shards, timings, self._changed, virtual_time)
         self._task = asyncio.create_task(self.candidate.run(api))
         self._api = api
 
@@ -54,9 +56,9 @@ class Cluster:
         self.api = InMemoryLeases()
         self.processes: list[Process] = []
 
-    def start(self, identity: str, shards: int) -> Process:
+    def start(self, identity: str, shards: int, timings: LeaseTimings = TIMINGS) -> Process:
         """Start one more process."""
-        self.processes.append(Process(self.api, identity, shards))
+        self.processes.append(Process(self.api, identity, shards, timings))
         return self.processes[-1]
 
     async def until(self, condition: Callable[[], bool], *, within: float) -> float:
@@ -178,6 +180,18 @@ async def test_a_holder_that_cannot_renew_stops_before_another_process_can_take_
     await cluster.until(lambda: holder.shards == {0}, within=10.0)
     # The same Lease, but another term: work that began before never continues.
     assert not lease.is_held()
+
+
+@in_a_cluster
+async def test_a_process_with_shorter_times_waits_until_the_holder_has_stopped(cluster: Cluster) -> None:
+    holder = cluster.start("slow", 1, LeaseTimings(duration=60.0, renew_deadline=40.0, retry_period=20.0))
+    await cluster.until(lambda: holder.shards == {0}, within=1.0)
+    other = cluster.start("fast", 1)
+    await cluster.seconds(90.0)
+    assert (holder.shards, other.shards) == ({0}, set())
+    await holder.die()
+    took = await cluster.until(lambda: other.shards == {0}, within=65.0)
+    assert took >= 60.0 - 20.0
 
 
 @in_a_cluster
