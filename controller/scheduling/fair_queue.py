@@ -2,8 +2,9 @@
 The next event to run: pure bookkeeping over the due events, without a clock, a task or I/O.
 
 Events wait in one queue per (organization, sender), the oldest event first. Of the queues whose limits are
-not reached, the one with the oldest head is served. So a sender with a thousand events fills its own queue
-and its own limit, and delays no other sender (model: cert-manager's acmechallenges/scheduler). Two events of
+not reached, one of the organization with the fewest running events is served, and of its senders one with the
+fewest. Equal ones take turns. So a sender with a thousand events fills its own queue and its own limit, and
+delays no other sender or organization, also on the same archive or in a full process. Two events of
 one envelope never run at the same time (rule 5).
 """
 
@@ -52,6 +53,9 @@ class FairQueue:
     _blocked_by_envelope: dict[str, list[QueueItem]] = field(default_factory=dict)
     """The other events of each running or locked envelope, which wait outside the queues."""
     _running_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _turns: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Order of the organizations and senders that wait: a lower number was served earlier or waits longer."""
+    _last_turn: int = 0
 
     def add(self, item: QueueItem) -> None:
         """Add an event; one that is queued or running keeps its place."""
@@ -79,12 +83,13 @@ class FairQueue:
         return len(self._queued_items)
 
     def take(self, concurrency_limits: ConcurrencyLimits) -> Iterator[QueueItem]:
-        """Yield events while the limits allow, the oldest first."""
+        """Yield events while the limits allow, in a fair order."""
         while len(self._running) < concurrency_limits.process:
             queue = self._next_queue(concurrency_limits)
             if queue is None:
                 return
             item = heapq.heappop(queue)
+            self._end_turn(item)
             del self._queued_items[item.event]
             self._running[item.event] = item
             self._blocked_by_envelope[item.envelope] = []
@@ -97,6 +102,8 @@ class FairQueue:
         item = self._running.pop(event)
         for key in _limit_keys(item):
             self._running_counts[key] -= 1
+            if not self._running_counts[key]:
+                del self._running_counts[key]
         self.release(item.envelope)
 
     def acquire(self, envelope: str) -> bool:
@@ -116,17 +123,47 @@ class FairQueue:
             self._blocked_by_envelope[item.envelope].append(item)
         else:
             heapq.heappush(self._queues.setdefault((item.organization, item.sender), []), item)
+            for key in _turn_keys(item):
+                if key not in self._turns:
+                    self._turns[key] = self._next_turn()
+
+    def _next_turn(self) -> int:
+        self._last_turn += 1
+        return self._last_turn
+
+    def _end_turn(self, item: QueueItem) -> None:
+        """Let the organization and the sender of a served event wait behind all others."""
+        for key in _turn_keys(item):
+            self._turns[key] = self._next_turn()
 
     def _next_queue(self, concurrency_limits: ConcurrencyLimits) -> list[QueueItem] | None:
         best: list[QueueItem] | None = None
+        best_rank: tuple[int, int, int, int] | None = None
         for key in list(self._queues):
             queue = self._queues[key]
             self._drop_stale_heads(queue)
             if not queue:
-                del self._queues[key]
-            elif (best is None or queue[0] < best[0]) and self._is_below_limits(queue[0], concurrency_limits):
-                best = queue
+                self._forget_queue(key)
+                continue
+            rank = self._rank(queue[0])
+            if (best_rank is None or rank < best_rank) and self._is_below_limits(
+                queue[0], concurrency_limits
+            ):
+                best, best_rank = queue, rank
         return best
+
+    def _forget_queue(self, key: tuple[str, str]) -> None:
+        organization, sender = key
+        del self._queues[key]
+        self._turns.pop(("sender", f"{organization}/{sender}"), None)
+        if all(each != organization for each, _ in self._queues):
+            self._turns.pop(("organization", organization), None)
+
+    def _rank(self, item: QueueItem) -> tuple[int, int, int, int]:
+        """Return what decides between two queues; the lower one is served."""
+        organization, sender = _turn_keys(item)
+        running, turns = self._running_counts, self._turns
+        return running[organization], turns[organization], running[sender], turns[sender]
 
     def _drop_stale_heads(self, queue: list[QueueItem]) -> None:
         """Remove dropped events from the head, and events that wait for another of their envelope."""
@@ -149,9 +186,9 @@ class FairQueue:
         return all(self._running_counts[key] < limit for key, limit in limited)
 
 
+def _turn_keys(item: QueueItem) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("organization", item.organization), ("sender", f"{item.organization}/{item.sender}")
+
+
 def _limit_keys(item: QueueItem) -> tuple[tuple[str, str], ...]:
-    return (
-        ("organization", item.organization),
-        ("sender", f"{item.organization}/{item.sender}"),
-        ("archive", item.archive),
-    )
+    return (*_turn_keys(item), ("archive", item.archive))

@@ -1,5 +1,6 @@
 """Order of the events in the fair queue."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,13 +10,18 @@ ROOM = ConcurrencyLimits(process=100, organization={"acme": 100}, sender={"acme"
 
 
 def item(
-    number: int, *, envelope: str | None = None, sender: str = "anna", archive: str = "dms"
+    number: int,
+    *,
+    envelope: str | None = None,
+    organization: str = "acme",
+    sender: str = "anna",
+    archive: str = "dms",
 ) -> QueueItem:
     return QueueItem(
         sort_key=f"{number:05}",
         event=f"event-{number}",
         envelope=envelope or f"envelope-{number}",
-        organization="acme",
+        organization=organization,
         sender=sender,
         archive=archive,
     )
@@ -32,9 +38,70 @@ def queue_with(*items: QueueItem) -> FairQueue:
     return fair_queue
 
 
-def test_the_oldest_event_is_first_over_all_senders() -> None:
+def test_the_oldest_event_of_a_sender_is_first_and_senders_take_turns() -> None:
     fair_queue = queue_with(item(3, sender="ben"), item(1), item(2, sender="ben"), item(4))
-    assert taken(fair_queue) == ["event-1", "event-2", "event-3", "event-4"]
+    assert taken(fair_queue) == ["event-2", "event-1", "event-3", "event-4"]
+
+
+@pytest.mark.parametrize("places", [1, 2, 8])
+@pytest.mark.parametrize(("organization", "sender"), [("acme", "carol"), ("other", "dora")])
+def test_two_busy_senders_delay_no_third_one_on_the_same_archive(
+    places: int, organization: str, sender: str
+) -> None:
+    """Their events are older, and each sender alone may take half of the archive."""
+    busy = [item(number, sender=("anna", "ben")[number % 2]) for number in range(1000)]
+    fair_queue = queue_with(*busy)
+    limits = ConcurrencyLimits(
+        process=32,
+        organization={"acme": 16, "other": 16},
+        sender={"acme": max(1, places // 2), "other": 4},
+        archive={"dms": places},
+    )
+    running = list(fair_queue.take(limits))
+    late = item(9999, organization=organization, sender=sender)
+    fair_queue.add(late)
+    runs = 0
+    while late not in running:
+        fair_queue.done(running.pop(0).event)
+        running += fair_queue.take(limits)
+        runs += 1
+    assert runs <= 3
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_organizations_share_a_full_process(count: int) -> None:
+    names = [f"organization-{number}" for number in range(count)]
+    fair_queue = queue_with(
+        *(
+            item(1000 * place + number, organization=name, sender=f"sender-{number % 3}", archive=name)
+            for place, name in enumerate(names)
+            for number in range(300)
+        )
+    )
+    limits = ConcurrencyLimits(process=2 * count, organization={}, sender={}, archive={})
+    running = list(fair_queue.take(limits))
+    assert {each: sum(item.organization == each for item in running) for each in names} == dict.fromkeys(
+        names, 2
+    )
+
+
+def test_new_senders_do_not_pass_one_that_waits() -> None:
+    fair_queue = queue_with(item(0), item(1, sender="patient"))
+    limits = ConcurrencyLimits(process=1, organization={}, sender={}, archive={})
+    (running,) = fair_queue.take(limits)
+    fair_queue.add(item(2, sender="new"))
+    fair_queue.done(running.event)
+    assert taken(fair_queue, limits) == ["event-1"]
+
+
+def test_finished_work_leaves_nothing_in_memory() -> None:
+    fair_queue = queue_with(*(item(number, sender=f"sender-{number}") for number in range(20)))
+    for event in taken(fair_queue):
+        fair_queue.done(event)
+    assert taken(fair_queue) == []
+    assert not any(
+        (fair_queue._queues, fair_queue._turns, fair_queue._running_counts, fair_queue._blocked_by_envelope)
+    )
 
 
 def test_a_sender_with_many_events_starves_nobody() -> None:
@@ -43,7 +110,7 @@ def test_a_sender_with_many_events_starves_nobody() -> None:
     concurrency_limits = ConcurrencyLimits(
         process=16, organization={"acme": 16}, sender={"acme": 4}, archive={}
     )
-    assert taken(fair_queue, concurrency_limits) == ["event-0", "event-1", "event-2", "event-3", "event-5000"]
+    assert taken(fair_queue, concurrency_limits) == ["event-0", "event-5000", "event-1", "event-2", "event-3"]
 
 
 def test_the_limit_of_the_process_holds() -> None:
