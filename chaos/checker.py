@@ -9,19 +9,25 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 MANIFEST: Final = "counterfoil.json"
 HASHES: Final = "counterfoil.sha256"
-OWN: Final = frozenset({MANIFEST, HASHES})
+SEAL: Final = "counterfoil.json.sig"
+OWN: Final = frozenset({MANIFEST, HASHES, SEAL})
 PROBE: Final = ".counterfoil-"
 """Beginning of the names in the archive's root that a controller killed in a probe leaves."""
 CONSENT: Final = "Please allow us"
 """Beginning of the subject of a mail to a sender."""
 FINAL: Final = frozenset({"Succeeded", "Skipped", "Failed"})
+MEMORY_LIMITS: Final = {"controller": 1 << 30, "receiver": 256 << 20}
+"""Bytes that a container of the chart may use, by the beginning of the name of its process."""
 
 Files = Mapping[str, bytes]
 """Content of the archive's files by their path in it."""
@@ -47,6 +53,23 @@ class Delete:
     """Whether the API server stored ``Archived=True`` for an event of it; None: it was down."""
     was_there: bool = True
     """Whether no request before had deleted the envelope in eSAW."""
+    arrived: int = 0
+    """When it arrived, as a count of everything that passed a proxy."""
+    listed: int = 0
+    """When eSAW last answered another request about the envelope before it; it lists the files."""
+
+
+@dataclass
+class Decision:
+    """A decision of a person after which no envelope is deleted."""
+
+    what: str
+    envelope: str
+    """The envelope that it concerns; empty: all."""
+    stored: int
+    """When the API server had stored it, by the count of ``Delete``."""
+    ended: int | None = None
+    """When the person began to take it back; None: never."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +108,15 @@ class Evidence:
     """Number of times that etcd was restored from an older state: what it had stored since then is lost."""
     followed: tuple[str, ...] = ()
     """Paths of requests that followed a redirect to another host."""
+    planted: Mapping[str, bytes] = field(default_factory=dict)
+    """Files that another program wrote into the archive, by their path."""
+    public_key: bytes = b""
+    """The Ed25519 key of the seals, as 32 bytes; empty: there are no seals."""
+    decisions: tuple[Decision, ...] = ()
+    called_again: frozenset[str] = frozenset()
+    """Envelopes with more than one attempt of a callback. A repeated one opens a skipped event again."""
+    memory: Mapping[str, int] = field(default_factory=dict)
+    """Maximum memory of each process with its workers, in bytes."""
     unsettled: tuple[str, ...] = field(default=())
     """Events that had not come to rest within the patience."""
 
@@ -97,6 +129,8 @@ def violations(evidence: Evidence) -> list[str]:
         *_events(evidence),
         *_mails(evidence),
         *_secrets(evidence),
+        *_decisions(evidence),
+        *_memory(evidence),
         *(f"redirect: it was followed to {each}" for each in evidence.followed),
         *(f"crash: {each}" for each in evidence.crashes),
         *(f"no rest: {each}" for each in evidence.unsettled),
@@ -151,6 +185,10 @@ def _incomplete(files: Mapping[str, ServedFile], archive: Files) -> Iterator[str
             yield f"{path} has other bytes than eSAW served"
         elif digest(content) != sha256:
             yield f"{path} has another hash than its manifest says"
+    served = {sha256 for file in files.values() for sha256 in file.accepted}
+    for name, sha256 in listed.values():
+        if sha256 not in served:
+            yield f"the manifest lists {name}, which eSAW never served"
 
 
 def manifest_entries(text: bytes) -> dict[str, tuple[str, str]]:
@@ -175,9 +213,9 @@ def _contents(evidence: Evidence) -> Iterator[str]:
         yield from (
             f"archive of {envelope}: {fault}" for fault in _incomplete(evidence.envelopes[envelope], mine)
         )
-        for path, content in mine.items():
-            if PurePosixPath(path).name not in OWN and digest(content) not in accepted[envelope]:
-                yield f"archive of {envelope}: {path} is no file of eSAW"
+        yield from _other_files(mine, evidence.planted, accepted[envelope])
+        if evidence.public_key:
+            yield from _seal(mine, evidence.public_key)
         for path, content in mine.items():
             if PurePosixPath(path).name == HASHES:
                 yield from _hash_file(mine, path, content)
@@ -189,6 +227,46 @@ def _hash_file(archive: Files, path: str, content: bytes) -> Iterator[str]:
         file = archive.get(str(PurePosixPath(path).parent / name))
         if file is None or digest(file) != sha256:
             yield f"archive: {path} has a wrong line about {name}"
+
+
+def _other_files(archive: Files, planted: Files, accepted: Set[str]) -> Iterator[str]:
+    """Files that are neither eSAW's nor Counterfoil's nor left as another program wrote them."""
+    for path, content in archive.items():
+        is_known = PurePosixPath(path).name in OWN or planted.get(path) == content
+        if not is_known and digest(content) not in accepted:
+            yield f"archive: {path} is no file of eSAW"
+
+
+def _seal(archive: Files, public_key: bytes) -> Iterator[str]:
+    for path, content in archive.items():
+        if PurePosixPath(path).name == MANIFEST:
+            seal = archive.get(str(PurePosixPath(path).with_name(SEAL)), b"")
+            try:
+                Ed25519PublicKey.from_public_bytes(public_key).verify(seal, content)
+            except InvalidSignature:
+                yield f"archive: {path} does not have a valid seal"
+
+
+def _decisions(evidence: Evidence) -> Iterator[str]:
+    """A decision of a person is obeyed until the delete. A controller reads it after eSAW has listed the
+    files."""
+    if evidence.restores:  # the decision itself can be lost
+        return
+    for decision in evidence.decisions:
+        if decision.what == "skip" and decision.envelope in evidence.called_again:
+            continue
+        for delete in evidence.deletes:
+            is_meant = decision.envelope in ("", delete.envelope)
+            is_in_force = decision.ended is None or delete.arrived < decision.ended
+            if is_meant and is_in_force and decision.stored < delete.listed:
+                yield f"delete of {delete.envelope}: a person had decided to {decision.what}"
+
+
+def _memory(evidence: Evidence) -> Iterator[str]:
+    for name, size in evidence.memory.items():
+        limit = next(limit for kind, limit in MEMORY_LIMITS.items() if name.startswith(kind))
+        if size > limit:
+            yield f"memory: {name} used {size >> 20} MiB, more than its limit of {limit >> 20} MiB"
 
 
 def _events(evidence: Evidence) -> Iterator[str]:

@@ -31,6 +31,7 @@ INTERRUPTIONS: Final = (
     "api-unreachable",
     "etcd-restored",
     "clock-set",
+    "clock-jumps-days",
 )
 """Kinds of faults after which a mail can be sent twice (docs/decisions/0018)."""
 
@@ -40,7 +41,7 @@ class DeleteWatch:
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._envelope = ""
+        self._passage: Passage | None = None
         self.deletes: list[Delete] = []
 
     def watch(self) -> None:
@@ -50,22 +51,30 @@ class DeleteWatch:
     def _is_delete(self, passage: Passage) -> bool:
         if not asks("delete")(passage):
             return False
-        self._envelope = passage.json["EnvelopeId"]
+        self._passage = passage
         return True
 
     async def _record(self) -> None:
-        envelope = self._envelope
+        assert self._passage is not None  # noqa: S101 - a trap springs only after it matched
+        envelope, arrived = str(self._passage.json["EnvelopeId"]), self._passage.arrived
+        listed = last_answer(self._stage.ways["esaw"].passages, envelope)
         files = read_archive(self._stage.archive, envelope)
         was_there = not any(call.outcome == 200 for call in self._stage.esaw.delete_calls(envelope))
         try:
             fields = f"spec.envelopeID={envelope}"
             events = await self._stage.environment.listed("envelopeevents", fields=fields)
         except Exception:  # the API server is down
-            self.deletes.append(Delete(envelope, files, None, was_there))
+            self.deletes.append(Delete(envelope, files, None, was_there, arrived, listed))
             return
         conditions = [each for event in events for each in event.get("status", {}).get("conditions", [])]
         archived = any(each["type"] == "Archived" and each["status"] == "True" for each in conditions)
-        self.deletes.append(Delete(envelope, files, archived, was_there))
+        self.deletes.append(Delete(envelope, files, archived, was_there, arrived, listed))
+
+
+def last_answer(passages: Iterable[Passage], envelope: str) -> int:
+    """Return when eSAW last answered a request about this envelope; a delete and a download do not name it
+    in their path."""
+    return max((each.answered for each in passages if envelope in each.path), default=0)
 
 
 def read_archive(root: Path, envelope: str | None = None) -> dict[str, bytes]:
@@ -115,8 +124,19 @@ async def collect(
             for each in way.passages
             if each.path.startswith(REDIRECTED)
         ),
+        planted=dict(stage.planted),
+        public_key=stage.public_key,
+        decisions=tuple(stage.decisions),
+        called_again=called_again(esaw),
+        memory=dict(stage.memory),
         unsettled=unsettled,
     )
+
+
+def called_again(esaw: StandIn) -> frozenset[str]:
+    """Return the envelopes with more than one attempt of a callback."""
+    attempts = Counter(each.envelope_id for each in esaw.callbacks())
+    return frozenset(envelope for envelope, number in attempts.items() if number > 1)
 
 
 def served_bodies(passages: Iterable[Passage]) -> dict[str, set[str]]:

@@ -7,14 +7,16 @@ import json
 import os
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chaos.plan import REDIRECTED, Fault
 from chaos.stage import Stage, operation
+from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Behaviour
+from sandbox.servers.hostile import doubled
 from sandbox.servers.proxies import Cut, Instead, Passage, Proxy, Trap, TrapPoint
 
 JSON: Final = "application/json"
@@ -37,6 +39,18 @@ GARBAGE: Final = (
 
 FOREIGN: Final = "f0e16a00-0000-4000-8000-000000000001"
 """Id of an envelope of another eSAW."""
+FLOOD: Final = 2
+"""Number of envelopes that do not exist in each answer to a search; a sweep searches day by day."""
+DAYS: Final = (1, 2, 5, -1, -2, -5)
+"""Days by which a clock jumps; events are kept longer than that."""
+REQUEST: Final = "counterfoil.dev/request"
+WRONG_LABELS: Final = {
+    "counterfoil.dev/shard": "counterfoil.dev/shard=63",
+    "counterfoil.dev/envelope": "counterfoil.dev/envelope-",
+    "counterfoil.dev/organization": "counterfoil.dev/organization=other",
+    "counterfoil.dev/archived": "counterfoil.dev/archived=true",
+}
+"""The change that a person makes to a label of an event, by label."""
 _FAILURES: Final = (500, 502, 503)
 
 
@@ -102,10 +116,17 @@ class Injector:
             self._counted.add(fault)
             self.struck[fault.kind] += 1
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run an effect beside the requests."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
+        return task
+
+    async def start_until_stored(self, work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+        """Run an effect beside the requests, and wait until it says that the API server has stored it."""
+        stored = asyncio.Event()
+        self.start(work(stored)).add_done_callback(lambda _: stored.set())
+        await stored.wait()
 
     async def end(self) -> None:
         """End all faults: nothing more strikes, all servers and processes run, the sender has a valid key."""
@@ -185,18 +206,60 @@ class Injector:
         self.stage.change_esaw(foreign_hits=(FOREIGN,))
         await self.stage.sweep()
 
-    async def suspend(self, seconds: float) -> None:
-        """Suspend the organization for some time, as a person does."""
-        async with self._locks["organization"]:
-            await self.stage.suspend_organization(is_suspended=True)
+    async def flood_searches(self, seconds: float) -> None:
+        """Let each search find envelopes that do not exist for some time, and let a person order a sweep."""
+        self.stage.change_esaw(flood_hits=FLOOD)
+        await self.stage.sweep()
+        await asyncio.sleep(seconds)
+        self.stage.change_esaw(flood_hits=0)
+
+    async def suspend(
+        self, kind: str, name: str, envelope: str, seconds: float, stored: asyncio.Event
+    ) -> None:
+        """Suspend an object for some time, as a person does; ``stored`` is set when that is stored."""
+        async with self._locks[name]:
+            await self.stage.set_suspend(kind, name, is_suspended=True)
+            decision = self.stage.decide("suspend", envelope)
+            stored.set()
             await asyncio.sleep(seconds)
-            await self.stage.suspend_organization(is_suspended=False)
+            decision.ended = self.stage.ticks.next()
+            await self.stage.set_suspend(kind, name, is_suspended=False)
+
+    async def skip(self, name: str, envelope: str, seconds: float, stored: asyncio.Event) -> None:
+        """Skip an event, and retry it later unless ``seconds`` is 0, as persons do."""
+        async with self._locks[name]:
+            await self.stage.label_event(name, f"{REQUEST}=skip")
+            decision = self.stage.decide("skip", envelope)
+            stored.set()
+            if seconds:
+                await asyncio.sleep(seconds)
+                decision.ended = self.stage.ticks.next()
+                await self.stage.label_event(name, f"{REQUEST}=retry")
+
+    async def relabel(self, event: Mapping[str, Any], label: str, seconds: float) -> None:
+        """Give an event a wrong label for some time."""
+        name, before = event["metadata"]["name"], event["metadata"]["labels"].get(label)
+        async with self._locks[name]:
+            await self.stage.label_event(name, WRONG_LABELS[label])
+            await asyncio.sleep(seconds)
+            await self.stage.label_event(name, f"{label}-" if before is None else f"{label}={before}")
+
+    async def correct_clock(self, process: CounterfoilProcess, seconds: float) -> None:
+        """Set a clock right after some time."""
+        await asyncio.sleep(seconds)
+        self.stage.set_clock(process, 0.0)
 
     async def restart_envelope(self, envelope: str) -> None:
         """Let an expired envelope be restarted and signed. Another person may delete it meanwhile."""
         with suppress(ValueError):
             await self.stage.esaw.restart(envelope)
             await self.stage.esaw.complete(envelope)
+
+
+async def _event_of(stage: Stage, fault: Fault, passage: Passage) -> dict[str, Any] | None:
+    """Return the event of the envelope that a request names, or of one of all; None if it has none yet."""
+    named = (each for each in stage.envelopes if each in passage.path)
+    return await stage.event_of(next(named, stage.envelopes[fault.subject % len(stage.envelopes)]))
 
 
 Effect = Callable[[Injector, Fault, Passage], Awaitable[bool]]
@@ -305,6 +368,55 @@ async def _disk_full(injector: Injector, fault: Fault, passage: Passage) -> bool
     return True
 
 
+async def _clock_jumps(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    process = injector.stage.client_of(passage)
+    if process is None:
+        return False
+    injector.stage.set_clock(process, DAYS[fault.subject % len(DAYS)] * 86_400)
+    injector.start(injector.correct_clock(process, fault.seconds))
+    return True
+
+
+async def _names_doubled(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    if passage.method != "PROPFIND" and "list-type" not in passage.query:
+        return False
+    passage.rewrite = doubled
+    return True
+
+
+async def _organization_suspended(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    await injector.start_until_stored(
+        lambda stored: injector.suspend("organization", "acme", "", fault.seconds, stored)
+    )
+    return True
+
+
+async def _event_suspended(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    if (event := await _event_of(injector.stage, fault, passage)) is None:
+        return False
+    name, envelope = event["metadata"]["name"], event["spec"]["envelopeID"]
+    await injector.start_until_stored(
+        lambda stored: injector.suspend("ee", name, envelope, fault.seconds, stored)
+    )
+    return True
+
+
+async def _skipped(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    if (event := await _event_of(injector.stage, fault, passage)) is None:
+        return False
+    name, envelope = event["metadata"]["name"], event["spec"]["envelopeID"]
+    seconds = fault.seconds if fault.subject % 3 else 0
+    await injector.start_until_stored(lambda stored: injector.skip(name, envelope, seconds, stored))
+    return True
+
+
+async def _relabelled(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    if (event := await _event_of(injector.stage, fault, passage)) is None:
+        return False
+    injector.start(injector.relabel(event, list(WRONG_LABELS)[fault.subject % 4], fault.seconds))
+    return True
+
+
 def _beside(work: Callable[[Injector, Fault], Coroutine[Any, Any, None]]) -> Effect:
     async def start(injector: Injector, fault: Fault, passage: Passage) -> bool:
         injector.start(work(injector, fault))
@@ -369,6 +481,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "esaw-envelope-deleted": _deleted,
     "esaw-envelope-restarted": _restarted,
     "esaw-foreign-ids": _beside(lambda injector, fault: injector.find_foreign_ids()),
+    "esaw-find-flood": _beside(lambda injector, fault: injector.flood_searches(fault.seconds)),
     "esaw-callbacks-given-up": _beside(lambda injector, fault: injector.give_callbacks_up(fault.seconds)),
     "archive-cut": _cut,
     "archive-answer-lost": _cut,
@@ -382,6 +495,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "archive-endless": _endless,
     "archive-hang": _hang,
     "archive-redirect": _redirect,
+    "archive-names-doubled": _names_doubled,
     "archive-down": _beside(lambda injector, fault: injector.archive_down(fault.seconds)),
     "archive-disk-full": _disk_full,
     "controller-killed": _killed,
@@ -391,6 +505,10 @@ EFFECTS: Final[dict[str, Effect]] = {
         lambda injector, fault: injector.stage.replace_controllers(fault.subject % 3 + 1, fault.subject + 1)
     ),
     "clock-set": _clock_set,
-    "person-suspends": _beside(lambda injector, fault: injector.suspend(fault.seconds)),
+    "clock-jumps-days": _clock_jumps,
+    "person-suspends": _organization_suspended,
+    "person-suspends-event": _event_suspended,
+    "person-skips": _skipped,
+    "person-relabels": _relabelled,
     "mail-down": _beside(lambda injector, fault: injector.mail_down(fault.seconds)),
 }

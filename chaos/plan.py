@@ -17,6 +17,8 @@ DEFAULT_FAULTS: Final = 600
 FOLDER: Final = "filesystem"
 REDIRECTED: Final = "/redirected"
 """Beginning of the path of a redirect, to another host, which nobody may follow."""
+PLANTED: Final = ("forged", "sealed", "other-source", "garbage", "extra")
+"""Kinds of files that another program writes into the folder of an envelope (``chaos/planted.py``)."""
 ARCHIVES: Final = ("webdav", "webdav", "s3", "s3", FOLDER)
 """Archive kinds, each with its share of the rounds."""
 
@@ -47,6 +49,8 @@ API: Final = ("create", "status", "other", "lease", "secret", "watch", "list")
 DISCOVERY: Final = ("discovery",)
 """Requests for the kinds that the API server knows."""
 ESAW: Final = ("envelope", "files", "configuration", "file", "delete")
+DECIDED: Final = ("envelope", "files")
+"""Requests at which a person decides about an envelope. ``files`` is the last one before its delete."""
 ARCHIVE: Final = ("write", "read", "stat", "change")
 WRITES: Final = ("create", "status", "other", "lease")
 STEPS: Final = ("status", "other", "lease", "secret", *ESAW, *ARCHIVE)
@@ -84,6 +88,7 @@ KINDS: Final = {
     "esaw-envelope-deleted": FaultKind("esaw", ("*",), 1, at_most=1),
     "esaw-envelope-restarted": FaultKind("esaw", ("*",), 1, at_most=1),
     "esaw-foreign-ids": FaultKind("esaw", ("*",), 1, at_most=0.3, rounds=0.5),
+    "esaw-find-flood": FaultKind("esaw", ("*",), 1, at_most=0.3, rounds=0.3, seconds=(0.5, 5.0)),
     "esaw-callbacks-given-up": FaultKind("api", ("create",), 1, at_most=1, rounds=0.5, seconds=(0.5, 5.0)),
     # The archive through a proxy; "down" ends the real server.
     "archive-cut": FaultKind("archive", ARCHIVE, 6),
@@ -98,6 +103,7 @@ KINDS: Final = {
     "archive-endless": FaultKind("archive", ("read", "stat"), 2, at_most=1),
     "archive-hang": FaultKind("archive", ARCHIVE, 2, at_most=1, seconds=(1.0, 20.0)),
     "archive-redirect": FaultKind("archive", ARCHIVE, 3),
+    "archive-names-doubled": FaultKind("archive", ("stat",), 3, times=(5, 15)),
     "archive-down": FaultKind("archive", ("*",), 1, at_most=1, seconds=(0.2, 2.0)),
     "archive-disk-full": FaultKind("esaw", ("file",), 2, at_most=2, seconds=(0.2, 3.0)),
     # Processes
@@ -106,10 +112,17 @@ KINDS: Final = {
     "receiver-killed": FaultKind("api", ("create",), 2, at_most=2, points=("ARRIVED", "DONE")),
     "shards-changed": FaultKind("esaw", ("file",), 1, at_most=1),
     "clock-set": FaultKind("*", STEPS, 1, at_most=2, rounds=0.4, seconds=(-60.0, 60.0)),
-    # People
-    "person-suspends": FaultKind("esaw", ESAW, 1, at_most=1, rounds=0.5, seconds=(0.5, 5.0)),
+    "clock-jumps-days": FaultKind("*", STEPS, 1, at_most=2, rounds=0.25, seconds=(0.3, 6.0)),
+    # People. The request is held until the API server has stored what they decide.
+    "person-suspends": FaultKind("esaw", DECIDED, 1, at_most=1, rounds=0.5, seconds=(0.5, 5.0)),
+    "person-suspends-event": FaultKind("esaw", DECIDED, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
+    "person-skips": FaultKind("esaw", DECIDED, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
+    "person-relabels": FaultKind("esaw", ESAW, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
     "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0)),
 }
+
+CLOCKS: Final = frozenset({"clock-set", "clock-jumps-days"})
+"""Kinds that set clocks."""
 
 WAYS: Final = {
     **dict.fromkeys(API + DISCOVERY, "api"),
@@ -154,6 +167,8 @@ class EnvelopeOrder(NamedTuple):
     """Whether the audit trail has other bytes at each download."""
     legal: int
     """Number of its legal documents."""
+    planted: str = ""
+    """One of ``PLANTED``, written into its folder before it ends; empty: nothing."""
 
 
 class Round(NamedTuple):
@@ -175,6 +190,8 @@ class Round(NamedTuple):
     """Seconds until eSAW lists the legal documents, if longer than ``papers_lag``."""
     documents_lag: float = 0.0
     """Seconds until eSAW lists the documents."""
+    is_sealed: bool = False
+    """Whether the controllers seal manifests."""
 
 
 def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
@@ -197,19 +214,26 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
         faults=drawn,
         legal_documents_lag=_lag(chance, drawn),
         documents_lag=_lag(chance, drawn),
+        is_sealed=chance.random() < 0.7,
     )
 
 
 def _lag(chance: random.Random, faults: Iterable[Fault]) -> float:
     # spec.evidence.wait passes at once by a clock that is set forward.
-    return 0.0 if any(each.kind == "clock-set" for each in faults) else chance.choice((0.0, 1.0, 2.0))
+    return 0.0 if any(each.kind in CLOCKS for each in faults) else chance.choice((0.0, 1.0, 2.0))
 
 
 def _envelope(chance: random.Random) -> EnvelopeOrder:
     sizes = tuple(
         chance.choice((400, 3_000, 40_000, 300_000, 2_000_000)) for _ in range(chance.randint(1, 3))
     )
-    return EnvelopeOrder(sizes, chance.random() < 0.1, chance.random() < 0.2, chance.choice((0, 0, 1)))
+    return EnvelopeOrder(
+        sizes,
+        expired=chance.random() < 0.1,
+        trail_differs=chance.random() < 0.2,
+        legal=chance.choice((0, 0, 1)),
+        planted=chance.choice(PLANTED) if chance.random() < 0.15 else "",
+    )
 
 
 def _faults(chance: random.Random, count: int, envelopes: int, archive: str) -> tuple[Fault, ...]:

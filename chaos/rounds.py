@@ -58,7 +58,7 @@ async def run_round(servers: Servers, plan: Round, folder: Path) -> Outcome:
         deletes, injector = DeleteWatch(stage), Injector(stage)
         deletes.watch()
         injector.arm()
-        supervisor = asyncio.create_task(stage.supervise())
+        beside = [asyncio.create_task(each) for each in (stage.supervise(), stage.sample_memory())]
         try:
             await stage.send_envelopes()
             with suppress(TimeoutError):
@@ -69,9 +69,11 @@ async def run_round(servers: Servers, plan: Round, folder: Path) -> Outcome:
             unsettled = await _rest(stage)
             found = await _judge(stage, deletes, injector.struck, unsettled)
         finally:
-            supervisor.cancel()
-            await asyncio.gather(supervisor, return_exceptions=True)
-        return Outcome(injector.struck, found, time.monotonic() - began, await _phases(stage))
+            for each in beside:
+                each.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+        planted = Counter({"archive-planted": sum(bool(each.planted) for each in plan.envelopes)})
+        return Outcome(injector.struck + planted, found, time.monotonic() - began, await _phases(stage))
 
 
 async def _rest(stage: Stage) -> tuple[str, ...]:
@@ -94,10 +96,11 @@ async def _unfinished(stage: Stage) -> list[str]:
     except Exception:  # the API server is down
         return ["the API server"]
     phases = {each["spec"]["envelopeID"]: each.get("status", {}) for each in events}
+    expected = phases.keys() | {each for each in stage.envelopes if each not in stage.removed}
     return [
         f"{each}: {phases.get(each, {}).get('phase')} ({phases.get(each, {}).get('reason')})"
-        for each in stage.envelopes
-        if phases.get(each, {}).get("phase") not in FINAL and (each in phases or each not in stage.removed)
+        for each in sorted(expected)
+        if phases.get(each, {}).get("phase") not in FINAL
     ]
 
 

@@ -5,6 +5,7 @@ A process that a fault killed is started again, as a node does. One that ends wi
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import re
@@ -12,13 +13,21 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import httpx
 import msgspec
+import obstore
 import psutil
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from obstore.store import S3Store
 
+from chaos.checker import Decision
 from chaos.plan import FOLDER, EnvelopeOrder, Round
+from chaos.planted import Source, planted_files
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
@@ -45,6 +54,8 @@ DISK = "disk"
 DISK_BYTES = 512 << 20
 RESTART_SECONDS = 0.2
 """Interval between checks for processes that must be started again."""
+MEMORY_SECONDS = 1.0
+"""Interval between samples of the memory."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +84,20 @@ class Stage:
     """All keys of the sender that there ever were."""
     behaviour: Behaviour
     """The switches of eSAW."""
+    ticks: Ticks
+    """The count of everything that passes a proxy."""
+    seal: Ed25519PrivateKey | None
+    """The key with which controllers seal manifests."""
     controllers: list[CounterfoilProcess] = field(default_factory=list)
     receivers: list[CounterfoilProcess] = field(default_factory=list)
     envelopes: list[str] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)
     """Envelopes that a person deleted in eSAW."""
+    planted: dict[str, bytes] = field(default_factory=dict)
+    """Files that another program wrote into the archive, by their path."""
+    decisions: list[Decision] = field(default_factory=list)
+    memory: dict[str, int] = field(default_factory=dict)
+    """Maximum memory of each process with its workers, in bytes."""
     crashes: list[str] = field(default_factory=list)
     """Processes that ended without a fault."""
     _killed: set[str] = field(default_factory=set)
@@ -100,8 +120,26 @@ class Stage:
             name,
             ["controller"],
             await persist(lambda: self._kubeconfig("controller")),
-            {"identity": name, "key_confirmation": "1s", "shards": str(shards), **LEASES},
+            {
+                "identity": name,
+                "key_confirmation": "1s",
+                "shards": str(shards),
+                **self._manifest_key(),
+                **LEASES,
+            },
         )
+
+    @property
+    def public_key(self) -> bytes:
+        """The 32 bytes of the key that verifies seals; empty without seals."""
+        return b"" if self.seal is None else self.seal.public_key().public_bytes_raw()
+
+    def _manifest_key(self) -> dict[str, str]:
+        if self.seal is None:
+            return {}
+        path = self.environment.folder / "manifest-key.pem"
+        path.write_bytes(pem(self.seal))
+        return {"manifest_key": str(path)}
 
     async def start_receivers(self) -> None:
         """Start the receivers."""
@@ -187,6 +225,15 @@ class Stage:
                     process.start_unready()
             await asyncio.sleep(RESTART_SECONDS)
 
+    async def sample_memory(self) -> None:
+        """Record the memory of each process; never returns."""
+        while True:
+            for process in (*self.controllers, *self.receivers):
+                with suppress(psutil.Error):
+                    size = await asyncio.to_thread(used_memory, process.pid)
+                    self.memory[process.name] = max(size, self.memory.get(process.name, 0))
+            await asyncio.sleep(MEMORY_SECONDS)
+
     # The disk of an archive in a folder
 
     @property
@@ -228,8 +275,49 @@ class Stage:
             callbacks=CallbackUrls(envelope=self.environment.callback_url("acme", receiver)),
         )
         self.envelopes.append(envelope)
+        if order.planted:
+            await self._plant(envelope, order.planted)
         await (self.esaw.expire(envelope) if order.expired else self.esaw.complete(envelope))
         return envelope
+
+    async def _plant(self, envelope: str, kind: str) -> None:
+        """Write files into the folder of an envelope before it ends, as another program does."""
+        source = Source(
+            envelope=envelope,
+            organization="acme",
+            namespace=self.environment.namespace,
+            origin=self.ways["esaw"].url,
+            key_id=hashlib.sha256(self.public_key).hexdigest()[:16],
+        )
+        documents = {each.file_id: each.name for each in self.esaw.files(envelope) if each.kind == "Document"}
+        files = planted_files(kind, source, documents)
+        for path, content in files.items():
+            await persist(partial(self._write, path, content))
+        self.planted |= files
+
+    async def _write(self, path: str, content: bytes) -> None:
+        """Write one file of the archive through its server, which remembers its lists."""
+        if self.plan.archive == FOLDER:
+            (self.archive / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.archive / path).write_bytes(content)
+        elif self.plan.archive == "s3":
+            s3 = self.servers.s3
+            store = S3Store(
+                BUCKET,
+                prefix=self.archive.name,
+                endpoint=s3.url,
+                region="eu-central-1",
+                access_key_id=s3.access_key,
+                secret_access_key=s3.secret_key,
+                client_options={"allow_http": True},
+            )
+            await obstore.put_async(store, path, content)
+        else:
+            folders = [f"{self.archive.name}/{each}" for each in reversed(PurePosixPath(path).parents)]
+            for folder in folders[1:]:
+                with suppress(httpx.HTTPStatusError):  # it is there
+                    await self.servers.webdav.ask("MKCOL", folder)
+            await self.servers.webdav.ask("PUT", f"{self.archive.name}/{path}", content)
 
     async def renew_key(self) -> None:
         """Give the sender's Secret a new key, as an administrator does, and revoke the old ones."""
@@ -251,17 +339,45 @@ class Stage:
                 with suppress(ValueError):  # none of its callbacks failed
                     await self.esaw.trigger_again(envelope)
 
-    async def suspend_organization(self, *, is_suspended: bool) -> None:
-        """Set `spec.suspend` of the organization."""
+    async def event_of(self, envelope: str) -> dict[str, Any] | None:
+        """Return the event of an envelope; None if there is none yet."""
+        fields = f"spec.envelopeID={envelope}"
+        events = await persist(lambda: self.environment.listed("envelopeevents", fields=fields))
+        return events[0] if events else None
+
+    def decide(self, what: str, envelope: str = "") -> Decision:
+        """Record a decision that the API server has stored."""
+        decision = Decision(what, envelope, self.ticks.next())
+        self.decisions.append(decision)
+        return decision
+
+    async def set_suspend(self, kind: str, name: str, *, is_suspended: bool) -> None:
+        """Set `spec.suspend` of an object."""
         patch = json.dumps({"spec": {"suspend": is_suspended}})
-        await persist(
-            lambda: self.environment.kubectl("patch", "organization", "acme", "--type=merge", "-p", patch)
-        )
+        await persist(lambda: self.environment.kubectl("patch", kind, name, "--type=merge", "-p", patch))
+
+    async def label_event(self, name: str, *labels: str) -> None:
+        """Set labels of an event, or remove those that end with a hyphen."""
+        await persist(lambda: self.environment.kubectl("label", "--overwrite", "ee", name, *labels))
 
     async def sweep(self) -> None:
         """Ask for a search for envelopes whose events are gone, as an administrator does after a restore."""
         label = "counterfoil.dev/request=sweep"
         await persist(lambda: self.environment.kubectl("label", "--overwrite", "organization", "acme", label))
+
+
+def pem(key: Ed25519PrivateKey) -> bytes:
+    """Return a key as `openssl genpkey` writes it."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def used_memory(pid: int) -> int:
+    """Return the memory of a process and of those that it started, in bytes; what they share counts once.
+    Raises ``psutil.Error``."""
+    process = psutil.Process(pid)
+    return sum(each.memory_full_info().pss for each in (process, *process.children(recursive=True)))
 
 
 async def persist(act: Callable[[], Awaitable[Any]]) -> Any:
@@ -327,6 +443,8 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             anna=anna,
             tokens=[anna.token],
             behaviour=behaviour,
+            ticks=ticks,
+            seal=Ed25519PrivateKey.generate() if plan.is_sealed else None,
         )
         await environment.organization(
             "acme",

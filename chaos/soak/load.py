@@ -24,10 +24,15 @@ LEFT_OUT: Final = frozenset(
         # A restored etcd has lost events, and a wrong clock removes events too early.
         "etcd-restored",
         "clock-set",
+        "clock-jumps-days",
         # An eSAW or a person that changes its settings changes what is measured.
         "esaw-foreign-ids",
         "esaw-callbacks-given-up",
+        "esaw-find-flood",
         "person-suspends",
+        "person-suspends-event",
+        "person-skips",
+        "person-relabels",
         # Only a folder as the archive has a disk that can be filled.
         "archive-disk-full",
     }

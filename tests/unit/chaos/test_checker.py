@@ -2,11 +2,14 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chaos.checker import Delete, Evidence, ServedFile, digest, violations
+from chaos.checker import MEMORY_LIMITS, Decision, Delete, Evidence, ServedFile, digest, violations
 
 ENVELOPE = "0f9c1c2e-0000-4000-8000-000000000001"
 OTHER = "0f9c1c2e-0000-4000-8000-000000000002"
@@ -15,7 +18,9 @@ CONTRACT, TRAIL = b"%PDF contract", b"<trail/>"
 NAMES = {"contract": "contract.pdf", "json": "counterfoil.json", "hashes": "counterfoil.sha256"}
 FULL = "An event failed: Full"
 ASKED = "Please allow us"
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 SECRET = "s3cr3t" * 6
+ROOT = Path(__file__).parents[3]
 
 
 def manifest(**hashes: str) -> bytes:
@@ -91,6 +96,22 @@ def at_delete(**changed: bytes | None) -> Evidence:
     )
 
 
+def decided(decision: Decision, **changed: Any) -> Evidence:
+    """A round in which eSAW listed the files at 10, and the request to delete arrived at 12."""
+    delete = Delete(ENVELOPE, archive(), archived=True, arrived=12, listed=10)
+    return replace(GOOD, deletes=(delete,), decisions=(decision,), **changed)
+
+
+def sealed(seal: bytes) -> Evidence:
+    files = archive(**{"counterfoil.json.sig": seal})
+    return replace(
+        GOOD,
+        deletes=(replace(GOOD.deletes[0], archive=files),),
+        archive=files,
+        public_key=KEY.public_key().public_bytes_raw(),
+    )
+
+
 def mails(*sent: tuple[str, str]) -> Evidence:
     return replace(failed(), mails=sent)
 
@@ -116,6 +137,17 @@ def mails(*sent: tuple[str, str]) -> Evidence:
         replace(mails(("<1@x>", ASKED), ("<2@x>", ASKED)), dead_keys=2),
         # Left by a controller that was killed while it probed the archive
         replace(GOOD, archive={**archive(), ".counterfoil-0123.tmp": b""}),
+        # A planted file that no manifest lists stays.
+        replace(at_delete(extra=b"planted"), planted={f"{FOLDER}/extra": b"planted"}),
+        sealed(KEY.sign(manifest())),
+        # Decisions before eSAW listed the files that were taken back, after that, about other envelopes
+        decided(Decision("suspend", ENVELOPE, stored=5, ended=7)),
+        decided(Decision("suspend", ENVELOPE, stored=11)),
+        decided(Decision("suspend", OTHER, stored=5)),
+        decided(Decision("suspend", "", stored=5), restores=1),
+        # A repeated callback opened the event again.
+        decided(Decision("skip", ENVELOPE, stored=5), called_again=frozenset({ENVELOPE})),
+        replace(GOOD, memory={"controller-0-1": 1 << 30, "receiver-0": 256 << 20}),
         # Half of an upload of an event that did not succeed, under a temporary name
         replace(failed(), archive={f"{FOLDER}/.half": b"x"}),
     ],
@@ -160,6 +192,25 @@ WRONG = {
     "2 mails about one problem (Please": mails(("<1@x>", ASKED), ("<2@x>", ASKED)),
     "controller.log has the one with": replace(GOOD, texts={"controller.log": f"GET /?token={SECRET}"}),
     "redirect: it was followed to /redirected/file": replace(GOOD, followed=("/redirected/file",)),
+    "the manifest lists planted.pdf, which eSAW never served": at_delete(
+        json=json.dumps(
+            {
+                "files": [
+                    *json.loads(manifest())["files"],
+                    {"fileID": "f3", "name": "planted.pdf", "sha256": digest(b"planted")},
+                ]
+            }
+        ).encode()
+    ),
+    "contract.pdf has other bytes": replace(
+        at_delete(contract=b"planted"), planted={f"{FOLDER}/contract.pdf": b"planted"}
+    ),
+    "counterfoil.json does not have a valid seal": sealed(bytes(64)),
+    "a person had decided to suspend": decided(Decision("suspend", "", stored=5)),
+    "a person had decided to skip": decided(Decision("skip", ENVELOPE, stored=5, ended=13)),
+    "memory: controller-0-1 used 1025 MiB, more than its limit of 1024 MiB": replace(
+        GOOD, memory={"controller-0-1": 1025 << 20}
+    ),
     "crash: controller-0": replace(GOOD, crashes=("controller-0 ended with 1",)),
     "no rest: ": replace(GOOD, unsettled=(f"{OTHER}: Pending",)),
 }
@@ -178,3 +229,11 @@ def test_after_a_restore_of_etcd_an_envelope_that_is_in_esaw_needs_an_event() ->
 
 def test_a_violation_does_not_repeat_the_secret() -> None:
     assert SECRET not in str(violations(WRONG["controller.log has the one with"]))
+
+
+def test_the_limits_of_the_memory_are_those_of_the_chart() -> None:
+    values = yaml.safe_load((ROOT / "charts" / "counterfoil" / "values.yaml").read_text())
+    units = {"Mi": 20, "Gi": 30}
+    for name, limit in MEMORY_LIMITS.items():
+        said = values[name]["resources"]["limits"]["memory"]
+        assert int(said[:-2]) << units[said[-2:]] == limit

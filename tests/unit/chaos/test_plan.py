@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from chaos import faults
-from chaos.plan import KINDS, USUAL, WAYS, Round, plan
+from chaos.plan import CLOCKS, KINDS, PLANTED, USUAL, WAYS, Round, plan
 from sandbox.servers.proxies import TrapPoint
 
 
@@ -58,7 +58,7 @@ def test_a_controller_can_be_killed_before_and_after_each_of_its_requests() -> N
 
 
 def test_some_rounds_restore_etcd_and_some_set_clocks() -> None:
-    for kind in ("etcd-restored", "clock-set"):
+    for kind in ("etcd-restored", *CLOCKS):
         having = sum(any(fault.kind == kind for fault in each.faults) for each in rounds())
         assert 0 < having < len(rounds()) / 2
 
@@ -66,12 +66,20 @@ def test_some_rounds_restore_etcd_and_some_set_clocks() -> None:
 def test_no_clock_passes_the_time_in_which_esaw_lists_files_late() -> None:
     for each in rounds():
         lags = (each.papers_lag, each.legal_documents_lag, each.documents_lag)
-        assert not any(lags) or all(fault.kind != "clock-set" for fault in each.faults)
+        assert not any(lags) or all(fault.kind not in CLOCKS for fault in each.faults)
 
 
 def test_some_rounds_list_documents_or_legal_documents_after_the_audit_trail() -> None:
     assert any(each.documents_lag > each.papers_lag for each in rounds())
     assert any(each.legal_documents_lag > each.papers_lag for each in rounds())
+
+
+def test_each_way_of_planting_is_planned_and_most_folders_are_empty() -> None:
+    orders = [order for each in rounds() for order in each.envelopes]
+    planted = [order.planted for order in orders if order.planted]
+    assert set(planted) == set(PLANTED)
+    assert len(planted) < len(orders) / 4
+    assert {each.is_sealed for each in rounds()} == {True, False}
 
 
 def test_only_a_folder_has_a_disk_that_can_be_filled() -> None:
