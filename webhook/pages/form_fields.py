@@ -7,7 +7,7 @@ the controller tells it in the Organization's status.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from counterfoil.resources.organization import BeforeSendField
@@ -39,6 +39,8 @@ class FormField:
     options: tuple[str, ...]
     value: str = ""
     fault: FieldFault | None = None
+    is_absent: bool = False
+    """Whether the person's form did not have this field, since the Organization asks for it only now."""
 
     @property
     def input_name(self) -> str:
@@ -55,15 +57,25 @@ def filled_fields(
     requested: Sequence[BeforeSendField], form: Mapping[str, str], *, limit: int
 ) -> tuple[FormField, ...]:
     """Return the fields as a person filled them in, each with its fault if it has one."""
-    values = [normalize(form.get(f"{PREFIX}{each.name}", "")) for each in requested]
-    given = zip(requested, values, strict=True)
-    return tuple(_field(each, value, _fault(each, value, limit)) for each, value in given)
+    fields = []
+    for each in requested:
+        name = f"{PREFIX}{each.name}"
+        value = normalize(form.get(name, ""))
+        fields.append(_field(each, value, _fault(each, value, limit), is_absent=name not in form))
+    return tuple(fields)
+
+
+def with_known_values(fields: Sequence[FormField], values: Mapping[str, str]) -> tuple[FormField, ...]:
+    """Return the fields to show again; one that the form did not have gets its value in the draft."""
+    return tuple(
+        replace(each, value=values.get(each.name, "")) if each.is_absent else each for each in fields
+    )
 
 
 def values_of(fields: Sequence[FormField]) -> dict[str, str]:
-    """Return what is to go into the metadata: every field, since an emptied one must not keep its old
-    value."""
-    return {each.name: each.value for each in fields}
+    """Return the values for the metadata. An emptied field must not keep its old value; a field that the form
+    did not have keeps it."""
+    return {each.name: each.value for each in fields if not each.is_absent}
 
 
 def normalize(value: str) -> str:
@@ -71,7 +83,9 @@ def normalize(value: str) -> str:
     return _CONTROL.sub(" ", value).strip()
 
 
-def _field(requested: BeforeSendField, value: str, fault: FieldFault | None = None) -> FormField:
+def _field(
+    requested: BeforeSendField, value: str, fault: FieldFault | None = None, *, is_absent: bool = False
+) -> FormField:
     return FormField(
         name=requested.name,
         label=requested.label or requested.name,
@@ -80,6 +94,7 @@ def _field(requested: BeforeSendField, value: str, fault: FieldFault | None = No
         options=requested.options,
         value=value,
         fault=fault,
+        is_absent=is_absent,
     )
 
 

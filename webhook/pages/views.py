@@ -238,11 +238,25 @@ class PageViews:
         if any(each.fault for each in fields):
             if await self._was_sent(session):
                 return self._sent_page(site, context)
+            fields = await self._with_absent_values(site, session, fields)
             return self._form_page(site, context, session, fields, "")
         sender, user = await self._sender_and_user(site, session)
         tags = form_fields.values_of(fields)
         await self.draft_sender.send(SendJob(site.organization, sender, user, session.draft, tags))
         return self._sent_page(site, context)
+
+    async def _with_absent_values(
+        self, site: OrganizationSite, session: FormSession, fields: tuple[form_fields.FormField, ...]
+    ) -> tuple[form_fields.FormField, ...]:
+        """Return the fields to show again, with the draft's values for those that the form did not have."""
+        if not any(each.is_absent for each in fields):
+            return fields
+        _, user = await self._sender_and_user(site, session)
+        try:
+            known = await self._existing_values(user, session.draft, _fields(site))
+        except EsawError as problem:
+            raise from_esaw(problem) from problem
+        return form_fields.with_known_values(fields, known)
 
     def _form_session(self, site: OrganizationSite, context: RequestContext) -> FormSession | None:
         draft, user_id = parse_draft_and_user(context.query)

@@ -44,10 +44,15 @@ def test_a_field_that_was_not_sent_counts_as_empty() -> None:
     assert field.fault is FieldFault.MISSING
 
 
-@pytest.mark.xfail(strict=True, reason="a field that the form did not have is written as empty")
 def test_a_field_that_the_form_did_not_have_keeps_its_value() -> None:
     fields = form_fields.filled_fields([KIND, NOTE], {"tag.kind": ""}, limit=20)
     assert form_fields.values_of(fields) == {"kind": ""}
+
+
+def test_a_field_that_the_form_did_not_have_is_shown_with_its_value_in_the_draft() -> None:
+    fields = form_fields.filled_fields([COST, KIND, NOTE], {"tag.kind": "Sale"}, limit=20)
+    shown = form_fields.with_known_values(fields, {"costCenter": "4711", "kind": "Lease", "note": "mine"})
+    assert [each.value for each in shown] == ["4711", "Sale", "mine"]
 
 
 def test_only_fields_that_are_asked_for_are_taken() -> None:
