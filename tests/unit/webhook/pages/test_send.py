@@ -6,6 +6,7 @@ eSAW is the stand-in; the API server is in memory, and a test can stop it in the
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -21,6 +22,8 @@ from tests.support.builders import AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.controller import eventually
 from tests.support.servers.standin_peers import anna, bruno
+from webhook.http_server.errors import PageError
+from webhook.pages.errors import PageErrorKind
 from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
 from webhook.pages.send import DraftSender, SendJob
 from webhook.pages.send_lease import SendLease, SendLeases
@@ -542,3 +545,62 @@ async def test_the_search_uses_the_address_that_esaw_has_now(scene: Scene) -> No
     assert await scene.draft_sender().complete(scene.job(draft), lease)
 
     assert list(scene.envelopes()) == [scene.esaw.envelope_of(draft)]
+
+
+# The answer to the person
+
+
+async def error_kind(scene: Scene, draft: str, tags: Mapping[str, str] | None = None) -> PageErrorKind:
+    """The kind of the error with which an attempt to send ends."""
+    with pytest.raises(PageError) as raised:
+        await scene.draft_sender(attempt=0.6).send(replace(scene.job(draft), tags=tags))
+    assert isinstance(raised.value.kind, PageErrorKind)
+    return raised.value.kind
+
+
+@pytest.mark.xfail(strict=True, reason="the page says that the envelope was probably sent")
+async def test_an_esaw_that_is_too_slow_before_the_send_leaves_a_draft_that_can_be_sent_at_once(
+    scene: Scene,
+) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    scene.esaw.fault("draft_update", delay=5, times=1)
+
+    assert await error_kind(scene, draft, {"kind": "Sale"}) is PageErrorKind.ESAW_DOWN
+
+    assert [each async for each in scene.leases.list_drafts()] == []
+
+
+@pytest.mark.xfail(strict=True, reason="the page says that nothing was sent")
+async def test_the_result_is_unknown_if_the_api_server_is_down_after_the_send(scene: Scene) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    scene.esaw.fault("draft_send", times=1, lose_answer=True)
+    scene.kube.go_away("get", 9)
+
+    assert await error_kind(scene, draft) is PageErrorKind.UNKNOWN_OUTCOME
+
+
+@pytest.mark.xfail(strict=True, reason="the page says that nothing was sent")
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 401}, {"garbage": "html"}])
+async def test_the_result_of_an_earlier_attempt_is_unknown_while_esaw_can_not_be_asked(
+    scene: Scene, fault: dict[str, Any]
+) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    await scene.lost_answer(draft)
+    scene.esaw.fault("draft", **fault)
+
+    assert await error_kind(scene, draft) is PageErrorKind.UNKNOWN_OUTCOME
+
+
+@pytest.mark.xfail(strict=True, reason="the page says that nothing was sent")
+@pytest.mark.parametrize("verb", ["get", "patch"])
+async def test_the_result_is_unknown_to_a_second_click_if_the_api_server_is_down(
+    scene: Scene, verb: str
+) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    await scene.lost_answer(draft)
+    scene.kube.go_away(verb, 1)
+
+    with pytest.raises(PageError) as raised:
+        await scene.draft_sender().send(scene.job(draft))
+
+    assert raised.value.kind is PageErrorKind.UNKNOWN_OUTCOME
