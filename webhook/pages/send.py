@@ -89,15 +89,26 @@ class DraftSender:
         return send_lease is not None and send_lease.is_sent
 
     async def send(self, job: SendJob) -> None:
-        """Return when the draft is sent, by this call or by another. Raises ``PageError``, ``ApiError``."""
+        """
+        Return when the draft is sent, by this call or by another. Raises ``PageError``, ``ApiError``.
+
+        Until ``draft/send`` is called, an error says that this attempt sent nothing; its Lease is released.
+        From then on, and if an earlier attempt may have sent the draft, the result is unknown.
+        """
         send_lease = await self._acquire_lease(job)
         if send_lease is None:
             return
+        end = asyncio.get_running_loop().time() + self.attempt_seconds * SHARE_OF_SENDING
+        is_draft = await self._prepare(job, send_lease, end)
         try:
-            async with asyncio.timeout(self.attempt_seconds * SHARE_OF_SENDING):
-                envelopes = await self._attempt(job, send_lease)
+            async with asyncio.timeout_at(end):
+                envelopes = await self._send(job, send_lease) if is_draft else ()
+                if not envelopes:
+                    await self._complete_or_raise(job, send_lease)
         except TimeoutError:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, "the attempt took too long") from None
+        except ApiError as problem:
+            raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
         if envelopes:
             await self._record_in_time(send_lease, envelopes)
 
@@ -157,45 +168,71 @@ class DraftSender:
         """Return the Lease of this attempt; None when the draft was sent. Raises ``PageError`` after
         waiting."""
         organization, sender = job.organization.name, job.sender.name
+        send_lease = await self.send_leases.acquire(organization, sender, job.draft)
+        if send_lease is not None:
+            return send_lease
+        try:
+            return await self._wait_for_lease(organization, sender, job.draft)
+        except ApiError as problem:
+            # Another attempt has begun, and may have sent the draft.
+            raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
+
+    async def _wait_for_lease(self, organization: str, sender: str, draft: str) -> SendLease | None:
+        """Return the Lease once the other attempt has ended; None when it sent the draft."""
         deadline = self.monotonic() + self.limits.wait_seconds
         while True:
-            send_lease = await self.send_leases.acquire(organization, sender, job.draft)
-            if send_lease is not None:
-                return send_lease
-            found = await self.send_leases.find(organization, sender, job.draft)
+            found = await self.send_leases.find(organization, sender, draft)
             if found is not None and found.is_sent:
                 return None
             if found is not None and found.is_expired(self.clock.now()):
                 taken = await self.send_leases.take_over(found)
                 if taken is not None:
                     return taken
+            if found is None:
+                acquired = await self.send_leases.acquire(organization, sender, draft)
+                if acquired is not None:
+                    return acquired
             if self.monotonic() > deadline:
                 raise PageError(PageErrorKind.BEING_SENT, "another attempt is at it")
             await self.clock.sleep(self.limits.poll_seconds)
 
-    async def _attempt(self, job: SendJob, send_lease: SendLease) -> Sequence[str]:
-        """Send the draft; return its envelopes, whose sender is not recorded yet. Empty if that is done."""
-        envelopes: Sequence[str] = ()
-        try:
-            if send_lease.is_first_attempt or await drafts.exists(job.user, job.draft):
-                await self._write_tags(job, send_lease)
-                envelopes = await self._send(job, send_lease)
-        except EsawError as problem:
-            await self.send_leases.release(send_lease)
-            raise from_esaw(problem) from problem
-        if not envelopes:
-            await self._complete_or_raise(job, send_lease)
-        return envelopes
+    async def _prepare(self, job: SendJob, send_lease: SendLease, end: float) -> bool:
+        """
+        Write the tags; return whether the draft can be sent, False if it is gone.
 
-    async def _write_tags(self, job: SendJob, send_lease: SendLease) -> None:
+        ``end`` is the event loop's time at which sending stops. Raises ``PageError`` after the Lease is
+        released.
+        """
+        try:
+            async with asyncio.timeout_at(end):
+                if not send_lease.is_first_attempt and not await drafts.exists(job.user, job.draft):
+                    return False
+                await self._write_tags(job)
+                return True
+        except TimeoutError:
+            error = PageError(PageErrorKind.ESAW_DOWN, "eSAW was too slow, so the draft was not sent")
+        except EsawError as problem:
+            error = from_esaw(problem)
+        except DraftMetadataUnreadable as unreadable:
+            error = PageError(PageErrorKind.METADATA_UNREADABLE, str(unreadable))
+        raise await self._ended(send_lease, error)
+
+    async def _ended(self, send_lease: SendLease, error: PageError) -> PageError:
+        """Release the Lease of an attempt that sent nothing; return the error that the person reads."""
+        try:
+            await self.send_leases.release(send_lease)
+        except ApiError as problem:
+            _log.warning("the Lease of a draft stays until it expires: %s", problem)
+        if send_lease.is_first_attempt or error.kind is PageErrorKind.DRAFT_REFUSED:
+            return error
+        return PageError(PageErrorKind.UNKNOWN_OUTCOME, str(error))
+
+    async def _write_tags(self, job: SendJob) -> None:
+        """Write the tags of the form. Raises ``EsawError``, ``DraftMetadataUnreadable``."""
         if not job.tags:
             return
         before = (await drafts.configuration(job.user, job.draft)).metadata
-        try:
-            after = await asyncio.to_thread(merged, before, job.tags, limit=self.limits.metadata)
-        except DraftMetadataUnreadable as unreadable:
-            await self.send_leases.release(send_lease)
-            raise PageError(PageErrorKind.METADATA_UNREADABLE, str(unreadable)) from None
+        after = await asyncio.to_thread(merged, before, job.tags, limit=self.limits.metadata)
         if after != before:
             await drafts.update_metadata(job.user, job.draft, after)
 
@@ -209,8 +246,7 @@ class DraftSender:
                 is_missing = isinstance(problem, HttpStatusError) and problem.is_missing_draft
                 if is_missing and not send_lease.is_first_attempt:
                     return ()
-                await self.send_leases.release(send_lease)
-                raise _as_page_error(problem) from problem
+                raise await self._ended(send_lease, _as_page_error(problem)) from problem
             _log.warning("it is not known whether a draft was sent: %s", problem, extra=_log_fields(job))
             await self._raise_if_draft_exists(job)
             return ()
