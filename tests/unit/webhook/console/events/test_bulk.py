@@ -239,3 +239,37 @@ async def test_an_action_is_for_events_that_it_can_change(
     for what, is_suited in (("retry", retry), ("skip", skip)):
         page = await sent(InMemoryKubeClient(event), do=f"{what}-selected", **selected(event))
         assert bool(page.xpath("//form[@action='/bulk']")) is is_suited, what
+
+
+@pytest.mark.xfail(strict=True, reason="only the names are compared, and not the states")
+@pytest.mark.parametrize("scope", ["all", "selected"])
+@pytest.mark.parametrize("action", ["retry", "skip"])
+async def test_events_that_failed_for_another_cause_since_are_confirmed_again(
+    action: str, scope: str
+) -> None:
+    kube = InMemoryKubeClient(an_organization_that(), an_event(1), an_event(2))
+    both = selected(an_event(1), an_event(2))
+    page = await sent(kube, do=f"{action}-{scope}", filter="phase=Failed", **both)
+    form = confirmation(page, why="a test")
+    kube.put(an_event(1, reason="SenderUnknown"))
+
+    page = await sent(kube, **form)
+
+    assert page.xpath("string(//h1)") == f"{action.title()} 2 events?"
+    assert asked(kube) == {}
+    await sent(kube, **confirmation(page))
+    assert asked(kube) == {an_event(1).name: action, an_event(2).name: action}
+
+
+@pytest.mark.xfail(strict=True, reason="only the names are compared, and not the states")
+@pytest.mark.parametrize("action", ["retry", "skip"])
+async def test_an_event_that_changes_during_its_write_is_left_alone_and_counted(action: str) -> None:
+    kube = InMemoryKubeClient(an_organization_that(), an_event(1), an_event(2))
+    form = confirmation(await sent(kube, do=f"{action}-all", filter="phase=Failed"), why="a test")
+    first, changed = an_event(1).name, {"status": {"reason": "SenderUnknown"}}
+    kube.just_before("patch", lambda: kube.edit(EnvelopeEvent, first, changed))
+
+    page = await sent(kube, **form)
+
+    assert asked(kube) == {an_event(2).name: action}
+    assert "1 events had changed in the meantime" in page.text_content()
