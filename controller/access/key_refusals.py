@@ -24,9 +24,6 @@ COMMON_CAUSE = timedelta(minutes=10)
 """Maximum time between the first refusals of two keys with one cause, and maximum age of the last refusal of
 each; refused keys are checked every five minutes."""
 
-COMMON_REASON = "KeysRejected"
-"""Reason of a key whose refusal has a common cause."""
-
 
 @dataclass(frozen=True)
 class _Refusal:
@@ -111,13 +108,17 @@ class KeyRefusals:
 def _recorded(sender: Sender, fingerprint: str, now: datetime) -> _Refusal | None:
     """Return the refusal that the Sender's condition records of this key."""
     refused, key = find_condition(sender.status.conditions, "Authorized"), sender.status.key
-    if refused is None or refused.status != "False" or refused.reason not in ("TokenRejected", COMMON_REASON):
+    if (
+        refused is None
+        or refused.status != "False"
+        or refused.reason not in ("TokenRejected", "KeysRejected")
+    ):
         return None
     if key is None or key.fingerprint != fingerprint:
         return None
     since = believed_time(refused.last_transition_time, now)
     first = min(since, now) if since is not None else now
-    return _Refusal(fingerprint, first, now, is_common=refused.reason == COMMON_REASON)
+    return _Refusal(fingerprint, first, now, is_common=refused.reason == "KeysRejected")
 
 
 def _organization(sender: Sender) -> str:

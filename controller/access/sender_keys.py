@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.access.key_refusals import COMMON_REASON, CONFIRMATION, KeyRefusals
+from controller.access.key_refusals import CONFIRMATION, KeyRefusals
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing, SecretNotFound
 from controller.cache import version_number
 from counterfoil.clock import Clock
@@ -387,7 +387,7 @@ class SenderKeys:
         is_common = answer.error_id is None and await self._is_common(sender, esaw)
         self._refusals.set_common(sender, is_common=is_common)
         if is_common:
-            return await self._write_unusable(sender, stored, COMMON_REASON, _common_message(sender))
+            return await self._write_unusable(sender, stored, "KeysRejected", _common_message(sender))
         return await self._write_unusable(sender, stored, "TokenRejected", rejected_message(sender))
 
     async def _is_common(self, sender: Sender, esaw: EsawClient) -> bool:

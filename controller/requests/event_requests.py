@@ -11,7 +11,8 @@ from counterfoil.clock import Clock
 from counterfoil.readiness import with_readiness
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, Phase
 from counterfoil.resources.reopening import is_reopened_by_retry, reopened_status
-from counterfoil.resources.request import Request, RequestOutcome
+from counterfoil.resources.request import EXPECTED_PARAMETER, Request, RequestOutcome
+from counterfoil.resources.shown_state import state_of
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,16 @@ class EventRequests:
         return RequestResult(RequestOutcome.DONE, message, change)
 
     async def skip(self, event: EnvelopeEvent, request: Request) -> RequestResult:
-        """Give the event up on purpose."""
+        """Give the event up on purpose, if it is still in the state that the person was shown."""
         if event.status.phase in (Phase.SUCCEEDED, Phase.SKIPPED):
             return _nothing_to_do(event)
+        state, expected = state_of(event), request.parameters.get(EXPECTED_PARAMETER)
+        if expected not in (None, state):
+            message = (
+                f"The event is now {state}, and not {expected} as it was when the skip was asked for, so "
+                "nothing was changed. Look at the event, and repeat the skip if it is still right."
+            )
+            return RequestResult(RequestOutcome.REFUSED, message)
         change = partial(self._skipped_status, generation=event.metadata.generation)
         return RequestResult(
             RequestOutcome.DONE, f"The event was {event.status.phase}; it is given up.", change

@@ -25,6 +25,10 @@ from counterfoil.resources.base import (
 )
 
 REQUEST_ANNOTATION_PREFIX: Final = f"{REQUEST_LABEL}-"
+EXPECTED_PARAMETER: Final = "expected"
+"""Parameter of a request to skip: the state of the event that the person was shown, such as
+``Failed/ArchiveFull`` (``counterfoil.resources.shown_state``). An event in another state is not skipped."""
+
 REQUEST_ID_ANNOTATION: Final = f"{REQUEST_ANNOTATION_PREFIX}id"
 
 MAX_REQUEST_TEXT_LENGTH: Final = 1024
@@ -113,11 +117,13 @@ def request_changes(
     reason: str | None = None,
     parameters: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the changes of ``metadata`` that make a request; of another request they leave no reason."""
+    """Return the changes of ``metadata`` that make a request; of another request they leave no reason
+    and no expected state."""
     annotations: dict[str, str | None] = {
         REQUEST_ID_ANNOTATION: id_,
         REQUEST_BY_ANNOTATION: by,
         REQUEST_REASON_ANNOTATION: reason or None,
+        f"{REQUEST_ANNOTATION_PREFIX}{EXPECTED_PARAMETER}": None,
     }
     for key, value in (parameters or {}).items():
         annotations[f"{REQUEST_ANNOTATION_PREFIX}{key}"] = value

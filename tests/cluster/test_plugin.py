@@ -272,7 +272,9 @@ async def test_events_are_given_up_by_a_label_selector(
 ) -> None:
     event = await refused(scene)
     envelope = (await scene.event(event)).spec.envelope_id
-    answer = await administrator("skip", "-l", f"counterfoil.dev/envelope={envelope}")
+    choice = ("skip", "-l", f"counterfoil.dev/envelope={envelope}")
+    digest = (await administrator(*choice, "--dry-run")).out.split("--digest ")[1].strip()
+    answer = await administrator(*choice, "--digest", digest)
     assert answer.code == ExitStatus.DONE
     await scene.reaches(event, Phase.SKIPPED, "SkippedByRequest")
     assert scene.esaw.exists(envelope)

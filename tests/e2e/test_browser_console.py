@@ -141,7 +141,8 @@ async def test_from_the_mails_link_to_solved_it_takes_one_click(scene: Scene, pa
 
     await entry.get_by_role("button", name="Retry all").click()
 
-    await expect(page.get_by_role("status").first).to_contain_text("The retry has begun. (2 events)")
+    await expect(page.get_by_role("status").first).to_contain_text("A retry was requested for 2 events.")
+    await page.get_by_role("link", name="Back to the list").click()
     assert [await labelled(scene, name) for name in names] == ["retry", "retry"]
     for name in names:
         await scene.kube.patch_status(EnvelopeEvent, name, ARCHIVED, resource_version=None)
@@ -177,7 +178,7 @@ async def test_giving_all_up_asks_why_and_records_it(scene: Scene, page: Page) -
     await entry.get_by_label("Why? (required)").fill("a test of the archive")
     await entry.get_by_role("button", name="Skip all", exact=True).click()
 
-    await expect(page.get_by_role("status").first).to_contain_text("(2 events)")
+    await expect(page.get_by_role("status").first).to_contain_text("A skip was requested for 2 events.")
     for name in names:
         assert await labelled(scene, name) == "skip"
         (act,) = audit_entries((await scene.event(name))["metadata"]["annotations"])

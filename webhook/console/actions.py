@@ -5,7 +5,6 @@ The annotation ``counterfoil.dev/acts`` records each action on the object. A Kub
 person, reports it too; a person who may not write Events can still act.
 """
 
-import asyncio
 import logging
 import os
 import secrets
@@ -17,14 +16,14 @@ from typing import Final
 
 from counterfoil import resources
 from counterfoil.clock import Clock
-from counterfoil.kube.errors import ApiError, Conflict, Forbidden, NotFound
+from counterfoil.kube.errors import ApiError, Conflict, Forbidden
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
-from counterfoil.resources.request import request_changes
-from webhook.console.access import EVENTS, AuthenticatedUser
+from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
+from counterfoil.resources.shown_state import state_of
+from webhook.console.access import AuthenticatedUser
 from webhook.console.errors import ConsoleErrorKind
-from webhook.console.limits import ConsoleLimits
 from webhook.http_server.errors import HttpErrorKind, PageError
 
 _log = logging.getLogger(__name__)
@@ -74,6 +73,9 @@ class ActionRequest:
 
     action: Action
     reason: str = ""
+    expected: str | None = None
+    """The state of the event that the person was shown (``counterfoil.resources.shown_state``). A skip of an
+    event in another state is refused."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,6 @@ class ActionService:
     """Does what people ask for."""
 
     clock: Clock
-    limits: ConsoleLimits
 
     async def apply_to_object(
         self, user: AuthenticatedUser, kind: type[Resource], name: str, request: ActionRequest
@@ -99,7 +100,13 @@ class ActionService:
         """Do it to one object. Raises ``PageError``, ``ApiError``."""
         self.check(kind, request)
         raw = await user.kube.get(kind, name)
-        after = await self.write(user, kind, raw, request)
+        is_exact = kind is EnvelopeEvent and request.action is Action.SKIP
+        is_current = partial(has_state, state=request.expected) if is_exact else _is_any
+        try:
+            after = await self.write(user, kind, raw, request, is_current=is_current)
+        except NoLongerMatches:
+            detail = f"{name} is not in the state {request.expected!r} that was shown"
+            raise PageError(ConsoleErrorKind.CHANGED_MEANWHILE, detail) from None
         field = "event" if kind is EnvelopeEvent else kind.KIND.lower()
         _log.info(
             "%s was requested",
@@ -107,61 +114,6 @@ class ActionService:
             extra={"who": user.name, "namespace": user.kube.namespace, field: name},
         )
         return ActionResult(1, is_event_recorded=await self.create_event(user, after, request, "1 object"))
-
-    async def apply_to_failed_events(
-        self, user: AuthenticatedUser, organization: str, reason: str, request: ActionRequest
-    ) -> ActionResult:
-        """Do it to every event of an organization that failed for one reason. Raises ``PageError``,
-        ``ApiError``."""
-        self.check(EnvelopeEvent, request)
-        if not user.rights.can_patch(EVENTS):
-            # The API server would refuse it as well, but only after the looking for them.
-            raise PageError(ConsoleErrorKind.NOT_ALLOWED, f"{EVENTS} may not be changed")
-        found, is_more = await self._find_failed_events(user, organization, reason)
-        written = await self._write_all(user, found, reason, request)
-        count, is_more = written.count(True), is_more or None in written
-        note = f"{count} events that failed with {reason or 'no reason'}"
-        fields = {
-            "who": user.name,
-            "namespace": user.kube.namespace,
-            "organization": organization,
-            "reason": reason or None,
-        }
-        _log.info("%s was requested: %s", request.action, note, extra=fields)
-        try:
-            about = await user.kube.get(Organization, organization)
-        except ApiError:
-            # That it is gone may be the very reason; what was requested is done.
-            return ActionResult(count, is_more, is_event_recorded=False)
-        return ActionResult(count, is_more, await self.create_event(user, about, request, note))
-
-    async def _write_all(
-        self, user: AuthenticatedUser, found: list[Raw], reason: str, request: ActionRequest
-    ) -> list[bool | None]:
-        """
-        Write to each; say of each whether it was, or None when others were first all the time.
-
-        Raises the first ``ApiError`` that concerns more than one event; then no further event is changed.
-        """
-        semaphore, is_current = asyncio.Semaphore(self.limits.writers), partial(_has_failed, reason)
-
-        async def write(raw: Raw) -> bool | None:
-            async with semaphore:
-                try:
-                    await self.write(user, EnvelopeEvent, raw, request, is_current=is_current)
-                except (NotFound, NoLongerMatches):
-                    # Deleted since it was listed, or no longer what the person saw.
-                    return False
-                except Conflict:
-                    return None
-                return True
-
-        try:
-            async with asyncio.TaskGroup() as writers:
-                tasks = [writers.create_task(write(raw)) for raw in found]
-        except* ApiError as problems:
-            raise problems.exceptions[0] from None
-        return [task.result() for task in tasks]
 
     def check(self, kind: type[Resource], request: ActionRequest) -> None:
         """Raise ``PageError`` for an action that the kind does not have, or that lacks its reason."""
@@ -171,22 +123,6 @@ class ActionService:
         if request.action is Action.SKIP and not request.reason:
             raise PageError(ConsoleErrorKind.REASON_MISSING, "a skip needs its reason")
 
-    async def _find_failed_events(
-        self, user: AuthenticatedUser, organization: str, reason: str
-    ) -> tuple[list[Raw], bool]:
-        found: list[Raw] = []
-        looked = 0
-        fields = f"status.phase={resources.Phase.FAILED},spec.organizationRef.name={organization}"
-        async for raw in user.kube.list(EnvelopeEvent, fields=fields):
-            if looked >= self.limits.searched:
-                return found, True
-            looked += 1
-            if _has_failed(reason, raw):
-                if len(found) >= self.limits.affected_events:
-                    return found, True
-                found.append(raw)
-        return found, False
-
     async def write(
         self,
         user: AuthenticatedUser,
@@ -194,7 +130,7 @@ class ActionService:
         raw: Raw,
         request: ActionRequest,
         *,
-        is_current: Callable[[Raw], bool] = lambda _: True,
+        is_current: Callable[[Raw], bool],
     ) -> Raw:
         """Write to an object while it is ``is_current`` what it was chosen for. Raises ``NoLongerMatches``,
         ``ApiError``."""
@@ -216,8 +152,13 @@ class ActionService:
         annotations: dict[str, str | None] = {**with_audit_entry(metadata.get("annotations") or {}, act)}
         changed: Raw = {"annotations": annotations, "resourceVersion": metadata["resourceVersion"]}
         if request.action in _REQUESTS:
+            is_exact = request.action is Action.SKIP and request.expected is not None
             changes = request_changes(
-                request.action.value, id_=secrets.token_hex(8), by=user.name, reason=request.reason
+                request.action.value,
+                id_=secrets.token_hex(8),
+                by=user.name,
+                reason=request.reason,
+                parameters={EXPECTED_PARAMETER: request.expected or ""} if is_exact else None,
             )
             changed["labels"] = changes["labels"]
             annotations |= changes["annotations"]
@@ -264,14 +205,17 @@ class ActionService:
         }
 
 
+def _is_any(_: Raw) -> bool:
+    return True
+
+
 class NoLongerMatches(Exception):
     """An object is no longer what it was chosen for."""
 
 
-def _has_failed(reason: str, raw: Raw) -> bool:
-    """Whether an event failed for this reason; one that can't be read did not."""
+def has_state(raw: Raw, state: str | None) -> bool:
+    """Whether an event is in the state that a person was shown; one that can't be read is not."""
     try:
-        status = EnvelopeEvent.parse(raw).status
+        return state_of(EnvelopeEvent.parse(raw)) == state
     except ResourceInvalid:
         return False
-    return status.phase is resources.Phase.FAILED and status.cause == reason

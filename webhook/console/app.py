@@ -47,7 +47,7 @@ async def serve(
         others = tuple(each for each in settings.namespaces or () if each != own)
         choices = tuple((each, namespace_root(each, own)) for each in (own, *others))
         renderer = ConsoleRenderer(limits, settings.sign_in, oidc_name, choices)
-        actions = ActionService(clock, limits=limits)
+        actions = ActionService(clock)
         handler = ConsoleHandler(
             views=ConsoleViews(renderer, actions, clock, limits=limits),
             event_views=EventViews(renderer, actions, clock, limits=limits),

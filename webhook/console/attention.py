@@ -69,6 +69,8 @@ class AttentionItem:
     since: datetime | None = None
     examples: tuple[str, ...] = ()
     """Names of events."""
+    events: tuple[EnvelopeEvent, ...] = ()
+    """The failed events that were read."""
     advice: KeyAdvice | None = None
     """Advice about the key of one sender."""
     asked: datetime | None = None
@@ -280,6 +282,7 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             is_more=snapshot.is_more_failed and count <= len(events),
             since=_since(events, problems),
             examples=_names(events),
+            events=tuple(events),
         )
     if not snapshot.is_more_failed:
         return

@@ -29,6 +29,7 @@ from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, Aut
 from webhook.console.actions import KINDS, Action, ActionRequest, ActionResult
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
+from webhook.console.events.bulk import confirmation
 from webhook.console.objects.senders import SenderSearch, page_of, read_search
 from webhook.console.routes import is_name, local_location
 from webhook.console.view_base import (
@@ -65,6 +66,7 @@ class ConsoleViews(ViewBase):
             of=snapshot.of,
             charts=charts.overview(shown),
             counts=_exact_counts(request.user, snapshot, shown),
+            confirmation=confirmation,
         )
 
     async def _snapshot(self, user: AuthenticatedUser, of: str) -> ClusterSnapshot:
@@ -187,18 +189,10 @@ class ConsoleViews(ViewBase):
     async def act(self, request: ConsoleRequest, form: Mapping[str, str]) -> PageResponse:
         """Do what a form asks for, and lead back to where it was."""
         action = self._parse_action(form)
-        organization, name = form.get("organization", ""), form.get("name", "")
-        if form.get("kind") == "cause":
-            if not is_name(organization):
-                raise PageError(HttpErrorKind.LINK_BROKEN, "the form names no organization")
-            done = await self.actions.apply_to_failed_events(
-                request.user, organization, form.get("reason", ""), action
-            )
-        else:
-            kind = KINDS.get(form.get("kind", ""))
-            if kind is None or not is_name(name):
-                raise PageError(HttpErrorKind.LINK_BROKEN, "the form names nothing that can be acted on")
-            done = await self.actions.apply_to_object(request.user, kind, name, action)
+        kind, name = KINDS.get(form.get("kind", "")), form.get("name", "")
+        if kind is None or not is_name(name):
+            raise PageError(HttpErrorKind.LINK_BROKEN, "the form names nothing that can be acted on")
+        done = await self.actions.apply_to_object(request.user, kind, name, action)
         back = local_location(form.get("back", f"{request.user.root}/"))
         return PageResponse(location=_redirect_location(back, action, done))
 
@@ -210,7 +204,7 @@ class ConsoleViews(ViewBase):
         why = " ".join(form.get("why", "").split())
         if len(why) > self.limits.reason:
             raise PageError(HttpErrorKind.TOO_LARGE, "the reason is too long")
-        return ActionRequest(what, why)
+        return ActionRequest(what, why, form.get("expected"))
 
     # -- How ------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ recorded on the object (``counterfoil.resources.audit_annotation``, as the conso
 import argparse
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TextIO, TypeVar
 
@@ -31,10 +31,14 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.reopening import is_reopened_by_retry
-from counterfoil.resources.request import request_changes
+from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
+from counterfoil.resources.shown_state import digest_of, state_of
 
 MAX_WRITE_ATTEMPTS = 5
 """Tries to write one request beside what others write at the same time."""
+
+DIGEST_LENGTH = 16
+"""Number of characters of a digest that a user copies from one command to the next."""
 
 PAUSE_SECONDS = 0.5
 """Interval between looks for the answer to a request."""
@@ -125,11 +129,21 @@ class RequestCommand(NamedTuple):
             metavar="TEXT",
             help="reason of the request, stored with the event",
         )
-        parser.add_argument("--dry-run", action="store_true", help="only print the events; request nothing")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only print the events and their digest; request nothing"
+        )
+        parser.add_argument(
+            "--digest",
+            metavar="DIGEST",
+            help="request nothing unless --dry-run prints the same digest for the chosen events now; `skip` "
+            "needs it for a choice by -l, --all-failed or --reason",
+        )
 
     async def run(self, args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
         """Request it. Raises ``CommandError``, ``ApiError``."""
         events = await selection.select_events(kube, args)
+        digest = digest_of(events)[:DIGEST_LENGTH]
+        self._check_digest(args, events, digest)
         by = "" if args.dry_run else await kube.whoami()
         answers = []
         for event in events:
@@ -142,7 +156,25 @@ class RequestCommand(NamedTuple):
             out.write(format_json(answers))
         elif not events:
             out.write("no event matches\n")
+        elif args.dry_run:
+            out.write(f"{len(events)} events; to request exactly this, add --digest {digest}\n")
         return ExitStatus.DONE if all(each.asked for each in answers) else ExitStatus.NOT_ALL
+
+    def _check_digest(self, args: argparse.Namespace, events: Sequence[EnvelopeEvent], digest: str) -> None:
+        """Raise ``CommandError`` if the chosen events are not those that the user was shown."""
+        is_needed = self.request == "skip" and not args.events and bool(events) and not args.dry_run
+        if args.digest is None and is_needed:
+            raise CommandError(
+                ExitStatus.MISUSED,
+                f"{len(events)} events match, and a skip is permanent. Look at them with --dry-run, and "
+                "repeat the command with the --digest that it prints.",
+            )
+        if args.digest not in (None, digest):
+            raise CommandError(
+                ExitStatus.NOT_ALL,
+                "other events match now, or they are in other states than those of this digest. Nothing was "
+                "requested. Look at them again with --dry-run.",
+            )
 
     def _retries_success(self, event: EnvelopeEvent) -> bool:
         """Whether a retry of an event that succeeded lists its files again, or sends its notice again."""
@@ -158,15 +190,20 @@ class RequestCommand(NamedTuple):
             return False, f"nothing to {self.request}, it is {event.status.phase}"
         if args.dry_run:
             return True, f"{self.request} would be asked for, it is {event.status.phase}"
+        parameters = {EXPECTED_PARAMETER: state_of(event)} if self.request == "skip" else None
         for _ in range(MAX_WRITE_ATTEMPTS):
-            changes = _patch_body(event, self.request, by, args.because)
+            changes = _patch_body(event, self.request, by, args.because, parameters=parameters)
             try:
                 await kube.patch(EnvelopeEvent, event.name, changes)
             except NotFound:
                 return False, "it was removed meanwhile"
             except Conflict:
                 # The controller writes its status at the same time.
-                event = await selection.select_event(kube, event.name)
+                now = EnvelopeEvent.parse(await kube.get(EnvelopeEvent, event.name))
+                if state_of(now) != state_of(event):
+                    changed = f"it changed from {state_of(event)} to {state_of(now)}"
+                    return False, f"{changed}; nothing is asked for"
+                event = now
             else:
                 return True, f"{self.request} is asked for, it was {event.status.phase}"
         return False, "it is written by others all the time; try again"

@@ -7,21 +7,21 @@ API server and its policies decide about each, and the result says what happened
 """
 
 import asyncio
-import hashlib
 import logging
-import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid
 from counterfoil.resources.envelopeevent import NoticeState
 from counterfoil.resources.reopening import is_reopened_by_retry
+from counterfoil.resources.shown_state import digest_of, state_of
 from webhook.console.access import EVENTS, AuthenticatedUser
-from webhook.console.actions import Action, ActionRequest, ActionService, NoLongerMatches
+from webhook.console.actions import Action, ActionRequest, ActionService, NoLongerMatches, has_state
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events.filters import EventFilter, read
 from webhook.console.events.search import EventSearch
@@ -63,9 +63,8 @@ class BulkPlan:
 
     @property
     def digest(self) -> str:
-        """A hash of the names of the events."""
-        names = sorted(raw["metadata"]["name"] for raw in self.raws)
-        return hashlib.sha256("\n".join(names).encode()).hexdigest()
+        """A hash of the names and states of the events."""
+        return digest_of(map(EnvelopeEvent.parse, self.raws))
 
 
 @dataclass(frozen=True)
@@ -124,9 +123,14 @@ class BulkService:
                 if len(failures) >= self.limits.bulk_failures:
                     untried += 1
                     return
+                state = state_of(EnvelopeEvent.parse(raw))
                 try:
                     await self.actions.write(
-                        user, EnvelopeEvent, raw, asked, is_current=lambda now: is_suited(now, request.action)
+                        user,
+                        EnvelopeEvent,
+                        raw,
+                        replace(asked, expected=state),
+                        is_current=partial(has_state, state=state),
                     )
                 except (NotFound, NoLongerMatches):
                     unchanged += 1
@@ -204,13 +208,23 @@ def parse_bulk(form: Mapping[str, str], limits: ConsoleLimits) -> BulkRequest:
     return BulkRequest(Action(what), wanted, names, is_for_filter=scope == "all")
 
 
-def is_confirmed(form: Mapping[str, str], request: BulkRequest, plan: BulkPlan) -> bool:
-    """Whether a person confirmed the action for the events of a plan; for no more events than these. A skip
-    of a filter has to be for the same events: nobody looks at a skipped event again."""
-    text = form.get("confirmed", "")
-    count = int(text) if re.fullmatch("[0-9]{1,6}", text) else -1
-    is_exact = request.is_for_filter and request.action is Action.SKIP
-    return 0 < len(plan.raws) <= count and (not is_exact or form.get("digest") == plan.digest)
+def is_confirmed(form: Mapping[str, str], plan: BulkPlan) -> bool:
+    """Whether a person confirmed the action for exactly the events of a plan, in the states of the plan."""
+    is_counted = bool(plan.raws) and form.get("confirmed") == str(len(plan.raws))
+    return is_counted and form.get("digest") == plan.digest
+
+
+class Confirmation(NamedTuple):
+    """The fields of a form that acts at once on exactly the events that its page shows."""
+
+    confirmed: int
+    digest: str
+
+
+def confirmation(events: Iterable[EnvelopeEvent], action: Action) -> Confirmation:
+    """Return the confirmation of an action for those of the events that it is suited for."""
+    suited = [each for each in events if is_event_suited(each, action)]
+    return Confirmation(len(suited), digest_of(suited))
 
 
 def _parse_filter(text: str, limits: ConsoleLimits) -> EventFilter:
@@ -230,6 +244,11 @@ def is_suited(raw: Raw, action: Action) -> bool:
         event = EnvelopeEvent.parse(raw)
     except ResourceInvalid:
         return False
+    return is_event_suited(event, action)
+
+
+def is_event_suited(event: EnvelopeEvent, action: Action) -> bool:
+    """Whether an action does something to an event in its present state."""
     return can_retry(event) if action is Action.RETRY else can_skip(event)
 
 

@@ -9,6 +9,7 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid, Sender
 from counterfoil.resources.shard_leases import unheld_shard
+from counterfoil.resources.shown_state import state_of
 from webhook.console import attention
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
@@ -82,7 +83,7 @@ class EventViews(ViewBase):
         reason = " ".join(form.get("why", "").split())
         if len(reason) > self.limits.reason:
             raise PageError(HttpErrorKind.TOO_LARGE, "the reason is too long")
-        is_done = is_confirmed(form, asked, plan)
+        is_done = is_confirmed(form, plan)
         result = await service.apply(request.user, asked, plan, reason) if is_done else None
         return self._page(
             "bulk.html",
@@ -135,6 +136,7 @@ class EventViews(ViewBase):
             absence=absence,
             can_retry=can_retry(event),
             can_skip=can_skip(event),
+            state=state_of(event),
             moments=timeline_entries(event, told, now=self.clock.now(), shown=_messages(event)),
         )
 

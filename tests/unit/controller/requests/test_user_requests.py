@@ -218,6 +218,23 @@ async def test_skip_gives_up_on_purpose(phase: Phase) -> None:
     assert [reason for reason, _ in scene.recorded()] == ["SkippedByRequest"]
 
 
+@pytest.mark.parametrize(
+    ("expected", "is_skipped"), [("Failed/NameOccupied", True), ("Failed/SenderUnknown", False), ("", False)]
+)
+async def test_a_skip_is_carried_out_only_in_the_state_that_was_shown(
+    expected: str, is_skipped: bool
+) -> None:
+    event = asked(an_event().in_phase(Phase.FAILED, "NameOccupied"), "skip").build()
+    scene = Scene(event)
+    annotations = {f"{REQUEST_LABEL}-expected": expected}
+    scene.kube.edit(EnvelopeEvent, event.name, {"metadata": {"annotations": annotations}})
+    after = await scene.carried_out(event)
+    assert after.status.phase == (Phase.SKIPPED if is_skipped else Phase.FAILED)
+    assert after.status.last_request is not None
+    assert after.status.last_request.outcome == ("Done" if is_skipped else "Refused")
+    assert not {*annotations} & {*after.metadata.annotations}
+
+
 async def test_a_skip_says_nothing_about_an_envelope_that_nobody_asked_for() -> None:
     event = asked(an_event().in_phase(Phase.FAILED).status(reason="EnvelopeDeleted"), "skip").build()
     after = await Scene(event).carried_out(event)

@@ -17,7 +17,14 @@ from msgspec.structs import replace
 from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point, sweep
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_json
-from counterfoil.cli.plugin.request import MAX_WRITE_ATTEMPTS, RETRY, make_request, wait_for_answer
+from counterfoil.cli.plugin.request import (
+    MAX_WRITE_ATTEMPTS,
+    RETRY,
+    SKIP,
+    RequestCommand,
+    make_request,
+    wait_for_answer,
+)
 from counterfoil.cli.plugin.why import explain, page
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, Forbidden, Unavailable
@@ -28,6 +35,7 @@ from counterfoil.resources import (
     Attempt,
     AttemptOutcome,
     Condition,
+    EnvelopeEvent,
     EnvelopeSummary,
     EventNotice,
     LastError,
@@ -527,6 +535,46 @@ class Named(InMemoryKubeClient):
 
     async def whoami(self) -> str:
         return "anna"
+
+
+@pytest.mark.parametrize("command", [RETRY, SKIP], ids=["retry", "skip"])
+async def test_an_event_that_changes_during_the_request_is_left_alone(command: RequestCommand) -> None:
+    event = an_event().in_phase(Phase.FAILED, "NameOccupied").build()
+    kube, out = Named(event), io.StringIO()
+    changed = {"status": {"reason": "SenderUnknown"}}
+    kube.just_before("patch", lambda: kube.edit(EnvelopeEvent, event.name, changed))
+    chosen = entry_point.parsers()[0].parse_args([command.request, event.name, "-o", "text"])
+
+    assert await command.run(chosen, kube, out) is ExitStatus.NOT_ALL
+
+    assert REQUEST_LABEL not in kube.stored(event.name).metadata.labels
+    assert "it changed from Failed/NameOccupied to Failed/SenderUnknown" in out.getvalue()
+
+
+async def test_a_skip_of_a_choice_needs_the_digest_of_what_was_shown() -> None:
+    event = an_event().in_phase(Phase.FAILED, "NameOccupied").build()
+    kube, out = Named(event), io.StringIO()
+    parse = entry_point.parsers()[0].parse_args
+    choice = ["skip", "--all-failed", "-o", "text"]
+    with pytest.raises(CommandError, match="--dry-run") as refused:
+        await SKIP.run(parse(choice), kube, out)
+    assert refused.value.exit_status is ExitStatus.MISUSED
+
+    await SKIP.run(parse([*choice, "--dry-run"]), kube, out)
+    digest = out.getvalue().split("--digest ")[1].strip()
+    assert REQUEST_LABEL not in kube.stored(event.name).metadata.labels
+
+    kube.edit(EnvelopeEvent, event.name, {"status": {"reason": "SenderUnknown"}})
+    with pytest.raises(CommandError, match="other states") as changed:
+        await SKIP.run(parse([*choice, "--digest", digest]), kube, out)
+    assert changed.value.exit_status is ExitStatus.NOT_ALL
+    assert REQUEST_LABEL not in kube.stored(event.name).metadata.labels
+
+    kube.edit(EnvelopeEvent, event.name, {"status": {"reason": "NameOccupied"}})
+    assert await SKIP.run(parse([*choice, "--digest", digest]), kube, out) is ExitStatus.DONE
+    metadata = kube.stored(event.name).metadata
+    assert metadata.labels[REQUEST_LABEL] == "skip"
+    assert metadata.annotations["counterfoil.dev/request-expected"] == "Failed/NameOccupied"
 
 
 def test_help_explains_every_exit_status_and_has_no_markup_of_docstrings() -> None:

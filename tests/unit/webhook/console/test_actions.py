@@ -1,36 +1,23 @@
 """Actions: what a person does is done once, recorded, and bounded."""
 
-import asyncio
-from collections.abc import Mapping
-from typing import Any
-
 import pytest
 
 from counterfoil.kube.errors import Conflict, Forbidden
-from counterfoil.kube.watch import Raw
-from counterfoil.resources import EnvelopeEvent, Phase, Resource
+from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.audit_annotation import audit_entries
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.support.scenes.console_parts import FULL, VIEW, an_authenticated_user, an_organization_that
+from tests.support.scenes.console_parts import FULL, VIEW, an_authenticated_user
 from webhook.console.actions import MAX_WRITE_ATTEMPTS, Action, ActionRequest, ActionService
-from webhook.console.limits import ConsoleLimits
+from webhook.console.errors import ConsoleErrorKind
 from webhook.http_server.errors import PageError
 
-ACTIONS = ActionService(AClock(), limits=ConsoleLimits(affected_events=5))
+ACTIONS = ActionService(AClock())
 
 
 def a_failed_event(number: int, reason: str = "NameOccupied") -> EnvelopeEvent:
     name = f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789abcdef"
     return EventBuilder().named(name).in_phase(Phase.FAILED, reason).build()
-
-
-class YieldingKubeClient(InMemoryKubeClient):
-    """Lets other tasks run during each write, as a network does."""
-
-    async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
-        await asyncio.sleep(0)
-        return await super().patch(kind, name, changes)
 
 
 def asked(kube: InMemoryKubeClient) -> list[str]:
@@ -72,29 +59,6 @@ async def test_an_object_that_is_written_all_the_time_is_given_up_and_the_person
     assert asked(kube) == []
 
 
-async def test_one_click_concerns_no_more_than_its_bound_and_says_that_there_are_more() -> None:
-    kube = InMemoryKubeClient(an_organization_that(), *(a_failed_event(number) for number in range(8)))
-
-    done = await ACTIONS.apply_to_failed_events(
-        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
-    )
-
-    assert (done.count, done.is_more) == (5, True)
-    assert len(asked(kube)) == 5
-    assert len(kube.announced) == 1
-
-
-async def test_only_what_failed_for_this_reason_is_concerned() -> None:
-    other = a_failed_event(9, "SenderUnknown")
-    kube = InMemoryKubeClient(an_organization_that(), a_failed_event(1), other)
-
-    await ACTIONS.apply_to_failed_events(
-        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
-    )
-
-    assert other.name not in asked(kube)
-
-
 async def test_whoever_may_not_write_events_acts_all_the_same_and_is_told() -> None:
     for user_may, refusals in ((VIEW, ()), (FULL, (Forbidden(403, "Forbidden", "no"),))):
         event = a_failed_event(1)
@@ -133,89 +97,46 @@ async def test_what_does_not_belong_to_a_kind_is_refused_before_anything_is_aske
     assert kube.asked == []
 
 
-async def test_what_failed_because_its_organization_is_gone_can_be_given_up_all_the_same() -> None:
-    kube = InMemoryKubeClient(a_failed_event(1, "OrganizationMissing"))
+async def test_a_skip_of_an_event_in_another_state_than_was_shown_changes_nothing() -> None:
+    event = a_failed_event(1, "SenderUnknown")
+    for expected in ("Failed/NameOccupied", "Processing/SenderUnknown", "", None):
+        kube = InMemoryKubeClient(event)
+        with pytest.raises(PageError) as refused:
+            await ACTIONS.apply_to_object(
+                an_authenticated_user(kube=kube),
+                EnvelopeEvent,
+                event.name,
+                ActionRequest(Action.SKIP, "not needed", expected),
+            )
+        assert refused.value.kind is ConsoleErrorKind.CHANGED_MEANWHILE
+        assert asked(kube) == []
 
-    done = await ACTIONS.apply_to_failed_events(
-        an_authenticated_user(kube=kube),
-        "acme",
-        "OrganizationMissing",
-        ActionRequest(Action.SKIP, "it was closed"),
-    )
 
-    assert (done.count, done.is_event_recorded) == (1, False)
-
-
-async def test_an_event_that_went_on_meanwhile_is_left_alone_by_a_click_that_is_about_failures() -> None:
+async def test_a_skip_compares_the_state_again_after_a_conflict() -> None:
     event = a_failed_event(1)
-    kube = InMemoryKubeClient(an_organization_that(), event)
+    kube = InMemoryKubeClient(event)
     kube.just_before(
-        "patch", lambda: kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Succeeded"}})
+        "patch", lambda: kube.edit(EnvelopeEvent, event.name, {"status": {"reason": "SenderUnknown"}})
     )
-
-    done = await ACTIONS.apply_to_failed_events(
-        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.SKIP, "not needed")
-    )
-
-    assert done.count == 0
+    with pytest.raises(PageError) as refused:
+        await ACTIONS.apply_to_object(
+            an_authenticated_user(kube=kube),
+            EnvelopeEvent,
+            event.name,
+            ActionRequest(Action.SKIP, "not needed", "Failed/NameOccupied"),
+        )
+    assert refused.value.kind is ConsoleErrorKind.CHANGED_MEANWHILE
     assert asked(kube) == []
 
 
-async def test_an_event_that_cannot_be_read_keeps_nobody_from_the_others() -> None:
-    junk, good = a_failed_event(1), a_failed_event(2)
-    kube = InMemoryKubeClient(an_organization_that(), junk, good)
-    kube.edit(EnvelopeEvent, junk.name, {"status": {"conditions": "of another version"}})
-
-    done = await ACTIONS.apply_to_failed_events(
-        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
+async def test_a_skip_of_what_was_shown_carries_the_state_to_the_controller() -> None:
+    event = a_failed_event(1)
+    kube = InMemoryKubeClient(event)
+    await ACTIONS.apply_to_object(
+        an_authenticated_user(kube=kube),
+        EnvelopeEvent,
+        event.name,
+        ActionRequest(Action.SKIP, "not needed", "Failed/NameOccupied"),
     )
-
-    assert (done.count, asked(kube)) == (1, [good.name])
-
-
-async def test_an_event_that_others_write_all_the_time_keeps_nobody_from_the_others() -> None:
-    kube = InMemoryKubeClient(an_organization_that(), a_failed_event(1), a_failed_event(2))
-    actions = ActionService(AClock(), limits=ConsoleLimits(writers=1))
-    kube.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * MAX_WRITE_ATTEMPTS)
-
-    done = await actions.apply_to_failed_events(
-        an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
-    )
-
-    assert (done.count, done.is_more) == (1, True)
-
-
-async def test_after_a_refusal_nothing_goes_on_behind_the_back_of_the_person_who_was_told() -> None:
-    kube = YieldingKubeClient(an_organization_that(), *(a_failed_event(number) for number in range(5)))
-    actions = ActionService(AClock(), limits=ConsoleLimits(writers=1))
-    kube.fail("patch", Forbidden(403, "Forbidden", "no"))
-
-    with pytest.raises(Forbidden):
-        await actions.apply_to_failed_events(
-            an_authenticated_user(kube=kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
-        )
-    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
-
-    assert asked(kube) == []
-
-
-async def test_a_reason_that_hardly_any_event_has_is_looked_for_within_bounds() -> None:
-    kube = InMemoryKubeClient(an_organization_that(), *(a_failed_event(number) for number in range(8)))
-    actions = ActionService(AClock(), limits=ConsoleLimits(searched=4))
-
-    done = await actions.apply_to_failed_events(
-        an_authenticated_user(kube=kube), "acme", "NoSuchReason", ActionRequest(Action.RETRY)
-    )
-
-    assert (done.count, done.is_more) == (0, True)
-
-
-async def test_whoever_may_change_nothing_makes_the_console_look_for_nothing() -> None:
-    kube = InMemoryKubeClient(an_organization_that(), a_failed_event(1))
-
-    with pytest.raises(PageError):
-        await ACTIONS.apply_to_failed_events(
-            an_authenticated_user(VIEW, kube), "acme", "NameOccupied", ActionRequest(Action.RETRY)
-        )
-
-    assert kube.asked == []
+    annotations = kube.stored(event.name).metadata.annotations
+    assert annotations["counterfoil.dev/request-expected"] == "Failed/NameOccupied"

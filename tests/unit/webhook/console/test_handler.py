@@ -98,7 +98,7 @@ class Scene:
         others: tuple[str, ...] = settings.get("others", ())
         choices = (("contracts", ""), *((each, f"/namespaces/{each}") for each in others))
         clock, renderer = AClock(), renderer_of(choices)
-        actions = ActionService(clock, limits=LIMITS)
+        actions = ActionService(clock)
         self.wall_clock = clock
         self.handler = ConsoleHandler(
             views=ConsoleViews(renderer, actions, clock, limits=LIMITS),

@@ -38,6 +38,7 @@ from counterfoil.resources.organization import (
     OrganizationCheckResult,
 )
 from counterfoil.resources.shard_leases import UnheldShard
+from counterfoil.resources.shown_state import state_of
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import (
     FULL,
@@ -54,7 +55,7 @@ from webhook.console.actions import Action
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events import filters
-from webhook.console.events.bulk import can_retry, can_skip
+from webhook.console.events.bulk import can_retry, can_skip, confirmation
 from webhook.console.events.search import FoundEvents
 from webhook.console.events.timeline import timeline_entries
 from webhook.console.limits import ConsoleLimits
@@ -124,6 +125,7 @@ def of_event(
         absence=UnheldShard(),
         can_retry=can_retry(event),
         can_skip=can_skip(event),
+        state=state_of(event),
         moments=timeline_entries(event, told, now=NOON),
     )
 
@@ -170,6 +172,7 @@ def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL)
         of="",
         charts=charts.overview([busy()]),
         counts={"Failed": 3},
+        confirmation=confirmation,
     )
 
 
@@ -378,7 +381,13 @@ def test_no_mail_is_offered_that_can_not_be_sent(lacking: dict[str, Any]) -> Non
     snapshot = ClusterSnapshot(organizations=(organization,), senders=(a_sender_that(),))
     entries = attention.attention_items(snapshot)
     page = shown(
-        "attention.html", entries=entries, organizations=(organization,), of="", charts=(), counts={}
+        "attention.html",
+        entries=entries,
+        organizations=(organization,),
+        of="",
+        charts=(),
+        counts={},
+        confirmation=confirmation,
     )
     text = page.text_content()
     assert not page.xpath("//button[@value='ask']")

@@ -38,12 +38,12 @@ RENDERER = ConsoleRenderer(LIMITS)
 
 def views() -> ConsoleViews:
     clock = AClock()
-    return ConsoleViews(RENDERER, ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+    return ConsoleViews(RENDERER, ActionService(clock), clock, limits=LIMITS)
 
 
 def event_views() -> EventViews:
     clock = AClock()
-    return EventViews(RENDERER, ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+    return EventViews(RENDERER, ActionService(clock), clock, limits=LIMITS)
 
 
 def parsed(html: str) -> lxml.html.HtmlElement:
@@ -56,6 +56,64 @@ async def test_more_failures_than_are_read_are_more_than_so_many() -> None:
     page = parsed((await views().attention(a_console_request(kube))).html)
 
     assert "> 5 events failed: " in page.text_content()
+
+
+def cause_form(page: lxml.html.HtmlElement, action: str) -> dict[str, str]:
+    """The values that the button of an entry of failures sends."""
+    (form,) = page.xpath(f"//form[.//button[@value='{action}-all']]")
+    assert form.get("action") == "/bulk"
+    given = {each.get("name"): each.get("value") or "" for each in form.xpath(".//input")}
+    return {**given, "do": f"{action}-all", "why": "a test"}
+
+
+def requested(kube: InMemoryKubeClient) -> int:
+    labels = [raw["metadata"].get("labels", {}) for raw in kube.objects.values()]
+    return sum("counterfoil.dev/request" in each for each in labels)
+
+
+@pytest.mark.parametrize("action", ["retry", "skip"])
+async def test_all_events_of_a_cause_are_changed_at_once_if_they_are_those_that_were_shown(
+    action: str,
+) -> None:
+    kube = InMemoryKubeClient(an_organization_that(), a_listed_event(1), a_listed_event(2))
+    form = cause_form(parsed((await views().attention(a_console_request(kube))).html), action)
+
+    page = parsed((await event_views().bulk(a_console_request(kube), form)).html)
+
+    assert f"A {action} was requested for 2 events." in page.text_content()
+    assert requested(kube) == 2
+
+
+@pytest.mark.parametrize("action", ["retry", "skip"])
+@pytest.mark.parametrize("more", [1, 7], ids=["another event since", "more events than are read"])
+async def test_more_events_of_a_cause_than_were_shown_are_shown_first(action: str, more: int) -> None:
+    kube = InMemoryKubeClient(an_organization_that(), a_listed_event(0))
+    if more > 1:
+        for number in range(1, more + 1):
+            kube.put(a_listed_event(number))
+    form = cause_form(parsed((await views().attention(a_console_request(kube))).html), action)
+    if more == 1:
+        kube.put(a_listed_event(1))
+
+    page = parsed((await event_views().bulk(a_console_request(kube), form)).html)
+
+    assert page.xpath("string(//h1)") == f"{action.title()} {more + 1} events?"
+    assert requested(kube) == 0
+
+
+async def test_a_skip_on_the_page_of_an_event_says_which_state_it_showed() -> None:
+    event = a_listed_event(1)
+    kube = InMemoryKubeClient(an_organization_that(), event)
+    page = parsed((await event_views().event(a_console_request(kube), event.name)).html)
+    (expected,) = page.xpath("//form[.//button[@value='skip']]//input[@name='expected']/@value")
+    form = {"kind": "envelopeevents", "name": event.name, "what": "skip", "why": "a test"}
+
+    with pytest.raises(PageError):
+        await views().act(a_console_request(kube), {**form, "expected": "Failed/AnotherCause"})
+    assert requested(kube) == 0
+
+    await views().act(a_console_request(kube), {**form, "expected": expected})
+    assert requested(kube) == 1
 
 
 async def test_a_sender_beyond_those_that_are_read_is_looked_up_when_events_wait() -> None:
@@ -174,7 +232,7 @@ async def test_the_way_back_is_where_it_was_and_never_elsewhere(back: str, led: 
         {"what": "delete", "kind": "envelopeevents", "name": "a"},
         {"what": "retry", "kind": "secrets", "name": "a"},
         {"what": "retry", "kind": "envelopeevents", "name": "../secrets/x"},
-        {"what": "retry", "kind": "cause", "organization": "acme,status.phase=Succeeded"},
+        {"what": "retry", "kind": "cause", "organization": "acme"},
     ],
 )
 async def test_a_form_that_means_nothing_does_nothing(form: dict[str, Any]) -> None:

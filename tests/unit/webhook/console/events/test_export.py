@@ -38,7 +38,7 @@ def an_event(
 
 def event_views() -> EventViews:
     clock = AClock()
-    return EventViews(RENDERER, ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+    return EventViews(RENDERER, ActionService(clock), clock, limits=LIMITS)
 
 
 def a_request(kube: InMemoryKubeClient, **query: str) -> ConsoleRequest:

@@ -43,7 +43,7 @@ RENDERER = ConsoleRenderer(LIMITS)
 
 def event_views(clock: AClock | None = None) -> EventViews:
     clock = clock or AClock()
-    return EventViews(RENDERER, ActionService(clock, limits=LIMITS), clock, limits=LIMITS)
+    return EventViews(RENDERER, ActionService(clock), clock, limits=LIMITS)
 
 
 def parsed(html: str) -> lxml.html.HtmlElement:
