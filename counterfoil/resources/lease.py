@@ -7,9 +7,18 @@ The API server accepts the times of a Lease only with exactly six digits after t
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from counterfoil.resources.base import GROUP, Resource, ResourcePart
+
+LEASE_KIND_LABEL: Final = f"{GROUP}/note"
+"""Label of a Lease of the pages: what it is about."""
+KIND_STATE: Final = "state"
+"""A state of OAuth that was used."""
+KIND_DRAFT: Final = "draft"
+"""A draft whose sending began, and whose sender may not be recorded yet."""
+KIND_SENT: Final = "sent"
+"""A draft that was sent, and whose sender is recorded."""
 
 SHARD_LEASE_COUNT_LABEL = f"{GROUP}/shards"
 """Label of the Lease of a shard: the number of shards that it is one of."""

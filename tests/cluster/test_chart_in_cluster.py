@@ -477,10 +477,10 @@ async def test_pages_write_and_remove_their_own_send_leases_and_no_other_lease(
         taken_over = await notes.take_over(begun)
         assert taken_over is not None
         await notes.complete(taken_over, "an envelope")
-        settled = [note async for note in notes.list_drafts()]
+        settled = [note async for note in notes.list_sent()]
         assert [each.is_completed for each in settled] == [True]
         await notes.discard(settled[0])
-        assert [note async for note in notes.list_drafts()] == []
+        assert [note async for note in notes.list_sent()] == []
 
 
 ACTS = "counterfoil.dev/acts"

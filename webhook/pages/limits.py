@@ -74,6 +74,9 @@ class PageLimits(HttpLimits):
     """Time for which a sent draft is recorded, so that a person who presses Back is redirected to the
     inbox."""
 
+    sent_list_seconds: float = 3600.0
+    """Interval between two lists of the sent drafts, which delete the old ones."""
+
     given_up_seconds: float = 3600.0
     """Time for which recovery follows a draft whose sending began and that is still a draft, or that
     disappeared. Only time with answers of eSAW counts."""

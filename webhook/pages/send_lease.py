@@ -21,11 +21,14 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Conflict, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import GROUP, ORGANIZATION_LABEL, ResourceInvalid
-from counterfoil.resources.lease import Lease, micro_time
-
-LEASE_KIND_LABEL: Final = f"{GROUP}/note"
-KIND_STATE: Final = "state"
-KIND_DRAFT: Final = "draft"
+from counterfoil.resources.lease import (
+    KIND_DRAFT,
+    KIND_SENT,
+    KIND_STATE,
+    LEASE_KIND_LABEL,
+    Lease,
+    micro_time,
+)
 
 SENDER_ANNOTATION: Final = f"{GROUP}/sender"
 DRAFT_ANNOTATION: Final = f"{GROUP}/draft"
@@ -187,9 +190,10 @@ class SendLeases:
             await self.kube.patch(Lease, lease.name, changes)
 
     async def complete(self, lease: SendLease, envelope: str) -> None:
-        """Record that the draft was sent and its sender is stored."""
+        """Record that the draft was sent and its sender is stored. No list of open drafts has it from now
+        on."""
         annotations = {ENVELOPE_ANNOTATION: envelope, ENVELOPES_ANNOTATION: None}
-        changes = {"metadata": {"annotations": annotations}}
+        changes = {"metadata": {"labels": {LEASE_KIND_LABEL: KIND_SENT}, "annotations": annotations}}
         with suppress(NotFound):
             await self.kube.patch(Lease, lease.name, changes)
 
@@ -211,8 +215,17 @@ class SendLeases:
             await self.kube.delete(Lease, lease.name, uid=lease.uid, resource_version=lease.version)
 
     async def list_drafts(self) -> AsyncIterator[SendLease]:
-        """Yield the Leases of all drafts."""
-        async for raw in self.kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_DRAFT}"):
+        """Yield the Leases of the drafts whose sender may not be recorded yet."""
+        async for lease in self._list(KIND_DRAFT):
+            yield lease
+
+    async def list_sent(self) -> AsyncIterator[SendLease]:
+        """Yield the Leases of the drafts that were sent and whose sender is recorded."""
+        async for lease in self._list(KIND_SENT):
+            yield lease
+
+    async def _list(self, kind: str) -> AsyncIterator[SendLease]:
+        async for raw in self.kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={kind}"):
             with suppress(ResourceInvalid):
                 yield SendLease.parse(raw)
 

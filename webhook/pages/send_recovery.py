@@ -75,6 +75,9 @@ class SendRecovery:
     _slots: dict[str, asyncio.Semaphore] = field(init=False, default_factory=dict)
     """By Organization: one whose eSAW hangs takes no more than these."""
 
+    _sent_listed: list[float] = field(init=False, default_factory=list)
+    """When the sent drafts were listed last, by the monotonic clock."""
+
     async def run(self) -> None:
         """Run a pass per interval until cancelled. A pass does not wait for what an earlier one began."""
         async with asyncio.TaskGroup() as tasks:
@@ -91,6 +94,8 @@ class SendRecovery:
         """Begin the recovery of every Lease that is due, and delete old Leases."""
         try:
             leases = [lease async for lease in self.send_leases.list_drafts()]
+            if self._is_sent_list_due():
+                leases += [lease async for lease in self.send_leases.list_sent()]
             self._forget_others(leases)
             for lease in leases:
                 if lease.uid not in self._running and self._is_due(lease):
@@ -104,6 +109,14 @@ class SendRecovery:
             await self.send_leases.delete_states(older_than=self.limits.state_kept_seconds)
         except ApiError as problem:
             _log.warning("the Leases of used states cannot be deleted now: %s", problem)
+
+    def _is_sent_list_due(self) -> bool:
+        """Whether to list the sent drafts now: there may be those of a whole day."""
+        now = self.clock.monotonic()
+        if self._sent_listed and now - self._sent_listed[0] < self.limits.sent_list_seconds:
+            return False
+        self._sent_listed[:] = [now]
+        return True
 
     def _forget_others(self, leases: Iterable[SendLease]) -> None:
         """Drop the state of Leases that do not exist any more."""

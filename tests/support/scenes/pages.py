@@ -120,7 +120,7 @@ class Scene:
         """The names of everything that the pages can have made, but used states."""
         made = await self.local_environment.kubectl("get", "senders,envelopes,secrets", "-o", "name")
         notes = await self.local_environment.kubectl(
-            "get", "leases", "-l", "counterfoil.dev/note=draft", "-o", "name"
+            "get", "leases", "-l", "counterfoil.dev/note in (draft,sent)", "-o", "name"
         )
         return {*made.split(), *notes.split()}
 

@@ -130,7 +130,8 @@ class Scene:
         return {name: raw["spec"] for (kind, name), raw in self.kube.objects.items() if kind == "envelopes"}
 
     async def lease(self) -> SendLease:
-        [lease] = [each async for each in self.leases.list_drafts()]
+        drafts_begun = [each async for each in self.leases.list_drafts()]
+        [lease] = [*drafts_begun, *[each async for each in self.leases.list_sent()]]
         return lease
 
     async def lost_answer(self, draft: str) -> SendLease:
@@ -308,11 +309,11 @@ async def test_a_bulk_that_is_refused_holds_up_no_other_and_is_given_up_after_ma
     assert {spec["draftID"] for spec in scene.envelopes().values()} == others
 
     for _ in range(scene.limits.refusals - 1):
-        assert [each async for each in scene.leases.list_drafts() if not each.is_completed]
+        assert [each async for each in scene.leases.list_drafts()]
         scene.clock.advance(hours=2)
         scene.kube.fail("create", *[refused] * len(lease.envelopes))
         await recovery.run_once()
-    assert [each for each in [each async for each in scene.leases.list_drafts()] if not each.is_sent] == []
+    assert [each async for each in scene.leases.list_drafts()] == []
     assert "given up" in caplog.text
 
 
@@ -519,6 +520,20 @@ async def test_a_draft_is_given_up_after_an_hour_of_searches_that_were_answered(
 
     expected = scene.limits.given_up_seconds / scene.limits.recovery_seconds
     assert expected <= scene.searches() - refused <= expected + 1
+
+
+async def test_a_pass_lists_the_drafts_that_are_open_and_not_those_of_a_day(scene: Scene) -> None:
+    for _ in range(3):
+        await scene.draft_sender().send(scene.job(scene.esaw.add_draft(owner=scene.anna)))
+    assert [each async for each in scene.leases.list_drafts()] == []
+    recovery = scene.recovery(scene.draft_sender())
+    await recovery.run_once()
+    assert len([each async for each in scene.leases.list_sent()]) == 3
+
+    scene.clock.advance(seconds=scene.limits.lease_kept_seconds + 1)
+    await recovery.run_once()
+
+    assert [each async for each in scene.leases.list_sent()] == []
 
 
 # Hits that cannot be read
