@@ -1,6 +1,6 @@
 """Before the phases: each rung of the ladder, with what its reader sees."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -18,6 +18,7 @@ from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.esaw import ApiToken
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Unavailable
+from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     ENVELOPE_LABEL,
@@ -30,7 +31,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from tests.support.builders import ENVELOPE, ORIGIN, AClock, a_sender, an_event, an_organization
+from tests.support.builders import ENVELOPE, NOON, ORIGIN, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers, an_archive
@@ -297,6 +298,63 @@ async def test_a_sender_who_sends_by_the_page_may_be_recorded_after_the_first_ca
     outcome = await scene.sender()
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SenderUnknown"
+
+
+def a_draft_lease(created: datetime, kind: str = "draft", organization: str = "acme") -> Raw:
+    labels = {"counterfoil.dev/note": kind, "counterfoil.dev/organization": organization}
+    metadata = {"name": "counterfoil-draft-1", "labels": labels, "creationTimestamp": created.isoformat()}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": {}}
+
+
+OAUTH = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}}
+
+
+@pytest.mark.xfail(strict=True, reason="the default Sender is used while a draft is being sent")
+async def test_the_default_sender_waits_some_minutes_while_a_draft_is_open(scene: Scene) -> None:
+    scene.organization(oauth=OAUTH)
+    event = an_event().build()
+    scene.kube.objects[("leases", "counterfoil-draft-1")] = a_draft_lease(NOON - timedelta(minutes=2))
+
+    outcome = await scene.sender(event)
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "SenderUnknown"
+
+    scene.clock.advance(seconds=SENDER_GRACE_SECONDS)
+    assert isinstance(await scene.sender(event), Sender)
+
+
+@pytest.mark.xfail(strict=True, reason="an event fails while the recovery still searches its sender")
+async def test_an_event_without_a_sender_waits_as_long_as_a_draft_is_open(scene: Scene) -> None:
+    scene.organization(defaultSenderRef=None, oauth=OAUTH)
+    event = an_event().build()
+    scene.kube.objects[("leases", "counterfoil-draft-1")] = a_draft_lease(NOON - timedelta(minutes=2))
+    scene.clock.advance(hours=5)
+    assert isinstance(await scene.sender(event), Wait)
+
+    del scene.kube.objects[("leases", "counterfoil-draft-1")]
+    assert isinstance(await scene.sender(event), Fail)
+
+
+@pytest.mark.parametrize(
+    "lease",
+    [
+        a_draft_lease(NOON - timedelta(minutes=2), kind="sent"),
+        a_draft_lease(NOON - timedelta(minutes=2), organization="globex"),
+        a_draft_lease(NOON + timedelta(hours=1)),
+        a_draft_lease(NOON - timedelta(days=2)),
+    ],
+    ids=["sent", "of another organization", "begun after the callback", "of the day before yesterday"],
+)
+async def test_a_lease_that_can_not_be_about_the_envelope_delays_no_event(scene: Scene, lease: Raw) -> None:
+    scene.organization(oauth=OAUTH)
+    scene.kube.objects[("leases", "counterfoil-draft-1")] = lease
+    assert isinstance(await scene.sender(), Sender)
+
+
+async def test_an_organization_without_the_page_lists_no_lease(scene: Scene) -> None:
+    scene.organization()
+    await scene.sender()
+    assert "list" not in [verb for verb, _ in scene.kube.asked]
 
 
 async def test_a_suspended_sender_holds_its_events(scene: Scene) -> None:
