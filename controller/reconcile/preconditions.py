@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.archive_root import MarkedBackend
 from controller.access.fence import Fence, FencedBackend
+from controller.access.open_drafts import is_draft_open
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext
@@ -52,10 +54,15 @@ TRIED_BY_EVENTS = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
 
 SENDER_GRACE_SECONDS = 300
 """
-Maximum age of an event whose sender is unknown, if the Organization uses the before-send page.
+Maximum age of an event that waits for its sender, if the Organization uses the before-send page.
 
-An envelope that is signed by machines can be finished before the page has recorded its sender.
+An envelope that is signed by machines can be finished before the page has recorded its sender. With a default
+Sender the event waits only while a draft of the Organization is open; without one, also longer while a draft
+is open.
 """
+
+
+_SENDER_NOT_RECORDED: Final = Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
 
 
 @dataclass(frozen=True)
@@ -124,10 +131,10 @@ class Preconditions:
             # The sender may have been wrong; the page may have recorded the correct sender since.
             self.cache.sender_of.pop(event.name, None)
         name = self.cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
-        if isinstance(name, Fail):
+        if isinstance(name, Fail | Wait):
             return name
-        if name is None and self._may_sender_still_be_recorded(event, organization):
-            return Wait("SenderUnknown", "The sender of this envelope is not recorded yet.")
+        if name is None and await self._may_sender_still_be_recorded(event, organization):
+            return _SENDER_NOT_RECORDED
         if name is None:
             return Fail(
                 "SenderUnknown",
@@ -258,19 +265,28 @@ class Preconditions:
             return Wait("ArchiveShared", reason)
         return archive
 
-    def _may_sender_still_be_recorded(self, event: EnvelopeEvent, organization: Organization) -> bool:
+    async def _may_sender_still_be_recorded(self, event: EnvelopeEvent, organization: Organization) -> bool:
         """Whether the before-send page may still write the Envelope: after sending, or in its repair."""
-        created = event.metadata.creation_timestamp
-        if organization.spec.oauth is None or created is None:
+        if organization.spec.oauth is None:
             return False
-        return self.clock.now() - created < timedelta(seconds=SENDER_GRACE_SECONDS)
+        return self._is_young(event) or await self._is_draft_open(event)
+
+    def _is_young(self, event: EnvelopeEvent) -> bool:
+        created = event.metadata.creation_timestamp
+        return created is not None and self.clock.now() - created < timedelta(seconds=SENDER_GRACE_SECONDS)
+
+    async def _is_draft_open(self, event: EnvelopeEvent) -> bool:
+        created, now = event.metadata.creation_timestamp, self.clock.now()
+        return created is not None and await is_draft_open(self.kube, event.organization, created, now)
 
     def _may_be_sender(self, name: str, organization: Organization) -> bool:
         """Whether a label may name the sender: one of another Organization was set by somebody else."""
         sender = self.cache.senders.get(name)
         return sender is None or sender.spec.organization_ref.name == organization.name
 
-    async def _look_up_sender(self, event: EnvelopeEvent, organization: Organization) -> str | Fail | None:
+    async def _look_up_sender(
+        self, event: EnvelopeEvent, organization: Organization
+    ) -> str | Fail | Wait | None:
         try:
             envelope = Envelope.parse(await self.kube.get(Envelope, event.spec.envelope_id))
         except (NotFound, ResourceInvalid):
@@ -291,7 +307,11 @@ class Preconditions:
                 f"nothing tells who sent this envelope of Organization/{organization.name}. Delete it if it "
                 "is wrong, create the correct Envelope and retry.",
             )
-        return default.name if default is not None else None
+        if default is None:
+            return None
+        if organization.spec.oauth is not None and self._is_young(event) and await self._is_draft_open(event):
+            return _SENDER_NOT_RECORDED
+        return default.name
 
 
 def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: Archive) -> Wait | None:

@@ -309,7 +309,6 @@ def a_draft_lease(created: datetime, kind: str = "draft", organization: str = "a
 OAUTH = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}}
 
 
-@pytest.mark.xfail(strict=True, reason="the default Sender is used while a draft is being sent")
 async def test_the_default_sender_waits_some_minutes_while_a_draft_is_open(scene: Scene) -> None:
     scene.organization(oauth=OAUTH)
     event = an_event().build()
@@ -323,7 +322,6 @@ async def test_the_default_sender_waits_some_minutes_while_a_draft_is_open(scene
     assert isinstance(await scene.sender(event), Sender)
 
 
-@pytest.mark.xfail(strict=True, reason="an event fails while the recovery still searches its sender")
 async def test_an_event_without_a_sender_waits_as_long_as_a_draft_is_open(scene: Scene) -> None:
     scene.organization(defaultSenderRef=None, oauth=OAUTH)
     event = an_event().build()
