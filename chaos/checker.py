@@ -25,6 +25,8 @@ PROBE: Final = ".counterfoil-"
 """Beginning of the names in the archive's root that a controller killed in a probe leaves."""
 CONSENT: Final = "Please allow us"
 """Beginning of the subject of a mail to a sender."""
+OCCUPIED: Final = "NameOccupied"
+"""Reason of an event that another program's files keep from its names."""
 FINAL: Final = frozenset({"Succeeded", "Skipped", "Failed"})
 MEMORY_LIMITS: Final = {"controller": 1 << 30, "receiver": 256 << 20}
 """Bytes that a container of the chart may use, by the beginning of the name of its process."""
@@ -286,6 +288,9 @@ def _events(evidence: Evidence) -> Iterator[str]:
         if needs_person and evidence.responsible.get(str(reason), "nobody") == "nobody":
             yield f"event {name}: {phase} with {reason}, for which nobody is responsible"
         envelope = event["spec"]["envelopeID"]
+        is_planted = any(envelope in path for path in evidence.planted)
+        if phase == "Failed" and reason == OCCUPIED and not is_planted and not evidence.restores:
+            yield f"event {name}: {reason}, but no other program's file is in its folder"
         if phase == "Succeeded" and evidence.policy == "Delete" and envelope not in evidence.gone:
             yield f"event {name}: Succeeded, but the envelope is still in eSAW"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chaos.plan import REDIRECTED, Fault
-from chaos.stage import Stage, operation
+from chaos.stage import REQUEST, Stage, operation
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Behaviour
 from sandbox.servers.hostile import doubled
@@ -43,7 +43,6 @@ FLOOD: Final = 2
 """Number of envelopes that do not exist in each answer to a search; a sweep searches day by day."""
 DAYS: Final = (1, 2, 5, -1, -2, -5)
 """Days by which a clock jumps; events are kept longer than that."""
-REQUEST: Final = "counterfoil.dev/request"
 WRONG_LABELS: Final = {
     "counterfoil.dev/shard": "counterfoil.dev/shard=63",
     "counterfoil.dev/envelope": "counterfoil.dev/envelope-",
@@ -129,7 +128,8 @@ class Injector:
         await stored.wait()
 
     async def end(self) -> None:
-        """End all faults: nothing more strikes, all servers and processes run, the sender has a valid key."""
+        """End all faults: nothing more strikes, all servers and processes run, the sender has a valid key,
+        and people move away planted files that keep an event from its end."""
         for way, trap in self._traps:
             way.remove([trap])
         for way in self.stage.ways.values():
@@ -140,6 +140,7 @@ class Injector:
         await self.stage.trigger_callbacks()
         self.stage.resume()
         self.stage.correct_clocks()
+        await self.stage.move_planted_away()
 
     # Effects that take a while
 

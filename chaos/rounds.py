@@ -14,7 +14,7 @@ from chaos.checker import FINAL, violations
 from chaos.evidence import DeleteWatch, collect
 from chaos.faults import Injector
 from chaos.plan import Round
-from chaos.stage import BUCKET, Servers, Stage, opened
+from chaos.stage import BUCKET, REQUEST, Servers, Stage, opened
 from sandbox.controlplane.control_plane import control_plane
 from sandbox.servers.s3_rclone import s3_server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
@@ -90,17 +90,21 @@ async def _rest(stage: Stage) -> tuple[str, ...]:
 
 
 async def _unfinished(stage: Stage) -> list[str]:
-    """Return the envelopes whose event has not ended."""
+    """Return the envelopes whose event has not ended, or has a request that is not carried out."""
     try:
         events = await stage.environment.listed("envelopeevents")
     except Exception:  # the API server is down
         return ["the API server"]
-    phases = {each["spec"]["envelopeID"]: each.get("status", {}) for each in events}
-    expected = phases.keys() | {each for each in stage.envelopes if each not in stage.removed}
+    unfinished = {
+        each["spec"]["envelopeID"]: f"{status.get('phase')} ({status.get('reason')})"
+        for each in events
+        for status in [each.get("status", {})]
+        if status.get("phase") not in FINAL or REQUEST in each["metadata"]["labels"]
+    }
+    missing = set(stage.envelopes) - stage.removed - {each["spec"]["envelopeID"] for each in events}
     return [
-        f"{each}: {phases.get(each, {}).get('phase')} ({phases.get(each, {}).get('reason')})"
-        for each in sorted(expected)
-        if phases.get(each, {}).get("phase") not in FINAL
+        *(f"{envelope}: {state}" for envelope, state in unfinished.items()),
+        *(f"{envelope}: no event" for envelope in sorted(missing)),
     ]
 
 

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from obstore.store import S3Store
 
-from chaos.checker import Decision
+from chaos.checker import OCCUPIED, Decision
 from chaos.plan import FOLDER, EnvelopeOrder, Round
 from chaos.planted import Source, planted_files
 from sandbox.controlplane.control_plane import ControlPlane
@@ -50,6 +50,8 @@ READY_ATTEMPTS = 5
 PERSIST_ATTEMPTS = 60
 """Number of attempts for what the API server must do, one second apart."""
 DISCOVERY_PATH = re.compile(r"/api(/v1)?|/apis(/[^/]+){0,2}")
+REQUEST = "counterfoil.dev/request"
+"""The label with which a person requests something."""
 DISK = "disk"
 DISK_BYTES = 512 << 20
 RESTART_SECONDS = 0.2
@@ -295,29 +297,57 @@ class Stage:
             await persist(partial(self._write, path, content))
         self.planted |= files
 
-    async def _write(self, path: str, content: bytes) -> None:
-        """Write one file of the archive through its server, which remembers its lists."""
+    async def move_planted_away(self) -> None:
+        """Remove planted files because of which an event failed, and retry it, as a person does."""
+        for envelope in self.envelopes:
+            mine = [path for path in self.planted if envelope in path]
+            event = await self.event_of(envelope) if mine else None
+            if event is not None and event.get("status", {}).get("reason") == OCCUPIED:
+                for path in mine:
+                    await persist(partial(self._write, path, None))
+                    del self.planted[path]
+                await self.label_event(event["metadata"]["name"], f"{REQUEST}=retry")
+
+    async def _write(self, path: str, content: bytes | None) -> None:
+        """Write one file of the archive, or remove it, through its server, which remembers its lists."""
         if self.plan.archive == FOLDER:
-            (self.archive / path).parent.mkdir(parents=True, exist_ok=True)
-            (self.archive / path).write_bytes(content)
+            file = self.archive / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if content is None:
+                file.unlink(missing_ok=True)
+            else:
+                file.write_bytes(content)
         elif self.plan.archive == "s3":
-            s3 = self.servers.s3
-            store = S3Store(
-                BUCKET,
-                prefix=self.archive.name,
-                endpoint=s3.url,
-                region="eu-central-1",
-                access_key_id=s3.access_key,
-                secret_access_key=s3.secret_key,
-                client_options={"allow_http": True},
-            )
-            await obstore.put_async(store, path, content)
+            await self._write_to_s3(path, content)
         else:
-            folders = [f"{self.archive.name}/{each}" for each in reversed(PurePosixPath(path).parents)]
-            for folder in folders[1:]:
-                with suppress(httpx.HTTPStatusError):  # it is there
-                    await self.servers.webdav.ask("MKCOL", folder)
-            await self.servers.webdav.ask("PUT", f"{self.archive.name}/{path}", content)
+            await self._write_to_webdav(f"{self.archive.name}/{path}", content)
+
+    async def _write_to_s3(self, path: str, content: bytes | None) -> None:
+        s3 = self.servers.s3
+        store = S3Store(
+            BUCKET,
+            prefix=self.archive.name,
+            endpoint=s3.url,
+            region="eu-central-1",
+            access_key_id=s3.access_key,
+            secret_access_key=s3.secret_key,
+            client_options={"allow_http": True},
+        )
+        if content is None:
+            await obstore.delete_async(store, path)
+        else:
+            await obstore.put_async(store, path, content)
+
+    async def _write_to_webdav(self, path: str, content: bytes | None) -> None:
+        webdav = self.servers.webdav
+        if content is None:
+            with suppress(httpx.HTTPStatusError):  # it is not there
+                await webdav.ask("DELETE", path)
+            return
+        for folder in list(reversed(PurePosixPath(path).parents))[2:]:
+            with suppress(httpx.HTTPStatusError):  # it is there
+                await webdav.ask("MKCOL", str(folder))
+        await webdav.ask("PUT", path, content)
 
     async def renew_key(self) -> None:
         """Give the sender's Secret a new key, as an administrator does, and revoke the old ones."""
@@ -362,7 +392,7 @@ class Stage:
 
     async def sweep(self) -> None:
         """Ask for a search for envelopes whose events are gone, as an administrator does after a restore."""
-        label = "counterfoil.dev/request=sweep"
+        label = f"{REQUEST}=sweep"
         await persist(lambda: self.environment.kubectl("label", "--overwrite", "organization", "acme", label))
 
 

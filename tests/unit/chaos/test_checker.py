@@ -140,6 +140,11 @@ def mails(*sent: tuple[str, str]) -> Evidence:
         # A planted file that no manifest lists stays.
         replace(at_delete(extra=b"planted"), planted={f"{FOLDER}/extra": b"planted"}),
         sealed(KEY.sign(manifest())),
+        replace(
+            failed("NameOccupied"),
+            responsible={"NameOccupied": "administrator"},
+            planted={f"{FOLDER}/contract.pdf": b"planted"},
+        ),
         # Decisions before eSAW listed the files that were taken back, after that, about other envelopes
         decided(Decision("suspend", ENVELOPE, stored=5, ended=7)),
         decided(Decision("suspend", ENVELOPE, stored=11)),
@@ -210,6 +215,9 @@ WRONG = {
     "a person had decided to skip": decided(Decision("skip", ENVELOPE, stored=5, ended=13)),
     "memory: controller-0-1 used 1025 MiB, more than its limit of 1024 MiB": replace(
         GOOD, memory={"controller-0-1": 1025 << 20}
+    ),
+    "NameOccupied, but no other program's file is in its folder": replace(
+        failed("NameOccupied"), responsible={"NameOccupied": "administrator"}
     ),
     "crash: controller-0": replace(GOOD, crashes=("controller-0 ended with 1",)),
     "no rest: ": replace(GOOD, unsettled=(f"{OTHER}: Pending",)),
