@@ -49,7 +49,7 @@ API: Final = ("create", "status", "other", "lease", "secret", "watch", "list")
 DISCOVERY: Final = ("discovery",)
 """Requests for the kinds that the API server knows."""
 ESAW: Final = ("envelope", "files", "configuration", "file", "delete")
-DECIDED: Final = ("envelope", "files")
+DECIDED: Final = ("envelope", "files", "files")
 """Requests at which a person decides about an envelope. ``files`` is the last one before its delete."""
 ARCHIVE: Final = ("write", "read", "stat", "change")
 WRITES: Final = ("create", "status", "other", "lease")
@@ -115,8 +115,8 @@ KINDS: Final = {
     "clock-jumps-days": FaultKind("*", STEPS, 1, at_most=2, rounds=0.25, seconds=(0.3, 6.0)),
     # People. The request is held until the API server has stored what they decide.
     "person-suspends": FaultKind("esaw", DECIDED, 1, at_most=1, rounds=0.5, seconds=(0.5, 5.0)),
-    "person-suspends-event": FaultKind("esaw", DECIDED, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
-    "person-skips": FaultKind("esaw", DECIDED, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
+    "person-suspends-event": FaultKind("esaw", DECIDED, 4, at_most=5, rounds=0.6, seconds=(0.5, 5.0)),
+    "person-skips": FaultKind("esaw", DECIDED, 4, at_most=5, rounds=0.6, seconds=(0.5, 5.0)),
     "person-relabels": FaultKind("esaw", ESAW, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
     "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0)),
 }
