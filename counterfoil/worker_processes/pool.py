@@ -32,6 +32,10 @@ REQUESTS_PER_WORKER = 1000
 CHUNK_BYTES = 64 * 1024
 """Maximum number of bytes that are read at once of what a killed process had written."""
 
+MIN_READ_RATE = 1024 * 1024
+"""Bytes of the body per second that a process reads at least, in addition to the timeout of its result. A
+process that reads slower is killed: it would hold its slot without a bound."""
+
 MAX_RESULT_BYTES = 1024 * 1024
 """Maximum bytes of a result or a note; a process that announces more is killed."""
 
@@ -146,8 +150,8 @@ class _WorkerProcess:
     async def ready(self, head: int, size: int, seconds: float) -> bool:
         """Announce a request and wait until the process is ready; otherwise end the process."""
         try:
-            await self._write(size.to_bytes(8) + head.to_bytes(4))
             async with asyncio.timeout(seconds):
+                await self._write(size.to_bytes(8) + head.to_bytes(4))
                 await self._out.readexactly(1)
         except (TimeoutError, EOFError, WorkerStopped, ConnectionError):
             await self.end()
@@ -162,9 +166,7 @@ class _WorkerProcess:
     ) -> T:
         # Until the result is there, any error leaves a process in the middle of a request.
         self.usable = False
-        await self._write(head)
-        if body is not None:
-            await self._send(body, size)
+        await self._send(head, body, size, seconds)
         try:
             result = msgspec.json.decode(await self._read_result(seconds), type=result_type)
         except msgspec.MsgspecError as invalid:
@@ -187,13 +189,28 @@ class _WorkerProcess:
                 pass
         return await self._process.wait()
 
-    async def _send(self, body: AsyncIterable[bytes], size: int) -> None:
-        sent = 0
+    async def _send(self, head: bytes, body: AsyncIterable[bytes] | None, size: int, seconds: float) -> None:
+        """Send head and body. Only the time counts in which the process does not read: the body may come from
+        a slow server."""
+        loop, left = asyncio.get_running_loop(), seconds + size / MIN_READ_RATE
+        began = loop.time()
+        await self._write_within(left, head)
+        sent, left = 0, left - (loop.time() - began)
+        if body is None:
+            return
         async for chunk in body:
-            sent += len(chunk)
-            await self._write(chunk)
+            sent, began = sent + len(chunk), loop.time()
+            await self._write_within(left, chunk)
+            left -= loop.time() - began
         if sent != size:
             raise WorkerStopped(timed_out=False)
+
+    async def _write_within(self, seconds: float, chunk: bytes) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._write(chunk)
+        except TimeoutError as slow:
+            raise WorkerStopped(timed_out=True) from slow
 
     async def _write(self, chunk: bytes) -> None:
         try:

@@ -4,6 +4,7 @@ The pool of worker processes, with small scripts that speak its protocol or brea
 ``tests/unit/counterfoil/signatures/test_worker_pool.py`` has the tests of a body, and of processes that die.
 """
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -63,6 +64,30 @@ async def test_a_process_beyond_its_limits_is_replaced_and_the_cause_and_its_las
         told = stopped.value
         assert (told.timed_out, told.by_own_limits, told.note) == (timed_out, by_own_limits, b"two")
         assert await pool.request(Echo, b"good") == Echo("good")
+
+
+READS_NOTHING = """
+import os, sys, time
+os.read(0, 12)
+os.write(1, b"1")
+SLOWLY
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(
+    "slowly", ["", "while True: os.read(0, 1); time.sleep(0.01)"], ids=["nothing", "byte by byte"]
+)
+async def test_a_process_that_does_not_read_its_body_is_killed_in_time(slowly: str) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(8):
+            yield bytes(128 * 1024)
+
+    command = [sys.executable, "-c", READS_NOTHING.replace("SLOWLY", slowly)]
+    async with aclosing(WorkerPool(command, count=1, seconds=1)) as pool, asyncio.timeout(20):
+        with pytest.raises(WorkerStopped) as stopped:
+            await pool.request(Echo, b"hello", body(), 1024 * 1024)
+    assert stopped.value.timed_out
 
 
 @pytest.mark.parametrize("result", [b"no json", b"{}"], ids=["no JSON", "another type"])
