@@ -40,6 +40,7 @@ from counterfoil.metrics import Metrics, new_registry
 from counterfoil.resources import API_VERSION, envelope_id
 from counterfoil.resources.event_factory import new_event
 from counterfoil.settings import ListenAddress, LogFormat, LogLevel
+from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.servers.scripted_kubernetes import a_kubeconfig
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
@@ -180,7 +181,7 @@ async def _receiver(kube: KubeClient, metrics: Metrics) -> AsyncIterator[str]:
     counter = DeliveryCounter(kube, clock=clock, random=Random(1), limits=LIMITS)
     probe = WriteProbe(kube, monotonic=clock.monotonic, valid_seconds=LIMITS.probe_seconds)
     unlisted = UnlistedActionCounter(kube, metrics, clock=clock, seconds=LIMITS.unlisted_actions_seconds)
-    writer = EventWriter(kube, counter, probe, turns=asyncio.Semaphore(64), clock=clock, limits=LIMITS)
+    writer = EventWriter(kube, counter, probe, turns=FairSlots(64), clock=clock, limits=LIMITS)
     handler = CallbackHandler(cache, writer, metrics, unlisted_actions=unlisted, limits=LIMITS, clock=clock)
     listen = ListenAddress("127.0.0.1", 0)
     async with public_server(listen, handler, limits=LIMITS, grace_seconds=0.1) as address:

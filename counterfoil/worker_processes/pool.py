@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import msgspec
 
-from counterfoil.worker_processes.fair_slots import FairSlots
+from counterfoil.untrusted.fair_slots import FairSlots
 from counterfoil.worker_processes.worker import NOTE_BIT
 
 _log = logging.getLogger(__name__)

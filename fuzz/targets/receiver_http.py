@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
+from counterfoil.untrusted.fair_slots import FairSlots
 from fuzz.target import SEPARATOR, Check, Target, expect
 from tests.support.scenes.receiver_parts import (
     GUID,
@@ -130,7 +131,7 @@ class _Receiver:
         probe = WriteProbe(self.kube, monotonic=clock.monotonic, valid_seconds=5.0)
         handler = CallbackHandler(
             cache,
-            EventWriter(self.kube, counter, probe, turns=asyncio.Semaphore(64), clock=clock, limits=limits),
+            EventWriter(self.kube, counter, probe, turns=FairSlots(64), clock=clock, limits=limits),
             metrics,
             unlisted_actions=UnlistedActionCounter(self.kube, metrics, clock=clock, seconds=30.0),
             limits=limits,

@@ -35,6 +35,13 @@ class HttpLimits:
     stream_seconds: float = 120.0
     """Timeout for sending a file in parts."""
 
+    connections: int = 1000
+    """Maximum number of open connections, of some 60 KiB each. For one more, the oldest one without a request
+    in progress is closed."""
+
+    unread_seconds: float = 150.0
+    """Maximum time for which a client may leave sent bytes unread; then its connection is closed."""
+
     idle_seconds: float = 30.0
     """Timeout for a request's headers, and for a connection without a request. aiohttp has one timer for
     both."""

@@ -4,13 +4,16 @@ The public port: HTTP within limits, in front of a request handler (callbacks, p
 Each request flows: aiohttp's low-level server -> ``HttpHandler.answer`` -> response. There are few routes and
 no middleware. aiohttp's own error answers and access log are disabled: they can contain parts of a path or a
 query, and so of a token.
+
+The number of connections is bounded, and so is the time for which a client leaves sent bytes unread. Without
+the second bound, a connection whose client never reads would stay open also after its end.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from aiohttp import web
 
@@ -42,21 +45,25 @@ async def public_server(
     At the end the server accepts no new request and answers the accepted ones within ``grace_seconds``.
     Raises ``OSError`` if the address is not available.
     """
-    runner = web.ServerRunner(http_server(handler, limits), shutdown_timeout=grace_seconds)
+    server = http_server(handler, limits)
+    runner = web.ServerRunner(server, shutdown_timeout=grace_seconds)
     await runner.setup()
+    closing = asyncio.create_task(server.close_unread(asyncio.get_running_loop().time))
     try:
         await web.TCPSite(runner, listen.host, listen.port, backlog=1024).start()
         address = ListenAddress(listen.host, runner.addresses[0][1])
         _log.info("requests are taken at %s", address)
         yield address
     finally:
+        closing.cancel()
         await runner.cleanup()
 
 
-def http_server(handler: HttpHandler, limits: HttpLimits) -> web.Server:
+def http_server(handler: HttpHandler, limits: HttpLimits) -> "HttpServer":
     """Return the factory of the connections."""
-    return _HttpServer(
+    return HttpServer(
         handler,
+        limits,
         access_log=None,
         keepalive_timeout=limits.idle_seconds,
         lingering_time=limits.lingering_seconds,
@@ -67,15 +74,46 @@ def http_server(handler: HttpHandler, limits: HttpLimits) -> web.Server:
     )
 
 
-class _HttpServer(web.Server):
-    """aiohttp's low-level server, without its own error answers or logs."""
+class HttpServer(web.Server):
+    """aiohttp's low-level server, without its own error answers or logs, and with bounds for connections."""
 
-    def __init__(self, handler: HttpHandler, **options: Any) -> None:
+    def __init__(self, handler: HttpHandler, limits: HttpLimits, **options: Any) -> None:
         super().__init__(handler.answer)
         self._http_handler = handler
+        self._limits = limits
         self._options = options
+        self._unread_since: dict[web.RequestHandler, float] = {}
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Accept a connection. Beyond the maximum, another one is closed for it: the oldest one without a
+        request in progress. If there is none, the new one is closed."""
+        super().connection_made(handler, transport)
+        if len(self._connections) <= self._limits.connections:
+            return
+        for each, other in self._connections.items():
+            if isinstance(each, _HttpConnection) and not each.is_busy and not other.is_closing():
+                # The oldest one, or the new one, which is the last in this order.
+                other.abort()
+                return
+        transport.abort()
+
+    async def close_unread(self, monotonic: Callable[[], float]) -> NoReturn:
+        """Close each connection whose client leaves sent bytes unread for too long, until cancelled."""
+        seconds = self._limits.unread_seconds
+        while True:
+            await asyncio.sleep(seconds / 10)
+            now, before = monotonic(), self._unread_since
+            self._unread_since = {
+                each: before.get(each, now)
+                for each, transport in self._connections.items()
+                if transport.get_write_buffer_size()
+            }
+            for each, since in self._unread_since.items():
+                if now - since >= seconds:
+                    self._connections[each].abort()
 
     def __call__(self) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
         return _HttpConnection(self, self._http_handler, **self._options)
 
 
@@ -84,9 +122,14 @@ class _HttpConnection(web.RequestHandler):
 
     __slots__ = ("_http_handler",)
 
-    def __init__(self, server: _HttpServer, handler: HttpHandler, **options: Any) -> None:
+    def __init__(self, server: HttpServer, handler: HttpHandler, **options: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._http_handler = handler
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a complete request is in progress."""
+        return self._current_request is not None
 
     def handle_error(
         self,

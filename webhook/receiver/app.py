@@ -14,6 +14,7 @@ from counterfoil import tracing
 from counterfoil.health import Checks
 from counterfoil.kube.client import connect
 from counterfoil.settings import ReceiverSettings, load
+from counterfoil.untrusted.fair_slots import FairSlots
 from webhook.http_server.process import HttpProcess, run_process
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.receiver.delivery_counter import DeliveryCounter
@@ -40,7 +41,7 @@ async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: Rec
     ) as kube:
         write_probe = WriteProbe(kube, monotonic=monotonic, valid_seconds=limits.probe_seconds)
         delivery_counter = DeliveryCounter(kube, clock=clock, random=SystemRandom(), limits=limits)
-        turns = asyncio.Semaphore(settings.connections)
+        turns = FairSlots(settings.connections)
         event_writer = EventWriter(
             kube, delivery_counter, write_probe, turns=turns, clock=clock, limits=limits
         )
@@ -63,15 +64,14 @@ async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: Rec
             await process.wait_for_stop()
             deadline = monotonic() + settings.grace.total_seconds()
             await process.close_public_port()
-            naming.cancel()
+            unlisted_actions.close()
             delivery_counter.close()
-            last = tasks.create_task(unlisted_actions.flush())
-            await asyncio.wait({counting, last}, timeout=max(1.0, deadline - monotonic()))
+            await asyncio.wait({counting, naming}, timeout=max(1.0, deadline - monotonic()))
             if delivery_counter.pending_events:
                 _log.error("the callbacks of %d events stay uncounted", delivery_counter.pending_events)
             watch.cancel()
             counting.cancel()
-            last.cancel()
+            naming.cancel()
 
 
 def _readiness_checks(organization_cache: OrganizationCache, write_probe: WriteProbe) -> Checks:

@@ -17,7 +17,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -30,6 +30,7 @@ from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Phase, ResourceInvalid, ResourcePart
 from counterfoil.resources.reopening import considered_time, is_reopened_by_callback
+from counterfoil.untrusted.fair_slots import FairSlots
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.later_parameters import different_values, new_parameters
 from webhook.receiver.limits import ReceiverLimits
@@ -94,8 +95,9 @@ class EventWriter:
     kube: KubeClient
     delivery_counter: DeliveryCounter
     write_probe: WriteProbe
-    turns: asyncio.Semaphore
-    """One for each connection to the API server. A callback that waits for one has no request yet."""
+    turns: FairSlots
+    """One for each connection to the API server, shared by the organizations. A callback that waits for one
+    has no request yet."""
     clock: Clock
     limits: ReceiverLimits
     _known_names: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
@@ -112,26 +114,21 @@ class EventWriter:
 
     async def _write(self, event: Raw, write: Write) -> CallbackOutcome:
         """
-        Write when it is this callback's turn, first come, first served.
+        Write when it is this callback's turn; the organizations share the turns.
 
         The timeout of the write begins after the wait. With one timeout for both, each write of a lasting
         overload would begin shortly before its end, and the API server would work for answers 503.
         """
         name, received = event["metadata"]["name"], self.clock.now()
-        try:
-            if self.turns.locked():
+        async with AsyncExitStack() as turn:
+            try:
                 async with asyncio.timeout(self.limits.wait_seconds):
-                    await self.turns.acquire()
-            else:
-                await self.turns.acquire()
-        except TimeoutError:
-            # There was no request, so this is no failure of the API server and does not end the readiness.
-            _log.warning("the event was not created: too many callbacks wait", extra={"event": name})
-            return CallbackOutcome.UNAVAILABLE
-        try:
+                    await turn.enter_async_context(self.turns.slot(event["spec"]["organizationRef"]["name"]))
+            except TimeoutError:
+                # There was no request, so this is no failure of the API server and leaves the readiness.
+                _log.warning("the event was not created: too many callbacks wait", extra={"event": name})
+                return CallbackOutcome.UNAVAILABLE
             return await self._write_now(name, event, received, write)
-        finally:
-            self.turns.release()
 
     async def _write_now(self, name: str, event: Raw, received: datetime, write: Write) -> CallbackOutcome:
         try:

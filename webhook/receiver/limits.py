@@ -30,7 +30,15 @@ class ReceiverLimits(HttpLimits):
 
     in_flight: int = 2000
     """Maximum number of callbacks with a valid token that are handled concurrently. Each waits for its turn
-    and for one write, and takes some 20 KiB; more are answered 503."""
+    and for one write, and takes some 20 KiB; more are answered 503. One organization of several may have
+    three quarters of them."""
+
+    connections: int = 2500
+    """Maximum number of open connections, of some 60 KiB each, so that all of them fit into the memory limit
+    of the chart. For one more, the oldest one without a request in progress is closed."""
+
+    unread_seconds: float = 30.0
+    """Maximum time for which a client may leave sent bytes unread; an answer has some hundred bytes."""
 
     wait_seconds: float = 5.0
     """Timeout for the wait for a turn to write, of which there are as many as connections to the API server;

@@ -85,6 +85,9 @@ class OrganizationCache:
         async for change in list_and_watch_forever(kube, Organization, on_error=_log_watch_error):
             self.update(change)
 
+    def __len__(self) -> int:
+        return len(self._views)
+
     def update(self, change: WatchEvent) -> None:
         """Follow one change of an Organization."""
         match change.type:

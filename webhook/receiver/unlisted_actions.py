@@ -7,9 +7,10 @@ them; all others are ``other``. ``count`` never waits and never fails. A killed 
 the last flush.
 """
 
+import asyncio
 import logging
+from contextlib import suppress
 from functools import partial
-from typing import NoReturn
 
 from msgspec.structs import replace
 
@@ -40,6 +41,7 @@ class UnlistedActionCounter:
         self._totals: dict[str, Counts] = {}
         """Counts of each organization since the start; they limit the names in the metric."""
         self._pending: dict[str, Counts] = {}
+        self._closing = asyncio.Event()
 
     def count(self, organization: str, action: str | None) -> None:
         """Count one callback."""
@@ -48,11 +50,19 @@ class UnlistedActionCounter:
         self._pending[organization], _ = add_unlisted_action(self._pending.get(organization, ()), one)
         self._metrics.unlisted_actions.labels(organization, name).inc()
 
-    async def run(self) -> NoReturn:
-        """Write the counts until cancelled."""
-        while True:
-            await self._clock.sleep(self._seconds)
+    async def run(self) -> None:
+        """Write the counts, round after round; ends after ``close`` with a last round."""
+        while not self._closing.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await self._closing.wait()
             await self.flush()
+        # What was counted while the last round was written, or could not be written by it.
+        await self.flush()
+
+    def close(self) -> None:
+        """Let ``run`` write what is left and end. Nothing may be counted after this."""
+        self._closing.set()
 
     async def flush(self) -> None:
         """Write what was counted; what can't be written now waits."""

@@ -5,7 +5,6 @@ A proxy, a login page or a service mesh can answer in the API server's place. No
 confirmation.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
 from counterfoil.settings import ListenAddress
+from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.scenes.receiver_parts import GUID, TOKEN, ManualClock, added, an_organization, synced
 from tests.support.servers.scripted_kubernetes import answered_by
 from webhook.http_server.rate_limit import TokenBucket
@@ -91,7 +91,7 @@ async def receiver_before(server: ScriptedApiServer, folder: Path) -> AsyncItera
             kube,
             DeliveryCounter(kube, clock=clock, random=Random(1), limits=limits),
             WriteProbe(kube, monotonic=clock.monotonic, valid_seconds=5.0),
-            turns=asyncio.Semaphore(64),
+            turns=FairSlots(64),
             clock=clock,
             limits=limits,
         )

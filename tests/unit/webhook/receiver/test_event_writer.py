@@ -10,6 +10,7 @@ from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
+from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.scenes.receiver_parts import GUID, FakeKubeClient, ManualClock, unavailable
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter
@@ -32,7 +33,7 @@ class WriterParts:
             self.kube,
             self.deliveries,
             self.write_probe,
-            turns=asyncio.Semaphore(turns),
+            turns=FairSlots(turns),
             clock=self.clock,
             limits=limits,
         )
@@ -433,6 +434,15 @@ async def test_callbacks_write_in_the_order_in_which_they_came() -> None:
 
     assert outcomes == [CallbackOutcome.NOTED] * 5
     assert list(parts.kube.objects) == [each["metadata"]["name"] for each in events]
+
+
+async def test_a_burst_of_one_organization_delays_another_one_by_no_more_than_one_write() -> None:
+    parts = WriterParts(ReceiverLimits(), turns=1)
+    burst = [new_event(organization="acme", envelope=envelope_id(GUID), action=f"a{n}") for n in range(50)]
+    others = [new_event(organization="other", envelope=envelope_id(GUID), action=f"a{n}") for n in range(5)]
+    await asyncio.gather(*map(parts.event_writer.create, [*burst, *others]))
+    order = list(parts.kube.objects)
+    assert max(order.index(each["metadata"]["name"]) for each in others) <= 10
 
 
 async def test_a_write_that_failed_returns_its_turn() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -18,6 +19,7 @@ from counterfoil.logs import JsonFormatter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Workstep
 from counterfoil.settings import ListenAddress
+from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.scenes.receiver_parts import (
     GUID,
     TOKEN,
@@ -67,7 +69,7 @@ class Counter:
             self.kube,
             self.deliveries,
             write_probe,
-            turns=asyncio.Semaphore(turns),
+            turns=FairSlots(turns),
             clock=self.clock,
             limits=limits,
         )
@@ -561,6 +563,72 @@ async def test_a_client_that_leaves_in_its_body_is_no_error(caplog: pytest.LogCa
     assert counter.counted("malformed") == 1
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
     assert counter.kube.objects == {}
+
+
+# -- Connections ---------------------------------------------------------------------------------------------
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the server closes the connection."""
+    try:
+        async with asyncio.timeout(5.0):
+            return await reader.read() == b""
+    except ConnectionError:
+        return True
+
+
+async def test_beyond_the_maximum_the_oldest_connection_without_a_request_is_closed() -> None:
+    async with a_counter(ReceiverLimits(connections=3)) as counter:
+        opened = [await asyncio.open_connection(*counter.address) for _ in range(3)]
+        opened[0][1].write(b"GET " + PATH.encode())
+        await asyncio.sleep(0)
+        assert await counter.status() == 200
+        assert await ended(opened[0][0])
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_a_request_in_progress_is_not_closed_for_a_new_connection() -> None:
+    async with a_counter(ReceiverLimits(connections=1)) as counter:
+        counter.kube.answering.clear()
+        callback = asyncio.create_task(counter.status())
+        await counter.kube.until_asked("create")
+        reader, writer = await asyncio.open_connection(*counter.address)
+        assert await ended(reader)
+        counter.kube.answering.set()
+        assert await callback == 200
+        writer.close()
+
+
+async def send_without_end(sock: socket.socket) -> None:
+    """Send requests and read no answer. Raises ``ConnectionError`` when the server closes the connection."""
+    while True:
+        await asyncio.get_running_loop().sock_sendall(sock, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 100)
+
+
+async def test_a_client_that_never_reads_is_closed() -> None:
+    async with a_counter(ReceiverLimits(unread_seconds=0.5, idle_seconds=60.0)) as counter:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, tuple(counter.address))
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(send_without_end(sock), 20.0)
+        sock.close()
+
+
+async def test_one_organization_of_several_leaves_room_for_the_others() -> None:
+    async with a_counter(ReceiverLimits(in_flight=4)) as counter:
+        counter.organization_cache.update(added(an_organization("other")))
+        counter.kube.answering.clear()
+        queries = [f"envelopeId={GUID}&action=envelopeFinished&workstepId=w{number}" for number in range(8)]
+        burst = [asyncio.create_task(counter.status(each)) for each in queries]
+        other = asyncio.create_task(counter.status(path=PATH.replace("/acme/", "/other/")))
+        await counter.kube.until_asked("create", times=4)
+        counter.kube.answering.set()
+        assert await other == 200
+        assert sorted(await asyncio.gather(*burst)) == [200] * 3 + [503] * 5
 
 
 async def test_at_the_end_what_was_accepted_is_still_answered() -> None:

@@ -1,5 +1,6 @@
 """Callbacks whose action the organization does not list: counted by name where people look, within bounds."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -93,3 +94,18 @@ async def test_counts_of_a_deleted_organization_are_dropped(scene: Scene) -> Non
     scene.kube.asked.clear()
     await scene.counter.flush()
     assert scene.kube.asked == []
+
+
+async def test_counts_that_are_being_written_at_an_orderly_stop_are_stored() -> None:
+    scene = Scene()
+    counter = UnlistedActionCounter(scene.kube, scene.metrics, clock=scene.clock, seconds=0.0)
+    scene.kube.answering.clear()
+    counter.count("acme", "envelopeClosed")
+    running = asyncio.create_task(counter.run())
+    while not scene.kube.patches:  # noqa: ASYNC110 - the API server in memory has no event
+        await asyncio.sleep(0)
+    counter.count("acme", "envelopeClosed")
+    counter.close()
+    scene.kube.answering.set()
+    await asyncio.wait_for(running, 10.0)
+    assert scene.stored() == [("envelopeClosed", 2)]

@@ -1,10 +1,10 @@
-"""Slots of worker processes: an owner with many requests delays no other owner for long."""
+"""Slots that owners share: an owner with many requests delays no other owner for long."""
 
 import asyncio
 
 import pytest
 
-from counterfoil.worker_processes.fair_slots import FairSlots
+from counterfoil.untrusted.fair_slots import FairSlots
 
 
 async def order_of_turns(count: int, *owners: str) -> list[str]:
