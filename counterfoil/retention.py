@@ -6,6 +6,7 @@ eSAW deletes finished envelopes after its own retention, whether they were archi
 states it (``spec.retention``); eSAW's API does not tell it.
 """
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -44,8 +45,7 @@ def deletion_time(event: EnvelopeEvent, retention: timedelta | None) -> datetime
     """
     if retention is None or not _is_needed(event):
         return None
-    end = _end(event)
-    return end + retention if end is not None else None
+    return next((each for end in _ends(event) if (each := _later(end, retention)) is not None), None)
 
 
 def imminent_deletion(event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> datetime | None:
@@ -90,7 +90,7 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
             kept = spec.ttl.unknown if kept is None else min(kept, spec.ttl.unknown)
     # Not before the files of a kept envelope were listed again.
     ended = max(status.completion_time, status.next_attempt_time or status.completion_time)
-    return None if kept is None else ended + kept
+    return None if kept is None else _later(ended, kept)
 
 
 def _never_existed(event: EnvelopeEvent) -> bool:
@@ -113,10 +113,20 @@ def _is_needed(event: EnvelopeEvent) -> bool:
     return not status.phase.is_final and not is_archived
 
 
-def _end(event: EnvelopeEvent) -> datetime | None:
-    """Return when the envelope was finished, or the first callback if eSAW does not tell."""
+def _ends(event: EnvelopeEvent) -> Iterator[datetime]:
+    """Yield when the envelope was finished, the best source first: eSAW, then the first callback."""
     envelope = event.status.envelope
     if envelope is not None and envelope.status == EnvelopeStatus.ACTIVE:
-        return None
+        return
     finished = envelope.finished_time if envelope is not None else None
-    return finished or event.status.first_delivery_time or event.metadata.creation_timestamp
+    for each in (finished, event.status.first_delivery_time, event.metadata.creation_timestamp):
+        if each is not None:
+            yield each
+
+
+def _later(start: datetime, span: timedelta) -> datetime | None:
+    """Return the time after a span; None if it is after the last date that can be written."""
+    try:
+        return start + span
+    except OverflowError:
+        return None

@@ -82,7 +82,7 @@ class GarbageCollector:
     _left_out: frozenset[str] = frozenset()
     """Names of the objects that this pass does not change."""
     _failing_seconds: float = 0.0
-    _last_failure: ApiError | None = None
+    _last_failure: Exception | None = None
 
     async def run(self) -> None:
         """Run passes until cancelled."""
@@ -114,7 +114,10 @@ class GarbageCollector:
         for name, uid in orphaned.items():
             await self._remove_envelope(name, uid)
         if self._failed:
-            _log.warning("%d objects could not be cleaned up: %s", len(self._failed), self._last_failure)
+            problem = self._last_failure
+            unexpected = None if isinstance(problem, ApiError) else problem
+            count = len(self._failed)
+            _log.warning("%d objects could not be cleaned up: %s", count, problem, exc_info=unexpected)
         found.finish()
         self.statistics.publish(found, (each.name for each in self.cache.organizations))
         self.pass_finished(found.began, found.failures)
@@ -152,19 +155,25 @@ class GarbageCollector:
         began = self.clock.monotonic()
         try:
             event, is_removed = await self._maintain(event)
-        except ApiError as problem:
+        except Exception as problem:  # one object must not end the pass over all Organizations
             self._count_failure(event.name, problem, began)
             is_removed = False
+        try:
+            self._count(event, found, is_removed=is_removed)
+        except Exception as problem:
+            self._count_failure(event.name, problem, began)
+        return not is_removed
+
+    def _count(self, event: EnvelopeEvent, found: PassStatistics, *, is_removed: bool) -> None:
         if is_removed:
             found.add_removed(event, self.cache.archive_name(event))
-            return False
+            return
         found.add(event, self.cache.archive_name(event))
         organization = self.cache.organizations.get(event.organization)
         if organization is not None:
             deletion = imminent_deletion(event, organization.spec, found.began)
             if deletion is not None:
                 found.add_endangered(event, deletion)
-        return True
 
     async def _maintain(self, event: EnvelopeEvent) -> tuple[EnvelopeEvent, bool]:
         """Re-open, label or remove an event; return its newest state, and whether it is removed. Raises
@@ -215,7 +224,7 @@ class GarbageCollector:
         """Whether this pass may send requests that change the object."""
         return name not in self._left_out and not self._is_failing_for_long
 
-    def _count_failure(self, name: str, problem: ApiError, began: float) -> None:
+    def _count_failure(self, name: str, problem: Exception, began: float) -> None:
         """Count an object that can't be changed now, for the log after the pass; the pass continues."""
         self._failed.add(name)
         self._failing_seconds += self.clock.monotonic() - began

@@ -8,7 +8,7 @@ they contain callback tokens, and recipients, because they are personal data. Th
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -453,13 +453,15 @@ def parse_time(text: str | None) -> datetime | None:
     """
     Return a time of eSAW in UTC.
 
-    One that can't be read is left out: it is for people, and no reason to leave an envelope unarchived.
+    One that can't be read is left out: it is for people, and no reason to leave an envelope unarchived. So is
+    one in .NET's first or last year: its smallest and its largest date stand for "not set".
     """
     try:
         moment = datetime.fromisoformat(text or "")
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):  # OverflowError: before the year 1 in UTC, or after 9999
         return None
+    return moment if MINYEAR < moment.year < MAXYEAR else None
 
 
 def _matching(pattern: re.Pattern[str], text: str | None) -> str | None:

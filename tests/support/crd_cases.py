@@ -230,15 +230,24 @@ BASE_URL = (Organization, "spec.baseURL")
 """The only URL that has no path: eSAW's interfaces have fixed paths below its host."""
 
 
+IMPOSSIBLE_PORTS = {
+    "a port that is too high": "https://esaw.example:65536",
+    "a port of five nines": "https://esaw.example:99999",
+    "port zero": "https://esaw.example:0",
+}
+"""Only eSAW's address is checked for them: other URLs end no more than their own request."""
+
+
 def url_rules() -> Iterable[Rule]:
     for (kind, path), place in URLS.items():
         without = without_paths if (kind, path) == BASE_URL else dict
+        ports = IMPOSSIBLE_PORTS if (kind, path) == BASE_URL else {}
         yield Rule(
             kind=kind,
             at=path,
             says="write scheme, host and perhaps port",
             accepted=in_place(place, without(WELL_FORMED)),
-            refused=in_place(place, ILL_FORMED),
+            refused=in_place(place, ILL_FORMED | ports),
         )
         yield Rule(
             kind=kind,

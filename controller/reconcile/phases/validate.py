@@ -10,6 +10,7 @@ from datetime import datetime
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
 from controller.reconcile.phases.missing_envelope import explain_deleted
+from counterfoil.clock import believed_time
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.models import EnvelopeResponse, HistoryEvent
 from counterfoil.resources import (
@@ -40,7 +41,7 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             name=envelope.name[:MAX_TEXT_LENGTH],
             status=envelope.status,
             sender_ref=LocalObjectReference(name=context.sender.name),
-            finished_time=_finished_time(envelope),
+            finished_time=_finished_time(envelope, context.clock.now()),
         ),
         documents=_documents(event, envelope.status),
     )
@@ -69,10 +70,18 @@ def _documents(event: EnvelopeEvent, status: EnvelopeStatus) -> tuple[FiledDocum
     return tuple(without_checksum(each) for each in event.status.documents)
 
 
-def _finished_time(envelope: EnvelopeResponse) -> datetime | None:
-    """Return when a Completed envelope was finished; the steps of another one don't tell its end."""
-    finished = envelope.finished_date if envelope.status is EnvelopeStatus.COMPLETED else None
-    return finished.replace(microsecond=0) if finished is not None else None
+def _finished_time(envelope: EnvelopeResponse, now: datetime) -> datetime | None:
+    """
+    Return when a Completed envelope was finished; the steps of another one don't tell its end.
+
+    None if eSAW's value can't be right: after now, or before the envelope was sent.
+    """
+    if envelope.status is not EnvelopeStatus.COMPLETED:
+        return None
+    finished, sent = believed_time(envelope.finished_date, now), envelope.sent_date
+    if finished is None or (sent is not None and finished < sent):
+        return None
+    return finished.replace(microsecond=0)
 
 
 async def _still_active(event: EnvelopeEvent, context: ReconcileContext, seen: PhaseFacts) -> Wait:

@@ -68,6 +68,7 @@ class FakeEsawUserClient(EsawUserClient):
         self.deleted_for_history = False
         """It was deleted just now, and what was asked before still stands."""
         self.activities = b"[]"
+        self.sent_text: str | None = None
         """The steps of the workflow, as JSON."""
         self.failed: HistoryEvent | None = None
         """The step of the history that is in an error state."""
@@ -94,7 +95,11 @@ class FakeEsawUserClient(EsawUserClient):
     async def envelope(self, envelope: str) -> EnvelopeResponse:
         self.begin("envelope")
         return EnvelopeResponse(
-            id=envelope, status=self.status, name_text="Contract", workflow=Raw(self.activities)
+            id=envelope,
+            status=self.status,
+            name_text="Contract",
+            sent_text=self.sent_text,
+            workflow=Raw(self.activities),
         )
 
     async def configuration(self, envelope: str) -> ConfigurationResponse:

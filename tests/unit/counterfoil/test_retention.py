@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from counterfoil.durations import Duration
 from counterfoil.resources import EnvelopeSummary, LastError, Origin, Phase
 from counterfoil.resources.organization import OrganizationSpec, Ttl
-from counterfoil.retention import deletion_time, imminent_deletion, notice_period
+from counterfoil.retention import deletion_time, imminent_deletion, notice_period, removal_time
 from tests.support.builders import NOON, EventBuilder, an_event, an_organization
 
 DAY = timedelta(days=1)
@@ -140,3 +140,11 @@ def test_the_notice_begins_when_the_last_part_of_the_retention_does_and_does_not
     assert imminent_deletion(event, a_spec(90 * DAY), end - 7 * DAY - second) is None
     assert imminent_deletion(event, a_spec(90 * DAY), end - 7 * DAY) == end
     assert imminent_deletion(event, a_spec(90 * DAY), end + 30 * DAY) == end
+
+
+def test_times_after_the_last_date_are_no_times() -> None:
+    last = EnvelopeSummary(status="Completed", finished_time=NOON.replace(year=9999, month=12))
+    assert deletion_time(failed().status(envelope=last).build(), 90 * DAY) == NOON + 90 * DAY
+    assert deletion_time(failed().build(), timedelta.max) is None
+    ended = failed().status(completion_time=NOON).build()
+    assert removal_time(ended, a_spec(None, Ttl(failed=Duration(days=9_999_999)))) is None

@@ -602,3 +602,35 @@ async def test_objects_whose_requests_hang_cost_one_pass_a_bounded_time_and_the_
     assert deletes == FAILING_SECONDS / 20
     await scene.pass_finished()
     assert {each.name for each in events[20:]} & scene.there() == set()
+
+
+@pytest.mark.parametrize(
+    "problem", [ValueError("Invalid port: '99999'"), OverflowError("date value out of range")]
+)
+async def test_an_unexpected_error_about_one_event_does_not_end_the_pass(
+    problem: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, other = finished(Phase.SUCCEEDED, 1).build(), finished(Phase.SUCCEEDED, 2).build()
+    scene = Scene(broken, other)
+
+    async def reopen(event: EnvelopeEvent) -> EnvelopeEvent:
+        if event.name == broken.name:
+            raise problem
+        return event
+
+    scene.reopen = reopen
+    await scene.restarted().pass_finished()
+    assert scene.there() == {broken.name}
+    assert f"1 objects could not be cleaned up: {problem}" in caplog.text
+
+
+async def test_a_stored_end_in_the_last_year_does_not_end_the_pass() -> None:
+    last = datetime.max.replace(tzinfo=NOON.tzinfo, microsecond=0)
+    summary = EnvelopeSummary(status="Completed", finished_time=last)
+    event = an_event().in_phase(Phase.FAILED, "ArchiveFull").status(envelope=summary, completion_time=NOON)
+    scene = Scene(event.build(), retention="2160h")
+    await scene.pass_finished()
+    assert scene.statistics.endangered("acme") == 0
+    scene.clock.advance(days=89)
+    await scene.restarted().pass_finished()
+    assert scene.statistics.endangered("acme") == 1

@@ -77,6 +77,26 @@ async def test_the_end_of_a_completed_envelope_is_noted(status: EnvelopeStatus, 
     assert seen.finished_time == (NOON.replace(month=6, day=30, hour=10) if is_known else None)
 
 
+@pytest.mark.parametrize(
+    "finished",
+    [
+        "9999-12-31T23:59:59.9999999Z",
+        "9999-12-31T23:59:59-05:00",
+        "2099-01-01T00:00:00Z",
+        "0001-01-01T00:00:00",
+        "0001-01-01T00:00:00+01:00",
+        "2026-06-01T10:00:00Z",
+    ],
+)
+async def test_an_end_in_the_future_or_before_the_envelope_was_sent_is_not_believed(finished: str) -> None:
+    scene = Scene()
+    scene.esaw.sent_text = "2026-06-02T10:00:00Z"
+    scene.esaw.activities = f'[{{"FinishedDate":"{finished}"}}]'.encode()
+    seen = (await validated(scene)).facts.envelope
+    assert seen is not None
+    assert seen.finished_time is None
+
+
 async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for() -> None:
     scene = Scene()
     scene.esaw.status = EnvelopeStatus.ACTIVE
