@@ -39,7 +39,7 @@ from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUna
 from counterfoil.archives.layout import problems
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.secret import SecretUse
+from counterfoil.kube.secret import Secret, SecretUse
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.origin import annotate_command
@@ -178,7 +178,7 @@ class ArchivePool:
             return NO_ANCHORS
         content = await self._secret(archive, ref, SecretUse.TRUST, "trustAnchorsSecretRef")
         try:
-            return _anchors(tuple(sorted(content.items())))
+            return _anchors(tuple(sorted(content.data.items())))
         except AnchorsInvalid as invalid:
             raise SettingsInvalid(
                 f"Archive/{archive.name}: Secret/{ref.name} must contain trust anchors, but {invalid}. Put "
@@ -372,13 +372,13 @@ class ArchivePool:
         if ref is None:
             return {}
         credentials = await self._secret(archive, ref, SecretUse.ARCHIVE, "credentialsSecretRef")
-        await self._refuse_other_origin(archive, ref.name)
-        return credentials
+        self._refuse_other_origin(archive, credentials)
+        return credentials.data
 
-    async def _refuse_other_origin(self, archive: Archive, secret: str) -> None:
+    def _refuse_other_origin(self, archive: Archive, credentials: Secret) -> None:
         """Raise ``ArchiveRefused`` if the Secret belongs elsewhere, by its annotation or by what was sent, or
         if that is not known any more."""
-        origin, declared = _origin(archive), await self.secret_cache.declared_origin(secret)
+        secret, origin, declared = credentials.name, _origin(archive), credentials.origin
         if origin is None or declared == origin:
             return
         other = None
@@ -392,7 +392,7 @@ class ArchivePool:
                 f"`{annotate_command(secret, origin)}` if the Secret belongs there. Two servers do not share "
                 "a Secret: make a Secret for each.",
             )
-        if is_origin_lost(archive, self.archives(), secret, await self.secret_cache.creation_time(secret)):
+        if is_origin_lost(archive, self.archives(), secret, credentials.metadata.creation_timestamp):
             raise ArchiveRefused(
                 "OriginUnknown",
                 f"Archive/{archive.name}: Secret/{secret} is older than the Archive and does not say to "
@@ -418,9 +418,9 @@ class ArchivePool:
 
     async def _secret(
         self, archive: Archive, ref: LocalObjectReference, use: SecretUse, field: str
-    ) -> dict[str, bytes]:
+    ) -> Secret:
         try:
-            return await self.secret_cache.data(ref.name, use)
+            return await self.secret_cache.labelled(ref.name, use)
         except SecretMissing as missing:
             reason, message = missing.explain("SettingsInvalid", f"Create it, or correct {field}.")
             raise SettingsInvalid(f"Archive/{archive.name}: {message}", reason=reason) from missing

@@ -7,7 +7,6 @@ The controller may only ``get`` Secrets, not watch them (rule 8). It therefore r
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
@@ -71,24 +70,30 @@ class SecretCache:
     clock: Clock
     _cached: dict[str, _CachedSecret] = field(default_factory=dict, repr=False)
 
-    async def data(self, name: str, use: SecretUse) -> dict[str, bytes]:
+    async def labelled(self, name: str, use: SecretUse) -> Secret:
         """
-        Return the decoded data of a Secret that is labelled for ``use``, at most ``FRESH_SECONDS`` old.
+        Return a Secret that is labelled for ``use``, at most ``FRESH_SECONDS`` old.
 
-        Raises ``SecretMissing``, ``SecretNotLabelled``, ``SecretForbidden`` (never cached), ``ApiError``.
+        A value and the origin that it belongs to come from one call: between two calls the Secret may be
+        replaced. Raises ``SecretMissing``, ``SecretNotLabelled``, ``SecretForbidden`` (never cached),
+        ``ApiError``.
         """
         secret = await self._read(name)
         if (fault := secret.use_fault(use)) is not None:
             raise SecretNotLabelled(fault)
-        return secret.data
+        return secret
+
+    async def data(self, name: str, use: SecretUse) -> dict[str, bytes]:
+        """Return the decoded data of a Secret. Raises as ``labelled``."""
+        return (await self.labelled(name, use)).data
 
     async def value(self, name: str, key: str, use: SecretUse) -> bytes:
-        """Return one value of a Secret that is labelled for ``use``. Raises as ``data``."""
+        """Return one value of a Secret that is labelled for ``use``. Raises as ``labelled``."""
         return _value(await self.data(name, use), name, key)
 
     async def sealed_token(self, sender: Sender) -> bytes:
         """
-        Return the sealed key of a Sender from the Secret with the Sender's name. Raises as ``data``.
+        Return the sealed key of a Sender from the Secret with the Sender's name. Raises as ``labelled``.
 
         Only a Secret of the type for sealed keys is read. Its owner is not compared: a Sender that was
         restored has another uid, and the seal opens for the Sender's name and user only.
@@ -99,12 +104,9 @@ class SecretCache:
         return _value(secret.data, sender.name, SECRET_KEY)
 
     async def declared_origin(self, name: str) -> str | None:
-        """Return the only origin that the Secret may be sent to; None: it names none. Raises as ``data``."""
+        """Return the only origin that the Secret may be sent to; None: it names none. Raises
+        ``SecretMissing``, ``SecretForbidden``, ``ApiError``."""
         return (await self._read(name)).origin
-
-    async def creation_time(self, name: str) -> datetime | None:
-        """Return when the Secret was created, as the API server says. Raises as ``data``."""
-        return (await self._read(name)).metadata.creation_timestamp
 
     def forget(self, name: str) -> None:
         """Drop a Secret that may have changed; the next call reads it again."""
@@ -127,6 +129,11 @@ class SecretCache:
         if known.secret is None:
             raise SecretNotFound(f"Secret/{name} does not exist.")
         return known.secret
+
+
+def value_of(secret: Secret, key: str) -> bytes:
+    """Return one value of a Secret. Raises ``SecretMissing``."""
+    return _value(secret.data, secret.name, key)
 
 
 def _value(data: Mapping[str, bytes], name: str, key: str) -> bytes:

@@ -24,7 +24,13 @@ from typing import NamedTuple
 import msgspec
 
 from controller.access.key_refusals import CONFIRMATION, KeyRefusals
-from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing, SecretNotFound
+from controller.access.secret_cache import (
+    SecretCache,
+    SecretForbidden,
+    SecretMissing,
+    SecretNotFound,
+    value_of,
+)
 from controller.cache import version_number
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
@@ -274,8 +280,8 @@ class SenderKeys:
         if ref is None:
             return await self._read_sealed(sender)
         try:
-            value = await self.secret_cache.value(ref.name, ref.key, SecretUse.TOKEN)
-            declared = await self.secret_cache.declared_origin(ref.name)
+            secret = await self.secret_cache.labelled(ref.name, SecretUse.TOKEN)
+            value, declared = value_of(secret, ref.key), secret.origin
             token = ApiToken.parse(value, declared or origin)
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden

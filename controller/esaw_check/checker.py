@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from controller.access.first_origin import is_esaw_origin, other_origin_message
-from controller.access.secret_cache import SecretCache, SecretMissing
+from controller.access.secret_cache import SecretCache, SecretMissing, value_of
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.esaw_check.probes import EsawCheckSubject, Questions, check_esaw
@@ -89,15 +89,14 @@ class EsawChecker:
             return replace(subject, why_no_secret="This Organization has no spec.oauth.")  # noqa: S106
         ref = oauth.client_secret_ref
         try:
-            value = await self.secrets.value(ref.name, ref.key, SecretUse.OAUTH)
-            declared = await self.secrets.declared_origin(ref.name)
+            secret = await self.secrets.labelled(ref.name, SecretUse.OAUTH)
+            value, declared = value_of(secret, ref.key), secret.origin
             name = subject.organization.name
             if declared != esaw.origin and (
                 declared is not None or not is_esaw_origin(self.cache, name, esaw.origin)
             ):
                 return replace(subject, why_no_secret=other_origin_message(ref.name, declared, esaw.origin))
-            secret = value.decode().strip()
-            return replace(subject, client_secret=secret, client_secret_origin=esaw.origin)
+            return replace(subject, client_secret=value.decode().strip(), client_secret_origin=esaw.origin)
         except SecretMissing as missing:
             return replace(subject, why_no_secret=str(missing))
         except UnicodeDecodeError:
