@@ -118,10 +118,10 @@ class SenderKeys:
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _newest: dict[str, Sender] = field(default_factory=dict)
     """The states written here last; they count until the watch has delivered them."""
-    _last_checked: dict[str, datetime] = field(default_factory=dict)
-    """Times of the last check of a refused key, by Sender."""
-    _unknown_since: dict[str, datetime] = field(default_factory=dict)
-    """Time since which a sealing key is missing, by key id."""
+    _last_checked: dict[str, float] = field(default_factory=dict)
+    """Monotonic times of the last check of a refused key, by Sender."""
+    _unknown_since: dict[str, float] = field(default_factory=dict)
+    """Monotonic time since which a sealing key is missing, by key id."""
 
     def __post_init__(self) -> None:
         """Begin without refusals."""
@@ -178,7 +178,7 @@ class SenderKeys:
             if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
                 sender, token
             ):
-                self._last_checked[sender.name] = self.clock.now()
+                self._last_checked[sender.name] = self.clock.monotonic()
                 key = self._describe(sender, StoredKey(token))
                 await self._write(sender, "False", "TokenRejected", rejected_message(sender), key)
 
@@ -235,7 +235,7 @@ class SenderKeys:
 
     def _is_recheck_due(self, sender: Sender) -> bool:
         last_checked = self._last_checked.get(sender.name)
-        return last_checked is None or self.clock.now() - last_checked > timedelta(seconds=RECHECK_SECONDS)
+        return last_checked is None or self.clock.monotonic() - last_checked > RECHECK_SECONDS
 
     async def _read_newest(self, sender: Sender, origin: str) -> StoredKey:
         try:
@@ -340,8 +340,8 @@ class SenderKeys:
 
     def _sealing_key_missing(self, sender: Sender, unknown: SealKeyUnknown) -> KeyUnusable:
         """Return what a missing sealing key means: at first that it may not be mounted here yet."""
-        now = self.clock.now()
-        if now - self._unknown_since.setdefault(unknown.key_id, now) >= KEY_SETTLE:
+        now = self.clock.monotonic()
+        if now - self._unknown_since.setdefault(unknown.key_id, now) >= KEY_SETTLE.total_seconds():
             return KeyUnusable("SealKeyUnknown", f"Secret/{sender.name}: {unknown}")
         message = (
             f"Secret/{sender.name} is sealed with the key {unknown.key_id!r}, which is not among the "
@@ -443,7 +443,7 @@ class SenderKeys:
     async def _write_unusable(
         self, sender: Sender, stored: StoredKey, reason: str, message: str
     ) -> KeyUnusable:
-        self._last_checked[sender.name] = self.clock.now()
+        self._last_checked[sender.name] = self.clock.monotonic()
         await self._write(sender, "False", reason, message, self._describe(sender, stored))
         return KeyUnusable(reason, message)
 

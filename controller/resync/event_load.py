@@ -10,7 +10,7 @@ counts for all: the one that updates the status of Organizations.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from controller.cache import Cache
 from controller.sharding import HeldShards
@@ -53,7 +53,8 @@ class EventLoadCounter:
     _settling: set[str] = field(default_factory=set)
     """Organizations with changed events before the last count. They count as changed again: receivers
     keep what they created just before a count, because clocks differ."""
-    _counted_at: datetime | None = None
+    _counted_at: float | None = None
+    """Monotonic time of the last count."""
 
     def __post_init__(self) -> None:
         self.cache.add_handler(EnvelopeEvent, self._observe)
@@ -64,8 +65,8 @@ class EventLoadCounter:
 
     async def refresh(self) -> None:
         """Count if the last count is older than ``COUNT_SECONDS``. Raises ``ApiError``."""
-        now = self.clock.now()
-        if self._counted_at is not None and (now - self._counted_at).total_seconds() < COUNT_SECONDS:
+        now, began = self.clock.now(), self.clock.monotonic()
+        if self._counted_at is not None and began - self._counted_at < COUNT_SECONDS:
             return
         active, self._active = self._active, set()
         try:
@@ -74,7 +75,7 @@ class EventLoadCounter:
         except ApiError:
             self._active |= active
             raise
-        self._counted_at = now
+        self._counted_at = began
         names = {each.name for each in self.cache.organizations}
         found = {
             name: EventLoad(

@@ -77,7 +77,8 @@ class KeyAttempt(NamedTuple):
     """Version of the Sender after that."""
     organization: int
     """Generation of its Organization."""
-    at: datetime
+    at: float
+    """Monotonic time."""
 
 
 @dataclass
@@ -100,7 +101,8 @@ class Resync:
     _to_repeat: set[str] = field(default_factory=set)
     """Checks that were running when an object changed; they may have read the previous state."""
     _key_attempts: dict[str, KeyAttempt] = field(default_factory=dict)
-    _probed_at: dict[str, datetime] = field(default_factory=dict)
+    _probed_at: dict[str, float] = field(default_factory=dict)
+    """Monotonic time of the last probe of each Archive."""
     _next_sweep: dict[str, float] = field(default_factory=dict)
     """Earliest next sweep where one is running or is repeated, by the clock that is never set; else the
     Organization's status decides."""
@@ -195,7 +197,7 @@ class Resync:
         """Probe an archive now, with its current Secrets; return its new state. Raises ``ApiError``."""
         self.archive_pool.refresh_secrets(archive)
         for _ in range(MAX_CHANGE_ATTEMPTS):
-            self._probed_at[archive.name] = self.clock.now()
+            self._probed_at[archive.name] = self.clock.monotonic()
             if (after := await self.archive_pool.update_status(archive)) is not None:
                 self.cache.update(after)
                 return after
@@ -244,10 +246,10 @@ class Resync:
             return True
         if self._awaiting_consent is None or self._awaiting_consent[sender.name]:
             return True
-        return (self.clock.now() - last_attempt.at).total_seconds() >= KEY_RETRY_SECONDS
+        return self.clock.monotonic() - last_attempt.at >= KEY_RETRY_SECONDS
 
     async def _try_key(self, sender: Sender, organization: Organization) -> None:
-        at = self.clock.now()
+        at = self.clock.monotonic()
         try:
             await self.sender_keys.key(sender, self.esaw_clients.for_organization(organization))
             await self.sender_keys.observe_spec(sender)
@@ -279,11 +281,11 @@ class Resync:
         if not self.held.owns("archive", archive.name):
             await self.archive_pool.write_bytes(archive)
             return
-        now, last = self.clock.now(), self._probed_at.get(archive.name)
+        now, last = self.clock.monotonic(), self._probed_at.get(archive.name)
         is_ready = is_condition_true(archive.status.conditions, "Ready")
         is_healthy = is_ready and not self.archive_pool.is_stalled(archive.name)
         pause = PROBE_SECONDS if is_healthy else UNREADY_PROBE_SECONDS
-        is_early = last is not None and (now - last).total_seconds() < pause
+        is_early = last is not None and now - last < pause
         if is_early and not await self.archive_pool.has_other_anchors(archive):
             return
         self._probed_at[archive.name] = now

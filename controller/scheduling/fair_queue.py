@@ -82,6 +82,11 @@ class FairQueue:
         """Number of queued events."""
         return len(self._queued_items)
 
+    @property
+    def has_unlocked(self) -> bool:
+        """Whether an event is queued whose envelope is neither running nor locked."""
+        return any(each.envelope not in self._blocked_by_envelope for each in self._queued_items.values())
+
     def take(self, concurrency_limits: ConcurrencyLimits) -> Iterator[QueueItem]:
         """Yield events while the limits allow, in a fair order."""
         while len(self._running) < concurrency_limits.process:

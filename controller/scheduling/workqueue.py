@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.scheduling.fair_queue import ConcurrencyLimits, FairQueue, QueueItem
 from counterfoil.clock import Clock
@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 
 MAX_SLEEP_SECONDS = 60.0
 """Maximum sleep. Timers are monotonic, times in a status are not; each wake-up aligns the two."""
+
+LOCK_SECONDS = 300.0
+"""Maximum time for which a request holds an envelope: its retries end before that, also without an answer."""
 
 ReconcileFunction = Callable[[str], Awaitable[None]]
 
@@ -37,9 +40,12 @@ class WorkQueue:
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _unlock_signals: dict[str, asyncio.Event] = field(default_factory=dict)
     _draining: bool = False
-    _enqueued_at: datetime | None = None
-    """Time of the first enqueue since the due events were last queued."""
-    _stalled_since: datetime | None = None
+    _enqueued_at: float | None = None
+    """Monotonic time of the first enqueue since the due events were last queued."""
+    _queued_at: float = 0.0
+    """Monotonic time at which the due events were last queued."""
+    _stalled_since: float | None = None
+    """Monotonic time since which events are due and none runs."""
 
     def enqueue_at(self, item: QueueItem, due: datetime | None) -> None:
         """Set the due time of an event; None: not due. The newest call counts."""
@@ -73,18 +79,26 @@ class WorkQueue:
         """Number of events that are due and wait for a limit."""
         return self._fair_queue.queued_count
 
-    def overdue_since(self) -> datetime | None:
-        """Time since which a due event was not queued, None if there is none; for liveness."""
-        if not self._times or self._times[0][0] > self.clock.now():
+    def overdue_time(self) -> timedelta | None:
+        """Time for which a due event was not queued, None if there is none; for liveness."""
+        late = self.clock.now() - self._times[0][0] if self._times else timedelta(-1)
+        if late < timedelta(0):
             return None
-        due = self._times[0][0]
-        # A time in the past, as after a restart, is overdue from the time of the enqueue.
-        return due if self._enqueued_at is None else max(due, self._enqueued_at)
+        # A time in the past, as after a restart, is overdue from the time of the enqueue. One that a step of
+        # the clock passed is overdue from the last time at which the due events were queued.
+        since = self._queued_at if self._enqueued_at is None else self._enqueued_at
+        return min(late, timedelta(seconds=self.clock.monotonic() - since))
 
     @property
-    def stalled_since(self) -> datetime | None:
-        """Time since which events are due and none runs, None otherwise; for liveness."""
-        return self._stalled_since
+    def stalled_time(self) -> timedelta | None:
+        """Time for which events are due and none runs, None otherwise; for liveness."""
+        if self._stalled_since is None:
+            return None
+        stalled = self.clock.monotonic() - self._stalled_since
+        if not self._fair_queue.has_unlocked:
+            # They wait for the request that holds their envelope, as for a running event.
+            stalled -= LOCK_SECONDS
+        return timedelta(seconds=stalled) if stalled >= 0.0 else None
 
     @asynccontextmanager
     async def lock(self, envelope: str) -> AsyncIterator[None]:
@@ -135,12 +149,13 @@ class WorkQueue:
 
     def _push_time(self, due: datetime, event: str) -> None:
         heapq.heappush(self._times, (due, event))
-        self._enqueued_at = self._enqueued_at or self.clock.now()
+        if self._enqueued_at is None:
+            self._enqueued_at = self.clock.monotonic()
         self._wakeup.set()
 
     def _queue_due_items(self) -> None:
         now = self.clock.now()
-        self._enqueued_at = None
+        self._enqueued_at, self._queued_at = None, self.clock.monotonic()
         while self._times and self._times[0][0] <= now:
             due, event = heapq.heappop(self._times)
             scheduled = self._scheduled.get(event)
@@ -152,7 +167,7 @@ class WorkQueue:
         if self._draining or self.running_count or not self.backlog:
             self._stalled_since = None
         elif self._stalled_since is None:
-            self._stalled_since = self.clock.now()
+            self._stalled_since = self.clock.monotonic()
 
     async def _wait_for_next(self) -> None:
         if not self._times:

@@ -7,7 +7,7 @@ have to wait as well.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from controller.scheduling.workqueue import WorkQueue
@@ -36,8 +36,8 @@ class Liveness:
     """Maximum silence of a watch."""
     overdue: timedelta
     """Maximum time for which an event is due without a worker."""
-    _api_unavailable_at: datetime | None = None
-    """Time of the last check that the API server did not answer."""
+    _api_unavailable_at: float | None = None
+    """Monotonic time of the last check that the API server did not answer."""
 
     def __post_init__(self) -> None:
         self.metrics.overdue_seconds.set_function(lambda: self._overdue_time().total_seconds())
@@ -52,9 +52,7 @@ class Liveness:
 
     def _overdue_time(self) -> timedelta:
         """Return the time for which an event is due without a worker; zero if no event is."""
-        times = (self.workqueue.overdue_since(), self.workqueue.stalled_since)
-        since = [each for each in times if each is not None]
-        return max(timedelta(0), self.clock.now() - min(since)) if since else timedelta(0)
+        return max(self.workqueue.overdue_time() or timedelta(0), self.workqueue.stalled_time or timedelta(0))
 
     async def check_workqueue(self) -> str | None:
         """Fail for an overdue event that no worker processes."""
@@ -68,7 +66,7 @@ class Liveness:
         longest = max(self.heartbeat.idle_times().values())
         if longest <= min(API_CHECK_AFTER, self.silence):
             return None
-        now = self.clock.now()
+        now = self.clock.monotonic()
         try:
             await self.kube.page(Organization, limit=1)
         except ApiError:
@@ -76,7 +74,7 @@ class Liveness:
             return None
         # An unavailable API server sends nothing, and the first bookmark takes a minute after its return.
         since = self._api_unavailable_at
-        counted_silence = longest if since is None else min(longest, now - since)
+        counted_silence = longest if since is None else min(longest, timedelta(seconds=now - since))
         if counted_silence <= self.silence:
             return None
         idle_times = self.heartbeat.idle_times()

@@ -19,6 +19,25 @@ MAXIMUM_MODULES = 15
 """Maximum number of modules in a folder, without its ``__init__.py``."""
 
 
+WALL_CLOCK_FIELDS = {
+    "controller/access/key_refusals.py": {"_accepted"},
+    "controller/notifications/notifier.py": {"_counted", "_deliveries", "_passes"},
+    "controller/resync/missed_callbacks.py": {"_continue_at"},
+    "controller/resync/resync.py": {"_awaiting_consent_at"},
+    "controller/resync/statistics.py": {"_created", "_archived"},
+    "controller/retry/late_files.py": {"_outages", "_pauses"},
+    "controller/retry/on_fix.py": {"_latest_fixes"},
+    "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
+    "controller/watch/heartbeat.py": {"_last_data_at"},
+    "counterfoil/archives/backends/_object_store/identity.py": {"_renewal"},
+    "counterfoil/esaw/rate_limit.py": {"_pause"},
+    "counterfoil/untrusted/event_ceiling.py": {"_created"},
+    "webhook/console/identity/sign_outs.py": {"_times"},
+}
+"""Private fields with times of the wall clock: they are compared with stored times, or with those of eSAW or
+of another service. What measures an age uses ``Clock.monotonic``."""
+
+
 class Module(NamedTuple):
     """A parsed Python file, with its path relative to the root."""
 
@@ -123,6 +142,19 @@ def _is_logger(value: ast.expr) -> bool:
     return name == "getLogger"
 
 
+def ages_by_the_wall_clock(modules: Iterable[Module]) -> list[str]:
+    """A private field holds no ``datetime``: an age in memory is measured by a clock that is never set."""
+    return [
+        f"{module.path}:{node.lineno}: {name} holds a time of the wall clock; use Clock.monotonic for an age"
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.AnnAssign)
+        and (name := ast.unparse(node.target).removeprefix("self.")).startswith("_")
+        and any(isinstance(each, ast.Name) and each.id == "datetime" for each in ast.walk(node.annotation))
+        and name not in WALL_CLOCK_FIELDS.get(module.path, set())
+    ]
+
+
 # -- The product -----------------------------------------------------------------------------------
 
 
@@ -158,6 +190,20 @@ def test_every_module_has_a_docstring(product: list[Module]) -> None:
 
 def test_every_logger_has_the_same_name(product: list[Module]) -> None:
     expect_none(other_logger_names(product))
+
+
+def test_no_age_in_memory_is_measured_by_the_wall_clock(product: list[Module]) -> None:
+    expect_none(ages_by_the_wall_clock(product))
+
+
+def test_each_module_with_a_time_of_the_wall_clock_has_it(product: list[Module]) -> None:
+    trees = {module.path: ast.unparse(module.tree) for module in product}
+    missing = [
+        path
+        for path, names in WALL_CLOCK_FIELDS.items()
+        if not any(f"{name}: " in trees.get(path, "") for name in names)
+    ]
+    expect_none(missing)
 
 
 # -- Planted violations ----------------------------------------------------------------------------
@@ -262,3 +308,20 @@ def test_another_name_of_a_logger_is_refused(plant: Plant, statement: str) -> No
 )
 def test_the_one_name_of_a_logger_is_fine(plant: Plant, statement: str) -> None:
     assert other_logger_names(plant({"webhook/a.py": f"{statement}\n"})) == []
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "class Probe:\n    _probed_at: datetime | None = None\n",
+        "class Probe:\n    _probed_at: dict[str, datetime] = {}\n",
+        "class Probe:\n    def begin(self):\n        self._probed_at: tuple[datetime, int] | None = None\n",
+    ],
+)
+def test_an_age_by_the_wall_clock_is_refused(plant: Plant, field: str) -> None:
+    (violation,) = ages_by_the_wall_clock(plant({"controller/resync/probe.py": field}))
+    assert violation.endswith("_probed_at holds a time of the wall clock; use Clock.monotonic for an age")
+    assert (
+        ages_by_the_wall_clock(plant({"controller/resync/probe.py": field.replace("datetime", "float")}))
+        == []
+    )

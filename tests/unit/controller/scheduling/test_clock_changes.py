@@ -48,6 +48,6 @@ async def test_an_event_that_was_scheduled_by_a_clock_ahead_is_due_when_the_cloc
     cache.events.put(event)
     event_queue.enqueue(event)
     clock.set_back(days=30)
-    assert queue.overdue_since() is None
+    assert queue.overdue_time() is None
     event_queue.enqueue_known()
-    assert queue.overdue_since() is not None
+    assert queue.overdue_time() is not None

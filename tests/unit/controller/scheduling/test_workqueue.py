@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
-from controller.scheduling.workqueue import WorkQueue
+from controller.scheduling.workqueue import LOCK_SECONDS, WorkQueue
 from tests.support.builders import NOON, AClock
 
 
@@ -316,15 +316,15 @@ async def test_a_time_long_past_is_not_taken_for_a_schedule_that_no_longer_turns
     async with running(workqueue, work):
         clock.advance(seconds=30)
         workqueue.enqueue_at(a_queue_item("a"), NOON - timedelta(days=300))
-        overdue = workqueue.overdue_since()
+        overdue = workqueue.overdue_time()
         assert overdue is not None
-        assert clock.now() - overdue <= timedelta(seconds=30)
+        assert overdue <= timedelta(seconds=30)
 
 
 async def test_a_time_to_come_is_not_overdue() -> None:
     workqueue = a_workqueue(AClock())
     workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(days=1))
-    assert workqueue.overdue_since() is None
+    assert workqueue.overdue_time() is None
 
 
 async def test_a_schedule_that_does_not_turn_says_since_when() -> None:
@@ -332,21 +332,45 @@ async def test_a_schedule_that_does_not_turn_says_since_when() -> None:
     workqueue = a_workqueue(clock)
     workqueue.enqueue_at(a_queue_item("a"), NOON)
     clock.advance(minutes=5)
-    assert workqueue.overdue_since() == NOON
+    assert workqueue.overdue_time() == timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("ends", ["forgotten", "not due"])
 async def test_a_queue_whose_last_due_event_is_gone_is_not_stalled(ends: str) -> None:
     clock = AClock()
-    workqueue = a_workqueue(clock)
+    workqueue = a_workqueue(clock, process=0)
     item = a_queue_item("a", envelope="one")
-    async with running(workqueue, ReleasedWork()), workqueue.lock("one"):
+    async with running(workqueue, ReleasedWork()):
         workqueue.enqueue_at(item, NOON)
         await turns()
-        assert workqueue.stalled_since == NOON, "a person's request holds the envelope"
+        clock.advance(minutes=1)
+        assert workqueue.stalled_time == timedelta(minutes=1)
         if ends == "forgotten":
             workqueue.forget("a")
         else:
             workqueue.enqueue_at(item, None)
         await turns()
-        assert workqueue.stalled_since is None
+        assert workqueue.stalled_time is None
+
+
+async def test_an_event_whose_envelope_a_request_holds_is_stalled_after_the_longest_request() -> None:
+    clock = AClock()
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, ReleasedWork()), workqueue.lock("one"):
+        workqueue.enqueue_at(a_queue_item("a", envelope="one"), NOON)
+        await turns()
+        clock.advance(seconds=LOCK_SECONDS - 1)
+        assert (workqueue.stalled_time, workqueue.overdue_time()) == (None, None)
+        clock.advance(seconds=61)
+        assert workqueue.stalled_time == timedelta(minutes=1)
+
+
+async def test_a_step_of_the_clock_makes_nothing_overdue_by_its_length() -> None:
+    clock = AClock()
+    workqueue = a_workqueue(clock)
+    async with running(workqueue, ReleasedWork()):
+        workqueue.enqueue_at(a_queue_item("a"), NOON + timedelta(minutes=5))
+        await turns()
+        clock.set_back(minutes=-10)
+        clock.advance(seconds=20)
+        assert workqueue.overdue_time() == timedelta(seconds=20)

@@ -1,19 +1,22 @@
 """
-The work queue against a model of it: a table of due times, a set of running events, and the oldest first.
+The work queue against a model of it: a table of due times, a set of running events, and a fair order.
 
-The model says which events start each time that the work queue looks for work. So no event is lost, started
-early, started twice, or started before an older one that may start as well.
+The model says which events may start each time that the work queue takes one. So no event is lost, started
+early, started twice, started before an older one of its sender, or started although an organization or a
+sender with fewer running events has one that may start as well.
 """
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
+from controller.scheduling.fair_queue import ConcurrencyLimits, FairQueue, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from tests.support.virtual_time import VirtualClock, VirtualTimeLoop
 
@@ -29,6 +32,18 @@ LIMITS = st.sampled_from((1, 2, 9))
 
 def an_item(number: int, sender: int) -> QueueItem:
     return QueueItem(str(number), f"event-{number}", ENVELOPES[number], *SENDERS[sender])
+
+
+@dataclass
+class ObservedFairQueue(FairQueue):
+    """Reports each event that is taken."""
+
+    taken: Callable[[QueueItem], None] = lambda item: None
+
+    def take(self, concurrency_limits: ConcurrencyLimits) -> Iterator[QueueItem]:
+        for item in super().take(concurrency_limits):
+            self.taken(item)
+            yield item
 
 
 class LockedEnvelope:
@@ -64,7 +79,11 @@ class WorkQueueModel(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         async def begin() -> None:
-            self.workqueue = WorkQueue(clock=self.clock, concurrency_limits=self._looks_for_work)
+            self.workqueue = WorkQueue(
+                clock=self.clock,
+                concurrency_limits=lambda: self.limits,
+                _fair_queue=ObservedFairQueue(taken=self._taken),
+            )
             self.task = asyncio.create_task(self.workqueue.run(self._reconcile))
 
         self.runner.run(begin())
@@ -91,14 +110,24 @@ class WorkQueueModel(RuleBasedStateMachine):
             and len(of_archive) < self.limits.archive.get(item.archive, 8)
         )
 
-    def _looks_for_work(self) -> ConcurrencyLimits:
-        """Start in the model what has to start now, the oldest first."""
-        while startable := self.startable():
-            item = min(startable)
-            del self.wanted[item.event]
-            self.running[item.event] = item
-            self.expected.append(item.event)
-        return self.limits
+    def _taken(self, item: QueueItem) -> None:
+        """Start in the model what the work queue starts now, and check its order."""
+        startable = self.startable()
+        if item not in startable:
+            self.faults.append(f"{item.event} was started, and only {startable} may start")
+            return
+        fewest = min(map(self._running_counts, startable))
+        of_sender = [each for each in startable if each[3:5] == item[3:5]]
+        if self._running_counts(item) != fewest or min(of_sender) != item:
+            self.faults.append(f"{item.event} was started before its turn among {startable}")
+        del self.wanted[item.event]
+        self.running[item.event] = item
+        self.expected.append(item.event)
+
+    def _running_counts(self, item: QueueItem) -> tuple[int, int]:
+        """Return how many events of its organization, and of its sender, are running."""
+        of_organization = [each for each in self.running.values() if each.organization == item.organization]
+        return len(of_organization), sum(each.sender == item.sender for each in of_organization)
 
     async def _reconcile(self, event: str) -> None:
         # The work queue survives an exception, also one of this model.
@@ -214,8 +243,11 @@ class WorkQueueModel(RuleBasedStateMachine):
         due = [event for event, (at, _) in self.wanted.items() if at <= self.clock.now()]
         waiting = [event for event in due if event not in self.running]
         assert self.workqueue.backlog == len(waiting)
-        assert self.workqueue.overdue_since() is None
-        assert (self.workqueue.stalled_since is not None) == (bool(waiting) and not self.running)
+        assert self.workqueue.overdue_time() is None
+        locked = {each.envelope for each in self.locks if each.is_inside}
+        has_free = any(self.wanted[event][1].envelope not in locked for event in waiting)
+        is_stalled = self.workqueue.stalled_time is not None
+        assert is_stalled == (has_free and not self.running) or (is_stalled and not self.running and waiting)
 
     @invariant()
     def envelopes_are_worked_on_one_after_the_other(self) -> None:
