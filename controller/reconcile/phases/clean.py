@@ -11,9 +11,11 @@ import dataclasses
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from typing import Final
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait, counted
+from controller.reconcile.phases.missing_envelope import UNKNOWN_ENVELOPE_ATTEMPTS, deletion_in_history
 from controller.scheduling.due import CLEANUP_DELAYED, has_request
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
@@ -33,6 +35,9 @@ from counterfoil.resources import (
 )
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
+
+_DELETE_UNANSWERED: Final = frozenset({"EsawUnreachable", "EsawFailing", "DeleteUnconfirmed"})
+"""Reasons of attempts after which eSAW may have deleted the envelope."""
 
 MAX_MISMATCHES = 1
 """Maximum number of times that an envelope is archived again because its files changed before the delete or
@@ -67,11 +72,7 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
-    if damage is not None:
-        lost = Fail("ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere.")
-        return await _archived_again(event, context) or lost
-    # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
-    return _gone()
+    return await _without_envelope(event, context, damage)
 
 
 def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
@@ -131,6 +132,43 @@ def _gone() -> Done:
     return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
 
 
+async def _is_gone(event: EnvelopeEvent, context: ReconcileContext) -> bool:
+    """
+    Whether an envelope that eSAW does not show was deleted: it shows no other user's envelope either.
+
+    Where the history may not be read, an attempt of this phase whose answer was lost may have deleted it.
+    """
+    was_deleted = await deletion_in_history(event, context)
+    if was_deleted is not None:
+        return was_deleted
+    return any(
+        each.phase is Phase.CLEANING and each.reason in _DELETE_UNANSWERED
+        for each in event.status.attempt_history
+    )
+
+
+async def _without_envelope(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Outcome:
+    """Return the outcome for an archived envelope that eSAW does not show."""
+    if damage is not None and (archived := await _archived_again(event, context)) is not None:
+        return archived
+    if not await _is_gone(event, context):
+        return _not_visible(event, context, damage)
+    if damage is not None:
+        return Fail("ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere.")
+    # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
+    return _gone()
+
+
+def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Wait | Fail:
+    """Return the outcome for an envelope that eSAW neither shows nor says to be deleted."""
+    message = (
+        f"{damage or _verified_files(event, context)} eSignAnyWhere does not show the envelope to the key of "
+        f"Sender/{context.sender.name} any more, and does not say that it was deleted."
+    )
+    is_last = event.status.attempts + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
+    return Fail("EnvelopeNotFound", message) if is_last else Wait("EnvelopeNotFound", message)
+
+
 async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
     try:
@@ -139,7 +177,7 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
-        return _gone()
+        return await _without_envelope(event, context, None)
     if restarted is not None:
         return restarted
     if not has_same_files(event.status, listed):
@@ -232,6 +270,9 @@ async def _delete_on(
     try:
         await deletion.delete(context.esaw, proof)
     except HttpStatusError as answer:
+        if answer.is_missing_envelope:
+            # This key listed its files just now, so it was deleted since.
+            return _gone()
         if not answer.is_of_v5:
             raise
         return _of_v5(event, context, "the API v6 does not delete it (ERR0063)")
@@ -261,6 +302,8 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
     except HttpStatusError as answer:
         if not answer.is_missing_envelope:
             raise
+        if not await _is_gone(event, context):
+            return _not_visible(event, context, None)
         where = "The envelope is no longer in eSignAnyWhere."
     else:
         spec, status = context.organization.spec, (await context.envelope()).status

@@ -5,6 +5,9 @@ from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, counted
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.resources import EnvelopeEvent, FiledDocument, is_condition_true
 
+UNKNOWN_ENVELOPE_ATTEMPTS = 3
+"""Maximum number of attempts for an unknown envelope: a callback can be faster than eSAW's own index."""
+
 
 async def explain_deleted(event: EnvelopeEvent, context: ReconcileContext) -> Skip | Fail | None:
     """
@@ -60,13 +63,20 @@ async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
 
 async def was_deleted(event: EnvelopeEvent, context: ReconcileContext) -> bool:
     """Whether eSAW's history says that the envelope was deleted. Raises ``EsawError``."""
+    return await deletion_in_history(event, context) is True
+
+
+async def deletion_in_history(event: EnvelopeEvent, context: ReconcileContext) -> bool | None:
+    """Whether eSAW's history says that the envelope was deleted; None if this user may not read histories.
+    Raises ``EsawError``."""
     try:
         history = await context.esaw.history(event.spec.envelope_id)
     except HttpStatusError as answer:
-        # 403: this user may not read histories (a proxy's 403 has no error id). Otherwise the history does
-        # not contain the envelope either.
-        if (answer.status == 403 and answer.error_id is not None) or answer.is_missing_envelope:
+        if answer.is_missing_envelope:
             return False
+        # A proxy's 403 has no error id.
+        if answer.status == 403 and answer.error_id is not None:
+            return None
         raise
     return history.has_been_deleted
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
-from controller.reconcile.phases.missing_envelope import explain_deleted
+from controller.reconcile.phases.missing_envelope import UNKNOWN_ENVELOPE_ATTEMPTS, explain_deleted
 from counterfoil.clock import believed_time
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.models import EnvelopeResponse, HistoryEvent
@@ -22,9 +22,6 @@ from counterfoil.resources import (
     LocalObjectReference,
     without_checksum,
 )
-
-UNKNOWN_ENVELOPE_ATTEMPTS = 3
-"""Maximum number of attempts for an unknown envelope: a callback can be faster than eSAW's own index."""
 
 
 async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:

@@ -169,6 +169,7 @@ async def test_an_envelope_without_its_audit_trail_that_is_gone_before_the_delet
     await scene.reconcile()
     scene.clock.advance(minutes=10)
     scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.problems.update(files=missing())
+    scene.envelope.deleted_for_history = True
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "AuditTrailMissing")
     said = after.status.message or ""
@@ -327,6 +328,43 @@ async def test_an_archive_that_is_down_at_the_second_verification_is_waited_for(
     assert scene.envelope.transport.deleted == []
     gone.rename(scene.root)
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("history", [None, missing(), HttpStatusError(403, "ERR0010")])
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_an_archived_envelope_that_the_key_does_not_see_any_more_is_not_called_deleted(
+    tmp_path: Path, policy: str, history: HttpStatusError | None
+) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": policy, "after": "168h"})
+    if policy == "Keep":
+        scene.envelope.meanwhile["download trail-1"] = lambda: scene.envelope.problems.update(files=missing())
+    first = await scene.reconcile()
+    scene.clock.advance(hours=168)
+    for each in ("envelope", "files", "delete", "configuration"):
+        scene.envelope.problems[each] = missing()
+    if history is not None:
+        scene.envelope.problems["history"] = history
+    seen = {first.status.reason}
+    for _ in range(5):
+        after = await scene.reconcile()
+        seen.add(after.status.reason)
+        scene.clock.advance(hours=1)
+    assert "ArchivedAndDeleted" not in seen
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeNotFound")
+    assert "does not say that it was deleted" in (after.status.message or "")
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_a_delete_whose_answer_was_lost_succeeded_also_where_the_history_may_not_be_read(
+    scene: Scene,
+) -> None:
+    scene.envelope.but("delete", EsawUnreachable("timeout"))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    scene.envelope.deleted = True
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
 async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_told_to_a_person(scene: Scene) -> None:
@@ -525,6 +563,7 @@ async def test_an_expired_envelope_that_is_to_be_kept_and_is_gone_by_then_is_tol
     scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.meanwhile["download trail-1"] = lambda: scene.envelope.problems.update(envelope=missing())
+    scene.envelope.deleted_for_history = True
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
     assert "no longer in eSignAnyWhere" in (after.status.message or "")

@@ -13,7 +13,8 @@ from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
 from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
-from controller.reconcile.phases.validate import UNKNOWN_ENVELOPE_ATTEMPTS, validate
+from controller.reconcile.phases.missing_envelope import UNKNOWN_ENVELOPE_ATTEMPTS
+from controller.reconcile.phases.validate import validate
 from counterfoil.archives.backend import temporary_name
 from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken
 from counterfoil.archives.manifest import Manifest
