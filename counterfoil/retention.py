@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from counterfoil.resources.conditions import is_condition_true
-from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED, EnvelopeEvent, NoticeState, Origin, Phase
+from counterfoil.resources.envelopeevent import EnvelopeEvent, NoticeState, Origin, Phase
 from counterfoil.resources.organization import EnvelopeStatus, OrganizationSpec
 
 _CAN_CHANGE: Final = frozenset({EnvelopeStatus.ACTIVE, EnvelopeStatus.EXPIRED})
@@ -26,10 +26,29 @@ _NOTHING_TO_LOSE: Final = frozenset({"EnvelopeDeleted", "ArchivedFilesLost"})
 """Reasons of failed events whose envelope is not in eSAW. One that was not found may be another user's."""
 
 _NOT_ABOUT_THE_ARCHIVE: Final = frozenset(
-    {DEADLINE_EXCEEDED, "SenderUnknown", "SenderOfOtherOrganization", "EnvelopeTooLarge", "StatusRefused"}
+    {
+        "DeleteUnconfirmed",
+        "EnvelopeTooLarge",
+        "EsawAnswerUnreadable",
+        "EsawFailing",
+        "EsawNotFound",
+        "EsawRedirects",
+        "EsawRefused",
+        "EsawThrottling",
+        "EsawUnreachable",
+        "KeyDoubted",
+        "NotPermitted",
+        "OrganizationMissing",
+        "SenderMissing",
+        "SenderOfOtherOrganization",
+        "SenderUnknown",
+        "StatusRefused",
+        "TokenRejected",
+        "UnsupportedApiVersion",
+    }
 )
-"""Reasons of failed events that say nothing against the files that are archived: only the delete failed. Each
-other reason keeps the envelope because the archive lacks something, or may lack it."""
+"""Causes of failed events that say nothing against the files that are archived: only the delete failed. Each
+other cause keeps the envelope because the archive lacks something, or may lack it."""
 
 
 def notice_period(retention: timedelta) -> timedelta:
@@ -106,7 +125,7 @@ def _is_needed(event: EnvelopeEvent) -> bool:
     """Whether the archive may still need what eSAW has."""
     status = event.status
     is_archived = is_condition_true(status.conditions, "Archived")
-    if status.phase is Phase.FAILED and is_archived and status.reason in _NOT_ABOUT_THE_ARCHIVE:
+    if status.phase is Phase.FAILED and is_archived and status.cause in _NOT_ABOUT_THE_ARCHIVE:
         return False
     if status.phase is Phase.FAILED:
         return status.cause not in _NOTHING_TO_LOSE

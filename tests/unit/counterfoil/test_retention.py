@@ -98,6 +98,16 @@ def test_an_archived_envelope_of_which_something_may_be_missing_is_warned_about(
     assert deletion_time(event.build(), 90 * DAY) == NOON + 90 * DAY
 
 
+@pytest.mark.parametrize(
+    "cause",
+    ["ArchiveRootChanged", "ArchiveUnreachable", "ArchivedFilesChanged", "StoredWrong", "InternalError"],
+)
+def test_a_deadline_that_ended_because_of_the_archive_is_warned_about(cause: str) -> None:
+    error = LastError(reason=cause, message="", time=NOON)
+    event = failed("DeadlineExceeded").status(last_error=error).with_condition("Archived")
+    assert deletion_time(event.build(), 90 * DAY) == NOON + 90 * DAY
+
+
 def test_an_envelope_that_was_not_found_may_be_another_users_and_is_warned_about() -> None:
     assert deletion_time(failed("EnvelopeNotFound").build(), 90 * DAY) == NOON + 90 * DAY
 

@@ -501,7 +501,8 @@ def archived(status: str = "Completed", phase: Phase = Phase.SUCCEEDED, reason: 
     [
         (archived(), 0),
         (archived("Rejected"), 0),
-        (archived(phase=Phase.FAILED, reason="DeadlineExceeded"), 0),
+        (archived(phase=Phase.FAILED, reason="SenderUnknown"), 0),
+        (archived(phase=Phase.FAILED, reason="DeadlineExceeded"), 2),
         (archived("Expired"), 1),
         (archived().with_condition("Archived", "False"), 1),
         (archived(phase=Phase.FAILED, reason="AuditTrailMissing"), 2),
