@@ -9,7 +9,9 @@ again, and its run archives them. If not, only ``nextAttemptTime`` is removed.
 This module archives nothing and decides nothing about the files.
 """
 
+import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -31,6 +33,13 @@ _log = logging.getLogger(__name__)
 OUTAGE_PAUSE = timedelta(minutes=10)
 """Pause before an eSAW that did not answer is asked again. The garbage collector asks one event at a time."""
 
+LISTING_TIMEOUT = 30.0
+"""Seconds after which a list is given up; it counts as an eSAW that did not answer."""
+
+LISTING_BUDGET = 60.0
+"""Seconds of the lists of one Organization; after them, its lists pause for ``OUTAGE_PAUSE``. The garbage
+collector's pass over all Organizations waits for each list."""
+
 
 @dataclass
 class LateFileFinder:
@@ -41,15 +50,21 @@ class LateFileFinder:
     status_writer: StatusWriter
     event_recorder: EventRecorder
     clock: Clock
-    _outages: dict[str, datetime] = field(default_factory=dict)
+    _pauses: dict[str, datetime] = field(default_factory=dict)
     """By Organization: when its eSAW is asked again."""
+    _spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """By Organization: seconds of its lists since its last pause."""
 
     async def reopen_if_listed(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """Re-open a finished event if eSAW lists other files than were archived; return its newest state."""
         if not self._is_due(event):
             return event
         try:
-            listed = await self.list_files(event)
+            listed = await self._list(event)
+        except TimeoutError:
+            _log.info("the list of the files took too long", extra={"event": event.name})
+            self._pause(event)
+            return event
         except EsawError as problem:
             is_missing = isinstance(problem, HttpStatusError) and problem.is_missing_envelope
             if not is_missing:
@@ -69,19 +84,33 @@ class LateFileFinder:
             self.event_recorder.record(stored, "FilesListedLate", message, action="Reopen")
         return stored
 
+    async def _list(self, event: EnvelopeEvent) -> Collection[EnvelopeFile] | None:
+        began, name = self.clock.monotonic(), event.organization
+        try:
+            async with asyncio.timeout(LISTING_TIMEOUT):
+                return await self.list_files(event)
+        finally:
+            self._spent[name] += self.clock.monotonic() - began
+            if self._spent[name] >= LISTING_BUDGET:
+                self._pause(event)
+
+    def _pause(self, event: EnvelopeEvent) -> None:
+        self._pauses[event.organization] = self.clock.now() + OUTAGE_PAUSE
+        self._spent.pop(event.organization, None)
+
     def _is_due(self, event: EnvelopeEvent) -> bool:
         status, now = event.status, self.clock.now()
         due, ended = status.next_attempt_time, status.completion_time
         if not status.phase.is_final or due is None or ended is None:
             return False
-        if now < self._outages.get(event.organization, now):
+        if now < self._pauses.get(event.organization, now):
             return False
         return now >= due or believed_time(ended, now) is None
 
     def _note_outage(self, event: EnvelopeEvent, problem: EsawError) -> None:
         is_failing = isinstance(problem, HttpStatusError) and problem.status >= 500
         if is_failing or isinstance(problem, EsawUnreachable | RateLimited):
-            self._outages[event.organization] = self.clock.now() + OUTAGE_PAUSE
+            self._pause(event)
         _log.info("the files are listed again later: %s", problem, extra={"event": event.name})
 
     async def _store(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:

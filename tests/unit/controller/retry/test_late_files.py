@@ -1,5 +1,6 @@
 """Files that eSAW lists after an event has ended whose envelope is kept."""
 
+import asyncio
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controller.retry.late_files import OUTAGE_PAUSE, LateFileFinder
+from controller.retry.late_files import LISTING_BUDGET, OUTAGE_PAUSE, LateFileFinder
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
@@ -195,3 +196,43 @@ async def test_an_event_is_not_removed_before_its_files_are_listed_again(tmp_pat
     assert (
         removal_time(ended, spec) == ended.status.completion_time + timedelta(hours=168) + spec.succeeded_ttl
     )
+
+
+async def test_slow_lists_of_one_organization_take_a_bounded_time_of_the_pass(scene: KeptScene) -> None:
+    listed = await scene.reconciler.preconditions.list_files(scene.newest())
+    lists = 0
+
+    async def list_slowly(event: EnvelopeEvent) -> Any:
+        nonlocal lists
+        lists += 1
+        scene.clock.advance(seconds=20)
+        return listed
+
+    scene.finder.list_files = list_slowly
+    scene.clock.advance(minutes=10)
+    due = scene.newest()
+    began = scene.clock.monotonic()
+    for _ in range(100):
+        await scene.finder.reopen_if_listed(due)
+    assert lists == 3
+    assert scene.clock.monotonic() - began == LISTING_BUDGET
+    scene.clock.advance(seconds=OUTAGE_PAUSE.total_seconds())
+    await scene.finder.reopen_if_listed(due)
+    assert lists == 4
+
+
+async def test_a_list_that_never_ends_is_given_up(scene: KeptScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = 0
+
+    async def hang(event: EnvelopeEvent) -> Any:
+        nonlocal lists
+        lists += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("controller.retry.late_files.LISTING_TIMEOUT", 0.01)
+    scene.finder.list_files = hang
+    scene.clock.advance(minutes=10)
+    due = scene.newest()
+    for _ in range(3):
+        assert await scene.finder.reopen_if_listed(due) == due
+    assert lists == 1
