@@ -36,7 +36,13 @@ from counterfoil.callback_auth import (
 )
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
-from counterfoil.esaw.errors import EsawError, HttpStatusError, ResponseInvalid, UnexpectedRedirect
+from counterfoil.esaw.errors import (
+    EsawError,
+    EsawUnreachable,
+    HttpStatusError,
+    ResponseInvalid,
+    UnexpectedRedirect,
+)
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
@@ -65,6 +71,9 @@ RESYNC_SECONDS = 10.0
 
 VERSION_CHECK_PASSES = 6
 """Number of checks per request for eSAW's version: one request a minute."""
+
+REACHABLE_SECONDS = 60.0
+"""Seconds for such a request and for the check of the key before it; after them, eSAW did not answer."""
 
 CEILING_SHARE = 0.9
 """Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
@@ -233,7 +242,10 @@ class OrganizationStatusUpdater:
             return CheckResult(known.status, known.reason, known.message), known_version
         esaw = self.esaw_clients.for_organization(organization)
         try:
-            return answers, await esaw.version(await self._token(organization, esaw))
+            async with asyncio.timeout(REACHABLE_SECONDS):
+                return answers, await esaw.version(await self._token(organization, esaw))
+        except TimeoutError:
+            return _unsuccessful(EsawUnreachable("timeout")) or answers, known_version
         except EsawError as problem:
             return _unsuccessful(problem) or answers, known_version
 

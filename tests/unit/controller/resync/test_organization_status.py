@@ -1,5 +1,6 @@
 """Results of the checks of an Organization, and their conditions in its status."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -179,6 +180,22 @@ async def test_an_organization_whose_esaw_can_be_reached_again_is_settled_then()
     assert (await scene.look()).status.settled_time is None
     scene.esaw.problem = None
     assert (await scene.look()).status.settled_time == NOON + timedelta(seconds=11)
+
+
+async def test_an_esaw_that_never_answers_is_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    assert await scene.condition("Reachable") == ("True", "EsawAnswers", "eSignAnyWhere answers.")
+
+    async def hang(token: ApiToken | None = None) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr("controller.resync.organization_status.REACHABLE_SECONDS", 0.01)
+    monkeypatch.setattr(scene.esaw, "version", hang)
+    for _ in range(VERSION_CHECK_PASSES):
+        truth, reason, _ = await scene.condition("Reachable")
+    assert (truth, reason) == ("False", "EsawUnreachable")
+    assert (await scene.condition())[:2] == ("False", "EsawUnreachable")
 
 
 async def test_an_organization_that_an_older_version_looked_after_is_not_settled_by_an_upgrade() -> None:
