@@ -346,3 +346,25 @@ def own_certificate(folder: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return context
+
+
+@pytest.mark.xfail(strict=True, reason="attributes and the length of a tag have no limit")
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<response " + " ".join(f"a{number}=''" for number in range(2_000)) + ">",
+        "<response " + " ".join(f"a{number}=''" for number in range(600_000)) + ">",
+        "<response " + " ".join(f"xmlns:a{number}='b'" for number in range(2_000)) + ">",
+        "<response>" + "<a b='' c='' d=''/>" * 1_000,
+        "<response " + "a" * 5_000_000 + ">",
+    ],
+    ids=["attributes", "a tag of megabytes", "namespaces", "attributes of many elements", "a long name"],
+)
+async def test_a_listing_with_too_many_attributes_is_refused_before_it_is_read(hostile: str) -> None:
+    body = LISTING.replace("<response>", hostile)
+    async with scripted_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
+        backend = await a_backend(url)
+        with pytest.raises(ArchiveRefused) as trouble:
+            await backend.probe()
+        await backend.close()
+    assert trouble.value.reason == "ArchiveAnswerUnreadable"

@@ -29,6 +29,7 @@ from counterfoil.archives.backends._object_store.identity import (
     azure_identity,
     google_identity,
 )
+from counterfoil.archives.backends._object_store.listing import ListUnreadable, read_page
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import read_back
 from counterfoil.resources.archive import S3, ArchiveSpec, AzureBlob, GoogleCloudStorage
@@ -186,6 +187,68 @@ async def test_what_is_no_list_is_reported_as_such(kind: str, body: bytes) -> No
 async def test_a_list_that_does_not_say_whether_it_is_whole_is_not_believed(kind: str) -> None:
     with pytest.raises(ArchiveRefused):
         await entries_of(kind, b"<L><Contents><Key>a/b</Key><Size>1</Size></Contents></L>")
+
+
+def _marked(kind: str, marker: bytes) -> bytes:
+    return PAGES[kind].replace(b">m<", b">" + marker + b"<")
+
+
+@pytest.mark.xfail(strict=True, reason="a marker of any length is sent back")
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_marker_longer_than_2_kib_is_not_sent_back(kind: str) -> None:
+    server = Server()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=_marked(kind, "\u00e9".encode() * 2000))
+
+    server.answer = answer
+    async with serving(server):
+        backend = await opened(kind, server.url)
+        with pytest.raises(ArchiveRefused) as refused:
+            await backend.entries("a")
+        await backend.close()
+    assert refused.value.reason == "ArchiveAnswerUnreadable"
+    assert len(server.heads) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_marker_of_2_kib_is_sent_back(kind: str) -> None:
+    with pytest.raises(NameTaken):
+        await entries_of(kind, _marked(kind, b"m" * 2048))
+
+
+def _hostile_attributes(count: int) -> bytes:
+    return b" ".join(b"a%d=''" % number for number in range(count))
+
+
+def _hostile_namespaces(count: int) -> bytes:
+    return b" ".join(b"xmlns:a%d='b'" % number for number in range(count))
+
+
+@pytest.mark.xfail(strict=True, reason="attributes, levels and the length of a tag have no limit")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<L " + _hostile_attributes(1_000) + b">%s</L>",
+        b"<L " + _hostile_attributes(600_000) + b">%s</L>",
+        b"<L " + _hostile_namespaces(1_000) + b">%s</L>",
+        b"<L>" + b"<a b='' c='' d=''/>" * 20_000 + b"%s</L>",
+        b"<L>" + b"<a>" * 1_000 + b"%s" + b"</a>" * 1_000 + b"</L>",
+    ],
+    ids=["attributes", "a tag of megabytes", "namespaces", "attributes of many elements", "nesting"],
+)
+async def test_a_list_with_too_many_attributes_or_levels_is_refused(kind: str, body: bytes) -> None:
+    last = b"" if kind == "azblob" else b"<IsTruncated>false</IsTruncated>"
+    with pytest.raises(ArchiveRefused) as refused:
+        await entries_of(kind, body % last)
+    assert refused.value.reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.xfail(strict=True, reason="attributes, levels and the length of a tag have no limit")
+def test_a_start_tag_that_does_not_end_is_refused_before_all_of_it_is_parsed() -> None:
+    with pytest.raises(ListUnreadable, match="too long"):
+        read_page(b"<L " + b"a" * 7_000_000, "Contents", {"Key"})
 
 
 async def test_a_list_has_names_and_sizes_and_no_placeholders_of_folders() -> None:
