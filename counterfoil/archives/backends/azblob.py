@@ -34,6 +34,7 @@ from counterfoil.archives.backends._object_store.errors import (
     no_identity,
 )
 from counterfoil.archives.backends._object_store.identity import Cached, azure_identity
+from counterfoil.archives.backends._object_store.listing import checked_marker
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.clock import Clock, WallClock
@@ -164,7 +165,7 @@ class AzureBlobBackend(ObjectStoreBackend):
 
     def _read_list(self, content: bytes) -> tuple[list[tuple[str, int | None]], str | None]:
         page, keys = list_page(content, "Blob", "Name", "Content-Length", "NextMarker")
-        return keys, page.rest.get("NextMarker") or None
+        return keys, checked_marker(page.rest.get("NextMarker"))
 
 
 def _account(name: str, settings: AzureBlob, secret: Credentials) -> str:

@@ -42,6 +42,15 @@ MAX_ELEMENTS = 30 * MAX_ENTRIES
 LISTING_LIMIT = 16 * 1024 * 1024
 """Maximum bytes of XML in one listing: 1.6 KiB for each of ``MAX_ENTRIES`` files."""
 
+MAX_NODES_OF_A_RESPONSE = 1_000
+"""Elements, attributes and namespaces that are in memory at the same time: those of one response."""
+
+PIECE = 16 * 1024
+"""Bytes that are parsed at once."""
+
+MAX_TAG_BYTES = 64 * 1024
+"""Bytes, a few more or less, without the start or end of an element: libxml2 keeps them until they end."""
+
 MAX_PATH_LENGTH = 32 * 1024
 """Maximum number of characters of an address in a listing."""
 
@@ -241,29 +250,30 @@ class WebDavBackend(FolderTreeBackend):
         """Yield the response elements of a multi-status answer one by one; each is forgotten after its
         turn."""
         parser = etree.XMLPullParser(
-            events=("end",),
+            events=("start-ns", "start", "end"),
             resolve_entities=False,
             no_network=True,
             load_dtd=False,
             huge_tree=False,
         )
-        size = elements = 0
+        bounds = _ListingBounds()
         try:
             async for chunk in chunks:
-                size += len(chunk)
-                if size > LISTING_LIMIT:
-                    raise self._site.unreadable_response()
-                parser.feed(chunk)
-                for _, element in parser.read_events():
-                    elements += 1
-                    if elements > MAX_ELEMENTS:
-                        raise self._site.unreadable_response()
-                    if element.tag == f"{_DAV}response":
-                        yield element
-                        _free_element(element)
+                for start in range(0, len(chunk), PIECE):
+                    piece = chunk[start : start + PIECE]
+                    parser.feed(piece)
+                    bounds.add_bytes(len(piece))
+                    for event, element in parser.read_events():
+                        bounds.add_event(event, element)
+                        if event == "end" and element.tag == f"{_DAV}response":
+                            yield element
+                            _free_element(element)
+                            bounds.end_response()
             parser.close()
         except etree.XMLSyntaxError as error:
             raise self._not_webdav() from error
+        except _ListingTooBig as error:
+            raise self._site.unreadable_response() from error
 
     def _resource(self, element: etree._Element) -> WebDavResource:
         try:
@@ -329,3 +339,40 @@ def _free_element(element: etree._Element) -> None:
     element.clear()
     while parent is not None and element.getprevious() is not None:
         del parent[0]
+
+
+class _ListingTooBig(Exception):
+    """The listing exceeds a bound."""
+
+
+class _ListingBounds:
+    """Counts what a listing takes in memory. Raises ``_ListingTooBig``."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._silent = 0
+        self._elements = 0
+        self._nodes = 0
+
+    def add_bytes(self, count: int) -> None:
+        """Some bytes were parsed; their events follow."""
+        self._size += count
+        self._silent += count
+        if self._size > LISTING_LIMIT or self._silent > MAX_TAG_BYTES:
+            raise _ListingTooBig
+
+    def add_event(self, event: str, element: etree._Element) -> None:
+        """An element starts or ends, or a namespace is declared."""
+        self._silent = 0
+        if event == "end":
+            return
+        self._nodes += 1
+        if event == "start":
+            self._elements += 1
+            self._nodes += len(element.attrib)
+        if self._elements > MAX_ELEMENTS or self._nodes > MAX_NODES_OF_A_RESPONSE:
+            raise _ListingTooBig
+
+    def end_response(self) -> None:
+        """A response was read and forgotten."""
+        self._nodes = 0

@@ -44,6 +44,9 @@ MAX_ANSWER_BYTES = 1024 * 1024
 SENT_AT_ONCE = 256 * 1024
 """Bytes of a body that are handed to the connection at once: it copies what it can't send immediately."""
 
+MAX_QUERY_CHARACTERS = 16 * 1024
+"""Characters of a query before they are quoted; servers take URLs of 8 KiB or less."""
+
 
 Content = bytes | bytearray
 """The body of a request, which nothing changes any more."""
@@ -185,6 +188,8 @@ class ObjectStoreClient:
         return await stack.enter_async_context(exchange)
 
     def _url(self, request: StoreRequest) -> str:
+        if sum(map(len, request.query.values())) > MAX_QUERY_CHARACTERS:
+            raise self.unreadable()
         query = "&".join(f"{_quoted(key)}={_quoted(value)}" for key, value in request.query.items())
         address = f"{self._site.url}/{request.path}" if request.path else self._site.url
         return f"{address}?{query}" if query else address

@@ -14,6 +14,22 @@ LIST_LIMIT = 8 * 1024 * 1024
 MAX_ELEMENTS = 50_000
 """Elements of one page; an entry of Azure has some 30."""
 
+MAX_ATTRIBUTES = 50_000
+"""Attributes and declarations of namespaces of one page."""
+
+MAX_TAG_ATTRIBUTES = 64
+"""As ``MAX_ATTRIBUTES``, of one element."""
+
+MAX_DEPTH = 32
+"""Elements around an element; an entry has some five."""
+
+PIECE = 16 * 1024
+"""Bytes that are parsed at once. A start tag that is longer is refused: expat keeps all of it, has no limit
+for it, and holds the interpreter's lock while it parses it."""
+
+MAX_MARKER_BYTES = 2048
+"""Bytes of UTF-8 of the marker of the next page, which goes into a URL."""
+
 
 class ListUnreadable(ValueError):
     """The answer is no list."""
@@ -40,12 +56,24 @@ def read_page(content: bytes, record: str, wanted: Collection[str]) -> ListPage:
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
+    parser.StartNamespaceDeclHandler = reader.declare
     parser.StartDoctypeDeclHandler = reader.refuse
     try:
-        parser.Parse(content, True)
+        for start in range(0, len(content), PIECE):
+            parser.Parse(content[start : start + PIECE], False)
+            if start + PIECE - parser.CurrentByteIndex > 2 * PIECE:
+                raise ListUnreadable("a tag is too long")
+        parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise ListUnreadable(str(error)) from error
     return reader.page
+
+
+def checked_marker(marker: str | None) -> str | None:
+    """Return the marker of the next page; None for the last one. Raises ``ListUnreadable``."""
+    if marker is not None and len(marker.encode()) > MAX_MARKER_BYTES:
+        raise ListUnreadable("its marker is too long")
+    return marker or None
 
 
 class _Reader:
@@ -58,12 +86,20 @@ class _Reader:
         self._current: dict[str, str] | None = None
         self._texts: list[str] | None = None
         self._elements = 0
+        self._depth = 0
+        self._attributes = 0
+        self._declared = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """An element begins."""
         self._elements += 1
         if self._elements > MAX_ELEMENTS:
             raise ListUnreadable("it has too many elements")
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise ListUnreadable("its elements are nested too deeply")
+        self._count_attributes(len(attributes))
+        self._declared = 0
         plain = name.rpartition(" ")[2]
         if plain == self._record:
             self._current = {}
@@ -71,6 +107,7 @@ class _Reader:
 
     def end(self, name: str) -> None:
         """An element ends."""
+        self._depth -= 1
         plain = name.rpartition(" ")[2]
         if self._texts is not None and plain in self._wanted:
             (self.page.rest if self._current is None else self._current)[plain] = "".join(self._texts)
@@ -83,6 +120,16 @@ class _Reader:
         """Some text."""
         if self._texts is not None:
             self._texts.append(data)
+
+    def declare(self, *_: object) -> None:
+        """A namespace of the next element is declared."""
+        self._declared += 1
+        self._count_attributes(1)
+
+    def _count_attributes(self, count: int) -> None:
+        self._attributes += count
+        if self._attributes > MAX_ATTRIBUTES or count + self._declared > MAX_TAG_ATTRIBUTES:
+            raise ListUnreadable("it has too many attributes")
 
     def refuse(self, *_: object) -> None:
         """A document type declaration, which no list has."""

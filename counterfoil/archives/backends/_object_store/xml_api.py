@@ -10,7 +10,7 @@ from html import escape
 
 from counterfoil.archives.backends._object_store.backend import PAGE, ObjectStoreBackend, list_page
 from counterfoil.archives.backends._object_store.client import Content, StoreRequest, sha256_of
-from counterfoil.archives.backends._object_store.listing import ListUnreadable
+from counterfoil.archives.backends._object_store.listing import ListUnreadable, checked_marker
 
 CHECKSUM = "x-amz-checksum-sha256"
 
@@ -68,8 +68,8 @@ class XmlApiBackend(ObjectStoreBackend):
             raise ListUnreadable("it does not say whether it is whole")
         if page.rest["IsTruncated"] == "false":
             return keys, None
-        marker = page.rest.get("NextContinuationToken")
-        if not marker:
+        marker = checked_marker(page.rest.get("NextContinuationToken"))
+        if marker is None:
             raise ListUnreadable("it does not say where it continues")
         return keys, marker
 

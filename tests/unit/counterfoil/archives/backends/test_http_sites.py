@@ -348,7 +348,6 @@ def own_certificate(folder: Path) -> ssl.SSLContext:
     return context
 
 
-@pytest.mark.xfail(strict=True, reason="attributes and the length of a tag have no limit")
 @pytest.mark.parametrize(
     "hostile",
     [
