@@ -9,10 +9,12 @@ with its settings is in ``counterfoil.archives.backends``, one module per kind.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 from counterfoil.origin import origin_of
 from counterfoil.resources.base import LocalObjectReference, ResourcePart
@@ -150,6 +152,14 @@ class KindSettings(ResourcePart, frozen=True):
         credentials, which do not leave it.
         """
         return self.origin
+
+    @property
+    def place(self) -> str | None:
+        """
+        The root, as far as the spec names it, in one spelling; two Archives of one place have the same files.
+        None: nothing is kept. Raises as ``origin``.
+        """
+        return self.destination
 
 
 class Filesystem(KindSettings, frozen=True):
@@ -289,6 +299,13 @@ class S3(KindSettings, frozen=True):
         """The bucket on its server."""
         return f"{self.origin}/{self.bucket}"
 
+    @property
+    def place(self) -> str:
+        """The bucket and the prefix. Amazon has no two buckets of one name."""
+        is_amazon = re.fullmatch(AMAZON_ENDPOINT, (self.endpoint or "").lower().rstrip("/")) is not None
+        server = "https://s3.amazonaws.com" if is_amazon else self.origin
+        return f"{server}/{self.bucket}/{self.prefix.strip('/')}"
+
 
 class AzureBlob(KindSettings, frozen=True):
     """Azure Blob Storage."""
@@ -334,6 +351,13 @@ class AzureBlob(KindSettings, frozen=True):
     def destination(self) -> str:
         """The container on its server."""
         return f"{self.origin}/{self.container}"
+
+    @property
+    def place(self) -> str:
+        """The container. Without an endpoint the Secret names the account, so that it belongs to it."""
+        secret = "" if self.credentials_secret_ref is None else self.credentials_secret_ref.name
+        server = self.origin if self.endpoint is None else self.endpoint.lower().rstrip("/")
+        return f"{server}/{self.container}" if self.endpoint else f"{server}/~{secret}/{self.container}"
 
 
 class GoogleCloudStorage(KindSettings, frozen=True):
@@ -387,6 +411,11 @@ class WebDav(KindSettings, frozen=True):
     def origin(self) -> str:
         """Origin of the address."""
         return origin_of(self.url)
+
+    @property
+    def place(self) -> str:
+        """The collection."""
+        return f"{self.origin}{urlsplit(self.url).path.rstrip('/')}"
 
 
 class Sftp(KindSettings, frozen=True):
@@ -453,6 +482,13 @@ class Sftp(KindSettings, frozen=True):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return origin_of(f"sftp://{host}:{self.port}")
 
+    @property
+    def place(self) -> str:
+        """The folder. A relative one depends on the login, so that its Secret belongs to it."""
+        secret = "" if self.credentials_secret_ref is None else self.credentials_secret_ref.name
+        folder = self.root.rstrip("/")
+        return f"{self.origin}{folder}" if folder.startswith("/") else f"{self.origin}/~{secret}/{folder}"
+
 
 class Cmis(KindSettings, frozen=True):
     """A CMIS 1.1 repository, by its browser binding."""
@@ -498,6 +534,12 @@ class Cmis(KindSettings, frozen=True):
         """Origin of the address."""
         return origin_of(self.url)
 
+    @property
+    def place(self) -> str:
+        """The folder in its repository."""
+        path = urlsplit(self.url).path.rstrip("/")
+        return f"{self.origin}{path}?{self.repository_id}{self.root_folder.rstrip('/')}"
+
 
 class HttpMode(StrEnum):
     """Form of an upload: a part of a form with its tags, or the body of a request."""
@@ -536,6 +578,11 @@ class Http(KindSettings, frozen=True):
     def origin(self) -> str:
         """Origin of the address."""
         return origin_of(self.url)
+
+    @property
+    def place(self) -> str:
+        """The address that files are sent to."""
+        return f"{self.origin}{urlsplit(self.url).path.rstrip('/')}"
 
 
 class NullTest(KindSettings, frozen=True):

@@ -531,12 +531,24 @@ def _users(
 def _has_same_folders(one: Archive, other: Archive) -> bool:
     if one.name == other.name:
         return True
+    if one.spec.path != other.spec.path:
+        return False
+    markers = (_marker(one), _marker(other))
+    if None not in markers:
+        return markers[0] == markers[1]
     try:
-        places = (one.spec.settings.destination, other.spec.settings.destination)
+        places = (one.spec.settings.place, other.spec.settings.place)
     except ValueError:
         # Not exactly one kind is set; such an Archive is not used.
         return False
-    return places[0] == places[1] is not None and one.spec.path == other.spec.path
+    # What is not known is not shared: a manifest of another eSAW is never replaced.
+    return places[0] == places[1] is not None
+
+
+def _marker(archive: Archive) -> str | None:
+    """Return the id of the marker in its root; None if it was probed with another spec, or has none."""
+    root, is_current = archive.status.root, archive.status.observed_generation == archive.metadata.generation
+    return root.marker_id if root is not None and is_current else None
 
 
 def _esaw(organization: Organization) -> str:

@@ -31,6 +31,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
+from counterfoil.resources.archive import ArchiveRoot
 from tests.support.builders import ENVELOPE, NOON, ORIGIN, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
@@ -446,6 +447,97 @@ async def test_an_organization_whose_folders_are_apart_from_those_of_others_is_a
     scene: Scene, apart: str
 ) -> None:
     assert isinstance(await prepared_beside(scene, *APART[apart]), Admitted)
+
+
+S3_BUCKET = {"bucket": "contracts", "region": "eu-central-1"}
+AMAZON = "https://s3.eu-central-1.amazonaws.com"
+DAV = "https://dms.acme.example/dav"
+AZURE = "https://acme.blob.core.windows.net"
+SFTP = {"host": "sftp.acme.example", "credentialsSecretRef": {"name": "one"}}
+CMIS = {"url": DAV, "repositoryID": "r"}
+ONE_PLACE: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"s3": S3_BUCKET}, {"s3": S3_BUCKET | {"endpoint": AMAZON}}),
+    ({"s3": S3_BUCKET | {"prefix": "one"}}, {"s3": S3_BUCKET | {"prefix": "one/"}}),
+    ({"webdav": {"url": DAV}}, {"webdav": {"url": "https://DMS.acme.example:443/dav/"}}),
+    (
+        {"azblob": {"container": "c-1", "endpoint": AZURE}},
+        {"azblob": {"container": "c-1", "endpoint": AZURE}},
+    ),
+    *(
+        ({"azblob": one}, {"azblob": one})
+        for one in [{"container": "c-1", "credentialsSecretRef": {"name": "one"}}]
+    ),
+    (
+        {"sftp": SFTP | {"root": "/a"}},
+        {"sftp": SFTP | {"root": "/a/", "credentialsSecretRef": {"name": "two"}}},
+    ),
+    ({"cmis": CMIS}, {"cmis": CMIS | {"rootFolder": "/"}}),
+]
+TWO_PLACES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"s3": S3_BUCKET | {"prefix": "one"}}, {"s3": S3_BUCKET | {"prefix": "two"}}),
+    ({"s3": S3_BUCKET}, {"s3": S3_BUCKET | {"endpoint": "https://minio.acme.example"}}),
+    ({"webdav": {"url": f"{DAV}/one"}}, {"webdav": {"url": f"{DAV}/two"}}),
+    (
+        {"azblob": {"container": "c-1", "credentialsSecretRef": {"name": "one"}}},
+        {"azblob": {"container": "c-1", "credentialsSecretRef": {"name": "two"}}},
+    ),
+    ({"sftp": SFTP}, {"sftp": SFTP | {"credentialsSecretRef": {"name": "two"}}}),
+    ({"cmis": CMIS}, {"cmis": CMIS | {"repositoryID": "s"}}),
+    ({"http": {"url": f"{DAV}/one"}}, {"http": {"url": f"{DAV}/two"}}),
+]
+
+
+async def prepared_at(scene: Scene, one: Archive, other: Archive) -> Admitted | Outcome:
+    """Prepare a run whose Archive is beside that of an older Organization of another eSAW."""
+    scene.cache.archives.put(one)
+    scene.cache.archives.put(other)
+    scene.cache.organizations.put(created(an_organization(version=2), 2))
+    scene.cache.organizations.put(
+        created(an_organization("globex", baseURL=OTHER["baseURL"], archiveRef={"name": "twin"}), 1)
+    )
+    return await scene.prepare()
+
+
+def archive_in(name: str, spec: dict[str, Any]) -> Archive:
+    return an_archive(name, version=2, path=ONE_FOLDER, **{"filesystem": None, **spec})
+
+
+@pytest.mark.parametrize("places", ONE_PLACE)
+async def test_archives_of_one_place_in_two_spellings_have_the_same_folders(
+    scene: Scene, places: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    outcome = await prepared_at(scene, archive_in("dms", places[0]), archive_in("twin", places[1]))
+    assert isinstance(outcome, Wait)
+    assert outcome.reason == "ArchiveShared"
+
+
+@pytest.mark.parametrize("places", TWO_PLACES)
+async def test_archives_of_two_places_on_one_server_are_apart(
+    scene: Scene, places: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    outcome = await prepared_at(scene, archive_in("dms", places[0]), archive_in("twin", places[1]))
+    # Some of their Secrets do not exist, which is found later.
+    assert isinstance(outcome, Admitted) or outcome.reason == "ArchiveNotReady"
+
+
+@pytest.mark.parametrize(("same_marker", "same_place"), [(True, False), (False, True)])
+async def test_the_markers_of_two_archives_decide_whether_they_have_the_same_folders(
+    scene: Scene, same_marker: bool, same_place: bool
+) -> None:
+    def marked(name: str, place: str, marker: str) -> Archive:
+        archive = archive_in(name, {"webdav": {"url": f"{DAV}/{place}"}})
+        root = ArchiveRoot(location=f"{DAV}/{place}/", marker_id=marker)
+        generation = archive.metadata.generation
+        return structs.replace(
+            archive, status=structs.replace(archive.status, root=root, observed_generation=generation)
+        )
+
+    outcome = await prepared_at(
+        scene,
+        marked("dms", "one", "1" * 32),
+        marked("twin", "one" if same_place else "two", "1" * 32 if same_marker else "2" * 32),
+    )
+    assert isinstance(outcome, Wait if same_marker else Admitted)
 
 
 async def test_a_key_that_is_not_there_needs_a_person(scene: Scene) -> None:
