@@ -11,6 +11,7 @@ The pool also probes each archive periodically: it writes, reads back and delete
 
 import asyncio
 import hashlib
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -24,6 +25,7 @@ from controller.access.archive_root import (
     check_root,
     expected_marker,
     new_marker_id,
+    origin_changed,
     read_marker,
     root_of,
     write_marker,
@@ -39,6 +41,7 @@ from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUna
 from counterfoil.archives.layout import problems
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
 from counterfoil.kube.secret import Secret, SecretUse
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
@@ -56,6 +59,8 @@ from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.organization import shared_folders
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
 from counterfoil.transfer_rate import MinimumRate
+
+_log = logging.getLogger("controller.access.archive_pool")
 
 GIVEN_UP_SECONDS = 7200.0
 """Time for which a transfer that was given up keeps its Archive from being ready: longer than the longest
@@ -280,6 +285,17 @@ class ArchivePool:
             root = await self._probe(archive, backend)
         except ArchiveError as trouble:
             return _ProbeResult("False", trouble.reason, str(trouble))
+        except ApiError:
+            raise
+        except Exception as error:
+            # A backend's fault must not end the checks of all other objects.
+            _log.exception("Archive/%s: the probe failed", archive.name)
+            return _ProbeResult(
+                "False",
+                "InternalError",
+                f"Archive/{archive.name}: the probe ended with {type(error).__name__}. Report it with the "
+                "log of the controller.",
+            )
         given_up = self._given_up.get(archive.name)
         if given_up is not None and self.clock.monotonic() - given_up.at < GIVEN_UP_SECONDS:
             return _ProbeResult("False", "ArchiveUnresponsive", _given_up_message(archive), root)
@@ -452,13 +468,7 @@ def _refuse_other_destination(archive: Archive) -> None:
     if known is None or destination == known:
         return
     where = "nowhere" if destination is None else f"to {destination}"
-    raise ArchiveRefused(
-        "OriginChanged",
-        f"Archive/{archive.name} led to {known}, and now leads {where}. Nothing was "
-        "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or type "
-        f"`kubectl patch archive {archive.name} --subresource=status --type=merge -p "
-        """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one.""",
-    )
+    raise origin_changed(archive.name, known, where)
 
 
 def _probe_overdue(archive: Archive) -> ArchiveUnavailable:

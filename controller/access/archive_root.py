@@ -13,6 +13,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,6 +37,11 @@ MARKER_LIMIT = 4096
 """Bytes; a longer file is no marker."""
 
 NOTE = "Counterfoil knows the root of an archive by this file. Keep it here; copy it to no other root."
+
+WHO_CONFIRMS = (
+    "You need the right to patch `archives/status`, and must be named in `admissionPolicy.statusWriters` or "
+    "be a member of `system:masters`."
+)
 
 CHECK_AGAIN_SECONDS = 10.0
 """Seconds for which the runs over one archive share a check. The check before a delete is never shared."""
@@ -110,12 +116,37 @@ async def check_root(archive: Archive, backend: ArchiveBackend) -> None:
     if not archive.spec.settings.HAS_MARKER:
         return
     root = root_of(backend)
+    known = archive.status.root
+    if (
+        known is not None
+        and archive.status.destination is not None
+        and _server(known.location) != _server(root)
+    ):
+        raise origin_changed(archive.name, known.location, f"to {root}")
     expected = expected_marker(archive, root)
     if expected is None:
         return
     found = await read_marker(backend)
     if found != expected:
         raise _changed(archive.name, root, found)
+
+
+def _server(location: str) -> tuple[str, str | None]:
+    """Return scheme and host: a Secret can name the account, which is in the host of Azure."""
+    parts = urlsplit(location)
+    return parts.scheme, parts.hostname
+
+
+def origin_changed(archive: str, known: str, where: str) -> ArchiveRefused:
+    """Return the error for an Archive that leads elsewhere than when its first probe succeeded."""
+    return ArchiveRefused(
+        "OriginChanged",
+        f"Archive/{archive} led to {known}, and now leads {where}. Nothing was "
+        "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or type "
+        f"`kubectl patch archive {archive} --subresource=status --type=merge -p "
+        """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one. """
+        f"{WHO_CONFIRMS}",
+    )
 
 
 def _changed(archive: str, root: str, found: str | None) -> ArchiveRefused:
@@ -126,7 +157,8 @@ def _changed(archive: str, root: str, found: str | None) -> ArchiveRefused:
         "before. Nothing is archived there, and nothing is deleted in eSignAnyWhere. Mount the volume, or "
         "restore what has the archive; do not create an empty folder. If a new, empty root is intended, type "
         f"`kubectl patch archive {archive} --subresource=status --type=merge -p "
-        """'{"status":{"root":null}}'`.""",
+        """'{"status":{"root":null}}'`. """
+        f"{WHO_CONFIRMS}",
     )
 
 

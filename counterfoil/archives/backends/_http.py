@@ -197,7 +197,14 @@ class HttpSite:
         )
 
     def _unreachable(self, error: httpx.TransportError) -> ArchiveError:
-        if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        if isinstance(error, httpx.LocalProtocolError):
+            # Without its text, which has the header.
+            return ArchiveRefused(
+                "InternalError",
+                f"{self.archive}: Counterfoil wrote a request to {self.server} that HTTP does not allow, and "
+                "did not send it. Report it with the log of the controller.",
+            )
+        if isinstance(error, httpx.UnsupportedProtocol):
             return self.unreadable_response()
         if (fault := tls_fault(error)) is not None:
             return ArchiveRefused(

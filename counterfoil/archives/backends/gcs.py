@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from counterfoil.archives.backend import Opener, required_settings
 from counterfoil.archives.backends._http import HttpSite, make_http_client, normal_address
-from counterfoil.archives.backends._object_store.authorizers import BearerAuthorizer, NoAuthorizer
+from counterfoil.archives.backends._object_store.authorizers import BearerAuthorizer
 from counterfoil.archives.backends._object_store.client import Authorizer, ObjectStoreClient
 from counterfoil.archives.backends._object_store.errors import BucketAddress, ErrorDialect, no_identity
 from counterfoil.archives.backends._object_store.identity import Cached, Expiring, Source, google_identity
@@ -73,33 +73,34 @@ DIALECT = ErrorDialect(
 
 
 class ServiceAccountKey(msgspec.Struct, frozen=True):
-    """The key of a service account, as Google's console gives it. The last two lead to another server."""
+    """The key of a service account, as Google's console gives it. No address in it is asked: a Secret must
+    not lead documents elsewhere."""
 
     client_email: str
     private_key: str
     private_key_id: str
-    gcs_base_url: str = ADDRESS
-    disable_oauth: bool = False
 
 
-async def open_gcs(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "GcsBackend":
+async def open_gcs(
+    name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes], *, address: str = ADDRESS
+) -> "GcsBackend":
     """
     Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``.
 
-    Without ``credentials`` the pod's own identity counts, as the metadata service tells.
+    Without ``credentials`` the pod's own identity counts, as the metadata service tells. ``address`` is
+    Google's, except in tests.
     """
     settings = required_settings(name, "spec.gcs", spec.gcs)
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
     key = _key(name, secret) if settings.credentials_secret_ref is not None else None
     bucket = BucketAddress(f"Archive/{name}", "Google Cloud Storage", settings.bucket, secret.key)
     clock = WallClock()
-    base = ADDRESS if key is None else key.gcs_base_url.rstrip("/")
     site = HttpSite(
         bucket.archive,
         bucket.server,
         bucket.key,
         "spec.gcs",
-        normal_address(bucket.archive, "gcs_base_url", f"{base}/{quote(settings.bucket, safe='')}"),
+        normal_address(bucket.archive, "spec.gcs", f"{address}/{quote(settings.bucket, safe='')}"),
         make_http_client(None),
     )
     authorizer = _authorizer(name, key, secret, bucket, clock)
@@ -125,10 +126,14 @@ class GcsBackend(XmlApiBackend):
 
 
 def metadata_of(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags as custom metadata, in ASCII as its headers want it, each with its share of what an
-    object may have; the manifest has them unchanged. Google's tags belong to buckets."""
+    """
+    Return the tags as custom metadata, in ASCII as its headers want it, each with its share of what an object
+    may have; the manifest has them unchanged. Google's tags belong to buckets.
+
+    No header begins or ends in a space (RFC 9110, section 5.5), also not where it is cut.
+    """
     share = (MAX_METADATA_BYTES - sum(map(len, tags))) // max(len(tags), 1)
-    return {name: _NOT_IN_HEADERS.sub("_", value)[:share] for name, value in tags.items()}
+    return {name: _NOT_IN_HEADERS.sub("_", value)[:share].strip() for name, value in tags.items()}
 
 
 def signed_token(key: ServiceAccountKey, private: RSAPrivateKey, clock: Clock) -> Source[str]:
@@ -163,8 +168,6 @@ def _authorizer(
     """Return what proves the right to the bucket. Raises ``SettingsInvalid``."""
     if key is None:
         source = google_identity(os.environ, clock)
-    elif key.disable_oauth:
-        return NoAuthorizer()
     else:
         try:
             private = load_pem_private_key(key.private_key.encode(), None)

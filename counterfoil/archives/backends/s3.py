@@ -166,6 +166,10 @@ class S3Backend(XmlApiBackend):
         """Return the ``s3:`` URI of the bucket."""
         return f"s3://{self._bucket.name}"
 
+    def _list_query(self, prefix: str, marker: str | None) -> dict[str, str]:
+        # Keys of others can have characters that XML has not.
+        return {**super()._list_query(prefix, marker), "encoding-type": "url"}
+
     def _object_headers(self, tags: Mapping[str, str], content_type: str | None) -> dict[str, str]:
         headers = {"Content-Type": content_type or "application/octet-stream"}
         if tags:

@@ -530,7 +530,7 @@ async def _file_stubbornly(backend: ArchiveBackend, file: Callable[[ArchiveBacke
 async def _run(ground: ArchiveFixture, what: str, number: int) -> tuple[int, bytes, bytes]:
     """Run one of ``runs``; return its exit code, its output and its errors."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", runs.__name__, what, str(number)),
+        *(sys.executable, "-m", *ground.program, what, str(number)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

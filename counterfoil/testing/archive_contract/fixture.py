@@ -33,6 +33,8 @@ class ArchiveFixture:
     """Address of its server; needed by ``WireContract``."""
     reroute: Reroute | None = None
     """Needed by ``WireContract``."""
+    program: tuple[str, ...] = ("counterfoil.testing.archive_contract.runs",)
+    """Module that runs the programs of ``runs``, and its first arguments."""
 
     async def backend(self) -> ArchiveBackend:
         """Open it."""

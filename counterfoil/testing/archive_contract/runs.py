@@ -126,8 +126,12 @@ def zeros(size: int) -> Source:
     return source
 
 
-if __name__ == "__main__":
-    what, number = sys.argv[1:]
+def main(what: str, number: str) -> None:
+    """Run one of the programs, and end this process."""
     given = msgspec.json.decode(sys.stdin.buffer.read(), type=RunInput)
     asyncio.run({"die": die, "weigh": weigh}[what](int(number), given))
     exit_process(0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -99,16 +99,6 @@ class BearerAuthorizer:
         return {**headers, **own, "Authorization": f"Bearer {token}"}
 
 
-class NoAuthorizer:
-    """For a server that wants no proof: a service account's key can name one."""
-
-    async def headers(
-        self, method: str, url: str, headers: Mapping[str, str], *, length: int, sha256: bytes
-    ) -> dict[str, str]:
-        """Return the headers as they are."""
-        return dict(headers)
-
-
 def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, str], length: int) -> str:
     """Return the text that the signature of Azure covers."""
     by_name = {name.lower(): value.strip() for name, value in headers.items()}

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mappin
 from contextlib import aclosing
 from functools import partial
 from typing import ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote_plus
 
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
@@ -260,14 +260,15 @@ def list_page(
     content: bytes, record: str, key: str, size: str, marker: str
 ) -> tuple[ListPage, list[tuple[str, int | None]]]:
     """Return a page of a list, and its keys and sizes. Raises ``ListUnreadable``."""
-    page = read_page(content, record, {key, size, marker, "IsTruncated"})
+    page = read_page(content, record, {key, size, marker, "IsTruncated", "EncodingType"})
     found: list[tuple[str, int | None]] = []
     for each in page.records:
         if key not in each:
             raise ListUnreadable("an entry has no name")
         length = each.get(size, "")
         is_number = length.isascii() and length.isdigit() and len(length) < 20
-        found.append((each[key], int(length) if is_number else None))
+        name = unquote_plus(each[key]) if page.rest.get("EncodingType") == "url" else each[key]
+        found.append((name, int(length) if is_number else None))
     return page, found
 
 

@@ -254,7 +254,7 @@ def _token(answer: bytes, clock: Clock) -> Expiring[str]:
 def _json(answer: bytes) -> dict[str, str]:
     try:
         read = json.loads(answer)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NoIdentity("the answer is no JSON") from error
     return {str(key): str(value) for key, value in read.items()} if isinstance(read, dict) else {}
 

@@ -13,7 +13,13 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import MAX_SECRET_ORIGINS, ArchivePool
-from controller.access.archive_root import CHECK_AGAIN_SECONDS, MARKER_NAME, expected_marker, write_marker
+from controller.access.archive_root import (
+    CHECK_AGAIN_SECONDS,
+    MARKER_NAME,
+    check_root,
+    expected_marker,
+    write_marker,
+)
 from controller.access.secret_cache import FRESH_SECONDS, SecretCache
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import (
@@ -549,6 +555,51 @@ async def test_a_destination_that_a_person_confirmed_needs_no_second_confirmatio
     put_an_empty_root(scene)
     scene.kube.edit(Archive, "dms", {"status": {"destination": None}})
     assert (await probe(scene)).marker_id == scene.marker() != before.marker_id
+
+
+AZURE = {"container": "contracts", "credentialsSecretRef": {"name": "dms-key"}}
+AZURE_ROOT = "https://{}.blob.core.windows.net/contracts/"
+
+
+@pytest.mark.parametrize(
+    ("account", "destination", "is_refused"),
+    [
+        ("other", "https://blob.core.windows.net/contracts", True),
+        ("acme", "https://blob.core.windows.net/contracts", False),
+        ("other", None, False),
+    ],
+    ids=["another account", "the same account", "confirmed by a person"],
+)
+async def test_a_secret_can_not_lead_to_another_account_of_azure_at_the_same_container(
+    scene: Scene, account: str, destination: str | None, is_refused: bool
+) -> None:
+    archive = an_archive(filesystem=None, azblob=AZURE)
+    root = ArchiveRoot(location=AZURE_ROOT.format("acme"), marker_id="1" * 32)
+    known = replace(archive, status=replace(archive.status, root=root, destination=destination))
+    backend = MemoryBackend()
+    backend.location = lambda name: AZURE_ROOT.format(account) + name  # type: ignore[method-assign]
+    if destination is None:
+        await check_root(known, backend)
+        return
+    with pytest.raises(ArchiveRefused) as refused:
+        await check_root(known, backend)
+    # The same account has no marker in this test.
+    assert refused.value.reason == ("OriginChanged" if is_refused else "ArchiveRootChanged")
+    assert "admissionPolicy.statusWriters" in refused.value.message
+
+
+async def test_an_unexpected_error_of_a_probe_is_a_condition(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(backend: FilesystemBackend) -> None:
+        raise RecursionError("topsecret")
+
+    monkeypatch.setattr(FilesystemBackend, "probe", fail)
+    assert await scene.archive_pool.update_status(scene.newest()) is not None
+    status, reason, message = scene.ready()
+    assert (status, reason) == ("False", "InternalError")
+    assert "RecursionError" in message
+    assert "topsecret" not in message
 
 
 async def test_an_archive_of_an_older_version_gets_a_marker_at_its_next_probe(scene: Scene) -> None:

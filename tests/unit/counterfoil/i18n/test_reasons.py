@@ -39,7 +39,7 @@ letter."""
 ONE_WORD = re.compile(r"[A-Z][A-Za-z0-9]+")
 REASON = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")
 NO_REASONS = {"True", "False", "Unknown", "KiB", "MiB", "GiB", "TiB", "PiB"}
-NO_REASONS |= {"IsTruncated", "NextContinuationToken", "NextMarker", "SessionToken"}
+NO_REASONS |= {"IsTruncated", "EncodingType", "NextContinuationToken", "NextMarker", "SessionToken"}
 """Words that look like reasons: conditions, units, and the names of elements in answers of object stores."""
 
 

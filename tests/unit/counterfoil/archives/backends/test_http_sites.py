@@ -348,6 +348,16 @@ def own_certificate(folder: Path) -> ssl.SSLContext:
     return context
 
 
+async def test_a_request_that_http_does_not_allow_is_the_programs_own_fault() -> None:
+    async with scripted_server({}) as url:
+        site = HttpSite.open("the WebDAV server", "spec.webdav.url", url, Credentials("dms", None, {}))
+        with pytest.raises(ArchiveRefused) as trouble:
+            await site.request("GET", url, headers={"X-Secret": "topsecret "})
+        await site.close()
+    assert trouble.value.reason == "InternalError"
+    assert "topsecret" not in str(trouble.value)
+
+
 @pytest.mark.parametrize(
     "hostile",
     [

@@ -30,6 +30,7 @@ from counterfoil.archives.backends._object_store.identity import (
     google_identity,
 )
 from counterfoil.archives.backends._object_store.listing import ListUnreadable, read_page
+from counterfoil.archives.backends.gcs import open_gcs
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import read_back
 from counterfoil.resources.archive import S3, ArchiveSpec, AzureBlob, GoogleCloudStorage
@@ -82,10 +83,11 @@ async def opened(kind: str, url: str) -> ArchiveBackend:
             keys = {"accountName": b"acme", "accountKey": base64.b64encode(b"key")}
             return await open_backend("dms", ArchiveSpec(azblob=azure), keys)
         case _:
-            account = {"gcs_base_url": url, "client_email": "a@acme.example", "private_key_id": "1"}
+            account = {"client_email": "a@acme.example", "private_key_id": "1"}
             key = json.dumps({**account, "private_key": rsa_private_pem()})
             gcs = GoogleCloudStorage(bucket="contracts", credentials_secret_ref=REF)
-            return await open_backend("dms", ArchiveSpec(gcs=gcs), {"serviceAccountJson": key.encode()})
+            keys = {"serviceAccountJson": key.encode()}
+            return await open_gcs("dms", ArchiveSpec(gcs=gcs), keys, address=url)
 
 
 async def do(backend: ArchiveBackend, operation: str) -> None:
@@ -257,6 +259,19 @@ async def test_a_list_has_names_and_sizes_and_no_placeholders_of_folders() -> No
     assert "prefix=a%2F" in server.heads[0]
 
 
+async def test_a_list_is_asked_for_with_encoded_keys_and_has_those_that_xml_can_not_hold() -> None:
+    entry = "<Contents><Key>{}</Key><Size>1</Size></Contents>"
+    found = entry.format("a/%01b+c%2Bd.pdf") + entry.format("a/%C3%A9.pdf")
+    head = "<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
+    entries, server = await entries_of("s3", f"<L>{head}{found}</L>".encode())
+    assert entries == [StoredEntry("a/\x01b c+d.pdf", 1), StoredEntry("a/\u00e9.pdf", 1)]
+    assert "encoding-type=url" in server.heads[0]
+    plain, _ = await entries_of(
+        "s3", f"<L><IsTruncated>false</IsTruncated>{entry.format('a/%41+b')}</L>".encode()
+    )
+    assert plain == [StoredEntry("a/%41+b", 1)]
+
+
 # -- Uploads -------------------------------------------------------------------------------------------------
 
 
@@ -328,6 +343,35 @@ async def test_a_service_account_signs_its_own_token() -> None:
     assert json.loads(head) == {"alg": "RS256", "typ": "JWT", "kid": "1"}
     assert json.loads(claims)["iss"] == json.loads(claims)["sub"] == "a@acme.example"
     assert json.loads(claims)["exp"] - json.loads(claims)["iat"] == 3600
+
+
+async def test_a_service_accounts_key_can_not_lead_documents_to_another_server() -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    async with serving(Server(answer=answer)) as server, serving(Server(answer=answer)) as foreign:
+        account = {"gcs_base_url": foreign.url, "disable_oauth": True, "client_email": "a@acme.example"}
+        key = json.dumps({**account, "private_key_id": "1", "private_key": rsa_private_pem()})
+        gcs = GoogleCloudStorage(bucket="contracts", credentials_secret_ref=REF)
+        keys = {"serviceAccountJson": key.encode()}
+        backend = await open_gcs("dms", ArchiveSpec(gcs=gcs), keys, address=server.url)
+        await do(backend, "put")
+        await backend.close()
+    assert foreign.heads == []
+    assert "Bearer" in server.heads[0]
+
+
+@pytest.mark.parametrize("tail", ["a" * 403 + " " + "b" * 50, "a" * 10 + " ", " a"])
+async def test_a_tag_is_a_header_wherever_it_is_cut(tail: str) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    tags = {f"tag{number:02d}": "x" for number in range(20)} | {"tag00": tail}
+    async with serving(Server(answer=answer)) as server:
+        backend = await opened("gcs", server.url)
+        await backend.put("a/b.pdf", once(b"x"), tags=tags, content_type=None)
+        await backend.close()
+    assert f"'x-goog-meta-tag00': '{tail[:404].strip()}'" in server.heads[0]
 
 
 AMAZON = {
@@ -419,8 +463,9 @@ async def test_a_pod_has_the_identity_that_its_environment_names(name: str, tmp_
         web.Response(body=b"x" * 100_000),
         web.Response(body=b"{}"),
         web.Response(body=b'{"access_token": "a\\nb", "expires_in": 1, "AccessKeyId": "a\\nb"}'),
+        web.Response(body=b"[" * 60_000),
     ],
-    ids=["missing", "redirect", "too long", "empty", "line ends"],
+    ids=["missing", "redirect", "too long", "empty", "line ends", "nested too deeply"],
 )
 async def test_a_service_that_gives_no_identity_is_told(
     name: str, answer: web.Response, tmp_path: Path
