@@ -5,12 +5,14 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from msgspec.structs import replace
 
 from controller.retry.late_files import LISTING_BUDGET, OUTAGE_PAUSE, LateFileFinder
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
+from counterfoil.esaw.models import ListedDocument
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
     EnvelopeEvent,
@@ -22,6 +24,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.retention import removal_time
+from tests.unit.controller.reconcile.phases.test_clean import document, list_files
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
 WAIT = timedelta(minutes=10)
@@ -236,3 +239,34 @@ async def test_a_list_that_never_ends_is_given_up(scene: KeptScene, monkeypatch:
     for _ in range(3):
         assert await scene.finder.reopen_if_listed(due) == due
     assert lists == 1
+
+
+@pytest.mark.xfail(strict=True, reason="a list that shrinks is believed")
+async def test_an_archived_file_that_is_no_longer_listed_reopens_nothing(tmp_path: Path) -> None:
+    scene = KeptScene(tmp_path)
+    list_files(scene, document(1, 1), document(2, 2), legal=("legal-1",))
+    ended = await scene.reconcile()
+    list_files(scene, document(1, 1))
+    scene.clock.advance(minutes=10)
+    assert (await scene.look()).status == replace(ended.status, next_attempt_time=None)
+
+
+@pytest.mark.xfail(strict=True, reason="names follow the order of the list")
+async def test_documents_that_are_listed_in_another_order_keep_their_places(tmp_path: Path) -> None:
+    scene = KeptScene(tmp_path)
+    first, second = (ListedDocument(file_id=each, file_name="contract.pdf") for each in ("file-A", "file-B"))
+    list_files(scene, first, second)
+    before = {each.file_id: each.location for each in (await scene.reconcile()).status.documents}
+    third = ListedDocument(file_id="file-C", file_name="contract.pdf")
+    list_files(scene, third, second, first, legal=("legal-1",))
+    scene.clock.advance(minutes=10)
+    await scene.look()
+    await scene.reconcile()
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndKept"
+    places = {each.file_id: each.location for each in after.status.documents}
+    assert {each: places[each] for each in before} == before
+    assert len(set(places.values())) == len(places) == 5
+    for file_id in ("file-A", "file-B", "file-C"):
+        stored = Path(unquote((places[file_id] or "").removeprefix("file://")))
+        assert stored.read_bytes() == f"%PDF-{file_id}".encode()

@@ -961,3 +961,172 @@ async def test_a_delay_after_an_archiving_by_a_clock_ahead_lasts_as_long_as_conf
     assert scene.envelope.transport.deleted == []
     scene.clock.advance(hours=1)
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+# -- Lists that shrink, and lists that may grow --------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="a list that shrinks is believed")
+async def test_an_archived_file_that_esaw_no_longer_lists_stays_and_the_envelope_is_kept(
+    tmp_path: Path,
+) -> None:
+    spec = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
+    scene = Scene(tmp_path, **spec)
+    list_files(scene, document(1, 1), document(2, 2), document(3, 3), legal=("legal-1",))
+    archived = await scene.reconcile()
+    list_files(scene, document(1, 1), document(2, 2))
+    scene.clock.advance(hours=168)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "DocumentsPending")
+    scene.clock.advance(minutes=10)
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "DocumentsMissing")
+    for each in (kept, await retried_by_a_person(scene)):
+        assert each.status.reason == "DocumentsMissing"
+        assert each.status.documents == archived.status.documents
+        archived_condition = find_condition(each.status.conditions, "Archived")
+        assert archived_condition is not None
+        assert archived_condition.status == "True"
+    assert "legal-1" in manifests(scene)
+    assert "file-3" in manifests(scene)
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.xfail(strict=True, reason="a list that shrinks is believed")
+async def test_an_archived_file_that_esaw_lists_again_within_the_wait_holds_up_no_delete(
+    tmp_path: Path,
+) -> None:
+    spec = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
+    scene = Scene(tmp_path, **spec)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    await scene.reconcile()
+    list_files(scene, document(1, 1))
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "DocumentsPending"
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.clock.advance(minutes=1)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="a list that shrinks is believed")
+async def test_a_retry_after_a_shrunken_list_deletes_once_all_archived_files_are_listed(
+    tmp_path: Path,
+) -> None:
+    spec = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "0s"}}
+    scene = Scene(tmp_path, **spec)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    await scene.reconcile()
+    list_files(scene, document(1, 1))
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "DocumentsMissing"
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
+    await scene.reconcile()
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert "legal-1" in manifests(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="a list that shrinks is believed")
+async def test_a_damaged_archive_is_no_reason_to_believe_a_list_that_lacks_an_archived_file(
+    tmp_path: Path,
+) -> None:
+    spec = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
+    scene = Scene(tmp_path, **spec)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    archived = await scene.reconcile()
+    lose_a_file(scene)
+    list_files(scene, document(1, 1))
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "ArchivedFilesChanged"
+    assert (await scene.reconcile()).status.reason == "DocumentsPending"
+    scene.clock.advance(minutes=10)
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "DocumentsMissing")
+    assert file_ids(kept) == file_ids(archived)
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.xfail(strict=True, reason="a short first list of such an envelope is believed")
+@pytest.mark.parametrize("status", UNFINISHED)
+@pytest.mark.parametrize("documents", [(), (document(1, 1), document(3, 3))], ids=["no document", "a gap"])
+async def test_a_rejected_envelope_whose_first_list_looks_short_is_not_deleted_before_the_wait_is_over(
+    tmp_path: Path, status: EnvelopeStatus, documents: tuple[ListedDocument, ...]
+) -> None:
+    scene = Scene(tmp_path, statuses=[status], evidence={"wait": "10m"})
+    scene.envelope.status = status
+    list_files(scene, *documents)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    assert "trail-1" in manifests(scene)
+    assert scene.envelope.transport.deleted == []
+    evidence = find_condition(waiting.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("Unknown", "DocumentsPending")
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("status", UNFINISHED)
+async def test_a_rejected_envelope_whose_first_list_is_complete_is_deleted_without_a_pause(
+    tmp_path: Path, status: EnvelopeStatus
+) -> None:
+    scene = Scene(tmp_path, statuses=[status], evidence={"wait": "10m"})
+    scene.envelope.status = status
+    list_files(scene, document(1, 1), document(2, 2))
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="the condition is True without documents")
+async def test_documents_that_are_still_not_listed_are_not_reported_as_listed(tmp_path: Path) -> None:
+    spec = {"cleanup": {"policy": "Keep"}, "evidence": {"wait": "10m"}}
+    scene = Scene(tmp_path, statuses=["Rejected"], **spec)
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    list_files(scene, trail=None)
+    assert (await scene.reconcile()).status.reason == "NoFiles"
+    list_files(scene)
+    scene.clock.advance(minutes=1)
+    archived = await scene.reconcile()
+    assert file_ids(archived) == ["trail-1"]
+    evidence = find_condition(archived.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("Unknown", "DocumentsPending")
+
+
+@pytest.mark.xfail(strict=True, reason="a short list is forgotten")
+async def test_a_retry_during_the_wait_for_documents_does_not_shorten_it(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    list_files(scene)
+    assert (await scene.reconcile()).status.reason == "DocumentsPending"
+    list_files(scene, document(1, 1))
+    waiting = await retried_by_a_person(scene)
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.xfail(strict=True, reason="a short list is forgotten")
+@pytest.mark.parametrize("is_retried", [False, True])
+async def test_a_short_list_that_was_stored_before_the_condition_existed_counts_as_short(
+    tmp_path: Path, *, is_retried: bool
+) -> None:
+    scene = a_scene_without_trail(tmp_path)
+    waiting = await scene.reconcile()
+    assert waiting.status.reason == "AuditTrailPending"
+    earlier = tuple(each for each in waiting.status.conditions if each.type != "EvidenceComplete")
+    await scene.status_writer.store(waiting, msgspec.structs.replace(waiting.status, conditions=earlier))
+    scene.envelope.contents["trail-1"] = TRAIL
+    scene.clock.advance(minutes=1)
+    after = await (retried_by_a_person(scene) if is_retried else scene.reconcile())
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.xfail(strict=True, reason="one file stands for two")
+async def test_two_documents_that_name_one_audit_trail_do_not_each_have_their_own(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    second = msgspec.structs.replace(document(2, 2), audit_trail_file_id="own-1")
+    list_files(scene, document(1, 1, has_trail=True), second, trail=None)
+    assert (await scene.reconcile()).status.reason == "AuditTrailPending"
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+    assert scene.envelope.transport.deleted == []
