@@ -3,8 +3,8 @@ List the files of a kept envelope again, after the time in which eSAW may list f
 
 An event whose envelope stays in eSAW ends as soon as the listed files are archived. If it ended before
 ``spec.evidence.wait`` had passed, its ``status.nextAttemptTime`` is the end of that time. The garbage
-collector reads each event and calls ``reopen_if_listed``. If eSAW lists other files by then, the event starts
-again, and its run archives them. If not, only ``nextAttemptTime`` is removed.
+collector reads each event and calls ``reopen_if_listed``. If eSAW lists further files by then, the event
+starts again, and its run archives them. If not, only ``nextAttemptTime`` is removed.
 
 This module archives nothing and decides nothing about the files.
 """
@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.errors import EsawError, EsawUnreachable, HttpStatusError, RateLimited
-from counterfoil.esaw.evidence import has_same_files
+from counterfoil.esaw.evidence import lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.errors import Forbidden, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded
@@ -56,7 +56,7 @@ class LateFileFinder:
     """By Organization: seconds of its lists since its last pause."""
 
     async def reopen_if_listed(self, event: EnvelopeEvent) -> EnvelopeEvent:
-        """Re-open a finished event if eSAW lists other files than were archived; return its newest state."""
+        """Re-open a finished event if eSAW lists files that were not archived; return its newest state."""
         if not self._is_due(event):
             return event
         try:
@@ -74,9 +74,10 @@ class LateFileFinder:
             return await self._store(event, replace(event.status, next_attempt_time=None))
         if listed is None:
             return event
-        if has_same_files(event.status, listed):
+        # A list that lacks an archived file is short; the file stays archived.
+        if not lists_additional_files(event.status, listed):
             return await self._store(event, replace(event.status, next_attempt_time=None))
-        message = "eSignAnyWhere lists other files than were archived; the event starts again."
+        message = "eSignAnyWhere lists files that were not archived; the event starts again."
         now = self.clock.now()
         status = reopened_status(event.status, reason="FilesListedLate", message=message, now=now)
         stored = await self._store(event, status)

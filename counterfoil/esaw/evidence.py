@@ -11,7 +11,11 @@ from enum import Enum, auto
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import EnvelopeEventStatus, EvidenceSpec, FileKind, find_condition
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
-from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE, AuditTrailPolicy
+from counterfoil.resources.organization import (
+    STATUSES_WITHOUT_EVIDENCE,
+    AuditTrailPolicy,
+    EnvelopeStatus,
+)
 
 
 class MissingEvidence(Enum):
@@ -60,6 +64,25 @@ def has_same_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]
     return {(each.file_id, each.kind) for each in listed} == {
         (each.file_id, each.kind) for each in status.documents
     }
+
+
+def lists_additional_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+    """Whether a listed file is not among those of the status, by id and kind."""
+    known = {(each.file_id, each.kind) for each in status.documents}
+    return any((each.file_id, each.kind) not in known for each in listed)
+
+
+def lacks_archived_file(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+    """
+    Whether the list lacks a file that is archived in the envelope's present status: such a list is short.
+
+    An expired envelope that was restarted and expired again may have other files in place of the archived
+    ones.
+    """
+    ids = {each.file_id for each in listed}
+    is_short = any(each.sha256 is not None and each.file_id not in ids for each in status.documents)
+    may_change = status.envelope is not None and status.envelope.status == EnvelopeStatus.EXPIRED
+    return is_short and not (may_change and lists_additional_files(status, listed))
 
 
 def _has_gap(documents: Collection[EnvelopeFile]) -> bool:

@@ -8,7 +8,7 @@ built from the status as the API server returns it, never from this process's me
 """
 
 import dataclasses
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,6 +16,7 @@ from typing import Final
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait, counted
 from controller.reconcile.phases.missing_envelope import UNKNOWN_ENVELOPE_ATTEMPTS, deletion_in_history
+from controller.reconcile.phases.unlisted_files import wait_for_archived_files
 from controller.scheduling.due import CLEANUP_DELAYED, has_request
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
@@ -23,7 +24,15 @@ from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import believed_time
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import MissingEvidence, has_same_files, may_list_more, missing_evidence
+from counterfoil.esaw.evidence import (
+    MissingEvidence,
+    has_same_files,
+    lacks_archived_file,
+    lists_additional_files,
+    may_list_more,
+    missing_evidence,
+)
+from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
     CleanupPolicy,
     EnvelopeEvent,
@@ -180,7 +189,8 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return await _without_envelope(event, context, None)
     if restarted is not None:
         return restarted
-    if not has_same_files(event.status, listed):
+    # A file that is not listed any more stays archived, and the envelope stays as well.
+    if lists_additional_files(event.status, listed):
         return _archive_again("FilesChanged", OTHER_FILES)
     # The event ends now. What eSAW lists later is found once this time has passed (docs/decisions/0046).
     complete = context.evidence_deadline(event)
@@ -246,8 +256,8 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
     listed = await context.files_now()
     if damage is not None:
         return _mismatch(event, "ArchivedFilesChanged", damage)
-    if not has_same_files(event.status, listed):
-        return _mismatch(event, "FilesChanged", OTHER_FILES)
+    if (difference := _difference(event, context, listed)) is not None:
+        return difference
     if deletion.is_listed_by_v5(listed):
         return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")
     proof = deletion.ProofOfArchive.from_status(
@@ -262,6 +272,17 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
     if (decision := await _decision(context)) is not None:
         return decision
     return await _delete_on(proof, event, context)
+
+
+def _difference(
+    event: EnvelopeEvent, context: ReconcileContext, listed: Collection[EnvelopeFile]
+) -> Outcome | None:
+    """Return the outcome if eSAW lists other files than were archived; None if it lists the same."""
+    if lacks_archived_file(event.status, listed):
+        return wait_for_archived_files(event, context)
+    if not has_same_files(event.status, listed):
+        return _mismatch(event, "FilesChanged", OTHER_FILES)
+    return None
 
 
 async def _delete_on(
@@ -307,6 +328,8 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
         where = "The envelope is no longer in eSignAnyWhere."
     else:
         spec, status = context.organization.spec, (await context.envelope()).status
+        if lacks_archived_file(event.status, listed):
+            return wait_for_archived_files(event, context)
         missing = missing_evidence(status, listed, spec.evidence)
         if missing is None or not has_same_files(event.status, listed):
             return _archive_again("FilesChanged", OTHER_FILES)
@@ -395,8 +418,8 @@ async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) ->
     Return the outcome for an envelope that was restarted, signed by somebody, and expired again; equal file
     ids do not prove equal content. None if eSAW has the archived documents, byte for byte.
     """
-    if not has_same_files(event.status, await context.files_now()):
-        return _mismatch(event, "FilesChanged", OTHER_FILES)
+    if (difference := _difference(event, context, await context.files_now())) is not None:
+        return difference
     # An audit trail grows when a document is read, so it proves nothing about the signed content.
     for document in event.status.documents:
         if document.kind not in (FileKind.DOCUMENT, FileKind.ATTACHMENT):

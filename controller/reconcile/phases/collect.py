@@ -25,11 +25,12 @@ from controller.reconcile.outcomes import (
     counted,
 )
 from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
+from controller.reconcile.phases.unlisted_files import wait_for_archived_files
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import MissingEvidence, missing_evidence
+from counterfoil.esaw.evidence import MissingEvidence, lacks_archived_file, missing_evidence
 from counterfoil.resources import (
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
@@ -53,10 +54,12 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         if is_missing(answer) and (deleted := await explain_deleted(event, context)) is not None:
             return deleted
         raise
-    status = (await context.envelope_facts()).status
+    status, listed = (await context.envelope_facts()).status, await context.listed()
+    if lacks_archived_file(event.status, listed):
+        return wait_for_archived_files(event, context)
     if not plan.files:
         return _without_files(event, context, status)
-    missing = missing_evidence(status, await context.listed(), context.organization.spec.evidence)
+    missing = missing_evidence(status, listed, context.organization.spec.evidence)
     if missing is not None and (until := _next_listing(event, context)) is not None:
         return _pause(missing, until)
     locations = await _claim_names(event, plan, context)

@@ -966,7 +966,6 @@ async def test_a_delay_after_an_archiving_by_a_clock_ahead_lasts_as_long_as_conf
 # -- Lists that shrink, and lists that may grow --------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="a list that shrinks is believed")
 async def test_an_archived_file_that_esaw_no_longer_lists_stays_and_the_envelope_is_kept(
     tmp_path: Path,
 ) -> None:
@@ -992,7 +991,6 @@ async def test_an_archived_file_that_esaw_no_longer_lists_stays_and_the_envelope
     assert scene.envelope.transport.deleted == []
 
 
-@pytest.mark.xfail(strict=True, reason="a list that shrinks is believed")
 async def test_an_archived_file_that_esaw_lists_again_within_the_wait_holds_up_no_delete(
     tmp_path: Path,
 ) -> None:
@@ -1008,7 +1006,6 @@ async def test_an_archived_file_that_esaw_lists_again_within_the_wait_holds_up_n
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="a list that shrinks is believed")
 async def test_a_retry_after_a_shrunken_list_deletes_once_all_archived_files_are_listed(
     tmp_path: Path,
 ) -> None:
@@ -1027,7 +1024,6 @@ async def test_a_retry_after_a_shrunken_list_deletes_once_all_archived_files_are
     assert "legal-1" in manifests(scene)
 
 
-@pytest.mark.xfail(strict=True, reason="a list that shrinks is believed")
 async def test_a_damaged_archive_is_no_reason_to_believe_a_list_that_lacks_an_archived_file(
     tmp_path: Path,
 ) -> None:

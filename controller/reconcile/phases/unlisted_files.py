@@ -1,0 +1,37 @@
+"""
+Wait for archived files that eSAW no longer lists; then keep the envelope, and tell a person.
+
+eSAW removes no single file of a finished envelope, so a list that lacks an archived file is short. The file
+stays in the status and in the manifest, and nothing else of the event changes meanwhile.
+"""
+
+from controller.reconcile.context import ReconcileContext
+from controller.reconcile.outcomes import Fail, Pause, PhaseFacts, SideCondition
+from counterfoil.clock import believed_time
+from counterfoil.resources import EnvelopeEvent, find_condition
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
+
+_PENDING = "DocumentsPending"
+_MISSING = "DocumentsMissing"
+
+
+def wait_for_archived_files(event: EnvelopeEvent, context: ReconcileContext) -> Pause | Fail:
+    """Return the pause until eSAW lists the files again; the failure once ``evidence.wait`` has passed since
+    the first list without them."""
+    now, spec = context.clock.now(), context.organization.spec
+    known = find_condition(event.status.conditions, EVIDENCE_CONDITION)
+    since, is_over = now, known is not None and known.status == "False"
+    if known is not None and known.reason == _PENDING:
+        since = believed_time(known.last_transition_time, now) or now
+    end = since + spec.evidence.wait
+    if now < end and not is_over:
+        message = "eSignAnyWhere no longer lists every archived file of this envelope."
+        facts = PhaseFacts(side_conditions=(SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, message),))
+        until = min(end, now + max(spec.retry.initial, now - since))
+        return Pause(_PENDING, message, until, facts=facts)
+    message = (
+        "eSignAnyWhere no longer lists every archived file of this envelope. The files stay in "
+        f"Archive/{context.archive.name}, and the envelope stays in eSignAnyWhere."
+    )
+    missing = SideCondition(EVIDENCE_CONDITION, "False", _MISSING, message)
+    return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=(missing,)))
