@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from urllib.parse import unquote
 
 from controller.access.fence import Fence
 from controller.reconcile.signature_policy import SignatureChecker
@@ -167,9 +168,28 @@ class ReconcileContext:
             if len(files) > MAX_DOCUMENTS:
                 raise TooManyFiles(len(files))
             tags = await self.tag_workers.collect(self.archive.spec, facts)
-            make = partial(make_layout, self.archive.spec, facts, _file_facts(files), found=tags)
+            make = partial(
+                make_layout,
+                self.archive.spec,
+                facts,
+                _file_facts(files),
+                found=tags,
+                claimed=self._claimed_names,
+            )
             self._plan = make() if len(files) <= FILES_NAMED_IN_LOOP else await asyncio.to_thread(make)
         return self._plan
+
+    def _claimed_names(self, folder: str) -> dict[tuple[str, FileKind], str]:
+        """Return the names in this folder that the stored status claims, by id and kind of the file."""
+        names = {}
+        above = self.backend.location(f"{folder}/x").removesuffix("x")
+        for each in self.event.status.documents:
+            if each.location is None or not each.location.startswith(above):
+                continue
+            name = f"{folder}/{unquote(each.location.removeprefix(above))}"
+            if self.backend.location(name) == each.location:
+                names[each.file_id, each.kind] = name
+        return names
 
     async def listed(self) -> tuple[EnvelopeFile, ...]:
         """Return the files as eSAW listed them at the beginning of this run."""

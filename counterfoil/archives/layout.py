@@ -5,7 +5,7 @@ The same Archive, envelope and list of files always give the same names. So the 
 its files (rule 3).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from counterfoil.archives import tags as tagging
@@ -18,6 +18,7 @@ from counterfoil.archives.names import (
     NameAllocator,
     PathTemplate,
     TemplateInvalid,
+    is_variation,
     safe_segment,
     split_extension,
 )
@@ -137,15 +138,28 @@ def check(spec: ArchiveSpec) -> None:
         raise SettingsInvalid(f"{'; '.join(faults)}. Correct the Archive.")
 
 
+ClaimedNames = Mapping[tuple[str, FileKind], str]
+"""Full names of files by id and kind."""
+
+
+def _no_claims(folder: str) -> ClaimedNames:
+    return {}
+
+
 def make_layout(
     spec: ArchiveSpec,
     envelope: EnvelopeFacts,
     files: Sequence[FileFacts],
     *,
     found: Mapping[str, str] | None = None,
+    claimed: Callable[[str], ClaimedNames] = _no_claims,
 ) -> ArchiveLayout:
     """
     Name every file of the envelope, and find its tags, unless ``tags_subprocess`` has ``found`` them.
+
+    ``claimed`` returns the full names in a folder that earlier lists gave to files, by id and kind. A file
+    keeps its name if ``spec.path`` still makes it for one of the files: eSAW promises no order, and another
+    file under the name would replace it. No new name is one of them.
 
     Raises ``TagMissing``, ``MetadataUnreadable``, and ``SettingsInvalid`` for a spec in which ``problems``
     finds one.
@@ -161,20 +175,39 @@ def make_layout(
 
     template = PathTemplate.parse(spec.path, tags=spec.tags)
     folder = template.render_folder(values)
-    names = NameAllocator()
-    file_layout = []
-    for facts in sorted(files, key=_sort_key):
-        name = names.take(f"{folder}/{template.render_file({**values, **_file_fields(facts)})}")
-        file_layout.append(FileLayout(facts, name, _content_type(name)))
+    ordered = sorted(files, key=_sort_key)
+    paths = [f"{folder}/{template.render_file({**values, **_file_fields(facts)})}" for facts in ordered]
+    names = _names(ordered, paths, claimed(folder))
     return ArchiveLayout(
         envelope.envelope_id,
         folder,
-        tuple(file_layout),
+        tuple(
+            FileLayout(facts, name, _content_type(name)) for facts, name in zip(ordered, names, strict=True)
+        ),
         tags,
         organization=envelope.organization,
         namespace=envelope.namespace,
         origin=envelope.origin,
     )
+
+
+def _names(files: Sequence[FileFacts], paths: Sequence[str], claimed: ClaimedNames) -> list[str]:
+    """Return the names of the files: for each its claimed one if it still fits, else a free one."""
+    names = NameAllocator()
+    if not claimed:
+        return [names.take(path) for path in paths]
+    unclaimed = NameAllocator()
+    possible = {unclaimed.take(path) for path in paths}
+    kept: dict[int, str] = {}
+    for position, (facts, path) in enumerate(zip(files, paths, strict=True)):
+        name = claimed.get((facts.file_id, facts.kind))
+        if name is None or not (name in possible or is_variation(name, path)):
+            continue
+        if names.reserve(name):
+            kept[position] = name
+    for name in claimed.values():
+        names.reserve(name)
+    return [kept[position] if position in kept else names.take(path) for position, path in enumerate(paths)]
 
 
 def envelope_fields(envelope: EnvelopeFacts) -> dict[str, str]:

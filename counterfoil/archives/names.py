@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from counterfoil.archives.backend import TEMPORARY_PREFIX
 
@@ -160,6 +161,10 @@ def split_extension(name: str) -> tuple[str, str]:
     return stem, dot + extension
 
 
+_NUMBERED: Final = re.compile(r" \(([0-9]{1,6})\)\Z")
+"""The end of the stem of a name that was given out before."""
+
+
 class NameAllocator:
     """
     Gives out names that no two files share, also not for an archive that ignores letter case.
@@ -184,6 +189,23 @@ class NameAllocator:
         self._taken.add(case_folded(chosen))
         self._numbers[path] = number
         return chosen
+
+    def reserve(self, path: str) -> bool:
+        """Take exactly this path; return whether it was free."""
+        folded = case_folded(path)
+        is_free = folded not in self._taken
+        self._taken.add(folded)
+        return is_free
+
+
+def is_variation(chosen: str, path: str) -> bool:
+    """Whether ``NameAllocator.take`` may have given ``chosen`` for this path."""
+    above, slash, name = path.rpartition("/")
+    stem, extension = split_extension(name)
+    number = _NUMBERED.search(chosen.removesuffix(extension))
+    return chosen == path or (
+        number is not None and chosen == above + slash + _fit(stem, f" ({number[1]}){extension}")
+    )
 
 
 def case_folded(path: str) -> str:

@@ -254,7 +254,6 @@ def content_at(location: str | None) -> bytes:
     return Path(unquote((location or "").removeprefix("file://"))).read_bytes()
 
 
-@pytest.mark.xfail(strict=True, reason="names follow the order of the list")
 async def test_documents_that_are_listed_in_another_order_keep_their_places(tmp_path: Path) -> None:
     scene = KeptScene(tmp_path)
     first, second = (ListedDocument(file_id=each, file_name="contract.pdf") for each in ("file-A", "file-B"))

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.archives.errors import SettingsInvalid
-from counterfoil.archives.layout import ActionFacts, make_layout, problems
+from counterfoil.archives.layout import ActionFacts, ArchiveLayout, make_layout, problems
+from counterfoil.archives.names import case_folded
 from counterfoil.archives.tags import TagMissing
 from counterfoil.resources.archive import TagRule
 from counterfoil.resources.envelopeevent import FileKind
@@ -155,3 +156,27 @@ def test_200_files_of_one_name_have_200_names() -> None:
 
     assert len({file.name for file in plan.files}) == 200
     assert plan.files[199].name.endswith("/same (200).pdf")
+
+
+def claims_of(plan: ArchiveLayout) -> dict[tuple[str, FileKind], str]:
+    return {(each.facts.file_id, each.facts.kind): each.name for each in plan.files}
+
+
+@pytest.mark.parametrize("path", ["{{file.name}}", "{{file.number}}-{{file.name}}"])
+@given(st.lists(st.sampled_from(AWKWARD_NAMES), min_size=1, max_size=8), st.randoms(use_true_random=False))
+def test_no_list_gives_the_claimed_name_of_a_file_to_another_file(
+    path: str, names: list[str], chance: random.Random
+) -> None:
+    spec = a_spec(path=f"{{{{envelope.id}}}}/{path}")
+    files = files_named(*names)
+    claims = claims_of(make_layout(spec, an_envelope(), chance.sample(files, chance.randint(0, len(files)))))
+    order = chance.sample(files, len(files))
+    renumbered = [replace(each, number=number) for number, each in enumerate(order, 1)]
+    plan = make_layout(spec, an_envelope(), renumbered, claimed=lambda folder: claims)
+    owners = {case_folded(name): key for key, name in claims.items()}
+    for file in plan.files:
+        key = (file.facts.file_id, file.facts.kind)
+        assert owners.get(case_folded(file.name), key) == key
+    assert len({case_folded(each.name) for each in plan.files}) == len(files)
+    again = make_layout(spec, an_envelope(), renumbered, claimed=lambda folder: claims_of(plan))
+    assert again == plan
