@@ -36,9 +36,9 @@ def missing_evidence(
     """
     if status in STATUSES_WITHOUT_EVIDENCE:
         return None
-    documents = [each for each in listed if each.kind is FileKind.DOCUMENT]
-    if not documents or _has_gap(documents):
+    if looks_short(listed):
         return MissingEvidence.DOCUMENTS
+    documents = [each for each in listed if each.kind is FileKind.DOCUMENT]
     kinds = {each.kind for each in listed}
     own_trails = [each.audit_trail_id is not None for each in documents]
     if any(own_trails) and not all(own_trails):
@@ -46,17 +46,24 @@ def missing_evidence(
     return MissingEvidence.AUDIT_TRAIL if evidence.lacks_audit_trail(status, kinds) else None
 
 
+def looks_short(listed: Collection[EnvelopeFile]) -> bool:
+    """Whether the list has no document, or its documents' numbers have a gap. For an envelope that was not
+    completed this may be all that there is."""
+    documents = [each for each in listed if each.kind is FileKind.DOCUMENT]
+    return not documents or _has_gap(documents)
+
+
 def may_list_more(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
     """
     Whether eSAW's list of this envelope may still grow within ``evidence.wait``, according to the status.
 
-    It may if an earlier list was short. It may also if no list had an audit trail: eSAW documents that only
-    Completed envelopes have one, and lists some of others late.
+    It may if an earlier list was short. It may also if no list had a document or an audit trail: eSAW
+    documents that only Completed envelopes have a trail, and lists some of others late.
     """
     was_short = find_condition(status.conditions, EVIDENCE_CONDITION) is not None
     kinds = {each.kind for each in status.documents}
     lacks_trail = evidence.audit_trail is AuditTrailPolicy.REQUIRED and FileKind.AUDIT_TRAIL not in kinds
-    return was_short or lacks_trail
+    return was_short or lacks_trail or FileKind.DOCUMENT not in kinds
 
 
 def has_same_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:

@@ -6,7 +6,7 @@ distinguishes its own partial work from a file of a third party, and never overw
 writes nothing, and downloads a file only to compare it with a stored file.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 import msgspec
@@ -30,7 +30,8 @@ from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import MissingEvidence, lacks_archived_file, missing_evidence
+from counterfoil.esaw.evidence import MissingEvidence, lacks_archived_file, looks_short, missing_evidence
+from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
@@ -77,7 +78,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             side_conditions=tuple(
                 each
                 for each in (
-                    _evidence_condition(event, context, missing),
+                    _evidence_condition(event, context, listed, missing),
                     left_behind(event.status, locations),
                 )
                 if each is not None
@@ -151,9 +152,13 @@ def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime |
 
 
 def _evidence_condition(
-    event: EnvelopeEvent, context: ReconcileContext, missing: MissingEvidence | None
+    event: EnvelopeEvent,
+    context: ReconcileContext,
+    listed: Collection[EnvelopeFile],
+    missing: MissingEvidence | None,
 ) -> SideCondition | None:
-    """Return the condition of an envelope whose list lacks evidence, or of one whose evidence came late."""
+    """Return the condition of an envelope whose list lacks evidence or looks short, or of one whose evidence
+    came late."""
     wait, type_ = context.organization.spec.evidence.wait, EVIDENCE_CONDITION
     if missing is MissingEvidence.DOCUMENTS:
         message = f"eSignAnyWhere did not list every document of this Completed envelope within {wait}."
@@ -161,6 +166,14 @@ def _evidence_condition(
     if missing is MissingEvidence.AUDIT_TRAIL:
         message = f"eSignAnyWhere did not list every audit trail of this Completed envelope within {wait}."
         return SideCondition(type_, "False", "AuditTrailMissing", message)
+    if looks_short(listed):
+        return SideCondition(
+            type_,
+            "Unknown",
+            "DocumentsPending",
+            "eSignAnyWhere lists no document of this envelope, or not every number. Envelopes that were not "
+            "completed may have no others.",
+        )
     known = find_condition(event.status.conditions, type_)
     if known is None:
         return None

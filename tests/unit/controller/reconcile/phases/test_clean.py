@@ -1043,7 +1043,6 @@ async def test_a_damaged_archive_is_no_reason_to_believe_a_list_that_lacks_an_ar
     assert scene.envelope.transport.deleted == []
 
 
-@pytest.mark.xfail(strict=True, reason="a short first list of such an envelope is believed")
 @pytest.mark.parametrize("status", UNFINISHED)
 @pytest.mark.parametrize("documents", [(), (document(1, 1), document(3, 3))], ids=["no document", "a gap"])
 async def test_a_rejected_envelope_whose_first_list_looks_short_is_not_deleted_before_the_wait_is_over(
@@ -1073,7 +1072,6 @@ async def test_a_rejected_envelope_whose_first_list_is_complete_is_deleted_witho
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="the condition is True without documents")
 async def test_documents_that_are_still_not_listed_are_not_reported_as_listed(tmp_path: Path) -> None:
     spec = {"cleanup": {"policy": "Keep"}, "evidence": {"wait": "10m"}}
     scene = Scene(tmp_path, statuses=["Rejected"], **spec)
