@@ -40,8 +40,9 @@ def missing_evidence(
         return MissingEvidence.DOCUMENTS
     documents = [each for each in listed if each.kind is FileKind.DOCUMENT]
     kinds = {each.kind for each in listed}
-    own_trails = [each.audit_trail_id is not None for each in documents]
-    if any(own_trails) and not all(own_trails):
+    own_trails = {each.audit_trail_id for each in documents}
+    # Two that name the same trail do not each have their own.
+    if own_trails != {None} and (None in own_trails or len(own_trails) < len(documents)):
         kinds.discard(FileKind.AUDIT_TRAIL)
     return MissingEvidence.AUDIT_TRAIL if evidence.lacks_audit_trail(status, kinds) else None
 

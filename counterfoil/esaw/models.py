@@ -165,7 +165,7 @@ class FilesResponse(EsawModel, frozen=True):
             if not is_file_id(file.file_id):
                 raise FileIdMissing("files", file.kind, file.file_name)
             known = once.setdefault(file.file_id, file)
-            if file.kind is FileKind.DOCUMENT and file.document_number != known.document_number:
+            if file.kind is FileKind.DOCUMENT and file is not known:
                 raise FileIdRepeated("files", known.document_number, file.document_number)
         return tuple(once.values())
 

@@ -197,7 +197,6 @@ def test_two_documents_with_one_id_are_refused_since_only_one_of_them_could_be_a
         an_answer(FilesResponse, twice).files()
 
 
-@pytest.mark.xfail(strict=True, reason="one file stands for two")
 @pytest.mark.parametrize("number", [1, None])
 def test_two_documents_with_one_id_and_one_number_are_refused_as_well(number: int | None) -> None:
     listed = [{**a_document(1, name), "DocumentNumber": number} for name in ("contract.pdf", "annex.pdf")]

@@ -1115,7 +1115,6 @@ async def test_a_short_list_that_was_stored_before_the_condition_existed_counts_
     assert scene.envelope.transport.deleted == []
 
 
-@pytest.mark.xfail(strict=True, reason="one file stands for two")
 async def test_two_documents_that_name_one_audit_trail_do_not_each_have_their_own(tmp_path: Path) -> None:
     scene = Scene(tmp_path, evidence={"wait": "10m"})
     second = msgspec.structs.replace(document(2, 2), audit_trail_file_id="own-1")
