@@ -83,6 +83,9 @@ SIGNATURES_CONDITION = "SignaturesChecked"
 EVIDENCE_CONDITION = "EvidenceComplete"
 """The condition that is False while a document or audit trail that the envelope must have is not listed."""
 
+SHORT_LIST_REASONS = frozenset({"NoFiles", "DocumentsPending", "AuditTrailPending"})
+"""Reasons of an event whose list of files was short. Events of earlier versions lack the condition."""
+
 
 class FileKind(StrEnum):
     """Kind of an envelope's file; also a path segment in the archive."""

@@ -13,8 +13,13 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from counterfoil.clock import CLOCK_DIFFERENCE, believed_time
-from counterfoil.resources.conditions import find_condition, is_condition_true, with_summary
-from counterfoil.resources.envelopeevent import EnvelopeEventStatus, Phase
+from counterfoil.resources.conditions import find_condition, is_condition_true, with_condition, with_summary
+from counterfoil.resources.envelopeevent import (
+    EVIDENCE_CONDITION,
+    SHORT_LIST_REASONS,
+    EnvelopeEventStatus,
+    Phase,
+)
 
 ARCHIVED_AND_KEPT = "ArchivedAndKept"
 """Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""
@@ -90,10 +95,18 @@ def reopened_status(
     Return the status of an event that waits for its first attempt, with this ``reason`` and ``message``.
 
     Attempts, deadlines and mismatches are reset, and the notice of the earlier final state is void.
-    Conditions other than the summary are removed unless ``Archived`` or ``Cleaned`` is True.
+    Conditions other than the summary are removed unless ``Archived`` or ``Cleaned`` is True. That a list of
+    the files was short stays: what eSAW lists after the missing files may come late, too.
     """
     filed = any(is_condition_true(status.conditions, each) for each in ("Archived", "Cleaned"))
-    kept = tuple(each for each in status.conditions if filed or each.type in ("Ready", "Stalled"))
+    always = ("Ready", "Stalled", EVIDENCE_CONDITION)
+    kept = tuple(each for each in status.conditions if filed or each.type in always)
+    if status.cause in SHORT_LIST_REASONS and find_condition(kept, EVIDENCE_CONDITION) is None:
+        generation = status.observed_generation or 0
+        short = status.message or message
+        kept = with_condition(
+            kept, EVIDENCE_CONDITION, "Unknown", status.cause, short, now=now, generation=generation
+        )
     ready = find_condition(status.conditions, "Ready")
     if ready is not None:
         generation = ready.observed_generation

@@ -43,7 +43,7 @@ from counterfoil.resources import (
     find_condition,
     stored_size,
 )
-from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, SHORT_LIST_REASONS
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
 
 
@@ -175,9 +175,10 @@ def _evidence_condition(
             "completed may have no others.",
         )
     known = find_condition(event.status.conditions, type_)
-    if known is None:
+    reason = known.reason if known is not None else event.status.reason or ""
+    if known is None and reason not in SHORT_LIST_REASONS:
         return None
-    if known.reason.startswith(("Documents", "NoFiles")):
+    if reason.startswith(("Documents", "NoFiles")):
         return SideCondition(type_, "True", "DocumentsListed", "eSignAnyWhere lists the documents.")
     return SideCondition(type_, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail.")
 

@@ -1087,7 +1087,6 @@ async def test_documents_that_are_still_not_listed_are_not_reported_as_listed(tm
     assert (evidence.status, evidence.reason) == ("Unknown", "DocumentsPending")
 
 
-@pytest.mark.xfail(strict=True, reason="a short list is forgotten")
 async def test_a_retry_during_the_wait_for_documents_does_not_shorten_it(tmp_path: Path) -> None:
     scene = Scene(tmp_path, evidence={"wait": "10m"})
     list_files(scene)
@@ -1098,7 +1097,6 @@ async def test_a_retry_during_the_wait_for_documents_does_not_shorten_it(tmp_pat
     assert scene.envelope.transport.deleted == []
 
 
-@pytest.mark.xfail(strict=True, reason="a short list is forgotten")
 @pytest.mark.parametrize("is_retried", [False, True])
 async def test_a_short_list_that_was_stored_before_the_condition_existed_counts_as_short(
     tmp_path: Path, *, is_retried: bool
