@@ -969,7 +969,7 @@ async def test_a_delay_after_an_archiving_by_a_clock_ahead_lasts_as_long_as_conf
 async def test_an_archived_file_that_esaw_no_longer_lists_stays_and_the_envelope_is_kept(
     tmp_path: Path,
 ) -> None:
-    spec = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
+    spec: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
     scene = Scene(tmp_path, **spec)
     list_files(scene, document(1, 1), document(2, 2), document(3, 3), legal=("legal-1",))
     archived = await scene.reconcile()
@@ -994,7 +994,7 @@ async def test_an_archived_file_that_esaw_no_longer_lists_stays_and_the_envelope
 async def test_an_archived_file_that_esaw_lists_again_within_the_wait_holds_up_no_delete(
     tmp_path: Path,
 ) -> None:
-    spec = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
+    spec: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
     scene = Scene(tmp_path, **spec)
     list_files(scene, document(1, 1), legal=("legal-1",))
     await scene.reconcile()
@@ -1009,7 +1009,7 @@ async def test_an_archived_file_that_esaw_lists_again_within_the_wait_holds_up_n
 async def test_a_retry_after_a_shrunken_list_deletes_once_all_archived_files_are_listed(
     tmp_path: Path,
 ) -> None:
-    spec = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "0s"}}
+    spec: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "0s"}}
     scene = Scene(tmp_path, **spec)
     list_files(scene, document(1, 1), legal=("legal-1",))
     await scene.reconcile()
@@ -1027,7 +1027,7 @@ async def test_a_retry_after_a_shrunken_list_deletes_once_all_archived_files_are
 async def test_a_damaged_archive_is_no_reason_to_believe_a_list_that_lacks_an_archived_file(
     tmp_path: Path,
 ) -> None:
-    spec = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
+    spec: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
     scene = Scene(tmp_path, **spec)
     list_files(scene, document(1, 1), legal=("legal-1",))
     archived = await scene.reconcile()
@@ -1073,7 +1073,7 @@ async def test_a_rejected_envelope_whose_first_list_is_complete_is_deleted_witho
 
 
 async def test_documents_that_are_still_not_listed_are_not_reported_as_listed(tmp_path: Path) -> None:
-    spec = {"cleanup": {"policy": "Keep"}, "evidence": {"wait": "10m"}}
+    spec: dict[str, Any] = {"cleanup": {"policy": "Keep"}, "evidence": {"wait": "10m"}}
     scene = Scene(tmp_path, statuses=["Rejected"], **spec)
     scene.envelope.status = EnvelopeStatus.REJECTED
     list_files(scene, trail=None)
