@@ -78,7 +78,7 @@ from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.sealing import Sealing
 from counterfoil.settings import ControllerSettings
-from counterfoil.transfer_rate import MinimumRate
+from counterfoil.untrusted.transfer_rate import MinimumRate
 
 _log = logging.getLogger("controller")
 

@@ -58,7 +58,7 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.organization import shared_folders
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
-from counterfoil.transfer_rate import MinimumRate
+from counterfoil.untrusted.transfer_rate import MinimumRate
 
 _log = logging.getLogger("controller.access.archive_pool")
 

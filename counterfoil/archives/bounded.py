@@ -1,9 +1,9 @@
 """
 Bound the time of each operation of an archive, so that one that hangs or trickles costs its own users only.
 
-A transfer has a minimum rate (``counterfoil.transfer_rate``). Only the time counts for which the archive
-keeps it waiting: a slow source does no harm to it. Every other operation has a timeout. The bounds are
-judged by timers of the event loop, outside of what waits.
+A transfer has a minimum rate (``counterfoil.untrusted.transfer_rate``). Only the time counts for which the
+archive keeps it waiting: a slow source does no harm to it. Every other operation has a timeout. The bounds
+are judged by timers of the event loop, outside of what waits.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend, Reta
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.streams import BLOCK
 from counterfoil.clock import Clock
-from counterfoil.transfer_rate import MinimumRate, RateBudget
+from counterfoil.untrusted.transfer_rate import MinimumRate, RateBudget
 
 IN_TRANSIT: Final = 16 * 1024 * 1024
 """Maximum bytes of an upload that a backend has taken and not yet sent."""

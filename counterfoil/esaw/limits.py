@@ -8,7 +8,7 @@ behaviour of eSAW or a proxy.
 from dataclasses import dataclass, field
 from typing import Final
 
-from counterfoil.transfer_rate import MinimumRate
+from counterfoil.untrusted.transfer_rate import MinimumRate
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

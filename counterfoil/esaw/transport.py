@@ -44,8 +44,8 @@ from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
 from counterfoil.origin import origin_of
-from counterfoil.transfer_rate import RateBudget
 from counterfoil.untrusted.json_bounds import has_too_many_values
+from counterfoil.untrusted.transfer_rate import RateBudget
 
 CallObserver = Callable[[str, str, float], None]
 """Called after each call: operation, code (an HTTP status, ``unreachable``, ``unreadable``), seconds."""

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, urlencode
@@ -26,7 +25,7 @@ import aiohttp
 import msgspec
 from kubernetes.aio.client import Configuration
 
-from counterfoil.kube.answers import PartialT, decode_as, foreign_answer, http_date, watch_event
+from counterfoil.kube.answers import PartialT, decode_as, foreign_answer, watch_event
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
 from counterfoil.kube.errors import ApiError, Expired, NotFound, Unavailable, api_error
 from counterfoil.kube.secret import Secret
@@ -81,8 +80,9 @@ class KubeClient:
     observe: RequestObserver
     bearer: str | None = None
     """A user's token; None for the credentials of the configuration."""
-    server_time: datetime | None = None
-    """The API server's clock at its last confirmed response; None before the first one. Whole seconds."""
+    server_date: str | None = None
+    """The header ``Date`` of the API server's last confirmed response, for ``answers.http_date``; None before
+    the first one."""
 
     # -- Objects of a kind: Counterfoil's resources and Leases -----------------------------------------------
 
@@ -377,7 +377,7 @@ class KubeClient:
             raise api_error(status, answer, retry_after, creating=verb == "create")
         if status not in _CONFIRMATIONS.get(verb, (200,)):
             raise foreign_answer(f"it answered {status}")
-        self.server_time = http_date(date)
+        self.server_date = date
         return answer
 
     def _close_idle_connections(self) -> None:

@@ -4,7 +4,7 @@ Archives of kind ``filesystem``: a folder of a mounted volume.
 A file is written to a temporary name in its own folder, made durable, renamed, and the rename made durable.
 All paths are walked segment by segment from the root without following symbolic links, so that nobody who can
 write into the tree can lead us out of it. Blocking calls run in threads of this archive, one block at a time;
-a volume that hangs costs those threads only (``volume_threads``).
+a volume that hangs costs those threads only (``_volume_threads``).
 
 Tags go into the manifest only: file systems have no place for them that survives copying.
 """
@@ -30,6 +30,7 @@ from counterfoil.archives.backend import (
     temporary_name,
     too_many_files,
 )
+from counterfoil.archives.backends._volume_threads import Operation, VolumeHangs, VolumeThreads
 from counterfoil.archives.errors import (
     ArchiveError,
     ArchiveRefused,
@@ -41,7 +42,6 @@ from counterfoil.archives.errors import (
 )
 from counterfoil.archives.readback import probe_with_file
 from counterfoil.archives.streams import BLOCK, INLINE, HashingThread
-from counterfoil.archives.volume_threads import Operation, VolumeHangs, VolumeThreads
 from counterfoil.resources.archive import ArchiveSpec
 
 FILE_MODE = 0o640

@@ -51,7 +51,7 @@ class InMemoryKubeClient(KubeClient):
         self.answering.set()
         self.refused: dict[Where, ApiError] = {}
         """By verb and name: the answer to each request about one object."""
-        self.server_time: datetime | None = None
+        self.server_date: str | None = None
         self._problems: defaultdict[str, list[ApiError]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
         self._version = 100

@@ -33,7 +33,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Archive, ArchiveRoot, Organization, find_condition
 from counterfoil.resources.archive_kinds import SETTINGS
-from counterfoil.transfer_rate import MinimumRate
+from counterfoil.untrusted.transfer_rate import MinimumRate
 from tests.support.builders import NOON, AClock, an_organization
 from tests.support.fakes.archives import MemoryBackend, once
 from tests.support.fakes.kube import InMemoryKubeClient

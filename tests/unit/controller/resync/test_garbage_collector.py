@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from email.utils import format_datetime
 from typing import Any, Self
 
 import msgspec
@@ -566,7 +567,7 @@ async def test_events_are_removed_when_the_clock_of_the_api_server_agrees(
     event = an_event().in_phase(Phase.SUCCEEDED).status(completion_time=NOON - timedelta(hours=1)).build()
     scene = Scene(event)
     scene.clock.advance(seconds=own.total_seconds())
-    scene.kube.server_time = NOON + of_the_server
+    scene.kube.server_date = format_datetime(NOON + of_the_server, usegmt=True)
     await scene.pass_finished()
     assert scene.there() == (set() if is_removed else {event.name})
 
@@ -575,7 +576,7 @@ async def test_an_envelope_stays_while_only_the_own_clock_says_that_its_event_ca
     scene = Scene()
     scene.kube.put(an_envelope(NOON, **MARKED))
     scene.clock.advance(days=40)
-    scene.kube.server_time = NOON
+    scene.kube.server_date = format_datetime(NOON, usegmt=True)
     await scene.pass_finished()
     assert scene.there() == {ENVELOPE}
 

@@ -11,7 +11,7 @@ from counterfoil.archives.bounded import STALL_SECONDS, BoundedBackend, Transfer
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.streams import drain
 from counterfoil.clock import WallClock
-from counterfoil.transfer_rate import MinimumRate
+from counterfoil.untrusted.transfer_rate import MinimumRate
 from tests.support.builders import AClock
 from tests.support.fakes.archives import MemoryBackend, once
 

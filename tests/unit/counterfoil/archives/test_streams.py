@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counterfoil.archives.backends._volume_threads import VolumeThreads
 from counterfoil.archives.streams import HashingCounter, HashingThread, blocks, counting
-from counterfoil.archives.volume_threads import VolumeThreads
 
 
 async def each(*chunks: bytes) -> AsyncIterator[bytes]:

@@ -40,7 +40,7 @@ from counterfoil.resources import (
     LocalObjectReference,
 )
 from counterfoil.resources.organization import AuditTrailPolicy
-from counterfoil.transfer_rate import MinimumRate
+from counterfoil.untrusted.transfer_rate import MinimumRate
 from sandbox.esaw import AWKWARD_NAMES, DocumentSpec, StandIn, User
 from sandbox.esaw.core.faults import FaultOptions, GarbageKind
 from sandbox.esaw.core.model import EmptyAs, EnvelopeOptions

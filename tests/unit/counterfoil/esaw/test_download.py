@@ -19,7 +19,7 @@ from counterfoil.esaw import (
     TransferBroken,
     new_http_client,
 )
-from counterfoil.transfer_rate import MinimumRate
+from counterfoil.untrusted.transfer_rate import MinimumRate
 from tests.support.servers.scripted_esaw import (
     TOKEN,
     ManualClock,

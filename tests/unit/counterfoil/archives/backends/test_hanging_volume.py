@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from counterfoil.archives import open_backend
+from counterfoil.archives.backends._volume_threads import VolumeThreads
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.readback import hash_stream
-from counterfoil.archives.volume_threads import VolumeThreads
 from tests.support.fakes.archives import a_spec, content, once, open_descriptors
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from counterfoil.transfer_rate import KIB, MinimumRate, RateBudget
+from counterfoil.untrusted.transfer_rate import KIB, MinimumRate, RateBudget
 
 MINIMUM = MinimumRate(bytes_per_second=16 * KIB, window=45)
 
