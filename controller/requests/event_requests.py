@@ -10,9 +10,9 @@ from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
 from counterfoil.readiness import with_readiness
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, Phase
+from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.reopening import is_reopened_by_retry, reopened_status
 from counterfoil.resources.request import EXPECTED_PARAMETER, Request, RequestOutcome
-from counterfoil.resources.shown_state import state_of
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ The receiver, the sweep or a person creates it; of its spec only ``suspend`` cha
 its status. ``controller.reconcile.state_machine`` has the phases and their transitions.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
@@ -312,3 +313,19 @@ class EnvelopeEvent(Resource, frozen=True):
         if self.status.deliveries is not None:
             return self.status.deliveries
         return 1 if self.spec.origin is Origin.CALLBACK else 0
+
+
+def state_of(event: EnvelopeEvent) -> str:
+    """Return phase and cause of an event, such as ``Failed/ArchiveFull``, as people are shown them."""
+    return f"{event.status.phase}/{event.status.cause}"
+
+
+def digest_of(events: Iterable[EnvelopeEvent]) -> str:
+    """
+    Return a SHA-256 in hex of the names, uids and states of events in any order.
+
+    A request that changes several events carries it with their number. Console and plugin compare both again,
+    also after a conflict, and leave an event alone that no longer matches.
+    """
+    lines = sorted(f"{each.name} {each.uid} {state_of(each)}" for each in events)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -27,7 +27,7 @@ from counterfoil.resources.base import (
 REQUEST_ANNOTATION_PREFIX: Final = f"{REQUEST_LABEL}-"
 EXPECTED_PARAMETER: Final = "expected"
 """Parameter of a request to skip: the state of the event that the person was shown, such as
-``Failed/ArchiveFull`` (``counterfoil.resources.shown_state``). An event in another state is not skipped."""
+``Failed/ArchiveFull`` (``counterfoil.resources.envelopeevent``). An event in another state is not skipped."""
 
 REQUEST_ID_ANNOTATION: Final = f"{REQUEST_ANNOTATION_PREFIX}id"
 

@@ -20,8 +20,8 @@ from counterfoil.kube.errors import ApiError, Conflict, Forbidden
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
+from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
-from counterfoil.resources.shown_state import state_of
 from webhook.console.access import AuthenticatedUser
 from webhook.console.errors import ConsoleErrorKind
 from webhook.http_server.errors import HttpErrorKind, PageError
@@ -74,8 +74,8 @@ class ActionRequest:
     action: Action
     reason: str = ""
     expected: str | None = None
-    """The state of the event that the person was shown (``counterfoil.resources.shown_state``). A skip of an
-    event in another state is refused."""
+    """The state of the event that the person was shown (``envelopeevent.state_of``). A skip of an event in
+    another state is refused."""
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
+from counterfoil.resources.envelopeevent import digest_of, state_of
 from counterfoil.resources.reopening import is_reopened_by_retry
 from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
-from counterfoil.resources.shown_state import digest_of, state_of
 
 MAX_WRITE_ATTEMPTS = 5
 """Tries to write one request beside what others write at the same time."""

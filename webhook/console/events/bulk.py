@@ -17,9 +17,8 @@ from typing import Final, NamedTuple
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid
-from counterfoil.resources.envelopeevent import NoticeState
+from counterfoil.resources.envelopeevent import NoticeState, digest_of, state_of
 from counterfoil.resources.reopening import is_reopened_by_retry
-from counterfoil.resources.shown_state import digest_of, state_of
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.actions import Action, ActionRequest, ActionService, NoLongerMatches, has_state
 from webhook.console.errors import ConsoleErrorKind

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid, Sender
+from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.shard_leases import unheld_shard
-from counterfoil.resources.shown_state import state_of
 from webhook.console import attention
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters

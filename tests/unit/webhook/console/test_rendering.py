@@ -31,6 +31,7 @@ from counterfoil.resources import (
     Phase,
     RequestOutcome,
 )
+from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.organization import (
     CallbackURLs,
     CheckOutcome,
@@ -38,7 +39,6 @@ from counterfoil.resources.organization import (
     OrganizationCheckResult,
 )
 from counterfoil.resources.shard_leases import UnheldShard
-from counterfoil.resources.shown_state import state_of
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import (
     FULL,
