@@ -30,14 +30,15 @@ class EventRequests:
         }
 
     async def retry(self, event: EnvelopeEvent, request: Request) -> RequestResult:
-        """Try again now, unless the envelope is archived and gone; of such an event a notice that was given
-        up."""
-        if not is_reopened_by_retry(event.status):
-            notice = event.status.notice
-            if notice is None or notice.state is not NoticeState.FAILED:
-                return _nothing_to_do(event)
+        """Try again now, unless the envelope is archived and gone; of a Succeeded event first a notice that
+        was given up."""
+        notice = event.status.notice
+        has_failed_notice = notice is not None and notice.state is NoticeState.FAILED
+        if event.status.phase is Phase.SUCCEEDED and has_failed_notice:
             message = "The notice to the webhook was given up; it is sent again."
             return RequestResult(RequestOutcome.DONE, message, _with_resent_notice)
+        if not is_reopened_by_retry(event.status):
+            return _nothing_to_do(event)
         change = partial(
             reopened_status,
             reason="RetryRequested",

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from controller.access.archive_root import MARKER_NAME
+
 COLUMNS = ("ENVELOPE", "SENDER", "PHASE", "RESULT")
 WIDTHS = (20, 14, 17)
 """Widths of all columns except the last one, in characters."""
@@ -108,9 +110,11 @@ class DemoOutput:
 
 
 def tree_lines(root: Path) -> list[str]:
-    """Return the folders and files below a folder, with the sizes of the files."""
+    """Return the folders and files below a folder, with the sizes of the files; not the archive's marker."""
     lines = []
-    entries = sorted(root.iterdir(), key=lambda path: path.name)
+    entries = sorted(
+        (each for each in root.iterdir() if each.name != MARKER_NAME), key=lambda path: path.name
+    )
     for entry in entries:
         branch, indent = ("└── ", "    ") if entry == entries[-1] else ("├── ", "│   ")
         size = f"  {entry.stat().st_size:,} bytes" if entry.is_file() else "/"

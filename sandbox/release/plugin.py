@@ -47,6 +47,7 @@ OWN_MODULES = (
     "_upstream/__init__.py",
     "_upstream/kubernetes_package.py",
     "callback_auth.py",
+    "clock.py",
     "durations.py",
     "logs.py",
     "origin.py",

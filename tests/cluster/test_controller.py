@@ -626,7 +626,7 @@ async def test_an_event_whose_time_to_live_is_over_is_removed(scene: ControllerS
     old, young = await scene.noted(), await scene.noted()
     for name in (old, young):
         await scene.reaches(name, Phase.SUCCEEDED)
-    long_ago = (datetime.now(UTC) - timedelta(days=31)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    long_ago = (datetime.now(UTC) - timedelta(days=34)).strftime("%Y-%m-%dT%H:%M:%SZ")
     await scene.kube.patch_status(EnvelopeEvent, old, {"completionTime": long_ago}, resource_version=None)
     # The garbage collector runs at the start, and then once a minute.
     await scene.controller.stop()

@@ -30,9 +30,9 @@ from tests.support.fakes.archives import (
     a_source,
     a_spec,
     an_envelope,
-    content,
     files_named,
 )
+from tests.support.signed_pdfs import unsigned
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "runbooks").glob("*.md")]
@@ -132,12 +132,15 @@ def namespace_of_a_reader(commands: Sequence[ConsoleCommand]) -> list[dict[str, 
     return [
         *({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": each}} for each in sorted(secrets)),
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "jane"}},
-        {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "counterfoil-controller"},
-            "spec": {"selector": labels, "template": pod},
-        },
+        *(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": f"counterfoil-{process}"},
+                "spec": {"selector": labels, "template": pod},
+            }
+            for process in ("controller", "receiver", "pages")
+        ),
         owned("Archive", "dms", filesystem={"root": "/archive"}),
         owned("Sender", "jane-doe", organizationRef=ref, userID="7"),
         owned(
@@ -203,7 +206,7 @@ async def sealed_envelope(root: Path, key: Path) -> Path:
     backend, plan = await open_backend("dms", spec, {}), a_plan(*files_named("a.pdf", "b.pdf"), spec=spec)
     documents = [
         a_filed_document(
-            each.facts, await store(backend, each, a_source(content(seed=each.facts.number)), tags={})
+            each.facts, await store(backend, each, a_source(unsigned(each.facts.file_name)), tags={})
         )
         for each in plan.files
     ]

@@ -4,6 +4,8 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any, cast
 
 import pytest
 
@@ -22,6 +24,22 @@ LONG_AGO = NOON - timedelta(days=34)
 PATIENCE_SECONDS = 60.0
 
 
+class LaterServer:
+    """A client of the API server that reports the time of a clock as the server's."""
+
+    def __init__(self, kube: KubeClient, clock: AClock) -> None:
+        self._kube = kube
+        self._clock = clock
+
+    @property
+    def server_date(self) -> str:
+        """The header ``Date`` of the last response."""
+        return format_datetime(self._clock.now(), usegmt=True)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kube, name)
+
+
 class Scene:
     """A namespace with expired events, and the garbage collector that deletes them."""
 
@@ -33,7 +51,7 @@ class Scene:
         self.cache.organizations.put(an_organization(ttl={"failed": "72h"}))
         self.passes = asyncio.Semaphore(0)
         self.garbage_collector = GarbageCollector(
-            kube=controller,
+            kube=cast(KubeClient, LaterServer(controller, self.clock)),
             cache=self.cache,
             clock=self.clock,
             statistics=EventStatistics(),
