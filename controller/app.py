@@ -218,7 +218,14 @@ def build(
         confirmation=settings.key_confirmation,
     )
     organizations = OrganizationStatusUpdater(
-        kube, cache, secrets, sender_keys, esaw_clients, clock, callback_url=settings.callback_url
+        kube,
+        cache,
+        secrets,
+        sender_keys,
+        esaw_clients,
+        clock,
+        callback_url=settings.callback_url,
+        sealing=sealing,
     )
     workqueue = WorkQueue(clock, partial(concurrency_limits, cache, settings.concurrency))
     event_queue = EventQueue(cache, workqueue, clock)

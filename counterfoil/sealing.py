@@ -124,6 +124,12 @@ class Sealing:
         """The id of the newest key; it seals once it has settled."""
         return self._current().newest
 
+    @property
+    def newest_hash(self) -> str:
+        """A hash of the newest key, in hex: it is equal for equal keys, and shows nothing of the key."""
+        keys = self._current()
+        return _derived(keys.by_id[keys.newest], "key hash").hex()
+
     def seal(self, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
         """Seal a token for one Sender, with the newest key that every process has."""
         return self._seal(self._current().sealing_key_id(self._clock.now()), token, namespace, sender)

@@ -34,7 +34,7 @@ from counterfoil.callback_auth import (
     matches_basic_auth,
     token_hash,
 )
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import (
     EsawError,
@@ -56,6 +56,7 @@ from counterfoil.resources import (
     Condition,
     EventLoad,
     Organization,
+    SealingKeyStatus,
     Sender,
     find_condition,
     is_condition_true,
@@ -63,6 +64,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.organization import cleanup_conflict, shared_archive_conflict
+from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import pattern_error
 
 _log = logging.getLogger(__name__)
@@ -113,6 +115,8 @@ class OrganizationStatusUpdater:
     esaw_clients: EsawClients
     clock: Clock
     callback_url: str | None
+    sealing: Sealing | None = None
+    """The sealing keys of this process; None: only spec.tokenSecretRef works."""
     _passes: dict[str, int] = field(default_factory=dict)
     _basic: dict[str, tuple[bytes, str]] = field(default_factory=dict, repr=False)
 
@@ -153,6 +157,7 @@ class OrganizationStatusUpdater:
             conditions=self._conditions(organization, reachable, ready),
             callback_token_hashes=hashes,
             basic_auth_hash=basic_hash,
+            sealing_key=self._sealing_key(organization),
             callback_urls=self._urls(organization),
             version=version,
             origin=organization.status.origin or self._confirmed_origin(organization, reachable),
@@ -175,6 +180,15 @@ class OrganizationStatusUpdater:
         if stored is not None:
             _log_reachability(organization, reachable)
         return stored
+
+    def _sealing_key(self, organization: Organization) -> SealingKeyStatus | None:
+        """Return the newest sealing key here, with the time since which a controller has it."""
+        if self.sealing is None:
+            return None
+        known, now = organization.status.sealing_key, self.clock.now().replace(microsecond=0)
+        newest = SealingKeyStatus(self.sealing.newest, self.sealing.newest_hash, now)
+        is_known = known is not None and (known.id, known.hash) == (newest.id, newest.hash)
+        return known if is_known and known is not None and believed_time(known.observed_time, now) else newest
 
     def forget(self, name: str) -> None:
         """The Organization was deleted."""

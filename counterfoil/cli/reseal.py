@@ -1,6 +1,10 @@
 """
 ``python -m counterfoil.cli.reseal``: encrypt every consented Sender's key with the newest sealing key.
 
+The command begins only if the newest key in the folder is the newest one of the controllers too. They must
+have had it for long enough that every process has it (``status.sealingKey`` of each Organization). What is
+sealed with any other key, no process could open.
+
 Sender by Sender: open the Secret, seal, write it back on condition that nobody wrote meanwhile, then record
 the key id in the Sender's status. Pages that started some minutes ago may seal a consent with an older key: a
 later run seals it again. The command may be interrupted and started again at any time; it skips Senders that
@@ -16,13 +20,16 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from counterfoil import logs
+from counterfoil.clock import Clock, WallClock
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError, Conflict, NotConfigured, NotFound
-from counterfoil.resources import ResourceInvalid, Sender
+from counterfoil.resources import Organization, ResourceInvalid, Sender
 from counterfoil.sealing import (
+    KEY_SETTLE,
     SECRET_KEY,
     SECRET_TYPE,
     SealBroken,
@@ -48,6 +55,10 @@ class ResealOutcome(StrEnum):
     FAILED = "failed"
 
 
+class NewestKeyRefused(Exception):
+    """The newest key of the folder may be unknown to a running process; the message says what to do."""
+
+
 @dataclass
 class ResealReport:
     """Result of one run."""
@@ -55,11 +66,14 @@ class ResealReport:
     counts: Counter[ResealOutcome] = field(default_factory=Counter)
     in_use: set[str] = field(default_factory=set)
     """Ids of the sealing keys that something is still sealed with."""
+    replaced: set[str] = field(default_factory=set)
+    """Ids of the sealing keys that this run replaced."""
 
-    def lines(self, sealing: Sealing) -> list[str]:
+    def lines(self) -> list[str]:
         """Say it to a person."""
         report_lines = [f"{self.counts[each]} {each}" for each in ResealOutcome]
-        spare = [key_id for key_id in sealing.key_ids if key_id not in {*self.in_use, sealing.newest}]
+        # Of a key that this run did not meet, nobody knows what is sealed with it.
+        spare = sorted(self.replaced - self.in_use)
         if self.counts[ResealOutcome.FAILED]:
             report_lines.append("The failures are named above; keep all sealing keys until they are fixed.")
         elif spare:
@@ -69,8 +83,9 @@ class ResealReport:
         return report_lines
 
 
-async def reseal(kube: KubeClient, sealing: Sealing) -> ResealReport:
-    """Go through all Senders. Raises ``ApiError`` when they can't be listed."""
+async def reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> ResealReport:
+    """Go through all Senders. Raises ``NewestKeyRefused``, and ``ApiError`` when they can't be listed."""
+    await _check_newest_key(kube, sealing, clock.now())
     report = ResealReport()
     async for raw in kube.list(Sender):
         try:
@@ -81,6 +96,38 @@ async def reseal(kube: KubeClient, sealing: Sealing) -> ResealReport:
             outcome = ResealOutcome.FAILED
         report.counts[outcome] += 1
     return report
+
+
+async def _check_newest_key(kube: KubeClient, sealing: Sealing, now: datetime) -> None:
+    """Raise ``NewestKeyRefused`` unless every controller has the newest key of the folder."""
+    found = [(raw["metadata"]["name"], Organization.parse(raw)) async for raw in kube.list(Organization)]
+    newest = sealing.newest
+    for name, organization in found:
+        key = organization.status.sealing_key
+        if key is None:
+            raise NewestKeyRefused(
+                f"status.sealingKey of Organization/{name} is not set: no controller reports that it has the "
+                f"key {newest!r}. Let a controller of this version run with the sealing keys, and repeat."
+            )
+        if key.id != newest:
+            raise NewestKeyRefused(
+                f"The newest key of the folder is {newest!r}, but the newest one of the controllers is "
+                f"{key.id!r} (status.sealingKey of Organization/{name}). Put the same files into the folder "
+                "and into the Secret of the sealing keys, and repeat."
+            )
+        if key.hash != sealing.newest_hash:
+            raise NewestKeyRefused(
+                f"The controllers have another key with the name {newest!r} (status.sealingKey of "
+                f"Organization/{name}). Take the file from the Secret of the sealing keys, and repeat."
+            )
+        if now - key.observed_time < KEY_SETTLE:
+            since = f"{key.observed_time:%H:%M:%S} UTC"
+            raise NewestKeyRefused(
+                f"A controller has had the key {newest!r} only since {since}. Repeat the command five "
+                "minutes later: by then every process has it."
+            )
+    if not found:
+        raise NewestKeyRefused("There is no Organization, so nothing shows which keys the controllers have.")
 
 
 async def _reseal_sender(
@@ -100,6 +147,7 @@ async def _reseal_sender(
             report.in_use.add(sealing.newest)
             await _record_key_id(kube, sender, sealing.newest)
             return ResealOutcome.NEWEST
+        replaced = key_id_of(data)
         token = sealing.open(data, kube.namespace, sender)
         sealed = sealing.seal_with_newest(token, kube.namespace, sender)
         changes = {
@@ -111,6 +159,7 @@ async def _reseal_sender(
         except Conflict:
             continue
         report.in_use.add(sealed.key_id)
+        report.replaced.add(replaced)
         await _record_key_id(kube, sender, sealed.key_id)
         return ResealOutcome.RESEALED
     _log.error("somebody else writes this Secret all the time", extra={"sender": sender.name})
@@ -129,8 +178,8 @@ async def run(settings: ResealSettings) -> int:
         raise SealingKeysInvalid("COUNTERFOIL_SEALING_KEYS is not set; name the folder of the sealing keys.")
     sealing = Sealing(settings.sealing_keys)
     async with connect(namespace=settings.namespace) as kube:
-        report = await reseal(kube, sealing)
-    print("\n".join(report.lines(sealing)))
+        report = await reseal(kube, sealing, WallClock())
+    print("\n".join(report.lines()))
     return 1 if report.counts[ResealOutcome.FAILED] else 0
 
 
@@ -140,7 +189,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     logs.configure(settings.log_level, settings.log_format)
     try:
         return asyncio.run(run(settings))
-    except (SealingKeysInvalid, NotConfigured, ApiError) as trouble:
+    except (SealingKeysInvalid, NewestKeyRefused, NotConfigured, ApiError, ResourceInvalid) as trouble:
         # The person who started the command can fix this error: no stack trace.
         _log.critical("nothing can be resealed: %s", trouble)
         return 1

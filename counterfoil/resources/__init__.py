@@ -91,6 +91,7 @@ from counterfoil.resources.organization import (
     OrganizationStatus,
     ReportedProblem,
     RetrySpec,
+    SealingKeyStatus,
     SweepResult,
     WebhookSpec,
 )

@@ -421,6 +421,16 @@ def duration_bucket(span: timedelta) -> str:
     return next((name for name, limit in DURATION_BUCKETS.items() if span < limit), OVERFLOW_BUCKET)
 
 
+class SealingKeyStatus(ResourcePart, frozen=True):
+    """The newest sealing key that a controller has."""
+
+    id: str
+    hash: str
+    """In hex; equal for equal keys."""
+    observed_time: datetime
+    """Time at which a controller first had it."""
+
+
 class OrganizationStatus(ResourcePart, frozen=True):
     """
     State of the organization.
@@ -433,6 +443,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
     conditions: tuple[Condition, ...] = ()
     callback_token_hashes: tuple[str, ...] = ()
     basic_auth_hash: str | None = None
+    sealing_key: SealingKeyStatus | None = None
     callback_urls: CallbackURLs | None = None
     version: str | None = None
     origin: str | None = None

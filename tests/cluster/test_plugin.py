@@ -406,9 +406,19 @@ async def test_an_archives_rules_can_be_tried_for_a_past_event_of_the_contexts_n
 
 
 async def test_keys_are_sealed_anew(scene: ControllerScene, administrator: Terminal) -> None:
-    answer = await administrator(
-        "reseal", "--sealing-keys", str(scene.local_environment.sealing_keys), "-o", "json"
-    )
+    command = ("reseal", "--sealing-keys", str(scene.local_environment.sealing_keys), "-o", "json")
+
+    async def is_reported() -> bool:
+        statuses = [raw.get("status", {}) async for raw in scene.kube.list(Organization)]
+        return all("sealingKey" in each for each in statuses)
+
+    await eventually(is_reported)
+    refusal = await administrator(*command)
+    assert (refusal.code, "five minutes" in refusal.err) == (ExitStatus.NOT_ALL, True), refusal.err
+    observed = {"sealingKey": {"observedTime": "2026-01-01T00:00:00Z"}}
+    for organization in [raw["metadata"]["name"] async for raw in scene.kube.list(Organization)]:
+        await scene.kube.patch_status(Organization, organization, observed, resource_version=None)
+    answer = await administrator(*command)
     assert answer.code == ExitStatus.DONE, answer.err
     assert answer.json["failed"] == 0
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from counterfoil.cli.reseal import ResealOutcome, reseal
+from counterfoil.clock import WallClock
 from counterfoil.kube.client import connect
+from counterfoil.resources import Organization
 from counterfoil.sealing import Sealing
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
@@ -22,6 +24,18 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
         yield built
 
 
+async def controllers_have_the_newest_key(scene: Scene) -> None:
+    """Write the report of a controller, which does not run here, into each Organization."""
+    sealing = Sealing(scene.local_environment.sealing_keys)
+    key = {"id": sealing.newest, "hash": sealing.newest_hash, "observedTime": "2026-01-01T00:00:00Z"}
+    async with connect(
+        namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
+    ) as kube:
+        async for raw in kube.list(Organization):
+            name = raw["metadata"]["name"]
+            await kube.patch_status(Organization, name, {"sealingKey": key}, resource_version=None)
+
+
 async def key_ids(scene: Scene) -> set[str]:
     return {each["status"]["key"]["keyID"] for each in await scene.senders()}
 
@@ -31,17 +45,16 @@ async def test_a_rotation_needs_no_downtime_and_no_consent(scene: Scene) -> None
     await scene.consented(scene.bruno)
     tokens = {await scene.token(each) for each in await scene.senders()}
     scene.local_environment.sealing_key("second")
+    await controllers_have_the_newest_key(scene)
     kubeconfig = await scene.local_environment.plane.kubeconfig_for(
         "reseal", scene.local_environment.namespace
     )
 
     async with connect(namespace=scene.local_environment.namespace, kubeconfig=kubeconfig) as kube:
-        report = await reseal(kube, Sealing(scene.local_environment.sealing_keys))
+        report = await reseal(kube, Sealing(scene.local_environment.sealing_keys), WallClock())
 
     assert report.counts == {ResealOutcome.RESEALED: 2}
-    assert report.lines(Sealing(scene.local_environment.sealing_keys))[-1].startswith(
-        "No longer needed: first."
-    )
+    assert report.lines()[-1].startswith("No longer needed: first.")
     assert await key_ids(scene) == {"second"}
     (scene.local_environment.sealing_keys / "first").unlink()
     assert {await scene.token(each) for each in await scene.senders()} == tokens
@@ -54,14 +67,15 @@ async def test_a_rotation_needs_no_downtime_and_no_consent(scene: Scene) -> None
 async def test_a_second_run_finds_nothing_to_do(scene: Scene) -> None:
     await scene.consented()
     scene.local_environment.sealing_key("second")
+    await controllers_have_the_newest_key(scene)
     sealing = Sealing(scene.local_environment.sealing_keys)
     async with connect(
         namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
     ) as kube:
-        await reseal(kube, sealing)
+        await reseal(kube, sealing, WallClock())
         before = await scene.local_environment.kubectl("get", "senders,secrets", "-o", "yaml")
 
-        assert (await reseal(kube, sealing)).counts == {ResealOutcome.NEWEST: 1}
+        assert (await reseal(kube, sealing, WallClock())).counts == {ResealOutcome.NEWEST: 1}
 
     assert await scene.local_environment.kubectl("get", "senders,secrets", "-o", "yaml") == before
 
@@ -69,18 +83,19 @@ async def test_a_second_run_finds_nothing_to_do(scene: Scene) -> None:
 async def test_a_run_that_was_cut_off_before_it_told_the_sender_is_completed(scene: Scene) -> None:
     await scene.consented()
     scene.local_environment.sealing_key("second")
+    await controllers_have_the_newest_key(scene)
     sealing = Sealing(scene.local_environment.sealing_keys)
     async with connect(
         namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
     ) as kube:
-        await reseal(kube, sealing)
+        await reseal(kube, sealing, WallClock())
         (sender,) = await scene.senders()
         told = '{"status":{"key":{"keyID":"first"}}}'
         await scene.local_environment.kubectl(
             "patch", "sender", sender["metadata"]["name"], "--subresource=status", "--type=merge", "-p", told
         )
 
-        await reseal(kube, sealing)
+        await reseal(kube, sealing, WallClock())
 
     assert await key_ids(scene) == {"second"}
 
@@ -95,15 +110,16 @@ async def test_what_does_not_open_is_named_and_keeps_every_key(scene: Scene) -> 
         "patch", "secret", other["metadata"]["name"], "--type=merge", "-p", copied
     )
     scene.local_environment.sealing_key("second")
+    await controllers_have_the_newest_key(scene)
     sealing = Sealing(scene.local_environment.sealing_keys)
 
     async with connect(
         namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
     ) as kube:
-        report = await reseal(kube, sealing)
+        report = await reseal(kube, sealing, WallClock())
 
     assert report.counts == {ResealOutcome.RESEALED: 1, ResealOutcome.FAILED: 1}
-    assert "keep all sealing keys" in report.lines(sealing)[-1]
+    assert "keep all sealing keys" in report.lines()[-1]
 
 
 def test_without_keys_the_program_says_so() -> None:

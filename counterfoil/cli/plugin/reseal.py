@@ -6,6 +6,7 @@ from typing import TextIO
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
 from counterfoil.cli.plugin.on_demand import load
+from counterfoil.clock import WallClock
 from counterfoil.kube.client import KubeClient
 
 SUMMARY = "encrypt every sender's key with the newest sealing key"
@@ -31,8 +32,11 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         sealing = sealing_module.Sealing(args.sealing_keys)
     except sealing_module.SealingKeysInvalid as invalid:
         raise CommandError(ExitStatus.MISUSED, str(invalid)) from None
-    report = await reseal.reseal(kube, sealing)
-    lines = report.lines(sealing)
+    try:
+        report = await reseal.reseal(kube, sealing, WallClock())
+    except reseal.NewestKeyRefused as refused:
+        raise CommandError(ExitStatus.NOT_ALL, str(refused)) from None
+    lines = report.lines()
     counts = {outcome.name.lower(): report.counts[outcome] for outcome in reseal.ResealOutcome}
     out.write(format_json(counts) if args.output == "json" else "".join(f"{each}\n" for each in lines))
     return ExitStatus.NOT_ALL if report.counts[reseal.ResealOutcome.FAILED] else ExitStatus.DONE

@@ -1,10 +1,12 @@
 """Results of the checks of an Organization, and their conditions in its status."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ from counterfoil.resources import (
     SenderKey,
     find_condition,
 )
+from counterfoil.sealing import Sealing
 from tests.support.builders import NOON, ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
@@ -1069,3 +1072,40 @@ async def test_a_new_client_secret_in_a_namespace_of_several_esaws_needs_its_ann
     other = an_organization(baseURL=ELSEWHERE)
     scene.cache.organizations.put(replace(other, metadata=replace(other.metadata, name="other")))
     assert (await scene.condition())[:2] == ("False", "OriginUnknown")
+
+
+async def test_the_newest_sealing_key_is_reported_with_the_time_since_which_it_is_here(
+    tmp_path: Path,
+) -> None:
+    scene = Scene()
+    assert (await scene.look()).status.sealing_key is None
+    (tmp_path / "first").write_bytes(base64.b64encode(b"1" * 32))
+    scene.organizations.sealing = Sealing(tmp_path)
+    first = (await scene.look()).status.sealing_key
+    assert first is not None
+    assert (first.id, first.hash) == ("first", Sealing(tmp_path).newest_hash)
+    assert base64.b64encode(b"1" * 32).decode() not in first.hash
+    assert (await scene.look()).status.sealing_key == first
+
+    (tmp_path / "second").write_bytes(base64.b64encode(b"2" * 32))
+    second = (await scene.look()).status.sealing_key
+    assert second is not None
+    assert (second.id, second.observed_time > first.observed_time) == ("second", True)
+
+    (tmp_path / "second").write_bytes(base64.b64encode(b"3" * 32))
+    other = (await scene.look()).status.sealing_key
+    assert other is not None
+    assert (other.id, other.hash != second.hash) == ("second", True)
+
+
+async def test_a_time_of_a_sealing_key_that_can_not_be_right_is_written_again(tmp_path: Path) -> None:
+    scene = Scene()
+    (tmp_path / "first").write_bytes(base64.b64encode(b"1" * 32))
+    scene.organizations.sealing = Sealing(tmp_path)
+    scene.clock.advance(days=30)
+    await scene.look()
+    scene.clock.advance(days=-30)
+    now = scene.clock.now()
+    key = (await scene.look()).status.sealing_key
+    assert key is not None
+    assert key.observed_time == now
