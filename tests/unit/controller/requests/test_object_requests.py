@@ -111,3 +111,28 @@ async def test_no_mail_is_sent_about_a_key_that_works(tmp_path: Path) -> None:
     result = await ask(ResyncScene(tmp_path), a_sender())
     assert result.outcome is RequestOutcome.NOTHING_TO_DO
     assert result.message == "Nothing was left to do: the key works."
+
+
+UNHELPFUL: dict[str, tuple[Sender, str]] = {
+    "a missing sealing key": (an_unauthorized_sender(reason="SealKeyUnknown"), "SealKeyUnknown"),
+    "another origin": (an_unauthorized_sender(reason="OriginChanged"), "OriginChanged"),
+    "a common cause": (an_unauthorized_sender(reason="KeysRejected"), "KeysRejected"),
+    "a suspended sender": (an_unauthorized_sender(suspend=True), "set spec.suspend to false"),
+    "an unknown key": (
+        a_sender(authorized=None, email="anna@acme.example", tokenSecretRef=None),
+        "not checked",
+    ),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="ask answers Done for a mail that never comes")
+@pytest.mark.parametrize(("sender", "message"), UNHELPFUL.values(), ids=list(UNHELPFUL))
+async def test_a_mail_that_would_not_be_sent_is_refused_with_the_reason(
+    tmp_path: Path, sender: Sender, message: str
+) -> None:
+    scene = ResyncScene(tmp_path)
+    scene.put(an_organization(version=2, generation=2, notifications=MAILS, oauth=PUBLIC))
+    result = await ask(scene, sender)
+    assert result.outcome is RequestOutcome.REFUSED
+    assert message in result.message
+    assert result.change(sender.status) == sender.status
