@@ -1,7 +1,8 @@
 """
 Select the mails that are due for one Organization, and the problems that can be removed. Pure.
 
-A sender receives one mail each time that the key stops working, or when events wait for a key. A key that
+A sender receives one mail each time that the key stops working, when events wait for a key, or when a person
+requests it. A key that
 flaps (refused, accepted, refused) is one problem for ``QUIET_PERIOD``. Problems that the sender cannot solve
 go to the administrators: otherwise a missing sealing key would send a mail to every sender at once.
 
@@ -109,7 +110,11 @@ def due_notifications(
 
 
 def _to_senders_about_consent(senders: list[Sender], now: datetime) -> Iterable[Notification]:
-    for each, refused in _with_needed_key(senders):
+    for each in senders:
+        refused = _key_failure(each)
+        is_requested = _reminder_requested_at(each, now) is not None
+        if refused is None or not (is_requested or _is_key_needed(each)):
+            continue
         if each.spec.email is None or not _can_sender_fix(each, refused):
             continue
         if _asked_at(each, refused, now) is None:
@@ -308,8 +313,9 @@ def _is_escalated(sender: Sender, now: datetime) -> bool:
 
 
 def _reminder_requested_at(sender: Sender, now: datetime) -> datetime | None:
-    """Return the time at which a person requested another mail; None until our clock reaches that time."""
+    """Return the time at which a person requested a mail that was not sent since; None until our clock
+    reaches that time."""
     requested, asked = sender.status.mail_request_time, sender.status.notified_time
-    if requested is None or asked is None:
+    if requested is None or requested > now:
         return None
-    return requested if asked < requested <= now else None
+    return requested if asked is None or asked < requested else None

@@ -8,15 +8,15 @@ from controller.cache import Cache
 from controller.requests.request_table import RequestResult, RequestType
 from controller.resync.resync import Resync
 from counterfoil.clock import Clock
-from counterfoil.i18n.key_advice import can_send_mail, consent_link
+from counterfoil.i18n.key_advice import can_send_mail, consent_link, key_advice
 from counterfoil.resources import (
     Archive,
+    Condition,
     Organization,
     OrganizationStatus,
     Sender,
     SenderStatus,
     find_condition,
-    is_condition_true,
 )
 from counterfoil.resources.request import Request, RequestOutcome
 
@@ -77,7 +77,8 @@ class ObjectRequests:
         return RequestResult(RequestOutcome.DONE, message, change)
 
     def _why_no_mail(self, sender: Sender) -> RequestResult | None:
-        if is_condition_true(sender.status.conditions, "Authorized"):
+        authorized = find_condition(sender.status.conditions, "Authorized")
+        if authorized is not None and authorized.status == "True":
             return RequestResult(RequestOutcome.NOTHING_TO_DO, "Nothing was left to do: the key works.")
         secret = sender.spec.token_secret_ref
         name = sender.spec.organization_ref.name
@@ -102,5 +103,19 @@ class ObjectRequests:
                 f"Organization/{name}, or give the user the link yourself."
             )
         else:
-            return None
-        return RequestResult(RequestOutcome.REFUSED, message)
+            message = _why_consent_is_no_help(sender, organization, authorized)
+        return RequestResult(RequestOutcome.REFUSED, message) if message else None
+
+
+def _why_consent_is_no_help(sender: Sender, organization: Organization, authorized: Condition | None) -> str:
+    """Return why no mail would be sent for this state of the key; empty if one would be."""
+    if sender.spec.suspend:
+        return "The Sender is suspended, so no mail is sent: set spec.suspend to false first."
+    if authorized is None:
+        return "It is not known yet whether the key works: it was not checked. Ask again later."
+    known = f"{authorized.reason}: {authorized.message}"
+    if authorized.status != "False":
+        return f"It is not known whether the key works ({known}). Ask again later."
+    if not key_advice(sender, organization, authorized.reason).can_mail:
+        return f"Consent does not help now, and an administrator has to act first. {known}"
+    return ""

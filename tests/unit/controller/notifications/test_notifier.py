@@ -94,6 +94,13 @@ async def test_a_first_consent_is_asked_for_when_an_event_needs_it() -> None:
     assert scene.mailer.recipients == [ANNA]
 
 
+async def test_a_mail_that_a_person_requests_is_sent_although_nothing_waits_for_the_key() -> None:
+    requested = {"mailRequestTime": NOON.isoformat()}
+    scene = Scene(an_unauthorized_sender(reason="ConsentRequired", verified=False, status=requested))
+    await scene.look_for(2 * DAY)
+    assert scene.mailer.recipients == [ANNA]
+
+
 async def test_a_new_process_does_not_ask_again() -> None:
     scene = Scene(died())
     await scene.run_once(2)
