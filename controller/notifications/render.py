@@ -145,7 +145,8 @@ class MailRenderer:
     # -- To a sender -----------------------------------------------------------------------------------------
 
     def _consent_request(self, sender: Sender) -> MailContent:
-        first = sender.status.key is None and sender.status.notified_time is None
+        # Also in a later mail: a key that never existed was not revoked.
+        first = sender.status.key is None
         paragraphs = [self._text("consent.required" if first else "consent.died")]
         if waiting := sender.status.waiting_events:
             paragraphs.append(self._text("consent.waiting", count=waiting))

@@ -396,7 +396,6 @@ def test_the_end_of_a_problem_names_when_it_was_told() -> None:
     assert "2026-07-01 13:00 UTC" in content.paragraphs[0]
 
 
-@pytest.mark.xfail(strict=True, reason="each later mail says that a key was revoked")
 def test_a_later_mail_to_one_who_never_consented_speaks_of_no_key_that_was_revoked() -> None:
     status = {"key": None, "notifiedTime": NOON.isoformat()}
     never = to_anna(waiting=1, verified=False, reason="ConsentRequired", status=status)
