@@ -115,8 +115,10 @@ KINDS: Final = {
     "clock-jumps-days": FaultKind("*", STEPS, 1, at_most=2, rounds=0.25, seconds=(0.3, 6.0)),
     # People. The request is held until the API server has stored what they decide.
     "person-suspends": FaultKind("esaw", DECIDED, 1, at_most=1, rounds=0.5, seconds=(0.5, 5.0)),
-    "person-suspends-event": FaultKind("esaw", DECIDED, 4, at_most=5, rounds=0.6, seconds=(0.5, 5.0)),
-    "person-skips": FaultKind("esaw", DECIDED, 4, at_most=5, rounds=0.6, seconds=(0.5, 5.0)),
+    "person-suspends-event": FaultKind(
+        "esaw", DECIDED, 4, at_most=5, rounds=0.6, times=(1, 3), seconds=(0.5, 5.0)
+    ),
+    "person-skips": FaultKind("esaw", DECIDED, 4, at_most=5, rounds=0.6, times=(1, 3), seconds=(0.5, 5.0)),
     "person-relabels": FaultKind("esaw", ESAW, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
     "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0)),
 }
@@ -134,7 +136,7 @@ WAYS: Final = {
 USUAL: Final = {
     "create": 1.0, "status": 4.0, "other": 0.5, "lease": 3.0, "secret": 2.0,
     "watch": 0.6, "list": 0.4, "discovery": 0.1,
-    "envelope": 1.5, "files": 2.5, "configuration": 1.0, "file": 5.0, "delete": 1.0,
+    "envelope": 2.0, "files": 4.0, "configuration": 1.0, "file": 5.0, "delete": 1.0,
     "write": 6.0, "read": 5.0, "stat": 6.0, "change": 4.0,
     "*": 10.0,
 }  # fmt: skip

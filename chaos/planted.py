@@ -5,12 +5,9 @@ Files that another program can write into the folder of an envelope before Count
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from chaos.checker import HASHES, MANIFEST, SEAL, digest
-
-FORGED: Final = b"%PDF-1.7 ten times as much\n%%EOF\n"
-"""Content of each planted document."""
 
 
 class Source(NamedTuple):
@@ -25,27 +22,29 @@ class Source(NamedTuple):
     """Id of the key that seals manifests; everybody can read it in a manifest."""
 
 
-def planted_files(kind: str, source: Source, documents: Mapping[str, str]) -> dict[str, bytes]:
+def planted_files(kind: str, source: Source, documents: Mapping[str, str], forged: bytes) -> dict[str, bytes]:
     """Return the planted files by their path in the archive; ``documents`` are the names of the envelope's
-    documents by file id. ``kind`` is one of ``chaos.plan.PLANTED``."""
+    documents by file id, and ``forged`` is the content of each. ``kind`` is one of ``chaos.plan.PLANTED``."""
     folder = f"{source.organization}/{source.envelope}"
     if kind == "garbage":
         return {f"{folder}/{MANIFEST}": b'{"schema": "counterfoil.dev/man'}
     if kind == "extra":
-        return {f"{folder}/Document/extra.pdf": FORGED}
+        return {f"{folder}/Document/extra.pdf": forged}
     if kind == "other-source":
         source = source._replace(origin="https://other.example")
     is_sealed = kind == "sealed"
-    manifest = _manifest(source, documents, source.key_id if is_sealed else None)
-    files = {f"Document/{name}": FORGED for name in documents.values()}
+    manifest = _manifest(source, documents, forged, source.key_id if is_sealed else None)
+    files = {f"Document/{name}": forged for name in documents.values()}
     files[MANIFEST] = json.dumps(manifest).encode()
-    files[HASHES] = "".join(f"{digest(FORGED)}  Document/{name}\n" for name in documents.values()).encode()
+    files[HASHES] = "".join(f"{digest(forged)}  Document/{name}\n" for name in documents.values()).encode()
     if is_sealed:
         files[SEAL] = hashlib.sha512(files[MANIFEST]).digest()
     return {f"{folder}/{name}": content for name, content in files.items()}
 
 
-def _manifest(source: Source, documents: Mapping[str, str], key_id: str | None) -> dict[str, Any]:
+def _manifest(
+    source: Source, documents: Mapping[str, str], forged: bytes, key_id: str | None
+) -> dict[str, Any]:
     return {
         "schema": "counterfoil.dev/manifest/v1",
         "envelope": {
@@ -65,8 +64,8 @@ def _manifest(source: Source, documents: Mapping[str, str], key_id: str | None) 
                 "fileID": file_id,
                 "fileName": name,
                 "contentType": "application/pdf",
-                "size": len(FORGED),
-                "sha256": digest(FORGED),
+                "size": len(forged),
+                "sha256": digest(forged),
                 "location": f"https://other.example/{name}",
                 "documentNumber": number,
             }

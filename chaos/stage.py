@@ -88,6 +88,8 @@ class Stage:
     """The switches of eSAW."""
     ticks: Ticks
     """The count of everything that passes a proxy."""
+    forged: bytes
+    """A document with an intact signature of eSAW, of another user's envelope."""
     seal: Ed25519PrivateKey | None
     """The key with which controllers seal manifests."""
     controllers: list[CounterfoilProcess] = field(default_factory=list)
@@ -292,7 +294,7 @@ class Stage:
             key_id=hashlib.sha256(self.public_key).hexdigest()[:16],
         )
         documents = {each.file_id: each.name for each in self.esaw.files(envelope) if each.kind == "Document"}
-        files = planted_files(kind, source, documents)
+        files = planted_files(kind, source, documents, self.forged)
         for path, content in files.items():
             await persist(partial(self._write, path, content))
         self.planted |= files
@@ -474,6 +476,7 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             tokens=[anna.token],
             behaviour=behaviour,
             ticks=ticks,
+            forged=await _document_of_another_user(esaw),
             seal=Ed25519PrivateKey.generate() if plan.is_sealed else None,
         )
         await environment.organization(
@@ -497,6 +500,16 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
         finally:
             for process in environment.processes:
                 process.kill()
+
+
+async def _document_of_another_user(esaw: StandIn) -> bytes:
+    """Return the signed document of an envelope that no sweep finds."""
+    eve = esaw.add_user(email="eve@example.com", given_name="Eve", surname="Fabbri")
+    envelope = esaw.add_envelope(sender=eve, documents=[DocumentSpec(name="other.pdf", pages=1)])
+    (document,) = [each for each in esaw.files(envelope) if each.kind == "Document"]
+    async with httpx.AsyncClient(trust_env=False, headers={"ApiToken": eve.token}) as http:
+        answer = await http.get(f"{esaw.url}/Api/v6/file/{document.file_id}")
+        return answer.raise_for_status().content
 
 
 @asynccontextmanager

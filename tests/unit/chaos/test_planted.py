@@ -6,24 +6,25 @@ from pathlib import PurePosixPath
 import pytest
 
 from chaos.plan import PLANTED
-from chaos.planted import FORGED, Source, planted_files
+from chaos.planted import Source, planted_files
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from tests.support.signing_keys import a_sealer
 
 SOURCE = Source("e1", "acme", "round-1", "https://esaw.example", a_sealer().public.id)
+FORGED = b"%PDF ten times as much"
 DOCUMENTS = {"f1": "contract-1.pdf", "f2": "contract-2.pdf"}
 
 
 @pytest.mark.parametrize("kind", PLANTED)
 def test_all_planted_files_are_in_the_folder_of_the_envelope(kind: str) -> None:
-    files = planted_files(kind, SOURCE, DOCUMENTS)
+    files = planted_files(kind, SOURCE, DOCUMENTS, FORGED)
     assert files
     assert all(path.startswith("acme/e1/") for path in files)
 
 
 @pytest.mark.parametrize("kind", ["forged", "sealed", "other-source"])
 def test_a_forged_manifest_can_be_read_and_lists_the_forged_documents(kind: str) -> None:
-    files = planted_files(kind, SOURCE, DOCUMENTS)
+    files = planted_files(kind, SOURCE, DOCUMENTS, FORGED)
     manifest = Manifest.decode(files["acme/e1/counterfoil.json"])
     assert {each.file_id: PurePosixPath(each.name).name for each in manifest.files} == DOCUMENTS
     for entry in manifest.files:
@@ -33,7 +34,7 @@ def test_a_forged_manifest_can_be_read_and_lists_the_forged_documents(kind: str)
 
 
 def test_a_planted_seal_names_the_key_of_the_controller_and_is_not_valid() -> None:
-    files = planted_files("sealed", SOURCE, DOCUMENTS)
+    files = planted_files("sealed", SOURCE, DOCUMENTS, FORGED)
     content, seal = files["acme/e1/counterfoil.json"], files["acme/e1/counterfoil.json.sig"]
     assert Manifest.decode(content).sealed_by == a_sealer().public.id
     assert len(seal) == len(a_sealer().seal(content))
@@ -41,7 +42,7 @@ def test_a_planted_seal_names_the_key_of_the_controller_and_is_not_valid() -> No
 
 
 def test_garbage_is_no_manifest_and_an_additional_file_has_none() -> None:
-    (garbage,) = planted_files("garbage", SOURCE, DOCUMENTS).values()
+    (garbage,) = planted_files("garbage", SOURCE, DOCUMENTS, FORGED).values()
     with pytest.raises(ManifestDamaged):
         Manifest.decode(garbage)
-    assert planted_files("extra", SOURCE, DOCUMENTS) == {"acme/e1/Document/extra.pdf": FORGED}
+    assert planted_files("extra", SOURCE, DOCUMENTS, FORGED) == {"acme/e1/Document/extra.pdf": FORGED}
