@@ -9,7 +9,7 @@ from counterfoil.kube.errors import ApiError, Expired, Unavailable, api_error
 
 DEEP = b"[" * 5000
 GARBAGE = (b"", b"<html>", b"\xff", b'"\xff"', b'{"a": "\xff"}', DEEP, b'{"a": ' + DEEP)
-CHANGE = b'{"type": "ADDED", "object": {"metadata": {"resourceVersion": "7"}}}'
+CHANGE = b'{"type": "ADDED", "object": {"metadata": {"name": "a", "resourceVersion": "7"}}}'
 
 
 @pytest.mark.parametrize("answer", [*GARBAGE, b"[]"])
@@ -49,7 +49,7 @@ def test_a_line_of_a_watch_is_a_change() -> None:
         *GARBAGE,
         CHANGE.replace(b"ADDED", b"MOVED"),
         CHANGE.replace(b'"7"', b"7"),
-        CHANGE.replace(b'{"resourceVersion": "7"}', b"[]"),
+        CHANGE.replace(b'{"name": "a", "resourceVersion": "7"}', b"[]"),
         b'{"type": "ADDED", "object": {}}',
         b'{"type": "ERROR", "object": {"code": "x"}}',
         b'{"type": "ERROR", "object": {"code": null}}',

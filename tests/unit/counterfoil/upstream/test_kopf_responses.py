@@ -17,7 +17,7 @@ from counterfoil._upstream.kopf_responses import ResponseAdapter, is_error_line
 from tests.support.builders import AClock
 
 PATH = "/apis/counterfoil.dev/v1beta1/namespaces/acme"
-BOOKMARK = b'{"type":"BOOKMARK","object":{}}\n'
+BOOKMARK = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"1"}}}\n'
 BROKEN = b'{"type":"ERROR","object":{"kind":"Status","code":500}}\n'
 
 
@@ -170,11 +170,16 @@ async def test_a_refusal_that_kopf_would_end_by_becomes_too_old(status: int) -> 
             await scene.asked()
 
 
-@pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-async def test_a_refusal_that_kopf_copes_with_is_left_to_it(status: int) -> None:
+@pytest.mark.xfail(strict=True, reason="kopf gets 401 and 429, and logs in again or ends")
+@pytest.mark.parametrize("query", [{}, {"watch": "true"}], ids=["list", "watch"])
+@pytest.mark.parametrize("plural", ["senders", "namespaces"])
+@pytest.mark.parametrize("status", [401, 403, 408, 429, 500, 503])
+async def test_a_refusal_that_can_pass_is_a_broken_connection_for_kopf(
+    status: int, plural: str, query: dict[str, str]
+) -> None:
     async with answering(status) as scene:
-        assert await scene.asked() == status
-        assert await scene.asked(watch="true") == status
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await scene.asked(plural, **query)
 
 
 async def test_a_page_of_a_proxy_becomes_too_old() -> None:
@@ -208,7 +213,8 @@ async def test_json_that_is_no_list_breaks_off_with_pauses_that_grow(body: bytes
 
 
 async def test_a_list_is_passed_unchanged_and_ends_the_growth_of_the_pauses() -> None:
-    good = {"metadata": {"resourceVersion": "1"}, "items": [{}]}
+    item = {"metadata": {"name": "a", "resourceVersion": "1"}}
+    good = {"metadata": {"resourceVersion": "1"}, "items": [item]}
     async with answering(200, json.dumps(good).encode()) as scene:
         assert await scene.listed() == good
 
@@ -254,8 +260,30 @@ async def test_an_error_within_a_watch_becomes_too_old_and_ends_it() -> None:
         assert codes(await scene.watched()) == ["BOOKMARK", 410]
 
 
+@pytest.mark.xfail(strict=True, reason="kopf parses each line, and ends for one that is no watch event")
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"<html>",
+        b"5",
+        b"[]",
+        b"\xff",
+        b"[" * 5000,
+        b'{"type":"ADDED"}',
+        b'{"type":"ADDED","object":{"metadata":{"resourceVersion":"1"}}}',
+        b'{"type":"ADDED","object":{"metadata":{"name":"a","resourceVersion":"x"}}}',
+        b'{"type":"MOVED","object":{"metadata":{"name":"a","resourceVersion":"1"}}}',
+    ],
+    ids=lambda line: line[:70].decode(errors="replace"),
+)
+async def test_a_line_that_is_no_watch_event_becomes_too_old(line: bytes) -> None:
+    async with answering(200, BOOKMARK + line + b"\n" + BOOKMARK) as scene:
+        assert codes(await scene.watched()) == ["BOOKMARK", 410]
+
+
 async def test_an_object_that_has_a_word_like_that_in_it_is_none() -> None:
-    added = b'{"type":"ADDED","object":{"code":"x","status":"ERROR"}}\n'
+    metadata = b'{"name":"a","resourceVersion":"1"}'
+    added = b'{"type":"ADDED","object":{"metadata":' + metadata + b',"code":"x","status":"ERROR"}}\n'
     async with answering(200, added) as scene:
         assert [each["type"] for each in await scene.watched()] == ["ADDED"]
 
