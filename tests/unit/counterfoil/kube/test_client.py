@@ -253,6 +253,45 @@ async def test_a_kubeconfig_that_leads_nowhere_is_named_in_one_line(tmp_path: Pa
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.xfail(strict=True, reason="a list of another shape ends the process")
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"metadata": {"resourceVersion": "1"}, "items": None},
+        {"metadata": {"resourceVersion": "1"}, "items": {}},
+        {"metadata": {"resourceVersion": "1"}, "items": [1]},
+        {"metadata": {"resourceVersion": "1"}, "items": [{}]},
+        {"metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"name": "a"}}]},
+        {"metadata": {"resourceVersion": "1"}, "items": [{"metadata": {"resourceVersion": "1"}}]},
+        {
+            "metadata": {"resourceVersion": "1"},
+            "items": [{"metadata": {"name": "a", "resourceVersion": "x"}}],
+        },
+        {"metadata": {}, "items": []},
+        {"metadata": None, "items": []},
+        {"metadata": {"resourceVersion": "1", "continue": 5}, "items": []},
+    ],
+    ids=lambda body: json.dumps(body)[:90],
+)
+async def test_a_list_of_another_shape_is_not_the_api_servers_and_is_requested_again(
+    tmp_path: Path, body: dict[str, Any]
+) -> None:
+    problems = list[ApiError]()
+    async with answered_by(always(200, body), tmp_path) as kube, asyncio.timeout(5):
+        with pytest.raises(Unavailable):
+            [each async for each in kube.list(EnvelopeEvent)]
+        follower = list_and_watch_forever(
+            kube, EnvelopeEvent, pause=lambda failures: 0.0, on_error=problems.append
+        )
+        async with aclosing(follower):
+            following = asyncio.create_task(anext(follower))
+            while len(problems) < 2 and not following.done():
+                await asyncio.sleep(0)
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+    assert [type(each) for each in problems[:2]] == [Unavailable] * 2
+
+
 # -- Watches -------------------------------------------------------------------------------------------------
 
 
