@@ -21,6 +21,7 @@ from sandbox.servers.proxies import Cut, Instead, Passage, Proxy, Trap, TrapPoin
 
 JSON: Final = "application/json"
 _REASONS: Final = {
+    401: "Unauthorized",
     409: "Conflict",
     410: "Expired",
     429: "TooManyRequests",
@@ -457,6 +458,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "api-cut": _cut,
     "api-answer-lost": _cut,
     "api-slow": _slow,
+    "api-401": _api_status(401),
     "api-409": _api_status(409),
     "api-410": _api_status(410),
     "api-429": _api_status(429),

@@ -61,6 +61,7 @@ KINDS: Final = {
     "api-cut": FaultKind("api", API + DISCOVERY, 8),
     "api-answer-lost": FaultKind("api", WRITES, 8, points=("DONE",)),
     "api-slow": FaultKind("api", API + DISCOVERY, 4, seconds=(0.1, 2.5)),
+    "api-401": FaultKind("api", ("watch", "list", *DISCOVERY), 4, times=(1, 3)),
     "api-409": FaultKind("api", WRITES, 6),
     "api-410": FaultKind("api", ("watch", "list"), 4),
     "api-429": FaultKind("api", ("create", "status", "secret"), 4),

@@ -63,7 +63,7 @@ from controller.watch.operator import (
     UNFINISHED_SELECTOR,
     WATCHED_PLURALS,
     build_registry,
-    operator_settings,
+    run_operator,
 )
 from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
@@ -133,7 +133,15 @@ class App:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(run()) for run in self.background]
                 # Not in the group: kopf ends last, because it cancels each task that is younger than its own.
-                watching = asyncio.create_task(self._operator(kopf_ready, kopf_stop))
+                watching = asyncio.create_task(
+                    run_operator(
+                        self.registry,
+                        labels=self.held.label_selector,
+                        namespace=self.namespace,
+                        ready=kopf_ready,
+                        stop=kopf_stop,
+                    )
+                )
                 ready = group.create_task(_until(kopf_ready))
                 await asyncio.wait([ready, watching], return_when=asyncio.FIRST_COMPLETED)
                 # Again: kopf replaces the signal handlers when it starts; these let running transfers end.
@@ -157,16 +165,6 @@ class App:
                 end = GenerationEnd.BROKEN
                 _log.error("the controller broke", exc_info=result)
         return end
-
-    def _operator(self, ready: asyncio.Event, stop: asyncio.Event) -> Coroutine[Any, Any, None]:
-        return kopf.operator(
-            registry=self.registry,
-            settings=operator_settings(self.held.label_selector),
-            namespaces=[self.namespace],
-            standalone=True,
-            ready_flag=ready,
-            stop_flag=stop,
-        )
 
     async def _drain(self, end: GenerationEnd) -> None:
         """Let running work reach a safe point; not after a lost Lease, because the work may run elsewhere
@@ -311,7 +309,12 @@ def build(
     garbage_collector = GarbageCollector(kube, cache, clock, statistics, reopeners, notifier.pass_finished)
     reflector = Reflector(kube, cache)
     deletion_detector = DeletionDetector(kube, cache, clock, labels=labels, fields=UNFINISHED_SELECTOR)
-    heartbeat = WatchHeartbeat(clock, WATCHED_PLURALS, list_started=deletion_detector.list_started)
+    heartbeat = WatchHeartbeat(
+        clock,
+        WATCHED_PLURALS,
+        authorization=kube.authorization,
+        list_started=deletion_detector.list_started,
+    )
     silence, overdue = settings.watch_silence, settings.overdue
     liveness = Liveness(kube, workqueue, heartbeat, clock, metrics, silence=silence, overdue=overdue)
     background: list[Run] = [

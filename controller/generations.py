@@ -28,6 +28,9 @@ _log = logging.getLogger("controller")
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+CANCEL_SECONDS = 5.0
+"""Timeout for the tasks that a generation leaves behind."""
+
 
 class GenerationEnd(Enum):
     """Why a generation ended."""
@@ -68,14 +71,37 @@ class StopRequest:
         self._stop.set()
 
 
-def run_generations(generation: Callable[[StopRequest], Coroutine[Any, Any, GenerationEnd]]) -> int:
-    """Run one generation after the other until one is stopped or broken; return the exit status."""
+def run_generations(
+    generation: Callable[[StopRequest], Coroutine[Any, Any, GenerationEnd]],
+    *,
+    cancel_seconds: float = CANCEL_SECONDS,
+) -> int:
+    """
+    Run one generation after the other until one is stopped or broken; return the exit status.
+
+    A generation with a task that does not end within ``cancel_seconds`` of its cancellation is broken. Then
+    the process ends without that task, because it holds Leases.
+    """
     stop_request = StopRequest()
     while True:
-        with asyncio.Runner(loop_factory=EventLoop) as runner:
-            end = runner.run(generation(stop_request))
+        runner = asyncio.Runner(loop_factory=EventLoop)
+        end = runner.run(generation(stop_request))
+        if names := runner.run(_cancel_tasks(cancel_seconds)):
+            _log.error("the controller ends without these tasks, which do not end: %s", ", ".join(names))
+            return 1
+        runner.close()
         if end in (GenerationEnd.STOPPED, GenerationEnd.BROKEN):
             return 0 if end is GenerationEnd.STOPPED else 1
+
+
+async def _cancel_tasks(seconds: float) -> list[str]:
+    """Cancel all other tasks of this event loop; return the names of those that did not end in time."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        _, tasks = await asyncio.wait(tasks, timeout=seconds)
+    return sorted(task.get_name() for task in tasks)
 
 
 async def stand_by(

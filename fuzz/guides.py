@@ -7,7 +7,6 @@ GUIDES: Final[Mapping[str, tuple[str, ...]]] = {
     "api_answers": (
         "counterfoil.kube.answers",
         "counterfoil.kube.errors",
-        "counterfoil._upstream.kopf_responses",
     ),
     "callback_line": ("webhook.receiver.callback", "webhook.receiver.handler", "counterfoil.resources"),
     "downloads": ("counterfoil.esaw.downloads", "counterfoil.esaw.models"),

@@ -2,10 +2,10 @@
 The heartbeat of the watches: the time of the last data of each, be it a change or a bookmark.
 
 kopf does not pass bookmarks on, so they are recorded where they arrive: kopf uses an HTTP session from here,
-and the ``ResponseAdapter`` of its responses reports each piece of a watch that is read.
+and the ``ResponseAdapter`` of its responses reports the changes and bookmarks that are read.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 
 import aiohttp
@@ -13,19 +13,30 @@ import kopf
 
 from counterfoil._upstream.kopf_responses import ResponseAdapter
 from counterfoil.clock import Clock
+from counterfoil.kube.errors import ApiError
 
 
 class WatchHeartbeat:
     """Records the last data of each watch."""
 
-    def __init__(self, clock: Clock, plurals: Iterable[str], *, list_started: Callable[[str], None]) -> None:
-        """``list_started`` receives the kind of each list that kopf begins."""
+    def __init__(
+        self,
+        clock: Clock,
+        plurals: Iterable[str],
+        *,
+        authorization: Callable[[], Awaitable[Mapping[str, str]]],
+        list_started: Callable[[str], None],
+    ) -> None:
+        """
+        ``authorization`` returns the current credentials as headers, and may raise ``ApiError``;
+        ``list_started`` receives the kind of each list that kopf begins.
+        """
         self._clock = clock
         self._last_data_at: dict[str, datetime] = dict.fromkeys(plurals, clock.now())
         self._adapter = ResponseAdapter(
             self._last_data_at, clock, data_received=self.record, list_started=list_started
         )
-        self._session: tuple[kopf.ConnectionInfo, kopf.AiohttpSession] | None = None
+        self._authorization = authorization
 
     def record(self, plural: str) -> None:
         """Data arrived by the watch of this kind."""
@@ -37,24 +48,31 @@ class WatchHeartbeat:
         return {plural: now - data_received for plural, data_received in self._last_data_at.items()}
 
     def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
-        """Return the HTTP session for kopf; the same session for the same credentials."""
-        # kopf recognises refused credentials by comparison, and stops when there are no new ones.
-        if self._session is None or self._session[0] != info:
-            session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
-                headers=info.as_http_headers(),
-                proxy=info.proxy_url,
-                trust_env=info.trust_env,
-                response_class=self._adapter.response_class(),
-            )
-            opened = kopf.AiohttpSession(
-                aiohttp_session=session,
-                server=info.server,
-                priority=info.priority,
-                default_namespace=info.default_namespace,
-                expiration=info.expiration,
-            )
-            self._session = info, opened
-            # Before the session no data could arrive.
-            self._last_data_at = dict.fromkeys(self._last_data_at, self._clock.now())
-        return self._session[1]
+        """Return a new HTTP session for kopf. Each request has the credentials of its time, so kopf never
+        has to log in again."""
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers=info.as_http_headers(),
+            proxy=info.proxy_url,
+            trust_env=info.trust_env,
+            response_class=self._adapter.response_class(),
+            middlewares=[self._authorize],
+        )
+        # Before the session no data could arrive.
+        self._last_data_at = dict.fromkeys(self._last_data_at, self._clock.now())
+        return kopf.AiohttpSession(
+            aiohttp_session=session,
+            server=info.server,
+            priority=info.priority,
+            default_namespace=info.default_namespace,
+        )
+
+    async def _authorize(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        try:
+            request.headers.update(await self._authorization())
+            return await handler(request)
+        except (ApiError, aiohttp.ClientOSError) as problem:
+            # kopf closes the session and logs in again if a certain word is in the text of a TLS error.
+            raise aiohttp.ClientConnectionError(f"no answer ({type(problem).__name__})") from problem

@@ -6,10 +6,12 @@ the API server only the writes of its status. Finished events leave the watch by
 and newer), so they cost nothing (rule 9). A controller of several watches the events of its shards by label.
 
 No outage ends the operator (``KOPF_REQUEST``), and no response of the API server or of a proxy before it does
-(``counterfoil._upstream.kopf_responses``). kopf can't be restarted beside other tasks: it cancels each task
-younger than its own. So each generation of the controller has its own event loop.
+(``counterfoil._upstream.kopf_responses``). If kopf ends all the same, ``run_operator`` reports it at once.
+kopf can't be restarted beside other tasks: it cancels each task younger than its own. So each generation of
+the controller has its own event loop.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -21,6 +23,14 @@ from controller.watch.reflector import WATCHED_KINDS, Reflector
 from counterfoil.resources import FINAL_PHASES, GROUP, VERSION, Resource
 
 UNFINISHED_SELECTOR = ",".join(f"status.phase!={phase}" for phase in sorted(FINAL_PHASES))
+
+
+STOP_SECONDS = 15.0
+"""Timeout for the end of kopf; it gives running handlers five seconds."""
+
+
+class OperatorEnded(Exception):
+    """kopf ends without a request to stop, or does not end after one. kopf logged the error."""
 
 
 class NoDiffStorage(kopf.DiffBaseStorage):
@@ -81,6 +91,55 @@ def build_registry(reflector: Reflector, heartbeat: WatchHeartbeat) -> kopf.Oper
     for kind in WATCHED_KINDS:
         kopf.on.event(GROUP, VERSION, kind.PLURAL, registry=registry)(_watch_handler(reflector, kind))
     return registry
+
+
+async def run_operator(
+    registry: kopf.OperatorRegistry,
+    *,
+    labels: str,
+    namespace: str,
+    ready: asyncio.Event,
+    stop: asyncio.Event,
+    stop_seconds: float = STOP_SECONDS,
+) -> None:
+    """
+    Run kopf until ``stop`` is set; kopf sets ``ready``.
+
+    Raises ``OperatorEnded`` as soon as kopf begins to end before that, and ``stop_seconds`` after ``stop`` if
+    it has not ended. Its tasks may then wait for each other without end.
+    """
+    cleanup = asyncio.Event()
+
+    @kopf.on.cleanup(registry=registry)
+    async def begin_cleanup(**_: Any) -> None:
+        # kopf ended its main tasks, and now waits for the others, such as its watchers.
+        cleanup.set()
+
+    # Older than kopf, which cancels each task that is younger than its own.
+    waiting = [asyncio.create_task(event.wait()) for event in (cleanup, stop)]
+    operator = asyncio.create_task(
+        kopf.operator(
+            registry=registry,
+            settings=operator_settings(labels),
+            namespaces=[namespace],
+            standalone=True,
+            ready_flag=ready,
+            stop_flag=stop,
+        )
+    )
+    try:
+        await asyncio.wait([operator, *waiting], return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            await asyncio.wait([operator], timeout=stop_seconds)
+        if operator.done():
+            await operator
+        if not (stop.is_set() and operator.done()):
+            raise OperatorEnded(
+                "kopf does not end" if stop.is_set() else "kopf ended its watches; its error is logged"
+            )
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def _watch_handler(reflector: Reflector, kind: type[Resource]) -> Callable[..., Awaitable[None]]:

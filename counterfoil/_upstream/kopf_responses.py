@@ -1,29 +1,37 @@
 """
-kopf: a response that ends the operator becomes "too old", so that kopf lists again.
+kopf: it gets a usable list or watch, "too old", or a broken connection, and nothing else.
 
 Upstream: https://github.com/nolar/kopf/issues/1276. Versions: kopf up to 1.45.2.
 
-kopf handles "too old" only as a message within a watch. Each other response that kopf does not handle ends
-its operator and with it this process: HTTP 410 to a list or a watch, the 404 or the login page of a proxy,
-JSON that is cut or is no list, an error within a watch that is not 410. Responses that kopf handles pass
-unchanged, as do all requests other than lists and watches of the watched kinds; no code of kopf or aiohttp is
-replaced. No redirect is followed.
+kopf handles "too old" only as a message within a watch. Most other answers end its operator: HTTP 410 to a
+list or a watch, the 404 or the login page of a proxy, JSON that is cut or is no list, a line that is no watch
+event, an error within a watch that is not 410, a date in ``Retry-After``. A 401 closes the session of all
+requests, and kopf ends if it gets the same credentials again. An operator that ends in this way can wait for
+its own watchers without end.
 
-A useless list becomes a broken connection for kopf; a useless watch becomes "too old". In both cases kopf
-begins again with a list, after a pause that grows with each failure.
+So kopf gets no answer that it would have to interpret:
+
+- an answer that can pass (``TEMPORARY``) is a broken connection: kopf repeats the request after a pause,
+  with the credentials of that time;
+- a useless list breaks off, and a useless watch is "too old": kopf begins again with a list, after a pause
+  here that grows with each failure;
+- for all requests other than lists and watches of the watched kinds (discovery), each answer that is not 200
+  is a broken connection.
+
+No redirect is followed. No code of kopf or aiohttp is replaced.
 """
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sized
 from typing import Any, Final, NamedTuple, cast
 
 import aiohttp
-import msgspec
 
 from counterfoil.clock import Clock
-from counterfoil.kube.watch import exponential_backoff
-from counterfoil.untrusted.json_bounds import JSON_ERRORS
+from counterfoil.kube.answers import object_list, watch_event
+from counterfoil.kube.errors import ApiError, retry_after_seconds
+from counterfoil.kube.watch import MAX_BACKOFF_SECONDS, exponential_backoff
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +40,9 @@ TOO_OLD: Final = (
     b'"message":"list again","reason":"Expired","code":410}}'
 )
 
-HANDLED_BY_KOPF: Final = frozenset({401, 403, 429})
-"""Statuses after which kopf logs in or repeats the request, as it does after each status from 500 on."""
+TEMPORARY: Final = frozenset({401, 403, 408, 429})
+"""Statuses below 500 that the same request may not get again. 401: the token of a ServiceAccount changes, and
+an API server that starts refuses valid tokens."""
 
 
 class WatchRequest(NamedTuple):
@@ -41,12 +50,6 @@ class WatchRequest(NamedTuple):
 
     plural: str
     is_watch: bool
-
-
-class WatchLine(msgspec.Struct):
-    """One line of a watch; other fields are ignored."""
-
-    type: str
 
 
 class ResponseAdapter:
@@ -60,7 +63,7 @@ class ResponseAdapter:
         data_received: Callable[[str], None],
         list_started: Callable[[str], None],
     ) -> None:
-        """The callables receive the kind: of each piece of a watch, and of each list that begins."""
+        """The callables receive the kind: of changes and bookmarks, and of each list that begins."""
         self._plurals = frozenset(plurals)
         self._clock = clock
         self._data_received = data_received
@@ -93,9 +96,12 @@ class ResponseAdapter:
     async def adapt(self, answer: aiohttp.ClientResponse) -> None:
         """Adapt a response whose headers have arrived. Raises ``aiohttp.ClientError``."""
         watch_request = _watch_request(answer)
-        if 300 <= answer.status < 400 and watch_request.plural not in self._plurals:
-            raise aiohttp.ClientConnectionError(f"the answer is a redirect ({answer.status})")
-        if answer.method != "GET" or watch_request.plural not in self._plurals:
+        is_watched = answer.method == "GET" and watch_request.plural in self._plurals
+        if answer.status >= 500 or answer.status in TEMPORARY or (answer.status != 200 and not is_watched):
+            seconds = retry_after_seconds(answer.headers.get("Retry-After")) or 0.0
+            await self._clock.sleep(min(seconds, MAX_BACKOFF_SECONDS))
+            raise aiohttp.ClientConnectionError(f"the answer is {answer.status}")
+        if not is_watched:
             return
         reason = _fatal_for_kopf(answer)
         if reason is not None:
@@ -120,12 +126,12 @@ class ResponseAdapter:
         watch_request = _watch_request(answer)
         if answer.method != "GET" or watch_request.is_watch or watch_request.plural not in self._plurals:
             return
-        if _is_list(body):
-            self._failures.pop(watch_request, None)
-            return
-        reason = "the answer is JSON, but no list of the API server"
-        await self._wait_before_relist(watch_request, reason)
-        raise aiohttp.ClientPayloadError(f"the list is no use: {reason}")
+        try:
+            object_list(body)
+        except ApiError as problem:
+            await self._wait_before_relist(watch_request, str(problem))
+            raise aiohttp.ClientPayloadError(f"the list is no use: {problem}") from problem
+        self._failures.pop(watch_request, None)
 
     def _filtered_chunks(
         self, watch_request: WatchRequest, content: aiohttp.StreamReader
@@ -133,25 +139,34 @@ class ResponseAdapter:
         async def pieces(size: int) -> AsyncIterator[bytes]:
             rest = b""
             async for piece in content.iter_chunked(size):
-                self._data_received(watch_request.plural)
                 # An incomplete line is dropped: kopf would end when parsing it.
                 whole, ended, rest = (rest + piece).rpartition(b"\n")
                 if ended:
-                    yield await self._replace_errors(watch_request, whole) + ended
+                    lines = await self._replace_errors(watch_request, whole)
+                    yield lines + ended
+                    if lines.endswith(TOO_OLD):
+                        return
 
         return pieces
 
     async def _replace_errors(self, watch_request: WatchRequest, lines: bytes) -> bytes:
-        good_lines = lines.split(b"\n")
-        error_line = next((each for each in good_lines if b'"ERROR"' in each and is_error_line(each)), None)
-        if error_line is not None:
-            good_lines = good_lines[: good_lines.index(error_line)]
+        """Return the lines up to the first that is no change and no bookmark, and "too old" in its place."""
+        good_lines = list[bytes]()
+        for line in filter(None, lines.split(b"\n")):
+            try:
+                watch_event(line)
+            except ApiError as problem:
+                self._record_data(watch_request, good_lines)
+                await self._wait_before_relist(watch_request, str(problem))
+                return b"\n".join([*good_lines, TOO_OLD])
+            good_lines.append(line)
+        self._record_data(watch_request, good_lines)
+        return lines
+
+    def _record_data(self, watch_request: WatchRequest, good_lines: Sized) -> None:
         if good_lines:
             self._failures.pop(watch_request, None)
-        if error_line is None:
-            return lines
-        await self._wait_before_relist(watch_request, error_line.decode(errors="replace"))
-        return b"\n".join([*good_lines, TOO_OLD])
+            self._data_received(watch_request.plural)
 
     async def _wait_before_relist(self, watch_request: WatchRequest, reason: str) -> None:
         what = "watch" if watch_request.is_watch else "list"
@@ -175,33 +190,13 @@ def _watch_request(answer: aiohttp.ClientResponse) -> WatchRequest:
     return WatchRequest(answer.url.name, answer.url.query.get("watch") == "true")
 
 
-def _is_list(body: object) -> bool:
-    if not isinstance(body, dict) or not isinstance(body.get("metadata"), dict):
-        return False
-    items = body.get("items")
-    return (
-        isinstance(body["metadata"].get("resourceVersion"), str)
-        and isinstance(items, list)
-        and all(isinstance(each, dict) for each in items)
-    )
-
-
 def _fatal_for_kopf(answer: aiohttp.ClientResponse) -> str | None:
     """Return the reason why kopf would end, or None."""
-    if answer.status != 200 and answer.status < 500 and answer.status not in HANDLED_BY_KOPF:
+    if answer.status != 200:
         return f"the answer is {answer.status} {answer.reason}"
     if answer.status == 200 and answer.content_type != "application/json":
         return f"the answer is {answer.content_type}, so it is not the API server's"
     return None
-
-
-def is_error_line(line: bytes) -> bool:
-    """Whether a line of a watch reports an error."""
-    try:
-        return msgspec.json.decode(line, type=WatchLine).type == "ERROR"
-    except JSON_ERRORS:
-        # kopf handles it.
-        return False
 
 
 async def _only_too_old(size: int) -> AsyncIterator[bytes]:

@@ -7,7 +7,7 @@ server's becomes ``Unavailable``. This module sends no requests.
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -18,9 +18,44 @@ from counterfoil.untrusted.json_bounds import JSON_ERRORS
 PartialT = TypeVar("PartialT")
 
 
+ResourceVersion = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+$")]
+"""A version of an object or a list; versions are compared as numbers (KEP-5504)."""
+
+
 class _WatchLine(msgspec.Struct):
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]
     object: Raw
+
+
+class _WatchedMetadata(msgspec.Struct, rename="camel"):
+    name: str
+    resource_version: ResourceVersion
+    uid: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    finalizers: list[str] = []
+
+
+class _WatchedObject(msgspec.Struct):
+    metadata: _WatchedMetadata
+
+
+class _VersionMetadata(msgspec.Struct, rename="camel"):
+    resource_version: ResourceVersion
+
+
+class _WatchBookmark(msgspec.Struct):
+    metadata: _VersionMetadata
+
+
+class _PageMetadata(msgspec.Struct, rename={"resource_version": "resourceVersion", "token": "continue"}):
+    resource_version: ResourceVersion
+    token: str = ""
+
+
+class _ObjectPage(msgspec.Struct):
+    metadata: _PageMetadata
+    items: list[_WatchedObject]
 
 
 def decode_as(shape: type[PartialT], answer: bytes) -> PartialT:
@@ -32,18 +67,35 @@ def decode_as(shape: type[PartialT], answer: bytes) -> PartialT:
         raise foreign_answer("or was cut off") from None
 
 
+def object_list(answer: object) -> Raw:
+    """Return the JSON of a list of objects, or of a page of one. Raises ``Unavailable`` for JSON of another
+    form."""
+    return cast("Raw", _checked(answer, _ObjectPage, "it sent no list"))
+
+
 def watch_event(line: bytes) -> WatchEvent:
-    """Return the change in one line of a watch, with an object that has a version. Raises ``ApiError``: the
-    error in the line, or ``Unavailable``."""
+    """Return the change in one line of a watch, with an object that has a name and a version, or a bookmark.
+    Raises ``ApiError``: the error in the line, or ``Unavailable``."""
     payload = decode_as(_WatchLine, line)
     raw = payload.object
     if payload.type == "ERROR":
         code = raw.get("code")
         raise api_error(code if isinstance(code, int) else 500, line, None, creating=False)
-    metadata = raw.get("metadata")
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("resourceVersion"), str):
-        raise foreign_answer("it sent a change without an object")
+    _checked(
+        raw,
+        _WatchBookmark if payload.type == "BOOKMARK" else _WatchedObject,
+        "it sent a change without an object",
+    )
     return WatchEvent(payload.type, raw)
+
+
+def _checked(answer: object, shape: type[Any], reason: str) -> object:
+    """Return an answer that has this shape. Raises ``Unavailable`` with the reason for any other."""
+    try:
+        msgspec.convert(answer, shape)
+    except (msgspec.ValidationError, RecursionError):
+        raise foreign_answer(reason) from None
+    return answer
 
 
 def foreign_answer(reason: str) -> Unavailable:

@@ -24,8 +24,9 @@ from urllib.parse import quote, urlencode
 import aiohttp
 import msgspec
 from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import ConfigException
 
-from counterfoil.kube.answers import PartialT, decode_as, foreign_answer, watch_event
+from counterfoil.kube.answers import PartialT, decode_as, foreign_answer, object_list, watch_event
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
 from counterfoil.kube.errors import ApiError, Expired, NotFound, Unavailable, api_error
 from counterfoil.kube.secret import Secret
@@ -322,9 +323,7 @@ class KubeClient:
         self, verb: str, resource: str, path: str, body: Mapping[str, Any] | bytes | None = None
     ) -> Raw:
         answer = decode_as(dict, await self._send(verb, resource, path, body))
-        if verb == "list" and not ("items" in answer and "metadata" in answer):
-            raise foreign_answer("it sent no list")
-        return answer
+        return object_list(answer) if verb == "list" else answer
 
     async def _object(
         self, name: object, verb: str, resource: str, path: str, body: Mapping[str, Any] | None = None
@@ -387,15 +386,29 @@ class KubeClient:
     def _url(self, path: str) -> str:
         return self.configuration.host.rstrip("/") + path
 
-    async def _headers(self) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "counterfoil"}
+    async def authorization(self) -> dict[str, str]:
+        """
+        Return the headers of a request that authenticate it.
+
+        Call it for each request: the token of a ServiceAccount changes. Raises ``Unavailable`` while the
+        token can't be read.
+        """
         if self.bearer is not None:
-            headers["Authorization"] = f"Bearer {self.bearer}"
-            return headers
-        # Called for each request: the official client refreshes the ServiceAccount's token here.
-        auth = cast("Mapping[str, Mapping[str, str]]", await self.configuration.auth_settings())
-        headers.update({setting["key"]: setting["value"] for setting in auth.values()})
-        return headers
+            return {"Authorization": f"Bearer {self.bearer}"}
+        try:
+            # The official client reads the token of the ServiceAccount again here, once a minute.
+            auth = cast("Mapping[str, Mapping[str, str]]", await self.configuration.auth_settings())
+        except (ConfigException, OSError) as unreadable:
+            message = f"the credentials can't be read ({type(unreadable).__name__})"
+            raise Unavailable(0, "NoCredentials", message) from unreadable
+        return {setting["key"]: setting["value"] for setting in auth.values()}
+
+    async def _headers(self) -> dict[str, str]:
+        return {
+            "Accept": "application/json",
+            "User-Agent": "counterfoil",
+            **await self.authorization(),
+        }
 
     async def _watch(
         self, kind: type[Resource], *, version: str, labels: str, fields: str

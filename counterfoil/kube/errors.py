@@ -80,7 +80,7 @@ def api_error(status: int, answer: bytes, retry_after: str | None, *, creating: 
         payload = {}
     reason = str(payload.get("reason") or status)
     message = f"the API server answered {status} {reason}: {payload.get('message', '')}".rstrip(": ")
-    seconds = float(retry_after or 0) if _SECONDS.fullmatch(retry_after or "") else None
+    seconds = retry_after_seconds(retry_after)
     kind = TooLarge if _TOO_LARGE.search(message) else _error_class(status, reason, creating=creating)
     if not payload and kind not in (Forbidden, Unavailable):
         # The API server's own 404 without a Status is the one to a path that it does not know: no CRD.
@@ -90,6 +90,11 @@ def api_error(status: int, answer: bytes, retry_after: str | None, *, creating: 
         metadata = payload.get("metadata")
         problem.token = str((metadata if isinstance(metadata, dict) else {}).get("continue") or "")
     return problem
+
+
+def retry_after_seconds(header: str | None) -> float | None:
+    """Return a ``Retry-After`` in seconds; None without one, or for anything else, such as a date."""
+    return float(header) if header is not None and _SECONDS.fullmatch(header) else None
 
 
 def _error_class(status: int, reason: str, *, creating: bool) -> type[ApiError]:

@@ -54,9 +54,14 @@ class Watchable(Protocol):
         ...
 
 
+MAX_BACKOFF_SECONDS = 10.0
+"""Maximum pause before a list or a watch is requested again."""
+
+
 def exponential_backoff(failures: int) -> float:
-    """Return the seconds to wait after consecutive failures: 0.2, doubled each time, at most 10."""
-    return min(0.2 * 2.0 ** min(failures, 6), 10.0)
+    """Return the seconds to wait after consecutive failures: 0.2, doubled each time, at most
+    ``MAX_BACKOFF_SECONDS``."""
+    return min(0.2 * 2.0 ** min(failures, 6), MAX_BACKOFF_SECONDS)
 
 
 async def list_and_watch_forever(

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 
-from counterfoil._upstream.kopf_responses import is_error_line
-from counterfoil.kube.answers import decode_as, watch_event
+from counterfoil.kube.answers import decode_as, object_list, watch_event
 from counterfoil.kube.errors import ApiError, api_error
 from fuzz.target import Check, Target, expect, parts_of, text_of
 from webhook.receiver.event_writer import ExistingEvent
@@ -29,7 +28,7 @@ def _watch(data: bytes) -> None:
 READERS: tuple[Callable[[bytes], object], ...] = (
     _error,
     _watch,
-    is_error_line,
+    lambda data: object_list(decode_as(dict, data)),
     lambda data: decode_as(dict, data),
     lambda data: decode_as(ExistingEvent, data),
 )
@@ -53,7 +52,8 @@ TARGET = Target(
         b"\x00\x06\xff\xff" + _STATUS.replace(b"Expired", b"AlreadyExists"),
         b'\x01{"type": "ADDED", "object": {"metadata": {"name": "a", "resourceVersion": "1"}}}',
         b'\x01{"type": "ERROR", "object": ' + _STATUS + b"}",
-        b'\x02{"type": "ERROR", "object": ' + _STATUS + b"}",
+        b'\x02{"items": [{"metadata": {"name": "a", "resourceVersion": "1"}}], '
+        b'"metadata": {"resourceVersion": "1", "continue": "t"}}',
         b'\x03{"items": [], "metadata": {"resourceVersion": "1"}}',
         b'\x04{"metadata": {"name": "a", "uid": "u"}, "spec": {"organizationRef": {"name": "acme"}, '
         b'"envelopeID": "0", "action": "a", "origin": "Callback"}, "status": {"phase": "Failed", '

@@ -52,6 +52,11 @@ async def refuses() -> None:
     raise Instead(503)
 
 
+async def refuses_the_token() -> None:
+    unauthorized = {**GONE, "reason": "Unauthorized", "code": 401, "message": "Unauthorized"}
+    raise Instead(401, json.dumps(unauthorized).encode())
+
+
 def is_watch(each: Passage) -> bool:
     return each.is_watch
 
@@ -139,13 +144,16 @@ async def test_what_vanishes_while_nobody_watches_is_known_to_be_gone(scene: Sce
     await eventually(is_one)
 
 
-async def test_what_is_noted_or_asked_while_watches_are_refused_is_done_afterwards(scene: Scene) -> None:
+@pytest.mark.parametrize("answer", [refuses, refuses_the_token])
+async def test_what_is_noted_or_asked_while_watches_are_refused_is_done_afterwards(
+    scene: Scene, answer: Callable[[], Awaitable[None]]
+) -> None:
     await scene.controller()
     scene.standin.fault("envelope", status=400)
     refused = await scene.note(scene.envelope(2000))
     assert (await scene.ended(refused)).status.phase is Phase.FAILED
     scene.standin.clear_faults()
-    trap = scene.api.trap(is_watch, TrapPoint.ARRIVED, refuses, times=None)
+    trap = scene.api.trap(is_watch, TrapPoint.ARRIVED, answer, times=None)
     scene.api.cut(is_watch)
     await eventually(trap.sprung.is_set)
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -59,3 +60,26 @@ def test_a_signal_in_or_between_generations_stops_the_next_wait(
 
     assert run_generations(generation) == 0
     assert seen == [True, True]
+
+
+def test_a_task_that_does_not_end_does_not_keep_the_process() -> None:
+    async def swallow_cancellations() -> None:
+        while not is_over:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    is_over = False
+    tasks: list[asyncio.Task[None]] = []
+
+    async def generation(_: StopRequest) -> GenerationEnd:
+        tasks.append(asyncio.create_task(swallow_cancellations()))
+        await asyncio.sleep(0)
+        return GenerationEnd.SHARDS_GAINED
+
+    assert run_generations(generation, cancel_seconds=0.1) == 1
+
+    is_over = True
+    tasks[0].cancel()
+    loop = tasks[0].get_loop()
+    loop.run_until_complete(asyncio.wait(tasks))
+    loop.close()

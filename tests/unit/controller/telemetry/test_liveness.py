@@ -1,12 +1,13 @@
 """Liveness: it fails when a restart would help, and only then."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import aiohttp
 import kopf
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
@@ -27,6 +28,11 @@ def ignored(plural: str) -> None:
     """Ignore that kopf begins a list."""
 
 
+async def no_credentials() -> Mapping[str, str]:
+    """Authenticate no request."""
+    return {}
+
+
 class Scene:
     def __init__(self, *, process: int = 8) -> None:
         self.clock = AClock()
@@ -34,7 +40,9 @@ class Scene:
         self.work = ReleasedWork()
         concurrency_limits = ConcurrencyLimits(process=process, organization={}, sender={}, archive={})
         self.workqueue = WorkQueue(clock=self.clock, concurrency_limits=lambda: concurrency_limits)
-        self.heartbeat = WatchHeartbeat(self.clock, ("envelopeevents", "senders"), list_started=ignored)
+        self.heartbeat = WatchHeartbeat(
+            self.clock, ("envelopeevents", "senders"), authorization=no_credentials, list_started=ignored
+        )
         self.registry = CollectorRegistry()
         self.liveness = Liveness(
             kube=self.kube,
@@ -141,7 +149,7 @@ async def a_server_that_sends(pieces: "asyncio.Queue[bytes]") -> AsyncIterator[s
 
 async def test_every_piece_of_a_watch_is_heard_and_a_list_is_not() -> None:
     clock, pieces = AClock(), asyncio.Queue[bytes]()
-    heartbeat = WatchHeartbeat(clock, ("senders",), list_started=ignored)
+    heartbeat = WatchHeartbeat(clock, ("senders",), authorization=no_credentials, list_started=ignored)
     async with a_server_that_sends(pieces) as url:
         opened = heartbeat.session(kopf.ConnectionInfo(server=url))
         path = f"{url}apis/counterfoil.dev/v1beta1/namespaces/acme/senders"
@@ -149,12 +157,10 @@ async def test_every_piece_of_a_watch_is_heard_and_a_list_is_not() -> None:
             clock.advance(minutes=1)
             async with session.get(path, params={"watch": "true"}) as answer:
                 assert heartbeat.idle_times() == {"senders": timedelta(minutes=1)}
-                pieces.put_nowait(b'{"type":"BOOKMARK"}\n')
+                bookmark = b'{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"1"}}}\n'
+                pieces.put_nowait(bookmark)
                 first = await anext(aiter(answer.content.iter_chunked(1024)))
-                assert (first, heartbeat.idle_times()) == (
-                    b'{"type":"BOOKMARK"}\n',
-                    {"senders": timedelta(0)},
-                )
+                assert (first, heartbeat.idle_times()) == (bookmark, {"senders": timedelta(0)})
                 pieces.put_nowait(b"")
             clock.advance(minutes=1)
             for piece in (b"{}", b""):
@@ -164,12 +170,36 @@ async def test_every_piece_of_a_watch_is_heard_and_a_list_is_not() -> None:
             assert heartbeat.idle_times() == {"senders": timedelta(minutes=1)}
 
 
-async def test_equal_credentials_get_the_same_session_so_that_kopf_knows_refused_ones_again() -> None:
-    heartbeat = WatchHeartbeat(AClock(), ("senders",), list_started=ignored)
-    first = heartbeat.session(kopf.ConnectionInfo(server="https://one", token="old"))
-    assert heartbeat.session(kopf.ConnectionInfo(server="https://one", token="old")) == first
-    other = heartbeat.session(kopf.ConnectionInfo(server="https://one", token="new"))
-    assert other != first
-    sessions: list[aiohttp.ClientSession] = [first.aiohttp_session, other.aiohttp_session]
-    for each in sessions:
-        await each.close()
+async def test_each_request_of_kopf_has_the_credentials_of_its_time() -> None:
+    tokens, received = iter(["first", "second"]), list[str]()
+
+    async def authorization() -> Mapping[str, str]:
+        return {"Authorization": next(tokens)}
+
+    async def record(request: web.Request) -> web.Response:
+        received.extend(request.headers.getall("Authorization"))
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_get("/api", record)
+    heartbeat = WatchHeartbeat(AClock(), ("senders",), authorization=authorization, list_started=ignored)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/"))
+        session = heartbeat.session(kopf.ConnectionInfo(server=url, token="at the login")).aiohttp_session
+        async with session:
+            for _ in range(2):
+                async with session.get(f"{url}api") as answer:
+                    await answer.read()
+    assert received == ["first", "second"]
+
+
+async def test_an_error_of_tls_does_not_make_kopf_log_in_again() -> None:
+    # kopf compares the text of the error, and ends if it gets the same credentials again.
+    async def authorization() -> Mapping[str, str]:
+        raise aiohttp.ClientOSError("[SSL: APPLICATION_DATA_AFTER_CLOSE_NOTIFY] application data")
+
+    heartbeat = WatchHeartbeat(AClock(), ("senders",), authorization=authorization, list_started=ignored)
+    async with heartbeat.session(kopf.ConnectionInfo(server="http://one")).aiohttp_session as session:
+        with pytest.raises(aiohttp.ClientConnectionError) as raised:
+            await session.get("http://one/api")
+    assert "SSL" not in str(raised.value)
