@@ -314,6 +314,7 @@ def build(
         WATCHED_PLURALS,
         authorization=kube.authorization,
         list_started=deletion_detector.list_started,
+        page_listed=reflector.expect_page,
     )
     silence, overdue = settings.watch_silence, settings.overdue
     liveness = Liveness(kube, workqueue, heartbeat, clock, metrics, silence=silence, overdue=overdue)

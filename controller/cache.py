@@ -9,7 +9,7 @@ not kept (rule 9).
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -87,6 +87,11 @@ class Cache:
     sender_of: dict[str, str] = field(default_factory=dict)
     """Name of the Sender of each unfinished event, once it was looked up."""
 
+    has_all_events: bool = False
+    """Whether all events of the first complete list were read. Before it, a missing event means nothing."""
+    _unread_events: set[str] = field(default_factory=set)
+    """Names in the first list whose objects were not read yet."""
+    _is_list_complete: bool = False
     _finished_versions: dict[str, int] = field(default_factory=dict)
     """Versions of events that were finished here and whose removal the watch has not reported yet."""
     _handlers: dict[type[Resource], list[ChangeHandler[Any]]] = field(
@@ -96,6 +101,19 @@ class Cache:
     def add_handler(self, kind: type[R], handler: ChangeHandler[R]) -> None:
         """Call ``handler`` after each change of an object of this kind."""
         self._handlers[kind].append(handler)
+
+    def expect_events(self, names: Iterable[str], *, is_last: bool) -> None:
+        """A page of the first list of events has these names; ``is_last``: no page follows it."""
+        if not self.has_all_events:
+            self._unread_events.update(names)
+            self._is_list_complete = is_last
+            self.has_all_events = is_last and not self._unread_events
+
+    def observe_event(self, name: str) -> None:
+        """An event was read, and is in the cache unless it is finished or invalid."""
+        if not self.has_all_events:
+            self._unread_events.discard(name)
+            self.has_all_events = self._is_list_complete and not self._unread_events
 
     def update(self, resource: Resource) -> None:
         """Store a newer state of an object and publish the change; an older state is ignored."""
@@ -185,6 +203,10 @@ class Cache:
         return [event for event in self.events if event.organization == organization]
 
     def _publish(self, kind: type[Resource], before: Resource | None, after: Resource | None) -> None:
+        if before is not None and after is not None and before.metadata.uid != after.metadata.uid:
+            # Deleted and created again while no watch was open. The generation can be the same.
+            self._publish(kind, before, None)
+            before = None
         for handler in self._handlers[kind]:
             handler(before, after)
 

@@ -98,10 +98,10 @@ class EventLoadCounter:
         return known if known.numbers == found.numbers else found
 
     async def _count_unfinished(self) -> Mapping[str, int]:
-        if self.held.are_all:
+        if self.held.are_all and self.cache.has_all_events:
             counted = (each for each in self.cache.events if each.status.phase not in _UNCOUNTED_PHASES)
             return Counter(each.organization for each in counted)
-        # The events of other shards are not in this cache.
+        # The events of other shards are not in this cache, nor are all events before their first list.
         return await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, _UNFINISHED)
 
     def _observe(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:

@@ -261,11 +261,11 @@ class Resync:
         self._key_attempts[sender.name] = KeyAttempt(version, organization.metadata.generation, at)
 
     async def _count_awaiting_consent(self) -> None:
-        if self.held.are_all:
+        if self.held.are_all and self.cache.has_all_events:
             awaiting = [each for each in self.cache.events if each.status.phase is Phase.AWAITING_CONSENT]
             self._awaiting_consent = Counter(self.cache.sender_name(each) for each in awaiting)
             return
-        # The events of other shards are not in this cache.
+        # The events of other shards are not in this cache, nor are all events before their first list.
         now, last = self.clock.now(), self._awaiting_consent_at
         if last is None or (now - last).total_seconds() >= CONSENT_COUNT_SECONDS:
             self._awaiting_consent_at = now

@@ -14,6 +14,7 @@ import kopf
 from counterfoil._upstream.kopf_responses import ResponseAdapter
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError
+from counterfoil.kube.watch import Raw
 
 
 class WatchHeartbeat:
@@ -26,15 +27,21 @@ class WatchHeartbeat:
         *,
         authorization: Callable[[], Awaitable[Mapping[str, str]]],
         list_started: Callable[[str], None],
+        page_listed: Callable[[str, Raw], None],
     ) -> None:
         """
         ``authorization`` returns the current credentials as headers, and may raise ``ApiError``;
-        ``list_started`` receives the kind of each list that kopf begins.
+        ``list_started`` receives the kind of each list that kopf begins, ``page_listed`` the kind of each
+        page, with the page.
         """
         self._clock = clock
         self._last_data_at: dict[str, datetime] = dict.fromkeys(plurals, clock.now())
         self._adapter = ResponseAdapter(
-            self._last_data_at, clock, data_received=self.record, list_started=list_started
+            self._last_data_at,
+            clock,
+            data_received=self.record,
+            list_started=list_started,
+            page_listed=page_listed,
         )
         self._authorization = authorization
 

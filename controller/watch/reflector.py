@@ -43,8 +43,19 @@ class Reflector:
             async for raw in self.kube.list(kind):
                 self.handle(kind, None, raw)
 
+    def expect_page(self, plural: str, page: Mapping[str, Any]) -> None:
+        """kopf read this page of a list, and will pass each of its objects to ``handle``."""
+        if plural == EnvelopeEvent.PLURAL:
+            names = [each["metadata"]["name"] for each in page["items"]]
+            self.cache.expect_events(names, is_last=not page["metadata"].get("continue"))
+
     def handle(self, kind: type[Resource], type_: str | None, raw: Mapping[str, Any]) -> None:
         """Apply an object that was listed, added, changed or deleted (an event: or finished) to the cache."""
+        self._apply(kind, type_, raw)
+        if kind is EnvelopeEvent:
+            self.cache.observe_event(raw["metadata"]["name"])
+
+    def _apply(self, kind: type[Resource], type_: str | None, raw: Mapping[str, Any]) -> None:
         if type_ == "DELETED":
             metadata = raw["metadata"]
             self.cache.delete(kind, metadata["name"], int(metadata["resourceVersion"]))

@@ -31,7 +31,7 @@ import aiohttp
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import object_list, watch_event
 from counterfoil.kube.errors import ApiError, retry_after_seconds
-from counterfoil.kube.watch import MAX_BACKOFF_SECONDS, exponential_backoff
+from counterfoil.kube.watch import MAX_BACKOFF_SECONDS, Raw, exponential_backoff
 
 _log = logging.getLogger(__name__)
 
@@ -62,12 +62,15 @@ class ResponseAdapter:
         *,
         data_received: Callable[[str], None],
         list_started: Callable[[str], None],
+        page_listed: Callable[[str, Raw], None],
     ) -> None:
-        """The callables receive the kind: of changes and bookmarks, and of each list that begins."""
+        """The callables receive the kind: of changes and bookmarks, of each list that begins, and of each
+        usable page of a list, with the page."""
         self._plurals = frozenset(plurals)
         self._clock = clock
         self._data_received = data_received
         self._list_started = list_started
+        self._page_listed = page_listed
         self._failures: Counter[WatchRequest] = Counter()
 
     def response_class(self) -> type[aiohttp.ClientResponse]:
@@ -127,11 +130,12 @@ class ResponseAdapter:
         if answer.method != "GET" or watch_request.is_watch or watch_request.plural not in self._plurals:
             return
         try:
-            object_list(body)
+            page = object_list(body)
         except ApiError as problem:
             await self._wait_before_relist(watch_request, str(problem))
             raise aiohttp.ClientPayloadError(f"the list is no use: {problem}") from problem
         self._failures.pop(watch_request, None)
+        self._page_listed(watch_request.plural, page)
 
     def _filtered_chunks(
         self, watch_request: WatchRequest, content: aiohttp.StreamReader

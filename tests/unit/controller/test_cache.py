@@ -1,5 +1,7 @@
 """Cache of the existing objects: newer states win, finished events are gone and stay gone."""
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from controller.cache import MAX_FINISHED_VERSIONS, Cache, Store
@@ -135,3 +137,37 @@ def test_the_late_report_of_a_first_finish_does_not_bring_back_an_event_that_fin
     cache.observe_removal(NAME, 5)
     assert not cache.update_event(an_unfinished(6)), "the echo of the re-opening"
     assert len(cache.events) == 0
+
+
+def test_all_events_are_known_once_each_of_the_first_complete_list_was_read() -> None:
+    cache, known = Cache(), list[bool]()
+    steps: tuple[Callable[[], None], ...] = (
+        lambda: cache.expect_events(["a"], is_last=False),
+        lambda: cache.observe_event("a"),
+        lambda: cache.expect_events(["b"], is_last=True),
+        lambda: cache.observe_event("b"),
+        lambda: cache.expect_events(["c"], is_last=False),
+    )
+    for step in steps:
+        step()
+        known.append(cache.has_all_events)
+    # A later list has no new meaning.
+    assert known == [False, False, False, True, True]
+
+
+def test_an_empty_first_list_is_complete() -> None:
+    cache = Cache()
+    cache.expect_events([], is_last=True)
+    assert cache.has_all_events
+
+
+def test_an_object_that_was_deleted_and_created_again_unseen_is_another_one() -> None:
+    # The generation is the same, so nothing else shows it.
+    cache, changes = Cache(), list[tuple[bool, bool]]()
+    cache.update(an_organization())
+    cache.add_handler(Organization, lambda before, after: changes.append((before is None, after is None)))
+    known = cache.organizations.get("acme")
+    assert known is not None
+    metadata = replace(known.metadata, uid="another", resource_version="1000")
+    cache.update(replace(known, metadata=metadata))
+    assert changes == [(False, True), (True, False)]

@@ -21,10 +21,10 @@ from tests.support.fakes.leases import held_shards
 class Scene:
     """A counter, and events that are in the API server and, if unfinished, in the cache."""
 
-    def __init__(self, *, of: int = 1) -> None:
+    def __init__(self, *, of: int = 1, has_all_events: bool = True) -> None:
         self.clock = AClock()
         self.kube = InMemoryKubeClient()
-        self.cache = Cache()
+        self.cache = Cache(has_all_events=has_all_events)
         self.cache.update(an_organization())
         self.counter = EventLoadCounter(self.kube, self.cache, self.clock, held_shards(0, of=of))
 
@@ -58,6 +58,15 @@ async def test_unfinished_events_and_those_of_unknown_envelopes_are_counted(of: 
     scene.put(5, Phase.FAILED, "EnvelopeDeleted")
     scene.put(6, Phase.FAILED, "EnvelopeNotFound")
     assert (await scene.count()).numbers == (2, 1)
+
+
+async def test_before_the_first_complete_list_the_api_server_is_asked_and_not_the_empty_cache() -> None:
+    scene = Scene(has_all_events=False)
+    event = scene.put(1, Phase.VALIDATING)
+    scene.cache.delete(EnvelopeEvent, event.name, 10**6)
+    assert (await scene.count()).numbers == (1, 0)
+    scene.cache.expect_events([], is_last=True)
+    assert (await scene.count()).numbers == (0, 0)
 
 
 @pytest.mark.parametrize(("origin", "unknown"), [(Origin.SWEEP, 1), (Origin.MANUAL, 0)])

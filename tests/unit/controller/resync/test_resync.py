@@ -394,6 +394,7 @@ def parked(count: int) -> EnvelopeEvent:
 
 async def test_a_sender_tells_how_many_events_wait_for_its_key(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
+    resync_scene.scene.cache.has_all_events = True
     del resync_scene.scene.kube.secrets["anna-key"]
     resync_scene.put(*(parked(count) for count in range(3)))
     async with resync_scene.resync_running():

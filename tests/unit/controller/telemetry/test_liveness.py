@@ -16,6 +16,7 @@ from controller.scheduling.fair_queue import ConcurrencyLimits
 from controller.scheduling.workqueue import LOCK_SECONDS, WorkQueue
 from controller.telemetry.liveness import Liveness
 from controller.watch.heartbeat import WatchHeartbeat
+from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -26,6 +27,10 @@ SILENCE, OVERDUE = timedelta(minutes=5), timedelta(minutes=2)
 
 def ignored(plural: str) -> None:
     """Ignore that kopf begins a list."""
+
+
+def ignored_page(plural: str, page: Raw) -> None:
+    """Ignore a page of a list."""
 
 
 async def no_credentials() -> Mapping[str, str]:
@@ -41,7 +46,11 @@ class Scene:
         concurrency_limits = ConcurrencyLimits(process=process, organization={}, sender={}, archive={})
         self.workqueue = WorkQueue(clock=self.clock, concurrency_limits=lambda: concurrency_limits)
         self.heartbeat = WatchHeartbeat(
-            self.clock, ("envelopeevents", "senders"), authorization=no_credentials, list_started=ignored
+            self.clock,
+            ("envelopeevents", "senders"),
+            authorization=no_credentials,
+            list_started=ignored,
+            page_listed=ignored_page,
         )
         self.registry = CollectorRegistry()
         self.liveness = Liveness(
@@ -149,7 +158,9 @@ async def a_server_that_sends(pieces: "asyncio.Queue[bytes]") -> AsyncIterator[s
 
 async def test_every_piece_of_a_watch_is_heard_and_a_list_is_not() -> None:
     clock, pieces = AClock(), asyncio.Queue[bytes]()
-    heartbeat = WatchHeartbeat(clock, ("senders",), authorization=no_credentials, list_started=ignored)
+    heartbeat = WatchHeartbeat(
+        clock, ("senders",), authorization=no_credentials, list_started=ignored, page_listed=ignored_page
+    )
     async with a_server_that_sends(pieces) as url:
         opened = heartbeat.session(kopf.ConnectionInfo(server=url))
         path = f"{url}apis/counterfoil.dev/v1beta1/namespaces/acme/senders"
@@ -182,7 +193,9 @@ async def test_each_request_of_kopf_has_the_credentials_of_its_time() -> None:
 
     app = web.Application()
     app.router.add_get("/api", record)
-    heartbeat = WatchHeartbeat(AClock(), ("senders",), authorization=authorization, list_started=ignored)
+    heartbeat = WatchHeartbeat(
+        AClock(), ("senders",), authorization=authorization, list_started=ignored, page_listed=ignored_page
+    )
     async with TestServer(app) as server:
         url = str(server.make_url("/"))
         session = heartbeat.session(kopf.ConnectionInfo(server=url, token="at the login")).aiohttp_session
@@ -198,7 +211,9 @@ async def test_an_error_of_tls_does_not_make_kopf_log_in_again() -> None:
     async def authorization() -> Mapping[str, str]:
         raise aiohttp.ClientOSError("[SSL: APPLICATION_DATA_AFTER_CLOSE_NOTIFY] application data")
 
-    heartbeat = WatchHeartbeat(AClock(), ("senders",), authorization=authorization, list_started=ignored)
+    heartbeat = WatchHeartbeat(
+        AClock(), ("senders",), authorization=authorization, list_started=ignored, page_listed=ignored_page
+    )
     async with heartbeat.session(kopf.ConnectionInfo(server="http://one")).aiohttp_session as session:
         with pytest.raises(aiohttp.ClientConnectionError) as raised:
             await session.get("http://one/api")

@@ -106,7 +106,11 @@ async def run(mode, bad, folder):
     os.environ["KUBECONFIG"] = str(folder / "kubeconfig")
     ready, stop = asyncio.Event(), asyncio.Event()
     heartbeat = WatchHeartbeat(
-        WallClock(), WATCHED_PLURALS, authorization=api.authorization, list_started=lambda plural: None
+        WallClock(),
+        WATCHED_PLURALS,
+        authorization=api.authorization,
+        list_started=lambda plural: None,
+        page_listed=lambda plural, page: None,
     )
     async with answered_by(api.answer, folder):
         registry = build_registry(Reflector(None, Cache()), heartbeat)

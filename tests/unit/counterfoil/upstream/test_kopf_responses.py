@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from counterfoil._upstream.kopf_responses import ResponseAdapter
+from counterfoil.kube.watch import Raw
 from tests.support.builders import AClock
 
 PATH = "/apis/counterfoil.dev/v1beta1/namespaces/acme"
@@ -76,7 +77,9 @@ async def run(options):
             task.cancel()
         await asyncio.gather(again, operator, return_exceptions=True)
 
-adapter = ResponseAdapter(("senders",), WallClock(), data_received=id, list_started=id)
+adapter = ResponseAdapter(
+    ("senders",), WallClock(), data_received=id, list_started=id, page_listed=lambda plural, page: None
+)
 asyncio.run(run({}))
 asyncio.run(run({"response_class": adapter.response_class()}))
 """
@@ -96,6 +99,10 @@ def test_kopf_still_ends_after_a_410(after_410: list[str]) -> None:
 
 def test_kopf_lists_again_when_its_responses_are_adapted(after_410: list[str]) -> None:
     assert after_410[1] == "listed again"
+
+
+def ignored(plural: str, page: Raw) -> None:
+    """Ignore a page."""
 
 
 class Scene:
@@ -153,7 +160,11 @@ async def answering(
     app.router.add_get(PATH + "/{plural}", answer)
     clock, data_received, list_started = AClock(), list[str](), list[str]()
     adapter = ResponseAdapter(
-        ("senders",), clock, data_received=data_received.append, list_started=list_started.append
+        ("senders",),
+        clock,
+        data_received=data_received.append,
+        list_started=list_started.append,
+        page_listed=ignored,
     )
     async with (
         TestServer(app) as server,
