@@ -145,9 +145,9 @@ class ReceiverSettings(CommonSettings):
     """Maximum callbacks of one organization at once above the rate, such as after an outage of the
     receiver."""
 
-    connections: int = setting(64, "64", at_least=1)
+    connections: int = setting(64, "64", at_least=2)
     """Maximum number of connections to the API server, which is also the maximum number of concurrent
-    writes."""
+    writes. The watch of the Organizations holds one permanently."""
 
     drain: Duration = setting(Duration(0), "5s")
     """Time after SIGTERM during which the process still accepts callbacks while /readyz fails. In a cluster,

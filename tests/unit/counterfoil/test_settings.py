@@ -78,6 +78,8 @@ def test_durations_numbers_and_words_are_read() -> None:
         (["--callback-rate", "many"], "it is not a number"),
         (["--callback-rate", "nan"], "it is not a number"),
         (["--callback-burst", "0"], "it must be at least 1"),
+        # The watch of the Organizations would hold the only connection.
+        (["--connections", "1"], "it must be at least 2"),
         (["--grace", "10"], "it is not a duration; write it as in --grace 20s"),
         (["--lisen", "x:1"], "--lisen"),
         (["--listen"], "--listen: expected one argument"),
