@@ -6,7 +6,7 @@ its requests to the oldest.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,43 +17,50 @@ class FairSlots:
     def __init__(self, count: int) -> None:
         self._free = count
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        self._held = Counter[str]()
-        self._last_turn = Counter[str]()
+        self._held: dict[str, int] = {}
+        self._last_turn: dict[str, int] = {}
         self._turns = 0
 
     @asynccontextmanager
     async def slot(self, owner: str) -> AsyncIterator[None]:
         """Wait for a slot, and hold it within the context."""
-        await self._acquire(owner)
+        if not self.take(owner):
+            await self.wait(owner)
         try:
             yield
         finally:
-            self._release(owner)
+            self.release(owner)
 
-    async def _acquire(self, owner: str) -> None:
-        if self._free and not self._waiting:
-            self._grant(owner)
-            return
+    def take(self, owner: str) -> bool:
+        """Take a slot that nobody waits for; False if there is none. The caller releases it."""
+        if not self._free or self._waiting:
+            return False
+        self._grant(owner)
+        return True
+
+    async def wait(self, owner: str) -> None:
+        """Wait for a slot. The caller releases it."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._release(owner)
+                self.release(owner)
             raise
 
     def _grant(self, owner: str) -> None:
         self._free -= 1
         self._turns += 1
-        self._held[owner] += 1
+        self._held[owner] = self._held.get(owner, 0) + 1
         self._last_turn[owner] = self._turns
 
-    def _release(self, owner: str) -> None:
+    def release(self, owner: str) -> None:
+        """Return a slot."""
         self._free += 1
         self._held[owner] -= 1
         while self._waiting and self._free:
-            chosen = min(self._waiting, key=lambda each: (self._held[each], self._last_turn[each]))
+            chosen = min(self._waiting, key=self._rank)
             turn = self._waiting[chosen].popleft()
             if not self._waiting[chosen]:
                 del self._waiting[chosen]
@@ -64,6 +71,10 @@ class FairSlots:
             self._forget(chosen)
         self._forget(owner)
 
+    def _rank(self, owner: str) -> tuple[int, int]:
+        return self._held.get(owner, 0), self._last_turn.get(owner, 0)
+
     def _forget(self, owner: str) -> None:
-        if owner not in self._waiting and not self._held[owner]:
-            del self._held[owner], self._last_turn[owner]
+        if not self._held.get(owner) and owner not in self._waiting:
+            self._held.pop(owner, None)
+            self._last_turn.pop(owner, None)

@@ -17,7 +17,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -120,15 +120,19 @@ class EventWriter:
         overload would begin shortly before its end, and the API server would work for answers 503.
         """
         name, received = event["metadata"]["name"], self.clock.now()
-        async with AsyncExitStack() as turn:
+        organization = event["spec"]["organizationRef"]["name"]
+        if not self.turns.take(organization):
             try:
                 async with asyncio.timeout(self.limits.wait_seconds):
-                    await turn.enter_async_context(self.turns.slot(event["spec"]["organizationRef"]["name"]))
+                    await self.turns.wait(organization)
             except TimeoutError:
                 # There was no request, so this is no failure of the API server and leaves the readiness.
                 _log.warning("the event was not created: too many callbacks wait", extra={"event": name})
                 return CallbackOutcome.UNAVAILABLE
+        try:
             return await self._write_now(name, event, received, write)
+        finally:
+            self.turns.release(organization)
 
     async def _write_now(self, name: str, event: Raw, received: datetime, write: Write) -> CallbackOutcome:
         try:

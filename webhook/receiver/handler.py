@@ -9,7 +9,6 @@ but no token. This module never calls eSAW.
 import asyncio
 import logging
 import math
-from collections import Counter
 from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -92,7 +91,8 @@ class CallbackHandler:
         self._clock = clock
         self._monotonic = clock.monotonic
         self._basic_auth = BasicAuthVerifier(limits=limits, monotonic=clock.monotonic)
-        self._in_flight = Counter[str]()
+        self._in_flight = 0
+        self._in_flight_of: dict[str, int] = {}
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. Every request is counted and logged, and has an answer also after an unexpected
@@ -159,23 +159,26 @@ class CallbackHandler:
             return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait)
         # Before anything is read or built: under overload, refusals take time from the callbacks that fit.
         if self._is_full_for(name):
-            detail = f"{self._in_flight.total()} callbacks are in progress"
+            detail = f"{self._in_flight} callbacks are in progress"
             return CallbackResult(CallbackOutcome.UNAVAILABLE, name, detail=detail)
-        self._in_flight[name] += 1
+        self._in_flight += 1
+        self._in_flight_of[name] = self._in_flight_of.get(name, 0) + 1
         try:
             return await self._handle_authenticated(request, organization, query)
         finally:
-            self._in_flight[name] -= 1
-            if not self._in_flight[name]:
-                del self._in_flight[name]
+            self._in_flight -= 1
+            self._in_flight_of[name] -= 1
+            if not self._in_flight_of[name]:
+                del self._in_flight_of[name]
 
     def _is_full_for(self, name: str) -> bool:
         """Whether as many callbacks are in progress as the limit allows. One organization of several leaves a
         quarter to the others."""
-        limit, has_others = self._limits.in_flight, len(self._organization_cache) > 1
-        return self._in_flight.total() >= limit or (
-            has_others and self._in_flight[name] >= max(1, limit - limit // 4)
-        )
+        limit = self._limits.in_flight
+        if self._in_flight >= limit:
+            return True
+        of_this = self._in_flight_of.get(name, 0)
+        return of_this >= max(1, limit - limit // 4) and len(self._organization_cache) > 1
 
     async def _handle_authenticated(
         self, request: web.BaseRequest, organization: OrganizationView, query: str
