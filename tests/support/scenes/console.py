@@ -89,14 +89,17 @@ class Person:
         return await self.send(self.page.xpath("//form[@action='/sign-in']")[0], token=token)
 
     async def press(self, what: str, within: str = "", why: str = "") -> Self:
-        """Press a button by what it does, within the part of the page that holds a text."""
-        forms = [
-            form
-            for form in self.page.xpath(f"//form[.//button[@name='what' and @value='{what}']]")
-            if within in _around(form)
+        """Press a button by what it does to one object or to all of a cause, within the part of the page that
+        holds a text."""
+        buttons = [
+            button
+            for name, value in (("what", what), ("do", f"{what}-all"))
+            for button in self.page.xpath(f"//form//button[@name='{name}' and @value='{value}']")
+            if within in _around(button.xpath("ancestor::form")[-1])
         ]
-        assert forms, f"there is no {what} for {within!r} on this page: {self.text}"
-        return await self.send(forms[0], what=what, why=why)
+        assert buttons, f"there is no {what} for {within!r} on this page: {self.text}"
+        pressed = {buttons[0].get("name"): buttons[0].get("value")}
+        return await self.send(buttons[0].xpath("ancestor::form")[-1], **pressed, why=why)
 
     async def send(self, form: lxml.html.HtmlElement, **values: str) -> Self:
         """Send a form with some of it filled in."""
