@@ -145,7 +145,7 @@ async def test_what_vanishes_while_nobody_watches_is_known_to_be_gone(scene: Sce
 
 
 @pytest.mark.parametrize("answer", [refuses, refuses_the_token])
-async def test_what_is_noted_or_asked_while_watches_are_refused_is_done_afterwards(
+async def test_what_is_recorded_or_requested_while_watches_are_refused_is_done_afterwards(
     scene: Scene, answer: Callable[[], Awaitable[None]]
 ) -> None:
     await scene.controller()

@@ -467,7 +467,7 @@ async def test_a_pod_has_the_identity_that_its_environment_names(name: str, tmp_
     ],
     ids=["missing", "redirect", "too long", "empty", "line ends", "nested too deeply"],
 )
-async def test_a_service_that_gives_no_identity_is_told(
+async def test_a_service_that_gives_no_identity_is_named(
     name: str, answer: web.Response, tmp_path: Path
 ) -> None:
     async def answered(request: web.Request) -> web.StreamResponse:
@@ -479,7 +479,7 @@ async def test_a_service_that_gives_no_identity_is_told(
             await found.get()
 
 
-async def test_a_pod_without_an_identity_is_told_what_to_do(
+async def test_the_error_of_a_pod_without_an_identity_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
