@@ -19,13 +19,10 @@ from counterfoil.archives.layout import FileLayout
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.resources import FileKind
 from counterfoil.resources.conditions import Condition, ConditionStatus, find_condition
-from counterfoil.resources.envelopeevent import SIGNATURES_CONDITION
+from counterfoil.resources.envelopeevent import ESAW_SIGNED_KINDS, SIGNATURES_CONDITION
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
-
-ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
-"""Kinds that eSAW creates or seals. Attachments are uploads: checked, but without consequence."""
 
 MAX_NAMED_FILES = 3
 """Maximum number of files in a message."""

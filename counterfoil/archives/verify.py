@@ -18,12 +18,9 @@ from counterfoil.archives.manifest import Manifest, ManifestDamaged, ManifestFil
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.readback import read_back, read_small
-from counterfoil.resources.envelopeevent import FiledDocument, FileKind
+from counterfoil.resources.envelopeevent import ESAW_SIGNED_KINDS, FiledDocument
 from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
-
-EXAMINED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
-"""Kinds that eSAW creates or seals."""
 
 
 class CheckStatus(StrEnum):
@@ -267,7 +264,7 @@ async def _content_error(
 def _is_examined(file: ManifestFile) -> bool:
     """Whether the file can have signatures, also if the manifest does not name any."""
     is_pdf = file.content_type == "application/pdf" or file.name.lower().endswith(".pdf")
-    return is_pdf or file.kind in EXAMINED_KINDS or file.signatures is not None
+    return is_pdf or file.kind in ESAW_SIGNED_KINDS or file.signatures is not None
 
 
 async def _examined(
@@ -294,7 +291,7 @@ def _compare_signatures(found: Signatures, file: ManifestFile, *, is_sealed: boo
             return CheckStatus.OK, says
         return CheckStatus.NOT_CHECKED, f"{says}; the manifest claims {claimed}"
     now = _signature_summary(found)
-    if claim is None and found.state is State.UNREADABLE and file.kind not in EXAMINED_KINDS:
+    if claim is None and found.state is State.UNREADABLE and file.kind not in ESAW_SIGNED_KINDS:
         # A signer uploads any bytes under the name of a PDF, and they are archived as they are.
         return CheckStatus.OK, f"; {now}"
     if claim is not None and found.is_doubtful and claim.state is found.state:

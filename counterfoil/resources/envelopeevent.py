@@ -98,6 +98,10 @@ class FileKind(StrEnum):
     LEGAL_DOCUMENT = "LegalDocument"
 
 
+ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind.LEGAL_DOCUMENT})
+"""Kinds that eSAW creates or seals. Attachments are uploads: checked, but without consequence."""
+
+
 class Workstep(ResourcePart, frozen=True):
     """Parameters of a workstep callback, without the e-mail address, which is personal data."""
 

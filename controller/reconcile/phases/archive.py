@@ -24,7 +24,6 @@ from controller.reconcile.phases.missing_envelope import (
     was_deleted,
 )
 from controller.reconcile.signature_policy import (
-    ESAW_SIGNED_KINDS,
     ignored_condition,
     is_checked,
     side_condition,
@@ -46,7 +45,7 @@ from counterfoil.resources import (
     without_checksum,
 )
 from counterfoil.resources.archive import SignaturePolicy as Policy
-from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH, PARAMETERS_CONDITION
+from counterfoil.resources.envelopeevent import ESAW_SIGNED_KINDS, MAX_TAG_LENGTH, PARAMETERS_CONDITION
 from counterfoil.signatures.results import Signatures
 
 
