@@ -79,16 +79,6 @@ class ActionRequest:
 
 
 @dataclass(frozen=True)
-class ActionResult:
-    """The result of an action: the number of objects, and whether there are more."""
-
-    count: int
-    is_more: bool = False
-    is_event_recorded: bool = True
-    """Whether the Kubernetes Event could be written."""
-
-
-@dataclass(frozen=True)
 class ActionService:
     """Does what people ask for."""
 
@@ -96,8 +86,9 @@ class ActionService:
 
     async def apply_to_object(
         self, user: AuthenticatedUser, kind: type[Resource], name: str, request: ActionRequest
-    ) -> ActionResult:
-        """Do it to one object. Raises ``PageError``, ``ApiError``."""
+    ) -> bool:
+        """Do it to one object; return whether the Kubernetes Event could be written, too. Raises
+        ``PageError``, ``ApiError``."""
         self.check(kind, request)
         raw = await user.kube.get(kind, name)
         is_exact = kind is EnvelopeEvent and request.action is Action.SKIP
@@ -113,7 +104,7 @@ class ActionService:
             request.action,
             extra={"who": user.name, "namespace": user.kube.namespace, field: name},
         )
-        return ActionResult(1, is_event_recorded=await self.create_event(user, after, request, "1 object"))
+        return await self.create_event(user, after, request, "1 object")
 
     def check(self, kind: type[Resource], request: ActionRequest) -> None:
         """Raise ``PageError`` for an action that the kind does not have, or that lacks its reason."""

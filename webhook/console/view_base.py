@@ -142,11 +142,6 @@ def counts_by_phase(organizations: tuple[Organization, ...]) -> Counter[str]:
 
 def _last_result(query: Mapping[str, str]) -> dict[str, Any] | None:
     """Return what the last click did, as the way back told it."""
-    if query.get("done") not in set(Action) or not query.get("n", "").isdecimal():
+    if query.get("done") not in set(Action):
         return None
-    return {
-        "what": query["done"],
-        "count": int(query["n"][:9]),
-        "is_more": "more" in query,
-        "is_untold": "untold" in query,
-    }
+    return {"what": query["done"], "is_untold": "untold" in query}

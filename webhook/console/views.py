@@ -26,7 +26,7 @@ from counterfoil.resources import (
 from counterfoil.resources.shard_leases import UnheldShard, unheld_shards
 from webhook.console import attention, charts
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
-from webhook.console.actions import KINDS, Action, ActionRequest, ActionResult
+from webhook.console.actions import KINDS, Action, ActionRequest
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events.bulk import confirmation
@@ -192,9 +192,9 @@ class ConsoleViews(ViewBase):
         kind, name = KINDS.get(form.get("kind", "")), form.get("name", "")
         if kind is None or not is_name(name):
             raise PageError(HttpErrorKind.LINK_BROKEN, "the form names nothing that can be acted on")
-        done = await self.actions.apply_to_object(request.user, kind, name, action)
+        is_event_recorded = await self.actions.apply_to_object(request.user, kind, name, action)
         back = local_location(form.get("back", f"{request.user.root}/"))
-        return PageResponse(location=_redirect_location(back, action, done))
+        return PageResponse(location=_redirect_location(back, action, is_event_recorded=is_event_recorded))
 
     def _parse_action(self, form: Mapping[str, str]) -> ActionRequest:
         try:
@@ -249,15 +249,13 @@ def _exact_counts(
     return counts
 
 
-def _redirect_location(location: str, action: ActionRequest, done: ActionResult) -> str:
+def _redirect_location(location: str, action: ActionRequest, *, is_event_recorded: bool) -> str:
     place = urlsplit(location)
     kept = [pair for pair in place.query.split("&") if pair and pair.split("=")[0] not in _RESULT_PARAMETERS]
-    told = {"done": action.action.value, "n": str(done.count)}
-    if done.is_more:
-        told["more"] = "1"
-    if not done.is_event_recorded:
+    told = {"done": action.action.value}
+    if not is_event_recorded:
         told["untold"] = "1"
     return f"{place.path}?{'&'.join([*kept, urlencode(told)])}"
 
 
-_RESULT_PARAMETERS = frozenset({"done", "n", "more", "untold"})
+_RESULT_PARAMETERS = frozenset({"done", "untold"})
