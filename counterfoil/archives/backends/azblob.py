@@ -80,7 +80,9 @@ DIALECT = ErrorDialect(
 )
 
 
-async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "AzureBlobBackend":
+async def open_azblob(
+    name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes], *, clock: Clock | None = None
+) -> "AzureBlobBackend":
     """
     Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``.
 
@@ -104,7 +106,7 @@ async def open_azblob(name: str, spec: ArchiveSpec, credentials: Mapping[str, by
         normal_address(bucket.archive, "spec.azblob.endpoint", address),
         make_http_client(None),
     )
-    clock = WallClock()
+    clock = clock or WallClock()
     authorizer = _authorizer(name, settings, secret, bucket, clock)
     return AzureBlobBackend(ObjectStoreClient(site, bucket, DIALECT, authorizer, clock), endpoint)
 

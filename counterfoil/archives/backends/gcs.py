@@ -82,7 +82,12 @@ class ServiceAccountKey(msgspec.Struct, frozen=True):
 
 
 async def open_gcs(
-    name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes], *, address: str = ADDRESS
+    name: str,
+    spec: ArchiveSpec,
+    credentials: Mapping[str, bytes],
+    *,
+    address: str = ADDRESS,
+    clock: Clock | None = None,
 ) -> "GcsBackend":
     """
     Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``.
@@ -94,7 +99,7 @@ async def open_gcs(
     secret = Credentials(name, settings.credentials_secret_ref, credentials)
     key = _key(name, secret) if settings.credentials_secret_ref is not None else None
     bucket = BucketAddress(f"Archive/{name}", "Google Cloud Storage", settings.bucket, secret.key)
-    clock = WallClock()
+    clock = clock or WallClock()
     site = HttpSite(
         bucket.archive,
         bucket.server,

@@ -40,7 +40,9 @@ DEFAULT_REGION = "us-east-1"
 ENCRYPTIONS = frozenset({"AES256", "aws:kms", "aws:kms:dsse"})
 
 
-async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> "S3Backend":
+async def open_s3(
+    name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes], *, clock: Clock | None = None
+) -> "S3Backend":
     """
     Open the archive ``name``; nothing is asked of the server yet. Raises ``SettingsInvalid``.
 
@@ -56,7 +58,7 @@ async def open_s3(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]
     _check_hosts(name, settings)
     if settings.server_side_encryption not in {None, *ENCRYPTIONS}:
         raise SettingsInvalid(f"Archive/{name}: spec.s3.serverSideEncryption can't be used as it is written.")
-    clock = WallClock()
+    clock = clock or WallClock()
     server = f"S3 at {settings.endpoint}" if settings.endpoint else "Amazon S3"
     bucket = BucketAddress(f"Archive/{name}", server, settings.bucket, secret.key)
     client = _client(settings, secret, bucket, clock)

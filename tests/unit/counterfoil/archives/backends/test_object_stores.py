@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, StoredEntry
 from counterfoil.archives.backends._object_store.authorizers import string_to_sign
+from counterfoil.archives.backends._object_store.client import RETRY_PAUSES_SECONDS
 from counterfoil.archives.backends._object_store.identity import (
     Cached,
     NoIdentity,
@@ -30,7 +31,9 @@ from counterfoil.archives.backends._object_store.identity import (
     google_identity,
 )
 from counterfoil.archives.backends._object_store.listing import ListUnreadable, read_page
+from counterfoil.archives.backends.azblob import open_azblob
 from counterfoil.archives.backends.gcs import open_gcs
+from counterfoil.archives.backends.s3 import open_s3
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import read_back
 from counterfoil.resources.archive import S3, ArchiveSpec, AzureBlob, GoogleCloudStorage
@@ -71,23 +74,24 @@ async def serving(server: Server) -> AsyncIterator[Server]:
     await runner.cleanup()
 
 
-async def opened(kind: str, url: str) -> ArchiveBackend:
-    """Open an archive of a kind at a server, with credentials whose traces can be found."""
+async def opened(kind: str, url: str, clock: AClock | None = None) -> ArchiveBackend:
+    """Open an archive of a kind at a server, with credentials whose traces can be found. It never sleeps."""
+    clock = clock or AClock()
     match kind:
         case "s3":
             settings = S3(bucket="contracts", endpoint=url, force_path_style=True, credentials_secret_ref=REF)
             keys = {"accessKeyId": b"KEY", "secretAccessKey": b"s", "sessionToken": b"SESSION-TOKEN"}
-            return await open_backend("dms", ArchiveSpec(s3=settings), keys)
+            return await open_s3("dms", ArchiveSpec(s3=settings), keys, clock=clock)
         case "azblob":
             azure = AzureBlob(container="contracts", endpoint=url, credentials_secret_ref=REF)
             keys = {"accountName": b"acme", "accountKey": base64.b64encode(b"key")}
-            return await open_backend("dms", ArchiveSpec(azblob=azure), keys)
+            return await open_azblob("dms", ArchiveSpec(azblob=azure), keys, clock=clock)
         case _:
             account = {"client_email": "a@acme.example", "private_key_id": "1"}
             key = json.dumps({**account, "private_key": rsa_private_pem()})
             gcs = GoogleCloudStorage(bucket="contracts", credentials_secret_ref=REF)
             keys = {"serviceAccountJson": key.encode()}
-            return await open_gcs("dms", ArchiveSpec(gcs=gcs), keys, address=url)
+            return await open_gcs("dms", ArchiveSpec(gcs=gcs), keys, address=url, clock=clock)
 
 
 async def do(backend: ArchiveBackend, operation: str) -> None:
@@ -294,16 +298,17 @@ async def test_an_error_after_the_200_of_a_completion_is_no_success() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_request_that_fails_for_a_moment_is_repeated(kind: str) -> None:
-    failures = iter([503, 500])
+    failures, clock = iter([503, 500]), AClock()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(status=next(failures, 201))
 
     async with serving(Server(answer=answer)) as server:
-        backend = await opened(kind, server.url)
+        backend = await opened(kind, server.url, clock)
         await do(backend, "put")
         await backend.close()
     assert len(server.heads) == 3
+    assert clock.slept == list(RETRY_PAUSES_SECONDS[:2])
 
 
 # -- Proofs of the right to a bucket -------------------------------------------------------------------------

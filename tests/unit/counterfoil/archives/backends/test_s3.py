@@ -11,10 +11,11 @@ from aiohttp import web
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored
-from counterfoil.archives.backends.s3 import endpoint_of
+from counterfoil.archives.backends.s3 import endpoint_of, open_s3
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock, TagRule
 from counterfoil.resources.base import LocalObjectReference
+from tests.support.builders import AClock
 from tests.support.fakes.archives import content, once
 
 MIB = 1024 * 1024
@@ -196,13 +197,13 @@ async def test_a_cancelled_wait_for_the_first_part_asks_nothing_of_the_server(
 )
 async def test_each_answer_has_its_words_which_are_the_same_each_time(
     server: RecordingServer,
-    backend: ArchiveBackend,
     status: int,
     code: str,
     kind: type[ArchiveError],
     reason: str,
 ) -> None:
     server.answer = (status, code)
+    backend = await open_s3("dms", a_spec(server.url), KEYS, clock=AClock())
     said = []
     for attempt in (backend.put("a", once(b"x"), tags={}, content_type=None), backend.entries("a")):
         with pytest.raises(kind) as trouble:
