@@ -32,6 +32,7 @@ from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
 from counterfoil.signatures.worker_pool import SignatureWorkers
 from counterfoil.untrusted.loop_watchdog import watched_event_loop
+from counterfoil.worker_processes.sandbox import hide_memory, landlock_version
 
 _log = logging.getLogger("controller")
 
@@ -40,6 +41,12 @@ def main() -> int:
     """Run the controller; return the exit status."""
     settings = load(ControllerSettings, sys.argv[1:], os.environ)
     configure(settings.log_level, settings.log_format)
+    hide_memory()
+    if landlock_version() == 0:
+        _log.warning(
+            "the kernel has no Landlock, or the container's profile refuses it: a PDF or metadata that takes "
+            "over its worker process can read the pod's files and open connections"
+        )
     keep_large_blocks()
     try:
         sealing = Sealing(settings.sealing_keys) if settings.sealing_keys is not None else None

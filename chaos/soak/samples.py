@@ -1,5 +1,5 @@
 """
-Samples of the running processes: memory, file descriptors and threads from the kernel, tasks from the
+Samples of the running processes: memory and threads from the kernel, file descriptors and tasks from the
 metrics.
 """
 
@@ -18,7 +18,11 @@ from sandbox.environment.processes import CounterfoilProcess
 
 TIMEOUT_SECONDS: Final = 5.0
 """Timeout for the metrics of a process. A stopped process gives none."""
-TASKS: Final = re.compile(r"^counterfoil_event_loop_tasks (\S+)$", re.MULTILINE)
+FROM_METRICS: Final = {
+    "tasks": re.compile(r"^counterfoil_event_loop_tasks (\S+)$", re.MULTILINE),
+    # A process hides its files from others of its user.
+    "file descriptors": re.compile(r"^process_open_fds (\S+)$", re.MULTILINE),
+}
 
 
 @dataclass
@@ -49,16 +53,13 @@ class Sampler:
             values = dict(_measured(psutil.Process(process.pid)))
         except psutil.Error:  # it has just ended
             return
-        tasks = await _tasks(process, http)
-        if tasks is not None:
-            values["tasks"] = tasks
+        values.update(await _from_metrics(process, http))
         self.samples.extend(Sample(at, process.name, name, value) for name, value in values.items())
 
 
 def _measured(process: psutil.Process) -> Iterator[tuple[str, float]]:
     with process.oneshot():
         yield "memory", process.memory_info().rss
-        yield "file descriptors", process.num_fds()
         yield "threads", process.num_threads()
     yield "workers' memory", sum(_rss(each) for each in process.children(recursive=True))
 
@@ -70,10 +71,10 @@ def _rss(process: psutil.Process) -> int:
         return 0
 
 
-async def _tasks(process: CounterfoilProcess, http: httpx.AsyncClient) -> float | None:
+async def _from_metrics(process: CounterfoilProcess, http: httpx.AsyncClient) -> dict[str, float]:
     try:
         answer = await http.get(f"{process.private}/metrics")
     except httpx.TransportError:
-        return None
-    found = TASKS.search(answer.text)
-    return float(found[1]) if found else None
+        return {}
+    found = {name: pattern.search(answer.text) for name, pattern in FROM_METRICS.items()}
+    return {name: float(match[1]) for name, match in found.items() if match is not None}

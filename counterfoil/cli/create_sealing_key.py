@@ -21,6 +21,7 @@ from counterfoil.kube.errors import AlreadyExists, ApiError, NotConfigured
 from counterfoil.kube.secret import USE_LABEL
 from counterfoil.sealing import KEY_BYTES
 from counterfoil.settings import CreateSealingKeySettings, load
+from counterfoil.worker_processes.sandbox import hide_memory
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run as a program; return the exit status."""
     settings = load(CreateSealingKeySettings, argv, environ)
     logs.configure(settings.log_level, settings.log_format)
+    hide_memory()
     try:
         asyncio.run(run(settings))
     except (NotConfigured, ApiError) as trouble:

@@ -39,6 +39,7 @@ from counterfoil.sealing import (
     key_id_of,
 )
 from counterfoil.settings import ResealSettings, load
+from counterfoil.worker_processes.sandbox import hide_memory
 
 _log = logging.getLogger(__name__)
 
@@ -187,6 +188,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run as a program; return the exit status."""
     settings = load(ResealSettings, argv, environ)
     logs.configure(settings.log_level, settings.log_format)
+    hide_memory()
     try:
         return asyncio.run(run(settings))
     except (SealingKeysInvalid, NewestKeyRefused, NotConfigured, ApiError, ResourceInvalid) as trouble:

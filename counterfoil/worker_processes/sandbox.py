@@ -1,9 +1,10 @@
 """
-Lock a worker process down after its imports: what a file that takes it over could still reach.
+Lock a worker process down after its imports: what a file that takes it over could still reach. Hide the
+memory of the processes that hold keys, which have the same user.
 
 - It gains no privileges, starts no process and no thread, and no process of its user can read its memory.
 - Landlock, where the kernel has it: it reads the folders of Python and no other file, writes none, and opens
-  no TCP connection. Without Landlock it can read what the pod's user can read.
+  no TCP connection. Without Landlock it can read the files that the pod's user can read.
 - It opens a few files only, which the modules need that libraries import when they are used.
 
 Landlock (Linux 5.13, for TCP 6.7) has no function in the C library. Its three system calls have the same
@@ -39,12 +40,22 @@ _READ_DIR: Final = 1 << 3
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
+def hide_memory() -> None:
+    """
+    Let no process of the same user read memory and environment of this one, and write no core dump.
+
+    For a process that holds keys, before it reads the first one. Another program that this process becomes
+    is not hidden. Raises ``OSError``. (PR_SET_DUMPABLE of prctl(2))
+    """
+    _call(_LIBC.prctl, _PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
 def lock_down() -> None:
     """Lock this process down. Raises ``OSError``; a kernel without Landlock is no error."""
     # While it can be read: the C library keeps it.
     time.tzset()
     _call(_LIBC.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _call(_LIBC.prctl, _PR_SET_DUMPABLE, 0, 0, 0, 0)
+    hide_memory()
     version = landlock_version()
     if version > 0:
         _restrict(version, {*sys.path, *_LIBRARY_FOLDERS})

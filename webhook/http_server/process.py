@@ -20,6 +20,7 @@ from counterfoil.kube.errors import NotConfigured
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.settings import BrowserSettings, ConsoleSettings, PagesSettings, ReceiverSettings
 from counterfoil.untrusted.loop_watchdog import watched_event_loop
+from counterfoil.worker_processes.sandbox import hide_memory
 from webhook.http_server.limits import HttpLimits
 from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.server import HttpHandler, public_server
@@ -103,6 +104,7 @@ def run_process(
 
     logs.configure(settings.log_level, settings.log_format)
     try:
+        hide_memory()
         with context:
             event_loop.run(run())
     except (configuration_error, NotConfigured, OSError) as problem:
