@@ -599,6 +599,31 @@ async def test_an_archive_that_is_away_for_long_is_one_mail_and_its_end_another(
     assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive dms can't be used: ArchiveUnreachable"]
 
 
+@pytest.mark.xfail(strict=True, reason="the mail comes after ten minutes")
+@pytest.mark.parametrize("reason", ["ArchiveUnreachable", "ArchiveUnresponsive"])
+async def test_an_archive_that_does_not_work_while_events_wait_is_one_mail_within_two_minutes(
+    reason: str,
+) -> None:
+    scene = Scene()
+    scene.set(an_archive_that_is("False", reason=reason))
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(timedelta(seconds=62))
+    assert scene.mailer.subjects == [f"[acme] Archive dms can't be used: {reason}"]
+    await scene.look_for(HOUR)
+    assert len(scene.mailer.sent_mails) == 1
+
+
+async def test_an_archive_that_restarts_within_half_a_minute_is_no_mail() -> None:
+    scene = Scene()
+    scene.cache.events.put(an_event().build())
+    for _ in range(3):
+        scene.set(an_archive_that_is("False", since=scene.clock.now()))
+        await scene.look_for(timedelta(seconds=45))
+        scene.set(an_archive_that_is("True", since=scene.clock.now()))
+        await scene.look_for(timedelta(minutes=5))
+    assert scene.mailer.sent_mails == []
+
+
 async def test_an_archive_that_nobody_waits_for_is_no_mail() -> None:
     scene = Scene()
     scene.set(an_archive_that_is("False"))

@@ -9,7 +9,7 @@ import pytest
 from counterfoil.archives.backend import StoredEntry
 from counterfoil.archives.bounded import STALL_SECONDS, BoundedBackend, TransferEnd
 from counterfoil.archives.errors import ArchiveUnavailable
-from counterfoil.archives.streams import drain
+from counterfoil.archives.streams import BLOCK, drain
 from counterfoil.clock import WallClock
 from counterfoil.untrusted.transfer_rate import MinimumRate
 from tests.support.builders import AClock
@@ -83,6 +83,32 @@ async def test_an_upload_that_is_too_slow_is_given_up_and_leaves_nothing(pause: 
     assert trouble.value.reason == "ArchiveUnresponsive"
     assert backend.files == {}
     assert [each.is_complete for each in ends] == [False]
+
+
+@pytest.mark.xfail(strict=True, reason="16 MiB count as in transit, so it has a second at this rate")
+async def test_an_upload_that_hangs_after_many_fast_bytes_is_given_up_as_soon_as_any_other() -> None:
+    class HangsLater(MemoryBackend):
+        async def put(
+            self,
+            name: str,
+            chunks: AsyncIterable[bytes],
+            *,
+            tags: Mapping[str, str],
+            content_type: str | None,
+        ) -> None:
+            await drain(chunks)
+            await asyncio.sleep(60)
+
+    async def fast() -> AsyncGenerator[bytes, None]:
+        for _ in range(32):
+            yield bytes(BLOCK)
+
+    backend = BoundedBackend(
+        HangsLater(), "dms", MinimumRate(bytes_per_second=16 * BLOCK, window=0.1), WallClock(), lambda _: None
+    )
+    with pytest.raises(ArchiveUnavailable, match="more slowly"):
+        async with asyncio.timeout(0.7):
+            await backend.put("a.pdf", fast(), tags={}, content_type=None)
 
 
 @pytest.mark.parametrize("pause", [60, 0.02], ids=["hangs", "trickles"])
