@@ -14,14 +14,11 @@ from typing import ClassVar, Final
 
 from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend, RetainingBackend, StoredEntry
 from counterfoil.archives.errors import ArchiveUnavailable
-from counterfoil.archives.streams import BLOCK
+from counterfoil.archives.streams import BLOCK, observe_sent
 from counterfoil.clock import Clock
 from counterfoil.untrusted.transfer_rate import MinimumRate, RateBudget
 
-IN_TRANSIT: Final = 16 * 1024 * 1024
-"""Maximum bytes of an upload that a backend has taken and not yet sent."""
-
-STALL_SECONDS: Final = 30.0
+STALL_SECONDS: Final = 15.0
 """Wait for one answer or block from which on the archive is probed."""
 
 
@@ -86,11 +83,12 @@ class BoundedBackend(ForwardingBackend):
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         """Store a file. The time in which ``chunks`` is waited for does not count."""
-        budget = RateBudget(self._minimum, block=BLOCK, in_transit=IN_TRANSIT)
-        upload = _Upload(budget, self._clock, self._waiting_since)
+        budget = RateBudget(self._minimum, block=BLOCK)
         timeout = asyncio.timeout(budget.seconds_left)
+        upload = _Upload(budget, self._clock, self._waiting_since, timeout)
+        observe_sent(upload.sent)
         try:
-            async with timeout, aclosing(upload.metered(chunks, timeout)) as stream:
+            async with timeout, aclosing(upload.metered(chunks)) as stream:
                 await super().put(name, stream, tags=tags, content_type=content_type)
         except TimeoutError:
             if timeout.expired():
@@ -102,7 +100,7 @@ class BoundedBackend(ForwardingBackend):
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of a file. The time in which nobody asks for more does not count."""
-        budget = RateBudget(self._minimum, block=BLOCK, in_transit=BLOCK)
+        budget = RateBudget(self._minimum, block=BLOCK)
         async with aclosing(super().read(name)) as stream:
             while (block := await self._next(stream, budget)) is not None:
                 yield block
@@ -161,42 +159,69 @@ class BoundedBackend(ForwardingBackend):
 
 
 class _Upload:
-    """One upload: whether the source or the archive keeps it waiting."""
+    """
+    One upload: whether the source or the archive keeps it waiting, and until when the archive may.
 
-    def __init__(self, budget: RateBudget, clock: Clock, waiting_since: dict[object, float]) -> None:
+    The bytes that the archive takes earn time; if it reports what it sends, only those bytes do.
+    """
+
+    def __init__(
+        self,
+        budget: RateBudget,
+        clock: Clock,
+        waiting_since: dict[object, float],
+        limit: asyncio.Timeout,
+    ) -> None:
         self._budget = budget
         self._clock = clock
         self._waiting_since = waiting_since
+        self._limit = limit
         self._has_ended = False
-        self._since = clock.monotonic()
-        waiting_since[self] = self._since
+        self._reports_sent = False
+        waiting_since[self] = clock.monotonic()
 
-    async def metered(
-        self, chunks: AsyncIterable[bytes], limit: asyncio.Timeout
-    ) -> AsyncGenerator[bytes, None]:
+    async def metered(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
         """Pass chunks on; the limit runs while the archive has the turn."""
-        source, loop = aiter(chunks), asyncio.get_running_loop()
+        source = aiter(chunks)
         while True:
-            if not self._is_running():
+            if self._is_over():
                 return
-            self._budget.add_wait(self._clock.monotonic() - self._since)
+            self._use_up_wait()
             self._waiting_since.pop(self, None)
-            limit.reschedule(None)
+            self._limit.reschedule(None)
             chunk = await anext(source, None)
-            if not self._is_running():
+            if self._is_over():
                 return
-            self._since = self._waiting_since[self] = self._clock.monotonic()
-            if chunk is not None:
+            if chunk is not None and not self._reports_sent:
                 self._budget.add_bytes(len(chunk))
-            limit.reschedule(loop.time() + self._budget.seconds_left)
+            self._begin_wait()
             if chunk is None:
                 return
             yield chunk
 
-    def _is_running(self) -> bool:
-        return not self._has_ended
+    def sent(self, size: int) -> None:
+        """Earn the time for bytes that the archive sent, from now on only for those."""
+        if self._is_over():
+            return
+        self._reports_sent = True
+        is_waiting = self in self._waiting_since
+        self._use_up_wait()
+        self._budget.add_bytes(size)
+        if is_waiting:
+            self._begin_wait()
 
     def end(self) -> None:
         """Measure no more: some backends ask for chunks after the end of an upload that was cancelled."""
         self._has_ended = True
         self._waiting_since.pop(self, None)
+
+    def _is_over(self) -> bool:
+        return self._has_ended or self._limit.expired()
+
+    def _use_up_wait(self) -> None:
+        now = self._clock.monotonic()
+        self._budget.add_wait(now - self._waiting_since.get(self, now))
+
+    def _begin_wait(self) -> None:
+        self._waiting_since[self] = self._clock.monotonic()
+        self._limit.reschedule(asyncio.get_running_loop().time() + self._budget.seconds_left)

@@ -12,7 +12,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -28,6 +28,21 @@ CLEANUP_TIMEOUT_SECONDS = 10.0
 """Seconds that cleaning up may take."""
 
 T = TypeVar("T")
+
+_on_sent: ContextVar[Callable[[int], None] | None] = ContextVar("on_sent", default=None)
+
+
+def observe_sent(on_sent: Callable[[int], None]) -> None:
+    """Let ``on_sent`` know of each number of bytes that an upload in this context sends."""
+    _on_sent.set(on_sent)
+
+
+def count_sent(size: int) -> None:
+    """Report bytes that were sent. For a backend that takes more than a block before it sends it: without
+    this, the rate of an upload is judged by the bytes that the backend takes."""
+    if (on_sent := _on_sent.get()) is not None:
+        on_sent(size)
+
 
 _HASHING = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="hashing")
 """The threads of this process that hash. Nothing in them waits, so that no neighbour can occupy them."""

@@ -402,7 +402,7 @@ class EsawTransport:
         self, body: "_ResponseBody", measurement: "_CallMeasurement"
     ) -> AsyncGenerator[bytes, None]:
         """Yield the body in larger chunks, the last one only after the body is complete."""
-        budget = RateBudget(self._call_limits.minimum_rate, block=READ_BYTES, in_transit=READ_BYTES)
+        budget = RateBudget(self._call_limits.minimum_rate, block=READ_BYTES)
         parts, held = [], 0
         while (part := await _part_in_time(body, budget, measurement)) is not None:
             parts.append(part)

@@ -28,15 +28,10 @@ class MinimumRate:
 class RateBudget:
     """The seconds for which the neighbour of one transfer may still keep it waiting."""
 
-    def __init__(self, minimum: MinimumRate, *, block: int, in_transit: int) -> None:
-        """
-        Take the bytes of one block, and the maximum of bytes that may be in transit at once.
-
-        Bytes in transit were counted already when the neighbour has yet to take them, so they allow a pause.
-        """
+    def __init__(self, minimum: MinimumRate, *, block: int) -> None:
+        """Take the bytes of one block, which may be in transit: the maximum is the time for one block."""
         self._minimum = minimum
-        self._maximum = minimum.seconds(in_transit)
-        self.seconds_left = minimum.seconds(block)
+        self.seconds_left = self._maximum = minimum.seconds(block)
         self.size = 0
         """Bytes so far."""
 

@@ -53,6 +53,10 @@ SLOWEST_DISK = 1024 * 1024
 FLUSH_EVERY = 8 * 1024 * 1024
 """Bytes after which the disk is set to work while more are coming."""
 
+SYNC_EVERY = 32 * 1024 * 1024
+"""Bytes after which a big file is made durable while more are coming, so that the slowest disk has little to
+write in the end, and a call that hangs has a short limit."""
+
 MAX_DEPTH = 64
 """Levels of folders below one envelope's folder that are looked through; each needs a descriptor."""
 
@@ -326,7 +330,7 @@ class _TemporaryFile:
         self.operation = Operation(cleanup=self.end)
         self._folder = _CLOSED
         self._file = _CLOSED
-        self._written = self._flushed = 0
+        self._written = self._flushed = self._synced = 0
         self._published = False
 
     @property
@@ -337,7 +341,7 @@ class _TemporaryFile:
     @property
     def sync_seconds(self) -> float:
         """Time to make the content durable: the disk may have most of it to write yet."""
-        return self._written / SLOWEST_DISK
+        return (self._written - self._synced) / SLOWEST_DISK
 
     def write(self, block: bytes) -> None:
         """Append a block; the first one makes the folders and the temporary file."""
@@ -354,6 +358,9 @@ class _TemporaryFile:
             # here.
             os.posix_fadvise(self._file, 0, self._written, os.POSIX_FADV_DONTNEED)
             self._flushed = self._written
+        if self._written - self._synced >= SYNC_EVERY:
+            os.fdatasync(self._file)
+            self._synced = self._written
 
     def publish(self, rest: bytes) -> None:
         """Append the rest, make the content durable, give it its name, make the name durable, and close

@@ -24,7 +24,7 @@ from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBa
 from counterfoil.archives.backends._ssh import HostKeys, SshConnection, SshLogin
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, ErrorText
-from counterfoil.archives.streams import BLOCK, blocks, clean_up, shielded
+from counterfoil.archives.streams import BLOCK, blocks, clean_up, count_sent, shielded
 from counterfoil.resources.archive import ArchiveSpec, Sftp
 
 STEP_TIMEOUT_SECONDS = 60.0
@@ -302,7 +302,7 @@ class _OpenUpload:
     async def _wait_for_write(self) -> None:
         if self._running is not None:
             # Shielded, since a task that is cancelled here calls ``abandon``, which waits for it.
-            await asyncio.shield(self._running)
+            count_sent(await asyncio.shield(self._running))
             self._running = None
 
 

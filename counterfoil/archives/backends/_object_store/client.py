@@ -24,7 +24,7 @@ from counterfoil.archives.backends._object_store.errors import (
     error_of_response,
 )
 from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable
-from counterfoil.archives.streams import INLINE, in_hashing_thread
+from counterfoil.archives.streams import INLINE, count_sent, in_hashing_thread
 from counterfoil.clock import Clock
 
 RETRY_PAUSES_SECONDS = (0.1, 0.4, 1.5)
@@ -209,4 +209,6 @@ async def sha256_of(content: Content) -> bytes:
 async def _slices(content: Content) -> AsyncGenerator[bytes, None]:
     view = memoryview(content)
     for start in range(0, len(content), SENT_AT_ONCE):
-        yield bytes(view[start : start + SENT_AT_ONCE])
+        piece = bytes(view[start : start + SENT_AT_ONCE])
+        yield piece
+        count_sent(len(piece))

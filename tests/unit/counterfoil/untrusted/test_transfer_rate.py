@@ -9,7 +9,7 @@ MINIMUM = MinimumRate(bytes_per_second=16 * KIB, window=45)
 
 def seconds_until_given_up(waits: float, size: int, *, fast_first: int = 0) -> float:
     """Return the seconds until a neighbour is given up that sends ``size`` bytes after each wait."""
-    budget, waited = RateBudget(MINIMUM, block=1024 * KIB, in_transit=1024 * KIB), 0.0
+    budget, waited = RateBudget(MINIMUM, block=1024 * KIB), 0.0
     budget.add_bytes(fast_first)
     while not budget.is_used_up and waited < 100_000:
         waited += waits

@@ -14,10 +14,10 @@ import pytest
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import MAX_ENTRIES, ArchiveBackend, FileNotStored, RetainingBackend
-from counterfoil.archives.backends.filesystem import error_of
+from counterfoil.archives.backends.filesystem import SYNC_EVERY, error_of
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, SettingsInvalid
 from counterfoil.archives.filing import store
-from counterfoil.archives.streams import INLINE
+from counterfoil.archives.streams import BLOCK, INLINE
 from counterfoil.resources.archive import ArchiveSpec
 from sandbox.esaw.core.filenames import AWKWARD_NAMES
 from tests.support.fakes.archives import (
@@ -283,6 +283,20 @@ async def test_a_file_where_a_folder_is_needed_is_foreign(backend: ArchiveBacken
         await put(backend, "acme/1/a.pdf")
 
     assert (root / "acme").read_bytes() == b"theirs"
+
+
+async def test_a_big_file_is_made_durable_while_it_is_written(
+    backend: ArchiveBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: sizes.append(os.fstat(descriptor).st_size))
+
+    async def blocks() -> AsyncIterator[bytes]:
+        for _ in range(2 * SYNC_EVERY // BLOCK + 1):
+            yield bytes(BLOCK)
+
+    await backend.put("a/big.pdf", blocks(), tags={}, content_type=None)
+    assert sizes == [SYNC_EVERY, 2 * SYNC_EVERY]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, StoredEntry
 from counterfoil.archives.backends._object_store.authorizers import string_to_sign
-from counterfoil.archives.backends._object_store.client import RETRY_PAUSES_SECONDS
+from counterfoil.archives.backends._object_store.client import RETRY_PAUSES_SECONDS, SENT_AT_ONCE
 from counterfoil.archives.backends._object_store.identity import (
     Cached,
     NoIdentity,
@@ -36,6 +36,7 @@ from counterfoil.archives.backends.gcs import open_gcs
 from counterfoil.archives.backends.s3 import open_s3
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import read_back
+from counterfoil.archives.streams import observe_sent
 from counterfoil.resources.archive import S3, ArchiveSpec, AzureBlob, GoogleCloudStorage
 from counterfoil.resources.base import LocalObjectReference
 from tests.support.builders import NOON, AClock
@@ -109,6 +110,20 @@ async def do(backend: ArchiveBackend, operation: str) -> None:
             await backend.put("a/b.pdf", once(b"%PDF-document"), tags={}, content_type=None)
         case _:
             await backend.put("a/b.pdf", once(b"x" * (6 * MIB)), tags={}, content_type=None)
+
+
+async def test_the_bytes_of_an_upload_are_reported_in_small_pieces_while_they_are_sent() -> None:
+    sent: list[int] = []
+
+    async def stored(request: web.Request) -> web.Response:
+        return web.Response(text="<a><UploadId>1</UploadId></a>", headers={"ETag": '"1"'})
+
+    async with serving(Server(answer=stored)) as server:
+        backend = await opened("s3", server.url)
+        observe_sent(sent.append)
+        await backend.put("a/b.pdf", once(b"x" * (6 * MIB)), tags={}, content_type=None)
+        await backend.close()
+    assert (sum(sent) >= 6 * MIB, max(sent)) == (True, SENT_AT_ONCE)
 
 
 # -- Redirects -----------------------------------------------------------------------------------------------
