@@ -25,6 +25,8 @@ PROBE: Final = ".counterfoil-"
 """Beginning of the names in the archive's root that a controller killed in a probe leaves."""
 CONSENT: Final = "Please allow us"
 """Beginning of the subject of a mail to a sender."""
+OUTAGE: Final = re.compile(r"(.*(?:Archive \S+|eSignAnyWhere) can't be used): \w+")
+"""Subject of a mail about an archive or an eSAW."""
 OCCUPIED: Final = "NameOccupied"
 """Reason of an event that another program's files keep from its names."""
 FINAL: Final = frozenset({"Succeeded", "Skipped", "Failed"})
@@ -304,6 +306,8 @@ def _mails(evidence: Evidence) -> Iterator[str]:
     solved: Counter[str] = Counter()
     for identity, subject in evidence.mails:
         problem = re.sub(r"\b(An|A|\d+)\b|events?|senders?", "", subject.removeprefix("Solved: ")).strip()
+        # The reason of an outage can change before its end.
+        problem = OUTAGE.sub(r"\1", problem)
         if subject.startswith("Solved: "):
             solved[problem] += 1
         else:

@@ -46,6 +46,8 @@ class MailKind(StrEnum):
     """To the administrators, like all following kinds: events failed."""
     ARCHIVE = "archive"
     """An archive can't be used."""
+    ESAW = "esaw"
+    """eSAW can't be used."""
     KEY = "key"
     """Keys can't be used, and their senders cannot fix it."""
     RETENTION = "retention"
@@ -317,6 +319,12 @@ class Metrics:
             "1 for an archive whose last probe succeeded, otherwise 0.",
             ("archive",),
         )
+        self.esaw_reachable = gauge(
+            "counterfoil_esaw_reachable",
+            "1 for an organization whose eSignAnyWhere answers as it should, 0 while it does not; none while "
+            "that is unknown.",
+            ("organization",),
+        )
         self.event_loop_blocks = counter(
             "counterfoil_event_loop_blocks_total",
             "Blocks of the event loop that were longer than 250 ms, by cause (computing, waiting).",
@@ -396,6 +404,7 @@ class Metrics:
             self.sweep_found,
             self.notifications,
             self.mail_ready,
+            self.esaw_reachable,
             self.retries_exhausted,
             self.events,
             self.oldest_unfinished_seconds,
@@ -415,6 +424,7 @@ class Metrics:
             self.senders,
             self.archive_ready,
             self.mail_ready,
+            self.esaw_reachable,
             self.watch_silence_seconds,
         ):
             metric.clear()

@@ -402,7 +402,7 @@ class ControllerSettings(CommonSettings):
     """Time for which a transfer may wait without a byte, in addition to the time that `--transfer-rate`
     allows for its bytes."""
 
-    probe_timeout: Duration = setting(Duration(seconds=45), "45s", at_least=1.0)
+    probe_timeout: Duration = setting(Duration(seconds=30), "30s", at_least=1.0)
     """Maximum time of a probe of an archive: a small file is written, read and removed. After it the Archive
     is not ready, with the reason ArchiveUnresponsive."""
 

@@ -124,7 +124,7 @@ class ArchivePool:
     organizations: Callable[[], Iterable[Organization]] = tuple
     """Returns all known Organizations: those that have the same folders are named."""
     minimum_rate: MinimumRate = field(default_factory=MinimumRate)
-    probe_timeout: float = 45.0
+    probe_timeout: float = 30.0
     """Seconds after which a probe is overdue."""
     _given_up: dict[str, _GivenUp] = field(default_factory=dict)
     _probes: dict[str, tuple[ArchiveBackend, asyncio.Task[ArchiveRoot | None]]] = field(default_factory=dict)

@@ -26,6 +26,7 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.logs import log_context
 from counterfoil.resources import (
     FINAL_PHASES,
+    Condition,
     EnvelopeEvent,
     Organization,
     Phase,
@@ -207,13 +208,13 @@ class Notifier:
     def _reconciled_problems(
         self, organization: Organization, senders: list[Sender], problems: Problems
     ) -> Problems:
-        """Update the problems that follow from states, not from events: archives, keys, unresponsive
-        senders."""
+        """Update the problems that follow from states, not from events: archives, eSAW, keys,
+        unresponsive senders."""
         now = self.clock.now()
         unreachable = self.mail_delivery.unreachable(organization.name)
         unresponsive = policy.unresponsive_senders(senders, organization, now, unreachable=unreachable)
         current = [
-            *self._archive_observations(organization, problems, now),
+            *self._outage_observations(organization, problems, now),
             *policy.administrator_observations(senders),
             *policy.unresponsive_observations(unresponsive),
             *problem_tracking.digest_observations(problems, now, self.timings.digest),
@@ -235,25 +236,35 @@ class Notifier:
         if kind == problem_tracking.ARCHIVE:
             archive = self.cache.archives.get(name)
             return archive is None or is_condition_true(archive.status.conditions, "Ready")
+        if kind == problem_tracking.ESAW:
+            return is_condition_true(organization.status.conditions, "Reachable")
         if kind == problem_tracking.WEBHOOK:
             return organization.spec.webhook is None
         if kind in (problem_tracking.KEY, problem_tracking.CONSENT):
             return not policy.has_unknown_key(problem, senders)
         return kind == problem_tracking.DIGEST
 
-    def _archive_observations(
+    def _outage_observations(
         self, organization: Organization, problems: Problems, now: datetime
     ) -> Iterable[Observation]:
+        """Yield the archive and the eSAW that do not work while events wait."""
+        for cause, failed in self._outages(organization):
+            waiting = self._waiting(organization)
+            is_long = age(failed.last_transition_time, now) >= self.timings.before_mail(failed.reason)
+            if problem_tracking.is_open(problems, cause) or (waiting and is_long):
+                message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
+                yield Observation(cause, failed.reason, message=message, count=waiting)
+
+    def _outages(self, organization: Organization) -> Iterable[tuple[str, Condition]]:
         ref = organization.spec.archive_ref
         archive = self.cache.archives.get(ref.name) if ref is not None else None
-        ready = find_condition(archive.status.conditions, "Ready") if archive is not None else None
-        if archive is None or ready is None or ready.status == "True":
-            return
-        cause, waiting = f"{problem_tracking.ARCHIVE}/{archive.name}", self._waiting(organization)
-        is_long = age(ready.last_transition_time, now) >= self.timings.archive
-        if problem_tracking.is_open(problems, cause) or (waiting and is_long):
-            message = ready.message[: problem_tracking.MAX_MESSAGE_LENGTH]
-            yield Observation(cause, ready.reason, message=message, count=waiting)
+        if archive is not None:
+            ready = find_condition(archive.status.conditions, "Ready")
+            if ready is not None and ready.status != "True":
+                yield f"{problem_tracking.ARCHIVE}/{archive.name}", ready
+        reachable = find_condition(organization.status.conditions, "Reachable")
+        if reachable is not None and reachable.status == "False":
+            yield problem_tracking.ESAW, reachable
 
     def _waiting(self, organization: Organization) -> int:
         """Return the number of unfinished events: those of this process, or of the last pass if that counted

@@ -19,6 +19,7 @@ from controller.notifications.problem_tracking import (
     ARCHIVE,
     CONSENT,
     DIGEST,
+    ESAW,
     FAILED,
     KEY,
     MAX_MESSAGE_LENGTH,
@@ -47,6 +48,7 @@ MAX_NAMED_SENDERS = 20
 _KINDS = {
     FAILED: MailKind.FAILED,
     ARCHIVE: MailKind.ARCHIVE,
+    ESAW: MailKind.ESAW,
     KEY: MailKind.KEY,
     RETENTION: MailKind.RETENTION,
     WEBHOOK: MailKind.WEBHOOK,
@@ -61,8 +63,11 @@ class NotificationTimings:
 
     gather: timedelta = timedelta(seconds=4)
     """Delay from a problem to its mail, so that the mail can state the number of events."""
-    archive: timedelta = timedelta(minutes=10)
-    """Delay before a mail about an archive that is not ready while events wait."""
+    outage: timedelta = timedelta(seconds=55)
+    """Delay before a problem with an archive or an eSAW that does not work while events wait; longer than a
+    restart."""
+    unresponsive: timedelta = timedelta(seconds=5)
+    """The same for an archive that hangs or is too slow: that was measured for longer than a restart."""
     settle: timedelta = timedelta(minutes=1)
     """Delay from a problem's end to the mail about it. A problem that returns within this time is the same
     problem."""
@@ -70,6 +75,10 @@ class NotificationTimings:
     """Interval between reminders of open problems; one mail lists all of them."""
     claim: timedelta = timedelta(minutes=15)
     """Time after which a claimed mail without a mark is sent again; longer than any SMTP session."""
+
+    def before_mail(self, reason: str) -> timedelta:
+        """Return the delay before a mail about an archive or an eSAW with this reason."""
+        return self.unresponsive if reason == "ArchiveUnresponsive" else self.outage
 
 
 @dataclass(frozen=True)

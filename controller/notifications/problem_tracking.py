@@ -21,7 +21,7 @@ from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 Problems = tuple[ReportedProblem, ...]
 
 FAILED, ARCHIVE, KEY, CONSENT, DIGEST, WEBHOOK = "failed", "archive", "key", "consent", "digest", "webhook"
-RETENTION, RETENTION_CAUSE = "retention", "retention/RetentionEnding"
+RETENTION, RETENTION_CAUSE, ESAW = "retention", "retention/RetentionEnding", "esaw"
 """The kinds of problems: the prefix of each ``cause``. A digest is no problem, but is tracked like one."""
 
 WEBHOOK_REMOVED = "WebhookRemoved"

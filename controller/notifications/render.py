@@ -29,6 +29,7 @@ from controller.notifications.policy import MAX_NAMED_SENDERS, Notification, has
 from controller.notifications.problem_tracking import (
     ARCHIVE,
     CONSENT,
+    ESAW,
     FAILED,
     KEY,
     RETENTION,
@@ -277,6 +278,8 @@ class MailRenderer:
         kubectl, kind = f"kubectl -n {self.namespace}", kind_of(problem)
         if kind == ARCHIVE:
             return (f"{kubectl} describe archive {archive_of(problem)}",)
+        if kind == ESAW:
+            return (f"{kubectl} describe organization {self.organization.name}",)
         if kind == KEY:
             return (f"{kubectl} get senders",)
         mine = f"counterfoil.dev/organization={self.organization.name}"
@@ -310,6 +313,8 @@ class MailRenderer:
             return ""
         if kind == ARCHIVE:
             return f"{kind}--{archive_of(problem)}"
+        if kind == ESAW:
+            return f"organization-{self.organization.name}-{self.organization.name}-Reachable"
         return f"{kind}-{self.organization.name}-{problem.reason}"
 
     def _footer(self) -> str:

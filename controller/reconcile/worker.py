@@ -79,7 +79,7 @@ class Worker:
             finally:
                 self.event_queue.run_ended(after or before)
         self._lost_outcomes.pop(name, None)
-        self._probe_failed_archive(after)
+        self._check_what_failed(after)
         if after.status.phase is Phase.FAILED:
             for handler in self.on_failed:
                 handler(after, began)
@@ -107,10 +107,16 @@ class Worker:
         self.event_queue.enqueue_after(name, LOST_OUTCOME.pause(self._lost_outcomes[name]))
         self._lost_outcomes[name] += 1
 
-    def _probe_failed_archive(self, event: EnvelopeEvent) -> None:
-        """Probe an archive that returned an error, so that its status shows the error and the recovery."""
-        if not event.status.phase.is_final and (event.status.reason or "").startswith("Archive"):
+    def _check_what_failed(self, event: EnvelopeEvent) -> None:
+        """Check the archive or eSAW that returned an error, so that its status shows the error and the
+        recovery."""
+        reason = event.status.reason or ""
+        if event.status.phase.is_final:
+            return
+        if reason.startswith("Archive"):
             self.resync.probe_soon(self.cache.archive_name(event))
+        elif reason.startswith("Esaw"):
+            self.resync.check_esaw_soon(event.organization)
 
 
 @contextmanager

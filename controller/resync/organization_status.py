@@ -71,10 +71,10 @@ _log = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 10.0
 
-VERSION_CHECK_PASSES = 6
-"""Number of checks per request for eSAW's version: one request a minute."""
+VERSION_CHECK_PASSES = 3
+"""Number of checks per request for eSAW's version: one request in 30 s."""
 
-REACHABLE_SECONDS = 60.0
+REACHABLE_SECONDS = 20.0
 """Seconds for such a request and for the check of the key before it; after them, eSAW did not answer."""
 
 CEILING_SHARE = 0.9
@@ -189,6 +189,10 @@ class OrganizationStatusUpdater:
         newest = SealingKeyStatus(self.sealing.newest, self.sealing.newest_hash, now)
         is_known = known is not None and (known.id, known.hash) == (newest.id, newest.hash)
         return known if is_known and known is not None and believed_time(known.observed_time, now) else newest
+
+    def check_esaw_soon(self, name: str) -> None:
+        """Ask eSAW for its version in the next check: an event got no usable answer."""
+        self._passes.pop(name, None)
 
     def forget(self, name: str) -> None:
         """The Organization was deleted."""

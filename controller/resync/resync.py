@@ -123,6 +123,10 @@ class Resync:
         """An archive returned an error or was changed: probe it in the next check."""
         self._probed_at.pop(archive, None)
 
+    def check_esaw_soon(self, organization: str) -> None:
+        """An event got no usable answer from eSAW: ask for its version in the next check."""
+        self.organizations.check_esaw_soon(organization)
+
     async def run(self) -> None:
         """Run checks until cancelled."""
         async with asyncio.TaskGroup() as checks:

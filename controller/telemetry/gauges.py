@@ -1,6 +1,6 @@
 """
 Update the gauges: events by phase, the oldest event that is not archived, senders by whether their key works,
-archives, mail servers.
+archives, mail servers, eSAW.
 
 Each resync computes them from the cache, which has no finished events. The garbage collector's last pass
 supplies the number of those. The sum over all controllers counts each event and sender once.
@@ -58,7 +58,7 @@ class Gauges:
         self._count_events(organizations)
         self._count_senders(organizations)
         self._set_archives()
-        self._set_mail_servers()
+        self._set_organizations()
 
     def _count_events(self, organizations: set[str]) -> None:
         counts: Counter[tuple[str, Phase]] = Counter()
@@ -98,11 +98,16 @@ class Gauges:
             ready = is_condition_true(archive.status.conditions, "Ready")
             self.metrics.archive_ready.labels(archive.name).set(1 if ready else 0)
 
-    def _set_mail_servers(self) -> None:
+    def _set_organizations(self) -> None:
         self.metrics.mail_ready.clear()
+        self.metrics.esaw_reachable.clear()
         for organization in self.cache.organizations:
-            settings = organization.spec.notifications
+            conditions, settings = organization.status.conditions, organization.spec.notifications
             if settings is not None and settings.smtp_secret_ref is not None:
-                notified = find_condition(organization.status.conditions, "Notified")
+                notified = find_condition(conditions, "Notified")
                 fails = notified is not None and notified.status == "False"
                 self.metrics.mail_ready.labels(organization.name).set(0 if fails else 1)
+            reachable = find_condition(conditions, "Reachable")
+            if reachable is not None and reachable.status != "Unknown":
+                answers = reachable.status == "True"
+                self.metrics.esaw_reachable.labels(organization.name).set(1 if answers else 0)

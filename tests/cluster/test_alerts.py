@@ -10,7 +10,10 @@ from sandbox.controlplane.processes import command_environment, run
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "charts" / "counterfoil" / "files" / "alerts.yaml"
-CASES = tuple(Path(__file__).parent / name for name in ("alerts_test.yaml", "alerts_slow_test.yaml"))
+CASES = tuple(
+    Path(__file__).parent / name
+    for name in ("alerts_test.yaml", "alerts_slow_test.yaml", "alerts_fast_test.yaml")
+)
 
 
 @pytest.fixture(scope="module")

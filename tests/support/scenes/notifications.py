@@ -98,7 +98,7 @@ def an_unauthorized_sender(
         },
     ).to_dict()
     raw["status"] = {
-        "conditions": [_condition("Authorized", "False", reason, since)],
+        "conditions": [a_condition("Authorized", "False", reason, since)],
         **({"key": {"fingerprint": "0a1b2c3d", "verifiedTime": "2026-06-01T12:00:00Z"}} if verified else {}),
         "consentURL": f"https://pages.acme.example/consent/acme/{name}",
         "waitingEvents": waiting,
@@ -110,7 +110,7 @@ def an_unauthorized_sender(
 def an_archive_that_is(truth: str, *, reason: str = "ArchiveUnreachable", since: datetime = NOON) -> Archive:
     """Build the Archive ``dms``, ready or not."""
     raw = an_archive().to_dict()
-    raw["status"] = {"conditions": [_condition("Ready", truth, reason, since)]}
+    raw["status"] = {"conditions": [a_condition("Ready", truth, reason, since)]}
     return Archive.parse(raw)
 
 
@@ -127,7 +127,8 @@ def a_failed_event(
     )
 
 
-def _condition(type_: str, truth: str, reason: str, since: datetime) -> dict[str, Any]:
+def a_condition(type_: str, truth: str, reason: str, since: datetime) -> dict[str, Any]:
+    """Build a condition, as JSON."""
     return {
         "type": type_,
         "status": truth,

@@ -31,6 +31,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_senders": {"organization", "authorized"},
     "counterfoil_notifications_total": {"organization", "kind", "outcome"},
     "counterfoil_mail_ready": {"organization"},
+    "counterfoil_esaw_reachable": {"organization"},
     "counterfoil_sweep_found_total": {"organization"},
     "counterfoil_shards": set(),
     "counterfoil_shards_held": set(),

@@ -80,6 +80,7 @@ NOTICES = {
         "failed/NameOccupied/dms", count=7, message="A file exists there.", examples=("event-1",)
     ),
     "archive": about("archive/dms", MailKind.ARCHIVE, reason="ArchiveUnreachable", count=3),
+    "esaw": about("esaw", MailKind.ESAW, reason="EsawRedirects", count=3),
     "key": about("key/SealingKeysMissing", MailKind.KEY, count=2, examples=("anna", "ben")),
     "retention": about(
         "retention/RetentionEnding", MailKind.RETENTION, count=2, message="Soon.", examples=("event-1",)
@@ -197,6 +198,7 @@ def test_a_console_is_linked_when_there_is_one() -> None:
     [
         ("failed", AttentionKind.FAILED, "acme", "NameOccupied"),
         ("archive", AttentionKind.ARCHIVE, "", "dms"),
+        ("esaw", AttentionKind.ORGANIZATION, "acme", "acme-Reachable"),
         ("key", AttentionKind.KEY, "acme", "SealingKeysMissing"),
         ("retention", AttentionKind.RETENTION, "acme", "RetentionEnding"),
     ],

@@ -3,8 +3,10 @@
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
+from msgspec.structs import replace
 
 from controller.reconcile.worker import Worker
 from counterfoil.kube.errors import api_error
@@ -30,3 +32,38 @@ async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(tmp_pat
     await worker.reconcile(scene.event.name)
     assert scene.cache.events.get(scene.event.name) is not None
     assert queued == [scene.event.name]
+
+
+@pytest.mark.parametrize(
+    ("reason", "checked"),
+    [
+        ("ArchiveFull", ["archive dms"]),
+        ("EsawUnreachable", ["eSAW of acme"]),
+        ("EsawRedirects", ["eSAW of acme"]),
+        ("StillActive", []),
+    ],
+)
+async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
+    tmp_path: Path, reason: str, checked: list[str]
+) -> None:
+    scene, found = Scene(tmp_path), list[str]()
+    scene.cache.update(scene.newest())
+    waiting = replace(scene.newest(), status=replace(scene.newest().status, reason=reason))
+    reconciler = SimpleNamespace(reconcile=AsyncMock(return_value=waiting))
+    resync = SimpleNamespace(
+        probe_soon=lambda name: found.append(f"archive {name}"),
+        check_esaw_soon=lambda name: found.append(f"eSAW of {name}"),
+    )
+    queue = SimpleNamespace(
+        run_began=lambda name: None, run_ended=lambda event: None, enqueue_after=lambda name, seconds: None
+    )
+    worker = Worker(
+        scene.cache,
+        cast("Any", queue),
+        cast("Any", reconciler),
+        cast("Any", resync),
+        scene.clock,
+        on_failed=(),
+    )
+    await worker.reconcile(waiting.name)
+    assert found == checked

@@ -201,6 +201,15 @@ async def test_an_esaw_that_never_answers_is_not_reachable(monkeypatch: pytest.M
     assert (await scene.condition())[:2] == ("False", "EsawUnreachable")
 
 
+async def test_an_esaw_that_failed_an_event_is_asked_in_the_next_check() -> None:
+    scene = Scene()
+    await scene.condition("Reachable")
+    scene.esaw.problem = EsawUnreachable("timeout")
+    assert (await scene.condition("Reachable"))[0] == "True"
+    scene.organizations.check_esaw_soon("acme")
+    assert (await scene.condition("Reachable"))[:2] == ("False", "EsawUnreachable")
+
+
 async def test_an_organization_that_an_older_version_looked_after_is_not_settled_by_an_upgrade() -> None:
     scene = Scene()
     await scene.look()

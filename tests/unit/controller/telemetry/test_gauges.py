@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 
+import pytest
 from msgspec.structs import replace
 
 from controller.sharding import HeldShards
 from controller.telemetry.gauges import Gauges, publish_shards
 from counterfoil.resources import Phase, with_condition
+from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, a_sender, an_event, an_organization
 from tests.support.fakes.leases import held_shards
 from tests.support.scenes.handlers import Scene
@@ -160,3 +162,15 @@ def test_the_held_shards_are_counted_at_each_scrape() -> None:
     assert (scrape.shows("shards"), scrape.shows("shards_held")) == (4, 0)
     held.append(held_shards(1, 3, of=4))
     assert scrape.shows("shards_held") == 2
+
+
+@pytest.mark.parametrize(("truth", "shown"), [("True", 1), ("False", 0), ("Unknown", None)])
+def test_an_esaw_is_reachable_unless_its_condition_says_otherwise_or_it_is_unknown(
+    truth: ConditionStatus, shown: int | None
+) -> None:
+    scene, organization = Scene(), an_organization("acme")
+    conditions = with_condition((), "Reachable", truth, "Reason", "In words.", now=NOON, generation=1)
+    scene.observe(replace(organization, status=replace(organization.status, conditions=conditions)))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("esaw_reachable", organization="acme") == shown
