@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from counterfoil.kube.errors import Forbidden
+from counterfoil.kube.watch import WatchEvent
 from counterfoil.logs import JsonFormatter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Workstep
@@ -363,6 +365,21 @@ async def test_an_unknown_organization_or_token_is_answered_404_alike(counter: C
     answer = await counter.asked(f"{path}?{QUERY}")
     assert answer.status == 404
     assert set(answer.headers) == {"Server", "Date", "Content-Length"}
+
+
+@pytest.mark.xfail(strict=True, reason="404, although the organizations may have changed since")
+@pytest.mark.parametrize("path", ["/callbacks/new/" + TOKEN, "/callbacks/acme/rotated"])
+async def test_an_unknown_organization_or_token_is_answered_503_while_the_organizations_are_not_followed(
+    counter: Counter, path: str
+) -> None:
+    counter.clock.time += timedelta(seconds=121)
+    answer = await counter.asked(f"{path}?{QUERY}")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+    assert await counter.status(path=PATH) == 200, "a token that was known is accepted"
+    assert counter.counted("not_ready", "") == 1
+
+    counter.organization_cache.update(WatchEvent("BOOKMARK", {}))
+    assert await counter.status(path=path) == 404
 
 
 @pytest.mark.parametrize(
