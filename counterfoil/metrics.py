@@ -106,7 +106,7 @@ class CallbackOutcome(StrEnum):
     AUTH_LIMITED = "auth_limited"
     """429: more unknown passwords than are checked."""
     NOT_READY = "not_ready"
-    """503: the organizations or their token hashes are not loaded yet."""
+    """503: the organizations or their token hashes are not loaded yet, or are old."""
     UNAVAILABLE = "unavailable"
     """503: the API server could not store the event now."""
     ORGANIZATION_FULL = "organization_full"
@@ -176,6 +176,11 @@ class Metrics:
             "Age of the oldest event of this receiver that the controller's count for the ceilings lacks; 0 "
             "without one.",
             ("organization",),
+        )
+        self.organizations_age_seconds = gauge(
+            "counterfoil_organizations_age_seconds",
+            "Time since the receiver got a list of the Organizations or a line of their watch; bookmarks "
+            "arrive about every minute.",
         )
         self.callback_seconds = histogram(
             "counterfoil_callback_seconds",

@@ -131,12 +131,12 @@ class CallbackHandler:
         name, token = address
         organization = self._organization_cache.find(name)
         if organization is None:
-            return CallbackResult(CallbackOutcome.UNKNOWN, detail="no such organization")
+            return self._refused(CallbackOutcome.UNKNOWN, NO_ORGANIZATION, "no such organization")
         if not organization.is_ready:
             detail = "its status has no token hashes yet, or not the one for basic auth"
             return CallbackResult(CallbackOutcome.NOT_READY, name, detail=detail)
         if not organization.has_token(token):
-            return CallbackResult(CallbackOutcome.UNKNOWN, name, detail="no token of this organization")
+            return self._refused(CallbackOutcome.UNKNOWN, name, "no token of this organization")
         return await self._handle_for_organization(request, organization, query)
 
     async def _handle_for_organization(
@@ -153,7 +153,7 @@ class CallbackHandler:
                     CallbackOutcome.AUTH_LIMITED, name, detail=detail, retry_after=attempts.wait
                 )
             if not is_authenticated:
-                return CallbackResult(CallbackOutcome.UNAUTHORIZED, name)
+                return self._refused(CallbackOutcome.UNAUTHORIZED, name, None)
         # Only now: a client without the password takes nothing of the organization's rate.
         if wait := organization.bucket.take(self._monotonic()):
             return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait)
@@ -170,6 +170,14 @@ class CallbackHandler:
             self._in_flight_of[name] -= 1
             if not self._in_flight_of[name]:
                 del self._in_flight_of[name]
+
+    def _refused(self, outcome: CallbackOutcome, name: str, detail: str | None) -> CallbackResult:
+        """Return the result of a callback that the Organizations do not allow, as far as they are known."""
+        if self._organization_cache.is_old:
+            # Of no organization: a request without a valid token is none of its callbacks.
+            detail = f"the organizations are old, or {detail or outcome}"
+            return CallbackResult(CallbackOutcome.NOT_READY, detail=detail)
+        return CallbackResult(outcome, name, detail=detail)
 
     def _is_full_for(self, name: str) -> bool:
         """Whether as many callbacks are in progress as the limit allows. One organization of several leaves a
@@ -196,7 +204,7 @@ class CallbackHandler:
         if action is None:
             self._unlisted_actions.count(name, callback.action)
             detail = f"{callback.action or 'a callback without an action'} is none of its actions"
-            return CallbackResult(CallbackOutcome.IGNORED, name, detail=detail)
+            return self._refused(CallbackOutcome.IGNORED, name, detail)
         is_listed = callback.action is not None and callback.action.lower() == action.lower()
         facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
         # A proxy in front can have a trace; so can anybody who knows the URL.

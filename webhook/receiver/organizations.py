@@ -2,7 +2,8 @@
 A cache of the Organizations, with the fields that the receiver needs, kept up to date by a watch.
 
 Each change of an Organization becomes one ``OrganizationView``. While the watch fails, the last state stays
-in use: to accept a callback is better than to refuse it.
+in use: to accept a callback is better than to refuse it. After ``MAX_AGE_SECONDS`` it is old, and the
+receiver refuses nothing permanently by it: a new Organization or a rotated token would be lost.
 
 An Organization without token hashes in its status, or with an invalid status, is in the cache as not ready.
 The receiver answers 503 for it: no callback is lost because the controller has not updated the status yet.
@@ -26,6 +27,10 @@ from webhook.http_server.rate_limit import TokenBucket
 _log = logging.getLogger(__name__)
 
 _MAX_LABEL_LENGTH = 63
+
+MAX_AGE_SECONDS = 120.0
+"""Time since the last list, or the last line of the watch, after which the organizations are old. A bookmark
+arrives about every minute, and a watch that missed one is renewed after 75 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,16 @@ class OrganizationCache:
         self._views: dict[str, OrganizationView] = {}
         self.is_synced = False
         """Whether all organizations were read once. Before that, not finding one means nothing."""
+        self._heard_at = clock.monotonic()
+        metrics.organizations_age_seconds.set_function(self._age_seconds)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether they may have changed since, because list and watch fail."""
+        return self._age_seconds() > MAX_AGE_SECONDS
+
+    def _age_seconds(self) -> float:
+        return self._clock.monotonic() - self._heard_at
 
     def find(self, name: str) -> OrganizationView | None:
         """Return the organization of that name, if there is one."""
@@ -90,6 +105,9 @@ class OrganizationCache:
 
     def update(self, change: WatchEvent) -> None:
         """Follow one change of an Organization."""
+        if change.type != "ADDED":
+            # An object of a list is no end of the list.
+            self._heard_at = self._clock.monotonic()
         match change.type:
             case "ADDED" | "MODIFIED":
                 self._put(change.raw)

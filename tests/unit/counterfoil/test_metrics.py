@@ -45,6 +45,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_event_loop_tasks": set(),
     "counterfoil_event_mismatches_total": {"organization"},
     "counterfoil_uncounted_event_seconds": {"organization"},
+    "counterfoil_organizations_age_seconds": set(),
     "counterfoil_build_info": {"version"},
 }
 

@@ -367,7 +367,6 @@ async def test_an_unknown_organization_or_token_is_answered_404_alike(counter: C
     assert set(answer.headers) == {"Server", "Date", "Content-Length"}
 
 
-@pytest.mark.xfail(strict=True, reason="404, although the organizations may have changed since")
 @pytest.mark.parametrize("path", ["/callbacks/new/" + TOKEN, "/callbacks/acme/rotated"])
 async def test_an_unknown_organization_or_token_is_answered_503_while_the_organizations_are_not_followed(
     counter: Counter, path: str
@@ -380,6 +379,26 @@ async def test_an_unknown_organization_or_token_is_answered_503_while_the_organi
 
     counter.organization_cache.update(WatchEvent("BOOKMARK", {}))
     assert await counter.status(path=path) == 404
+
+
+async def test_an_unknown_password_or_action_is_answered_503_while_the_organizations_are_not_followed(
+    counter: Counter,
+) -> None:
+    counter.clock.time += timedelta(seconds=121)
+    assert await counter.status(f"envelopeId={GUID}&action=newAction") == 503
+    counter.organization_cache.update(added(with_basic_auth(an_organization())))
+    headers = {"Authorization": "Basic bmV3OnBhc3N3b3Jk"}
+    assert (await counter.asked(f"{PATH}?{QUERY}", headers=headers)).status == 503
+
+
+async def test_the_age_of_the_organizations_is_published(counter: Counter) -> None:
+    counter.clock.time += timedelta(seconds=90)
+    name = "counterfoil_organizations_age_seconds"
+    assert counter.metrics.registry.get_sample_value(name) == 90
+    counter.organization_cache.update(added(an_organization()))
+    assert counter.metrics.registry.get_sample_value(name) == 90, "the list is not complete"
+    counter.organization_cache.update(synced("acme"))
+    assert counter.metrics.registry.get_sample_value(name) == 0
 
 
 @pytest.mark.parametrize(
