@@ -703,6 +703,132 @@ async def test_an_outage_of_esaw_of_half_a_minute_or_without_an_event_that_waits
     assert scene.mailer.sent_mails == []
 
 
+# -- What ended in another way than by its solution ----------------------------------------------------------
+
+
+NOT_SOLVED = pytest.mark.xfail(strict=True, reason="The mail says that the problem is solved.")
+
+
+@NOT_SOLVED
+async def test_an_archive_that_was_deleted_while_events_wait_is_not_called_solved() -> None:
+    scene = Scene()
+    scene.set(an_archive_that_is("False"))
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(HOUR)
+    delete_archive(scene)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == ["[acme] Archive dms can't be used: ArchiveMissing"]
+    scene.kube.put(an_archive_that_is("True", since=scene.clock.now()))
+    scene.watch()
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[2:] == ["Solved: [acme] Archive dms can't be used: ArchiveMissing"]
+
+
+@pytest.mark.xfail(strict=True, reason="Only an Archive that exists is looked at.")
+async def test_an_archive_that_does_not_exist_is_a_mail_while_events_wait() -> None:
+    scene = Scene()
+    scene.change(Organization, "acme", conditions=[not_ready("ArchiveMissing")])
+    delete_archive(scene)
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(DAY)
+    assert scene.mailer.subjects == ["[acme] Archive dms can't be used: ArchiveMissing"]
+
+
+@pytest.mark.xfail(strict=True, reason="The problem of an unused Archive stays open.")
+async def test_an_archive_that_the_organization_no_longer_uses_is_not_reminded_of_and_not_solved() -> None:
+    scene = Scene(timings=NotificationTimings())
+    scene.set(an_archive_that_is("False"))
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(HOUR)
+    scene.kube.edit(Organization, "acme", {"spec": {"archiveRef": {"name": "other"}}})
+    scene.watch()
+    await scene.look_for(3 * DAY)
+    assert scene.mailer.subjects[1:] == ["Ended: [acme] Archive dms can't be used: ArchiveUnreachable"]
+    assert "no longer uses the archive dms" in str(scene.mailer.sent_mails[1][1])
+    assert scene.problems() == {}
+
+
+@pytest.mark.xfail(strict=True, reason="One delivered notice ends the problem of all.")
+async def test_notices_that_were_given_up_stay_a_problem_until_each_was_delivered() -> None:
+    scene = Scene(webhook=WEBHOOK)
+    given_up = [with_notice(number, NoticeState.FAILED, NOON) for number in range(3)]
+    scene.clock.advance(minutes=5)
+    pass_finished(scene, *given_up)
+    await scene.look_for(HOUR)
+    works = with_notice(4, NoticeState.DELIVERED, scene.clock.now())
+    pass_finished(scene, *given_up, works)
+    await scene.look_for(HOUR)
+    assert len(scene.mailer.sent_mails) == 1
+    pass_finished(scene, given_up[0], works)
+    await scene.look_for(HOUR)
+    assert scene.problems()["webhook/WebhookRefused"].count == 1
+    pass_finished(scene, works)
+    await scene.look_for(HOUR)
+    assert [each.partition(":")[0] for each in scene.mailer.subjects[1:]] == ["Solved"]
+
+
+@NOT_SOLVED
+async def test_notices_to_a_webhook_that_was_removed_are_not_called_delivered() -> None:
+    scene = Scene(webhook=WEBHOOK)
+    scene.notifier.notice_failed(with_notice(1, NoticeState.FAILED, NOON), "WebhookRefused", "HTTP 401")
+    await scene.look_for(HOUR)
+    scene.kube.edit(Organization, "acme", {"spec": {"webhook": None}})
+    scene.watch()
+    await scene.look_for(HOUR)
+    assert [each.partition(":")[0] for each in scene.mailer.subjects[1:]] == ["Ended"]
+    assert "spec.webhook was removed" in str(scene.mailer.sent_mails[1][1])
+
+
+@NOT_SOLVED
+@pytest.mark.parametrize("number", [1, 50])
+async def test_a_suspended_sender_whose_key_does_not_work_is_not_called_solved(number: int) -> None:
+    names = [f"sender-{each}" for each in range(number)]
+    scene = Scene(*(an_unauthorized_sender(each, reason="SealKeyUnknown") for each in names))
+    await scene.look_for(HOUR)
+    for each in names:
+        scene.set(an_unauthorized_sender(each, reason="SealKeyUnknown", suspend=True, waiting=1))
+    await scene.look_for(HOUR)
+    assert [each.partition(":")[0] for each in scene.mailer.subjects[1:]] == ["Ended"]
+    assert "suspended" in str(scene.mailer.sent_mails[1][1])
+
+
+@NOT_SOLVED
+async def test_a_sender_that_was_deleted_while_its_key_did_not_work_is_not_called_solved() -> None:
+    scene = Scene(an_unauthorized_sender(reason="SealKeyUnknown", waiting=1))
+    await scene.look_for(HOUR)
+    del scene.kube.objects[Sender.PLURAL, "anna"]
+    scene.cache.senders.remove("anna")
+    await scene.look_for(HOUR)
+    assert [each.partition(":")[0] for each in scene.mailer.subjects[1:]] == ["Ended"]
+    assert "deleted" in str(scene.mailer.sent_mails[1][1])
+
+
+@NOT_SOLVED
+async def test_a_key_that_fails_for_another_reason_is_not_called_solved() -> None:
+    scene = Scene(an_unauthorized_sender(reason="SealKeyUnknown", waiting=1))
+    await scene.look_for(HOUR)
+    scene.set(an_unauthorized_sender(reason="TokenRejected", waiting=1))
+    await scene.look_for(HOUR)
+    to_administrators = [str(mail["Subject"]) for to, mail in scene.mailer.sent_mails if to == ADMINISTRATORS]
+    assert [each.partition(":")[0] for each in to_administrators[1:]] == ["Ended"]
+    assert "another reason" in str(scene.mailer.sent_mails[-1][1])
+
+
+def delete_archive(scene: Scene) -> None:
+    del scene.kube.objects[Archive.PLURAL, "dms"]
+    scene.cache.archives.remove("dms")
+
+
+def not_ready(reason: str) -> dict[str, Any]:
+    return {
+        "type": "Ready",
+        "status": "False",
+        "reason": reason,
+        "message": "In words.",
+        "lastTransitionTime": NOON.isoformat(),
+    }
+
+
 # -- The mail server -----------------------------------------------------------------------------------------
 
 
