@@ -305,10 +305,12 @@ def _mails(evidence: Evidence) -> Iterator[str]:
     sent: dict[str, list[str]] = defaultdict(list)
     solved: Counter[str] = Counter()
     for identity, subject in evidence.mails:
-        problem = re.sub(r"\b(An|A|\d+)\b|events?|senders?", "", subject.removeprefix("Solved: ")).strip()
+        is_end = subject.startswith(("Solved: ", "Ended: "))
+        topic = subject.partition(": ")[2] if is_end else subject
+        problem = re.sub(r"\b(An|A|\d+)\b|events?|senders?", "", topic).strip()
         # The reason of an outage can change before its end.
         problem = OUTAGE.sub(r"\1", problem)
-        if subject.startswith("Solved: "):
+        if is_end:
             solved[problem] += 1
         else:
             sent[problem].append(identity)

@@ -276,7 +276,6 @@ def build(
         random=random.SystemRandom().random,
         labels=labels,
         on_failed=lambda event, result: notifier.notice_failed(event, result.reason, result.message),
-        on_delivered=notifier.notice_delivered,
     )
     preconditions = Preconditions(
         kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker, tag_workers, held

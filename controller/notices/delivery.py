@@ -98,8 +98,6 @@ class NoticeDelivery:
     labels: str
     on_failed: Callable[[EnvelopeEvent, NotDelivered], None]
     """Receives an event whose notice was given up."""
-    on_delivered: Callable[[str], None]
-    """Receives the name of an Organization whose receiver confirmed a notice."""
     _pending: dict[str, _PendingNotice] = field(default_factory=dict)
     _unstored: dict[str, _UnstoredResult] = field(default_factory=dict)
     """Results that could not be stored yet, by event: the notice is not sent again because of that."""
@@ -297,7 +295,6 @@ class NoticeDelivery:
         stored, organization = event.status.notice, event.organization
         if isinstance(result, Delivered):
             self._count(organization, NoticeOutcome.DELIVERED)
-            self.on_delivered(organization)
             return
         _log.info("a notice was not delivered: %s", result.message, extra={"reason": result.reason})
         is_failed = stored is not None and stored.id == notice_id and stored.state is NoticeState.FAILED

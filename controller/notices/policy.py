@@ -120,5 +120,9 @@ def after_attempt(
 
 
 def resent(notice: EventNotice) -> EventNotice:
-    """Return a failed notice that is sent again, with the same id and a new deadline."""
-    return EventNotice(id=notice.id, state=NoticeState.PENDING)
+    """
+    Return a failed notice that is sent again, with the same id and a new deadline.
+
+    Its error stays: the problem is not solved before the notice was delivered.
+    """
+    return EventNotice(id=notice.id, state=NoticeState.PENDING, last_error=notice.last_error)

@@ -22,6 +22,16 @@ from controller.notifications.delivery import MailDelivery, NotificationStatusWr
 from controller.notifications.policy import NotificationTimings, removable_causes
 from controller.notifications.problem_tracking import FailureSummary, Observation, Problems
 from counterfoil.clock import Clock, age
+from counterfoil.i18n.problems import (
+    ARCHIVE_MISSING,
+    Ending,
+    ProblemKind,
+    archive_ending,
+    archive_of,
+    esaw_ending,
+    key_ending,
+    kind_of,
+)
 from counterfoil.kube.errors import ApiError
 from counterfoil.logs import log_context
 from counterfoil.resources import (
@@ -34,7 +44,6 @@ from counterfoil.resources import (
     Sender,
     SenderStatus,
     find_condition,
-    is_condition_true,
 )
 
 _log = logging.getLogger(__name__)
@@ -57,10 +66,6 @@ class Notifier:
     _observations: dict[str, dict[str, Observation]] = field(default_factory=dict)
     _counted: dict[str, datetime] = field(default_factory=dict)
     """Times at which failures were counted, by the event's name."""
-    _working_webhooks: set[str] = field(default_factory=set)
-    """Organizations with a problem whose receiver confirmed a notice since the last check."""
-    _deliveries: dict[str, datetime] = field(default_factory=dict)
-    """When the receiver of each Organization last confirmed a notice of this process."""
     _passes: dict[str, tuple[datetime, FailureSummary]] = field(default_factory=dict)
     _running_checks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     """The running check of each Organization, by name."""
@@ -81,18 +86,8 @@ class Notifier:
     def notice_failed(self, event: EnvelopeEvent, reason: str, message: str) -> None:
         """Record an event whose notice to the webhook was given up in this process."""
         now = self.clock.now()
-        self._working_webhooks.discard(event.organization)
         observation = problem_tracking.notice_observation(event, reason, message, now)
         self._add_observation(event.organization, observation)
-
-    def notice_delivered(self, name: str) -> None:
-        """Record that the receiver of an Organization confirmed a notice."""
-        self._deliveries[name] = self.clock.now()
-        organization = self.cache.organizations.get(name)
-        problems = organization.status.problems if organization is not None else ()
-        kinds = {problem_tracking.kind_of(each) for each in problems if each.solved_time is None}
-        if problem_tracking.WEBHOOK in kinds:
-            self._working_webhooks.add(name)
 
     def pass_finished(self, began: datetime, summaries: Mapping[str, FailureSummary]) -> None:
         """Record the result of a pass over all events that began at ``began``."""
@@ -140,7 +135,7 @@ class Notifier:
     def _forget_deleted(self) -> None:
         names = {each.name for each in self.cache.organizations}
         self.mail_delivery.forget_others(names)
-        for memory in (self._observations, self._passes, self._deliveries):
+        for memory in (self._observations, self._passes):
             for name in memory.keys() - names:
                 del memory[name]
 
@@ -172,24 +167,22 @@ class Notifier:
     async def _store_observations(self, name: str) -> None:
         """Store the failures since the last check, and the result of a pass over all events."""
         observations, finished_pass = self._observations.pop(name, {}), self._passes.pop(name, None)
-        does_webhook_work = name in self._working_webhooks
-        if not observations and finished_pass is None and not does_webhook_work:
+        if not observations and finished_pass is None:
             return
         now = self.clock.now()
         organization = self.cache.organizations.get(name)
         has_webhook = organization is not None and organization.spec.webhook is not None
 
         def changed(problems: Problems) -> Problems:
-            if does_webhook_work:
-                problems = problem_tracking.mark_webhook_works(problems, now)
             if finished_pass is not None:
                 began, summary = finished_pass
+                # An observation of this process stands for all notices of its cause; without a webhook
+                # there is no problem, but also no solution.
+                notices = summary.notices.items() if has_webhook else ()
+                counted = {cause: each for cause, each in notices if cause not in observations}
+                undelivered = {*summary.at_risk, *summary.notices, *observations}
+                summary = dataclasses.replace(summary, notices=counted, at_risk=undelivered)
                 problems = problem_tracking.apply_summary(problems, summary, began=began, now=now)
-                # An observation of this process stands for all notices of its cause.
-                found = [each for each in summary.failed_notices() if each.cause not in observations]
-                problems = problem_tracking.add_failed_notices(
-                    problems, found if has_webhook else (), delivered=self._deliveries.get(name), now=now
-                )
             for each in observations.values():
                 problems = problem_tracking.add_observation(problems, each, now)
             return problems
@@ -203,7 +196,6 @@ class Notifier:
                 newest = self._passes.setdefault(name, finished_pass)[1]
                 newest.removed |= finished_pass[1].removed
             raise
-        self._working_webhooks.discard(name)
 
     def _reconciled_problems(
         self, organization: Organization, senders: list[Sender], problems: Problems
@@ -220,29 +212,33 @@ class Notifier:
             *problem_tracking.digest_observations(problems, now, self.timings.digest),
         ]
         for each in current:
-            problems = problem_tracking.with_count(problems, each, now)
+            problems = problem_tracking.with_state(problems, each, now)
         causes = {each.cause for each in current}
         for known in problems:
-            if known.cause not in causes and self._has_ended(known, organization, senders):
-                problems = problem_tracking.mark_solved(problems, known.cause, now)
+            ending = self._ending(known, organization, senders) if known.cause not in causes else None
+            if ending is not None:
+                problems = problem_tracking.mark_ended(problems, known.cause, now, ending)
         for cause in removable_causes(problems, now, self.timings):
             problems = problem_tracking.close_problem(problems, cause)
         return problems
 
-    def _has_ended(self, problem: ReportedProblem, organization: Organization, senders: list[Sender]) -> bool:
-        """Whether a problem without a current observation has ended; for failures only a pass over all events
-        decides. A problem with keys has not ended while the state of one of them is unknown."""
-        kind, _, name = problem.cause.partition("/")
-        if kind == problem_tracking.ARCHIVE:
-            archive = self.cache.archives.get(name)
-            return archive is None or is_condition_true(archive.status.conditions, "Ready")
-        if kind == problem_tracking.ESAW:
-            return is_condition_true(organization.status.conditions, "Reachable")
-        if kind == problem_tracking.WEBHOOK:
-            return organization.spec.webhook is None
-        if kind in (problem_tracking.KEY, problem_tracking.CONSENT):
-            return not policy.has_unknown_key(problem, senders)
-        return kind == problem_tracking.DIGEST
+    def _ending(
+        self, problem: ReportedProblem, organization: Organization, senders: list[Sender]
+    ) -> Ending | None:
+        """Return how a problem without a current observation ended; None: it is open. About events and
+        notices only a pass over all events decides."""
+        match kind_of(problem):
+            case ProblemKind.ARCHIVE:
+                return archive_ending(problem, organization, self.cache.archives.get(archive_of(problem)))
+            case ProblemKind.ESAW:
+                return esaw_ending(organization)
+            case ProblemKind.KEY | ProblemKind.CONSENT:
+                return key_ending(problem, senders)
+            case ProblemKind.WEBHOOK if organization.spec.webhook is None:
+                return Ending.WEBHOOK_REMOVED
+            case ProblemKind.DIGEST:
+                return Ending.SOLVED
+        return None
 
     def _outage_observations(
         self, organization: Organization, problems: Problems, now: datetime
@@ -256,15 +252,16 @@ class Notifier:
                 yield Observation(cause, failed.reason, message=message, count=waiting)
 
     def _outages(self, organization: Organization) -> Iterable[tuple[str, Condition]]:
-        ref = organization.spec.archive_ref
-        archive = self.cache.archives.get(ref.name) if ref is not None else None
-        if archive is not None:
-            ready = find_condition(archive.status.conditions, "Ready")
-            if ready is not None and ready.status != "True":
-                yield f"{problem_tracking.ARCHIVE}/{archive.name}", ready
-        reachable = find_condition(organization.status.conditions, "Reachable")
+        ref, conditions = organization.spec.archive_ref, organization.status.conditions
+        if ref is not None:
+            archive = self.cache.archives.get(ref.name)
+            ready = find_condition(conditions if archive is None else archive.status.conditions, "Ready")
+            is_missing = ready is not None and ready.reason == ARCHIVE_MISSING
+            if ready is not None and ready.status != "True" and (archive is not None or is_missing):
+                yield f"{ProblemKind.ARCHIVE}/{ref.name}", ready
+        reachable = find_condition(conditions, "Reachable")
         if reachable is not None and reachable.status == "False":
-            yield problem_tracking.ESAW, reachable
+            yield ProblemKind.ESAW, reachable
 
     def _waiting(self, organization: Organization) -> int:
         """Return the number of unfinished events: those of this process, or of the last pass if that counted

@@ -16,26 +16,24 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controller.notifications.problem_tracking import (
-    ARCHIVE,
-    CONSENT,
-    DIGEST,
-    ESAW,
-    FAILED,
-    KEY,
     MAX_MESSAGE_LENGTH,
-    RETENTION,
-    WEBHOOK,
     Observation,
     Problems,
-    archive_of,
     find_problem,
     is_open,
-    kind_of,
 )
 from counterfoil.clock import age, believed_time
+from counterfoil.i18n.problems import (
+    ENDS_WITHOUT_MAIL,
+    ProblemKind,
+    archive_of,
+    is_key_needed,
+    key_failure,
+    kind_of,
+)
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.metrics import MailKind
-from counterfoil.resources import Condition, Organization, ReportedProblem, Sender, find_condition
+from counterfoil.resources import Condition, Organization, ReportedProblem, Sender
 
 QUIET_PERIOD = timedelta(hours=1)
 
@@ -45,16 +43,8 @@ UNKNOWN_SINCE_PERIOD = timedelta(days=1)
 MAX_NAMED_SENDERS = 20
 """Maximum number of senders that one mail to the administrators names."""
 
-_KINDS = {
-    FAILED: MailKind.FAILED,
-    ARCHIVE: MailKind.ARCHIVE,
-    ESAW: MailKind.ESAW,
-    KEY: MailKind.KEY,
-    RETENTION: MailKind.RETENTION,
-    WEBHOOK: MailKind.WEBHOOK,
-}
-_END_WITHOUT_MAIL = (CONSENT, DIGEST, RETENTION)
-"""Kinds of problems whose end no mail announces. An envelope that eSAW deleted is not solved either."""
+_MAILED = frozenset(ProblemKind) - {ProblemKind.CONSENT, ProblemKind.DIGEST}
+"""Kinds of problems that a mail of the same name announces. The other two have their own rules."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +112,7 @@ def _to_senders_about_consent(senders: list[Sender], now: datetime) -> Iterable[
     for each in senders:
         refused = _key_failure(each)
         is_requested = _reminder_requested_at(each, now) is not None
-        if refused is None or not (is_requested or _is_key_needed(each)):
+        if refused is None or not (is_requested or is_key_needed(each)):
             continue
         if each.spec.email is None or not _can_sender_fix(each, refused):
             continue
@@ -134,7 +124,7 @@ def _to_senders_about_consent(senders: list[Sender], now: datetime) -> Iterable[
 def _to_administrators_about_senders(
     organization: Organization, senders: list[Sender], now: datetime, unreachable: Iterable[str]
 ) -> Iterable[Notification]:
-    problem = find_problem(organization.status.problems, CONSENT)
+    problem = find_problem(organization.status.problems, ProblemKind.CONSENT)
     unresponsive = unresponsive_senders(senders, organization, now, unreachable=unreachable)
     news = [each for each in unresponsive if not _is_escalated(each, now)]
     if problem is not None and news:
@@ -146,24 +136,23 @@ def _about_problems(
     problems: Problems, now: datetime, timings: NotificationTimings
 ) -> Iterable[Notification]:
     for each in problems:
-        kind = _KINDS.get(kind_of(each))
         if _is_digest_due(each, now, timings):
             last = each.notified_time
             yield Notification(MailKind.DIGEST, each.since if last is None else last + timings.digest, each)
-        if kind is None:
+        if kind_of(each) not in _MAILED:
             continue
         is_due = each.notified_time is None and age(each.since, now) >= timings.gather
         if each.solved_time is not None:
-            if kind_of(each) in _END_WITHOUT_MAIL:
+            if kind_of(each) in ENDS_WITHOUT_MAIL:
                 continue
             if each.notified_time is not None and age(each.solved_time, now) >= timings.settle:
                 yield Notification(MailKind.SOLVED, each.solved_time, each)
         elif is_due and not _is_covered_by_archive(each, problems):
-            yield Notification(kind, each.since, each)
+            yield Notification(MailKind(kind_of(each)), each.since, each)
 
 
 def _is_digest_due(problem: ReportedProblem, now: datetime, timings: NotificationTimings) -> bool:
-    if kind_of(problem) != DIGEST or problem.solved_time is not None:
+    if kind_of(problem) != ProblemKind.DIGEST or problem.solved_time is not None:
         return False
     return problem.notified_time is None or age(problem.notified_time, now) >= timings.digest
 
@@ -171,7 +160,11 @@ def _is_digest_due(problem: ReportedProblem, now: datetime, timings: Notificatio
 def _is_covered_by_archive(problem: ReportedProblem, problems: Problems) -> bool:
     """Whether the mail about an archive that does not work covers this problem."""
     place = archive_of(problem)
-    return kind_of(problem) == FAILED and place != "" and is_open(problems, f"{ARCHIVE}/{place}")
+    return (
+        kind_of(problem) == ProblemKind.FAILED
+        and place != ""
+        and is_open(problems, f"{ProblemKind.ARCHIVE}/{place}")
+    )
 
 
 def _is_attempted_elsewhere(
@@ -199,7 +192,7 @@ def removable_causes(problems: Problems, now: datetime, timings: NotificationTim
         for each in problems
         if each.solved_time is not None
         and age(each.solved_time, now) >= timings.settle
-        and (each.notified_time is None or kind_of(each) in _END_WITHOUT_MAIL)
+        and (each.notified_time is None or kind_of(each) in ENDS_WITHOUT_MAIL)
     ]
 
 
@@ -237,7 +230,7 @@ def unresponsive_observations(senders: Iterable[Sender]) -> Iterator[Observation
     reasons = {each.name: refused.reason for each in senders if (refused := _key_failure(each)) is not None}
     if reasons:
         reason, examples = next(iter(reasons.values())), tuple(reasons)[:3]
-        yield Observation(CONSENT, reason, examples=examples, count=len(reasons))
+        yield Observation(ProblemKind.CONSENT, reason, examples=examples, count=len(reasons))
 
 
 def administrator_observations(senders: Iterable[Sender]) -> Iterator[Observation]:
@@ -248,7 +241,7 @@ def administrator_observations(senders: Iterable[Sender]) -> Iterator[Observatio
             groups[refused.reason].append((each, refused))
     for reason, concerned in groups.items():
         yield Observation(
-            f"{KEY}/{reason}",
+            f"{ProblemKind.KEY}/{reason}",
             reason,
             message=concerned[0][1].message[:MAX_MESSAGE_LENGTH],
             examples=tuple(sorted(each.name for each, _ in concerned)[:3]),
@@ -257,38 +250,15 @@ def administrator_observations(senders: Iterable[Sender]) -> Iterator[Observatio
 
 
 def _key_failure(sender: Sender) -> Condition | None:
-    """Return the condition of a key that cannot be used; None for a key that works or was not checked yet."""
-    found = find_condition(sender.status.conditions, "Authorized")
-    return found if found is not None and found.status == "False" and not sender.spec.suspend else None
-
-
-def has_unknown_key(problem: ReportedProblem, senders: Iterable[Sender]) -> bool:
-    """Whether it is unknown if the key of a sender of this problem works. A problem that names some of its
-    senders only may be one of all senders."""
-    named = problem.examples if problem.count <= len(problem.examples) else None
-    return any(
-        _is_key_unknown(each) and _is_key_needed(each)
-        for each in senders
-        if named is None or each.name in named
-    )
-
-
-def _is_key_unknown(sender: Sender) -> bool:
-    found = find_condition(sender.status.conditions, "Authorized")
-    return (found is None or found.status == "Unknown") and not sender.spec.suspend
-
-
-def _is_key_needed(sender: Sender) -> bool:
-    """Whether events wait for the key, or it worked before."""
-    key = sender.status.key
-    return sender.status.waiting_events > 0 or (key is not None and key.verified_time is not None)
+    """Return the condition of a key that does not work; None also for a suspended sender, who needs none."""
+    return None if sender.spec.suspend else key_failure(sender)
 
 
 def _with_needed_key(senders: Iterable[Sender]) -> Iterator[tuple[Sender, Condition]]:
     """Yield senders whose key cannot be used but is needed: events wait for it, or it worked before."""
     for each in senders:
         refused = _key_failure(each)
-        if refused is not None and _is_key_needed(each):
+        if refused is not None and is_key_needed(each):
             yield each, refused
 
 

@@ -5,7 +5,7 @@ Another event with a known cause only increases the count. A problem that return
 end is the same problem; one that returns after that mail is a new problem.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,14 +15,11 @@ from msgspec.structs import replace
 from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.due import ACTION_NOT_CONFIGURED
 from counterfoil.clock import age, believed_time
+from counterfoil.i18n.problems import ARCHIVE_MISSING, RETENTION_CAUSE, Ending, ProblemKind, kind_of
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, ReportedProblem
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 
 Problems = tuple[ReportedProblem, ...]
-
-FAILED, ARCHIVE, KEY, CONSENT, DIGEST, WEBHOOK = "failed", "archive", "key", "consent", "digest", "webhook"
-RETENTION, RETENTION_CAUSE, ESAW = "retention", "retention/RetentionEnding", "esaw"
-"""The kinds of problems: the prefix of each ``cause``. A digest is no problem, but is tracked like one."""
 
 WEBHOOK_REMOVED = "WebhookRemoved"
 """Reason of a notice that was given up because a person removed the webhook: no problem."""
@@ -36,10 +33,6 @@ MAX_MESSAGE_LENGTH = 1000
 
 MAX_REMEMBERED_EVENTS = 10_000
 """Maximum number of remembered names of failed events; a remembered event is not counted twice."""
-
-LOST_NOTICE_WINDOW = timedelta(hours=48)
-"""A pass reports notices that were given up within this time. No event is removed as early, so the pass also
-finds every notice that was delivered since."""
 
 CLOCK_SKEW = timedelta(seconds=5)
 """Times are whole seconds, and two controllers' clocks may differ a little."""
@@ -71,18 +64,6 @@ def merge(first: Observation, second: Observation) -> Observation:
     )
 
 
-def kind_of(problem: ReportedProblem) -> str:
-    """Return the kind of a problem."""
-    return problem.cause.partition("/")[0]
-
-
-def archive_of(problem: ReportedProblem) -> str:
-    """Return the name of the Archive that a problem concerns; empty if it concerns none."""
-    parts = problem.cause.split("/")
-    place = 1 if parts[0] == ARCHIVE else 2
-    return parts[place] if len(parts) > place else ""
-
-
 def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
     """Return the problem of a failed event. ``archive`` is its Organization's, for failures before
     archiving."""
@@ -98,43 +79,19 @@ def failure_observation(event: EnvelopeEvent, archive: str) -> Observation:
 
 def notice_observation(event: EnvelopeEvent, reason: str, message: str, at: datetime) -> Observation:
     """Return the problem of a notice to the webhook that was given up."""
-    cause = f"{WEBHOOK}/{reason}"
+    cause = f"{ProblemKind.WEBHOOK}/{reason}"
     return Observation(cause, reason, message=message[:MAX_MESSAGE_LENGTH], examples=(event.name,), at=at)
-
-
-def add_failed_notices(
-    problems: Problems, found: Iterable[Observation], *, delivered: datetime | None, now: datetime
-) -> Problems:
-    """
-    Add what a pass found about notices that were given up, unless it is known or solved already.
-
-    ``delivered`` is when a receiver of the Organization last confirmed a notice, as far as this process
-    knows; the pass may have missed that.
-    """
-    for each in found:
-        known, at = find_problem(problems, each.cause), (each.at or now).replace(microsecond=0)
-        seen = [delivered]
-        if known is not None:
-            seen += [believed_time(each, now) for each in (known.last_seen_time, known.solved_time)]
-        if at >= now - LOST_NOTICE_WINDOW and all(time is None or at > time for time in seen):
-            before = known.count if known is not None and known.solved_time is None else 0
-            problems = with_count(problems, each, now, count=max(each.count, before))
-    return problems
-
-
-def mark_webhook_works(problems: Problems, now: datetime) -> Problems:
-    """Mark all problems with notices as solved: the receiver confirmed one."""
-    for each in problems:
-        if kind_of(each) == WEBHOOK:
-            problems = mark_solved(problems, each.cause, now)
-    return problems
 
 
 def failure_cause(status: EnvelopeEventStatus, archive: str) -> str:
     """Return the cause with which an event of this status failed, or would fail at its deadline."""
     reason = status.cause
     place = status.archive.ref.name if status.archive is not None else archive
-    return f"{FAILED}/{reason}/{place}" if archive_may_fix(reason) and place else f"{FAILED}/{reason}"
+    return (
+        f"{ProblemKind.FAILED}/{reason}/{place}"
+        if archive_may_fix(reason) and place
+        else f"{ProblemKind.FAILED}/{reason}"
+    )
 
 
 def _message(status: EnvelopeEventStatus) -> str:
@@ -151,7 +108,7 @@ def find_problem(problems: Problems, cause: str) -> ReportedProblem | None:
 def notified_and_open(problems: Problems) -> Problems:
     """Return the open problems that a mail announced."""
     told = (each for each in problems if each.notified_time is not None and each.solved_time is None)
-    return tuple(each for each in told if kind_of(each) != DIGEST)
+    return tuple(each for each in told if kind_of(each) != ProblemKind.DIGEST)
 
 
 def digest_observations(problems: Problems, now: datetime, after: timedelta) -> Iterator[Observation]:
@@ -159,7 +116,7 @@ def digest_observations(problems: Problems, now: datetime, after: timedelta) -> 
     told = notified_and_open(problems)
     long = [each for each in told if each.notified_time and age(each.notified_time, now) >= after]
     if long:
-        yield Observation(DIGEST, long[0].reason, count=len(told))
+        yield Observation(ProblemKind.DIGEST, long[0].reason, count=len(told))
 
 
 def is_open(problems: Problems, cause: str) -> bool:
@@ -199,6 +156,7 @@ def with_count(
         if observation.at or known.solved_time
         else known.last_seen_time,
         solved_time=None,
+        ending=None,
     )
 
 
@@ -214,12 +172,22 @@ def _new_problem(observation: Observation, now: datetime, count: int) -> Reporte
     )
 
 
-def mark_solved(problems: Problems, cause: str, now: datetime) -> Problems:
-    """Mark an open problem as solved."""
+def mark_ended(problems: Problems, cause: str, now: datetime, ending: Ending = Ending.SOLVED) -> Problems:
+    """Record how and when an open problem ended."""
     known = find_problem(problems, cause)
     if known is None or known.solved_time is not None:
         return problems
-    return _changed(problems, cause, solved_time=now.replace(microsecond=0), mail_attempt_time=None)
+    ended = now.replace(microsecond=0)
+    return _changed(problems, cause, solved_time=ended, ending=ending.value, mail_attempt_time=None)
+
+
+def with_state(problems: Problems, observation: Observation, now: datetime) -> Problems:
+    """Update a problem that follows from a state. An Archive that was deleted is a new one, with a mail."""
+    known = find_problem(problems, observation.cause)
+    if known is not None and observation.reason == ARCHIVE_MISSING != known.reason:
+        began = _new_problem(observation, now, observation.count)
+        return tuple(began if each is known else each for each in problems)
+    return with_count(problems, observation, now)
 
 
 def mark_attempted(problems: Problems, cause: str, now: datetime) -> Problems:
@@ -260,8 +228,6 @@ class FailureSummary:
     """Causes of failed events that were removed after their time to live, unsolved."""
     notices: dict[str, Observation] = field(default_factory=dict)
     """Notices to the webhook that were given up, by cause."""
-    last_delivery: datetime | None = None
-    """When the webhook's receiver last confirmed a notice."""
     endangered: int = 0
     """Number of events whose envelope eSAW deletes soon, unarchived."""
     first_deletions: tuple[tuple[datetime, str], ...] = ()
@@ -277,16 +243,11 @@ class FailureSummary:
             self.at_risk.add(failure_cause(again, archive))
         self._add_notice(event)
 
-    def failed_notices(self) -> Iterator[Observation]:
-        """Yield the notices that were given up after the receiver confirmed one for the last time."""
-        for each in self.notices.values():
-            if self.last_delivery is None or (each.at is not None and each.at > self.last_delivery):
-                yield each
-
     def add_removed(self, event: EnvelopeEvent, archive: str) -> None:
         """Record an event that was removed after its time to live."""
-        if event.status.phase == "Failed":
-            self.removed.add(failure_cause(event.status, archive))
+        removed = FailureSummary()
+        removed.add(event, archive)
+        self.removed |= {*removed.failed, *removed.notices}
 
     def add_endangered(self, name: str, deletion: datetime) -> None:
         """Record an event whose envelope eSAW deletes soon, at that time."""
@@ -309,13 +270,13 @@ class FailureSummary:
 
     def _add_notice(self, event: EnvelopeEvent) -> None:
         notice = event.status.notice
-        if notice is None:
+        error = notice.last_error if notice is not None else None
+        if notice is None or error is None or error.reason == WEBHOOK_REMOVED:
             return
-        if notice.state is NoticeState.DELIVERED and notice.delivered_time is not None:
-            self.last_delivery = max(notice.delivered_time, self.last_delivery or notice.delivered_time)
-        error = notice.last_error
-        if notice.state is NoticeState.FAILED and error is not None and error.reason != WEBHOOK_REMOVED:
-            observation = notice_observation(event, error.reason, error.message, error.time)
+        observation = notice_observation(event, error.reason, error.message, error.time)
+        if notice.state is NoticeState.PENDING:
+            self.at_risk.add(observation.cause)
+        elif notice.state is NoticeState.FAILED:
             known = self.notices.get(observation.cause)
             self.notices[observation.cause] = observation if known is None else merge(known, observation)
 
@@ -328,25 +289,27 @@ class FailureSummary:
 
 def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetime, now: datetime) -> Problems:
     """
-    Update the problems of kind ``failed`` with the result of a pass that began at ``began``.
+    Update the problems of events and notices with the result of a pass that began at ``began``.
 
     The pass may have missed later failures, so it neither solves them nor lowers their count. A problem whose
     last event was removed unsolved ends without a mail.
     """
     since = began - CLOCK_SKEW
+    found = {**summary.failed, **summary.notices}
     last_seen = {each.cause: believed_time(each.last_seen_time, now) for each in problems}
     recent = {cause for cause, seen in last_seen.items() if seen is not None and seen >= since}
     for each in problems:
-        is_gone = each.cause not in summary.failed and each.cause not in summary.at_risk
-        if kind_of(each) == FAILED and is_gone and each.cause not in recent:
+        is_gone = each.cause not in found and each.cause not in summary.at_risk
+        is_counted = kind_of(each) in (ProblemKind.FAILED, ProblemKind.WEBHOOK)
+        if is_counted and is_gone and each.cause not in recent:
             if each.cause in summary.removed and each.solved_time is None:
                 problems = tuple(other for other in problems if other.cause != each.cause)
             else:
-                problems = mark_solved(problems, each.cause, now)
-    for observation in summary.failed.values():
+                problems = mark_ended(problems, each.cause, now)
+    for observation in found.values():
         if observation.cause not in recent:
             problems = with_count(problems, observation, now)
     ending = summary.retention_observation()
     if ending is None:
-        return mark_solved(problems, RETENTION_CAUSE, now)
+        return mark_ended(problems, RETENTION_CAUSE, now)
     return with_count(problems, ending, now)

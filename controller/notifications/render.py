@@ -26,19 +26,9 @@ from urllib.parse import quote, urlencode
 import jinja2
 
 from controller.notifications.policy import MAX_NAMED_SENDERS, Notification, has_user_secret
-from controller.notifications.problem_tracking import (
-    ARCHIVE,
-    CONSENT,
-    ESAW,
-    FAILED,
-    KEY,
-    RETENTION,
-    WEBHOOK,
-    archive_of,
-    kind_of,
-    notified_and_open,
-)
+from controller.notifications.problem_tracking import notified_and_open
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
+from counterfoil.i18n.problems import ProblemKind, archive_of, is_solved, kind_of, task_anchor
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
@@ -130,7 +120,7 @@ class MailRenderer:
         if notification.kind is MailKind.ESCALATION:
             return self._escalation(notification.senders)
         if notification.kind is MailKind.SOLVED:
-            return self._solved(notification.problem)
+            return self._end(notification.problem)
         if notification.kind is MailKind.DIGEST:
             return self._digest()
         return self._problem(notification.problem)
@@ -204,7 +194,11 @@ class MailRenderer:
     def _problem(self, problem: ReportedProblem) -> MailContent:
         kind, reason = kind_of(problem), find_reason(problem.reason)
         texts = reason.localized_text(self._notifications.language)
-        envelopes = self._text(f"{FAILED}.{reason.envelope}", count=problem.count) if kind == FAILED else ""
+        envelopes = (
+            self._text(f"{ProblemKind.FAILED}.{reason.envelope}", count=problem.count)
+            if kind == ProblemKind.FAILED
+            else ""
+        )
         facts = [LabelledText(self._text("what"), texts.what)]
         if texts.do:
             facts.append(LabelledText(self._text("do"), texts.do))
@@ -220,7 +214,7 @@ class MailRenderer:
                 ),
             ),
             facts=tuple(facts),
-            items_title=self._text("senders" if kind == KEY else "examples"),
+            items_title=self._text("senders" if kind == ProblemKind.KEY else "examples"),
             items=tuple(ListItem(external_text(each)) for each in problem.examples),
             commands_title=self._text("commands"),
             commands=self._commands(problem),
@@ -228,15 +222,21 @@ class MailRenderer:
             footer=self._footer(),
         )
 
-    def _solved(self, problem: ReportedProblem) -> MailContent:
+    def _end(self, problem: ReportedProblem) -> MailContent:
         date = (
             problem.notified_time.strftime("%Y-%m-%d %H:%M UTC") if problem.notified_time is not None else ""
         )
+        section = "solved" if is_solved(problem) else "ended"
+        is_counted = kind_of(problem) == ProblemKind.FAILED
+        name = problem.ending if section == "ended" else "failed" if is_counted else "done"
         return MailContent(
             language=self._notifications.language,
-            subject=self._text("solved.subject", subject=self._subject(problem)),
+            subject=self._text(f"{section}.subject", subject=self._subject(problem)),
             greeting=self._text("hello"),
-            paragraphs=(self._text("solved.text", date=date),),
+            paragraphs=(
+                self._text(f"{section}.text", date=date),
+                self._text(f"{section}.{name}", archive=archive_of(problem)),
+            ),
             footer=self._footer(),
         )
 
@@ -265,7 +265,7 @@ class MailRenderer:
     def _title(self, problem: ReportedProblem) -> str:
         kind = kind_of(problem)
         return self._text(
-            "escalation.subject" if kind == CONSENT else f"{kind}.subject",
+            "escalation.subject" if kind == ProblemKind.CONSENT else f"{kind}.subject",
             count=problem.count,
             reason=problem.reason,
             archive=archive_of(problem),
@@ -276,21 +276,21 @@ class MailRenderer:
 
     def _commands(self, problem: ReportedProblem) -> tuple[str, ...]:
         kubectl, kind = f"kubectl -n {self.namespace}", kind_of(problem)
-        if kind == ARCHIVE:
+        if kind == ProblemKind.ARCHIVE:
             return (f"{kubectl} describe archive {archive_of(problem)}",)
-        if kind == ESAW:
+        if kind == ProblemKind.ESAW:
             return (f"{kubectl} describe organization {self.organization.name}",)
-        if kind == KEY:
+        if kind == ProblemKind.KEY:
             return (f"{kubectl} get senders",)
         mine = f"counterfoil.dev/organization={self.organization.name}"
-        if kind == RETENTION:
+        if kind == ProblemKind.RETENTION:
             unfinished = "--field-selector status.phase!=Succeeded,status.phase!=Skipped"
             first = problem.examples[0] if problem.examples else "NAME"
             return (
                 f"{kubectl} get envelopeevents {unfinished} -l {mine}",
                 f"kubectl counterfoil -n {self.namespace} why {first}",
             )
-        field = "status.notice.state" if kind == WEBHOOK else "status.phase"
+        field = "status.notice.state" if kind == ProblemKind.WEBHOOK else "status.phase"
         failed = f"--field-selector {field}=Failed -l {mine}"
         return (
             f"{kubectl} get envelopeevents {failed}",
@@ -307,15 +307,15 @@ class MailRenderer:
         return MailLink(self._text("console"), f"{base.rstrip('/')}/attention?{query}{fragment}")
 
     def _anchor(self, problem: ReportedProblem) -> str:
-        """Return the anchor of a problem on that page; a test compares it with the console's own."""
+        """Return the anchor of a problem on that page."""
         kind = kind_of(problem)
-        if kind == CONSENT:
+        if kind == ProblemKind.CONSENT:
             return ""
-        if kind == ARCHIVE:
-            return f"{kind}--{archive_of(problem)}"
-        if kind == ESAW:
-            return f"organization-{self.organization.name}-{self.organization.name}-Reachable"
-        return f"{kind}-{self.organization.name}-{problem.reason}"
+        if kind == ProblemKind.ARCHIVE:
+            return task_anchor(kind, "", archive_of(problem))
+        if kind == ProblemKind.ESAW:
+            return task_anchor("organization", self.organization.name, f"{self.organization.name}-Reachable")
+        return task_anchor(kind, self.organization.name, problem.reason)
 
     def _footer(self) -> str:
         return self._text("footer", organization=self.organization.name)

@@ -285,6 +285,7 @@ class ReportedProblem(ResourcePart, frozen=True):
     mail_attempt_time: datetime | None = None
     notified_time: datetime | None = None
     solved_time: datetime | None = None
+    ending: str | None = None
 
 
 class SweepResult(ResourcePart, frozen=True):

@@ -13,12 +13,19 @@ from enum import StrEnum
 from typing import Final
 
 from counterfoil.i18n.key_advice import NO_CONSENT_PAGE, KeyAdvice, key_advice
+from counterfoil.i18n.problems import (
+    ProblemKind,
+    archive_of,
+    is_key_needed,
+    key_failure,
+    open_problems,
+    task_anchor,
+)
 from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     AttemptOutcome,
-    Condition,
     EnvelopeEvent,
     LocalObjectReference,
     Organization,
@@ -80,7 +87,7 @@ class AttentionItem:
     @property
     def anchor(self) -> str:
         """Its place on the page."""
-        return f"{self.kind}-{self.organization}-{self.name}"
+        return task_anchor(self.kind, self.organization, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +119,10 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_archives(snapshot),
         *_organizations(snapshot),
         *_senders(snapshot),
-        *_reported(snapshot, AttentionKind.RETENTION),
+        *_reported(snapshot, ProblemKind.RETENTION),
         *_failures(snapshot),
         *_retries(snapshot),
-        *_reported(snapshot, AttentionKind.WEBHOOK),
+        *_reported(snapshot, ProblemKind.WEBHOOK),
     ]
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
     return tuple(sorted(mine, key=_rank))
@@ -141,7 +148,7 @@ def _controllers(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
 
 
 def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
-    problems = _open_problems(snapshot, "archive")
+    problems = _open_problems(snapshot, ProblemKind.ARCHIVE)
     for each in _broken(snapshot.archives):
         ready = find_condition(each.status.conditions, "Ready")
         if ready is None:
@@ -156,7 +163,7 @@ def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             organization="",
             reason=ready.reason,
             message=ready.message,
-            count=sum(problem.count for _, problem in problems if problem.cause == f"archive/{each.name}"),
+            count=sum(problem.count for _, problem in problems if archive_of(problem) == each.name),
             since=ready.last_transition_time,
         )
 
@@ -187,11 +194,11 @@ def _senders(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         parked.setdefault(sender_of(event), []).append(event)
     keys: dict[tuple[str, str], AttentionItem] = {}
     for sender in snapshot.senders:
-        refused = find_condition(sender.status.conditions, "Authorized")
+        refused = key_failure(sender)
         events = parked.pop(sender.name, [])
-        if sender.spec.suspend or not (events or _is_key_needed(sender, refused)):
+        if sender.spec.suspend or not (events or (refused is not None and is_key_needed(sender))):
             continue
-        reason = refused.reason if refused is not None and refused.status == "False" else _reason(events)
+        reason = refused.reason if refused is not None else _reason(events)
         if not reason:
             continue
         entry = _sender_item(snapshot, sender, reason, events)
@@ -250,21 +257,13 @@ def _merged_key_item(known: AttentionItem | None, entry: AttentionItem) -> Atten
     )
 
 
-def _is_key_needed(sender: Sender, refused: Condition | None) -> bool:
-    """Whether anything is lost without a key: it worked before, or events wait for it."""
-    if refused is None or refused.status != "False":
-        return False
-    key = sender.status.key
-    return sender.status.waiting_events > 0 or (key is not None and key.verified_time is not None)
-
-
 def _reason(events: list[EnvelopeEvent]) -> str:
     return (events[0].status.reason or "") if events else ""
 
 
 def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     counted: dict[tuple[str, str], list[ReportedProblem]] = {}
-    for organization, problem in _open_problems(snapshot, "failed"):
+    for organization, problem in _open_problems(snapshot, ProblemKind.FAILED):
         counted.setdefault((organization, problem.reason), []).append(problem)
     for (organization, reason), events in _by_cause(snapshot.failed).items():
         problems = counted.pop((organization, reason), [])
@@ -364,10 +363,10 @@ def _since(events: Iterable[EnvelopeEvent], problems: Iterable[ReportedProblem] 
     return min(times, default=None)
 
 
-def _reported(snapshot: ClusterSnapshot, kind: AttentionKind) -> Iterable[AttentionItem]:
+def _reported(snapshot: ClusterSnapshot, kind: ProblemKind) -> Iterable[AttentionItem]:
     for organization, problem in _open_problems(snapshot, kind):
         yield AttentionItem(
-            kind=kind,
+            kind=AttentionKind(kind),
             name=problem.reason,
             organization=organization,
             reason=problem.reason,
@@ -378,14 +377,9 @@ def _reported(snapshot: ClusterSnapshot, kind: AttentionKind) -> Iterable[Attent
         )
 
 
-def _open_problems(snapshot: ClusterSnapshot, kind: str) -> list[tuple[str, ReportedProblem]]:
-    """Return the unsolved problems of a kind, as the controller counted them, each with its organization."""
-    return [
-        (organization.name, problem)
-        for organization in snapshot.organizations
-        for problem in organization.status.problems
-        if problem.cause.startswith(f"{kind}/") and problem.solved_time is None
-    ]
+def _open_problems(snapshot: ClusterSnapshot, kind: ProblemKind) -> list[tuple[str, ReportedProblem]]:
+    """Return the open problems of a kind, as the controller counted them, each with its organization."""
+    return [(each.name, problem) for each in snapshot.organizations for problem in open_problems(each, kind)]
 
 
 def _names(events: list[EnvelopeEvent]) -> tuple[str, ...]:

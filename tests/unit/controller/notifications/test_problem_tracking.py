@@ -12,15 +12,14 @@ from controller.notifications.problem_tracking import (
     Problems,
     add_observation,
     apply_summary,
-    archive_of,
     close_problem,
     failure_observation,
     find_problem,
-    kind_of,
+    mark_ended,
     mark_notified,
-    mark_solved,
     with_count,
 )
+from counterfoil.i18n.problems import archive_of, kind_of
 from counterfoil.resources import ArchiveLocation, LastError, LocalObjectReference, Phase, ReportedProblem
 from tests.support.builders import NOON, an_event
 from tests.support.scenes.notifications import a_failed_event, a_problem
@@ -81,19 +80,19 @@ def test_a_problem_that_was_told_stays_told_however_many_events_follow() -> None
 
 
 def test_a_problem_that_comes_back_before_its_end_was_told_is_the_same() -> None:
-    problems = mark_solved(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER)
+    problems = mark_ended(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER)
     assert only(problems).solved_time == LATER
     back = only(add_observation(problems, failure_observation(a_failed_event(2), "dms"), LATER))
     assert (back.solved_time, back.notified_time, back.since, back.count) == (None, NOON, NOON, 1)
 
 
 def test_a_problem_whose_end_was_told_goes_away() -> None:
-    assert close_problem(mark_solved(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER), CAUSE) == ()
+    assert close_problem(mark_ended(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER), CAUSE) == ()
 
 
 def test_a_problem_that_comes_back_while_its_end_is_told_is_a_new_one() -> None:
     back = add_observation(
-        mark_solved(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER),
+        mark_ended(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER),
         failure_observation(a_failed_event(2), "dms"),
         LATER,
     )

@@ -1,0 +1,163 @@
+"""
+The kinds of problems, and how each one ends. Pure.
+
+A problem ends by its own solution only, which is a fact that was observed: an Archive that works, a key that
+eSAW accepts, a pass over all events that finds no failed one. What is unknown ends nothing. If something else
+ends a problem, the mail says what that was (``Ending``): only after ``SOLVED`` has nobody to do anything.
+
+Mails, the page of tasks and the status of an Organization all use this module. It does not find problems and
+counts no events.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Final
+
+from counterfoil.resources import (
+    Archive,
+    Condition,
+    Organization,
+    ReportedProblem,
+    Sender,
+    find_condition,
+    is_condition_true,
+)
+
+
+class ProblemKind(StrEnum):
+    """Subject of a problem: the first part of its ``cause``. The docstrings name the solutions."""
+
+    FAILED = "failed"
+    """Events failed for one reason. A pass over all events finds no such event, failed or in retry."""
+    ARCHIVE = "archive"
+    """Events wait for an Archive. It is Ready."""
+    ESAW = "esaw"
+    """Events wait for eSAW. It answers as it should: the Organization is Reachable."""
+    KEY = "key"
+    """Keys can't be used, and their senders can't change that. eSAW accepts them."""
+    CONSENT = "consent"
+    """Senders do not react to the mail about their key. eSAW accepts their keys."""
+    RETENTION = "retention"
+    """eSAW deletes envelopes soon that are not archived. A pass over all events finds none."""
+    WEBHOOK = "webhook"
+    """Notices were given up. A pass over all events finds none, given up or in retry."""
+    DIGEST = "digest"
+    """The daily mail about open problems: no problem, but tracked like one."""
+
+
+ENDS_WITHOUT_MAIL: Final = frozenset({ProblemKind.CONSENT, ProblemKind.DIGEST, ProblemKind.RETENTION})
+"""Kinds whose end no mail announces. An envelope that eSAW deleted is not solved either."""
+
+RETENTION_CAUSE: Final = f"{ProblemKind.RETENTION}/RetentionEnding"
+
+ARCHIVE_MISSING: Final = "ArchiveMissing"
+"""Reason of a problem with an Archive that the Organization names and that does not exist."""
+
+
+class Ending(StrEnum):
+    """End of a problem; also the name of its text in the mail."""
+
+    SOLVED = "Solved"
+    ARCHIVE_UNUSED = "ArchiveUnused"
+    """The Organization names another Archive, or none."""
+    WEBHOOK_REMOVED = "WebhookRemoved"
+    """The Organization has no webhook any more; the notices stay undelivered."""
+    SENDER_SUSPENDED = "SenderSuspended"
+    """The key does not work, and a person suspended the Sender."""
+    SENDER_DELETED = "SenderDeleted"
+    """A Sender is gone, or belongs to another Organization; nobody knows whether its key works."""
+    KEY_OTHER_REASON = "KeyOtherReason"
+    """A key does not work for another reason, which is another problem."""
+    KEY_UNUSED = "KeyUnused"
+    """A key that never worked does not work, and nothing waits for it any more."""
+
+
+def kind_of(problem: ReportedProblem) -> str:
+    """Return the kind of a problem; a newer version may have stored one that is not in ``ProblemKind``."""
+    return problem.cause.partition("/")[0]
+
+
+def archive_of(problem: ReportedProblem) -> str:
+    """Return the name of the Archive that a problem concerns; empty if it concerns none."""
+    parts = problem.cause.split("/")
+    place = 1 if parts[0] == ProblemKind.ARCHIVE else 2
+    return parts[place] if len(parts) > place else ""
+
+
+def is_solved(problem: ReportedProblem) -> bool:
+    """Whether an ended problem ended by its solution. A version that knew no endings stored none."""
+    return problem.ending in (None, Ending.SOLVED)
+
+
+def open_problems(organization: Organization, kind: ProblemKind) -> list[ReportedProblem]:
+    """Return the problems of a kind that have not ended."""
+    problems = organization.status.problems
+    return [each for each in problems if kind_of(each) == kind and each.solved_time is None]
+
+
+def task_anchor(kind: str, organization: str, name: str) -> str:
+    """Return the place of a task on the console's page. A task about an Archive is of no Organization."""
+    return f"{kind}-{organization}-{name}"
+
+
+# -- Keys ------------------------------------------------------------------------------------------------
+
+
+def key_failure(sender: Sender) -> Condition | None:
+    """Return the condition of a key that is known not to work; None for any other key."""
+    found = find_condition(sender.status.conditions, "Authorized")
+    return found if found is not None and found.status == "False" else None
+
+
+def is_key_needed(sender: Sender) -> bool:
+    """Whether events wait for the key, or it worked before."""
+    key = sender.status.key
+    return sender.status.waiting_events > 0 or (key is not None and key.verified_time is not None)
+
+
+def _is_key_unknown(sender: Sender) -> bool:
+    found = find_condition(sender.status.conditions, "Authorized")
+    return (found is None or found.status == "Unknown") and not sender.spec.suspend
+
+
+# -- Endings ---------------------------------------------------------------------------------------------
+
+
+def archive_ending(
+    problem: ReportedProblem, organization: Organization, archive: Archive | None
+) -> Ending | None:
+    """Return how a problem with an Archive ended; None: it is open. ``archive`` is None if it does not
+    exist."""
+    ref = organization.spec.archive_ref
+    if ref is None or ref.name != archive_of(problem):
+        return Ending.ARCHIVE_UNUSED
+    is_ready = archive is not None and is_condition_true(archive.status.conditions, "Ready")
+    return Ending.SOLVED if is_ready else None
+
+
+def esaw_ending(organization: Organization) -> Ending | None:
+    """Return how a problem with eSAW ended; None: it is open."""
+    return Ending.SOLVED if is_condition_true(organization.status.conditions, "Reachable") else None
+
+
+def key_ending(problem: ReportedProblem, senders: Iterable[Sender]) -> Ending | None:
+    """
+    Return how a problem with keys ended that no sender of the Organization has now; None: it is open.
+
+    A problem that names only some of its senders may be one of all. Of senders that are not named, only a
+    suspended one with the same reason is known to belong to it.
+    """
+    senders = list(senders)
+    named = [each for each in senders if each.name in problem.examples]
+    possible = named if problem.count <= len(problem.examples) else senders
+    if any(_is_key_unknown(each) and is_key_needed(each) for each in possible):
+        return None
+    same = [each for each in possible if (found := key_failure(each)) and found.reason == problem.reason]
+    if any(each.spec.suspend for each in same):
+        return Ending.SENDER_SUSPENDED
+    if len(named) < len(problem.examples):
+        return Ending.SENDER_DELETED
+    failing = [each for each in named if key_failure(each) is not None]
+    if any(each not in same for each in failing):
+        return Ending.KEY_OTHER_REASON
+    return Ending.KEY_UNUSED if failing else Ending.SOLVED
