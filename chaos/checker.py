@@ -33,6 +33,10 @@ FINAL: Final = frozenset({"Succeeded", "Skipped", "Failed"})
 MEMORY_LIMITS: Final = {"controller": 1 << 30, "receiver": 256 << 20}
 """Bytes that a container of the chart may use, by the beginning of the name of its process."""
 
+NEIGHBOUR_SECONDS: Final = 60.0
+"""Maximum seconds from the accepted callback of an envelope to its delete, if only the other Organization
+has faults. A busy machine needs a part of it."""
+
 Files = Mapping[str, bytes]
 """Content of the archive's files by their path in it."""
 
@@ -123,6 +127,21 @@ class Evidence:
     """Maximum memory of each process with its workers, in bytes."""
     unsettled: tuple[str, ...] = field(default=())
     """Events that had not come to rest within the patience."""
+    neighbour: "NeighbourEvidence | None" = None
+    """The second Organization; None: there is none."""
+
+
+@dataclass(frozen=True)
+class NeighbourEvidence:
+    """All that the checker knows about the second Organization of a round, at which no fault is aimed."""
+
+    evidence: Evidence
+    """Its envelopes, archive and events; ``mails`` are those to its administrators."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds from the accepted callback of an envelope to its delete, by envelope; empty in rounds with
+    faults of what both Organizations share."""
+    strayed: tuple[str, ...] = ()
+    """Requests at an eSAW about an envelope, or with a key, of the other one."""
 
 
 def violations(evidence: Evidence) -> list[str]:
@@ -135,6 +154,7 @@ def violations(evidence: Evidence) -> list[str]:
         *_secrets(evidence),
         *_decisions(evidence),
         *_memory(evidence),
+        *(f"neighbour: {each}" for each in _neighbour(evidence.neighbour)),
         *(f"redirect: it was followed to {each}" for each in evidence.followed),
         *(f"crash: {each}" for each in evidence.crashes),
         *(f"no rest: {each}" for each in evidence.unsettled),
@@ -271,6 +291,26 @@ def _memory(evidence: Evidence) -> Iterator[str]:
         limit = next(limit for kind, limit in MEMORY_LIMITS.items() if name.startswith(kind))
         if size > limit:
             yield f"memory: {name} used {size >> 20} MiB, more than its limit of {limit >> 20} MiB"
+
+
+def _neighbour(neighbour: NeighbourEvidence | None) -> Iterator[str]:
+    """The work of another Organization continues, and nothing of it is touched."""
+    if neighbour is None:
+        return
+    evidence = neighbour.evidence
+    yield from _deletes(evidence)
+    yield from _contents(evidence)
+    yield from _events(evidence)
+    for event in evidence.events:
+        if _phase(event) != "Succeeded":
+            reason = event.get("status", {}).get("reason")
+            yield f"event {event['metadata']['name']}: {_phase(event)} ({reason})"
+    for envelope, seconds in neighbour.seconds.items():
+        if seconds > NEIGHBOUR_SECONDS:
+            yield f"envelope {envelope}: it took {seconds:.0f} seconds"
+    for _, subject in evidence.mails:
+        yield f"mail: {subject}, although it has no problem"
+    yield from (f"request: {each}" for each in neighbour.strayed)
 
 
 def _events(evidence: Evidence) -> Iterator[str]:

@@ -8,16 +8,18 @@ import asyncio
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Final
 
-from chaos.checker import Delete, Evidence, ServedFile
-from chaos.plan import REDIRECTED
+from chaos import neighbour
+from chaos.checker import Delete, Evidence, NeighbourEvidence, ServedFile
+from chaos.plan import KINDS, REDIRECTED
 from chaos.stage import Stage, persist
+from sandbox.environment.local import LocalEnvironment
 from sandbox.esaw import StandIn
-from sandbox.servers.proxies import Passage, TrapPoint, asks
+from sandbox.servers.proxies import Passage, Proxy, TrapPoint, asks
 
 REASONS: Final = Path(__file__).parents[1] / "counterfoil" / "i18n" / "reasons" / "entries.toml"
 """The published list of reasons, as data."""
@@ -39,14 +41,18 @@ INTERRUPTIONS: Final = (
 class DeleteWatch:
     """Records the state of the archive and the API server at each request to delete."""
 
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, environment: LocalEnvironment, esaw: StandIn, way: Proxy, archive: Path) -> None:
+        """``way`` is the proxy before ``esaw``; ``archive`` is the folder of the archive's files."""
+        self._environment = environment
+        self._esaw = esaw
+        self._way = way
+        self._archive = archive
         self._passage: Passage | None = None
         self.deletes: list[Delete] = []
 
     def watch(self) -> None:
         """Start; before any fault is set, so that no fault hides a request."""
-        self._stage.ways["esaw"].trap(self._is_delete, TrapPoint.ARRIVED, self._record, times=None)
+        self._way.trap(self._is_delete, TrapPoint.ARRIVED, self._record, times=None)
 
     def _is_delete(self, passage: Passage) -> bool:
         if not asks("delete")(passage):
@@ -57,12 +63,12 @@ class DeleteWatch:
     async def _record(self) -> None:
         assert self._passage is not None  # noqa: S101 - a trap springs only after it matched
         envelope, arrived = str(self._passage.json["EnvelopeId"]), self._passage.arrived
-        listed = last_answer(self._stage.ways["esaw"].passages, envelope)
-        files = read_archive(self._stage.archive, envelope)
-        was_there = not any(call.outcome == 200 for call in self._stage.esaw.delete_calls(envelope))
+        listed = last_answer(self._way.passages, envelope)
+        files = read_archive(self._archive, envelope)
+        was_there = not any(call.outcome == 200 for call in self._esaw.delete_calls(envelope))
         try:
             fields = f"spec.envelopeID={envelope}"
-            events = await self._stage.environment.listed("envelopeevents", fields=fields)
+            events = await self._environment.listed("envelopeevents", fields=fields)
         except Exception:  # the API server is down
             self.deletes.append(Delete(envelope, files, None, was_there, arrived, listed))
             return
@@ -90,27 +96,26 @@ def read_archive(root: Path, envelope: str | None = None) -> dict[str, bytes]:
 
 
 async def collect(
-    stage: Stage, deletes: DeleteWatch, struck: Counter[str], unsettled: tuple[str, ...]
+    stage: Stage,
+    deletes: DeleteWatch,
+    neighbour_deletes: DeleteWatch,
+    struck: Counter[str],
+    unsettled: tuple[str, ...],
 ) -> Evidence:
     """Return the evidence as it is now."""
     environment, esaw = stage.environment, stage.esaw
-    served = served_bodies(stage.ways["esaw"].passages)
     kinds = "envelopeevents,organizations,senders,archives,envelopes,events,leases,configmaps"
     listed = json.loads(await persist(lambda: environment.kubectl("get", kinds, "-o", "json")))["items"]
     logs = {path.name: path.read_text(errors="replace") for path in environment.folder.glob("*.log")}
+    mails = [(each.to, str(each.message["Message-ID"]), each.subject) for each in stage.smtp.mails]
     return Evidence(
         policy=stage.plan.policy,
-        envelopes={each: served_files(esaw, each, served) for each in stage.envelopes},
-        gone=frozenset(each for each in stage.envelopes if not esaw.exists(each)),
         removed=frozenset(stage.removed),
         deletes=tuple(deletes.deletes),
-        successes={
-            each: sum(call.outcome == 200 for call in esaw.delete_calls(each)) for each in stage.envelopes
-        },
+        **_of_organization(esaw, stage.ways["esaw"], stage.envelopes),
         archive=await asyncio.to_thread(read_archive, stage.archive),
-        events=tuple(each for each in listed if each["kind"] == "EnvelopeEvent"),
-        answered=frozenset(each.envelope_id for each in esaw.callbacks() if each.status == 200),
-        mails=tuple((str(each.message["Message-ID"]), each.subject) for each in stage.smtp.mails),
+        events=_events_of(listed, "acme"),
+        mails=tuple(each[1:] for each in mails if neighbour.ADMINISTRATOR not in each[0]),
         texts={**logs, "objects": json.dumps(listed)},
         secrets=frozenset(known_secrets(stage)),
         responsible=responsible(),
@@ -130,6 +135,54 @@ async def collect(
         called_again=called_again(esaw),
         memory=dict(stage.memory),
         unsettled=unsettled,
+        neighbour=await _neighbour(stage, neighbour_deletes, listed, mails, struck),
+    )
+
+
+def _of_organization(esaw: StandIn, way: Proxy, envelopes: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of ``Evidence`` that eSAW knows about the envelopes of an Organization."""
+    served = served_bodies(way.passages)
+    return {
+        "envelopes": {each: served_files(esaw, each, served) for each in envelopes},
+        "gone": frozenset(each for each in envelopes if not esaw.exists(each)),
+        "successes": {
+            each: sum(call.outcome == 200 for call in esaw.delete_calls(each)) for each in envelopes
+        },
+        "answered": frozenset(each.envelope_id for each in esaw.callbacks() if each.status == 200),
+    }
+
+
+def _events_of(listed: Iterable[Mapping[str, Any]], organization: str) -> tuple[Mapping[str, Any], ...]:
+    events = (each for each in listed if each["kind"] == "EnvelopeEvent")
+    return tuple(each for each in events if each["spec"]["organizationRef"]["name"] == organization)
+
+
+async def _neighbour(
+    stage: Stage,
+    deletes: DeleteWatch,
+    listed: Iterable[Mapping[str, Any]],
+    mails: Iterable[tuple[Sequence[str], str, str]],
+    struck: Counter[str],
+) -> NeighbourEvidence:
+    second = stage.neighbour
+    is_alone = all(KINDS[kind].is_of_first_organization for kind in struck if kind in KINDS)
+    return NeighbourEvidence(
+        evidence=Evidence(
+            policy="Delete",
+            removed=frozenset(),
+            deletes=tuple(deletes.deletes),
+            **_of_organization(second.esaw, second.way, second.envelopes),
+            archive=await asyncio.to_thread(read_archive, second.archive),
+            events=_events_of(listed, neighbour.NAME),
+            mails=tuple(each[1:] for each in mails if neighbour.ADMINISTRATOR in each[0]),
+            texts={},
+            secrets=frozenset(),
+            responsible={},
+            restores=struck["etcd-restored"],
+            public_key=stage.public_key,
+        ),
+        seconds=second.seconds() if is_alone else {},
+        strayed=second.strayed(stage.esaw),
     )
 
 

@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any, Final
 
 from chaos.plan import REDIRECTED, Fault
@@ -311,9 +313,16 @@ def _api_status(*codes: int) -> Effect:
         status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code}
         if code == 410 and passage.is_watch and fault.subject % 2:
             raise Instead(200, json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
-        raise Instead(code, json.dumps(status).encode())
+        headers = {"Retry-After": _retry_after(fault)} if code == 429 else {}
+        raise Instead(code, json.dumps(status).encode(), headers=headers)
 
     return answer
+
+
+def _retry_after(fault: Fault) -> str:
+    """Return the header of an API server or of a proxy: seconds, a date, or neither."""
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=1), usegmt=True)
+    return ("1", soon, "later")[fault.subject % 3]
 
 
 def _status(*codes: int) -> Effect:
@@ -497,6 +506,7 @@ EFFECTS: Final[dict[str, Effect]] = {
     "archive-trickle": _trickle,
     "archive-endless": _endless,
     "archive-hang": _hang,
+    "archive-hangs-all": _hang,
     "archive-redirect": _redirect,
     "archive-names-doubled": _names_doubled,
     "archive-down": _beside(lambda injector, fault: injector.archive_down(fault.seconds)),

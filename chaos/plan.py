@@ -42,6 +42,13 @@ class FaultKind(NamedTuple):
     """Range of the number of consecutive requests that it strikes."""
     seconds: tuple[float, float] = (0.0, 0.0)
     """Range of its duration, of the pause after each byte, or of the time by which a clock is set."""
+    is_shared: bool = False
+    """Whether it strikes what both Organizations of a round share, although its way is the first one's."""
+
+    @property
+    def is_of_first_organization(self) -> bool:
+        """Whether it strikes nothing that both Organizations share."""
+        return self.way in ("esaw", "archive") and not self.is_shared
 
 
 API: Final = ("create", "status", "other", "lease", "secret", "watch", "list")
@@ -64,7 +71,7 @@ KINDS: Final = {
     "api-401": FaultKind("api", ("watch", "list", *DISCOVERY), 4, times=(1, 3)),
     "api-409": FaultKind("api", WRITES, 6),
     "api-410": FaultKind("api", ("watch", "list"), 4),
-    "api-429": FaultKind("api", ("create", "status", "secret"), 4),
+    "api-429": FaultKind("api", ("create", "status", "secret", "watch", "list"), 4, times=(1, 3)),
     "api-500": FaultKind("api", API + DISCOVERY, 6, times=(1, 3)),
     "api-garbage": FaultKind("api", API, 6),
     "api-unreachable": FaultKind("api", ("*",), 2, times=(5, 40)),
@@ -103,6 +110,9 @@ KINDS: Final = {
     "archive-trickle": FaultKind("archive", ("read",), 2, at_most=1, seconds=(0.0005, 0.05)),
     "archive-endless": FaultKind("archive", ("read", "stat"), 2, at_most=1),
     "archive-hang": FaultKind("archive", ARCHIVE, 2, at_most=1, seconds=(1.0, 20.0)),
+    "archive-hangs-all": FaultKind(
+        "archive", ("*",), 1, at_most=0.3, rounds=0.3, times=(30, 90), seconds=(5.0, 20.0)
+    ),
     "archive-redirect": FaultKind("archive", ARCHIVE, 3),
     "archive-names-doubled": FaultKind("archive", ("stat",), 3, times=(5, 15)),
     "archive-down": FaultKind("archive", ("*",), 1, at_most=1, seconds=(0.2, 2.0)),
@@ -111,7 +121,7 @@ KINDS: Final = {
     "controller-killed": FaultKind("*", STEPS, 4, at_most=6, points=("ARRIVED", "DONE")),
     "controller-stopped": FaultKind("*", STEPS, 2, at_most=2, seconds=(0.3, 13.0)),
     "receiver-killed": FaultKind("api", ("create",), 2, at_most=2, points=("ARRIVED", "DONE")),
-    "shards-changed": FaultKind("esaw", ("file",), 1, at_most=1),
+    "shards-changed": FaultKind("esaw", ("file",), 1, at_most=1, is_shared=True),
     "clock-set": FaultKind("*", STEPS, 1, at_most=2, rounds=0.4, seconds=(-60.0, 60.0)),
     "clock-jumps-days": FaultKind("*", STEPS, 1, at_most=2, rounds=0.25, seconds=(0.3, 6.0)),
     # People. The request is held until the API server has stored what they decide.
@@ -121,7 +131,7 @@ KINDS: Final = {
     ),
     "person-skips": FaultKind("esaw", DECIDED, 4, at_most=5, rounds=0.6, times=(1, 3), seconds=(0.5, 5.0)),
     "person-relabels": FaultKind("esaw", ESAW, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
-    "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0)),
+    "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0), is_shared=True),
 }
 
 CLOCKS: Final = frozenset({"clock-set", "clock-jumps-days"})
@@ -195,15 +205,18 @@ class Round(NamedTuple):
     """Seconds until eSAW lists the documents."""
     is_sealed: bool = False
     """Whether the controllers seal manifests."""
+    spares_shared: bool = False
+    """Whether only the first Organization has faults, so that the second one must not become slower."""
 
 
 def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
     """Return the plan of a round with this number of faults."""
     chance = random.Random(f"{seed}/{number}")
+    spares_shared = random.Random(f"{seed}/{number}/shared").random() < 0.15
     archive = chance.choice(ARCHIVES)
     controllers = chance.randint(1, 3)
     envelopes = tuple(_envelope(chance) for _ in range(max(2, faults // 5)))
-    drawn = _faults(chance, faults, len(envelopes), archive)
+    drawn = _faults(chance, faults, len(envelopes), archive, spares_shared=spares_shared)
     return Round(
         seed=seed,
         number=number,
@@ -218,6 +231,7 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
         legal_documents_lag=_lag(chance, drawn),
         documents_lag=_lag(chance, drawn),
         is_sealed=chance.random() < 0.7,
+        spares_shared=spares_shared,
     )
 
 
@@ -239,7 +253,9 @@ def _envelope(chance: random.Random) -> EnvelopeOrder:
     )
 
 
-def _faults(chance: random.Random, count: int, envelopes: int, archive: str) -> tuple[Fault, ...]:
+def _faults(
+    chance: random.Random, count: int, envelopes: int, archive: str, *, spares_shared: bool
+) -> tuple[Fault, ...]:
     drawn: list[Fault] = []
     has_way = archive != FOLDER
     left = {
@@ -248,6 +264,7 @@ def _faults(chance: random.Random, count: int, envelopes: int, archive: str) -> 
         if chance.random() < kind.rounds
         and (has_way or kind.way != "archive")
         and not (has_way and name == "archive-disk-full")
+        and (kind.is_of_first_organization or not spares_shared)
     }
     while len(drawn) < count:
         names = [name for name, number in left.items() if number]

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from chaos.checker import FINAL, violations
 from chaos.evidence import DeleteWatch, collect
 from chaos.faults import Injector
+from chaos.neighbour import SHARE
 from chaos.plan import Round
 from chaos.stage import BUCKET, REQUEST, Servers, Stage, opened
 from sandbox.controlplane.control_plane import control_plane
@@ -55,24 +56,32 @@ async def run_round(servers: Servers, plan: Round, folder: Path) -> Outcome:
     began = time.monotonic()
     namespace = f"round-{plan.seed}-{plan.number}-{time.time_ns() % 1_000_000}"
     async with opened(servers, plan, namespace, folder) as stage:
-        deletes, injector = DeleteWatch(stage), Injector(stage)
-        deletes.watch()
+        injector, second = Injector(stage), stage.neighbour
+        deletes = (
+            DeleteWatch(stage.environment, stage.esaw, stage.ways["esaw"], stage.archive),
+            DeleteWatch(stage.environment, second.esaw, second.way, second.archive),
+        )
+        for each in deletes:
+            each.watch()
         injector.arm()
-        beside = [asyncio.create_task(each) for each in (stage.supervise(), stage.sample_memory())]
+        beside = [asyncio.create_task(work) for work in (stage.supervise(), stage.sample_memory())]
         try:
+            count = max(1, len(plan.envelopes) // SHARE)
+            sending = asyncio.create_task(second.send(count, stage.receivers))
             await stage.send_envelopes()
             with suppress(TimeoutError):
                 async with asyncio.timeout(FAULT_SECONDS):
                     while await _unfinished(stage):  # noqa: ASYNC110 - other processes give no event to wait for
                         await asyncio.sleep(INTERVAL_SECONDS)
+            await sending
             await injector.end()
             unsettled = await _rest(stage)
             found = await _judge(stage, deletes, injector.struck, unsettled)
         finally:
-            for each in beside:
-                each.cancel()
+            for task in beside:
+                task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
-        planted = Counter({"archive-planted": sum(bool(each.planted) for each in plan.envelopes)})
+        planted = Counter({"archive-planted": sum(bool(order.planted) for order in plan.envelopes)})
         return Outcome(injector.struck + planted, found, time.monotonic() - began, await _phases(stage))
 
 
@@ -101,7 +110,8 @@ async def _unfinished(stage: Stage) -> list[str]:
         for status in [each.get("status", {})]
         if status.get("phase") not in FINAL or REQUEST in each["metadata"]["labels"]
     }
-    missing = set(stage.envelopes) - stage.removed - {each["spec"]["envelopeID"] for each in events}
+    envelopes = {*stage.envelopes, *stage.neighbour.envelopes}
+    missing = envelopes - stage.removed - {each["spec"]["envelopeID"] for each in events}
     return [
         *(f"{envelope}: {state}" for envelope, state in unfinished.items()),
         *(f"{envelope}: no event" for envelope in sorted(missing)),
@@ -109,12 +119,15 @@ async def _unfinished(stage: Stage) -> list[str]:
 
 
 async def _judge(
-    stage: Stage, deletes: DeleteWatch, struck: Counter[str], unsettled: tuple[str, ...]
+    stage: Stage,
+    deletes: tuple[DeleteWatch, DeleteWatch],
+    struck: Counter[str],
+    unsettled: tuple[str, ...],
 ) -> list[str]:
     """Return the violations that stay."""
     deadline = time.monotonic() + LAST_WRITES_SECONDS
     while True:
-        found = violations(await collect(stage, deletes, struck, unsettled))
+        found = violations(await collect(stage, *deletes, struck, unsettled))
         if not found or unsettled or time.monotonic() > deadline:
             return found
         await asyncio.sleep(1)

@@ -25,7 +25,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from obstore.store import S3Store
 
+from chaos import neighbour as neighbours
 from chaos.checker import OCCUPIED, Decision
+from chaos.neighbour import Neighbour
 from chaos.plan import FOLDER, EnvelopeOrder, Round
 from chaos.planted import Source, planted_files
 from sandbox.controlplane.control_plane import ControlPlane
@@ -43,6 +45,8 @@ BUCKET = "contracts"
 ADMINISTRATOR = "ops@acme.example"
 LEASES = {"lease_duration": "10s", "renew_deadline": "8s", "retry_period": "1s"}
 """Short, so that a stopped controller outlives them, and long enough for a busy machine."""
+READY = ("archive/dms", "organization/acme", f"archive/{neighbours.NAME}", f"organization/{neighbours.NAME}")
+"""Objects that are Ready before a round begins."""
 EVIDENCE_WAIT = "5s"
 """Longer than eSAW's list ever lacks files in a round."""
 READY_ATTEMPTS = 5
@@ -92,6 +96,8 @@ class Stage:
     """A document with an intact signature of eSAW, of another user's envelope."""
     seal: Ed25519PrivateKey | None
     """The key with which controllers seal manifests."""
+    neighbour: Neighbour
+    """The second Organization."""
     controllers: list[CounterfoilProcess] = field(default_factory=list)
     receivers: list[CounterfoilProcess] = field(default_factory=list)
     envelopes: list[str] = field(default_factory=list)
@@ -354,7 +360,8 @@ class Stage:
     async def renew_key(self) -> None:
         """Give the sender's Secret a new key, as an administrator does, and revoke the old ones."""
         new = self.esaw.new_token(self.anna)
-        await persist(lambda: self.environment.secret("anna-key", "token", token=new))
+        origin = self.ways["esaw"].url
+        await persist(lambda: self.environment.secret("anna-key", "token", origin=origin, token=new))
         for old in self.tokens:
             self.esaw.revoke(self.anna, old)
         self.tokens.append(new)
@@ -394,8 +401,8 @@ class Stage:
 
     async def sweep(self) -> None:
         """Ask for a search for envelopes whose events are gone, as an administrator does after a restore."""
-        label = f"{REQUEST}=sweep"
-        await persist(lambda: self.environment.kubectl("label", "--overwrite", "organization", "acme", label))
+        names, label = ("acme", neighbours.NAME), f"{REQUEST}=sweep"
+        await persist(lambda: self.environment.kubectl("label", "--overwrite", "organization", *names, label))
 
 
 def pem(key: Ed25519PrivateKey) -> bytes:
@@ -465,6 +472,7 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
         if plan.archive == FOLDER:
             await exits.enter_async_context(_disk(environment.folder / DISK))
         anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
+        notifications = await environment.mails(smtp, ADMINISTRATOR)
         stage = Stage(
             plan=plan,
             servers=servers,
@@ -478,6 +486,11 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             ticks=ticks,
             forged=await _document_of_another_user(esaw),
             seal=Ed25519PrivateKey.generate() if plan.is_sealed else None,
+            neighbour=await exits.enter_async_context(
+                neighbours.opened(
+                    environment, ticks, notifications, seed=plan.number, evidence_wait=EVIDENCE_WAIT
+                )
+            ),
         )
         await environment.organization(
             "acme",
@@ -488,14 +501,14 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             cleanup={"policy": plan.policy},
             evidence={"wait": EVIDENCE_WAIT},
             retry={"initial": "100ms", "max": "1s", "deadline": "10m"},
-            notifications=await environment.mails(smtp, ADMINISTRATOR),
+            notifications=notifications,
         )
-        await environment.sender("anna", anna, organization="acme")
+        await environment.sender("anna", anna, organization="acme", origin=ways["esaw"].url)
         await stage.start_controllers(plan.controllers, plan.shards)
         await stage.start_receivers()
         try:
             await asyncio.gather(*(_ready(each) for each in environment.processes))
-            await persist(lambda: environment.ready("archive/dms", "organization/acme"))
+            await persist(lambda: environment.ready(*READY))
             yield stage
         finally:
             for process in environment.processes:

@@ -93,7 +93,7 @@ async def run_soak(servers: Servers, course: Course, folder: Path) -> SoakRecord
     namespace = f"soak-{course.seed}-{time.time_ns() % 1_000_000}"
     async with opened(servers, shape, namespace, folder) as stage:
         await _set_ttl(stage, course.ttl)
-        deletes = DeleteWatch(stage)
+        deletes = DeleteWatch(stage.environment, stage.esaw, stage.ways["esaw"], stage.archive)
         deletes.watch()
         accounts = Accounts(stage, deletes)
         sampler = Sampler(stage.environment.processes, course.sample_seconds)

@@ -120,9 +120,9 @@ class LocalEnvironment:
             **settings,
         }
 
-    async def sender(self, name: str, user: User, *, organization: str) -> None:
-        """Create a Sender who brings a key."""
-        await self.secret(f"{name}-key", "token", token=user.token)
+    async def sender(self, name: str, user: User, *, organization: str, origin: str | None = None) -> None:
+        """Create a Sender who brings a key; ``origin`` is that of its eSAW."""
+        await self.secret(f"{name}-key", "token", origin=origin, token=user.token)
         await self.apply(
             {
                 "apiVersion": "counterfoil.dev/v1beta1",

@@ -9,7 +9,17 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chaos.checker import MEMORY_LIMITS, Decision, Delete, Evidence, ServedFile, digest, violations
+from chaos.checker import (
+    MEMORY_LIMITS,
+    NEIGHBOUR_SECONDS,
+    Decision,
+    Delete,
+    Evidence,
+    NeighbourEvidence,
+    ServedFile,
+    digest,
+    violations,
+)
 
 ENVELOPE = "0f9c1c2e-0000-4000-8000-000000000001"
 OTHER = "0f9c1c2e-0000-4000-8000-000000000002"
@@ -112,6 +122,11 @@ def sealed(seal: bytes) -> Evidence:
     )
 
 
+def beside(evidence: Evidence, **changed: Any) -> Evidence:
+    """A good round beside a second Organization with this evidence."""
+    return replace(GOOD, neighbour=NeighbourEvidence(evidence, **changed))
+
+
 def mails(*sent: tuple[str, str]) -> Evidence:
     return replace(failed(), mails=sent)
 
@@ -153,6 +168,7 @@ def mails(*sent: tuple[str, str]) -> Evidence:
         # A repeated callback opened the event again.
         decided(Decision("skip", ENVELOPE, stored=5), called_again=frozenset({ENVELOPE})),
         replace(GOOD, memory={"controller-0-1": 1 << 30, "receiver-0": 256 << 20}),
+        beside(GOOD, seconds={ENVELOPE: NEIGHBOUR_SECONDS}),
         # Half of an upload of an event that did not succeed, under a temporary name
         replace(failed(), archive={f"{FOLDER}/.half": b"x"}),
     ],
@@ -220,6 +236,20 @@ WRONG = {
         failed("NameOccupied"), responsible={"NameOccupied": "administrator"}
     ),
     "crash: controller-0": replace(GOOD, crashes=("controller-0 ended with 1",)),
+    "neighbour: event 0f9c1c2e-0000-4000-8000-000000000001-1: Failed (ArchiveFull)": beside(
+        replace(failed(), mails=())
+    ),
+    "neighbour: mail: An event failed": beside(failed()),
+    "neighbour: archive: acme/other/contract.pdf belongs to no envelope": beside(
+        replace(GOOD, archive={**archive(), "acme/other/contract.pdf": CONTRACT})
+    ),
+    "neighbour: delete of 0f9c1c2e-0000-4000-8000-000000000001: nobody saw": beside(
+        replace(GOOD, deletes=())
+    ),
+    "neighbour: envelope 0f9c1c2e-0000-4000-8000-000000000001: it took 61 seconds": beside(
+        GOOD, seconds={ENVELOPE: NEIGHBOUR_SECONDS + 1}
+    ),
+    "neighbour: request: files at its eSAW": beside(GOOD, strayed=("files at its eSAW",)),
     "no rest: ": replace(GOOD, unsettled=(f"{OTHER}: Pending",)),
 }
 

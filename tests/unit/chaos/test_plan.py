@@ -63,6 +63,18 @@ def test_some_rounds_restore_etcd_and_some_set_clocks() -> None:
         assert 0 < having < len(rounds()) / 2
 
 
+def test_in_some_rounds_only_the_first_organization_has_faults() -> None:
+    sparing = [each for each in rounds() if each.spares_shared]
+    assert 0 < len(sparing) < len(rounds()) / 3
+    assert all(KINDS[fault.kind].is_of_first_organization for each in sparing for fault in each.faults)
+
+
+def test_a_fault_of_the_api_server_a_process_or_the_mail_server_strikes_both_organizations() -> None:
+    shared = {name for name, kind in KINDS.items() if not kind.is_of_first_organization}
+    assert {"api-429", "controller-killed", "shards-changed", "mail-down", "clock-set"} <= shared
+    assert shared.isdisjoint({"archive-hangs-all", "archive-down", "esaw-down", "person-suspends"})
+
+
 def test_no_clock_passes_the_time_in_which_esaw_lists_files_late() -> None:
     for each in rounds():
         lags = (each.papers_lag, each.legal_documents_lag, each.documents_lag)
