@@ -1,6 +1,7 @@
 """
 ``python -m chaos run`` runs rounds until enough faults struck, ``python -m chaos soak`` runs the soak test,
-and ``python -m chaos report`` writes the report.
+``python -m chaos protections`` takes protections out and runs the tests that must fail then, and
+``python -m chaos report`` writes the report.
 
 A campaign continues where it was stopped: the rounds of its seed that the records have are not run again.
 """
@@ -13,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from chaos import report
+from chaos import protections, report
 from chaos.plan import DEFAULT_FAULTS, plan
 from chaos.records import Record, append, missing_rounds, read
 from chaos.rounds import run_round, servers
@@ -26,9 +27,9 @@ from sandbox.controlplane.binaries import cache_folder
 
 
 def main() -> int:
-    """Return 1 if a round had a violation."""
+    """Return 1 if a round had a violation, or if a protection can be taken out unnoticed."""
     parser = argparse.ArgumentParser(prog="python -m chaos", description=__doc__)
-    parser.add_argument("command", choices=("run", "soak", "report"))
+    parser.add_argument("command", choices=("run", "soak", "protections", "report"))
     parser.add_argument("--seed", type=int, default=1, help="seed of the plans (default: 1)")
     parser.add_argument(
         "--faults", type=int, default=1000, help="number of faults that must strike (default: 1000)"
@@ -43,6 +44,8 @@ def main() -> int:
     if arguments.command == "report":
         report.write(read(arguments.records), soak_records.read(_soaks(arguments.records)))
         return 0
+    if arguments.command == "protections":
+        return 1 if protections.unnoticed() else 0
     if arguments.command == "soak":
         return asyncio.run(_soak(arguments))
     return asyncio.run(_run(arguments))

@@ -40,6 +40,7 @@ def section(records: Sequence[Record], found: Mapping[str, Sequence[Mapping[str,
         *_known(found.get("open", ())),
         *_found(found.get("found", ())),
         *_reverted(found.get("reverted", ())),
+        *protected(found.get("protection", ())),
     ]
     return "\n".join(lines)
 
@@ -71,6 +72,18 @@ def _reverted(reverted: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [(each["what"], str(each["faults"]), each["violation"]) for each in reverted]
     head = ("Protection that was taken out", "Faults until the campaign found it", "Violation")
     return ["To show that the campaign can fail, protections were taken out:", "", *table(head, rows)]
+
+
+def protected(protections: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of the protections that a named test notices."""
+    if not protections:
+        return []
+    rows = [(each["what"], f"`{each['file']}`", f"`{each['test']}`") for each in protections]
+    return [
+        "`python -m chaos protections` takes these out, one after the other. Each time the named test fails:",
+        "",
+        *table(("Protection that was taken out", "File", "Test that failed"), rows),
+    ]
 
 
 def renewed(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
