@@ -20,6 +20,7 @@ from controller.scheduling.event_queue import EventQueue
 from controller.sharding import LeaseLost
 from counterfoil import tracing
 from counterfoil.clock import Clock
+from counterfoil.esaw.rate_limit import pause_while_waiting
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
@@ -56,6 +57,7 @@ class Worker:
         if before is None:
             return
         self.event_queue.run_began(name)
+        pause_while_waiting(lambda: self.event_queue.paused(name))
         began, after = self.clock.now(), None
         with _logged_and_traced(before):
             try:

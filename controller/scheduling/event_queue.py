@@ -6,6 +6,7 @@ nothing.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -75,6 +76,10 @@ class EventQueue:
         changes = self._changes_in_run.pop(event.name)
         if event.name in self.cache.events and any(is_fixed(event) for is_fixed in changes):
             self._due_now.add(event.name)
+
+    def paused(self, name: str) -> AbstractAsyncContextManager[None]:
+        """Release the slots of a running event while it waits for its eSAW."""
+        return self.workqueue.paused(name)
 
     def forget(self, name: str) -> None:
         """Remove an event that is finished or deleted."""

@@ -50,6 +50,8 @@ class FairQueue:
     _queues: dict[tuple[str, str], list[QueueItem]] = field(default_factory=dict)
     _queued_items: dict[str, QueueItem] = field(default_factory=dict)
     _running: dict[str, QueueItem] = field(default_factory=dict)
+    _paused: set[str] = field(default_factory=set)
+    """Running events that take no slot of the process and of their archive now."""
     _blocked_by_envelope: dict[str, list[QueueItem]] = field(default_factory=dict)
     """The other events of each running or locked envelope, which wait outside the queues."""
     _running_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -89,7 +91,7 @@ class FairQueue:
 
     def take(self, concurrency_limits: ConcurrencyLimits) -> Iterator[QueueItem]:
         """Yield events while the limits allow, in a fair order."""
-        while len(self._running) < concurrency_limits.process:
+        while len(self._running) - len(self._paused) < concurrency_limits.process:
             queue = self._next_queue(concurrency_limits)
             if queue is None:
                 return
@@ -102,14 +104,39 @@ class FairQueue:
                 self._running_counts[key] += 1
             yield item
 
+    def pause(self, event: str) -> None:
+        """Release the slots of a running event that its organization and sender do not share with
+        others."""
+        if event not in self._paused:
+            self._paused.add(event)
+            self._count_down(_archive_key(self._running[event]))
+
+    def resume(self, event: str, concurrency_limits: ConcurrencyLimits) -> bool:
+        """Take the slots of a paused event again; False while there are none."""
+        key = _archive_key(self._running[event])
+        limit = concurrency_limits.archive.get(key[1], DEFAULT_ARCHIVE_LIMIT)
+        is_process_full = len(self._running) - len(self._paused) >= concurrency_limits.process
+        if is_process_full or self._running_counts[key] >= limit:
+            return False
+        self._paused.remove(event)
+        self._running_counts[key] += 1
+        return True
+
     def done(self, event: str) -> None:
         """The run of an event has ended."""
         item = self._running.pop(event)
-        for key in _limit_keys(item):
-            self._running_counts[key] -= 1
-            if not self._running_counts[key]:
-                del self._running_counts[key]
+        for key in _turn_keys(item):
+            self._count_down(key)
+        if event in self._paused:
+            self._paused.remove(event)
+        else:
+            self._count_down(_archive_key(item))
         self.release(item.envelope)
+
+    def _count_down(self, key: tuple[str, str]) -> None:
+        self._running_counts[key] -= 1
+        if not self._running_counts[key]:
+            del self._running_counts[key]
 
     def acquire(self, envelope: str) -> bool:
         """Lock an envelope; False while one of its events runs. Undone by ``release``."""
@@ -196,4 +223,8 @@ def _turn_keys(item: QueueItem) -> tuple[tuple[str, str], tuple[str, str]]:
 
 
 def _limit_keys(item: QueueItem) -> tuple[tuple[str, str], ...]:
-    return (*_turn_keys(item), ("archive", item.archive))
+    return (*_turn_keys(item), _archive_key(item))
+
+
+def _archive_key(item: QueueItem) -> tuple[str, str]:
+    return ("archive", item.archive)

@@ -39,6 +39,8 @@ class WorkQueue:
     _scheduled: dict[str, tuple[datetime, QueueItem]] = field(default_factory=dict)
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _unlock_signals: dict[str, asyncio.Event] = field(default_factory=dict)
+    _resuming: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+    """Paused events that wait for their slots, in order."""
     _draining: bool = False
     _enqueued_at: float | None = None
     """Monotonic time of the first enqueue since the due events were last queued."""
@@ -111,6 +113,22 @@ class WorkQueue:
             self._fair_queue.release(envelope)
             self._signal_unlocked(envelope)
 
+    @asynccontextmanager
+    async def paused(self, event: str) -> AsyncIterator[None]:
+        """Release the slots of a running event, in the process and of its archive, while it waits for its
+        eSAW. Others must not wait for that eSAW. In the end, the event waits for free slots, before new
+        ones."""
+        self._fair_queue.pause(event)
+        self._wakeup.set()
+        # After an error the run ends soon, perhaps because the queue has ended: it waits for no slot.
+        yield
+        if not self._fair_queue.resume(event, self.concurrency_limits()):
+            self._resuming[event] = free = asyncio.get_running_loop().create_future()
+            try:
+                await free
+            finally:
+                del self._resuming[event]
+
     async def drain(self) -> None:
         """Start no more runs, and return when the last run has ended."""
         self._draining = True
@@ -124,6 +142,7 @@ class WorkQueue:
             while True:
                 self._wakeup.clear()
                 self._queue_due_items()
+                self._resume_paused()
                 for item in () if self._draining else self._fair_queue.take(self.concurrency_limits()):
                     self._scheduled.pop(item.event, None)
                     workers.create_task(self._reconcile_item(item, reconcile), name=f"event {item.event}")
@@ -141,6 +160,12 @@ class WorkQueue:
             if scheduled := self._scheduled.get(item.event):
                 self._push_time(scheduled[0], item.event)
             self._signal_unlocked(item.envelope)
+
+    def _resume_paused(self) -> None:
+        limits = self.concurrency_limits()
+        for event, free in self._resuming.items():
+            if not free.done() and self._fair_queue.resume(event, limits):
+                free.set_result(None)
 
     def _signal_unlocked(self, envelope: str) -> None:
         if unlock_signal := self._unlock_signals.pop(envelope, None):

@@ -6,11 +6,27 @@ never for a pause: a pause raises ``RateLimited`` at once, so that the work queu
 waits.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from datetime import datetime, timedelta
 
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import HttpStatusError, RateLimited
 from counterfoil.http_client import retry_after_seconds
+
+WhileWaiting = Callable[[], AbstractAsyncContextManager[None]]
+"""Returns a context for the time in which a call waits for its turn."""
+
+LONG_WAIT_SECONDS = 1.0
+"""Wait from which on it is worth to return what others can use."""
+
+_while_waiting: ContextVar[WhileWaiting | None] = ContextVar("while_waiting", default=None)
+
+
+def pause_while_waiting(while_waiting: WhileWaiting) -> None:
+    """Let the long waits of this task's calls be in such a context."""
+    _while_waiting.set(while_waiting)
 
 
 class RateLimiter:
@@ -65,5 +81,9 @@ class RateLimiter:
         self._last_now = now
         slot = max(self._next_slot, now - self._burst)
         self._next_slot = slot + self._interval
-        if slot > now:
-            await self._clock.sleep((slot - now).total_seconds())
+        seconds, while_waiting = (slot - now).total_seconds(), _while_waiting.get()
+        if seconds >= LONG_WAIT_SECONDS and while_waiting is not None:
+            async with while_waiting():
+                await self._clock.sleep(seconds)
+        elif seconds > 0:
+            await self._clock.sleep(seconds)

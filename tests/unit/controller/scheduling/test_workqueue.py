@@ -374,3 +374,53 @@ async def test_a_step_of_the_clock_makes_nothing_overdue_by_its_length() -> None
         clock.set_back(minutes=-10)
         clock.advance(seconds=20)
         assert workqueue.overdue_time() == timedelta(seconds=20)
+
+
+async def test_a_run_that_waits_for_the_rate_of_its_esaw_gives_its_slots_back() -> None:
+    clock, work = AClock(), ReleasedWork()
+    workqueue, waited, may_go_on = a_workqueue(clock, process=1), asyncio.Event(), asyncio.Event()
+
+    async def reconcile(event: str) -> None:
+        work.started.append(event)
+        if event == "1":
+            async with workqueue.paused(event):
+                await may_go_on.wait()
+            waited.set()
+        else:
+            await work.releases.setdefault(event, asyncio.Event()).wait()
+        work.ended.append(event)
+
+    for name in ("1", "2", "3"):
+        workqueue.enqueue_at(a_queue_item(name)._replace(organization=f"of-{name}"), NOON)
+    running = asyncio.create_task(workqueue.run(reconcile))
+    await turns()
+    assert work.started == ["1", "2"]
+
+    may_go_on.set()
+    await turns()
+    assert not waited.is_set(), "there is one slot, and the second event has it"
+    work.let_go("2")
+    await turns()
+    assert work.ended == ["2", "1"], "it continues before a new event starts"
+    await turns()
+    assert work.started == ["1", "2", "3"]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert workqueue.running_count == 0
+
+
+async def test_a_run_that_ends_while_it_is_paused_leaves_no_slot_taken() -> None:
+    workqueue, started = a_workqueue(AClock(), process=1), list[str]()
+
+    async def reconcile(event: str) -> None:
+        started.append(event)
+        async with workqueue.paused(event):
+            raise RuntimeError
+
+    for name in ("1", "2"):
+        workqueue.enqueue_at(a_queue_item(name), NOON)
+    running = asyncio.create_task(workqueue.run(reconcile))
+    await turns()
+    assert (started, workqueue.running_count) == (["1", "2"], 0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

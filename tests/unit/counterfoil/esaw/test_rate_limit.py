@@ -1,6 +1,8 @@
 """Rate of the calls to eSAW, and the pause that eSAW asks for. The clock does not advance."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from email.utils import format_datetime
 
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.esaw import HttpStatusError, RateLimited
-from counterfoil.esaw.rate_limit import RateLimiter
+from counterfoil.esaw.rate_limit import RateLimiter, pause_while_waiting
 from tests.support.servers.scripted_esaw import START, ManualClock
 
 
@@ -204,3 +206,22 @@ async def test_a_clock_that_is_set_back_does_not_stretch_a_pause_beyond_its_boun
     rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
     clock.move(-86400)
     await rate_limiter.acquire()
+
+
+async def test_only_a_long_wait_gives_back_what_others_can_use() -> None:
+    clock, contexts = ManualClock(), list[str]()
+
+    @asynccontextmanager
+    async def while_waiting() -> AsyncIterator[None]:
+        contexts.append("begin")
+        yield
+        contexts.append("end")
+
+    pause_while_waiting(while_waiting)
+    fast, slow = a_rate_limiter(clock, per_second=2), a_rate_limiter(clock, per_second=0.5)
+    for _ in range(5):
+        await fast.acquire()
+    assert contexts == []
+    for _ in range(2):
+        await slow.acquire()
+    assert contexts == ["begin", "end"]
