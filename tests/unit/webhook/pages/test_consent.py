@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,8 @@ from msgspec.structs import replace
 from counterfoil.esaw import ApiToken, EsawClient, WhoAmI, new_http_client
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import OrganizationStatus, Sender, find_condition, is_condition_true
-from counterfoil.sealing import SECRET_KEY, Sealing
+from counterfoil.resources.organization import SealingKeyStatus
+from counterfoil.sealing import SECRET_KEY, Sealing, key_id_of
 from tests.support.builders import ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from webhook.http_server.errors import PageError
@@ -58,6 +60,48 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
     assert (authorized.status, authorized.reason) == ("True", "KeyAccepted")
     assert after.status.key is not None
     assert after.status.notified_time is not None, "the fields that others wrote stay"
+
+
+# -- The sealing key of a pod that has just started ----------------------------------------------------------
+
+
+async def sealer_of_a_new_pod(folder: Path, known_for: timedelta, hash_: str | None = None) -> set[str]:
+    """Return the ids of the keys with which a pod seals whose files are new; the controllers have had the
+    newest key for ``known_for``."""
+    for key_id in ("2026-01", "2026-07"):
+        (folder / key_id).write_bytes(base64.b64encode(os.urandom(32)))
+    now, before = datetime.now(UTC), a_sender(tokenSecretRef=None)
+    sealing = Sealing(folder, AClock(now))
+    reported = SealingKeyStatus("2026-07", hash_ or sealing.newest_hash, now - known_for)
+    organization = replace(an_organization(), status=OrganizationStatus(sealing_key=reported))
+    kube = SecretCreatingKubeClient(before)
+    consent = Consent(ApiToken.parse(b"a-token-0123456789", ORIGIN), WhoAmI(user_id=before.spec.user_id))
+
+    await ConsentService(kube, sealing, AClock(now)).store(organization, consent, "anna")
+
+    return {key_id_of(kube.secrets["anna"][SECRET_KEY]), key_id_of(sealing.seal_for("flow", b"state"))}
+
+
+@pytest.mark.xfail(strict=True, reason="a pod seals with the last key but one for its first five minutes")
+@pytest.mark.parametrize("known_for", [timedelta(minutes=5), timedelta(days=90)])
+async def test_a_new_pod_seals_with_the_newest_key_once_the_controllers_have_had_it_for_five_minutes(
+    tmp_path: Path, known_for: timedelta
+) -> None:
+    assert await sealer_of_a_new_pod(tmp_path, known_for) == {"2026-07"}
+
+
+@pytest.mark.parametrize(
+    ("known_for", "hash_"),
+    [
+        (timedelta(minutes=4), None),
+        (timedelta(minutes=-30), None),
+        (timedelta(days=90), "the hash of another key"),
+    ],
+)
+async def test_a_new_pod_does_not_seal_with_a_newest_key_that_another_process_may_lack(
+    tmp_path: Path, known_for: timedelta, hash_: str | None
+) -> None:
+    assert await sealer_of_a_new_pod(tmp_path, known_for, hash_) == {"2026-01"}
 
 
 # -- The client secret ---------------------------------------------------------------------------------------
