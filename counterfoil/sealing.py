@@ -7,14 +7,15 @@ that issued the token, a line feed, and the token (rule 11). Its additional data
 of the Sender. None of these can contain a slash, so a Secret that was copied to another Sender does not open.
 
 The keys are files in a folder (a mounted Secret), one per key id, each with 32 random bytes in base64. The
-last name in sort order seals once its file is ``KEY_SETTLE`` old, so that every process has that key by then;
-all keys open. The next call detects a changed folder. Data that the pages send
-to browsers is sealed too, with keys derived from these, so that every replica can open it. This module calls
-no cluster, and no error shows a value.
+last name in sort order seals once its file is ``KEY_SETTLE`` old, so that every process has that key by then.
+In a new pod all files are new: there it seals once the controllers have had it as long. All keys open. The
+next call detects a changed folder. Data that the pages send to browsers is sealed too, with keys derived from
+these, so that every replica can open it. This module calls no cluster, and no error shows a value.
 """
 
 import base64
 import binascii
+import hmac
 import logging
 import os
 import re
@@ -34,6 +35,7 @@ from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.secret import SEALED_TOKEN_TYPE
 from counterfoil.origin import origin_of
 from counterfoil.resources import Sender
+from counterfoil.resources.organization import SealingKeyStatus
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +100,8 @@ class _Keys:
         """
         Return the last key that has settled.
 
-        If none has, as in a Pod that has just started, the last one may be new: the one before it seals.
+        If none has, as in a pod that has just started without a report of the controllers, the last one may
+        be new: the one before it seals.
         """
         settled = [key_id for key_id, since in self.since.items() if now - since >= KEY_SETTLE]
         return max(settled) if settled else sorted(self.by_id)[-2:][0]
@@ -128,7 +131,18 @@ class Sealing:
     def newest_hash(self) -> str:
         """A hash of the newest key, in hex: it is equal for equal keys, and shows nothing of the key."""
         keys = self._current()
-        return _derived(keys.by_id[keys.newest], "key hash").hex()
+        return _hash(keys.by_id[keys.newest])
+
+    def note_reported_key(self, reported: SealingKeyStatus) -> None:
+        """Note since when the controllers have a key, if it is a key of the folder: files of a new pod are
+        new."""
+        keys = self._current()
+        key = keys.by_id.get(reported.id)
+        if key is None or not hmac.compare_digest(_hash(key).encode(), reported.hash.encode()):
+            return
+        if reported.observed_time < keys.since[reported.id]:
+            since = {**keys.since, reported.id: reported.observed_time}
+            self._keys = _Keys(keys.by_id, since, keys.stamp)
 
     def seal(self, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
         """Seal a token for one Sender, with the newest key that every process has."""
@@ -227,6 +241,10 @@ def _open(key: bytes, data: bytes, additional_data: bytes) -> bytes:
 
 def _derived(key: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), length=KEY_BYTES, salt=None, info=f"counterfoil {purpose}".encode()).derive(key)
+
+
+def _hash(key: bytes) -> str:
+    return _derived(key, "key hash").hex()
 
 
 def _files(folder: Path) -> list[os.DirEntry[str]]:

@@ -6,10 +6,10 @@ have had it for long enough that every process has it (``status.sealingKey`` of 
 sealed with any other key, no process could open.
 
 Sender by Sender: open the Secret, seal, write it back on condition that nobody wrote meanwhile, then record
-the key id in the Sender's status. Pages that started some minutes ago may seal a consent with an older key: a
-later run seals it again. The command may be interrupted and started again at any time; it skips Senders that
-are done already. Everything works meanwhile, since all keys open. At the end it prints the number of Senders
-per result, and the sealing keys that are no longer needed.
+the key id in the Sender's status. A consent that is stored during the run may still be sealed with an older
+key: a later run seals it again. The command may be interrupted and started again at any time; it skips
+Senders that are done already. Everything works meanwhile, since all keys open. At the end it prints the
+number of Senders per result, and the sealing keys that are no longer needed.
 """
 
 import asyncio

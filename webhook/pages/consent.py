@@ -87,6 +87,8 @@ class ConsentService:
     async def store(self, organization: Organization, consent: Consent, name: str) -> Sender:
         """Store the key for the Sender of that name, and return it. Raises ``PageError``, ``ApiError``."""
         sender = await self._ensure_sender(organization, consent.user_info, name)
+        if organization.status.sealing_key is not None:
+            self.sealing.note_reported_key(organization.status.sealing_key)
         sealed = self.sealing.seal(consent.token, self.kube.namespace, sender)
         await self._store_secret(sender, sealed)
         await self._mark_authorized(organization, sender, consent.token, sealed)

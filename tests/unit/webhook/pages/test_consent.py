@@ -82,7 +82,6 @@ async def sealer_of_a_new_pod(folder: Path, known_for: timedelta, hash_: str | N
     return {key_id_of(kube.secrets["anna"][SECRET_KEY]), key_id_of(sealing.seal_for("flow", b"state"))}
 
 
-@pytest.mark.xfail(strict=True, reason="a pod seals with the last key but one for its first five minutes")
 @pytest.mark.parametrize("known_for", [timedelta(minutes=5), timedelta(days=90)])
 async def test_a_new_pod_seals_with_the_newest_key_once_the_controllers_have_had_it_for_five_minutes(
     tmp_path: Path, known_for: timedelta
