@@ -670,3 +670,19 @@ async def test_no_secret_is_in_any_log_object_event_or_metric(scene: Scene) -> N
     for name, text in shown.items():
         assert not [secret for secret in secrets if secret in text], name
     assert not [each for each in scene.esaw.requests() if each.token_in_url]
+
+
+# Sealing keys
+
+
+@pytest.mark.xfail(strict=True, reason="readiness reads the disk although usable keys are in memory")
+async def test_a_bad_key_file_leaves_the_pages_in_service(scene: Scene) -> None:
+    bad = scene.local_environment.sealing_keys / "a-bad-one"
+    bad.write_text("not base64!")
+    try:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            answer = await http.get(f"{scene.pages.private}/readyz")
+    finally:
+        bad.unlink()
+
+    assert (answer.status_code, answer.text) == (200, "ok")

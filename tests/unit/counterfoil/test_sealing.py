@@ -423,3 +423,14 @@ def test_a_key_that_is_unknown_is_told_to_the_caller(folder: Path) -> None:
     with pytest.raises(SealKeyUnknown) as unknown:
         Sealing(folder).open(b"\x02\x02k9" + bytes(28), "contracts", a_sender())
     assert unknown.value.key_id == "k9"
+
+
+@pytest.mark.xfail(strict=True, raises=SealingKeysInvalid, reason="one bad file makes all keys unusable")
+def test_a_key_file_that_cannot_be_used_costs_no_other_key(folder: Path) -> None:
+    (folder / "2026-07").write_text("not base64!")
+    sealing = Sealing(folder)
+
+    sealed = sealing.seal(TOKEN, "contracts", a_sender())
+
+    assert sealed.key_id == sealing.newest == "2026-01"
+    assert sealing.open(sealed.data, "contracts", a_sender()) == TOKEN
