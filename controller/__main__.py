@@ -56,6 +56,8 @@ def main() -> int:
         return 1
     block_stop_signals()
     metrics = Metrics(new_registry(), version=__version__)
+    if sealing is not None:
+        metrics.sealing_key_faults.set_function(sealing.fault_count)
     with (
         tracing.configured("controller", os.environ),
         listening_socket(settings.private_listen) as private_socket,

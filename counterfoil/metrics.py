@@ -330,6 +330,11 @@ class Metrics:
             "that is unknown.",
             ("organization",),
         )
+        self.sealing_key_faults = gauge(
+            "counterfoil_sealing_key_faults",
+            "Files of sealing keys that this process cannot use; 1 if it cannot read the folder. Keys that "
+            "it has read stay in use.",
+        )
         self.event_loop_blocks = counter(
             "counterfoil_event_loop_blocks_total",
             "Blocks of the event loop that were longer than 250 ms, by cause (computing, waiting).",
@@ -349,10 +354,10 @@ class Metrics:
             "counterfoil_build_info", "Always 1, with the version as label.", ("version",)
         )
 
-        self.build_info.labels(version).set(1)
-        self._initialize_known_labels()
+        self._initialize_known_labels(version)
 
-    def _initialize_known_labels(self) -> None:
+    def _initialize_known_labels(self, version: str) -> None:
+        self.build_info.labels(version).set(1)
         for cause in ("computing", "waiting"):
             self.event_loop_blocks.labels(cause)
             self.event_loop_longest_block_seconds.labels(cause)

@@ -11,6 +11,8 @@ last name in sort order seals once its file is ``KEY_SETTLE`` old, so that every
 In a new pod all files are new: there it seals once the controllers have had it as long. All keys open. The
 next call detects a changed folder. Data that the pages send to browsers is sealed too, with keys derived from
 these, so that every replica can open it. This module calls no cluster, and no error shows a value.
+
+A file that cannot be used costs itself: the key that it had before stays in use, and so do all others.
 """
 
 import base64
@@ -19,8 +21,8 @@ import hmac
 import logging
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -91,6 +93,8 @@ class _Keys:
     by_id: Mapping[str, bytes] = field(repr=False)
     since: Mapping[str, datetime]
     stamp: object
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """The fault of each file that cannot be used; with the name "" for the whole folder."""
 
     @property
     def newest(self) -> str:
@@ -111,11 +115,11 @@ class Sealing:
     """Seals and opens with the keys of one folder."""
 
     def __init__(self, folder: Path, clock: Clock | None = None) -> None:
-        """Read the keys. Raises ``SealingKeysInvalid``."""
+        """Read the keys. Raises ``SealingKeysInvalid`` if none can be used."""
         self._folder = folder
         self._clock = clock or WallClock()
         self._keys = _read_keys(folder)
-        self._rejected_stamp: object = None
+        _log_faults(self._keys.faults.values())
 
     @property
     def key_ids(self) -> tuple[str, ...]:
@@ -133,6 +137,15 @@ class Sealing:
         keys = self._current()
         return _hash(keys.by_id[keys.newest])
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """The faults of the folder now, one text for each file that cannot be used; no key is shown."""
+        return tuple(self._current().faults.values())
+
+    def fault_count(self) -> int:
+        """Return the number of faults; for the metric."""
+        return len(self.faults)
+
     def note_reported_key(self, reported: SealingKeyStatus) -> None:
         """Note since when the controllers have a key, if it is a key of the folder: files of a new pod are
         new."""
@@ -142,7 +155,7 @@ class Sealing:
             return
         if reported.observed_time < keys.since[reported.id]:
             since = {**keys.since, reported.id: reported.observed_time}
-            self._keys = _Keys(keys.by_id, since, keys.stamp)
+            self._keys = replace(keys, since=since)
 
     def seal(self, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
         """Seal a token for one Sender, with the newest key that every process has."""
@@ -174,14 +187,6 @@ class Sealing:
         ``SealKeyUnknown``."""
         return _open(_derived(self._key(key_id_of(data)), purpose), data, purpose.encode())
 
-    def unavailable_reason(self) -> str | None:
-        """Return the reason why the folder cannot be used now, or None; for readiness."""
-        try:
-            _read_keys(self._folder)
-        except SealingKeysInvalid as invalid:
-            return str(invalid)
-        return None
-
     def _seal(self, key_id: str, token: ApiToken, namespace: str, sender: Sender) -> Sealed:
         plain = f"{token.origin}\n{token.reveal()}".encode()
         additional_data = _additional_data(namespace, sender)
@@ -194,15 +199,18 @@ class Sealing:
         return key
 
     def _current(self) -> _Keys:
-        """Return the keys in the folder now; the last valid keys while the folder cannot be used."""
-        stamp = _folder_stamp(self._folder)
-        if stamp not in (self._keys.stamp, self._rejected_stamp):
+        """Return the keys in the folder now; the last usable keys for what cannot be used."""
+        before = self._keys
+        # A folder with a fault is read again each time: not every fault ends with a new stamp.
+        if before.faults or _folder_stamp(self._folder) != before.stamp:
             try:
-                self._keys = _with_earlier_times(_read_keys(self._folder), self._keys)
-                _log.info("the sealing keys changed; the newest is %s", self._keys.newest)
+                self._keys = _with_earlier_keys(_read_keys(self._folder), before)
             except SealingKeysInvalid as invalid:
-                self._rejected_stamp = stamp
-                _log.error("the sealing keys are as they were, since the new ones are bad: %s", invalid)
+                self._keys = replace(before, faults={"": str(invalid)})
+            if self._keys.by_id != before.by_id:
+                _log.info("the sealing keys changed; the newest is %s", self._keys.newest)
+            if self._keys.faults != before.faults:
+                _log_faults(self._keys.faults.values())
         return self._keys
 
 
@@ -271,21 +279,40 @@ def _folder_stamp(folder: Path) -> object:
 
 
 def _read_keys(folder: Path) -> _Keys:
+    """Read all files. Raises ``SealingKeysInvalid`` if there is no usable key."""
     # The stamp is read first: the next call then detects a change in between.
     stamp = _folder_stamp(folder)
-    read = {each.name: _read_key(each) for each in _files(folder)}
-    keys = {key_id: key for key_id, (key, _) in read.items()}
-    if not keys:
-        raise SealingKeysInvalid(f"{folder}: there is no sealing key. Put one file per key there. {ADVICE}")
-    return _Keys(keys, {key_id: since for key_id, (_, since) in read.items()}, stamp)
+    by_id: dict[str, bytes] = {}
+    since: dict[str, datetime] = {}
+    faults: dict[str, str] = {}
+    for each in _files(folder):
+        try:
+            by_id[each.name], since[each.name] = _read_key(each)
+        except SealingKeysInvalid as invalid:
+            faults[each.name] = str(invalid)
+    if not by_id:
+        nothing = f"{folder}: there is no sealing key. Put one file per key there. {ADVICE}"
+        raise SealingKeysInvalid(" ".join(faults.values()) or nothing)
+    return _Keys(by_id, since, stamp, faults)
 
 
-def _with_earlier_times(keys: _Keys, before: _Keys) -> _Keys:
-    """Keep since when each known key is there: a kubelet writes all files again when it adds one."""
-    known = {
-        key_id: before.since[key_id] for key_id, key in before.by_id.items() if keys.by_id.get(key_id) == key
+def _with_earlier_keys(keys: _Keys, before: _Keys) -> _Keys:
+    """
+    Keep since when each known key is there, and the known key of a file that cannot be used now.
+
+    A kubelet writes all files again when it adds one.
+    """
+    by_id = {**{each: before.by_id[each] for each in keys.faults if each in before.by_id}, **keys.by_id}
+    since = {
+        each: before.since[each] if before.by_id.get(each) == key else keys.since[each]
+        for each, key in by_id.items()
     }
-    return _Keys(keys.by_id, {**keys.since, **known}, keys.stamp)
+    return replace(keys, by_id=by_id, since=since)
+
+
+def _log_faults(faults: Iterable[str]) -> None:
+    for each in faults:
+        _log.error("the other sealing keys stay in use, since this one cannot be used: %s", each)
 
 
 def _read_key(entry: os.DirEntry[str]) -> tuple[bytes, datetime]:

@@ -100,7 +100,9 @@ async def reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> ResealRepo
 
 
 async def _check_newest_key(kube: KubeClient, sealing: Sealing, now: datetime) -> None:
-    """Raise ``NewestKeyRefused`` unless every controller has the newest key of the folder."""
+    """Raise ``NewestKeyRefused`` unless all files can be used and every controller has the newest key."""
+    if sealing.faults:
+        raise NewestKeyRefused(f"{' '.join(sealing.faults)} Correct the folder, and repeat.")
     found = [(raw["metadata"]["name"], Organization.parse(raw)) async for raw in kube.list(Organization)]
     newest = sealing.newest
     for name, organization in found:

@@ -64,6 +64,8 @@ async def serve(
             limits=limits,
             monotonic=monotonic,
         )
+        if isinstance(cipher, Sealing):
+            metrics.sealing_key_faults.set_function(cipher.fault_count)
         ready = {"kubernetes": client_factory.unavailable_reason}
         if isinstance(sign_outs, SharedSignOuts):
             ready["sign-outs"] = sign_outs.unavailable_reason

@@ -79,7 +79,8 @@ async def serve(
             clock=clock,
             limits=limits,
         )
-        ready = _readiness_checks(kube, sealing)
+        metrics.sealing_key_faults.set_function(sealing.fault_count)
+        ready = _readiness_checks(kube)
         async with process.serving(handler, ready=ready, limits=limits), asyncio.TaskGroup() as tasks:
             recovering = tasks.create_task(recovery.run())
             await process.wait_for_stop()
@@ -87,9 +88,8 @@ async def serve(
             recovering.cancel()
 
 
-def _readiness_checks(kube: KubeClient, sealing: Sealing) -> Checks:
-    async def keys() -> str | None:
-        return sealing.unavailable_reason()
+def _readiness_checks(kube: KubeClient) -> Checks:
+    """Return the checks. The sealing keys are none of them: those in memory are always usable."""
 
     async def kubernetes() -> str | None:
         try:
@@ -98,7 +98,7 @@ def _readiness_checks(kube: KubeClient, sealing: Sealing) -> Checks:
             return str(problem)
         return None
 
-    return {"sealing keys": keys, "kubernetes": kubernetes}
+    return {"kubernetes": kubernetes}
 
 
 def _sealing(settings: PagesSettings) -> Sealing:

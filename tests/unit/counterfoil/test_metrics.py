@@ -33,6 +33,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_mail_ready": {"organization"},
     "counterfoil_esaw_reachable": {"organization"},
     "counterfoil_sweep_found_total": {"organization"},
+    "counterfoil_sealing_key_faults": set(),
     "counterfoil_shards": set(),
     "counterfoil_shards_held": set(),
     "counterfoil_webhook_notices_total": {"organization", "outcome"},

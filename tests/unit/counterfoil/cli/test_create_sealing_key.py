@@ -33,7 +33,7 @@ def test_the_secret_mounted_as_a_folder_is_a_folder_of_sealing_keys(tmp_path: Pa
     for name, value in secret["data"].items():
         (tmp_path / name).write_bytes(base64.b64decode(value))
     assert Sealing(tmp_path).key_ids == ("0-generated",)
-    assert Sealing(tmp_path).unavailable_reason() is None
+    assert Sealing(tmp_path).faults == ()
     assert base64.b64decode((tmp_path / "0-generated").read_bytes()) == bytes(range(32))
 
 

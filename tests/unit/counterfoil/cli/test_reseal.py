@@ -85,6 +85,13 @@ async def test_a_key_that_the_controllers_lack_seals_nothing(tmp_path: Path) -> 
     assert "newest one of the controllers is 'first'" in await scene.refusal(laptop)
 
 
+async def test_a_folder_with_a_file_that_is_no_key_seals_nothing(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    laptop = copied(scene.of_controllers, tmp_path / "laptop")
+    (laptop / "second").write_text("not base64!")
+    assert "second: a sealing key is 32 bytes in base64" in await scene.refusal(laptop)
+
+
 async def test_another_key_of_the_same_name_seals_nothing(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     laptop = copied(scene.of_controllers, tmp_path / "laptop")
