@@ -56,12 +56,14 @@ def main(
     out: TextIO,
     *,
     program: str = "python -m counterfoil.cli.verify",
+    examiner: SignatureWorkers | None = None,
 ) -> int:
-    """Check what the arguments name, write what was found, and return the exit status."""
+    """Check what the arguments name, write what was found, and return the exit status. ``examiner`` is a new
+    process, except in tests."""
     chosen = parser(program).parse_args(argv)
     try:
         key = PublicKey.load(chosen.public_key) if chosen.public_key is not None else None
-        checks = asyncio.run(_checks(chosen, environ, key))
+        checks = asyncio.run(_checks(chosen, environ, key, examiner or SignatureWorkers(count=1)))
     except (CheckImpossible, SigningKeyInvalid, ArchiveError) as problem:
         print(f"{chosen.location}: {problem}", file=sys.stderr)
         return UNCHECKED
@@ -116,13 +118,16 @@ def _is_signature_verified(checks: Sequence[CheckReport]) -> bool:
 
 
 async def _checks(
-    chosen: argparse.Namespace, environ: Mapping[str, str], key: PublicKey | None
+    chosen: argparse.Namespace,
+    environ: Mapping[str, str],
+    key: PublicKey | None,
+    examiner: SignatureWorkers,
 ) -> list[CheckReport]:
     backend, folder = await _open_location(chosen, environ)
     try:
         if not await backend.entries(folder):
             raise CheckImpossible("there are no files.")
-        async with aclosing(SignatureWorkers(count=1)) as examiner:
+        async with aclosing(examiner):
             return [each async for each in check_archive(backend, folder, key=key, examiner=examiner)]
     finally:
         await backend.close()

@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +23,10 @@ from counterfoil.archives.filing import conclude, store
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.cli import verify
 from counterfoil.cli.verify import UNCHECKED, WRONG, main
+from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
+from counterfoil.signatures.check import check_signatures
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
+from counterfoil.signatures.worker_pool import SignatureWorkers
 from tests.support.fakes.archives import (
     ENVELOPE_ID,
     a_filed_document,
@@ -87,10 +91,21 @@ def key(tmp_path: Path) -> str:
     return str(key_file(tmp_path, public_pem()))
 
 
-async def verified(location: Path | str, *flags: str) -> tuple[int, str]:
+class ExaminerInThisProcess(SignatureWorkers):
+    """Examines PDFs as the real one does, whose process takes half a second to start."""
+
+    async def examine(
+        self, chunks: AsyncIterable[bytes], size: int, anchors: Anchors = NO_ANCHORS, *, source: str = ""
+    ) -> Signatures:
+        return check_signatures(io.BytesIO(b"".join([chunk async for chunk in chunks])))
+
+
+async def verified(
+    location: Path | str, *flags: str, examiner: SignatureWorkers | None = None
+) -> tuple[int, str]:
     """Run it; return the exit status and what it printed."""
-    out = io.StringIO()
-    status = await asyncio.to_thread(main, [str(location), *flags], {}, out)
+    out, examiner = io.StringIO(), examiner or ExaminerInThisProcess()
+    status = await asyncio.to_thread(partial(main, examiner=examiner), [str(location), *flags], {}, out)
     return status, out.getvalue()
 
 
@@ -128,7 +143,7 @@ async def test_signatures_are_examined_again_and_named_as_what_they_are(tmp_path
     folder = await archived(
         tmp_path, contents=(signed(), signed(signed(), field="Second")), claims={"Document-1": INTACT}
     )
-    status, printed = await verified(folder)
+    status, printed = await verified(folder, examiner=SignatureWorkers(count=1))
     assert status == verify.INTACT
     assert "Document/one.pdf: has its" in printed
     assert "SHA-256; 1 signature, intact\n" in printed
