@@ -1,15 +1,18 @@
 """
-A program for tests: asks one thing of an archive whose server is hostile, and prints by how much it grew.
+A program for tests: asks things of archives whose servers are hostile, and prints by how much it grew.
 
-``python -m tests.support.scenes.hostile_archive {probe,entries} KIND URL`` prints the growth of its memory in
-bytes and the error that came of it. A probe is the controller's, with the Archive's status.
+Each line of the standard input is ``{probe,entries} KIND URL``. For each, a fork of this process, which has
+imported all modules, prints the growth of its memory in bytes and the error that came of it. A probe is the
+controller's, with the Archive's status.
 """
 
 import asyncio
 import base64
 import json
+import os
 import sys
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -29,6 +32,7 @@ from tests.support.fakes.reconcile_context import an_archive
 from tests.support.signing_keys import rsa_private_pem
 
 REF = {"name": "dms-key"}
+KINDS = ("s3", "azblob", "gcs", "webdav", "cmis", "http")
 LOGIN = {"username": b"u", "password": b"p"}
 
 
@@ -81,6 +85,14 @@ async def ask(operation: str, kind: str, url: str) -> tuple[int, str]:
 
 if __name__ == "__main__":
     keep_large_blocks()  # as the controller does
-    size, said = asyncio.run(ask(*sys.argv[1:]))
-    sys.stdout.write(f"{size} {said}")
-    exit_process(0)
+    for kind in KINDS:
+        import_module(f"counterfoil.archives.backends.{kind}")
+    for line in sys.stdin:
+        if not os.fork():
+            size, said = asyncio.run(ask(*line.split()))
+            sys.stdout.write(f"{size} {said}\n")
+            exit_process(0)
+        if os.wait()[1]:
+            # The error is on the standard error.
+            sys.stdout.write("\n")
+            sys.stdout.flush()
