@@ -34,6 +34,7 @@ from controller.notifications.delivery import MailDelivery, NotificationStatusWr
 from controller.notifications.notifier import Notifier
 from controller.notifications.policy import NotificationTimings
 from controller.notifications.smtp import SmtpMailer
+from controller.reconcile.file_listing import list_files
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
@@ -51,6 +52,7 @@ from controller.resync.statistics import EventStatistics
 from controller.retry.late_files import LateFileFinder
 from controller.retry.late_sender import LateSenderFinder
 from controller.retry.on_fix import FailedEventRetrier
+from controller.retry.reopener import Reopener
 from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
@@ -261,8 +263,9 @@ def build(
         owns=partial(_owns, held),
         event_lock=workqueue.lock,
     )
+    reopener = Reopener(status_writer, event_recorder, clock)
     failed_event_retrier = FailedEventRetrier(
-        kube, cache, status_writer, event_recorder, clock, labels, lock=workqueue.lock, changed=cache.update
+        kube, cache, reopener, clock, labels, lock=workqueue.lock, changed=cache.update
     )
     notifier = _notifier(kube, cache, secrets, metrics, held)
     notice_delivery = NoticeDelivery(
@@ -280,6 +283,7 @@ def build(
     preconditions = Preconditions(
         kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker, tag_workers, held
     )
+    late_file_finder = LateFileFinder(kube, cache, partial(list_files, preconditions), reopener, clock)
     worker = Worker(
         cache=cache,
         event_queue=event_queue,
@@ -297,13 +301,13 @@ def build(
         resync=resync,
         clock=clock,
         on_failed=(lambda event, _: notifier.event_failed(event), failed_event_retrier.event_failed),
+        on_ended=late_file_finder.enqueue,
     )
-    late_file_finder = LateFileFinder(preconditions.list_files, status_writer, event_recorder, clock)
-    late_sender_finder = LateSenderFinder(kube, status_writer, event_recorder, clock)
+    late_sender_finder = LateSenderFinder(kube, reopener)
     reopeners = (
         failed_event_retrier.retry_if_fixed,
         late_sender_finder.reopen_if_recorded,
-        late_file_finder.reopen_if_listed,
+        late_file_finder.observe,
     )
     garbage_collector = GarbageCollector(kube, cache, clock, statistics, reopeners, notifier.pass_finished)
     reflector = Reflector(kube, cache)
@@ -323,6 +327,7 @@ def build(
         resync.run,
         user_requests.run,
         failed_event_retrier.run,
+        late_file_finder.run,
         notifier.run,
         notice_delivery.run,
         deletion_detector.run,

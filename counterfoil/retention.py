@@ -95,10 +95,11 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
     """
     Return when a finished event is removed.
 
-    None: the event is unfinished, its notice is not delivered yet, or events of its phase are kept.
+    None: the event is unfinished, its notice is not delivered yet, the files of its kept envelope were not
+    listed again yet, or events of its phase are kept.
     """
     status = event.status
-    if not status.phase.is_final or status.completion_time is None:
+    if not status.phase.is_final or status.completion_time is None or status.next_attempt_time is not None:
         return None
     if status.notice is not None and status.notice.state is NoticeState.PENDING:
         return None
@@ -107,9 +108,7 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
         kept = spec.ttl.failed
         if _never_existed(event):
             kept = spec.ttl.unknown if kept is None else min(kept, spec.ttl.unknown)
-    # Not before the files of a kept envelope were listed again.
-    ended = max(status.completion_time, status.next_attempt_time or status.completion_time)
-    return None if kept is None else _later(ended, kept)
+    return None if kept is None else _later(status.completion_time, kept)
 
 
 def _never_existed(event: EnvelopeEvent) -> bool:

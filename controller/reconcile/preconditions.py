@@ -28,7 +28,6 @@ from counterfoil.archives.backend import NewFolderBackend
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
-from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
@@ -114,16 +113,6 @@ class Preconditions:
         if (relabelled := await self._correct_sender_label(event, sender)) is not None:
             return Relabelled(relabelled)
         return await self.prepare(event, organization, sender)
-
-    async def list_files(self, event: EnvelopeEvent) -> tuple[EnvelopeFile, ...] | None:
-        """Return the files that eSAW lists for a finished event; None: it may not be asked now. Raises as
-        ``check``."""
-        try:
-            admitted = await self.check(event)
-        finally:
-            # Finished events are in no memory (rule 9).
-            self.cache.sender_of.pop(event.name, None)
-        return await admitted.context.files_now() if isinstance(admitted, Admitted) else None
 
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""

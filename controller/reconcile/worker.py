@@ -45,6 +45,8 @@ class Worker:
     resync: Resync
     clock: Clock
     on_failed: tuple[FailureHandler, ...]
+    on_ended: Callable[[EnvelopeEvent], None]
+    """Receives each event that ended here."""
     _lost_outcomes: Counter[str] = field(default_factory=Counter)
     """Number of successive runs of an event whose outcome was lost."""
 
@@ -82,13 +84,18 @@ class Worker:
                 self.event_queue.run_ended(after or before)
         self._lost_outcomes.pop(name, None)
         self._check_what_failed(after)
-        if after.status.phase is Phase.FAILED:
-            for handler in self.on_failed:
-                handler(after, began)
+        self._announce_end(after, began)
         self.cache.update(after)
         if version_number(after) == version_number(before):
             # The run changed nothing; an event that is due at once must not run in a loop.
             self.event_queue.enqueue_after(name, REQUEUE_SECONDS)
+
+    def _announce_end(self, event: EnvelopeEvent, began: datetime) -> None:
+        if event.status.phase is Phase.FAILED:
+            for handler in self.on_failed:
+                handler(event, began)
+        if event.status.phase.is_final:
+            self.on_ended(event)
 
     def _event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
         if after is None and before is not None:

@@ -9,10 +9,10 @@ removed does not come back.
 
 An object that can't be read or changed costs itself: it is counted, and the pass continues with the next one.
 
-A pass also re-opens events whose cause was fixed since they failed (docs/decisions/0021), and kept envelopes
-whose files eSAW listed late (docs/decisions/0046), before their time
-to live counts: no other component reads events that failed long ago. For the same reason it finds the events
-whose envelope eSAW's own retention deletes soon.
+A pass also re-opens events whose cause was fixed since they failed (docs/decisions/0021), before their time
+to live counts, and enqueues the late lists of kept envelopes (docs/decisions/0046): no other component reads
+events that ended long ago. For the same reason it finds the events whose envelope eSAW's own retention
+deletes soon.
 
 An ``Envelope`` is removed after the last event of its envelope, never before: it is marked before the event
 that archived it is removed, and a later pass removes marked ones for which it found no event
@@ -75,7 +75,7 @@ class GarbageCollector:
     clock: Clock
     statistics: EventStatistics
     reopeners: tuple[Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]], ...]
-    """Each re-opens an event if it has a reason to, and returns its newest state."""
+    """Each re-opens an event, or plans to, if it has a reason to, and returns its newest state."""
     pass_finished: Callable[[datetime, Mapping[str, FailureSummary]], None]
     """Receives after each pass when it began and the failures by Organization."""
     _failed: set[str] = field(default_factory=set)

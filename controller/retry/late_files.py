@@ -1,124 +1,260 @@
 """
 List the files of a kept envelope again, after the time in which eSAW may list further ones.
 
-An event whose envelope stays in eSAW ends as soon as the listed files are archived. If it ended before
-``spec.evidence.wait`` had passed, its ``status.nextAttemptTime`` is the end of that time. The garbage
-collector reads each event and calls ``reopen_if_listed``. If eSAW lists further files by then, the event
-starts again, and its run archives them. If not, only ``nextAttemptTime`` is removed.
+An event whose envelope stays in eSAW ends as soon as the listed files are archived. If the time of
+``spec.evidence.wait`` had not passed by then, its ``status.nextAttemptTime`` is the end of that time. Then
+eSAW is asked again. If it lists further files, the event starts again, and its run archives them. If
+not, only ``nextAttemptTime`` is removed.
 
-This module archives nothing and decides nothing about the files.
+Each Organization has its own queue, and one list at a time: a slow eSAW delays no other Organization, and not
+the garbage collector. The worker enqueues each event that ends
+here. The garbage collector enqueues those that it reads, which are the ones of before a restart, or of
+another controller. Memory holds a name and a time per outstanding list.
+
+If a list is not possible for ``OVERDUE``, the event gets a condition and one Kubernetes Event. The list is
+tried until the cause is solved. This module archives nothing and decides nothing about the files.
 """
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from msgspec.structs import replace
 
-from controller.telemetry.event_recorder import EventRecorder
+from controller.cache import Cache
+from controller.reconcile.outcomes import BaseOutcome, Outcome, SideCondition, Wait
+from controller.reconcile.phases.unlisted_files import settled_evidence
+from controller.retry.fix_rules import ready_state
+from controller.retry.reopener import Reopener
+from controller.scheduling.backoff import LATE_LIST
 from counterfoil.clock import Clock, believed_time
-from counterfoil.esaw.errors import EsawError, EsawUnreachable, HttpStatusError, RateLimited
 from counterfoil.esaw.evidence import lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
-from counterfoil.kube.errors import Forbidden, Rejected
-from counterfoil.kube.status import StatusWriter, Superseded
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus
-from counterfoil.resources.reopening import reopened_status
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, NotFound
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    Organization,
+    Resource,
+    ResourceInvalid,
+    Sender,
+    find_condition,
+)
+from counterfoil.resources.conditions import with_condition
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_UNKNOWN
 
 _log = logging.getLogger(__name__)
 
-OUTAGE_PAUSE = timedelta(minutes=10)
-"""Pause before an eSAW that did not answer is asked again. The garbage collector asks one event at a time."""
+POLL_SECONDS = 5.0
+"""Interval at which due lists are looked for, in memory."""
 
-LISTING_TIMEOUT = 30.0
-"""Seconds after which a list is given up; it counts as an eSAW that did not answer."""
+LIST_TIMEOUT = 300.0
+"""Seconds after which a list is given up; it counts as an eSAW that does not answer."""
 
-LISTING_BUDGET = 60.0
-"""Seconds of the lists of one Organization; after them, its lists pause for ``OUTAGE_PAUSE``. The garbage
-collector's pass over all Organizations waits for each list."""
+MAX_QUEUED = 5_000
+"""Maximum number of outstanding lists of one Organization in memory. The garbage collector reads further ones
+again in its next pass."""
+
+OVERDUE = timedelta(hours=1)
+"""Time for which a list may be impossible before the event shows it."""
+
+_OUTAGES: Final = frozenset({"ApiServerTrouble", "EsawFailing", "EsawThrottling", "EsawUnreachable"})
+"""Reasons that concern all lists of the Organization."""
+
+_TOO_SLOW: Final = Wait("EsawUnreachable", "eSignAnyWhere does not list the files of the envelope in time.")
+_NOT_STORED: Final = Wait("ApiServerTrouble", "The event was changed meanwhile, or may not be changed.")
+_BROKEN: Final = Wait("InternalError", "Counterfoil met an internal error.")
+
+_LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass
+class _Queue:
+    """The outstanding lists of one Organization."""
+
+    due: dict[str, datetime] = field(default_factory=dict)
+    """By event: when its files are listed."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """By event: successive lists that were not possible."""
+    outages: int = 0
+    """Successive lists that were not possible for a reason of the whole Organization."""
+    paused_until: float = -math.inf
+    """Monotonic time."""
+    is_busy: bool = False
+
+    def due_events(self, now: datetime) -> list[str]:
+        """Return the events whose lists are due, the oldest first."""
+        return sorted((each for each, due in self.due.items() if due <= now), key=self.due.__getitem__)
+
+    def resume(self, now: datetime) -> None:
+        """Try again at once what was not possible."""
+        self.due.update({each: now for each in self.failures if each in self.due})
+        self.failures.clear()
+        self.outages, self.paused_until = 0, -math.inf
 
 
 @dataclass
 class LateFileFinder:
     """Compares the archived files of kept envelopes with what eSAW lists later."""
 
-    list_files: Callable[[EnvelopeEvent], Awaitable[Collection[EnvelopeFile] | None]]
-    """Lists the files of an event's envelope; None: not possible now. Raises ``EsawError``, ``ApiError``."""
-    status_writer: StatusWriter
-    event_recorder: EventRecorder
+    kube: KubeClient
+    cache: Cache
+    list_files: Callable[[EnvelopeEvent], Awaitable[Collection[EnvelopeFile] | Outcome]]
+    """Lists the files of an event's envelope, or returns why that is not possible now."""
+    reopener: Reopener
     clock: Clock
-    _pauses: dict[str, datetime] = field(default_factory=dict)
-    """By Organization: when its eSAW is asked again."""
-    _spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """By Organization: seconds of its lists since its last pause."""
+    _queues: dict[str, _Queue] = field(default_factory=dict)
 
-    async def reopen_if_listed(self, event: EnvelopeEvent) -> EnvelopeEvent:
-        """Re-open a finished event if eSAW lists files that were not archived; return its newest state."""
-        if not self._is_due(event):
-            return event
-        try:
-            listed = await self._list(event)
-        except TimeoutError:
-            _log.info("the list of the files took too long", extra={"event": event.name})
-            self._pause(event)
-            return event
-        except EsawError as problem:
-            is_missing = isinstance(problem, HttpStatusError) and problem.is_missing_envelope
-            if not is_missing:
-                self._note_outage(event, problem)
-                return event
-            # A person deleted the envelope: it lists nothing any more.
-            return await self._store(event, replace(event.status, next_attempt_time=None))
-        if listed is None:
-            return event
-        # A list that lacks an archived file is short; the file stays archived.
-        if not lists_additional_files(event.status, listed):
-            return await self._store(event, replace(event.status, next_attempt_time=None))
-        message = "eSignAnyWhere lists files that were not archived; the event starts again."
-        now = self.clock.now()
-        status = reopened_status(event.status, reason="FilesListedLate", message=message, now=now)
-        stored = await self._store(event, status)
-        if stored is not event:
-            self.event_recorder.record(stored, "FilesListedLate", message, action="Reopen")
-        return stored
+    def __post_init__(self) -> None:
+        self.cache.add_handler(Organization, self._resource_changed)
+        self.cache.add_handler(Sender, self._resource_changed)
 
-    async def _list(self, event: EnvelopeEvent) -> Collection[EnvelopeFile] | None:
-        began, name = self.clock.monotonic(), event.organization
+    def enqueue(self, event: EnvelopeEvent) -> None:
+        """Plan the list of a finished event that has one outstanding."""
+        due = _due_time(event, self.clock.now())
+        if due is None:
+            return
+        queue = self._queues.setdefault(event.organization, _Queue())
+        if len(queue.due) < MAX_QUEUED:
+            queue.due.setdefault(event.name, due)
+
+    async def observe(self, event: EnvelopeEvent) -> EnvelopeEvent:
+        """Enqueue an event that the garbage collector reads; return it unchanged."""
+        self.enqueue(event)
+        return event
+
+    async def run(self) -> None:
+        """List files until cancelled."""
+        async with asyncio.TaskGroup() as lists:
+            while True:
+                self.start_due(lists)
+                await self.clock.sleep(POLL_SECONDS)
+
+    def start_due(self, lists: asyncio.TaskGroup) -> None:
+        """Start a task for each Organization that has due lists, unless one is running or it is paused."""
+        for name, queue in self._ready_queues():
+            queue.is_busy = True
+            lists.create_task(self._list_due(queue), name=f"late files of Organization/{name}")
+
+    def _ready_queues(self) -> Iterator[tuple[str, _Queue]]:
+        self._queues = {name: each for name, each in self._queues.items() if each.due or each.is_busy}
+        now, monotonic = self.clock.now(), self.clock.monotonic()
+        for name, queue in self._queues.items():
+            if not queue.is_busy and monotonic >= queue.paused_until and queue.due_events(now):
+                yield name, queue
+
+    async def _list_due(self, queue: _Queue) -> None:
+        """List the files of all due events of one Organization, one after the other, until an outage."""
         try:
-            async with asyncio.timeout(LISTING_TIMEOUT):
-                return await self.list_files(event)
+            for name in queue.due_events(self.clock.now()):
+                if self.clock.monotonic() < queue.paused_until:
+                    return
+                queue.due.pop(name, None)
+                problem = await self._try(name)
+                if problem is None:
+                    queue.failures.pop(name, None)
+                    queue.outages = 0
+                else:
+                    self._plan_again(name, queue, problem)
         finally:
-            self._spent[name] += self.clock.monotonic() - began
-            if self._spent[name] >= LISTING_BUDGET:
-                self._pause(event)
+            queue.is_busy = False
 
-    def _pause(self, event: EnvelopeEvent) -> None:
-        self._pauses[event.organization] = self.clock.now() + OUTAGE_PAUSE
-        self._spent.pop(event.organization, None)
-
-    def _is_due(self, event: EnvelopeEvent) -> bool:
-        status, now = event.status, self.clock.now()
-        due, ended = status.next_attempt_time, status.completion_time
-        if not status.phase.is_final or due is None or ended is None:
-            return False
-        if now < self._pauses.get(event.organization, now):
-            return False
-        return now >= due or believed_time(ended, now) is None
-
-    def _note_outage(self, event: EnvelopeEvent, problem: EsawError) -> None:
-        is_failing = isinstance(problem, HttpStatusError) and problem.status >= 500
-        if is_failing or isinstance(problem, EsawUnreachable | RateLimited):
-            self._pause(event)
-        _log.info("the files are listed again later: %s", problem, extra={"event": event.name})
-
-    async def _store(self, event: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
+    async def _try(self, name: str) -> BaseOutcome | None:
+        """List the files of one event; return why that was not possible, None if nothing is left to do."""
         try:
-            return await self.status_writer.store(event, status)
-        except Superseded:
-            return event
-        except (Forbidden, Rejected) as refused:
-            _log.warning("an event can't be changed: %s", refused, extra={"event": event.name})
-            return event
+            return await self._list(EnvelopeEvent.parse(await self.kube.get(EnvelopeEvent, name)))
+        except (NotFound, ResourceInvalid):
+            return None
+        except ApiError as problem:
+            _log.info("the files are listed again later: %s", problem, extra={"event": name})
+            return _NOT_STORED
+        except Exception:
+            _log.exception("listing the files again broke off", extra={"event": name})
+            return _BROKEN
+
+    async def _list(self, event: EnvelopeEvent) -> BaseOutcome | None:
+        due = _due_time(event, self.clock.now())
+        if due is None:
+            return None
+        if self.clock.now() < due:
+            # It ended again since.
+            self.enqueue(event)
+            return None
+        try:
+            async with asyncio.timeout(LIST_TIMEOUT):
+                listed = await self.list_files(event)
+        except TimeoutError:
+            listed = _TOO_SLOW
+        if isinstance(listed, BaseOutcome):
+            _log.info("the files are listed again later: %s", listed.message, extra={"event": event.name})
+            if self.clock.now() - due >= OVERDUE:
+                await self._report(event, listed)
+            return listed
+        # A list that lacks an archived file is short; the file stays archived.
+        if lists_additional_files(event.status, listed):
+            message = "eSignAnyWhere lists files that were not archived; the event starts again."
+            stored = await self.reopener.reopen(event, "FilesListedLate", message)
+        else:
+            stored = await self.reopener.store(event, self._settled(event, listed))
+        return _NOT_STORED if stored is event else None
+
+    def _settled(self, event: EnvelopeEvent, listed: Collection[EnvelopeFile]) -> EnvelopeEventStatus:
+        """Return the status of an event whose list has no further file."""
+        settled = replace(event.status, next_attempt_time=None)
+        condition = settled_evidence(event.status, listed)
+        return settled if condition is None else self._with_condition(event, settled, condition)
+
+    async def _report(self, event: EnvelopeEvent, problem: BaseOutcome) -> None:
+        """Record that the list is not possible; there is one Kubernetes Event, also if the cause changes."""
+        message = f"eSignAnyWhere could not be asked again for files that it lists late. {problem.message}"
+        known = find_condition(event.status.conditions, EVIDENCE_CONDITION)
+        if known is not None and (known.reason, known.message) == (LATE_FILES_UNKNOWN, message):
+            return
+        unknown = SideCondition(EVIDENCE_CONDITION, "Unknown", "LateFilesUnknown", message)
+        status = self._with_condition(event, event.status, unknown)
+        stored = await self.reopener.store(event, status)
+        if stored is not event and (known is None or known.reason != LATE_FILES_UNKNOWN):
+            self.reopener.event_recorder.record(stored, LATE_FILES_UNKNOWN, message, type_="Warning")
+
+    def _with_condition(
+        self, event: EnvelopeEvent, status: EnvelopeEventStatus, found: SideCondition
+    ) -> EnvelopeEventStatus:
+        now, generation, known = self.clock.now(), event.metadata.generation, status.conditions
+        facts = (found.type, found.status, found.reason, found.message)
+        return replace(status, conditions=with_condition(known, *facts, now=now, generation=generation))
+
+    def _plan_again(self, name: str, queue: _Queue, problem: BaseOutcome) -> None:
+        now, pause = self.clock.now(), LATE_LIST.pause(queue.failures[name])
+        queue.failures[name] += 1
+        queue.due[name] = now + timedelta(seconds=pause)
+        if problem.reason in _OUTAGES:
+            until = problem.not_before if isinstance(problem, Wait) else None
+            asked = (until - now).total_seconds() if until is not None else 0.0
+            queue.paused_until = self.clock.monotonic() + max(LATE_LIST.pause(queue.outages), asked)
+            queue.outages += 1
+
+    def _resource_changed(self, before: Resource | None, after: Resource | None) -> None:
+        """Try again at once what a changed or recovered Organization or Sender may have delayed."""
+        if not isinstance(after, Organization | Sender):
+            return
+        known = before if isinstance(before, Organization | Sender) else None
+        is_new = known is None or known.spec != after.spec
+        if is_new or ready_state(after) not in (None, known and ready_state(known)):
+            name = after.name if isinstance(after, Organization) else after.spec.organization_ref.name
+            if (queue := self._queues.get(name)) is not None:
+                queue.resume(self.clock.now())
+
+
+def _due_time(event: EnvelopeEvent, now: datetime) -> datetime | None:
+    """Return when the files of a finished event are listed again; None: never. Times of a clock that was
+    ahead are long ago."""
+    status = event.status
+    if not status.phase.is_final or status.next_attempt_time is None or status.completion_time is None:
+        return None
+    return status.next_attempt_time if believed_time(status.completion_time, now) is not None else _LONG_AGO

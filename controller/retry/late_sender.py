@@ -7,19 +7,13 @@ each event and calls ``reopen_if_recorded``. If an Envelope names another Sender
 again.
 """
 
-import logging
 from dataclasses import dataclass
 from typing import Final
 
-from controller.telemetry.event_recorder import EventRecorder
-from counterfoil.clock import Clock
+from controller.retry.reopener import Reopener
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import Forbidden, NotFound, Rejected
-from counterfoil.kube.status import StatusWriter, Superseded
+from counterfoil.kube.errors import NotFound
 from counterfoil.resources import SENDER_LABEL, Envelope, EnvelopeEvent, Phase, ResourceInvalid
-from counterfoil.resources.reopening import reopened_status
-
-_log = logging.getLogger(__name__)
 
 SENDER_MAY_BE_WRONG: Final = frozenset({"SenderSuspended", "EnvelopeNotFound"})
 """Reasons that another Sender may solve, in addition to the phase ``AwaitingConsent``."""
@@ -30,9 +24,7 @@ class LateSenderFinder:
     """Compares the Sender of an event with the one that its Envelope names by now."""
 
     kube: KubeClient
-    status_writer: StatusWriter
-    event_recorder: EventRecorder
-    clock: Clock
+    reopener: Reopener
 
     async def reopen_if_recorded(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """Re-open an event whose Envelope names another Sender; return its newest state. Raises
@@ -45,17 +37,7 @@ class LateSenderFinder:
         if sender is None or (is_parked and sender == event.metadata.labels.get(SENDER_LABEL)):
             return event
         message = f"Envelope/{event.spec.envelope_id} names Sender/{sender}; the event starts again."
-        now = self.clock.now()
-        status = reopened_status(event.status, reason="OtherSenderRecorded", message=message, now=now)
-        try:
-            stored = await self.status_writer.store(event, status)
-        except Superseded:
-            return event
-        except (Forbidden, Rejected) as refused:
-            _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
-            return event
-        self.event_recorder.record(stored, "OtherSenderRecorded", message, action="Reopen")
-        return stored
+        return await self.reopener.reopen(event, "OtherSenderRecorded", message)
 
     async def _recorded_sender(self, event: EnvelopeEvent) -> str | None:
         try:

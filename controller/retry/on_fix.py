@@ -29,12 +29,11 @@ from controller.retry.fix_rules import (
     ready_state,
     sender_may_fix,
 )
+from controller.retry.reopener import Reopener
 from controller.scheduling.backoff import LISTING_AFTER_FIX
-from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
-from counterfoil.kube.status import StatusWriter, Superseded
+from counterfoil.kube.errors import ApiError, Unavailable
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     Archive,
@@ -45,7 +44,6 @@ from counterfoil.resources import (
     ResourceInvalid,
     Sender,
 )
-from counterfoil.resources.reopening import reopened_status
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +69,7 @@ class FailedEventRetrier:
 
     kube: KubeClient
     cache: Cache
-    status_writer: StatusWriter
-    event_recorder: EventRecorder
+    reopener: Reopener
     clock: Clock
     labels: str
     lock: Callable[[str], AbstractAsyncContextManager[None]]
@@ -122,13 +119,7 @@ class FailedEventRetrier:
         fixed_resource = find_fix(event, self.cache, self.clock.now())
         if fixed_resource is None:
             return event
-        try:
-            return await self._store(event, f"{fixed_resource.KIND}/{fixed_resource.name}")
-        except Superseded:
-            return event
-        except (Forbidden, Rejected) as refused:
-            _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
-            return event
+        return await self._store(event, f"{fixed_resource.KIND}/{fixed_resource.name}")
 
     async def run(self) -> None:
         """Re-open events until cancelled."""
@@ -188,22 +179,13 @@ class FailedEventRetrier:
 
     async def _reopen(self, event: EnvelopeEvent, fix: _Fix) -> int:
         async with self.lock(event.spec.envelope_id):
-            try:
-                stored = await self._store(event, fix.subject)
-            except Superseded:
-                # Another client re-opened or deleted it.
-                return 0
-            except (Forbidden, Rejected) as refused:
-                # The API server will refuse each repeated write; the other events continue. The passes over
-                # all events try again.
-                _log.warning("an event can't be re-opened: %s", refused, extra={"event": event.name})
-                return 0
+            stored = await self._store(event, fix.subject)
+        if stored is event:
+            # The passes over all events try again.
+            return 0
         self.changed(stored)
         return 1
 
     async def _store(self, event: EnvelopeEvent, subject: str) -> EnvelopeEvent:
         message = f"{subject} was changed or works again, which may solve why this failed."
-        status = reopened_status(event.status, reason="CauseSolved", message=message, now=self.clock.now())
-        stored = await self.status_writer.store(event, status)
-        self.event_recorder.record(stored, "CauseSolved", message, action="Reopen")
-        return stored
+        return await self.reopener.reopen(event, "CauseSolved", message)

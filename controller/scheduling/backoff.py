@@ -57,6 +57,9 @@ INCOMPLETE_SWEEP = Backoff.doubling(60.0, 3600.0)
 LISTING_AFTER_FIX = Backoff((10.0,))
 """The list of failed events after the cause of their failure was fixed."""
 
+LATE_LIST = Backoff.doubling(60.0, 3600.0)
+"""The list of the files of a kept envelope; also all such lists of an Organization, if its eSAW fails."""
+
 KOPF_REQUEST = Backoff((0.5, 1.0, 2.0, 3.0, 5.0))
 """
 A request of kopf to the API server.

@@ -17,6 +17,12 @@ from counterfoil.resources.organization import (
     EnvelopeStatus,
 )
 
+LOOKS_SHORT = (
+    "eSignAnyWhere lists no document of this envelope, or not every number. Envelopes that were not "
+    "completed may have no others."
+)
+"""Message of the condition for a list that looks short."""
+
 
 class MissingEvidence(Enum):
     """The evidence that a list lacks."""

@@ -84,6 +84,9 @@ SIGNATURES_CONDITION = "SignaturesChecked"
 EVIDENCE_CONDITION = "EvidenceComplete"
 """The condition that is False while a document or audit trail that the envelope must have is not listed."""
 
+LATE_FILES_UNKNOWN = "LateFilesUnknown"
+"""Reason of the condition while eSAW can't be asked for files that it lists late."""
+
 SHORT_LIST_REASONS = frozenset({"NoFiles", "DocumentsPending", "AuditTrailPending"})
 """Reasons of an event whose list of files was short. Events of earlier versions lack the condition."""
 

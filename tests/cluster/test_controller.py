@@ -757,6 +757,24 @@ async def test_an_audit_trail_and_legal_documents_that_are_listed_late_are_archi
     assert [each.missing for each in scene.esaw.delete_calls(envelope)] == [()]
 
 
+async def test_a_legal_document_of_a_kept_envelope_that_is_listed_late_is_archived(
+    scene: ControllerScene,
+) -> None:
+    user = await scene.organization("late-kept", cleanup={"policy": "Keep"}, evidence={"wait": "3s"})
+    with behaving(scene, Behaviour(legal_documents_lag=3600.0)):
+        envelope = scene.envelope(user, legal_documents=[DocumentSpec(name="certificate.pdf", size=500)])
+        name = await scene.note(envelope, "late-kept")
+        kept = await scene.reaches(name, Phase.SUCCEEDED, "ArchivedAndKept")
+        assert kept.status.next_attempt_time is not None
+    event = await scene.is_so(
+        name,
+        lambda event: event.status.phase is Phase.SUCCEEDED
+        and FileKind.LEGAL_DOCUMENT in {each.kind for each in event.status.documents},
+    )
+    assert event.status.reason == "ArchivedAndKept"
+    assert scene.esaw.exists(envelope)
+
+
 async def test_an_envelope_without_audit_trail_is_kept_until_the_organization_says_that_there_is_none(
     scene: ControllerScene,
 ) -> None:

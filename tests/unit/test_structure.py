@@ -25,7 +25,6 @@ WALL_CLOCK_FIELDS = {
     "controller/resync/missed_callbacks.py": {"_continue_at"},
     "controller/resync/resync.py": {"_awaiting_consent_at"},
     "controller/resync/statistics.py": {"_created", "_archived"},
-    "controller/retry/late_files.py": {"_outages", "_pauses"},
     "controller/retry/on_fix.py": {"_latest_fixes"},
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
     "controller/watch/heartbeat.py": {"_last_data_at"},

@@ -14,9 +14,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, PhaseFacts, Skip, Wait, counted
+from controller.reconcile.outcomes import (
+    Done,
+    Fail,
+    Outcome,
+    Pause,
+    PhaseFacts,
+    Skip,
+    Wait,
+    counted,
+)
 from controller.reconcile.phases.missing_envelope import UNKNOWN_ENVELOPE_ATTEMPTS, deletion_in_history
-from controller.reconcile.phases.unlisted_files import wait_for_archived_files
+from controller.reconcile.phases.unlisted_files import settled_evidence, wait_for_archived_files
 from controller.scheduling.due import CLEANUP_DELAYED, has_request
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
@@ -194,7 +203,11 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return _archive_again("FilesChanged", OTHER_FILES)
     # The event ends now. What eSAW lists later is found once this time has passed (docs/decisions/0046).
     complete = context.evidence_deadline(event)
-    facts = PhaseFacts(listing_due=complete if context.clock.now() < complete else None)
+    settled = settled_evidence(event.status, listed)
+    facts = PhaseFacts(
+        listing_due=complete if context.clock.now() < complete else None,
+        side_conditions=() if settled is None else (settled,),
+    )
     if _is_expired(event):
         return Skip(
             "ArchivedAsExpired",

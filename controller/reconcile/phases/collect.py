@@ -30,7 +30,13 @@ from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import MissingEvidence, lacks_archived_file, looks_short, missing_evidence
+from counterfoil.esaw.evidence import (
+    LOOKS_SHORT,
+    MissingEvidence,
+    lacks_archived_file,
+    looks_short,
+    missing_evidence,
+)
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
     MAX_DOCUMENTS_BYTES,
@@ -43,7 +49,7 @@ from counterfoil.resources import (
     find_condition,
     stored_size,
 )
-from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, SHORT_LIST_REASONS
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_UNKNOWN, SHORT_LIST_REASONS
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
 
 
@@ -167,18 +173,12 @@ def _evidence_condition(
         message = f"eSignAnyWhere did not list every audit trail of this Completed envelope within {wait}."
         return SideCondition(type_, "False", "AuditTrailMissing", message)
     if looks_short(listed):
-        return SideCondition(
-            type_,
-            "Unknown",
-            "DocumentsPending",
-            "eSignAnyWhere lists no document of this envelope, or not every number. Envelopes that were not "
-            "completed may have no others.",
-        )
+        return SideCondition(type_, "Unknown", "DocumentsPending", LOOKS_SHORT)
     known = find_condition(event.status.conditions, type_)
     reason = known.reason if known is not None else event.status.reason or ""
     if known is None and reason not in SHORT_LIST_REASONS:
         return None
-    if reason.startswith(("Documents", "NoFiles")):
+    if reason.startswith(("Documents", "NoFiles", LATE_FILES_UNKNOWN)):
         return SideCondition(type_, "True", "DocumentsListed", "eSignAnyWhere lists the documents.")
     return SideCondition(type_, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail.")
 

@@ -3,13 +3,19 @@ Wait for archived files that eSAW no longer lists; then keep the envelope, and t
 
 eSAW removes no single file of a finished envelope, so a list that lacks an archived file is short. The file
 stays in the status and in the manifest, and nothing else of the event changes meanwhile.
+
+Also here: the condition once eSAW could be asked again for files of a kept envelope (``retry/late_files``).
 """
+
+from collections.abc import Collection
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Pause, PhaseFacts, SideCondition
 from counterfoil.clock import believed_time
-from counterfoil.resources import EnvelopeEvent, find_condition
-from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
+from counterfoil.esaw.evidence import LOOKS_SHORT, looks_short
+from counterfoil.esaw.models import EnvelopeFile
+from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, find_condition
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_UNKNOWN
 
 _PENDING = "DocumentsPending"
 _MISSING = "DocumentsMissing"
@@ -35,3 +41,15 @@ def wait_for_archived_files(event: EnvelopeEvent, context: ReconcileContext) -> 
     )
     missing = SideCondition(EVIDENCE_CONDITION, "False", _MISSING, message)
     return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=(missing,)))
+
+
+def settled_evidence(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> SideCondition | None:
+    """Return the condition of a kept envelope now that eSAW lists no further file; None: it stays as it is,
+    because eSAW could be asked before."""
+    known = find_condition(status.conditions, EVIDENCE_CONDITION)
+    if known is None or known.reason != LATE_FILES_UNKNOWN:
+        return None
+    if looks_short(listed):
+        return SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, LOOKS_SHORT)
+    message = "eSignAnyWhere was asked again, and lists no further file."
+    return SideCondition(EVIDENCE_CONDITION, "True", "NoFilesListedLate", message)

@@ -292,6 +292,8 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         )
     if status.phase is Phase.AWAITING_CONSENT:
         return "continues automatically as soon as the sender's key works"
+    if status.phase.is_final and status.next_attempt_time is not None:
+        return f"the files of the envelope are listed again {_format_time(status.next_attempt_time, now)}"
     if status.phase is Phase.SUCCEEDED:
         removed = removal_time(event, organization.spec) if organization is not None else None
         return f"nothing; it is removed {_format_time(removed, now)}" if removed is not None else "nothing"

@@ -174,6 +174,7 @@ class Scene:
             resync=self.resync,
             clock=self.clock,
             on_failed=(lambda event, began: self.failed.append((event.name, began)),),
+            on_ended=lambda event: None,
         )
         self.reflector = Reflector(self.kube, self.cache)
 

@@ -27,7 +27,13 @@ async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(tmp_pat
     )
     resync = SimpleNamespace(probe_soon=lambda name: None)
     worker = Worker(
-        scene.cache, cast("Any", queue), scene.reconciler, cast("Any", resync), scene.clock, on_failed=()
+        scene.cache,
+        cast("Any", queue),
+        scene.reconciler,
+        cast("Any", resync),
+        scene.clock,
+        on_failed=(),
+        on_ended=lambda event: None,
     )
     await worker.reconcile(scene.event.name)
     assert scene.cache.events.get(scene.event.name) is not None
@@ -64,6 +70,7 @@ async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
         cast("Any", resync),
         scene.clock,
         on_failed=(),
+        on_ended=lambda event: None,
     )
     await worker.reconcile(waiting.name)
     assert found == checked

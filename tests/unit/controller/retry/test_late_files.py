@@ -1,6 +1,7 @@
 """Files that eSAW lists after an event has ended whose envelope is kept."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,11 @@ from urllib.parse import unquote
 import pytest
 from msgspec.structs import replace
 
-from controller.retry.late_files import LISTING_BUDGET, OUTAGE_PAUSE, LateFileFinder
+from controller.reconcile import file_listing
+from controller.reconcile.outcomes import Fail, Wait
+from controller.retry.late_files import LIST_TIMEOUT, MAX_QUEUED, LateFileFinder
+from controller.retry.reopener import Reopener
+from controller.scheduling.backoff import LATE_LIST
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.models import ListedDocument
 from counterfoil.kube.errors import Forbidden
@@ -18,13 +23,18 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     EventNotice,
+    LocalObjectReference,
     NoticeState,
     Organization,
     Phase,
     Sender,
+    find_condition,
 )
 from counterfoil.retention import removal_time
-from tests.unit.controller.reconcile.phases.test_clean import document, list_files
+from tests.support.builders import an_event
+from tests.support.fakes.reconcile_context import missing
+from tests.support.scenes.handlers import turns
+from tests.unit.controller.reconcile.phases.test_clean import document, list_files, retried_by_a_person
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
 WAIT = timedelta(minutes=10)
@@ -35,16 +45,37 @@ class KeptScene(Scene):
 
     def __init__(self, folder: Path, **spec: Any) -> None:
         super().__init__(folder, **{"cleanup": {"policy": "Keep"}, "evidence": {"wait": "10m"}, **spec})
+        self.answers: dict[str, Callable[[], Awaitable[Any]]] = {}
+        """By Organization: the list that its eSAW gives, where it is not that of the one envelope."""
+        self.restart_finder()
+
+    def restart_finder(self) -> None:
+        """Let another process list the files from now on."""
         self.finder = LateFileFinder(
-            self.reconciler.preconditions.list_files, self.status_writer, self.event_recorder, self.clock
+            self.kube,
+            self.cache,
+            self.list_files,
+            Reopener(self.status_writer, self.event_recorder, self.clock),
+            self.clock,
         )
+
+    async def list_files(self, event: EnvelopeEvent) -> Any:
+        if (answer := self.answers.get(event.organization)) is not None:
+            return await answer()
+        return await file_listing.list_files(self.reconciler.preconditions, event)
 
     def add_paper(self) -> None:
         self.envelope.contents["legal-1"] = b"%PDF-paper"
 
     async def look(self) -> EnvelopeEvent:
-        """Let the garbage collector read the event."""
-        await self.finder.reopen_if_listed(self.newest())
+        """Let the garbage collector read the event, and the due lists be made."""
+        assert await self.finder.observe(self.newest()) == self.newest()
+        return await self.poll()
+
+    async def poll(self) -> EnvelopeEvent:
+        """Let what is due by now be listed."""
+        async with asyncio.TaskGroup() as lists:
+            self.finder.start_due(lists)
         return self.newest()
 
     @property
@@ -132,17 +163,24 @@ async def test_an_esaw_that_does_not_answer_is_asked_again_after_a_pause(
     asked = len(scene.envelope.asked)
     assert (await scene.look()).status.reason == "ArchivedAndKept"
     assert len(scene.envelope.asked) == asked
-    scene.clock.advance(seconds=OUTAGE_PAUSE.total_seconds())
+    scene.clock.advance(seconds=LATE_LIST.pause(0))
     assert (await scene.look()).status.reason == "FilesListedLate"
 
 
 async def test_one_envelope_that_is_refused_holds_up_no_other(scene: KeptScene) -> None:
-    scene.add_paper()
-    scene.envelope.but("files", HttpStatusError(403, error_id="ERR0010"))
+    listed: list[str] = []
+
+    async def refuse_the_first(event: EnvelopeEvent) -> Any:
+        listed.append(event.name)
+        return Fail("NotPermitted", "403") if event.name == scene.event.name else ()
+
+    scene.finder.list_files = refuse_the_first
+    scene.finder.enqueue(scene.newest())
+    other = another_kept(scene)
     scene.clock.advance(minutes=10)
     await scene.look()
-    scene.envelope.problems.clear()
-    assert (await scene.look()).status.reason == "FilesListedLate"
+    assert listed == [scene.event.name, other.name]
+    assert scene.kube.stored(other.name).status.next_attempt_time is None
 
 
 @pytest.mark.parametrize(("kind", "name"), [(Organization, "acme"), (Sender, "anna")])
@@ -191,54 +229,221 @@ async def test_an_event_that_may_not_be_changed_ends_no_pass(scene: KeptScene) -
     assert (await scene.look()).status.reason == "ArchivedAndKept"
 
 
-async def test_an_event_is_not_removed_before_its_files_are_listed_again(tmp_path: Path) -> None:
-    scene = KeptScene(tmp_path, evidence={"wait": "168h"})
-    ended = await scene.reconcile()
-    spec = scene.organization.spec
+async def test_an_event_is_not_removed_before_its_files_are_listed_again(scene: KeptScene) -> None:
+    spec, ended = scene.organization.spec, scene.newest()
     assert ended.status.completion_time is not None
-    assert (
-        removal_time(ended, spec) == ended.status.completion_time + timedelta(hours=168) + spec.succeeded_ttl
-    )
+    assert removal_time(ended, spec) is None
+    scene.clock.advance(minutes=10)
+    assert removal_time(await scene.look(), spec) == ended.status.completion_time + spec.succeeded_ttl
+
+
+def another_kept(
+    scene: KeptScene, organization: str = "acme", envelope: str = "22222222-2222-2222-2222-222222222222"
+) -> EnvelopeEvent:
+    """Let another event end as the first one did, and return it."""
+    built = an_event(envelope).build()
+    spec = replace(built.spec, organization_ref=LocalObjectReference(name=organization))
+    name = f"{envelope}-{organization}"
+    metadata = replace(built.metadata, name=name, uid=f"uid-{name}")
+    event = replace(built, metadata=metadata, spec=spec, status=scene.newest().status)
+    scene.kube.put(event)
+    scene.finder.enqueue(event)
+    return event
+
+
+async def test_an_esaw_that_never_answers_delays_no_list_of_another_organization(scene: KeptScene) -> None:
+    lists = 0
+
+    async def hang() -> Any:
+        nonlocal lists
+        lists += 1
+        await asyncio.Event().wait()
+
+    async def list_nothing() -> Any:
+        return ()
+
+    scene.answers = {"hostile": hang, "globex": list_nothing}
+    for number in range(3):
+        another_kept(scene, "hostile", f"3333333{number}-3333-3333-3333-333333333333")
+    other = another_kept(scene, "globex")
+    scene.clock.advance(minutes=10)
+    group = asyncio.create_task(scene.poll())
+    await turns()
+    assert scene.kube.stored(other.name).status.next_attempt_time is None
+    assert lists == 1, "one list of an Organization at a time"
+    group.cancel()
+    await asyncio.gather(group, return_exceptions=True)
 
 
 async def test_slow_lists_of_one_organization_take_a_bounded_time_of_the_pass(scene: KeptScene) -> None:
-    listed = await scene.reconciler.preconditions.list_files(scene.newest())
-    lists = 0
-
-    async def list_slowly(event: EnvelopeEvent) -> Any:
-        nonlocal lists
-        lists += 1
-        scene.clock.advance(seconds=20)
-        return listed
-
-    scene.finder.list_files = list_slowly
     scene.clock.advance(minutes=10)
-    due = scene.newest()
-    began = scene.clock.monotonic()
-    for _ in range(100):
-        await scene.finder.reopen_if_listed(due)
-    assert lists == 3
-    assert scene.clock.monotonic() - began == LISTING_BUDGET
-    scene.clock.advance(seconds=OUTAGE_PAUSE.total_seconds())
-    await scene.finder.reopen_if_listed(due)
-    assert lists == 4
+    asked, due = len(scene.envelope.asked), scene.newest()
+    assert await scene.finder.observe(due) is due
+    assert len(scene.envelope.asked) == asked
+
+
+async def test_an_event_that_ends_here_is_listed_without_a_pass_of_the_garbage_collector(
+    scene: KeptScene,
+) -> None:
+    scene.add_paper()
+    scene.finder.enqueue(scene.newest())
+    assert (await scene.poll()).status.reason == "ArchivedAndKept"
+    scene.clock.advance(minutes=10)
+    assert (await scene.poll()).status.reason == "FilesListedLate"
+
+
+async def test_an_event_that_ended_again_since_is_listed_at_its_new_time(scene: KeptScene) -> None:
+    scene.finder.enqueue(scene.newest())
+    scene.clock.advance(minutes=10)
+    later = replace(scene.newest().status, next_attempt_time=scene.clock.now() + WAIT)
+    await scene.status_writer.store(scene.newest(), later)
+    assert (await scene.poll()).status == later
+    scene.clock.advance(minutes=10)
+    assert (await scene.poll()).status.next_attempt_time is None
 
 
 async def test_a_list_that_never_ends_is_given_up(scene: KeptScene, monkeypatch: pytest.MonkeyPatch) -> None:
     lists = 0
 
-    async def hang(event: EnvelopeEvent) -> Any:
+    async def hang() -> Any:
         nonlocal lists
         lists += 1
         await asyncio.Event().wait()
 
-    monkeypatch.setattr("controller.retry.late_files.LISTING_TIMEOUT", 0.01)
-    scene.finder.list_files = hang
+    assert LIST_TIMEOUT > 60.0, "an eSAW whose answers take 50 seconds is listed"
+    monkeypatch.setattr("controller.retry.late_files.LIST_TIMEOUT", 0.01)
+    scene.answers = {"acme": hang}
     scene.clock.advance(minutes=10)
-    due = scene.newest()
     for _ in range(3):
-        assert await scene.finder.reopen_if_listed(due) == due
+        await scene.look()
     assert lists == 1
+    scene.clock.advance(seconds=LATE_LIST.pause(0))
+    await scene.look()
+    assert lists == 2
+
+
+async def test_an_outage_is_asked_about_ever_more_rarely(scene: KeptScene) -> None:
+    lists = 0
+
+    async def fail() -> Any:
+        nonlocal lists
+        lists += 1
+        return Wait("EsawFailing", "eSAW answered 503.")
+
+    scene.answers = {"acme": fail}
+    for number in range(20):
+        another_kept(scene, envelope=f"444444{number:02}-4444-4444-4444-444444444444")
+    scene.clock.advance(minutes=10)
+    for _ in range(24 * 60):
+        await scene.poll()
+        scene.clock.advance(minutes=1)
+    assert lists <= 24 + len(LATE_LIST.pauses)
+
+
+async def test_the_memory_of_the_lists_of_one_organization_is_bounded(scene: KeptScene) -> None:
+    ended = scene.newest()
+    for number in range(MAX_QUEUED + 10):
+        metadata = replace(ended.metadata, name=f"event-{number}")
+        scene.finder.enqueue(replace(ended, metadata=metadata))
+    assert sum(len(each.due) for each in scene.finder._queues.values()) == MAX_QUEUED
+
+
+def evidence(event: EnvelopeEvent) -> tuple[str, str, str] | None:
+    found = find_condition(event.status.conditions, "EvidenceComplete")
+    return None if found is None else (found.status, found.reason, found.message)
+
+
+def record_only(scene: KeptScene) -> None:
+    """Let a person set the action to Record."""
+    change(scene, Organization, "acme", actions=[{"action": "envelopeFinished", "handling": "Record"}])
+
+
+def suspend_the_sender(scene: KeptScene) -> None:
+    change(scene, Sender, "anna", suspend=True)
+
+
+def refuse(scene: KeptScene) -> None:
+    scene.envelope.but("files", HttpStatusError(403, error_id="ERR0010"))
+
+
+def revoke_the_key(scene: KeptScene) -> None:
+    scene.envelope.but("envelope", HttpStatusError(401, error_id="ERR0010"))
+
+
+def hide_the_envelope(scene: KeptScene) -> None:
+    """Let the envelope belong to another user from now on."""
+    for operation in ("envelope", "files"):
+        scene.envelope.but(operation, missing())
+
+
+def change(scene: KeptScene, kind: type[Any], name: str, **spec: Any) -> None:
+    known: Any = scene.cache.store(kind).get(name)
+    raw = known.to_dict()
+    raw["metadata"]["resourceVersion"] = str(int(raw["metadata"]["resourceVersion"]) + 1)
+    raw["spec"].update(spec)
+    scene.cache.update(kind.parse(raw))
+
+
+@pytest.mark.parametrize(
+    ("hinder", "cause"),
+    [
+        (record_only, "only records envelopeFinished"),
+        (suspend_the_sender, "spec.suspend of Sender/anna is true"),
+        (refuse, "does not permit this"),
+        (revoke_the_key, "does not accept the sender's API key"),
+        (hide_the_envelope, "does not show the envelope"),
+    ],
+)
+async def test_a_list_that_never_comes_is_told_once_and_the_event_stays(
+    scene: KeptScene, hinder: Callable[[KeptScene], None], cause: str
+) -> None:
+    hinder(scene)
+    scene.clock.advance(minutes=10)
+    assert evidence(await scene.look()) is None, "an outage may be short"
+    for _ in range(100):
+        scene.clock.advance(hours=1)
+        await scene.look()
+    told = evidence(scene.newest())
+    assert told is not None
+    assert told[:2] == ("Unknown", "LateFilesUnknown")
+    assert cause in told[2] or "Sender/anna" in told[2]
+    recorded = await scene.recorded()
+    assert recorded.count(("Warning", "LateFilesUnknown")) == 1
+    scene.clock.advance(days=400)
+    assert removal_time(scene.newest(), scene.organization.spec) is None
+    assert scene.newest().status.phase is Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("has_paper", [False, True])
+async def test_a_list_that_was_told_as_impossible_continues_when_the_cause_is_solved(
+    scene: KeptScene, *, has_paper: bool
+) -> None:
+    suspend_the_sender(scene)
+    scene.clock.advance(hours=2)
+    assert evidence(await scene.look()) is not None
+    if has_paper:
+        scene.add_paper()
+    change(scene, Sender, "anna", suspend=False)
+    after = await scene.poll()
+    if has_paper:
+        assert after.status.reason == "FilesListedLate"
+        after = await scene.reconcile(2)
+        assert "legal-1" in scene.manifests
+    found = evidence(after)
+    assert found is not None
+    assert found[:2] == ("True", "DocumentsListed" if has_paper else "NoFilesListedLate")
+    assert after.status.reason == "ArchivedAndKept"
+
+
+async def test_a_retry_by_a_person_lists_the_files_and_says_so(scene: KeptScene) -> None:
+    suspend_the_sender(scene)
+    scene.clock.advance(hours=2)
+    await scene.look()
+    change(scene, Sender, "anna", suspend=False)
+    await retried_by_a_person(scene)
+    found = evidence(scene.newest())
+    assert found is not None
+    assert found[:2] == ("True", "NoFilesListedLate")
 
 
 async def test_an_archived_file_that_is_no_longer_listed_reopens_nothing(tmp_path: Path) -> None:

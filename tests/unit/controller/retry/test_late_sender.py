@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from controller.retry.late_sender import LateSenderFinder
+from controller.retry.reopener import Reopener
 from counterfoil.esaw import HttpStatusError
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase
@@ -22,7 +23,9 @@ class LateScene(Scene):
         self.observe(known_to_work(a_sender("ben")))
         self.kube.secret_uses["ben-key"] = "token"
         self.kube.secrets["ben-key"] = {"token": KEY.encode()}
-        self.finder = LateSenderFinder(self.kube, self.status_writer, self.event_recorder, self.clock)
+        self.finder = LateSenderFinder(
+            self.kube, Reopener(self.status_writer, self.event_recorder, self.clock)
+        )
 
     async def look(self) -> EnvelopeEvent:
         """Let the garbage collector read the event."""

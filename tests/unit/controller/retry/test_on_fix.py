@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from controller.retry.on_fix import FailedEventRetrier
+from controller.retry.reopener import Reopener
 from counterfoil.kube.errors import ApiError, Forbidden, Rejected, Unavailable
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
@@ -41,8 +42,7 @@ class RetryScene:
         self.failed_event_retrier = FailedEventRetrier(
             kube=self.scene.kube,
             cache=self.scene.cache,
-            status_writer=self.scene.status_writer,
-            event_recorder=self.scene.event_recorder,
+            reopener=Reopener(self.scene.status_writer, self.scene.event_recorder, self.scene.clock),
             clock=self.scene.clock,
             labels="",
             lock=self.scene.workqueue.lock,
@@ -147,7 +147,8 @@ async def test_an_event_whose_write_always_fails_holds_up_no_other(problem: ApiE
     retry_scene = RetryScene(*events)
     scene = retry_scene.scene
     scene.kube.refused["patch_status", events[0].name] = problem
-    retry_scene.failed_event_retrier.status_writer = StatusWriter(scene.kube, sleep=scene.clock.sleep)
+    writer = StatusWriter(scene.kube, sleep=scene.clock.sleep)
+    retry_scene.failed_event_retrier.reopener = Reopener(writer, scene.event_recorder, scene.clock)
     reopened = await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2))
     assert reopened == sorted(each.name for each in events[1:])
 

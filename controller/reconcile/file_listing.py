@@ -1,0 +1,76 @@
+"""
+List the files of a finished event, or say why eSignAnyWhere (eSAW) can't be asked.
+
+The event is admitted as before a run, so a suspended one is left alone. Nothing is archived or stored here,
+except that a refused key is recorded on its Sender.
+"""
+
+from collections.abc import Collection
+
+from controller.reconcile import error_policy
+from controller.reconcile.outcomes import Hold, NeedConsent, Outcome, Wait
+from controller.reconcile.phases.missing_envelope import was_deleted
+from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
+from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.esaw.models import EnvelopeFile
+from counterfoil.resources import EnvelopeEvent
+
+
+async def list_files(
+    preconditions: Preconditions, event: EnvelopeEvent
+) -> Collection[EnvelopeFile] | Outcome:
+    """
+    Return the files that eSAW lists; none if the envelope was deleted.
+
+    Returns the outcome that a run would have had if they can't be listed. Raises errors that have no row in
+    ``error_policy``.
+    """
+    try:
+        admitted = await preconditions.check(event)
+        if isinstance(admitted, Relabelled):
+            admitted = await preconditions.check(admitted.event)
+    except Exception as problem:
+        return _classified(problem, preconditions)
+    finally:
+        # Finished events are in no memory (rule 9).
+        preconditions.cache.sender_of.pop(event.name, None)
+    match admitted:
+        case Admitted():
+            return await _list(admitted, preconditions)
+        case RecordOnly():
+            message = f"spec.actions of Organization/{event.organization} only records {event.spec.action}."
+            return Hold("Recorded", message)
+        case Relabelled():
+            return Wait("ApiServerTrouble", "Another client changes the labels of the event.")
+    return admitted
+
+
+async def _list(admitted: Admitted, preconditions: Preconditions) -> Collection[EnvelopeFile] | Outcome:
+    context = admitted.context
+    try:
+        try:
+            return await context.files_now()
+        except HttpStatusError as answer:
+            if not answer.is_missing_envelope:
+                raise
+        if await was_deleted(context.event, context):
+            return ()
+    except Exception as problem:
+        outcome = _classified(problem, preconditions)
+        if isinstance(outcome, NeedConsent):
+            await preconditions.sender_keys.refused(context.sender, admitted.token)
+        elif outcome.reason == error_policy.KEY_DOUBTED:
+            preconditions.sender_keys.doubt(context.sender, admitted.token)
+        return outcome
+    return Wait(
+        "EnvelopeNotFound",
+        f"eSignAnyWhere does not show the envelope to the key of Sender/{context.sender.name} any more, and "
+        "does not say that it was deleted.",
+    )
+
+
+def _classified(problem: Exception, preconditions: Preconditions) -> Outcome:
+    outcome = error_policy.classify(problem, preconditions.clock.now())
+    if outcome is None:
+        raise problem
+    return outcome
