@@ -768,8 +768,10 @@ async def test_a_legal_document_of_a_kept_envelope_that_is_listed_late_is_archiv
         assert kept.status.next_attempt_time is not None
     event = await scene.is_so(
         name,
-        lambda event: event.status.phase is Phase.SUCCEEDED
-        and FileKind.LEGAL_DOCUMENT in {each.kind for each in event.status.documents},
+        lambda event: (
+            event.status.phase is Phase.SUCCEEDED
+            and FileKind.LEGAL_DOCUMENT in {each.kind for each in event.status.documents}
+        ),
     )
     assert event.status.reason == "ArchivedAndKept"
     assert scene.esaw.exists(envelope)

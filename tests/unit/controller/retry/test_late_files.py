@@ -117,6 +117,21 @@ async def test_a_file_that_is_listed_during_the_wait_is_archived(scene: KeptScen
     assert ("Normal", "FilesListedLate") in await scene.recorded()
 
 
+@pytest.mark.xfail(strict=True, reason="the wait counts from the first status")
+async def test_after_a_list_grew_a_kept_envelope_is_listed_again(scene: KeptScene) -> None:
+    scene.add_paper()
+    scene.clock.advance(minutes=10)
+    await scene.look()
+    after = await scene.reconcile(2)
+    assert (after.status.reason, after.status.next_attempt_time) == (
+        "ArchivedAndKept",
+        scene.clock.now() + WAIT,
+    )
+    scene.envelope.contents["legal-2"] = b"%PDF-paper"
+    scene.clock.advance(minutes=10)
+    assert (await scene.look()).status.reason == "FilesListedLate"
+
+
 async def test_an_expired_envelope_is_listed_again_as_well(tmp_path: Path) -> None:
     scene = KeptScene(tmp_path, statuses=["Expired"])
     scene.envelope.status = EnvelopeStatus.EXPIRED

@@ -424,6 +424,83 @@ async def test_an_envelope_whose_documents_differ_at_each_download_is_kept_after
     assert "file-1" in manifests(scene)
 
 
+@pytest.mark.xfail(strict=True, reason="a list that grew is believed at once")
+async def test_after_a_list_grew_the_delete_waits_and_a_file_that_is_listed_even_later_is_archived(
+    scene: Scene,
+) -> None:
+    scene.envelope.meanwhile["download file-1"] = partial(
+        scene.envelope.contents.update, {"legal-1": b"%PDF-paper"}
+    )
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    await waits_for_late_files(scene)
+    scene.envelope.contents["legal-2"] = b"%PDF-paper"
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    await waits_for_late_files(scene)
+    scene.clock.advance(minutes=10)
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert {"legal-1", "legal-2"} <= set(file_ids(after))
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+
+
+@pytest.mark.xfail(strict=True, reason="the wait counts from the first status")
+async def test_a_list_that_grew_after_the_delay_of_the_delete_is_waited_for(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    await scene.reconcile()
+    scene.envelope.contents["legal-1"] = b"%PDF-paper"
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    await waits_for_late_files(scene)
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="only the list before the delete is compared")
+@pytest.mark.parametrize("is_retried", [False, True])
+async def test_a_list_that_grew_while_the_archive_did_not_work_is_waited_for(
+    scene: Scene, *, is_retried: bool
+) -> None:
+    scene.envelope.but("download file-1", EsawUnreachable("connect"))
+    assert (await scene.reconcile()).status.phase is Phase.ARCHIVING
+    scene.envelope.problems.clear()
+    scene.envelope.contents["legal-1"] = b"%PDF-paper"
+    scene.clock.advance(hours=1)
+    if is_retried:
+        event = scene.newest()
+        status = reopened_status(event.status, reason="RetryRequested", message="", now=scene.clock.now())
+        await scene.status_writer.store(event, status)
+    else:
+        assert (await scene.reconcile()).status.reason == "FilesChanged"
+    await waits_for_late_files(scene)
+    assert "legal-1" in manifests(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="the wait counts from the first status")
+async def test_a_list_that_grew_by_a_clock_that_was_ahead_is_waited_for_as_configured(scene: Scene) -> None:
+    scene.envelope.meanwhile["download file-1"] = partial(
+        scene.envelope.contents.update, {"legal-1": b"%PDF-paper"}
+    )
+    await scene.reconcile()
+    scene.clock.advance(days=3)
+    await scene.reconcile()
+    scene.clock.set_back(days=3)
+    await waits_for_late_files(scene)
+    scene.clock.advance(minutes=9)
+    await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    scene.clock.advance(minutes=1)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def waits_for_late_files(scene: Scene) -> None:
+    """Check that a run archives what is listed, and that the delete waits for ``evidence.wait`` since."""
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    assert waiting.status.next_attempt_time == scene.clock.now() + timedelta(minutes=10)
+    assert scene.envelope.transport.deleted == []
+
+
 async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_begins_to_count_again(
     scene: Scene,
 ) -> None:
