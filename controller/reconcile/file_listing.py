@@ -1,8 +1,8 @@
 """
 List the files of a finished event, or say why eSignAnyWhere (eSAW) can't be asked.
 
-The event is admitted as before a run, so a suspended one is left alone. Nothing is archived or stored here,
-except that a refused key is recorded on its Sender.
+The event is admitted as before a run, so eSAW is not called for a suspended one. Nothing is archived or
+stored here, except that a refused key is recorded on its Sender.
 """
 
 from collections.abc import Collection

@@ -64,8 +64,8 @@ def may_list_more(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
     """
     Whether eSAW's list of this envelope may still grow within ``evidence.wait``, according to the status.
 
-    It may if an earlier list was short. It may also if no list had a document or an audit trail: eSAW
-    documents that only Completed envelopes have a trail, and lists some of others late.
+    It may if an earlier list was short, or had fewer files. It may also if no list had a document or an audit
+    trail: eSAW documents that only Completed envelopes have a trail, and lists some of others late.
     """
     was_short = find_condition(status.conditions, EVIDENCE_CONDITION) is not None
     kinds = {each.kind for each in status.documents}

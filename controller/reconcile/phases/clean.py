@@ -57,9 +57,15 @@ OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 _DELETE_UNANSWERED: Final = frozenset({"EsawUnreachable", "EsawFailing", "DeleteUnconfirmed"})
 """Reasons of attempts after which eSAW may have deleted the envelope."""
 
+_LATE_FILES_PENDING: Final = "LateFilesPending"
+
 MAX_MISMATCHES = 1
 """Maximum number of times that an envelope is archived again because its files changed before the delete or
 one of them is in doubt."""
+
+MAX_OTHER_LISTS = 5
+"""Maximum number of times that it is archived again because eSAW lists other files. After each of them the
+delete waits for ``evidence.wait``."""
 
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -97,13 +103,12 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     """
     Return the pause until the envelope may be deleted; None if it may be now.
 
-    If a list of this envelope was short before, eSAW may still be making its files, such as legal documents.
-    None of them must be deleted unarchived.
+    If a list of this envelope was short or grew before, eSAW may still be making its files, such as legal
+    documents. None of them must be deleted unarchived.
     """
     now, spec = context.clock.now(), context.organization.spec
-    complete = context.evidence_deadline(event) if may_list_more(event.status, spec.evidence) else now
-    archived = find_condition(event.status.conditions, "Archived")
-    due = _end_of_delay(event, archived.last_transition_time, spec.cleanup.after, now) if archived else now
+    complete = _end_of_listing(event, context) if may_list_more(event.status, spec.evidence) else now
+    due = _end_of_delay(event, "Archived", spec.cleanup.after, CLEANUP_DELAYED, now)
     # A delay that passed before a mismatch is not repeated.
     if not event.status.mismatches and now < due:
         after = spec.cleanup.after
@@ -118,18 +123,27 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     return None
 
 
-def _end_of_delay(event: EnvelopeEvent, archived: datetime, after: timedelta, now: datetime) -> datetime:
-    """
-    Return when a delay after archiving ends.
+def _end_of_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime:
+    """Return until when eSAW may list further files: ``evidence.wait`` after the list last changed, which is
+    when its files were last collected."""
+    now, wait = context.clock.now(), context.organization.spec.evidence.wait
+    return _end_of_delay(event, "Collected", wait, _LATE_FILES_PENDING, now)
 
-    If the time of archiving can't be right, the delay begins at its first pause, which is stored: it is never
-    shorter.
+
+def _end_of_delay(event: EnvelopeEvent, begin: str, span: timedelta, reason: str, now: datetime) -> datetime:
     """
-    if believed_time(archived, now) is not None:
-        return archived + after
-    status = event.status
-    planned = believed_time(status.next_attempt_time, now, ahead=after)
-    return planned if status.reason == CLEANUP_DELAYED and planned is not None else now + after
+    Return when a delay since the condition ``begin`` ends; a pause for ``reason`` lasts until then.
+
+    If the time of the condition can't be right, the delay begins at its first pause, which is stored: it is
+    never shorter.
+    """
+    condition = find_condition(event.status.conditions, begin)
+    if condition is None:
+        return now
+    if believed_time(condition.last_transition_time, now) is not None:
+        return condition.last_transition_time + span
+    planned = believed_time(event.status.next_attempt_time, now, ahead=span)
+    return planned if event.status.reason == reason and planned is not None else now + span
 
 
 async def _decision(context: ReconcileContext) -> Wait | None:
@@ -202,7 +216,7 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if lists_additional_files(event.status, listed):
         return _archive_again("FilesChanged", OTHER_FILES)
     # The event ends now. What eSAW lists later is found once this time has passed (docs/decisions/0046).
-    complete = context.evidence_deadline(event)
+    complete = _end_of_listing(event, context)
     settled = settled_evidence(event.status, listed)
     facts = PhaseFacts(
         listing_due=complete if context.clock.now() < complete else None,
@@ -294,7 +308,7 @@ def _difference(
     if lacks_archived_file(event.status, listed):
         return wait_for_archived_files(event, context)
     if not has_same_files(event.status, listed):
-        return _mismatch(event, "FilesChanged", OTHER_FILES)
+        return _mismatch(event, "FilesChanged", OTHER_FILES, limit=MAX_OTHER_LISTS)
     return None
 
 
@@ -377,10 +391,10 @@ def _archive_again(reason: str, change: str) -> Wait:
     return Wait(reason, message, restart_from=Phase.COLLECTING)
 
 
-def _mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
-    """Archive the envelope again; after ``MAX_MISMATCHES`` keep it and tell a person."""
+def _mismatch(event: EnvelopeEvent, reason: str, change: str, *, limit: int = MAX_MISMATCHES) -> Outcome:
+    """Archive the envelope again; after ``limit`` mismatches keep it and tell a person."""
     facts = PhaseFacts(mismatches=event.status.mismatches + 1)
-    if event.status.mismatches < MAX_MISMATCHES:
+    if event.status.mismatches < limit:
         return dataclasses.replace(_archive_again(reason, change), facts=facts)
     return Fail(
         "FilesKeepChanging",

@@ -34,6 +34,7 @@ from counterfoil.esaw.evidence import (
     LOOKS_SHORT,
     MissingEvidence,
     lacks_archived_file,
+    lists_additional_files,
     looks_short,
     missing_evidence,
 )
@@ -164,7 +165,7 @@ def _evidence_condition(
     missing: MissingEvidence | None,
 ) -> SideCondition | None:
     """Return the condition of an envelope whose list lacks evidence or looks short, or of one whose evidence
-    came late."""
+    came late: after a short list, or in addition to the files of an earlier list."""
     wait, type_ = context.organization.spec.evidence.wait, EVIDENCE_CONDITION
     if missing is MissingEvidence.DOCUMENTS:
         message = f"eSignAnyWhere did not list every document of this Completed envelope within {wait}."
@@ -176,6 +177,10 @@ def _evidence_condition(
         return SideCondition(type_, "Unknown", "DocumentsPending", LOOKS_SHORT)
     known = find_condition(event.status.conditions, type_)
     reason = known.reason if known is not None else event.status.reason or ""
+    if event.status.documents and lists_additional_files(event.status, listed):
+        return SideCondition(
+            type_, "True", "DocumentsListed", "eSignAnyWhere lists more files than in an earlier attempt."
+        )
     if known is None and reason not in SHORT_LIST_REASONS:
         return None
     if reason.startswith(("Documents", "NoFiles", LATE_FILES_UNKNOWN)):
