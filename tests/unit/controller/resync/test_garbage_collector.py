@@ -194,6 +194,42 @@ def test_an_event_that_does_not_say_when_it_ended_is_kept() -> None:
     assert not is_expired(an_event().in_phase(Phase.SUCCEEDED).build(), an_organization(), NOON)
 
 
+@pytest.mark.xfail(strict=True, reason="events of a deleted Organization are never removed")
+async def test_events_of_a_deleted_organization_are_removed_by_the_default_time_to_live_after_a_day(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pending = EventNotice(id="n", state=NoticeState.PENDING)
+    scene = Scene(
+        finished(Phase.SUCCEEDED, 1).status(notice=pending).build(),
+        finished(Phase.SKIPPED, 2).build(),
+        finished(Phase.FAILED, 3).build(),
+        an_event("00000004-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(Phase.PENDING).build(),
+    )
+    scene.cache.organizations.remove("acme")
+    await scene.pass_finished()
+    assert len(scene.there()) == 4, "the Organization may be created again"
+    scene.clock.advance(hours=25)
+    await scene.pass_finished()
+    assert {EnvelopeEvent.parse(each).status.phase for each in scene.kube.objects.values()} == {
+        "Failed",
+        "Pending",
+    }
+    assert "2 events of deleted Organizations stay (1 unfinished, 1 failed): acme" in caplog.text
+
+
+async def test_events_of_an_organization_that_is_created_again_stay() -> None:
+    scene = Scene(finished(Phase.SUCCEEDED, 1).build(), ttl={"succeeded": "7200h"})
+    organization = scene.cache.organizations.get("acme")
+    assert organization is not None
+    for _ in range(3):
+        scene.cache.organizations.remove("acme")
+        await scene.pass_finished()
+        scene.clock.advance(hours=23)
+        scene.cache.organizations.put(organization)
+        await scene.pass_finished()
+    assert len(scene.there()) == 1
+
+
 async def test_what_has_outlived_its_time_is_removed_and_all_else_is_counted() -> None:
     scene = Scene(
         finished(Phase.SUCCEEDED, 1).build(),
