@@ -14,16 +14,22 @@ to live counts, and enqueues the late lists of kept envelopes (docs/decisions/00
 events that ended long ago. For the same reason it finds the events whose envelope eSAW's own retention
 deletes soon.
 
+Events of a deleted Organization have the default time to live, and no person hears of them any more: the log
+of each pass has the number of those that are unfinished or failed, which stay until a person deletes them.
+
 An ``Envelope`` is removed after the last event of its envelope, never before: it is marked before the event
 that archived it is removed, and a later pass removes marked ones for which it found no event
 (docs/decisions/0016).
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.notifications.problem_tracking import FailureSummary
@@ -39,10 +45,12 @@ from counterfoil.resources import (
     Envelope,
     EnvelopeEvent,
     Organization,
+    Phase,
     ResourceInvalid,
     envelope_of,
     is_condition_true,
 )
+from counterfoil.resources.organization import OrganizationSpec
 from counterfoil.retention import imminent_deletion, removal_time
 
 _log = logging.getLogger(__name__)
@@ -66,6 +74,17 @@ FAILING_SECONDS = 300.0
 the next pass changes nothing of the objects that failed, so that it comes to the others."""
 
 
+MAX_NAMED_ORGANIZATIONS = 10
+"""Maximum number of Organizations in the log of a pass."""
+
+DELETED_SECONDS = 24 * 3600.0
+"""Time for which an Organization must be missing before its events have the default time to live: it may be
+created again, with a longer one."""
+
+DEFAULT_SPEC = OrganizationSpec(base_url="")
+"""The times to live of the events of a deleted Organization."""
+
+
 @dataclass
 class GarbageCollector:
     """Removes expired events, page by page, and counts those that remain."""
@@ -83,6 +102,12 @@ class GarbageCollector:
     _left_out: frozenset[str] = frozenset()
     """Names of the objects that this pass does not change."""
     _failing_seconds: float = 0.0
+    _missing_since: dict[str, float] = field(default_factory=dict)
+    """By Organization that this process found missing: since when, by the monotonic clock."""
+    _deleted: dict[str, bool] = field(default_factory=dict)
+    """Whether an Organization is known in this pass to be deleted for long."""
+    _of_deleted: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    """Events of deleted Organizations that stay, by Organization and whether they have failed."""
     _last_failure: Exception | None = None
 
     async def run(self) -> None:
@@ -100,6 +125,9 @@ class GarbageCollector:
     async def _run_pass(self) -> None:
         self._left_out = frozenset(self._failed if self._is_failing_for_long else ())
         self._failed, self._failing_seconds = set(), 0.0
+        self._deleted, self._of_deleted = {}, Counter()
+        for name in [each for each in self._missing_since if each in self.cache.organizations]:
+            del self._missing_since[name]
         found = PassStatistics(self.clock.now())
         # Marked in earlier passes: events removed in this pass have been gone for a while at the next one.
         orphaned = await self._list_archived_envelopes()
@@ -119,6 +147,7 @@ class GarbageCollector:
             unexpected = None if isinstance(problem, ApiError) else problem
             count = len(self._failed)
             _log.warning("%d objects could not be cleaned up: %s", count, problem, exc_info=unexpected)
+        self._log_events_of_deleted()
         found.finish()
         self.statistics.publish(found, (each.name for each in self.cache.organizations))
         self.pass_finished(found.began, found.failures)
@@ -141,8 +170,8 @@ class GarbageCollector:
             except ResourceInvalid as invalid:
                 _log.warning("an Envelope can't be read: %s", invalid)
                 continue
-            organization = self.cache.organizations.get(envelope.spec.organization_ref.name)
-            if may_be_outlived(envelope, organization, self._now()):
+            spec = await self._spec(envelope.spec.organization_ref.name)
+            if may_be_outlived(envelope, spec, self._now()):
                 found[envelope.name] = envelope.uid
         return found
 
@@ -170,6 +199,10 @@ class GarbageCollector:
             found.add_removed(event, self.cache.archive_name(event))
             return
         found.add(event, self.cache.archive_name(event))
+        if self._deleted.get(event.organization):
+            has_failed = event.status.phase is Phase.FAILED
+            if has_failed or not event.status.phase.is_final:
+                self._of_deleted[event.organization, has_failed] += 1
         organization = self.cache.organizations.get(event.organization)
         if organization is not None:
             deletion = imminent_deletion(event, organization.spec, found.began)
@@ -184,8 +217,45 @@ class GarbageCollector:
         for reopen in self.reopeners:
             event = await reopen(event)
         await self._correct_shard_label(event)
-        organization = self.cache.organizations.get(event.organization)
-        return event, is_expired(event, organization, self._now()) and await self._remove_event(event)
+        spec = await self._spec(event.organization)
+        if spec is DEFAULT_SPEC:
+            event = _without_notice(event)
+        return event, is_expired(event, spec, self._now()) and await self._remove_event(event)
+
+    async def _spec(self, name: str) -> OrganizationSpec | None:
+        """Return the spec of an Organization, the default one if it was deleted long ago; None: unknown."""
+        organization = self.cache.organizations.get(name)
+        if organization is not None:
+            return organization.spec
+        since = self._missing_since.setdefault(name, self.clock.monotonic())
+        if self.clock.monotonic() - since < DELETED_SECONDS:
+            return None
+        if name not in self._deleted:
+            self._deleted[name] = await self._is_missing(name)
+        return DEFAULT_SPEC if self._deleted[name] else None
+
+    async def _is_missing(self, name: str) -> bool:
+        """Whether the API server has no such Organization: one that can't be read is in no cache either."""
+        try:
+            await self.kube.get(Organization, name)
+        except NotFound:
+            return True
+        except ApiError:
+            return False
+        return False
+
+    def _log_events_of_deleted(self) -> None:
+        if not self._of_deleted:
+            return
+        failed = sum(count for (_, has_failed), count in self._of_deleted.items() if has_failed)
+        _log.warning(
+            "%d events of deleted Organizations stay (%d unfinished, %d failed): %s. Create them "
+            "again, or delete the events.",
+            self._of_deleted.total(),
+            self._of_deleted.total() - failed,
+            failed,
+            ", ".join(sorted({name for name, _ in self._of_deleted})[:MAX_NAMED_ORGANIZATIONS]),
+        )
 
     async def _correct_shard_label(self, event: EnvelopeEvent) -> None:
         """Set the label of an event's shard if it is missing or wrong: no controller would work on it."""
@@ -251,22 +321,26 @@ class GarbageCollector:
             self._count_failure(name, problem, began)
 
 
-def is_expired(event: EnvelopeEvent, organization: Organization | None, now: datetime) -> bool:
-    """Whether a finished event's time to live has passed; it is unknown without the Organization."""
-    removed = removal_time(event, organization.spec) if organization is not None else None
+def is_expired(event: EnvelopeEvent, spec: OrganizationSpec | None, now: datetime) -> bool:
+    """Whether a finished event's time to live has passed; it is unknown without a spec."""
+    removed = removal_time(event, spec) if spec is not None else None
     return removed is not None and now > removed
 
 
-def may_be_outlived(envelope: Envelope, organization: Organization | None, now: datetime) -> bool:
+def may_be_outlived(envelope: Envelope, spec: OrganizationSpec | None, now: datetime) -> bool:
     """
     Whether an Envelope is so old that the event which archived it can have been removed.
 
     The mark alone is not believed: a mark on a younger Envelope has no effect, and an envelope that is still
-    being signed keeps its sender. Without the Organization it is kept.
+    being signed keeps its sender. Without a spec it is kept.
     """
     created = envelope.metadata.creation_timestamp
-    if organization is None or created is None:
+    if spec is None or created is None:
         return False
-    spec = organization.spec
     kept = spec.succeeded_ttl if spec.ttl.failed is None else min(spec.succeeded_ttl, spec.ttl.failed)
     return now - created >= kept
+
+
+def _without_notice(event: EnvelopeEvent) -> EnvelopeEvent:
+    """Return an event without its notice, which nobody delivers any more."""
+    return replace(event, status=replace(event.status, notice=None))

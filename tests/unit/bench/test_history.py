@@ -37,7 +37,7 @@ def test_only_events_beyond_their_time_to_live_are_expired(
         for each in finished_events(20, "bench", newest=newest, oldest=oldest, seed=1)
     ]
     organization = an_organization()
-    assert {is_expired(each, organization, datetime.now(UTC)) for each in events} == {expired}
+    assert {is_expired(each, organization.spec, datetime.now(UTC)) for each in events} == {expired}
 
 
 def test_the_report_judges_each_figure_against_no_history() -> None:
