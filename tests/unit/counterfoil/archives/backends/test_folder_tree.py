@@ -4,14 +4,17 @@ Steps that the archives with folders at a server share, with a tree in memory.
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import suppress
+from hashlib import sha256
 
 import pytest
 
 from counterfoil.archives.backend import MAX_ENTRIES, FileNotStored, is_temporary
 from counterfoil.archives.backends._folder_tree import FolderEntry, FolderTreeBackend
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken, VerificationFailed
-from counterfoil.archives.filing import store
-from tests.support.fakes.archives import a_plan, a_source, once
+from counterfoil.archives.filing import conclude, store
+from counterfoil.resources import FiledDocument
+from tests.support.builders import NOON
+from tests.support.fakes.archives import a_plan, a_source, an_envelope, once
 
 
 class MemoryTree(FolderTreeBackend):
@@ -154,6 +157,36 @@ async def test_a_replaced_file_is_removed_when_the_new_one_is_verified() -> None
     await store(RenamingTree(files), FILE, a_source(NEW), tags={})
 
     assert files == {FILE.name: NEW}
+
+
+@pytest.mark.xfail(strict=True, reason="nothing removes them")
+@pytest.mark.parametrize("is_archived", [False, True])
+async def test_a_file_that_an_earlier_version_set_aside_is_removed_when_the_manifest_is_verified(
+    *, is_archived: bool
+) -> None:
+    """Its name does not contain which file it was."""
+    plan = a_plan()
+    aside = f"{plan.folder}/.counterfoil-replaced-0123456789abcdef.tmp"
+    files = {aside: OLD}
+    backend = RenamingTree(files)
+    if is_archived:
+        files[FILE.name] = NEW
+    await backend.remove_leftovers(plan.folder)
+    await store(backend, FILE, a_source(NEW), tags={})
+    assert files[aside] == OLD, "another file of the folder may not be verified yet"
+    size, digest = len(NEW), sha256(NEW).hexdigest()
+    document = FiledDocument(
+        file_id=FILE.facts.file_id,
+        kind=FILE.facts.kind,
+        file_name=FILE.facts.file_name,
+        size=size,
+        sha256=digest,
+        location=backend.location(FILE.name),
+    )
+    await conclude(backend, plan, an_envelope(), [document], archived_at=NOON, extra={})
+    assert aside not in files
+    assert plan.manifest_name in files
+    assert files[FILE.name] == NEW
 
 
 async def put(backend: FolderTreeBackend) -> None:
