@@ -7,10 +7,12 @@ renaming replaces nothing, the old file is set aside under a temporary name unti
 """
 
 import hashlib
+import re
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from typing import Final
 
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
@@ -23,11 +25,14 @@ from counterfoil.archives.backend import (
     too_many_files,
 )
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
+from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.readback import probe_with_file
 from counterfoil.archives.streams import clean_up, single_chunk
 
 _REPLACED = "replaced-"
 
+_NAMELESS: Final = re.compile(re.escape(f"{TEMPORARY_PREFIX}{_REPLACED}") + r"[0-9a-f]{16}\.tmp")
+"""Names of files that an earlier version set aside: nothing in them identifies the replaced file."""
 
 MAX_LISTED_CHARACTERS = 16 * 1024 * 1024
 """Characters of all paths below one folder: a server chooses how long a name is."""
@@ -136,14 +141,21 @@ class FolderTreeBackend(ArchiveBackend):
         self._set_aside.add(name)
 
     async def retain(self, name: str) -> None:
-        """Remove the files that this one replaced, now that it is verified."""
+        """
+        Remove the files that this one replaced, now that it is verified.
+
+        What an earlier version set aside without its name goes with the manifest, which is verified last:
+        then each file of the folder is.
+        """
         if not self._set_aside:
             return
         parts = segments(name)
-        start = "/".join([*parts[:-1], f"{TEMPORARY_PREFIX}{_aside_prefix(parts)}-"])
-        for aside in [each for each in self._set_aside if each.startswith(start)]:
-            await self.discard(aside)
-            self._set_aside.discard(aside)
+        above, start = "/".join([*parts[:-1], ""]), f"{TEMPORARY_PREFIX}{_aside_prefix(parts)}-"
+        is_last = parts[-1] == MANIFEST_NAME
+        for aside in [each for each in self._set_aside if each.startswith(above)]:
+            if aside.startswith(f"{above}{start}") or (is_last and _NAMELESS.fullmatch(_last(aside))):
+                await self.discard(aside)
+                self._set_aside.discard(aside)
 
     async def _rename_existing(self, old: list[str], new: list[str]) -> None:
         if not await self._rename(old, new):
@@ -196,7 +208,7 @@ class FolderTreeBackend(ArchiveBackend):
         """Remove our temporary files below a folder, but no replaced file: the new one is not verified."""
         found = [entry.name async for entry in self._files(folder) if is_temporary(entry.name)]
         for name in found:
-            if name.rpartition("/")[2].startswith(f"{TEMPORARY_PREFIX}{_REPLACED}"):
+            if _last(name).startswith(f"{TEMPORARY_PREFIX}{_REPLACED}"):
                 self._remember_aside(name)
             else:
                 await self.discard(name)
@@ -230,6 +242,10 @@ class FolderTreeBackend(ArchiveBackend):
     def _name_taken(self, parts: list[str], what: str) -> NameTaken:
         where = self.location("/".join(parts)) if parts else self._root
         return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _aside_prefix(parts: list[str]) -> str:

@@ -159,7 +159,6 @@ async def test_a_replaced_file_is_removed_when_the_new_one_is_verified() -> None
     assert files == {FILE.name: NEW}
 
 
-@pytest.mark.xfail(strict=True, reason="nothing removes them")
 @pytest.mark.parametrize("is_archived", [False, True])
 async def test_a_file_that_an_earlier_version_set_aside_is_removed_when_the_manifest_is_verified(
     *, is_archived: bool
