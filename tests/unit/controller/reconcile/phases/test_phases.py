@@ -23,7 +23,14 @@ from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.models import HistoryEvent
 from counterfoil.i18n.reasons import Responsible, find_reason
-from counterfoil.resources import MAX_DOCUMENTS, MAX_TEXT_LENGTH, EnvelopeEvent, EnvelopeStatus, Phase
+from counterfoil.resources import (
+    MAX_DOCUMENTS,
+    MAX_TEXT_LENGTH,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    EnvelopeSummary,
+    Phase,
+)
 from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH
 from tests.support.builders import ENVELOPE, NOON, AClock, an_event
 from tests.support.fakes.reconcile_context import FOLDER, FakeBackend, Scene, an_archive, missing
@@ -220,6 +227,23 @@ async def test_an_envelope_that_history_knows_as_alive_but_this_user_may_not_see
     scene = Scene()
     scene.esaw.but("envelope", missing())
     assert (await validated(scene)).reason == "EnvelopeNotFound"
+
+
+@pytest.mark.xfail(strict=True, reason="it is described as one that may not exist")
+async def test_an_envelope_that_esaw_described_before_is_not_said_to_have_never_existed() -> None:
+    scene = Scene()
+    scene.esaw.but("envelope", missing())
+    known = an_event().status(envelope=EnvelopeSummary(name="Contract", status="Completed")).build()
+    message = (await validated(scene, known)).message
+    assert "never existed" not in message
+    assert "any more" in message
+
+
+@pytest.mark.xfail(strict=True, reason="the third possibility is not named")
+async def test_an_unreadable_history_leaves_it_open_whether_the_envelope_was_deleted() -> None:
+    scene = Scene()
+    scene.esaw.but("envelope", missing()).but("history", HttpStatusError(403, "ERR0010"))
+    assert "or it was deleted" in (await validated(scene)).message
 
 
 @pytest.mark.parametrize(
