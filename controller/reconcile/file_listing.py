@@ -9,9 +9,8 @@ from collections.abc import Collection
 
 from controller.reconcile import error_policy
 from controller.reconcile.outcomes import Hold, NeedConsent, Outcome, Wait
-from controller.reconcile.phases.missing_envelope import was_deleted
+from controller.reconcile.phases.missing_envelope import not_shown_message, unless_missing, was_deleted
 from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
-from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import EnvelopeEvent
 
@@ -48,12 +47,8 @@ async def list_files(
 async def _list(admitted: Admitted, preconditions: Preconditions) -> Collection[EnvelopeFile] | Outcome:
     context = admitted.context
     try:
-        try:
-            return await context.files_now()
-        except HttpStatusError as answer:
-            if not answer.is_missing_envelope:
-                raise
-        if await was_deleted(context.event, context):
+        listed = await unless_missing(context.files_now())
+        if listed is None and await was_deleted(context.event, context):
             return ()
     except Exception as problem:
         outcome = _classified(problem, preconditions)
@@ -62,11 +57,7 @@ async def _list(admitted: Admitted, preconditions: Preconditions) -> Collection[
         elif outcome.reason == error_policy.KEY_DOUBTED:
             preconditions.sender_keys.doubt(context.sender, admitted.token)
         return outcome
-    return Wait(
-        "EnvelopeNotFound",
-        f"eSignAnyWhere does not show the envelope to the key of Sender/{context.sender.name} any more, and "
-        "does not say that it was deleted.",
-    )
+    return listed if listed is not None else Wait("EnvelopeNotFound", not_shown_message(context))
 
 
 def _classified(problem: Exception, preconditions: Preconditions) -> Outcome:

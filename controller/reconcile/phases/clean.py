@@ -24,7 +24,12 @@ from controller.reconcile.outcomes import (
     Wait,
     counted,
 )
-from controller.reconcile.phases.missing_envelope import UNKNOWN_ENVELOPE_ATTEMPTS, deletion_in_history
+from controller.reconcile.phases.missing_envelope import (
+    UNKNOWN_ENVELOPE_ATTEMPTS,
+    deletion_in_history,
+    not_shown_message,
+    unless_missing,
+)
 from controller.reconcile.phases.unlisted_files import settled_evidence, wait_for_archived_files
 from controller.scheduling.due import CLEANUP_DELAYED, has_request
 from counterfoil.archives.proof import doubt
@@ -76,7 +81,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return _in_doubt(event, found)
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
-        return await _keep(event, context)
+        kept = await unless_missing(_keep(event, context))
+        return kept if kept is not None else await _without_envelope(event, context, None)
 
     if not deletion.is_kept(event.status):
         # Archived while the Organization had another Archive or kept its envelopes.
@@ -91,12 +97,8 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return delay
 
     damage = await _damage(event, context)
-    try:
-        return await _delete(event, context, damage)
-    except HttpStatusError as answer:
-        if not answer.is_missing_envelope:
-            raise
-    return await _without_envelope(event, context, damage)
+    deleted = await unless_missing(_delete(event, context, damage))
+    return deleted if deleted is not None else await _without_envelope(event, context, damage)
 
 
 def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
@@ -193,25 +195,16 @@ async def _without_envelope(event: EnvelopeEvent, context: ReconcileContext, dam
 
 def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Wait | Fail:
     """Return the outcome for an envelope that eSAW neither shows nor says to be deleted."""
-    message = (
-        f"{damage or _verified_files(event, context)} eSignAnyWhere does not show the envelope to the key of "
-        f"Sender/{context.sender.name} any more, and does not say that it was deleted."
-    )
+    message = f"{damage or _verified_files(event, context)} {not_shown_message(context)}"
     is_last = event.status.attempts + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
     return Fail("EnvelopeNotFound", message) if is_last else Wait("EnvelopeNotFound", message)
 
 
 async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
-    try:
-        restarted = await _restarted(context) if _is_expired(event) else None
-        listed = await context.files_now()
-    except HttpStatusError as answer:
-        if not answer.is_missing_envelope:
-            raise
-        return await _without_envelope(event, context, None)
-    if restarted is not None:
+    if _is_expired(event) and (restarted := await _restarted(context)) is not None:
         return restarted
+    listed = await context.files_now()
     # A file that is not listed any more stays archived, and the envelope stays as well.
     if lists_additional_files(event.status, listed):
         return _archive_again("FilesChanged", OTHER_FILES)
@@ -334,22 +327,13 @@ async def _delete_on(
 
 async def _still_exists(context: ReconcileContext) -> bool:
     """Whether eSAW still has the envelope: another program can give the empty answer of a delete, too."""
-    try:
-        await context.esaw.envelope(context.event.spec.envelope_id)
-    except HttpStatusError as answer:
-        if answer.is_missing_envelope:
-            return False
-        raise
-    return True
+    return await unless_missing(context.esaw.envelope(context.event.spec.envelope_id)) is not None
 
 
 async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: MissingEvidence) -> Outcome:
     """Archive what eSAW lists by now; while the list lacks evidence, keep the envelope and tell a person."""
-    try:
-        listed = await context.files_now()
-    except HttpStatusError as answer:
-        if not answer.is_missing_envelope:
-            raise
+    listed = await unless_missing(context.files_now())
+    if listed is None:
         if not await _is_gone(event, context):
             return _not_visible(event, context, None)
         where = "The envelope is no longer in eSignAnyWhere."

@@ -1,5 +1,8 @@
 """A 404 during a run: eSAW returns it for each missing object, so the envelope's history decides."""
 
+from collections.abc import Awaitable
+from typing import TypeVar
+
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, counted
 from counterfoil.esaw.errors import HttpStatusError
@@ -9,14 +12,39 @@ UNKNOWN_ENVELOPE_ATTEMPTS = 3
 """Maximum number of attempts for an unknown envelope: a callback can be faster than eSAW's own index."""
 
 
+_T = TypeVar("_T")
+
+
+async def unless_missing(request: Awaitable[_T]) -> _T | None:
+    """Return the answer; None if eSAW does not show the envelope: it was deleted, never existed, or is
+    another user's. Raises ``EsawError``."""
+    try:
+        return await request
+    except HttpStatusError as answer:
+        if not answer.is_missing_envelope:
+            raise
+        return None
+
+
+def not_shown_message(context: ReconcileContext) -> str:
+    """Return the message about an envelope that eSAW showed before."""
+    return (
+        f"eSignAnyWhere does not show the envelope to the key of Sender/{context.sender.name} any more, and "
+        "does not say that it was deleted."
+    )
+
+
 async def explain_deleted(event: EnvelopeEvent, context: ReconcileContext) -> Skip | Fail | None:
     """
     Return the outcome for an envelope that was deleted before its files were archived; None if it exists.
 
     The deletion is a failure that a person hears of, unless another event of the envelope archived it.
     """
-    if not await was_deleted(event, context):
-        return None
+    return await explain_deletion(event, context) if await was_deleted(event, context) else None
+
+
+async def explain_deletion(event: EnvelopeEvent, context: ReconcileContext) -> Skip | Fail:
+    """Return the outcome for an envelope that was deleted before this event archived all of its files."""
     return await archived_by_sibling(context) or await deleted_envelope(
         event.status.documents, event, context
     )
@@ -70,15 +98,13 @@ async def deletion_in_history(event: EnvelopeEvent, context: ReconcileContext) -
     """Whether eSAW's history says that the envelope was deleted; None if this user may not read histories.
     Raises ``EsawError``."""
     try:
-        history = await context.esaw.history(event.spec.envelope_id)
+        history = await unless_missing(context.esaw.history(event.spec.envelope_id))
     except HttpStatusError as answer:
-        if answer.is_missing_envelope:
-            return False
         # A proxy's 403 has no error id.
         if answer.status == 403 and answer.error_id is not None:
             return None
         raise
-    return history.has_been_deleted
+    return history is not None and history.has_been_deleted
 
 
 def is_missing(problem: BaseException | None) -> bool:

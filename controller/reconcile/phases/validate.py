@@ -9,9 +9,15 @@ from datetime import datetime
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
-from controller.reconcile.phases.missing_envelope import UNKNOWN_ENVELOPE_ATTEMPTS, explain_deleted
+from controller.reconcile.phases.missing_envelope import (
+    UNKNOWN_ENVELOPE_ATTEMPTS,
+    deletion_in_history,
+    explain_deletion,
+    not_shown_message,
+    unless_missing,
+)
 from counterfoil.clock import believed_time
-from counterfoil.esaw.errors import EsawError, HttpStatusError
+from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.models import EnvelopeResponse, HistoryEvent
 from counterfoil.resources import (
     MAX_TEXT_LENGTH,
@@ -26,11 +32,8 @@ from counterfoil.resources import (
 
 async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Ask eSAW whether the envelope may be archived now."""
-    try:
-        envelope = await context.envelope()
-    except HttpStatusError as answer:
-        if not answer.is_missing_envelope:
-            raise
+    envelope = await unless_missing(context.envelope())
+    if envelope is None:
         return await explain_missing(event, context)
 
     seen = PhaseFacts(
@@ -108,12 +111,15 @@ async def _failed_step(event: EnvelopeEvent, context: ReconcileContext) -> Histo
 
 async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Distinguish the causes of eSAW's 404 ERR0007: deleted, never existed, or another user's envelope."""
-    if (deleted := await explain_deleted(event, context)) is not None:
-        return deleted
-    message = (
-        f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: it never existed, "
-        "or another user sent it."
-    )
+    was_deleted = await deletion_in_history(event, context)
+    if was_deleted:
+        return await explain_deletion(event, context)
+    message = not_shown_message(context)
+    if event.status.envelope is None:
+        cause = "it never existed, or another user sent it"
+        if was_deleted is None:
+            cause = "it never existed, another user sent it, or it was deleted"
+        message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: {cause}."
     if event.status.attempts + 1 < UNKNOWN_ENVELOPE_ATTEMPTS:
         return Wait("EnvelopeNotFound", message)
     return Fail("EnvelopeNotFound", message)

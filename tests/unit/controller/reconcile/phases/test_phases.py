@@ -229,7 +229,6 @@ async def test_an_envelope_that_history_knows_as_alive_but_this_user_may_not_see
     assert (await validated(scene)).reason == "EnvelopeNotFound"
 
 
-@pytest.mark.xfail(strict=True, reason="it is described as one that may not exist")
 async def test_an_envelope_that_esaw_described_before_is_not_said_to_have_never_existed() -> None:
     scene = Scene()
     scene.esaw.but("envelope", missing())
@@ -239,7 +238,6 @@ async def test_an_envelope_that_esaw_described_before_is_not_said_to_have_never_
     assert "any more" in message
 
 
-@pytest.mark.xfail(strict=True, reason="the third possibility is not named")
 async def test_an_unreadable_history_leaves_it_open_whether_the_envelope_was_deleted() -> None:
     scene = Scene()
     scene.esaw.but("envelope", missing()).but("history", HttpStatusError(403, "ERR0010"))
