@@ -45,6 +45,7 @@ from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, EsawClient, new_http_client
 from counterfoil.process_exit import exit_process
 from counterfoil.resources.envelopeevent import FileKind
+from counterfoil.untrusted.addresses import ALLOWED, Addresses
 from sandbox.controlplane.processes import run as run_program
 from sandbox.esaw import DocumentSpec
 
@@ -112,6 +113,7 @@ def run_job(job: TransferJob) -> TransferResult:
 
 async def move_documents(job: TransferJob) -> TransferResult:
     """Move the small file, then the large one with the clock running."""
+    ALLOWED.set(Addresses(allows_loopback=True))
     async with (
         new_http_client()
         if job.method is TransferMethod.ARCHIVE
@@ -268,6 +270,7 @@ async def measure_rates(
         for kind in kinds:
             measured[kind] = {method: [] for method in TransferMethod}
             async with ARCHIVE_TARGETS[kind](folder) as archive_target:
+                ALLOWED.set(Addresses(allows_loopback=True))
                 backend = await open_backend("dms", archive_target.spec, archive_target.credentials)
                 for _ in range(rounds):
                     for method, done in measured[kind].items():

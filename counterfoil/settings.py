@@ -184,7 +184,18 @@ class BrowserSettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PagesSettings(BrowserSettings):
+class OutgoingSettings(CommonSettings):
+    """Settings of the processes that connect to hosts that an Organization or an Archive names."""
+
+    allow_loopback: bool = setting(False, "true")
+    """Whether eSignAnyWhere, an archive or a receiver of notices may be on loopback: true or false. Its URL
+    must then have `localhost` or a loopback address. In a pod these are its own ports and those of its
+    sidecars, so allow it only for a proxy that runs there. Link-local, multicast and unspecified addresses
+    and the metadata services of clouds are always refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagesSettings(BrowserSettings, OutgoingSettings):
     """Pages: senders consent and choose how their documents are filed, before eSignAnyWhere sends the
     envelopes."""
 
@@ -355,7 +366,7 @@ class CreateSealingKeySettings(CommonSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControllerSettings(CommonSettings):
+class ControllerSettings(OutgoingSettings):
     """Controller: archives the envelopes of all EnvelopeEvents, and deletes archived envelopes in
     eSignAnyWhere."""
 
@@ -508,6 +519,8 @@ def describe_settings(kind: type[CommonSettings]) -> tuple[SettingDescription, .
 def _default_text(default: Any) -> str:
     if default is None:
         return "not set"
+    if isinstance(default, bool):
+        return str(default).lower()
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 
@@ -535,11 +548,19 @@ def _number(text: str) -> float:
     return number
 
 
+def _truth(text: str) -> bool:
+    try:
+        return {"true": True, "false": False}[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
 _READERS: Mapping[type, tuple[Callable[[str], Any], str]] = types.MappingProxyType(
     {
         str: (str, "it is not a text"),
         int: (int, "it is not a whole number"),
         float: (_number, "it is not a number"),
+        bool: (_truth, "it is neither true nor false"),
         Path: (Path, "it is not a path"),
         ListenAddress: (ListenAddress.parse, "it is not host:port"),
         Namespaces: (

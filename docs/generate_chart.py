@@ -158,6 +158,8 @@ def _type(hint: Any) -> dict[str, Any]:
         return {"enum": [each.value for each in kind]}
     if kind is Duration:
         return {"type": "string", "pattern": PATTERN}
+    if kind is bool:
+        return {"type": "boolean"}
     if kind is int:
         return {"type": "integer", "minimum": 0}
     if kind is float:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
+from counterfoil.untrusted.addresses import ALLOWED, Addresses
 
 # The tests start Python hundreds of times, and pytest rewrites every assertion. Where the environment forbids
 # bytecode, as in many containers, each start would compile all that it imports again: half of the CPU time.
@@ -50,6 +51,9 @@ LONGEST_FILES = (
 _RANKS = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FILES)}
 
 disable_sniffio_lookup()
+
+# The servers of the tests are on loopback.
+ALLOWED.set(Addresses(allows_loopback=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

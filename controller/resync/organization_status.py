@@ -431,6 +431,12 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
         return CheckResult("False", "EsawNotFound", message)
     if isinstance(problem, UnexpectedRedirect):
         return CheckResult("False", "EsawRedirects", f"{problem} Counterfoil follows no redirect.")
+    if isinstance(problem, EsawUnreachable) and problem.kind == "forbidden":
+        message = (
+            f"{problem} Correct spec.baseURL, or the name in DNS. For an eSignAnyWhere on loopback, set "
+            "allowLoopback of controller and pages."
+        )
+        return CheckResult("False", "EsawAddressForbidden", message)
     message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
     return CheckResult("False", "EsawUnreachable", message)
 

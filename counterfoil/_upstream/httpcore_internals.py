@@ -1,5 +1,5 @@
 """
-httpcore and httpx: two attributes without a public interface.
+httpcore and httpx: three attributes without a public interface.
 
 **Bytes after a response.** https://www.rfc-editor.org/rfc/rfc9112.html#section-6.3 forbids a client to ignore
 bytes that follow a complete response. httpx ignores them: a truncated ``Content-Length`` makes a shortened
@@ -11,6 +11,10 @@ up to 0.28.1 with httpcore up to 1.0.9.
 attribute of a public class, for the whole process, and no option of a pool. Upstream:
 https://github.com/encode/httpcore/blob/1.0.9/httpcore/_async/http11.py (``READ_NUM_BYTES``). Versions:
 httpcore up to 1.0.9.
+
+**The network.** A pool of httpcore takes a network backend, but httpx makes the pool and has no option for
+it. Upstream: https://github.com/encode/httpx/blob/0.28.1/httpx/_transports/default.py
+(``AsyncHTTPTransport.__init__``). Versions: httpx up to 0.28.1.
 """
 
 from contextlib import suppress
@@ -22,10 +26,18 @@ import httpx
 _H11_CONNECTION = attrgetter("_stream._httpcore_stream._stream._connection._h11_state")
 """Path from the stream of a response to its h11 connection."""
 
+_POOL = attrgetter("_transport._pool")
+"""Path from a client to its connection pool for requests without a proxy."""
+
 
 def set_read_size(size: int) -> None:
     """Set the maximum number of bytes per read, for all connections of the process."""
     httpcore.AsyncHTTP11Connection.READ_NUM_BYTES = size
+
+
+def set_network(http: httpx.AsyncClient, network: httpcore.AsyncNetworkBackend) -> None:
+    """Let a client connect over this network from now on. Connections to a proxy stay as they are."""
+    _POOL(http)._network_backend = network
 
 
 async def has_trailing_bytes(response: httpx.Response) -> bool:

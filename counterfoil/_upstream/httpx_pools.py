@@ -13,6 +13,7 @@ the pool with the fewest tasks, the first of them if equal, so that an idle proc
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -28,6 +29,11 @@ class PooledClient(httpx.AsyncClient):
         # This client's own pool is the first.
         self._other_clients = [httpx.AsyncClient(**options) for _ in range(pools - 1)]
         self._pool_of_task: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+
+    @property
+    def clients(self) -> Sequence[httpx.AsyncClient]:
+        """One client for each pool."""
+        return (self, *self._other_clients)
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send a request over the pool of the current task. All other request methods of httpx call this

@@ -72,6 +72,16 @@ class SettingsInvalid(ArchiveError):
         super().__init__(reason, message)
 
 
+def address_forbidden(archive: str, server: str, field: str) -> ArchiveRefused:
+    """Return the error for a server to whose address nothing may connect."""
+    return ArchiveRefused(
+        "ArchiveAddressForbidden",
+        f"{archive}: {server} has an address to which Counterfoil never connects: link-local, loopback, or "
+        f"the metadata service of a cloud. Correct {field}, or the name in DNS. For an archive on loopback, "
+        "set allowLoopback of the controller.",
+    )
+
+
 @dataclass(frozen=True)
 class ErrorText:
     """Reason and message of an error, the message with placeholders. The backends' tables map codes to it."""

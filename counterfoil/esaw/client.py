@@ -36,6 +36,7 @@ from counterfoil.esaw.models_v5 import V5EnvelopeResponse, decode_v5, v5_documen
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall, EsawTransport, FileDownload
 from counterfoil.resources import EnvelopeStatus, envelope_id
+from counterfoil.untrusted.checked_network import only_checked
 
 A = TypeVar("A", bound=models.EsawModel)
 E = TypeVar("E", bound=models.EnvelopeResponse)
@@ -189,7 +190,8 @@ def new_http_client(
     Return the HTTP client that all organizations of a process share. The caller closes it.
 
     The client uses ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment,
-    but no ``.netrc``. It stores no cookies, so that no user gets another user's session.
+    but no ``.netrc``. It stores no cookies, so that no user gets another user's session. It connects to the
+    addresses that ``counterfoil.untrusted.addresses`` allows.
     """
     call_limits = call_limits or CallLimits()
     set_read_size(limits.READ_BYTES)
@@ -200,7 +202,7 @@ def new_http_client(
         max_keepalive_connections=limits.MAX_IDLE_CONNECTIONS // limits.CONNECTION_POOLS,
         keepalive_expiry=limits.KEEPALIVE_EXPIRY,
     )
-    return PooledClient(
+    http = PooledClient(
         pools=limits.CONNECTION_POOLS,
         # One context for all pools: each copy of the authorities' certificates needs a megabyte.
         verify=httpx.create_ssl_context() if verify is True else verify,
@@ -211,6 +213,9 @@ def new_http_client(
         follow_redirects=False,
         http2=False,
     )
+    for each in http.clients:
+        only_checked(each)
+    return http
 
 
 def rfc3339(moment: datetime) -> str:

@@ -10,12 +10,14 @@ import re
 from datetime import datetime
 from typing import ClassVar, Final, Literal
 
-UnreachableKind = Literal["busy", "connect", "cut", "proxy", "slow", "timeout", "tls"]
+UnreachableKind = Literal["busy", "connect", "cut", "forbidden", "proxy", "slow", "timeout", "tls"]
 
 _UNREACHABLE: Final[dict[UnreachableKind, str]] = {
     "busy": "Too many calls are running in this process; there was no free connection in time.",
     "connect": "No connection to eSAW could be made; check its host name, its port and the network.",
     "cut": "The connection to eSAW was cut, or what answers there does not speak HTTP.",
+    "forbidden": "The host name of eSAW leads to an address to which Counterfoil never connects: link-local, "
+    "loopback, or the metadata service of a cloud.",
     "proxy": "The proxy in front of eSAW refused the connection.",
     "slow": "eSAW sent a file so slowly that the transfer was given up.",
     "timeout": "eSAW did not answer in time.",

@@ -44,6 +44,7 @@ from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
 from counterfoil.origin import origin_of
+from counterfoil.untrusted.addresses import is_address_forbidden
 from counterfoil.untrusted.json_bounds import has_too_many_values
 from counterfoil.untrusted.transfer_rate import RateBudget
 
@@ -537,8 +538,14 @@ def _asks_for_token_only(response: httpx.Response) -> bool:
 def _unreachable_kind(error: httpx.TransportError) -> UnreachableKind:
     for types, kind in _UNREACHABLE_KINDS:
         if isinstance(error, types):
-            return "tls" if kind == "connect" and _is_caused_by_tls(error) else kind
+            return _connect_kind(error) if kind == "connect" else kind
     return "cut"
+
+
+def _connect_kind(error: httpx.TransportError) -> UnreachableKind:
+    if is_address_forbidden(error):
+        return "forbidden"
+    return "tls" if _is_caused_by_tls(error) else "connect"
 
 
 _UNREACHABLE_KINDS: Final[tuple[tuple[type[httpx.TransportError], UnreachableKind], ...]] = (

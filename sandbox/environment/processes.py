@@ -65,6 +65,8 @@ class CounterfoilProcess:
             "COUNTERFOIL_LISTEN": f"127.0.0.1:{public_port}",
             "COUNTERFOIL_PRIVATE_LISTEN": f"127.0.0.1:{private_port}",
             "PYTHONPATH": str(REPOSITORY),
+            # All servers of this machine are there.
+            "COUNTERFOIL_ALLOW_LOOPBACK": "true",
             **{f"COUNTERFOIL_{key.upper()}": value for key, value in settings.items()},
         }
         return cls(log.stem, [sys.executable, "-m", *module], environment, log, public_port, private_port)

@@ -1,6 +1,6 @@
 """S17: lead eSAW or an archive to the pod itself, its node or the metadata service of a cloud."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -10,11 +10,14 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.esaw import EsawClient, EsawUnreachable, new_http_client
 from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.untrusted.addresses import ALLOWED, NO_LOOPBACK, Addresses
 from tests.support.builders import AClock
+from tests.support.servers.scripted_esaw import ScriptedServer, answering, running, then_closing
 
 KEYS: Final = {"accessKeyId": b"AKIAEXAMPLE", "secretAccessKey": b"x" * 40}
 LOGIN: Final = {"username": b"u", "password": b"p"}
 ACCOUNT: Final = {"accountName": b"acme", "accountKey": b"eHh4eA=="}
+KINDS: Final = ("s3", "azblob", "webdav", "cmis", "http", "sftp")
 LINK_LOCAL: Final = "169.254.99.99"
 """Of the network in which clouds have their metadata services."""
 
@@ -34,12 +37,27 @@ def archive_at(kind: str, host: str, port: int = 80) -> tuple[ArchiveSpec, Mappi
     return msgspec.convert({kind: spec}, ArchiveSpec), credentials
 
 
+class Rebinding:
+    """A name in DNS with another address at each look-up; the last one stays."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+        self.asked = 0
+
+    async def resolve(self, host: str, port: int) -> Sequence[str]:
+        self.asked += 1
+        return (self._addresses[min(self.asked, len(self._addresses)) - 1],)
+
+
+def port_of(server: ScriptedServer) -> int:
+    return int(server.url.rpartition(":")[2])
+
+
 async def problem_of_archive(spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> ArchiveError:
     backend = await open_backend("dms", spec, credentials)
     try:
         with pytest.raises(ArchiveError) as found:
-            async for _ in backend.read("a/b.pdf"):
-                raise AssertionError
+            await anext(backend.read("a/b.pdf"))
     finally:
         await backend.close()
     return found.value
@@ -53,13 +71,59 @@ async def problem_of_esaw(url: str) -> EsawUnreachable:
     return found.value
 
 
-@pytest.mark.xfail(strict=True, reason="archives may have any address")
-@pytest.mark.parametrize("kind", ["s3", "azblob", "webdav", "cmis", "http", "sftp"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_no_archive_leads_to_the_metadata_service_of_a_cloud(kind: str) -> None:
     problem = await problem_of_archive(*archive_at(kind, LINK_LOCAL))
     assert problem.reason == "ArchiveAddressForbidden"
 
 
-@pytest.mark.xfail(strict=True, reason="eSAW may have any address")
 async def test_no_organization_leads_to_the_metadata_service_of_a_cloud() -> None:
     assert (await problem_of_esaw(f"http://{LINK_LOCAL}")).kind == "forbidden"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_archive_leads_to_the_ports_of_the_pod(kind: str) -> None:
+    ALLOWED.set(NO_LOOPBACK)
+    async with running(answering(b"", 200)) as pod:
+        problem = await problem_of_archive(*archive_at(kind, "127.0.0.1", port_of(pod)))
+    assert problem.reason == "ArchiveAddressForbidden"
+    assert pod.connections == 0
+
+
+async def test_no_organization_leads_to_the_ports_of_the_pod() -> None:
+    ALLOWED.set(NO_LOOPBACK)
+    async with running(answering(b'"1"', 200)) as pod:
+        assert (await problem_of_esaw(pod.url)).kind == "forbidden"
+    assert pod.connections == 0
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", LINK_LOCAL, "::ffff:169.254.169.254"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_name_of_an_archive_leads_there(kind: str, address: str) -> None:
+    ALLOWED.set(Addresses(allows_loopback=True, resolve=Rebinding(address).resolve))
+    async with running(answering(b"", 200)) as pod:
+        problem = await problem_of_archive(*archive_at(kind, "dms.example", port_of(pod)))
+    assert problem.reason == "ArchiveAddressForbidden"
+    assert pod.connections == 0
+
+
+async def test_a_name_that_changes_between_two_connections_leads_nowhere_else() -> None:
+    dns = Rebinding("127.0.0.1", LINK_LOCAL)
+    ALLOWED.set(Addresses(allows_loopback=True, resolve=dns.resolve))
+    async with running(then_closing(answering(b'"1"', 200))) as esaw, new_http_client() as http:
+        url = esaw.url.replace("127.0.0.1", "localhost")
+        client = EsawClient(url, http=http, clock=AClock(), observe=lambda *_: None)
+        assert await client.version() == "1"
+        with pytest.raises(EsawUnreachable) as found:
+            await client.version()
+    assert found.value.kind == "forbidden"
+    assert (dns.asked, esaw.connections) == (2, 1)
+
+
+async def test_a_proxy_gets_no_request_for_such_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(answering(b'"1"', 200)) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        assert (await problem_of_esaw(f"http://{LINK_LOCAL}")).kind == "forbidden"
+        problem = await problem_of_archive(*archive_at("webdav", LINK_LOCAL))
+    assert problem.reason == "ArchiveAddressForbidden"
+    assert proxy.connections == 0

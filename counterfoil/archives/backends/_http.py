@@ -25,10 +25,13 @@ from counterfoil.archives.errors import (
     ArchiveUnavailable,
     ErrorText,
     SettingsInvalid,
+    address_forbidden,
     find_text,
 )
 from counterfoil.archives.streams import BLOCK
 from counterfoil.http_client import tls_fault
+from counterfoil.untrusted.addresses import is_address_forbidden
+from counterfoil.untrusted.checked_network import only_checked
 
 CONNECT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 60.0
@@ -206,6 +209,8 @@ class HttpSite:
             )
         if isinstance(error, httpx.UnsupportedProtocol):
             return self.unreadable_response()
+        if is_address_forbidden(error):
+            return address_forbidden(self.archive, self.server, self.field)
         if (fault := tls_fault(error)) is not None:
             return ArchiveRefused(
                 "ArchiveTlsFailed",
@@ -310,19 +315,21 @@ def make_http_client(authorization: str | None, silence: float = READ_TIMEOUT_SE
     Make the client of one archive; its backend closes it. ``authorization`` goes with every request.
 
     ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment are honoured. No
-    cookies are kept, and compression is refused: the stored bytes are hashed.
+    cookies are kept, and compression is refused: the stored bytes are hashed. It connects to the addresses
+    that ``counterfoil.untrusted.addresses`` allows.
     """
     pause_after_each_read()
     headers = {"User-Agent": "Counterfoil", "Accept-Encoding": "identity"}
     if authorization is not None:
         headers["Authorization"] = authorization
-    return httpx.AsyncClient(
+    http = httpx.AsyncClient(
         headers=headers,
         timeout=httpx.Timeout(silence, connect=CONNECT_SECONDS),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
     )
+    return only_checked(http)
 
 
 def normal_address(archive: str, field: str, url: str) -> str:

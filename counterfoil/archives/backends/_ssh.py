@@ -9,14 +9,21 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import asyncssh
 
 from counterfoil.archives.credentials import Credentials
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.errors import (
+    ArchiveError,
+    ArchiveRefused,
+    ArchiveUnavailable,
+    SettingsInvalid,
+    address_forbidden,
+)
 from counterfoil.resources.archive import Sftp
+from counterfoil.untrusted.addresses import ALLOWED, AddressForbidden
 
 CONNECT_SECONDS = 10.0
 LOGIN_SECONDS = 20.0
@@ -109,6 +116,7 @@ class SshConnection:
         self._settings = settings
         self._host_keys = host_keys
         self._login = login
+        self._addresses = ALLOWED.get()
         self._lock = asyncio.Lock()
         self._connection: asyncssh.SSHClientConnection | None = None
         self._sftp: asyncssh.SFTPClient | None = None
@@ -160,15 +168,25 @@ class SshConnection:
                 self._connection = await self._connect(client)
                 # As for file systems: names of others need not be text.
                 self._sftp = await self._connection.start_sftp_client(path_errors="surrogateescape")
-            except (asyncssh.Error, OSError, TimeoutError) as error:
+            except (asyncssh.Error, OSError, TimeoutError, UnicodeError) as error:
                 self.drop()
                 raise self._error(error, client) from error
             return self._sftp
 
     async def _connect(self, client: "_SshClient") -> asyncssh.SSHClientConnection:
+        """Connect to a checked address. Raises ``AddressForbidden``, and what asyncssh raises."""
+        host, port = self._settings.host, self._settings.port
+        async with asyncio.timeout(CONNECT_SECONDS):
+            *others, last = await self._addresses.of(host, port)
+        for address in others:
+            with suppress(OSError, TimeoutError):
+                return await self._connect_to(address, client)
+        return await self._connect_to(last, client)
+
+    async def _connect_to(self, address: str, client: "_SshClient") -> asyncssh.SSHClientConnection:
         login = self._login
         return await asyncssh.connect(
-            self._settings.host,
+            address,
             self._settings.port,
             username=login.username,
             password=login.password,
@@ -195,6 +213,8 @@ class SshConnection:
                 f"{self._archive}: {self.server} shows a host key that spec.sftp.hostKeys does not have: "
                 f"{client.refused}. Nothing was sent. If its owner confirms this key, add it.",
             )
+        if isinstance(error, AddressForbidden):
+            return address_forbidden(self._archive, self.server, "spec.sftp.host")
         if isinstance(error, asyncssh.PermissionDenied):
             return ArchiveRefused(
                 "ArchiveCredentialsRejected",

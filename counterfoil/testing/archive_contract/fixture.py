@@ -14,6 +14,7 @@ from counterfoil.archives.filing import Source, claim_names, conclude, find_conc
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
+from counterfoil.untrusted.addresses import ALLOWED, Addresses
 
 ENVELOPE_ID = "0f9c1c2e-1111-4222-8333-444455556666"
 PIECE = 64 * 1024
@@ -38,13 +39,13 @@ class ArchiveFixture:
 
     async def backend(self) -> ArchiveBackend:
         """Open it."""
-        return await open_backend("dms", self.spec, self.credentials)
+        return await open_on_loopback(self.spec, self.credentials)
 
     async def backend_by(self, port: int) -> ArchiveBackend:
         """Open it by way of another port of 127.0.0.1."""
         if self.reroute is None:
             raise ValueError("this ground has no reroute")
-        return await open_backend("dms", self.reroute(port), self.credentials)
+        return await open_on_loopback(self.reroute(port), self.credentials)
 
     @property
     def secrets(self) -> list[str]:
@@ -54,6 +55,12 @@ class ArchiveFixture:
             for key, value in self.credentials.items()
             if key not in ("username", "accessKeyId", "accountName")
         ]
+
+
+async def open_on_loopback(spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> ArchiveBackend:
+    """Open an archive whose server may be on loopback."""
+    ALLOWED.set(Addresses(allows_loopback=True))
+    return await open_backend("dms", spec, credentials)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 
 from counterfoil._upstream.malloc import keep_large_blocks
-from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend
 from counterfoil.archives.filing import Source, store
 from counterfoil.process_exit import exit_process
@@ -28,6 +27,7 @@ from counterfoil.testing.archive_contract.fixture import (
     a_plan,
     content,
     file_envelope,
+    open_on_loopback,
 )
 
 FILES = {"small.pdf": 1_000, "empty.pdf": 0, "big.pdf": 7_000_000}
@@ -80,7 +80,7 @@ class KillingBackend(ForwardingBackend):
 
 async def die(last: int, orders: RunInput) -> None:
     """File the envelope until step ``last``."""
-    backend = KillingBackend(await open_backend("dms", orders.spec, orders.credentials), last)
+    backend = KillingBackend(await open_on_loopback(orders.spec, orders.credentials), last)
     await file_envelope(backend, a_plan(orders.spec, list(FILES)), file_contents())
     await backend.close()
 
@@ -88,7 +88,7 @@ async def die(last: int, orders: RunInput) -> None:
 async def weigh(size: int, orders: RunInput) -> None:
     """File a file, so that everything is loaded, then one of ``size`` bytes; print the growth."""
     keep_large_blocks()  # as the controller does
-    backend = await open_backend("dms", orders.spec, orders.credentials)
+    backend = await open_on_loopback(orders.spec, orders.credentials)
     warm, big = a_plan(orders.spec, ["warm.pdf", "big.pdf"]).files
     await store(backend, warm, zeros(4 * BIG_PIECE), tags={})
     before = peak_memory()

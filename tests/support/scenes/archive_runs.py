@@ -17,11 +17,11 @@ from typing import ClassVar
 
 import msgspec
 
-from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, NewFolderBackend, StoredEntry
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.testing.archive_contract.fixture import open_on_loopback
 from counterfoil.testing.archive_contract.runs import peak_memory
 from tests.support.fakes.archives import Arrived, a_filed_document, a_plan, an_envelope, content, files_named
 
@@ -132,7 +132,7 @@ class SteppingBackend:
 async def die(last: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> None:
     """File the envelope until step ``last``."""
     steps = Steps(last)
-    backend = SteppingBackend(await open_backend("dms", spec, credentials), steps)
+    backend = SteppingBackend(await open_on_loopback(spec, credentials), steps)
     await file_envelope(backend, spec, steps)
 
 
@@ -143,7 +143,7 @@ def die_in_process(last: int, spec: ArchiveSpec) -> None:
 
 async def weigh(size: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> None:
     """File a small file, so that everything is loaded, then one of ``size`` bytes; print the growth."""
-    backend = await open_backend("dms", spec, credentials)
+    backend = await open_on_loopback(spec, credentials)
     warm, big = a_plan(*files_named("warm.pdf", "big.pdf"), spec=spec).files
     await store(backend, warm, streamed(BIG_CHUNK), tags={})
     before = peak_memory()

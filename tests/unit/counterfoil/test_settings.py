@@ -93,6 +93,13 @@ def test_a_setting_that_cannot_be_is_refused_in_one_line_with_an_example(argv: l
     assert " as in --" in str(refusal.value)
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("False", False), ("", False)])
+def test_a_setting_that_is_true_or_false(text: str, value: bool) -> None:
+    assert read(ControllerSettings, [], {"COUNTERFOIL_ALLOW_LOOPBACK": text}).allow_loopback is value
+    with pytest.raises(ProcessSettingsInvalid, match="it is neither true nor false"):
+        read(ControllerSettings, ["--allow-loopback", "yes"], {})
+
+
 @pytest.mark.parametrize("argv", [["--shards", "65"], ["--shards", "0"]])
 def test_an_impossible_number_of_shards_is_refused(argv: list[str]) -> None:
     with pytest.raises(ProcessSettingsInvalid, match="COUNTERFOIL_SHARDS"):

@@ -185,6 +185,15 @@ async def test_an_organization_whose_esaw_can_be_reached_again_is_settled_then()
     assert (await scene.look()).status.settled_time == NOON + timedelta(seconds=11)
 
 
+async def test_an_esaw_at_a_forbidden_address_is_reported_with_what_to_correct() -> None:
+    scene = Scene()
+    scene.esaw.problem = EsawUnreachable("forbidden")
+    truth, reason, message = await scene.condition("Reachable")
+    assert (truth, reason) == ("False", "EsawAddressForbidden")
+    assert "spec.baseURL" in message
+    assert "allowLoopback" in message
+
+
 async def test_an_esaw_that_never_answers_is_not_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
     scene = Scene()
     assert await scene.condition("Reachable") == ("True", "EsawAnswers", "eSignAnyWhere answers.")

@@ -125,3 +125,4 @@ async def test_an_endless_answer_takes_at_most_50_mib(
     grown, _, reason = printed.partition(" ")
     assert int(grown) <= LIMIT
     assert reason.startswith("Archive") or reason == "StoredWrong"
+    assert reason != "ArchiveAddressForbidden"

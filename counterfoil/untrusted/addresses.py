@@ -1,0 +1,222 @@
+"""
+The addresses that no connection may lead to: link-local, loopback, metadata services of clouds.
+
+A user who may change an Organization or an Archive chooses host names, and others answer for them in DNS.
+``Addresses`` looks a name up and checks every address; the caller connects to a checked one. So a name that
+changes meanwhile (DNS rebinding) reaches nothing else. Private networks are allowed, since most archives are
+in one.
+
+Look-ups have their own threads, and each host at most one of them: a resolver that hangs stops neither other
+work in threads nor the look-up of the API server.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Looks up the addresses of a host name for a port. Raises ``OSError``."""
+
+MAX_ADDRESSES: Final = 8
+"""Maximum number of addresses of one name that are used."""
+
+LOOKUP_THREADS: Final = 16
+"""Maximum number of concurrent look-ups; each is of another host."""
+
+_METADATA_NETWORKS = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "100.100.100.200/32",  # Alibaba Cloud
+            "168.63.129.16/32",  # Azure
+            "192.0.0.192/32",  # Oracle Cloud
+            "fd00:ec2::/32",  # Amazon EC2
+            "fd20:ce::254/128",  # Google Cloud
+        ),
+    )
+)
+"""Services of cloud providers that give credentials to a machine and are not link-local."""
+
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
+
+_IPV4_IN_LAST_32_BITS = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "64:ff9b::/96",  # NAT64 (RFC 6052)
+            "::/96",  # IPv4-compatible (RFC 4291)
+            "::ffff:0:0:0/96",  # IPv4-translated (RFC 2765)
+        ),
+    )
+)
+
+_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+"""NAT64 with a prefix that the network chooses, of 48, 56, 64 or 96 bits. (RFC 8215)"""
+
+_LOCAL_NAT64_BITS = tuple(
+    tuple(bit for bit in range(prefix, 128) if not 64 <= bit < 72)[:32] for prefix in (48, 56, 64, 96)
+)
+"""The bits with the IPv4 address for each length of the prefix; bits 64 to 71 are none of them. (RFC 6052)"""
+
+
+class AddressForbidden(OSError):
+    """A host is, or its name leads to, an address that nothing may connect to."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"{host} has a forbidden address")
+
+
+def is_address_forbidden(error: BaseException | None) -> bool:
+    """Whether an error or one of its causes is about a forbidden address."""
+    while error is not None:
+        if isinstance(error, AddressForbidden):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def is_forbidden_address(address: str, *, loopback: bool) -> bool:
+    """
+    Whether nothing may connect to this address: link-local, cloud metadata, multicast, unspecified.
+
+    Private networks are allowed; so are shared addresses (100.64.0.0/10), as pods have in some clusters.
+    ``loopback`` allows loopback addresses.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return any(_is_forbidden(each, loopback=loopback) for each in _destinations(ip))
+
+
+def _is_forbidden(ip: IPAddress, *, loopback: bool) -> bool:
+    if ip.is_loopback:
+        return not loopback
+    is_metadata = any(ip.version == network.version and ip in network for network in _METADATA_NETWORKS)
+    return is_metadata or ip.is_link_local or ip.is_multicast or ip.is_unspecified or _is_reserved(ip)
+
+
+def _is_reserved(ip: IPAddress) -> bool:
+    return ip.version == 4 and (ip in _THIS_NETWORK or ip.is_reserved)
+
+
+def _destinations(ip: IPAddress) -> Iterator[IPAddress]:
+    """Yield the addresses that a packet to this address may reach: itself, and IPv4 addresses in it."""
+    yield ip
+    if not isinstance(ip, ipaddress.IPv6Address):
+        return
+    yield from filter(None, (ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())))
+    if ip in _LOCAL_NAT64:
+        candidates = [_ipv4_of_bits(ip, bits) for bits in _LOCAL_NAT64_BITS]
+        # The zeros of a longer prefix, not an address.
+        yield from (each for each in candidates if each not in _THIS_NETWORK)
+    elif int(ip) > 1 and any(ip in network for network in _IPV4_IN_LAST_32_BITS):
+        yield ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+
+
+def _ipv4_of_bits(ip: ipaddress.IPv6Address, bits: Sequence[int]) -> ipaddress.IPv4Address:
+    """Return the IPv4 address at these bits, counted from the left."""
+    return ipaddress.IPv4Address(int("".join(str(int(ip) >> (127 - bit) & 1) for bit in bits), 2))
+
+
+class HostLookup:
+    """Looks up names in separate threads; concurrent look-ups of one host are one."""
+
+    def __init__(self, look_up: Callable[[str], Sequence[str]], *, threads: int = LOOKUP_THREADS) -> None:
+        """``look_up`` blocks, and raises ``OSError`` or ``ValueError``."""
+        self._look_up = look_up
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="dns")
+        self._running: dict[str, Future[Sequence[str]]] = {}
+
+    async def addresses(self, host: str, port: int) -> Sequence[str]:
+        """Return the addresses of a host. Raises ``OSError`` and ``ValueError``."""
+        running = self._running.get(host)
+        if running is None or running.done():
+            running = self._running[host] = self._executor.submit(self._look_up, host)
+        try:
+            return await _result(running)
+        finally:
+            if running.done() and self._running.get(host) is running:
+                del self._running[host]
+
+
+async def _result(running: Future[Sequence[str]]) -> Sequence[str]:
+    """Wait for a look-up; it continues for others when this task is cancelled."""
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def end() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def tell(_: object) -> None:
+        # The loop may be closed by now.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(end)
+
+    running.add_done_callback(tell)
+    await ended
+    return running.result()
+
+
+def _system_addresses(host: str) -> Sequence[str]:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+resolve_host: Final[Resolve] = HostLookup(_system_addresses).addresses
+"""Looks up a host name as the system does."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Rules for the addresses of connections."""
+
+    allows_loopback: bool
+    """Whether loopback is allowed to a host that is named so: ``localhost``, or an address of loopback."""
+    resolve: Resolve = resolve_host
+
+    async def of(self, host: str, port: int) -> Sequence[str]:
+        """
+        Return the addresses of a host, all of them checked, the first choice first.
+
+        Raises ``AddressForbidden`` if one of them is forbidden; ``OSError`` or ``ValueError`` without any.
+        """
+        if is_address(host):
+            self.check(host, (host,))
+            return (host,)
+        addresses = (await self.resolve(host, port))[:MAX_ADDRESSES]
+        if not addresses:
+            raise OSError(f"{host} has no address")
+        self.check(host, addresses)
+        return addresses
+
+    def check(self, host: str, addresses: Sequence[str]) -> None:
+        """Raise ``AddressForbidden`` if one of the addresses of a host is forbidden."""
+        loopback = self.allows_loopback and (host == "localhost" or is_address(host))
+        if any(is_forbidden_address(each, loopback=loopback) for each in addresses):
+            raise AddressForbidden(host)
+
+
+NO_LOOPBACK: Final = Addresses(allows_loopback=False)
+
+ALLOWED: Final[ContextVar[Addresses]] = ContextVar("ALLOWED", default=NO_LOOPBACK)
+"""
+The rules for all clients of this process, which sets them once, before its first client.
+
+Not a parameter, since each opener of an archive, also of another package, makes its client itself.
+"""
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address and no name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

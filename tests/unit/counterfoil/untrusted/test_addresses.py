@@ -1,0 +1,163 @@
+"""Which addresses are refused, and look-ups of names that hang."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from counterfoil.untrusted.addresses import (
+    Addresses,
+    AddressForbidden,
+    HostLookup,
+    is_forbidden_address,
+)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.0.1",
+        "169.254.169.254",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "0.0.0.0",
+        "0.1.2.3",
+        "::",
+        "224.0.0.1",
+        "ff02::1",
+        "255.255.255.255",
+        "240.0.0.1",
+        "127.0.0.1",
+        "::1",
+        "::ffff:127.0.0.1",
+        "64:ff9b::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",
+        "2002:7f00:1::",
+        # NAT64 with a prefix of the network itself (RFC 8215): of /96, /64, /56 and /48 (RFC 6052)
+        "64:ff9b:1::a9fe:a9fe",
+        "64:ff9b:1:0:a9:fea9:fe00:0",
+        "64:ff9b:1:a9:fe:a9fe::",
+        "64:ff9b:1:a9fe:a9:fe00::",
+        # IPv4-compatible and IPv4-translated
+        "::169.254.169.254",
+        "::127.0.0.1",
+        "::ffff:0:169.254.169.254",
+        # Teredo: its server, and its client, whose bits are inverted
+        "2001:0:a9fe:a9fe::",
+        "2001:0:cb00:7107::5601:5601",
+    ],
+)
+def test_addresses_that_nothing_connects_to(address: str) -> None:
+    assert is_forbidden_address(address, loopback=False)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.5",
+        "192.168.1.2",
+        "203.0.113.7",
+        "2001:db8::1",
+        "fd12:3456::1",
+        # Shared addresses, which clusters give to pods; Python calls them neither private nor global.
+        "100.64.0.1",
+        "100.127.255.254",
+        "64:ff9b::203.0.113.7",
+        "64:ff9b:1::203.0.113.7",
+        "64:ff9b:1:cb:0:7107::",
+        "64:ff9b:1:cb00:71:700::",
+        "2002:cb00:7107::1",
+        "2001:0:cb00:7107:0:f227:34ff:8ef8",
+    ],
+)
+def test_addresses_of_servers(address: str) -> None:
+    assert not is_forbidden_address(address, loopback=False)
+
+
+def test_loopback_only_where_the_url_says_so() -> None:
+    assert not is_forbidden_address("127.0.0.1", loopback=True)
+    assert not is_forbidden_address("::1", loopback=True)
+    assert is_forbidden_address("169.254.169.254", loopback=True)
+
+
+class Resolver:
+    """Answers at once, but hangs for names below ``slow.example`` until ``go``."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.asked: list[str] = []
+
+    def __call__(self, host: str) -> Sequence[str]:
+        self.asked.append(host)
+        if host.endswith("slow.example"):
+            self.go.wait(30)
+        return ("203.0.113.7",)
+
+
+@pytest.fixture
+def resolver() -> Iterator[Resolver]:
+    resolver = Resolver()
+    yield resolver
+    resolver.go.set()
+
+
+async def test_look_ups_that_hang_stop_no_other_work_in_threads(resolver: Resolver) -> None:
+    # As many threads as the event loop has for all other work.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    lookup = HostLookup(resolver, threads=4)
+    hanging = [asyncio.create_task(lookup.addresses(f"{number}.slow.example", 443)) for number in range(4)]
+    async with asyncio.timeout(10):
+        assert await asyncio.to_thread(sum, (1, 2)) == 3
+    resolver.go.set()
+    assert await asyncio.gather(*hanging) == [("203.0.113.7",)] * 4
+
+
+async def test_a_name_that_hangs_takes_one_thread_however_often_it_is_looked_up(resolver: Resolver) -> None:
+    lookup = HostLookup(resolver, threads=2)
+    hanging = [asyncio.create_task(lookup.addresses("slow.example", port)) for port in range(20)]
+    async with asyncio.timeout(10):
+        assert await lookup.addresses("dms.example", 443) == ("203.0.113.7",)
+    for each in hanging[:10]:
+        each.cancel()
+    resolver.go.set()
+    assert await asyncio.gather(*hanging[10:]) == [("203.0.113.7",)] * 10
+    assert sorted(resolver.asked) == ["dms.example", "slow.example"]
+
+
+async def test_a_name_is_looked_up_again_for_the_next_connection(resolver: Resolver) -> None:
+    lookup = HostLookup(resolver, threads=1)
+    for _ in range(2):
+        await lookup.addresses("dms.example", 443)
+    assert resolver.asked == ["dms.example", "dms.example"]
+
+
+async def test_the_error_of_a_look_up_is_the_callers() -> None:
+    def fail(host: str) -> Sequence[str]:
+        raise OSError(host)
+
+    with pytest.raises(OSError, match=r"dms\.example"):
+        await HostLookup(fail, threads=1).addresses("dms.example", 443)
+
+
+async def test_loopback_needs_the_setting_and_a_host_that_is_named_so() -> None:
+    async def loopback(host: str, port: int) -> Sequence[str]:
+        return ("127.0.0.1",)
+
+    allowing = Addresses(allows_loopback=True, resolve=loopback)
+    assert await allowing.of("127.0.0.1", 443) == ("127.0.0.1",)
+    assert await allowing.of("localhost", 443) == ("127.0.0.1",)
+    refusing = Addresses(allows_loopback=False, resolve=loopback)
+    for addresses, host in (
+        (allowing, "dms.example"),
+        (refusing, "localhost"),
+        (refusing, "127.0.0.1"),
+    ):
+        with pytest.raises(AddressForbidden):
+            await addresses.of(host, 443)
