@@ -68,7 +68,8 @@ _OUTAGES: Final = frozenset({"ApiServerTrouble", "EsawFailing", "EsawThrottling"
 """Reasons that concern all lists of the Organization."""
 
 _TOO_SLOW: Final = Wait("EsawUnreachable", "eSignAnyWhere does not list the files of the envelope in time.")
-_NOT_STORED: Final = Wait("ApiServerTrouble", "The event was changed meanwhile, or may not be changed.")
+_NOT_STORED: Final = Wait("StatusRefused", "The event was changed meanwhile, or may not be changed.")
+_NO_API_SERVER: Final = Wait("ApiServerTrouble", "The Kubernetes API server did not do what was asked.")
 _BROKEN: Final = Wait("InternalError", "Counterfoil met an internal error.")
 
 _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
@@ -173,7 +174,7 @@ class LateFileFinder:
             return None
         except ApiError as problem:
             _log.info("the files are listed again later: %s", problem, extra={"event": name})
-            return _NOT_STORED
+            return _NO_API_SERVER
         except Exception:
             _log.exception("listing the files again broke off", extra={"event": name})
             return _BROKEN

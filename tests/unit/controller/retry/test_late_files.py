@@ -243,7 +243,6 @@ async def test_an_event_that_may_not_be_changed_ends_no_pass(scene: KeptScene) -
     assert (await scene.look()).status.reason == "ArchivedAndKept"
 
 
-@pytest.mark.xfail(strict=True, reason="a refused write counts as an outage")
 async def test_an_event_that_may_not_be_changed_delays_no_list_of_its_organization(scene: KeptScene) -> None:
     scene.finder.enqueue(scene.newest())
     other = another_kept(scene)
