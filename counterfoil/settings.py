@@ -332,6 +332,10 @@ class ResealSettings(CommonSettings):
 
     PROGRAM: ClassVar[str] = "python -m counterfoil.cli.reseal"
 
+    digest: str | None = setting(None, "digest")
+    """Digest that a run without it printed: the run seals exactly the keys that were shown. Not set: it shows
+    the keys and changes nothing."""
+
     log_format: LogFormat = setting(LogFormat.TEXT, "text")
     """json (one object per line, for log collectors) or text (for a terminal)."""
 

@@ -5,6 +5,10 @@ The command begins only if the newest key in the folder is the newest one of the
 have had it for long enough that every process has it (``status.sealingKey`` of each Organization). What is
 sealed with any other key, no process could open.
 
+Without a digest, the command shows which keys it would seal again, with their number and their digest, and
+changes nothing. With that digest it seals exactly these. A key that changed after it was shown is named and
+not sealed, also after a conflict.
+
 Sender by Sender: open the Secret, seal, write it back on condition that nobody wrote meanwhile, then record
 the key id in the Sender's status. A consent that is stored during the run may still be sealed with an older
 key: a later run seals it again. The command may be interrupted and started again at any time; it skips
@@ -14,6 +18,7 @@ number of Senders per result, and the sealing keys that are no longer needed.
 
 import asyncio
 import base64
+import hashlib
 import logging
 import os
 import sys
@@ -27,6 +32,7 @@ from counterfoil import logs
 from counterfoil.clock import Clock, WallClock
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError, Conflict, NotConfigured, NotFound
+from counterfoil.kube.secret import Secret
 from counterfoil.resources import Organization, ResourceInvalid, Sender
 from counterfoil.sealing import (
     KEY_SETTLE,
@@ -47,17 +53,59 @@ MAX_WRITE_ATTEMPTS = 5
 """Maximum attempts to write one Secret after conflicts."""
 
 
+DIGEST_LENGTH = 16
+"""Number of characters of a digest that a user copies from one run to the next."""
+
+
 class ResealOutcome(StrEnum):
     """Result for one Sender's key."""
 
     RESEALED = "resealed"
     NEWEST = "sealed with the newest key already"
     NONE = "without a sealed key"
+    CHANGED = "changed after they were shown, and not sealed"
     FAILED = "failed"
 
 
 class NewestKeyRefused(Exception):
     """The newest key of the folder may be unknown to a running process; the message says what to do."""
+
+
+class NotAsShown(Exception):
+    """Other keys would be sealed again than those of the digest; nothing was sealed."""
+
+
+@dataclass(frozen=True)
+class ResealPlan:
+    """The sealed keys of all Senders, as a person is shown them before they are sealed again."""
+
+    newest: str
+    """Id of the sealing key that would seal all."""
+    sealed: Sequence[tuple[Sender, str]]
+    """Each Sender with a sealed key, and the id of the sealing key that its key is sealed with."""
+    failures: Mapping[str, str]
+    """Errors by the name of the Sender."""
+    without: int
+    """Number of Senders without a sealed key."""
+
+    @property
+    def outdated(self) -> Mapping[str, str]:
+        """Ids of the sealing keys that would be replaced, by the name of the Sender."""
+        return {sender.name: key_id for sender, key_id in self.sealed if key_id != self.newest}
+
+    @property
+    def digest(self) -> str:
+        """Digest of the keys that would be sealed again, and of the key that would seal them."""
+        lines = sorted(f"{name} {key_id}" for name, key_id in self.outdated.items())
+        return hashlib.sha256("\n".join([self.newest, *lines]).encode()).hexdigest()[:DIGEST_LENGTH]
+
+    def lines(self) -> list[str]:
+        """Say it to a person."""
+        report_lines = [f"{name}: {error}" for name, error in self.failures.items()]
+        counts = Counter(self.outdated.values())
+        report_lines += [f"{counts[key_id]} sealed with {key_id!r}" for key_id in sorted(counts)]
+        wish = f"to seal exactly these with {self.newest!r}, add --digest {self.digest}"
+        return [*report_lines, f"{counts.total()} keys; {wish}" if counts else "no key to seal again"]
 
 
 @dataclass
@@ -81,19 +129,54 @@ class ResealReport:
             report_lines.append(
                 f"No longer needed: {', '.join(spare)}. Forms that are open may be, for another hour."
             )
+        if self.counts[ResealOutcome.CHANGED]:
+            report_lines.append("Run the command again for the keys that changed.")
         return report_lines
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every key that was shown is sealed with the newest key."""
+        return not (self.counts[ResealOutcome.FAILED] or self.counts[ResealOutcome.CHANGED])
 
-async def reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> ResealReport:
-    """Go through all Senders. Raises ``NewestKeyRefused``, and ``ApiError`` when they can't be listed."""
+
+async def plan_reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> ResealPlan:
+    """Look at the sealed keys of all Senders. Raises ``NewestKeyRefused``, and ``ApiError`` when they
+    can't be listed."""
     await _check_newest_key(kube, sealing, clock.now())
-    report = ResealReport()
+    sealed: list[tuple[Sender, str]] = []
+    failures: dict[str, str] = {}
+    without = 0
     async for raw in kube.list(Sender):
         try:
             sender = Sender.parse(raw)
-            outcome = await _reseal_sender(kube, sealing, sender, report)
-        except (ResourceInvalid, ApiError, SealBroken, SealKeyUnknown) as problem:
-            _log.error("%s", problem, extra={"sender": raw["metadata"]["name"]})
+            secret = await _sealed_secret(kube, sender)
+            if secret is None:
+                without += 1
+            else:
+                sealed.append((sender, _key_id(secret)))
+        except (ResourceInvalid, ApiError, SealBroken) as problem:
+            failures[raw["metadata"]["name"]] = str(problem)
+    return ResealPlan(sealing.newest, sealed, failures, without)
+
+
+async def reseal(kube: KubeClient, sealing: Sealing, clock: Clock, digest: str) -> ResealReport:
+    """Seal the keys again that a person was shown with this digest. Raises ``NewestKeyRefused``,
+    ``NotAsShown``, and ``ApiError`` when the Senders can't be listed."""
+    plan = await plan_reseal(kube, sealing, clock)
+    if digest != plan.digest:
+        raise NotAsShown(
+            "The keys of other Senders would be sealed again than those of this digest, or they are sealed "
+            "with other keys now. Nothing was sealed. Run the command without --digest, and look again."
+        )
+    report = ResealReport(Counter({ResealOutcome.NONE: plan.without} if plan.without else {}))
+    for name, error in plan.failures.items():
+        _log.error("%s", error, extra={"sender": name})
+        report.counts[ResealOutcome.FAILED] += 1
+    for sender, key_id in plan.sealed:
+        try:
+            outcome = await _reseal_sender(kube, sealing, sender, key_id, report)
+        except (ApiError, SealBroken, SealKeyUnknown) as problem:
+            _log.error("%s", problem, extra={"sender": sender.name})
             outcome = ResealOutcome.FAILED
         report.counts[outcome] += 1
     return report
@@ -133,25 +216,44 @@ async def _check_newest_key(kube: KubeClient, sealing: Sealing, now: datetime) -
         raise NewestKeyRefused("There is no Organization, so nothing shows which keys the controllers have.")
 
 
-async def _reseal_sender(
-    kube: KubeClient, sealing: Sealing, sender: Sender, report: ResealReport
-) -> ResealOutcome:
+async def _sealed_secret(kube: KubeClient, sender: Sender) -> Secret | None:
+    """Return the Secret of a Sender's sealed key; None if there is none."""
     if sender.spec.token_secret_ref is not None:
-        return ResealOutcome.NONE
+        return None
+    try:
+        secret = await kube.secret(sender.name)
+    except NotFound:
+        return None
+    return secret if secret.type == SECRET_TYPE else None
+
+
+def _key_id(secret: Secret) -> str:
+    return key_id_of(secret.data.get(SECRET_KEY, b""))
+
+
+async def _reseal_sender(
+    kube: KubeClient, sealing: Sealing, sender: Sender, shown: str, report: ResealReport
+) -> ResealOutcome:
+    """Seal one key again while it is sealed with the key that was ``shown``."""
     for _ in range(MAX_WRITE_ATTEMPTS):
-        try:
-            secret = await kube.secret(sender.name)
-        except NotFound:
+        secret = await _sealed_secret(kube, sender)
+        if secret is None:
             return ResealOutcome.NONE
-        if secret.type != SECRET_TYPE:
-            return ResealOutcome.NONE
-        data = secret.data.get(SECRET_KEY, b"")
-        if key_id_of(data) == sealing.newest:
-            report.in_use.add(sealing.newest)
-            await _record_key_id(kube, sender, sealing.newest)
+        key_id = _key_id(secret)
+        if key_id == sealing.newest:
+            report.in_use.add(key_id)
+            await _record_key_id(kube, sender, key_id)
             return ResealOutcome.NEWEST
-        replaced = key_id_of(data)
-        token = sealing.open(data, kube.namespace, sender)
+        if key_id != shown:
+            _log.warning(
+                "the key was sealed with %r when it was shown, and is now with %r",
+                shown,
+                key_id,
+                extra={"sender": sender.name},
+            )
+            report.in_use.add(key_id)
+            return ResealOutcome.CHANGED
+        token = sealing.open(secret.data.get(SECRET_KEY, b""), kube.namespace, sender)
         sealed = sealing.seal_with_newest(token, kube.namespace, sender)
         changes = {
             "metadata": {"resourceVersion": secret.resource_version},
@@ -162,7 +264,7 @@ async def _reseal_sender(
         except Conflict:
             continue
         report.in_use.add(sealed.key_id)
-        report.replaced.add(replaced)
+        report.replaced.add(key_id)
         await _record_key_id(kube, sender, sealed.key_id)
         return ResealOutcome.RESEALED
     _log.error("somebody else writes this Secret all the time", extra={"sender": sender.name})
@@ -176,14 +278,18 @@ async def _record_key_id(kube: KubeClient, sender: Sender, key_id: str) -> None:
 
 
 async def run(settings: ResealSettings) -> int:
-    """Reseal everything; return the exit status."""
+    """Show what would be sealed again, or seal what was shown; return the exit status."""
     if settings.sealing_keys is None:
         raise SealingKeysInvalid("COUNTERFOIL_SEALING_KEYS is not set; name the folder of the sealing keys.")
     sealing = Sealing(settings.sealing_keys)
     async with connect(namespace=settings.namespace) as kube:
-        report = await reseal(kube, sealing, WallClock())
+        if settings.digest is None:
+            plan = await plan_reseal(kube, sealing, WallClock())
+            print("\n".join(plan.lines()))
+            return 1 if plan.failures else 0
+        report = await reseal(kube, sealing, WallClock(), settings.digest)
     print("\n".join(report.lines()))
-    return 1 if report.counts[ResealOutcome.FAILED] else 0
+    return 0 if report.is_complete else 1
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -193,7 +299,14 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     hide_memory()
     try:
         return asyncio.run(run(settings))
-    except (SealingKeysInvalid, NewestKeyRefused, NotConfigured, ApiError, ResourceInvalid) as trouble:
+    except (
+        SealingKeysInvalid,
+        NewestKeyRefused,
+        NotAsShown,
+        NotConfigured,
+        ApiError,
+        ResourceInvalid,
+    ) as trouble:
         # The person who started the command can fix this error: no stack trace.
         _log.critical("nothing can be resealed: %s", trouble)
         return 1

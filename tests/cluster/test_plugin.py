@@ -418,7 +418,9 @@ async def test_keys_are_sealed_anew(scene: ControllerScene, administrator: Termi
     observed = {"sealingKey": {"observedTime": "2026-01-01T00:00:00Z"}}
     for organization in [raw["metadata"]["name"] async for raw in scene.kube.list(Organization)]:
         await scene.kube.patch_status(Organization, organization, observed, resource_version=None)
-    answer = await administrator(*command)
+    shown = await administrator(*command)
+    assert (shown.code, shown.json["failed"]) == (ExitStatus.DONE, {}), shown.err
+    answer = await administrator(*command, "--digest", shown.json["digest"])
     assert answer.code == ExitStatus.DONE, answer.err
     assert answer.json["failed"] == 0
 

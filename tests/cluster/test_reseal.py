@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from counterfoil.cli.reseal import ResealOutcome, reseal
+from counterfoil.cli.reseal import ResealOutcome, ResealReport, plan_reseal, reseal
 from counterfoil.clock import WallClock
-from counterfoil.kube.client import connect
+from counterfoil.kube.client import KubeClient, connect
 from counterfoil.resources import Organization
 from counterfoil.sealing import Sealing
 from sandbox.controlplane import rbac
@@ -36,6 +36,12 @@ async def controllers_have_the_newest_key(scene: Scene) -> None:
             await kube.patch_status(Organization, name, {"sealingKey": key}, resource_version=None)
 
 
+async def reseal_as_shown(kube: KubeClient, sealing: Sealing) -> ResealReport:
+    """Look at the keys, and seal exactly these."""
+    plan = await plan_reseal(kube, sealing, WallClock())
+    return await reseal(kube, sealing, WallClock(), plan.digest)
+
+
 async def key_ids(scene: Scene) -> set[str]:
     return {each["status"]["key"]["keyID"] for each in await scene.senders()}
 
@@ -51,7 +57,7 @@ async def test_a_rotation_needs_no_downtime_and_no_consent(scene: Scene) -> None
     )
 
     async with connect(namespace=scene.local_environment.namespace, kubeconfig=kubeconfig) as kube:
-        report = await reseal(kube, Sealing(scene.local_environment.sealing_keys), WallClock())
+        report = await reseal_as_shown(kube, Sealing(scene.local_environment.sealing_keys))
 
     assert report.counts == {ResealOutcome.RESEALED: 2}
     assert report.lines()[-1].startswith("No longer needed: first.")
@@ -72,10 +78,10 @@ async def test_a_second_run_finds_nothing_to_do(scene: Scene) -> None:
     async with connect(
         namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
     ) as kube:
-        await reseal(kube, sealing, WallClock())
+        await reseal_as_shown(kube, sealing)
         before = await scene.local_environment.kubectl("get", "senders,secrets", "-o", "yaml")
 
-        assert (await reseal(kube, sealing, WallClock())).counts == {ResealOutcome.NEWEST: 1}
+        assert (await reseal_as_shown(kube, sealing)).counts == {ResealOutcome.NEWEST: 1}
 
     assert await scene.local_environment.kubectl("get", "senders,secrets", "-o", "yaml") == before
 
@@ -88,14 +94,14 @@ async def test_a_run_that_was_cut_off_before_it_told_the_sender_is_completed(sce
     async with connect(
         namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
     ) as kube:
-        await reseal(kube, sealing, WallClock())
+        await reseal_as_shown(kube, sealing)
         (sender,) = await scene.senders()
         told = '{"status":{"key":{"keyID":"first"}}}'
         await scene.local_environment.kubectl(
             "patch", "sender", sender["metadata"]["name"], "--subresource=status", "--type=merge", "-p", told
         )
 
-        await reseal(kube, sealing, WallClock())
+        await reseal_as_shown(kube, sealing)
 
     assert await key_ids(scene) == {"second"}
 
@@ -116,7 +122,7 @@ async def test_what_does_not_open_is_named_and_keeps_every_key(scene: Scene) -> 
     async with connect(
         namespace=scene.local_environment.namespace, kubeconfig=scene.local_environment.plane.kubeconfig
     ) as kube:
-        report = await reseal(kube, sealing, WallClock())
+        report = await reseal_as_shown(kube, sealing)
 
     assert report.counts == {ResealOutcome.RESEALED: 1, ResealOutcome.FAILED: 1}
     assert "keep all sealing keys" in report.lines()[-1]

@@ -1,8 +1,9 @@
 """``reseal``: encrypt every sender's key with the newest sealing key; see ``counterfoil.cli.reseal``."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
 from counterfoil.cli.plugin.on_demand import load
@@ -12,7 +13,8 @@ from counterfoil.kube.client import KubeClient
 SUMMARY = "encrypt every sender's key with the newest sealing key"
 DETAILS = (
     "Needs a folder with all sealing keys on this machine, and the right to get and patch the Secrets of the "
-    "senders. You can interrupt and repeat the command; all processes keep running."
+    "senders. Without --digest it changes nothing: it prints the keys, and the digest to seal exactly these. "
+    "You can interrupt and repeat the command; all processes keep running."
 )
 
 
@@ -21,10 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sealing-keys", type=Path, required=True, metavar="FOLDER", help="folder with one file per key id"
     )
+    parser.add_argument(
+        "--digest",
+        metavar="DIGEST",
+        help="seal the keys again for which the command without it prints the same digest now",
+    )
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Reseal everything. Raises ``CommandError``, ``ApiError``."""
+    """Show what would be sealed again, or seal what was shown. Raises ``CommandError``, ``ApiError``."""
     reseal, sealing_module = (
         load("reseal", each) for each in ("counterfoil.cli.reseal", "counterfoil.sealing")
     )
@@ -33,10 +40,24 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     except sealing_module.SealingKeysInvalid as invalid:
         raise CommandError(ExitStatus.MISUSED, str(invalid)) from None
     try:
-        report = await reseal.reseal(kube, sealing, WallClock())
-    except reseal.NewestKeyRefused as refused:
+        if args.digest is None:
+            plan = await reseal.plan_reseal(kube, sealing, WallClock())
+            shown = {"digest": plan.digest, "keys": plan.outdated, "failed": plan.failures}
+            return _write(args, out, shown, plan.lines(), is_complete=not plan.failures)
+        report = await reseal.reseal(kube, sealing, WallClock(), args.digest)
+    except (reseal.NewestKeyRefused, reseal.NotAsShown) as refused:
         raise CommandError(ExitStatus.NOT_ALL, str(refused)) from None
-    lines = report.lines()
     counts = {outcome.name.lower(): report.counts[outcome] for outcome in reseal.ResealOutcome}
-    out.write(format_json(counts) if args.output == "json" else "".join(f"{each}\n" for each in lines))
-    return ExitStatus.NOT_ALL if report.counts[reseal.ResealOutcome.FAILED] else ExitStatus.DONE
+    return _write(args, out, counts, report.lines(), is_complete=report.is_complete)
+
+
+def _write(
+    args: argparse.Namespace,
+    out: TextIO,
+    answer: Mapping[str, Any],
+    lines: Sequence[str],
+    *,
+    is_complete: bool,
+) -> ExitStatus:
+    out.write(format_json(answer) if args.output == "json" else "".join(f"{each}\n" for each in lines))
+    return ExitStatus.DONE if is_complete else ExitStatus.NOT_ALL

@@ -1,20 +1,32 @@
 """Seal keys again only with a key that every process has, and call only replaced keys unneeded."""
 
 import base64
+import copy
+import hashlib
 import os
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-from counterfoil.cli.reseal import NewestKeyRefused, ResealOutcome, ResealReport, reseal
+from counterfoil.cli.reseal import (
+    NewestKeyRefused,
+    NotAsShown,
+    ResealOutcome,
+    ResealPlan,
+    ResealReport,
+    plan_reseal,
+    reseal,
+)
 from counterfoil.esaw.token import ApiToken
+from counterfoil.kube.errors import Conflict
 from counterfoil.kube.secret import Secret
 from counterfoil.resources import Organization
 from counterfoil.resources.base import ObjectMeta
-from counterfoil.sealing import KEY_BYTES, SECRET_KEY, SECRET_TYPE, Sealing
+from counterfoil.sealing import KEY_BYTES, SECRET_KEY, SECRET_TYPE, Sealing, key_id_of
 from tests.support.builders import AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 
@@ -27,12 +39,19 @@ def put_key(folder: Path, key_id: str, key: bytes | None = None) -> None:
 
 
 class Secrets(InMemoryKubeClient):
-    """Sealed Secrets that can be written."""
+    """Sealed Secrets that can be written, each on condition of its version."""
+
+    def version(self, name: str) -> str:
+        return hashlib.sha256(self.secrets[name][SECRET_KEY]).hexdigest()
 
     async def secret(self, name: str) -> Secret:
-        return Secret(ObjectMeta(name=name, resource_version="1"), SECRET_TYPE, dict(self.secrets[name]))
+        metadata = ObjectMeta(name=name, resource_version=self.version(name))
+        return Secret(metadata, SECRET_TYPE, dict(self.secrets[name]))
 
     async def patch_secret(self, name: str, changes: Mapping[str, Any]) -> None:
+        self._begin("patch_secret", name)
+        if changes["metadata"]["resourceVersion"] != self.version(name):
+            raise Conflict(409, "Conflict", name)
         self.secrets[name] = {SECRET_KEY: base64.b64decode(changes["data"][SECRET_KEY])}
 
 
@@ -44,10 +63,23 @@ class Scene:
         self.of_controllers = folder / "controllers"
         put_key(self.of_controllers, "first")
         self.sender = a_sender(tokenSecretRef=None)
-        self.kube = Secrets(self.sender, an_organization())
-        sealed = Sealing(self.of_controllers).seal_with_newest(TOKEN, self.kube.namespace, self.sender)
-        self.kube.secrets["anna"] = {SECRET_KEY: sealed.data}
+        self.kube = Secrets(an_organization())
+        self.add_sender("anna", "first")
         self.report_key()
+
+    def add_sender(self, name: str, key_id: str) -> None:
+        """Add a Sender whose key is sealed with this sealing key."""
+        self.kube.put(a_sender(name, tokenSecretRef=None))
+        self.seal(name, key_id)
+
+    def seal(self, name: str, key_id: str) -> None:
+        """Seal the key of a Sender with this sealing key."""
+        with TemporaryDirectory() as folder:
+            copy_of_key = (self.of_controllers / key_id).read_bytes()
+            (Path(folder) / key_id).write_bytes(copy_of_key)
+            sender = a_sender(name, tokenSecretRef=None)
+            sealed = Sealing(Path(folder)).seal_with_newest(TOKEN, self.kube.namespace, sender)
+        self.kube.secrets[name] = {SECRET_KEY: sealed.data}
 
     def report_key(self, since: timedelta = timedelta(days=1)) -> None:
         """Let a controller report its newest key."""
@@ -59,8 +91,14 @@ class Scene:
         }
         self.kube.edit(Organization, "acme", {"status": {"sealingKey": key}})
 
-    async def reseal(self, folder: Path | None = None) -> ResealReport:
-        return await reseal(self.kube, Sealing(folder or self.of_controllers), self.clock)
+    async def plan(self, folder: Path | None = None) -> ResealPlan:
+        return await plan_reseal(self.kube, Sealing(folder or self.of_controllers), self.clock)
+
+    async def reseal(self, folder: Path | None = None, *, digest: str | None = None) -> ResealReport:
+        """Seal with this digest, or with that of the keys as they are."""
+        if digest is None:
+            digest = (await self.plan(folder)).digest
+        return await reseal(self.kube, Sealing(folder or self.of_controllers), self.clock, digest)
 
     async def refusal(self, folder: Path | None = None) -> str:
         """Return why nothing is resealed; the sender's key still opens where the controllers run."""
@@ -143,3 +181,60 @@ async def test_only_a_key_that_this_run_replaced_is_no_longer_needed(tmp_path: P
     assert not any("No longer needed" in each for each in again.lines())
     sealed = scene.kube.secrets["anna"][SECRET_KEY]
     assert Sealing(scene.of_controllers).open(sealed, scene.kube.namespace, scene.sender) == TOKEN
+
+
+async def test_without_a_digest_the_keys_are_shown_and_nothing_is_sealed(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    put_key(scene.of_controllers, "second")
+    scene.report_key()
+    before = dict(scene.kube.secrets["anna"])
+
+    plan = await scene.plan()
+
+    assert plan.lines() == [
+        "1 sealed with 'first'",
+        f"1 keys; to seal exactly these with 'second', add --digest {plan.digest}",
+    ]
+    assert scene.kube.secrets["anna"] == before
+
+
+async def test_the_keys_of_other_senders_than_were_shown_are_not_sealed(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    put_key(scene.of_controllers, "second")
+    scene.report_key()
+    digest = (await scene.plan()).digest
+    scene.add_sender("bruno", "first")
+    before = copy.deepcopy(scene.kube.secrets)
+
+    with pytest.raises(NotAsShown):
+        await scene.reseal(digest=digest)
+
+    assert scene.kube.secrets == before
+
+
+async def test_a_key_that_somebody_sealed_meanwhile_with_another_key_is_left_alone(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    for key_id in ("other", "second"):
+        put_key(scene.of_controllers, key_id)
+    scene.report_key()
+    scene.kube.just_before("patch_secret", lambda: scene.seal("anna", "other"))
+
+    report = await scene.reseal()
+
+    assert report.counts == {ResealOutcome.CHANGED: 1}
+    assert key_id_of(scene.kube.secrets["anna"][SECRET_KEY]) == "other"
+    assert not report.is_complete
+    assert report.lines()[-1] == "Run the command again for the keys that changed."
+
+
+async def test_a_sender_that_cannot_be_read_costs_no_other(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    put_key(scene.of_controllers, "second")
+    scene.report_key()
+    scene.add_sender("bruno", "first")
+    scene.kube.secrets["bruno"] = {SECRET_KEY: b"not sealed"}
+
+    assert "bruno" in (await scene.plan()).lines()[0]
+    report = await scene.reseal()
+
+    assert report.counts == {ResealOutcome.RESEALED: 1, ResealOutcome.FAILED: 1}
