@@ -50,6 +50,7 @@ from tests.support.scenes.chart import (
 )
 from tests.support.scenes.console import console_scene
 from tests.support.scenes.hook_jobs import HelmWithHookJobs
+from webhook.console.sessions import ProcessCookieCipher
 from webhook.pages.send_lease import SendLeases
 
 PATIENCE = 60.0
@@ -469,7 +470,7 @@ async def test_pages_write_and_remove_their_own_send_leases_and_no_other_lease(
     assert other in await refused(pages, "delete", "lease", "somebodys-leader")
 
     async with connect(namespace=NAMESPACE, kubeconfig=pages.kubeconfig) as kube:
-        notes = SendLeases(kube, WallClock(), attempt_seconds=60)
+        notes = SendLeases(kube, ProcessCookieCipher(), WallClock(), attempt_seconds=60)
         assert await notes.use_state("a state")
         assert await notes.delete_states(older_than=-60) == 1
         begun = await notes.acquire("acme", "anna", "a draft")

@@ -23,7 +23,7 @@ def parse_cookies(header: str) -> dict[str, str]:
 
 
 class CookieCipher(Protocol):
-    """Encrypts cookies: ``counterfoil.sealing.Sealing``, or a key of this process."""
+    """Encrypts cookies, and seals Leases: ``counterfoil.sealing.Sealing``, or a key of this process."""
 
     def seal_for(self, purpose: str, plain: bytes) -> bytes:
         """Seal something for a purpose."""

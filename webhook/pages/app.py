@@ -42,7 +42,7 @@ async def serve(
     ):
         attempt = settings.attempt.total_seconds()
         esaw_clients = EsawClients(http, clock, metrics.esaw_request, ESAW_LIMITS)
-        send_leases = SendLeases(kube, clock, attempt_seconds=max(1, round(attempt)))
+        send_leases = SendLeases(kube, sealing, clock, attempt_seconds=max(1, round(attempt)))
         consent_service = ConsentService(kube, sealing, clock)
         draft_sender = DraftSender(
             kube, send_leases, clock, attempt_seconds=attempt, limits=limits, monotonic=monotonic

@@ -5,9 +5,15 @@ Creating a state's Lease uses the state, and only one request can create it. A d
 the draft is sent; it has the start time, the Sender and the holder. So after a kill at any point the next
 request or the recovery knows what is incomplete (docs/decisions/0006). Leases hold no secret and are deleted
 some time after they are completed.
+
+Others may write Leases too. So the statement that a draft was sent, and as which envelopes, carries a seal of
+the pages. The seal is bound to the Lease by its uid. A statement without a valid seal does not count, and
+eSAW is asked. Times that cannot be right are replaced by the API server's.
 """
 
+import base64
 import hashlib
+import hmac
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -29,6 +35,8 @@ from counterfoil.resources.lease import (
     Lease,
     micro_time,
 )
+from counterfoil.sealing import SealBroken, SealKeyUnknown
+from webhook.http_server.cookies import CookieCipher
 
 SENDER_ANNOTATION: Final = f"{GROUP}/sender"
 DRAFT_ANNOTATION: Final = f"{GROUP}/draft"
@@ -41,6 +49,16 @@ SENT_TIME_ANNOTATION: Final = f"{GROUP}/sent-time"
 """When the bulk was sent; present with the ids."""
 REFUSALS_ANNOTATION: Final = f"{GROUP}/refusals"
 """Number of times that the API server refused to store the senders of a bulk."""
+SEAL_ANNOTATION: Final = f"{GROUP}/seal"
+"""Seal over the statement that the draft was sent."""
+
+SEAL_PURPOSE: Final = "draft lease"
+
+MAX_ATTEMPT_SECONDS: Final = 3600
+"""Maximum duration of an attempt that a Lease is believed, unless the setting of this process is longer."""
+
+MAX_START_DIFFERENCE: Final = timedelta(days=1)
+"""Maximum time by which an attempt can have begun before its Lease was created."""
 
 
 @dataclass(frozen=True)
@@ -66,33 +84,49 @@ class SendLease:
     """The envelopes of a bulk that was sent, until their sender is recorded for each."""
     sent_time: datetime | None = None
     """When that bulk was sent."""
+    is_first_attempt: bool = False
+    """Whether the current attempt is the first."""
     refusals: int = 0
     """Number of times that the API server refused to store the senders of that bulk."""
     written: datetime | None = None
     """Time of the last write, by the API server's clock; None: unknown."""
 
     @classmethod
-    def parse(cls, raw: Raw) -> Self:
-        """Parse a Lease. Raises ``ResourceInvalid`` for one that is not about a draft."""
+    def parse(cls, raw: Raw, cipher: CookieCipher, *, max_seconds: int) -> Self:
+        """
+        Parse a Lease; an attempt lasts ``max_seconds`` at most.
+
+        Raises ``ResourceInvalid`` for one that is not about a draft, or about another one than its name says.
+        """
         lease = Lease.parse(raw)
         metadata, spec = lease.metadata, lease.spec
         if spec.acquire_time is None or spec.renew_time is None:
             raise ResourceInvalid(f"Lease/{lease.name}: it is not the Lease of a draft")
         annotations = metadata.annotations
+        organization = metadata.labels.get(ORGANIZATION_LABEL, "")
+        sender, draft = annotations.get(SENDER_ANNOTATION, ""), annotations.get(DRAFT_ANNOTATION, "")
+        if lease.name != _draft_lease_name(organization, sender, draft):
+            raise ResourceInvalid(f"Lease/{lease.name}: it has not the name of its draft")
+        uid, seal = lease.uid, annotations.get(SEAL_ANNOTATION, "")
+        sent_as, sent_time = annotations.get(ENVELOPE_ANNOTATION), annotations.get(SENT_TIME_ANNOTATION, "")
+        envelopes = annotations.get(ENVELOPES_ANNOTATION, "")
+        is_completed = sent_as is not None and _is_sealed(cipher, seal, uid, ENVELOPE_ANNOTATION, sent_as)
+        is_bulk = _is_sealed(cipher, seal, uid, ENVELOPES_ANNOTATION, envelopes, sent_time)
         return cls(
             name=lease.name,
-            uid=lease.uid,
+            uid=uid,
             version=metadata.resource_version or "",
-            organization=metadata.labels.get(ORGANIZATION_LABEL, ""),
-            sender=annotations.get(SENDER_ANNOTATION, ""),
-            draft=annotations.get(DRAFT_ANNOTATION, ""),
+            organization=organization,
+            sender=sender,
+            draft=draft,
             holder=spec.holder_identity or "",
-            started=spec.acquire_time,
+            started=_believed_start(spec.acquire_time, metadata.creation_timestamp),
             renewed=spec.renew_time,
-            seconds=spec.lease_duration_seconds or 0,
-            is_completed=ENVELOPE_ANNOTATION in annotations,
-            envelopes=tuple(filter(None, annotations.get(ENVELOPES_ANNOTATION, "").split(","))),
-            sent_time=_parse_time(annotations.get(SENT_TIME_ANNOTATION, "")),
+            seconds=max(0, min(spec.lease_duration_seconds or 0, max_seconds)),
+            is_completed=is_completed,
+            envelopes=tuple(filter(None, envelopes.split(","))) if is_bulk else (),
+            sent_time=_parse_time(sent_time) if is_bulk else None,
+            is_first_attempt=spec.acquire_time == spec.renew_time,
             refusals=_parse_count(annotations.get(REFUSALS_ANNOTATION, "")),
             written=_written_time(raw) or metadata.creation_timestamp,
         )
@@ -102,19 +136,14 @@ class SendLease:
         """Whether the draft was certainly sent, also if the senders of a bulk are still being recorded."""
         return self.is_completed or bool(self.envelopes)
 
-    @property
-    def is_first_attempt(self) -> bool:
-        """Whether the current attempt is the first."""
-        return self.started == self.renewed
-
-    def is_expired(self, now: datetime) -> bool:
+    def is_expired(self, now: datetime, *, after: float | None = None) -> bool:
         """
-        Whether the current attempt has certainly ended.
+        Whether the current attempt has certainly ended, or began more than ``after`` seconds ago.
 
         If its start can't be right, the API server's time of the last write counts.
         """
         started = believed_time(self.renewed, now) or self.written or self.renewed
-        return now - started > timedelta(seconds=self.seconds)
+        return now - started > timedelta(seconds=self.seconds if after is None else after)
 
 
 @dataclass(frozen=True)
@@ -122,6 +151,8 @@ class SendLeases:
     """Writes and reads Leases. Every method raises ``ApiError`` when the API server refuses or fails."""
 
     kube: KubeClient
+    cipher: CookieCipher
+    """Seals what a draft became, for all replicas."""
     clock: Clock
     attempt_seconds: int
 
@@ -142,7 +173,7 @@ class SendLeases:
             {SENDER_ANNOTATION: sender, DRAFT_ANNOTATION: draft},
         )
         try:
-            return SendLease.parse(await self.kube.create(Lease, body))
+            return self._parse(await self.kube.create(Lease, body), organization, sender, draft)
         except AlreadyExists:
             return None
 
@@ -150,7 +181,7 @@ class SendLeases:
         """Return the Lease of a draft, or None."""
         name = _draft_lease_name(organization, sender, draft)
         try:
-            return SendLease.parse(await self.kube.get(Lease, name))
+            return self._parse(await self.kube.get(Lease, name), organization, sender, draft)
         except NotFound:
             return None
 
@@ -161,7 +192,8 @@ class SendLeases:
             "spec": {"holderIdentity": new_secret(), "renewTime": micro_time(self.clock.now())},
         }
         try:
-            return SendLease.parse(await self.kube.patch(Lease, lease.name, changes))
+            raw = await self.kube.patch(Lease, lease.name, changes)
+            return self._parse(raw, lease.organization, lease.sender, lease.draft)
         except (Conflict, NotFound):
             return None
 
@@ -171,12 +203,15 @@ class SendLeases:
 
         Without a precondition: the process that sent the draft knows its envelopes for certain.
         """
+        ids, sent_time = ",".join(envelopes), micro_time(self.clock.now())
         annotations = {
-            ENVELOPES_ANNOTATION: ",".join(envelopes),
-            SENT_TIME_ANNOTATION: micro_time(self.clock.now()),
+            ENVELOPES_ANNOTATION: ids,
+            SENT_TIME_ANNOTATION: sent_time,
+            SEAL_ANNOTATION: _seal(self.cipher, lease.uid, ENVELOPES_ANNOTATION, ids, sent_time),
         }
         changes = {"metadata": {"annotations": annotations}}
-        return SendLease.parse(await self.kube.patch(Lease, lease.name, changes))
+        raw = await self.kube.patch(Lease, lease.name, changes)
+        return self._parse(raw, lease.organization, lease.sender, lease.draft)
 
     async def store_refusals(self, lease: SendLease, refusals: int) -> None:
         """Store how often the API server refused to store the senders of a bulk."""
@@ -192,7 +227,11 @@ class SendLeases:
     async def complete(self, lease: SendLease, envelope: str) -> None:
         """Record that the draft was sent and its sender is stored. No list of open drafts has it from now
         on."""
-        annotations = {ENVELOPE_ANNOTATION: envelope, ENVELOPES_ANNOTATION: None}
+        annotations = {
+            ENVELOPE_ANNOTATION: envelope,
+            ENVELOPES_ANNOTATION: None,
+            SEAL_ANNOTATION: _seal(self.cipher, lease.uid, ENVELOPE_ANNOTATION, envelope),
+        }
         changes = {"metadata": {"labels": {LEASE_KIND_LABEL: KIND_SENT}, "annotations": annotations}}
         with suppress(NotFound):
             await self.kube.patch(Lease, lease.name, changes)
@@ -227,7 +266,7 @@ class SendLeases:
     async def _list(self, kind: str) -> AsyncIterator[SendLease]:
         async for raw in self.kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={kind}"):
             with suppress(ResourceInvalid):
-                yield SendLease.parse(raw)
+                yield self._parse_as_it_is(raw)
 
     async def delete_states(self, *, older_than: float) -> int:
         """Delete the Leases of states older than ``older_than`` seconds; return their number."""
@@ -240,6 +279,23 @@ class SendLeases:
                     await self.kube.delete(Lease, lease.name, uid=lease.uid)
                     count += 1
         return count
+
+    def _parse(self, raw: Raw, organization: str, sender: str, draft: str) -> SendLease:
+        """Parse the Lease of a known draft; only its name says whose it is."""
+        metadata = raw["metadata"]
+        labels = {**metadata.get("labels", {}), ORGANIZATION_LABEL: organization}
+        annotations = {
+            **metadata.get("annotations", {}),
+            SENDER_ANNOTATION: sender,
+            DRAFT_ANNOTATION: draft,
+        }
+        return self._parse_as_it_is(
+            {**raw, "metadata": {**metadata, "labels": labels, "annotations": annotations}}
+        )
+
+    def _parse_as_it_is(self, raw: Raw) -> SendLease:
+        longest = max(MAX_ATTEMPT_SECONDS, self.attempt_seconds)
+        return SendLease.parse(raw, self.cipher, max_seconds=longest)
 
     def _body(self, name: str, labels: dict[str, str], annotations: dict[str, str]) -> dict[str, Any]:
         now = micro_time(self.clock.now())
@@ -254,6 +310,31 @@ class SendLeases:
                 "renewTime": now,
             },
         }
+
+
+def _seal(cipher: CookieCipher, *statement: str) -> str:
+    return base64.b64encode(cipher.seal_for(SEAL_PURPOSE, _digest(statement))).decode()
+
+
+def _is_sealed(cipher: CookieCipher, seal: str, *statement: str) -> bool:
+    """Whether the pages made this statement; a seal that can't be opened is none."""
+    try:
+        opened = cipher.open_for(SEAL_PURPOSE, base64.b64decode(seal, validate=True))
+    except (ValueError, SealBroken, SealKeyUnknown):
+        return False
+    return hmac.compare_digest(opened, _digest(statement))
+
+
+def _digest(statement: Sequence[str]) -> bytes:
+    return hashlib.sha256("\0".join(statement).encode()).digest()
+
+
+def _believed_start(stated: datetime, created: datetime | None) -> datetime:
+    """Return the start of the first attempt: not after the API server created its Lease, and not long
+    before."""
+    if created is None:
+        return stated
+    return max(min(stated, created), created - MAX_START_DIFFERENCE)
 
 
 def _parse_time(text: str) -> datetime | None:

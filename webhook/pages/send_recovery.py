@@ -129,7 +129,7 @@ class SendRecovery:
     def _is_due(self, lease: SendLease) -> bool:
         now = self.clock.now()
         if lease.is_completed:
-            return now - lease.renewed > timedelta(seconds=self.limits.lease_kept_seconds)
+            return lease.is_expired(now, after=self.limits.lease_kept_seconds)
         tries = self._tries.get(lease.uid)
         return lease.is_expired(now) and (tries is None or self.clock.monotonic() >= tries.next_at)
 

@@ -51,7 +51,7 @@ async def http(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
     views = PageViews(
         kube=kube,
         flow_cookies=FlowCookies(sealing, clock, flow_seconds=300, form_seconds=3600),
-        send_leases=SendLeases(kube, clock, attempt_seconds=60),
+        send_leases=SendLeases(kube, sealing, clock, attempt_seconds=60),
         consent_service=ConsentService(kube, sealing, clock),
         draft_sender=cast("DraftSender", None),
         esaw_clients=cast("EsawClients", None),

@@ -22,6 +22,7 @@ from tests.support.builders import AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.controller import eventually
 from tests.support.servers.standin_peers import anna, bruno
+from webhook.console.sessions import ProcessCookieCipher
 from webhook.http_server.errors import PageError
 from webhook.pages.errors import PageErrorKind
 from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
@@ -81,6 +82,7 @@ class Scene:
         self.anna = anna(esaw)
         self.clock = clock
         self.kube = WatchedKubeClient()
+        self.cipher = ProcessCookieCipher()
         self.limits = PageLimits()
         self.call_limits: CallLimits | None = None
         self.organization = an_organization(baseURL=esaw.url)
@@ -94,7 +96,7 @@ class Scene:
 
     @property
     def leases(self) -> SendLeases:
-        return SendLeases(self.kube, self.clock, attempt_seconds=round(self._attempt))
+        return SendLeases(self.kube, self.cipher, self.clock, attempt_seconds=round(self._attempt))
 
     _attempt = ATTEMPT
 
