@@ -3,6 +3,8 @@
 
 Without letters all benches run but those that are marked in the help. Each bench is a separate command, named
 in the report, which begins with the targets that it judged. Some forty-five minutes in all.
+
+With letters and the file of an earlier report, the other sections stay, and each new one names its machine.
 """
 
 import argparse
@@ -33,6 +35,8 @@ ON_REQUEST: Final = {"p": ("The controller against a small reconciler in Go", "b
 """Benches that run only when they are named."""
 
 _VERDICT = re.compile(r"\b(met|MISSED)\b")
+_SECTION_START = re.compile(r"^(?=## \([a-z]\) )", re.MULTILINE)
+_FAILURE = re.compile(r"^\*\*It ended with status (-?[0-9]+)\.\*\*$", re.MULTILINE)
 
 
 class Section(NamedTuple):
@@ -59,7 +63,10 @@ def main() -> int:
         parser.error(f"there is no bench {', '.join(sorted(unknown))}")
     before = machine.description()
     sections = [_run(letter, *known[letter]) for letter in letters]
-    report = render(before, sections)
+    if chosen.letters and chosen.output is not None and chosen.output.exists():
+        report = updated(chosen.output.read_text("utf-8"), before, sections)
+    else:
+        report = render(before, sections)
     print(report)
     if chosen.output is not None:
         chosen.output.write_text(report, encoding="utf-8")
@@ -94,6 +101,23 @@ def render(machine_description: str, sections: list[Section]) -> str:
             "",
         ]
     )
+
+
+def updated(report: str, machine_description: str, sections: list[Section]) -> str:
+    """Return a report with these sections replaced; each says that it is of another run."""
+    head, *texts = _SECTION_START.split(report)
+    machine_before = "\n".join(line for line in head.splitlines() if line.startswith("- "))
+    by_letter = {}
+    for text in texts:
+        failure = _FAILURE.search(text)
+        by_letter[text[4]] = Section(text[4], text, int(failure[1]) if failure else 0)
+    machine = "; ".join(line.removeprefix("- ") for line in machine_description.splitlines())
+    for each in sections:
+        by_letter[each.letter] = each._replace(
+            text=f"{each.text.rstrip()}\n\nMeasured apart from the other benches: {machine}.\n"
+        )
+    order = [*BENCHES, *ON_REQUEST]
+    return render(machine_before, sorted(by_letter.values(), key=lambda each: order.index(each.letter)))
 
 
 def targets(text: str) -> list[tuple[str, bool]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import Section, render, targets
+from bench.__main__ import Section, render, targets, updated
 from bench.machine import ProcessMemory
 from bench.plain_script import write_and_read_back
 from bench.setup import MetricSamples
@@ -87,6 +87,25 @@ def test_the_report_begins_with_the_targets_that_the_benches_judged() -> None:
         "- rate:"
     )
     assert "| (c) | speed: 1; target 2 | **missed** |" in text
+
+
+def test_one_bench_that_is_measured_again_replaces_its_section_only() -> None:
+    first = [Section(each, f"## ({each}) Of {each}\n\n- rate: 1; target 1: met\n", 0) for each in "ab"]
+    broken = Section("c", "## (c) Of c\n\n**It ended with status 3.**\n", 3)
+    report = render("- 2 cores\n- load before the run: 0.1", [*first, broken])
+    assert updated(report, "", []) == report
+
+    again = Section("b", "## (b) Of b\n\n- rate: 2; target 3: MISSED\n", 0)
+    changed = updated(report, "- 4 cores\n- load before the run: 0.2", [again])
+
+    own = "Measured apart from the other benches: 4 cores; load before the run: 0.2."
+    expected = render(
+        "- 2 cores\n- load before the run: 0.1",
+        [first[0], again._replace(text=f"{again.text.rstrip()}\n\n{own}\n"), broken],
+    )
+    assert changed == expected
+    added = updated(report, "- 4 cores", [Section("k", "## (k) Of k\n", 0)])
+    assert added.index("## (c) Of c") < added.index("## (k) Of k")
 
 
 def test_a_bench_that_broke_off_is_among_the_targets() -> None:
