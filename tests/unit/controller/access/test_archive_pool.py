@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import shlex
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -28,13 +30,22 @@ from counterfoil.archives.errors import (
     SettingsInvalid,
     VerificationFailed,
 )
+from counterfoil.archives.manifest import Manifest, ManifestEnvelope, ManifestSender, ManifestTimes
 from counterfoil.kube.errors import Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.origin import ORIGIN_ANNOTATION
-from counterfoil.resources import Archive, ArchiveRoot, Organization, find_condition
+from counterfoil.resources import (
+    Archive,
+    ArchiveLocation,
+    ArchiveRoot,
+    LocalObjectReference,
+    Organization,
+    Phase,
+    find_condition,
+)
 from counterfoil.resources.archive_kinds import SETTINGS
 from counterfoil.untrusted.transfer_rate import MinimumRate
-from tests.support.builders import NOON, AClock, an_organization
+from tests.support.builders import ENVELOPE, NOON, AClock, an_event, an_organization
 from tests.support.fakes.archives import MemoryBackend, once
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
@@ -627,6 +638,124 @@ async def test_archives_that_share_a_root_and_are_probed_at_once_have_one_marker
     assert [each.status.root.marker_id for each in after if each is not None and each.status.root] == [
         scene.marker()
     ] * 3
+
+
+# -- A root that the status does not know --------------------------------------------------------------------
+
+ADOPTED = "any root is adopted by an Archive whose status names none"
+
+
+def put_an_archived_event(scene: Scene, name: str = "e1", envelope: str = ENVELOPE) -> str:
+    """Store an event whose manifest is in the root; return the name of the manifest there."""
+    manifest = f"acme/{envelope}/counterfoil.json"
+    event = an_event(envelope).named(name).in_phase(Phase.SUCCEEDED).with_condition("Archived")
+    scene.kube.put(event.status(archive=archived_at(f"file://{scene.root}/{manifest}")).build())
+    return manifest
+
+
+def archived_at(manifest: str) -> ArchiveLocation:
+    return ArchiveLocation(ref=LocalObjectReference(name="dms"), manifest=manifest)
+
+
+def put_a_manifest(root: Path, name: str, envelope: str = ENVELOPE) -> None:
+    """Write the manifest of an envelope into a root."""
+    manifest = Manifest(
+        envelope=ManifestEnvelope(id=envelope, name="Contract", status="Completed", organization="acme"),
+        sender=ManifestSender(email="", user_id="", name=""),
+        times=ManifestTimes(sent="", archived="2026-11-28T12:00:00Z"),
+        files=(),
+    )
+    (root / name).parent.mkdir(parents=True)
+    (root / name).write_bytes(manifest.encode())
+
+
+def typed(scene: Scene) -> None:
+    """Do what the command in the message of the Archive says."""
+    found = re.search(r"`(kubectl patch archive .*)`", scene.ready()[2])
+    assert found is not None
+    command, subject, kind, name, *options = shlex.split(found[1])
+    assert (command, subject, kind, name) == ("kubectl", "patch", "archive", "dms")
+    assert options[:3] == ["--subresource=status", "--type=merge", "-p"]
+    scene.kube.edit(Archive, name, json.loads(options[3]))
+
+
+STATUS_BEFORE = {
+    "the version before": {"destination": "file://{root}"},
+    "a status that was lost": {},
+    "the command of the version before": {"destination": "file://{root}", "root": None},
+    "a destination that a person confirmed": {
+        "root": {"location": "file://{root}/", "markerID": "1" * 32},
+    },
+}
+
+
+def put_status(scene: Scene, status: dict[str, Any]) -> None:
+    """Store the Archive with this status."""
+    text = json.dumps(status).replace("{root}", str(scene.root))
+    scene.kube.put(Archive.parse({**scene.archive().to_dict(), "status": json.loads(text)}))
+
+
+@pytest.mark.xfail(strict=True, reason=ADOPTED)
+@pytest.mark.parametrize("status", STATUS_BEFORE.values(), ids=STATUS_BEFORE)
+async def test_a_root_without_the_files_that_were_archived_there_is_not_adopted_until_a_person_confirms_it(
+    scene: Scene, status: dict[str, Any]
+) -> None:
+    put_status(scene, status)
+    put_an_archived_event(scene)
+    for _ in range(2):
+        await scene.archive_pool.update_status(scene.newest())
+        truth, reason, message = scene.ready()
+        assert (truth, reason) == ("False", "ArchiveRootChanged")
+        assert f"file://{scene.root}/acme/{ENVELOPE}/counterfoil.json" in message
+        assert list(scene.root.iterdir()) == []
+
+    typed(scene)
+    assert (await probe(scene)).marker_id == scene.marker()
+    assert scene.ready()[0] == "True"
+
+
+@pytest.mark.parametrize("status", STATUS_BEFORE.values(), ids=STATUS_BEFORE)
+async def test_a_root_with_a_manifest_that_was_archived_there_is_adopted_without_a_person(
+    scene: Scene, status: dict[str, Any]
+) -> None:
+    put_status(scene, status)
+    put_an_archived_event(scene, "a-removed-one", "0" * 32)
+    put_a_manifest(scene.root, put_an_archived_event(scene))
+    assert (await probe(scene)).marker_id == scene.marker()
+    assert scene.ready()[0] == "True"
+
+
+@pytest.mark.xfail(strict=True, reason=ADOPTED)
+@pytest.mark.parametrize("content", [b"", b"{}", None])
+async def test_a_manifest_of_another_envelope_is_no_sign_of_the_root(
+    scene: Scene, content: bytes | None
+) -> None:
+    put_status(scene, {})
+    name = put_an_archived_event(scene)
+    put_a_manifest(scene.root, name, "0" * 32)
+    if content is not None:
+        (scene.root / name).write_bytes(content)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[1] == "ArchiveRootChanged"
+
+
+@pytest.mark.xfail(strict=True, reason=ADOPTED)
+async def test_a_marker_alone_does_not_make_another_volume_the_archive(scene: Scene) -> None:
+    put_status(scene, {})
+    put_an_archived_event(scene)
+    await write_marker(FilesystemBackend("other", scene.root), "0" * 32)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[1] == "ArchiveRootChanged"
+    assert scene.marker() == "0" * 32
+
+
+async def test_events_whose_files_are_in_another_root_do_not_keep_a_root_from_being_adopted(
+    scene: Scene,
+) -> None:
+    scene.kube.put(
+        an_event().status(archive=archived_at("file:///elsewhere/acme/x/counterfoil.json")).build()
+    )
+    assert (await probe(scene)).marker_id == scene.marker()
 
 
 def test_another_root_in_the_spec_is_a_decision_of_a_person() -> None:

@@ -1031,6 +1031,37 @@ async def test_no_envelope_is_deleted_if_the_root_was_replaced_after_it_was_arch
     assert scene.envelope.transport.deleted == []
 
 
+@pytest.mark.xfail(strict=True, reason="an Archive without a root in its status is not checked")
+async def test_nothing_is_archived_or_deleted_before_the_first_probe_of_the_archive(scene: Scene) -> None:
+    scene.observe(an_archive(version=2, filesystem={"root": str(scene.root)}))
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.VALIDATING, "ArchiveNotProbed")
+    assert (waiting.status.attempts, waiting.status.attempt_history) == (0, ())
+    assert scene.envelope.transport.deleted == []
+    assert list(scene.root.rglob("counterfoil.json")) == []
+
+    await probed(scene)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="an Archive without a root in its status is not checked")
+async def test_an_archived_envelope_is_not_deleted_while_the_status_of_its_archive_names_no_root(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    await probed(scene)
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    scene.kube.edit(Archive, "dms", {"status": {"root": None}})
+    scene.cache.archives.put(Archive.parse(scene.kube.objects["archives", "dms"]))
+    scene.clock.advance(hours=168)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "ArchiveNotProbed")
+    assert scene.envelope.transport.deleted == []
+
+    await probed(scene)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
 async def test_a_delay_after_an_archiving_by_a_clock_ahead_lasts_as_long_as_configured(
     tmp_path: Path,
 ) -> None:
