@@ -78,7 +78,8 @@ class EventHandlers:
         )
 
     def _archive_changed(self, before: Archive | None, after: Archive | None) -> None:
-        """Events that wait for the Archive are due at once if its spec was changed or it became ready."""
+        """Events that wait for the Archive are due at once if its spec was changed, it became ready, or a
+        probe stored its root."""
         if after is None:
             if before is not None:
                 self.archive_pool.forget(before.name)
@@ -91,12 +92,16 @@ class EventHandlers:
         if is_spec_changed or has_new_anchors or was_ready != is_ready:
             # The process that wrote this state may have read newer Secrets than the cached ones.
             self.archive_pool.refresh_secrets(after)
-        if is_spec_changed:
+        has_new_root = before is not None and before.status.root != after.status.root
+        root = after.status.root
+        # A person confirmed another root: only a probe stores its marker.
+        needs_probe = is_spec_changed or (has_new_root and (root is None or root.marker_id is None))
+        if needs_probe:
             self.resync.probe_soon(after.name)
-        if is_spec_changed or was_ready != is_ready:
+        if needs_probe or was_ready != is_ready:
             # The Organizations that refer to it repeat its state in their own status.
             self.resync.trigger()
-        if is_spec_changed or (is_ready and not was_ready):
+        if is_spec_changed or has_new_root or (is_ready and not was_ready):
             events = [event for event in self.cache.events if self.cache.archive_name(event) == after.name]
             self.event_queue.mark_due_now(events, _archive_may_fix)
             self.event_queue.enqueue_all(events)

@@ -3,7 +3,8 @@ Keep one open archive backend per Archive, and open it again when the Archive's 
 
 Documents and credentials go to the destination that was recorded when the first probe succeeded (rule 11). At
 another one nothing is sent, so that a changed address can't prove that files arrived. A marker in the root
-(``archive_root``) tells it from an empty one in its place.
+(``archive_root``) tells it from an empty one in its place. A root without a known marker is compared with the
+manifests that events of this cluster have there.
 
 The pool also probes each archive periodically: it writes, reads back and deletes a file. The Archive's
 ``Ready`` condition has the result, with a message for the administrator.
@@ -13,7 +14,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -22,8 +23,12 @@ import msgspec
 
 from controller.access.archive_root import (
     CHECK_AGAIN_SECONDS,
+    EarlierManifest,
+    check_new_root,
     check_root,
     expected_marker,
+    is_new_root_confirmed,
+    is_root_known,
     new_marker_id,
     origin_changed,
     read_marker,
@@ -51,8 +56,10 @@ from counterfoil.resources import (
     Archive,
     ArchiveRoot,
     ArchiveStatus,
+    EnvelopeEvent,
     LocalObjectReference,
     Organization,
+    ResourceInvalid,
     is_condition_true,
 )
 from counterfoil.resources.conditions import ConditionStatus
@@ -71,6 +78,14 @@ SMALLEST_EVIDENCE = 16 * 1024
 
 MAX_NAMED_ORGANIZATIONS = 5
 """Maximum number of Organizations in a message."""
+
+MAX_EARLIER_MANIFESTS = 10
+"""Maximum number of manifests that are looked for in a new root. A few envelopes may have been removed there
+since."""
+
+LIST_AGAIN_SECONDS = 600.0
+"""Time for which the manifests that events have in a root are remembered while no probe succeeds there. The
+list may be of 100,000 events."""
 
 MAX_SECRET_ORIGINS = 16
 """Maximum number of Secrets in ``status.secretOrigins``. Another one has to name its origin."""
@@ -95,7 +110,8 @@ class _GivenUp:
 
 @dataclass(frozen=True)
 class _ProbeResult:
-    """The condition ``Ready`` of an Archive after a probe; ``root`` if it succeeded and the kind has one."""
+    """The condition ``Ready`` of an Archive after a probe; ``root`` if a file was written and read back, and
+    the kind has one."""
 
     status: ConditionStatus
     reason: str
@@ -109,6 +125,15 @@ class _CheckedRoot:
     """The root in the status, which was checked."""
     at: float
     """When it was checked, on the monotonic clock."""
+
+
+@dataclass(frozen=True)
+class _EarlierManifests:
+    """The manifests that events have in a root, and when they were listed, by the monotonic clock."""
+
+    root: str
+    manifests: tuple[EarlierManifest, ...]
+    at: float
 
 
 @dataclass
@@ -133,6 +158,8 @@ class ArchivePool:
     _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _uncounted_bytes: Counter[str] = field(default_factory=Counter)
     _checked_roots: dict[str, _CheckedRoot] = field(default_factory=dict)
+    _earlier_manifests: dict[str, _EarlierManifests] = field(default_factory=dict)
+    """By Archive whose root is new."""
     _marking: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """By location of a root: held while a marker is looked for and written, since several Archives may share
     it."""
@@ -162,8 +189,8 @@ class ArchivePool:
             return backend
 
     async def check_root(self, archive: Archive, backend: ArchiveBackend) -> None:
-        """Check that the archive has the root that its status names. Raises ``ArchiveError``:
-        ``ArchiveRefused`` if it has another one."""
+        """Check that the archive has the root that its status names. Raises as
+        ``archive_root.check_root``."""
         self._checked_roots.pop(archive.name, None)
         await check_root(archive, backend)
         self._checked_roots[archive.name] = _CheckedRoot(archive.status.root, self.clock.monotonic())
@@ -209,6 +236,7 @@ class ArchivePool:
         self._probes.pop(name, None)
         self._open_archives.pop(name, None)
         self._checked_roots.pop(name, None)
+        self._earlier_manifests.pop(name, None)
         self._uncounted_bytes.pop(name, None)
 
     def count_archived_bytes(self, name: str, size: int) -> None:
@@ -248,7 +276,9 @@ class ArchivePool:
         Raises ``ApiError``.
         """
         probe = await self._probe_result(archive)
-        recorded = await self._sent_to(archive) if probe.status == "True" else archive.status
+        # An archive that takes a probe and is slow with files has a root as well: events show its recovery.
+        is_recorded = probe.status == "True" or probe.root is not None
+        recorded = await self._sent_to(archive) if is_recorded else archive.status
         now, generation = self.clock.now(), archive.metadata.generation
         status = msgspec.structs.replace(
             archive.status,
@@ -263,7 +293,7 @@ class ArchivePool:
                 generation=generation,
             ),
             destination=recorded.destination,
-            root=probe.root if probe.status == "True" else archive.status.root,
+            root=probe.root if is_recorded else archive.status.root,
             secret_origins=recorded.secret_origins,
             trust_anchors=await self._trust_anchors_id(archive),
         )
@@ -282,7 +312,7 @@ class ArchivePool:
         try:
             backend = await self.backend(archive)
             await self.anchors(archive)
-            root = await self._probe(archive, backend)
+            root = await self._probe(archive, backend, await self._manifests_in_new_root(archive, backend))
         except ArchiveError as trouble:
             return _ProbeResult("False", trouble.reason, str(trouble))
         except ApiError:
@@ -318,7 +348,43 @@ class ArchivePool:
             "archived. Put {{organization}} before the file's part of spec.path."
         )
 
-    async def _probe(self, archive: Archive, backend: ArchiveBackend) -> ArchiveRoot | None:
+    async def _manifests_in_new_root(
+        self, archive: Archive, backend: ArchiveBackend
+    ) -> tuple[EarlierManifest, ...]:
+        """
+        Return some of the manifests that events have in a root that no probe has confirmed; none if a person
+        did.
+
+        Outside the probe, whose time is limited. Raises ``ApiError``.
+        """
+        if is_root_known(archive, backend) or is_new_root_confirmed(archive, root_of(backend)):
+            self._earlier_manifests.pop(archive.name, None)
+            return ()
+        root, now = root_of(backend), self.clock.monotonic()
+        known = self._earlier_manifests.get(archive.name)
+        if known is None or known.root != root or now - known.at >= LIST_AGAIN_SECONDS:
+            known = _EarlierManifests(root, await self._list_manifests(root), now)
+            self._earlier_manifests[archive.name] = known
+        return known.manifests
+
+    async def _list_manifests(self, root: str) -> tuple[EarlierManifest, ...]:
+        found: list[EarlierManifest] = []
+        async for raw in self.kube.list(EnvelopeEvent):
+            try:
+                event = EnvelopeEvent.parse(raw)
+            except ResourceInvalid as invalid:
+                _log.warning("an event can't be read: %s", invalid)
+                continue
+            location = event.status.archive.manifest if event.status.archive is not None else None
+            if location is not None and location.startswith(root):
+                found.append(EarlierManifest(location, event.spec.envelope_id))
+            if len(found) == MAX_EARLIER_MANIFESTS:
+                break
+        return tuple(found)
+
+    async def _probe(
+        self, archive: Archive, backend: ArchiveBackend, manifests: Sequence[EarlierManifest]
+    ) -> ArchiveRoot | None:
         """
         Probe an archive and return its root; the timeout is judged outside the probe, which may not even end
         when it is cancelled. While an overdue probe has not ended, no other one begins.
@@ -328,7 +394,9 @@ class ArchivePool:
         known = self._probes.get(archive.name)
         if known is not None and known[0] is backend and not known[1].done():
             raise _probe_overdue(archive)
-        probe = asyncio.create_task(self._probe_once(archive, backend), name=f"probe of {archive.name}")
+        probe = asyncio.create_task(
+            self._probe_once(archive, backend, manifests), name=f"probe of {archive.name}"
+        )
         # Its error counts as retrieved, also one that comes after the timeout.
         probe.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         self._probes[archive.name] = (backend, probe)
@@ -340,9 +408,14 @@ class ArchivePool:
         finally:
             probe.cancel()
 
-    async def _probe_once(self, archive: Archive, backend: ArchiveBackend) -> ArchiveRoot | None:
+    async def _probe_once(
+        self, archive: Archive, backend: ArchiveBackend, manifests: Sequence[EarlierManifest]
+    ) -> ArchiveRoot | None:
         # Before anything is written: the root may be another one.
-        await self.check_root(archive, backend)
+        if is_root_known(archive, backend):
+            await self.check_root(archive, backend)
+        else:
+            await check_new_root(archive, backend, manifests)
         await backend.probe()
         return await self._root(archive, backend)
 
@@ -351,7 +424,7 @@ class ArchivePool:
         Return the root of an archive that works; it gets a marker if the status names none and it has none.
 
         A marker that is there stays: another Archive, or this one before its object was restored, put it
-        there.
+        there, or a run that was killed before it stored the status.
         """
         if not archive.spec.settings.HAS_MARKER:
             return None

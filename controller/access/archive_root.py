@@ -6,12 +6,18 @@ address. Both accept and return files as the archive does, so only a marker tell
 id, which the first probe writes into the root. ``check_root`` compares it with the id in the Archive's
 status. ``MarkedBackend`` does that for one run, before the run's first request to the archive. Before the
 delete of an envelope there is another check (docs/decisions/0045).
+
+A root that the status does not name is first probed. ``check_new_root`` refuses it if events of this cluster
+have their files there, and none of their manifests is. A person can confirm it (``is_new_root_confirmed``).
 """
 
 import asyncio
+import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+import shlex
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -25,8 +31,11 @@ from counterfoil.archives.backend import (
     ForwardingBackend,
     StoredEntry,
 )
-from counterfoil.archives.errors import ArchiveRefused, VerificationFailed
+from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, VerificationFailed
+from counterfoil.archives.manifest import Manifest, ManifestDamaged
+from counterfoil.archives.readback import read_small
 from counterfoil.archives.streams import single_chunk
+from counterfoil.archives.verify import name_at
 from counterfoil.resources import Archive
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
@@ -45,6 +54,14 @@ WHO_CONFIRMS = (
 
 CHECK_AGAIN_SECONDS = 10.0
 """Seconds for which the runs over one archive share a check. The check before a delete is never shared."""
+
+
+@dataclass(frozen=True)
+class EarlierManifest:
+    """Location of a manifest in the status of an event, and the id of its envelope."""
+
+    location: str
+    envelope_id: str
 
 
 class ArchiveMarker(msgspec.Struct, frozen=True):
@@ -110,25 +127,76 @@ def expected_marker(archive: Archive, root: str) -> str | None:
     return known.marker_id
 
 
+def is_root_known(archive: Archive, backend: ArchiveBackend) -> bool:
+    """Whether a probe stored the id of the marker in this root. A kind without a marker has nothing to
+    store."""
+    if not archive.spec.settings.HAS_MARKER:
+        return True
+    return expected_marker(archive, root_of(backend)) is not None
+
+
+def is_new_root_confirmed(archive: Archive, root: str) -> bool:
+    """Whether a person confirmed this root, and no probe succeeded since."""
+    known = archive.status.root
+    return known is not None and known.location == root and known.marker_id is None
+
+
 async def check_root(archive: Archive, backend: ArchiveBackend) -> None:
-    """Read the marker of an archive. Raises ``ArchiveRefused`` if it is not the one in the status, and
-    ``ArchiveError``."""
+    """
+    Read the marker of an archive.
+
+    Raises ``ArchiveError``: ``ArchiveRefused`` if it is not the one in the status, ``ArchiveUnavailable`` if
+    the status names none for this root.
+    """
     if not archive.spec.settings.HAS_MARKER:
         return
     root = root_of(backend)
-    known = archive.status.root
-    if (
-        known is not None
-        and archive.status.destination is not None
-        and _server(known.location) != _server(root)
-    ):
-        raise origin_changed(archive.name, known.location, f"to {root}")
+    _refuse_other_server(archive, root)
     expected = expected_marker(archive, root)
     if expected is None:
-        return
+        raise ArchiveUnavailable("ArchiveNotProbed", not_probed_message(archive))
     found = await read_marker(backend)
     if found != expected:
-        raise _changed(archive.name, root, found)
+        what = "is missing or has no marker" if found is None else "has the marker of another archive"
+        raise _changed(archive.name, root, f"{what} ({MARKER_NAME})")
+
+
+async def check_new_root(
+    archive: Archive, backend: ArchiveBackend, manifests: Sequence[EarlierManifest]
+) -> None:
+    """
+    Check a root that the status does not name, before anything is written there.
+
+    ``manifests`` are some of those that events have there. Raises ``ArchiveError``: ``ArchiveRefused`` if
+    none of them is there.
+    """
+    root = root_of(backend)
+    _refuse_other_server(archive, root)
+    for each in manifests:
+        if await _has_manifest(backend, each):
+            return
+    if manifests:
+        what = f"does not have what was archived there, such as {manifests[0].location}"
+        raise _changed(archive.name, root, what)
+
+
+async def _has_manifest(backend: ArchiveBackend, wanted: EarlierManifest) -> bool:
+    """Whether the archive has the manifest of this envelope at this place. Raises ``ArchiveError``."""
+    name = name_at(backend, wanted.location)
+    if name is None:
+        return False
+    try:
+        found = Manifest.decode(await read_small(backend, name))
+    except (FileNotStored, ManifestDamaged):
+        return False
+    return found.envelope.id == wanted.envelope_id
+
+
+def _refuse_other_server(archive: Archive, root: str) -> None:
+    known = archive.status.root
+    is_used = known is not None and archive.status.destination is not None
+    if known is not None and is_used and _server(known.location) != _server(root):
+        raise origin_changed(archive.name, known.location, f"to {root}")
 
 
 def _server(location: str) -> tuple[str, str | None]:
@@ -149,16 +217,22 @@ def origin_changed(archive: str, known: str, where: str) -> ArchiveRefused:
     )
 
 
-def _changed(archive: str, root: str, found: str | None) -> ArchiveRefused:
-    what = "is missing or has no marker" if found is None else "has the marker of another archive"
+def not_probed_message(archive: Archive) -> str:
+    """Return the message of an event that waits for the first probe of a root."""
+    return (
+        f"Archive/{archive.name} has a root that was not probed yet. Nothing is archived or deleted before; "
+        "then the event continues automatically."
+    )
+
+
+def _changed(archive: str, root: str, what: str) -> ArchiveRefused:
+    confirmed = shlex.quote(json.dumps({"status": {"root": {"location": root, "markerID": None}}}))
     return ArchiveRefused(
         "ArchiveRootChanged",
-        f"Archive/{archive}: {root} {what} ({MARKER_NAME}), so it is not the root that the archive had "
-        "before. Nothing is archived there, and nothing is deleted in eSignAnyWhere. Mount the volume, or "
-        "restore what has the archive; do not create an empty folder. If a new, empty root is intended, type "
-        f"`kubectl patch archive {archive} --subresource=status --type=merge -p "
-        """'{"status":{"root":null}}'`. """
-        f"{WHO_CONFIRMS}",
+        f"Archive/{archive}: {root} {what}, so it is not the root that the archive had before. Nothing is "
+        "archived there, and nothing is deleted in eSignAnyWhere. Mount the volume, or restore what has the "
+        "archive; do not create an empty folder. If a new, empty root is intended, type "
+        f"`kubectl patch archive {archive} --subresource=status --type=merge -p {confirmed}`. {WHO_CONFIRMS}",
     )
 
 

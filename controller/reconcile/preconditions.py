@@ -8,21 +8,22 @@ newest known Organization, Sender and Archive decide, so an event that waited se
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.archive_root import MarkedBackend
+from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
 from controller.access.fence import Fence, FencedBackend
 from controller.access.open_drafts import is_draft_open
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
+from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.resync.organization_status import RESYNC_SECONDS
 from controller.scheduling.backoff import pause_ceiling
+from controller.scheduling.due import FIRST_PROBE_PAUSE
 from controller.sharding import HeldShards
 from counterfoil.archives.backend import NewFolderBackend
 from counterfoil.archives.errors import ArchiveError
@@ -36,6 +37,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     ActionHandling,
     Archive,
+    Condition,
     Envelope,
     EnvelopeEvent,
     Organization,
@@ -183,6 +185,8 @@ class Preconditions:
             anchors = await self.archive_pool.anchors(archive)
         except ArchiveError as trouble:
             return Wait("ArchiveNotReady", str(trouble))
+        if not is_root_known(archive, backend):
+            return _without_root(archive, self.clock.now())
         fence = Fence(self.kube, self.held, self.clock, event)
         marked = MarkedBackend(backend, partial(self.archive_pool.check_root_recently, archive, backend))
         context = ReconcileContext(
@@ -303,6 +307,23 @@ class Preconditions:
         return default.name
 
 
+def _without_root(archive: Archive, now: datetime) -> Wait | Pause:
+    """
+    Return the outcome of an event whose archive has a root that no probe has confirmed.
+
+    A probe that ends stores the root or says what is wrong. The new status of the Archive lets the event
+    continue; the pause is for a status that this process missed.
+    """
+    ready = find_condition(archive.status.conditions, "Ready")
+    if ready is not None and ready.status == "False" and _is_observed(archive, ready):
+        return Wait(ready.reason, ready.message)
+    return Pause("ArchiveNotProbed", not_probed_message(archive), until=now + FIRST_PROBE_PAUSE)
+
+
+def _is_observed(archive: Archive, condition: Condition) -> bool:
+    return condition.observed_generation == archive.metadata.generation
+
+
 def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: Archive) -> Wait | None:
     """
     Return the outcome of an event that failed because of its archive, if the probe still fails for the same
@@ -314,7 +335,7 @@ def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: 
     must be the events'; and only a transfer shows that an archive is fast enough again.
     """
     ready = find_condition(archive.status.conditions, "Ready")
-    if ready is None or ready.status != "False" or ready.observed_generation != archive.metadata.generation:
+    if ready is None or ready.status != "False" or not _is_observed(archive, ready):
         return None
     if ready.reason != event.status.reason or ready.reason in TRIED_BY_EVENTS:
         return None

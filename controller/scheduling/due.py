@@ -34,6 +34,13 @@ CLEANUP_DELAYED = "CleanupDelayed"
 """Reason of an archived event whose envelope is deleted later, as ``spec.cleanup.after`` says."""
 
 
+ARCHIVE_NOT_PROBED = "ArchiveNotProbed"
+"""Reason of an event that waits until a probe has stored the root of its Archive."""
+
+FIRST_PROBE_PAUSE = timedelta(minutes=1)
+"""Longest pause of such an event. The probe's result makes it due at once."""
+
+
 def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | None:
     """
     Return when the event is due; in the past: now; None: not before an object changes.
@@ -62,7 +69,8 @@ def longest_pause(event: EnvelopeEvent, organization: Organization | None) -> ti
     if organization is None:
         return longest_backoff(RetrySpec())
     spec: OrganizationSpec = organization.spec
-    delay = spec.cleanup.after if event.status.reason == CLEANUP_DELAYED else timedelta(0)
+    delays = {CLEANUP_DELAYED: spec.cleanup.after, ARCHIVE_NOT_PROBED: FIRST_PROBE_PAUSE}
+    delay = delays.get(event.status.reason or "", timedelta(0))
     return max(longest_backoff(spec.retry), spec.evidence.wait, delay)
 
 

@@ -121,11 +121,16 @@ class ArchiveSpec(KindFields, frozen=True):
 
 
 class ArchiveRoot(ResourcePart, frozen=True):
-    """The root of the archive when a probe first succeeded there: its location (a URI that ends in a slash),
-    and the id in its marker."""
+    """
+    The root of the archive when a probe first succeeded there: its location (a URI that ends in a slash), and
+    the id in its marker.
+
+    Without an id, a person confirmed that this location is the root, even if it is empty. The next probe
+    stores the id.
+    """
 
     location: str
-    marker_id: str
+    marker_id: str | None = None
 
 
 class ArchiveStatus(ResourcePart, frozen=True):

@@ -540,9 +540,9 @@ async def test_a_fixed_archive_resumes_what_waited_and_what_had_failed(scene: Co
     await scene.local_environment.organization("below", archive="cellar", sender="below")
     await scene.until_condition(Organization, "below", "Ready", ("False", "ArchiveNotReady"))
     waits = await scene.noted("below", user)
-    await scene.reaches(waits, Phase.COLLECTING, "ArchiveRootMissing")
+    await scene.reaches(waits, Phase.VALIDATING, "ArchiveRootMissing")
     failed = await scene.noted("below", user)
-    await scene.reaches(failed, Phase.COLLECTING, "ArchiveRootMissing")
+    await scene.reaches(failed, Phase.VALIDATING, "ArchiveRootMissing")
     given_up = {
         "phase": "Failed",
         "reason": "DeadlineExceeded",

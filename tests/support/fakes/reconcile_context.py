@@ -4,10 +4,13 @@ A reconcile context for tests: an eSAW user and an archive in memory, with the i
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from msgspec import Raw
+import msgspec
+from msgspec import Raw, structs
 
+from controller.access.archive_root import MARKER_NAME, ArchiveMarker
 from controller.access.fence import Fence
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.signature_policy import SignatureChecker
@@ -29,7 +32,7 @@ from counterfoil.esaw import (
 )
 from counterfoil.esaw.models import AuditTrail, HistoryEvent, ListedDocument, ListedLegalDocument
 from counterfoil.esaw.transport import EsawCall, EsawTransport
-from counterfoil.resources import Archive, EnvelopeEvent, EnvelopeStatus, Organization
+from counterfoil.resources import Archive, ArchiveRoot, EnvelopeEvent, EnvelopeStatus, Organization
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
@@ -262,6 +265,26 @@ def an_archive(name: str = "dms", *, version: int = 1, generation: int = 1, **sp
             "spec": {"filesystem": {"root": "/archive"}, **spec},
         }
     )
+
+
+MARKER_ID = "1" * 32
+"""Id in the marker of an archive that was probed."""
+
+
+def a_probed_archive(name: str = "dms", *, root: Path | None = None, **more: Any) -> Archive:
+    """Return an Archive whose first probe succeeded. A folder that is its ``root`` gets the marker."""
+    if root is not None:
+        more["filesystem"] = {"root": str(root)}
+        (root / MARKER_NAME).write_bytes(msgspec.json.encode(ArchiveMarker(MARKER_ID)))
+    return probed(an_archive(name, **more))
+
+
+def probed(archive: Archive, location: str | None = None, marker_id: str = MARKER_ID) -> Archive:
+    """Return the Archive as after its first probe; without a ``location`` it is a folder."""
+    settings = archive.spec.settings
+    root = ArchiveRoot(location=location or f"{settings.destination}/", marker_id=marker_id)
+    status = structs.replace(archive.status, destination=settings.destination, root=root)
+    return structs.replace(archive, status=status)
 
 
 class OpenFence(Fence):

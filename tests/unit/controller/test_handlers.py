@@ -266,7 +266,6 @@ async def test_a_corrected_archive_resumes_what_waited_for_it_without_having_bee
     assert sorted(scene.reconciled) == sorted(each.name for each in events)
 
 
-@pytest.mark.xfail(strict=True, reason="only an Archive that was not ready resumes what waits")
 async def test_an_archive_whose_status_gets_a_root_resumes_what_waited_for_its_probe() -> None:
     scene = a_scene()
     scene.answers(finishes)

@@ -14,10 +14,11 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from controller.access.archive_pool import MAX_SECRET_ORIGINS, ArchivePool
+from controller.access.archive_pool import LIST_AGAIN_SECONDS, MAX_SECRET_ORIGINS, ArchivePool
 from controller.access.archive_root import (
     CHECK_AGAIN_SECONDS,
     MARKER_NAME,
+    check_new_root,
     check_root,
     expected_marker,
     write_marker,
@@ -490,7 +491,6 @@ def test_each_setting_of_a_custom_kind_can_be_an_address() -> None:
 
 # -- The marker in the root ----------------------------------------------------------------------------------
 
-CONFIRM = """'{"status":{"root":null}}'"""
 UNMARKED = frozenset({"http", "nulltest", "custom"})
 
 
@@ -521,7 +521,7 @@ async def test_an_empty_folder_in_the_place_of_the_root_is_not_the_archive(scene
     truth, reason, message = scene.ready()
     assert (truth, reason) == ("False", "ArchiveRootChanged")
     assert "do not create an empty folder" in message
-    assert CONFIRM in message
+    assert "type `kubectl patch archive dms --subresource=status --type=merge -p " in message
     assert list(scene.root.iterdir()) == []
 
     scene.root.rmdir()
@@ -553,12 +553,30 @@ async def test_a_marker_that_can_not_be_read_is_none(scene: Scene, content: byte
 
 async def test_a_person_confirms_a_new_root_by_the_command_in_the_message(scene: Scene) -> None:
     before = await probe(scene)
+    put_an_archived_event(scene)
     put_an_empty_root(scene)
     await probe(scene)
-    scene.kube.edit(Archive, "dms", {"status": {"root": None}})
+    typed(scene)
     after = await probe(scene)
     assert scene.ready()[0] == "True"
     assert after.marker_id == scene.marker() != before.marker_id
+
+
+async def test_a_confirmed_root_that_another_archive_marked_keeps_that_marker(scene: Scene) -> None:
+    await probe(scene)
+    put_an_empty_root(scene)
+    await write_marker(FilesystemBackend("other", scene.root), "0" * 32)
+    await probe(scene)
+    typed(scene)
+    assert (await probe(scene)).marker_id == scene.marker() == "0" * 32
+
+
+async def test_a_confirmation_is_valid_for_one_root_only(scene: Scene, tmp_path: Path) -> None:
+    confirmed = {"location": f"file://{tmp_path}/other/"}
+    put_status(scene, {"destination": "file://{root}", "root": confirmed})
+    put_an_archived_event(scene)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[1] == "ArchiveRootChanged"
 
 
 async def test_a_destination_that_a_person_confirmed_needs_no_second_confirmation(scene: Scene) -> None:
@@ -590,7 +608,7 @@ async def test_a_secret_can_not_lead_to_another_account_of_azure_at_the_same_con
     backend = MemoryBackend()
     backend.location = lambda name: AZURE_ROOT.format(account) + name  # type: ignore[method-assign]
     if destination is None:
-        await check_root(known, backend)
+        await check_new_root(known, backend, ())
         return
     with pytest.raises(ArchiveRefused) as refused:
         await check_root(known, backend)
@@ -642,8 +660,6 @@ async def test_archives_that_share_a_root_and_are_probed_at_once_have_one_marker
 
 # -- A root that the status does not know --------------------------------------------------------------------
 
-ADOPTED = "any root is adopted by an Archive whose status names none"
-
 
 def put_an_archived_event(scene: Scene, name: str = "e1", envelope: str = ENVELOPE) -> str:
     """Store an event whose manifest is in the root; return the name of the manifest there."""
@@ -671,7 +687,7 @@ def put_a_manifest(root: Path, name: str, envelope: str = ENVELOPE) -> None:
 
 def typed(scene: Scene) -> None:
     """Do what the command in the message of the Archive says."""
-    found = re.search(r"`(kubectl patch archive .*)`", scene.ready()[2])
+    found = re.search(r"`(kubectl patch archive [^`]*)`", scene.ready()[2])
     assert found is not None
     command, subject, kind, name, *options = shlex.split(found[1])
     assert (command, subject, kind, name) == ("kubectl", "patch", "archive", "dms")
@@ -695,7 +711,6 @@ def put_status(scene: Scene, status: dict[str, Any]) -> None:
     scene.kube.put(Archive.parse({**scene.archive().to_dict(), "status": json.loads(text)}))
 
 
-@pytest.mark.xfail(strict=True, reason=ADOPTED)
 @pytest.mark.parametrize("status", STATUS_BEFORE.values(), ids=STATUS_BEFORE)
 async def test_a_root_without_the_files_that_were_archived_there_is_not_adopted_until_a_person_confirms_it(
     scene: Scene, status: dict[str, Any]
@@ -725,7 +740,6 @@ async def test_a_root_with_a_manifest_that_was_archived_there_is_adopted_without
     assert scene.ready()[0] == "True"
 
 
-@pytest.mark.xfail(strict=True, reason=ADOPTED)
 @pytest.mark.parametrize("content", [b"", b"{}", None])
 async def test_a_manifest_of_another_envelope_is_no_sign_of_the_root(
     scene: Scene, content: bytes | None
@@ -739,7 +753,6 @@ async def test_a_manifest_of_another_envelope_is_no_sign_of_the_root(
     assert scene.ready()[1] == "ArchiveRootChanged"
 
 
-@pytest.mark.xfail(strict=True, reason=ADOPTED)
 async def test_a_marker_alone_does_not_make_another_volume_the_archive(scene: Scene) -> None:
     put_status(scene, {})
     put_an_archived_event(scene)
@@ -769,11 +782,53 @@ async def test_runs_share_a_check_of_the_root_for_some_seconds_and_a_delete_does
     await probe(scene)
     archive = scene.newest()
     backend = await scene.archive_pool.backend(archive)
+    await scene.archive_pool.check_root(archive, backend)
     put_an_empty_root(scene)
-    await scene.archive_pool.check_root(scene.archive(), backend)  # its status names no root
-    await scene.archive_pool.check_root_recently(scene.archive(), backend)
+    await scene.archive_pool.check_root_recently(archive, backend)
+    with pytest.raises(ArchiveRefused):
+        await scene.archive_pool.check_root(archive, backend)
     with pytest.raises(ArchiveRefused):
         await scene.archive_pool.check_root_recently(archive, backend)
+
+
+async def test_a_check_of_the_root_is_not_shared_with_another_root_in_the_status(scene: Scene) -> None:
+    await probe(scene)
+    archive = scene.newest()
+    backend = await scene.archive_pool.backend(archive)
+    await scene.archive_pool.check_root(archive, backend)
+    other = ArchiveRoot(location=f"file://{scene.root}/", marker_id="0" * 32)
+    with pytest.raises(ArchiveRefused):
+        await scene.archive_pool.check_root_recently(
+            replace(archive, status=replace(archive.status, root=other)), backend
+        )
+
+
+@pytest.mark.parametrize("root", [None, "file://{root}/"], ids=["never probed", "confirmed by a person"])
+async def test_a_root_that_was_not_probed_is_refused_before_a_delete(scene: Scene, root: str | None) -> None:
+    location = {"location": root} if root is not None else None
+    put_status(scene, {"destination": "file://{root}", "root": location})
+    backend = await scene.archive_pool.backend(scene.newest())
+    with pytest.raises(ArchiveUnavailable) as refused:
+        await scene.archive_pool.check_root(scene.newest(), backend)
+    assert refused.value.reason == "ArchiveNotProbed"
+
+
+async def test_the_events_are_not_listed_again_at_each_probe_that_fails(scene: Scene) -> None:
+    put_status(scene, {})
+    put_an_archived_event(scene)
+    for _ in range(3):
+        await scene.archive_pool.update_status(scene.newest())
+    assert scene.kube.asked.count(("page", "envelopeevents")) == 1
+    scene.clock.advance(seconds=LIST_AGAIN_SECONDS)
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.kube.asked.count(("page", "envelopeevents")) == 2
+
+
+async def test_a_root_that_the_status_names_is_probed_without_a_list_of_events(scene: Scene) -> None:
+    await probe(scene)
+    asked = len(scene.kube.asked)
+    await probe(scene)
+    assert ("page", "envelopeevents") not in scene.kube.asked[asked:]
 
 
 async def test_a_shared_check_of_the_root_ends_with_its_time(scene: Scene) -> None:

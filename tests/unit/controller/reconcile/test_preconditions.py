@@ -9,12 +9,14 @@ from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.archive_root import root_of
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
-from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Wait
+from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.preconditions import SENDER_GRACE_SECONDS, Admitted, Preconditions, RecordOnly
 from controller.reconcile.signature_policy import SignatureChecker
+from counterfoil.archives.errors import ArchiveError
 from counterfoil.esaw import ApiToken
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Unavailable
@@ -24,6 +26,7 @@ from counterfoil.resources import (
     ENVELOPE_LABEL,
     SENDER_LABEL,
     Archive,
+    Condition,
     Envelope,
     EnvelopeEvent,
     Organization,
@@ -31,11 +34,17 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from counterfoil.resources.archive import ArchiveRoot
+from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import ENVELOPE, NOON, ORIGIN, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
-from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers, an_archive
+from tests.support.fakes.reconcile_context import (
+    FakeSignatureCheck,
+    FakeTagWorkers,
+    a_probed_archive,
+    an_archive,
+    probed,
+)
 
 KEY = "k" * 66
 
@@ -49,7 +58,7 @@ class Scene:
         self.cache = Cache()
         self.cache.organizations.put(an_organization())
         self.cache.senders.put(known_to_work(a_sender()))
-        self.cache.archives.put(an_archive())
+        self.cache.archives.put(a_probed_archive())
         self.kube.secret_uses["anna-key"] = "token"
         self.kube.secrets["anna-key"] = {"token": KEY.encode()}
         secrets = SecretCache(self.kube, self.clock)
@@ -421,7 +430,7 @@ APART: dict[str, tuple[str, dict[str, Any], int]] = {
 
 async def prepared_beside(scene: Scene, path: str, other: dict[str, Any], day: int) -> Admitted | Outcome:
     """Prepare a run of an Organization of the second day, beside another one."""
-    scene.cache.archives.put(an_archive(version=2, path=path))
+    scene.cache.archives.put(a_probed_archive(version=2, path=path))
     scene.cache.archives.put(an_archive("twin", path=path))
     scene.cache.archives.put(an_archive("other", path=path, filesystem={"root": "/elsewhere"}))
     scene.cache.organizations.put(created(an_organization(version=2), 2))
@@ -489,13 +498,21 @@ TWO_PLACES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 async def prepared_at(scene: Scene, one: Archive, other: Archive) -> Admitted | Outcome:
     """Prepare a run whose Archive is beside that of an older Organization of another eSAW."""
-    scene.cache.archives.put(one)
+    scene.cache.archives.put(one if one.status.root is not None else await probed_by(scene, one))
     scene.cache.archives.put(other)
     scene.cache.organizations.put(created(an_organization(version=2), 2))
     scene.cache.organizations.put(
         created(an_organization("globex", baseURL=OTHER["baseURL"], archiveRef={"name": "twin"}), 1)
     )
     return await scene.prepare()
+
+
+async def probed_by(scene: Scene, archive: Archive) -> Archive:
+    """Return the Archive as after its first probe; unchanged if it can't be opened."""
+    try:
+        return probed(archive, root_of(await scene.archive_pool.backend(archive)))
+    except ArchiveError:
+        return archive
 
 
 def archive_in(name: str, spec: dict[str, Any]) -> Archive:
@@ -526,11 +543,9 @@ async def test_the_markers_of_two_archives_decide_whether_they_have_the_same_fol
 ) -> None:
     def marked(name: str, place: str, marker: str) -> Archive:
         archive = archive_in(name, {"webdav": {"url": f"{DAV}/{place}"}})
-        root = ArchiveRoot(location=f"{DAV}/{place}/", marker_id=marker)
+        known = probed(archive, f"{DAV}/{place}/", marker)
         generation = archive.metadata.generation
-        return structs.replace(
-            archive, status=structs.replace(archive.status, root=root, observed_generation=generation)
-        )
+        return structs.replace(known, status=structs.replace(known.status, observed_generation=generation))
 
     outcome = await prepared_at(
         scene,
@@ -556,11 +571,54 @@ async def test_an_archive_that_cannot_be_opened_is_waited_for_in_its_own_words(s
 
 
 def a_failing_archive(reason: str, *, generation: int = 1) -> Archive:
-    raw = an_archive(version=2, generation=generation).to_dict()
-    condition = {"type": "Ready", "status": "False", "reason": reason, "message": "Archive/dms: it failed."}
-    raw["status"] = {"conditions": [condition | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]}
-    raw["status"]["conditions"][0]["observedGeneration"] = 1
-    return Archive.parse(raw)
+    archive = a_probed_archive(version=2, generation=generation)
+    return structs.replace(archive, status=structs.replace(archive.status, conditions=(failing(reason),)))
+
+
+def failing(reason: str, truth: ConditionStatus = "False") -> Condition:
+    """Return the condition of an Archive that was probed with its first spec."""
+    message, day = "Archive/dms: it failed.", datetime(2026, 1, 1, tzinfo=UTC)
+    return Condition("Ready", truth, reason, message, day, observed_generation=1)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "generation"),
+    [((), 1), ((failing("ArchiveFull"),), 2), ((failing("Probed", "True"),), 1)],
+    ids=["never probed", "probed with another spec", "probed by the version before"],
+)
+async def test_an_event_waits_without_an_attempt_until_a_probe_has_stored_the_root(
+    scene: Scene, conditions: tuple[Condition, ...], generation: int
+) -> None:
+    archive = an_archive(version=2, generation=generation)
+    scene.cache.archives.put(
+        structs.replace(archive, status=structs.replace(archive.status, conditions=conditions))
+    )
+    waiting = await scene.prepare()
+    assert isinstance(waiting, Pause)
+    assert waiting.reason == "ArchiveNotProbed"
+
+
+async def test_an_event_counts_attempts_while_the_first_probe_of_a_root_fails(scene: Scene) -> None:
+    archive = an_archive(version=2)
+    scene.cache.archives.put(
+        structs.replace(archive, status=structs.replace(archive.status, conditions=(failing("ArchiveFull"),)))
+    )
+    assert await scene.prepare() == Wait("ArchiveFull", "Archive/dms: it failed.")
+
+
+async def test_an_event_waits_for_the_probe_of_another_root_at_the_same_server(scene: Scene) -> None:
+    webdav = an_archive(version=2, filesystem=None, webdav={"url": f"{DAV}/2027"})
+    scene.cache.archives.put(probed(webdav, f"{DAV}/2026/"))
+    waiting = await scene.prepare()
+    assert isinstance(waiting, Pause)
+    assert waiting.reason == "ArchiveNotProbed"
+
+
+@pytest.mark.parametrize("kind", [{"http": {"url": DAV}}, NO_FILES_KEPT | {"filesystem": None}])
+async def test_a_kind_without_a_root_needs_no_probe(scene: Scene, kind: dict[str, Any]) -> None:
+    scene.organization(cleanup={"policy": "Keep"})
+    scene.cache.archives.put(an_archive(version=2, **{"filesystem": None, **kind}))
+    assert isinstance(await scene.prepare(), Admitted)
 
 
 async def test_while_the_probe_fails_for_the_same_reason_the_event_waits_without_an_attempt(
@@ -572,7 +630,7 @@ async def test_while_the_probe_fails_for_the_same_reason_the_event_waits_without
 
 
 @pytest.mark.parametrize(
-    ("probed", "event"),
+    ("found", "event"),
     [
         ("ArchiveUnreachable", None),
         ("ArchiveUnreachable", "RetryRequested"),
@@ -582,9 +640,9 @@ async def test_while_the_probe_fails_for_the_same_reason_the_event_waits_without
     ids=["new", "retried", "other_reason", "overloaded"],
 )
 async def test_an_event_that_the_probe_says_nothing_about_is_tried(
-    scene: Scene, probed: str, event: str | None
+    scene: Scene, found: str, event: str | None
 ) -> None:
-    scene.cache.archives.put(a_failing_archive(probed))
+    scene.cache.archives.put(a_failing_archive(found))
     assert isinstance(await scene.prepare(event), Admitted)
 
 

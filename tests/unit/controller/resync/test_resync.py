@@ -308,6 +308,25 @@ async def test_an_archive_that_made_trouble_is_probed_with_the_next_pass(tmp_pat
     assert not is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
 
+async def test_a_root_that_a_person_confirms_is_probed_at_once(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        resync_scene.root.rename(resync_scene.root.with_name("unmounted"))
+        resync_scene.root.mkdir()
+        resync_scene.resync.probe_soon("dms")
+        await resync_scene.next_pass()
+        ready = find_condition(resync_scene.archive().status.conditions, "Ready")
+        assert ready is not None
+        assert ready.reason == "ArchiveRootChanged"
+
+        confirmed = {"root": {"location": f"file://{resync_scene.root}/", "markerID": None}}
+        resync_scene.scene.kube.edit(Archive, "dms", {"status": confirmed})
+        resync_scene.scene.observe(resync_scene.archive())
+        await settled()
+    assert is_condition_true(resync_scene.archive().status.conditions, "Ready")
+
+
 def trusted(resync_scene: ResyncScene) -> str | None:
     return resync_scene.archive().status.trust_anchors
 

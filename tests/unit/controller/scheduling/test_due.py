@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from controller.cache import Cache
-from controller.scheduling.due import EPOCH, due_time, is_suspended
+from controller.scheduling.due import EPOCH, FIRST_PROBE_PAUSE, due_time, is_suspended
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, EnvelopeSummary, LocalObjectReference, Phase
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 
@@ -116,6 +116,7 @@ def test_an_event_whose_sender_is_not_known_yet_or_gone_is_looked_at() -> None:
         ("EsawFailing", {"cleanup": {"policy": "Delete", "after": "720h"}}, timedelta(days=29), False),
         ("CleanupDelayed", {"cleanup": {"policy": "Delete", "after": "720h"}}, timedelta(days=29), True),
         ("CleanupDelayed", {"cleanup": {"policy": "Delete", "after": "720h"}}, timedelta(days=31), False),
+        ("ArchiveNotProbed", {"retry": {"max": "1s"}, "evidence": {"wait": "0s"}}, FIRST_PROBE_PAUSE, True),
         ("AuditTrailPending", {"evidence": {"wait": "24h"}}, timedelta(hours=23), True),
         ("AuditTrailPending", {"evidence": {"wait": "24h"}}, timedelta(days=30), False),
     ],

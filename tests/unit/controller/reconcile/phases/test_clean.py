@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from controller.access.archive_root import MARKER_NAME
 from controller.reconcile.phases.clean import MAX_OTHER_LISTS
 from controller.requests.event_requests import EventRequests
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
@@ -28,7 +29,7 @@ from counterfoil.resources import (
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
 from tests.support.builders import ENVELOPE, an_organization
-from tests.support.fakes.reconcile_context import an_archive, missing
+from tests.support.fakes.reconcile_context import a_probed_archive, an_archive, missing
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
 TRAIL = b"%PDF-trail"
@@ -136,7 +137,7 @@ async def test_a_completed_envelope_waits_for_its_audit_trail_and_the_trail_is_a
     waiting = await scene.reconcile()
     assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "AuditTrailPending")
     assert waiting.status.next_attempt_time is not None
-    assert list(scene.root.iterdir()) == []
+    assert [each.name for each in scene.root.iterdir()] == [MARKER_NAME]
     scene.clock.advance(minutes=1)
     scene.envelope.contents["trail-1"] = TRAIL
     archived = await scene.reconcile()
@@ -386,7 +387,7 @@ async def test_after_a_change_of_the_path_the_files_are_verified_where_they_were
     await scene.reconcile()
     files = sorted(scene.root.rglob("*"))
     scene.observe(
-        an_archive(version=2, generation=2, filesystem={"root": str(scene.root)}, path="new/{{file.name}}"),
+        a_probed_archive(version=2, generation=2, root=scene.root, path="new/{{file.name}}"),
     )
     scene.clock.advance(hours=24)
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
@@ -401,7 +402,7 @@ async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_be
     new.mkdir()
     scene = Scene(old, cleanup={"policy": "Delete", "after": "24h"})
     await scene.reconcile()
-    scene.observe(an_archive(version=2, generation=2, filesystem={"root": str(new)}))
+    scene.observe(a_probed_archive(version=2, generation=2, root=new))
     scene.clock.advance(hours=24)
     assert (await scene.reconcile()).status.reason == "ArchivedFilesChanged"
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
@@ -975,7 +976,7 @@ async def test_each_document_needs_its_audit_trail_also_if_numbers_are_repeated_
 async def test_what_was_archived_with_its_manifest_is_not_left_behind(tmp_path: Path) -> None:
     scene = Scene(tmp_path, statuses=["Completed", "Expired"], cleanup={"policy": "Keep"})
     by_status = {"path": "{{envelope.status}}/{{envelope.id}}/{{file.name}}"}
-    archive = an_archive(filesystem={"root": str(scene.root)}, version=9, generation=2, **by_status)
+    archive = a_probed_archive(root=scene.root, version=9, generation=2, **by_status)
     scene.kube.put(archive)
     scene.cache.update(archive)
     scene.envelope.status = EnvelopeStatus.EXPIRED
@@ -1031,7 +1032,6 @@ async def test_no_envelope_is_deleted_if_the_root_was_replaced_after_it_was_arch
     assert scene.envelope.transport.deleted == []
 
 
-@pytest.mark.xfail(strict=True, reason="an Archive without a root in its status is not checked")
 async def test_nothing_is_archived_or_deleted_before_the_first_probe_of_the_archive(scene: Scene) -> None:
     scene.observe(an_archive(version=2, filesystem={"root": str(scene.root)}))
     waiting = await scene.reconcile()
@@ -1044,7 +1044,6 @@ async def test_nothing_is_archived_or_deleted_before_the_first_probe_of_the_arch
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="an Archive without a root in its status is not checked")
 async def test_an_archived_envelope_is_not_deleted_while_the_status_of_its_archive_names_no_root(
     tmp_path: Path,
 ) -> None:
