@@ -10,6 +10,7 @@ from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileN
 from counterfoil.archives.errors import VerificationFailed
 from counterfoil.archives.manifest import MANIFEST_LIMIT, ManifestDamaged
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, drain, single_chunk
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS
 
 
 async def read_back(
@@ -59,11 +60,15 @@ async def read_small(backend: ArchiveBackend, name: str) -> bytes:
     ``ManifestDamaged`` if it is too large."""
     content = bytearray()
     try:
-        async with aclosing(backend.read(name)) as stream:
+        async with (
+            LARGE_ANSWERS.reading(f"archive {id(backend)}") as grow,
+            aclosing(backend.read(name)) as stream,
+        ):
             async for chunk in stream:
                 content += chunk
                 if len(content) > MANIFEST_LIMIT:
                     raise ManifestDamaged("it is longer than 16 MiB")
+                await grow(len(content))
     except ChecksumReported:
         raise FileNotStored from None
     return bytes(content)

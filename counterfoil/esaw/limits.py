@@ -24,9 +24,9 @@ class CallLimits:
     """Timeout for one read, one write, or a free connection."""
     answer: float = 120.0
     """Timeout for a call without the body of a download, so that a slow server cannot block a worker."""
-    max_json_bytes: int = 16 * MIB
+    max_json_bytes: int = 8 * MIB
     """Maximum size of a JSON response. The largest valid one, ``find`` over many envelopes, is far
-    smaller."""
+    smaller. ``counterfoil.untrusted.large_answers`` bounds the sum of concurrent ones."""
     max_error_bytes: int = 64 * KIB
     """The body of an error; what is beyond is not read."""
     chunk: int = 256 * KIB

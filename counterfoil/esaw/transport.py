@@ -46,6 +46,7 @@ from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
 from counterfoil.untrusted.json_bounds import has_too_many_values
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, Grow
 from counterfoil.untrusted.transfer_rate import RateBudget
 
 CallObserver = Callable[[str, str, float], None]
@@ -391,8 +392,11 @@ class EsawTransport:
     async def _read_body(
         self, call: EsawCall, credential: Credential | None, measurement: "_CallMeasurement"
     ) -> bytes:
-        async with self._open_response(call, credential, measurement) as response:
-            body = await _read_at_most(self._call_limits.max_json_bytes, _ResponseBody(response))
+        async with (
+            LARGE_ANSWERS.reading(self.origin) as grow,
+            self._open_response(call, credential, measurement) as response,
+        ):
+            body = await _read_at_most(self._call_limits.max_json_bytes, _ResponseBody(response), grow)
             if body is None:
                 raise ResponseTooLarge(call.operation, self._call_limits.max_json_bytes)
             if has_too_many_values(body):
@@ -483,7 +487,11 @@ async def _part_in_time(
     return part
 
 
-async def _read_at_most(limit: int, body: _ResponseBody) -> bytes | None:
+async def _no_wait(_: int) -> None:
+    """A body that is always small."""
+
+
+async def _read_at_most(limit: int, body: _ResponseBody, grow: Grow = _no_wait) -> bytes | None:
     """Return the complete body, or None when it has more than ``limit`` bytes."""
     size, parts = 0, []
     while (part := await body.part()) is not None:
@@ -491,6 +499,7 @@ async def _read_at_most(limit: int, body: _ResponseBody) -> bytes | None:
         size += len(part)
         if size > limit:
             return None
+        await grow(size)
     return b"".join(parts)
 
 

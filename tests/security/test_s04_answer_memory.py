@@ -61,7 +61,6 @@ async def url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     await runner.cleanup()
 
 
-@pytest.mark.xfail(strict=True, reason="each answer is bounded, their sum is not")
 @pytest.mark.parametrize(
     ("url", "kind"), [(each, each) for each in ("esaw", "manifest", "list")], indirect=["url"]
 )

@@ -6,7 +6,7 @@ from typing import Final
 from counterfoil.esaw import CallLimits
 from webhook.http_server.limits import HttpLimits
 
-ESAW_LIMITS: Final = CallLimits(connect=5.0, silence=20.0, answer=20.0, max_json_bytes=16 * 1024 * 1024)
+ESAW_LIMITS: Final = CallLimits(connect=5.0, silence=20.0, answer=20.0)
 """Limits of a call to eSAW: shorter than the controller's, since a person waits. The largest response is a
 search that finds the 1,000 envelopes of a bulk, each with its metadata."""
 

@@ -44,6 +44,7 @@ from counterfoil.archives.backends._object_store.listing import (
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.archives.readback import probe_with_file
 from counterfoil.archives.streams import INLINE, clean_up, in_hashing_thread
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS
 
 PART = 5 * 1024 * 1024
 """Bytes of one part, the least that S3 takes: up to 10,000 of them, 48 GiB, and little memory."""
@@ -131,10 +132,11 @@ class ObjectStoreBackend(ArchiveBackend):
         found: list[StoredEntry] = []
         for _ in range(MAX_PAGES):
             request = StoreRequest("GET", query=self._list_query(prefix, marker))
-            answer = await self._client.request(request, limit=LIST_LIMIT)
-            if not answer.is_success:
-                raise self._client.error(answer)
-            keys, marker = await self._page(answer.body)
+            async with LARGE_ANSWERS.reading(self._client.archive) as grow:
+                answer = await self._client.request(request, limit=LIST_LIMIT, grow=grow)
+                if not answer.is_success:
+                    raise self._client.error(answer)
+                keys, marker = await self._page(answer.body)
             # A console stores an empty object with a slash at its end for a folder.
             found.extend(StoredEntry(self._name(key), size) for key, size in keys if not key.endswith("/"))
             if len(found) > MAX_ENTRIES:

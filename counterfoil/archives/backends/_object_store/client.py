@@ -26,6 +26,7 @@ from counterfoil.archives.backends._object_store.errors import (
 from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable
 from counterfoil.archives.streams import INLINE, count_sent, in_hashing_thread
 from counterfoil.clock import Clock
+from counterfoil.untrusted.large_answers import Grow
 
 RETRY_PAUSES_SECONDS = (0.1, 0.4, 1.5)
 """Pauses before a request is repeated; what lasts longer is the controller's to wait for."""
@@ -108,11 +109,13 @@ class ObjectStoreClient:
         self._authorizer = authorizer
         self._clock = clock
 
-    async def request(self, request: StoreRequest, *, limit: int = MAX_ANSWER_BYTES) -> StoreAnswer:
+    async def request(
+        self, request: StoreRequest, *, limit: int = MAX_ANSWER_BYTES, grow: Grow | None = None
+    ) -> StoreAnswer:
         """Send a request; return its answer, with any status. Raises ``ArchiveError``, also for a success of
-        more than ``limit`` bytes."""
+        more than ``limit`` bytes. ``grow`` waits for the memory of a large one."""
         async with self.open(request) as response:
-            return await self.read_answer(response, limit=limit)
+            return await self.read_answer(response, limit=limit, grow=grow)
 
     @asynccontextmanager
     async def open(self, request: StoreRequest) -> AsyncIterator[httpx.Response]:
@@ -121,7 +124,9 @@ class ObjectStoreClient:
         async with AsyncExitStack() as stack:
             yield await self._send(request, stack)
 
-    async def read_answer(self, response: httpx.Response, *, limit: int = MAX_ANSWER_BYTES) -> StoreAnswer:
+    async def read_answer(
+        self, response: httpx.Response, *, limit: int = MAX_ANSWER_BYTES, grow: Grow | None = None
+    ) -> StoreAnswer:
         """Read an answer that is no document. Raises ``ArchiveError``."""
         body = bytearray()
         is_success = 200 <= response.status_code < 300
@@ -131,6 +136,8 @@ class ObjectStoreClient:
                 raise self.unreadable()
             if not is_success and len(body) >= MAX_ERROR_BYTES:
                 break
+            if grow is not None:
+                await grow(len(body))
         return StoreAnswer(response.status_code, response.headers, bytes(body[: max(limit, MAX_ERROR_BYTES)]))
 
     def error(self, answer: StoreAnswer, dialect: ErrorDialect | None = None) -> ArchiveError:
@@ -147,6 +154,11 @@ class ObjectStoreClient:
     def is_root_missing(self, answer: StoreAnswer) -> bool:
         """Whether a 404 means the bucket."""
         return self.parsed(answer).code in self._dialect.root_missing
+
+    @property
+    def archive(self) -> str:
+        """The archive, as in ``Archive/dms``."""
+        return self._site.archive
 
     def unreadable(self) -> ArchiveError:
         """Return the error for an answer that is none of the protocol's."""

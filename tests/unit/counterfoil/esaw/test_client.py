@@ -482,7 +482,7 @@ async def test_the_metrics_hear_how_long_esaw_took() -> None:
 def test_times_in_the_bounds_are_those_of_the_manual() -> None:
     call_limits = CallLimits()
     assert (call_limits.connect, call_limits.silence, call_limits.max_retry_after) == (10, 60, 3600)
-    assert (call_limits.max_json_bytes, call_limits.max_error_bytes) == (16 * 1024**2, 64 * 1024)
+    assert (call_limits.max_json_bytes, call_limits.max_error_bytes) == (8 * 1024**2, 64 * 1024)
 
 
 ELSEWHERE = "https://elsewhere.example"

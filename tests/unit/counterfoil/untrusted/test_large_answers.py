@@ -1,0 +1,62 @@
+"""Slots for large answers: one for each owner, and a few for all."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from counterfoil.untrusted.large_answers import SMALL_BYTES, LargeAnswers
+
+
+async def read_large(answers: LargeAnswers, owner: str) -> None:
+    async with answers.reading(owner) as grow:
+        await grow(SMALL_BYTES + 1)
+
+
+async def hold(answers: LargeAnswers, owner: str, stack: AsyncExitStack) -> None:
+    grow = await stack.enter_async_context(answers.reading(owner))
+    for size in (SMALL_BYTES, SMALL_BYTES + 1, 2 * SMALL_BYTES):
+        await grow(size)
+
+
+async def test_an_owner_has_one_large_answer_at_a_time_and_delays_no_other_owner() -> None:
+    answers = LargeAnswers(2)
+    async with AsyncExitStack() as stack:
+        await hold(answers, "hostile", stack)
+        waiting = asyncio.create_task(read_large(answers, "hostile"))
+        async with asyncio.timeout(5):
+            await read_large(answers, "acme")
+        assert not waiting.done()
+    await waiting
+
+
+async def test_a_small_answer_waits_for_nothing() -> None:
+    answers = LargeAnswers(1)
+    async with AsyncExitStack() as stack:
+        await hold(answers, "hostile", stack)
+        async with asyncio.timeout(5), answers.reading("hostile") as grow:
+            await grow(SMALL_BYTES)
+
+
+async def test_all_owners_together_have_a_few_large_answers() -> None:
+    answers = LargeAnswers(2)
+    async with AsyncExitStack() as stack:
+        await hold(answers, "a", stack)
+        await hold(answers, "b", stack)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await read_large(answers, "c")
+    await read_large(answers, "c")
+
+
+async def test_a_cancelled_answer_leaves_its_slot() -> None:
+    answers = LargeAnswers(1)
+    async with AsyncExitStack() as stack:
+        await hold(answers, "a", stack)
+        waiting = [asyncio.create_task(read_large(answers, owner)) for owner in "aab"]
+        await asyncio.sleep(0)
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    async with asyncio.timeout(5):
+        await read_large(answers, "b")
