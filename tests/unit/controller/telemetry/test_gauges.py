@@ -11,7 +11,9 @@ from counterfoil.resources import Phase, with_condition
 from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, a_sender, an_event, an_organization
 from tests.support.fakes.leases import held_shards
+from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene
+from tests.unit.controller.resync.test_organization_status import ready
 
 
 class Scrape:
@@ -65,6 +67,20 @@ def test_an_organization_without_events_shows_zeros() -> None:
     scrape.gauges.refresh()
     assert scrape.shows("events", organization="acme", phase="Failed") == 0
     assert scrape.shows("oldest_unfinished_seconds", organization="acme") == 0
+
+
+@pytest.mark.xfail(strict=True, reason="Each Archive that exists is shown, and no other.")
+def test_an_archive_that_no_organization_uses_is_not_shown_and_one_that_is_missing_is() -> None:
+    scene = Scene()
+    scene.observe(ready(an_archive(), "False"), an_organization(archiveRef={"name": "other"}))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("archive_ready", archive="dms") is None
+    assert scrape.shows("archive_ready", archive="other") == 0
+    scene.observe(an_organization(version=2, generation=2))
+    scrape.gauges.refresh()
+    assert scrape.shows("archive_ready", archive="dms") == 0
+    assert scrape.shows("archive_ready", archive="other") is None
 
 
 async def test_finished_events_are_those_of_the_garbage_collectors_last_pass() -> None:
