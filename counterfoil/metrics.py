@@ -321,7 +321,7 @@ class Metrics:
         )
         self.archive_ready = gauge(
             "counterfoil_archive_ready",
-            "1 for an archive whose last probe succeeded, otherwise 0.",
+            "Of the archives that organizations name: 1 if the last probe succeeded, otherwise 0.",
             ("archive",),
         )
         self.esaw_reachable = gauge(

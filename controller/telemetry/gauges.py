@@ -90,13 +90,15 @@ class Gauges:
                 self.metrics.senders.labels(name, truth).set(counts[name, truth])
 
     def _set_archives(self) -> None:
-        mine = [each for each in self.cache.archives if self.owns("archive", each.name)]
-        for gone in self._known_archives - {each.name for each in mine}:
+        refs = (each.spec.archive_ref for each in self.cache.organizations)
+        used = {ref.name for ref in refs if ref is not None and self.owns("archive", ref.name)}
+        for gone in self._known_archives - used:
             self.metrics.archive_ready.remove(gone)
-        self._known_archives = {each.name for each in mine}
-        for archive in mine:
-            ready = is_condition_true(archive.status.conditions, "Ready")
-            self.metrics.archive_ready.labels(archive.name).set(1 if ready else 0)
+        self._known_archives = used
+        for name in used:
+            archive = self.cache.archives.get(name)
+            ready = archive is not None and is_condition_true(archive.status.conditions, "Ready")
+            self.metrics.archive_ready.labels(name).set(1 if ready else 0)
 
     def _set_organizations(self) -> None:
         self.metrics.mail_ready.clear()

@@ -155,7 +155,7 @@ def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             continue
         ref = LocalObjectReference(name=each.name)
         users = [one.name for one in snapshot.organizations if one.spec.archive_ref == ref]
-        if snapshot.of and snapshot.of not in users:
+        if not users or (snapshot.of and snapshot.of not in users):
             continue
         yield AttentionItem(
             kind=AttentionKind.ARCHIVE,

@@ -69,7 +69,6 @@ def test_an_organization_without_events_shows_zeros() -> None:
     assert scrape.shows("oldest_unfinished_seconds", organization="acme") == 0
 
 
-@pytest.mark.xfail(strict=True, reason="Each Archive that exists is shown, and no other.")
 def test_an_archive_that_no_organization_uses_is_not_shown_and_one_that_is_missing_is() -> None:
     scene = Scene()
     scene.observe(ready(an_archive(), "False"), an_organization(archiveRef={"name": "other"}))

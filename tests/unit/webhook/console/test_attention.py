@@ -95,7 +95,6 @@ def test_an_archive_that_can_not_be_used_goes_first_and_hides_that_its_organizat
     assert [each.kind for each in attention_items(snapshot)] == [AttentionKind.ARCHIVE, AttentionKind.FAILED]
 
 
-@pytest.mark.xfail(strict=True, reason="Each Archive that does not work is an entry.")
 def test_an_archive_that_no_organization_uses_is_no_entry() -> None:
     other = an_organization_that(archive_ref=LocalObjectReference(name="other"))
     assert attention_items(ClusterSnapshot(organizations=(other,), archives=(an_archive_that(),))) == ()
