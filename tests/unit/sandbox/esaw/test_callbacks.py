@@ -20,7 +20,7 @@ from sandbox.esaw import (
     User,
 )
 from sandbox.esaw.core.callbacks import expand_placeholders
-from tests.support.servers.standin_peers import Receiver, anna, client_of
+from tests.support.servers.standin_peers import Receiver, anna
 
 HURRY = Behaviour(callback_time_scale=0.00001)
 """The 36 hours of 30 attempts in 1.3 s."""
@@ -30,17 +30,6 @@ HURRY = Behaviour(callback_time_scale=0.00001)
 async def esaw() -> AsyncIterator[StandIn]:
     async with StandIn(behaviour=HURRY) as running:
         yield running
-
-
-@pytest.fixture
-def user(esaw: StandIn) -> User:
-    return anna(esaw)
-
-
-@pytest.fixture
-async def api(esaw: StandIn, user: User) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(esaw, user) as client:
-        yield client
 
 
 def an_active(esaw: StandIn, user: User, receiver: Receiver, **more: Any) -> str:

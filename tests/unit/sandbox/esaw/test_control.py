@@ -31,12 +31,6 @@ from tests.support.servers.standin_peers import Receiver, client_of
 
 
 @pytest.fixture
-async def esaw() -> AsyncIterator[StandIn]:
-    async with StandIn() as running:
-        yield running
-
-
-@pytest.fixture
 async def remote(esaw: StandIn) -> AsyncIterator[StandInControl]:
     async with StandInControl(esaw.url) as control:
         yield control

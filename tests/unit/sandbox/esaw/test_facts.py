@@ -1,7 +1,7 @@
 """The stand-in eSAW says what the table of facts says: names, types, and nulls where they are allowed."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -19,7 +19,6 @@ from sandbox.esaw import (
 )
 from sandbox.esaw.core.model import ApiVersion
 from sandbox.esaw.facts import FILE, Facts, Member, read_facts
-from tests.support.servers.standin_peers import anna, client_of
 
 FACTS = read_facts()
 NOBODYS = "00000000-0000-0000-0000-000000000000"
@@ -27,23 +26,6 @@ URLS = CallbackUrls(
     envelope="https://r.example/1", status="https://r.example/2", workstep="https://r.example/3"
 )
 EVERYBODY = [Recipient(email=f"{kind.lower()}@example.com", action=kind) for kind in ActionKind]
-
-
-@pytest.fixture
-async def esaw() -> AsyncIterator[StandIn]:
-    async with StandIn() as running:
-        yield running
-
-
-@pytest.fixture
-def user(esaw: StandIn) -> User:
-    return anna(esaw)
-
-
-@pytest.fixture
-async def api(esaw: StandIn, user: User) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(esaw, user) as client:
-        yield client
 
 
 def deviations(call: str, answer: httpx.Response) -> list[str]:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
 from time import monotonic
 
 import httpx
@@ -11,26 +10,9 @@ import pytest
 
 from sandbox.esaw import Behaviour, DocumentSpec, StandIn, User
 from sandbox.esaw.core.faults import GarbageKind
-from tests.support.servers.standin_peers import anna, client_of
+from tests.support.servers.standin_peers import client_of
 
 KIB = 1024
-
-
-@pytest.fixture
-async def esaw() -> AsyncIterator[StandIn]:
-    async with StandIn() as running:
-        yield running
-
-
-@pytest.fixture
-def user(esaw: StandIn) -> User:
-    return anna(esaw)
-
-
-@pytest.fixture
-async def api(esaw: StandIn, user: User) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(esaw, user) as client:
-        yield client
 
 
 @pytest.fixture

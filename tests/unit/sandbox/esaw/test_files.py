@@ -3,7 +3,6 @@
 import hashlib
 import io
 import tracemalloc
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -18,26 +17,9 @@ from pyhanko_certvalidator import ValidationContext
 
 from sandbox.esaw import AWKWARD_NAMES, Behaviour, DocumentSpec, EnvelopeStatus, FileKind, StandIn, User
 from sandbox.esaw.core.content import CHUNK, Generated, sha256
-from tests.support.servers.standin_peers import anna, bruno, client_of
+from tests.support.servers.standin_peers import bruno
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture
-async def esaw() -> AsyncIterator[StandIn]:
-    async with StandIn() as running:
-        yield running
-
-
-@pytest.fixture
-def user(esaw: StandIn) -> User:
-    return anna(esaw)
-
-
-@pytest.fixture
-async def api(esaw: StandIn, user: User) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(esaw, user) as client:
-        yield client
 
 
 def first_file(esaw: StandIn, envelope: str) -> str:

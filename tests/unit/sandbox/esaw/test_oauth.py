@@ -13,7 +13,7 @@ import pytest
 
 from sandbox.esaw import Behaviour, Browser, BrowserPage, OAuthApp, StandIn, User
 from sandbox.esaw.core.behaviour import ClientAuthentication
-from tests.support.servers.standin_peers import anna, bruno, client_of
+from tests.support.servers.standin_peers import bruno, client_of
 
 RETURN = "https://op.example.com/oauth/acme/return"
 VERIFIER = "a-verifier-of-43-characters-or-somewhat-more-0123"
@@ -37,11 +37,6 @@ def clock() -> Clock:
 async def esaw(clock: Clock) -> AsyncIterator[StandIn]:
     async with StandIn(now=clock) as running:
         yield running
-
-
-@pytest.fixture
-def user(esaw: StandIn) -> User:
-    return anna(esaw)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The stand-in eSAW: REST v6 as the facts say it, from whoami to delete."""
 
 import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
@@ -16,23 +15,6 @@ from tests.support.servers.standin_peers import anna, bruno, client_of
 GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 FACTS = read_facts()
 NOBODYS = "00000000-0000-0000-0000-000000000000"
-
-
-@pytest.fixture
-async def esaw() -> AsyncIterator[StandIn]:
-    async with StandIn() as running:
-        yield running
-
-
-@pytest.fixture
-def user(esaw: StandIn) -> User:
-    return anna(esaw)
-
-
-@pytest.fixture
-async def api(esaw: StandIn, user: User) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(esaw, user) as client:
-        yield client
 
 
 def test_a_token_has_66_letters_and_digits(user: User) -> None:

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from pyhanko.pdf_utils.reader import PdfFileReader
 
-from sandbox.esaw import Behaviour, EnvelopeStatus, StandIn, User
+from sandbox.esaw import Behaviour, EnvelopeStatus, StandIn
 from sandbox.esaw.core.documents import SignedPdf
-from tests.support.servers.standin_peers import Receiver, anna, bruno, client_of
+from tests.support.servers.standin_peers import Receiver, bruno, client_of
 
 PDF = b"".join(SignedPdf(title="Draft", pages=2, mark=bytes(32)).chunks())
 SIGNER = {"Email": "kim@example.com", "GivenName": "Kim", "Surname": "Berg", "LanguageCode": "EN"}
@@ -34,17 +34,6 @@ def clock() -> Clock:
 async def esaw(clock: Clock) -> AsyncIterator[StandIn]:
     async with StandIn(now=clock) as running:
         yield running
-
-
-@pytest.fixture
-def user(esaw: StandIn) -> User:
-    return anna(esaw)
-
-
-@pytest.fixture
-async def api(esaw: StandIn, user: User) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(esaw, user) as client:
-        yield client
 
 
 def asked_to(action: str) -> dict[str, Any]:

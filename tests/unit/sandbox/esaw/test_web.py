@@ -20,22 +20,11 @@ from sandbox.esaw import (
 )
 from sandbox.esaw.core.documents import plain_pdf
 from sandbox.esaw.http.sessions import COOKIE
-from tests.support.servers.standin_peers import Receiver, anna, bruno, client_of
+from tests.support.servers.standin_peers import Receiver, bruno, client_of
 
 BEFORE_SEND = (
     "https://op.example.com/before-send/acme?d=##EnvelopeId##&u=##SenderUserId##&o=##OrganizationId##"
 )
-
-
-@pytest.fixture
-async def esaw() -> AsyncIterator[StandIn]:
-    async with StandIn() as running:
-        yield running
-
-
-@pytest.fixture
-def user(esaw: StandIn) -> User:
-    return anna(esaw)
 
 
 @pytest.fixture
@@ -49,12 +38,6 @@ async def browser(esaw: StandIn) -> AsyncIterator[Browser]:
 async def inside(browser: Browser, user: User) -> Browser:
     await sign_in(browser, user)
     return browser
-
-
-@pytest.fixture
-async def api(esaw: StandIn, user: User) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(esaw, user) as client:
-        yield client
 
 
 async def sign_in(browser: Browser, user: User, **changed: str) -> BrowserPage:
