@@ -141,6 +141,18 @@ def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
             an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted").status(completion_time=NOON),
             "nothing; it is removed in 792h (2026-08-03 12:00:00 UTC)",
         ),
+        (
+            an_event()
+            .in_phase(Phase.SUCCEEDED, "ArchivedAndKept")
+            .status(completion_time=NOON, next_attempt_time=NOON + timedelta(minutes=10)),
+            "the files of the envelope are listed again in ",
+        ),
+        (
+            an_event()
+            .in_phase(Phase.SKIPPED, "ArchivedAsExpired")
+            .status(completion_time=NOON, next_attempt_time=NOON + timedelta(minutes=10)),
+            "the files of the envelope are listed again in ",
+        ),
         (an_event().in_phase(Phase.SKIPPED, "UnexpectedStatus"), "a new callback or"),
         (
             an_event()
