@@ -17,6 +17,7 @@ from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
 from counterfoil.resources import (
     REQUEST_LABEL,
+    SENDER_LABEL,
     Archive,
     EnvelopeEvent,
     EnvelopeStatus,
@@ -28,7 +29,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
-from tests.support.builders import ENVELOPE, an_organization
+from tests.support.builders import ENVELOPE, an_event, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive, missing
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
@@ -488,6 +489,33 @@ async def test_a_list_that_grew_by_a_clock_that_was_ahead_is_waited_for_as_confi
     await scene.reconcile()
     assert scene.envelope.transport.deleted == []
     scene.clock.advance(minutes=1)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="another event of the envelope knows nothing of it")
+@pytest.mark.parametrize("is_short", [False, True])
+async def test_another_event_of_an_envelope_whose_list_changed_does_not_delete_it_before_the_wait_is_over(
+    tmp_path: Path, *, is_short: bool
+) -> None:
+    actions = ("envelopeFinished", "workstepFinished")
+    scene = Scene(tmp_path, actions=[{"action": each, "handling": "Archive"} for each in actions])
+    if is_short:
+        del scene.envelope.contents["trail-1"]
+        await scene.reconcile()
+        scene.envelope.contents["trail-1"] = TRAIL
+    else:
+        scene.envelope.meanwhile["download file-1"] = partial(
+            scene.envelope.contents.update, {"legal-1": b"%PDF-paper"}
+        )
+        await scene.reconcile()
+    assert (await scene.reconcile()).status.reason == "LateFilesPending"
+    first = scene.event
+    scene.event = an_event().for_action("workstepFinished").labelled(SENDER_LABEL, "anna").build()
+    scene.kube.put(scene.event)
+    await waits_for_late_files(scene)
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    scene.event = first
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
