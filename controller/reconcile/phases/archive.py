@@ -9,7 +9,7 @@ This module does not decide whether to archive (validate) or when to retry (the 
 anything in eSAW (only ``clean`` does).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -34,6 +34,8 @@ from counterfoil.archives.filing import StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.proof import Checksum, ProvenFiles, proven_files
 from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.esaw.evidence import lists_additional_files
+from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     ArchiveLocation,
@@ -45,7 +47,12 @@ from counterfoil.resources import (
     without_checksum,
 )
 from counterfoil.resources.archive import SignaturePolicy as Policy
-from counterfoil.resources.envelopeevent import ESAW_SIGNED_KINDS, MAX_TAG_LENGTH, PARAMETERS_CONDITION
+from counterfoil.resources.envelopeevent import (
+    ESAW_SIGNED_KINDS,
+    EVIDENCE_CONDITION,
+    MAX_TAG_LENGTH,
+    PARAMETERS_CONDITION,
+)
 from counterfoil.signatures.results import Signatures
 
 
@@ -72,7 +79,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "listed again.",
             restart_from=Phase.COLLECTING,
         )
-    facts, proven = await _earlier_archive(event, plan, context)
+    facts, proven, siblings = await _earlier_archive(event, plan, context)
     filed = await _file_all(event, plan, proven, context)
     documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)
     parameters_condition = _parameters_condition(event, filed)
@@ -105,7 +112,13 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
                 tags=_searchable_tags(plan, context),
             ),
             side_conditions=tuple(
-                each for each in (signatures_condition, parameters_condition) if each is not None
+                each
+                for each in (
+                    signatures_condition,
+                    parameters_condition,
+                    _evidence_of_siblings(event, siblings, await context.listed()),
+                )
+                if each is not None
             ),
         ),
     )
@@ -123,10 +136,10 @@ class _ArchivedFiles:
 
 async def _earlier_archive(
     event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
-) -> tuple[EnvelopeFacts, ProvenFiles]:
+) -> tuple[EnvelopeFacts, ProvenFiles, Collection[EnvelopeEvent]]:
     """
-    Return the facts for the manifest, with the callbacks of an earlier archive of the envelope, and what is
-    proven about the files in its folder.
+    Return the facts for the manifest, with the callbacks of an earlier archive of the envelope, what is
+    proven about the files in its folder, and the other events of the envelope; none without such an archive.
 
     Raises ``NameTaken``, before anything is replaced, if the folder claims to be another's.
     """
@@ -140,10 +153,10 @@ async def _earlier_archive(
         key=context.signature_checker.public_key,
     )
     if found is None:
-        return facts, ProvenFiles()
+        return facts, ProvenFiles(), ()
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))
-    return facts, proven_files(event, siblings, found, facts.status)
+    return facts, proven_files(event, siblings, found, facts.status), siblings
 
 
 async def _file_all(
@@ -200,6 +213,22 @@ def _parameters_condition(event: EnvelopeEvent, filed: _ArchivedFiles) -> SideCo
         return None
     message = "The tags of all files and the manifest have the parameters of all callbacks."
     return SideCondition(PARAMETERS_CONDITION, "True", "ParametersArchived", message)
+
+
+def _evidence_of_siblings(
+    event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], listed: Collection[EnvelopeFile]
+) -> SideCondition | None:
+    """Return the condition of an envelope whose list was short, or had fewer files, for another of its
+    events; None: there is none, or this event has its own condition."""
+    if find_condition(event.status.conditions, EVIDENCE_CONDITION) is not None:
+        return None
+    for sibling in siblings:
+        status = sibling.status
+        was_short = find_condition(status.conditions, EVIDENCE_CONDITION) is not None
+        if was_short or (status.documents and lists_additional_files(status, listed)):
+            message = f"eSignAnyWhere had listed fewer files for EnvelopeEvent/{sibling.name}."
+            return SideCondition(EVIDENCE_CONDITION, "True", "DocumentsListed", message)
+    return None
 
 
 def _is_checked(file_layout: FileLayout, context: ReconcileContext) -> bool:

@@ -492,7 +492,6 @@ async def test_a_list_that_grew_by_a_clock_that_was_ahead_is_waited_for_as_confi
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="another event of the envelope knows nothing of it")
 @pytest.mark.parametrize("is_short", [False, True])
 async def test_another_event_of_an_envelope_whose_list_changed_does_not_delete_it_before_the_wait_is_over(
     tmp_path: Path, *, is_short: bool
