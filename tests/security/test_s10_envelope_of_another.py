@@ -6,17 +6,22 @@ Pages write Envelopes; the controller reads them. The API server is in memory, e
 
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller.reconcile.outcomes import Fail
 from counterfoil.esaw import new_http_client
-from counterfoil.resources import Envelope, Sender
+from counterfoil.resources import Envelope, Phase, Sender
+from counterfoil.resources.envelopeevent import Origin
 from sandbox.esaw import StandIn, User
-from tests.support.builders import ENVELOPE, AClock, a_sender
+from tests.support.builders import ENVELOPE, AClock, a_sender, an_event
+from tests.support.fakes.reconcile_context import missing
 from tests.support.servers.standin_peers import bruno
+from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
 from tests.unit.controller.reconcile.test_preconditions import Scene as ControllerScene
+from tests.unit.controller.reconcile.test_reconciler import Scene as ReconcilerScene
 from tests.unit.webhook.pages.test_send import Scene as PagesScene
 
 
@@ -114,6 +119,21 @@ async def test_the_controller_uses_no_sender_of_another_organization() -> None:
     outcome = await controller.sender()
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SenderOfOtherOrganization"
+
+
+async def test_the_label_of_a_sender_who_does_not_see_the_envelope_deletes_nothing(tmp_path: Path) -> None:
+    scene = ReconcilerScene(tmp_path, an_event().by(Origin.SWEEP), noted="ben", defaultSenderRef=None)
+    scene.observe(known_to_work(a_sender("ben")))
+    scene.kube.secret_uses["ben-key"] = "token"
+    scene.kube.secrets["ben-key"] = {"token": KEY.encode()}
+    for each in ("envelope", "files", "configuration", "delete", "history"):
+        scene.envelope.but(each, missing())
+    for _ in range(5):
+        after = await scene.reconcile()
+        scene.clock.advance(hours=1)
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeNotFound")
+    assert scene.envelope.transport.deleted == []
+    assert scene.cache.sender_name(after) == "ben"
 
 
 def an_envelope(name: str, *, organization: str, sender: str) -> Envelope:

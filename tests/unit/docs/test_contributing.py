@@ -111,6 +111,7 @@ def test_every_finding_on_the_page_of_reliability_has_a_test_that_exists() -> No
 # -- The page of security ------------------------------------------------------------------------------------
 
 SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 NO_TEST = "no test"
 """Cell of a row without a test: an honest gap, and not a forgotten one."""
 
@@ -148,6 +149,16 @@ def test_every_finding_has_a_section_and_a_corrected_one_has_a_test() -> None:
     sections = dict(zip(parts[1::2], parts[2::2], strict=True))
     assert set(sections) == FINDINGS
     assert {finding for finding, text in sections.items() if not TEST.search(text)} == set()
+
+
+def test_every_finding_about_neighbours_says_what_holds_and_has_a_test() -> None:
+    rows = table_rows(security_section("Attacks, controls and tests"), 3)
+    findings = [row[0] for row in rows]
+    assert len(set(findings)) == len(findings) >= 15
+    for finding, claim, test in rows:
+        assert re.search(rf"(?m)^\| {re.escape(finding)}\b", RELIABILITY), finding
+        assert claim, finding
+        assert TEST.search(test), finding
 
 
 def test_every_item_of_asvs_is_judged_with_evidence_or_with_the_gap() -> None:
