@@ -455,7 +455,10 @@ def _had_no_effect(problem: EsawError) -> bool:
         return True
     if isinstance(problem, EsawUnreachable):
         return problem.kind in {"busy", "connect", "proxy", "tls"}
-    return isinstance(problem, HttpStatusError) and problem.status < 500 and problem.status != 408
+    if not isinstance(problem, HttpStatusError) or problem.status >= 500 or problem.status == 408:
+        return False
+    # A proxy can replace the answer to a draft that was sent. A 429 comes before the work.
+    return problem.has_own_form or problem.status == 429
 
 
 def _as_page_error(problem: EsawError) -> PageError:

@@ -586,7 +586,6 @@ async def test_an_esaw_that_is_too_slow_before_the_send_leaves_a_draft_that_can_
     assert [each async for each in scene.leases.list_drafts()] == []
 
 
-@pytest.mark.xfail(strict=True, reason="an answer without eSAW's own form counts as its refusal")
 @pytest.mark.parametrize("status", [400, 403, 404, 409])
 async def test_a_draft_that_was_sent_is_recorded_although_another_program_answered_for_esaw(
     scene: Scene, status: int
@@ -599,7 +598,6 @@ async def test_a_draft_that_was_sent_is_recorded_although_another_program_answer
     assert sorted(scene.envelopes()) == sorted(scene.esaw.envelopes_of(draft))
 
 
-@pytest.mark.xfail(strict=True, reason="an answer without eSAW's own form counts as its refusal")
 async def test_nobody_is_told_that_esaw_refused_a_draft_when_another_program_answered(scene: Scene) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     scene.esaw.fault("draft_send", times=1, status=403, bare=True)
