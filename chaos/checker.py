@@ -27,10 +27,19 @@ CONSENT: Final = "Please allow us"
 """Beginning of the subject of a mail to a sender."""
 OUTAGE: Final = re.compile(r"(.*(?:Archive \S+|eSignAnyWhere) can't be used): \w+")
 """Subject of a mail about an archive or an eSAW."""
+SENT: Final = "Your envelope is sent"
+NOT_SENT: Final = (
+    "Nothing was sent",
+    "was not sent",
+    "did not send your envelope",
+    "did not send the envelope",
+)
+DRAFT_STAYS: Final = "Your draft stays in eSignAnyWhere"
+"""Sentences of the pages about a draft, in English."""
 OCCUPIED: Final = "NameOccupied"
 """Reason of an event that another program's files keep from its names."""
 FINAL: Final = frozenset({"Succeeded", "Skipped", "Failed"})
-MEMORY_LIMITS: Final = {"controller": 1 << 30, "receiver": 256 << 20}
+MEMORY_LIMITS: Final = {"controller": 1 << 30, "receiver": 256 << 20, "pages": 256 << 20}
 """Bytes that a container of the chart may use, by the beginning of the name of its process."""
 
 NEIGHBOUR_SECONDS: Final = 60.0
@@ -127,8 +136,41 @@ class Evidence:
     """Maximum memory of each process with its workers, in bytes."""
     unsettled: tuple[str, ...] = field(default=())
     """Events that had not come to rest within the patience."""
+    drafts: tuple["DraftEvidence", ...] = ()
+    """Drafts that people sent with the page before sending."""
+    recorded: Mapping[str, str] = field(default_factory=dict)
+    """User id of the recorded sender, by envelope."""
     neighbour: "NeighbourEvidence | None" = None
     """The second Organization; None: there is none."""
+
+
+@dataclass(frozen=True)
+class PageAnswer:
+    """The page that a person saw at the end of one try to send a draft."""
+
+    is_inbox: bool
+    """Whether it is eSAW's inbox, to which only a sent draft leads."""
+    text: str
+    sent_before: int
+    """Number of times that eSAW had sent the draft when the try began."""
+    sent: int
+    """The same when the page was there."""
+
+
+@dataclass(frozen=True)
+class DraftEvidence:
+    """One draft, its owner, and each page that the owner saw, in order."""
+
+    id: str
+    owner: str
+    """User id."""
+    sent: int
+    """Number of times that eSAW sent it."""
+    envelopes: tuple[str, ...]
+    """The envelopes that it became."""
+    expected: int
+    """Number of envelopes that it becomes."""
+    answers: tuple[PageAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +196,7 @@ def violations(evidence: Evidence) -> list[str]:
         *_secrets(evidence),
         *_decisions(evidence),
         *_memory(evidence),
+        *_drafts(evidence),
         *(f"neighbour: {each}" for each in _neighbour(evidence.neighbour)),
         *(f"redirect: it was followed to {each}" for each in evidence.followed),
         *(f"crash: {each}" for each in evidence.crashes),
@@ -291,6 +334,34 @@ def _memory(evidence: Evidence) -> Iterator[str]:
         limit = next(limit for kind, limit in MEMORY_LIMITS.items() if name.startswith(kind))
         if size > limit:
             yield f"memory: {name} used {size >> 20} MiB, more than its limit of {limit >> 20} MiB"
+
+
+def _drafts(evidence: Evidence) -> Iterator[str]:
+    """Each draft is sent once, each envelope has its sender, and no page says the opposite."""
+    for draft in evidence.drafts:
+        name = f"draft {draft.id}"
+        if draft.sent > 1 or len(draft.envelopes) not in (0, draft.expected):
+            yield f"{name}: it was sent {draft.sent} times and became {len(draft.envelopes)} envelopes"
+        for envelope in draft.envelopes:
+            recorded = evidence.recorded.get(envelope)
+            if recorded is None and not evidence.restores:  # the record itself can be lost
+                yield f"{name}: the sender of envelope {envelope} is not recorded"
+            elif recorded is not None and recorded != draft.owner:
+                yield f"{name}: envelope {envelope} is recorded for another sender"
+        # What a try sends after its page was there shows when the next one begins.
+        later = [*(each.sent_before for each in draft.answers[1:]), draft.sent]
+        for answer, sent_later in zip(draft.answers, later, strict=True):
+            yield from (f"{name}: {each}" for each in _opposites(answer, sent_later))
+
+
+def _opposites(answer: PageAnswer, sent_later: int) -> Iterator[str]:
+    """Each claim of a page that is not true."""
+    if (answer.is_inbox or SENT in answer.text) and not answer.sent:
+        yield "a page says that it is sent, and it was not"
+    if any(claim in answer.text for claim in NOT_SENT) and sent_later > answer.sent_before:
+        yield f"a page says that it was not sent, and it was: {answer.text[:200]}"
+    if DRAFT_STAYS in answer.text and sent_later:
+        yield f"a page says that the draft stays, and it was sent: {answer.text[:200]}"
 
 
 def _neighbour(neighbour: NeighbourEvidence | None) -> Iterator[str]:

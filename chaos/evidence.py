@@ -10,11 +10,12 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from chaos import neighbour
-from chaos.checker import Delete, Evidence, NeighbourEvidence, ServedFile
+from chaos.checker import Delete, DraftEvidence, Evidence, NeighbourEvidence, PageAnswer, ServedFile
 from chaos.plan import KINDS, REDIRECTED
 from chaos.stage import Stage, persist
 from sandbox.environment.local import LocalEnvironment
@@ -36,6 +37,10 @@ INTERRUPTIONS: Final = (
     "clock-jumps-days",
 )
 """Kinds of faults after which a mail can be sent twice (docs/decisions/0018)."""
+
+
+DEAD_KEYS: Final = ("esaw-key-revoked", "esaw-key-rotated", "sender-leaves", "etcd-restored")
+"""Kinds of faults after which a sender's key does not work."""
 
 
 class DeleteWatch:
@@ -121,7 +126,7 @@ async def collect(
         responsible=responsible(),
         crashes=tuple(stage.crashes),
         interruptions=sum(struck[kind] for kind in INTERRUPTIONS),
-        dead_keys=struck["esaw-key-revoked"] + struck["esaw-key-rotated"] + struck["etcd-restored"],
+        dead_keys=sum(struck[kind] for kind in DEAD_KEYS),
         restores=struck["etcd-restored"],
         followed=tuple(
             each.path
@@ -135,6 +140,8 @@ async def collect(
         called_again=called_again(esaw),
         memory=dict(stage.memory),
         unsettled=unsettled,
+        drafts=_drafts(stage),
+        recorded=_recorded(listed),
         neighbour=await _neighbour(stage, neighbour_deletes, listed, mails, struck),
     )
 
@@ -149,6 +156,33 @@ def _of_organization(esaw: StandIn, way: Proxy, envelopes: Sequence[str]) -> dic
             each: sum(call.outcome == 200 for call in esaw.delete_calls(each)) for each in envelopes
         },
         "answered": frozenset(each.envelope_id for each in esaw.callbacks() if each.status == 200),
+    }
+
+
+def _drafts(stage: Stage) -> tuple[DraftEvidence, ...]:
+    senders = stage.senders
+    if senders is None:
+        return ()
+    return tuple(
+        DraftEvidence(
+            id=draft.id,
+            owner=draft.owner.user_id,
+            sent=senders.sent(draft.id),
+            envelopes=tuple(stage.esaw.envelopes_of(draft.id)),
+            expected=max(1, draft.order.bulk),
+            answers=tuple(PageAnswer(**asdict(each)) for each in draft.visits),
+        )
+        for draft in senders.drafts
+    )
+
+
+def _recorded(listed: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the user id of the recorded sender of each envelope that has an Envelope."""
+    users = {each["metadata"]["name"]: each["spec"]["userID"] for each in listed if each["kind"] == "Sender"}
+    return {
+        each["metadata"]["name"]: users.get(each["spec"]["senderRef"]["name"], "")
+        for each in listed
+        if each["kind"] == "Envelope"
     }
 
 
@@ -218,6 +252,8 @@ def known_secrets(stage: Stage) -> set[str]:
     """Return all keys and tokens that there ever were."""
     secrets = {*stage.tokens, *stage.environment.tokens.values(), stage.servers.s3.secret_key}
     secrets.add(stage.servers.webdav.password)
+    if stage.senders is not None:
+        secrets.add(stage.senders.app.client_secret)
     for path in stage.environment.folder.glob("*.kubeconfig"):
         secrets.add(json.loads(path.read_text())["users"][0]["user"]["token"])
     return secrets

@@ -17,15 +17,17 @@ from typing import Any, Final
 from chaos.plan import REDIRECTED, Fault
 from chaos.stage import REQUEST, Stage, operation
 from sandbox.environment.processes import CounterfoilProcess
-from sandbox.esaw import Behaviour
+from sandbox.esaw import Behaviour, User
 from sandbox.servers.hostile import doubled
 from sandbox.servers.proxies import Cut, Instead, Passage, Proxy, Trap, TrapPoint
 
 JSON: Final = "application/json"
 _REASONS: Final = {
     401: "Unauthorized",
+    403: "Forbidden",
     409: "Conflict",
     410: "Expired",
+    422: "Invalid",
     429: "TooManyRequests",
     500: "InternalError",
     503: "ServiceUnavailable",
@@ -193,6 +195,11 @@ class Injector:
         await asyncio.sleep(seconds)
         await self.stage.renew_key()
 
+    async def consent(self, user: User, seconds: float) -> None:
+        """Let a person consent again, as after a mail."""
+        await asyncio.sleep(seconds)
+        await self.stage.consent_again(user)
+
     async def resume(self, pid: int, seconds: float) -> None:
         """Let a stopped process continue."""
         await asyncio.sleep(seconds)
@@ -204,6 +211,10 @@ class Injector:
         self.stage.change_esaw(callback_attempts=1)
         await asyncio.sleep(seconds)
         self.stage.change_esaw(callback_attempts=Behaviour().callback_attempts)
+
+    async def add_sealing_key(self, number: int) -> None:
+        """Mount one more sealing key, as the first step of a rotation."""
+        self.stage.environment.sealing_key(f"key-{number}")
 
     async def find_foreign_ids(self) -> None:
         """Let each search find an envelope of another eSAW from now on, and let a person order a sweep."""
@@ -353,6 +364,23 @@ async def _killed(injector: Injector, fault: Fault, passage: Passage) -> bool:
         return False
     injector.stage.kill(process)
     raise Cut
+
+
+async def _pages_killed(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    process = injector.stage.client_of(passage)
+    if process is None or process not in injector.stage.pages:
+        return False
+    injector.stage.kill(process)
+    raise Cut
+
+
+async def _sender_leaves(injector: Injector, fault: Fault, passage: Passage) -> bool:
+    senders = injector.stage.senders
+    user = senders.people[fault.subject % len(senders.people)] if senders else None
+    if senders is None or user is None or not senders.leave(user):
+        return False
+    injector.start(injector.consent(user, fault.seconds))
+    return True
 
 
 async def _stopped(injector: Injector, fault: Fault, passage: Passage) -> bool:
@@ -523,5 +551,12 @@ EFFECTS: Final[dict[str, Effect]] = {
     "person-suspends-event": _event_suspended,
     "person-skips": _skipped,
     "person-relabels": _relabelled,
+    "pages-killed": _pages_killed,
+    "draft-answer-lost": _cut,
+    "draft-5xx": _status(*_FAILURES),
+    "draft-garbage": _garbage,
+    "envelope-refused": _api_status(403, 422, 500, 503),
+    "sender-leaves": _sender_leaves,
+    "sealing-key-added": _beside(lambda injector, fault: injector.add_sealing_key(fault.subject)),
     "mail-down": _beside(lambda injector, fault: injector.mail_down(fault.seconds)),
 }

@@ -8,7 +8,7 @@ the same step, as far as the order of the requests is the same.
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 DEFAULT_FAULTS: Final = 600
@@ -56,6 +56,10 @@ API: Final = ("create", "status", "other", "lease", "secret", "watch", "list")
 DISCOVERY: Final = ("discovery",)
 """Requests for the kinds that the API server knows."""
 ESAW: Final = ("envelope", "files", "configuration", "file", "delete")
+DRAFT: Final = ("retrieve", "send")
+"""Requests of the pages for a sender: the exchange of a code for a key, and the sending of a draft."""
+RECORD: Final = ("record",)
+"""Requests that store an Envelope, which names the sender."""
 DECIDED: Final = ("envelope", "files", "files")
 """Requests at which a person decides about an envelope. ``files`` is the last one before its delete."""
 ARCHIVE: Final = ("write", "read", "stat", "change")
@@ -131,15 +135,36 @@ KINDS: Final = {
     ),
     "person-skips": FaultKind("esaw", DECIDED, 4, at_most=5, rounds=0.6, times=(1, 3), seconds=(0.5, 5.0)),
     "person-relabels": FaultKind("esaw", ESAW, 2, at_most=2, rounds=0.5, seconds=(0.5, 5.0)),
+    # The pages and the people who send drafts with them
+    "pages-killed": FaultKind("*", (*DRAFT, *RECORD), 4, at_most=6, points=("ARRIVED", "DONE")),
+    "draft-answer-lost": FaultKind("esaw", DRAFT, 4, at_most=6, points=("DONE",)),
+    "draft-5xx": FaultKind("esaw", DRAFT, 3, at_most=4, points=("ARRIVED", "DONE")),
+    "draft-garbage": FaultKind("esaw", DRAFT, 3, at_most=4, points=("ARRIVED", "DONE")),
+    "envelope-refused": FaultKind("api", RECORD, 4, at_most=6, times=(1, 4)),
+    "sender-leaves": FaultKind("esaw", ("send",), 2, at_most=2, points=("DONE",), seconds=(0.0, 4.0)),
+    "sealing-key-added": FaultKind("api", RECORD, 1, at_most=1),
     "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0), is_shared=True),
 }
 
+OF_DRAFTS: Final = frozenset(
+    {
+        "pages-killed",
+        "draft-answer-lost",
+        "draft-5xx",
+        "draft-garbage",
+        "envelope-refused",
+        "sender-leaves",
+        "sealing-key-added",
+    }
+)
+"""Kinds that need people who send drafts."""
 CLOCKS: Final = frozenset({"clock-set", "clock-jumps-days"})
 """Kinds that set clocks."""
 
 WAYS: Final = {
     **dict.fromkeys(API + DISCOVERY, "api"),
-    **dict.fromkeys(ESAW, "esaw"),
+    **dict.fromkeys(RECORD, "api"),
+    **dict.fromkeys((*ESAW, *DRAFT), "esaw"),
     **dict.fromkeys(ARCHIVE, "archive"),
 }
 """The way of each operation."""
@@ -149,6 +174,7 @@ USUAL: Final = {
     "watch": 0.6, "list": 0.4, "discovery": 0.1,
     "envelope": 2.0, "files": 4.0, "configuration": 1.0, "file": 5.0, "delete": 1.0,
     "write": 6.0, "read": 5.0, "stat": 6.0, "change": 4.0,
+    "retrieve": 0.2, "send": 0.2, "record": 0.3,
     "*": 10.0,
 }  # fmt: skip
 """Number of such requests for one envelope: the range from which the moment of a fault is drawn."""
@@ -184,6 +210,18 @@ class EnvelopeOrder(NamedTuple):
     """One of ``PLANTED``, written into its folder before it ends; empty: nothing."""
 
 
+class DraftOrder(NamedTuple):
+    """One draft that a person sends with the page before sending."""
+
+    person: int
+    bulk: int
+    """Number of envelopes that it becomes as a bulk; 0: it is none, and becomes one."""
+    after: float
+    """Seconds until the person begins."""
+    returns: bool
+    """Whether the person comes back after the faults if it was not sent."""
+
+
 class Round(NamedTuple):
     """One round of a campaign."""
 
@@ -207,16 +245,24 @@ class Round(NamedTuple):
     """Whether the controllers seal manifests."""
     spares_shared: bool = False
     """Whether only the first Organization has faults, so that the second one must not become slower."""
+    drafts: tuple[DraftOrder, ...] = ()
+    """Drafts that people send with the page before sending; empty: there are no pages."""
 
 
 def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
     """Return the plan of a round with this number of faults."""
     chance = random.Random(f"{seed}/{number}")
     spares_shared = random.Random(f"{seed}/{number}/shared").random() < 0.15
+    drafts = _drafts(random.Random(f"{seed}/{number}/drafts"), faults)
+    without = {
+        name
+        for name, kind in KINDS.items()
+        if (spares_shared and not kind.is_of_first_organization) or (name in OF_DRAFTS and not drafts)
+    }
     archive = chance.choice(ARCHIVES)
     controllers = chance.randint(1, 3)
     envelopes = tuple(_envelope(chance) for _ in range(max(2, faults // 5)))
-    drawn = _faults(chance, faults, len(envelopes), archive, spares_shared=spares_shared)
+    drawn = _faults(chance, faults, len(envelopes), archive, without=without)
     return Round(
         seed=seed,
         number=number,
@@ -232,6 +278,22 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
         documents_lag=_lag(chance, drawn),
         is_sealed=chance.random() < 0.7,
         spares_shared=spares_shared,
+        drafts=drafts,
+    )
+
+
+def _drafts(chance: random.Random, faults: int) -> tuple[DraftOrder, ...]:
+    if chance.random() < 0.5:
+        return ()
+    people = chance.randint(1, 3)
+    return tuple(
+        DraftOrder(
+            person=chance.randrange(people),
+            bulk=chance.choice((0, 0, 3, 8)),
+            after=round(chance.uniform(0.0, 5.0), 2),
+            returns=chance.random() < 0.7,
+        )
+        for _ in range(max(2, faults // 20))
     )
 
 
@@ -254,7 +316,7 @@ def _envelope(chance: random.Random) -> EnvelopeOrder:
 
 
 def _faults(
-    chance: random.Random, count: int, envelopes: int, archive: str, *, spares_shared: bool
+    chance: random.Random, count: int, envelopes: int, archive: str, *, without: Collection[str]
 ) -> tuple[Fault, ...]:
     drawn: list[Fault] = []
     has_way = archive != FOLDER
@@ -264,7 +326,7 @@ def _faults(
         if chance.random() < kind.rounds
         and (has_way or kind.way != "archive")
         and not (has_way and name == "archive-disk-full")
-        and (kind.is_of_first_organization or not spares_shared)
+        and name not in without
     }
     while len(drawn) < count:
         names = [name for name, number in left.items() if number]

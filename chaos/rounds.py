@@ -27,6 +27,7 @@ PATIENCE_SECONDS: Final = 180.0
 LAST_WRITES_SECONDS: Final = 60.0
 """Timeout for what may follow the end of the events: a mail, the removal of a probe's file."""
 INTERVAL_SECONDS: Final = 0.5
+SENT_DRAFTS: Final = "Drafts that were sent"
 
 
 class Outcome(NamedTuple):
@@ -36,7 +37,7 @@ class Outcome(NamedTuple):
     violations: list[str]
     seconds: float
     events: Counter[str]
-    """Number of events by phase and reason at the end."""
+    """Number of events by phase and reason at the end, and of drafts that were sent."""
 
 
 @asynccontextmanager
@@ -68,14 +69,16 @@ async def run_round(servers: Servers, plan: Round, folder: Path) -> Outcome:
         try:
             count = max(1, len(plan.envelopes) // SHARE)
             sending = asyncio.create_task(second.send(count, stage.receivers))
+            beginning = [asyncio.create_task(stage.senders.send_all())] if stage.senders else []
             await stage.send_envelopes()
             with suppress(TimeoutError):
                 async with asyncio.timeout(FAULT_SECONDS):
                     while await _unfinished(stage):  # noqa: ASYNC110 - other processes give no event to wait for
                         await asyncio.sleep(INTERVAL_SECONDS)
-            await sending
+            await asyncio.gather(sending, *beginning)
             await injector.end()
-            unsettled = await _rest(stage)
+            problems = await stage.return_senders()
+            unsettled = (*problems, *await _rest(stage))
             found = await _judge(stage, deletes, injector.struck, unsettled)
         finally:
             for task in beside:
@@ -135,4 +138,7 @@ async def _judge(
 
 async def _phases(stage: Stage) -> Counter[str]:
     events: list[dict[str, Any]] = await stage.environment.listed("envelopeevents")
-    return Counter(f"{each['status']['phase']} {each['status'].get('reason')}" for each in events)
+    phases = Counter(f"{each['status']['phase']} {each['status'].get('reason')}" for each in events)
+    senders = stage.senders
+    sent = sum(senders.sent(each.id) for each in senders.drafts) if senders is not None else 0
+    return phases + Counter({SENT_DRAFTS: sent})

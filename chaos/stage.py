@@ -26,10 +26,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from obstore.store import S3Store
 
 from chaos import neighbour as neighbours
+from chaos import senders as people
 from chaos.checker import OCCUPIED, Decision
 from chaos.neighbour import Neighbour
 from chaos.plan import FOLDER, EnvelopeOrder, Round
 from chaos.planted import Source, planted_files
+from chaos.senders import Senders
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
@@ -45,6 +47,13 @@ BUCKET = "contracts"
 ADMINISTRATOR = "ops@acme.example"
 LEASES = {"lease_duration": "10s", "renew_deadline": "8s", "retry_period": "1s"}
 """Short, so that a stopped controller outlives them, and long enough for a busy machine."""
+PAGES = {
+    "attempt": "3s",
+    # All people come from one address.
+    **dict.fromkeys(("address_rate", "page_rate"), "1000"),
+    **dict.fromkeys(("address_burst", "page_burst"), "10000"),
+}
+"""Settings of the pages: attempts that a round outlives."""
 READY = ("archive/dms", "organization/acme", f"archive/{neighbours.NAME}", f"organization/{neighbours.NAME}")
 """Objects that are Ready before a round begins."""
 EVIDENCE_WAIT = "5s"
@@ -100,6 +109,8 @@ class Stage:
     """The second Organization."""
     controllers: list[CounterfoilProcess] = field(default_factory=list)
     receivers: list[CounterfoilProcess] = field(default_factory=list)
+    senders: Senders | None = None
+    """The people who send drafts; None: there are no pages."""
     envelopes: list[str] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)
     """Envelopes that a person deleted in eSAW."""
@@ -118,6 +129,16 @@ class Stage:
         return self.environment.esaw
 
     # Processes
+
+    @property
+    def pages(self) -> list[CounterfoilProcess]:
+        """The pages; none in rounds without drafts."""
+        return [] if self.senders is None else [self.senders.pages]
+
+    @property
+    def running(self) -> list[CounterfoilProcess]:
+        """All processes that must run."""
+        return [*self.controllers, *self.receivers, *self.pages]
 
     async def start_controllers(self, count: int, shards: int, generation: int = 0) -> None:
         """Start controllers for this number of shards, beside those that run."""
@@ -158,6 +179,39 @@ class Stage:
             for each in range(self.plan.receivers)
         ]
 
+    async def start_senders(self) -> None:
+        """Start the pages, and make the drafts and their owners."""
+        if not self.plan.drafts:
+            return
+        pages = self._process("pages", ["webhook", "pages"], await self._kubeconfig("pages"), PAGES)
+        way, esaw = self.ways["esaw"], self.esaw
+        app = esaw.register_app(
+            name="Counterfoil", redirect_uris=[f"{pages.public}/oauth/{people.NAME}/return"]
+        )
+        await self.environment.secret(
+            f"{people.NAME}-oauth", "oauth", clientSecret=app.client_secret, origin=way.url
+        )
+        self.senders = Senders(esaw, way, pages, app, inbox=f"{esaw.url}/Inbox/Index")
+        self.senders.add_drafts(self.plan.drafts)
+        await self.environment.organization(people.NAME, archive="dms", **people.spec_of(self.senders))
+
+    async def consent_again(self, user: User) -> bool:
+        """Let a person follow the link of a mail; return whether the consent is stored, or was never
+        given."""
+        assert self.senders is not None  # noqa: S101 - only senders leave
+        for sender in await persist(lambda: self.environment.listed("senders")):
+            if sender["spec"]["userID"] == user.user_id:
+                return await self.senders.consent(user, sender["metadata"]["name"])
+        return True
+
+    async def return_senders(self) -> tuple[str, ...]:
+        """Let people come back after the faults; return what they could not do."""
+        if self.senders is None:
+            return ()
+        problems = await self.senders.return_all()
+        refused = [each for each in self.senders.people if not await self.consent_again(each)]
+        return (*problems, *(f"consent of {each.email}: it can't be given" for each in refused))
+
     def _process(
         self, name: str, module: list[str], kubeconfig: Path, settings: dict[str, str]
     ) -> CounterfoilProcess:
@@ -182,7 +236,7 @@ class Stage:
 
     def client_of(self, passage: Passage) -> CounterfoilProcess | None:
         """Return the process that sent a request."""
-        for process in (*self.controllers, *self.receivers):
+        for process in self.running:
             with suppress(psutil.Error):
                 if not process.server.ended and any(
                     each.laddr.port == passage.port
@@ -227,7 +281,7 @@ class Stage:
     async def supervise(self) -> None:
         """Start again all that ended; never returns."""
         while True:
-            for process in (*self.controllers, *self.receivers):
+            for process in self.running:
                 if process.server.ended:
                     if process.name not in self._killed:
                         self.crashes.append(f"{process.name} ended with {process.server.exit_code}")
@@ -238,7 +292,7 @@ class Stage:
     async def sample_memory(self) -> None:
         """Record the memory of each process; never returns."""
         while True:
-            for process in (*self.controllers, *self.receivers):
+            for process in self.running:
                 with suppress(psutil.Error):
                     size = await asyncio.to_thread(used_memory, process.pid)
                     self.memory[process.name] = max(size, self.memory.get(process.name, 0))
@@ -506,6 +560,7 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
         await environment.sender("anna", anna, organization="acme", origin=ways["esaw"].url)
         await stage.start_controllers(plan.controllers, plan.shards)
         await stage.start_receivers()
+        await stage.start_senders()
         try:
             await asyncio.gather(*(_ready(each) for each in environment.processes))
             await persist(lambda: environment.ready(*READY))
@@ -590,6 +645,8 @@ def _api_operation(passage: Passage) -> str:
     for part, name in {"/leases": "lease", "/secrets/": "secret"}.items():
         if part in passage.path:
             return name
+    if passage.method == "POST" and passage.path.endswith("/envelopes"):
+        return "record"
     if "/envelopeevents" in passage.path:
         names = {"POST": "create", "PATCH": "status", "GET": "list"}
         return names.get(passage.method, "other")

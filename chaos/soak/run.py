@@ -89,6 +89,7 @@ async def run_soak(servers: Servers, course: Course, folder: Path) -> SoakRecord
         legal_documents_lag=0.0,
         documents_lag=0.0,
         envelopes=(),
+        drafts=(),
     )
     namespace = f"soak-{course.seed}-{time.time_ns() % 1_000_000}"
     async with opened(servers, shape, namespace, folder) as stage:

@@ -5,14 +5,14 @@ A short slice of the fault campaign (``make chaos``): the whole way from the pla
 from pathlib import Path
 
 from chaos.plan import plan
-from chaos.rounds import run_round
+from chaos.rounds import SENT_DRAFTS, run_round
 from chaos.stage import Servers
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.s3_rclone import S3Server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
 
-SEED, ROUND = 5, 5
-"""A round with a real archive server, several controllers and shards, and kills."""
+SEED, ROUND = 5, 391
+"""A round with a real archive server, several controllers and shards, drafts, bulks, and kills."""
 
 
 async def test_a_round_of_the_campaign_has_faults_and_no_violation(
@@ -23,3 +23,4 @@ async def test_a_round_of_the_campaign_has_faults_and_no_violation(
 
     assert outcome.violations == []
     assert outcome.struck.total() > 5
+    assert outcome.events[SENT_DRAFTS] > 0

@@ -14,8 +14,10 @@ from chaos.checker import (
     NEIGHBOUR_SECONDS,
     Decision,
     Delete,
+    DraftEvidence,
     Evidence,
     NeighbourEvidence,
+    PageAnswer,
     ServedFile,
     digest,
     violations,
@@ -122,6 +124,21 @@ def sealed(seal: bytes) -> Evidence:
     )
 
 
+INBOX = PageAnswer(is_inbox=True, text="", sent_before=0, sent=1)
+FAILED = PageAnswer(False, "This attempt did not send your envelope.", sent_before=0, sent=0)
+UNCERTAIN = PageAnswer(False, "It is not certain that your envelope was sent", sent_before=0, sent=1)
+STAYS = PageAnswer(False, "Your draft stays in eSignAnyWhere.", sent_before=0, sent=0)
+UNSENT = DraftEvidence("d1", owner="u1", sent=0, envelopes=(), expected=2)
+
+
+def drafted(*answers: PageAnswer, recorded: str = "u1", **changed: Any) -> Evidence:
+    """A round in which a person sent a bulk of two envelopes."""
+    draft = replace(UNSENT, sent=1, envelopes=("e1", "e2"), answers=answers)
+    return replace(
+        GOOD, drafts=(replace(draft, **changed),), recorded={"e1": recorded, "e2": "u1"} if recorded else {}
+    )
+
+
 def beside(evidence: Evidence, **changed: Any) -> Evidence:
     """A good round beside a second Organization with this evidence."""
     return replace(GOOD, neighbour=NeighbourEvidence(evidence, **changed))
@@ -168,6 +185,9 @@ def mails(*sent: tuple[str, str]) -> Evidence:
         # A repeated callback opened the event again.
         decided(Decision("skip", ENVELOPE, stored=5), called_again=frozenset({ENVELOPE})),
         replace(GOOD, memory={"controller-0-1": 1 << 30, "receiver-0": 256 << 20}),
+        drafted(FAILED, STAYS, UNCERTAIN, replace(INBOX, sent_before=1)),
+        replace(drafted(INBOX, recorded=""), restores=1),
+        replace(GOOD, drafts=(replace(UNSENT, answers=(FAILED, STAYS)),)),
         beside(GOOD, seconds={ENVELOPE: NEIGHBOUR_SECONDS}),
         # Half of an upload of an event that did not succeed, under a temporary name
         replace(failed(), archive={f"{FOLDER}/.half": b"x"}),
@@ -250,6 +270,16 @@ WRONG = {
         GOOD, seconds={ENVELOPE: NEIGHBOUR_SECONDS + 1}
     ),
     "neighbour: request: files at its eSAW": beside(GOOD, strayed=("files at its eSAW",)),
+    "draft d1: it was sent 2 times": drafted(INBOX, sent=2),
+    "draft d1: it was sent 1 times and became 1 envelopes": drafted(INBOX, envelopes=("e1",)),
+    "draft d1: the sender of envelope e2 is not recorded": drafted(INBOX, recorded=""),
+    "draft d1: envelope e1 is recorded for another sender": drafted(INBOX, recorded="u2"),
+    "draft d1: a page says that it is sent, and it was not": replace(
+        GOOD, drafts=(replace(UNSENT, answers=(replace(INBOX, sent=0),)),)
+    ),
+    "and it was: This attempt did not send": drafted(replace(FAILED, sent=1), replace(INBOX, sent_before=1)),
+    "was not sent, and it was": drafted(FAILED),
+    "a page says that the draft stays, and it was sent": drafted(replace(STAYS, sent_before=1, sent=1)),
     "no rest: ": replace(GOOD, unsettled=(f"{OTHER}: Pending",)),
 }
 

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from chaos import faults
-from chaos.plan import CLOCKS, KINDS, PLANTED, USUAL, WAYS, Round, plan
+from chaos.plan import CLOCKS, DRAFT, KINDS, OF_DRAFTS, PLANTED, RECORD, USUAL, WAYS, Round, plan
 from sandbox.servers.proxies import TrapPoint
 
 
@@ -53,7 +53,7 @@ def test_no_fault_is_planned_more_often_than_its_kind_allows() -> None:
 
 def test_a_controller_can_be_killed_before_and_after_each_of_its_requests() -> None:
     steps = KINDS["controller-killed"]
-    assert set(steps.operations) == set(WAYS) - {"create", "watch", "list", "discovery"}
+    assert set(steps.operations) == set(WAYS) - {"create", "watch", "list", "discovery", *DRAFT, *RECORD}
     assert steps.points == ("ARRIVED", "DONE")
 
 
@@ -61,6 +61,14 @@ def test_some_rounds_restore_etcd_and_some_set_clocks() -> None:
     for kind in ("etcd-restored", *CLOCKS):
         having = sum(any(fault.kind == kind for fault in each.faults) for each in rounds())
         assert 0 < having < len(rounds()) / 2
+
+
+def test_drafts_and_bulks_are_sent_in_half_of_the_rounds_and_only_these_have_faults_of_drafts() -> None:
+    having = [each for each in rounds() if each.drafts]
+    assert len(rounds()) / 3 < len(having) < len(rounds()) * 2 / 3
+    assert {bool(order.bulk) for each in having for order in each.drafts} == {True, False}
+    others = [fault.kind for each in rounds() if not each.drafts for fault in each.faults]
+    assert OF_DRAFTS.isdisjoint(others)
 
 
 def test_in_some_rounds_only_the_first_organization_has_faults() -> None:
