@@ -938,6 +938,23 @@ async def test_an_archive_that_takes_probes_but_no_files_is_not_ready_until_a_fi
     assert scene.ready()[:2] == ("True", "Probed")
 
 
+async def test_the_root_of_an_archive_that_is_slow_with_files_is_stored(
+    scene: Scene, hung: HungBackend
+) -> None:
+    """Events wait for the root, and only their transfers show that the archive is fast enough again."""
+    hung.may_end.set()
+    scene.archive_pool.minimum_rate = MinimumRate(bytes_per_second=1024**3, window=0.05)
+    backend = await scene.archive_pool.backend(scene.newest())
+    hung.pause = 60.0
+    with pytest.raises(ArchiveUnavailable):
+        await backend.put("a.pdf", once(b"x"), tags={}, content_type=None)
+    hung.pause = 0.0
+    root = await probe(scene)
+    assert scene.ready()[:2] == ("False", "ArchiveUnresponsive")
+    assert root.marker_id is not None
+    await scene.archive_pool.check_root(scene.newest(), backend)
+
+
 async def test_organizations_of_two_esaws_with_the_same_folders_are_named_and_the_archive_stays_ready(
     scene: Scene,
 ) -> None:
