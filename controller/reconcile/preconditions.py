@@ -22,6 +22,7 @@ from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.resync.organization_status import RESYNC_SECONDS
+from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.backoff import pause_ceiling
 from controller.scheduling.due import FIRST_PROBE_PAUSE
 from controller.sharding import HeldShards
@@ -316,7 +317,8 @@ def _without_root(archive: Archive, now: datetime) -> Wait | Pause:
     """
     ready = find_condition(archive.status.conditions, "Ready")
     if ready is not None and ready.status == "False" and _is_observed(archive, ready):
-        return Wait(ready.reason, ready.message)
+        # With a reason for which the recovery of the archive lets the event continue.
+        return Wait(ready.reason if archive_may_fix(ready.reason) else "ArchiveNotReady", ready.message)
     return Pause("ArchiveNotProbed", not_probed_message(archive), until=now + FIRST_PROBE_PAUSE)
 
 

@@ -598,12 +598,17 @@ async def test_an_event_waits_without_an_attempt_until_a_probe_has_stored_the_ro
     assert waiting.reason == "ArchiveNotProbed"
 
 
-async def test_an_event_counts_attempts_while_the_first_probe_of_a_root_fails(scene: Scene) -> None:
+@pytest.mark.parametrize(
+    ("found", "reason"), [("ArchiveFull", "ArchiveFull"), ("OriginChanged", "ArchiveNotReady")]
+)
+async def test_an_event_counts_attempts_while_the_first_probe_of_a_root_fails(
+    scene: Scene, found: str, reason: str
+) -> None:
     archive = an_archive(version=2)
     scene.cache.archives.put(
-        structs.replace(archive, status=structs.replace(archive.status, conditions=(failing("ArchiveFull"),)))
+        structs.replace(archive, status=structs.replace(archive.status, conditions=(failing(found),)))
     )
-    assert await scene.prepare() == Wait("ArchiveFull", "Archive/dms: it failed.")
+    assert await scene.prepare() == Wait(reason, "Archive/dms: it failed.")
 
 
 async def test_an_event_waits_for_the_probe_of_another_root_at_the_same_server(scene: Scene) -> None:
