@@ -19,7 +19,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import pairwise
@@ -114,6 +114,34 @@ _LIBRARY_LEVELS = MappingProxyType(
 """Minimum level of the loggers of libraries."""
 
 
+_REPEATED_SECONDS = 60.0
+
+
+class OncePerMinute(logging.Filter):
+    """Passes each message of a logger once a minute, with any arguments. In an outage of the API server,
+    each shard's election logs an error every two seconds."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._passed: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        now, text = self._monotonic(), str(record.msg)
+        is_new = now - self._passed.get(text, float("-inf")) >= _REPEATED_SECONDS
+        if is_new:
+            self._passed[text] = now
+        return is_new
+
+
+_REPEATING_LOGGERS = (
+    "kubernetes.aio.leaderelection.leaderelection",
+    "kubernetes.aio.leaderelection.resourcelock.leaselock",
+)
+_once_per_minute = OncePerMinute(time.monotonic)
+
+
 @contextmanager
 def log_context(**fields: object) -> Iterator[None]:
     """Add ``fields`` (names of ``FIELDS``) to every line inside the context."""
@@ -136,6 +164,8 @@ def configure(level: LogLevel, format: LogFormat) -> None:  # noqa: A002 - the s
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name, least in _LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(max(least, logging.getLogger().level))
+    for name in _REPEATING_LOGGERS:
+        logging.getLogger(name).addFilter(_once_per_minute)
     # Python's own hooks write the message of an exception to stderr as it is.
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _log_unhandled

@@ -34,6 +34,13 @@ _PHASE_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 _EVENT_BUCKETS = (0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600, 72 * 3600)
 """Seconds. From one second without errors to days when a sender must consent first."""
 
+_USUAL_STATUSES = frozenset((*range(200, 205), *range(301, 309), *range(400, 416), 429, *range(500, 505)))
+"""HTTP statuses that are label values; others count as their class, or a hostile server could make 900."""
+
+
+def _status_label(code: str) -> str:
+    return f"{code[0]}xx" if code.isdecimal() and int(code) not in _USUAL_STATUSES else code
+
 
 class MailKind(StrEnum):
     """Subject of a mail."""
@@ -260,8 +267,8 @@ class Metrics:
         )
         self.esaw_requests = counter(
             "counterfoil_esaw_requests_total",
-            "Requests to eSignAnyWhere, by operation and HTTP status; `unreachable` without a response, "
-            "`unreadable` for an invalid one.",
+            "Requests to eSignAnyWhere, by operation and HTTP status. An unusual status is its class, as in "
+            "`4xx`; `unreachable` is no response, `unreadable` an invalid one.",
             ("operation", "code"),
         )
         self.esaw_request_seconds = histogram(
@@ -450,5 +457,5 @@ class Metrics:
 
     def esaw_request(self, operation: str, code: str, seconds: float) -> None:
         """Count one request to eSAW; this is the ``observe`` of ``counterfoil.esaw.EsawClient``."""
-        self.esaw_requests.labels(operation, code).inc()
+        self.esaw_requests.labels(operation, _status_label(code)).inc()
         self.esaw_request_seconds.labels(operation).observe(seconds)

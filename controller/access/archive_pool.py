@@ -13,11 +13,12 @@ The pool also probes each archive periodically: it writes, reads back and delete
 import asyncio
 import hashlib
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -155,19 +156,20 @@ class ArchivePool:
     _probes: dict[str, tuple[ArchiveBackend, asyncio.Task[ArchiveRoot | None]]] = field(default_factory=dict)
     """By Archive: its last probe, which may be overdue and still run."""
     _open_archives: dict[str, _OpenArchive] = field(default_factory=dict)
-    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """A lock that nobody has or waits for takes no memory: names of deleted objects do not stay."""
     _uncounted_bytes: Counter[str] = field(default_factory=Counter)
     _checked_roots: dict[str, _CheckedRoot] = field(default_factory=dict)
     _earlier_manifests: dict[str, _EarlierManifests] = field(default_factory=dict)
     """By Archive whose root is new."""
-    _marking: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _marking: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     """By location of a root: held while a marker is looked for and written, since several Archives may share
     it."""
 
     async def backend(self, archive: Archive) -> ArchiveBackend:
         """Return the backend of an archive. Raises ``ArchiveError`` with a message for an administrator,
         ``ApiError``."""
-        async with self._locks[archive.name]:
+        async with self._locks.setdefault(archive.name, asyncio.Lock()):
             _refuse_other_destination(archive)
             credentials = await self._credentials(archive)
             version = (archive.uid, archive.metadata.generation, _credentials_digest(credentials))
@@ -431,7 +433,7 @@ class ArchivePool:
         location = root_of(backend)
         marker = expected_marker(archive, location)
         if marker is None:
-            async with self._marking[location]:
+            async with self._marking.setdefault(location, asyncio.Lock()):
                 marker = await read_marker(backend) or await write_marker(backend, new_marker_id())
         return ArchiveRoot(location=location, marker_id=marker)
 

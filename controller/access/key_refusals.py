@@ -97,8 +97,10 @@ class KeyRefusals:
 
     def forget(self, name: str) -> None:
         """Drop the refusal of a deleted Sender."""
-        for refusals in self._refusals.values():
+        for organization, refusals in list(self._refusals.items()):
             refusals.pop(name, None)
+            if not refusals:
+                del self._refusals[organization]
 
     def _find(self, sender: Sender, token: ApiToken) -> _Refusal | None:
         known = self._refusals[_organization(sender)].get(sender.name)

@@ -14,12 +14,12 @@ Workers pass the Sender as it was when they began; the newest state that is know
 import asyncio
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -115,7 +115,8 @@ class SenderKeys:
     confirmation: timedelta = CONFIRMATION
     """Time after which a 401 is confirmed."""
     _refusals: KeyRefusals = field(init=False)
-    _locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+    """A lock that nobody has or waits for takes no memory: names of deleted objects do not stay."""
     _newest: dict[str, Sender] = field(default_factory=dict)
     """The states written here last; they count until the watch has delivered them."""
     _last_checked: dict[str, float] = field(default_factory=dict)
@@ -134,7 +135,7 @@ class SenderKeys:
         Raises ``KeyUnusable``, ``KeyStateUnknown``, and ``EsawError`` if a new key could not be verified.
         """
         # Many events of one sender start at once; one of them verifies the key, the others wait.
-        async with self._locks[sender.name]:
+        async with self._locks.setdefault(sender.name, asyncio.Lock()):
             sender = self._newest_known(sender)
             try:
                 token, key_id = await self._read_newest(sender, esaw.origin)
@@ -173,7 +174,7 @@ class SenderKeys:
     async def refused(self, sender: Sender, token: ApiToken) -> None:
         """Record that eSAW itself refused this key (401 with an error id), unless the Secret has another key
         by now."""
-        async with self._locks[sender.name]:
+        async with self._locks.setdefault(sender.name, asyncio.Lock()):
             sender = self._newest_known(sender)
             if _fingerprint(sender) in (None, token.fingerprint) and not await self._is_replaced(
                 sender, token
@@ -184,7 +185,7 @@ class SenderKeys:
 
     async def set_waiting_events(self, sender: Sender, events: int) -> None:
         """Store the number of events that wait for the sender's key, and the summary, if they changed."""
-        async with self._locks[sender.name]:
+        async with self._locks.setdefault(sender.name, asyncio.Lock()):
             sender = self._newest_known(sender)
             status = msgspec.structs.replace(sender.status, waiting_events=events)
             authorized = find_condition(status.conditions, "Authorized")
@@ -195,7 +196,7 @@ class SenderKeys:
     async def observe_spec(self, sender: Sender) -> None:
         """Record that the key of the newest spec was checked and is as before; write nothing if it is
         recorded."""
-        async with self._locks[sender.name]:
+        async with self._locks.setdefault(sender.name, asyncio.Lock()):
             sender = self._newest_known(sender)
             known = find_condition(sender.status.conditions, "Authorized")
             if known is not None and known.observed_generation != sender.metadata.generation:
@@ -203,7 +204,7 @@ class SenderKeys:
 
     async def organization_missing(self, sender: Sender) -> None:
         """Report that the Sender's Organization does not exist; the result of an earlier check stays."""
-        async with self._locks[sender.name]:
+        async with self._locks.setdefault(sender.name, asyncio.Lock()):
             sender = self._newest_known(sender)
             now, generation, status = self.clock.now(), sender.metadata.generation, sender.status
             status = with_sender_readiness(sender, status, now=now, is_organization_missing=True)

@@ -196,6 +196,7 @@ class OrganizationStatusUpdater:
 
     def forget(self, name: str) -> None:
         """The Organization was deleted."""
+        self.esaw_clients.forget(name)
         self._passes.pop(name, None)
         self._basic.pop(name, None)
 

@@ -10,12 +10,13 @@ other check: a changed Secret takes effect within 30 s. Of several controllers o
 import asyncio
 import logging
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.first_origin import has_moved
@@ -108,7 +109,7 @@ class Resync:
     Organization's status decides."""
     _incomplete_sweeps: Counter[str] = field(default_factory=Counter)
     """Successive sweeps of an Organization that were not complete."""
-    _sweep_locks: defaultdict[str, asyncio.Lock] = field(default_factory=partial(defaultdict, asyncio.Lock))
+    _sweep_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _awaiting_consent: Counter[str] | None = None
     """Events in AwaitingConsent by Sender; None: not known yet."""
     _awaiting_consent_at: datetime | None = None
@@ -133,12 +134,25 @@ class Resync:
             while True:
                 self._triggered.clear()
                 self.gauges.refresh()
+                self._forget_deleted()
                 self._start_checks(checks)
                 try:
                     async with asyncio.timeout(RESYNC_SECONDS):
                         await self._triggered.wait()
                 except TimeoutError:
                     continue
+
+    def _forget_deleted(self) -> None:
+        """Drop the names of deleted objects."""
+        for known, memories in (
+            (self.cache.organizations, (self._next_sweep, self._incomplete_sweeps)),
+            (self.cache.senders, (self._key_attempts,)),
+            (self.cache.archives, (self._probed_at,)),
+        ):
+            names = {each.name for each in known}
+            for memory in memories:
+                for gone in memory.keys() - names:
+                    memory.pop(gone)
 
     def _start_checks(self, checks: asyncio.TaskGroup) -> None:
         self._start(checks, "counting parked events", self._count_awaiting_consent)
@@ -188,13 +202,13 @@ class Resync:
     async def sweep(self, organization: Organization) -> SweepOutcome:
         """Sweep now. A sweep that is not complete is repeated soon. Raises ``ApiError``."""
         name = organization.name
-        async with self._sweep_locks[name]:
+        async with self._sweep_locks.setdefault(name, asyncio.Lock()):
             pause = INCOMPLETE_SWEEP.pause(self._incomplete_sweeps[name])
             self._next_sweep[name] = self.clock.monotonic() + pause
             self._incomplete_sweeps[name] += 1
             outcome = await self.missed_callback_finder.sweep(organization)
             if outcome.is_complete:
-                self._incomplete_sweeps.pop(name)
+                self._incomplete_sweeps.pop(name, None)
             return outcome
 
     async def probe(self, archive: Archive) -> Archive:
@@ -209,7 +223,8 @@ class Resync:
         raise Conflict(409, "Conflict", f"other processes write to Archive/{archive.name} all the time")
 
     async def _sweep(self, organization: Organization) -> None:
-        if not self._is_sweep_due(organization) or self._sweep_locks[organization.name].locked():
+        # There is a lock only while a sweep runs.
+        if not self._is_sweep_due(organization) or organization.name in self._sweep_locks:
             return
         outcome = await self.sweep(organization)
         # The fields that are unset in this result remove those of the last one.
@@ -217,7 +232,7 @@ class Resync:
         status = {"sweep": swept}
         raw = await self.kube.patch_status(Organization, organization.name, status, resource_version=None)
         if outcome.is_complete:
-            self._next_sweep.pop(organization.name)
+            self._next_sweep.pop(organization.name, None)
         self.cache.update(Organization.parse(raw))
 
     def _is_sweep_due(self, organization: Organization) -> bool:

@@ -37,3 +37,7 @@ class EsawClients:
         client = self._new_client(wanted[0], requests_per_second=per_second)
         self._clients[organization.name] = (wanted, client)
         return client
+
+    def forget(self, name: str) -> None:
+        """Drop the client of a deleted organization."""
+        self._clients.pop(name, None)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from counterfoil.logs import JsonFormatter, TextFormatter, configure, log_context, redact
+from counterfoil.logs import JsonFormatter, OncePerMinute, TextFormatter, configure, log_context, redact
 from counterfoil.settings import LogFormat, LogLevel
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
@@ -219,3 +219,18 @@ def test_a_field_of_a_line_replaces_that_of_its_context_also_if_it_is_none() -> 
 
     assert "event" not in line
     assert line["sender"] == "s1"
+
+
+def test_an_election_that_fails_for_each_shard_every_two_seconds_is_one_line_a_minute() -> None:
+    seconds, name = [0.0], "test.election"
+    lines = list[str]()
+    logger, handler = logging.getLogger(name), logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.addFilter(OncePerMinute(lambda: seconds[0]))
+    for _ in range(60):
+        for shard in range(64):
+            logger.error("Error retrieving resource lock %s", shard)
+            logger.error("%s failed to create lock", shard)
+        seconds[0] += 2
+    assert lines == ["Error retrieving resource lock 0", "0 failed to create lock"] * 2

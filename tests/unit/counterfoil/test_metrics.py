@@ -125,3 +125,14 @@ def test_a_processes_registry_has_its_cpu_time_and_no_created_series() -> None:
 
     assert "process_cpu_seconds_total" in told
     assert "_created" not in told
+
+
+def test_unusual_statuses_of_esaw_count_as_their_class() -> None:
+    metrics = Metrics(CollectorRegistry(), version="0")
+    for code in ("200", "404", "unreachable", *map(str, range(100, 1000))):
+        metrics.esaw_request("files", code, 0.1)
+    (family,) = metrics.esaw_requests.collect()
+    counts = {each.labels["code"]: each.value for each in family.samples}
+    assert len(counts) <= 50
+    assert (counts["404"], counts["unreachable"]) == (2, 1)
+    assert sum(counts.values()) == 903

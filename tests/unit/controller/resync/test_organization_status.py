@@ -75,6 +75,7 @@ class FakeEsawClients(EsawClients):
 
     def __init__(self, esaw: FakeEsawClient) -> None:
         # Without an HTTP client, which takes longer to make than many tests need for the rest.
+        self._clients = {}
         self._esaw = esaw
 
     def for_organization(self, organization: Organization) -> EsawClient:

@@ -1,10 +1,12 @@
 """The rounds: what is looked at, how often, and that nobody waits for anybody."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import pytest
 from msgspec.structs import replace
@@ -13,7 +15,15 @@ from controller.resync.missed_callbacks import SweepOutcome
 from controller.resync.organization_status import RESYNC_SECONDS
 from controller.resync.resync import PROBE_SECONDS, Resync
 from controller.scheduling.backoff import INCOMPLETE_SWEEP
-from counterfoil.esaw import ApiToken, EsawClient, EsawUserClient, FoundEnvelope, WhoAmI
+from counterfoil.clock import WallClock
+from counterfoil.esaw import (
+    ApiToken,
+    EsawClient,
+    EsawUserClient,
+    FoundEnvelope,
+    WhoAmI,
+    new_http_client,
+)
 from counterfoil.esaw.errors import EsawError, EsawUnreachable
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Conflict
@@ -85,6 +95,7 @@ class EsawClientPerOrganization(EsawClients):
     """One eSAW per organization."""
 
     def __init__(self) -> None:
+        self._clients = {}
         self._esaw_clients: dict[str, AcceptingEsawClient] = {}
 
     def for_organization(self, organization: Organization) -> EsawClient:
@@ -640,3 +651,29 @@ async def test_a_sweep_that_a_clock_ahead_recorded_does_not_hold_up_the_next_one
     found = resync_scene.organization().status.sweep
     assert found is not None
     assert found.time < swept.time
+
+
+async def test_the_names_of_deleted_objects_do_not_stay_in_memory(tmp_path: Path) -> None:
+    resync_scene = ResyncScene(tmp_path)
+    cache, resync = resync_scene.scene.cache, resync_scene.resync
+    async with resync_scene.resync_running():
+        await resync_scene.next_pass()
+        for kind, name in ((Organization, "acme"), (Sender, "anna"), (Archive, "dms")):
+            cache.delete(kind, name, 1_000_000)
+        await resync_scene.next_pass()
+    gc.collect()
+    kept = [
+        f"{type(owner).__name__}.{memory}"
+        for owner in (resync, resync.sender_keys, resync.archive_pool, resync.organizations)
+        for memory, content in vars(owner).items()
+        if isinstance(content, dict | WeakValueDictionary) and {"acme", "anna", "dms"} & set(content)
+    ]
+    assert kept == []
+
+
+def test_the_client_of_a_deleted_organization_is_dropped() -> None:
+    clients = EsawClients(new_http_client(), WallClock(), lambda operation, code, seconds: None)
+    first = clients.for_organization(an_organization())
+    assert clients.for_organization(an_organization()) is first
+    clients.forget("acme")
+    assert clients.for_organization(an_organization()) is not first
