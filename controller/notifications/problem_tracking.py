@@ -228,6 +228,8 @@ class FailureSummary:
     """Causes of failed events that were removed after their time to live, unsolved."""
     notices: dict[str, Observation] = field(default_factory=dict)
     """Notices to the webhook that were given up, by cause."""
+    is_complete: bool = True
+    """Whether each event could be read. One that could not may have any cause, so nothing is solved."""
     endangered: int = 0
     """Number of events whose envelope eSAW deletes soon, unarchived."""
     first_deletions: tuple[tuple[datetime, str], ...] = ()
@@ -299,7 +301,7 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     last_seen = {each.cause: believed_time(each.last_seen_time, now) for each in problems}
     recent = {cause for cause, seen in last_seen.items() if seen is not None and seen >= since}
     for each in problems:
-        is_gone = each.cause not in found and each.cause not in summary.at_risk
+        is_gone = summary.is_complete and each.cause not in found and each.cause not in summary.at_risk
         is_counted = kind_of(each) in (ProblemKind.FAILED, ProblemKind.WEBHOOK)
         if is_counted and is_gone and each.cause not in recent:
             if each.cause in summary.removed and each.solved_time is None:
@@ -311,5 +313,5 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
             problems = with_count(problems, observation, now)
     ending = summary.retention_observation()
     if ending is None:
-        return mark_ended(problems, RETENTION_CAUSE, now)
+        return mark_ended(problems, RETENTION_CAUSE, now) if summary.is_complete else problems
     return with_count(problems, ending, now)

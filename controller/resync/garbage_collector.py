@@ -181,6 +181,7 @@ class GarbageCollector:
             event = EnvelopeEvent.parse(raw)
         except ResourceInvalid as invalid:
             _log.warning("an event can't be read: %s", invalid)
+            found.add_unreadable(raw)
             return True
         began = self.clock.monotonic()
         try:
@@ -191,6 +192,7 @@ class GarbageCollector:
         try:
             self._count(event, found, is_removed=is_removed)
         except Exception as problem:
+            found.add_unreadable(raw)
             self._count_failure(event.name, problem, began)
         return not is_removed
 

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from controller.notifications.problem_tracking import FailureSummary
-from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import ORGANIZATION_LABEL, Activity, EnvelopeEvent, HourlyActivity, Phase
 from counterfoil.resources.organization import (
     ACTIVITY_HOURS,
     DURATION_BUCKETS,
@@ -99,6 +100,13 @@ class PassStatistics:
     def add_removed(self, event: EnvelopeEvent, archive: str) -> None:
         """Record an event that was removed after its time to live."""
         self.failures.setdefault(event.organization, FailureSummary()).add_removed(event, archive)
+
+    def add_unreadable(self, raw: Raw) -> None:
+        """Record an event that can't be read or counted."""
+        labels = raw["metadata"].get("labels")
+        name = labels.get(ORGANIZATION_LABEL) if isinstance(labels, dict) else None
+        if isinstance(name, str):
+            self.failures.setdefault(name, FailureSummary()).is_complete = False
 
     def add_endangered(self, event: EnvelopeEvent, deletion: datetime) -> None:
         """Record an event whose envelope eSAW deletes soon, at that time; without effect if another event of

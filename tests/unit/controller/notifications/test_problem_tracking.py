@@ -142,6 +142,12 @@ def test_a_problem_of_which_a_pass_finds_nothing_is_solved() -> None:
     assert (problem.solved_time, problem.count) == (LATER, 2), "the mail about the end states the count"
 
 
+def test_a_pass_that_could_not_read_each_event_solves_nothing() -> None:
+    retention = a_problem("retention/RetentionEnding")
+    problems = after_pass((*noted(1, 2), retention), FailureSummary(is_complete=False))
+    assert [each.solved_time for each in problems] == [None, None]
+
+
 def test_what_failed_after_the_pass_began_is_neither_solved_nor_counted_down_by_it() -> None:
     problems = add_observation((), failure_observation(a_failed_event(1, at=LATER), "dms"), LATER)
     assert after_pass(problems, summary_of()) == problems

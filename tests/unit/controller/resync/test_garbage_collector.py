@@ -25,6 +25,7 @@ from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected, Unav
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ARCHIVED_LABEL,
+    ORGANIZATION_LABEL,
     SHARD_LABEL,
     Activity,
     Envelope,
@@ -494,9 +495,11 @@ async def test_an_event_that_is_created_during_the_pass_keeps_its_envelope() -> 
 
 async def test_an_event_that_cannot_be_read_is_passed_over() -> None:
     scene = Scene(finished(Phase.FAILED).build())
-    scene.kube.objects["envelopeevents", "odd"] = {"metadata": {"name": "odd"}, "spec": {}}
+    labels = {ORGANIZATION_LABEL: "acme"}
+    scene.kube.objects["envelopeevents", "odd"] = {"metadata": {"name": "odd", "labels": labels}, "spec": {}}
     await scene.pass_finished()
     assert scene.statistics.counts("acme") == {"Failed": 1}
+    assert not scene.failures["acme"].is_complete, "nobody knows its cause"
 
 
 @pytest.mark.parametrize("label", [None, "99", str((shard(ENVELOPE) + 1) % 64), "none"])
