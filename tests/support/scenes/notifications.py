@@ -1,5 +1,6 @@
 """Support for the tests of mails: addresses, mails, problems, and a notifier over an API server in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.headerregistry import Address
@@ -146,6 +147,8 @@ class FakeMailer(SmtpMailer):
     checks: int = 0
     trouble: MailError | None = None
     refusals: dict[str, MailError] = field(default_factory=dict)
+    after_sending: Callable[[], None] = lambda: None
+    """Happens after each mail that is accepted."""
 
     async def check(self, server: MailServer) -> None:
         self.checks += 1
@@ -161,6 +164,7 @@ class FakeMailer(SmtpMailer):
             if each in self.refusals:
                 raise self.refusals[each]
         self.sent_mails.append((to, message))
+        self.after_sending()
 
     @property
     def subjects(self) -> list[str]:

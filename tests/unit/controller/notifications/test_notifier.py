@@ -17,7 +17,7 @@ from controller.notifications.problem_tracking import FailureSummary
 from controller.notifications.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError, MessageRejected
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics
-from counterfoil.kube.errors import Conflict, Unavailable
+from counterfoil.kube.errors import Conflict, Rejected, Unavailable
 from counterfoil.kube.status import write_status
 from counterfoil.resources import (
     Archive,
@@ -1157,3 +1157,21 @@ async def test_a_mail_that_a_clock_ahead_recorded_does_not_silence_the_next_refu
     scene = Scene(died(status={"notifiedTime": AHEAD.isoformat()}))
     await scene.run_once(20)
     assert scene.mailer.recipients == [ANNA]
+
+
+@pytest.mark.xfail(strict=True, reason="one status that the API server refuses ends the mails of all others")
+async def test_a_sender_whose_status_cannot_be_written_costs_no_other_its_mail() -> None:
+    scene = Scene(died(), an_unauthorized_sender("ben", email="ben@acme.example"))
+    scene.kube.refused["patch_status", "anna"] = Rejected(422, "Invalid", "not this one")
+    await scene.run_once(5)
+    assert ("ben@acme.example",) in scene.mailer.recipients
+    assert scene.sender("ben").status.notified_time == NOON
+
+
+@pytest.mark.xfail(strict=True, reason="one mark that the API server refuses ends the mails of all others")
+async def test_a_mail_that_cannot_be_marked_as_sent_holds_back_no_other_and_is_not_sent_again() -> None:
+    scene = Scene(died(), an_unauthorized_sender("ben", email="ben@acme.example"))
+    refused = Rejected(422, "Invalid", "not this one")
+    scene.mailer.after_sending = lambda: scene.kube.refused.update({("patch_status", "anna"): refused})
+    await scene.run_once(5)
+    assert sorted(scene.mailer.recipients) == [ANNA, ("ben@acme.example",)]

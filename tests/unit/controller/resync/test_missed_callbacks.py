@@ -13,7 +13,7 @@ from controller.cache import Cache
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepBounds, SweepOutcome
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
 from counterfoil.esaw.errors import ResponseTooLarge
-from counterfoil.kube.errors import Unavailable
+from counterfoil.kube.errors import Rejected, Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
@@ -534,3 +534,17 @@ async def test_a_sweep_that_leaves_nothing_out_has_no_message_in_the_status() ->
     scene = Scene()
     scene.finds("anna", ENVELOPE)
     assert (await scene.sweep()).result(NOON) == SweepResult(time=NOON, found=1)
+
+
+@pytest.mark.xfail(strict=True, raises=Rejected, reason="one refused event ends the sweep of its sender")
+async def test_an_envelope_whose_event_the_api_server_refuses_costs_no_other() -> None:
+    scene = Scene()
+    first, second = (f"00000000-0000-4000-8000-{number:012d}" for number in (1, 2))
+    scene.finds("anna", first, second)
+    name = event_name("acme", EnvelopeId(first), "envelopeFinished")
+    scene.kube.refused["create", name] = Rejected(422, "Invalid", "not this one")
+
+    outcome = await scene.sweep()
+
+    assert [each.spec.envelope_id for each in scene.noted()] == [second]
+    assert (outcome.created, outcome.without_event) == (1, 1)
