@@ -222,6 +222,9 @@ class NoticeDelivery:
             await webhook_signature(self.secrets, organization.spec.webhook, self.clock)
         except (SigningSecretUnusable, ApiError):
             return False
+        except Exception:
+            _log.exception("a signing secret could not be checked", extra={"organization": name})
+            return False
         return True
 
     # -- One attempt -----------------------------------------------------------------------------------------

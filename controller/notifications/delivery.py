@@ -30,7 +30,7 @@ from controller.notifications.smtp import MailError, MailServer, MessageRejected
 from controller.scheduling.backoff import MAIL_SERVER, REJECTED_MAIL, Backoff
 from counterfoil.clock import Clock, believed_time
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import NotFound
+from counterfoil.kube.errors import ApiError, NotFound, Unavailable
 from counterfoil.kube.secret import SecretUse
 from counterfoil.kube.status import apply_change
 from counterfoil.metrics import MailKind, MailOutcome, Metrics
@@ -175,10 +175,13 @@ class MailDelivery:
         self._is_closed = True
 
     async def write_pending_marks(self, organization: Organization) -> None:
-        """Write the marks that could not be written before. Raises ``ApiError``."""
+        """Write the marks that could not be written before. Raises ``Unavailable``."""
         state = self._state(organization.name)
         for sent in list(state.unmarked.values()):
-            await self._mark(sent, organization, state)
+            try:
+                await self._mark(sent, organization, state)
+            except ApiError as problem:
+                _raise_if_unavailable(problem)
 
     async def send_due(self, organization: Organization, senders: list[Sender]) -> None:
         """Send the mails that are due, if mails are configured and no pause is active. Raises
@@ -242,7 +245,10 @@ class MailDelivery:
         for each in due:
             if self._is_closed:
                 return
-            await self._send(each, session)
+            try:
+                await self._send(each, session)
+            except ApiError as problem:
+                _raise_if_unavailable(problem)
 
     async def _server(self, name: str) -> MailServer:
         try:
@@ -323,8 +329,13 @@ class MailDelivery:
     async def _mark(self, sent: _SentMail, organization: Organization, state: _DeliveryState) -> None:
         """Record that this mail was sent."""
         notification = sent.notification
+        problems: list[ApiError] = []
         for sender in notification.senders:
-            await self._mark_sender(sender, notification.kind, sent.at)
+            try:
+                await self._mark_sender(sender, notification.kind, sent.at)
+            except ApiError as problem:
+                _raise_if_unavailable(problem)
+                problems.append(problem)
         if notification.problem is not None:
             cause, is_end = notification.problem.cause, notification.kind is MailKind.SOLVED
             await self.notification_writer.problems(
@@ -335,6 +346,8 @@ class MailDelivery:
                     else problem_tracking.mark_notified(problems, cause, sent.at)
                 ),
             )
+        if problems:
+            raise problems[0]
         state.unmarked.pop(notification.key, None)
         state.claims.pop(notification.key, None)
 
@@ -348,6 +361,13 @@ class MailDelivery:
             await self.notification_writer.sender(sender.name, heard)
         except NotFound:
             _log.debug("a sender was deleted after a mail to it was sent")
+
+
+def _raise_if_unavailable(problem: ApiError) -> None:
+    """An object that the API server refuses costs itself; an API server that is down ends the pass."""
+    if isinstance(problem, Unavailable):
+        raise problem
+    _log.warning("a mail cannot be claimed or marked as sent: %s", problem)
 
 
 def _claiming_problem(

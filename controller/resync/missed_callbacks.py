@@ -33,7 +33,7 @@ from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, NotFound
+from counterfoil.kube.errors import AlreadyExists, NotFound, Rejected
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
@@ -106,8 +106,8 @@ class SweepOutcome(NamedTuple):
         if self.without_event:
             parts.append(
                 f"{self.created} of them have one now. {self.without_event} have none, since eSignAnyWhere "
-                "lists them with an invalid id, or the name of their event is taken; the controller's log "
-                "has the details."
+                "lists them with an invalid id, the name of their event is taken, or the API server refuses "
+                "the event; the controller's log has the details."
             )
         elif self.created:
             parts.append("Each of them has one now.")
@@ -261,8 +261,13 @@ class MissedCallbackFinder:
                     _log.warning("eSAW listed an envelope without a GUID", extra={"sender": sender.name})
                     sweep.without_event += 1
                     continue
-                if not await self._exists(sweep, envelope, status):
-                    await self._create_event(sweep, sender, envelope)
+                try:
+                    if not await self._exists(sweep, envelope, status):
+                        await self._create_event(sweep, sender, envelope)
+                except Rejected as refused:
+                    fields = {"organization": sweep.organization.name, "envelope": envelope}
+                    _log.error("an event that the sweep needs is refused: %s", refused, extra=fields)
+                    sweep.without_event += 1
 
     async def _exists(self, sweep: _Sweep, envelope: EnvelopeId, status: EnvelopeStatus) -> bool:
         """Whether the name of the envelope's event is taken. An event that ended without archiving starts
@@ -340,6 +345,9 @@ class MissedCallbackFinder:
             except AlreadyExists:
                 self._ceilings[organization].release(reserved)
                 return
+            except Rejected:
+                self._ceilings[organization].release(reserved)
+                raise
         sweep.created += 1
         sweep.started += 1
         self.metrics.sweep_found.labels(organization).inc()

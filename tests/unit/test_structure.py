@@ -37,6 +37,34 @@ WALL_CLOCK_FIELDS = {
 of another service. What measures an age uses ``Clock.monotonic``."""
 
 
+LOOPS_WITHOUT_TRY = {
+    # The callee catches the errors of its object.
+    "controller/notices/delivery.py": {"waiting.items()"},
+    "controller/notifications/notifier.py": {"self.cache.organizations"},
+    "controller/retry/late_files.py": {"queue.due_events(self.clock.now())"},
+    "controller/resync/garbage_collector.py": {
+        "page",
+        "orphaned.items()",
+        "self.kube.list(Envelope, labels=labels)",
+        "self.reopeners",
+    },
+    "webhook/console/events/bulk.py": {"sorted(done)[:self.limits.bulk_organizations]"},
+    # The parts of one object, or of one question about it.
+    "controller/access/archive_root.py": {"manifests"},
+    "controller/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
+    "controller/reconcile/phases/clean.py": {"await context.siblings()", "event.status.documents"},
+    "controller/resync/envelope_search.py": {"((window.start, middle), (middle, window.end))"},
+    "webhook/pages/send.py": {"hits"},
+    # No objects.
+    "controller/access/archive_pool.py": {"self._open_archives.values()"},
+    "controller/access/fence.py": {"RETRY_PAUSES_SECONDS"},
+    "controller/requests/user_requests.py": {"USER_REQUEST"},
+    "webhook/http_server/handler.py": {"stream"},
+    "webhook/receiver/delivery_counter.py": {"queue"},
+}
+"""Loops of controller and webhook that await or parse outside a ``try``, by their module."""
+
+
 class Module(NamedTuple):
     """A parsed Python file, with its path relative to the root."""
 
@@ -154,6 +182,45 @@ def ages_by_the_wall_clock(modules: Iterable[Module]) -> list[str]:
     ]
 
 
+def loops_that_end_with_one_object(modules: Iterable[Module]) -> list[str]:
+    """A loop that awaits or parses does so inside a ``try``, so that an object costs itself only."""
+    return [
+        f"{module.path}:{line}: the loop over {over} ends with the first object that fails"
+        for module in modules
+        if module.path.startswith(("controller/", "webhook/"))
+        for line, over, steps in _loops(module.tree)
+        if not over.startswith("range(")
+        and any(map(_may_fail, steps))
+        and over not in LOOPS_WITHOUT_TRY.get(module.path, set())
+    ]
+
+
+def _loops(tree: ast.Module) -> Iterator[tuple[int, str, list[ast.AST]]]:
+    """Yield line, iterated expression and steps of each loop and comprehension."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.For() | ast.AsyncFor():
+                yield node.lineno, ast.unparse(node.iter), list(node.body)
+            case ast.DictComp():
+                yield node.lineno, ast.unparse(node.generators[0].iter), [node.key, node.value]
+            case ast.ListComp() | ast.SetComp() | ast.GeneratorExp():
+                yield node.lineno, ast.unparse(node.generators[0].iter), [node.elt]
+
+
+def _may_fail(step: ast.AST) -> bool:
+    """Whether a step awaits or parses outside a ``try`` with handlers and outside ``suppress``."""
+    match step:
+        case ast.Try(handlers=[_, *_]):
+            return any(_may_fail(each) for handler in step.handlers for each in handler.body)
+        case ast.With() if any("suppress(" in ast.unparse(item) for item in step.items):
+            return False
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+            return False
+        case ast.Await() | ast.Call(func=ast.Attribute(attr="parse")):
+            return True
+    return any(_may_fail(each) for each in ast.iter_child_nodes(step))
+
+
 # -- The product -----------------------------------------------------------------------------------
 
 
@@ -203,6 +270,21 @@ def test_each_module_with_a_time_of_the_wall_clock_has_it(product: list[Module])
         if not any(f"{name}: " in trees.get(path, "") for name in names)
     ]
     expect_none(missing)
+
+
+def test_each_loop_isolates_its_objects(product: list[Module]) -> None:
+    expect_none(loops_that_end_with_one_object(product))
+
+
+def test_each_loop_without_a_try_is_there(product: list[Module]) -> None:
+    found = {
+        (module.path, over)
+        for module in product
+        for _, over, steps in _loops(module.tree)
+        if any(map(_may_fail, steps))
+    }
+    listed = {(path, over) for path, loops in LOOPS_WITHOUT_TRY.items() for over in loops}
+    assert listed - found == set()
 
 
 # -- Planted violations ----------------------------------------------------------------------------
@@ -324,3 +406,25 @@ def test_an_age_by_the_wall_clock_is_refused(plant: Plant, field: str) -> None:
         ages_by_the_wall_clock(plant({"controller/resync/probe.py": field.replace("datetime", "float")}))
         == []
     )
+
+
+@pytest.mark.parametrize(
+    ("loop", "is_refused"),
+    [
+        ("for each in organizations:\n    await check(each)\n", True),
+        ("async for raw in kube.list(Sender):\n    found.append(Sender.parse(raw))\n", True),
+        ("found = [Sender.parse(raw) async for raw in kube.list(Sender)]\n", True),
+        ("for each in leases:\n    try:\n        await check(each)\n    finally:\n        count()\n", True),
+        ("for hit in hits:\n    try:\n        count()\n    except ApiError:\n        await pause()\n", True),
+        (
+            "for each in events:\n    try:\n        await check(each)\n    except ApiError:\n        pass\n",
+            False,
+        ),
+        ("for each in leases:\n    with suppress(ApiError):\n        await check(each)\n", False),
+        ("for each in leases:\n    tasks.create_task(check(each))\n", False),
+    ],
+)
+def test_a_loop_that_ends_with_one_object_is_refused(plant: Plant, loop: str, *, is_refused: bool) -> None:
+    function = "async def run():\n" + "".join(f"    {line}\n" for line in loop.splitlines())
+    modules = plant({"controller/watch/loop.py": function})
+    assert bool(loops_that_end_with_one_object(modules)) is is_refused

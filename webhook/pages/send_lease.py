@@ -14,6 +14,7 @@ eSAW is asked. Times that cannot be right are replaced by the API server's.
 import base64
 import hashlib
 import hmac
+import logging
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from typing import Any, Final, Self
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.oauth import new_secret
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, Conflict, NotFound
+from counterfoil.kube.errors import AlreadyExists, Conflict, Forbidden, NotFound, Rejected
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import GROUP, ORGANIZATION_LABEL, ResourceInvalid
 from counterfoil.resources.lease import (
@@ -37,6 +38,8 @@ from counterfoil.resources.lease import (
 )
 from counterfoil.sealing import SealBroken, SealKeyUnknown
 from webhook.http_server.cookies import CookieCipher
+
+_log = logging.getLogger(__name__)
 
 SENDER_ANNOTATION: Final = f"{GROUP}/sender"
 DRAFT_ANNOTATION: Final = f"{GROUP}/draft"
@@ -269,15 +272,23 @@ class SendLeases:
                 yield self._parse_as_it_is(raw)
 
     async def delete_states(self, *, older_than: float) -> int:
-        """Delete the Leases of states older than ``older_than`` seconds; return their number."""
+        """
+        Delete the Leases of states older than ``older_than`` seconds; return their number.
+
+        One that can't be read or deleted costs itself.
+        """
         before = self.clock.now() - timedelta(seconds=older_than)
         count = 0
         async for raw in self.kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={KIND_STATE}"):
-            lease = Lease.parse(raw)
-            if lease.spec.acquire_time is None or lease.spec.acquire_time < before:
-                with suppress(NotFound, Conflict):
+            try:
+                lease = Lease.parse(raw)
+                if lease.spec.acquire_time is None or lease.spec.acquire_time < before:
                     await self.kube.delete(Lease, lease.name, uid=lease.uid)
                     count += 1
+            except (NotFound, Conflict):
+                continue
+            except (ResourceInvalid, Forbidden, Rejected) as problem:
+                _log.warning("the Lease of a used state is not deleted: %s", problem)
         return count
 
     def _parse(self, raw: Raw, organization: str, sender: str, draft: str) -> SendLease:

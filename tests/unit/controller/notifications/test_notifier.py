@@ -1159,7 +1159,6 @@ async def test_a_mail_that_a_clock_ahead_recorded_does_not_silence_the_next_refu
     assert scene.mailer.recipients == [ANNA]
 
 
-@pytest.mark.xfail(strict=True, reason="one status that the API server refuses ends the mails of all others")
 async def test_a_sender_whose_status_cannot_be_written_costs_no_other_its_mail() -> None:
     scene = Scene(died(), an_unauthorized_sender("ben", email="ben@acme.example"))
     scene.kube.refused["patch_status", "anna"] = Rejected(422, "Invalid", "not this one")
@@ -1168,7 +1167,6 @@ async def test_a_sender_whose_status_cannot_be_written_costs_no_other_its_mail()
     assert scene.sender("ben").status.notified_time == NOON
 
 
-@pytest.mark.xfail(strict=True, reason="one mark that the API server refuses ends the mails of all others")
 async def test_a_mail_that_cannot_be_marked_as_sent_holds_back_no_other_and_is_not_sent_again() -> None:
     scene = Scene(died(), an_unauthorized_sender("ben", email="ben@acme.example"))
     refused = Rejected(422, "Invalid", "not this one")

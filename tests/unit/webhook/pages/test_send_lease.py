@@ -170,7 +170,6 @@ async def test_only_the_name_of_a_lease_says_whose_draft_it_is() -> None:
 # -- Used states ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="one Lease that cannot be read or deleted ends the deletion of all")
 @pytest.mark.parametrize("fault", ["unreadable", "refused"])
 async def test_a_lease_of_a_state_that_cannot_be_deleted_costs_itself(fault: str) -> None:
     scene = Scene()
