@@ -13,7 +13,6 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -112,7 +111,7 @@ class Resync:
     _sweep_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _awaiting_consent: Counter[str] | None = None
     """Events in AwaitingConsent by Sender; None: not known yet."""
-    _awaiting_consent_at: datetime | None = None
+    _awaiting_consent_at: float | None = None
     _triggered: asyncio.Event = field(default_factory=asyncio.Event)
 
     def trigger(self) -> None:
@@ -285,8 +284,8 @@ class Resync:
             self._awaiting_consent = Counter(self.cache.sender_name(each) for each in awaiting)
             return
         # The events of other shards are not in this cache, nor are all events before their first list.
-        now, last = self.clock.now(), self._awaiting_consent_at
-        if last is None or (now - last).total_seconds() >= CONSENT_COUNT_SECONDS:
+        now, last = self.clock.monotonic(), self._awaiting_consent_at
+        if last is None or now - last >= CONSENT_COUNT_SECONDS:
             self._awaiting_consent_at = now
             awaiting_by_sender = Counter[str]()
             async for raw in self.kube.list(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"):

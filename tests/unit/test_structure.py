@@ -23,7 +23,6 @@ WALL_CLOCK_FIELDS = {
     "controller/access/key_refusals.py": {"_accepted"},
     "controller/notifications/notifier.py": {"_counted", "_deliveries", "_passes"},
     "controller/resync/missed_callbacks.py": {"_continue_at"},
-    "controller/resync/resync.py": {"_awaiting_consent_at"},
     "controller/resync/statistics.py": {"_created", "_archived"},
     "controller/retry/on_fix.py": {"_latest_fixes"},
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
