@@ -68,6 +68,9 @@ PERSONAL_KEYS = frozenset(
 )
 """Keys whose values are left out wherever they stand."""
 
+VALUE_KEYS = frozenset({"parameters", "tags"})
+"""Keys whose own keys stay and whose texts are left out: parameters of callbacks, tags of an envelope."""
+
 PERSONAL_NOTE_ACTIONS = frozenset({"Act", "Request"})
 """Actions of Kubernetes Events whose note says who asked for something."""
 
@@ -183,6 +186,8 @@ def remove_personal_data(found: Any, key: str = "") -> Any:
     if key in PERSONAL_KEYS:
         return OMITTED
     if isinstance(found, Mapping):
+        if key in VALUE_KEYS:
+            found = {name: OMITTED if isinstance(value, str) else value for name, value in found.items()}
         cleaned = {name: remove_personal_data(value, name) for name, value in found.items()}
         if key == "lastRequest" and "reason" in found:
             cleaned["reason"] = OMITTED

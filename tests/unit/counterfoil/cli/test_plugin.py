@@ -495,6 +495,23 @@ def test_a_bundle_does_not_repeat_as_text_what_it_leaves_out_nor_say_who_asked_f
     assert cleaned["status"]["lastRequest"]["outcome"] == "Done"
 
 
+def test_a_bundle_names_parameters_and_tags_of_an_envelope_and_has_not_their_values() -> None:
+    event = {
+        "spec": {"parameters": {"contract": "Kofler"}},
+        "status": {
+            "parameters": {"contract": "Kofler"},
+            "archive": {"ref": {"name": "dms"}, "tags": {"customer": "Kofler"}},
+        },
+    }
+
+    cleaned = remove_personal_data(event)
+
+    assert "Kofler" not in str(cleaned)
+    assert cleaned["status"]["archive"] == {"ref": {"name": "dms"}, "tags": {"customer": OMITTED}}
+    rules = {"spec": {"tags": {"customer": {"xpath": "/tags/customer"}}, "parameters": ["contract"]}}
+    assert remove_personal_data(rules) == rules
+
+
 def test_what_happened_without_a_person_stays_in_a_bundle() -> None:
     assert remove_personal_data({"action": "Archive", "note": "filed"}) == {
         "action": "Archive",
