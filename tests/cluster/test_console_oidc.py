@@ -93,7 +93,7 @@ async def test_a_person_signs_in_with_the_provider_and_acts_under_the_name_that_
 
     jane = await oidc.sign_in(oidc.person(), f"/events/{name}")
     assert str(jane.answer.url).endswith(f"/events/{name}")
-    assert "__Host-counterfoil-console-oidc" not in jane.cookies
+    assert not [each for each in jane.cookies if "console-oidc" in str(each)]
     await jane.press("retry")
 
     (act,) = audit_entries((await oidc.scene.event(name))["metadata"]["annotations"])

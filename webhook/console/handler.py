@@ -164,7 +164,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
             return await self._respond_to_post(request, asked)
         query = parse_query(asked.query_text, self._limits)
         if asked.route.page is ConsolePageName.OIDC_START:
-            return await self._begin_oidc(query)
+            return await self._begin_oidc(asked, query)
         if asked.route.page is ConsolePageName.OIDC_RETURN:
             return await self._end_oidc(asked, query)
         is_way_in = asked.route.page is ConsolePageName.SIGN_IN
@@ -342,12 +342,12 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
             raise PageError(HttpErrorKind.NOT_FOUND, "there is no OpenID provider")
         return self._oidc
 
-    async def _begin_oidc(self, query: dict[str, str]) -> PageResponse:
+    async def _begin_oidc(self, asked: PersonRequest, query: dict[str, str]) -> PageResponse:
         provider = self._provider()
         flow = self._sessions.begin_oidc(routes.local_location(query.get("back", "/")))
         with _as_oidc_page_error():
             url = await provider.authorization_url(state=flow.state, nonce=flow.nonce, verifier=flow.verifier)
-        return PageResponse(location=url, cookies=(self._sessions.oidc_cookie(flow),))
+        return PageResponse(location=url, cookies=self._sessions.oidc_cookies(flow, asked.cookies))
 
     async def _end_oidc(self, asked: PersonRequest, query: dict[str, str]) -> PageResponse:
         provider = self._provider()
@@ -371,7 +371,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
                 raise
             raise PageError(ConsoleErrorKind.OIDC_NOT_TRUSTED, refused.detail) from refused
         self._refusals.return_token(asked.client)
-        return PageResponse(location=flow.back, cookies=(*cookies, self._sessions.expire_oidc()))
+        return PageResponse(location=flow.back, cookies=(*cookies, self._sessions.expire_oidc(flow)))
 
     def error_page(self, asked: PersonRequest, error: PageError) -> PageResponse:
         """Return the page of an error: the sign-in page where a new session solves it."""

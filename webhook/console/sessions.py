@@ -9,6 +9,7 @@ only where they shorten the session.
 
 import base64
 import binascii
+import hashlib
 import hmac
 import os
 import re
@@ -33,7 +34,11 @@ GUEST: Final = f"{COOKIE}-guest"
 session cookie; the cookie that is set then must not replace the session."""
 
 OIDC_FLOW: Final = f"{COOKIE}-oidc"
-"""Cookie of a sign-in with an OpenID provider. It must come along when the browser returns from there."""
+"""Beginning of the name of the cookie of a sign-in with an OpenID provider. A hash of its state follows, so
+that each tab has its own. The cookie must come along when the browser returns from there."""
+
+MAX_OIDC_FLOWS: Final = 8
+"""Maximum number of sign-ins that one browser has begun; the oldest end."""
 
 THEME: Final = f"{COOKIE}-theme"
 """Cookie of the chosen colours; it holds nothing else, so it is not sealed."""
@@ -192,20 +197,26 @@ class ConsoleSessions(SealedCookies):
         expires = self._clock.now() + _OIDC_FLOW_DURATION
         return OidcFlow(state=state, nonce=nonce, verifier=verifier, back=back, expires=expires)
 
-    def oidc_cookie(self, flow: OidcFlow) -> str:
-        """Return the Set-Cookie header of a sign-in."""
+    def oidc_cookies(self, flow: OidcFlow, cookies: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the Set-Cookie headers of a sign-in; they end the oldest ones of a browser with too many."""
         seconds = int(_OIDC_FLOW_DURATION.total_seconds())
-        return _cookie(OIDC_FLOW, self.seal_for(_OIDC, flow), seconds, same_site="Lax")
+        begun = {name: cookies[name] for name in cookies if name.startswith(OIDC_FLOW)}
+        flows = {name: self.open_for(_OIDC, OidcFlow, value) for name, value in begun.items()}
+        known = sorted((each.expires, name) for name, each in flows.items() if each is not None)
+        ended = [name for name, each in flows.items() if each is None]
+        ended += [name for _, name in known[: max(0, len(known) + 1 - MAX_OIDC_FLOWS)]]
+        own = _cookie(_oidc_name(flow.state), self.seal_for(_OIDC, flow), seconds, same_site="Lax")
+        return (*(_cookie(name, "", 0, same_site="Lax") for name in ended), own)
 
     def read_oidc(self, cookies: Mapping[str, str], state: str) -> OidcFlow | None:
         """Return the sign-in that this browser began with this state, if it is still valid."""
-        flow = self.open_for(_OIDC, OidcFlow, cookies.get(OIDC_FLOW, ""))
+        flow = self.open_for(_OIDC, OidcFlow, cookies.get(_oidc_name(state), ""))
         is_its_own = flow is not None and hmac.compare_digest(flow.state.encode(), state.encode())
         return flow if is_its_own else None
 
-    def expire_oidc(self) -> str:
+    def expire_oidc(self, flow: OidcFlow) -> str:
         """Return the Set-Cookie header that ends a sign-in."""
-        return _cookie(OIDC_FLOW, "", 0, same_site="Lax")
+        return _cookie(_oidc_name(flow.state), "", 0, same_site="Lax")
 
     def expire(self) -> tuple[str, ...]:
         """Return the Set-Cookie headers that end a session."""
@@ -249,6 +260,10 @@ def token_expiry(token: str) -> datetime | None:
         return datetime.fromtimestamp(int(claims["exp"]), UTC)
     except (binascii.Error, msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError, OSError):
         return None
+
+
+def _oidc_name(state: str) -> str:
+    return f"{OIDC_FLOW}-{hashlib.sha256(state.encode()).hexdigest()[:16]}"
 
 
 def _cookie(name: str, value: str, seconds: int, *, same_site: str = "Strict") -> str:

@@ -11,7 +11,7 @@ from webhook.console.limits import ConsoleLimits
 from webhook.console.sessions import (
     COOKIE,
     GUEST,
-    OIDC_FLOW,
+    MAX_OIDC_FLOWS,
     ConsoleSession,
     ConsoleSessions,
     ProcessCookieCipher,
@@ -185,12 +185,12 @@ def test_a_sign_in_with_a_provider_is_bound_to_its_state_and_this_browser_for_te
     clock = AClock()
     made = sessions(clock)
     flow = made.begin_oidc("/events")
-    cookies = kept((made.oidc_cookie(flow),))
+    cookies = kept(made.oidc_cookies(flow, {}))
 
     assert made.read_oidc(cookies, flow.state) == flow
     assert made.read_oidc(cookies, made.begin_oidc("/").state) is None
     assert made.read_oidc({}, flow.state) is None
-    assert made.read_oidc({OIDC_FLOW: kept(a_guests(made))[GUEST]}, flow.state) is None
+    assert made.read_oidc(dict.fromkeys(cookies, kept(a_guests(made))[GUEST]), flow.state) is None
     clock.advance(minutes=10)
     assert made.read_oidc(cookies, flow.state) is None
 
@@ -198,10 +198,10 @@ def test_a_sign_in_with_a_provider_is_bound_to_its_state_and_this_browser_for_te
 def test_the_cookie_of_a_sign_in_comes_along_from_the_provider_and_shows_nothing() -> None:
     made = sessions()
     flow = made.begin_oidc("/")
-    for cookie in (made.oidc_cookie(flow), made.expire_oidc()):
+    for cookie in (*made.oidc_cookies(flow, {}), made.expire_oidc(flow)):
         assert cookie.startswith("__Host-")
         assert cookie.endswith("; HttpOnly; Secure; SameSite=Lax")
-    assert flow.verifier not in made.oidc_cookie(flow)
+    assert flow.verifier not in str(made.oidc_cookies(flow, {}))
     assert flow.verifier not in repr(flow)
 
 
@@ -275,3 +275,20 @@ def test_a_sign_out_counts_also_where_another_consoles_clock_is_ahead_or_behind(
     sign_out = behind_made.sign_out_time(session)
     assert session.is_ended_by(sign_out)
     assert not behind_made.begin("jane", "token", sign_out=sign_out).is_ended_by(sign_out)
+
+
+def test_a_sign_in_in_another_tab_ends_no_sign_in_until_there_are_too_many() -> None:
+    clock = AClock()
+    made = sessions(clock)
+    browser: dict[str, str] = {}
+    flows = []
+    for number in range(MAX_OIDC_FLOWS + 2):
+        flows.append(made.begin_oidc(f"/{number}"))
+        browser |= kept(made.oidc_cookies(flows[-1], browser))
+        browser = {name: value for name, value in browser.items() if value}
+        clock.advance(seconds=1)
+
+    found = [made.read_oidc(browser, each.state) for each in flows]
+
+    assert found == [None, None, *flows[2:]]
+    assert len(browser) == MAX_OIDC_FLOWS
