@@ -218,3 +218,14 @@ async def test_an_error_of_tls_does_not_make_kopf_log_in_again() -> None:
         with pytest.raises(aiohttp.ClientConnectionError) as raised:
             await session.get("http://one/api")
     assert "SSL" not in str(raised.value)
+
+
+@pytest.mark.xfail(strict=True, reason="the silence of a watch is an age by the wall clock")
+@pytest.mark.parametrize("set_back", [timedelta(hours=1), timedelta(hours=-1)])
+async def test_a_clock_that_is_corrected_makes_no_watch_silent_and_hides_no_silence(
+    set_back: timedelta,
+) -> None:
+    scene = Scene()
+    scene.clock.advance(seconds=60)
+    scene.clock.set_back(seconds=set_back.total_seconds())
+    assert scene.heartbeat.idle_times() == dict.fromkeys(("envelopeevents", "senders"), timedelta(minutes=1))
