@@ -6,7 +6,7 @@ and the ``ResponseAdapter`` of its responses reports the changes and bookmarks t
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import aiohttp
 import kopf
@@ -35,7 +35,7 @@ class WatchHeartbeat:
         page, with the page.
         """
         self._clock = clock
-        self._last_data_at: dict[str, datetime] = dict.fromkeys(plurals, clock.now())
+        self._last_data_at: dict[str, float] = dict.fromkeys(plurals, clock.monotonic())
         self._adapter = ResponseAdapter(
             self._last_data_at,
             clock,
@@ -47,12 +47,12 @@ class WatchHeartbeat:
 
     def record(self, plural: str) -> None:
         """Data arrived by the watch of this kind."""
-        self._last_data_at[plural] = self._clock.now()
+        self._last_data_at[plural] = self._clock.monotonic()
 
     def idle_times(self) -> Mapping[str, timedelta]:
         """Return the time since the last data of each kind; since the start for a kind without data."""
-        now = self._clock.now()
-        return {plural: now - data_received for plural, data_received in self._last_data_at.items()}
+        now = self._clock.monotonic()
+        return {plural: timedelta(seconds=now - at) for plural, at in self._last_data_at.items()}
 
     def session(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
         """Return a new HTTP session for kopf. Each request has the credentials of its time, so kopf never
@@ -66,7 +66,7 @@ class WatchHeartbeat:
             middlewares=[self._authorize],
         )
         # Before the session no data could arrive.
-        self._last_data_at = dict.fromkeys(self._last_data_at, self._clock.now())
+        self._last_data_at = dict.fromkeys(self._last_data_at, self._clock.monotonic())
         return kopf.AiohttpSession(
             aiohttp_session=session,
             server=info.server,

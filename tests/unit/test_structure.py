@@ -26,7 +26,6 @@ WALL_CLOCK_FIELDS = {
     "controller/resync/statistics.py": {"_created", "_archived"},
     "controller/retry/on_fix.py": {"_latest_fixes"},
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
-    "controller/watch/heartbeat.py": {"_last_data_at"},
     "counterfoil/archives/backends/_object_store/identity.py": {"_renewal"},
     "counterfoil/esaw/rate_limit.py": {"_pause"},
     "counterfoil/untrusted/event_ceiling.py": {"_created"},

@@ -220,7 +220,6 @@ async def test_an_error_of_tls_does_not_make_kopf_log_in_again() -> None:
     assert "SSL" not in str(raised.value)
 
 
-@pytest.mark.xfail(strict=True, reason="the silence of a watch is an age by the wall clock")
 @pytest.mark.parametrize("set_back", [timedelta(hours=1), timedelta(hours=-1)])
 async def test_a_clock_that_is_corrected_makes_no_watch_silent_and_hides_no_silence(
     set_back: timedelta,
