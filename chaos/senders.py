@@ -154,6 +154,8 @@ class Senders:
             if "Send envelope" in browser.page.buttons:
                 await browser.press("Send envelope")
         except NO_PAGE:
+            # Without a page there is no claim, but the draft may be sent: that is not the page before.
+            draft.visits.append(Visit(False, "", before, self.sent(draft.id)))
             return False
         page = browser.page
         visit = Visit(page.url == self.inbox, page.text, before, self.sent(draft.id))
