@@ -118,15 +118,17 @@ class ReconcileContext:
         if self._facts is None:
             envelope = await self.envelope()
             configuration = await self.esaw.configuration(self.event.spec.envelope_id)
-            sender = self.sender.spec
+            sender, named = self.sender.spec, envelope.sender
             self._facts = EnvelopeFacts(
                 organization=self.organization.name,
                 envelope_id=self.event.spec.envelope_id,
                 name=envelope.name,
                 status=envelope.status,
-                sender_email=sender.email or (envelope.sender.email if envelope.sender else "") or "",
+                sender_email=sender.email or (named.email if named else "") or "",
                 sender_user_id=sender.user_id,
-                sender_name=" ".join(part for part in (sender.given_name, sender.surname) if part),
+                sender_name=_full_name(sender.given_name, sender.surname),
+                sent_by_email=(named.email if named else "") or "",
+                sent_by_name=_full_name(named.given_name, named.surname) if named else "",
                 sent_date=envelope.sent_date.isoformat() if envelope.sent_date is not None else "",
                 metadata=configuration.metadata,
                 actions=await self._actions(),
@@ -239,6 +241,10 @@ def actions_of(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> tuple
     """Return the callbacks of the event and of its siblings that were archived, oldest first."""
     archived = (each for each in siblings if is_condition_true(each.status.conditions, "Archived"))
     return tuple(_action(each) for each in sorted((event, *archived), key=_creation))
+
+
+def _full_name(*parts: str | None) -> str:
+    return " ".join(part for part in parts if part)
 
 
 def _creation(event: EnvelopeEvent) -> tuple[datetime, str]:

@@ -429,9 +429,7 @@ def _build_manifest(
             namespace=envelope.namespace,
             origin=envelope.origin,
         ),
-        sender=ManifestSender(
-            email=envelope.sender_email, user_id=envelope.sender_user_id, name=envelope.sender_name
-        ),
+        sender=_sender(envelope),
         times=ManifestTimes(
             sent=envelope.sent_date,
             archived=archived_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -445,6 +443,15 @@ def _build_manifest(
         extra=dict(extra),
         sealed_by=sealed_by,
     )
+
+
+def _sender(envelope: EnvelopeFacts) -> ManifestSender:
+    """Return the person whom eSAW names as the sender. With the default Sender, and where a team shares its
+    envelopes, the key that reads an envelope is another person's."""
+    named, of_key = envelope.sent_by_email, envelope.sender_email
+    if named and named.casefold() != of_key.casefold():
+        return ManifestSender(email=named, user_id="", name=envelope.sent_by_name)
+    return ManifestSender(email=of_key, user_id=envelope.sender_user_id, name=envelope.sender_name)
 
 
 def _manifest_file(

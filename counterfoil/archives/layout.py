@@ -41,7 +41,8 @@ class EnvelopeFacts:
     """
     Facts about an envelope for the layout and the manifest. Texts as eSAW gave them; empty for unknown.
 
-    ``origin`` is eSAW's address, ``namespace`` that of the Organization.
+    ``origin`` is eSAW's address, ``namespace`` that of the Organization. ``sender_*`` describe the Sender
+    whose key reads the envelope, ``sent_by_*`` the person whom eSAW names as its sender.
     """
 
     organization: str
@@ -51,6 +52,8 @@ class EnvelopeFacts:
     sender_email: str = ""
     sender_user_id: str = ""
     sender_name: str = ""
+    sent_by_email: str = ""
+    sent_by_name: str = ""
     sent_date: str = ""
     metadata: str | None = None
     actions: tuple[ActionFacts, ...] = ()

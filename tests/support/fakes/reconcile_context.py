@@ -30,7 +30,13 @@ from counterfoil.esaw import (
     HttpStatusError,
     WhoAmI,
 )
-from counterfoil.esaw.models import AuditTrail, HistoryEvent, ListedDocument, ListedLegalDocument
+from counterfoil.esaw.models import (
+    AuditTrail,
+    HistoryEvent,
+    ListedDocument,
+    ListedLegalDocument,
+    SenderUserInformation,
+)
 from counterfoil.esaw.transport import EsawCall, EsawTransport
 from counterfoil.resources import Archive, ArchiveRoot, EnvelopeEvent, EnvelopeStatus, Organization
 from counterfoil.resources.archive import ArchiveSpec
@@ -71,8 +77,10 @@ class FakeEsawUserClient(EsawUserClient):
         self.deleted_for_history = False
         """It was deleted just now, and what was asked before still stands."""
         self.activities = b"[]"
-        self.sent_text: str | None = None
         """The steps of the workflow, as JSON."""
+        self.sent_text: str | None = None
+        self.sender: SenderUserInformation | None = None
+        """The sender that eSAW names."""
         self.failed: HistoryEvent | None = None
         """The step of the history that is in an error state."""
         self.meanwhile: dict[str, Callable[[], None]] = {}
@@ -102,6 +110,7 @@ class FakeEsawUserClient(EsawUserClient):
             status=self.status,
             name_text="Contract",
             sent_text=self.sent_text,
+            sender=self.sender,
             workflow=Raw(self.activities),
         )
 
@@ -309,6 +318,7 @@ class Scene:
         self.backend = FakeBackend()
         self.organization: Organization = an_organization(**organization)
         self.archive = an_archive()
+        self.sender = a_sender()
         self.counted: list[int] = []
         self.examiner = FakeSignatureCheck()
         self.sealer: ManifestSigner | None = None
@@ -319,7 +329,7 @@ class Scene:
         return ReconcileContext(
             event=event,
             organization=self.organization,
-            sender=a_sender(),
+            sender=self.sender,
             archive=self.archive,
             backend=self.backend,
             check_root=_nothing_to_check,

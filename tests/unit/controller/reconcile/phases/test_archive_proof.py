@@ -15,9 +15,10 @@ from controller.reconcile.phases.collect import collect
 from controller.reconcile.phases.validate import validate
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.manifest import Manifest
+from counterfoil.esaw.models import SenderUserInformation
 from counterfoil.resources import EnvelopeEvent, EnvelopeStatus
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
-from tests.support.builders import ENVELOPE, NOON, EventBuilder, an_event
+from tests.support.builders import ENVELOPE, NOON, EventBuilder, a_sender, an_event
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
 from tests.support.signing_keys import a_sealer
 
@@ -386,6 +387,17 @@ async def test_a_sealed_manifest_keeps_the_callbacks_of_an_event_that_is_gone() 
         "envelopeFinished",
         "envelopeCompleted",
     ]
+
+
+async def test_the_manifest_names_the_sender_that_esaw_names_and_not_the_person_whose_key_reads() -> None:
+    scene = a_scene()
+    scene.sender = a_sender(email="anna@acme.example")
+    scene.esaw.sender = SenderUserInformation(email="ben@acme.example", given_name="Ben", surname="Berg")
+
+    await both(scene)
+
+    sender = manifest_of(scene).sender
+    assert (sender.email, sender.user_id, sender.name) == ("ben@acme.example", "", "Ben Berg")
 
 
 async def test_a_relabelled_event_of_another_envelope_is_no_sibling() -> None:
