@@ -29,6 +29,7 @@ class ManualClock:
 
     def __init__(self) -> None:
         self.time = NOON
+        self._start = NOON
 
     def now(self) -> datetime:
         return self.time
@@ -38,7 +39,12 @@ class ManualClock:
         await asyncio.sleep(0)
 
     def monotonic(self) -> float:
-        return (self.time - NOON).total_seconds()
+        return (self.time - self._start).total_seconds()
+
+    def correct(self, **how_far: float) -> None:
+        """Set the time back, without time passing."""
+        self.time -= timedelta(**how_far)
+        self._start -= timedelta(**how_far)
 
 
 class FakeKubeClient(KubeClient):

@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -104,6 +104,10 @@ class Counter:
     def counted(self, outcome: str, organization: str = "acme") -> float | None:
         labels = {"organization": organization, "outcome": outcome}
         return self.metrics.registry.get_sample_value("counterfoil_callbacks_total", labels)
+
+    def uncounted_seconds(self) -> float | None:
+        labels = {"organization": "acme"}
+        return self.metrics.registry.get_sample_value("counterfoil_uncounted_event_seconds", labels)
 
 
 @asynccontextmanager
@@ -769,3 +773,40 @@ async def test_callbacks_that_could_not_be_stored_take_no_room(counter: Counter,
         assert await counter.status(f"envelopeId={GUID[:-1]}{number}&action=envelopeFinished") == 503
     del counter.kube.trouble["create"]
     assert await counter.status() == 200
+
+
+@pytest.mark.xfail(strict=True, reason="the ceiling compares times of a clock that was ahead")
+async def test_events_that_were_created_while_the_clock_was_ahead_are_counted_once(counter: Counter) -> None:
+    counter.organization_cache.update(added(full(unfinished=0)))
+    counter.clock.time += timedelta(days=30)
+    for number in range(3):
+        assert await counter.status(f"envelopeId={GUID[:-1]}{number}&action=envelopeFinished") == 200
+    counter.clock.correct(days=30)
+    counter.clock.time += timedelta(seconds=60)
+    counter.organization_cache.update(added(counted_at(counter.clock.now(), unfinished=99)))
+    assert await counter.status(f"envelopeId={GUID[:-1]}4&action=envelopeFinished") == 200
+    assert await counter.status(f"envelopeId={GUID[:-1]}5&action=envelopeFinished") == 503
+    counter.clock.time += timedelta(seconds=400)
+    assert counter.uncounted_seconds() == 400
+
+
+@pytest.mark.xfail(strict=True, reason="the ceiling compares times of a clock that was ahead")
+async def test_a_count_that_arrives_while_the_clock_is_ahead_counts_when_the_clock_is_right(
+    counter: Counter,
+) -> None:
+    counter.organization_cache.update(added(full(unfinished=0)))
+    assert await counter.status() == 200
+    counter.clock.time += timedelta(seconds=60)
+    count = counted_at(counter.clock.now(), unfinished=99)
+    counter.clock.correct(days=-30)
+    counter.organization_cache.update(added(count))
+    counter.clock.time += timedelta(seconds=340)
+    assert counter.uncounted_seconds() == 400
+    counter.clock.correct(days=30)
+    assert counter.uncounted_seconds() == 0
+    assert await counter.status(f"envelopeId={GUID[:-1]}4&action=envelopeFinished") == 200
+
+
+def counted_at(when: datetime, *, unfinished: int) -> dict[str, Any]:
+    load = {"countTime": when.isoformat(), "unfinishedEvents": unfinished}
+    return an_organization(spec={"limits": {"unfinishedEvents": 100}}, status={"load": load})
