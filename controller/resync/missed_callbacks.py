@@ -297,8 +297,9 @@ class MissedCallbackFinder:
             sweep.started += 1
         return True
 
-    async def _reserve(self, sweep: _Sweep) -> datetime:
-        """Reserve room for one more unfinished event; return when. Raises ``_SweepCut``, ``ApiError``."""
+    async def _reserve(self, sweep: _Sweep) -> int:
+        """Reserve room for one more unfinished event; return what releases it. Raises ``_SweepCut``,
+        ``ApiError``."""
         organization, limits = sweep.organization, sweep.organization.spec.limits
         if sweep.started >= self.bounds.started:
             raise _SweepCut(f"{self.bounds.started} events are as many as one sweep starts")
@@ -310,14 +311,14 @@ class MissedCallbackFinder:
                 f"{sweep.stored + sweep.created} events of sweeps did not succeed, the maximum of "
                 "spec.limits.unfinishedEvents"
             )
-        now, ceiling = self.clock.now(), self._ceilings.setdefault(organization.name, EventCeiling())
+        ceiling = self._ceilings.setdefault(organization.name, EventCeiling(self.clock))
         ceiling.update(_half(limits), self.load(organization.name) or organization.status.load)
-        if not ceiling.reserve(now):
+        if (reserved := ceiling.reserve()) is None:
             raise _SweepCut(
                 "half of spec.limits.unfinishedEvents or spec.limits.unknownEnvelopes is reached, and the "
                 "rest is left to callbacks"
             )
-        return now
+        return reserved
 
     async def _reopen(self, event: EnvelopeEvent) -> None:
         message = (

@@ -1,17 +1,19 @@
 """
-Whether an organization may have one more event. Pure: the caller passes the time.
+Whether an organization may have one more event.
 
 The controller counts unfinished events and events of unknown envelopes, and publishes both in the
 Organization's status. Between two counts a receiver, and the sweep, add the events that they create. So one
 organization fills neither etcd nor the quota that all share. Above a ceiling eSAW gets 503, and repeats the
 callback; the sweep stops, and continues later.
+
+What this process created is remembered by the clock that is never set. Otherwise no count would include the
+events that were created while the wall clock was ahead.
 """
 
-from datetime import datetime, timedelta
-
+from counterfoil.clock import Clock
 from counterfoil.resources.organization import EventLoad, OrganizationLimits
 
-CLOCK_DIFFERENCE = timedelta(seconds=5)
+CLOCK_DIFFERENCE_SECONDS = 5.0
 """Maximum difference between the clocks of receiver and controller: events this much older than a count are
 added to it all the same."""
 
@@ -19,11 +21,14 @@ added to it all the same."""
 class EventCeiling:
     """The room of one organization, as this process knows it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._limits = OrganizationLimits()
         self._load: EventLoad | None = None
-        self._created: dict[datetime, int] = {}
-        """Events that this process created since the count, by second."""
+        self._load_arrived = 0.0
+        """Monotonic time at which this count arrived. It was made before."""
+        self._created: dict[int, int] = {}
+        """Events that this process created since the count, by monotonic second, the oldest first."""
         self._sum = 0
 
     @property
@@ -33,34 +38,48 @@ class EventCeiling:
 
     def update(self, limits: OrganizationLimits, load: EventLoad | None) -> None:
         """Follow the Organization."""
-        self._limits, self._load = limits, load
-        if load is not None:
-            for second in [each for each in self._created if each < load.count_time - CLOCK_DIFFERENCE]:
-                self._sum -= self._created.pop(second)
+        self._limits = limits
+        if load != self._load:
+            self._load, self._load_arrived = load, self._clock.monotonic()
+        self._drop_counted()
 
-    def uncounted_seconds(self, now: datetime) -> float:
+    def uncounted_seconds(self) -> float:
         """Return the age in seconds of the oldest event of this receiver that the controller's count does not
         include yet; 0 without one."""
-        return max(0.0, (now - min(self._created, default=now)).total_seconds())
+        self._drop_counted()
+        now = self._clock.monotonic()
+        return now - next(iter(self._created), now)
 
-    def reserve(self, now: datetime) -> bool:
-        """Reserve room for an event that will be created now; False if there is none."""
+    def reserve(self) -> int | None:
+        """Reserve room for an event that will be created now; return what ``release`` needs, None if there is
+        none."""
+        self._drop_counted()
         unfinished = self._load.unfinished_events if self._load is not None else 0
         unknown = self._load.unknown_envelopes if self._load is not None else 0
         if unknown >= self._limits.unknown_envelopes:
-            return False
+            return None
         if unfinished + self._sum >= self._limits.unfinished_events:
-            return False
-        second = now.replace(microsecond=0)
+            return None
+        second = int(self._clock.monotonic())
         self._created[second] = self._created.get(second, 0) + 1
         self._sum += 1
-        return True
+        return second
 
-    def release(self, reserved: datetime) -> None:
-        """Return the room that was reserved at this time: no event is known to have been created."""
-        second = reserved.replace(microsecond=0)
-        count = self._created.pop(second, 0)
-        if count:
-            self._sum -= 1
-        if count > 1:
-            self._created[second] = count - 1
+    def release(self, reserved: int) -> None:
+        """Return room that was reserved: no event is known to have been created."""
+        if reserved not in self._created:
+            return
+        self._sum -= 1
+        self._created[reserved] -= 1
+        if not self._created[reserved]:
+            del self._created[reserved]
+
+    def _drop_counted(self) -> None:
+        """Drop what the newest count includes. It depends on the present wall clock, which may be corrected
+        after the count arrived."""
+        if self._load is None:
+            return
+        age = (self._clock.now() - self._load.count_time).total_seconds()
+        counted = min(self._clock.monotonic() - age, self._load_arrived) - CLOCK_DIFFERENCE_SECONDS
+        while (oldest := next(iter(self._created), None)) is not None and oldest < counted:
+            self._sum -= self._created.pop(oldest)

@@ -28,7 +28,6 @@ WALL_CLOCK_FIELDS = {
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
     "counterfoil/archives/backends/_object_store/identity.py": {"_renewal"},
     "counterfoil/esaw/rate_limit.py": {"_pause"},
-    "counterfoil/untrusted/event_ceiling.py": {"_created"},
     "webhook/console/identity/sign_outs.py": {"_times"},
 }
 """Private fields with times of the wall clock: they are compared with stored times, or with those of eSAW or

@@ -88,7 +88,6 @@ class CallbackHandler:
         self._metrics = metrics
         self._unlisted_actions = unlisted_actions
         self._limits = limits
-        self._clock = clock
         self._monotonic = clock.monotonic
         self._basic_auth = BasicAuthVerifier(limits=limits, monotonic=clock.monotonic)
         self._in_flight = 0
@@ -236,8 +235,8 @@ class CallbackHandler:
         return CallbackResult(outcome, organization.name, name, retry_after=retry_after)
 
     async def _create_below_ceiling(self, ceiling: EventCeiling, event: Raw) -> CallbackOutcome:
-        now = self._clock.now()
-        if not ceiling.reserve(now):
+        reserved = ceiling.reserve()
+        if reserved is None:
             return await self._event_writer.count_existing(event)
         outcome = None
         try:
@@ -246,7 +245,7 @@ class CallbackHandler:
             # An event whose creation was not confirmed may exist; the controller's next count has it. Room
             # that no event uses would stay reserved as long as no event changes.
             if outcome is not CallbackOutcome.NOTED:
-                ceiling.release(now)
+                ceiling.release(reserved)
         return outcome
 
     async def _discard_body(self, request: web.BaseRequest) -> CallbackOutcome | None:

@@ -124,7 +124,7 @@ class OrganizationCache:
         name = raw["metadata"]["name"]
         before = self._views.get(name)
         bucket = before.bucket if before is not None else self._new_bucket()
-        ceiling = before.ceiling if before is not None else EventCeiling()
+        ceiling = before.ceiling if before is not None else EventCeiling(self._clock)
         try:
             organization = Organization.parse(raw)
             ceiling.update(organization.spec.limits, organization.status.load)
@@ -135,7 +135,7 @@ class OrganizationCache:
         if before is None:
             self._metrics.initialize_callbacks(name)
             age = self._metrics.uncounted_event_seconds.labels(name)
-            age.set_function(lambda: ceiling.uncounted_seconds(self._clock.now()))
+            age.set_function(ceiling.uncounted_seconds)
 
     def _remove(self, name: str) -> None:
         if self._views.pop(name, None) is not None:
