@@ -31,7 +31,7 @@ from counterfoil.process_exit import exit_process
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import ControllerSettings, load
 from counterfoil.signatures.worker_pool import SignatureWorkers
-from counterfoil.untrusted.addresses import ALLOWED, Addresses
+from counterfoil.untrusted.addresses import ALLOWED, allowed_addresses
 from counterfoil.untrusted.loop_watchdog import watched_event_loop
 from counterfoil.worker_processes.sandbox import hide_memory, landlock_version
 
@@ -43,7 +43,13 @@ def main() -> int:
     settings = load(ControllerSettings, sys.argv[1:], os.environ)
     configure(settings.log_level, settings.log_format)
     hide_memory()
-    ALLOWED.set(Addresses(allows_loopback=settings.allow_loopback))
+    ALLOWED.set(
+        allowed_addresses(
+            settings.node_addresses or (),
+            allows_loopback=settings.allow_loopback,
+            allows_node=settings.allow_node,
+        )
+    )
     if landlock_version() == 0:
         _log.warning(
             "the kernel has no Landlock, or the container's profile refuses it: a PDF or metadata that takes "

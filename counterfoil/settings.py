@@ -13,6 +13,7 @@ import argparse
 import ast
 import functools
 import inspect
+import ipaddress
 import itertools
 import math
 import re
@@ -77,6 +78,17 @@ class Namespaces(tuple[str, ...]):
         if len(names) > _MAX_NAMESPACES or not all(map(is_namespace, names)):
             raise ValueError("it is not a list of namespaces")
         return cls(names)
+
+
+class IPAddresses(tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, ...]):
+    """IP addresses."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read addresses that commas separate. Raises ``ValueError``."""
+        return cls(ipaddress.ip_address(each.strip()) for each in text.split(","))
 
 
 class LogLevel(StrEnum):
@@ -192,6 +204,15 @@ class OutgoingSettings(CommonSettings):
     must then have `localhost` or a loopback address. In a pod these are its own ports and those of its
     sidecars, so allow it only for a proxy that runs there. Link-local, multicast and unspecified addresses
     and the metadata services of clouds are always refused."""
+
+    node_addresses: IPAddresses | None = setting(None, "10.0.0.5,fd00::5")
+    """Addresses of the node, separated by commas. The chart sets them. Connections to them and to the
+    gateway of the pod's network are refused, since a NetworkPolicy often does not apply to them."""
+
+    allow_node: bool = setting(False, "true")
+    """Whether eSignAnyWhere, an archive or a receiver of notices may be at an address of the node: true or
+    false. Allow it only if such a server or the load balancer is on the node. The ports of the kubelet are at
+    the same address. The pod's own addresses are refused in any case."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -571,6 +592,7 @@ _READERS: Mapping[type, tuple[Callable[[str], Any], str]] = types.MappingProxyTy
             Namespaces.parse,
             f"it is not a list of up to {_MAX_NAMESPACES} names of namespaces, separated by commas",
         ),
+        IPAddresses: (IPAddresses.parse, "it is not a list of IP addresses, separated by commas"),
         Duration: (Duration.parse, "it is not a duration"),
         LogLevel: (lambda text: LogLevel(text.lower()), f"it is not one of {', '.join(LogLevel)}"),
         SignIn: (lambda text: SignIn(text.lower()), f"it is not one of {', '.join(SignIn)}"),

@@ -40,7 +40,16 @@ SETTINGS = {
     "controllerSettings": ControllerSettings,
 }
 MADE_BY_THE_CHART = frozenset(
-    {"namespace", "listen", "private_listen", "sealing_keys", "manifest_key", "shards", "identity"}
+    {
+        "namespace",
+        "listen",
+        "private_listen",
+        "sealing_keys",
+        "manifest_key",
+        "node_addresses",
+        "shards",
+        "identity",
+    }
 )
 """Settings that are no values, because the chart's own objects decide them."""
 

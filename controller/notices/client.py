@@ -51,8 +51,9 @@ class NoticeClient:
             # ValueError: an address that is none.
             if is_address_forbidden(error):
                 message = (
-                    f"{receiver} has an address that notices are never sent to: link-local, loopback, or the "
-                    "metadata service of a cloud. Correct spec.webhook, or the name in DNS."
+                    f"{receiver} has an address that notices are never sent to: link-local, loopback, the "
+                    "pod, its node, or the metadata service of a cloud. Correct spec.webhook, or the name in "
+                    "DNS."
                 )
                 return NotDelivered("WebhookAddressForbidden", message)
             if (fault := tls_fault(error)) is not None:

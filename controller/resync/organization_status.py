@@ -434,8 +434,8 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
         return CheckResult("False", "EsawRedirects", f"{problem} Counterfoil follows no redirect.")
     if isinstance(problem, EsawUnreachable) and problem.kind == "forbidden":
         message = (
-            f"{problem} Correct spec.baseURL, or the name in DNS. For an eSignAnyWhere on loopback, set "
-            "allowLoopback of controller and pages."
+            f"{problem} Correct spec.baseURL, or the name in DNS. For an eSignAnyWhere on loopback set "
+            "allowLoopback of controller and pages, for one on the node allowNode."
         )
         return CheckResult("False", "EsawAddressForbidden", message)
     message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"

@@ -76,9 +76,9 @@ def address_forbidden(archive: str, server: str, field: str) -> ArchiveRefused:
     """Return the error for a server to whose address nothing may connect."""
     return ArchiveRefused(
         "ArchiveAddressForbidden",
-        f"{archive}: {server} has an address to which Counterfoil never connects: link-local, loopback, or "
-        f"the metadata service of a cloud. Correct {field}, or the name in DNS. For an archive on loopback, "
-        "set allowLoopback of the controller.",
+        f"{archive}: {server} has an address to which Counterfoil never connects: link-local, loopback, "
+        f"the pod, its node, or the metadata service of a cloud. Correct {field}, or the name in DNS. For an "
+        "archive on loopback set allowLoopback of the controller, for one on the node allowNode.",
     )
 
 

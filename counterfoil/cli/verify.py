@@ -62,8 +62,8 @@ def main(
     """Check what the arguments name, write what was found, and return the exit status. ``examiner`` is a new
     process, except in tests."""
     chosen = parser(program).parse_args(argv)
-    # The person who runs it chose the address, perhaps that of a forwarded port.
-    ALLOWED.set(Addresses(allows_loopback=True))
+    # The person who runs it chose the address, perhaps that of a forwarded port or of this machine.
+    ALLOWED.set(Addresses(allows_loopback=True, is_own=lambda _: False))
     try:
         key = PublicKey.load(chosen.public_key) if chosen.public_key is not None else None
         checks = asyncio.run(_checks(chosen, environ, key, examiner or SignatureWorkers(count=1)))

@@ -17,7 +17,7 @@ _UNREACHABLE: Final[dict[UnreachableKind, str]] = {
     "connect": "No connection to eSAW could be made; check its host name, its port and the network.",
     "cut": "The connection to eSAW was cut, or what answers there does not speak HTTP.",
     "forbidden": "The host name of eSAW leads to an address to which Counterfoil never connects: link-local, "
-    "loopback, or the metadata service of a cloud.",
+    "loopback, the pod, its node, or the metadata service of a cloud.",
     "proxy": "The proxy in front of eSAW refused the connection.",
     "slow": "eSAW sent a file so slowly that the transfer was given up.",
     "timeout": "eSAW did not answer in time.",

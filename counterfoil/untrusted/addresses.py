@@ -1,5 +1,5 @@
 """
-The addresses that no connection may lead to: link-local, loopback, metadata services of clouds.
+The addresses that no connection may lead to: link-local, loopback, own ones, metadata services of clouds.
 
 A user who may change an Organization or an Archive chooses host names, and others answer for them in DNS.
 ``Addresses`` looks a name up and checks every address; the caller connects to a checked one. So a name that
@@ -13,14 +13,14 @@ work in threads nor the look-up of the API server.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+from counterfoil.untrusted.own_addresses import IPAddress, gateways, is_own_address
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Looks up the addresses of a host name for a port. Raises ``OSError``."""
@@ -40,6 +40,7 @@ _METADATA_NETWORKS = tuple(
             "192.0.0.192/32",  # Oracle Cloud
             "fd00:ec2::/32",  # Amazon EC2
             "fd20:ce::254/128",  # Google Cloud
+            "fd00:42::42/128",  # Scaleway
         ),
     )
 )
@@ -90,8 +91,11 @@ def is_forbidden_address(address: str, *, loopback: bool) -> bool:
     Private networks are allowed; so are shared addresses (100.64.0.0/10), as pods have in some clusters.
     ``loopback`` allows loopback addresses.
     """
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    return any(_is_forbidden(each, loopback=loopback) for each in _destinations(ip))
+    return any(_is_forbidden(each, loopback=loopback) for each in _destinations(_without_zone(address)))
+
+
+def _without_zone(address: str) -> IPAddress:
+    return ipaddress.ip_address(address.partition("%")[0])
 
 
 def _is_forbidden(ip: IPAddress, *, loopback: bool) -> bool:
@@ -180,6 +184,10 @@ class Addresses:
     allows_loopback: bool
     """Whether loopback is allowed to a host that is named so: ``localhost``, or an address of loopback."""
     resolve: Resolve = resolve_host
+    node: frozenset[IPAddress] = frozenset()
+    """Addresses of the node, which are refused."""
+    is_own: Callable[[IPAddress], bool] = is_own_address
+    """Whether an address is one of this machine or pod, which is refused. Not asked about loopback."""
 
     async def of(self, host: str, port: int) -> Sequence[str]:
         """
@@ -199,8 +207,21 @@ class Addresses:
     def check(self, host: str, addresses: Sequence[str]) -> None:
         """Raise ``AddressForbidden`` if one of the addresses of a host is forbidden."""
         loopback = self.allows_loopback and (host == "localhost" or is_address(host))
-        if any(is_forbidden_address(each, loopback=loopback) for each in addresses):
+        if any(is_forbidden_address(each, loopback=loopback) or self._is_here(each) for each in addresses):
             raise AddressForbidden(host)
+
+    def _is_here(self, address: str) -> bool:
+        """Whether an address is one of the pod or of its node. Loopback has another rule."""
+        return any(
+            each in self.node or (not each.is_loopback and self.is_own(each))
+            for each in _destinations(_without_zone(address))
+        )
+
+
+def allowed_addresses(node: Iterable[IPAddress], *, allows_loopback: bool, allows_node: bool) -> Addresses:
+    """Return the rules of a process that runs on a node with these addresses."""
+    refused = frozenset() if allows_node else frozenset(node) | gateways()
+    return Addresses(allows_loopback=allows_loopback, node=refused)
 
 
 NO_LOOPBACK: Final = Addresses(allows_loopback=False)

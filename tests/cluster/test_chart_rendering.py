@@ -309,6 +309,12 @@ def test_the_controllers_are_candidates_under_the_names_of_their_pods(everything
     assert environment["COUNTERFOIL_IDENTITY"] == {"fieldRef": {"fieldPath": "metadata.name"}}
 
 
+def test_controller_and_pages_know_the_addresses_of_their_node(everything: Rendered) -> None:
+    for process in ("controller", "pages"):
+        variable = everything.environment(process)["COUNTERFOIL_NODE_ADDRESSES"]
+        assert variable == {"fieldRef": {"fieldPath": "status.hostIPs"}}, process
+
+
 async def test_controllers_whose_volume_one_node_can_mount_are_replaced_and_not_added(program: Helm) -> None:
     rendered = await render(program, {"controller": {"strategy": "Recreate", "replicas": 1}})
     spec = rendered.one("Deployment", f"{RELEASE}-controller")["spec"]

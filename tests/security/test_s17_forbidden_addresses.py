@@ -1,6 +1,8 @@
 """S17: lead eSAW or an archive to the pod itself, its node or the metadata service of a cloud."""
 
+import ipaddress
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -105,6 +107,33 @@ async def test_no_name_of_an_archive_leads_there(kind: str, address: str) -> Non
         problem = await problem_of_archive(*archive_at(kind, "dms.example", port_of(pod)))
     assert problem.reason == "ArchiveAddressForbidden"
     assert pod.connections == 0
+
+
+HERE: Final = {
+    "node": Addresses(allows_loopback=True, node=frozenset({ipaddress.ip_address("203.0.113.9")})),
+    "pod": Addresses(allows_loopback=True, is_own=lambda ip: str(ip) == "203.0.113.9"),
+}
+SPELLINGS: Final = ("203.0.113.9", "::ffff:203.0.113.9", "64:ff9b::203.0.113.9")
+
+
+@pytest.mark.parametrize("address", SPELLINGS)
+@pytest.mark.parametrize("place", HERE)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_archive_leads_to_an_address_of_the_pod_or_its_node(
+    kind: str, place: str, address: str
+) -> None:
+    ALLOWED.set(replace(HERE[place], resolve=Rebinding(address).resolve))
+    named = await problem_of_archive(*archive_at(kind, "dms.example"))
+    literal = await problem_of_archive(*archive_at(kind, "203.0.113.9"))
+    assert {named.reason, literal.reason} == {"ArchiveAddressForbidden"}
+
+
+@pytest.mark.parametrize("address", SPELLINGS)
+@pytest.mark.parametrize("place", HERE)
+async def test_no_organization_leads_to_an_address_of_the_pod_or_its_node(place: str, address: str) -> None:
+    ALLOWED.set(replace(HERE[place], resolve=Rebinding(address).resolve))
+    for host in ("esaw.example", "203.0.113.9"):
+        assert (await problem_of_esaw(f"http://{host}")).kind == "forbidden"
 
 
 async def test_a_name_that_changes_between_two_connections_leads_nowhere_else() -> None:

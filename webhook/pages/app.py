@@ -16,7 +16,7 @@ from counterfoil.kube.errors import ApiError
 from counterfoil.resources import Organization
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import PagesSettings, load
-from counterfoil.untrusted.addresses import ALLOWED, Addresses
+from counterfoil.untrusted.addresses import ALLOWED, allowed_addresses
 from webhook.http_server.process import HttpProcess, page_rates, run_process
 from webhook.pages.consent import ConsentService
 from webhook.pages.cookies import FlowCookies
@@ -114,7 +114,13 @@ def _sealing(settings: PagesSettings) -> Sealing:
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Run the pages as a process."""
     settings = load(PagesSettings, argv, environ)
-    ALLOWED.set(Addresses(allows_loopback=settings.allow_loopback))
+    ALLOWED.set(
+        allowed_addresses(
+            settings.node_addresses or (),
+            allows_loopback=settings.allow_loopback,
+            allows_node=settings.allow_node,
+        )
+    )
     limits = PageLimits(recovery_seconds=settings.attempt.total_seconds() / 2)
     run_process(
         "pages",

@@ -138,6 +138,13 @@ spec:
 {{- end }}
 {{- end -}}
 
+{{/* Where the node is: a connection to it is refused, since a NetworkPolicy often does not apply to it. */}}
+{{- define "counterfoil.nodeAddresses" -}}
+name: COUNTERFOIL_NODE_ADDRESSES
+valueFrom:
+  fieldRef: {fieldPath: status.hostIPs}
+{{- end -}}
+
 {{/* Five seconds, since the process gives each of its checks three. */}}
 {{- define "counterfoil.probes" -}}
 startupProbe:

@@ -100,6 +100,13 @@ def test_a_setting_that_is_true_or_false(text: str, value: bool) -> None:
         read(ControllerSettings, ["--allow-loopback", "yes"], {})
 
 
+def test_the_addresses_of_the_node_are_those_of_the_pods_status() -> None:
+    environ = {"COUNTERFOIL_NODE_ADDRESSES": "10.0.0.5,fd00::5"}
+    assert list(map(str, read(PagesSettings, [], environ).node_addresses or ())) == ["10.0.0.5", "fd00::5"]
+    with pytest.raises(ProcessSettingsInvalid, match="it is not a list of IP addresses"):
+        read(PagesSettings, ["--node-addresses", "node-1"], {})
+
+
 @pytest.mark.parametrize("argv", [["--shards", "65"], ["--shards", "0"]])
 def test_an_impossible_number_of_shards_is_refused(argv: list[str]) -> None:
     with pytest.raises(ProcessSettingsInvalid, match="COUNTERFOIL_SHARDS"):

@@ -1,9 +1,11 @@
 """Which addresses are refused, and look-ups of names that hang."""
 
 import asyncio
+import ipaddress
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +13,10 @@ from counterfoil.untrusted.addresses import (
     Addresses,
     AddressForbidden,
     HostLookup,
+    allowed_addresses,
     is_forbidden_address,
 )
+from counterfoil.untrusted.own_addresses import gateways, is_own_address
 
 
 @pytest.mark.parametrize(
@@ -24,6 +28,7 @@ from counterfoil.untrusted.addresses import (
         "fe80::1%eth0",
         "fd00:ec2::254",
         "fd20:ce::254",
+        "fd00:42::42",
         "100.100.100.200",
         "168.63.129.16",
         "192.0.0.192",
@@ -85,6 +90,47 @@ def test_loopback_only_where_the_url_says_so() -> None:
     assert not is_forbidden_address("127.0.0.1", loopback=True)
     assert not is_forbidden_address("::1", loopback=True)
     assert is_forbidden_address("169.254.169.254", loopback=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "own"), [("127.0.0.1", True), ("203.0.113.7", False), ("2001:db8::7", False)]
+)
+def test_an_address_of_the_machine_is_known_from_others(address: str, own: bool) -> None:
+    assert is_own_address(ipaddress.ip_address(address)) is own
+
+
+ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t0100F40A\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t0000F40A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+"""
+ROUTES_V6 = (
+    "fd000010000000000000000000000000 40 00000000000000000000000000000000 00 "
+    "00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n"
+    "00000000000000000000000000000000 00 00000000000000000000000000000000 00 "
+    "fd000010000000000000000000000001 00000400 00000001 00000000 00000003     eth0\n"
+)
+
+
+def test_the_gateways_of_a_pod_are_read_from_its_routes(tmp_path: Path) -> None:
+    (tmp_path / "route").write_text(ROUTES)
+    (tmp_path / "ipv6_route").write_text(ROUTES_V6)
+    assert set(map(str, gateways(tmp_path))) == {"10.244.0.1", "fd00:10::1"}
+
+
+def test_a_system_without_a_list_of_routes_has_no_known_gateway(tmp_path: Path) -> None:
+    assert gateways(tmp_path) == frozenset()
+
+
+def test_the_node_is_refused_unless_the_setting_allows_it() -> None:
+    node = ipaddress.ip_address("198.51.100.9")
+    refusing = allowed_addresses([node], allows_loopback=False, allows_node=False)
+    allowing = allowed_addresses([node], allows_loopback=False, allows_node=True)
+    assert refusing.node == {node} | gateways()
+    assert allowing.node == frozenset()
+    assert refusing.is_own is allowing.is_own is is_own_address
+    with pytest.raises(AddressForbidden):
+        refusing.check("dms.example", ["203.0.113.7", "198.51.100.9"])
+    allowing.check("dms.example", ["198.51.100.9"])
 
 
 class Resolver:
