@@ -39,12 +39,14 @@ class Node:
 
 @dataclass
 class CmisRepositoryServer:
-    """A running repository. ``actions`` are those that were asked for, in order."""
+    """A running repository. ``actions`` are those that were asked for, in order; ``children_answer`` replaces
+    each list of a folder."""
 
     names: Names
     root: Node = field(default_factory=lambda: Node("root"))
     url: str = ""
     actions: list[str] = field(default_factory=list)
+    children_answer: dict[str, object] | None = None
 
     def objects(self, folder: str = "") -> list[tuple[str, bytes | None]]:
         """Names and contents of the objects in a folder, in the order in which they were made."""
@@ -66,7 +68,10 @@ class CmisRepositoryServer:
             return _exception(404, "objectNotFound")
         if request.method == "POST":
             return await self._act(found, await _form(request))
-        return _selected(found[-1], request.query.get("cmisselector", ""))
+        selector = request.query.get("cmisselector", "")
+        if selector == "children" and self.children_answer is not None:
+            return web.json_response(self.children_answer)
+        return _selected(found[-1], selector)
 
     def _find(self, parts: list[str]) -> list[Node]:
         """Return the objects along a path; empty when there is none at its end."""

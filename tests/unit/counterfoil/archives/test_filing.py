@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from counterfoil.archives.backend import StoredEntry
+from counterfoil.archives.backend import NewFolderBackend, StoredEntry
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import ArchiveError, NameTaken, VerificationFailed
 from counterfoil.archives.filing import (
@@ -197,6 +197,33 @@ async def test_a_foreign_file_under_one_of_our_names_is_left_alone(taken: str) -
         await claim_names(backend, plan)
 
     assert backend.files == {name: b"not ours"}
+
+
+@pytest.mark.xfail(strict=True, reason="a name that the list leaves out counts as free")
+@pytest.mark.parametrize("taken", ["the document", "the manifest", "the hash file", "the seal"])
+async def test_a_foreign_file_that_the_list_leaves_out_is_left_alone(taken: str) -> None:
+    plan = a_plan()
+    backend = RelistingBackend(relist=lambda _: [])
+    name = {
+        "the document": plan.files[0].name,
+        "the manifest": plan.manifest_name,
+        "the hash file": plan.hashes_name,
+        "the seal": plan.seal_name,
+    }[taken]
+    backend.files[name] = b"not ours"
+
+    with pytest.raises(NameTaken, match=name):
+        await claim_names(NewFolderBackend(backend), plan)
+
+
+@pytest.mark.xfail(strict=True, reason="a file that the list leaves out is not compared")
+async def test_a_file_of_the_envelope_that_the_list_leaves_out_is_found_stored() -> None:
+    backend, plan = RelistingBackend(relist=lambda _: []), a_plan()
+    backend.files[plan.files[0].name] = content()
+
+    found = await find_stored(NewFolderBackend(backend), plan, lambda _: a_source(content())())
+
+    assert found == (backend.location(plan.files[0].name),)
 
 
 async def test_a_foreign_file_under_another_name_is_none_of_our_business() -> None:
