@@ -26,7 +26,7 @@ from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.backoff import pause_ceiling
 from controller.scheduling.due import FIRST_PROBE_PAUSE
 from controller.sharding import HeldShards
-from counterfoil.archives.backend import NewFolderBackend
+from counterfoil.archives.backend import NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
@@ -195,7 +195,7 @@ class Preconditions:
             organization=organization,
             sender=sender,
             archive=archive,
-            backend=FencedBackend(NewFolderBackend(marked), fence),
+            backend=FencedBackend(NegativeCacheBackend(marked), fence),
             check_root=partial(self.archive_pool.check_root, archive, backend),
             fence=fence,
             esaw=esaw.as_user(token),

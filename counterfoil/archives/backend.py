@@ -10,6 +10,7 @@ refuses any other name with ``ValueError``.
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -179,28 +180,21 @@ class ForwardingBackend:
         await self._backend.close()
 
 
-class NewFolderBackend(ForwardingBackend):
+class NegativeCacheBackend(ForwardingBackend):
     """
-    Spares one run over one event all requests about files that the envelope's folder can't have yet.
+    Spares one run over one event the second request for a file that does not exist.
 
-    Most envelopes are archived once, in one run, into a new folder. A folder that this run listed, and that
-    was empty, has only the files that this run sends: no other run works on the envelope (rule 5). The next
-    run asks again.
+    A file that this run asked for, and that was absent, stays absent until this run sends it: no other run
+    works on the envelope (rule 5). The list of a folder does not count, since it can be cut (rule 13). The
+    next run asks again.
     """
 
-    kind: ClassVar[str] = "new-folder"
+    kind: ClassVar[str] = "negative-cache"
 
     def __init__(self, backend: ArchiveBackend) -> None:
         super().__init__(backend)
-        self._empty: str | None = None
-        """Prefix of the names in the folder that was listed as empty."""
+        self._absent: set[str] = set()
         self._sent: set[str] = set()
-
-    async def entries(self, folder: str) -> list[StoredEntry]:
-        """Return all files below a folder."""
-        found = await super().entries(folder)
-        self._empty = f"{folder}/" if self.lists_files and not found and not self._sent else None
-        return found
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
@@ -211,9 +205,18 @@ class NewFolderBackend(ForwardingBackend):
 
     def read(self, name: str) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of a file."""
-        if self._empty is not None and name.startswith(self._empty) and name not in self._sent:
-            return _nothing()
-        return super().read(name)
+        return super().read(name) if name in self._sent else self._read_unsent(name)
+
+    async def _read_unsent(self, name: str) -> AsyncGenerator[bytes, None]:
+        if name in self._absent:
+            raise FileNotStored
+        try:
+            async with aclosing(super().read(name)) as stream:
+                async for block in stream:
+                    yield block
+        except FileNotStored:
+            self._absent.add(name)
+            raise
 
 
 def segments(name: str) -> list[str]:
@@ -253,8 +256,3 @@ def is_temporary(name: str) -> bool:
 def too_many_files(location: str) -> NameTaken:
     """Return the error for a folder with more than ``MAX_ENTRIES`` files."""
     return NameTaken(f"{location} has more than {MAX_ENTRIES} files. Move them away.")
-
-
-async def _nothing() -> AsyncGenerator[bytes, None]:
-    raise FileNotStored
-    yield b""  # type: ignore[unreachable]  # makes this function a generator

@@ -33,7 +33,7 @@ from counterfoil.archives.manifest import (
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.names import case_folded
 from counterfoil.archives.proof import Checksum, FoundManifest, has_own_seal, names_source, other_source
-from counterfoil.archives.readback import hash_stream, read_back, read_small
+from counterfoil.archives.readback import hash_stream, is_stored, read_back, read_small
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, single_chunk
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.signatures.results import Signatures
@@ -103,15 +103,17 @@ async def claim_names(
 
     ``claimed`` are locations that an earlier run claimed and persisted: their files may be replaced. So may
     files that a manifest of this envelope with our seal (by ``key``) lists. Raises ``NameTaken`` for
-    any other file, and does not change it.
+    any other file, and does not change it; also if ``find_concluded`` does.
 
     A file whose name differs only in letter case counts as the same name, since some archives do not
-    distinguish them.
+    distinguish them. A list can be cut, so a name that it leaves out is read as well.
     """
-    taken = await _existing_names(backend, plan)
-    own = await _own_names(backend, plan, taken, claimed, key)
+    taken = {case_folded(entry.name) for entry in await backend.entries(plan.folder)}
+    own = await _own_names(backend, plan, claimed, key)
     for name in (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name):
-        if case_folded(name) in taken and name not in own:
+        if name in own:
+            continue
+        if case_folded(name) in taken or (backend.lists_files and await is_stored(backend, name)):
             raise NameTaken(
                 f"{backend.location(name)} is there already, and nothing shows that Counterfoil put it "
                 "there. Move it away, or change spec.path of the Archive."
@@ -132,12 +134,9 @@ async def find_stored(
     was deleted. eSAW renders an audit trail again at each download, so the documents beside it decide: one
     that is equal, and none that differs. Raises ``ArchiveError`` and all errors of the source.
     """
-    taken = await _existing_names(backend, plan)
     equal, rendered, has_other = [], [], False
     for file_layout in plan.files:
-        there = None
-        if case_folded(file_layout.name) in taken:
-            there = await read_back(backend, file_layout.name)
+        there = await read_back(backend, file_layout.name)
         if there is None:
             continue
         if await _hash_source(partial(download, file_layout.facts)) == there:
@@ -341,23 +340,15 @@ async def _write_seal(
         await backend.discard(plan.seal_name)
 
 
-async def _existing_names(backend: ArchiveBackend, plan: ArchiveLayout) -> set[str]:
-    """Return all names in the plan's folder, folded."""
-    return {case_folded(entry.name) for entry in await backend.entries(plan.folder)}
-
-
 async def _own_names(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
-    taken: set[str],
     claimed: Collection[str],
     key: PublicKey | None,
 ) -> set[str]:
     """Return the full names that this envelope may write to although a file may exist there."""
     own = {file.name for file in plan.files if backend.location(file.name) in claimed}
-    found = None
-    if case_folded(plan.manifest_name) in taken:
-        found = await find_concluded(backend, plan, plan.envelope_id, claimed=claimed, key=key)
+    found = await find_concluded(backend, plan, plan.envelope_id, claimed=claimed, key=key)
     is_ours = found is not None and found.is_ours
     if found is not None and is_ours:
         own |= {f"{plan.folder}/{file.name}" for file in found.manifest.files}

@@ -36,6 +36,18 @@ async def read_back(
         return word.size, word.sha256
 
 
+async def is_stored(backend: ArchiveBackend, name: str) -> bool:
+    """Whether a file exists; reads its first block only."""
+    try:
+        async with aclosing(backend.read(name)) as stream:
+            await anext(stream, None)
+    except FileNotStored:
+        return False
+    except ChecksumReported:
+        return True
+    return True
+
+
 async def bounded(stream: AsyncGenerator[bytes, None], expected: int | None) -> AsyncGenerator[bytes, None]:
     """Pass a stream on until it has more than ``expected`` bytes; the chunk that exceeds them is the last."""
     size = 0

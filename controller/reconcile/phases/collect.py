@@ -194,13 +194,10 @@ async def _claim_names(
     """Return the locations of the plan. Raises ``NameTaken`` for a file that no event of the envelope
     filed."""
     claimed = _locations(event)
+    key = context.signature_checker.public_key
 
     async def attempt() -> tuple[str, ...]:
-        key, envelope = context.signature_checker.public_key, event.spec.envelope_id
-        locations = await filing.claim_names(context.backend, plan, claimed=claimed, key=key)
-        # An archive that can't list its files may know a manifest all the same.
-        await filing.find_concluded(context.backend, plan, envelope, claimed=claimed, key=key)
-        return locations
+        return await filing.claim_names(context.backend, plan, claimed=claimed, key=key)
 
     try:
         return await attempt()

@@ -34,7 +34,7 @@ from counterfoil.archives.backends._object_store.errors import (
     no_identity,
 )
 from counterfoil.archives.backends._object_store.identity import Cached, azure_identity
-from counterfoil.archives.backends._object_store.listing import checked_marker
+from counterfoil.archives.backends._object_store.listing import ListUnreadable, checked_marker
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ErrorText, SettingsInvalid
 from counterfoil.clock import Clock, WallClock
@@ -167,7 +167,9 @@ class AzureBlobBackend(ObjectStoreBackend):
 
     def _read_list(self, content: bytes) -> tuple[list[tuple[str, int | None]], str | None]:
         page, keys = list_page(content, "Blob", "Name", "Content-Length", "NextMarker")
-        return keys, checked_marker(page.rest.get("NextMarker"))
+        if "NextMarker" not in page.rest:
+            raise ListUnreadable("it does not say whether it is whole")
+        return keys, checked_marker(page.rest["NextMarker"])
 
 
 def _account(name: str, settings: AzureBlob, secret: Credentials) -> str:

@@ -117,8 +117,8 @@ class CmisChild(msgspec.Struct, frozen=True):
 class CmisChildren(msgspec.Struct, frozen=True, rename="camel"):
     """A page of the children of a folder."""
 
-    objects: tuple[CmisChild, ...] = ()
-    has_more_items: bool = False
+    objects: tuple[CmisChild, ...]
+    has_more_items: bool
 
 
 @dataclass(frozen=True)
@@ -343,11 +343,16 @@ class CmisBackend(FolderTreeBackend):
                 return
             if not answer.is_success:
                 raise self._refusal(answer)
-            page = self._decoded(answer, CmisChildren)
+            try:
+                page = msgspec.json.decode(answer.content, type=CmisChildren)
+            except JSON_ERRORS as error:
+                raise self._site.unreadable_response() from error
+            if page.has_more_items and not page.objects:
+                raise self._site.unreadable_response()
             for child in page.objects:
                 yield FolderEntry(child.object.name, child.object.is_folder, child.object.size)
             skipped += len(page.objects)
-            more = page.has_more_items and bool(page.objects)
+            more = page.has_more_items
 
     def _decoded(self, answer: httpx.Response, kind: type[T]) -> T:
         try:

@@ -55,6 +55,7 @@ MAX_PATH_LENGTH = 32 * 1024
 """Maximum number of characters of an address in a listing."""
 
 _DAV = "{DAV:}"
+_OK = "HTTP/1.1 200 OK"
 _MULTI_STATUS = 207
 _EXISTS = 405
 _CONFLICT = 409
@@ -85,6 +86,8 @@ class WebDavResource:
     parts: tuple[str, ...]
     is_folder: bool
     size: int | None
+    is_complete: bool
+    """False: the server could not say, or not list, everything (RFC 6578, 3.6)."""
 
 
 class WebDavBackend(FolderTreeBackend):
@@ -228,7 +231,11 @@ class WebDavBackend(FolderTreeBackend):
 
     async def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
         with suppress(FileNotStored):
-            for each in [each async for each in self._propfind(parts, depth="1", slash="/")]:
+            listed = [each async for each in self._propfind(parts, depth="1", slash="/")]
+            # A complete answer has the collection itself (RFC 4918, 9.1).
+            if not any(each.parts == tuple(parts) and each.is_complete for each in listed):
+                raise self._site.unreadable_response()
+            for each in listed:
                 if each.parts != tuple(parts):
                     if each.parts[:-1] != tuple(parts):
                         raise self._site.unreadable_response()
@@ -291,6 +298,7 @@ class WebDavBackend(FolderTreeBackend):
             path[len(self._root_parts) :],
             is_folder=element.find(f".//{_DAV}resourcetype/{_DAV}collection") is not None,
             size=int(length) if length.isascii() and length.isdigit() else None,
+            is_complete=(element.findtext(f"{_DAV}status") or _OK).split()[1:2] == ["200"],
         )
 
     def _url(self, parts: list[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored, NewFolderBackend
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored, NegativeCacheBackend
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout
 from counterfoil.resources.archive import ArchiveSpec
@@ -137,7 +137,7 @@ def a_plan(spec: ArchiveSpec, names: Sequence[str]) -> ArchiveLayout:
 
 async def file_envelope(backend: ArchiveBackend, plan: ArchiveLayout, contents: Sequence[bytes]) -> str:
     """File an envelope as the controller does, its claim persisted; return the manifest's location."""
-    backend = NewFolderBackend(backend)
+    backend = NegativeCacheBackend(backend)
     claimed = [backend.location(file.name) for file in plan.files]
     await claim_names(backend, plan, claimed=claimed)
     await find_concluded(backend, plan, plan.envelope_id, claimed=claimed)

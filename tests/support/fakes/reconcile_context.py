@@ -208,6 +208,8 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self.stored: dict[str, bytes] = {}
+        self.unlisted: set[str] = set()
+        """Names of stored files that ``entries`` leaves out."""
         self.problems: dict[str, Exception] = {}
         """Raised by ``put`` of a name that ends so, or by the operation of that name."""
         self.puts: list[str] = []
@@ -223,7 +225,7 @@ class FakeBackend:
         return [
             StoredEntry(name, len(self.stored[name]))
             for name in sorted(self.stored)
-            if name.startswith(folder)
+            if name.startswith(folder) and name not in self.unlisted
         ]
 
     async def put(

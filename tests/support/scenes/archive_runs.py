@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import msgspec
 
-from counterfoil.archives.backend import ArchiveBackend, NewFolderBackend, StoredEntry
+from counterfoil.archives.backend import ArchiveBackend, NegativeCacheBackend, StoredEntry
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.resources.archive import ArchiveSpec
@@ -42,7 +42,7 @@ def the_content(number: int) -> bytes:
 async def file_envelope(backend: ArchiveBackend, spec: ArchiveSpec, step: "Steps | None" = None) -> str:
     """File the envelope as the controller does, taking its claim for persisted; return the manifest's
     location."""
-    plan, backend = the_plan(spec), NewFolderBackend(backend)
+    plan, backend = the_plan(spec), NegativeCacheBackend(backend)
     claimed = [backend.location(file.name) for file in plan.files]
     await backend.remove_leftovers(plan.folder)
     await claim_names(backend, plan, claimed=claimed)

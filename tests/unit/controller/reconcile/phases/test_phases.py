@@ -343,6 +343,16 @@ async def test_a_strangers_file_under_a_name_of_ours_is_not_touched() -> None:
         await collect(event, scene.context(event))
 
 
+async def test_a_strangers_file_that_one_list_leaves_out_is_not_replaced() -> None:
+    scene = Scene()
+    name = f"{FOLDER}/Document/file-1.pdf"
+    scene.backend.stored[name] = b"another program's"
+    scene.backend.unlisted.add(name)
+    with pytest.raises(NameTaken):
+        await claimed(scene)
+    assert scene.backend.stored == {name: b"another program's"}
+
+
 async def test_what_an_earlier_run_claimed_is_ours() -> None:
     scene = Scene()
     event = await claimed(scene)

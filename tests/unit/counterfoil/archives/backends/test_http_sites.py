@@ -237,7 +237,6 @@ async def test_a_listing_that_is_none_is_told(body: str) -> None:
     assert trouble.value.reason in ("ArchiveNotWebDav", "ArchiveAnswerUnreadable")
 
 
-@pytest.mark.xfail(strict=True, reason="a part of a list counts as all of it")
 @pytest.mark.parametrize(
     "body",
     [

@@ -204,16 +204,7 @@ async def test_what_is_no_list_is_reported_as_such(kind: str, body: bytes) -> No
     assert refused.value.reason == "ArchiveAnswerUnreadable"
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "s3",
-        "gcs",
-        pytest.param(
-            "azblob", marks=pytest.mark.xfail(strict=True, reason="a part of a list counts as all of it")
-        ),
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_list_that_does_not_say_whether_it_is_whole_is_not_believed(kind: str) -> None:
     with pytest.raises(ArchiveRefused):
         await entries_of(kind, b"<L><Contents><Key>a/b</Key><Size>1</Size></Contents></L>")
