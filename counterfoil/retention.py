@@ -12,10 +12,7 @@ from typing import Final
 
 from counterfoil.resources.conditions import is_condition_true
 from counterfoil.resources.envelopeevent import EnvelopeEvent, NoticeState, Origin, Phase
-from counterfoil.resources.organization import EnvelopeStatus, OrganizationSpec
-
-_CAN_CHANGE: Final = frozenset({EnvelopeStatus.ACTIVE, EnvelopeStatus.EXPIRED})
-"""Statuses of an envelope that is not at its end: an expired one can be restarted and signed."""
+from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus, OrganizationSpec
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -87,7 +84,7 @@ def imminent_deletion(event: EnvelopeEvent, spec: OrganizationSpec, now: datetim
 def is_archived_finally(event: EnvelopeEvent) -> bool:
     """Whether an event archived all of its envelope in a state that can't change any more."""
     status = event.status
-    is_final = status.envelope is not None and status.envelope.status not in _CAN_CHANGE
+    is_final = status.envelope is not None and status.envelope.status not in CHANGEABLE_STATUSES
     return is_condition_true(status.conditions, "Archived") and is_final and not _is_needed(event)
 
 

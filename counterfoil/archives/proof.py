@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.manifest_signature import PublicKey
+from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
 from counterfoil.resources.conditions import find_condition
 from counterfoil.resources.envelopeevent import (
     SIGNATURES_CONDITION,
@@ -127,6 +128,13 @@ def doubt(status: EnvelopeEventStatus) -> str | None:
     if checked is None or checked.status != "False" or checked.reason != "SignatureBroken":
         return None
     return checked.message
+
+
+def is_kept(status: EnvelopeEventStatus) -> bool:
+    """Whether no location in the status is one of an archive that discards its files."""
+    manifest = status.archive.manifest if status.archive is not None else None
+    locations = [manifest, *(each.location for each in status.documents)]
+    return not any(each.startswith(DISCARDED_SCHEME) for each in locations if each is not None)
 
 
 def _is_same_envelope(one: EnvelopeEvent, other: EnvelopeEvent) -> bool:

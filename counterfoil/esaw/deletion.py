@@ -15,10 +15,10 @@ from datetime import datetime
 from itertools import chain
 from typing import Final, Self
 
-from counterfoil.archives.proof import doubt
+from counterfoil.archives.proof import doubt, is_kept
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import NotProven
-from counterfoil.esaw.evidence import MissingEvidence, has_same_files, missing_evidence
+from counterfoil.esaw.evidence import MissingEvidence, has_same_files, missing_evidence, recorded_gap
 from counterfoil.esaw.models import EnvelopeFile, expect_no_result
 from counterfoil.esaw.models_v5 import v5_document_id
 from counterfoil.esaw.transport import EsawCall
@@ -27,13 +27,9 @@ from counterfoil.resources import (
     EnvelopeId,
     EvidenceSpec,
     FiledDocument,
-    FileKind,
     envelope_id,
     find_condition,
 )
-from counterfoil.resources.archive_kinds import DISCARDED_SCHEME
-from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
-from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CONSTRUCTION_KEY: Final = object()
@@ -104,33 +100,9 @@ async def delete(user: EsawUserClient, proof: ProofOfArchive) -> None:
     await user.read(call, expect_no_result)
 
 
-def is_kept(status: EnvelopeEventStatus) -> bool:
-    """Whether no location in the status is one of an archive that discards its files."""
-    manifest = status.archive.manifest if status.archive is not None else None
-    locations = [manifest, *(each.location for each in status.documents)]
-    return not any(each.startswith(DISCARDED_SCHEME) for each in locations if each is not None)
-
-
 def is_listed_by_v5(listed: Collection[EnvelopeFile]) -> bool:
     """Whether the list is one of the API v5, which proves nothing."""
     return any(v5_document_id(each.file_id) is not None for each in listed)
-
-
-def recorded_gap(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> MissingEvidence | None:
-    """Return what the archived files lack according to the status: its condition, and their kinds."""
-    found = find_condition(status.conditions, EVIDENCE_CONDITION)
-    is_incomplete = found is not None and found.status == "False"
-    if found is not None and is_incomplete and found.reason == "DocumentsMissing":
-        return MissingEvidence.DOCUMENTS
-    kinds = {each.kind for each in status.documents}
-    if _envelope_status(status) not in STATUSES_WITHOUT_EVIDENCE and FileKind.DOCUMENT not in kinds:
-        return MissingEvidence.DOCUMENTS
-    lacks_trail = evidence.lacks_audit_trail(_envelope_status(status), set() if is_incomplete else kinds)
-    return MissingEvidence.AUDIT_TRAIL if lacks_trail else None
-
-
-def _envelope_status(status: EnvelopeEventStatus) -> str:
-    return status.envelope.status if status.envelope is not None else ""
 
 
 def _missing_files(
@@ -140,7 +112,8 @@ def _missing_files(
         yield "eSignAnyWhere lists other files than were archived"
     if is_listed_by_v5(listed):
         yield "only the API v5 lists the files, and nothing says that its list is complete"
-    missing = {recorded_gap(status, evidence), missing_evidence(_envelope_status(status), listed, evidence)}
+    envelope_status = status.envelope.status if status.envelope is not None else ""
+    missing = {recorded_gap(status, evidence), missing_evidence(envelope_status, listed, evidence)}
     if MissingEvidence.DOCUMENTS in missing:
         yield "a document is missing"
     if MissingEvidence.AUDIT_TRAIL in missing:

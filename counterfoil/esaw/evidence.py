@@ -73,6 +73,20 @@ def may_list_more(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
     return was_short or lacks_trail or FileKind.DOCUMENT not in kinds
 
 
+def recorded_gap(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> MissingEvidence | None:
+    """Return what the archived files lack according to the status: its condition, and their kinds."""
+    found = find_condition(status.conditions, EVIDENCE_CONDITION)
+    is_incomplete = found is not None and found.status == "False"
+    if found is not None and is_incomplete and found.reason == "DocumentsMissing":
+        return MissingEvidence.DOCUMENTS
+    envelope_status = status.envelope.status if status.envelope is not None else ""
+    kinds = {each.kind for each in status.documents}
+    if envelope_status not in STATUSES_WITHOUT_EVIDENCE and FileKind.DOCUMENT not in kinds:
+        return MissingEvidence.DOCUMENTS
+    lacks_trail = evidence.lacks_audit_trail(envelope_status, set() if is_incomplete else kinds)
+    return MissingEvidence.AUDIT_TRAIL if lacks_trail else None
+
+
 def has_same_files(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
     """Whether the listed files are the archived ones, by id and kind."""
     return {(each.file_id, each.kind) for each in listed} == {

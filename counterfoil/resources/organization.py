@@ -56,6 +56,10 @@ STATUSES_WITHOUT_EVIDENCE = frozenset(
 """Final statuses for which eSAW may have no finished document and no audit trail."""
 
 
+CHANGEABLE_STATUSES = frozenset({EnvelopeStatus.ACTIVE, EnvelopeStatus.EXPIRED})
+"""Statuses of an envelope that is not at its end: an expired one can be restarted and signed."""
+
+
 class CleanupPolicy(StrEnum):
     """Whether an archived envelope is deleted in eSAW."""
 

@@ -18,8 +18,7 @@ import msgspec
 from controller.reconcile.context import PartialArchive, ReconcileContext, actions_of
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, SideCondition, Wait, counted
 from controller.reconcile.phases.missing_envelope import (
-    archived_by_sibling,
-    deleted_envelope,
+    explain_deletion,
     is_missing,
     was_deleted,
 )
@@ -66,7 +65,7 @@ async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         if not is_missing(cause) or not await was_deleted(event, context):
             raise
         documents = incomplete.documents if incomplete else event.status.documents
-        return await archived_by_sibling(context) or await deleted_envelope(documents, event, context)
+        return await explain_deletion(documents, event, context)
 
 
 async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:

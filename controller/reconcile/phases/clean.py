@@ -25,14 +25,16 @@ from controller.reconcile.outcomes import (
     counted,
 )
 from controller.reconcile.phases.missing_envelope import (
+    DELETED,
     UNKNOWN_ENVELOPE_ATTEMPTS,
+    archived_later,
     deletion_in_history,
     not_shown_message,
     unless_missing,
 )
 from controller.reconcile.phases.unlisted_files import settled_evidence, wait_for_archived_files
 from controller.scheduling.due import CLEANUP_DELAYED, has_request
-from counterfoil.archives.proof import doubt
+from counterfoil.archives.proof import doubt, is_kept
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import believed_time
@@ -45,6 +47,7 @@ from counterfoil.esaw.evidence import (
     lists_additional_files,
     may_list_more,
     missing_evidence,
+    recorded_gap,
 )
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
@@ -54,7 +57,6 @@ from counterfoil.resources import (
     FileKind,
     Phase,
     find_condition,
-    is_condition_true,
 )
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
@@ -75,16 +77,16 @@ delete waits for ``evidence.wait``."""
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Delete the envelope, unless it is kept, it is too early, or a file is not in the archive."""
-    if (gap := deletion.recorded_gap(event.status, context.organization.spec.evidence)) is not None:
+    if (gap := recorded_gap(event.status, context.organization.spec.evidence)) is not None:
         return await _incomplete(event, context, gap)
-    if deletion.is_kept(event.status) and (found := doubt(event.status)) is not None:
+    if is_kept(event.status) and (found := doubt(event.status)) is not None:
         return _in_doubt(event, found)
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
         kept = await unless_missing(_keep(event, context))
         return kept if kept is not None else await _without_envelope(event, context, None)
 
-    if not deletion.is_kept(event.status):
+    if not is_kept(event.status):
         # Archived while the Organization had another Archive or kept its envelopes.
         return Wait(
             "ArchiveKeepsNothing",
@@ -247,14 +249,11 @@ def _faults(manifest: str, event: EnvelopeEvent, context: ReconcileContext) -> A
 async def _archived_again(event: EnvelopeEvent, context: ReconcileContext) -> Done | None:
     """Return the outcome if another event of the envelope archived all of its files later, and they are whole
     in the archive; None: no other did."""
-    own = {(each.file_id, each.kind) for each in event.status.documents}
     for sibling in await context.siblings():
-        status = sibling.status
-        if not is_condition_true(status.conditions, "Archived") or status.archive is None:
+        archive = sibling.status.archive
+        if archive is None or not archived_later(sibling, event, context.organization.spec.evidence):
             continue
-        if not own <= {(each.file_id, each.kind) for each in status.documents}:
-            continue
-        async with aclosing(_faults(status.archive.manifest or "", sibling, context)) as faults:
+        async with aclosing(_faults(archive.manifest or "", sibling, context)) as faults:
             if await anext(faults, None) is None:
                 return Done(
                     "ArchivedAndDeleted",
@@ -322,7 +321,7 @@ async def _delete_on(
             "DeleteUnconfirmed",
             "The request to delete the envelope was answered with success, but eSignAnyWhere still has it.",
         )
-    return Done("ArchivedAndDeleted", "The envelope was archived, then deleted in eSignAnyWhere.")
+    return Done("ArchivedAndDeleted", DELETED)
 
 
 async def _still_exists(context: ReconcileContext) -> bool:

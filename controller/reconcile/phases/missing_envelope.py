@@ -5,12 +5,23 @@ from typing import TypeVar
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, counted
+from counterfoil.archives.proof import doubt, is_kept
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.resources import EnvelopeEvent, FiledDocument, is_condition_true
+from counterfoil.esaw.evidence import recorded_gap
+from counterfoil.resources import (
+    EnvelopeEvent,
+    EvidenceSpec,
+    FiledDocument,
+    find_condition,
+    is_condition_true,
+)
+from counterfoil.resources.organization import CHANGEABLE_STATUSES
 
 UNKNOWN_ENVELOPE_ATTEMPTS = 3
 """Maximum number of attempts for an unknown envelope: a callback can be faster than eSAW's own index."""
 
+DELETED = "The envelope was archived, then deleted in eSignAnyWhere."
+"""Message of the event whose own request deleted the envelope, after eSAW listed just the archived files."""
 
 _T = TypeVar("_T")
 
@@ -40,25 +51,65 @@ async def explain_deleted(event: EnvelopeEvent, context: ReconcileContext) -> Sk
 
     The deletion is a failure that a person hears of, unless another event of the envelope archived it.
     """
-    return await explain_deletion(event, context) if await was_deleted(event, context) else None
+    if not await was_deleted(event, context):
+        return None
+    return await explain_deletion(event.status.documents, event, context)
 
 
-async def explain_deletion(event: EnvelopeEvent, context: ReconcileContext) -> Skip | Fail:
-    """Return the outcome for an envelope that was deleted before this event archived all of its files."""
-    return await archived_by_sibling(context) or await deleted_envelope(
-        event.status.documents, event, context
-    )
+async def explain_deletion(
+    documents: tuple[FiledDocument, ...], event: EnvelopeEvent, context: ReconcileContext
+) -> Skip | Fail:
+    """Return the outcome for an envelope that was deleted before this event archived all of its files; these
+    are known, some of them in the archive."""
+    evidence = context.organization.spec.evidence
+    for sibling in await context.siblings():
+        if archived_later(sibling, event, evidence) and _has_last_state(sibling):
+            stored = sibling.status.archive
+            archive = stored.ref.name if stored is not None else context.archive.name
+            return Skip(
+                "ArchivedAlready",
+                f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/{archive}, and since then "
+                "it was deleted in eSignAnyWhere.",
+            )
+    return await _deleted_envelope(documents, event, context)
 
 
-async def deleted_envelope(
+def archived_later(sibling: EnvelopeEvent, event: EnvelopeEvent, evidence: EvidenceSpec) -> bool:
+    """
+    Whether another event of the envelope archived each file that this one lists, and lacks nothing.
+
+    It archived the envelope in the status in which this event saw it, or in a later one: only an active or an
+    expired envelope gets another status.
+    """
+    status, seen = sibling.status, event.status.envelope
+    if status.envelope is None or not is_condition_true(status.conditions, "Archived"):
+        return False
+    if not is_kept(status) or doubt(status) is not None or recorded_gap(status, evidence) is not None:
+        return False
+    if seen is not None and seen.status not in (*CHANGEABLE_STATUSES, status.envelope.status):
+        return False
+    archived = {(each.file_id, each.kind) for each in status.documents if each.sha256 is not None}
+    return {(each.file_id, each.kind) for each in event.status.documents} <= archived
+
+
+def _has_last_state(sibling: EnvelopeEvent) -> bool:
+    """Whether the envelope can't have changed after this event archived it: it was not Expired, or this event
+    deleted it itself."""
+    cleaned, summary = find_condition(sibling.status.conditions, "Cleaned"), sibling.status.envelope
+    if summary is not None and summary.status not in CHANGEABLE_STATUSES:
+        return True
+    return cleaned is not None and cleaned.status == "True" and cleaned.message == DELETED
+
+
+async def _deleted_envelope(
     documents: tuple[FiledDocument, ...], event: EnvelopeEvent, context: ReconcileContext
 ) -> Fail:
-    """Return the outcome for an envelope that was deleted, and of which these files came into the archive."""
     facts = PhaseFacts(documents=documents)
     arrived = sum(each.sha256 is not None for each in documents)
     files = f"{arrived} of its {counted(len(documents), 'file')}"
-    found = (each.status.archive for each in (event, *await context.siblings()))
-    manifest = next((each.manifest for each in found if each is not None and each.manifest), None)
+    found = (each.status for each in (event, *await context.siblings()) if is_kept(each.status))
+    archives = (each.archive for each in found if each.archive is not None)
+    manifest = next((each.manifest for each in archives if each.manifest), None)
     if manifest is not None:
         message = (
             "The envelope was deleted in eSignAnyWhere. An earlier state of it is archived with the "
@@ -73,20 +124,6 @@ async def deleted_envelope(
     else:
         message = "The envelope was deleted in eSignAnyWhere before it could be archived."
     return Fail("EnvelopeDeleted", message, facts=facts)
-
-
-async def archived_by_sibling(context: ReconcileContext) -> Skip | None:
-    """Return the outcome for a missing envelope that another of its events has archived; None if none has."""
-    for sibling in await context.siblings():
-        if is_condition_true(sibling.status.conditions, "Archived"):
-            stored = sibling.status.archive
-            archive = stored.ref.name if stored is not None else context.archive.name
-            return Skip(
-                "ArchivedAlready",
-                f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/{archive}, and since then "
-                "it was deleted in eSignAnyWhere.",
-            )
-    return None
 
 
 async def was_deleted(event: EnvelopeEvent, context: ReconcileContext) -> bool:

@@ -113,7 +113,7 @@ async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Ou
     """Distinguish the causes of eSAW's 404 ERR0007: deleted, never existed, or another user's envelope."""
     was_deleted = await deletion_in_history(event, context)
     if was_deleted:
-        return await explain_deletion(event, context)
+        return await explain_deletion(event.status.documents, event, context)
     message = not_shown_message(context)
     if event.status.envelope is None:
         cause = "it never existed, or another user sent it"

@@ -1,17 +1,26 @@
 """An envelope that was deleted: which other event of it counts as its archive."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from controller.reconcile.outcomes import Fail, Skip
+from controller.reconcile.phases.validate import validate
 from counterfoil.esaw import HttpStatusError
 from counterfoil.resources import (
     SENDER_LABEL,
+    ArchiveLocation,
     EnvelopeEvent,
     EnvelopeStatus,
+    EnvelopeSummary,
+    LocalObjectReference,
     Phase,
 )
-from tests.support.builders import an_event
+from tests.support.builders import EventBuilder, an_event
+from tests.support.fakes import reconcile_context
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
 ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
@@ -26,7 +35,6 @@ def another_event(scene: Scene) -> EnvelopeEvent:
     return first
 
 
-@pytest.mark.xfail(strict=True, reason="any other event that is archived counts as the archive")
 async def test_a_document_that_was_signed_after_another_event_archived_the_expired_envelope_is_not_archived(
     tmp_path: Path,
 ) -> None:
@@ -41,3 +49,115 @@ async def test_a_document_that_was_signed_after_another_event_archived_the_expir
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
     assert "An earlier state of it is archived" in (after.status.message or "")
+
+
+async def test_the_event_that_deleted_an_expired_envelope_archived_it_for_its_other_events(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, actions=ACTIONS, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    another_event(scene)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "ArchivedAlready")
+
+
+def seen(status: str) -> EnvelopeSummary:
+    return EnvelopeSummary(name="Contract", status=status, sender_ref=LocalObjectReference(name="anna"))
+
+
+def a_sibling() -> EventBuilder:
+    return an_event().for_action("workstepFinished").archived("contract.pdf", "trail.pdf")
+
+
+def archived_as_expired(sibling: EventBuilder) -> EventBuilder:
+    return sibling.status(envelope=seen("Expired"))
+
+
+def archived_fewer_files(sibling: EventBuilder) -> EventBuilder:
+    return sibling.archived("trail.pdf")
+
+
+def archived_a_file_of_another_kind(sibling: EventBuilder) -> EventBuilder:
+    event = sibling.build()
+    documents = tuple(replace(each, kind="Attachment") for each in event.status.documents)
+    return sibling.status(documents=documents)
+
+
+def archived_where_nothing_is_kept(sibling: EventBuilder) -> EventBuilder:
+    event = sibling.build()
+    documents = tuple(replace(each, location="discarded:/contract") for each in event.status.documents)
+    manifest = ArchiveLocation(ref=LocalObjectReference(name="null"), manifest="discarded:/counterfoil.json")
+    return sibling.status(documents=documents, archive=manifest)
+
+
+def lacks_documents(sibling: EventBuilder) -> EventBuilder:
+    return sibling.with_condition("EvidenceComplete", "False", "DocumentsMissing")
+
+
+def lacks_its_audit_trail(sibling: EventBuilder) -> EventBuilder:
+    return sibling.with_condition("EvidenceComplete", "False", "AuditTrailMissing")
+
+
+def has_a_file_in_doubt(sibling: EventBuilder) -> EventBuilder:
+    return sibling.with_condition("SignaturesChecked", "False", "SignatureBroken")
+
+
+def is_not_archived(sibling: EventBuilder) -> EventBuilder:
+    return sibling.with_condition("Archived", "False", "Redelivered")
+
+
+async def explained(sibling: EventBuilder, **status: Any) -> Skip | Fail:
+    """Return the outcome for a Completed envelope with one listed document, and one that was deleted."""
+    scene = reconcile_context.Scene(statuses=BOTH, evidence={"auditTrail": "Optional"})
+    scene.sibling_events = [sibling.build()]
+    scene.esaw.deleted = True
+    event = an_event().archived("contract.pdf").with_condition("Archived", "False")
+    event = event.status(phase=Phase.ARCHIVING, archive=None, **status)
+    outcome = await validate(event.build(), scene.context(event.build()))
+    assert isinstance(outcome, Skip | Fail)
+    return outcome
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        archived_as_expired,
+        archived_fewer_files,
+        archived_a_file_of_another_kind,
+        archived_where_nothing_is_kept,
+        lacks_documents,
+        has_a_file_in_doubt,
+        is_not_archived,
+    ],
+)
+async def test_an_event_that_did_not_archive_all_of_the_envelope_is_no_archive_of_it(
+    change: Callable[[EventBuilder], EventBuilder],
+) -> None:
+    assert isinstance(await explained(a_sibling()), Skip)
+    assert (await explained(change(a_sibling()))).reason == "EnvelopeDeleted"
+
+
+async def test_an_event_whose_audit_trail_is_not_needed_any_more_archived_the_envelope() -> None:
+    assert isinstance(await explained(lacks_its_audit_trail(a_sibling())), Skip)
+
+
+@pytest.mark.parametrize(("archived_as", "is_archive"), [("Completed", True), ("Expired", False)])
+async def test_an_event_that_never_saw_the_envelope_believes_only_an_archive_of_its_final_status(
+    archived_as: str, *, is_archive: bool
+) -> None:
+    sibling = a_sibling().status(envelope=seen(archived_as))
+    outcome = await explained(sibling, envelope=None, documents=())
+    assert isinstance(outcome, Skip if is_archive else Fail)
+
+
+@pytest.mark.parametrize("earlier", ["Active", "Expired"])
+async def test_an_event_that_saw_the_envelope_unfinished_believes_an_archive_of_its_final_status(
+    earlier: str,
+) -> None:
+    assert isinstance(await explained(a_sibling(), envelope=seen(earlier), documents=()), Skip)
+
+
+async def test_a_discarded_manifest_is_not_named_as_an_archive() -> None:
+    outcome = await explained(archived_where_nothing_is_kept(a_sibling()))
+    assert "discarded:" not in outcome.message
