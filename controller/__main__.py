@@ -33,7 +33,7 @@ from counterfoil.settings import ControllerSettings, load
 from counterfoil.signatures.worker_pool import SignatureWorkers
 from counterfoil.untrusted.addresses import ALLOWED, allowed_addresses
 from counterfoil.untrusted.loop_watchdog import watched_event_loop
-from counterfoil.worker_processes.sandbox import hide_memory, landlock_version
+from counterfoil.worker_processes.sandbox import has_seccomp, hide_memory, landlock_version
 
 _log = logging.getLogger("controller")
 
@@ -53,7 +53,12 @@ def main() -> int:
     if landlock_version() == 0:
         _log.warning(
             "the kernel has no Landlock, or the container's profile refuses it: a PDF or metadata that takes "
-            "over its worker process can read the pod's files and open connections"
+            "over its worker process can read the pod's files"
+        )
+    if not has_seccomp():
+        _log.warning(
+            "the kernel has no seccomp filters, or none is known for this machine: a PDF or metadata that "
+            "takes over its worker process can open connections and disable the controller"
         )
     keep_large_blocks()
     try:

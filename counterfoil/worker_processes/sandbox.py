@@ -3,15 +3,20 @@ Lock a worker process down after its imports: what a file that takes it over cou
 memory of the processes that hold keys, which have the same user.
 
 - It gains no privileges, starts no process and no thread, and no process of its user can read its memory.
-- Landlock, where the kernel has it: it reads the folders of Python and no other file, writes none, and opens
-  no TCP connection. Without Landlock it can read the files that the pod's user can read.
+- Landlock, where the kernel has it: it reads the folders of Python and no other file. Without Landlock it can
+  read the files that the pod's user can read.
+- seccomp, where the kernel has it and ``system_calls`` knows the machine: it opens no connection, sends no
+  datagram and no signal, writes no file, and changes nothing of another process of its user. Without seccomp
+  Landlock refuses plain TCP (Linux 6.7) and signals (6.12), but no other way to connect, and no change of
+  another process's limits.
 - It opens a few files only, which the modules need that libraries import when they are used.
 
-Landlock (Linux 5.13, for TCP 6.7) has no function in the C library. Its three system calls have the same
-number on every architecture. (https://docs.kernel.org/userspace-api/landlock.html)
+Landlock (Linux 5.13) has no function in the C library. Its three system calls have the same number on every
+architecture. (https://docs.kernel.org/userspace-api/landlock.html)
 """
 
 import ctypes
+import errno
 import os
 import resource
 import struct
@@ -21,13 +26,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from counterfoil.worker_processes.system_calls import filter_program
+
 SPARE_FILES: Final = 16
 """Files that may be open in addition: modules that are imported late, and asyncio's own."""
 
 _LIBRARY_FOLDERS: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 
 _PR_SET_DUMPABLE: Final = 4
+_PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_SECCOMP_MODE_FILTER: Final = 2
 _CREATE_RULESET: Final = 444
 _ADD_RULE: Final = 445
 _RESTRICT_SELF: Final = 446
@@ -37,7 +46,15 @@ _EXECUTE: Final = 1 << 0
 _READ_FILE: Final = 1 << 2
 _READ_DIR: Final = 1 << 3
 
+_BYTES_PER_INSTRUCTION: Final = 8
+
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class _Program(ctypes.Structure):
+    """``struct sock_fprog``."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
 def hide_memory() -> None:
@@ -51,7 +68,7 @@ def hide_memory() -> None:
 
 
 def lock_down() -> None:
-    """Lock this process down. Raises ``OSError``; a kernel without Landlock is no error."""
+    """Lock this process down. Raises ``OSError``; a kernel without Landlock or seccomp is no error."""
     # While it can be read: the C library keeps it.
     time.tzset()
     _call(_LIBC.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -63,11 +80,26 @@ def lock_down() -> None:
     # Input, output and errors are open.
     files = 3 + SPARE_FILES
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    program = filter_program(os.uname().machine)
+    if program is not None and _kernel_has_filters():
+        described = _Program(len(program) // _BYTES_PER_INSTRUCTION, program)
+        _call(_LIBC.prctl, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(described))
 
 
 def landlock_version() -> int:
     """Return the version of Landlock's interface; 0 without it, or if the container's profile refuses it."""
     return max(0, int(_LIBC.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)))
+
+
+def has_seccomp() -> bool:
+    """Whether the system calls of a worker process can be filtered, on this kernel and this machine."""
+    return filter_program(os.uname().machine) is not None and _kernel_has_filters()
+
+
+def _kernel_has_filters() -> bool:
+    # The kernel reads the program only if it has filters.
+    _LIBC.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, None)
+    return ctypes.get_errno() == errno.EFAULT
 
 
 def _restrict(version: int, readable: Iterable[str]) -> None:
@@ -98,7 +130,7 @@ def _allow_to_read(ruleset: int, folder: str) -> None:
         os.close(beneath)
 
 
-def _call(function: "ctypes._NamedFuncPointer", *arguments: int | bytes) -> int:
+def _call(function: "ctypes._NamedFuncPointer", *arguments: object) -> int:
     result = int(function(*arguments))
     if result < 0:
         number = ctypes.get_errno()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 import msgspec
+import psutil
 import pytest
 
 from counterfoil.worker_processes.pool import WorkerPool, WorkerStopped, WorkerUnavailable
@@ -49,11 +50,10 @@ async def test_a_result_comes_without_the_notes_before_it() -> None:
         ("exec('while True: pass')", 60, False, True),
         ("time.sleep(600)", 5, True, False),
         (f"bytearray({ROOM})", 60, False, True),
-        ("os.kill(os.getpid(), 9)", 60, False, False),
         ("return b' ' * 2_000_000", 60, False, False),
         ("note(b' ' * 2_000_000)", 60, False, False),
     ],
-    ids=["CPU", "time", "memory", "killed by another program", "a long result", "a long note"],
+    ids=["CPU", "time", "memory", "a long result", "a long note"],
 )
 async def test_a_process_beyond_its_limits_is_replaced_and_the_cause_and_its_last_note_are_known(
     behaviour: str, seconds: float, timed_out: bool, by_own_limits: bool
@@ -64,6 +64,20 @@ async def test_a_process_beyond_its_limits_is_replaced_and_the_cause_and_its_las
         told = stopped.value
         assert (told.timed_out, told.by_own_limits, told.note) == (timed_out, by_own_limits, b"two")
         assert await pool.request(Echo, b"good") == Echo("good")
+
+
+async def test_a_process_that_another_program_killed_exceeded_none_of_its_limits() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        # The process that works has no child itself.
+        for process in psutil.Process().children(recursive=True):
+            if not process.children():
+                process.kill()
+        yield b"x"
+
+    async with pool_of("time.sleep(600)") as pool:
+        with pytest.raises(WorkerStopped) as stopped:
+            await pool.request(Echo, b"evil", body(), 1)
+    assert (stopped.value.timed_out, stopped.value.by_own_limits) == (False, False)
 
 
 READS_NOTHING = """
