@@ -1,0 +1,209 @@
+"""A file that eSAW listed once is never forgotten, whether it was archived or not, and by whichever event."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.esaw import HttpStatusError
+from counterfoil.esaw.models import ListedDocument
+from counterfoil.kube.errors import TooLarge
+from counterfoil.resources import (
+    SENDER_LABEL,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Phase,
+    find_condition,
+)
+from tests.support.builders import an_event
+from tests.unit.controller.reconcile.phases.test_clean import (
+    document,
+    file_ids,
+    list_files,
+    manifests,
+    retried_by_a_person,
+)
+from tests.unit.controller.reconcile.test_reconciler import Scene
+
+ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
+
+
+def a_scene(folder: Path, **spec: Any) -> Scene:
+    return Scene(folder, **{"evidence": {"wait": "10m"}, **spec})
+
+
+def another_event(scene: Scene) -> EnvelopeEvent:
+    """Let the scene go on with another event of the envelope; return the one before."""
+    first = scene.event
+    scene.event = an_event().for_action("workstepFinished").labelled(SENDER_LABEL, "anna").build()
+    scene.kube.put(scene.event)
+    return first
+
+
+async def is_kept_and_told(scene: Scene, phase: Phase = Phase.COLLECTING) -> EnvelopeEvent:
+    """Check that the next run waits for the files, and that the event fails after the wait."""
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (phase, "DocumentsPending")
+    scene.clock.advance(minutes=10)
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "DocumentsMissing")
+    evidence = find_condition(kept.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("False", "DocumentsMissing")
+    assert scene.envelope.transport.deleted == []
+    return kept
+
+
+MORE: list[tuple[str, tuple[ListedDocument, ...], tuple[str, ...]]] = [
+    ("legal-1", (document(1, 1),), ("legal-1",)),
+    ("file-2", (document(1, 1), document(2, 2)), ()),
+]
+
+
+# -- Within one event ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="only files with a hash count as listed before")
+@pytest.mark.parametrize(("file_id", "documents", "legal"), MORE, ids=["legal", "document"])
+async def test_a_listed_file_whose_download_failed_is_not_forgotten_when_the_next_list_lacks_it(
+    tmp_path: Path, file_id: str, documents: tuple[ListedDocument, ...], legal: tuple[str, ...]
+) -> None:
+    scene = a_scene(tmp_path)
+    list_files(scene, *documents, legal=legal)
+    scene.envelope.but(f"download {file_id}", HttpStatusError(503))
+    assert (await scene.reconcile()).status.reason == "EsawFailing"
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1))
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    kept = await is_kept_and_told(scene)
+    assert file_id in file_ids(kept)
+    assert find_condition(kept.status.conditions, "FilesLeftBehind") is None
+
+    list_files(scene, *documents, legal=legal)
+    assert (await retried_by_a_person(scene)).status.reason == "LateFilesPending"
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert file_id in manifests(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="only files with a hash count as listed before")
+async def test_a_list_that_was_short_once_is_believed_only_after_the_wait(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download legal-1", HttpStatusError(503))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1))
+    await scene.reconcile()
+    assert (await scene.reconcile()).status.reason == "DocumentsPending"
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.clock.advance(minutes=1)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="a failed attempt removes the hashes of the files after it")
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_an_archived_file_is_not_forgotten_after_an_attempt_that_failed_before_it(
+    tmp_path: Path, policy: str
+) -> None:
+    scene = a_scene(tmp_path, cleanup={"policy": policy, "after": "168h"})
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    archived = await scene.reconcile()
+    known = {each.file_id: each.sha256 for each in archived.status.documents}
+    list_files(scene, document(1, 1), document(2, 2), legal=("legal-1",))
+    scene.envelope.but("download file-2", HttpStatusError(503))
+    scene.clock.advance(hours=168)
+    if policy == "Keep":
+        await retried_by_a_person(scene)
+    else:
+        await scene.reconcile()
+    failed = await scene.reconcile()
+    assert failed.status.reason == "EsawFailing"
+    assert {each.file_id: each.sha256 for each in failed.status.documents} == {**known, "file-2": None}
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1), document(2, 2))
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    await is_kept_and_told(scene)
+    assert "legal-1" in manifests(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="only files with a hash count as listed before")
+async def test_a_file_that_could_not_be_archived_until_the_deadline_is_not_forgotten_by_a_retry(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene(tmp_path, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download file-1", HttpStatusError(503))
+    await scene.reconcile()
+    scene.clock.advance(minutes=2)
+    assert (await scene.reconcile()).status.reason == "DeadlineExceeded"
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1))
+    assert (await retried_by_a_person(scene)).status.reason == "DocumentsPending"
+    await is_kept_and_told(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="another status of the envelope removes the hashes")
+async def test_a_status_that_esaw_gives_for_a_moment_lets_no_file_be_forgotten(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path, statuses=["Completed"])
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download legal-1", HttpStatusError(503))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    for status in (EnvelopeStatus.ACTIVE, EnvelopeStatus.REJECTED, EnvelopeStatus.COMPLETED):
+        scene.envelope.status = status
+        list_files(scene, document(1, 1))
+        await retried_by_a_person(scene)
+    assert scene.newest().status.reason == "DocumentsPending"
+    await is_kept_and_told(scene)
+
+
+async def test_an_expired_envelope_that_was_restarted_may_have_other_files(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path, statuses=["Completed", "Expired"])
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download legal-1", HttpStatusError(503))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    list_files(scene, document(2, 1), trail="trail-2")
+    scene.envelope.contents["trail-2"] = b"%PDF-trail"
+    for status in (EnvelopeStatus.ACTIVE, EnvelopeStatus.COMPLETED):
+        scene.envelope.status = status
+        after = await retried_by_a_person(scene)
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    scene.clock.advance(minutes=10)
+    after = await scene.reconcile()
+    assert (after.status.reason, file_ids(after)) == ("ArchivedAndDeleted", ["file-2", "trail-2"])
+
+
+@pytest.mark.xfail(strict=True, reason="the files are removed from a status that is too large")
+async def test_files_that_the_api_server_does_not_take_are_not_forgotten(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download legal-1", HttpStatusError(503))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    for _ in range(2):
+        scene.kube.fail("patch_status", TooLarge(500, "500", "etcdserver: request is too large"))
+    list_files(scene, document(1, 1))
+    assert (await scene.reconcile()).status.reason == "EnvelopeTooLarge"
+    assert (await retried_by_a_person(scene)).status.reason == "DocumentsPending"
+    await is_kept_and_told(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="a file that is not listed counts as one at another place")
+async def test_a_file_of_before_a_restart_is_not_said_to_be_at_another_place(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path, statuses=["Completed", "Expired"], cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download legal-1", HttpStatusError(503))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1))
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    after = await retried_by_a_person(scene)
+    assert after.status.reason == "ArchivedAndKept"
+    assert find_condition(after.status.conditions, "FilesLeftBehind") is None
