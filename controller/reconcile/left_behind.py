@@ -22,13 +22,26 @@ MAX_LISTED_LENGTH: Final = 8192
 _LISTED: Final = re.compile(r"`([^`]+)`")
 
 
-def left_behind(status: EnvelopeEventStatus, locations: Collection[str]) -> SideCondition | None:
-    """Return what lies elsewhere than at the present locations, according to the status; None: never
-    anything."""
+def left_behind(
+    status: EnvelopeEventStatus, documents: Collection[FiledDocument], place: str
+) -> SideCondition | None:
+    """
+    Return what lies elsewhere than at the present locations of the ``documents``, according to the status;
+    None: never anything.
+
+    A file that is not among them lies elsewhere if it is not in their folder, ``place``.
+    """
     known = find_condition(status.conditions, CONDITION_TYPE)
     manifest = status.archive.manifest if status.archive is not None else None
     folder = manifest.removesuffix(MANIFEST_NAME) if manifest is not None else None
-    claimed = (each.location for each in status.documents if each.location and not _is_archived(each, folder))
+    locations, ids = {each.location for each in documents}, {each.file_id for each in documents}
+    claimed = (
+        each.location
+        for each in status.documents
+        if each.location
+        and not _is_archived(each, folder)
+        and (each.file_id in ids or not each.location.startswith(place))
+    )
     earlier = _LISTED.findall(known.message) if known is not None else []
     left = [each for each in dict.fromkeys([*earlier, *claimed]) if each not in locations]
     if left:

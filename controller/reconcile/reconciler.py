@@ -227,8 +227,8 @@ class Reconciler:
                 failed = state_machine.next_status(event.status, phase, outcome, inputs)
                 stored = await self._store(event, failed, known_deliveries)
             except Rejected:
-                # The list of files takes most of the size limit, and a retry can collect it again.
-                bare = state_machine.without_documents(event.status, outcome, inputs)
+                # Names and places of the files take most of the size limit. A retry collects them again.
+                bare = state_machine.with_bare_documents(event.status, outcome, inputs)
                 failed = state_machine.next_status(bare, phase, outcome, inputs)
                 stored = await self._store(event, failed, known_deliveries)
         self._announce(event.status, stored, outcome)

@@ -34,6 +34,7 @@ from counterfoil.resources import (
     Attempt,
     AttemptOutcome,
     EnvelopeEventStatus,
+    FiledDocument,
     LastError,
     Phase,
     RetrySpec,
@@ -196,13 +197,21 @@ def with_authorized(status: EnvelopeEventStatus, sender: str, inputs: Transition
     return draft.status
 
 
-def without_documents(
+def with_bare_documents(
     status: EnvelopeEventStatus, outcome: Fail, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
-    """Return the status without its files and what they prove, so that a retry collects again."""
+    """
+    Return the status with the ids and kinds of its files only, so that a retry collects again.
+
+    The ids stay, because a later list must not lack them.
+    """
     draft = _Draft(status, inputs)
     draft.reset_phases(PHASE_ORDER[PHASE_ORDER.index(Phase.COLLECTING) :], outcome)
-    draft.change(documents=())
+    bare = (
+        FiledDocument(file_id=each.file_id, kind=each.kind, file_name="", outdated=each.outdated)
+        for each in status.documents
+    )
+    draft.change(documents=tuple(bare))
     return draft.status
 
 

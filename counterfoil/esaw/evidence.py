@@ -100,17 +100,20 @@ def lists_additional_files(status: EnvelopeEventStatus, listed: Collection[Envel
     return any((each.file_id, each.kind) not in known for each in listed)
 
 
-def lacks_archived_file(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+def lacks_known_file(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
     """
-    Whether the list lacks a file that is archived in the envelope's present status: such a list is short.
+    Whether the list lacks a file that an earlier list had, archived or not: such a list is short.
 
-    An expired envelope that was restarted and expired again may have other files in place of the archived
-    ones.
+    Only an expired envelope may have other files later, once it was restarted. So an outdated file does not
+    count, and an expired envelope may list others in place of the known ones.
     """
     ids = {each.file_id for each in listed}
-    is_short = any(each.sha256 is not None and each.file_id not in ids for each in status.documents)
-    may_change = status.envelope is not None and status.envelope.status == EnvelopeStatus.EXPIRED
-    return is_short and not (may_change and lists_additional_files(status, listed))
+    is_short = any(not each.outdated and each.file_id not in ids for each in status.documents)
+    return is_short and not (_is_expired(status) and lists_additional_files(status, listed))
+
+
+def _is_expired(status: EnvelopeEventStatus) -> bool:
+    return status.envelope is not None and status.envelope.status == EnvelopeStatus.EXPIRED
 
 
 def _has_gap(documents: Collection[EnvelopeFile]) -> bool:

@@ -187,7 +187,8 @@ class FiledDocument(ResourcePart, frozen=True):
     One file of the envelope.
 
     ``location`` is set when the name in the archive is claimed, before the file is written. ``sha256`` and
-    ``size`` (bytes) are set after the file was stored and read back.
+    ``size`` (bytes) are set after the file was stored and read back. ``outdated`` is set when the expired
+    envelope was restarted after eSAW had listed the file: eSAW may have others in its place.
     """
 
     file_id: str
@@ -196,6 +197,7 @@ class FiledDocument(ResourcePart, frozen=True):
     size: int | None = None
     sha256: str | None = None
     location: str | None = None
+    outdated: bool = False
 
 
 def without_checksum(document: FiledDocument) -> FiledDocument:

@@ -43,7 +43,6 @@ from counterfoil.resources import (
     LocalObjectReference,
     Phase,
     find_condition,
-    without_checksum,
 )
 from counterfoil.resources.archive import SignaturePolicy as Policy
 from counterfoil.resources.envelopeevent import (
@@ -162,8 +161,8 @@ async def _file_all(
     event: EnvelopeEvent, plan: ArchiveLayout, proven: ProvenFiles, context: ReconcileContext
 ) -> _ArchivedFiles:
     await context.backend.remove_leftovers(plan.folder)
-    # A hash of an earlier run says nothing about the archive until this run has read the file there.
-    filed = {each.file_id: without_checksum(each) for each in event.status.documents}
+    # Each file is replaced by what this run reads. If it breaks off before, the rest stays as stored.
+    filed = {each.file_id: each for each in event.status.documents}
     signatures: dict[str, Signatures] = {}
     all_written = True
     for file_layout in plan.files:

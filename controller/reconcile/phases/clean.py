@@ -32,7 +32,7 @@ from controller.reconcile.phases.missing_envelope import (
     not_shown_message,
     unless_missing,
 )
-from controller.reconcile.phases.unlisted_files import settled_evidence, wait_for_archived_files
+from controller.reconcile.phases.unlisted_files import settled_evidence, wait_for_known_files
 from controller.scheduling.due import CLEANUP_DELAYED, has_request
 from counterfoil.archives.proof import doubt, is_kept
 from counterfoil.archives.readback import hash_stream
@@ -43,7 +43,7 @@ from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import (
     MissingEvidence,
     has_same_files,
-    lacks_archived_file,
+    lacks_known_file,
     lists_additional_files,
     may_list_more,
     missing_evidence,
@@ -297,8 +297,8 @@ def _difference(
     event: EnvelopeEvent, context: ReconcileContext, listed: Collection[EnvelopeFile]
 ) -> Outcome | None:
     """Return the outcome if eSAW lists other files than were archived; None if it lists the same."""
-    if lacks_archived_file(event.status, listed):
-        return wait_for_archived_files(event, context)
+    if lacks_known_file(event.status, listed):
+        return wait_for_known_files(event, context)
     if not has_same_files(event.status, listed):
         return _mismatch(event, "FilesChanged", OTHER_FILES, limit=MAX_OTHER_LISTS)
     return None
@@ -338,8 +338,8 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
         where = "The envelope is no longer in eSignAnyWhere."
     else:
         spec, status = context.organization.spec, (await context.envelope()).status
-        if lacks_archived_file(event.status, listed):
-            return wait_for_archived_files(event, context)
+        if lacks_known_file(event.status, listed):
+            return wait_for_known_files(event, context)
         missing = missing_evidence(status, listed, spec.evidence)
         if missing is None or not has_same_files(event.status, listed):
             return _archive_again("FilesChanged", OTHER_FILES)

@@ -25,15 +25,16 @@ from controller.reconcile.outcomes import (
     counted,
 )
 from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
-from controller.reconcile.phases.unlisted_files import wait_for_archived_files
+from controller.reconcile.phases.unlisted_files import wait_for_known_files
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout
+from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import (
     LOOKS_SHORT,
     MissingEvidence,
-    lacks_archived_file,
+    lacks_known_file,
     lists_additional_files,
     looks_short,
     missing_evidence,
@@ -63,8 +64,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             return deleted
         raise
     status, listed = (await context.envelope_facts()).status, await context.listed()
-    if lacks_archived_file(event.status, listed):
-        return wait_for_archived_files(event, context)
+    if lacks_known_file(event.status, listed):
+        return wait_for_known_files(event, context)
     if not plan.files:
         return _without_files(event, context, status)
     missing = missing_evidence(status, listed, context.organization.spec.evidence)
@@ -72,7 +73,8 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return _pause(missing, until)
     locations = await _claim_names(event, plan, context)
     documents = _documents(event, plan, locations)
-    _check_lengths([*locations, context.backend.location(plan.manifest_name)], context)
+    manifest = context.backend.location(plan.manifest_name)
+    _check_lengths([*locations, manifest], context)
     if stored_size(documents) > MAX_DOCUMENTS_BYTES:
         message = too_many_files_message(len(documents))
         return Fail("EnvelopeTooLarge", f"{message} The envelope stays in eSignAnyWhere.")
@@ -86,7 +88,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
                 each
                 for each in (
                     _evidence_condition(event, context, listed, missing),
-                    left_behind(event.status, locations),
+                    left_behind(event.status, documents, manifest.removesuffix(MANIFEST_NAME)),
                 )
                 if each is not None
             ),

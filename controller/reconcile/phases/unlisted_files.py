@@ -1,8 +1,9 @@
 """
-Wait for archived files that eSAW no longer lists; then keep the envelope, and tell a person.
+Wait for known files that eSAW no longer lists; then keep the envelope, and tell a person.
 
-eSAW removes no single file of a finished envelope, so a list that lacks an archived file is short. The file
-stays in the status and in the manifest, and nothing else of the event changes meanwhile.
+eSAW removes no single file of a finished envelope, so a list that lacks a file of an earlier one is short,
+whether the file was archived or not. The file stays in the status and in the manifest, and nothing else of
+the event changes meanwhile.
 
 Also here: the condition once eSAW could be asked again for files of a kept envelope (``retry/late_files``).
 """
@@ -21,7 +22,7 @@ _PENDING = "DocumentsPending"
 _MISSING = "DocumentsMissing"
 
 
-def wait_for_archived_files(event: EnvelopeEvent, context: ReconcileContext) -> Pause | Fail:
+def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pause | Fail:
     """Return the pause until eSAW lists the files again; the failure once ``evidence.wait`` has passed since
     the first list without them."""
     now, spec = context.clock.now(), context.organization.spec
@@ -31,13 +32,13 @@ def wait_for_archived_files(event: EnvelopeEvent, context: ReconcileContext) -> 
         since = believed_time(known.last_transition_time, now) or now
     end = since + spec.evidence.wait
     if now < end and not is_over:
-        message = "eSignAnyWhere no longer lists every archived file of this envelope."
+        message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
         facts = PhaseFacts(side_conditions=(SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, message),))
         until = min(end, now + max(spec.retry.initial, now - since))
         return Pause(_PENDING, message, until, facts=facts)
     message = (
-        "eSignAnyWhere no longer lists every archived file of this envelope. The files stay in "
-        f"Archive/{context.archive.name}, and the envelope stays in eSignAnyWhere."
+        "eSignAnyWhere no longer lists every file that it listed for this envelope before. What was archived "
+        f"stays in Archive/{context.archive.name}, and the envelope stays in eSignAnyWhere."
     )
     missing = SideCondition(EVIDENCE_CONDITION, "False", _MISSING, message)
     return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=(missing,)))

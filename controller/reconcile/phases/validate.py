@@ -7,6 +7,8 @@ Postprocessing using Callback Handlers": validate all input parameters.) Nothing
 
 from datetime import datetime
 
+import msgspec
+
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
 from controller.reconcile.phases.missing_envelope import (
@@ -62,12 +64,17 @@ def _documents(event: EnvelopeEvent, status: EnvelopeStatus) -> tuple[FiledDocum
     Return the files without their hashes if the envelope has another status than when they were archived;
     None if nothing changes.
 
-    Files of an expired envelope that was restarted keep their ids, and have other content.
+    Files of an expired envelope that was restarted keep their ids, and have other content. It may also have
+    other files. No other final status changes: the files that were listed then stay known.
     """
     earlier = event.status.envelope
     if earlier is None or earlier.status == status or not event.status.documents:
         return None
-    return tuple(without_checksum(each) for each in event.status.documents)
+    was_expired = earlier.status == EnvelopeStatus.EXPIRED
+    return tuple(
+        msgspec.structs.replace(without_checksum(each), outdated=each.outdated or was_expired)
+        for each in event.status.documents
+    )
 
 
 def _finished_time(envelope: EnvelopeResponse, now: datetime) -> datetime | None:

@@ -29,7 +29,7 @@ from controller.reconcile.state_machine import (
     phase_to_resume,
     record_only_status,
     with_authorized,
-    without_documents,
+    with_bare_documents,
 )
 from counterfoil.durations import Duration
 from counterfoil.resources import (
@@ -506,8 +506,8 @@ def test_what_is_retried_after_a_loss_is_collected_again_and_proves_nothing() ->
     )
     status = next_status(climbed(PHASE_ORDER[0]), Phase.COLLECTING, Done("Fine", "", facts=facts), at())
     status = next_status(status, Phase.ARCHIVING, Done("Fine", ""), at())
-    emptied = without_documents(status, Fail("FilesLost", "They are gone."), at(1))
-    assert emptied.documents == ()
+    emptied = with_bare_documents(status, Fail("FilesLost", "They are gone."), at(1))
+    assert emptied.documents == (FiledDocument(file_id="d1", kind=FileKind.DOCUMENT, file_name=""),)
     assert reason(emptied, "Validated") == ("True", "Fine")
     assert [reason(emptied, each) for each in ("Collected", "Archived")] == [("False", "FilesLost")] * 2
     assert phase_to_resume(emptied) is Phase.COLLECTING

@@ -33,7 +33,7 @@ def a_scene(folder: Path, **spec: Any) -> Scene:
 
 
 def another_event(scene: Scene) -> EnvelopeEvent:
-    """Let the scene go on with another event of the envelope; return the one before."""
+    """Let the scene continue with another event of the envelope; return the event before."""
     first = scene.event
     scene.event = an_event().for_action("workstepFinished").labelled(SENDER_LABEL, "anna").build()
     scene.kube.put(scene.event)
@@ -63,7 +63,6 @@ MORE: list[tuple[str, tuple[ListedDocument, ...], tuple[str, ...]]] = [
 # -- Within one event ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="only files with a hash count as listed before")
 @pytest.mark.parametrize(("file_id", "documents", "legal"), MORE, ids=["legal", "document"])
 async def test_a_listed_file_whose_download_failed_is_not_forgotten_when_the_next_list_lacks_it(
     tmp_path: Path, file_id: str, documents: tuple[ListedDocument, ...], legal: tuple[str, ...]
@@ -86,7 +85,6 @@ async def test_a_listed_file_whose_download_failed_is_not_forgotten_when_the_nex
     assert file_id in manifests(scene)
 
 
-@pytest.mark.xfail(strict=True, reason="only files with a hash count as listed before")
 async def test_a_list_that_was_short_once_is_believed_only_after_the_wait(tmp_path: Path) -> None:
     scene = a_scene(tmp_path)
     list_files(scene, document(1, 1), legal=("legal-1",))
@@ -104,7 +102,6 @@ async def test_a_list_that_was_short_once_is_believed_only_after_the_wait(tmp_pa
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="a failed attempt removes the hashes of the files after it")
 @pytest.mark.parametrize("policy", ["Delete", "Keep"])
 async def test_an_archived_file_is_not_forgotten_after_an_attempt_that_failed_before_it(
     tmp_path: Path, policy: str
@@ -130,7 +127,6 @@ async def test_an_archived_file_is_not_forgotten_after_an_attempt_that_failed_be
     assert "legal-1" in manifests(scene)
 
 
-@pytest.mark.xfail(strict=True, reason="only files with a hash count as listed before")
 async def test_a_file_that_could_not_be_archived_until_the_deadline_is_not_forgotten_by_a_retry(
     tmp_path: Path,
 ) -> None:
@@ -146,7 +142,6 @@ async def test_a_file_that_could_not_be_archived_until_the_deadline_is_not_forgo
     await is_kept_and_told(scene)
 
 
-@pytest.mark.xfail(strict=True, reason="another status of the envelope removes the hashes")
 async def test_a_status_that_esaw_gives_for_a_moment_lets_no_file_be_forgotten(tmp_path: Path) -> None:
     scene = a_scene(tmp_path, statuses=["Completed"])
     list_files(scene, document(1, 1), legal=("legal-1",))
@@ -179,7 +174,6 @@ async def test_an_expired_envelope_that_was_restarted_may_have_other_files(tmp_p
     assert (after.status.reason, file_ids(after)) == ("ArchivedAndDeleted", ["file-2", "trail-2"])
 
 
-@pytest.mark.xfail(strict=True, reason="the files are removed from a status that is too large")
 async def test_files_that_the_api_server_does_not_take_are_not_forgotten(tmp_path: Path) -> None:
     scene = a_scene(tmp_path)
     list_files(scene, document(1, 1), legal=("legal-1",))
@@ -194,7 +188,6 @@ async def test_files_that_the_api_server_does_not_take_are_not_forgotten(tmp_pat
     await is_kept_and_told(scene)
 
 
-@pytest.mark.xfail(strict=True, reason="a file that is not listed counts as one at another place")
 async def test_a_file_of_before_a_restart_is_not_said_to_be_at_another_place(tmp_path: Path) -> None:
     scene = a_scene(tmp_path, statuses=["Completed", "Expired"], cleanup={"policy": "Keep"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
