@@ -51,6 +51,8 @@ class InMemoryKubeClient(KubeClient):
         self.answering.set()
         self.refused: dict[Where, ApiError] = {}
         """By verb and name: the answer to each request about one object."""
+        self.unknown_status_fields: set[str] = set()
+        """Fields of a status that the CRD does not have, so that the API server drops them."""
         self.server_date: str | None = None
         self._problems: defaultdict[str, list[ApiError]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
@@ -221,6 +223,8 @@ class InMemoryKubeClient(KubeClient):
     def _merge(self, raw: Raw, changes: Mapping[str, Any]) -> None:
         self._version += 1
         merge(raw, changes)
+        for field in self.unknown_status_fields:
+            raw.get("status", {}).pop(field, None)
         if "spec" in changes:
             raw["metadata"]["generation"] = raw["metadata"].get("generation", 0) + 1
         raw["metadata"]["resourceVersion"] = str(self._version)

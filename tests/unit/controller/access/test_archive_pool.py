@@ -32,7 +32,7 @@ from counterfoil.archives.errors import (
     VerificationFailed,
 )
 from counterfoil.archives.manifest import Manifest, ManifestEnvelope, ManifestSender, ManifestTimes
-from counterfoil.kube.errors import Unavailable
+from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.metrics import Metrics
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import (
@@ -811,6 +811,53 @@ async def test_a_root_that_was_not_probed_is_refused_before_a_delete(scene: Scen
     with pytest.raises(ArchiveUnavailable) as refused:
         await scene.archive_pool.check_root(scene.newest(), backend)
     assert refused.value.reason == "ArchiveNotProbed"
+
+
+@pytest.mark.xfail(strict=True, reason="the Archive stays Ready, and its events wait without an end")
+@pytest.mark.parametrize("field", ["root", "destination"])
+async def test_an_archive_is_not_ready_while_the_api_server_drops_what_its_probe_found(
+    scene: Scene, field: str
+) -> None:
+    scene.kube.unknown_status_fields.add(field)
+    for _ in range(2):
+        await scene.archive_pool.update_status(scene.newest())
+        truth, reason, message = scene.ready()
+        assert (truth, reason) == ("False", "ArchiveRootNotRecorded")
+        assert "CustomResourceDefinitions" in message
+    changed_to_ready = [each for each in scene.kube.patches if "'status': 'True'" in str(each)]
+    assert changed_to_ready == []
+
+    scene.kube.unknown_status_fields.clear()
+    await probe(scene)
+    assert scene.ready()[:2] == ("True", "Probed")
+
+
+@pytest.mark.xfail(strict=True, reason="the Archive stays Ready, and its events wait without an end")
+async def test_an_archive_is_not_ready_while_its_new_root_can_not_be_compared_with_the_events(
+    scene: Scene,
+) -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "Probed", "message": "By an older version."}
+    put_status(scene, {"conditions": [{**ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+    scene.kube.fail("page", Forbidden(403, "Forbidden", "envelopeevents is forbidden"))
+    await scene.archive_pool.update_status(scene.newest())
+    truth, reason, message = scene.ready()
+    assert (truth, reason) == ("False", "ArchiveRootNotRecorded")
+    assert "Forbidden" in message
+    assert list(scene.root.iterdir()) == []
+
+    await probe(scene)
+    assert scene.ready()[:2] == ("True", "Probed")
+
+
+@pytest.mark.xfail(strict=True, reason="nothing says since when the Archive can be used")
+async def test_an_archive_that_was_ready_without_a_root_is_fixed_when_it_gets_one(scene: Scene) -> None:
+    await probe(scene)
+    settled = scene.newest().status.settled_time
+    scene.clock.advance(days=1)
+    scene.kube.edit(Archive, "dms", {"status": {"root": None}})
+    await probe(scene)
+    assert settled is not None
+    assert scene.newest().status.settled_time == settled + timedelta(days=1)
 
 
 async def test_the_events_are_not_listed_again_at_each_probe_that_fails(scene: Scene) -> None:
