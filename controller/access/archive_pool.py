@@ -277,10 +277,16 @@ class ArchivePool:
 
         Raises ``ApiError``.
         """
-        probe = await self._probe_result(archive)
+        probe, before = await self._probe_result(archive), archive.status
         # An archive that takes a probe and is slow with files has a root as well: events show its recovery.
-        is_recorded = probe.status == "True" or probe.root is not None
-        recorded = await self._sent_to(archive) if is_recorded else archive.status
+        if probe.status == "True" or probe.root is not None:
+            found = msgspec.structs.replace(await self._sent_to(archive), root=probe.root)
+            stored = await self._record(archive, found)
+            if stored is None:
+                return None
+            if _recorded(stored.status) != _recorded(found):
+                probe = _ProbeResult("False", "ArchiveRootNotRecorded", _dropped_message(archive))
+            archive = stored
         now, generation = self.clock.now(), archive.metadata.generation
         status = msgspec.structs.replace(
             archive.status,
@@ -294,13 +300,21 @@ class ArchivePool:
                 now=now,
                 generation=generation,
             ),
-            destination=recorded.destination,
-            root=probe.root if is_recorded else archive.status.root,
-            secret_origins=recorded.secret_origins,
             trust_anchors=await self._trust_anchors_id(archive),
         )
-        settled = settled_time(archive.status, status, now=now)
+        settled = settled_time(before, status, now=now)
         return await self._store(archive, msgspec.structs.replace(status, settled_time=settled))
+
+    async def _record(self, archive: Archive, found: ArchiveStatus) -> Archive | None:
+        """
+        Store where documents are sent and the root, and nothing else: the answer shows what the API server
+        dropped. Return the stored state, or None if another process wrote meanwhile. Raises ``ApiError``.
+        """
+        if _recorded(found) == _recorded(archive.status):
+            return archive
+        settled = settled_time(archive.status, found, now=self.clock.now())
+        status = msgspec.structs.replace(found, settled_time=settled)
+        return await write_status_or_skip(self.kube, archive, status)
 
     async def write_bytes(self, archive: Archive) -> Archive | None:
         """Store only this process's count of archived bytes, without a probe; otherwise as
@@ -357,7 +371,7 @@ class ArchivePool:
         Return some of the manifests that events have in a root that no probe has confirmed; none if a person
         did.
 
-        Outside the probe, whose time is limited. Raises ``ApiError``.
+        Outside the probe, whose time is limited. Raises ``ArchiveUnavailable``.
         """
         if is_root_known(archive, backend) or is_new_root_confirmed(archive, root_of(backend)):
             self._earlier_manifests.pop(archive.name, None)
@@ -365,7 +379,15 @@ class ArchivePool:
         root, now = root_of(backend), self.clock.monotonic()
         known = self._earlier_manifests.get(archive.name)
         if known is None or known.root != root or now - known.at >= LIST_AGAIN_SECONDS:
-            known = _EarlierManifests(root, await self._list_manifests(root), now)
+            try:
+                known = _EarlierManifests(root, await self._list_manifests(root), now)
+            except ApiError as refused:
+                raise ArchiveUnavailable(
+                    "ArchiveRootNotRecorded",
+                    f"Archive/{archive.name}: the root can't be compared with the events, since the "
+                    f"Kubernetes API server does not list them ({refused.reason or refused.status}). Nothing "
+                    "is archived there before. Check the rights of the controller, and the API server.",
+                ) from refused
             self._earlier_manifests[archive.name] = known
         return known.manifests
 
@@ -551,6 +573,18 @@ def _probe_overdue(archive: Archive) -> ArchiveUnavailable:
         "ArchiveUnresponsive",
         f"Archive/{archive.name}: a probe did not end in time. Check the server or the volume, and the "
         "network; archiving continues automatically once it answers.",
+    )
+
+
+def _recorded(status: ArchiveStatus) -> tuple[object, ...]:
+    """Return what a successful probe stores and later checks rely on."""
+    return status.destination, status.root, status.secret_origins
+
+
+def _dropped_message(archive: Archive) -> str:
+    return (
+        f"Archive/{archive.name} takes a probe, but the Kubernetes API server drops a part of its status. "
+        "Nothing is archived there before. Apply the CustomResourceDefinitions of this version."
     )
 
 

@@ -8,7 +8,7 @@ newest known Organization, Sender and Archive decide, so an event that waited se
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -53,6 +53,10 @@ _log = logging.getLogger(__name__)
 
 TRIED_BY_EVENTS = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
 """Reasons of an Archive whose end only the transfers of events show."""
+
+FIRST_PROBE_GRACE: Final = timedelta(minutes=5)
+"""Age up to which an event waits without an attempt for the probe that stores the root of its Archive. Later
+the deadline runs, so that a probe that never stores the root is reported."""
 
 SENDER_GRACE_SECONDS = 300
 """
@@ -187,7 +191,7 @@ class Preconditions:
         except ArchiveError as trouble:
             return Wait("ArchiveNotReady", str(trouble))
         if not is_root_known(archive, backend):
-            return _without_root(archive, self.clock.now())
+            return self._without_root(event, archive)
         fence = Fence(self.kube, self.held, self.clock, event)
         marked = MarkedBackend(backend, partial(self.archive_pool.check_root_recently, archive, backend))
         context = ReconcileContext(
@@ -266,8 +270,27 @@ class Preconditions:
         return self._is_young(event) or await self._is_draft_open(event)
 
     def _is_young(self, event: EnvelopeEvent) -> bool:
+        return self._is_younger(event, timedelta(seconds=SENDER_GRACE_SECONDS))
+
+    def _is_younger(self, event: EnvelopeEvent, limit: timedelta) -> bool:
         created = event.metadata.creation_timestamp
-        return created is not None and self.clock.now() - created < timedelta(seconds=SENDER_GRACE_SECONDS)
+        return created is not None and self.clock.now() - created < limit
+
+    def _without_root(self, event: EnvelopeEvent, archive: Archive) -> Wait | Pause:
+        """
+        Return the outcome of an event whose archive has a root that no probe has confirmed.
+
+        A probe that ends stores the root or says what is wrong. The new status of the Archive lets the event
+        continue; the pause is for a status that this process missed.
+        """
+        ready = find_condition(archive.status.conditions, "Ready")
+        if ready is not None and ready.status == "False" and _is_observed(archive, ready):
+            # With a reason for which the recovery of the archive lets the event continue.
+            return Wait(ready.reason if archive_may_fix(ready.reason) else "ArchiveNotReady", ready.message)
+        message = not_probed_message(archive)
+        if self._is_younger(event, FIRST_PROBE_GRACE):
+            return Pause("ArchiveNotProbed", message, until=self.clock.now() + FIRST_PROBE_PAUSE)
+        return Wait("ArchiveNotProbed", message)
 
     async def _is_draft_open(self, event: EnvelopeEvent) -> bool:
         created, now = event.metadata.creation_timestamp, self.clock.now()
@@ -306,20 +329,6 @@ class Preconditions:
         if organization.spec.oauth is not None and self._is_young(event) and await self._is_draft_open(event):
             return _SENDER_NOT_RECORDED
         return default.name
-
-
-def _without_root(archive: Archive, now: datetime) -> Wait | Pause:
-    """
-    Return the outcome of an event whose archive has a root that no probe has confirmed.
-
-    A probe that ends stores the root or says what is wrong. The new status of the Archive lets the event
-    continue; the pause is for a status that this process missed.
-    """
-    ready = find_condition(archive.status.conditions, "Ready")
-    if ready is not None and ready.status == "False" and _is_observed(archive, ready):
-        # With a reason for which the recovery of the archive lets the event continue.
-        return Wait(ready.reason if archive_may_fix(ready.reason) else "ArchiveNotReady", ready.message)
-    return Pause("ArchiveNotProbed", not_probed_message(archive), until=now + FIRST_PROBE_PAUSE)
 
 
 def _is_observed(archive: Archive, condition: Condition) -> bool:

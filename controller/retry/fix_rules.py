@@ -160,8 +160,9 @@ def ready_state(resource: SharedResource) -> ReadyState | None:
             ready = find_condition(resource.status.conditions, "Ready")
             if ready is None or ready.status != "True" or not _is_observed(resource, ready):
                 return None
-            generation, anchors = resource.metadata.generation, resource.status.trust_anchors
-            return (resource.uid, generation, ready.last_transition_time, anchors)
+            configuration = (resource.status.trust_anchors, resource.status.root is not None)
+            generation = resource.metadata.generation
+            return (resource.uid, generation, ready.last_transition_time, *configuration)
         case Sender():
             authorized = find_condition(resource.status.conditions, "Authorized")
             if authorized is None or authorized.status != "True":
@@ -237,7 +238,9 @@ def _status_ready_state(status: SharedStatus) -> ReadyState | None:
     """Return a value that identifies the configuration with which an object works; None: it does not work."""
     if isinstance(status, ArchiveStatus):
         works = is_condition_true(status.conditions, "Ready")
-        return (status.observed_generation, status.trust_anchors) if works else None
+        # Without a root nothing is archived.
+        configuration = (status.observed_generation, status.trust_anchors, status.root is not None)
+        return configuration if works else None
     return (status.observed_generation,) if _organization_works(status) else None
 
 

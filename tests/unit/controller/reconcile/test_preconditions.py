@@ -598,7 +598,6 @@ async def test_an_event_waits_without_an_attempt_until_a_probe_has_stored_the_ro
     assert waiting.reason == "ArchiveNotProbed"
 
 
-@pytest.mark.xfail(strict=True, reason="it waits without an end, and nobody gets a mail")
 @pytest.mark.parametrize("conditions", [(), (failing("Probed", "True"),)], ids=["never probed", "Ready"])
 async def test_an_older_event_counts_attempts_while_no_probe_stores_the_root(
     scene: Scene, conditions: tuple[Condition, ...]
