@@ -177,6 +177,30 @@ async def test_a_name_that_hangs_takes_one_thread_however_often_it_is_looked_up(
     assert sorted(resolver.asked) == ["dms.example", "slow.example"]
 
 
+@pytest.mark.xfail(strict=True, reason="sixteen names that hang occupy all threads")
+async def test_many_names_of_one_server_that_hangs_delay_no_other_name(resolver: Resolver) -> None:
+    lookup = HostLookup(resolver)
+    hanging = [asyncio.create_task(lookup.addresses(f"{number}.slow.example", 443)) for number in range(40)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await lookup.addresses("esaw.test", 443) == ("203.0.113.7",)
+    resolver.go.set()
+    assert await asyncio.gather(*hanging) == [("203.0.113.7",)] * 40
+
+
+@pytest.mark.xfail(strict=True, reason="a look-up stays in the queue when nobody waits for it")
+async def test_a_look_up_in_the_queue_that_nobody_waits_for_never_begins(resolver: Resolver) -> None:
+    lookup = HostLookup(resolver)
+    hanging = [asyncio.create_task(lookup.addresses(f"{number}.slow.example", 443)) for number in range(40)]
+    await asyncio.sleep(0)
+    for each in hanging:
+        each.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+    resolver.go.set()
+    assert await lookup.addresses("last.slow.example", 443) == ("203.0.113.7",)
+    assert len(resolver.asked) < 40
+
+
 async def test_a_name_is_looked_up_again_for_the_next_connection(resolver: Resolver) -> None:
     lookup = HostLookup(resolver, threads=1)
     for _ in range(2):
