@@ -5,21 +5,15 @@ A user who may change an Organization or an Archive chooses host names, and othe
 ``Addresses`` looks a name up and checks every address; the caller connects to a checked one. So a name that
 changes meanwhile (DNS rebinding) reaches nothing else. Private networks are allowed, since most archives are
 in one.
-
-Look-ups have their own threads, and each host at most one of them: a resolver that hangs stops neither other
-work in threads nor the look-up of the API server.
 """
 
-import asyncio
 import ipaddress
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
+from counterfoil.untrusted.host_lookup import resolve_host
 from counterfoil.untrusted.own_addresses import IPAddress, gateways, is_own_address
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -27,9 +21,6 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 MAX_ADDRESSES: Final = 8
 """Maximum number of addresses of one name that are used."""
-
-LOOKUP_THREADS: Final = 16
-"""Maximum number of concurrent look-ups; each is of another host."""
 
 _METADATA_NETWORKS = tuple(
     map(
@@ -126,55 +117,6 @@ def _destinations(ip: IPAddress) -> Iterator[IPAddress]:
 def _ipv4_of_bits(ip: ipaddress.IPv6Address, bits: Sequence[int]) -> ipaddress.IPv4Address:
     """Return the IPv4 address at these bits, counted from the left."""
     return ipaddress.IPv4Address(int("".join(str(int(ip) >> (127 - bit) & 1) for bit in bits), 2))
-
-
-class HostLookup:
-    """Looks up names in separate threads; concurrent look-ups of one host are one."""
-
-    def __init__(self, look_up: Callable[[str], Sequence[str]], *, threads: int = LOOKUP_THREADS) -> None:
-        """``look_up`` blocks, and raises ``OSError`` or ``ValueError``."""
-        self._look_up = look_up
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="dns")
-        self._running: dict[str, Future[Sequence[str]]] = {}
-
-    async def addresses(self, host: str, port: int) -> Sequence[str]:
-        """Return the addresses of a host. Raises ``OSError`` and ``ValueError``."""
-        running = self._running.get(host)
-        if running is None or running.done():
-            running = self._running[host] = self._executor.submit(self._look_up, host)
-        try:
-            return await _result(running)
-        finally:
-            if running.done() and self._running.get(host) is running:
-                del self._running[host]
-
-
-async def _result(running: Future[Sequence[str]]) -> Sequence[str]:
-    """Wait for a look-up; it continues for others when this task is cancelled."""
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-
-    def end() -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    def tell(_: object) -> None:
-        # The loop may be closed by now.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(end)
-
-    running.add_done_callback(tell)
-    await ended
-    return running.result()
-
-
-def _system_addresses(host: str) -> Sequence[str]:
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
-
-
-resolve_host: Final[Resolve] = HostLookup(_system_addresses).addresses
-"""Looks up a host name as the system does."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,7 @@
-"""Which addresses are refused, and look-ups of names that hang."""
+"""Which addresses are refused."""
 
-import asyncio
 import ipaddress
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +9,6 @@ import pytest
 from counterfoil.untrusted.addresses import (
     Addresses,
     AddressForbidden,
-    HostLookup,
     allowed_addresses,
     is_forbidden_address,
 )
@@ -131,89 +127,6 @@ def test_the_node_is_refused_unless_the_setting_allows_it() -> None:
     with pytest.raises(AddressForbidden):
         refusing.check("dms.example", ["203.0.113.7", "198.51.100.9"])
     allowing.check("dms.example", ["198.51.100.9"])
-
-
-class Resolver:
-    """Answers at once, but hangs for names below ``slow.example`` until ``go``."""
-
-    def __init__(self) -> None:
-        self.go = threading.Event()
-        self.asked: list[str] = []
-
-    def __call__(self, host: str) -> Sequence[str]:
-        self.asked.append(host)
-        if host.endswith("slow.example"):
-            self.go.wait(30)
-        return ("203.0.113.7",)
-
-
-@pytest.fixture
-def resolver() -> Iterator[Resolver]:
-    resolver = Resolver()
-    yield resolver
-    resolver.go.set()
-
-
-async def test_look_ups_that_hang_stop_no_other_work_in_threads(resolver: Resolver) -> None:
-    # As many threads as the event loop has for all other work.
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
-    lookup = HostLookup(resolver, threads=4)
-    hanging = [asyncio.create_task(lookup.addresses(f"{number}.slow.example", 443)) for number in range(4)]
-    async with asyncio.timeout(10):
-        assert await asyncio.to_thread(sum, (1, 2)) == 3
-    resolver.go.set()
-    assert await asyncio.gather(*hanging) == [("203.0.113.7",)] * 4
-
-
-async def test_a_name_that_hangs_takes_one_thread_however_often_it_is_looked_up(resolver: Resolver) -> None:
-    lookup = HostLookup(resolver, threads=2)
-    hanging = [asyncio.create_task(lookup.addresses("slow.example", port)) for port in range(20)]
-    async with asyncio.timeout(10):
-        assert await lookup.addresses("dms.example", 443) == ("203.0.113.7",)
-    for each in hanging[:10]:
-        each.cancel()
-    resolver.go.set()
-    assert await asyncio.gather(*hanging[10:]) == [("203.0.113.7",)] * 10
-    assert sorted(resolver.asked) == ["dms.example", "slow.example"]
-
-
-@pytest.mark.xfail(strict=True, reason="sixteen names that hang occupy all threads")
-async def test_many_names_of_one_server_that_hangs_delay_no_other_name(resolver: Resolver) -> None:
-    lookup = HostLookup(resolver)
-    hanging = [asyncio.create_task(lookup.addresses(f"{number}.slow.example", 443)) for number in range(40)]
-    await asyncio.sleep(0)
-    async with asyncio.timeout(5):
-        assert await lookup.addresses("esaw.test", 443) == ("203.0.113.7",)
-    resolver.go.set()
-    assert await asyncio.gather(*hanging) == [("203.0.113.7",)] * 40
-
-
-@pytest.mark.xfail(strict=True, reason="a look-up stays in the queue when nobody waits for it")
-async def test_a_look_up_in_the_queue_that_nobody_waits_for_never_begins(resolver: Resolver) -> None:
-    lookup = HostLookup(resolver)
-    hanging = [asyncio.create_task(lookup.addresses(f"{number}.slow.example", 443)) for number in range(40)]
-    await asyncio.sleep(0)
-    for each in hanging:
-        each.cancel()
-    await asyncio.gather(*hanging, return_exceptions=True)
-    resolver.go.set()
-    assert await lookup.addresses("last.slow.example", 443) == ("203.0.113.7",)
-    assert len(resolver.asked) < 40
-
-
-async def test_a_name_is_looked_up_again_for_the_next_connection(resolver: Resolver) -> None:
-    lookup = HostLookup(resolver, threads=1)
-    for _ in range(2):
-        await lookup.addresses("dms.example", 443)
-    assert resolver.asked == ["dms.example", "dms.example"]
-
-
-async def test_the_error_of_a_look_up_is_the_callers() -> None:
-    def fail(host: str) -> Sequence[str]:
-        raise OSError(host)
-
-    with pytest.raises(OSError, match=r"dms\.example"):
-        await HostLookup(fail, threads=1).addresses("dms.example", 443)
 
 
 async def test_loopback_needs_the_setting_and_a_host_that_is_named_so() -> None:
