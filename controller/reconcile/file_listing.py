@@ -17,9 +17,9 @@ from counterfoil.resources import EnvelopeEvent
 
 async def list_files(
     preconditions: Preconditions, event: EnvelopeEvent
-) -> Collection[EnvelopeFile] | Outcome:
+) -> Collection[EnvelopeFile] | Outcome | None:
     """
-    Return the files that eSAW lists; none if the envelope was deleted.
+    Return the files that eSAW lists; None if the envelope was deleted.
 
     Returns the outcome that a run would have had if they can't be listed. Raises errors that have no row in
     ``error_policy``.
@@ -44,12 +44,14 @@ async def list_files(
     return admitted
 
 
-async def _list(admitted: Admitted, preconditions: Preconditions) -> Collection[EnvelopeFile] | Outcome:
+async def _list(
+    admitted: Admitted, preconditions: Preconditions
+) -> Collection[EnvelopeFile] | Outcome | None:
     context = admitted.context
     try:
         listed = await unless_missing(context.files_now())
         if listed is None and await was_deleted(context.event, context):
-            return ()
+            return None
     except Exception as problem:
         outcome = _classified(problem, preconditions)
         if isinstance(outcome, NeedConsent):

@@ -11,8 +11,9 @@ the garbage collector. The worker enqueues each event that ends
 here. The garbage collector enqueues those that it reads, which are the ones of before a restart, or of
 another controller. Memory holds a name and a time per outstanding list.
 
-If a list is not possible for ``OVERDUE``, the event gets a condition and one Kubernetes Event. The list is
-tried until the cause is solved. This module archives nothing and decides nothing about the files.
+A list that lacks an archived file is short, and no answer. If there is no answer for ``OVERDUE``, the event
+gets a condition and one Kubernetes Event. The list is tried until the cause is solved. This module archives
+nothing and decides nothing about the files.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from controller.retry.fix_rules import ready_state
 from controller.retry.reopener import Reopener
 from controller.scheduling.backoff import LATE_LIST
 from counterfoil.clock import Clock, believed_time
-from counterfoil.esaw.evidence import lists_additional_files
+from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
@@ -68,6 +69,9 @@ _OUTAGES: Final = frozenset({"ApiServerTrouble", "EsawFailing", "EsawThrottling"
 """Reasons that concern all lists of the Organization."""
 
 _TOO_SLOW: Final = Wait("EsawUnreachable", "eSignAnyWhere does not list the files of the envelope in time.")
+_SHORT: Final = Wait(
+    "DocumentsPending", "eSignAnyWhere no longer lists every file that it listed for this envelope before."
+)
 _NOT_STORED: Final = Wait("StatusRefused", "The event was changed meanwhile, or may not be changed.")
 _NO_API_SERVER: Final = Wait("ApiServerTrouble", "The Kubernetes API server did not do what was asked.")
 _BROKEN: Final = Wait("InternalError", "Counterfoil met an internal error.")
@@ -106,8 +110,9 @@ class LateFileFinder:
 
     kube: KubeClient
     cache: Cache
-    list_files: Callable[[EnvelopeEvent], Awaitable[Collection[EnvelopeFile] | Outcome]]
-    """Lists the files of an event's envelope, or returns why that is not possible now."""
+    list_files: Callable[[EnvelopeEvent], Awaitable[Collection[EnvelopeFile] | Outcome | None]]
+    """Lists the files of an event's envelope, or returns why that is not possible now; None: eSAW deleted
+    it."""
     reopener: Reopener
     clock: Clock
     _queues: dict[str, _Queue] = field(default_factory=dict)
@@ -187,33 +192,42 @@ class LateFileFinder:
             # It ended again since.
             self.enqueue(event)
             return None
-        try:
-            async with asyncio.timeout(LIST_TIMEOUT):
-                listed = await self.list_files(event)
-        except TimeoutError:
-            listed = _TOO_SLOW
+        listed = await self._listed(event)
         if isinstance(listed, BaseOutcome):
             _log.info("the files are listed again later: %s", listed.message, extra={"event": event.name})
             if self.clock.now() - due >= OVERDUE:
                 await self._report(event, listed)
             return listed
-        # A list that lacks an archived file is short; the file stays archived.
-        if lists_additional_files(event.status, listed):
+        if listed is not None and lists_additional_files(event.status, listed):
             message = "eSignAnyWhere lists files that were not archived; the event starts again."
             stored = await self.reopener.reopen(event, "FilesListedLate", message)
         else:
             stored = await self.reopener.store(event, self._settled(event, listed))
         return _NOT_STORED if stored is event else None
 
-    def _settled(self, event: EnvelopeEvent, listed: Collection[EnvelopeFile]) -> EnvelopeEventStatus:
-        """Return the status of an event whose list has no further file."""
+    async def _listed(self, event: EnvelopeEvent) -> Collection[EnvelopeFile] | BaseOutcome | None:
+        """Return the files, why there is no answer about further files, or None for a deleted envelope."""
+        try:
+            async with asyncio.timeout(LIST_TIMEOUT):
+                listed = await self.list_files(event)
+        except TimeoutError:
+            return _TOO_SLOW
+        if listed is None or isinstance(listed, BaseOutcome):
+            return listed
+        # Such a list is short, so it says nothing about late files. One with a further file starts the event
+        # again, and the run waits for the files that the list lacks.
+        is_short = lacks_known_file(event.status, listed)
+        return _SHORT if is_short and not lists_additional_files(event.status, listed) else listed
+
+    def _settled(self, event: EnvelopeEvent, listed: Collection[EnvelopeFile] | None) -> EnvelopeEventStatus:
+        """Return the status of an event whose list has no further file, or whose envelope was deleted."""
         settled = replace(event.status, next_attempt_time=None)
         condition = settled_evidence(event.status, listed)
         return settled if condition is None else self._with_condition(event, settled, condition)
 
     async def _report(self, event: EnvelopeEvent, problem: BaseOutcome) -> None:
         """Record that the list is not possible; there is one Kubernetes Event, also if the cause changes."""
-        message = f"eSignAnyWhere could not be asked again for files that it lists late. {problem.message}"
+        message = f"It is not known whether eSignAnyWhere lists files late. {problem.message}"
         known = find_condition(event.status.conditions, EVIDENCE_CONDITION)
         if known is not None and (known.reason, known.message) == (LATE_FILES_UNKNOWN, message):
             return

@@ -207,14 +207,15 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if _is_expired(event) and (restarted := await _restarted(context)) is not None:
         return restarted
     listed = await context.files_now()
-    # A file that is not listed any more stays archived, and the envelope stays as well.
     if lists_additional_files(event.status, listed):
         return _archive_again("FilesChanged", OTHER_FILES)
     # The event ends now. What eSAW lists later is found once this time has passed (docs/decisions/0046).
-    complete = _end_of_listing(event, context)
-    settled = settled_evidence(event.status, listed)
+    # A list that lacks an archived file is short, and not the last one.
+    now, complete = context.clock.now(), _end_of_listing(event, context)
+    is_short = lacks_known_file(event.status, listed)
+    settled = None if is_short else settled_evidence(event.status, listed)
     facts = PhaseFacts(
-        listing_due=complete if context.clock.now() < complete else None,
+        listing_due=max(now, complete) if is_short or now < complete else None,
         side_conditions=() if settled is None else (settled,),
     )
     if _is_expired(event):

@@ -44,12 +44,21 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
     return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=(missing,)))
 
 
-def settled_evidence(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> SideCondition | None:
-    """Return the condition of a kept envelope now that eSAW lists no further file; None: it stays as it is,
-    because eSAW could be asked before."""
+def settled_evidence(
+    status: EnvelopeEventStatus, listed: Collection[EnvelopeFile] | None
+) -> SideCondition | None:
+    """
+    Return the condition of a kept envelope whose list has every archived file and no further one; None: it
+    stays as it is, because eSAW could be asked before.
+
+    ``listed`` is None for an envelope that was deleted.
+    """
     known = find_condition(status.conditions, EVIDENCE_CONDITION)
     if known is None or known.reason != LATE_FILES_UNKNOWN:
         return None
+    if listed is None:
+        message = "It is not known whether eSignAnyWhere listed files late: the envelope was deleted there."
+        return SideCondition(EVIDENCE_CONDITION, "Unknown", LATE_FILES_UNKNOWN, message)
     if looks_short(listed):
         return SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, LOOKS_SHORT)
     message = "eSignAnyWhere was asked again, and lists no further file."
