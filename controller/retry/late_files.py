@@ -83,8 +83,8 @@ _LONG_AGO: Final = datetime.fromtimestamp(0, UTC)
 class _Queue:
     """The outstanding lists of one Organization."""
 
-    due: dict[str, datetime] = field(default_factory=dict)
-    """By event: when its files are listed."""
+    due: dict[str, float] = field(default_factory=dict)
+    """By event: the monotonic time at which its files are listed. A clock that is set moves no list."""
     failures: Counter[str] = field(default_factory=Counter)
     """By event: successive lists that were not possible."""
     outages: int = 0
@@ -93,11 +93,11 @@ class _Queue:
     """Monotonic time."""
     is_busy: bool = False
 
-    def due_events(self, now: datetime) -> list[str]:
+    def due_events(self, now: float) -> list[str]:
         """Return the events whose lists are due, the oldest first."""
         return sorted((each for each, due in self.due.items() if due <= now), key=self.due.__getitem__)
 
-    def resume(self, now: datetime) -> None:
+    def resume(self, now: float) -> None:
         """Try again at once what was not possible."""
         self.due.update({each: now for each in self.failures if each in self.due})
         self.failures.clear()
@@ -123,12 +123,13 @@ class LateFileFinder:
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Plan the list of a finished event that has one outstanding."""
-        due = _due_time(event, self.clock.now())
+        now = self.clock.now()
+        due = _due_time(event, now)
         if due is None:
             return
         queue = self._queues.setdefault(event.organization, _Queue())
         if len(queue.due) < MAX_QUEUED:
-            queue.due.setdefault(event.name, due)
+            queue.due.setdefault(event.name, self.clock.monotonic() + (due - now).total_seconds())
 
     async def observe(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """Enqueue an event that the garbage collector reads; return it unchanged."""
@@ -150,15 +151,15 @@ class LateFileFinder:
 
     def _ready_queues(self) -> Iterator[tuple[str, _Queue]]:
         self._queues = {name: each for name, each in self._queues.items() if each.due or each.is_busy}
-        now, monotonic = self.clock.now(), self.clock.monotonic()
+        now = self.clock.monotonic()
         for name, queue in self._queues.items():
-            if not queue.is_busy and monotonic >= queue.paused_until and queue.due_events(now):
+            if not queue.is_busy and now >= queue.paused_until and queue.due_events(now):
                 yield name, queue
 
     async def _list_due(self, queue: _Queue) -> None:
         """List the files of all due events of one Organization, one after the other, until an outage."""
         try:
-            for name in queue.due_events(self.clock.now()):
+            for name in queue.due_events(self.clock.monotonic()):
                 if self.clock.monotonic() < queue.paused_until:
                     return
                 queue.due.pop(name, None)
@@ -245,13 +246,13 @@ class LateFileFinder:
         return replace(status, conditions=with_condition(known, *facts, now=now, generation=generation))
 
     def _plan_again(self, name: str, queue: _Queue, problem: BaseOutcome) -> None:
-        now, pause = self.clock.now(), LATE_LIST.pause(queue.failures[name])
+        now, pause = self.clock.monotonic(), LATE_LIST.pause(queue.failures[name])
         queue.failures[name] += 1
-        queue.due[name] = now + timedelta(seconds=pause)
+        queue.due[name] = now + pause
         if problem.reason in _OUTAGES:
             until = problem.not_before if isinstance(problem, Wait) else None
-            asked = (until - now).total_seconds() if until is not None else 0.0
-            queue.paused_until = self.clock.monotonic() + max(LATE_LIST.pause(queue.outages), asked)
+            asked = (until - self.clock.now()).total_seconds() if until is not None else 0.0
+            queue.paused_until = now + max(LATE_LIST.pause(queue.outages), asked)
             queue.outages += 1
 
     def _resource_changed(self, before: Resource | None, after: Resource | None) -> None:
@@ -263,7 +264,7 @@ class LateFileFinder:
         if is_new or ready_state(after) not in (None, known and ready_state(known)):
             name = after.name if isinstance(after, Organization) else after.spec.organization_ref.name
             if (queue := self._queues.get(name)) is not None:
-                queue.resume(self.clock.now())
+                queue.resume(self.clock.monotonic())
 
 
 def _due_time(event: EnvelopeEvent, now: datetime) -> datetime | None:
