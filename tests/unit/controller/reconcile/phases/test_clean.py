@@ -1184,6 +1184,86 @@ async def test_a_damaged_archive_is_no_reason_to_believe_a_list_that_lacks_an_ar
     assert scene.envelope.transport.deleted == []
 
 
+@pytest.mark.xfail(strict=True, reason="the retry repeats what the status says of the archive")
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_retry_of_an_event_without_its_audit_trail_archives_again_what_the_archive_lost(
+    tmp_path: Path, damage: Callable[[Scene], None], policy: str
+) -> None:
+    scene = a_scene_without_trail(tmp_path, cleanup={"policy": policy}, evidence={"wait": "0s"})
+    scene.envelope.contents["file-2"] = b"%PDF-second"
+    assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+    if damage is lose_a_file:
+        stored(scene, "file-2.pdf").unlink()
+    elif damage is spoil_the_manifest:
+        manifest = stored(scene, "counterfoil.json")
+        manifest.write_text(manifest.read_text().replace("file-2", "file-3"))
+    else:
+        damage(scene)
+    retried = await retried_by_a_person(scene)
+    assert (retried.status.phase, retried.status.reason) == (Phase.CLEANING, "ArchivedFilesChanged")
+    again = await scene.reconcile()
+    assert (again.status.phase, again.status.reason) == (Phase.FAILED, "AuditTrailMissing")
+    assert (again.status.message or "").startswith("Archive/dms has 2 files of the envelope, all verified. ")
+    assert stored(scene, "file-2.pdf").read_bytes() == b"%PDF-second"
+
+
+@pytest.mark.xfail(strict=True, reason="the retry repeats what the status says of the archive")
+async def test_a_retry_of_an_event_without_its_documents_archives_again_what_the_archive_lost(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, evidence={"wait": "0s"})
+    list_files(scene, document(1, 1), document(3, 3))
+    assert (await scene.reconcile()).status.reason == "DocumentsMissing"
+    empty(scene)
+    assert (await retried_by_a_person(scene)).status.reason == "ArchivedFilesChanged"
+    assert (await scene.reconcile()).status.reason == "DocumentsMissing"
+    assert stored(scene, "file-3.pdf").is_file()
+
+
+@pytest.mark.xfail(strict=True, reason="the retry repeats what the status says of the archive")
+async def test_an_incomplete_envelope_that_is_neither_in_the_archive_nor_in_esaw_is_told_as_lost(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene_without_trail(tmp_path, evidence={"wait": "0s"})
+    assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+    empty(scene)
+    scene.envelope.problems.update(files=missing())
+    scene.envelope.deleted_for_history = True
+    after = await retried_by_a_person(scene)
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "ArchivedFilesLost")
+    assert "verified" not in (after.status.message or "")
+
+
+@pytest.mark.xfail(strict=True, reason="the retry repeats what the status says of the archive")
+async def test_an_incomplete_envelope_that_the_key_does_not_see_is_not_told_as_verified_unread(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene_without_trail(tmp_path, evidence={"wait": "0s"})
+    assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+    empty(scene)
+    scene.envelope.problems.update(files=missing())
+    after = await retried_by_a_person(scene)
+    assert after.status.reason == "EnvelopeNotFound"
+    assert "does not have the files as they were archived" in (after.status.message or "")
+
+
+@pytest.mark.xfail(strict=True, reason="it said that the files stay in the archive, without reading them")
+async def test_a_list_that_lacks_an_archived_file_is_no_proof_that_the_archive_has_it(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, evidence={"wait": "0s"}, cleanup={"policy": "Delete", "after": "168h"})
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    await scene.reconcile()
+    list_files(scene, document(1, 1))
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "DocumentsMissing"
+    empty(scene)
+    after = await retried_by_a_person(scene)
+    assert after.status.reason == "DocumentsMissing"
+    assert "stay in Archive/" not in (after.status.message or "")
+
+
 @pytest.mark.parametrize("status", UNFINISHED)
 @pytest.mark.parametrize("documents", [(), (document(1, 1), document(3, 3))], ids=["no document", "a gap"])
 async def test_a_rejected_envelope_whose_first_list_looks_short_is_not_deleted_before_the_wait_is_over(
