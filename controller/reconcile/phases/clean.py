@@ -331,9 +331,17 @@ async def _still_exists(context: ReconcileContext) -> bool:
 
 
 async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: MissingEvidence) -> Outcome:
-    """Archive what eSAW lists by now; while the list lacks evidence, keep the envelope and tell a person."""
+    """
+    Archive what eSAW lists by now; while the list lacks evidence, keep the envelope and tell a person.
+
+    The files are read in the archive before that: a person who reads that they are verified may delete the
+    envelope.
+    """
     listed = await unless_missing(context.files_now())
     if listed is None:
+        damage = await _damage(event, context)
+        if damage is not None:
+            return await _without_envelope(event, context, damage)
         if not await _is_gone(event, context):
             return _not_visible(event, context, None)
         where = "The envelope is no longer in eSignAnyWhere."
@@ -344,6 +352,8 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
         missing = missing_evidence(status, listed, spec.evidence)
         if missing is None or not has_same_files(event.status, listed):
             return _archive_again("FilesChanged", OTHER_FILES)
+        if (damage := await _damage(event, context)) is not None:
+            return _mismatch(event, "ArchivedFilesChanged", damage)
         gap, where = missing, "The envelope stays in eSignAnyWhere."
     verified = _verified_files(event, context)
     if gap is MissingEvidence.DOCUMENTS:
@@ -357,7 +367,7 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
 
 
 def _of_v5(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Fail:
-    """Keep an envelope that v5 made, and tell a person."""
+    """Keep an envelope that v5 made, and tell a person. The files were read in the archive in this run."""
     return Fail(
         "V5EnvelopeKept",
         f"{_verified_files(event, context)} The envelope was made by the API v5 and stays in eSignAnyWhere: "
@@ -366,6 +376,7 @@ def _of_v5(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Fail:
 
 
 def _verified_files(event: EnvelopeEvent, context: ReconcileContext) -> str:
+    """Return a statement that is true only after ``_damage`` found none in this run."""
     files = counted(len(event.status.documents), "file")
     return f"Archive/{context.archive.name} has {files} of the envelope, all verified."
 

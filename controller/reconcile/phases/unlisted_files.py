@@ -37,8 +37,8 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
         until = min(end, now + max(spec.retry.initial, now - since))
         return Pause(_PENDING, message, until, facts=facts)
     message = (
-        "eSignAnyWhere no longer lists every file that it listed for this envelope before. What was archived "
-        f"stays in Archive/{context.archive.name}, and the envelope stays in eSignAnyWhere."
+        "eSignAnyWhere no longer lists every file that it listed for this envelope before. Counterfoil "
+        f"removes no file from Archive/{context.archive.name}, and the envelope stays in eSignAnyWhere."
     )
     missing = SideCondition(EVIDENCE_CONDITION, "False", _MISSING, message)
     return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=(missing,)))

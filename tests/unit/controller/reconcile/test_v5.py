@@ -1,5 +1,6 @@
 """Envelopes that the API v5 made, in whole runs of the reconciler between the stand-in and a real archive."""
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pytest
 from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, EsawClient, EsawUserClient, new_http_client
 from counterfoil.resources import EnvelopeEvent, FileKind, Phase
+from counterfoil.resources.reopening import reopened_status
 from sandbox.esaw import Behaviour, DocumentSpec, StandIn
 from sandbox.esaw.core.behaviour import FilesOfV5
 from sandbox.esaw.core.faults import FaultOptions
@@ -136,6 +138,19 @@ async def test_an_envelope_that_v6_does_not_delete_is_kept(tmp_path: Path) -> No
         assert result(after) == (Phase.FAILED, "V5EnvelopeKept")
         assert "ERR0063" in (after.status.message or "")
         assert scene.standin.exists(scene.envelope)
+
+
+async def test_a_retry_of_a_kept_envelope_archives_again_what_the_archive_lost(tmp_path: Path) -> None:
+    async with v5_scene(tmp_path, Behaviour(v5_files="refused")) as scene:
+        assert result(await scene.reconcile()) == (Phase.FAILED, "V5EnvelopeKept")
+        shutil.rmtree(scene.inner.root / "acme")
+        event = scene.inner.newest()
+        now = scene.inner.clock.now()
+        retried = reopened_status(event.status, reason="RetryRequested", message="", now=now)
+        await scene.inner.status_writer.store(event, retried)
+        assert (await scene.reconcile()).status.reason == "ArchivedFilesChanged"
+        assert result(await scene.reconcile()) == (Phase.FAILED, "V5EnvelopeKept")
+        assert "contract.pdf" in scene.archived()
 
 
 async def test_completed_with_warnings_is_completed(tmp_path: Path) -> None:

@@ -1184,7 +1184,6 @@ async def test_a_damaged_archive_is_no_reason_to_believe_a_list_that_lacks_an_ar
     assert scene.envelope.transport.deleted == []
 
 
-@pytest.mark.xfail(strict=True, reason="the retry repeats what the status says of the archive")
 @pytest.mark.parametrize("policy", ["Delete", "Keep"])
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_retry_of_an_event_without_its_audit_trail_archives_again_what_the_archive_lost(
@@ -1208,7 +1207,6 @@ async def test_a_retry_of_an_event_without_its_audit_trail_archives_again_what_t
     assert stored(scene, "file-2.pdf").read_bytes() == b"%PDF-second"
 
 
-@pytest.mark.xfail(strict=True, reason="the retry repeats what the status says of the archive")
 async def test_a_retry_of_an_event_without_its_documents_archives_again_what_the_archive_lost(
     tmp_path: Path,
 ) -> None:
@@ -1221,7 +1219,6 @@ async def test_a_retry_of_an_event_without_its_documents_archives_again_what_the
     assert stored(scene, "file-3.pdf").is_file()
 
 
-@pytest.mark.xfail(strict=True, reason="the retry repeats what the status says of the archive")
 async def test_an_incomplete_envelope_that_is_neither_in_the_archive_nor_in_esaw_is_told_as_lost(
     tmp_path: Path,
 ) -> None:
@@ -1235,7 +1232,6 @@ async def test_an_incomplete_envelope_that_is_neither_in_the_archive_nor_in_esaw
     assert "verified" not in (after.status.message or "")
 
 
-@pytest.mark.xfail(strict=True, reason="the retry repeats what the status says of the archive")
 async def test_an_incomplete_envelope_that_the_key_does_not_see_is_not_told_as_verified_unread(
     tmp_path: Path,
 ) -> None:
@@ -1248,7 +1244,6 @@ async def test_an_incomplete_envelope_that_the_key_does_not_see_is_not_told_as_v
     assert "does not have the files as they were archived" in (after.status.message or "")
 
 
-@pytest.mark.xfail(strict=True, reason="it said that the files stay in the archive, without reading them")
 async def test_a_list_that_lacks_an_archived_file_is_no_proof_that_the_archive_has_it(
     tmp_path: Path,
 ) -> None:
@@ -1261,7 +1256,7 @@ async def test_a_list_that_lacks_an_archived_file_is_no_proof_that_the_archive_h
     empty(scene)
     after = await retried_by_a_person(scene)
     assert after.status.reason == "DocumentsMissing"
-    assert "stay in Archive/" not in (after.status.message or "")
+    assert "stays in Archive/" not in (after.status.message or "")
 
 
 @pytest.mark.parametrize("status", UNFINISHED)
