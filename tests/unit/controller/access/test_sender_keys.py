@@ -182,6 +182,23 @@ async def test_a_401_to_a_key_that_worked_is_no_news_if_the_key_works_a_minute_l
     assert scene.authorized()[0] == "True"
 
 
+@pytest.mark.xfail(strict=True, reason="a time in memory is of a clock that was ahead")
+@pytest.mark.parametrize("days", [30, -30])
+async def test_a_clock_that_is_corrected_after_a_401_changes_nothing_of_its_confirmation(days: int) -> None:
+    scene = Scene()
+    token = await scene.ask()
+    scene.clock.set_back(days=-days)
+    scene.sender_keys.doubt(scene.newest(), token)
+    scene.clock.set_back(days=days)
+    scene.clock.advance(seconds=59)
+    doubt = await scene.refusal()
+    assert isinstance(doubt, KeyStateUnknown)
+    assert doubt.until == scene.clock.now() + timedelta(seconds=1)
+    scene.clock.advance(seconds=1)
+    assert (await scene.ask()).reveal() == KEY
+    assert scene.esaw.asked == [KEY, KEY]
+
+
 @pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503)])
 async def test_an_esaw_that_cannot_be_asked_again_leaves_a_doubted_key_as_it_is(problem: EsawError) -> None:
     scene = Scene()

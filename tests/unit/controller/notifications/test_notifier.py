@@ -801,6 +801,34 @@ async def test_a_mail_server_that_is_away_is_told_and_what_is_due_is_sent_once_w
     assert scene.told() == ("True", "MailServerAnswers", "The mail server answers and takes mails.")
 
 
+@pytest.mark.xfail(strict=True, reason="a time in memory is of a clock that was ahead")
+async def test_a_mail_server_that_was_away_while_the_clock_was_ahead_is_asked_again_within_an_hour() -> None:
+    scene = Scene(died())
+    scene.clock.set_back(days=-30)
+    scene.notifier.event_failed(a_failed_event(1, "ArchiveFull", at=scene.clock.now()))
+    scene.mailer.trouble = AWAY
+    await scene.look_for(HOUR)
+    assert scene.told() == ("False", "MailServerUnreachable", str(AWAY))
+    scene.clock.set_back(days=30)
+    scene.mailer.trouble = None
+    await scene.look_for(HOUR)
+    assert scene.mailer.recipients
+    assert scene.told() == ("True", "MailServerAnswers", "The mail server answers and takes mails.")
+
+
+@pytest.mark.xfail(strict=True, reason="a time in memory is of a clock that was ahead")
+async def test_a_mail_that_was_refused_while_the_clock_was_ahead_is_tried_again_within_two_hours() -> None:
+    scene = Scene(died(), notifications={**MAILS, "administrators": []})
+    scene.clock.set_back(days=-30)
+    scene.mailer.refusals[ANNA[0]] = MessageRejected("The mail server does not take it (550).")
+    await scene.look_for(HOUR)
+    assert scene.mailer.recipients == []
+    scene.clock.set_back(days=30)
+    scene.mailer.refusals.clear()
+    await scene.look_for(2 * HOUR)
+    assert scene.mailer.recipients == [ANNA]
+
+
 async def test_a_mail_server_that_is_away_is_asked_less_and_less_often() -> None:
     scene = Scene(died())
     scene.mailer.trouble = AWAY

@@ -183,6 +183,19 @@ async def test_what_fails_in_a_run_that_began_after_the_change_stays_failed() ->
     assert await retry_scene.reopened_after() == []
 
 
+@pytest.mark.xfail(strict=True, reason="a time in memory is of a clock that was ahead")
+async def test_a_change_that_was_seen_while_the_clock_was_ahead_retries_no_later_run() -> None:
+    event = event_failed("NameOccupied").build()
+    retry_scene = RetryScene()
+    retry_scene.scene.clock.set_back(days=-30)
+    await retry_scene.reopened_after(an_archive_that_does_not(1), an_archive_that_works(2))
+    retry_scene.scene.clock.set_back(days=30)
+    retry_scene.scene.clock.advance(seconds=1)
+    retry_scene.scene.kube.put(event)
+    retry_scene.failed_event_retrier.event_failed(event, retry_scene.scene.clock.now())
+    assert await retry_scene.reopened_after() == []
+
+
 async def test_only_what_the_change_can_solve_is_tried_again() -> None:
     events = {
         reason: event_failed(reason, count).build()
