@@ -151,15 +151,15 @@ class SenderKeys:
                 if (
                     authorized.status == "True"
                     and is_recorded
-                    and self._refusals.confirmable_at(sender, token) is None
+                    and self._refusals.until_confirmation(sender, token) is None
                 ):
                     return token
                 is_back = authorized.reason in ORIGIN_REASONS
                 if authorized.status == "False" and not (is_back or self._is_recheck_due(sender)):
                     raise KeyUnusable(authorized.reason, authorized.message)
-            confirmable_at = self._refusals.confirmable_at(sender, token)
-            if confirmable_at is not None and self.clock.now() < confirmable_at:
-                raise _doubt(sender, confirmable_at)
+            left = self._refusals.until_confirmation(sender, token)
+            if left is not None and left > timedelta(0):
+                raise self._doubt(sender, left)
             await self._verify(sender, StoredKey(token, key_id), esaw)
             return token
 
@@ -169,7 +169,7 @@ class SenderKeys:
 
     def doubt(self, sender: Sender, token: ApiToken) -> KeyStateUnknown:
         """Record a 401 that has no error id of eSAW: ``key`` asks again later, and that answer counts."""
-        return _doubt(sender, self._refusals.add(sender, token))
+        return self._doubt(sender, self._refusals.add(sender, token))
 
     async def refused(self, sender: Sender, token: ApiToken) -> None:
         """Record that eSAW itself refused this key (401 with an error id), unless the Secret has another key
@@ -379,15 +379,15 @@ class SenderKeys:
         self, sender: Sender, stored: StoredKey, answer: HttpStatusError, esaw: EsawClient
     ) -> KeyUnusable:
         """Record a 401 to the question whose key this is; return what it means for the key."""
-        confirmable_at = self._refusals.add(sender, stored.token)
+        left = self._refusals.add(sender, stored.token)
         authorized = find_condition(sender.status.conditions, "Authorized")
         is_known = (
             authorized is not None
             and authorized.status == "False"
             and _fingerprint(sender) == stored.token.fingerprint
         )
-        if answer.error_id is None and not is_known and self.clock.now() < confirmable_at:
-            doubt = _doubt(sender, confirmable_at)
+        if answer.error_id is None and not is_known and left > timedelta(0):
+            doubt = self._doubt(sender, left)
             if _fingerprint(sender) != stored.token.fingerprint or authorized is None:
                 await self._write(sender, "Unknown", doubt.reason, str(doubt), sender.status.key)
             return doubt
@@ -396,6 +396,14 @@ class SenderKeys:
         if is_common:
             return await self._write_unusable(sender, stored, "KeysRejected", _common_message(sender))
         return await self._write_unusable(sender, stored, "TokenRejected", rejected_message(sender))
+
+    def _doubt(self, sender: Sender, left: timedelta) -> KeyStateUnknown:
+        """Return the doubt about a key whose 401 can be confirmed after the time that is left."""
+        message = (
+            f"401 was the answer to the API key of Sender/{sender.name}, without an error id of "
+            "eSignAnyWhere. Perhaps a proxy answered, so Counterfoil asks again before it believes that."
+        )
+        return KeyStateUnknown("KeyDoubted", message, until=self.clock.now() + left)
 
     async def _is_common(self, sender: Sender, esaw: EsawClient) -> bool:
         """
@@ -555,14 +563,6 @@ def _unknown_message(sender: Sender, secret: str, origin: str) -> str:
         f"first one of Organization/{organization}, or not the only one in this namespace. The key was not "
         f"sent there. Type `{annotate_command(secret, origin)}` if the key belongs there."
     )
-
-
-def _doubt(sender: Sender, until: datetime) -> KeyStateUnknown:
-    message = (
-        f"401 was the answer to the API key of Sender/{sender.name}, without an error id of eSignAnyWhere. "
-        "Perhaps a proxy answered, so Counterfoil asks again before it believes that."
-    )
-    return KeyStateUnknown("KeyDoubted", message, until=until)
 
 
 def _common_message(sender: Sender) -> str:

@@ -9,7 +9,7 @@ cannot be written.
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from email.headerregistry import Address
 from typing import Any, TypeVar
 
@@ -95,15 +95,15 @@ class NotificationStatusWriter:
 
 @dataclass(frozen=True)
 class _RetryPause:
-    """Time of the next attempt."""
+    """Monotonic time of the next attempt."""
 
-    until: datetime
+    until: float
     failures: int
 
     @classmethod
-    def after(cls, last: "_RetryPause | None", now: datetime, backoff: Backoff) -> "_RetryPause":
+    def after(cls, last: "_RetryPause | None", monotonic: float, backoff: Backoff) -> "_RetryPause":
         failures = last.failures if last is not None else 0
-        return cls(now + timedelta(seconds=backoff.pause(failures)), failures + 1)
+        return cls(monotonic + backoff.pause(failures), failures + 1)
 
 
 @dataclass(frozen=True)
@@ -187,10 +187,10 @@ class MailDelivery:
         """Send the mails that are due, if mails are configured and no pause is active. Raises
         ``ApiError``."""
         settings, state = organization.spec.notifications, self._state(organization.name)
-        now = self.clock.now()
+        monotonic = self.clock.monotonic()
         if settings is None or settings.smtp_secret_ref is None or settings.from_ is None:
             return
-        if self._is_closed or (state.server is not None and now < state.server.until):
+        if self._is_closed or (state.server is not None and monotonic < state.server.until):
             return
         due = self._due(organization, settings, senders, state)
         is_server_checked = bool(due) or _must_check_server(organization, state)
@@ -202,7 +202,7 @@ class MailDelivery:
                 await self._send_all(due, _Session(organization, state, server, _sender(settings.from_)))
             state.checked = server
         except MailError as trouble:
-            state.server = _RetryPause.after(state.server, now, MAIL_SERVER)
+            state.server = _RetryPause.after(state.server, monotonic, MAIL_SERVER)
             await self._set_notified_condition(organization, "False", trouble.reason, str(trouble))
             return
         state.server = None
@@ -220,11 +220,11 @@ class MailDelivery:
         senders: list[Sender],
         state: _DeliveryState,
     ) -> list[Notification]:
-        now = self.clock.now()
+        monotonic = self.clock.monotonic()
         found = due_notifications(
             organization,
             senders,
-            now,
+            self.clock.now(),
             self.timings,
             state.claims,
             unreachable=self.unreachable(organization.name),
@@ -235,7 +235,7 @@ class MailDelivery:
             each
             for each in found
             if each.key not in state.unmarked
-            and (each.key not in state.refused or now >= state.refused[each.key].until)
+            and (each.key not in state.refused or monotonic >= state.refused[each.key].until)
             and (each.kind is MailKind.CONSENT or settings.administrators)
         ]
 
@@ -266,7 +266,7 @@ class MailDelivery:
         except MessageRejected as refused:
             self._count(organization, notification, MailOutcome.REFUSED)
             last = state.refused.get(notification.key)
-            state.refused[notification.key] = _RetryPause.after(last, self.clock.now(), REJECTED_MAIL)
+            state.refused[notification.key] = _RetryPause.after(last, self.clock.monotonic(), REJECTED_MAIL)
             await self._set_notified_condition(organization, "False", refused.reason, str(refused))
             return
         except MailError:

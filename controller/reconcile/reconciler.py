@@ -162,7 +162,7 @@ class Reconciler:
     async def _run_phase(self, phase: Phase, current: EnvelopeEvent, admitted: Admitted) -> Outcome:
         """Run a phase, with log context, trace and duration; turn its exceptions into outcomes."""
         attempt, sender = current.status.attempts + 1, admitted.context.sender
-        started = self.clock.now()
+        started = self.clock.monotonic()
         with (
             log_context(phase=phase.value, attempt=attempt, sender=sender.name),
             tracing.span(phase.value, attempt=attempt, sender=sender.name) as step,
@@ -191,7 +191,7 @@ class Reconciler:
             elif isinstance(outcome, Done) and phase is Phase.VALIDATING:
                 self.sender_keys.accepted(sender)
             step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
-        self.metrics.phase_seconds.labels(phase).observe((self.clock.now() - started).total_seconds())
+        self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)
         return outcome
 
     def _attempt_timeout(self, event: EnvelopeEvent) -> timedelta:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from controller.cache import Cache, version_number
 from controller.reconcile.reconciler import Reconciler
@@ -31,8 +30,8 @@ _log = logging.getLogger(__name__)
 REQUEUE_SECONDS = 1.0
 """Pause after a run that changed nothing; meanwhile the watch delivers the newer state."""
 
-FailureHandler = Callable[[EnvelopeEvent, datetime], None]
-"""Receives an event that failed here, and when that run began."""
+FailureHandler = Callable[[EnvelopeEvent, float], None]
+"""Receives an event that failed here, and the monotonic time at which that run began."""
 
 
 @dataclass
@@ -60,7 +59,7 @@ class Worker:
             return
         self.event_queue.run_began(name)
         pause_while_waiting(lambda: self.event_queue.paused(name))
-        began, after = self.clock.now(), None
+        began, after = self.clock.monotonic(), None
         with _logged_and_traced(before):
             try:
                 after = await self.reconciler.reconcile(before)
@@ -90,7 +89,7 @@ class Worker:
             # The run changed nothing; an event that is due at once must not run in a loop.
             self.event_queue.enqueue_after(name, REQUEUE_SECONDS)
 
-    def _announce_end(self, event: EnvelopeEvent, began: datetime) -> None:
+    def _announce_end(self, event: EnvelopeEvent, began: float) -> None:
         if event.status.phase is Phase.FAILED:
             for handler in self.on_failed:
                 handler(event, began)

@@ -16,7 +16,6 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import NamedTuple
 
 from controller.cache import Cache
@@ -77,8 +76,8 @@ class FailedEventRetrier:
     _ready_states: dict[tuple[str, str], ReadyState | None] = field(default_factory=dict)
     _fixes: asyncio.Queue[_Fix] = field(default_factory=asyncio.Queue)
     _queued: set[tuple[str, bool]] = field(default_factory=set)
-    _latest_fixes: dict[tuple[str, bool], tuple[datetime, _Fix]] = field(default_factory=dict)
-    """The last changes of each object, and when they were observed."""
+    _latest_fixes: dict[tuple[str, bool], tuple[float, _Fix]] = field(default_factory=dict)
+    """The last changes of each object, and the monotonic times at which they were observed."""
     _specs: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
     """Uid and generation of each object when it was first observed, or last worked."""
 
@@ -99,11 +98,11 @@ class FailedEventRetrier:
         if not is_first and state is not None and state != before:
             self._specs[key] = spec
             fix = self._fix_of(resource, is_new_spec=is_new_spec)
-            self._latest_fixes[fix.key] = (self.clock.now(), fix)
+            self._latest_fixes[fix.key] = (self.clock.monotonic(), fix)
             self._enqueue(fix)
 
-    def event_failed(self, event: EnvelopeEvent, began: datetime) -> None:
-        """Retry an event that failed here in a run that began before a fix."""
+    def event_failed(self, event: EnvelopeEvent, began: float) -> None:
+        """Retry an event that failed here in a run that began, at that monotonic time, before a fix."""
         for at, fix in self._latest_fixes.values():
             if at >= began and fix.may_fix(event.status.cause) and event.organization in fix.organizations():
                 self._enqueue(fix)

@@ -20,18 +20,21 @@ MAXIMUM_MODULES = 15
 
 
 WALL_CLOCK_FIELDS = {
-    "controller/access/key_refusals.py": {"_accepted"},
+    "controller/esaw_check/probes.py": {"now"},
+    "controller/notices/delivery.py": {"next_attempt"},
+    "controller/notifications/delivery.py": {"at", "claims"},
     "controller/notifications/notifier.py": {"_counted", "_deliveries", "_passes"},
+    "controller/resync/envelope_search.py": {"start", "end"},
     "controller/resync/missed_callbacks.py": {"_continue_at"},
-    "controller/resync/statistics.py": {"_created", "_archived"},
-    "controller/retry/on_fix.py": {"_latest_fixes"},
+    "controller/resync/statistics.py": {"_created", "_archived", "endangered"},
+    "controller/retry/late_files.py": {"due"},
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
-    "counterfoil/archives/backends/_object_store/identity.py": {"_renewal"},
     "counterfoil/esaw/rate_limit.py": {"_pause"},
+    "counterfoil/sealing.py": {"since"},
     "webhook/console/identity/sign_outs.py": {"_times"},
 }
-"""Private fields with times of the wall clock: they are compared with stored times, or with those of eSAW or
-of another service. What measures an age uses ``Clock.monotonic``."""
+"""Private fields, and fields of private classes, with times of the wall clock: they are compared with stored
+times, or with those of eSAW or of another service. What measures an age uses ``Clock.monotonic``."""
 
 
 LOOPS_WITHOUT_TRY = {
@@ -167,16 +170,31 @@ def _is_logger(value: ast.expr) -> bool:
 
 
 def ages_by_the_wall_clock(modules: Iterable[Module]) -> list[str]:
-    """A private field holds no ``datetime``: an age in memory is measured by a clock that is never set."""
+    """No private field and no field of a private class holds a ``datetime``: an age in memory is measured by
+    a clock that is never set."""
     return [
         f"{module.path}:{node.lineno}: {name} holds a time of the wall clock; use Clock.monotonic for an age"
         for module in modules
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.AnnAssign)
-        and (name := ast.unparse(node.target).removeprefix("self.")).startswith("_")
-        and any(isinstance(each, ast.Name) and each.id == "datetime" for each in ast.walk(node.annotation))
+        for name, node in _private_fields(module.tree)
+        if any(isinstance(each, ast.Name) and each.id == "datetime" for each in ast.walk(node.annotation))
         and name not in WALL_CLOCK_FIELDS.get(module.path, set())
     ]
+
+
+def _private_fields(tree: ast.Module) -> Iterator[tuple[str, ast.AnnAssign]]:
+    """Yield the annotated private names, and the annotated fields of private classes."""
+    of_private_classes = {
+        field
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.name.startswith("_")
+        for field in node.body
+        if isinstance(field, ast.AnnAssign)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign):
+            name = ast.unparse(node.target).removeprefix("self.")
+            if name.startswith("_") or node in of_private_classes:
+                yield name, node
 
 
 def loops_that_end_with_one_object(modules: Iterable[Module]) -> list[str]:
@@ -394,11 +412,13 @@ def test_the_one_name_of_a_logger_is_fine(plant: Plant, statement: str) -> None:
         "class Probe:\n    _probed_at: datetime | None = None\n",
         "class Probe:\n    _probed_at: dict[str, datetime] = {}\n",
         "class Probe:\n    def begin(self):\n        self._probed_at: tuple[datetime, int] | None = None\n",
+        "class _Probe:\n    _probed_at: datetime\n    started: float\n",
+        "class _Probe:\n    probed_at: datetime\n",
     ],
 )
 def test_an_age_by_the_wall_clock_is_refused(plant: Plant, field: str) -> None:
     (violation,) = ages_by_the_wall_clock(plant({"controller/resync/probe.py": field}))
-    assert violation.endswith("_probed_at holds a time of the wall clock; use Clock.monotonic for an age")
+    assert violation.endswith("probed_at holds a time of the wall clock; use Clock.monotonic for an age")
     assert (
         ages_by_the_wall_clock(plant({"controller/resync/probe.py": field.replace("datetime", "float")}))
         == []

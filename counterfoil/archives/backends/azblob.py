@@ -195,8 +195,8 @@ def _authorizer(
 ) -> Authorizer:
     """Return what proves the right to the container. Raises ``SettingsInvalid``."""
     if settings.credentials_secret_ref is None:
-        token = Cached(azure_identity(os.environ, clock), clock)
-        return BearerAuthorizer(token.get, clock, lambda: no_identity(DIALECT, bucket), is_azure=True)
+        token = Cached(azure_identity(os.environ), clock)
+        return BearerAuthorizer(token, clock, lambda: no_identity(DIALECT, bucket), is_azure=True)
     try:
         key = base64.b64decode(secret.required_line("accountKey"), validate=True)
     except binascii.Error as error:

@@ -158,7 +158,7 @@ def signed_token(key: ServiceAccountKey, private: RSAPrivateKey, clock: Clock) -
         }
         text = f"{_base64url(json.dumps(head).encode())}.{_base64url(json.dumps(claims).encode())}"
         signature = private.sign(text.encode(), PKCS1v15(), SHA256())
-        return Expiring(f"{text}.{_base64url(signature)}", until)
+        return Expiring(f"{text}.{_base64url(signature)}", TOKEN_LIFETIME)
 
     return source
 
@@ -172,7 +172,7 @@ def _authorizer(
 ) -> Authorizer:
     """Return what proves the right to the bucket. Raises ``SettingsInvalid``."""
     if key is None:
-        source = google_identity(os.environ, clock)
+        source = google_identity(os.environ)
     else:
         try:
             private = load_pem_private_key(key.private_key.encode(), None)
@@ -181,7 +181,7 @@ def _authorizer(
         if not isinstance(private, RSAPrivateKey):
             raise _unusable(name, secret)
         source = signed_token(key, private, clock)
-    return BearerAuthorizer(Cached(source, clock).get, clock, lambda: no_identity(DIALECT, bucket))
+    return BearerAuthorizer(Cached(source, clock), clock, lambda: no_identity(DIALECT, bucket))
 
 
 def _key(name: str, secret: Credentials) -> ServiceAccountKey:

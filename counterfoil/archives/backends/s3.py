@@ -240,15 +240,15 @@ def _client(settings: S3, secret: Credentials, bucket: BucketAddress, clock: Clo
         normal_address(bucket.archive, "spec.s3.endpoint", address_of(settings)),
         make_http_client(None),
     )
-    key = Cached(_key(settings, secret), clock)
+    key = Cached(_key(settings, secret, clock), clock)
     authorizer = AmazonAuthorizer(key.get, clock, lambda: no_identity(DIALECT, bucket))
     return ObjectStoreClient(site, bucket, DIALECT, authorizer, clock)
 
 
-def _key(settings: S3, secret: Credentials) -> Source[SigningCredentials]:
+def _key(settings: S3, secret: Credentials, clock: Clock) -> Source[SigningCredentials]:
     region = settings.region or DEFAULT_REGION
     if settings.credentials_secret_ref is None:
-        return amazon_identity(os.environ, region)
+        return amazon_identity(os.environ, region, clock)
     key = SigningCredentials(
         secret.required_line("accessKeyId"),
         secret.required_line("secretAccessKey"),

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -166,7 +166,7 @@ class Scene:
             sender_keys=self.sender_keys,
             organizations=organizations,
         )
-        self.failed: list[tuple[str, datetime]] = []
+        self.failed: list[tuple[str, float]] = []
         self.worker = Worker(
             cache=self.cache,
             event_queue=event_queue,

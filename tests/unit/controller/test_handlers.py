@@ -307,7 +307,7 @@ def test_an_archive_of_no_kind_at_all_is_seen_like_any_other() -> None:
 
 async def test_an_event_that_failed_is_told_with_the_beginning_of_its_run() -> None:
     scene = a_scene()
-    began, event = scene.clock.now(), number(1).build()
+    began, event = scene.clock.monotonic(), number(1).build()
 
     def fails(observed: EnvelopeEvent) -> EnvelopeEvent:
         scene.clock.advance(minutes=5)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from urllib.parse import parse_qsl, urlsplit
 
-from counterfoil.archives.backends._object_store.identity import NoIdentity
+from counterfoil.archives.backends._object_store.identity import Cached, NoIdentity
 from counterfoil.archives.backends._object_store.sigv4 import SigningCredentials, signed
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.clock import Clock
@@ -56,6 +56,9 @@ class AmazonAuthorizer:
             raise self._lost() from error
         return signed(key, method, url, headers=headers, payload=sha256.hex(), now=self._clock.now())
 
+    def refused(self, headers: Mapping[str, str]) -> None:
+        """Keep the key: Amazon answers 403 to one that it does not accept, as to a missing right."""
+
 
 class AzureKeyAuthorizer:
     """Signs by the key of an account. (Azure, "Authorize with Shared Key")"""
@@ -75,12 +78,15 @@ class AzureKeyAuthorizer:
         sent["Authorization"] = f"SharedKey {self._account}:{base64.b64encode(digest).decode()}"
         return sent
 
+    def refused(self, headers: Mapping[str, str]) -> None:
+        """Keep the key: there is no other."""
+
 
 class BearerAuthorizer:
     """Sends a token; ``is_azure`` adds the headers that Azure demands."""
 
     def __init__(
-        self, token: Callable[[], Awaitable[str]], clock: Clock, lost: IdentityLost, *, is_azure: bool = False
+        self, token: Cached[str], clock: Clock, lost: IdentityLost, *, is_azure: bool = False
     ) -> None:
         self._token = token
         self._clock = clock
@@ -92,11 +98,15 @@ class BearerAuthorizer:
     ) -> dict[str, str]:
         """Return the headers with the token."""
         try:
-            token = await self._token()
+            token = await self._token.get()
         except NoIdentity as error:
             raise self._lost() from error
         own = _azure_headers(self._clock.now()) if self._is_azure else {}
         return {**headers, **own, "Authorization": f"Bearer {token}"}
+
+    def refused(self, headers: Mapping[str, str]) -> None:
+        """Drop the token of these headers: it may have been obtained by a wrong clock."""
+        self._token.drop(headers["Authorization"].removeprefix("Bearer "))
 
 
 def string_to_sign(account: str, method: str, url: str, headers: Mapping[str, str], length: int) -> str:

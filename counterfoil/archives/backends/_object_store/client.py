@@ -91,6 +91,10 @@ class Authorizer(Protocol):
         """
         ...
 
+    def refused(self, headers: Mapping[str, str]) -> None:
+        """Record that a request with these headers was answered 401."""
+        ...
+
 
 class ObjectStoreClient:
     """Sends requests to one bucket, whose address ``site`` has."""
@@ -197,7 +201,10 @@ class ObjectStoreClient:
             headers["Content-Length"] = str(length)
             content = _slices(request.content)
         exchange = self._site.exchange(request.method, url, headers=headers, content=content)
-        return await stack.enter_async_context(exchange)
+        response = await stack.enter_async_context(exchange)
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            self._authorizer.refused(headers)
+        return response
 
     def _url(self, request: StoreRequest) -> str:
         if sum(map(len, request.query.values())) > MAX_QUERY_CHARACTERS:

@@ -8,6 +8,7 @@ the pod and from the code, never from an Archive, except for Amazon's region, wh
 
 import asyncio
 import json
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,10 @@ MARGIN = timedelta(minutes=5)
 
 SHORT_MARGIN = timedelta(seconds=30)
 """As ``MARGIN``, for one that is valid for a few minutes only."""
+
+LONGEST_USE = timedelta(hours=1)
+"""Maximum time for which one that expires is kept: its end can be a date, and the clock of the machine wrong
+when it was obtained."""
 
 MAX_IDENTITY_BYTES = 64 * 1024
 """Bytes of one answer."""
@@ -49,10 +54,10 @@ class NoIdentity(Exception):
 
 @dataclass(frozen=True)
 class Expiring(Generic[T]):
-    """A key or token; None: it does not expire."""
+    """A key or token, and the time for which it is valid from now on; None: it does not expire."""
 
     value: T = field(repr=False)
-    until: datetime | None = None
+    lifetime: timedelta | None = None
 
 
 Source = Callable[[], Awaitable[Expiring[T]]]
@@ -60,30 +65,36 @@ Source = Callable[[], Awaitable[Expiring[T]]]
 
 
 class Cached(Generic[T]):
-    """Keeps a key or token until shortly before its end."""
+    """Keeps a key or token until shortly before its end, by the clock that is never set."""
 
     def __init__(self, source: Source[T], clock: Clock) -> None:
         self._source = source
         self._clock = clock
         self._lock = asyncio.Lock()
         self._known: Expiring[T] | None = None
-        self._renewal: datetime | None = None
+        self._renewal = math.inf
+        """Monotonic time from which on another one is obtained."""
 
     async def get(self) -> T:
         """Return one that is valid. Raises ``NoIdentity``."""
         async with self._lock:
-            now = self._clock.now()
-            if self._known is None or (self._renewal is not None and now >= self._renewal):
+            now = self._clock.monotonic()
+            if self._known is None or now >= self._renewal:
                 self._known = await self._source()
-                self._renewal = _renewal(self._known.until, now)
+                self._renewal = now + _seconds_of_use(self._known.lifetime)
             return self._known.value
 
+    def drop(self, refused: T) -> None:
+        """Obtain another one at the next call, unless this one was replaced already."""
+        if self._known is not None and self._known.value == refused:
+            self._known = None
 
-def _renewal(until: datetime | None, now: datetime) -> datetime | None:
-    if until is None:
-        return None
-    margin = MARGIN if until - now > 2 * MARGIN else SHORT_MARGIN
-    return until - margin
+
+def _seconds_of_use(lifetime: timedelta | None) -> float:
+    if lifetime is None:
+        return math.inf
+    margin = MARGIN if lifetime > 2 * MARGIN else SHORT_MARGIN
+    return min(lifetime - margin, LONGEST_USE).total_seconds()
 
 
 async def ask(
@@ -122,7 +133,7 @@ async def ask(
 # -- Amazon --------------------------------------------------------------------------------------------------
 
 
-def amazon_identity(environ: Mapping[str, str], region: str) -> Source[SigningCredentials]:
+def amazon_identity(environ: Mapping[str, str], region: str, clock: Clock) -> Source[SigningCredentials]:
     """Return the source of the pod's keys for S3: keys, web identity, container, or instance."""
 
     async def static() -> Expiring[SigningCredentials]:
@@ -146,7 +157,7 @@ def amazon_identity(environ: Mapping[str, str], region: str) -> Source[SigningCr
             "WebIdentityToken": await _file(environ["AWS_WEB_IDENTITY_TOKEN_FILE"]),
         }
         answer = await ask("POST", f"{service.rstrip('/')}/", form=form)
-        return _amazon_credentials(_xml_texts(answer), region)
+        return _amazon_credentials(_xml_texts(answer), region, clock)
 
     async def container() -> Expiring[SigningCredentials]:
         relative = environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
@@ -155,7 +166,9 @@ def amazon_identity(environ: Mapping[str, str], region: str) -> Source[SigningCr
         if path := environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"):
             token = await _file(path)
         headers = {"Authorization": token} if token else {}
-        return _amazon_credentials(_json(await ask("GET", url, headers=headers, is_metadata=True)), region)
+        return _amazon_credentials(
+            _json(await ask("GET", url, headers=headers, is_metadata=True)), region, clock
+        )
 
     async def instance() -> Expiring[SigningCredentials]:
         service = (environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or AMAZON_METADATA).rstrip("/")
@@ -166,7 +179,7 @@ def amazon_identity(environ: Mapping[str, str], region: str) -> Source[SigningCr
         url = f"{service}/latest/meta-data/iam/security-credentials/"
         role = (await ask("GET", url, headers=headers, is_metadata=True)).decode("ascii", "replace").strip()
         answer = await ask("GET", f"{url}{quote(role, safe='')}", headers=headers, is_metadata=True)
-        return _amazon_credentials(_json(answer), region)
+        return _amazon_credentials(_json(answer), region, clock)
 
     if environ.get("AWS_ACCESS_KEY_ID") and environ.get("AWS_SECRET_ACCESS_KEY"):
         return static
@@ -179,13 +192,13 @@ def amazon_identity(environ: Mapping[str, str], region: str) -> Source[SigningCr
     return instance
 
 
-def _amazon_credentials(texts: Mapping[str, str], region: str) -> Expiring[SigningCredentials]:
+def _amazon_credentials(texts: Mapping[str, str], region: str, clock: Clock) -> Expiring[SigningCredentials]:
     session = texts.get("SessionToken") or texts.get("Token") or ""
     try:
         key = SigningCredentials(
             _header(texts["AccessKeyId"]), texts["SecretAccessKey"], _header(session), region
         )
-        return Expiring(key, _time(texts["Expiration"]))
+        return Expiring(key, _time(texts["Expiration"]) - clock.now())
     except KeyError as missing:
         raise NoIdentity("the answer has no key") from missing
 
@@ -193,7 +206,7 @@ def _amazon_credentials(texts: Mapping[str, str], region: str) -> Expiring[Signi
 # -- Microsoft -----------------------------------------------------------------------------------------------
 
 
-def azure_identity(environ: Mapping[str, str], clock: Clock) -> Source[str]:
+def azure_identity(environ: Mapping[str, str]) -> Source[str]:
     """Return the source of the pod's token for Azure Blob Storage: workload identity or managed identity."""
 
     async def static() -> Expiring[str]:
@@ -209,14 +222,14 @@ def azure_identity(environ: Mapping[str, str], clock: Clock) -> Source[str]:
             "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
             "client_assertion": await _file(environ["AZURE_FEDERATED_TOKEN_FILE"]),
         }
-        return _token(await ask("POST", f"{authority}/{tenant}/oauth2/v2.0/token", form=form), clock)
+        return _token(await ask("POST", f"{authority}/{tenant}/oauth2/v2.0/token", form=form))
 
     async def managed() -> Expiring[str]:
         query = {"api-version": "2019-08-01", "resource": AZURE_RESOURCE}
         if client := environ.get("AZURE_CLIENT_ID"):
             query["client_id"] = client
         url = f"{AZURE_METADATA}/metadata/identity/oauth2/token?{urlencode(query)}"
-        return _token(await ask("GET", url, headers={"Metadata": "true"}, is_metadata=True), clock)
+        return _token(await ask("GET", url, headers={"Metadata": "true"}, is_metadata=True))
 
     if environ.get("AZURE_STORAGE_TOKEN"):
         return static
@@ -227,13 +240,13 @@ def azure_identity(environ: Mapping[str, str], clock: Clock) -> Source[str]:
 # -- Google --------------------------------------------------------------------------------------------------
 
 
-def google_identity(environ: Mapping[str, str], clock: Clock) -> Source[str]:
+def google_identity(environ: Mapping[str, str]) -> Source[str]:
     """Return the source of the pod's token for Google Cloud Storage: its metadata service."""
 
     async def metadata() -> Expiring[str]:
         host = environ.get("GCE_METADATA_HOST") or GOOGLE_METADATA
         url = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
-        return _token(await ask("GET", url, headers={"Metadata-Flavor": "Google"}, is_metadata=True), clock)
+        return _token(await ask("GET", url, headers={"Metadata-Flavor": "Google"}, is_metadata=True))
 
     return metadata
 
@@ -241,12 +254,12 @@ def google_identity(environ: Mapping[str, str], clock: Clock) -> Source[str]:
 # -- Answers -------------------------------------------------------------------------------------------------
 
 
-def _token(answer: bytes, clock: Clock) -> Expiring[str]:
+def _token(answer: bytes) -> Expiring[str]:
     """Read the answer of OAuth's token endpoint. (RFC 6749, section 5.1)"""
     texts = _json(answer)
     try:
         seconds = min(max(float(texts["expires_in"]), 0.0), 86_400.0)
-        return Expiring(_header(texts["access_token"]), clock.now() + timedelta(seconds=seconds))
+        return Expiring(_header(texts["access_token"]), timedelta(seconds=seconds))
     except (KeyError, ValueError) as error:
         raise NoIdentity("the answer has no token") from error
 

@@ -182,7 +182,6 @@ async def test_a_401_to_a_key_that_worked_is_no_news_if_the_key_works_a_minute_l
     assert scene.authorized()[0] == "True"
 
 
-@pytest.mark.xfail(strict=True, reason="a time in memory is of a clock that was ahead")
 @pytest.mark.parametrize("days", [30, -30])
 async def test_a_clock_that_is_corrected_after_a_401_changes_nothing_of_its_confirmation(days: int) -> None:
     scene = Scene()

@@ -801,7 +801,6 @@ async def test_a_mail_server_that_is_away_is_told_and_what_is_due_is_sent_once_w
     assert scene.told() == ("True", "MailServerAnswers", "The mail server answers and takes mails.")
 
 
-@pytest.mark.xfail(strict=True, reason="a time in memory is of a clock that was ahead")
 async def test_a_mail_server_that_was_away_while_the_clock_was_ahead_is_asked_again_within_an_hour() -> None:
     scene = Scene(died())
     scene.clock.set_back(days=-30)
@@ -816,7 +815,6 @@ async def test_a_mail_server_that_was_away_while_the_clock_was_ahead_is_asked_ag
     assert scene.told() == ("True", "MailServerAnswers", "The mail server answers and takes mails.")
 
 
-@pytest.mark.xfail(strict=True, reason="a time in memory is of a clock that was ahead")
 async def test_a_mail_that_was_refused_while_the_clock_was_ahead_is_tried_again_within_two_hours() -> None:
     scene = Scene(died(), notifications={**MAILS, "administrators": []})
     scene.clock.set_back(days=-30)
