@@ -217,6 +217,24 @@ async def test_events_of_a_deleted_organization_are_removed_by_the_default_time_
     assert "2 events of deleted Organizations stay (1 unfinished, 1 failed): acme" in caplog.text
 
 
+@pytest.mark.xfail(strict=True, reason="an outstanding list keeps the event")
+@pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SKIPPED])
+async def test_a_kept_envelope_of_a_deleted_organization_that_nobody_lists_again_keeps_no_event(
+    phase: Phase,
+) -> None:
+    listed_again = NOON - timedelta(days=33)
+    scene = Scene(finished(phase).status(next_attempt_time=listed_again).build())
+    await scene.pass_finished()
+    scene.cache.organizations.remove("acme")
+    await scene.pass_finished()
+    scene.clock.advance(hours=23)
+    await scene.pass_finished()
+    assert len(scene.there()) == 1, "the Organization may be created again"
+    scene.clock.advance(hours=2)
+    await scene.pass_finished()
+    assert scene.there() == set()
+
+
 async def test_events_of_an_organization_that_is_created_again_stay() -> None:
     scene = Scene(finished(Phase.SUCCEEDED, 1).build(), ttl={"succeeded": "7200h"})
     organization = scene.cache.organizations.get("acme")
