@@ -14,8 +14,9 @@ to live counts, and enqueues the late lists of kept envelopes (docs/decisions/00
 events that ended long ago. For the same reason it finds the events whose envelope eSAW's own retention
 deletes soon.
 
-Events of a deleted Organization have the default time to live, and no person hears of them any more: the log
-of each pass has the number of those that are unfinished or failed, which stay until a person deletes them.
+Events of a deleted Organization have the default time to live, even while a notice or a late list is
+outstanding, and no person hears of them any more: the log of each pass has the number of those that are
+unfinished or failed, which stay until a person deletes them.
 
 An ``Envelope`` is removed after the last event of its envelope, never before: it is marked before the event
 that archived it is removed, and a later pass removes marked ones for which it found no event
@@ -221,7 +222,7 @@ class GarbageCollector:
         await self._correct_shard_label(event)
         spec = await self._spec(event.organization)
         if spec is DEFAULT_SPEC:
-            event = _without_notice(event)
+            event = _without_plans(event)
         return event, is_expired(event, spec, self._now()) and await self._remove_event(event)
 
     async def _spec(self, name: str) -> OrganizationSpec | None:
@@ -343,6 +344,7 @@ def may_be_outlived(envelope: Envelope, spec: OrganizationSpec | None, now: date
     return now - created >= kept
 
 
-def _without_notice(event: EnvelopeEvent) -> EnvelopeEvent:
-    """Return an event without its notice, which nobody delivers any more."""
-    return replace(event, status=replace(event.status, notice=None))
+def _without_plans(event: EnvelopeEvent) -> EnvelopeEvent:
+    """Return an event without its notice and its late list, which nobody can complete without the
+    Organization."""
+    return replace(event, status=replace(event.status, notice=None, next_attempt_time=None))

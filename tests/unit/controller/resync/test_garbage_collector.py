@@ -217,7 +217,6 @@ async def test_events_of_a_deleted_organization_are_removed_by_the_default_time_
     assert "2 events of deleted Organizations stay (1 unfinished, 1 failed): acme" in caplog.text
 
 
-@pytest.mark.xfail(strict=True, reason="an outstanding list keeps the event")
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SKIPPED])
 async def test_a_kept_envelope_of_a_deleted_organization_that_nobody_lists_again_keeps_no_event(
     phase: Phase,
