@@ -52,7 +52,8 @@ class FindingEsawClient(FakeEsawClient):
         """By token."""
         self.spans: list[tuple[datetime, datetime]] = []
         self.sent: dict[str, datetime] = {}
-        """When envelopes were sent, where a test cares: eSAW looks for envelopes by that time."""
+        """When envelopes were sent, by default a minute before noon: eSAW looks for envelopes by that
+        time."""
         self.ignores_time = False
         self.endless = False
         """Each answer has 1,000 other envelopes."""
@@ -93,7 +94,7 @@ class FakeEsawUser(EsawUserClient):
         hits = [
             each
             for each in self._esaw.finds.get(whose, {}).get(status, [])
-            if self._esaw.ignores_time or start < self._esaw.sent.get(each, end - timedelta(minutes=1)) < end
+            if self._esaw.ignores_time or start < self._esaw.sent.get(each, NOON - timedelta(minutes=1)) < end
         ]
         return tuple(FoundEnvelope(id=each) for each in hits[: self._esaw.most_hits])
 
@@ -490,6 +491,39 @@ async def test_answers_that_do_not_depend_on_the_time_split_no_further() -> None
     scene.esaw.ignores_time = True
     assert await scene.swept() == 300
     assert len(scene.esaw.spans) == 3
+
+
+@pytest.mark.xfail(strict=True, reason="the sweep counts as complete")
+@pytest.mark.parametrize("most_hits", [1, 20, 50, 10_000])
+async def test_a_sweep_in_an_esaw_that_ignores_the_time_is_not_complete_and_says_so(most_hits: int) -> None:
+    scene = Scene()
+    scene.finds("anna", *map(numbered, range(300)))
+    scene.esaw.ignores_time, scene.esaw.most_hits = True, most_hits
+    outcome = await scene.sweep()
+    assert outcome.created == min(300, most_hits)
+    assert not outcome.is_complete
+    assert "Sender/anna gets the same envelopes for different times" in outcome.message
+    assert outcome.result(NOON).message == outcome.message
+
+
+@pytest.mark.xfail(strict=True, reason="the sweep counts as complete")
+async def test_a_sweep_whose_smallest_window_may_be_cut_is_not_complete_and_says_so() -> None:
+    scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
+    envelopes = list(map(numbered, range(60)))
+    scene.finds("anna", *envelopes)
+    scene.esaw.sent = {each: NOON - timedelta(hours=1, milliseconds=n) for n, each in enumerate(envelopes)}
+    scene.esaw.most_hits = 50
+    outcome = await scene.sweep()
+    assert (outcome.created, outcome.is_complete) == (50, False)
+    assert "Sender/anna gets 50 envelopes for one minute, perhaps not all" in outcome.message
+
+
+async def test_a_sweep_of_different_days_with_as_many_envelopes_each_is_complete() -> None:
+    scene = Scene()
+    scene.finds("anna", numbered(1), numbered(2))
+    scene.esaw.sent = {numbered(n): NOON - timedelta(hours=24 * n - 12) for n in (1, 2)}
+    outcome = await scene.sweep()
+    assert (outcome.created, outcome.is_complete) == (2, True)
 
 
 async def test_the_sender_that_was_searched_longest_ago_is_first() -> None:
