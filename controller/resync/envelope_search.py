@@ -3,21 +3,20 @@ Search for one user's envelopes by ``POST envelope/find``, in windows of the tim
 
 eSAW's answer has no paging, and its maximum is not documented. An answer that may be cut off splits its
 window. An answer with fewer hits than an earlier one is not cut off: eSAW's maximum is at least that number.
+``doubt`` names answers that may be cut off all the same.
 
 One answer is in memory at a time; the number of requests is bounded. This module creates nothing.
 """
 
-import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.resources import EnvelopeStatus
-
-_log = logging.getLogger(__name__)
 
 OVERLAP = timedelta(seconds=1)
 """Time by which windows overlap: eSAW may leave out their very ends, or cut fractions of a second."""
@@ -26,7 +25,7 @@ TRUSTED_HITS = 50
 """Number of hits from which an answer may be cut off. eSAW documents no maximum."""
 
 MIN_WINDOW = timedelta(minutes=1)
-"""Window that is not split further: no sender sends fifty envelopes within it."""
+"""Window that is not split further: hardly a sender sends fifty envelopes within it."""
 
 
 class TooManyRequests(Exception):
@@ -50,6 +49,33 @@ class EnvelopeSearch:
     _requests: int = 0
     _largest: int = TRUSTED_HITS
     """Hits of the largest answer: a smaller one is complete."""
+    _contents: defaultdict[EnvelopeStatus, list[int | None]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+    """Contents of the answers to all windows as they were asked for, before any split."""
+    _has_equal_halves: bool = False
+    """Whether both halves of a window had the same envelopes."""
+    _cut_hits: int = 0
+    """Hits of the largest answer to a smallest window that may be cut off."""
+
+    @property
+    def doubt(self) -> str:
+        """
+        Why eSAW may have left envelopes out; empty if nothing shows that.
+
+        An envelope has one time of sending. So if all windows of a status have the same envelopes, eSAW does
+        not search by the time, and nobody knows how many it leaves out. A larger answer shows that a smaller
+        one was not cut off.
+        """
+        has_equal_windows = any(
+            len(each) > 1 and set(each) == {each[0]} and each[0] not in (None, _NOTHING)
+            for each in self._contents.values()
+        )
+        if has_equal_windows or self._has_equal_halves:
+            return "gets the same envelopes for different times"
+        if self._cut_hits >= self._largest:
+            return f"gets {self._cut_hits} envelopes for one minute, perhaps not all"
+        return ""
 
     async def between(self, status: EnvelopeStatus, start: datetime, end: datetime) -> AsyncIterator[str]:
         """
@@ -58,6 +84,7 @@ class EnvelopeSearch:
         Raises ``EsawError``, and ``TooManyRequests``.
         """
         ids, is_complete = await self._ask(status, start, end)
+        self._contents[status].append(_content(ids))
         for each in ids or ():
             yield each
         split = [] if is_complete else [_Answered(start, end, _content(ids))]
@@ -74,7 +101,7 @@ class EnvelopeSearch:
                     incomplete.append(_Answered(half_start, half_end, _content(ids)))
             if are_equal:
                 # No envelope was sent in both halves, so shorter windows would bring nothing new either.
-                _log.warning("eSAW's answers to the sweep do not depend on the time that is asked for")
+                self._has_equal_halves = True
             else:
                 split += incomplete
 
@@ -95,9 +122,12 @@ class EnvelopeSearch:
         is_complete = len(ids) < self._largest
         self._largest = max(self._largest, len(ids))
         if is_smallest and not is_complete:
-            _log.warning("eSAW's answer to the sweep may be cut off: %d envelopes in a minute", len(ids))
+            self._cut_hits = max(self._cut_hits, len(ids))
         return ids, is_complete or is_smallest
 
 
 def _content(ids: list[str] | None) -> int | None:
     return None if ids is None else hash(frozenset(ids))
+
+
+_NOTHING = _content([])

@@ -11,7 +11,8 @@ one that was only recorded, since its action is archived now.
 
 eSAW chooses what it lists, so a sweep is bounded: in its events by the ceilings of the Organization, of which
 half is left to callbacks, and in hits and requests. The outcome of a sweep that was cut reports it. The next
-one begins soon, where this one ended.
+one begins soon, where this one ended. The outcome also reports answers in which eSAW may have left envelopes
+out.
 
 It runs at its interval, and when a person requests it by the label ``counterfoil.dev/request``.
 """
@@ -93,11 +94,13 @@ class SweepOutcome(NamedTuple):
     """Number of listed envelopes that got no event all the same."""
     cut: str = ""
     """Why the sweep stopped early; empty if it did not."""
+    doubts: str = ""
+    """Why eSAW may have left envelopes out; empty if nothing shows that."""
 
     @property
     def is_complete(self) -> bool:
         """Whether the sweep need not be repeated before its interval."""
-        return not self.skipped and not self.cut
+        return not self.skipped and not self.cut and not self.doubts
 
     @property
     def message(self) -> str:
@@ -123,6 +126,10 @@ class SweepOutcome(NamedTuple):
             )
         if self.cut:
             parts.append(f"The search stopped early: {self.cut}. It continues automatically.")
+        if self.doubts:
+            parts.append(
+                f"eSignAnyWhere may have left envelopes out: {self.doubts}. Report that to Namirial."
+            )
         return " ".join(parts)
 
     def result(self, now: datetime) -> SweepResult:
@@ -154,6 +161,7 @@ class _Sweep:
     without_event: int = 0
     skipped: list[str] = field(default_factory=list)
     cuts: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -201,10 +209,15 @@ class MissedCallbackFinder:
                 break
         names = {each.name for each in self.cache.senders_of(organization.name)}
         unusable = tuple(sorted(names - {each.name for each in usable}))
-        cuts = "; ".join(sweep.cuts[:MAX_SENDERS_SHOWN])
-        outcome = SweepOutcome(sweep.created, tuple(sweep.skipped), unusable, sweep.without_event, cuts)
+        cuts, doubts = ("; ".join(each[:MAX_SENDERS_SHOWN]) for each in (sweep.cuts, sweep.doubts))
+        outcome = SweepOutcome(
+            sweep.created, tuple(sweep.skipped), unusable, sweep.without_event, cuts, doubts
+        )
+        fields = {"organization": organization.name}
         if cuts:
-            _log.warning("the sweep stopped early: %s", cuts, extra={"organization": organization.name})
+            _log.warning("the sweep stopped early: %s", cuts, extra=fields)
+        if doubts:
+            _log.warning("eSAW may have left envelopes out of the sweep: %s", doubts, extra=fields)
         return outcome
 
     async def _sweep_sender(self, sweep: _Sweep, sender: Sender) -> None:
@@ -221,8 +234,15 @@ class MissedCallbackFinder:
 
     async def _search(self, sweep: _Sweep, sender: Sender, user: EsawUserClient) -> None:
         """Examine all envelopes in the look-back, newest first, from where an earlier sweep was cut."""
-        key, now = (sweep.organization.name, sender.uid), self.clock.now()
-        search, seen = EnvelopeSearch(user, self.bounds.requests), set[str]()
+        search = EnvelopeSearch(user, self.bounds.requests)
+        try:
+            await self._search_windows(sweep, sender, search)
+        finally:
+            if search.doubt:
+                sweep.doubts.append(f"Sender/{sender.name} {search.doubt}")
+
+    async def _search_windows(self, sweep: _Sweep, sender: Sender, search: EnvelopeSearch) -> None:
+        key, now, seen = (sweep.organization.name, sender.uid), self.clock.now(), set[str]()
         first = end = min(self._continue_at.pop(key, now), now)
         oldest = now - sweep.organization.spec.sweep.lookback
         while end > oldest:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -41,7 +41,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.signatures.anchors import Anchors
-from tests.support.builders import ENVELOPE, ORIGIN, a_sender, an_event, an_organization
+from tests.support.builders import ENVELOPE, NOON, ORIGIN, a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene, turns
 from tests.support.signed_pdfs import BETWEEN, ROOT
@@ -51,7 +51,7 @@ from tests.unit.controller.resync.test_organization_status import FakeEsawClient
 
 
 class AcceptedUser(EsawUserClient):
-    """Every token is Anna's, and she has one envelope."""
+    """Every token is Anna's, and she has one envelope, sent a minute before noon."""
 
     def __init__(self, token: ApiToken, client: "AcceptingEsawClient") -> None:
         self.token = token
@@ -60,11 +60,15 @@ class AcceptedUser(EsawUserClient):
     async def whoami(self) -> WhoAmI:
         return WhoAmI(user_id=ANNA)
 
-    async def find(self, **_: object) -> tuple[FoundEnvelope, ...]:
+    async def find(
+        self, *, start: datetime | None = None, end: datetime | None = None, **_: object
+    ) -> tuple[FoundEnvelope, ...]:
         if self.client.search_error is not None:
             self.client.failed_searches += 1
             raise self.client.search_error
-        return (FoundEnvelope(id=ENVELOPE),)
+        assert start is not None
+        assert end is not None
+        return (FoundEnvelope(id=ENVELOPE),) if start < NOON - timedelta(minutes=1) < end else ()
 
 
 class AcceptingEsawClient(FakeEsawClient):
