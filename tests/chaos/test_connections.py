@@ -19,7 +19,7 @@ from tests.cluster.test_receiver import Site, a_guid, a_site
 from tests.support.scenes.chaos import eventually
 from tests.support.servers.breakable_connections import BreakableProxy, Fault
 
-MANY = 400
+MANY = 200
 """Callbacks at once, several times as many as the receiver has connections."""
 
 

@@ -273,7 +273,7 @@ async def test_an_envelope_with_too_much_metadata_is_waited_for_and_stays(scene:
     envelope = scene.envelope(metadata=f"<a>{'x' * 2**24}</a>")
     name = await scene.note(envelope)
     event = await scene.is_so(name, lambda event: event.status.reason == "EsawAnswerUnreadable")
-    words = "eSAW's answer to configuration can't be used: it is longer than 16 MiB."
+    words = "eSAW's answer to configuration can't be used: it is longer than 8 MiB."
     assert words in str(event.status.message)
     assert scene.esaw.exists(envelope)
     assert scene.filed(envelope) == []
