@@ -200,3 +200,117 @@ async def test_a_file_of_before_a_restart_is_not_said_to_be_at_another_place(tmp
     after = await retried_by_a_person(scene)
     assert after.status.reason == "ArchivedAndKept"
     assert find_condition(after.status.conditions, "FilesLeftBehind") is None
+
+
+# -- Between the events of one envelope ----------------------------------------------------------------------
+
+
+def of_two_actions(folder: Path, **spec: Any) -> Scene:
+    return a_scene(folder, actions=ACTIONS, **spec)
+
+
+@pytest.mark.xfail(strict=True, reason="an event judges a list by its own files only")
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_a_short_list_of_a_second_event_shortens_no_manifest_and_deletes_nothing(
+    tmp_path: Path, policy: str
+) -> None:
+    scene = of_two_actions(tmp_path, cleanup={"policy": policy, "after": "168h"})
+    list_files(scene, document(1, 1), document(2, 2), legal=("legal-1",))
+    await scene.reconcile()
+    before = manifests(scene)
+    list_files(scene, document(1, 1))
+    first = another_event(scene)
+    await is_kept_and_told(scene, Phase.ARCHIVING)
+    assert manifests(scene) == before
+
+    list_files(scene, document(1, 1), document(2, 2), legal=("legal-1",))
+    if policy == "Delete":
+        scene.event = first
+        scene.clock.advance(hours=168)
+        assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    else:
+        assert (await retried_by_a_person(scene)).status.reason == "ArchivedAndKept"
+
+
+@pytest.mark.xfail(strict=True, reason="an event judges a list by its own files only")
+async def test_a_file_that_another_event_could_not_archive_is_not_deleted_with_the_envelope(
+    tmp_path: Path,
+) -> None:
+    scene = of_two_actions(tmp_path)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download file-1", HttpStatusError(503))
+    assert (await scene.reconcile()).status.reason == "EsawFailing"
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1))
+    another_event(scene)
+    await is_kept_and_told(scene, Phase.ARCHIVING)
+
+
+@pytest.mark.xfail(strict=True, reason="an event judges a list by its own files only")
+async def test_a_file_that_another_event_listed_while_the_delete_was_delayed_is_not_deleted(
+    tmp_path: Path,
+) -> None:
+    scene = of_two_actions(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    list_files(scene, document(1, 1))
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    first = another_event(scene)
+    scene.envelope.but("download legal-1", HttpStatusError(503))
+    assert (await scene.reconcile()).status.reason == "EsawFailing"
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1))
+    scene.event = first
+    scene.clock.advance(hours=168)
+    await is_kept_and_told(scene, Phase.CLEANING)
+
+
+@pytest.mark.xfail(strict=True, reason="a manifest is replaced by one with fewer files")
+async def test_a_manifest_of_an_event_that_was_removed_is_not_shortened(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path, cleanup={"policy": "Keep"})
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    await scene.reconcile()
+    before = manifests(scene)
+    del scene.kube.objects[EnvelopeEvent.PLURAL, scene.event.name]
+    scene.kube.put(scene.event)
+    list_files(scene, document(1, 1))
+    await is_kept_and_told(scene, Phase.ARCHIVING)
+    assert manifests(scene) == before
+
+
+@pytest.mark.xfail(strict=True, reason="an event judges a list by its own files only")
+async def test_a_list_that_grew_since_another_event_claimed_its_files_is_waited_for(tmp_path: Path) -> None:
+    scene = of_two_actions(tmp_path)
+    list_files(scene, document(1, 1))
+    scene.envelope.but("download file-1", HttpStatusError(503))
+    assert (await scene.reconcile()).status.reason == "EsawFailing"
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    another_event(scene)
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_files_that_another_event_archived_before_a_restart_are_not_waited_for(
+    tmp_path: Path, status: EnvelopeStatus
+) -> None:
+    scene = of_two_actions(tmp_path, statuses=["Completed", "Expired"], cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    assert (await scene.reconcile()).status.reason == "ArchivedAsExpired"
+    another_event(scene)
+    scene.envelope.status = status
+    list_files(scene, document(2, 1))
+    after = await scene.reconcile()
+    assert after.status.reason in ("ArchivedAndKept", "ArchivedAsExpired")
+    assert file_ids(after) == ["file-2", "trail-1"]
+
+
+async def test_two_events_whose_lists_are_equal_need_no_wait(tmp_path: Path) -> None:
+    scene = of_two_actions(tmp_path, cleanup={"policy": "Keep"})
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    another_event(scene)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
