@@ -151,6 +151,11 @@ class ReconcileContext:
             )
         return self._siblings
 
+    async def possible_siblings(self) -> tuple[EnvelopeEvent, ...]:
+        """Return the other events of this envelope; none, and without a request, if the Organization's
+        actions make one event of an envelope. Raises ``ApiError``."""
+        return await self.siblings() if self.organization.spec.has_several_events else ()
+
     async def _actions(self) -> tuple[ActionFacts, ...]:
         """
         Return the callbacks that path and tags are made of, oldest first: that of this event, and those of

@@ -5,7 +5,7 @@ eSAW makes documents and audit trails after it has set the envelope's status, so
 while. Nothing in the list says that it is complete; this module finds the lists that are not.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from enum import Enum, auto
 
 from counterfoil.esaw.models import EnvelopeFile
@@ -100,13 +100,23 @@ def lists_additional_files(status: EnvelopeEventStatus, listed: Collection[Envel
     return any((each.file_id, each.kind) not in known for each in listed)
 
 
-def lacks_known_file(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+def lacks_known_file(
+    status: EnvelopeEventStatus,
+    listed: Collection[EnvelopeFile],
+    siblings: Iterable[EnvelopeEventStatus] = (),
+) -> bool:
     """
     Whether the list lacks a file that an earlier list had, archived or not: such a list is short.
 
-    Only an expired envelope may have other files later, once it was restarted. So an outdated file does not
-    count, and an expired envelope may list others in place of the known ones.
+    The earlier lists are those of the event's ``status`` and of ``siblings``, the statuses of the envelope's
+    other events. Only an expired envelope may have other files later, once it was restarted. So an outdated
+    file does not count, and an expired envelope may list others in place of the known ones.
     """
+    counted = (each for each in siblings if _is_expired(status) or not _is_expired(each))
+    return any(_lacks_file_of(each, listed) for each in (status, *counted))
+
+
+def _lacks_file_of(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
     ids = {each.file_id for each in listed}
     is_short = any(not each.outdated and each.file_id not in ids for each in status.documents)
     return is_short and not (_is_expired(status) and lists_additional_files(status, listed))

@@ -23,6 +23,7 @@ from counterfoil.resources.base import (
 )
 from counterfoil.resources.conditions import Condition
 from counterfoil.resources.envelopeevent import FileKind
+from counterfoil.resources.naming import is_envelope_action
 from counterfoil.resources.request import LastRequest
 
 
@@ -260,6 +261,13 @@ class OrganizationSpec(ResourcePart, frozen=True):
         archived = [each.action for each in self.actions if each.handling is ActionHandling.ARCHIVE]
         usual = [action for action in archived if action.lower() == "envelopefinished"]
         return next(iter(usual + archived), None)
+
+    @property
+    def has_several_events(self) -> bool:
+        """Whether several events may archive one envelope: by several actions, or by one about a workstep."""
+        archived = [each.action for each in self.actions if each.handling is ActionHandling.ARCHIVE]
+        is_listed = self.unlisted_actions is UnlistedActions.IGNORE
+        return not is_listed or len(archived) > 1 or not all(map(is_envelope_action, archived))
 
 
 class CallbackURLs(ResourcePart, frozen=True):

@@ -22,6 +22,7 @@ from controller.reconcile.phases.missing_envelope import (
     is_missing,
     was_deleted,
 )
+from controller.reconcile.phases.unlisted_files import wait_for_known_files
 from controller.reconcile.signature_policy import (
     ignored_condition,
     is_checked,
@@ -31,14 +32,17 @@ from controller.sharding import LeaseLost
 from counterfoil.archives import filing
 from counterfoil.archives.filing import StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
+from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.proof import Checksum, ProvenFiles, proven_files
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import lists_additional_files
+from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     ArchiveLocation,
     EnvelopeEvent,
+    EnvelopeEventStatus,
+    EnvelopeSummary,
     FiledDocument,
     LocalObjectReference,
     Phase,
@@ -78,6 +82,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             restart_from=Phase.COLLECTING,
         )
     facts, proven, siblings = await _earlier_archive(event, plan, context)
+    if lacks_known_file(event.status, await context.listed(), siblings):
+        return wait_for_known_files(event, context)
     filed = await _file_all(event, plan, proven, context)
     documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)
     parameters_condition = _parameters_condition(event, filed)
@@ -134,10 +140,11 @@ class _ArchivedFiles:
 
 async def _earlier_archive(
     event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
-) -> tuple[EnvelopeFacts, ProvenFiles, Collection[EnvelopeEvent]]:
+) -> tuple[EnvelopeFacts, ProvenFiles, Collection[EnvelopeEventStatus]]:
     """
     Return the facts for the manifest, with the callbacks of an earlier archive of the envelope, what is
-    proven about the files in its folder, and the other events of the envelope; none without such an archive.
+    proven about the files in its folder, and the statuses of the envelope's other events. One more stands for
+    a manifest with our seal, whose event may be removed.
 
     Raises ``NameTaken``, before anything is replaced, if the folder claims to be another's.
     """
@@ -151,10 +158,22 @@ async def _earlier_archive(
         key=context.signature_checker.public_key,
     )
     if found is None:
-        return facts, ProvenFiles(), ()
+        return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()]
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))
-    return facts, proven_files(event, siblings, found, facts.status), siblings
+    earlier = [each.status for each in siblings]
+    if found.is_ours:
+        earlier.append(_listed_in(found.manifest))
+    return facts, proven_files(event, siblings, found, facts.status), earlier
+
+
+def _listed_in(manifest: Manifest) -> EnvelopeEventStatus:
+    """Return the status of an event that listed the files of a manifest with our seal."""
+    files = manifest.files
+    return EnvelopeEventStatus(
+        envelope=EnvelopeSummary(status=manifest.envelope.status),
+        documents=tuple(FiledDocument(file_id=each.file_id, kind=each.kind, file_name="") for each in files),
+    )
 
 
 async def _file_all(
@@ -214,17 +233,16 @@ def _parameters_condition(event: EnvelopeEvent, filed: _ArchivedFiles) -> SideCo
 
 
 def _evidence_of_siblings(
-    event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent], listed: Collection[EnvelopeFile]
+    event: EnvelopeEvent, siblings: Iterable[EnvelopeEventStatus], listed: Collection[EnvelopeFile]
 ) -> SideCondition | None:
     """Return the condition of an envelope whose list was short, or had fewer files, for another of its
     events; None: there is none, or this event has its own condition."""
     if find_condition(event.status.conditions, EVIDENCE_CONDITION) is not None:
         return None
-    for sibling in siblings:
-        status = sibling.status
+    for status in siblings:
         was_short = find_condition(status.conditions, EVIDENCE_CONDITION) is not None
         if was_short or (status.documents and lists_additional_files(status, listed)):
-            message = f"eSignAnyWhere had listed fewer files for EnvelopeEvent/{sibling.name}."
+            message = "eSignAnyWhere had listed fewer files for another event of the envelope."
             return SideCondition(EVIDENCE_CONDITION, "True", "DocumentsListed", message)
     return None
 

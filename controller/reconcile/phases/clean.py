@@ -278,6 +278,10 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         return _mismatch(event, "ArchivedFilesChanged", damage)
     if (difference := _difference(event, context, listed)) is not None:
         return difference
+    # Another event may have listed a file since this one archived the envelope.
+    siblings = [each.status for each in await context.possible_siblings()]
+    if lacks_known_file(event.status, listed, siblings):
+        return wait_for_known_files(event, context)
     if deletion.is_listed_by_v5(listed):
         return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")
     proof = deletion.ProofOfArchive.from_status(
