@@ -12,6 +12,7 @@ import io
 import os
 import platform
 import re
+import secrets
 import tarfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import Any, TextIO
 import yaml
 
 from counterfoil import __version__
+from counterfoil.cli.plugin.archive_paths import ArchivePaths
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -44,10 +46,12 @@ SUMMARY = "write a support bundle without secrets"
 DETAILS = (
     "A .tar.gz of Counterfoil's resources, Kubernetes Events, pods and logs. Secrets are not read; what "
     "looks like a token and people's names and addresses are left out. Names of envelopes and files are in "
-    "it: look through it before you pass it on."
+    "it: look through it before you pass it on. Values of tags and parameters are left out, and the "
+    "path of an archived file has hashes in place of its parts."
 )
 
-KINDS: tuple[type[Resource], ...] = (Organization, Sender, Archive, Envelope, EnvelopeEvent)
+KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, Envelope, EnvelopeEvent)
+"""The first two have the URLs that stay in all that follows."""
 POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
 PERSONAL_KEYS = frozenset(
     {
@@ -99,7 +103,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     """Write it. Raises ``CommandError`` when the file can't be written or nothing at all could be read."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     path = args.file or Path(f"counterfoil-{kube.namespace}-{stamp}.tar.gz")
-    bundle = SupportBundle(kube)
+    bundle = SupportBundle(kube, ArchivePaths(secrets.token_bytes(32)))
     await bundle.collect(lines=args.lines, events=args.events)
     if not bundle.files:
         raise CommandError(ExitStatus.NOT_ALLOWED, f"nothing could be read: {'; '.join(bundle.missing)}")
@@ -120,8 +124,9 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
 class SupportBundle:
     """Files of the bundle by name, and the parts that were unreadable."""
 
-    def __init__(self, kube: KubeClient) -> None:
+    def __init__(self, kube: KubeClient, paths: ArchivePaths) -> None:
         self._kube = kube
+        self._paths = paths
         self.files: dict[str, str] = {}
         self.missing: list[str] = []
         self._pods_found: Sequence[Raw] = ()
@@ -138,9 +143,9 @@ class SupportBundle:
 
     async def _add(self, name: str, read: Callable[[], Awaitable[Any]]) -> None:
         try:
-            found = remove_personal_data(await read())
+            found = remove_personal_data(await read(), self._paths)
         except ApiError as problem:
-            self.missing.append(f"{name}: {redact(str(problem))}")
+            self.missing.append(f"{name}: {redact(self._paths.hide(str(problem)))}")
             return
         is_text = isinstance(found, str)
         self.files[name] = (
@@ -151,6 +156,10 @@ class SupportBundle:
         found: list[Raw] = []
         async for raw in self._kube.list(kind):
             found.append(raw)
+            if kind is Archive:
+                self._paths.learn_archive(raw)
+            elif kind is Organization:
+                self._paths.learn_organization(raw)
             if len(found) >= most:
                 self.missing.append(f"resources/{kind.PLURAL}.yaml: only the first {most}")
                 break
@@ -181,23 +190,24 @@ class SupportBundle:
         return {"counterfoil": __version__, "python": platform.python_version(), "kubernetes": server}
 
 
-def remove_personal_data(found: Any, key: str = "") -> Any:
-    """Return it without what looks like a token, and without people; a SHA-256 stays where one belongs."""
+def remove_personal_data(found: Any, paths: ArchivePaths, key: str = "") -> Any:
+    """Return it without what looks like a token, without people, and without the paths of archived files; a
+    SHA-256 stays where one belongs."""
     if key in PERSONAL_KEYS:
         return OMITTED
     if isinstance(found, Mapping):
         if key in VALUE_KEYS:
             found = {name: OMITTED if isinstance(value, str) else value for name, value in found.items()}
-        cleaned = {name: remove_personal_data(value, name) for name, value in found.items()}
+        cleaned = {name: remove_personal_data(value, paths, name) for name, value in found.items()}
         if key == "lastRequest" and "reason" in found:
             cleaned["reason"] = OMITTED
         if found.get("action") in PERSONAL_NOTE_ACTIONS and "note" in found:
             cleaned["note"] = OMITTED
         return cleaned
     if isinstance(found, list | tuple):
-        return [remove_personal_data(value, key) for value in found]
+        return [remove_personal_data(value, paths, key) for value in found]
     if isinstance(found, str) and not (key == "sha256" and _SHA256.fullmatch(found)):
-        return _ADDRESS.sub(OMITTED, redact(found))
+        return _ADDRESS.sub(OMITTED, redact(paths.hide(found)))
     return found
 
 

@@ -89,7 +89,7 @@ class ObjectLockClient:
         if not await self._is_locked(path, wanted):
             bucket = self.client.bucket
             raise VerificationFailed(
-                f"{bucket.archive}: {bucket.server} took the lock of {path} and does not have it. "
+                f"{bucket.archive}: {bucket.server} took the lock of an object and does not have it. "
                 "Check its Object Lock."
             )
 
