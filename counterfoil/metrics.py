@@ -59,6 +59,8 @@ class MailKind(StrEnum):
     """Keys can't be used, and their senders cannot fix it."""
     RETENTION = "retention"
     """eSAW deletes envelopes soon that are not safely archived."""
+    UNREADABLE = "unreadable"
+    """Events can't be read."""
     SOLVED = "solved"
     """A reported problem was solved."""
     WEBHOOK = "webhook"

@@ -15,7 +15,14 @@ from msgspec.structs import replace
 from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.due import ACTION_NOT_CONFIGURED
 from counterfoil.clock import age, believed_time
-from counterfoil.i18n.problems import ARCHIVE_MISSING, RETENTION_CAUSE, Ending, ProblemKind, kind_of
+from counterfoil.i18n.problems import (
+    ARCHIVE_MISSING,
+    RETENTION_CAUSE,
+    UNREADABLE_CAUSE,
+    Ending,
+    ProblemKind,
+    kind_of,
+)
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, ReportedProblem
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 
@@ -228,12 +235,19 @@ class FailureSummary:
     """Causes of failed events that were removed after their time to live, unsolved."""
     notices: dict[str, Observation] = field(default_factory=dict)
     """Notices to the webhook that were given up, by cause."""
-    is_complete: bool = True
-    """Whether each event could be read. One that could not may have any cause, so nothing is solved."""
+    unreadable: int = 0
+    """Number of events that could not be read or counted."""
+    first_unreadable: tuple[str, ...] = ()
+    """Names of such events, up to ``MAX_EXAMPLES``; not of those that may be of another Organization."""
     endangered: int = 0
     """Number of events whose envelope eSAW deletes soon, unarchived."""
     first_deletions: tuple[tuple[datetime, str], ...] = ()
     """The first of these deletions, with the names of the events, up to ``MAX_EXAMPLES``."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each event could be read. One that could not may have any cause, so nothing is solved."""
+        return self.unreadable == 0
 
     def add(self, event: EnvelopeEvent, archive: str) -> None:
         """Count an event."""
@@ -250,6 +264,20 @@ class FailureSummary:
         removed = FailureSummary()
         removed.add(event, archive)
         self.removed |= {*removed.failed, *removed.notices}
+
+    def add_unreadable(self, name: str) -> None:
+        """Record an event of this Organization that can't be read or counted."""
+        self.unreadable += 1
+        self.first_unreadable = (*self.first_unreadable, name)[:MAX_EXAMPLES]
+
+    def unreadable_observation(self) -> Observation | None:
+        """Return the one problem that stands for all events that can't be read; None for none."""
+        if self.is_complete:
+            return None
+        message = "The log of the controller names each event and the cause."
+        return Observation(
+            UNREADABLE_CAUSE, "EventUnreadable", message, self.first_unreadable, count=self.unreadable
+        )
 
     def add_endangered(self, name: str, deletion: datetime) -> None:
         """Record an event whose envelope eSAW deletes soon, at that time."""
@@ -311,6 +339,10 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     for observation in found.values():
         if observation.cause not in recent:
             problems = with_count(problems, observation, now)
+    if (unreadable := summary.unreadable_observation()) is not None:
+        problems = with_count(problems, unreadable, now)
+    else:
+        problems = mark_ended(problems, UNREADABLE_CAUSE, now)
     ending = summary.retention_observation()
     if ending is None:
         return mark_ended(problems, RETENTION_CAUSE, now) if summary.is_complete else problems

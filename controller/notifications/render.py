@@ -290,6 +290,8 @@ class MailRenderer:
                 f"{kubectl} get envelopeevents {unfinished} -l {mine}",
                 f"kubectl counterfoil -n {self.namespace} why {first}",
             )
+        if kind == ProblemKind.UNREADABLE:
+            return tuple(f"{kubectl} get envelopeevent {each} -o yaml" for each in problem.examples)
         field = "status.notice.state" if kind == ProblemKind.WEBHOOK else "status.phase"
         failed = f"--field-selector {field}=Failed -l {mine}"
         return (

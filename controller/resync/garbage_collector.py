@@ -149,8 +149,9 @@ class GarbageCollector:
             count = len(self._failed)
             _log.warning("%d objects could not be cleaned up: %s", count, problem, exc_info=unexpected)
         self._log_events_of_deleted()
-        found.finish()
-        self.statistics.publish(found, (each.name for each in self.cache.organizations))
+        organizations = [each.name for each in self.cache.organizations]
+        found.finish(organizations)
+        self.statistics.publish(found, organizations)
         self.pass_finished(found.began, found.failures)
 
     async def _page(self, token: str) -> tuple[list[Raw], str]:

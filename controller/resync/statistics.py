@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from controller.notifications.problem_tracking import FailureSummary
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import ORGANIZATION_LABEL, Activity, EnvelopeEvent, HourlyActivity, Phase
+from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase
 from counterfoil.resources.organization import (
     ACTIVITY_HOURS,
     DURATION_BUCKETS,
@@ -84,6 +84,8 @@ class PassStatistics:
 
     began: datetime
     failures: dict[str, FailureSummary] = field(default_factory=dict)
+    _of_any_organization: int = 0
+    """Number of events that can't be read and whose specs name no Organization."""
     _envelope: _EnvelopeEvents = field(default_factory=_EnvelopeEvents)
     _counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     _activities: dict[str, ActivityCounter] = field(default_factory=dict)
@@ -102,19 +104,26 @@ class PassStatistics:
         self.failures.setdefault(event.organization, FailureSummary()).add_removed(event, archive)
 
     def add_unreadable(self, raw: Raw) -> None:
-        """Record an event that can't be read or counted."""
-        labels = raw["metadata"].get("labels")
-        name = labels.get(ORGANIZATION_LABEL) if isinstance(labels, dict) else None
-        if isinstance(name, str):
-            self.failures.setdefault(name, FailureSummary()).is_complete = False
+        """Record an event that can't be read or counted. If its spec names no Organization it may be of
+        any: its labels are not believed."""
+        match raw.get("spec"):
+            case {"organizationRef": {"name": str(name)}}:
+                self.failures.setdefault(name, FailureSummary()).add_unreadable(raw["metadata"]["name"])
+            case _:
+                self._of_any_organization += 1
 
     def add_endangered(self, event: EnvelopeEvent, deletion: datetime) -> None:
         """Record an event whose envelope eSAW deletes soon, at that time; without effect if another event of
         the envelope archived it."""
         self._envelope_of(event).endangered.append((event, deletion))
 
-    def finish(self) -> None:
-        """Record the end of the pass."""
+    def finish(self, organizations: Iterable[str]) -> None:
+        """Record the end of the pass over the events of these Organizations."""
+        self._finish_envelope()
+        for name in organizations if self._of_any_organization else ():
+            self.failures.setdefault(name, FailureSummary()).unreadable += self._of_any_organization
+
+    def _finish_envelope(self) -> None:
         for event, deletion in self._envelope.endangered:
             if event.organization not in self._envelope.archived_by:
                 summary = self.failures.setdefault(event.organization, FailureSummary())
@@ -123,7 +132,7 @@ class PassStatistics:
 
     def _envelope_of(self, event: EnvelopeEvent) -> _EnvelopeEvents:
         if self._envelope.id != event.spec.envelope_id:
-            self.finish()
+            self._finish_envelope()
             self._envelope.id = event.spec.envelope_id
         return self._envelope
 

@@ -39,6 +39,8 @@ class ProblemKind(StrEnum):
     """Senders do not react to the mail about their key. eSAW accepts their keys."""
     RETENTION = "retention"
     """eSAW deletes envelopes soon that are not archived. A pass over all events finds none."""
+    UNREADABLE = "unreadable"
+    """Events can't be read; no problem of events is solved meanwhile. A pass over all events reads each."""
     WEBHOOK = "webhook"
     """Notices were given up. A pass over all events finds none, given up or in retry."""
     DIGEST = "digest"
@@ -49,6 +51,8 @@ ENDS_WITHOUT_MAIL: Final = frozenset({ProblemKind.CONSENT, ProblemKind.DIGEST, P
 """Kinds whose end no mail announces. An envelope that eSAW deleted is not solved either."""
 
 RETENTION_CAUSE: Final = f"{ProblemKind.RETENTION}/RetentionEnding"
+
+UNREADABLE_CAUSE: Final = f"{ProblemKind.UNREADABLE}/EventUnreadable"
 
 ARCHIVE_MISSING: Final = "ArchiveMissing"
 """Reason of a problem with an Archive that the Organization names and that does not exist."""

@@ -47,6 +47,7 @@ class AttentionKind(StrEnum):
     CONSENT = "consent"
     KEY = "key"
     RETENTION = "retention"
+    UNREADABLE = "unreadable"
     FAILED = "failed"
     RETRYING = "retrying"
     ARCHIVE = "archive"
@@ -121,6 +122,7 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_senders(snapshot),
         *_reported(snapshot, ProblemKind.RETENTION),
         *_failures(snapshot),
+        *_reported(snapshot, ProblemKind.UNREADABLE),
         *_retries(snapshot),
         *_reported(snapshot, ProblemKind.WEBHOOK),
     ]

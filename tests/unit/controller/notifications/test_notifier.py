@@ -1145,6 +1145,24 @@ async def test_envelopes_that_esaw_deletes_soon_are_one_mail_whose_end_is_no_mai
     assert len(scene.mailer.subjects) == 1
 
 
+async def test_events_that_can_not_be_read_are_one_mail_and_hold_each_problem_of_events_open() -> None:
+    scene = Scene()
+    scene.notifier.event_failed(a_failed_event())
+    await scene.look_for(HOUR)
+    summary = FailureSummary()
+    summary.add_unreadable("event-7")
+    scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == ["[acme] An event can't be read"]
+    assert "event-7" in scene.mailer.sent_mails[-1][1].as_string()
+    assert all(each.solved_time is None for each in scene.problems().values())
+    scene.clock.advance(minutes=10)
+    pass_finished(scene)
+    await scene.look_for(HOUR)
+    assert "Solved: [acme] An event can't be read" in scene.mailer.subjects
+    assert scene.problems() == {}
+
+
 async def test_envelopes_that_esaw_deletes_soon_are_in_the_daily_reminder() -> None:
     scene = Scene(timings=NotificationTimings())
     pass_found(scene, NOON + 6 * 24 * HOUR)

@@ -144,8 +144,9 @@ def test_a_problem_of_which_a_pass_finds_nothing_is_solved() -> None:
 
 def test_a_pass_that_could_not_read_each_event_solves_nothing() -> None:
     retention = a_problem("retention/RetentionEnding")
-    problems = after_pass((*noted(1, 2), retention), FailureSummary(is_complete=False))
-    assert [each.solved_time for each in problems] == [None, None]
+    problems = after_pass((*noted(1, 2), retention), FailureSummary(unreadable=1))
+    assert [each.solved_time for each in problems] == [None, None, None]
+    assert problems[-1].cause == "unreadable/EventUnreadable"
 
 
 def test_what_failed_after_the_pass_began_is_neither_solved_nor_counted_down_by_it() -> None:

@@ -85,6 +85,9 @@ NOTICES = {
     "retention": about(
         "retention/RetentionEnding", MailKind.RETENTION, count=2, message="Soon.", examples=("event-1",)
     ),
+    "unreadable": about(
+        "unreadable/EventUnreadable", MailKind.UNREADABLE, count=2, message="See.", examples=("event-1",)
+    ),
     "webhook": about("webhook/WebhookGone", MailKind.WEBHOOK, count=2, examples=("event-1",)),
     "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
     "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_time=NOON, solved_time=NOON),
@@ -201,6 +204,7 @@ def test_a_console_is_linked_when_there_is_one() -> None:
         ("esaw", AttentionKind.ORGANIZATION, "acme", "acme-Reachable"),
         ("key", AttentionKind.KEY, "acme", "SealingKeysMissing"),
         ("retention", AttentionKind.RETENTION, "acme", "RetentionEnding"),
+        ("unreadable", AttentionKind.UNREADABLE, "acme", "EventUnreadable"),
     ],
 )
 def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(

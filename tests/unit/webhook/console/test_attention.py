@@ -216,6 +216,21 @@ def test_a_retention_that_no_longer_endangers_anything_is_no_entry() -> None:
     assert attention_items(ClusterSnapshot(organizations=(an_organization_that(problems=(ended,)),))) == ()
 
 
+def test_events_that_can_not_be_read_are_one_entry() -> None:
+    unreadable = ReportedProblem(
+        cause="unreadable/EventUnreadable", reason="EventUnreadable", since=NOON, count=2, examples=("e-1",)
+    )
+    organization = an_organization_that(problems=(unreadable,))
+    (found,) = attention_items(ClusterSnapshot(organizations=(organization,)))
+    assert (found.kind, found.organization, found.reason, found.count, found.examples) == (
+        AttentionKind.UNREADABLE,
+        "acme",
+        "EventUnreadable",
+        2,
+        ("e-1",),
+    )
+
+
 def a_retrying_event(number: int, reason: str = "TagMissing", **status: Any) -> EnvelopeEvent:
     return EventBuilder().named(f"retry-{number}").in_phase(Phase.ARCHIVING, reason).status(**status).build()
 
