@@ -14,6 +14,7 @@ from controller.access.archive_root import MARKER_NAME
 from controller.reconcile.phases.clean import MAX_OTHER_LISTS
 from controller.requests.event_requests import EventRequests
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
+from counterfoil.esaw.errors import UnreachableKind
 from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -368,6 +369,33 @@ async def test_a_delete_whose_answer_was_lost_succeeded_also_where_the_history_m
     scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+@pytest.mark.xfail(strict=True, reason="each call that eSAW did not answer counts as a delete")
+@pytest.mark.parametrize("problem", [EsawUnreachable("timeout"), HttpStatusError(503)])
+async def test_a_list_that_is_not_answered_does_not_prove_that_the_envelope_was_deleted(
+    scene: Scene, problem: Exception
+) -> None:
+    scene.envelope.meanwhile["download trail-1"] = partial(scene.envelope.but, "files", problem)
+    assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    for each in ("envelope", "files", "delete", "configuration"):
+        scene.envelope.problems[each] = missing()
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+    after = await scene.reconcile(3)
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeNotFound")
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.parametrize("kind", ["busy", "connect", "forbidden", "proxy", "tls"])
+@pytest.mark.xfail(strict=True, reason="each call that eSAW did not answer counts as a delete")
+async def test_a_delete_that_was_not_sent_does_not_prove_that_the_envelope_was_deleted(
+    scene: Scene, kind: UnreachableKind
+) -> None:
+    scene.envelope.but("delete", EsawUnreachable(kind))
+    await scene.reconcile()
+    scene.envelope.problems["files"] = missing()
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+    assert (await scene.reconcile()).status.reason == "EnvelopeNotFound"
 
 
 async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_told_to_a_person(scene: Scene) -> None:
