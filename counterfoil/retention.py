@@ -24,6 +24,7 @@ _NOTHING_TO_LOSE: Final = frozenset({"EnvelopeDeleted", "ArchivedFilesLost"})
 
 _NOT_ABOUT_THE_ARCHIVE: Final = frozenset(
     {
+        "DeleteUnanswered",
         "DeleteUnconfirmed",
         "EnvelopeTooLarge",
         "EsawAnswerUnreadable",

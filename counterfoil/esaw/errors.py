@@ -70,6 +70,11 @@ class EsawUnreachable(EsawError):
         super().__init__(_UNREACHABLE[kind])
         self.kind: UnreachableKind = kind
 
+    @property
+    def was_not_sent(self) -> bool:
+        """Whether the request certainly did not reach eSAW: there was no connection."""
+        return self.kind in {"busy", "connect", "forbidden", "proxy", "tls"}
+
 
 class HttpStatusError(EsawError):
     """eSAW answered with an error status."""

@@ -169,8 +169,8 @@ WAITS: list[tuple[str, dict[str, Any], Phase, str, str]] = [
         "TransferBroken",
         "before the end of the body",
     ),
-    ("delete", {"status": 503}, Phase.CLEANING, "EsawFailing", "eSAW answered 503"),
-    ("delete", {"drop": True}, Phase.CLEANING, "EsawUnreachable", "The connection to eSAW was cut"),
+    ("delete", {"status": 503}, Phase.CLEANING, "DeleteUnanswered", "eSAW answered 503"),
+    ("delete", {"drop": True}, Phase.CLEANING, "DeleteUnanswered", "The connection to eSAW was cut"),
 ]
 
 

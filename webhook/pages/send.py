@@ -454,7 +454,7 @@ def _had_no_effect(problem: EsawError) -> bool:
     if isinstance(problem, RateLimited):
         return True
     if isinstance(problem, EsawUnreachable):
-        return problem.kind in {"busy", "connect", "proxy", "tls"}
+        return problem.was_not_sent
     if not isinstance(problem, HttpStatusError) or problem.status >= 500 or problem.status == 408:
         return False
     # A proxy can replace the answer to a draft that was sent. A 429 comes before the work.

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Final
 
+from controller.reconcile import error_policy
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import (
     Done,
@@ -20,6 +21,7 @@ from controller.reconcile.outcomes import (
     Outcome,
     Pause,
     PhaseFacts,
+    SideCondition,
     Skip,
     Wait,
     counted,
@@ -39,7 +41,7 @@ from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import believed_time
 from counterfoil.esaw import deletion
-from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.esaw.errors import EsawError, EsawUnreachable, HttpStatusError, RateLimited
 from counterfoil.esaw.evidence import (
     MissingEvidence,
     has_same_files,
@@ -61,8 +63,9 @@ from counterfoil.resources import (
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
-_DELETE_UNANSWERED: Final = frozenset({"EsawUnreachable", "EsawFailing", "DeleteUnconfirmed"})
-"""Reasons of attempts after which eSAW may have deleted the envelope."""
+_CLEANED: Final = "Cleaned"
+_DELETE_SENT: Final = frozenset({"DeleteUnanswered", "DeleteUnconfirmed"})
+"""Reasons of attempts that sent the request to delete, and did not learn that the envelope is gone."""
 
 _LATE_FILES_PENDING: Final = "LateFilesPending"
 
@@ -172,25 +175,26 @@ async def _is_gone(event: EnvelopeEvent, context: ReconcileContext) -> bool:
     """
     Whether an envelope that eSAW does not show was deleted: it shows no other user's envelope either.
 
-    Where the history may not be read, an attempt of this phase whose answer was lost may have deleted it.
+    Where the history may not be read, a request to delete it whose effect was not known may have deleted it.
     """
     was_deleted = await deletion_in_history(event, context)
     if was_deleted is not None:
         return was_deleted
-    return any(
-        each.phase is Phase.CLEANING and each.reason in _DELETE_UNANSWERED
-        for each in event.status.attempt_history
-    )
+    cleaned = find_condition(event.status.conditions, _CLEANED)
+    reasons = {each.reason for each in event.status.attempt_history}
+    if cleaned is not None:
+        reasons.add(cleaned.reason)
+    return not reasons.isdisjoint(_DELETE_SENT)
 
 
 async def _without_envelope(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Outcome:
     """Return the outcome for an archived envelope that eSAW does not show."""
-    if damage is not None and (archived := await _archived_again(event, context)) is not None:
-        return archived
     if not await _is_gone(event, context):
         return _not_visible(event, context, damage)
     if damage is not None:
-        return Fail("ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere.")
+        return await _archived_again(event, context) or Fail(
+            "ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere."
+        )
     # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
     return _gone()
 
@@ -318,15 +322,41 @@ async def _delete_on(
         if answer.is_missing_envelope:
             # This key listed its files just now, so it was deleted since.
             return _gone()
-        if not answer.is_of_v5:
+        if answer.is_of_v5:
+            return _of_v5(event, context, "the API v6 does not delete it (ERR0063)")
+        if isinstance(answer, RateLimited) or not (answer.status >= 500 or answer.status == 408):
             raise
-        return _of_v5(event, context, "the API v6 does not delete it (ERR0063)")
-    if await _still_exists(context):
-        return Wait(
-            "DeleteUnconfirmed",
-            "The request to delete the envelope was answered with success, but eSignAnyWhere still has it.",
+        return _unanswered(answer, context)
+    except EsawUnreachable as problem:
+        if problem.was_not_sent:
+            raise
+        return _unanswered(problem, context)
+    try:
+        still_exists = await _still_exists(context)
+    except EsawError as problem:
+        return _unanswered(problem, context)
+    if still_exists:
+        message = (
+            "The request to delete the envelope was answered with success, but eSignAnyWhere still has it."
         )
+        return Wait("DeleteUnconfirmed", message, facts=_delete_sent("DeleteUnconfirmed", message))
     return Done("ArchivedAndDeleted", DELETED)
+
+
+def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
+    """Return the outcome if eSAW may have deleted the envelope, or not."""
+    found = error_policy.classify(problem, context.clock.now())
+    until = found.not_before if isinstance(found, Wait) else None
+    message = f"It is not known whether eSignAnyWhere deleted the envelope. {problem}"
+    return Wait(
+        "DeleteUnanswered", message, not_before=until, facts=_delete_sent("DeleteUnanswered", message)
+    )
+
+
+def _delete_sent(reason: str, message: str) -> PhaseFacts:
+    """Return the fact that the delete was requested. It stays in the condition, because the history of
+    attempts is short."""
+    return PhaseFacts(side_conditions=(SideCondition(_CLEANED, "Unknown", reason, message),))
 
 
 async def _still_exists(context: ReconcileContext) -> bool:

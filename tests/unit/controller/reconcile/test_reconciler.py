@@ -295,28 +295,29 @@ async def test_a_run_that_begins_in_the_middle_goes_on_from_there(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("operation", "phase", "type_"),
+    ("operation", "phase", "type_", "reason"),
     [
-        ("envelope", Phase.VALIDATING, "Validated"),
-        ("files", Phase.COLLECTING, "Collected"),
-        ("download file-1", Phase.ARCHIVING, "Archived"),
-        ("delete", Phase.CLEANING, "Cleaned"),
+        ("envelope", Phase.VALIDATING, "Validated", "EsawFailing"),
+        ("files", Phase.COLLECTING, "Collected", "EsawFailing"),
+        ("download file-1", Phase.ARCHIVING, "Archived", "EsawFailing"),
+        ("delete", Phase.CLEANING, "Cleaned", "DeleteUnanswered"),
     ],
 )
 async def test_an_attempt_that_fails_says_where_why_and_when_again(
-    scene: Scene, operation: str, phase: Phase, type_: str
+    scene: Scene, operation: str, phase: Phase, type_: str, reason: str
 ) -> None:
     scene.envelope.but(operation, HttpStatusError(503))
     after = await scene.reconcile()
     status = after.status
-    assert (status.phase, status.reason, status.message) == (phase, "EsawFailing", "eSAW answered 503.")
+    assert (status.phase, status.reason) == (phase, reason)
+    assert (status.message or "").endswith("eSAW answered 503.")
     assert status.attempts == 1
     assert status.next_attempt_time is not None
     assert status.next_attempt_time > scene.clock.now()
-    assert truth(after, "Ready") == ("False", "EsawFailing")
+    assert truth(after, "Ready") == ("False", reason)
     assert not is_condition_true(status.conditions, type_)
-    assert await scene.recorded() == [("Warning", "EsawFailing")]
-    assert scene.metric("attempts_total", phase=phase, outcome="wait", reason="EsawFailing") == 1
+    assert await scene.recorded() == [("Warning", reason)]
+    assert scene.metric("attempts_total", phase=phase, outcome="wait", reason=reason) == 1
 
 
 async def test_equal_retries_are_told_once_and_change_no_text(scene: Scene) -> None:

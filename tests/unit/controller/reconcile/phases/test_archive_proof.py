@@ -337,7 +337,6 @@ async def test_the_first_event_does_not_call_lost_what_the_second_archived_with_
     )
 
 
-@pytest.mark.xfail(strict=True, reason="the archive of another event counts as the deletion")
 async def test_what_the_second_event_archived_does_not_prove_that_the_envelope_was_deleted() -> None:
     scene = a_scene()
     first = await both(scene)

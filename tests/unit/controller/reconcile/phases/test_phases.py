@@ -823,7 +823,7 @@ async def test_an_expired_envelope_that_is_gone_already_is_clean() -> None:
 
 
 @pytest.mark.parametrize(
-    "problem", [HttpStatusError(401), HttpStatusError(403), HttpStatusError(500), EsawUnreachable("timeout")]
+    "problem", [HttpStatusError(401), HttpStatusError(403), HttpStatusError(429), EsawUnreachable("connect")]
 )
 async def test_a_delete_that_did_not_work_is_left_to_the_table(problem: Exception) -> None:
     scene = Scene()
