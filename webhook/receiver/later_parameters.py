@@ -37,7 +37,7 @@ def with_parameters(
     if not added:
         return status
     status = replace(status, parameters={**status.parameters, **added})
-    if not status.documents:
+    if not any(each.location for each in status.documents):
         return status
     # Names in the archive are claimed: files may be archived already, with their tags.
     known = find_condition(status.conditions, PARAMETERS_CONDITION)

@@ -41,6 +41,7 @@ from counterfoil.esaw.evidence import (
 )
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import (
+    MAX_DOCUMENTS,
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
     MAX_TEXT_LENGTH,
@@ -70,7 +71,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return _without_files(event, context, status)
     missing = missing_evidence(status, listed, context.organization.spec.evidence)
     if missing is not None and (until := _next_listing(event, context)) is not None:
-        return _pause(missing, until)
+        return _pause(missing, until, _noted(event, listed))
     locations = await _claim_names(event, plan, context)
     documents = _documents(event, plan, locations)
     manifest = context.backend.location(plan.manifest_name)
@@ -138,17 +139,36 @@ def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str)
     )
 
 
-def _pause(missing: MissingEvidence, until: datetime) -> Pause:
+def _pause(missing: MissingEvidence, until: datetime, documents: tuple[FiledDocument, ...] | None) -> Pause:
+    reason, message = "AuditTrailPending", "eSignAnyWhere lists no audit trail for this envelope yet."
     if missing is MissingEvidence.DOCUMENTS:
+        reason = "DocumentsPending"
         message = "eSignAnyWhere does not list every document of this envelope yet."
-        return Pause("DocumentsPending", message, until, facts=_short_list("DocumentsPending", message))
-    message = "eSignAnyWhere lists no audit trail for this envelope yet."
-    return Pause("AuditTrailPending", message, until, facts=_short_list("AuditTrailPending", message))
+    return Pause(reason, message, until, facts=_short_list(reason, message, documents))
 
 
-def _short_list(reason: str, message: str) -> PhaseFacts:
+def _noted(event: EnvelopeEvent, listed: Collection[EnvelopeFile]) -> tuple[FiledDocument, ...] | None:
+    """Return the known files and those of a short list, which have no place yet; None if the event has no
+    room for them. A later list must have each of them."""
+    known, ids = {each.file_id for each in event.status.documents}, {each.file_id for each in listed}
+    earlier = (
+        msgspec.structs.replace(each, outdated=each.outdated and each.file_id not in ids)
+        for each in event.status.documents
+    )
+    added = (
+        FiledDocument(file_id=each.file_id, kind=each.kind, file_name=each.file_name[:MAX_TEXT_LENGTH])
+        for each in listed
+        if each.file_id not in known
+    )
+    documents = (*earlier, *added)
+    has_room = len(documents) <= MAX_DOCUMENTS and stored_size(documents) <= MAX_DOCUMENTS_BYTES
+    return documents if has_room else None
+
+
+def _short_list(reason: str, message: str, documents: tuple[FiledDocument, ...] | None = None) -> PhaseFacts:
     """Return the fact that a list was short: what eSAW lists after the missing files may come late, too."""
-    return PhaseFacts(side_conditions=(SideCondition(EVIDENCE_CONDITION, "Unknown", reason, message),))
+    short = SideCondition(EVIDENCE_CONDITION, "Unknown", reason, message)
+    return PhaseFacts(documents=documents, side_conditions=(short,))
 
 
 def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime | None:
@@ -179,12 +199,11 @@ def _evidence_condition(
         return SideCondition(type_, "Unknown", "DocumentsPending", LOOKS_SHORT)
     known = find_condition(event.status.conditions, type_)
     reason = known.reason if known is not None else event.status.reason or ""
-    if event.status.documents and lists_additional_files(event.status, listed):
-        return SideCondition(
-            type_, "True", "DocumentsListed", "eSignAnyWhere lists more files than in an earlier attempt."
-        )
     if known is None and reason not in SHORT_LIST_REASONS:
-        return None
+        if not event.status.documents or not lists_additional_files(event.status, listed):
+            return None
+        message = "eSignAnyWhere lists more files than in an earlier attempt."
+        return SideCondition(type_, "True", "DocumentsListed", message)
     if reason.startswith(("Documents", "NoFiles", LATE_FILES_UNKNOWN)):
         return SideCondition(type_, "True", "DocumentsListed", "eSignAnyWhere lists the documents.")
     return SideCondition(type_, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail.")

@@ -204,7 +204,6 @@ async def test_a_file_of_before_a_restart_is_not_said_to_be_at_another_place(tmp
     assert find_condition(after.status.conditions, "FilesLeftBehind") is None
 
 
-@pytest.mark.xfail(strict=True, reason="a list without the audit trail is not stored")
 async def test_a_file_of_a_list_without_the_audit_trail_is_not_forgotten(tmp_path: Path) -> None:
     scene = a_scene(tmp_path)
     list_files(scene, document(1, 1), legal=("legal-1",), trail=None)
