@@ -20,7 +20,15 @@ from controller.notifications.problem_tracking import (
     with_count,
 )
 from counterfoil.i18n.problems import archive_of, kind_of
-from counterfoil.resources import ArchiveLocation, LastError, LocalObjectReference, Phase, ReportedProblem
+from counterfoil.resources import (
+    ArchiveLocation,
+    Attempt,
+    AttemptOutcome,
+    LastError,
+    LocalObjectReference,
+    Phase,
+    ReportedProblem,
+)
 from tests.support.builders import NOON, an_event
 from tests.support.scenes.notifications import a_failed_event, a_problem
 
@@ -164,6 +172,51 @@ def test_a_problem_is_not_solved_while_its_events_are_tried_again() -> None:
     problems = mark_notified(noted(1), CAUSE, NOON)
     assert only(after_pass(problems, summary_of(retried("NameOccupied")))).solved_time is None
     assert only(after_pass(problems, summary_of(retried("EsawUnreachable")))).solved_time == LATER
+
+
+def attempt(phase: Phase, outcome: str, reason: str) -> Attempt:
+    return Attempt(phase=phase, start_time=NOON, seconds=1, outcome=AttemptOutcome(outcome), reason=reason)
+
+
+FAILED_BEFORE = attempt(Phase.ARCHIVING, "Fail", "NameOccupied")
+ESAW_TROUBLE = attempt(Phase.VALIDATING, "Wait", "EsawUnreachable")
+PASSED = attempt(Phase.ARCHIVING, "Done", "FilesVerified")
+
+
+@pytest.mark.parametrize(
+    ("history", "solved"),
+    [
+        pytest.param(
+            (FAILED_BEFORE, ESAW_TROUBLE),
+            None,
+            marks=pytest.mark.xfail(strict=True, reason="only the last reason counts"),
+        ),
+        pytest.param(
+            (attempt(Phase.ARCHIVING, "Wait", "NameOccupied"), ESAW_TROUBLE),
+            None,
+            marks=pytest.mark.xfail(strict=True, reason="only the last reason counts"),
+        ),
+        pytest.param(
+            (FAILED_BEFORE, attempt(Phase.ARCHIVING, "NeedConsent", "TokenRejected")),
+            None,
+            marks=pytest.mark.xfail(strict=True, reason="only the last reason counts"),
+        ),
+        pytest.param(
+            (FAILED_BEFORE, attempt(Phase.COLLECTING, "Done", "FilesListed"), ESAW_TROUBLE),
+            None,
+            marks=pytest.mark.xfail(strict=True, reason="only the last reason counts"),
+        ),
+        ((FAILED_BEFORE, PASSED, attempt(Phase.CLEANING, "Wait", "EsawUnreachable")), LATER),
+        ((ESAW_TROUBLE,), LATER),
+    ],
+)
+def test_a_problem_is_open_until_its_event_has_passed_the_phase_in_which_it_failed(
+    history: tuple[Attempt, ...], solved: object
+) -> None:
+    error = LastError(reason="EsawUnreachable", message="", time=NOON)
+    waiting = an_event().in_phase(Phase.VALIDATING, "EsawUnreachable")
+    event = waiting.status(last_error=error, attempt_history=history).build()
+    assert only(after_pass(mark_notified(noted(1), CAUSE, NOON), summary_of(event))).solved_time == solved
 
 
 def test_an_event_that_is_held_because_its_action_is_not_listed_is_a_problem_until_it_is_listed() -> None:
