@@ -23,7 +23,14 @@ from counterfoil.i18n.problems import (
     ProblemKind,
     kind_of,
 )
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, ReportedProblem
+from counterfoil.resources import (
+    AttemptOutcome,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    NoticeState,
+    Phase,
+    ReportedProblem,
+)
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 
 Problems = tuple[ReportedProblem, ...]
@@ -99,6 +106,23 @@ def failure_cause(status: EnvelopeEventStatus, archive: str) -> str:
         if archive_may_fix(reason) and place
         else f"{ProblemKind.FAILED}/{reason}"
     )
+
+
+def _risks(status: EnvelopeEventStatus) -> set[str]:
+    """
+    Return the reasons for which an unfinished event may still fail.
+
+    These are the last one, and those of each phase that has not succeeded since. An event that failed, and
+    that now waits for eSAW before it comes to that phase again, has not solved anything.
+    """
+    reasons: dict[Phase, set[str]] = {}
+    for each in status.attempt_history:
+        if each.outcome in (AttemptOutcome.WAIT, AttemptOutcome.FAIL):
+            reasons.setdefault(each.phase, set()).add(each.reason)
+        elif each.outcome is AttemptOutcome.DONE:
+            reasons.pop(each.phase, None)
+    last = {status.last_error.reason} if status.last_error is not None else set()
+    return last.union(*reasons.values())
 
 
 def _message(status: EnvelopeEventStatus) -> str:
@@ -228,7 +252,7 @@ class FailureSummary:
 
     failed: dict[str, Observation] = field(default_factory=dict)
     at_risk: set[str] = field(default_factory=set)
-    """Causes with which unfinished events would fail at their deadline; these are not solved either."""
+    """Causes with which unfinished events may still fail (``_risks``); these are not solved either."""
     names: set[str] = field(default_factory=set)
     """Names of failed events, up to ``MAX_REMEMBERED_EVENTS``."""
     removed: set[str] = field(default_factory=set)
@@ -254,9 +278,8 @@ class FailureSummary:
         status = event.status
         if status.phase == "Failed" or status.reason == ACTION_NOT_CONFIGURED:
             self._add_failure(failure_observation(event, archive))
-        elif not status.phase.is_final and status.last_error is not None:
-            again = replace(status, reason=DEADLINE_EXCEEDED)
-            self.at_risk.add(failure_cause(again, archive))
+        elif not status.phase.is_final:
+            self.at_risk |= {failure_cause(replace(status, reason=each), archive) for each in _risks(status)}
         self._add_notice(event)
 
     def add_removed(self, event: EnvelopeEvent, archive: str) -> None:

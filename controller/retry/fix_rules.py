@@ -57,7 +57,7 @@ _ARCHIVE_FIXES = frozenset(
 _ORGANIZATION_FIXES = frozenset(
     {"OrganizationMissing", "SenderMissing", "SenderOfOtherOrganization", "SenderUnknown"}
 )
-"""In addition to all that begin with ``Esaw`` (its eSAW), and all that the Archive may solve."""
+"""In addition to all that begin with ``Esaw`` (its eSAW)."""
 
 _NEW_SPEC_FIXES = frozenset({"AuditTrailMissing", "V5EnvelopeKept"})
 """
@@ -85,12 +85,17 @@ def archive_may_fix(reason: str) -> bool:
 
 def organization_may_fix(reason: str) -> bool:
     """Whether a new spec of the Organization may solve the cause."""
-    return reason in _NEW_SPEC_FIXES or organization_recovery_may_fix(reason)
+    is_for_new_spec = reason in _NEW_SPEC_FIXES or archive_may_fix(reason)
+    return is_for_new_spec or organization_recovery_may_fix(reason)
 
 
 def organization_recovery_may_fix(reason: str) -> bool:
-    """Whether an Organization or its eSAW that works again, with the same spec, may solve the cause."""
-    return reason in _ORGANIZATION_FIXES or reason.startswith("Esaw") or archive_may_fix(reason)
+    """
+    Whether an Organization or its eSAW that works again, with the same spec, may solve the cause.
+
+    Not what the Archive may solve: its own recovery does, and only a new spec names another Archive.
+    """
+    return reason in _ORGANIZATION_FIXES or reason.startswith("Esaw")
 
 
 def sender_may_fix(reason: str) -> bool:
@@ -191,7 +196,8 @@ def find_fix(event: EnvelopeEvent, cache: Cache, now: datetime) -> SharedResourc
         return None
     for resource in _possible_fixes(event, cache):
         at = fixed_at(resource, now)
-        if at is not None and isinstance(resource, Organization) and event.status.cause in _NEW_SPEC_FIXES:
+        is_recovery_enough = organization_recovery_may_fix(event.status.cause)
+        if at is not None and isinstance(resource, Organization) and not is_recovery_enough:
             at = believed_time(resource.status.spec_observed_time, now)
         if at is not None and at >= ended.replace(microsecond=0):
             return resource

@@ -186,26 +186,10 @@ PASSED = attempt(Phase.ARCHIVING, "Done", "FilesVerified")
 @pytest.mark.parametrize(
     ("history", "solved"),
     [
-        pytest.param(
-            (FAILED_BEFORE, ESAW_TROUBLE),
-            None,
-            marks=pytest.mark.xfail(strict=True, reason="only the last reason counts"),
-        ),
-        pytest.param(
-            (attempt(Phase.ARCHIVING, "Wait", "NameOccupied"), ESAW_TROUBLE),
-            None,
-            marks=pytest.mark.xfail(strict=True, reason="only the last reason counts"),
-        ),
-        pytest.param(
-            (FAILED_BEFORE, attempt(Phase.ARCHIVING, "NeedConsent", "TokenRejected")),
-            None,
-            marks=pytest.mark.xfail(strict=True, reason="only the last reason counts"),
-        ),
-        pytest.param(
-            (FAILED_BEFORE, attempt(Phase.COLLECTING, "Done", "FilesListed"), ESAW_TROUBLE),
-            None,
-            marks=pytest.mark.xfail(strict=True, reason="only the last reason counts"),
-        ),
+        ((FAILED_BEFORE, ESAW_TROUBLE), None),
+        ((attempt(Phase.ARCHIVING, "Wait", "NameOccupied"), ESAW_TROUBLE), None),
+        ((FAILED_BEFORE, attempt(Phase.ARCHIVING, "NeedConsent", "TokenRejected")), None),
+        ((FAILED_BEFORE, attempt(Phase.COLLECTING, "Done", "FilesListed"), ESAW_TROUBLE), None),
         ((FAILED_BEFORE, PASSED, attempt(Phase.CLEANING, "Wait", "EsawUnreachable")), LATER),
         ((ESAW_TROUBLE,), LATER),
     ],

@@ -114,7 +114,6 @@ ARCHIVE, ORGANIZATION, SENDER = (
     [
         ("TagMissing", ARCHIVE, "Archive/dms"),
         ("ArchiveFull", ARCHIVE, "Archive/dms"),
-        ("TagMissing", ORGANIZATION, "Organization/acme"),
         ("EsawRefused", ORGANIZATION, "Organization/acme"),
         ("SenderUnknown", ORGANIZATION, "Organization/acme"),
         ("NotPermitted", SENDER, "Sender/anna"),
@@ -132,7 +131,7 @@ def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found:
     assert fixed(failed(reason).build(), a_cache(resource)) == found
 
 
-@pytest.mark.parametrize("reason", ["AuditTrailMissing", "V5EnvelopeKept"])
+@pytest.mark.parametrize("reason", ["AuditTrailMissing", "V5EnvelopeKept", "TagMissing", "ArchiveFull"])
 @pytest.mark.parametrize(
     ("organization", "found"),
     [
@@ -144,7 +143,7 @@ def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found:
         (an_organization_settled(AFTER, generation=2, spec_changed=AFTER), None),
     ],
 )
-def test_what_only_a_person_can_change_is_retried_after_a_new_spec_alone(
+def test_what_only_another_spec_can_change_is_retried_after_a_new_spec_alone(
     reason: str, organization: Organization, found: str | None
 ) -> None:
     assert fixed(failed(reason).build(), a_cache(organization)) == found
@@ -327,7 +326,7 @@ def test_a_change_is_only_said_to_solve_what_it_can(
 ) -> None:
     assert archive_may_fix(reason) is archive
     assert organization_may_fix(reason) is organization
-    is_spec_alone = reason in ("AuditTrailMissing", "V5EnvelopeKept")
+    is_spec_alone = archive or reason in ("AuditTrailMissing", "V5EnvelopeKept")
     assert organization_recovery_may_fix(reason) is (organization and not is_spec_alone)
     assert sender_may_fix(reason) is sender
 

@@ -260,7 +260,7 @@ async def test_an_organization_that_leaves_a_ceiling_solved_no_cause(ceiling: st
     assert await retry_scene.reopened_after(*states) == []
 
 
-KEPT = pytest.mark.parametrize("reason", ["AuditTrailMissing", "V5EnvelopeKept"])
+KEPT = pytest.mark.parametrize("reason", ["AuditTrailMissing", "V5EnvelopeKept", "TagMissing"])
 
 
 @KEPT
