@@ -56,7 +56,10 @@ SECRET_KEY: Final = "token"  # noqa: S105 - the name of a key in a Secret
 
 _KEY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
-ADVICE: Final = "Make one with `openssl rand -base64 32`."
+ADVICE: Final = (
+    "Put the key back from its copy: what is sealed with it opens with no other key. Only a new "
+    "installation, or a rotation that keeps the old keys, needs a new key: `openssl rand -base64 32`."
+)
 
 
 class SealingKeysInvalid(Exception):
@@ -291,7 +294,7 @@ def _read_keys(folder: Path) -> _Keys:
         except SealingKeysInvalid as invalid:
             faults[each.name] = str(invalid)
     if not by_id:
-        nothing = f"{folder}: there is no sealing key. Put one file per key there. {ADVICE}"
+        nothing = f"{folder}: there is no sealing key. There is one file per key. {ADVICE}"
         raise SealingKeysInvalid(" ".join(faults.values()) or nothing)
     return _Keys(by_id, since, stamp, faults)
 

@@ -346,8 +346,8 @@ class SenderKeys:
             return KeyUnusable("SealKeyUnknown", f"Secret/{sender.name}: {unknown}")
         message = (
             f"Secret/{sender.name} is sealed with the key {unknown.key_id!r}, which is not among the "
-            "controller's sealing keys yet. Kubernetes mounts a new key within some minutes, so there is "
-            "nothing to do here."
+            "controller's sealing keys yet. Kubernetes mounts a new key within some minutes. If the key was "
+            "removed or lost, put its file back."
         )
         return KeyStateUnknown("SealKeyPending", message)
 

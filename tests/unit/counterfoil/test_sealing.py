@@ -254,6 +254,20 @@ def test_an_empty_folder_and_a_missing_one_say_what_to_do(tmp_path: Path) -> Non
         Sealing(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("content", [None, b"", b"no base64!", base64.b64encode(bytes(16))])
+def test_without_a_usable_key_the_first_advice_is_to_put_the_keys_in_use_back(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "k1").write_bytes(content)
+    with pytest.raises(SealingKeysInvalid) as refused:
+        Sealing(tmp_path)
+    before, _, after = str(refused.value).partition("Only a new installation")
+    assert "Put the key back from its copy" in before
+    assert "openssl" not in before
+    assert "openssl rand" in after
+
+
 def test_a_folder_among_the_keys_is_a_fault_that_names_it(folder: Path) -> None:
     (folder / "lost+found").mkdir()
     assert ["lost+found" in each for each in Sealing(folder).faults] == [True]
