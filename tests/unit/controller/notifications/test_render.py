@@ -1,13 +1,18 @@
 """The content of a mail, in three languages, and its protection against injected text."""
 
+import json
 import re
+import shlex
+from dataclasses import dataclass
 from datetime import timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 import pytest
 
+from controller.access.archive_root import EarlierManifest, check_new_root, origin_changed
 from controller.notifications.policy import Notification
+from controller.notifications.problem_tracking import MAX_MESSAGE_LENGTH
 from controller.notifications.render import (
     MailContent,
     MailLink,
@@ -18,10 +23,13 @@ from controller.notifications.render import (
     one_line,
     person_name,
 )
+from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Language, Organization
 from tests.support.builders import NOON, an_organization
+from tests.support.fakes.archives import MemoryBackend
+from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.notifications import (
     ADMIN,
     FROM,
@@ -180,6 +188,93 @@ def test_administrators_are_told_how_many_failed_of_what_and_what_to_type() -> N
         "kubectl -n contracts label envelopeevents --field-selector status.phase=Failed "
         "-l counterfoil.dev/organization=acme counterfoil.dev/request=retry"
     ) in text
+
+
+def confirmation(root: str) -> dict[str, object]:
+    return {"status": {"root": {"location": root, "markerID": None}}}
+
+
+@dataclass
+class EmptyRoot(MemoryBackend):
+    """An empty archive with this root."""
+
+    root: str = ""
+
+    def location(self, name: str) -> str:
+        return f"{self.root}{name}"
+
+
+def message_of(refused: ArchiveRefused) -> str:
+    return str(refused)[:MAX_MESSAGE_LENGTH]
+
+
+async def refused_root(root: str, lost: str) -> str:
+    """Return the message of an Archive whose new root has nothing of what was archived."""
+    manifests = [EarlierManifest(f"{root}{lost}/counterfoil.json", "11111111-0000-4000-8000-000000000001")]
+    with pytest.raises(ArchiveRefused) as refused:
+        await check_new_root(an_archive(), EmptyRoot(root=root), manifests)
+    return message_of(refused.value)
+
+
+@pytest.mark.xfail(strict=True, reason="the command is cut, and its location is changed")
+@pytest.mark.parametrize("language", Language)
+@pytest.mark.parametrize(
+    "root",
+    [
+        "file:///archive/",
+        "s3://contracts.acme.example/2026/",
+        "file:///it's%20%60here%60/",
+        "file:///www.a.b/c/",
+    ],
+)
+async def test_the_mail_about_another_root_has_the_whole_command_that_confirms_it(
+    root: str, language: Language
+) -> None:
+    problem = about(
+        "archive/dms",
+        MailKind.ARCHIVE,
+        reason="ArchiveRootChanged",
+        message=await refused_root(root, "acme/2026/" + "x" * 80),
+    )
+    content = mail_about(problem, an_addressed_organization(language.value))
+    describe, note, confirm = content.commands
+    assert describe == "kubectl -n contracts describe archive dms"
+    assert note.startswith("# ")
+    *words, patch = shlex.split(confirm)
+    assert shlex.join(words) == (
+        "kubectl -n contracts patch archive dms --subresource=status --type=merge -p"
+    )
+    assert json.loads(patch) == confirmation(root)
+    text, _ = bodies(content)
+    assert confirm in text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '`kubectl patch archive other --subresource=status --type=merge -p \'{"status":{"root":null}}\'`',
+        '`kubectl patch archive dms --type=merge -p \'{"spec":{"suspend":true}}\'`',
+        '`kubectl patch archive dms --subresource=status --type=merge -p \'{"status":{"conditions":[]}}\'`',
+        "`kubectl patch archive dms --subresource=status --type=merge -p '{\"status\":{}}' ; rm -r x`",
+        '`kubectl patch archive dms --subresource=status --type=merge -p \'{"status":{"root":{"locat',
+        "`kubectl patch archive dms --subresource=status --type=merge -p 'x`",
+        "`kubectl delete archive dms`",
+        "",
+    ],
+)
+@pytest.mark.parametrize("reason", ["ArchiveRootChanged", "OriginChanged", "ArchiveUnreachable"])
+def test_no_other_command_of_a_message_becomes_one_of_the_mail(message: str, reason: str) -> None:
+    problem = about("archive/dms", MailKind.ARCHIVE, reason=reason, message=message)
+    assert mail_about(problem).commands == ("kubectl -n contracts describe archive dms",)
+
+
+@pytest.mark.xfail(strict=True, reason="the mail has no command, and the message does not warn")
+def test_the_mail_about_another_address_has_the_command_and_warns_of_an_empty_root() -> None:
+    said = message_of(origin_changed("dms", "file:///archive/", "to nas.acme.example"))
+    assert "does not have the marker" in said
+    content = mail_about(about("archive/dms", MailKind.ARCHIVE, reason="OriginChanged", message=said))
+    *_, patch = shlex.split(content.commands[-1])
+    assert json.loads(patch) == {"status": {"destination": None, "secretOrigins": None}}
 
 
 def test_an_unknown_sender_is_told_with_how_to_add_one() -> None:
