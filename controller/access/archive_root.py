@@ -212,8 +212,9 @@ def origin_changed(archive: str, known: str, where: str) -> ArchiveRefused:
         f"Archive/{archive} led to {known}, and now leads {where}. Nothing was "
         "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or type "
         f"`kubectl patch archive {archive} --subresource=status --type=merge -p "
-        """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one. """
-        f"{WHO_CONFIRMS}",
+        """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one. Look there """
+        "first: after that, a root without the marker of this archive is accepted, too, such as the empty "
+        f"folder of a volume that is not mounted. {WHO_CONFIRMS}",
     )
 
 

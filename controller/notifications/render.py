@@ -14,6 +14,7 @@ recognize a mail that is sent again after a crash.
 
 import hashlib
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from email.headerregistry import Address
@@ -24,6 +25,7 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import jinja2
+import msgspec
 
 from controller.notifications.policy import MAX_NAMED_SENDERS, Notification, has_user_secret
 from controller.notifications.problem_tracking import notified_and_open
@@ -33,6 +35,7 @@ from counterfoil.i18n.reasons import find_reason
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Language, Notifications, Organization, ReportedProblem, Sender
+from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 _POLICY = SMTP.clone(cte_type="7bit")
 """Mail servers without 8BITMIME exist; all of them accept seven-bit mails."""
@@ -277,7 +280,10 @@ class MailRenderer:
     def _commands(self, problem: ReportedProblem) -> tuple[str, ...]:
         kubectl, kind = f"kubectl -n {self.namespace}", kind_of(problem)
         if kind == ProblemKind.ARCHIVE:
-            return (f"{kubectl} describe archive {archive_of(problem)}",)
+            describe = f"{kubectl} describe archive {archive_of(problem)}"
+            confirmation = _confirmation(problem, self.namespace)
+            # The note is a comment of the shell: the command is not for everyone who reads it.
+            return (describe, self._text("archive.confirm"), confirmation) if confirmation else (describe,)
         if kind == ProblemKind.ESAW:
             return (f"{kubectl} describe organization {self.organization.name}",)
         if kind == ProblemKind.KEY:
@@ -321,6 +327,54 @@ class MailRenderer:
 
     def _footer(self) -> str:
         return self._text("footer", organization=self.organization.name)
+
+
+def _confirmation(problem: ReportedProblem, namespace: str) -> str | None:
+    """
+    Return the command of the message that confirms another root or address of the Archive, whole; None if the
+    message has none, or none that is only this.
+
+    A message in a mail is cut and changed, and this command has to be typed as it is. It is made again from
+    its parts, so nothing else in a message can become a command.
+    """
+    archive, message = archive_of(problem), problem.message or ""
+    begin = message.find(f"`kubectl patch archive {archive} ")
+    # A location is percent-encoded, so it has no backquote.
+    end = message.find("`", begin + 1)
+    if problem.reason not in ("ArchiveRootChanged", "OriginChanged") or not 0 <= begin < end:
+        return None
+    expected = ["kubectl", "patch", "archive", archive, "--subresource=status", "--type=merge", "-p"]
+    try:
+        *words, patch = shlex.split(message[begin + 1 : end])
+        decoded = msgspec.json.decode(patch, type=_Patch)
+    except (ValueError, *JSON_ERRORS):
+        return None
+    command = shlex.join((expected[0], "-n", namespace, *expected[1:], patch))
+    # A name that looks like a key is in no mail; the status has it.
+    is_whole = words == expected and decoded.status.is_confirmation and redact(command) == command
+    return command if is_whole and _single_line(command) == command else None
+
+
+class _ConfirmedRoot(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"marker_id": "markerID"}
+):
+    location: str
+    marker_id: None
+
+
+class _ConfirmedStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    root: _ConfirmedRoot | msgspec.UnsetType = msgspec.UNSET
+    destination: msgspec.UnsetType | None = msgspec.UNSET
+    secret_origins: msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def is_confirmation(self) -> bool:
+        """Whether it confirms a root, or an address."""
+        return self.root is not msgspec.UNSET or self.destination is None
+
+
+class _Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    status: _ConfirmedStatus
 
 
 def person_name(sender: Sender) -> str:
