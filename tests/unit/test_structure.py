@@ -27,7 +27,6 @@ WALL_CLOCK_FIELDS = {
     "controller/resync/envelope_search.py": {"start", "end"},
     "controller/resync/missed_callbacks.py": {"_continue_at"},
     "controller/resync/statistics.py": {"_created", "_archived", "endangered"},
-    "controller/retry/late_files.py": {"due"},
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
     "counterfoil/esaw/rate_limit.py": {"_pause"},
     "counterfoil/sealing.py": {"since"},
@@ -41,7 +40,7 @@ LOOPS_WITHOUT_TRY = {
     # The callee catches the errors of its object.
     "controller/notices/delivery.py": {"waiting.items()"},
     "controller/notifications/notifier.py": {"self.cache.organizations"},
-    "controller/retry/late_files.py": {"queue.due_events(self.clock.now())"},
+    "controller/retry/late_files.py": {"queue.due_events(self.clock.monotonic())"},
     "controller/resync/garbage_collector.py": {
         "page",
         "orphaned.items()",
