@@ -16,6 +16,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -200,8 +201,9 @@ class ConsoleSessions(SealedCookies):
     def oidc_cookies(self, flow: OidcFlow, cookies: Mapping[str, str]) -> tuple[str, ...]:
         """Return the Set-Cookie headers of a sign-in; they end the oldest ones of a browser with too many."""
         seconds = int(_OIDC_FLOW_DURATION.total_seconds())
-        begun = {name: cookies[name] for name in cookies if name.startswith(OIDC_FLOW)}
-        flows = {name: self.open_for(_OIDC, OidcFlow, value) for name, value in begun.items()}
+        # A browser has no more; a longer header is somebody's own.
+        begun = islice((name for name in cookies if name.startswith(OIDC_FLOW)), MAX_OIDC_FLOWS)
+        flows = {name: self.open_for(_OIDC, OidcFlow, cookies[name]) for name in begun}
         known = sorted((each.expires, name) for name, each in flows.items() if each is not None)
         ended = [name for name, each in flows.items() if each is None]
         ended += [name for _, name in known[: max(0, len(known) + 1 - MAX_OIDC_FLOWS)]]

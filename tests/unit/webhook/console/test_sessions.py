@@ -295,7 +295,6 @@ def test_a_sign_in_in_another_tab_ends_no_sign_in_until_there_are_too_many() -> 
     assert len(browser) == MAX_OIDC_FLOWS
 
 
-@pytest.mark.xfail(strict=True, reason="all cookies of the name are opened, and each is answered")
 def test_many_cookies_of_sign_ins_cost_no_more_than_those_that_a_browser_has() -> None:
     made = sessions(AClock())
     planted = {f"{OIDC_FLOW}-{number}": "A" * 100 for number in range(500)}
