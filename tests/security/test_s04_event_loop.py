@@ -7,7 +7,7 @@ slow machine adds no such block: the time in which the thread does not run does 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from controller.reconcile.context import FILES_NAMED_IN_LOOP
 from counterfoil.archives.layout import FileFacts, make_layout
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.esaw import CallLimits, EsawUserClient, ResponseInvalid
+from counterfoil.esaw.models import EnvelopeResponse, FilesResponse
 from counterfoil.metrics import Metrics
 from counterfoil.resources import MAX_DOCUMENTS, EnvelopeEvent
 from counterfoil.untrusted.loop_watchdog import INTERVAL_SECONDS, watched_event_loop
@@ -98,6 +99,77 @@ async def test_no_manifest_in_an_archive_holds_the_loop() -> None:
             with pytest.raises(ManifestDamaged):
                 Manifest.decode(text)
             await measured()
+
+
+def numbered(count: int, item: str) -> bytes:
+    """Return a list without its brackets."""
+    return ",".join(item.replace("%d", str(number)) for number in range(count)).encode()
+
+
+DENSE: dict[str, tuple[Callable[[EsawUserClient], Awaitable[object]], bytes]] = {
+    "165,000 documents": (
+        lambda user: user.files(ENVELOPE),
+        b'{"Documents":[' + numbered(165_000, '{"FileId":"%d","AuditTrailFileId":"t%d"}') + b"]}",
+    ),
+    "700,000 members of something else": (
+        lambda user: user.configuration(ENVELOPE),
+        b'{"x":0,' + numbered(700_000, '"%d":0') + b"}",
+    ),
+}
+"""Answers of less than 8 MiB."""
+
+
+@pytest.mark.xfail(strict=True, reason="the bounds accept it")
+@pytest.mark.parametrize("attack", DENSE)
+async def test_no_dense_answer_of_esignanywhere_holds_the_loop(attack: str) -> None:
+    call, body = DENSE[attack]
+
+    async def use(user: EsawUserClient) -> None:
+        found = await call(user)
+        if isinstance(found, FilesResponse):
+            found.files()
+        elif isinstance(found, EnvelopeResponse):
+            assert found.finished_date is not None
+
+    async with against(answering(body)) as setup:
+        with no_block():
+            if "accepted" in attack:
+                await use(setup.user)
+            else:
+                with suppress(ResponseInvalid):
+                    await use(setup.user)
+            await measured()
+
+
+MANIFEST = (
+    '{"schema":"counterfoil.dev/manifest/v1","envelope":{"id":"e","name":"","status":"","organization":""},'
+    '"sender":{"email":"","userID":"","name":""},"times":{"sent":"","archived":"","actions":[ACTIONS]},'
+    '"files":[FILES],"tags":{TAGS}}'
+)
+FILE = (
+    '{"name":"%d","kind":"Document","fileID":"%d","fileName":"%d","contentType":"","size":1,"sha256":"",'
+    '"location":"%d"}'
+)
+MANIFESTS: dict[str, tuple[str, int, str]] = {
+    "990,000 tags": ("TAGS", 990_000, '"%d":"a"'),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="the bounds accept it")
+@pytest.mark.parametrize("attack", MANIFESTS)
+async def test_no_dense_manifest_in_an_archive_holds_the_loop(attack: str) -> None:
+    part, count, item = MANIFESTS[attack]
+    text = MANIFEST.replace(part, numbered(count, item).decode())
+    for other in ("ACTIONS", "FILES", "TAGS"):
+        text = text.replace(other, "")
+    content = text.encode()
+    with no_block():
+        if "accepted" in attack:
+            Manifest.decode(content)
+        else:
+            with suppress(ManifestDamaged):
+                Manifest.decode(content)
+        await measured()
 
 
 DRAFTS = {
