@@ -33,7 +33,7 @@ from counterfoil.archives.backend import (
 )
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, VerificationFailed
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
-from counterfoil.archives.readback import read_small
+from counterfoil.archives.readback import reading_small
 from counterfoil.archives.streams import single_chunk
 from counterfoil.archives.verify import name_at
 from counterfoil.resources import Archive
@@ -186,10 +186,10 @@ async def _has_manifest(backend: ArchiveBackend, wanted: EarlierManifest) -> boo
     if name is None:
         return False
     try:
-        found = Manifest.decode(await read_small(backend, name))
+        async with reading_small(backend, name) as content:
+            return Manifest.decode(content).envelope.id == wanted.envelope_id
     except (FileNotStored, ManifestDamaged):
         return False
-    return found.envelope.id == wanted.envelope_id
 
 
 def _refuse_other_server(archive: Archive, root: str) -> None:

@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import unquote
@@ -117,7 +117,7 @@ class ReconcileContext:
         """Return the facts from which path and tags are built."""
         if self._facts is None:
             envelope = await self.envelope()
-            configuration = await self.esaw.configuration(self.event.spec.envelope_id)
+            metadata = (await self.esaw.configuration(self.event.spec.envelope_id)).metadata
             sender, named = self.sender.spec, envelope.sender
             self._facts = EnvelopeFacts(
                 organization=self.organization.name,
@@ -130,7 +130,7 @@ class ReconcileContext:
                 sent_by_email=(named.email if named else "") or "",
                 sent_by_name=_full_name(named.given_name, named.surname) if named else "",
                 sent_date=envelope.sent_date.isoformat() if envelope.sent_date is not None else "",
-                metadata=configuration.metadata,
+                metadata=metadata.encode(errors="surrogatepass") if metadata is not None else None,
                 actions=await self._actions(),
                 namespace=self.event.metadata.namespace or "",
                 origin=origin_of(self.organization.spec.base_url),
@@ -175,6 +175,8 @@ class ReconcileContext:
             if len(files) > MAX_DOCUMENTS:
                 raise TooManyFiles(len(files))
             tags = await self.tag_workers.collect(self.archive.spec, facts)
+            # A run may last for hours, and nothing else reads the metadata.
+            facts = self._facts = replace(facts, metadata=None)
             make = partial(
                 make_layout,
                 self.archive.spec,

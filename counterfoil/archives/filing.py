@@ -33,7 +33,14 @@ from counterfoil.archives.manifest import (
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
 from counterfoil.archives.names import case_folded
 from counterfoil.archives.proof import Checksum, FoundManifest, has_own_seal, names_source, other_source
-from counterfoil.archives.readback import hash_stream, is_stored, read_back, read_small
+from counterfoil.archives.readback import (
+    checksum,
+    hash_stream,
+    is_stored,
+    read_back,
+    read_seal,
+    reading_small,
+)
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, single_chunk
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.signatures.results import Signatures
@@ -166,8 +173,11 @@ async def find_concluded(
     one that can't be read unless the files beside it are ours by ``claimed``; then it counts as none.
     """
     try:
-        content = await read_small(backend, plan.manifest_name)
-        manifest = Manifest.decode(content)
+        async with reading_small(backend, plan.manifest_name) as content:
+            # First, since a decoded manifest needs more memory than its bytes.
+            seal = await read_seal(backend, plan.seal_name) if key is not None else None
+            manifest = Manifest.decode(content)
+            is_ours = names_source(manifest, plan) and has_own_seal(manifest, content, seal, key)
     except FileNotStored:
         return None
     except ManifestDamaged as damage:
@@ -183,16 +193,11 @@ async def find_concluded(
             "Archive so that every Organization and every envelope has its own folder, or move this folder "
             "away."
         )
-    seal = await _seal(backend, plan) if manifest.sealed_by is not None and key is not None else None
-    is_ours = names_source(manifest, plan) and has_own_seal(manifest, content, seal, key)
-    return FoundManifest(manifest, is_ours)
-
-
-async def _seal(backend: ArchiveBackend, plan: ArchiveLayout) -> bytes | None:
-    try:
-        return await read_small(backend, plan.seal_name)
-    except (FileNotStored, ManifestDamaged):
-        return None
+    return FoundManifest(
+        manifest=manifest if is_ours else None,
+        is_sealed=manifest.sealed_by is not None,
+        digest=manifest.digest if is_ours or key is None else "",
+    )
 
 
 async def store(
@@ -260,7 +265,7 @@ async def conclude(
     locations = [file.location for file in files]
     key = sealer.public if sealer is not None else None
     found = await find_concluded(backend, plan, envelope.envelope_id, claimed=locations, key=key)
-    if found is not None and found.is_ours:
+    if found is not None and found.manifest is not None:
         manifest = manifest.with_callbacks_of(found.manifest)
     if backend.lists_files:
         _check_listing(backend, plan, filed, await backend.entries(plan.folder))
@@ -268,8 +273,8 @@ async def conclude(
     if (
         found is None
         or (sealer is not None and not found.is_ours)
-        or not found.manifest.equals_except_time(manifest)
-        or not await _has_content(backend, plan.hashes_name, hashes)
+        or found.digest != manifest.digest
+        or await read_back(backend, plan.hashes_name, expected=len(hashes)) != checksum(hashes)
     ):
         await _write(backend, plan.hashes_name, hashes, "text/plain", plan.tags)
         await _write_seal(backend, plan, manifest, found, sealer)
@@ -318,13 +323,6 @@ async def _retain(backend: ArchiveBackend, name: str) -> None:
         await backend.retain(name)
 
 
-async def _has_content(backend: ArchiveBackend, name: str, content: bytes) -> bool:
-    try:
-        return await read_small(backend, name) == content
-    except (FileNotStored, ManifestDamaged):
-        return False
-
-
 async def _write_seal(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
@@ -335,7 +333,7 @@ async def _write_seal(
     if sealer is not None:
         content = sealer.seal(manifest.encode())
         await _write(backend, plan.seal_name, content, "application/octet-stream", plan.tags)
-    elif found is not None and found.manifest.sealed_by is not None:
+    elif found is not None and found.is_sealed:
         # The seal of a manifest that is about to be replaced, by a key that is gone.
         await backend.discard(plan.seal_name)
 
@@ -350,7 +348,7 @@ async def _own_names(
     own = {file.name for file in plan.files if backend.location(file.name) in claimed}
     found = await find_concluded(backend, plan, plan.envelope_id, claimed=claimed, key=key)
     is_ours = found is not None and found.is_ours
-    if found is not None and is_ours:
+    if found is not None and found.manifest is not None:
         own |= {f"{plan.folder}/{file.name}" for file in found.manifest.files}
     if is_ours or _has_claim(backend, plan, claimed):
         own |= {plan.manifest_name, plan.hashes_name, plan.seal_name}

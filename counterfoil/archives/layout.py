@@ -55,10 +55,16 @@ class EnvelopeFacts:
     sent_by_email: str = ""
     sent_by_name: str = ""
     sent_date: str = ""
-    metadata: str | None = None
+    metadata: bytes | None = None
+    """In UTF-8; as a text, one emoji would make each character four bytes in memory."""
     actions: tuple[ActionFacts, ...] = ()
     namespace: str = ""
     origin: str = ""
+
+    @property
+    def metadata_text(self) -> str:
+        """The metadata; empty for none."""
+        return (self.metadata or b"").decode(errors="surrogatepass")
 
     @property
     def parameters(self) -> Mapping[str, str]:
@@ -170,7 +176,7 @@ def make_layout(
     check(spec)
     fields = envelope_fields(envelope)
     tags = (
-        tagging.collect(spec.tags, envelope.metadata, fields, envelope.parameters)
+        tagging.collect(spec.tags, envelope.metadata_text, fields, envelope.parameters)
         if found is None
         else dict(found)
     )

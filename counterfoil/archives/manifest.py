@@ -6,6 +6,7 @@ The manifest is written last: where it lies, the envelope is archived. Its form 
 ``docs/manifest.schema.json``, which ``python -m counterfoil.archives.manifest`` prints.
 """
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterable
@@ -22,8 +23,19 @@ MANIFEST_LIMIT = 16 * 1024 * 1024
 """Bytes; a manifest of 10,000 files has about half of it."""
 
 
+MAX_PART_BYTES = {"times": 1024 * 1024, "tags": 512 * 1024, "extra": 64 * 1024}
+"""Bytes of the parts whose keys are free: each key costs time. 1 MiB is 4,000 callbacks of one envelope."""
+
+MAX_MANIFEST_CONTAINERS = 60_000
+"""Lists and objects: 30 for each of 2,000 files, such as their signatures."""
+
+
 class ManifestDamaged(ValueError):
     """The file with the manifest's name is not a readable manifest."""
+
+
+MAX_MESSAGE = 300
+"""Characters of what a message repeats of a damaged manifest."""
 
 
 class ManifestPart(msgspec.Struct, frozen=True, kw_only=True, rename=json_name):
@@ -94,6 +106,14 @@ class ManifestFile(ManifestPart, frozen=True):
     signatures: Signatures | None = None
 
 
+class _FreeParts(msgspec.Struct, frozen=True):
+    """The parts of a manifest whose number of values nothing else bounds, unread."""
+
+    times: msgspec.Raw = msgspec.Raw()
+    tags: msgspec.Raw = msgspec.Raw()
+    extra: msgspec.Raw = msgspec.Raw()
+
+
 class Manifest(ManifestPart, frozen=True, kw_only=True):
     """
     The files archived for one envelope, and everything needed to check them.
@@ -118,16 +138,21 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     @classmethod
     def decode(cls, text: bytes) -> "Manifest":
         """Read a manifest; fields of later versions are ignored. Raises ``ManifestDamaged``."""
-        if has_too_many_values(text):
+        if has_too_many_values(text, MAX_MANIFEST_CONTAINERS):
             raise ManifestDamaged("it has too many values")
         try:
+            parts = msgspec.json.decode(text, type=_FreeParts)
+            for part, most in MAX_PART_BYTES.items():
+                if len(bytes(getattr(parts, part))) > most:
+                    raise ManifestDamaged(f"its `{part}` has more than {most // 1024} KiB")
             return msgspec.json.decode(text, type=cls)
         except JSON_ERRORS as error:
-            raise ManifestDamaged(str(error)) from error
+            raise ManifestDamaged(str(error)[:MAX_MESSAGE]) from error
 
-    def equals_except_time(self, other: "Manifest") -> bool:
-        """Whether both describe the same envelope with the same files, regardless of time and author."""
-        return self._without_time() == other._without_time()
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what it says about the envelope and its files, regardless of time and author."""
+        return hashlib.sha256(msgspec.json.encode(self._without_time(), order="sorted")).hexdigest()
 
     def with_callbacks_of(self, earlier: "Manifest") -> "Manifest":
         """Return this manifest with the callbacks and tags of an earlier one that it lacks."""

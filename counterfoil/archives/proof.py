@@ -25,16 +25,29 @@ from counterfoil.resources.envelopeevent import (
 )
 from counterfoil.resources.organization import EnvelopeStatus
 
+MAX_NAME = 300
+"""Characters of a name in a manifest that a message repeats."""
+
 Checksum = tuple[int, str]
 """Size in bytes and SHA-256."""
 
 
 @dataclass(frozen=True)
 class FoundManifest:
-    """A manifest in an archive; ``is_ours`` is whether our seal shows that we wrote it for this source."""
+    """The part of a manifest in an archive that a run keeps."""
 
-    manifest: Manifest
-    is_ours: bool
+    manifest: Manifest | None
+    """The manifest if our seal shows that we wrote it for this source. Others choose the size of theirs, and
+    a run may last for hours."""
+    is_sealed: bool
+    """Whether it names a key."""
+    digest: str
+    """``Manifest.digest``; empty if it was read with a key and is not ours."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether our seal shows that we wrote it for this source."""
+        return self.manifest is not None
 
 
 @dataclass(frozen=True)
@@ -66,12 +79,12 @@ def other_source(manifest: Manifest, plan: ArchiveLayout) -> str | None:
     """
     envelope = manifest.envelope
     if envelope.id != plan.envelope_id:
-        return f"of envelope {envelope.id}"
+        return f"of envelope {envelope.id[:MAX_NAME]}"
     if envelope.origin and plan.origin and envelope.origin != plan.origin:
-        return f"of an envelope in {envelope.origin}, and this one is in {plan.origin}"
+        return f"of an envelope in {envelope.origin[:MAX_NAME]}, and this one is in {plan.origin}"
     if envelope.organization != plan.organization or _is_other(envelope.namespace, plan.namespace):
         of = "/".join(part for part in (envelope.namespace, envelope.organization) if part)
-        return f"of Organization/{of}"
+        return f"of Organization/{of[:MAX_NAME]}"
     return None
 
 
@@ -115,7 +128,7 @@ def proven_files(
             if document.size is not None and document.sha256 is not None:
                 key = (document.file_id, document.kind)
                 checksums.setdefault(key, set()).add((document.size, document.sha256))
-    if found is not None and found.is_ours and names_event(found.manifest, event.uid):
+    if found is not None and found.manifest is not None and names_event(found.manifest, event.uid):
         for file in found.manifest.files if found.manifest.envelope.status == envelope_status else ():
             checksums.setdefault((file.file_id, file.kind), set()).add((file.size, file.sha256))
     return ProvenFiles({key: frozenset(values) for key, values in checksums.items()})

@@ -2,15 +2,21 @@
 Read files from an archive: large files are only counted and hashed, small ones are returned.
 """
 
+import hashlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit
 
 from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotStored
-from counterfoil.archives.errors import VerificationFailed
+from counterfoil.archives.errors import ArchiveUnavailable, VerificationFailed
 from counterfoil.archives.manifest import MANIFEST_LIMIT, ManifestDamaged
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, drain, single_chunk
-from counterfoil.untrusted.large_answers import LARGE_ANSWERS
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerTooSlow
+
+SEAL_LIMIT: Final = 4096
+"""Bytes; a seal has 64."""
 
 
 async def read_back(
@@ -67,23 +73,63 @@ async def hash_stream(stream: AsyncIterable[bytes]) -> tuple[int, str]:
     return counter.size, counter.sha256
 
 
-async def read_small(backend: ArchiveBackend, name: str) -> bytes:
-    """Read a small file whole. Raises ``FileNotStored``, also if the archive does not return it;
-    ``ManifestDamaged`` if it is too large."""
+@asynccontextmanager
+async def reading_small(backend: ArchiveBackend, name: str) -> AsyncIterator[bytes]:
+    """
+    Read a small file whole, to be used within the context: a large one has a slot for its memory.
+
+    Raises ``FileNotStored``, also if the archive does not return it; ``ManifestDamaged`` if it is too large;
+    ``ArchiveUnavailable`` if it is too slow while others wait for the slot.
+    """
     content = bytearray()
     try:
-        async with (
-            LARGE_ANSWERS.reading(f"archive {id(backend)}") as grow,
-            aclosing(backend.read(name)) as stream,
-        ):
-            async for chunk in stream:
-                content += chunk
-                if len(content) > MANIFEST_LIMIT:
-                    raise ManifestDamaged("it is longer than 16 MiB")
-                await grow(len(content))
+        async with LARGE_ANSWERS.reading(server_of(backend)) as grow:
+            async with aclosing(backend.read(name)) as stream:
+                async for chunk in stream:
+                    content += chunk
+                    if len(content) > MANIFEST_LIMIT:
+                        raise ManifestDamaged("it is longer than 16 MiB")
+                    await grow(len(content))
+            yield bytes(content)
     except ChecksumReported:
         raise FileNotStored from None
-    return bytes(content)
+    except AnswerTooSlow:
+        raise too_slow(backend.location(name)) from None
+
+
+async def read_seal(backend: ArchiveBackend, name: str) -> bytes | None:
+    """Read the seal beside a manifest; None: there is none. What is too long for one is cut, and fits
+    nothing."""
+    content = bytearray()
+    try:
+        async with aclosing(backend.read(name)) as stream:
+            async for chunk in stream:
+                content += chunk
+                if len(content) > SEAL_LIMIT:
+                    break
+    except (FileNotStored, ChecksumReported):
+        return None
+    return bytes(content[: SEAL_LIMIT + 1])
+
+
+def checksum(content: bytes) -> tuple[int, str]:
+    """Return size and SHA-256."""
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def server_of(backend: ArchiveBackend) -> str:
+    """Return what an archive shares with others: its server, or the root of a volume."""
+    root = urlsplit(backend.location("x"))
+    return f"{root.scheme}://{root.netloc}" if root.netloc else root.path
+
+
+def too_slow(location: str) -> ArchiveUnavailable:
+    """Return the error for an answer that was given up since others waited for its memory."""
+    return ArchiveUnavailable(
+        "ArchiveUnresponsive",
+        f"{location} was read too slowly, while other answers waited for the memory. Check the server of "
+        "the archive and the network; archiving continues automatically.",
+    )
 
 
 async def probe_with_file(backend: ArchiveBackend, name: str, archive: str, server: str) -> None:

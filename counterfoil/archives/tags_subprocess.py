@@ -11,7 +11,8 @@ input. It notes each rule before the evaluation, so that the parent knows which 
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import BinaryIO
 
 import msgspec
@@ -26,6 +27,7 @@ from counterfoil.archives.tags import (
     reads_metadata,
 )
 from counterfoil.resources.archive import ArchiveSpec, TagRule
+from counterfoil.untrusted.fair_slots import FairSlots
 from counterfoil.worker_processes.pool import WorkerPool, WorkerStopped
 from counterfoil.worker_processes.worker import Note, serve
 
@@ -40,6 +42,9 @@ TIMEOUT_SECONDS = 60.0
 MAX_MEMORY_BYTES = 192 * 1024 * 1024
 """Bytes of address space: 45 MiB for Python and its libraries, 130 MiB for what is made of 1 MiB of
 metadata."""
+
+SMALL_METADATA_BYTES = 64 * 1024
+"""Bytes of metadata with which a request waits for no other one before it is encoded."""
 
 LIMITS = f"{CPU_SECONDS} seconds of computing, or {MAX_MEMORY_BYTES // 1024 // 1024} MiB of memory,"
 
@@ -67,6 +72,7 @@ class TagWorkers:
     def __init__(self, *, cpu_seconds: int = CPU_SECONDS) -> None:
         command = (sys.executable, "-I", "-m", "counterfoil.archives.tags_subprocess", str(cpu_seconds))
         # One process: a form takes it less than a millisecond, and each has 30 MiB of libraries.
+        self._large = FairSlots(1)
         self._pool = WorkerPool(command, count=1, seconds=TIMEOUT_SECONDS)
 
     async def collect(self, spec: ArchiveSpec, envelope: EnvelopeFacts) -> dict[str, str]:
@@ -77,14 +83,16 @@ class TagWorkers:
         raises if the process failed before the first rule, or not because of the metadata.
         """
         check(spec)
-        fields, metadata = envelope_fields(envelope), envelope.metadata or ""
+        fields, metadata = envelope_fields(envelope), envelope.metadata or b""
         if not _is_parsed(spec.tags, metadata):
-            return collect(spec.tags, metadata, fields, envelope.parameters)
-        request = TagRequest(spec.tags, metadata, fields, dict(envelope.parameters))
-        # In ASCII, since metadata may have halves of characters.
-        encoded = json.dumps(msgspec.to_builtins(request)).encode()
+            return collect(spec.tags, envelope.metadata_text, fields, envelope.parameters)
         try:
-            result = await self._pool.request(TagResult, encoded, owner=envelope.organization)
+            async with self._turn(envelope.organization, len(metadata)):
+                request = TagRequest(spec.tags, envelope.metadata_text, fields, dict(envelope.parameters))
+                # In ASCII, since metadata may have halves of characters.
+                encoded = json.dumps(msgspec.to_builtins(request)).encode()
+                del request
+                result = await self._pool.request(TagResult, encoded, owner=envelope.organization)
         except WorkerStopped as stopped:
             if not (stopped.note and stopped.by_own_limits):
                 raise
@@ -96,12 +104,21 @@ class TagWorkers:
             raise MetadataUnreadable(result.unreadable)
         return result.tags
 
+    @asynccontextmanager
+    async def _turn(self, organization: str, size: int) -> AsyncIterator[None]:
+        """Wait until no other request with large metadata is encoded: that takes up to ten times its size."""
+        if size <= SMALL_METADATA_BYTES:
+            yield
+            return
+        async with self._large.slot(organization):
+            yield
+
     async def aclose(self) -> None:
         """End the process."""
         await self._pool.aclose()
 
 
-def _is_parsed(rules: Mapping[str, TagRule], metadata: str) -> bool:
+def _is_parsed(rules: Mapping[str, TagRule], metadata: bytes) -> bool:
     """Whether a rule needs the metadata, and the metadata is not refused for its length alone."""
     return 0 < len(metadata) <= METADATA_LIMIT and any(map(reads_metadata, rules.values()))
 

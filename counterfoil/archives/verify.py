@@ -17,7 +17,8 @@ from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.manifest import Manifest, ManifestDamaged, ManifestFile, hash_lines
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
-from counterfoil.archives.readback import read_back, read_small
+from counterfoil.archives.proof import MAX_NAME, Checksum
+from counterfoil.archives.readback import checksum, read_back, read_seal, reading_small
 from counterfoil.resources.envelopeevent import ESAW_SIGNED_KINDS, FiledDocument
 from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
@@ -73,8 +74,10 @@ async def check_archive(
     """
     about_manifest = partial(CheckReport, CheckSubject.MANIFEST, MANIFEST_NAME)
     try:
-        content = await read_small(backend, f"{folder}/{MANIFEST_NAME}")
-        manifest = Manifest.decode(content)
+        async with reading_small(backend, f"{folder}/{MANIFEST_NAME}") as content:
+            seal = await read_seal(backend, f"{folder}/{SIGNATURE_NAME}")
+            manifest = Manifest.decode(content)
+            verdict, says = _check_seal(manifest, content, seal, key)
     except FileNotStored:
         yield about_manifest(CheckStatus.WRONG, "is missing")
         return
@@ -84,7 +87,6 @@ async def check_archive(
     yield about_manifest(CheckStatus.OK, _describe_manifest(manifest))
     is_sealed = False
     if manifest.sealed_by is not None or key is not None:
-        verdict, says = await _check_seal(backend, folder, manifest, content, key)
         is_sealed = verdict is CheckStatus.OK
         yield CheckReport(CheckSubject.SEAL, SIGNATURE_NAME, verdict, says)
     for file in manifest.files:
@@ -94,7 +96,9 @@ async def check_archive(
             verdict, signatures = _compare_signatures(found, file, is_sealed=is_sealed)
             says += signatures
         yield CheckReport(CheckSubject.FILE, file.name, verdict, says)
-    yield CheckReport(CheckSubject.HASHES, HASHES_NAME, *await _check_hashes(backend, folder, manifest))
+    yield CheckReport(
+        CheckSubject.HASHES, HASHES_NAME, *await _check_hashes(backend, folder, _hashes(manifest))
+    )
     for extra in await _unlisted_files(backend, folder, manifest):
         yield CheckReport(CheckSubject.EXTRA, extra, CheckStatus.WRONG, f"is not in {MANIFEST_NAME}")
 
@@ -151,8 +155,12 @@ async def _manifest_faults(
     key: PublicKey | None,
 ) -> list[str]:
     try:
-        content = await read_small(backend, f"{folder}/{MANIFEST_NAME}")
-        manifest = Manifest.decode(content)
+        async with reading_small(backend, f"{folder}/{MANIFEST_NAME}") as content:
+            seal = await read_seal(backend, f"{folder}/{SIGNATURE_NAME}")
+            manifest = Manifest.decode(content)
+            # A seal of an earlier key can't be checked here.
+            own_key = key if key is not None and key.id == manifest.sealed_by else None
+            seal_check = _check_seal(manifest, content, seal, own_key)
     except FileNotStored:
         is_stored = await read_back(backend, f"{folder}/{MANIFEST_NAME}") is not None
         return [] if is_stored else [f"{MANIFEST_NAME} is missing."]
@@ -166,11 +174,12 @@ async def _manifest_faults(
         for each, name in zip(documents, names, strict=True)
     }
     faults = [] if listed == filed else [f"{MANIFEST_NAME} lists other files than were archived."]
-    checks = [(HASHES_NAME, await _check_hashes(backend, folder, manifest))]
-    if manifest.sealed_by is not None:
-        # A seal of an earlier key can't be checked here.
-        own_key = key if key is not None and key.id == manifest.sealed_by else None
-        checks.append((SIGNATURE_NAME, await _check_seal(backend, folder, manifest, content, own_key)))
+    hashes, is_sealed = _hashes(manifest), manifest.sealed_by is not None
+    # Others choose its size, and the archive may be slow.
+    del manifest, listed
+    checks = [(HASHES_NAME, await _check_hashes(backend, folder, hashes))]
+    if is_sealed:
+        checks.append((SIGNATURE_NAME, seal_check))
     return faults + [f"{name} {says}." for name, (status, says) in checks if status is CheckStatus.WRONG]
 
 
@@ -194,8 +203,8 @@ def _describe_manifest(manifest: Manifest) -> str:
     )
 
 
-async def _check_seal(
-    backend: ArchiveBackend, folder: str, manifest: Manifest, content: bytes, key: PublicKey | None
+def _check_seal(
+    manifest: Manifest, content: bytes, seal: bytes | None, key: PublicKey | None
 ) -> tuple[CheckStatus, str]:
     if manifest.sealed_by is None:
         return (
@@ -203,30 +212,28 @@ async def _check_seal(
             "is missing, and the manifest does not say that it was sealed: the controller had no signing "
             "key, or somebody replaced the manifest",
         )
-    try:
-        seal = await read_small(backend, f"{folder}/{SIGNATURE_NAME}")
-    except FileNotStored:
-        return CheckStatus.WRONG, f"is missing; the manifest was sealed by the key {manifest.sealed_by}"
-    except ManifestDamaged as damage:
-        return CheckStatus.WRONG, f"can't be read: {damage}"
+    named = manifest.sealed_by[:MAX_NAME]
+    if seal is None:
+        return CheckStatus.WRONG, f"is missing; the manifest was sealed by the key {named}"
     if key is None:
-        return CheckStatus.NOT_CHECKED, f"is there; give the public key {manifest.sealed_by} to check it"
+        return CheckStatus.NOT_CHECKED, f"is there; give the public key {named} to check it"
     if key.verifies(seal, content):
         return CheckStatus.OK, f"fits the manifest and the key {key.id}"
     if key.id != manifest.sealed_by:
-        says = f"is not of the key {key.id}; the manifest names the key {manifest.sealed_by}"
-        return CheckStatus.WRONG, says
+        return CheckStatus.WRONG, f"is not of the key {key.id}; the manifest names the key {named}"
     return CheckStatus.WRONG, f"does not fit the manifest and the key {key.id}"
 
 
-async def _check_hashes(backend: ArchiveBackend, folder: str, manifest: Manifest) -> tuple[CheckStatus, str]:
-    try:
-        found = await read_small(backend, f"{folder}/{HASHES_NAME}")
-    except FileNotStored:
+def _hashes(manifest: Manifest) -> Checksum:
+    """Return size and hash of the hash file that belongs to the manifest."""
+    return checksum(hash_lines((file.name, file.sha256) for file in manifest.files))
+
+
+async def _check_hashes(backend: ArchiveBackend, folder: str, expected: Checksum) -> tuple[CheckStatus, str]:
+    found = await read_back(backend, f"{folder}/{HASHES_NAME}", expected=expected[0])
+    if found is None:
         return CheckStatus.WRONG, "is missing"
-    except ManifestDamaged as damage:
-        return CheckStatus.WRONG, f"can't be read: {damage}"
-    if found != hash_lines((file.name, file.sha256) for file in manifest.files):
+    if found != expected:
         return CheckStatus.WRONG, f"does not say what {MANIFEST_NAME} says"
     return CheckStatus.OK, f"says what {MANIFEST_NAME} says"
 

@@ -139,7 +139,7 @@ def _lines(plan: ArchiveLayout, archive: ArchiveSpec) -> Iterator[str]:
 
 
 async def _load_input(args: argparse.Namespace, environ: Mapping[str, str]) -> RenderInput:
-    metadata = _text(args.metadata) if args.metadata is not None else None
+    metadata = _text(args.metadata).encode() if args.metadata is not None else None
     if args.event is not None:
         async with connect(namespace=args.namespace or environ.get("COUNTERFOIL_NAMESPACE")) as kube:
             return await _input_from_event(kube, args, metadata)
@@ -152,7 +152,9 @@ async def _load_input(args: argparse.Namespace, environ: Mapping[str, str]) -> R
     )
 
 
-async def _input_from_event(kube: KubeClient, args: argparse.Namespace, metadata: str | None) -> RenderInput:
+async def _input_from_event(
+    kube: KubeClient, args: argparse.Namespace, metadata: bytes | None
+) -> RenderInput:
     event = EnvelopeEvent.parse(await kube.get(EnvelopeEvent, args.event))
     archive = _archive(args.archive) if args.archive is not None else await _archive_of(kube, event)
     sender = event.metadata.labels.get(SENDER_LABEL)
@@ -209,7 +211,7 @@ def _archive(path: Path) -> ArchiveSpec:
     return Archive.parse(found[0]).spec
 
 
-def _sample_envelope(text: str | None, metadata: str | None) -> EnvelopeFacts:
+def _sample_envelope(text: str | None, metadata: bytes | None) -> EnvelopeFacts:
     try:
         given = json.loads(text or "{}")
     except ValueError as error:

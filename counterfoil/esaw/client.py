@@ -54,7 +54,9 @@ class EsawClient(EsawTransport):
         """Return eSAW's version. By its documentation, v6 requires a token for this too (``HttpStatusError``
         401)."""
         return await self.request(
-            EsawCall("version", "GET", "system/version", is_public=True), token, models.parse_version
+            EsawCall("version", "GET", "system/version", is_public=True, max_bytes=limits.MAX_VERSION_BYTES),
+            token,
+            models.parse_version,
         )
 
     def as_user(self, token: ApiToken) -> "EsawUserClient":
@@ -84,7 +86,7 @@ class EsawUserClient:
     async def envelope(self, envelope: str) -> models.EnvelopeResponse:
         """Return the envelope's status, name and workflow; a ``V5EnvelopeResponse`` if v6 can't read it."""
         wanted = envelope_id(envelope)
-        call = EsawCall("envelope", "GET", f"envelope/{wanted}")
+        call = EsawCall("envelope", "GET", f"envelope/{wanted}", max_containers=limits.MAX_STEP_CONTAINERS)
         answer = await self._read_or_none(call, models.decode_envelope)
         if answer is None:
             return await self._v5_envelope(wanted)
@@ -93,15 +95,16 @@ class EsawUserClient:
     async def files(self, envelope: str) -> models.FilesResponse:
         """Return the list of the envelope's files."""
         wanted = envelope_id(envelope)
-        decoder = partial(models.decode, models.FilesResponse)
-        answer = await self._read_or_none(EsawCall("files", "GET", f"envelope/{wanted}/files"), decoder)
+        path, most = f"envelope/{wanted}/files", limits.MAX_FILE_CONTAINERS
+        call = EsawCall("files", "GET", path, max_containers=most)
+        answer = await self._read_or_none(call, models.decode_files)
         return answer if answer is not None else (await self._v5_envelope(wanted)).listed()
 
     async def configuration(self, envelope: str) -> models.ConfigurationResponse:
         """Return the envelope's configuration with its metadata."""
         wanted = envelope_id(envelope)
         call = EsawCall("configuration", "GET", f"envelope/{wanted}/configuration")
-        answer = await self._read_or_none(call, partial(models.decode, models.ConfigurationResponse))
+        answer = await self._read_or_none(call, models.decode_configuration)
         if answer is None:
             return models.ConfigurationResponse(metadata=(await self._v5_envelope(wanted)).metadata)
         return answer
@@ -168,7 +171,8 @@ class EsawUserClient:
             raise
 
     async def _v5_envelope(self, wanted: str) -> V5EnvelopeResponse:
-        call = EsawCall("envelope_v5", "GET", f"envelope/{wanted}", api="v5")
+        most = limits.MAX_FILE_CONTAINERS
+        call = EsawCall("envelope_v5", "GET", f"envelope/{wanted}", api="v5", max_containers=most)
         try:
             answer = await self.read(call, decode_v5)
         except HttpStatusError as refusal:

@@ -41,7 +41,7 @@ async def exists(user: EsawUserClient, draft: str) -> bool:
 async def configuration(user: EsawUserClient, draft: str) -> models.ConfigurationResponse:
     """Return how the draft is set up: its metadata."""
     path = f"draft/{envelope_id(draft)}/configuration"
-    return await user.call(EsawCall("draft_configuration", "GET", path), models.ConfigurationResponse)
+    return await user.read(EsawCall("draft_configuration", "GET", path), models.decode_configuration)
 
 
 async def update_metadata(user: EsawUserClient, draft: str, metadata: str) -> None:

@@ -19,7 +19,7 @@ _UNREACHABLE: Final[dict[UnreachableKind, str]] = {
     "forbidden": "The host name of eSAW leads to an address to which Counterfoil never connects: link-local, "
     "loopback, the pod, its node, or the metadata service of a cloud.",
     "proxy": "The proxy in front of eSAW refused the connection.",
-    "slow": "eSAW sent a file so slowly that the transfer was given up.",
+    "slow": "eSAW sent a file or an answer so slowly that the transfer was given up.",
     "timeout": "eSAW did not answer in time.",
     "tls": "No trusted TLS connection to eSAW could be made; check its certificate.",
 }

@@ -38,6 +38,17 @@ class CallLimits:
     """A ``Retry-After`` beyond this is cut: a slip of a server must not silence an organization for days."""
 
 
+MAX_FILE_CONTAINERS: Final = 10_000
+"""Lists and objects in a list of files: five for each of the 2,000 files that an event takes."""
+MAX_STEP_CONTAINERS: Final = 50_000
+"""Lists and objects in an envelope: 50 for each of 1,000 recipients."""
+MAX_VERSION_BYTES: Final = 64 * KIB
+"""The answer with eSAW's version, whose form is not documented."""
+MAX_METADATA_BYTES: Final = MIB
+"""Bytes of UTF-8; metadata beyond that is not read."""
+MAX_TEXT_MEMORY: Final = 2 * MIB
+"""Bytes in memory of all texts that a run keeps of one answer. With longer names, 2,000 files do not fit into
+an event."""
 MAX_BULK_ENVELOPES: Final = 5000
 """Envelopes that one draft may become: five times the recipients that eSAW allows in a bulk. Their ids fit
 into the annotations of one object."""

@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from counterfoil.esaw.errors import EnvelopeStatusUnknown, FileIdMissing, FileIdRepeated, ResponseInvalid
-from counterfoil.esaw.limits import FILE_ID_LENGTH, VERSION_LENGTH
+from counterfoil.esaw.limits import FILE_ID_LENGTH, MAX_METADATA_BYTES, MAX_TEXT_MEMORY, VERSION_LENGTH
 from counterfoil.resources import EnvelopeStatus, FileKind
-from counterfoil.untrusted.json_bounds import JSON_ERRORS
+from counterfoil.untrusted.json_bounds import JSON_ERRORS, text_memory
 
 
 class EsawModel(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -176,21 +176,37 @@ class FilesResponse(EsawModel, frozen=True):
         )
         trail = self.audit_trail or AuditTrail()
         for each in documents:
-            file = _file(each, FileKind.DOCUMENT, each.document_number)
-            yield msgspec.structs.replace(file, audit_trail_id=each.audit_trail_file_id or None)
+            yield EnvelopeFile(
+                file_id=each.file_id or "",
+                kind=FileKind.DOCUMENT,
+                file_name=each.file_name or "",
+                document_number=each.document_number,
+                audit_trail_id=each.audit_trail_file_id or None,
+            )
         for each in documents:
             for attachment in each.attachments or ():
-                yield _file(attachment, FileKind.ATTACHMENT, each.document_number)
+                yield EnvelopeFile(
+                    file_id=attachment.file_id or "",
+                    kind=FileKind.ATTACHMENT,
+                    file_name=attachment.file_name or "",
+                    document_number=each.document_number,
+                )
         for each in documents:
-            name = f"{PurePosixPath(each.file_name or '').stem or 'document'}.audit-trail.pdf"
-            yield from _audit_trail_file(
-                each.audit_trail_file_id, FileKind.AUDIT_TRAIL, name, each.document_number
-            )
+            if each.audit_trail_file_id:
+                name = f"{PurePosixPath(each.file_name or '').stem or 'document'}.audit-trail.pdf"
+                yield from _audit_trail_file(
+                    each.audit_trail_file_id, FileKind.AUDIT_TRAIL, name, each.document_number
+                )
         yield from _audit_trail_file(trail.file_id, FileKind.AUDIT_TRAIL, "audit-trail.pdf")
         yield from _audit_trail_file(trail.xml_file_id, FileKind.AUDIT_TRAIL_XML, "audit-trail.xml")
         for paper in self.legal_documents or ():
-            file = _file(paper, FileKind.LEGAL_DOCUMENT, None)
-            yield msgspec.structs.replace(file, email=paper.email, activity_id=paper.activity_id)
+            yield EnvelopeFile(
+                file_id=paper.file_id or "",
+                kind=FileKind.LEGAL_DOCUMENT,
+                file_name=paper.file_name or "",
+                email=paper.email,
+                activity_id=paper.activity_id,
+            )
 
 
 class ConfigurationResponse(EsawModel, frozen=True):
@@ -332,6 +348,15 @@ _MEMBERS: Mapping[type[msgspec.Struct], tuple[str, frozenset[str]]] = {
 """Name of each answer without a required member, and the members of which it has at least one. Which of them
 are absent for null is not documented."""
 
+_NAMED_MEMBERS: Mapping[type[msgspec.Struct], type[msgspec.Struct]] = {
+    kind: msgspec.defstruct("NamedMembers", [(name, msgspec.Raw, msgspec.Raw()) for name in sorted(members)])
+    for kind, (_, members) in _MEMBERS.items()
+}
+"""The members of each, unread."""
+
+LONG_METADATA: Final = "." * (MAX_METADATA_BYTES + 1)
+"""Stands for all metadata that is too long, so that no run keeps it; its readers refuse it for its length."""
+
 
 def decode(kind: type[A], operation: str, body: bytes) -> A:
     """
@@ -341,13 +366,13 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
     """
     try:
         answer = msgspec.json.decode(body, type=kind)
-        noun, members = _MEMBERS.get(kind, ("", frozenset()))
         # Only an answer that says nothing is read a second time.
-        if not members or answer != kind():
+        if kind not in _MEMBERS or answer != kind():
             return answer
-        if members & msgspec.json.decode(body, type=dict[str, msgspec.Raw]).keys():
+        named = msgspec.json.decode(body, type=_NAMED_MEMBERS[kind])
+        if any(map(bytes, msgspec.structs.astuple(named))):
             return answer
-        what = f"it has no part of {noun}"
+        what = f"it has no part of {_MEMBERS[kind][0]}"
     except msgspec.ValidationError as mismatch:
         # "Invalid enum value 'x'" is the one message that repeats what eSAW sent; only a plain word may pass.
         what = _ODD_VALUE.sub("(no plain word)", str(mismatch))
@@ -363,7 +388,42 @@ def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
     status = decode(_EnvelopeStatusText, operation, body).text
     if status not in set(EnvelopeStatus):
         raise EnvelopeStatusUnknown(operation, status)
-    return decode(EnvelopeResponse, operation, body)
+    found = decode(EnvelopeResponse, operation, body)
+    refuse_long_texts(operation, found)
+    # The steps are a view of the whole answer, which a run would keep with them.
+    finished = (
+        WorkflowActivity(finished_text=found.finished_date.isoformat()) if found.finished_date else None
+    )
+    steps = msgspec.json.encode([finished] if finished is not None else [])
+    return msgspec.structs.replace(found, workflow=msgspec.Raw(steps))
+
+
+def decode_files(operation: str, body: bytes) -> FilesResponse:
+    """Read a list of files. Raises ``ResponseInvalid``, also for more text than an event takes."""
+    found = decode(FilesResponse, operation, body)
+    refuse_long_texts(operation, found)
+    return found
+
+
+def decode_configuration(operation: str, body: bytes) -> ConfigurationResponse:
+    """Read a configuration; ``LONG_METADATA`` stands for metadata that is too long. Raises
+    ``ResponseInvalid``."""
+    return ConfigurationResponse(
+        metadata=bounded_metadata(decode(ConfigurationResponse, operation, body).metadata)
+    )
+
+
+def bounded_metadata(text: str | None) -> str | None:
+    """Return the metadata, or ``LONG_METADATA`` for what is longer than ``MAX_METADATA_BYTES``."""
+    if text is None or len(text.encode(errors="surrogatepass")) <= MAX_METADATA_BYTES:
+        return text
+    return LONG_METADATA
+
+
+def refuse_long_texts(operation: str, answer: msgspec.Struct) -> None:
+    """Raise ``ResponseInvalid`` for an answer whose texts need more memory than ``MAX_TEXT_MEMORY``."""
+    if text_memory(answer) > MAX_TEXT_MEMORY:
+        raise ResponseInvalid(operation, "its names and other texts are too long")
 
 
 def expect_no_result(operation: str, body: bytes) -> None:
@@ -434,12 +494,6 @@ def _version_texts(body: bytes) -> Iterable[str]:
         return [value for value in versions if isinstance(value, str)]
     # Plain 23.76 is also a JSON number.
     return [parsed] if isinstance(parsed, str) else [body.decode()] if isinstance(parsed, float) else []
-
-
-def _file(listed: ListedFile, kind: FileKind, number: int | None) -> EnvelopeFile:
-    return EnvelopeFile(
-        file_id=listed.file_id or "", kind=kind, file_name=listed.file_name or "", document_number=number
-    )
 
 
 def _audit_trail_file(

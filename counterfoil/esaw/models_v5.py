@@ -26,8 +26,10 @@ from counterfoil.esaw.models import (
     ListedDocument,
     ListedFile,
     ListedLegalDocument,
+    bounded_metadata,
     decode,
     parse_time,
+    refuse_long_texts,
 )
 from counterfoil.resources import EnvelopeStatus
 
@@ -112,11 +114,15 @@ class V5EnvelopeResponse(EnvelopeResponse, frozen=True, kw_only=True):
     """An envelope of v5 as one of v6. Only ``decode_v5`` makes it."""
 
     answer: V5Answer
+    """Without its metadata."""
+    metadata_utf8: bytes | None
+    """A run keeps it; as a text, one emoji would make each character four bytes."""
 
     @property
     def metadata(self) -> str | None:
         """Return the metadata."""
-        return self.answer.basic_options.metadata if self.answer.basic_options is not None else None
+        encoded = self.metadata_utf8
+        return encoded.decode(errors="surrogatepass") if encoded is not None else None
 
     @property
     def finished_date(self) -> datetime | None:
@@ -160,13 +166,19 @@ def decode_v5(operation: str, body: bytes) -> V5EnvelopeResponse:
         text = answer.status or ""
         status = f"`{text}`" if text.isalnum() and text.isascii() and len(text) <= _PLAIN else "no plain word"
         raise V5ResponseInvalid(operation, f"its Status is {status}, which no sent envelope has")
-    return V5EnvelopeResponse(
+    options = answer.basic_options or V5Options()
+    metadata = bounded_metadata(options.metadata)
+    answer = msgspec.structs.replace(answer, basic_options=None)
+    found = V5EnvelopeResponse(
         id=answer.id,
-        status=_STATUSES[answer.status],
-        name_text=answer.basic_options.name if answer.basic_options is not None else None,
+        status=_STATUSES[answer.status or ""],
+        name_text=options.name,
         sent_text=answer.sent_text,
         answer=answer,
+        metadata_utf8=metadata.encode(errors="surrogatepass") if metadata is not None else None,
     )
+    refuse_long_texts(operation, found)
+    return found
 
 
 def v5_document_id(file_id: str) -> str | None:

@@ -45,8 +45,8 @@ from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
-from counterfoil.untrusted.json_bounds import has_too_many_values
-from counterfoil.untrusted.large_answers import LARGE_ANSWERS, Grow
+from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerTooSlow, Grow
 from counterfoil.untrusted.transfer_rate import RateBudget
 
 CallObserver = Callable[[str, str, float], None]
@@ -79,6 +79,10 @@ class EsawCall:
     api: ApiVersion = "v6"
     is_public: bool = False
     """Whether eSAW may answer it without a valid token, so that an answer says nothing about the token."""
+    max_bytes: int | None = None
+    """Maximum size of its answer, if that is less than ``CallLimits.max_json_bytes``."""
+    max_containers: int = MAX_CONTAINERS
+    """Maximum number of lists and objects in its answer."""
 
 
 @dataclass(frozen=True)
@@ -284,10 +288,12 @@ class EsawTransport:
         kind: UnreachableKind
         try:
             with measurement.waiting():
-                async with asyncio.timeout(self._call_limits.answer):
+                async with asyncio.timeout(self._call_limits.answer) as measurement.deadline:
                     return await step
         except TimeoutError:
             kind = "timeout"
+        except AnswerTooSlow:
+            kind = "slow"
         except httpx.TransportError as error:
             kind = _unreachable_kind(error)
         raise EsawUnreachable(kind)
@@ -396,10 +402,12 @@ class EsawTransport:
             LARGE_ANSWERS.reading(self.origin) as grow,
             self._open_response(call, credential, measurement) as response,
         ):
-            body = await _read_at_most(self._call_limits.max_json_bytes, _ResponseBody(response), grow)
+            most = self._call_limits.max_json_bytes
+            limit = min(call.max_bytes or most, most)
+            body = await _read_at_most(limit, _ResponseBody(response), measurement.uncounted(grow))
             if body is None:
-                raise ResponseTooLarge(call.operation, self._call_limits.max_json_bytes)
-            if has_too_many_values(body):
+                raise ResponseTooLarge(call.operation, limit)
+            if has_too_many_values(body, call.max_containers):
                 raise ResponseInvalid(call.operation, "it has too many values")
             return body
 
@@ -427,6 +435,26 @@ class _CallMeasurement:
         self.waited = 0.0
         """Seconds, by a clock that is never set."""
         self._clock = clock
+        self.deadline: asyncio.Timeout | None = None
+        """End of the step that runs."""
+
+    def uncounted(self, wait: Grow) -> Grow:
+        """Wait for something else than eSAW: neither the deadline nor the metrics count the time."""
+
+        async def grow(size: int) -> None:
+            deadline, loop = self.deadline, asyncio.get_running_loop()
+            ends = deadline.when() if deadline is not None and not deadline.expired() else None
+            if deadline is None or ends is None:
+                return await wait(size)
+            deadline.reschedule(None)
+            since, began = self._clock.monotonic(), loop.time()
+            try:
+                await wait(size)
+            finally:
+                self.waited -= self._clock.monotonic() - since
+                deadline.reschedule(ends + loop.time() - began)
+
+        return grow
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

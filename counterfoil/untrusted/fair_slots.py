@@ -21,6 +21,11 @@ class FairSlots:
         self._last_turn: dict[str, int] = {}
         self._turns = 0
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether somebody waits for a slot."""
+        return any(not turn.done() for turns in self._waiting.values() for turn in turns)
+
     @asynccontextmanager
     async def slot(self, owner: str) -> AsyncIterator[None]:
         """Wait for a slot, and hold it within the context."""

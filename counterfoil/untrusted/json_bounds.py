@@ -6,6 +6,7 @@ gigabyte. Two counts over the bytes take some milliseconds. Characters in texts 
 far above those of valid answers.
 """
 
+import sys
 from typing import Final
 
 import msgspec
@@ -21,6 +22,25 @@ JSON_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Errors of msgspec for invalid JSON; ``RecursionError`` for lists that are nested too deeply."""
 
 
-def has_too_many_values(text: bytes) -> bool:
-    """Whether the decoding would take too long for an event loop."""
-    return text.count(b"{") + text.count(b"[") > MAX_CONTAINERS or text.count(b",") > MAX_SEPARATORS
+def has_too_many_values(text: bytes, max_containers: int = MAX_CONTAINERS) -> bool:
+    """Whether the decoding would take too long for an event loop. An answer whose objects are read one by one
+    in Python has a smaller maximum of lists and objects."""
+    return text.count(b"{") + text.count(b"[") > max_containers or text.count(b",") > MAX_SEPARATORS
+
+
+def text_memory(*values: object) -> int:
+    """
+    Return the bytes of memory of all texts in decoded JSON: one emoji makes each character four bytes.
+
+    Structs and tuples are read to any depth that ``has_too_many_values`` allows.
+    """
+    total, left = 0, list(values)
+    while left:
+        value = left.pop()
+        if isinstance(value, str | bytes):
+            total += sys.getsizeof(value)
+        elif isinstance(value, msgspec.Struct):
+            left.extend(getattr(value, name) for name in value.__struct_fields__)
+        elif isinstance(value, tuple | list):
+            left.extend(value)
+    return total

@@ -3,7 +3,9 @@ Bound the memory of concurrent answers that are kept whole: JSON of eSAW, manife
 
 The limit of one answer does not bound 32 of them. An answer of up to ``SMALL_BYTES`` is read as it comes; a
 valid one is hardly ever larger. A larger one waits for a slot in the middle of its body, so that the server
-waits, too. Each owner has at most one slot, so that one server does not delay the answers of another.
+waits, too. Each owner, which is a server, has at most one slot, so that one server does not delay the answers
+of another. A slot that others wait for ends after ``HOLD_SECONDS``. The wait for a slot is no fault of the
+server.
 """
 
 import asyncio
@@ -20,6 +22,17 @@ SMALL_BYTES: Final = 256 * 1024
 SLOTS: Final = 3
 """Maximum number of larger answers in a process."""
 
+HOLD_SECONDS: Final = 30.0
+"""Time after which an answer is given up if others wait for its slot."""
+
+CHECK_SECONDS: Final = 1.0
+"""Interval between two looks whether others wait by then."""
+
+
+class AnswerTooSlow(Exception):
+    """An answer was given up, since others waited for its slot."""
+
+
 Grow = Callable[[int], Awaitable[None]]
 """Call it with the size after each part of a body; it waits for a slot if the answer needs one."""
 
@@ -27,13 +40,14 @@ Grow = Callable[[int], Awaitable[None]]
 class LargeAnswers:
     """The slots of a process."""
 
-    def __init__(self, slots: int = SLOTS) -> None:
+    def __init__(self, slots: int = SLOTS, *, hold_seconds: float = HOLD_SECONDS) -> None:
         self._slots = FairSlots(slots)
+        self._hold_seconds = hold_seconds
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def reading(self, owner: str) -> AsyncIterator[Grow]:
-        """Read one answer and use it within the context; a slot ends with it."""
+        """Read one answer and use it within the context; a slot ends with it. Raises ``AnswerTooSlow``."""
         async with AsyncExitStack() as stack:
             has_slot = False
 
@@ -44,9 +58,33 @@ class LargeAnswers:
                 turn = self._turns.setdefault(owner, asyncio.Lock())
                 await stack.enter_async_context(turn)
                 await stack.enter_async_context(self._slots.slot(owner))
+                await stack.enter_async_context(self._ending())
                 has_slot = True
 
             yield grow
+
+    @asynccontextmanager
+    async def _ending(self) -> AsyncIterator[None]:
+        """End the context once it has lasted for ``HOLD_SECONDS`` and another owner waits for a slot."""
+        loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
+        timers: list[asyncio.TimerHandle] = []
+
+        def check() -> None:
+            if self._slots.has_waiting:
+                limit.reschedule(loop.time())
+            else:
+                timers[:] = [loop.call_later(CHECK_SECONDS, check)]
+
+        timers.append(loop.call_later(self._hold_seconds, check))
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise AnswerTooSlow from None
+        finally:
+            timers[0].cancel()
 
 
 LARGE_ANSWERS: Final = LargeAnswers()

@@ -162,7 +162,7 @@ async def _earlier_archive(
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))
     earlier = [each.status for each in siblings]
-    if found.is_ours:
+    if found.manifest is not None:
         earlier.append(_listed_in(found.manifest))
     return facts, proven_files(event, siblings, found, facts.status), earlier
 

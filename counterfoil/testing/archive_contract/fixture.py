@@ -122,7 +122,7 @@ def an_envelope() -> EnvelopeFacts:
         sender_email="ann@acme.example",
         sender_user_id="u-1",
         sent_date="2026-03-01T09:30:00Z",
-        metadata='{"customer": "Müller & Söhne <47/11>"}',
+        metadata='{"customer": "Müller & Söhne <47/11>"}'.encode(),
     )
 
 

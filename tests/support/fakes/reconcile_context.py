@@ -197,7 +197,7 @@ class FakeTagWorkers(TagWorkers):
 
     async def collect(self, spec: ArchiveSpec, envelope: EnvelopeFacts) -> dict[str, str]:
         check(spec)
-        return collect(spec.tags, envelope.metadata, envelope_fields(envelope), envelope.parameters)
+        return collect(spec.tags, envelope.metadata_text, envelope_fields(envelope), envelope.parameters)
 
 
 class FakeBackend:

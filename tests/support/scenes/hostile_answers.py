@@ -1,38 +1,65 @@
 """
 A program for tests: has many answers of a hostile server at once, and prints by how much it grew.
 
-``python -m tests.support.scenes.hostile_answers {esaw,manifest,list} COUNT URL`` prints the growth of its
-memory in bytes and the number of answers that were refused.
+``python -m tests.support.scenes.hostile_answers KIND COUNT URL`` prints the growth of its memory in bytes,
+the number of answers that were refused, and the number of those that were accepted. Accepted ones are kept
+as long as a run keeps them, and a run that finds a manifest waits for its seal.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives import open_backend
 from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.filing import find_concluded
+from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
-from counterfoil.archives.readback import read_small
+from counterfoil.archives.readback import reading_small
+from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import WallClock
-from counterfoil.esaw import ApiToken, EsawClient, EsawError, new_http_client
+from counterfoil.esaw import ApiToken, EsawClient, EsawError, EsawUserClient, new_http_client
 from counterfoil.process_exit import exit_process
 from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
 from tests.support.scenes.hostile_archive import archive_at
+from tests.support.servers.scripted_esaw import ENVELOPE
+from tests.support.signing_keys import a_sealer
 
-ENVELOPE = "0f9c1c2e-1111-4222-8333-444455556666"
+FOLDER = "a"
+STALLED_SECONDS = 5.0
+"""Time after which a run is ended that waits for an answer without an end."""
+
+REFUSED = "refused"
+
 Ask = Callable[[], Awaitable[object]]
 
 
 @asynccontextmanager
-async def esaw(url: str) -> AsyncIterator[Ask]:
-    """The list of files of an envelope."""
+async def asking(url: str, question: Callable[[EsawUserClient], Awaitable[object]]) -> AsyncIterator[Ask]:
+    """Ask eSAW about an envelope."""
     async with new_http_client() as http:
         client = EsawClient(url, http=http, clock=WallClock(), observe=lambda *_: None)
-        yield partial(client.as_user(ApiToken.parse("a" * 40, url)).files, ENVELOPE)
+        yield partial(question, client.as_user(ApiToken.parse("a" * 40, url)))
+
+
+async def envelope(user: EsawUserClient) -> object:
+    """The part of an envelope that a run keeps."""
+    return await user.envelope(ENVELOPE)
+
+
+async def files(user: EsawUserClient) -> object:
+    """The part of a list of files that a run keeps."""
+    return (await user.files(ENVELOPE)).files()
+
+
+async def metadata(user: EsawUserClient) -> object:
+    """The part of a configuration that a run keeps."""
+    found = (await user.configuration(ENVELOPE)).metadata
+    return found.encode() if found is not None else None
 
 
 @asynccontextmanager
@@ -42,9 +69,36 @@ async def manifest(url: str) -> AsyncIterator[Ask]:
     backend = await open_backend("dms", archive.spec, secret)
 
     async def ask() -> Manifest:
-        return Manifest.decode(await read_small(backend, "a/counterfoil.json"))
+        async with reading_small(backend, "a/counterfoil.json") as content:
+            return Manifest.decode(content)
 
     yield ask
+    await backend.close()
+
+
+@asynccontextmanager
+async def sealed(url: str) -> AsyncIterator[Ask]:
+    """A manifest of this envelope, and a seal that never comes."""
+    archive, secret = archive_at("webdav", url)
+    backend = await open_backend("dms", archive.spec, secret)
+    plan = ArchiveLayout(ENVELOPE, FOLDER, (), {}, "o", "n", "https://esaw")
+    key = a_sealer().public
+    yield lambda: _stalled(find_concluded(backend, plan, ENVELOPE, key=key))
+    await backend.close()
+
+
+@asynccontextmanager
+async def verified(url: str) -> AsyncIterator[Ask]:
+    """The verification of an archived envelope, whose hash file never comes."""
+    archive, secret = archive_at("webdav", url)
+    backend = await open_backend("dms", archive.spec, secret)
+
+    async def verify() -> None:
+        location = backend.location(f"{FOLDER}/counterfoil.json")
+        async for _ in verify_documents(backend, location, ()):
+            pass
+
+    yield lambda: _stalled(verify())
     await backend.close()
 
 
@@ -57,30 +111,48 @@ async def listing(url: str) -> AsyncIterator[Ask]:
     await backend.close()
 
 
-KINDS = {"esaw": esaw, "manifest": manifest, "list": listing}
+KINDS: dict[str, Callable[[str], AbstractAsyncContextManager[Ask]]] = {
+    "esaw": partial(asking, question=files),
+    "files": partial(asking, question=files),
+    "envelope": partial(asking, question=envelope),
+    "metadata": partial(asking, question=metadata),
+    "manifest": manifest,
+    "sealed": sealed,
+    "verified": verified,
+    "list": listing,
+}
 
 
-async def main(kind: str, count: int, url: str) -> tuple[int, int]:
-    """Return the growth in bytes, and the number of answers that were refused."""
+async def main(kind: str, count: int, url: str) -> tuple[int, int, int]:
+    """Return the growth in bytes, and the numbers of answers that were refused and accepted."""
     async with KINDS[kind](url) as ask:
-        await _is_refused(ask)
+        await _answer(ask)
         before = peak_memory()
-        refused = sum(await asyncio.gather(*(_is_refused(ask) for _ in range(count))))
-        return peak_memory() - before, refused
+        answers = await asyncio.gather(*(_answer(ask) for _ in range(count)))
+        refused = answers.count(REFUSED)
+        return peak_memory() - before, refused, count - refused
 
 
-async def _is_refused(ask: Ask) -> bool:
+async def _answer(ask: Ask) -> object:
     try:
-        await ask()
+        return await ask()
     except (ArchiveError, EsawError, ManifestDamaged):
-        return True
-    return False
+        # Not the error, whose traceback has the answer.
+        return REFUSED
+
+
+async def _stalled(run: Awaitable[object]) -> None:
+    """Wait for a run that waits for an answer without an end."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(STALLED_SECONDS):
+            await run
+            raise AssertionError("the run did not wait")
 
 
 if __name__ == "__main__":
     keep_large_blocks()  # as the controller does
     ALLOWED.set(Addresses(allows_loopback=True))
     what, number, address = sys.argv[1:]
-    grown, refusals = asyncio.run(main(what, int(number), address))
-    sys.stdout.write(f"{grown} {refusals}")
+    growth, refused, accepted = asyncio.run(main(what, int(number), address))
+    sys.stdout.write(f"{growth} {refused} {accepted}")
     exit_process(0)

@@ -42,9 +42,9 @@ from counterfoil.archives.backends._object_store.listing import (
     read_page,
 )
 from counterfoil.archives.errors import ArchiveRefused
-from counterfoil.archives.readback import probe_with_file
+from counterfoil.archives.readback import probe_with_file, server_of, too_slow
 from counterfoil.archives.streams import INLINE, clean_up, in_hashing_thread
-from counterfoil.untrusted.large_answers import LARGE_ANSWERS
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerTooSlow
 
 PART = 5 * 1024 * 1024
 """Bytes of one part, the least that S3 takes: up to 10,000 of them, 48 GiB, and little memory."""
@@ -132,11 +132,14 @@ class ObjectStoreBackend(ArchiveBackend):
         found: list[StoredEntry] = []
         for _ in range(MAX_PAGES):
             request = StoreRequest("GET", query=self._list_query(prefix, marker))
-            async with LARGE_ANSWERS.reading(self._client.archive) as grow:
-                answer = await self._client.request(request, limit=LIST_LIMIT, grow=grow)
-                if not answer.is_success:
-                    raise self._client.error(answer)
-                keys, marker = await self._page(answer.body)
+            try:
+                async with LARGE_ANSWERS.reading(server_of(self)) as grow:
+                    answer = await self._client.request(request, limit=LIST_LIMIT, grow=grow)
+                    if not answer.is_success:
+                        raise self._client.error(answer)
+                    keys, marker = await self._page(answer.body)
+            except AnswerTooSlow:
+                raise too_slow(self.location(folder)) from None
             # A console stores an empty object with a slash at its end for a folder.
             found.extend(StoredEntry(self._name(key), size) for key, size in keys if not key.endswith("/"))
             if len(found) > MAX_ENTRIES:

@@ -343,7 +343,7 @@ async def test_the_manifest_is_written_last_and_says_everything() -> None:
         ("Document/b.pdf", 1000, f"shelf:/{plan.folder}/Document/b.pdf"),
     ]
     assert manifest.extra == {"event": "e-1"}
-    assert await find_concluded(backend, plan, ENVELOPE_ID) == FoundManifest(manifest, is_ours=False)
+    assert await find_concluded(backend, plan, ENVELOPE_ID) == FoundManifest(None, False, manifest.digest)
 
 
 async def test_concluding_again_changes_nothing_and_keeps_the_time_of_then() -> None:

@@ -12,11 +12,19 @@ import pytest
 
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.archives.layout import ActionFacts
-from counterfoil.archives.tags import MetadataTooHeavy, MetadataUnreadable, TagMissing, collect
+from counterfoil.archives.tags import (
+    METADATA_LIMIT,
+    MetadataTooHeavy,
+    MetadataUnreadable,
+    TagMissing,
+    collect,
+)
 from counterfoil.archives.tags_subprocess import TagWorkers
+from counterfoil.esaw.limits import MAX_METADATA_BYTES
 from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
 from counterfoil.worker_processes.pool import WorkerPool, WorkerStopped
 from tests.support.fakes.archives import a_spec, an_envelope
+from webhook.pages.limits import PageLimits
 
 FORM = json.dumps({f"field{number}": f"value {number}" for number in range(40)})
 LONG = json.dumps({"items": [{"no": number} for number in range(2000)], "customer": "Müller \ud83d"})
@@ -138,3 +146,7 @@ async def test_a_parameter_of_the_callback_is_found_whatever_the_metadata(
 
 async def test_a_parameter_of_the_callback_is_found_also_if_the_metadata_is_given_up(given_up: None) -> None:
     assert await found(TagWorkers(), DEEP_XML, **CALLBACK) == {"order": "4711"}
+
+
+def test_the_maximum_size_of_metadata_is_the_same_wherever_it_is_read() -> None:
+    assert METADATA_LIMIT == MAX_METADATA_BYTES == PageLimits().metadata

@@ -5,6 +5,7 @@ fail.
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from counterfoil.esaw import (
 from counterfoil.esaw.errors import OriginMismatch
 from counterfoil.esaw.transport import EsawCall, SecretHeaders
 from counterfoil.resources import EnvelopeStatus
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES
 from tests.support.servers.scripted_esaw import (
     ENVELOPE,
     START,
@@ -520,3 +522,15 @@ async def test_a_form_or_header_with_a_secret_of_another_origin_is_sent_nowhere(
         with pytest.raises(OriginMismatch):
             await setup.esaw.exchange(plain, SecretHeaders({"ApiToken": TOKEN}, origin), most=100)
     assert setup.server.received == []
+
+
+async def test_the_wait_for_the_memory_of_a_large_answer_is_no_fault_of_esaw() -> None:
+    body = json.dumps({"MetaData": "x" * 2 * SMALL_BYTES}).encode()
+    limits = CallLimits(answer=1.0)
+    async with against(answering(body), call_limits=limits) as setup, AsyncExitStack() as stack:
+        grow = await stack.enter_async_context(LARGE_ANSWERS.reading(setup.user.transport.origin))
+        await grow(2 * SMALL_BYTES)
+        asked = asyncio.create_task(setup.user.configuration(ENVELOPE))
+        await asyncio.sleep(1.5)
+        await stack.aclose()
+        assert (await asked).metadata == "x" * 2 * SMALL_BYTES

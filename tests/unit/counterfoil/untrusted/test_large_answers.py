@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from counterfoil.untrusted.large_answers import SMALL_BYTES, LargeAnswers
+from counterfoil.untrusted.large_answers import SMALL_BYTES, AnswerTooSlow, LargeAnswers
 
 
 async def read_large(answers: LargeAnswers, owner: str) -> None:
@@ -60,3 +60,31 @@ async def test_a_cancelled_answer_leaves_its_slot() -> None:
         await asyncio.gather(*waiting, return_exceptions=True)
     async with asyncio.timeout(5):
         await read_large(answers, "b")
+
+
+async def test_an_answer_that_others_wait_for_is_given_up_and_one_that_nobody_waits_for_is_not() -> None:
+    answers = LargeAnswers(1, hold_seconds=0.05)
+    async with AsyncExitStack() as stack:
+        await hold(answers, "slow", stack)
+        await asyncio.sleep(0.2)
+
+    async def slow() -> None:
+        async with AsyncExitStack() as stack:
+            await hold(answers, "slow", stack)
+            await asyncio.sleep(60)
+
+    holder = asyncio.create_task(slow())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await read_large(answers, "acme")
+    with pytest.raises(AnswerTooSlow):
+        await holder
+
+
+async def test_a_second_answer_of_the_same_owner_ends_none() -> None:
+    answers = LargeAnswers(1, hold_seconds=0.05)
+    async with AsyncExitStack() as stack:
+        await hold(answers, "slow", stack)
+        waiting = asyncio.create_task(read_large(answers, "slow"))
+        await asyncio.sleep(0.2)
+    await waiting
