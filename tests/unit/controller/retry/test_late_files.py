@@ -544,6 +544,31 @@ async def test_after_an_outage_a_list_that_lacks_archived_files_does_not_say_tha
     assert after.status.next_attempt_time is not None
 
 
+ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
+
+
+@pytest.mark.xfail(strict=True, reason="only the files of the event itself count")
+async def test_a_list_that_lacks_a_file_of_another_event_is_no_answer(tmp_path: Path) -> None:
+    scene = KeptScene(tmp_path, actions=ACTIONS)
+    ended = (await scene.reconcile()).status
+    scene.kube.put(an_event().for_action("workstepFinished").archived("1", "2").build())
+    scene.clock.advance(minutes=10)
+    assert (await scene.look()).status == ended
+    scene.envelope.contents["file-2"] = b"%PDF-appendix"
+    scene.clock.advance(seconds=LATE_LIST.pause(0))
+    assert (await scene.look()).status.reason == "FilesListedLate"
+
+
+@pytest.mark.xfail(strict=True, reason="only the files of the event itself count")
+async def test_after_a_retry_a_list_that_lacks_a_file_of_another_event_is_not_the_last_one(
+    tmp_path: Path,
+) -> None:
+    scene = KeptScene(tmp_path, actions=ACTIONS, evidence={"wait": "0s"})
+    assert (await scene.reconcile()).status.next_attempt_time is None
+    scene.kube.put(an_event().for_action("workstepFinished").archived("1", "2").build())
+    assert (await retried_by_a_person(scene)).status.next_attempt_time == scene.clock.now()
+
+
 async def test_a_short_list_at_the_end_of_a_long_archiving_is_not_the_last_one(tmp_path: Path) -> None:
     scene = KeptScene(tmp_path)
     files = dict(scene.envelope.contents)
