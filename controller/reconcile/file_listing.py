@@ -11,6 +11,7 @@ from controller.reconcile import error_policy
 from controller.reconcile.outcomes import Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.phases.missing_envelope import not_shown_message, unless_missing, was_deleted
 from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
+from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import EnvelopeEvent
 
@@ -19,7 +20,7 @@ async def list_files(
     preconditions: Preconditions, event: EnvelopeEvent
 ) -> Collection[EnvelopeFile] | Outcome | None:
     """
-    Return the files that eSAW lists; None if the envelope was deleted.
+    Return the files that eSAW lists now, which are no fewer than before; None if the envelope was deleted.
 
     Returns the outcome that a run would have had if they can't be listed. Raises errors that have no row in
     ``error_policy``.
@@ -52,6 +53,7 @@ async def _list(
         listed = await unless_missing(context.files_now())
         if listed is None and await was_deleted(context.event, context):
             return None
+        siblings = [each.status for each in await context.possible_siblings()]
     except Exception as problem:
         outcome = _classified(problem, preconditions)
         if isinstance(outcome, NeedConsent):
@@ -59,7 +61,15 @@ async def _list(
         elif outcome.reason == error_policy.KEY_DOUBTED:
             preconditions.sender_keys.doubt(context.sender, admitted.token)
         return outcome
-    return listed if listed is not None else Wait("EnvelopeNotFound", not_shown_message(context))
+    if listed is None:
+        return Wait("EnvelopeNotFound", not_shown_message(context))
+    status = context.event.status
+    # Such a list is short, so it says nothing about late files. One with a further file starts the event
+    # again, and the run waits for the files that the list lacks.
+    if lacks_known_file(status, listed, siblings) and not lists_additional_files(status, listed):
+        message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
+        return Wait("DocumentsPending", message)
+    return listed
 
 
 def _classified(problem: Exception, preconditions: Preconditions) -> Outcome:

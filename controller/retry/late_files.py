@@ -34,7 +34,7 @@ from controller.retry.fix_rules import ready_state
 from controller.retry.reopener import Reopener
 from controller.scheduling.backoff import LATE_LIST
 from counterfoil.clock import Clock, believed_time
-from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
+from counterfoil.esaw.evidence import lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
@@ -69,9 +69,6 @@ _OUTAGES: Final = frozenset({"ApiServerTrouble", "EsawFailing", "EsawThrottling"
 """Reasons that concern all lists of the Organization."""
 
 _TOO_SLOW: Final = Wait("EsawUnreachable", "eSignAnyWhere does not list the files of the envelope in time.")
-_SHORT: Final = Wait(
-    "DocumentsPending", "eSignAnyWhere no longer lists every file that it listed for this envelope before."
-)
 _NOT_STORED: Final = Wait("StatusRefused", "The event was changed meanwhile, or may not be changed.")
 _NO_API_SERVER: Final = Wait("ApiServerTrouble", "The Kubernetes API server did not do what was asked.")
 _BROKEN: Final = Wait("InternalError", "Counterfoil met an internal error.")
@@ -193,7 +190,11 @@ class LateFileFinder:
             # It ended again since.
             self.enqueue(event)
             return None
-        listed = await self._listed(event)
+        try:
+            async with asyncio.timeout(LIST_TIMEOUT):
+                listed = await self.list_files(event)
+        except TimeoutError:
+            listed = _TOO_SLOW
         if isinstance(listed, BaseOutcome):
             _log.info("the files are listed again later: %s", listed.message, extra={"event": event.name})
             if self.clock.now() - due >= OVERDUE:
@@ -205,20 +206,6 @@ class LateFileFinder:
         else:
             stored = await self.reopener.store(event, self._settled(event, listed))
         return _NOT_STORED if stored is event else None
-
-    async def _listed(self, event: EnvelopeEvent) -> Collection[EnvelopeFile] | BaseOutcome | None:
-        """Return the files, why there is no answer about further files, or None for a deleted envelope."""
-        try:
-            async with asyncio.timeout(LIST_TIMEOUT):
-                listed = await self.list_files(event)
-        except TimeoutError:
-            return _TOO_SLOW
-        if listed is None or isinstance(listed, BaseOutcome):
-            return listed
-        # Such a list is short, so it says nothing about late files. One with a further file starts the event
-        # again, and the run waits for the files that the list lacks.
-        is_short = lacks_known_file(event.status, listed)
-        return _SHORT if is_short and not lists_additional_files(event.status, listed) else listed
 
     def _settled(self, event: EnvelopeEvent, listed: Collection[EnvelopeFile] | None) -> EnvelopeEventStatus:
         """Return the status of an event whose list has no further file, or whose envelope was deleted."""

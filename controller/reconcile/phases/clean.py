@@ -214,9 +214,10 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if lists_additional_files(event.status, listed):
         return _archive_again("FilesChanged", OTHER_FILES)
     # The event ends now. What eSAW lists later is found once this time has passed (docs/decisions/0046).
-    # A list that lacks an archived file is short, and not the last one.
+    # A list that lacks a known file is short, and not the last one.
     now, complete = context.clock.now(), _end_of_listing(event, context)
-    is_short = lacks_known_file(event.status, listed)
+    siblings = [each.status for each in await context.possible_siblings()]
+    is_short = lacks_known_file(event.status, listed, siblings)
     settled = None if is_short else settled_evidence(event.status, listed)
     facts = PhaseFacts(
         listing_due=max(now, complete) if is_short or now < complete else None,

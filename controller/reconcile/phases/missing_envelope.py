@@ -89,7 +89,7 @@ def archived_later(sibling: EnvelopeEvent, event: EnvelopeEvent, evidence: Evide
     if seen is not None and seen.status not in (*CHANGEABLE_STATUSES, status.envelope.status):
         return False
     archived = {(each.file_id, each.kind) for each in status.documents if each.sha256 is not None}
-    return {(each.file_id, each.kind) for each in event.status.documents} <= archived
+    return {(each.file_id, each.kind) for each in event.status.documents if not each.outdated} <= archived
 
 
 def _has_last_state(sibling: EnvelopeEvent) -> bool:

@@ -547,7 +547,6 @@ async def test_after_an_outage_a_list_that_lacks_archived_files_does_not_say_tha
 ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
 
 
-@pytest.mark.xfail(strict=True, reason="only the files of the event itself count")
 async def test_a_list_that_lacks_a_file_of_another_event_is_no_answer(tmp_path: Path) -> None:
     scene = KeptScene(tmp_path, actions=ACTIONS)
     ended = (await scene.reconcile()).status
@@ -559,7 +558,6 @@ async def test_a_list_that_lacks_a_file_of_another_event_is_no_answer(tmp_path: 
     assert (await scene.look()).status.reason == "FilesListedLate"
 
 
-@pytest.mark.xfail(strict=True, reason="only the files of the event itself count")
 async def test_after_a_retry_a_list_that_lacks_a_file_of_another_event_is_not_the_last_one(
     tmp_path: Path,
 ) -> None:

@@ -158,7 +158,6 @@ async def test_an_event_that_saw_the_envelope_unfinished_believes_an_archive_of_
     assert isinstance(await explained(a_sibling(), envelope=seen(earlier), documents=()), Skip)
 
 
-@pytest.mark.xfail(strict=True, reason="files of an earlier state count")
 async def test_files_that_the_envelope_had_before_it_was_restarted_are_not_looked_for() -> None:
     listed = an_event().archived("contract.pdf", "other.pdf").build().status.documents
     assert isinstance(await explained(a_sibling(), documents=listed), Fail)
