@@ -210,12 +210,18 @@ class OrganizationStatusUpdater:
                 published = (*hashes, *organization.status.callback_token_hashes)
                 hashes.append(_token_hash(callback_token(value.strip()), published))
             except SecretMissing as missing:
-                advice = "Put a callback token there, or correct spec.callback.tokenSecretRefs."
+                advice = (
+                    "Put the token of the callback URL in eSignAnyWhere there, or correct "
+                    "spec.callback.tokenSecretRefs. If the token is lost, put a new one there and into the "
+                    "callback URL, then request a sweep."
+                )
                 trouble = trouble or _missing("CallbackTokenMissing", missing, advice)
                 if isinstance(missing, SecretForbidden):
                     hashes += _published_hashes(organization)
             except CallbackSecretInvalid as weak:
-                message = f"Secret/{ref.name}, key {ref.key!r}: {weak}. Put another token there."
+                message = (
+                    f"Secret/{ref.name}, key {ref.key!r}: {weak}. Put another token there, and into the URL."
+                )
                 trouble = trouble or CheckResult("False", "CallbackTokenRefused", message)
         return trouble or OK, tuple(dict.fromkeys(hashes))
 

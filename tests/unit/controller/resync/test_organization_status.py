@@ -257,33 +257,37 @@ OAUTH = {
     "publicURL": "https://sign.acme.example",
 }
 
+TOKEN_ADVICE = (
+    "Put the token of the callback URL in eSignAnyWhere there, or correct spec.callback.tokenSecretRefs. If "
+    "the token is lost, put a new one there and into the callback URL, then request a sweep."
+)
+
 TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
     (
         {},
         {"callback": {}},
         "CallbackTokenMissing",
-        "Secret/callback has no key 'token'. "
-        "Put a callback token there, or correct spec.callback.tokenSecretRefs.",
+        f"Secret/callback has no key 'token'. {TOKEN_ADVICE}",
     ),
     (
         {"callback": {"tokenSecretRefs": [{"name": "nobody", "key": "token"}]}},
         {},
         "CallbackTokenMissing",
-        "Secret/nobody does not exist. Put a callback token there, or correct spec.callback.tokenSecretRefs.",
+        f"Secret/nobody does not exist. {TOKEN_ADVICE}",
     ),
     (
         {},
         {"callback": {"token": b"short"}},
         "CallbackTokenRefused",
         "Secret/callback, key 'token': a callback token has 16 to 256 characters, not 5. Put another token "
-        "there.",
+        "there, and into the URL.",
     ),
     (
         {},
         {"callback": {"token": b"\xff\xfe-0123456789-0123456789"}},
         "CallbackTokenRefused",
         "Secret/callback, key 'token': a callback token may have letters, digits, '-', '.', '_' and '~' "
-        "only. Put another token there.",
+        "only. Put another token there, and into the URL.",
     ),
     (
         {"callback": BASIC},
