@@ -30,7 +30,14 @@ import msgspec
 from controller.notifications.policy import MAX_NAMED_SENDERS, Notification, has_user_secret
 from controller.notifications.problem_tracking import notified_and_open
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.i18n.problems import ProblemKind, archive_of, is_solved, kind_of, task_anchor
+from counterfoil.i18n.problems import (
+    ARCHIVE_MISSING,
+    ProblemKind,
+    archive_of,
+    is_solved,
+    kind_of,
+    task_anchor,
+)
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
@@ -280,6 +287,11 @@ class MailRenderer:
     def _commands(self, problem: ReportedProblem) -> tuple[str, ...]:
         kubectl, kind = f"kubectl -n {self.namespace}", kind_of(problem)
         if kind == ProblemKind.ARCHIVE:
+            if problem.reason == ARCHIVE_MISSING:
+                return (
+                    f"{kubectl} get archives",
+                    f"{kubectl} describe organization {self.organization.name}",
+                )
             describe = f"{kubectl} describe archive {archive_of(problem)}"
             confirmation = _confirmation(problem, self.namespace)
             # The note is a comment of the shell: the command is not for everyone who reads it.

@@ -216,6 +216,14 @@ async def refused_root(root: str, lost: str) -> str:
     return message_of(refused.value)
 
 
+def test_the_mail_about_an_archive_that_does_not_exist_describes_what_exists() -> None:
+    commands = mail_about(about("archive/dms", MailKind.ARCHIVE, reason="ArchiveMissing")).commands
+    assert commands == (
+        "kubectl -n contracts get archives",
+        "kubectl -n contracts describe organization acme",
+    )
+
+
 @pytest.mark.parametrize("language", Language)
 @pytest.mark.parametrize(
     "root",
