@@ -18,6 +18,7 @@ from controller.notifications.problem_tracking import (
     mark_ended,
     mark_notified,
     with_count,
+    with_state,
 )
 from counterfoil.i18n.problems import archive_of, kind_of
 from counterfoil.resources import (
@@ -92,6 +93,19 @@ def test_a_problem_that_comes_back_before_its_end_was_told_is_the_same() -> None
     assert only(problems).solved_time == LATER
     back = only(add_observation(problems, failure_observation(a_failed_event(2), "dms"), LATER))
     assert (back.solved_time, back.notified_time, back.since, back.count) == (None, NOON, NOON, 1)
+
+
+@pytest.mark.xfail(strict=True, reason="the reason is replaced")
+def test_a_problem_keeps_the_reason_of_its_mail() -> None:
+    outage = Observation("archive/dms", "ArchiveUnreachable", message="No answer.")
+    other = Observation("archive/dms", "ArchiveFailing", message="It answered 500.")
+    new = with_state(with_state((), outage, NOON), other, NOON)
+    assert only(new).reason == "ArchiveFailing", "no mail was sent yet"
+    mailed = mark_notified(with_state((), outage, NOON), "archive/dms", NOON)
+    after = only(with_state(mailed, other, LATER))
+    assert (after.reason, after.message) == ("ArchiveUnreachable", "It answered 500.")
+    returned = with_state(mark_ended(mailed, "archive/dms", NOON), other, LATER)
+    assert (only(returned).reason, only(returned).solved_time) == ("ArchiveUnreachable", None)
 
 
 def test_a_problem_whose_end_was_told_goes_away() -> None:
