@@ -178,7 +178,7 @@ def with_count(
     return _changed(
         problems,
         known.cause,
-        reason=observation.reason,
+        reason=known.reason if _is_named_by_mail(known) else observation.reason,
         message=observation.message or known.message,
         count=count,
         examples=tuple(dict.fromkeys((*observation.examples, *known.examples)))[:MAX_EXAMPLES],
@@ -189,6 +189,13 @@ def with_count(
         solved_time=None,
         ending=None,
     )
+
+
+def _is_named_by_mail(problem: ReportedProblem) -> bool:
+    """Whether the reason stays: the mail about the end of an outage names the one of the mail about its
+    beginning."""
+    is_outage = kind_of(problem) in (ProblemKind.ARCHIVE, ProblemKind.ESAW)
+    return is_outage and problem.notified_time is not None
 
 
 def _new_problem(observation: Observation, now: datetime, count: int) -> ReportedProblem:

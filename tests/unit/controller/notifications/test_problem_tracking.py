@@ -95,7 +95,6 @@ def test_a_problem_that_comes_back_before_its_end_was_told_is_the_same() -> None
     assert (back.solved_time, back.notified_time, back.since, back.count) == (None, NOON, NOON, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="the reason is replaced")
 def test_a_problem_keeps_the_reason_of_its_mail() -> None:
     outage = Observation("archive/dms", "ArchiveUnreachable", message="No answer.")
     other = Observation("archive/dms", "ArchiveFailing", message="It answered 500.")
