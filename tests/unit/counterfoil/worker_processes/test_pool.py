@@ -7,7 +7,7 @@ The pool of worker processes, with small scripts that speak its protocol or brea
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import msgspec
 import psutil
@@ -78,6 +78,45 @@ async def test_a_process_that_another_program_killed_exceeded_none_of_its_limits
         with pytest.raises(WorkerStopped) as stopped:
             await pool.request(Echo, b"evil", body(), 1)
     assert (stopped.value.timed_out, stopped.value.by_own_limits) == (False, False)
+
+
+TAKEN_OVER = """
+import sys
+from counterfoil.worker_processes.worker import serve
+taken_over = False
+def handle(head, size, requests, note):
+    global taken_over
+    HOSTILE
+    body = requests.read(size)
+    return b'{"text": "forged"}' if taken_over else b'{"text": "%s"}' % body
+serve(handle, memory_bytes=512 * 1024 * 1024, cpu_seconds=10)
+"""
+FORGED = b'{"text": "forged"}'
+READY = b"\x06"
+
+
+@pytest.mark.xfail(strict=True, reason="a process serves the requests of all owners")
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "taken_over |= head == b'evil'",
+        f"if head == b'evil': sys.stdout.buffer.write(2 * {len(FORGED).to_bytes(4) + FORGED + READY!r})",
+        f"if head == b'evil': return {FORGED!r}",
+    ],
+    ids=["it keeps its state", "it answers the next request too", "it leaves a request behind"],
+)
+async def test_a_process_that_a_request_took_over_answers_no_other_request(hostile: str) -> None:
+    async def body(content: bytes) -> AsyncIterator[bytes]:
+        yield content
+
+    script = TAKEN_OVER.replace("HOSTILE", hostile)
+    async with aclosing(WorkerPool([sys.executable, "-c", script], count=1, seconds=10)) as pool:
+        # Sizes of body and head, head and body of a request that the next process would take for its own.
+        evil = (4).to_bytes(8) + (1).to_bytes(4) + b"x" + b"fake"
+        with suppress(WorkerStopped):
+            await pool.request(Echo, b"evil", body(evil), len(evil), owner="one")
+        good = [await pool.request(Echo, b"good", body(b"good"), 4, owner="another") for _ in range(2)]
+    assert good == [Echo("good"), Echo("good")]
 
 
 READS_NOTHING = """
