@@ -1,5 +1,5 @@
 """
-Tags, evaluated in a separate process that the kernel limits
+Tags, evaluated in a separate process for each envelope, which the kernel limits
 (``python -m counterfoil.archives.tags_subprocess CPU_SECONDS``).
 
 The cost of an XPath or a JSONPath can grow with the square of the metadata, or exponentially, also on a few
@@ -67,12 +67,12 @@ class TagResult(msgspec.Struct, frozen=True):
 
 
 class TagWorkers:
-    """The process that evaluates rules for tags, started for the first envelope; the owner closes it."""
+    """Processes that evaluate rules for tags, one for each envelope; the owner closes what starts them."""
 
     def __init__(self, *, cpu_seconds: int = CPU_SECONDS) -> None:
         command = (sys.executable, "-I", "-m", "counterfoil.archives.tags_subprocess", str(cpu_seconds))
-        # One process: a form takes it less than a millisecond, and each has 30 MiB of libraries.
         self._large = FairSlots(1)
+        # One process at a time: a form takes it some milliseconds, and the libraries have 30 MiB.
         self._pool = WorkerPool(command, count=1, seconds=TIMEOUT_SECONDS)
 
     async def collect(self, spec: ArchiveSpec, envelope: EnvelopeFacts) -> dict[str, str]:
@@ -114,7 +114,7 @@ class TagWorkers:
             yield
 
     async def aclose(self) -> None:
-        """End the process."""
+        """End the process that starts them."""
         await self._pool.aclose()
 
 

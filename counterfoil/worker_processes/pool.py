@@ -1,20 +1,23 @@
 """
-A pool of worker processes, each with one request at a time.
+A pool of worker processes, one for each request.
 
-The pool starts a process when a request finds none, kills a process that takes too long, and replaces a
-process that ended. The caller gets the bytes of the result, or learns why there are none; the parent holds
-only what is in the pipes.
+The pool starts a fork server when a request finds none, which has done the imports and starts the process of
+each request (``worker``). A process that takes too long is killed. The caller gets the bytes of the result,
+or learns why there are none; the parent holds only what is in the sockets.
 
-The protocol: the parent sends the number of bytes of the body (8 bytes) and of the head (4 bytes). The
-process answers with one byte when it is ready. The parent sends head and body. The process sends its result
-as JSON, and before it any number of notes about what it begins. Each has 4 bytes with its length, then its
-content. The first bit of a note's length is set.
+The protocol of a request, on its own connection: the parent sends the number of bytes of the body (8
+bytes) and of the head (4 bytes). The process answers with one byte when it is ready. The parent sends head
+and body. The process sends its result as JSON, and before it any number of notes about what it begins. Each
+has 4 bytes with its length, then its content. The first bit of a note's length is set.
+
+A connection ends with its request. So nothing that a process leaves there, or does not read, belongs to
+another request.
 """
 
 import asyncio
 import logging
-import os
 import signal
+import socket
 from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -26,11 +29,10 @@ from counterfoil.worker_processes.worker import NOTE_BIT
 
 _log = logging.getLogger(__name__)
 
-REQUESTS_PER_WORKER = 1000
-"""Maximum number of requests of a process; then it is replaced, because its libraries may keep memory."""
+END_SECONDS = 10.0
+"""Longest time for the end of a process that is killed; then its fork server is killed too."""
 
-CHUNK_BYTES = 64 * 1024
-"""Maximum number of bytes that are read at once of what a killed process had written."""
+STATUS_BYTES = 4
 
 MIN_READ_RATE = 1024 * 1024
 """Bytes of the body per second that a process reads at least, in addition to the timeout of its result. A
@@ -60,14 +62,14 @@ class WorkerStopped(Exception):
 
 
 class WorkerPool:
-    """At most ``count`` processes that run ``command``; the owner closes the pool."""
+    """At most ``count`` processes that ``command`` forks; the owner closes the pool."""
 
     def __init__(self, command: Sequence[str], *, count: int, seconds: float) -> None:
         """Take the command line, the number of processes, and the timeout of one result in seconds."""
         self._command = command
         self._seconds = seconds
         self._slots = FairSlots(count)
-        self._idle: list[_WorkerProcess] = []
+        self._idle: list[_ForkServer] = []
 
     async def request(
         self,
@@ -93,101 +95,154 @@ class WorkerPool:
                 stopped.by_own_limits = await process.end() != -signal.SIGKILL
                 raise
             finally:
-                if process.usable and process.requests < REQUESTS_PER_WORKER:
-                    self._idle.append(process)
-                else:
-                    await process.end()
+                await process.end()
+                if process.server.usable:
+                    self._idle.append(process.server)
 
     async def aclose(self) -> None:
-        """End the idle processes."""
+        """End the idle fork servers."""
         while self._idle:
             await self._idle.pop().end()
 
     async def _ready(self, head: int, size: int) -> "_WorkerProcess":
-        """Return a process that is ready for a request of this size: an idle or a new one."""
+        """Return a process that is ready for a request of this size, of an idle or a new fork server."""
         while self._idle:
-            process = self._idle.pop()
-            if await process.ready(head, size, self._seconds):
+            process = await self._idle.pop().process_for(head, size, self._seconds)
+            if process is not None:
                 return process
         try:
-            process = await _WorkerProcess.start(self._command)
+            server = await _ForkServer.start(self._command)
         except OSError as problem:
             _log.error("the process `%s` could not be started: %s", " ".join(self._command), problem)
             raise WorkerUnavailable from problem
-        if await process.ready(head, size, self._seconds):
-            return process
-        _log.error("the process `%s` was started and does not work", " ".join(self._command))
-        raise WorkerUnavailable
+        process = await server.process_for(head, size, self._seconds)
+        if process is None:
+            _log.error("the process `%s` was started and does not work", " ".join(self._command))
+            raise WorkerUnavailable
+        return process
 
 
-class _WorkerProcess:
-    """One process."""
+class _ForkServer:
+    """A process that starts one worker process at a time."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, into: asyncio.StreamWriter, out: asyncio.StreamReader
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
         self._process = process
-        self._into = into
-        self._out = out
-        self.requests = 0
+        self._control = control
         self.usable = True
 
     @classmethod
-    async def start(cls, command: Sequence[str]) -> "_WorkerProcess":
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            # Nothing of the parent's environment, and no signals that are meant for the parent.
-            env={},
-            start_new_session=True,
-        )
-        if process.stdin is None or process.stdout is None:
-            raise OSError("no pipes")
-        return cls(process, process.stdin, process.stdout)
+    async def start(cls, command: Sequence[str]) -> "_ForkServer":
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=theirs.fileno(),
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    # Nothing of the parent's environment, and no signals that are meant for the parent.
+                    env={},
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return cls(process, ours)
 
-    async def ready(self, head: int, size: int, seconds: float) -> bool:
-        """Announce a request and wait until the process is ready; otherwise end the process."""
+    async def process_for(self, head: int, size: int, seconds: float) -> "_WorkerProcess | None":
+        """Return a process that is ready for a request of this size; without one, end the fork server."""
+        process, is_ready = None, False
         try:
             async with asyncio.timeout(seconds):
-                await self._write(size.to_bytes(8) + head.to_bytes(4))
-                await self._out.readexactly(1)
-        except (TimeoutError, EOFError, WorkerStopped, ConnectionError):
-            await self.end()
-            return False
+                process = await self._start_process()
+                await process.announce(head, size)
+            is_ready = True
+        except (OSError, EOFError, WorkerStopped):
+            return None
+        finally:
+            if not is_ready:
+                if process is not None:
+                    await process.close()
+                await self.end()
+        return process
+
+    async def _start_process(self) -> "_WorkerProcess":
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                socket.send_fds(self._control, [b"\x01"], [theirs.fileno()])
+            out, into = await asyncio.open_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
+        return _WorkerProcess(self, into, out)
+
+    async def end_process(self) -> int:
+        """Kill the process that it started last. Return its exit status, or SIGKILL's if it is not known."""
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(self._control, b"\x00")
+                status = await loop.sock_recv(self._control, STATUS_BYTES)
+        except (TimeoutError, ConnectionError):
+            status = b""
         except BaseException:
             await self.end()
             raise
-        return True
+        if len(status) != STATUS_BYTES:
+            await self.end()
+            return -signal.SIGKILL
+        return int.from_bytes(status, signed=True)
+
+    async def end(self) -> None:
+        """Kill the fork server, whose process ends with it, and wait for its end."""
+        self.usable = False
+        self._control.close()
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+        await self._process.wait()
+
+
+class _WorkerProcess:
+    """The process of one request."""
+
+    def __init__(self, server: _ForkServer, into: asyncio.StreamWriter, out: asyncio.StreamReader) -> None:
+        self.server = server
+        self._into = into
+        self._out = out
+        self._status: int | None = None
+
+    async def announce(self, head: int, size: int) -> None:
+        """Announce the request and wait until the process is ready. Raises what its end raises."""
+        await self._write(size.to_bytes(8) + head.to_bytes(4))
+        await self._out.readexactly(1)
 
     async def work(
         self, result_type: type[T], head: bytes, body: AsyncIterable[bytes] | None, size: int, seconds: float
     ) -> T:
-        # Until the result is there, any error leaves a process in the middle of a request.
-        self.usable = False
         await self._send(head, body, size, seconds)
         try:
-            result = msgspec.json.decode(await self._read_result(seconds), type=result_type)
+            return msgspec.json.decode(await self._read_result(seconds), type=result_type)
         except msgspec.MsgspecError as invalid:
             raise WorkerStopped(timed_out=False) from invalid
-        self.usable = True
-        self.requests += 1
-        return result
 
     async def end(self) -> int:
-        """Kill the process unless it has ended, wait for its end, and return its exit status."""
-        if self._process.returncode is None:
-            # Not the process's own ``kill``: it may reap a process that has ended, and asyncio then reports
-            # 255 instead of the exit status.
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
-        self._into.close()
-        # asyncio tells the end only when the pipes have ended, and a full buffer pauses this one.
+        """Kill the process unless it has ended, and return its exit status."""
+        if self._status is None:
+            try:
+                self._status = await self.server.end_process()
+            finally:
+                # Only then: the end of its connection is an error of the process.
+                await self.close()
+        return self._status
+
+    async def close(self) -> None:
+        """Close the connection, and drop what is in it."""
+        self._into.transport.abort()
         with suppress(OSError):
-            while await self._out.read(CHUNK_BYTES):
-                pass
-        return await self._process.wait()
+            await self._into.wait_closed()
 
     async def _send(self, head: bytes, body: AsyncIterable[bytes] | None, size: int, seconds: float) -> None:
         """Send head and body. Only the time counts in which the process does not read: the body may come from

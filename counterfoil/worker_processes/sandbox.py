@@ -19,10 +19,12 @@ import ctypes
 import errno
 import os
 import resource
+import signal
 import struct
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +35,7 @@ SPARE_FILES: Final = 16
 
 _LIBRARY_FOLDERS: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
 
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -54,7 +57,7 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 class _Program(ctypes.Structure):
     """``struct sock_fprog``."""
 
-    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
 def hide_memory() -> None:
@@ -67,22 +70,48 @@ def hide_memory() -> None:
     _call(_LIBC.prctl, _PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def lock_down() -> None:
-    """Lock this process down. Raises ``OSError``; a kernel without Landlock or seccomp is no error."""
+def end_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends. Raises ``OSError`` also if that has happened."""
+    _call(_LIBC.prctl, _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        raise OSError(errno.ESRCH, "the parent has ended")
+
+
+@dataclass(frozen=True)
+class Restrictions:
+    """The restrictions that are prepared once for all processes of a fork server."""
+
+    ruleset: int | None
+    """The file descriptor of Landlock's rules. None: the kernel has no Landlock."""
+    program: ctypes.Array[ctypes.c_char] | None
+    """The filter of system calls. None: the kernel has no seccomp, or no filter is known for the machine."""
+
+
+def prepare_restrictions() -> Restrictions:
+    """Prepare ``lock_down``, also of forks of this process. Raises ``OSError``."""
     # While it can be read: the C library keeps it.
     time.tzset()
+    version, program = landlock_version(), filter_program(os.uname().machine)
+    return Restrictions(
+        _ruleset(version, {*sys.path, *_LIBRARY_FOLDERS}) if version > 0 else None,
+        ctypes.create_string_buffer(program, len(program)) if program and _kernel_has_filters() else None,
+    )
+
+
+def lock_down(restrictions: Restrictions) -> None:
+    """Lock this process down. Raises ``OSError``; a kernel without Landlock or seccomp is no error."""
     _call(_LIBC.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     hide_memory()
-    version = landlock_version()
-    if version > 0:
-        _restrict(version, {*sys.path, *_LIBRARY_FOLDERS})
+    if restrictions.ruleset is not None:
+        _call(_LIBC.syscall, _RESTRICT_SELF, restrictions.ruleset, 0)
+        os.close(restrictions.ruleset)
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     # Input, output and errors are open.
     files = 3 + SPARE_FILES
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    program = filter_program(os.uname().machine)
-    if program is not None and _kernel_has_filters():
-        described = _Program(len(program) // _BYTES_PER_INSTRUCTION, program)
+    if restrictions.program is not None:
+        length = len(restrictions.program) // _BYTES_PER_INSTRUCTION
+        described = _Program(length, ctypes.addressof(restrictions.program))
         _call(_LIBC.prctl, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(described))
 
 
@@ -102,8 +131,8 @@ def _kernel_has_filters() -> bool:
     return ctypes.get_errno() == errno.EFAULT
 
 
-def _restrict(version: int, readable: Iterable[str]) -> None:
-    """Allow to read files below the folders, and nothing else that this version can forbid."""
+def _ruleset(version: int, readable: Iterable[str]) -> int:
+    """Return rules that allow reading below the folders, and nothing else that this version can forbid."""
     files = (1 << 13) - 1
     for since, bit in ((2, 13), (3, 14), (5, 15)):
         files |= (1 << bit) if version >= since else 0
@@ -111,12 +140,9 @@ def _restrict(version: int, readable: Iterable[str]) -> None:
     attributes = [files, *([3] if version >= 4 else []), *([3] if version >= 6 else [])]
     encoded = struct.pack(f"={len(attributes)}Q", *attributes)
     ruleset = _call(_LIBC.syscall, _CREATE_RULESET, encoded, len(encoded), 0)
-    try:
-        for folder in readable:
-            _allow_to_read(ruleset, folder)
-        _call(_LIBC.syscall, _RESTRICT_SELF, ruleset, 0)
-    finally:
-        os.close(ruleset)
+    for folder in readable:
+        _allow_to_read(ruleset, folder)
+    return ruleset
 
 
 def _allow_to_read(ruleset: int, folder: str) -> None:

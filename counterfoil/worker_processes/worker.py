@@ -1,20 +1,28 @@
 """
-The side of the process: read one request after the other from the standard input until the input ends.
+The side of the processes: a fork server that has done the imports, and a fork of it for each request.
 
-The process limits itself before it reads the first byte: address space, CPU seconds per request, no files to
-write, no core dump, and all that ``sandbox`` takes away. It logs nothing, and ignores the signals that end
-its parent.
+The fork server reads no request. It gets the connection of a request over its standard input, which is a
+Unix socket, and starts the process for it. The parent then sends one byte, also when the process has ended.
+The fork server kills the process and sends its exit status (4 bytes, signed). It ends when its standard input
+ends, and its process ends with it.
+
+The process answers one request. It limits itself before it reads the first byte: address space, CPU seconds,
+no files to write, no core dump, and all that ``sandbox`` takes away. So a request that takes over its process
+reads no other request and answers none. It logs nothing, and ignores the signals that end its parent.
 """
 
 import gc
 import logging
+import os
 import resource
 import signal
+import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import BinaryIO, TypeAlias
 
-from counterfoil.worker_processes.sandbox import lock_down
+from counterfoil.worker_processes.sandbox import end_with_parent, hide_memory, lock_down, prepare_restrictions
 
 NOTE_BIT = 1 << 31
 """Set in the length of a note, and not in that of a result."""
@@ -27,17 +35,57 @@ Handle: TypeAlias = Callable[[bytes, int, BinaryIO, Note], bytes]
 
 
 def serve(handle: Handle, *, memory_bytes: int, cpu_seconds: int) -> None:
-    """Answer requests until the input ends."""
-    _limit_process(memory_bytes)
+    """Start a process for each request until the input ends."""
+    # Its processes have the same user, and all later ones are its forks.
+    hide_memory()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        # The parent ends this process by closing its input, after the last request.
+        signal.signal(signal_number, signal.SIG_IGN)
+    logging.disable()
+    restrictions = prepare_restrictions()
+    # What the libraries brought along need not be searched for cycles, and stays in memory that is shared.
+    gc.collect()
+    gc.freeze()
+    own_id, control = os.getpid(), socket.socket(fileno=sys.stdin.fileno())
+    while (connection := _next_connection(control)) is not None:
+        process = os.fork()
+        if process == 0:
+            try:
+                end_with_parent(own_id)
+                _limit_process(memory_bytes, cpu_seconds)
+                _use_for_input_and_output(connection)
+                lock_down(restrictions)
+                _answer(handle)
+                # Until it is killed, so that its exit status is that of a failure only.
+                while True:
+                    time.sleep(60)
+            finally:
+                os._exit(1)
+        os.close(connection)
+        control.recv(1)
+        os.kill(process, signal.SIGKILL)
+        _, status = os.waitpid(process, 0)
+        control.send(os.waitstatus_to_exitcode(status).to_bytes(4, signed=True))
+
+
+def _next_connection(control: socket.socket) -> int | None:
+    _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+    return descriptors[0] if descriptors else None
+
+
+def _use_for_input_and_output(connection: int) -> None:
+    for descriptor in (sys.stdin.fileno(), sys.stdout.fileno()):
+        os.dup2(connection, descriptor)
+    os.close(connection)
+
+
+def _answer(handle: Handle) -> None:
     requests = sys.stdin.buffer
-    while (sizes := requests.read(12)) != b"":
-        _write(b"\x06")
-        _allow_cpu(cpu_seconds)
-        head = requests.read(int.from_bytes(sizes[8:]))
-        result = handle(head, int.from_bytes(sizes[:8]), requests, _send_note)
-        _write(len(result).to_bytes(4) + result)
-        # What was parsed can be full of cycles, and would be kept with all its bytes until the next request.
-        gc.collect()
+    sizes = requests.read(12)
+    _write(b"\x06")
+    head = requests.read(int.from_bytes(sizes[8:]))
+    result = handle(head, int.from_bytes(sizes[:8]), requests, _send_note)
+    _write(len(result).to_bytes(4) + result)
 
 
 def _send_note(note: bytes) -> None:
@@ -49,21 +97,9 @@ def _write(answer: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _limit_process(memory_bytes: int) -> None:
-    # What the libraries brought along need not be searched for cycles after every request.
-    gc.freeze()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        # The parent ends this process by closing its input, after the last request.
-        signal.signal(signal_number, signal.SIG_IGN)
-    logging.disable()
+def _limit_process(memory_bytes: int, cpu_seconds: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    lock_down()
-
-
-def _allow_cpu(seconds: int) -> None:
-    """Let the kernel end this process after this many more seconds of CPU time."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    until = int(used.ru_utime + used.ru_stime) + seconds + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (until, resource.RLIM_INFINITY))
+    # The first limit ends the process by a signal that it could ignore, the second one kills it.
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds + 1, cpu_seconds + 2))

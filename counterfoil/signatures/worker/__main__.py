@@ -1,9 +1,10 @@
-"""Examine the signatures of one PDF after the other, until the input ends."""
+"""Examine the signatures of PDFs, each in its own process, until the input ends."""
 
 import io
 import sys
 from typing import BinaryIO
 
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else each process imports it
 import msgspec
 
 from counterfoil.signatures import hex_strings
@@ -11,7 +12,7 @@ from counterfoil.signatures.check import BLOCK, check_signatures
 from counterfoil.signatures.trust import load_trust_store
 from counterfoil.worker_processes.worker import Note, serve
 
-MAX_MEMORY_BYTES = 256 * 1024 * 1024
+MAX_MEMORY_BYTES = 248 * 1024 * 1024
 """Bytes of address space: a file of 64 MiB, what is made of it, and 70 MiB for Python and its libraries."""
 
 CPU_SECONDS = 10

@@ -20,26 +20,25 @@ from counterfoil.signatures.worker_pool import MAX_FILE_BYTES, SMALL_FILE_BYTES,
 from tests.support.fakes.archives import once, open_descriptors
 from tests.support.signed_pdfs import signed, unsigned
 
-PROTOCOL = """
-import os, signal, sys, time
-read, write = sys.stdin.buffer.read, sys.stdout.buffer.write
-def answer(text):
-    write(len(text).to_bytes(4) + text); sys.stdout.buffer.flush()
-while head := read(12):
-    write(b"\\x06"); sys.stdout.buffer.flush()
-    anchors = read(int.from_bytes(head[8:]))
-    pdf = read(int.from_bytes(head[:8]))
+WORKER = """
+import os, sys, time
+from counterfoil.worker_processes.worker import serve
+def write(answer):
+    sys.stdout.buffer.write(answer); sys.stdout.buffer.flush()
+def handle(anchors, size, requests, note):
+    pdf = requests.read(size)
+BEHAVIOUR
+serve(handle, memory_bytes=256 * 1024 * 1024, cpu_seconds=0)
 """
-SAYS_ITS_PID = '    answer(b\'{"state": "Intact", "detail": "%d"}\' % os.getpid())'
+SAYS_ITS_PID = '    return b\'{"state": "Intact", "detail": "%d"}\' % os.getpid()'
 
 
 @asynccontextmanager
 async def examiners(
     behaviour: str, *, count: int = 2, seconds: float = 30
 ) -> AsyncIterator[SignatureWorkers]:
-    opened = SignatureWorkers(
-        count=count, seconds=seconds, command=[sys.executable, "-I", "-S", "-c", PROTOCOL + behaviour]
-    )
+    script = WORKER.replace("BEHAVIOUR", behaviour)
+    opened = SignatureWorkers(count=count, seconds=seconds, command=[sys.executable, "-I", "-c", script])
     try:
         yield opened
     finally:
@@ -52,7 +51,7 @@ async def asked(examiners: SignatureWorkers, pdf: bytes = b"%PDF") -> Signatures
 
 @pytest.fixture(scope="module")
 async def real() -> AsyncIterator[tuple[SignatureWorkers, Path]]:
-    """A real process for the tests of which none needs its end, with its folder in /proc."""
+    """A real fork server for the tests of which none needs its end, with its folder in /proc."""
     before = children()
     async with aclosing(SignatureWorkers()) as workers:
         await asked(workers, signed())
@@ -65,13 +64,25 @@ async def test_the_real_one_looks_at_one_pdf_after_another(real: tuple[Signature
     assert states == [State.INTACT, State.UNSIGNED, State.UNREADABLE, State.INTACT]
 
 
-def test_the_real_one_has_narrow_limits(real: tuple[SignatureWorkers, Path]) -> None:
-    limits = (real[1] / "limits").read_text()
+async def test_the_real_one_has_narrow_limits(real: tuple[SignatureWorkers, Path]) -> None:
+    read: list[str] = []
+
+    async def pdf() -> AsyncGenerator[bytes, None]:
+        (process,) = psutil.Process(int(real[1].name)).children()
+        read.append(limits_of(process.pid))
+        yield b"no pdf"
+
+    await real[0].examine(pdf(), len(b"no pdf"))
+    (limits,) = read
     assert limits.split("Max processes")[1].split()[0] == "0"
     assert int(limits.split("Max open files")[1].split()[0]) < 20
-    assert limits.split("Max address space")[1].split()[0] == str(256 * 1024 * 1024)
+    assert limits.split("Max address space")[1].split()[0] == str(248 * 1024 * 1024)
     assert limits.split("Max file size")[1].split()[0] == "0"
-    assert limits.split("Max cpu time")[1].split()[0].isdigit()
+    assert limits.split("Max cpu time")[1].split()[:2] == ["11", "12"]
+
+
+def limits_of(pid: int) -> str:
+    return Path("/proc", str(pid), "limits").read_text()
 
 
 def children() -> set[Path]:
@@ -85,15 +96,21 @@ async def test_no_process_is_started_before_there_is_a_pdf() -> None:
         assert children() == before
 
 
-async def test_a_process_is_used_again() -> None:
+async def test_each_pdf_has_a_process_of_its_own() -> None:
     async with examiners(SAYS_ITS_PID) as ours:
-        assert (await asked(ours)).detail == (await asked(ours)).detail
+        assert (await asked(ours)).detail != (await asked(ours)).detail
 
 
 async def test_there_are_never_more_than_so_many() -> None:
-    async with examiners(SAYS_ITS_PID, count=2) as ours:
-        answers = await asyncio.gather(*(asked(ours) for _ in range(20)))
-    assert 1 <= len({each.detail for each in answers}) <= 2
+    before = children()
+    async with examiners("    time.sleep(0.05)\n" + SAYS_ITS_PID, count=2) as ours:
+        waiting = [asyncio.create_task(asked(ours)) for _ in range(20)]
+        counts = []
+        while not all(each.done() for each in waiting):
+            started = [psutil.Process(int(each.name)) for each in children() - before]
+            counts.append((len(started), sum(len(each.children()) for each in started)))
+            await asyncio.sleep(0.02)
+    assert max(counts) == (2, 2)
 
 
 async def test_closing_leaves_no_process() -> None:
@@ -106,7 +123,7 @@ async def test_closing_leaves_no_process() -> None:
 
 async def test_one_that_does_not_come_to_an_end_is_killed_and_replaced() -> None:
     hangs = "    time.sleep(600) if pdf == b'evil' else None\n" + SAYS_ITS_PID
-    async with examiners(hangs, count=1, seconds=0.2) as ours:
+    async with examiners(hangs, count=1, seconds=4) as ours:
         assert await asked(ours, b"evil") == Signatures(
             state=State.UNREADABLE, detail="its check took too long"
         )
@@ -117,33 +134,46 @@ async def test_one_that_does_not_come_to_an_end_is_killed_and_replaced() -> None
 @pytest.mark.parametrize(
     "behaviour",
     [
-        "    os.kill(os.getpid(), 9)",
+        "    os._exit(9)",
         "    sys.exit(3)",
-        "    write(b'\\xff\\xff\\xff\\xff'); sys.stdout.buffer.flush()",
-        "    answer(b'no json')",
-        '    answer(b\'{"state": "Splendid"}\')',
-        # As the limit of CPU time does, after less than its smallest second.
-        "    signal.setitimer(signal.ITIMER_VIRTUAL, 0.02)\n    while True: pass",
+        "    write(b'\\xff\\xff\\xff\\xff')",
+        "    return b'no json'",
+        '    return b\'{"state": "Splendid"}\'',
+        # The limit of CPU time is its first second.
+        "    exec('while True: pass')",
     ],
-    ids=["killed", "ended", "endless", "garbled", "unknown", "busy"],
+    ids=["gone", "ended", "endless", "garbled", "unknown", "busy"],
 )
 async def test_one_that_breaks_is_replaced_and_only_its_file_is_unreadable(behaviour: str) -> None:
-    evil = behaviour.replace("    ", "    if pdf == b'evil':\n        ", 1).replace(
-        "\n    while", "\n        while"
-    )
+    evil = f"    if pdf == b'evil':\n    {behaviour}"
     async with examiners(evil + "\n" + SAYS_ITS_PID, count=1) as ours:
         first = await asked(ours, b"evil")
         assert (await asked(ours)).state is State.INTACT
     assert first == Signatures(state=State.UNREADABLE, detail="its check broke off")
 
 
-async def test_one_that_died_while_it_had_nothing_to_do_is_replaced_unnoticed() -> None:
+async def test_a_fork_server_that_died_while_it_had_nothing_to_do_is_replaced_unnoticed() -> None:
+    before = children()
     async with examiners(SAYS_ITS_PID, count=1) as ours:
-        first = await asked(ours)
-        os.kill(int(first.detail), signal.SIGKILL)
-        second = await asked(ours)
-    assert second.state is State.INTACT
-    assert second.detail != first.detail
+        await asked(ours)
+        (started,) = children() - before
+        os.kill(int(started.name), signal.SIGKILL)
+        assert (await asked(ours)).state is State.INTACT
+
+
+async def test_the_process_of_a_pdf_ends_with_its_fork_server() -> None:
+    before = children()
+
+    async def pdf() -> AsyncGenerator[bytes, None]:
+        (started,) = children() - before
+        working = psutil.Process(int(started.name)).children()
+        os.kill(int(started.name), signal.SIGKILL)
+        assert psutil.wait_procs(working, timeout=30)[1] == []
+        yield b"%PDF"
+
+    async with examiners(SAYS_ITS_PID, count=1) as ours:
+        assert (await ours.examine(pdf(), 4)).state is State.UNREADABLE
+        assert (await asked(ours)).state is State.INTACT
 
 
 class ArchiveBroke(Exception):

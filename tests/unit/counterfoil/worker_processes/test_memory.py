@@ -24,7 +24,20 @@ def signature_worker_bytes() -> int:
     return int(subprocess.run([sys.executable, "-I", "-c", script], check=True, capture_output=True).stdout)
 
 
+def fork_server_bytes(module: str) -> int:
+    """The memory that a fork server has for itself after its imports, without the files of libraries."""
+    script = f"import {module}; print(open('/proc/self/smaps_rollup').read())"
+    told = subprocess.run(
+        [sys.executable, "-I", "-c", script], check=True, capture_output=True, text=True
+    ).stdout
+    return int(told.split("Anonymous:")[1].split()[0]) * 1024
+
+
 def test_the_limits_of_all_workers_and_the_controllers_own_memory_fit_into_the_pod() -> None:
     resources = yaml.safe_load(VALUES.read_text())["controller"]["resources"]
     workers = worker_pool.PROCESSES * signature_worker_bytes() + tags_subprocess.MAX_MEMORY_BYTES
-    assert workers + size(resources["requests"]["memory"]) <= size(resources["limits"]["memory"])
+    fork_servers = worker_pool.PROCESSES * fork_server_bytes("counterfoil.signatures.worker.__main__")
+    fork_servers += fork_server_bytes("counterfoil.archives.tags_subprocess")
+    assert workers + fork_servers + size(resources["requests"]["memory"]) <= size(
+        resources["limits"]["memory"]
+    )
