@@ -62,6 +62,6 @@ def _gateways_v6(path: Path) -> Iterator[IPAddress]:
 
 def _rows(path: Path) -> list[list[str]]:
     try:
-        return [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+        return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         return []
