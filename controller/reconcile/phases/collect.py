@@ -140,11 +140,13 @@ def _without_files(event: EnvelopeEvent, context: ReconcileContext, status: str)
 
 
 def _pause(missing: MissingEvidence, until: datetime, documents: tuple[FiledDocument, ...] | None) -> Pause:
-    reason, message = "AuditTrailPending", "eSignAnyWhere lists no audit trail for this envelope yet."
     if missing is MissingEvidence.DOCUMENTS:
-        reason = "DocumentsPending"
         message = "eSignAnyWhere does not list every document of this envelope yet."
-    return Pause(reason, message, until, facts=_short_list(reason, message, documents))
+        facts = _short_list("DocumentsPending", message, documents)
+        return Pause("DocumentsPending", message, until, facts=facts)
+    message = "eSignAnyWhere lists no audit trail for this envelope yet."
+    facts = _short_list("AuditTrailPending", message, documents)
+    return Pause("AuditTrailPending", message, until, facts=facts)
 
 
 def _noted(event: EnvelopeEvent, listed: Collection[EnvelopeFile]) -> tuple[FiledDocument, ...] | None:
