@@ -23,6 +23,9 @@ class _Memory:
     def __init__(self, files: dict[str, bytes]) -> None:
         self._files = files
 
+    def location(self, name: str) -> str:
+        return f"{self.kind}:/{name}"
+
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
         segments(name)
         if name not in self._files:
