@@ -391,9 +391,8 @@ class _Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def person_name(sender: Sender) -> str:
     """Return the name of a sender for a mail. The person chose it in eSAW; no part of it can be a link."""
-    name = " ".join(part for part in (sender.spec.given_name, sender.spec.surname) if part)
     # A space after each dot: "J.R." stays a name, and "evil.example" is no longer a host.
-    return re.sub(r"(?<=\w)\.(?=\w)", ". ", external_text(name, limit=MAX_NAME_LENGTH))
+    return re.sub(r"(?<=\w)\.(?=\w)", ". ", external_text(sender.spec.full_name, limit=MAX_NAME_LENGTH))
 
 
 def external_text(text: str, *, limit: int = MAX_MESSAGE_LENGTH) -> str:

@@ -126,9 +126,9 @@ class ReconcileContext:
                 status=envelope.status,
                 sender_email=sender.email or (named.email if named else "") or "",
                 sender_user_id=sender.user_id,
-                sender_name=_full_name(sender.given_name, sender.surname),
+                sender_name=sender.full_name,
                 sent_by_email=(named.email if named else "") or "",
-                sent_by_name=_full_name(named.given_name, named.surname) if named else "",
+                sent_by_name=named.full_name if named else "",
                 sent_date=envelope.sent_date.isoformat() if envelope.sent_date is not None else "",
                 metadata=metadata.encode(errors="surrogatepass") if metadata is not None else None,
                 actions=await self._actions(),
@@ -248,10 +248,6 @@ def actions_of(event: EnvelopeEvent, siblings: Iterable[EnvelopeEvent]) -> tuple
     """Return the callbacks of the event and of its siblings that were archived, oldest first."""
     archived = (each for each in siblings if is_condition_true(each.status.conditions, "Archived"))
     return tuple(_action(each) for each in sorted((event, *archived), key=_creation))
-
-
-def _full_name(*parts: str | None) -> str:
-    return " ".join(part for part in parts if part)
 
 
 def _creation(event: EnvelopeEvent) -> tuple[datetime, str]:

@@ -41,6 +41,11 @@ class SenderUserInformation(EsawModel, frozen=True):
     given_name: str | None = None
     surname: str | None = None
 
+    @property
+    def full_name(self) -> str:
+        """Given name and surname, as far as they are known."""
+        return " ".join(part for part in (self.given_name, self.surname) if part)
+
 
 class NamedModel(EsawModel, frozen=True):
     """An envelope or a draft, whose name may be absent or null."""

@@ -23,6 +23,11 @@ class SenderSpec(ResourcePart, frozen=True):
     token_secret_ref: SecretKeyRef | None = None
     suspend: bool = False
 
+    @property
+    def full_name(self) -> str:
+        """Given name and surname, as far as they are known."""
+        return " ".join(part for part in (self.given_name, self.surname) if part)
+
 
 class SenderKey(ResourcePart, frozen=True):
     """Public data of the key, without the key."""

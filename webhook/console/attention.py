@@ -398,8 +398,7 @@ def sender_of(event: EnvelopeEvent) -> str:
 
 def title_of(sender: Sender) -> str:
     """Return what people call a sender."""
-    name = " ".join(part for part in (sender.spec.given_name, sender.spec.surname) if part)
-    return name or sender.spec.email or sender.name
+    return sender.spec.full_name or sender.spec.email or sender.name
 
 
 def organization_of(sender: Sender, organizations: Iterable[Organization]) -> Organization | None:
