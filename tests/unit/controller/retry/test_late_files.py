@@ -418,7 +418,7 @@ def change(scene: KeptScene, kind: type[Any], name: str, **spec: Any) -> None:
         (hide_the_envelope, "does not show the envelope"),
     ],
 )
-async def test_a_list_that_never_comes_is_told_once_and_the_event_stays(
+async def test_a_list_that_never_comes_is_reported_once_and_the_event_stays(
     scene: KeptScene, hinder: Callable[[KeptScene], None], cause: str
 ) -> None:
     hinder(scene)
@@ -439,7 +439,7 @@ async def test_a_list_that_never_comes_is_told_once_and_the_event_stays(
 
 
 @pytest.mark.parametrize("has_paper", [False, True])
-async def test_a_list_that_was_told_as_impossible_continues_when_the_cause_is_solved(
+async def test_a_list_that_was_reported_as_impossible_continues_when_the_cause_is_solved(
     scene: KeptScene, *, has_paper: bool
 ) -> None:
     suspend_the_sender(scene)
@@ -506,7 +506,7 @@ async def test_a_list_that_lacks_archived_files_is_no_answer(scene: KeptScene) -
     assert "legal-1" in scene.manifests
 
 
-async def test_an_archived_file_that_is_no_longer_listed_is_told_once_and_the_list_continues(
+async def test_an_archived_file_that_is_no_longer_listed_is_reported_once_and_the_list_continues(
     tmp_path: Path,
 ) -> None:
     scene = KeptScene(tmp_path)

@@ -598,7 +598,7 @@ async def test_a_draft_that_was_sent_is_recorded_although_another_program_answer
     assert sorted(scene.envelopes()) == sorted(scene.esaw.envelopes_of(draft))
 
 
-async def test_nobody_is_told_that_esaw_refused_a_draft_when_another_program_answered(scene: Scene) -> None:
+async def test_no_page_says_that_esaw_refused_a_draft_when_another_program_answered(scene: Scene) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     scene.esaw.fault("draft_send", times=1, status=403, bare=True)
 

@@ -1261,7 +1261,7 @@ async def test_a_retry_of_an_event_without_its_documents_archives_again_what_the
     assert stored(scene, "file-3.pdf").is_file()
 
 
-async def test_an_incomplete_envelope_that_is_neither_in_the_archive_nor_in_esaw_is_told_as_lost(
+async def test_an_incomplete_envelope_that_is_neither_in_the_archive_nor_in_esaw_is_reported_as_lost(
     tmp_path: Path,
 ) -> None:
     scene = a_scene_without_trail(tmp_path, evidence={"wait": "0s"})
@@ -1274,7 +1274,7 @@ async def test_an_incomplete_envelope_that_is_neither_in_the_archive_nor_in_esaw
     assert "verified" not in (after.status.message or "")
 
 
-async def test_an_incomplete_envelope_that_the_key_does_not_see_is_not_told_as_verified_unread(
+async def test_an_incomplete_envelope_that_the_key_does_not_see_is_not_called_verified_without_a_read(
     tmp_path: Path,
 ) -> None:
     scene = a_scene_without_trail(tmp_path, evidence={"wait": "0s"})

@@ -344,7 +344,7 @@ async def test_a_strangers_file_under_a_name_of_ours_is_not_touched() -> None:
         await collect(event, scene.context(event))
 
 
-async def test_a_strangers_file_that_one_list_leaves_out_is_not_replaced() -> None:
+async def test_a_file_of_another_program_that_one_list_leaves_out_is_not_replaced() -> None:
     scene = Scene()
     name = f"{FOLDER}/Document/file-1.pdf"
     scene.backend.stored[name] = b"another program's"
