@@ -161,7 +161,7 @@ async def test_a_signer_of_another_authority_keeps_envelopes_until_the_anchors_h
             assert checked(event) == ("True", "SignaturesIntact")
             assert signatures_in(scene, "foreign", envelope)["found"][0]["trusted"]
             assert not scene.esaw.exists(envelope)
-            assert ("Normal", "CauseSolved") in await scene.recorded(name)
+            await scene.until_recorded(name, ("Normal", "CauseSolved"))
         await has_looked_again(scene, mails)
         assert mail.mails == [told]
 

@@ -95,7 +95,10 @@ async def test_the_happy_path_takes_at_most_three_status_patches_and_no_kubernet
     await scene.reaches(name, Phase.SUCCEEDED)
     after = await writes(scene)
     assert after - before <= 3
-    assert await scene.recorded(name) == []
+    # Events are posted in their order: none was queued before this one.
+    await scene.local_environment.kubectl("label", "ee", name, f"{REQUEST_LABEL}=explode")
+    refused = ("Normal", "RequestRefused")
+    assert await scene.until_recorded(name, refused) == [refused]
 
 
 async def writes(scene: ControllerScene) -> int:
@@ -203,7 +206,7 @@ async def test_trouble_that_passes_is_told_with_its_next_attempt_and_equal_retri
     assert scene.esaw.exists(envelope)
 
     await scene.reaches(name, Phase.SUCCEEDED)
-    assert await scene.recorded(name) == [("Warning", reason)]
+    assert await scene.until_recorded(name, ("Warning", reason)) == [("Warning", reason)]
     assert [each.outcome for each in scene.esaw.delete_calls(envelope)].count(200) == 1
 
 
@@ -449,7 +452,7 @@ async def test_retry_by_label_drives_what_failed_and_is_recorded(scene: Controll
     assert last is not None
     assert (last.request, last.by, last.outcome) == ("retry", "maria", RequestOutcome.DONE)
     assert ("Collecting", "Fail") in [(each.phase, each.outcome) for each in event.status.attempt_history]
-    assert ("Normal", "RetryRequested") in await scene.recorded(name)
+    await scene.until_recorded(name, ("Normal", "RetryRequested"))
 
 
 async def test_retry_by_label_ends_a_pause_at_once(scene: ControllerScene) -> None:
@@ -470,7 +473,7 @@ async def test_skip_by_label_gives_up_and_leaves_the_envelope(scene: ControllerS
     event = await scene.is_so(name, lambda event: REQUEST_LABEL not in event.metadata.labels)
     assert (event.status.phase, event.status.reason) == (Phase.SKIPPED, "SkippedByRequest")
     assert scene.esaw.exists(envelope)
-    assert ("Normal", "SkippedByRequest") in await scene.recorded(name)
+    await scene.until_recorded(name, ("Normal", "SkippedByRequest"))
 
 
 async def test_a_request_that_nobody_knows_is_refused_in_an_event(scene: ControllerScene) -> None:
@@ -478,11 +481,7 @@ async def test_a_request_that_nobody_knows_is_refused_in_an_event(scene: Control
     await scene.reaches(name, Phase.SUCCEEDED)
     await scene.local_environment.kubectl("label", "ee", name, f"{REQUEST_LABEL}=explode")
     await scene.is_so(name, lambda event: REQUEST_LABEL not in event.metadata.labels)
-
-    async def is_recorded() -> bool:
-        return ("Normal", "RequestRefused") in await scene.recorded(name)
-
-    await eventually(is_recorded)
+    await scene.until_recorded(name, ("Normal", "RequestRefused"))
 
 
 @pytest.mark.parametrize(
@@ -562,7 +561,7 @@ async def test_a_fixed_archive_resumes_what_waited_and_what_had_failed(scene: Co
     await scene.reaches(waits, Phase.SUCCEEDED)
     await scene.reaches(failed, Phase.SUCCEEDED)
     await scene.until_condition(Archive, "cellar", "Ready", ("True", "Probed"))
-    assert ("Normal", "CauseSolved") in await scene.recorded(failed)
+    await scene.until_recorded(failed, ("Normal", "CauseSolved"))
 
 
 async def test_an_organization_that_comes_late_resumes_its_events(scene: ControllerScene) -> None:
@@ -596,7 +595,7 @@ async def test_the_sweep_finds_what_nobody_called_about(scene: ControllerScene) 
     assert organization.status.last_request is not None
     assert organization.status.last_request.outcome is RequestOutcome.DONE
     assert organization.status.sweep is not None
-    assert await scene.recorded("swept") == [("Normal", "SweepRequested")]
+    assert await scene.until_recorded("swept", ("Normal", "SweepRequested")) == [("Normal", "SweepRequested")]
 
 
 async def test_a_probe_by_label_is_made_now_and_says_what_it_found(scene: ControllerScene) -> None:
@@ -610,7 +609,7 @@ async def test_a_probe_by_label_is_made_now_and_says_what_it_found(scene: Contro
     assert archive.status.last_request is not None
     message = archive.status.last_request.message or ""
     assert message.startswith("The archive is not ready. ArchiveRootMissing")
-    assert await scene.recorded("loft") == [("Normal", "ProbeRequested")]
+    assert await scene.until_recorded("loft", ("Normal", "ProbeRequested")) == [("Normal", "ProbeRequested")]
 
 
 async def test_a_request_that_is_not_known_is_refused_with_what_is_possible(scene: ControllerScene) -> None:
@@ -619,7 +618,7 @@ async def test_a_request_that_is_not_known_is_refused_with_what_is_possible(scen
     assert sender.status.last_request is not None
     assert sender.status.last_request.outcome is RequestOutcome.REFUSED
     assert sender.status.last_request.message == "On Sender only ask can be asked for."
-    assert ("Normal", "RequestRefused") in await scene.recorded("anna")
+    await scene.until_recorded("anna", ("Normal", "RequestRefused"))
 
 
 async def test_an_event_whose_time_to_live_is_over_is_removed(scene: ControllerScene) -> None:

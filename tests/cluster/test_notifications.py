@@ -293,6 +293,7 @@ async def test_a_mail_server_that_is_away_is_seen_and_holds_up_nothing(scene: Sc
     await scene.until_phases(Succeeded=2, AwaitingConsent=1)
     await scene.mail.start()
     await scene.until_notified("True")
+    await scene.mail.arrived(1)
     await scene.has_looked_again()
     assert [each.to for each in scene.mail.mails] == [("anna@acme.example",)]
 

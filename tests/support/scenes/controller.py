@@ -113,9 +113,25 @@ class ControllerScene:
         )
 
     async def recorded(self, name: str) -> list[TypeAndReason]:
-        """Return the Kubernetes Events about an object, in no order."""
+        """Return the Kubernetes Events about an object up to now, in no order."""
         recorded = await self.local_environment.listed("events")
         return [(each["type"], each["reason"]) for each in recorded if each["regarding"]["name"] == name]
+
+    async def until_recorded(self, name: str, wanted: TypeAndReason) -> list[TypeAndReason]:
+        """
+        Wait until there is such a Kubernetes Event about an object; return all about it.
+
+        The controller posts Events one after the other, in the order of their causes, and later than the
+        status that says the same.
+        """
+        found: list[TypeAndReason] = []
+
+        async def is_recorded() -> bool:
+            found[:] = await self.recorded(name)
+            return wanted in found
+
+        await eventually(is_recorded)
+        return found
 
     async def condition_of(
         self, kind: type[Organization | Sender | Archive], name: str, type_: str
