@@ -14,9 +14,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from controller.reconcile.phases.clean import MAX_OTHER_LISTS
 
 FOLDER: Final = Path(__file__).parent
 FAULTS: Final = (
@@ -41,14 +44,22 @@ class ModelError(RuntimeError):
 
 
 class Check(NamedTuple):
-    """One check: the faults that may happen once, the switches of the model, and the expected violation."""
+    """One check: the faults, the switches of the model, and the expected violation."""
 
     faults: tuple[str, ...]
+    """Each may happen as often as it is named."""
     switches: tuple[str, ...] = ()
     violated: str = ""
     """Part of the assertion that a run violates; empty: no run violates any."""
     is_liveness: bool = False
     """Whether the check is that every run ends, in place of the assertions."""
+
+    @property
+    def name(self) -> str:
+        """Its switches and faults, each fault with its number if it may happen more than once."""
+        numbers = Counter(self.faults).items()
+        faults = (fault if number == 1 else f"{number}x{fault}" for fault, number in numbers)
+        return " ".join((*self.switches, *faults))
 
 
 class CheckResult(NamedTuple):
@@ -68,6 +79,7 @@ SMALL: Final = (
     Check(("INTERRUPTIONS", "REPEATED", "REVOKED", "LOST")),
     Check(("INTERRUPTIONS", "REPEATED", "REVOKED", "LOST"), is_liveness=True),
     Check(("CRASHES", "LATE"), is_liveness=True),
+    Check(("LATE",) * (MAX_OTHER_LISTS + 1)),
 )
 """No run violates a rule."""
 
@@ -92,6 +104,10 @@ LARGE: Final = (
     Check(("MOVES", "LATE", "LOST", "CORRUPTED")),
     Check(("MOVES", "CRASHES", "OUTAGES")),
     Check(("MOVES", "LATE", "CLEARED")),
+    Check(("MOVES", "LATE", "LATE")),
+    Check(("CRASHES", "OUTAGES", *("LATE",) * 2)),
+    Check(("CLEARED", "REPEATED", *("LATE",) * (MAX_OTHER_LISTS + 1))),
+    Check(("LATE",) * (MAX_OTHER_LISTS + 1), is_liveness=True),
     Check(("CRASHES", "LATE", "OUTAGES", "LOST", "INTERRUPTIONS", "REPEATED", "REVOKED")),
     Check(("MOVES", "LATE", "LOST"), is_liveness=True),
     Check(("CRASHES", "LATE", "OUTAGES", "LOST", "INTERRUPTIONS"), is_liveness=True),
@@ -101,7 +117,7 @@ LARGE: Final = (
 
 def run(check: Check, *, memory_mib: int = DEFAULT_MEMORY_MIB) -> CheckResult:
     """Run a check in a temporary folder. Raises ``ModelError``."""
-    bounds = [f"-D{fault}={int(fault in check.faults)}" for fault in FAULTS]
+    bounds = [f"-D{fault}={check.faults.count(fault)}" for fault in FAULTS]
     kind = "-DNP" if check.is_liveness else "-DSAFETY"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -144,7 +160,7 @@ def main(argv: Sequence[str]) -> int:
         is_expected = bool(result.violated) == bool(check.violated) and check.violated in result.violated
         wrong += not is_expected
         said = f"violated: {result.violated}" if result.violated else "no run violates a rule"
-        name = " ".join((*check.switches, *check.faults)) or "no fault"
+        name = check.name or "no fault"
         aim = "every run ends" if check.is_liveness else "rules"
         print(
             f"[model] {name} ({aim}): {said}; {result.states:,} states, {result.seconds:.0f} s"

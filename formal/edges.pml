@@ -1,4 +1,4 @@
-/* Written by `python -m formal.edges` from controller/reconcile/state_machine.py; edit that. */
+/* Written by `python -m formal.edges` from the state machine and `phases/clean.py`; edit those. */
 #define PENDING 0
 #define VALIDATING 1
 #define COLLECTING 2
@@ -8,6 +8,8 @@
 #define SUCCEEDED 6
 #define SKIPPED 7
 #define FAILED 8
+#define MAX_MISMATCHES 1
+#define MAX_OTHER_LISTS 5
 inline done(p) { phase = (p == VALIDATING -> COLLECTING : (p == COLLECTING -> ARCHIVING : (p == ARCHIVING -> CLEANING : (p == CLEANING -> SUCCEEDED : 9)))); resume = (p == VALIDATING -> COLLECTING : (p == COLLECTING -> ARCHIVING : (p == ARCHIVING -> CLEANING : (p == CLEANING -> CLEANING : 9)))) }
 inline wait(p) { phase = (p == VALIDATING -> VALIDATING : (p == COLLECTING -> COLLECTING : (p == ARCHIVING -> ARCHIVING : (p == CLEANING -> CLEANING : 9)))); resume = (p == VALIDATING -> VALIDATING : (p == COLLECTING -> COLLECTING : (p == ARCHIVING -> ARCHIVING : (p == CLEANING -> CLEANING : 9)))) }
 inline exceed_deadline(p) { phase = (p == VALIDATING -> FAILED : (p == COLLECTING -> FAILED : (p == ARCHIVING -> FAILED : (p == CLEANING -> FAILED : 9)))); resume = (p == VALIDATING -> VALIDATING : (p == COLLECTING -> COLLECTING : (p == ARCHIVING -> ARCHIVING : (p == CLEANING -> CLEANING : 9)))) }

@@ -1,9 +1,9 @@
 """
 ``python -m formal.edges``: the transitions of the model, made from the code's state machine.
 
-``formal/edges.pml`` has the phases and one ``inline`` per outcome of a phase. Each transition in it is a
-result of ``state_machine.next_status``, so the model can't have another transition than the code. A test
-compares the file with the code.
+``formal/edges.pml`` has the phases, the limits of ``clean.py``, and one ``inline`` per outcome of a phase. So
+the model can't have another transition than the code: each is a result of ``state_machine.next_status``. A
+test compares the file with the code.
 """
 
 import ast
@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from controller.reconcile import phases
 from controller.reconcile.outcomes import Done, Fail, Hold, NeedConsent, Outcome, Pause, Skip, Wait
+from controller.reconcile.phases.clean import MAX_MISMATCHES, MAX_OTHER_LISTS
 from controller.reconcile.state_machine import (
     PHASE_CONDITIONS,
     PHASE_ORDER,
@@ -66,9 +67,11 @@ def restarts() -> tuple[Edge, ...]:
 def render() -> str:
     """Return the content of ``formal/edges.pml``."""
     lines = [
-        "/* Written by `python -m formal.edges` from controller/reconcile/state_machine.py; edit that. */"
+        "/* Written by `python -m formal.edges` from the state machine and `phases/clean.py`; edit those. */"
     ]
     lines += [f"#define {_name(phase)} {number}" for number, phase in enumerate(Phase)]
+    lines.append(f"#define MAX_MISMATCHES {MAX_MISMATCHES}")
+    lines.append(f"#define MAX_OTHER_LISTS {MAX_OTHER_LISTS}")
     for outcome in OUTCOMES:
         chosen = {f"p == {_name(each.phase)}": each for each in edges(outcome)}
         lines.append(_inline(f"{outcome}(p)", chosen))

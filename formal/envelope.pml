@@ -19,7 +19,7 @@
  */
 #include "edges.pml"
 
-/* How many times each fault may happen. */
+/* How many times each fault may happen. LATE is also the maximum number of legal documents. */
 #ifndef CRASHES
 #define CRASHES 1
 #endif
@@ -53,7 +53,7 @@
 
 byte crashes = CRASHES;             /* a controller is killed */
 byte moves = MOVES;                 /* the Lease goes to the other controller, while this one pauses */
-byte late = LATE;                   /* eSAW lists a further file */
+byte late = LATE;                   /* eSAW lists a further legal document */
 byte outages = OUTAGES;             /* a request to the API server fails, carried out or not */
 byte lost = LOST;                   /* the answer to a delete in eSAW is lost, or the delete is not carried out */
 byte corrupted = CORRUPTED;         /* the archive stores other bytes than it was sent */
@@ -64,15 +64,17 @@ byte repeated = REPEATED;           /* eSAW calls once more after a 200 */
 
 /*
  * Contents of a file: 0 is none. eSAW renders the audit trail again at each download, so that it has one of two
- * contents. The legal document always has the same content.
+ * contents. A legal document always has the same content. eSAW lists the legal documents one after the other, and
+ * they are archived in the same order. So the number of them says which ones a list, a status, the archive or a
+ * manifest has.
  */
 #define NONE 0
 #define WRONG 3
 
 /* eSAW */
 bool exists = true;         /* the envelope */
-bool lists_legal = false;   /* the legal document is in the list of files */
-bool deleted_legal = false; /* it was in the list when the envelope was deleted */
+byte lists_legal = 0;       /* legal documents in the list of files */
+byte deleted_legal = 0;     /* those in the list when the envelope was deleted */
 bool key_works = true;
 bool answered = false;      /* one callback got 200 */
 
@@ -82,16 +84,16 @@ byte created = 0;
 byte version = 0;
 byte phase = PENDING;
 byte resume = VALIDATING;
-bool ev_legal = false;      /* status.documents has the legal document */
+byte ev_legal = 0;          /* legal documents in status.documents */
 byte ev_trail = NONE;       /* its SHA-256 of the audit trail */
 byte mismatches = 0;
 byte lease = 1;
 
 /* Archive */
 byte ar_trail = NONE;
-byte ar_legal = NONE;
+byte ar_legal = 0;          /* legal documents, each whole */
 byte mf_trail = NONE;       /* the manifest; NONE: there is no manifest */
-bool mf_legal = false;
+byte mf_legal = 0;
 
 bool deleting[3];           /* a controller is between the last list of files and the delete */
 bool crash[3];
@@ -147,8 +149,8 @@ inline interrupt(p) {
     fi
 
 proctype Controller(byte me) {
-    byte v, p, sent, there, uploads, s_trail, own = 0;
-    bool legal, ours, verified, damaged;
+    byte v, p, sent, there, uploads, legal, s_trail, own = 0;
+    bool ours, verified, damaged;
 
 end_restart:
     {
@@ -204,7 +206,7 @@ end_free:
             INTERRUPT; ASK;
             if
             :: atomic {
-                mf_trail != NONE && ar_trail == mf_trail && (!legal || (mf_legal && is_whole(ar_legal))) ->
+                mf_trail != NONE && ar_trail == mf_trail && mf_legal >= legal && ar_legal >= legal ->
                 s_trail = mf_trail /* An earlier run archived everything, and the archive still has it. */
             }
             :: else ->
@@ -240,16 +242,17 @@ replaced:               skip
                     :: else -> skip
                     fi
                 od;
-                if
-                :: legal ->
+                uploads = 0;
+                do
+                :: uploads < legal ->
                     if
                     :: exists -> skip
                     :: else -> STORE(fail(p)); goto end_idle
                     fi;
                     FENCE;
-                    ar_legal = 1
-                :: else -> skip
-                fi
+                    atomic { uploads++; ar_legal = (ar_legal > uploads -> ar_legal : uploads) }
+                :: else -> break
+                od
             fi;
             /* The manifest comes last. */
 #ifdef PAUSED_MANIFEST
@@ -277,7 +280,7 @@ replaced:               skip
         if
         :: !verified ->
             atomic {
-                damaged = !(mf_trail == ev_trail && ar_trail == ev_trail && (!ev_legal || (mf_legal && ar_legal == 1)))
+                damaged = !(mf_trail == ev_trail && ar_trail == ev_trail && mf_legal >= ev_legal && ar_legal >= ev_legal)
             }
         :: else -> skip
         fi;
@@ -292,8 +295,9 @@ replaced:               skip
         :: damaged || there != ev_legal ->
             deleting[me] = false;
             if
-            :: mismatches == 0 -> STORE(restart_from(CLEANING, COLLECTING); mismatches++)
-            :: else -> STORE(fail(CLEANING))
+            :: mismatches < (damaged -> MAX_MISMATCHES : MAX_OTHER_LISTS) ->
+                STORE(restart_from(CLEANING, COLLECTING); mismatches++)
+            :: else -> STORE(fail(CLEANING); mismatches++)
             fi;
             goto end_idle
         :: else -> skip
@@ -312,7 +316,7 @@ replaced:               skip
             :: exists ->
                 /* Rule 4: everything that eSAW lists now is in the archive. */
                 assert(is_whole(ar_trail) && mf_trail != NONE);
-                assert(!lists_legal || (ar_legal == 1 && mf_legal));
+                assert(ar_legal >= lists_legal && mf_legal >= lists_legal);
                 exists = false; deleted_legal = lists_legal
             :: else -> skip
             fi;
@@ -331,7 +335,8 @@ replaced:               skip
 
 /* The receiver: it creates the event, and answers 200 if the API server confirmed that. */
 #define CREATE if :: !stored -> stored = true; created++ :: stored && (phase == SKIPPED || phase == FAILED) -> \
-    phase = PENDING; version++ :: else -> skip fi
+    phase = PENDING; resume = (resume == CLEANING -> CLEANING : VALIDATING); mismatches = 0; version++ \
+    :: else -> skip fi
 
 proctype Receiver() {
     do
@@ -358,9 +363,9 @@ end:
     :: atomic { crashes > 0 && stored -> crashes--; crash[lease] = true }
     :: atomic { moves > 0 && stored -> moves--; lease = 3 - lease }
 #ifdef LATE_IN_DELETE
-    :: atomic { late > 0 && exists -> late--; lists_legal = true }
+    :: atomic { late > 0 && exists -> late--; lists_legal++ }
 #else
-    :: atomic { late > 0 && exists && !(deleting[1] || deleting[2]) -> late--; lists_legal = true }
+    :: atomic { late > 0 && exists && !(deleting[1] || deleting[2]) -> late--; lists_legal++ }
 #endif
     :: atomic { revoked > 0 -> revoked--; key_works = false }
     :: atomic { cleared > 0 && exists && !running[1] && !running[2] && ar_trail != NONE -> cleared--; ar_trail = NONE }
@@ -374,7 +379,7 @@ proctype Rules() {
         assert(created <= 1);                                      /* rule 2 */
         assert(!answered || stored);                               /* rule 1 */
         assert(exists || (is_whole(ar_trail) && mf_trail != NONE)); /* rules 3 and 4: nothing is lost later */
-        assert(exists || !deleted_legal || (ar_legal == 1 && mf_legal))
+        assert(exists || (ar_legal >= deleted_legal && mf_legal >= deleted_legal))
     }
 }
 

@@ -8,7 +8,7 @@ from formal.__main__ import PROTECTIONS, REMAINING, SMALL, Check
 
 def described(check: Check) -> str:
     """Return a name for a test."""
-    return "-".join((*check.switches, *check.faults, *(["ends"] if check.is_liveness else [])))
+    return "-".join((*check.name.split(), *(["ends"] if check.is_liveness else [])))
 
 
 @pytest.mark.parametrize("check", SMALL, ids=described)
