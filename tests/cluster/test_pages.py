@@ -166,6 +166,25 @@ async def test_back_and_reload_after_sending_lead_to_the_inbox(scene: Scene) -> 
     assert len(scene.esaw.sends(draft)) == 1
 
 
+async def test_a_person_who_corrects_the_form_of_a_draft_that_was_sent_reads_that_it_came_too_late(
+    scene: Scene,
+) -> None:
+    await scene.organization(beforeSend={"fields": FIELDS})
+    browser = await scene.consented()
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    await browser.open(scene.link(draft))
+    sent, corrected, faulty = (
+        browser.request_for("Send envelope", **{"tag.costCenter": value}) for value in ("4711", "4712", "no")
+    )
+    await browser.send(sent)
+
+    for late in (corrected, faulty):
+        await browser.send(late)
+        assert "The entries that you made now came too late" in browser.page.text
+        assert browser.page.url != f"{scene.esaw.url}/Inbox/Index"
+    assert len(scene.esaw.sends(draft)) == 1
+
+
 async def test_a_form_shows_what_the_draft_has_already_and_survives_a_restart(scene: Scene) -> None:
     await scene.organization(beforeSend={"fields": FIELDS})
     browser = await scene.consented()

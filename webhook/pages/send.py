@@ -88,16 +88,19 @@ class DraftSender:
         send_lease = await self.send_leases.find(organization, sender, draft)
         return send_lease is not None and send_lease.is_sent
 
-    async def send(self, job: SendJob) -> None:
+    async def send(self, job: SendJob) -> bool:
         """
         Return when the draft is sent, by this call or by another. Raises ``PageError``, ``ApiError``.
+
+        False if another attempt may have sent it with other tags than this job has: these are lost then,
+        since nobody changes the metadata of an envelope that was sent.
 
         Until ``draft/send`` is called, an error says that this attempt sent nothing; its Lease is released.
         From then on, and if an earlier attempt may have sent the draft, the result is unknown.
         """
         send_lease = await self._acquire_lease(job)
-        if send_lease is None:
-            return
+        if send_lease.is_sent:
+            return self._has_tags(job, send_lease)
         end = asyncio.get_running_loop().time() + self.attempt_seconds * SHARE_OF_SENDING
         is_draft = await self._prepare(job, send_lease, end)
         try:
@@ -109,8 +112,14 @@ class DraftSender:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, "the attempt took too long") from None
         except ApiError as problem:
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
-        if envelopes:
-            await self._record_in_time(send_lease, envelopes)
+        if not envelopes:
+            return self._has_tags(job, send_lease)
+        await self._record_in_time(send_lease, envelopes)
+        return True
+
+    def _has_tags(self, job: SendJob, send_lease: SendLease) -> bool:
+        """Whether the draft certainly has the job's tags, whichever attempt sent it."""
+        return not job.tags or self.send_leases.has_tags(send_lease, job.tags)
 
     async def record(self, send_lease: SendLease, envelopes: Sequence[str]) -> None:
         """
@@ -164,32 +173,34 @@ class DraftSender:
 
     # -- One attempt ----------------------------------------------------------------------------------------
 
-    async def _acquire_lease(self, job: SendJob) -> SendLease | None:
-        """Return the Lease of this attempt; None when the draft was sent. Raises ``PageError`` after
+    async def _acquire_lease(self, job: SendJob) -> SendLease:
+        """Return the Lease of this attempt, or of the one that sent the draft. Raises ``PageError`` after
         waiting."""
-        organization, sender = job.organization.name, job.sender.name
-        send_lease = await self.send_leases.acquire(organization, sender, job.draft)
+        send_lease = await self._try_to_acquire(job)
         if send_lease is not None:
             return send_lease
         try:
-            return await self._wait_for_lease(organization, sender, job.draft)
+            return await self._wait_for_lease(job)
         except ApiError as problem:
             # Another attempt has begun, and may have sent the draft.
             raise PageError(PageErrorKind.UNKNOWN_OUTCOME, str(problem)) from problem
 
-    async def _wait_for_lease(self, organization: str, sender: str, draft: str) -> SendLease | None:
-        """Return the Lease once the other attempt has ended; None when it sent the draft."""
+    async def _try_to_acquire(self, job: SendJob) -> SendLease | None:
+        return await self.send_leases.acquire(job.organization.name, job.sender.name, job.draft, job.tags)
+
+    async def _wait_for_lease(self, job: SendJob) -> SendLease:
+        """Return the Lease once the other attempt has ended, whether it sent the draft or not."""
         deadline = self.monotonic() + self.limits.wait_seconds
         while True:
-            found = await self.send_leases.find(organization, sender, draft)
+            found = await self.send_leases.find(job.organization.name, job.sender.name, job.draft)
             if found is not None and found.is_sent:
-                return None
+                return found
             if found is not None and found.is_expired(self.clock.now()):
-                taken = await self.send_leases.take_over(found)
+                taken = await self.send_leases.take_over(found, job.tags)
                 if taken is not None:
                     return taken
             if found is None:
-                acquired = await self.send_leases.acquire(organization, sender, draft)
+                acquired = await self._try_to_acquire(job)
                 if acquired is not None:
                     return acquired
             if self.monotonic() > deadline:

@@ -14,9 +14,10 @@ eSAW is asked. Times that cannot be right are replaced by the API server's.
 import base64
 import hashlib
 import hmac
+import json
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -54,6 +55,9 @@ REFUSALS_ANNOTATION: Final = f"{GROUP}/refusals"
 """Number of times that the API server refused to store the senders of a bulk."""
 SEAL_ANNOTATION: Final = f"{GROUP}/seal"
 """Seal over the statement that the draft was sent."""
+
+TAGS_ANNOTATION: Final = f"{GROUP}/tags"
+"""Seal over the tags of the form with which the draft is sent. Empty if attempts had different tags."""
 
 SEAL_PURPOSE: Final = "draft lease"
 
@@ -93,6 +97,8 @@ class SendLease:
     """Number of times that the API server refused to store the senders of that bulk."""
     written: datetime | None = None
     """Time of the last write, by the API server's clock; None: unknown."""
+    sealed_tags: str = ""
+    """The seal over the tags of all attempts until now. Empty if they differ or are not known."""
 
     @classmethod
     def parse(cls, raw: Raw, cipher: CookieCipher, *, max_seconds: int) -> Self:
@@ -132,6 +138,7 @@ class SendLease:
             is_first_attempt=spec.acquire_time == spec.renew_time,
             refusals=_parse_count(annotations.get(REFUSALS_ANNOTATION, "")),
             written=_written_time(raw) or metadata.creation_timestamp,
+            sealed_tags=annotations.get(TAGS_ANNOTATION, ""),
         )
 
     @property
@@ -168,12 +175,16 @@ class SendLeases:
             return False
         return True
 
-    async def acquire(self, organization: str, sender: str, draft: str) -> SendLease | None:
-        """Create the Lease of a draft before it is sent; None when the Lease exists."""
+    async def acquire(
+        self, organization: str, sender: str, draft: str, tags: Mapping[str, str] | None = None
+    ) -> SendLease | None:
+        """Create the Lease of a draft before it is sent with these tags; None when the Lease exists."""
+        name = _draft_lease_name(organization, sender, draft)
+        sealed_tags = _seal(self.cipher, name, TAGS_ANNOTATION, _tags_text(tags))
         body = self._body(
-            _draft_lease_name(organization, sender, draft),
+            name,
             {LEASE_KIND_LABEL: KIND_DRAFT, ORGANIZATION_LABEL: organization},
-            {SENDER_ANNOTATION: sender, DRAFT_ANNOTATION: draft},
+            {SENDER_ANNOTATION: sender, DRAFT_ANNOTATION: draft, TAGS_ANNOTATION: sealed_tags},
         )
         try:
             return self._parse(await self.kube.create(Lease, body), organization, sender, draft)
@@ -188,10 +199,28 @@ class SendLeases:
         except NotFound:
             return None
 
-    async def take_over(self, lease: SendLease) -> SendLease | None:
-        """Begin a new attempt in place of an expired one; None when another process was first."""
+    def has_tags(self, lease: SendLease, tags: Mapping[str, str] | None) -> bool:
+        """Whether all attempts until now had these tags, by the word of the pages."""
+        statement = (lease.name, TAGS_ANNOTATION, _tags_text(tags))
+        return _is_sealed(self.cipher, lease.sealed_tags, *statement)
+
+    async def continue_recording(self, lease: SendLease) -> SendLease | None:
+        """Take over an expired attempt to record what a draft became; None when another process was
+        first."""
+        return await self._take_over(lease, {})
+
+    async def take_over(self, lease: SendLease, tags: Mapping[str, str] | None = None) -> SendLease | None:
+        """
+        Begin a new attempt with these tags in place of an expired one; None when another process was first.
+
+        The expired one may have sent the draft with its tags. So if they differ, the tags are not known.
+        """
+        sealed_tags = lease.sealed_tags if self.has_tags(lease, tags) else ""
+        return await self._take_over(lease, {TAGS_ANNOTATION: sealed_tags})
+
+    async def _take_over(self, lease: SendLease, annotations: Mapping[str, str]) -> SendLease | None:
         changes = {
-            "metadata": {"resourceVersion": lease.version},
+            "metadata": {"resourceVersion": lease.version, "annotations": annotations},
             "spec": {"holderIdentity": new_secret(), "renewTime": micro_time(self.clock.now())},
         }
         try:
@@ -334,6 +363,10 @@ def _is_sealed(cipher: CookieCipher, seal: str, *statement: str) -> bool:
     except (ValueError, SealBroken, SealKeyUnknown):
         return False
     return hmac.compare_digest(opened, _digest(statement))
+
+
+def _tags_text(tags: Mapping[str, str] | None) -> str:
+    return json.dumps(tags or {}, sort_keys=True)
 
 
 def _digest(statement: Sequence[str]) -> bytes:

@@ -199,7 +199,7 @@ class SendRecovery:
         """Write the Envelopes of a bulk that an attempt left; one replica does. Given up after refusals
         alone."""
         fields = {"organization": lease.organization, "sender": lease.sender}
-        taken = await self.send_leases.take_over(lease)
+        taken = await self.send_leases.continue_recording(lease)
         if taken is None:
             return _Answer.UNKNOWN
         try:

@@ -237,13 +237,13 @@ class PageViews:
         )
         if any(each.fault for each in fields):
             if await self._was_sent(session):
-                return self._sent_page(site, context)
+                return self._sent_before_page(site, context)
             fields = await self._with_absent_values(site, session, fields)
             return self._form_page(site, context, session, fields, "")
         sender, user = await self._sender_and_user(site, session)
         tags = form_fields.values_of(fields)
-        await self.draft_sender.send(SendJob(site.organization, sender, user, session.draft, tags))
-        return self._sent_page(site, context)
+        has_tags = await self.draft_sender.send(SendJob(site.organization, sender, user, session.draft, tags))
+        return self._sent_page(site, context) if has_tags else self._sent_before_page(site, context)
 
     async def _with_absent_values(
         self, site: OrganizationSite, session: FormSession, fields: tuple[form_fields.FormField, ...]
@@ -313,6 +313,13 @@ class PageViews:
         html = self.renderer.message(
             context.words, "sent", links=[PageLink("to_inbox", inbox)], is_trouble=False, onward=inbox
         )
+        return PageResponse(html=html)
+
+    def _sent_before_page(self, site: OrganizationSite, context: RequestContext) -> PageResponse:
+        """Say that another attempt may have sent the draft with other tags. The person must be able to read
+        it, so the browser stays here."""
+        links = [PageLink("to_inbox", site.urls.inbox)]
+        html = self.renderer.message(context.words, "sent_before", links=links, is_trouble=False)
         return PageResponse(html=html)
 
 

@@ -100,6 +100,7 @@ def test_no_catalogue_has_words_that_nothing_says() -> None:
         "confirm",
         "fault",
         "sent",
+        "sent_before",
         "consent_given",
         "consent_unknown",
     }

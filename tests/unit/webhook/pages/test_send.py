@@ -17,6 +17,7 @@ from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.errors import Rejected
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Envelope, Resource, Sender
+from counterfoil.resources.lease import Lease
 from sandbox.esaw import Behaviour, Recipient, StandIn, User
 from tests.support.builders import AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -636,3 +637,83 @@ async def test_the_result_is_unknown_to_a_second_click_if_the_api_server_is_down
         await scene.draft_sender().send(scene.job(draft))
 
     assert raised.value.kind is PageErrorKind.UNKNOWN_OUTCOME
+
+
+# Tags that were corrected after a lost answer
+
+
+def with_tags(scene: Scene, draft: str, kind: str) -> SendJob:
+    """The job of a form in which a person entered this kind."""
+    return replace(scene.job(draft), tags={"kind": kind})
+
+
+async def lost_answer_with_tags(scene: Scene, draft: str, *, is_sent: bool = True) -> None:
+    """An attempt with the tag ``Sale`` whose process is killed around the call that sends."""
+    lease = await scene.leases.acquire("acme", "anna", draft, {"kind": "Sale"})
+    assert lease is not None
+    if is_sent:
+        await drafts.send(scene.job(draft).user, draft)
+    scene.clock.advance(seconds=ATTEMPT + 1)
+
+
+@pytest.mark.parametrize(("kind", "has_tags"), [("Sale", True), ("Lease", False)])
+async def test_a_person_who_corrects_the_tags_of_a_draft_that_was_sent_already_is_told(
+    scene: Scene, kind: str, *, has_tags: bool
+) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    await lost_answer_with_tags(scene, draft)
+
+    assert await scene.draft_sender().send(with_tags(scene, draft, kind)) is has_tags
+    assert await scene.draft_sender().send(with_tags(scene, draft, kind)) is has_tags
+
+
+async def test_tags_that_came_after_the_end_of_a_send_are_not_those_of_the_envelope(scene: Scene) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    assert await scene.draft_sender().send(with_tags(scene, draft, "Sale"))
+
+    assert await scene.draft_sender().send(with_tags(scene, draft, "Sale"))
+    assert not await scene.draft_sender().send(with_tags(scene, draft, "Lease"))
+
+
+async def test_tags_that_were_corrected_before_the_draft_was_sent_are_those_of_the_envelope(
+    scene: Scene,
+) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    await lost_answer_with_tags(scene, draft, is_sent=False)
+
+    assert await scene.draft_sender().send(with_tags(scene, draft, "Lease"))
+
+
+async def test_an_attempt_that_was_killed_after_it_took_over_does_not_hide_which_tags_were_sent(
+    scene: Scene,
+) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    await lost_answer_with_tags(scene, draft)
+    killed = await scene.leases.take_over(await scene.lease(), {"kind": "Lease"})
+    assert killed is not None
+    scene.clock.advance(seconds=ATTEMPT + 1)
+
+    assert not await scene.draft_sender().send(with_tags(scene, draft, "Lease"))
+
+
+async def test_the_recovery_of_a_bulk_does_not_hide_which_tags_were_sent(scene: Scene) -> None:
+    draft = scene.a_bulk(2)
+    scene.kube.slow_after = 0
+    await scene.draft_sender().send(with_tags(scene, draft, "Sale"))
+    scene.kube.slow_after = None
+    scene.clock.advance(seconds=ATTEMPT + 1)
+    await scene.recovery(scene.draft_sender()).run_once()
+
+    assert await scene.draft_sender().send(with_tags(scene, draft, "Sale"))
+    assert not await scene.draft_sender().send(with_tags(scene, draft, "Lease"))
+
+
+async def test_no_tag_can_be_read_or_written_in_a_lease_by_others(scene: Scene) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    await lost_answer_with_tags(scene, draft)
+    lease = await scene.lease()
+    assert "Sale" not in repr(scene.kube.objects["leases", lease.name])
+    forged = {"metadata": {"annotations": {"counterfoil.dev/tags": "Lease"}}}
+    await scene.kube.patch(Lease, lease.name, forged)
+
+    assert not await scene.draft_sender().send(with_tags(scene, draft, "Lease"))
