@@ -159,9 +159,9 @@ fuzz: setup ## fuzz the readers of others' bytes (hours; continues the corpus; m
 	@$(BIN)/python -m fuzz --inputs $(INPUTS)
 
 .PHONY: chaos
-chaos: setup ## the fault campaign: rounds of random faults until FAULTS of them struck; continues where it was stopped (SEED=1, FAULTS=1000)
+chaos: setup ## the fault campaign: rounds of random faults until FAULTS of them struck, WORKERS side by side; continues where it was stopped (SEED=1, FAULTS=1000, WORKERS=1)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
-	@$(BIN)/python -m chaos run --seed $(or $(SEED),1) --faults $(or $(FAULTS),1000)
+	@$(BIN)/python -m chaos run --seed $(or $(SEED),1) --faults $(or $(FAULTS),1000) --workers $(or $(WORKERS),1)
 
 .PHONY: soak
 soak: setup ## the soak test: a steady load and faults for MINUTES, in which no process grows and no event is lost (SEED=1, MINUTES=60)

@@ -11,12 +11,13 @@ import asyncio
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from chaos import protections, report
 from chaos.plan import DEFAULT_FAULTS, plan
-from chaos.records import Record, append, missing_rounds, read
+from chaos.records import Record, Rounds, append, missing_rounds, read
 from chaos.rounds import run_round, servers
 from chaos.soak import records as soak_records
 from chaos.soak.run import Course, run_soak
@@ -38,6 +39,9 @@ def main() -> int:
     parser.add_argument(
         "--size", type=int, default=DEFAULT_FAULTS, help="number of planned faults in a round"
     )
+    parser.add_argument(
+        "--workers", type=int, default=1, help="number of rounds that run side by side (default: 1)"
+    )
     parser.add_argument("--minutes", type=float, default=60, help="duration of a soak test (default: 60)")
     parser.add_argument("--records", type=Path, default=cache_folder() / "chaos" / "rounds.jsonl")
     arguments = parser.parse_args()
@@ -52,17 +56,26 @@ def main() -> int:
 
 
 async def _run(arguments: argparse.Namespace) -> int:
-    rounds = missing_rounds(read(arguments.records), arguments.seed, arguments.faults)
-    number = arguments.round or rounds.next()
+    missing = missing_rounds(read(arguments.records), arguments.seed, arguments.faults)
+    numbers = iter((arguments.round,)) if arguments.round else missing
+    async with asyncio.TaskGroup() as group:
+        workers = [
+            group.create_task(_run_rounds(arguments, numbers, missing))
+            for _ in range(1 if arguments.round else arguments.workers)
+        ]
+    return 1 if any(each.result() for each in workers) else 0
+
+
+async def _run_rounds(arguments: argparse.Namespace, numbers: Iterator[int], missing: Rounds) -> bool:
+    """Run rounds with their own servers, one after the other; return whether one had a violation."""
     bad = False
     async with servers() as running:
-        while number is not None:
+        for number in numbers:
             record = await _round(running, arguments, number)
             append(arguments.records, record)
+            missing.finish(record)
             bad = bad or bool(record.violations)
-            rounds.finish(record)
-            number = None if arguments.round else rounds.next()
-    return 1 if bad else 0
+    return bad
 
 
 async def _round(running: Servers, arguments: argparse.Namespace, number: int) -> Record:

@@ -2,8 +2,9 @@
 The records of a campaign: one JSON line per round in a file, so that a campaign can be continued.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 
 from chaos.json_lines import append_line, read_lines
@@ -52,25 +53,23 @@ def missing_rounds(records: Iterable[Record], seed: int, faults: int) -> "Rounds
     return Rounds({each.round for each in mine}, faults - sum(each.total for each in mine))
 
 
-class Rounds:
-    """The numbers of the rounds to come, until enough faults struck."""
+class Rounds(Iterator[int]):
+    """The numbers of the rounds to come, until enough faults struck. Several workers may share it."""
 
     def __init__(self, done: set[int], left: int) -> None:
-        self._done = done
+        self._begun = done
         self.left = left
         """Number of faults that are left."""
 
-    def next(self) -> int | None:
-        """Return the lowest number that was not run; None if enough faults struck."""
+    def __next__(self) -> int:
+        """Return the lowest number that was not begun. Raises ``StopIteration`` if enough faults struck."""
         if self.left <= 0:
-            return None
-        number = 1
-        while number in self._done:
-            number += 1
+            raise StopIteration
+        number = next(each for each in count(1) if each not in self._begun)
+        self._begun.add(number)
         return number
 
     def finish(self, record: Record) -> None:
         """Count a round."""
-        self._done.add(record.round)
         # A round in which nothing struck must not repeat without end.
         self.left -= max(1, record.total)

@@ -46,17 +46,22 @@ def test_a_line_that_a_kill_cut_is_left_out_and_damages_no_other(tmp_path: Path)
 
 def test_a_campaign_continues_with_the_rounds_of_its_seed_that_are_missing() -> None:
     rounds = missing_rounds([record(1, api_cut=3), record(3, api_cut=3), record(2, seed=9)], 1, 10)
-    assert (rounds.left, rounds.next()) == (4, 2)
+    assert (rounds.left, next(rounds)) == (4, 2)
     rounds.finish(record(2, api_cut=2))
-    assert rounds.next() == 4
+    assert next(rounds) == 4
     rounds.finish(record(4, api_cut=2))
-    assert rounds.next() is None
+    assert list(rounds) == []
+
+
+def test_a_round_that_another_worker_has_begun_is_not_run_again() -> None:
+    rounds = missing_rounds([record(2)], 1, 10)
+    assert [next(rounds), next(rounds), next(rounds)] == [1, 3, 4]
 
 
 def test_a_round_in_which_nothing_struck_still_brings_the_campaign_to_its_end() -> None:
     rounds = missing_rounds([], 1, 1)
     rounds.finish(record(1))
-    assert rounds.next() is None
+    assert list(rounds) == []
 
 
 RECORDS = [record(1, api_cut=1200, esaw_429=2), record(2, seed=5, api_cut=34)]
