@@ -21,6 +21,8 @@ from counterfoil.kube.errors import Conflict, Rejected, Unavailable
 from counterfoil.kube.status import write_status
 from counterfoil.resources import (
     Archive,
+    Attempt,
+    AttemptOutcome,
     EnvelopeEvent,
     EventNotice,
     LastError,
@@ -678,6 +680,40 @@ async def test_an_outage_of_esaw_of_half_a_minute_or_without_an_event_that_waits
     with_esaw(scene, "True", "EsawAnswers")
     await scene.look_for(HOUR)
     assert scene.mailer.sent_mails == []
+
+
+def refused_by_esaw(
+    scene: Scene, number: int = 1, *, reason: str = "EsawFailing", ago: float = 70
+) -> EnvelopeEvent:
+    """An event whose calls of eSAW have failed since some seconds, the last one a second ago."""
+    now = scene.clock.now()
+    first, error = now - timedelta(seconds=ago), LastError(reason, "HTTP 500", now - timedelta(seconds=1))
+    attempt = Attempt(Phase.COLLECTING, first, 0, AttemptOutcome.WAIT, reason)
+    waiting = an_event(f"00000000-0000-4000-8000-{number:012d}").in_phase(Phase.COLLECTING, reason)
+    return waiting.status(last_error=error, attempt_history=(attempt,)).build()
+
+
+CALLS_FAIL = "[acme] eSignAnyWhere can't be used: EsawFailing"
+
+
+@pytest.mark.xfail(strict=True, reason="only the condition Reachable counts")
+async def test_calls_that_fail_while_esaw_answers_are_one_mail_and_a_pass_that_finds_none_ends_it() -> None:
+    scene = Scene()
+    with_esaw(scene, "True", "EsawAnswers")
+    scene.clock.advance(minutes=10)
+    pass_finished(scene, refused_by_esaw(scene, 1), refused_by_esaw(scene, 2))
+    await scene.run_once(3)
+    assert scene.mailer.subjects == [CALLS_FAIL]
+    assert scene.problems()["esaw"].count == 2
+    scene.again()
+    await scene.look_for(HOUR)
+    pass_finished(scene, refused_by_esaw(scene, 2, ago=3600))
+    await scene.look_for(HOUR)
+    assert (scene.mailer.subjects, scene.problems()["esaw"].count) == ([CALLS_FAIL], 1)
+    pass_finished(scene)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == [CALLS_FAIL, f"Solved: {CALLS_FAIL}"]
+    assert scene.problems() == {}
 
 
 # -- What ended in another way than by its solution ----------------------------------------------------------
