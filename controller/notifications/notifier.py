@@ -176,6 +176,7 @@ class Notifier:
         def changed(problems: Problems) -> Problems:
             if finished_pass is not None:
                 began, summary = finished_pass
+                summary = summary.with_esaw(organization, began, now)
                 # An observation of this process stands for all notices of its cause; without a webhook
                 # there is no problem, but also no solution.
                 notices = summary.notices.items() if has_webhook else ()
@@ -231,7 +232,7 @@ class Notifier:
             case ProblemKind.ARCHIVE:
                 return archive_ending(problem, organization, self.cache.archives.get(archive_of(problem)))
             case ProblemKind.ESAW:
-                return esaw_ending(organization)
+                return esaw_ending(problem, organization)
             case ProblemKind.KEY | ProblemKind.CONSENT:
                 return key_ending(problem, senders)
             case ProblemKind.WEBHOOK if organization.spec.webhook is None:
@@ -243,13 +244,20 @@ class Notifier:
     def _outage_observations(
         self, organization: Organization, problems: Problems, now: datetime
     ) -> Iterable[Observation]:
-        """Yield the archive and the eSAW that do not work while events wait."""
+        """Yield the archive and the eSAW that do not work, or refuse what is needed, while events wait."""
         for cause, failed in self._outages(organization):
             waiting = self._waiting(organization)
             is_long = age(failed.last_transition_time, now) >= self.timings.before_mail(failed.reason)
             if problem_tracking.is_open(problems, cause) or (waiting and is_long):
                 message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
                 yield Observation(cause, failed.reason, message=message, count=waiting)
+        if not problem_tracking.is_open(problems, ProblemKind.ESAW):
+            # The passes over all events count and end it, but in a large cluster they are rare.
+            refused = FailureSummary()
+            for each in self.cache.events:
+                if each.organization == organization.name:
+                    refused.add_refusal(each)
+            yield from refused.with_esaw(organization, now, now).failed.values()
 
     def _outages(self, organization: Organization) -> Iterable[tuple[str, Condition]]:
         ref, conditions = organization.spec.archive_ref, organization.status.conditions

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 from controller.notifications.problem_tracking import (
     MAX_MESSAGE_LENGTH,
+    OUTAGE,
     Observation,
     Problems,
     find_problem,
@@ -53,9 +54,8 @@ class NotificationTimings:
 
     gather: timedelta = timedelta(seconds=4)
     """Delay from a problem to its mail, so that the mail can state the number of events."""
-    outage: timedelta = timedelta(seconds=55)
-    """Delay before a problem with an archive or an eSAW that does not work while events wait; longer than a
-    restart."""
+    outage: timedelta = OUTAGE
+    """Delay before a problem with an archive or an eSAW that does not work while events wait."""
     unresponsive: timedelta = timedelta(seconds=5)
     """The same for an archive that hangs or is too slow: that was measured for longer than a restart."""
     settle: timedelta = timedelta(minutes=1)

@@ -5,10 +5,11 @@ Another event with a known cause only increases the count. A problem that return
 end is the same problem; one that returns after that mail is a new problem.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final, Self
 
 from msgspec.structs import replace
 
@@ -28,8 +29,10 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeEventStatus,
     NoticeState,
+    Organization,
     Phase,
     ReportedProblem,
+    find_condition,
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 
@@ -51,6 +54,12 @@ MAX_REMEMBERED_EVENTS = 10_000
 CLOCK_SKEW = timedelta(seconds=5)
 """Times are whole seconds, and two controllers' clocks may differ a little."""
 
+OUTAGE = timedelta(seconds=55)
+"""Time for which an archive or an eSAW must fail before it is a problem; longer than a restart."""
+
+_ESAW_WORKS_ON: Final = frozenset({"EsawErrorState", "EsawThrottling"})
+"""Reasons with which an event waits although calls of eSAW succeed: a step of one envelope, or a pause."""
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -66,11 +75,11 @@ class Observation:
 
 
 def merge(first: Observation, second: Observation) -> Observation:
-    """Combine two observations: the sum of the counts, the message of the newer one."""
+    """Combine two observations: the sum of the counts, reason and message of the newer one."""
     newer = first if first.at is not None and second.at is not None and first.at > second.at else second
     return Observation(
         first.cause,
-        first.reason,
+        newer.reason,
         message=newer.message,
         examples=tuple(dict.fromkeys((*first.examples, *second.examples)))[:MAX_EXAMPLES],
         count=first.count + second.count,
@@ -123,6 +132,17 @@ def _risks(status: EnvelopeEventStatus) -> set[str]:
             reasons.pop(each.phase, None)
     last = {status.last_error.reason} if status.last_error is not None else set()
     return last.union(*reasons.values())
+
+
+def _refused_since(status: EnvelopeEventStatus) -> datetime | None:
+    """Return since when each attempt of an unfinished event was refused by eSAW; None: the last was not."""
+    since = None
+    for each in () if status.phase.is_final else reversed(status.attempt_history):
+        is_refusal = each.reason.startswith("Esaw") and each.reason not in _ESAW_WORKS_ON
+        if each.outcome is not AttemptOutcome.WAIT or not is_refusal:
+            break
+        since = each.start_time
+    return since
 
 
 def _message(status: EnvelopeEventStatus) -> str:
@@ -266,6 +286,10 @@ class FailureSummary:
     """Causes of failed events that were removed after their time to live, unsolved."""
     notices: dict[str, Observation] = field(default_factory=dict)
     """Notices to the webhook that were given up, by cause."""
+    esaw: Observation | None = None
+    """Unfinished events that wait because their last attempt was refused by eSAW."""
+    esaw_since: datetime | None = None
+    """Start of the first of these attempts; also of events that a person suspended or retries since."""
     unreadable: int = 0
     """Number of events that could not be read or counted."""
     first_unreadable: tuple[str, ...] = ()
@@ -287,6 +311,7 @@ class FailureSummary:
             self._add_failure(failure_observation(event, archive))
         elif not status.phase.is_final:
             self.at_risk |= {failure_cause(replace(status, reason=each), archive) for each in _risks(status)}
+        self.add_refusal(event)
         self._add_notice(event)
 
     def add_removed(self, event: EnvelopeEvent, archive: str) -> None:
@@ -328,6 +353,39 @@ class FailureSummary:
             count=self.endangered,
         )
 
+    def add_refusal(self, event: EnvelopeEvent) -> None:
+        """Count an event if eSAW refused its last attempt."""
+        since, status = _refused_since(event.status), event.status
+        if since is None:
+            return
+        self.esaw_since = since if self.esaw_since is None else min(self.esaw_since, since)
+        if status.last_error is not None and status.last_error.reason == status.reason:
+            error = status.last_error
+            message = error.message[:MAX_MESSAGE_LENGTH]
+            found = Observation(ProblemKind.ESAW, error.reason, message, (event.name,), at=error.time)
+            self.esaw = found if self.esaw is None else merge(self.esaw, found)
+
+    def with_esaw(self, organization: Organization | None, began: datetime, now: datetime) -> Self:
+        """
+        Return the summary with the problem of eSAW, if this answers but refuses what events need. They
+        were read at ``began`` or later.
+
+        While eSAW does not answer at all, the condition Reachable tells it, and nothing else ends the
+        problem. What was refused before eSAW answered again says nothing about it.
+        """
+        conditions = organization.status.conditions if organization is not None else ()
+        reachable = find_condition(conditions, "Reachable")
+        works = reachable is not None and reachable.status == "True"
+        if works and self.esaw_since is None:
+            return self
+        failed, refused = self.failed, self.esaw
+        if works and reachable is not None and refused is not None and refused.at is not None:
+            works_since = believed_time(reachable.last_transition_time, now)
+            is_news = works_since is None or refused.at > works_since
+            if is_news and self.esaw_since is not None and age(self.esaw_since, began) >= OUTAGE:
+                failed = {**failed, refused.cause: refused}
+        return dataclasses.replace(self, failed=failed, at_risk={*self.at_risk, ProblemKind.ESAW})
+
     def _add_notice(self, event: EnvelopeEvent) -> None:
         notice = event.status.notice
         error = notice.last_error if notice is not None else None
@@ -360,7 +418,7 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     recent = {cause for cause, seen in last_seen.items() if seen is not None and seen >= since}
     for each in problems:
         is_gone = summary.is_complete and each.cause not in found and each.cause not in summary.at_risk
-        is_counted = kind_of(each) in (ProblemKind.FAILED, ProblemKind.WEBHOOK)
+        is_counted = kind_of(each) in (ProblemKind.FAILED, ProblemKind.WEBHOOK, ProblemKind.ESAW)
         if is_counted and is_gone and each.cause not in recent:
             if each.cause in summary.removed and each.solved_time is None:
                 problems = tuple(other for other in problems if other.cause != each.cause)

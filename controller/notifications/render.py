@@ -297,7 +297,9 @@ class MailRenderer:
             # The note is a comment of the shell: the command is not for everyone who reads it.
             return (describe, self._text("archive.confirm"), confirmation) if confirmation else (describe,)
         if kind == ProblemKind.ESAW:
-            return (f"{kubectl} describe organization {self.organization.name}",)
+            describe = f"{kubectl} describe organization {self.organization.name}"
+            why = (f"kubectl counterfoil -n {self.namespace} why {each}" for each in problem.examples[:1])
+            return (describe, *why)
         if kind == ProblemKind.KEY:
             return (f"{kubectl} get senders",)
         mine = f"counterfoil.dev/organization={self.organization.name}"

@@ -32,7 +32,8 @@ class ProblemKind(StrEnum):
     ARCHIVE = "archive"
     """Events wait for an Archive. It is Ready."""
     ESAW = "esaw"
-    """Events wait for eSAW. It answers as it should: the Organization is Reachable."""
+    """Events wait for eSAW. The Organization is Reachable. If eSAW answered and refused what events need, a
+    pass over all events finds none that it refused."""
     KEY = "key"
     """Keys can't be used, and their senders can't change that. eSAW accepts them."""
     CONSENT = "consent"
@@ -139,9 +140,14 @@ def archive_ending(
     return Ending.SOLVED if is_ready else None
 
 
-def esaw_ending(organization: Organization) -> Ending | None:
-    """Return how a problem with eSAW ended; None: it is open."""
-    return Ending.SOLVED if is_condition_true(organization.status.conditions, "Reachable") else None
+def esaw_ending(problem: ReportedProblem, organization: Organization) -> Ending | None:
+    """
+    Return how a problem with eSAW ended; None: it is open.
+
+    One with examples was found by a pass over all events while eSAW answered, so only a pass ends it.
+    """
+    is_reachable = is_condition_true(organization.status.conditions, "Reachable")
+    return Ending.SOLVED if is_reachable and not problem.examples else None
 
 
 def key_ending(problem: ReportedProblem, senders: Iterable[Sender]) -> Ending | None:

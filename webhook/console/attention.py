@@ -32,6 +32,7 @@ from counterfoil.resources import (
     ReportedProblem,
     Sender,
     find_condition,
+    is_condition_true,
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.shard_leases import UnheldShard
@@ -119,6 +120,7 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_controllers(snapshot),
         *_archives(snapshot),
         *_organizations(snapshot),
+        *_failing_calls(snapshot),
         *_senders(snapshot),
         *_reported(snapshot, ProblemKind.RETENTION),
         *_failures(snapshot),
@@ -186,6 +188,26 @@ def _organizations(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
                 reason=found.reason,
                 message=found.message,
                 since=found.last_transition_time,
+                suspended=each.spec.suspend,
+            )
+
+
+def _failing_calls(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
+    """Yield the eSAWs that answer, but refuse what events need."""
+    for each in snapshot.organizations:
+        if not is_condition_true(each.status.conditions, "Reachable"):
+            continue
+        for problem in open_problems(each, ProblemKind.ESAW):
+            yield AttentionItem(
+                kind=AttentionKind.ORGANIZATION,
+                name=f"{each.name}-Reachable",
+                title=each.name,
+                organization=each.name,
+                reason=problem.reason,
+                message=problem.message or "",
+                count=problem.count,
+                since=problem.since,
+                examples=problem.examples[:MAX_EXAMPLES],
                 suspended=each.spec.suspend,
             )
 
@@ -331,6 +353,8 @@ def _is_told_otherwise(snapshot: ClusterSnapshot, organization: str, reason: str
     for condition in mine.status.conditions:
         if condition.status == "False" and condition.reason == reason != "ArchiveNotReady":
             return True
+    if any(problem.reason == reason for problem in open_problems(mine, ProblemKind.ESAW)):
+        return True
     is_about_archive = reason == "ArchiveNotReady" or ReasonContext.ARCHIVE in find_reason(reason).contexts
     return is_about_archive and any(
         mine.spec.archive_ref == LocalObjectReference(name=each.name) for each in _broken(snapshot.archives)

@@ -696,7 +696,6 @@ def refused_by_esaw(
 CALLS_FAIL = "[acme] eSignAnyWhere can't be used: EsawFailing"
 
 
-@pytest.mark.xfail(strict=True, reason="only the condition Reachable counts")
 async def test_calls_that_fail_while_esaw_answers_are_one_mail_and_a_pass_that_finds_none_ends_it() -> None:
     scene = Scene()
     with_esaw(scene, "True", "EsawAnswers")
@@ -714,6 +713,54 @@ async def test_calls_that_fail_while_esaw_answers_are_one_mail_and_a_pass_that_f
     await scene.look_for(HOUR)
     assert scene.mailer.subjects == [CALLS_FAIL, f"Solved: {CALLS_FAIL}"]
     assert scene.problems() == {}
+
+
+async def test_the_events_of_this_process_show_failing_calls_before_the_next_pass_and_are_written_once() -> (
+    None
+):
+    scene = Scene()
+    with_esaw(scene, "True", "EsawAnswers")
+    scene.clock.advance(minutes=10)
+    scene.cache.events.put(refused_by_esaw(scene, ago=50))
+    await scene.look_for(timedelta(seconds=15))
+    assert scene.mailer.subjects == [CALLS_FAIL]
+    written = scene.problems()
+    scene.cache.events.put(refused_by_esaw(scene, ago=65))
+    await scene.look_for(HOUR)
+    assert scene.problems() == written
+
+
+@pytest.mark.parametrize(
+    ("reason", "ago", "since_answer"),
+    [
+        ("EsawFailing", 50, timedelta(minutes=10)),
+        ("EsawFailing", 70, timedelta(0)),
+        ("EsawThrottling", 70, timedelta(minutes=10)),
+        ("EsawErrorState", 70, timedelta(minutes=10)),
+    ],
+)
+async def test_calls_that_fail_since_just_now_or_failed_before_esaw_answered_again_are_no_mail(
+    reason: str, ago: float, since_answer: timedelta
+) -> None:
+    scene = Scene()
+    with_esaw(scene, "True", "EsawAnswers")
+    scene.clock.advance(seconds=since_answer.total_seconds())
+    pass_finished(scene, refused_by_esaw(scene, reason=reason, ago=ago))
+    await scene.look_for(HOUR)
+    assert scene.mailer.sent_mails == []
+
+
+async def test_a_retry_or_a_suspension_of_what_esaw_refused_ends_no_problem() -> None:
+    scene = Scene()
+    with_esaw(scene, "True", "EsawAnswers")
+    scene.clock.advance(minutes=10)
+    pass_finished(scene, refused := refused_by_esaw(scene))
+    await scene.run_once(3)
+    for reason in ("RetryRequested", "Suspended"):
+        scene.clock.advance(minutes=10)
+        pass_finished(scene, replace(refused, status=replace(refused.status, reason=reason)))
+        await scene.look_for(HOUR)
+    assert scene.mailer.subjects == [CALLS_FAIL]
 
 
 # -- What ended in another way than by its solution ----------------------------------------------------------

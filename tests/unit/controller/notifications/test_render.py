@@ -318,6 +318,15 @@ def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(
     assert link.url.endswith(f"/attention?organization=acme#{entry.anchor}")
 
 
+def test_the_mail_about_calls_that_fail_names_the_event_that_shows_them() -> None:
+    content = mail_about(about("esaw", MailKind.ESAW, reason="EsawFailing", examples=("event-1", "event-2")))
+    assert content.items_title == "Examples"
+    assert content.commands == (
+        "kubectl -n contracts describe organization acme",
+        "kubectl counterfoil -n contracts why event-1",
+    )
+
+
 def test_the_mail_about_the_retention_says_how_to_find_the_events_and_what_they_need() -> None:
     content = mail_about(NOTICES["retention"], an_addressed_organization())
     assert content.subject == "[acme] 2 envelopes are deleted in eSignAnyWhere soon, not safely archived"

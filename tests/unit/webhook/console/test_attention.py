@@ -186,6 +186,18 @@ def test_an_esaw_that_does_not_answer_is_told_by_its_own_condition() -> None:
     assert [each.name for each in attention_items(snapshot)] == ["acme-Reachable"]
 
 
+def test_an_esaw_that_answers_but_refuses_what_events_need_is_one_entry_where_the_mail_leads_to() -> None:
+    problem = ReportedProblem("esaw", "EsawRedirects", NOON, count=2, examples=("event-1",))
+    organization = an_organization_that("True", "EsawAnswers", problems=(problem,))
+    reachable = structs.replace(organization.status.conditions[0], type="Reachable")
+    status = structs.replace(organization.status, conditions=(reachable,))
+    there = structs.replace(organization, status=status)
+    retrying = (a_retrying_event(1, "EsawRedirects"), a_retrying_event(2, "EsawRedirects"))
+    found = the_one(ClusterSnapshot(organizations=(there,), retrying=retrying))
+    assert (found.kind, found.name) == (AttentionKind.ORGANIZATION, "acme-Reachable")
+    assert (found.reason, found.count, found.examples) == ("EsawRedirects", 2, ("event-1",))
+
+
 def test_envelopes_that_esaw_deletes_soon_are_one_entry_before_what_only_failed() -> None:
     ending = ReportedProblem(
         cause="retention/RetentionEnding",
