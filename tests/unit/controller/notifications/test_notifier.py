@@ -763,6 +763,39 @@ async def test_a_retry_or_a_suspension_of_what_esaw_refused_ends_no_problem() ->
     assert scene.mailer.subjects == [CALLS_FAIL]
 
 
+# -- Callbacks that are refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(strict=True, reason="nobody is informed")
+@pytest.mark.parametrize("reason", ["CallbackTokenMissing", "CallbackTokenRefused", "SecretNotLabelled"])
+async def test_callbacks_that_are_refused_for_a_minute_are_one_mail_and_its_end_another(
+    reason: str,
+) -> None:
+    scene = Scene()
+    scene.change(Organization, "acme", conditions=[a_condition("Ready", "False", reason, scene.clock.now())])
+    await scene.look_for(timedelta(seconds=45))
+    assert scene.mailer.sent_mails == []
+    await scene.look_for(DAY)
+    about = f"[acme] Callbacks of eSignAnyWhere are refused: {reason}"
+    assert scene.mailer.subjects == [about]
+    fixed = {"conditions": [a_condition("Ready", "True", "Ready", scene.clock.now())]}
+    scene.change(Organization, "acme", callbackTokenHashes=["hash"], **fixed)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == [f"Solved: {about}"]
+    assert scene.problems() == {}
+
+
+@pytest.mark.parametrize("reason", ["CallbackTokenMissing", "BasicAuthMissing", "SecretNotLabelled"])
+async def test_a_token_or_login_whose_last_value_still_counts_refuses_no_callback(reason: str) -> None:
+    scene = Scene(
+        callback={"tokenSecretRefs": [{"name": "callback"}], "basicAuthSecretRef": {"name": "basic"}}
+    )
+    known = {"callbackTokenHashes": ["hash"], "basicAuthHash": "hash"}
+    scene.change(Organization, "acme", conditions=[a_condition("Ready", "False", reason, NOON)], **known)
+    await scene.look_for(DAY)
+    assert scene.mailer.sent_mails == []
+
+
 # -- What ended in another way than by its solution ----------------------------------------------------------
 
 
