@@ -55,6 +55,8 @@ class MailKind(StrEnum):
     """An archive can't be used."""
     ESAW = "esaw"
     """eSAW can't be used."""
+    CALLBACK = "callback"
+    """Callbacks are refused because of their token or login."""
     KEY = "key"
     """Keys can't be used, and their senders cannot fix it."""
     RETENTION = "retention"

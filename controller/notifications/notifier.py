@@ -28,6 +28,8 @@ from counterfoil.i18n.problems import (
     ProblemKind,
     archive_ending,
     archive_of,
+    callback_ending,
+    callback_failure,
     esaw_ending,
     key_ending,
     kind_of,
@@ -201,13 +203,14 @@ class Notifier:
     def _reconciled_problems(
         self, organization: Organization, senders: list[Sender], problems: Problems
     ) -> Problems:
-        """Update the problems that follow from states, not from events: archives, eSAW, keys,
+        """Update the problems that follow from states, not from events: archives, eSAW, callbacks, keys,
         unresponsive senders."""
         now = self.clock.now()
         unreachable = self.mail_delivery.unreachable(organization.name)
         unresponsive = policy.unresponsive_senders(senders, organization, now, unreachable=unreachable)
         current = [
             *self._outage_observations(organization, problems, now),
+            *self._callback_observations(organization, problems, now),
             *policy.administrator_observations(senders),
             *policy.unresponsive_observations(unresponsive),
             *problem_tracking.digest_observations(problems, now, self.timings.digest),
@@ -233,6 +236,8 @@ class Notifier:
                 return archive_ending(problem, organization, self.cache.archives.get(archive_of(problem)))
             case ProblemKind.ESAW:
                 return esaw_ending(problem, organization)
+            case ProblemKind.CALLBACK:
+                return callback_ending(organization)
             case ProblemKind.KEY | ProblemKind.CONSENT:
                 return key_ending(problem, senders)
             case ProblemKind.WEBHOOK if organization.spec.webhook is None:
@@ -258,6 +263,18 @@ class Notifier:
                 if each.organization == organization.name:
                     refused.add_refusal(each)
             yield from refused.with_esaw(organization, now, now).failed.values()
+
+    def _callback_observations(
+        self, organization: Organization, problems: Problems, now: datetime
+    ) -> Iterable[Observation]:
+        """Yield the token or login for which callbacks are refused, whether events wait or not."""
+        failed = callback_failure(organization)
+        if failed is None:
+            return
+        is_long = age(failed.last_transition_time, now) >= self.timings.outage
+        if is_long or problem_tracking.is_open(problems, ProblemKind.CALLBACK):
+            message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
+            yield Observation(ProblemKind.CALLBACK, failed.reason, message=message)
 
     def _outages(self, organization: Organization) -> Iterable[tuple[str, Condition]]:
         ref, conditions = organization.spec.archive_ref, organization.status.conditions

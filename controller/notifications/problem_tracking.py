@@ -214,7 +214,7 @@ def with_count(
 def _is_named_by_mail(problem: ReportedProblem) -> bool:
     """Whether the reason stays: the mail about the end of an outage names the one of the mail about its
     beginning."""
-    is_outage = kind_of(problem) in (ProblemKind.ARCHIVE, ProblemKind.ESAW)
+    is_outage = kind_of(problem) in (ProblemKind.ARCHIVE, ProblemKind.ESAW, ProblemKind.CALLBACK)
     return is_outage and problem.notified_time is not None
 
 

@@ -300,6 +300,10 @@ class MailRenderer:
             describe = f"{kubectl} describe organization {self.organization.name}"
             why = (f"kubectl counterfoil -n {self.namespace} why {each}" for each in problem.examples[:1])
             return (describe, *why)
+        if kind == ProblemKind.CALLBACK:
+            describe = f"{kubectl} describe organization {self.organization.name}"
+            sweep = f"kubectl counterfoil -n {self.namespace} sweep {self.organization.name}"
+            return (describe, self._text("callback.sweep"), sweep)
         if kind == ProblemKind.KEY:
             return (f"{kubectl} get senders",)
         mine = f"counterfoil.dev/organization={self.organization.name}"
@@ -337,6 +341,8 @@ class MailRenderer:
             return task_anchor(kind, "", archive_of(problem))
         if kind == ProblemKind.ESAW:
             return task_anchor("organization", self.organization.name, f"{self.organization.name}-Reachable")
+        if kind == ProblemKind.CALLBACK:
+            return task_anchor("organization", self.organization.name, self.organization.name)
         return task_anchor(kind, self.organization.name, problem.reason)
 
     def _footer(self) -> str:

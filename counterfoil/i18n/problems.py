@@ -34,6 +34,8 @@ class ProblemKind(StrEnum):
     ESAW = "esaw"
     """Events wait for eSAW. The Organization is Reachable. If eSAW answered and refused what events need, a
     pass over all events finds none that it refused."""
+    CALLBACK = "callback"
+    """Callbacks are refused because of their token or login. The controller has published both."""
     KEY = "key"
     """Keys can't be used, and their senders can't change that. eSAW accepts them."""
     CONSENT = "consent"
@@ -57,6 +59,17 @@ UNREADABLE_CAUSE: Final = f"{ProblemKind.UNREADABLE}/EventUnreadable"
 
 ARCHIVE_MISSING: Final = "ArchiveMissing"
 """Reason of a problem with an Archive that the Organization names and that does not exist."""
+
+
+_CALLBACK_REASONS: Final = frozenset(
+    {
+        "BasicAuthMissing",
+        "BasicAuthRefused",
+        "CallbackTokenMissing",
+        "CallbackTokenRefused",
+        "SecretNotLabelled",
+    }
+)
 
 
 class Ending(StrEnum):
@@ -148,6 +161,23 @@ def esaw_ending(problem: ReportedProblem, organization: Organization) -> Ending 
     """
     is_reachable = is_condition_true(organization.status.conditions, "Reachable")
     return Ending.SOLVED if is_reachable and not problem.examples else None
+
+
+def callback_failure(organization: Organization) -> Condition | None:
+    """Return the condition for which callbacks are refused; None: they are not, or for another reason."""
+    callback, status = organization.spec.callback, organization.status
+    lacks_token = len(status.callback_token_hashes) < len(callback.token_secret_refs)
+    lacks_login = callback.basic_auth_secret_ref is not None and status.basic_auth_hash is None
+    ready = find_condition(status.conditions, "Ready")
+    if ready is None or ready.status != "False" or ready.reason not in _CALLBACK_REASONS:
+        return None
+    return ready if lacks_token or lacks_login else None
+
+
+def callback_ending(organization: Organization) -> Ending | None:
+    """Return how a problem with callbacks ended; None: it is open. Without a summary nothing is known."""
+    is_known = find_condition(organization.status.conditions, "Ready") is not None
+    return Ending.SOLVED if is_known and callback_failure(organization) is None else None
 
 
 def key_ending(problem: ReportedProblem, senders: Iterable[Sender]) -> Ending | None:

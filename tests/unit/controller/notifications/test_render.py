@@ -89,6 +89,7 @@ NOTICES = {
     ),
     "archive": about("archive/dms", MailKind.ARCHIVE, reason="ArchiveUnreachable", count=3),
     "esaw": about("esaw", MailKind.ESAW, reason="EsawRedirects", count=3),
+    "callback": about("callback", MailKind.CALLBACK, reason="CallbackTokenMissing"),
     "key": about("key/SealingKeysMissing", MailKind.KEY, count=2, examples=("anna", "ben")),
     "retention": about(
         "retention/RetentionEnding", MailKind.RETENTION, count=2, message="Soon.", examples=("event-1",)
@@ -303,6 +304,7 @@ def test_a_console_is_linked_when_there_is_one() -> None:
         ("failed", AttentionKind.FAILED, "acme", "NameOccupied"),
         ("archive", AttentionKind.ARCHIVE, "", "dms"),
         ("esaw", AttentionKind.ORGANIZATION, "acme", "acme-Reachable"),
+        ("callback", AttentionKind.ORGANIZATION, "acme", "acme"),
         ("key", AttentionKind.KEY, "acme", "SealingKeysMissing"),
         ("retention", AttentionKind.RETENTION, "acme", "RetentionEnding"),
         ("unreadable", AttentionKind.UNREADABLE, "acme", "EventUnreadable"),
@@ -325,6 +327,15 @@ def test_the_mail_about_calls_that_fail_names_the_event_that_shows_them() -> Non
         "kubectl -n contracts describe organization acme",
         "kubectl counterfoil -n contracts why event-1",
     )
+
+
+def test_the_mail_about_a_missing_token_says_which_one_is_needed_and_what_happens_meanwhile() -> None:
+    content = mail_about(NOTICES["callback"])
+    text, _ = bodies(content)
+    for each in ("the token of the callback URL", "answers 503", "36 hours", "404", "request a sweep"):
+        assert each in " ".join(text.split())
+    assert content.commands[0] == "kubectl -n contracts describe organization acme"
+    assert content.commands[-1] == "kubectl counterfoil -n contracts sweep acme"
 
 
 def test_the_mail_about_the_retention_says_how_to_find_the_events_and_what_they_need() -> None:
