@@ -138,7 +138,7 @@ class Sealing:
     def newest_hash(self) -> str:
         """A hash of the newest key, in hex: it is equal for equal keys, and shows nothing of the key."""
         keys = self._current()
-        return _hash(keys.by_id[keys.newest])
+        return key_hash(keys.by_id[keys.newest])
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -154,7 +154,7 @@ class Sealing:
         new."""
         keys = self._current()
         key = keys.by_id.get(reported.id)
-        if key is None or not hmac.compare_digest(_hash(key).encode(), reported.hash.encode()):
+        if key is None or not hmac.compare_digest(key_hash(key).encode(), reported.hash.encode()):
             return
         if reported.observed_time < keys.since[reported.id]:
             since = {**keys.since, reported.id: reported.observed_time}
@@ -247,14 +247,18 @@ def _open(key: bytes, data: bytes, additional_data: bytes) -> bytes:
     try:
         return AESGCM(key).decrypt(nonce, ciphertext, additional_data)
     except InvalidTag:
-        raise SealBroken("It was changed after it was sealed, or was sealed for another Sender.") from None
+        raise SealBroken(
+            "It was changed after it was sealed, or was sealed for another Sender. Or the key "
+            f"{key_id_of(data)!r} was replaced by another one of the same name."
+        ) from None
 
 
 def _derived(key: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), length=KEY_BYTES, salt=None, info=f"counterfoil {purpose}".encode()).derive(key)
 
 
-def _hash(key: bytes) -> str:
+def key_hash(key: bytes) -> str:
+    """Return a hash of a sealing key, in hex: it is equal for equal keys, and shows nothing of the key."""
     return _derived(key, "key hash").hex()
 
 

@@ -19,14 +19,19 @@ from counterfoil import logs
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import AlreadyExists, ApiError, NotConfigured
 from counterfoil.kube.secret import USE_LABEL
-from counterfoil.sealing import KEY_BYTES
+from counterfoil.sealing import KEY_BYTES, key_hash
 from counterfoil.settings import CreateSealingKeySettings, load
 from counterfoil.worker_processes.sandbox import hide_memory
 
 _log = logging.getLogger(__name__)
 
-KEY_ID = "0-generated"
-"""Id of the key. It sorts before every year, so the key that a rotation adds is the last and seals."""
+KEY_ID_PREFIX = "0-generated-"
+"""Begin of the key's id. It sorts before every year, so the key that a rotation adds is the last and
+seals."""
+
+ID_CHARACTERS = 16
+"""Number of characters of the key's hash in its id: another key never has the same id. What was sealed with a
+key that is lost then names a missing key, and does not look like data that somebody changed."""
 
 USE = {USE_LABEL: "sealing"}
 """Label of the Secret. No reference in a resource is allowed to read a Secret for this use."""
@@ -36,13 +41,14 @@ def sealing_key_secret(
     name: str, labels: Mapping[str, str], random: Callable[[int], bytes]
 ) -> dict[str, Any]:
     """Return the Secret. ``random`` returns as many random bytes as it is asked for."""
-    key_file = base64.b64encode(random(KEY_BYTES))
+    key = random(KEY_BYTES)
+    key_file = base64.b64encode(key)
     return {
         "metadata": {"name": name, "labels": {**labels, **USE}},
         "type": "Opaque",
         # A rotation adds a Secret. Without this key, every sealed token would be unreadable.
         "immutable": True,
-        "data": {KEY_ID: base64.b64encode(key_file).decode()},
+        "data": {f"{KEY_ID_PREFIX}{key_hash(key)[:ID_CHARACTERS]}": base64.b64encode(key_file).decode()},
     }
 
 

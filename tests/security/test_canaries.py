@@ -234,7 +234,8 @@ async def install_chart(run: Run, plane: ControlPlane, namespace: str, folder: P
             packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
             run.texts["Helm's release"] = gzip.decompress(packed).decode()
         if secret["metadata"]["name"] == "counterfoil-sealing-keys":
-            run.secrets["created sealing key"] = base64.b64decode(secret["data"]["0-generated"]).decode()
+            (value,) = secret["data"].values()
+            run.secrets["created sealing key"] = base64.b64decode(value).decode()
 
 
 async def crash(run: Run, processes: list[CounterfoilProcess]) -> None:

@@ -1,7 +1,9 @@
 """The command of the chart's Job creates a Secret with one key that seals, and changes none that exists."""
 
 import base64
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from counterfoil.cli.create_sealing_key import create, main, sealing_key_secret
 from counterfoil.kube.errors import AlreadyExists, Forbidden
-from counterfoil.sealing import Sealing
+from counterfoil.sealing import Sealing, SealKeyUnknown
 from counterfoil.settings import CreateSealingKeySettings, ProcessSettingsInvalid, read
 from tests.support.fakes.kube import InMemoryKubeClient
 
@@ -28,13 +30,40 @@ class Secrets(InMemoryKubeClient):
         self.created.append(body)
 
 
+def mounted_key(folder: Path, random: Callable[[int], bytes]) -> None:
+    """Write the files of a new Secret, as Kubernetes mounts them."""
+    for name, value in sealing_key_secret("keys", {}, random)["data"].items():
+        (folder / name).write_bytes(base64.b64decode(value))
+
+
 def test_the_secret_mounted_as_a_folder_is_a_folder_of_sealing_keys(tmp_path: Path) -> None:
-    secret = sealing_key_secret("keys", {}, lambda count: bytes(range(count)))
-    for name, value in secret["data"].items():
-        (tmp_path / name).write_bytes(base64.b64decode(value))
-    assert Sealing(tmp_path).key_ids == ("0-generated",)
+    mounted_key(tmp_path, lambda count: bytes(range(count)))
+    (name,) = Sealing(tmp_path).key_ids
+    assert re.fullmatch("0-generated-[0-9a-f]{16}", name)
     assert Sealing(tmp_path).faults == ()
-    assert base64.b64decode((tmp_path / "0-generated").read_bytes()) == bytes(range(32))
+    assert base64.b64decode((tmp_path / name).read_bytes()) == bytes(range(32))
+
+
+def test_a_seal_of_a_key_that_was_lost_names_a_missing_key_after_a_new_one_was_created(
+    tmp_path: Path,
+) -> None:
+    mounted_key(tmp_path, bytes)
+    sealed = Sealing(tmp_path).seal_for("flow", b"state")
+    for each in tmp_path.iterdir():
+        each.unlink()
+    mounted_key(tmp_path, os.urandom)
+
+    with pytest.raises(SealKeyUnknown):
+        Sealing(tmp_path).open_for("flow", sealed)
+
+
+def test_a_key_of_an_earlier_version_opens_what_it_sealed_beside_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "0-generated").write_bytes(base64.b64encode(bytes(32)))
+    sealed = Sealing(tmp_path).seal_for("flow", b"state")
+    mounted_key(tmp_path, os.urandom)
+
+    assert Sealing(tmp_path).open_for("flow", sealed) == b"state"
+    assert Sealing(tmp_path).newest != "0-generated"
 
 
 def test_a_key_that_is_named_for_a_year_sorts_after_it() -> None:
@@ -51,8 +80,9 @@ async def test_each_installation_has_another_key() -> None:
     kube = Secrets()
     assert await create(kube, "keys", {})
     assert await create(kube, "keys", {})
-    first, second = (each["data"]["0-generated"] for each in kube.created)
-    assert first != second
+    first, second = (each["data"] for each in kube.created)
+    assert not set(first) & set(second)
+    assert set(first.values()) != set(second.values())
 
 
 async def test_a_secret_that_exists_is_left_as_it_is() -> None:
