@@ -24,6 +24,12 @@ INTERVAL_SECONDS: Final = 1.0
 """Interval between two of its envelopes, so that they meet all phases of a round."""
 
 
+def seed_of(number: int) -> int:
+    """Return the seed of its eSAW, so that no id and no key is one of the eSAW of the first Organization.
+    ``random`` takes a seed and its negative for the same."""
+    return number + 1_000_000
+
+
 @dataclass(eq=False)
 class Neighbour:
     """The second Organization; made by ``opened``."""
@@ -86,13 +92,13 @@ async def opened(
     ticks: Ticks,
     notifications: dict[str, Any],
     *,
-    seed: int,
+    number: int,
     evidence_wait: str,
 ) -> AsyncIterator[Neighbour]:
-    """Make the second Organization in the namespace of the first."""
+    """Make the second Organization of the round with this number in the namespace of the first."""
     root = environment.folder / NAME
     root.mkdir()
-    async with StandIn(seed=-seed) as esaw, Proxy(esaw.url, ticks=ticks) as way:
+    async with StandIn(seed=seed_of(number)) as esaw, Proxy(esaw.url, ticks=ticks) as way:
         user = esaw.add_user(email="nora@neighbour.example", given_name="Nora", surname="Baur")
         await environment.archive(NAME, filesystem={"root": str(root)})
         await environment.organization(

@@ -542,7 +542,7 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             seal=Ed25519PrivateKey.generate() if plan.is_sealed else None,
             neighbour=await exits.enter_async_context(
                 neighbours.opened(
-                    environment, ticks, notifications, seed=plan.number, evidence_wait=EVIDENCE_WAIT
+                    environment, ticks, notifications, number=plan.number, evidence_wait=EVIDENCE_WAIT
                 )
             ),
         )
