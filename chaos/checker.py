@@ -7,7 +7,6 @@ which mails arrived. It believes no status that it can check against those.
 
 import hashlib
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
@@ -17,16 +16,14 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from chaos.mails import Mail, MailFacts, untrue_place, wrong_mails
+
 MANIFEST: Final = "counterfoil.json"
 HASHES: Final = "counterfoil.sha256"
 SEAL: Final = "counterfoil.json.sig"
 OWN: Final = frozenset({MANIFEST, HASHES, SEAL})
 PROBE: Final = ".counterfoil-"
 """Beginning of the names in the archive's root that a controller killed in a probe leaves."""
-CONSENT: Final = "Please allow us"
-"""Beginning of the subject of a mail to a sender."""
-OUTAGE: Final = re.compile(r"(.*(?:Archive \S+|eSignAnyWhere) can't be used): \w+")
-"""Subject of a mail about an archive or an eSAW."""
 SENT: Final = "Your envelope is sent"
 NOT_SENT: Final = (
     "Nothing was sent",
@@ -109,8 +106,8 @@ class Evidence:
     """The EnvelopeEvents, as the API server returns them."""
     answered: frozenset[str]
     """Envelopes about which a callback was answered 200."""
-    mails: tuple[tuple[str, str], ...]
-    """Message-ID and subject of each mail, in order."""
+    mails: tuple[Mail, ...]
+    """In order."""
     texts: Mapping[str, str]
     """Logs and objects that people can read, by name."""
     secrets: frozenset[str]
@@ -119,8 +116,12 @@ class Evidence:
     crashes: tuple[str, ...] = ()
     interruptions: int = 0
     """Number of faults after which decision 0018 allows one more mail of a problem."""
-    dead_keys: int = 0
-    """Number of the sender's keys that were revoked: each is one problem."""
+    dead_keys: Mapping[str, int] = field(default_factory=dict)
+    """Number of keys that died, by the address of their owner; each is one problem."""
+    consented: Mapping[str, str] = field(default_factory=dict)
+    """Address of the person who gave the consent, by the name of the Sender."""
+    usable: Mapping[str, bool] = field(default_factory=dict)
+    """Whether each Archive and eSAW works according to its status, by its name in mails."""
     restores: int = 0
     """Number of times that etcd was restored from an older state: what it had stored since then is lost."""
     followed: tuple[str, ...] = ()
@@ -192,6 +193,7 @@ def violations(evidence: Evidence) -> list[str]:
         *_deletes(evidence),
         *_contents(evidence),
         *_events(evidence),
+        *_statuses(evidence),
         *_mails(evidence),
         *_secrets(evidence),
         *_decisions(evidence),
@@ -372,6 +374,7 @@ def _neighbour(neighbour: NeighbourEvidence | None) -> Iterator[str]:
     yield from _deletes(evidence)
     yield from _contents(evidence)
     yield from _events(evidence)
+    yield from _statuses(evidence)
     for event in evidence.events:
         if _phase(event) != "Succeeded":
             reason = event.get("status", {}).get("reason")
@@ -379,8 +382,8 @@ def _neighbour(neighbour: NeighbourEvidence | None) -> Iterator[str]:
     for envelope, seconds in neighbour.seconds.items():
         if seconds > NEIGHBOUR_SECONDS:
             yield f"envelope {envelope}: it took {seconds:.0f} seconds"
-    for _, subject in evidence.mails:
-        yield f"mail: {subject}, although it has no problem"
+    for mail in evidence.mails:
+        yield f"mail: {mail.subject}, although it has no problem"
     yield from (f"request: {each}" for each in neighbour.strayed)
 
 
@@ -408,28 +411,34 @@ def _events(evidence: Evidence) -> Iterator[str]:
             yield f"event {name}: Succeeded, but the envelope is still in eSAW"
 
 
+def _statuses(evidence: Evidence) -> Iterator[str]:
+    """What a status says about the place of an envelope is true."""
+    if evidence.restores:  # it can be the status of before
+        return
+    for event in evidence.events:
+        said, envelope = event.get("status", {}).get("message") or "", event["spec"]["envelopeID"]
+        untrue = untrue_place(said, envelope, evidence.gone, evidence.removed)
+        if untrue is not None and envelope in evidence.envelopes:
+            yield f"event {event['metadata']['name']}: its status {untrue}"
+
+
 def _mails(evidence: Evidence) -> Iterator[str]:
     """Rule 6."""
-    failed = [each for each in evidence.events if _phase(each) == "Failed"]
-    if failed and not evidence.interruptions and not evidence.mails:
-        yield f"mail: {len(failed)} events failed, and no mail was sent"
-    sent: dict[str, list[str]] = defaultdict(list)
-    solved: Counter[str] = Counter()
-    for identity, subject in evidence.mails:
-        is_end = subject.startswith(("Solved: ", "Ended: "))
-        topic = subject.partition(": ")[2] if is_end else subject
-        problem = re.sub(r"\b(An|A|\d+)\b|events?|senders?", "", topic).strip()
-        # The reason of an outage can change before its end.
-        problem = OUTAGE.sub(r"\1", problem)
-        if is_end:
-            solved[problem] += 1
-        else:
-            sent[problem].append(identity)
-    for problem, identities in sent.items():
-        problems = max(1, evidence.dead_keys) if problem.startswith(CONSENT) else 1 + solved[problem]
-        again = len(identities) - problems
-        if again > evidence.interruptions:
-            yield f"mail: {len(identities)} mails about one problem ({problem})"
+    facts = MailFacts(
+        events=evidence.events,
+        envelopes=evidence.envelopes.keys(),
+        removed=evidence.removed,
+        dead_keys=evidence.dead_keys,
+        consented=evidence.consented,
+        usable=evidence.usable,
+        interruptions=evidence.interruptions,
+        restores=evidence.restores,
+    )
+    yield from (f"mail: {each}" for each in wrong_mails(evidence.mails, facts))
+    others = evidence.neighbour.evidence.envelopes if evidence.neighbour is not None else {}
+    for mail in evidence.mails:
+        if any(each in mail.text for each in others):
+            yield f"mail: “{mail.subject}” names an envelope of another Organization"
 
 
 def _secrets(evidence: Evidence) -> Iterator[str]:

@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from chaos import neighbour
+from chaos import neighbour, senders
 from chaos.checker import Delete, DraftEvidence, Evidence, NeighbourEvidence, PageAnswer, ServedFile
+from chaos.mails import Mail
 from chaos.plan import KINDS, REDIRECTED
 from chaos.stage import Stage, persist
 from sandbox.environment.local import LocalEnvironment
@@ -39,8 +40,8 @@ INTERRUPTIONS: Final = (
 """Kinds of faults after which a mail can be sent twice (docs/decisions/0018)."""
 
 
-DEAD_KEYS: Final = ("esaw-key-revoked", "esaw-key-rotated", "sender-leaves", "etcd-restored")
-"""Kinds of faults after which a sender's key does not work."""
+DEAD_KEYS: Final = ("esaw-key-revoked", "esaw-key-rotated", "etcd-restored")
+"""Kinds of faults after which the key of the first Organization's sender does not work."""
 
 
 class DeleteWatch:
@@ -112,21 +113,27 @@ async def collect(
     kinds = "envelopeevents,organizations,senders,archives,envelopes,events,leases,configmaps"
     listed = json.loads(await persist(lambda: environment.kubectl("get", kinds, "-o", "json")))["items"]
     logs = {path.name: path.read_text(errors="replace") for path in environment.folder.glob("*.log")}
-    mails = [(each.to, str(each.message["Message-ID"]), each.subject) for each in stage.smtp.mails]
+    await stage.record_mail()
+    mails = [
+        Mail(str(each.message["Message-ID"]), each.subject, each.text, each.to, gone)
+        for each, gone in zip(stage.smtp.mails, stage.gone_at_mail, strict=False)
+    ]
     return Evidence(
         policy=stage.plan.policy,
         removed=frozenset(stage.removed),
         deletes=tuple(deletes.deletes),
         **_of_organization(esaw, stage.ways["esaw"], stage.envelopes),
         archive=await asyncio.to_thread(read_archive, stage.archive),
-        events=_events_of(listed, "acme"),
-        mails=tuple(each[1:] for each in mails if neighbour.ADMINISTRATOR not in each[0]),
+        events=_events_of(listed, "acme", senders.NAME),
+        mails=tuple(each for each in mails if neighbour.ADMINISTRATOR not in each.to),
         texts={**logs, "objects": json.dumps(listed)},
         secrets=frozenset(known_secrets(stage)),
         responsible=responsible(),
         crashes=tuple(stage.crashes),
         interruptions=sum(struck[kind] for kind in INTERRUPTIONS),
-        dead_keys=sum(struck[kind] for kind in DEAD_KEYS),
+        dead_keys=_dead_keys(stage, struck),
+        consented=_consented(stage, listed),
+        usable=_usable(listed),
         restores=struck["etcd-restored"],
         followed=tuple(
             each.path
@@ -160,19 +167,19 @@ def _of_organization(esaw: StandIn, way: Proxy, envelopes: Sequence[str]) -> dic
 
 
 def _drafts(stage: Stage) -> tuple[DraftEvidence, ...]:
-    senders = stage.senders
-    if senders is None:
+    people = stage.senders
+    if people is None:
         return ()
     return tuple(
         DraftEvidence(
             id=draft.id,
             owner=draft.owner.user_id,
-            sent=senders.sent(draft.id),
+            sent=people.sent(draft.id),
             envelopes=tuple(stage.esaw.envelopes_of(draft.id)),
             expected=max(1, draft.order.bulk),
             answers=tuple(PageAnswer(**asdict(each)) for each in draft.visits),
         )
-        for draft in senders.drafts
+        for draft in people.drafts
     )
 
 
@@ -186,16 +193,48 @@ def _recorded(listed: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def _events_of(listed: Iterable[Mapping[str, Any]], organization: str) -> tuple[Mapping[str, Any], ...]:
+def _dead_keys(stage: Stage, struck: Counter[str]) -> dict[str, int]:
+    """Return the number of keys that died, by the address of their owner."""
+    departures = stage.senders.departures if stage.senders is not None else Counter[str]()
+    keys = {address: departures[address] for address in stage.owners().values()}
+    return keys | {stage.anna.email: sum(struck[kind] for kind in DEAD_KEYS)}
+
+
+def _consented(stage: Stage, listed: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the address of the owner of each Sender that a consent made, by its name."""
+    owners = stage.owners()
+    return {
+        each["metadata"]["name"]: owners.get(each["spec"]["userID"], "")
+        for each in listed
+        if each["kind"] == "Sender" and each["spec"]["organizationRef"]["name"] == senders.NAME
+    }
+
+
+def _usable(listed: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
+    """Return whether each Archive and eSAW works according to its status, by its name in mails."""
+    types = {"Archive": "Ready", "Organization": "Reachable"}
+    return {
+        f"Archive {each['metadata']['name']}"
+        if each["kind"] == "Archive"
+        else f"[{each['metadata']['name']}] eSignAnyWhere": any(
+            condition["type"] == types[each["kind"]] and condition["status"] == "True"
+            for condition in each.get("status", {}).get("conditions", ())
+        )
+        for each in listed
+        if each["kind"] in types
+    }
+
+
+def _events_of(listed: Iterable[Mapping[str, Any]], *organizations: str) -> tuple[Mapping[str, Any], ...]:
     events = (each for each in listed if each["kind"] == "EnvelopeEvent")
-    return tuple(each for each in events if each["spec"]["organizationRef"]["name"] == organization)
+    return tuple(each for each in events if each["spec"]["organizationRef"]["name"] in organizations)
 
 
 async def _neighbour(
     stage: Stage,
     deletes: DeleteWatch,
     listed: Iterable[Mapping[str, Any]],
-    mails: Iterable[tuple[Sequence[str], str, str]],
+    mails: Iterable[Mail],
     struck: Counter[str],
 ) -> NeighbourEvidence:
     second = stage.neighbour
@@ -208,7 +247,7 @@ async def _neighbour(
             **_of_organization(second.esaw, second.way, second.envelopes),
             archive=await asyncio.to_thread(read_archive, second.archive),
             events=_events_of(listed, neighbour.NAME),
-            mails=tuple(each[1:] for each in mails if neighbour.ADMINISTRATOR in each[0]),
+            mails=tuple(each for each in mails if neighbour.ADMINISTRATOR in each.to),
             texts={},
             secrets=frozenset(),
             responsible={},

@@ -164,6 +164,8 @@ class Injector:
             saved = await self.stage.servers.plane.save_data()
             await asyncio.sleep(seconds)
             await self.stage.servers.plane.restore_data(saved)
+            if self.stage.senders is not None:
+                self.stage.senders.expect_lost_keys()
             await self.stage.renew_key()
             await self.stage.sweep()
 
@@ -212,9 +214,11 @@ class Injector:
         await asyncio.sleep(seconds)
         self.stage.change_esaw(callback_attempts=Behaviour().callback_attempts)
 
-    async def add_sealing_key(self, number: int) -> None:
-        """Mount one more sealing key, as the first step of a rotation."""
-        self.stage.environment.sealing_key(f"key-{number}")
+    async def rotate_sealing_key(self, fault: Fault) -> None:
+        """Mount one more sealing key, and seal the keys of all senders again with it."""
+        assert self.stage.rotation is not None  # noqa: S101 - only rounds with senders have this fault
+        async with self._locks["sealing"]:
+            await self.stage.rotation.begin(is_settled=fault.subject % 2 == 0)
 
     async def find_foreign_ids(self) -> None:
         """Let each search find an envelope of another eSAW from now on, and let a person order a sweep."""
@@ -557,6 +561,6 @@ EFFECTS: Final[dict[str, Effect]] = {
     "draft-garbage": _garbage,
     "envelope-refused": _api_status(403, 422, 500, 503),
     "sender-leaves": _sender_leaves,
-    "sealing-key-added": _beside(lambda injector, fault: injector.add_sealing_key(fault.subject)),
+    "sealing-key-rotated": _beside(lambda injector, fault: injector.rotate_sealing_key(fault)),
     "mail-down": _beside(lambda injector, fault: injector.mail_down(fault.seconds)),
 }

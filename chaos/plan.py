@@ -142,7 +142,7 @@ KINDS: Final = {
     "draft-garbage": FaultKind("esaw", DRAFT, 3, at_most=4, points=("ARRIVED", "DONE")),
     "envelope-refused": FaultKind("api", RECORD, 4, at_most=6, times=(1, 4)),
     "sender-leaves": FaultKind("esaw", ("send",), 2, at_most=2, points=("DONE",), seconds=(0.0, 4.0)),
-    "sealing-key-added": FaultKind("api", RECORD, 1, at_most=1),
+    "sealing-key-rotated": FaultKind("api", (*RECORD, "other"), 2, at_most=0.4),
     "mail-down": FaultKind("esaw", ("*",), 1, at_most=1, seconds=(0.5, 5.0), is_shared=True),
 }
 
@@ -154,7 +154,7 @@ OF_DRAFTS: Final = frozenset(
         "draft-garbage",
         "envelope-refused",
         "sender-leaves",
-        "sealing-key-added",
+        "sealing-key-rotated",
     }
 )
 """Kinds that need people who send drafts."""

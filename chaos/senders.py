@@ -6,6 +6,7 @@ Each answer is recorded with what was sent before and after it. The checker comp
 """
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -64,6 +65,8 @@ class Senders:
     inbox: str
     people: list[User] = field(default_factory=list)
     drafts: list[Draft] = field(default_factory=list)
+    departures: Counter[str] = field(default_factory=Counter)
+    """Number of times that somebody withdrew the consent, by address."""
 
     def add_drafts(self, orders: tuple[DraftOrder, ...]) -> None:
         """Make the drafts of a plan, and their owners."""
@@ -109,17 +112,21 @@ class Senders:
             self.esaw.withdraw_consent(user, self.app.client_id)
         except ValueError:
             return False
+        self.departures[user.email] += 1
         return True
+
+    def expect_lost_keys(self) -> None:
+        """The API server has an older state, perhaps with keys that were replaced since."""
+        self.departures.update(each.email for each in self.people)
 
     def sent(self, draft: str) -> int:
         """Return how often eSAW sent a draft."""
         return sum(each.outcome == 200 for each in self.esaw.sends(draft))
 
-    def envelopes(self) -> dict[str, User]:
-        """Return the owner of each envelope that a draft became."""
-        return {
-            envelope: draft.owner for draft in self.drafts for envelope in self.esaw.envelopes_of(draft.id)
-        }
+    def first_envelopes(self) -> dict[str, User]:
+        """Return the first envelope of each draft that was sent, and its owner."""
+        found = ((self.esaw.envelopes_of(draft.id), draft.owner) for draft in self.drafts)
+        return {envelopes[0]: owner for envelopes, owner in found if envelopes}
 
     async def _send_later(self, draft: Draft) -> None:
         await asyncio.sleep(draft.order.after)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,11 +28,13 @@ from obstore.store import S3Store
 
 from chaos import neighbour as neighbours
 from chaos import senders as people
-from chaos.checker import OCCUPIED, Decision
+from chaos.checker import FINAL, OCCUPIED, Decision
 from chaos.neighbour import Neighbour
 from chaos.plan import FOLDER, EnvelopeOrder, Round
 from chaos.planted import Source, planted_files
+from chaos.rotation import Rotation
 from chaos.senders import Senders
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
@@ -69,6 +72,9 @@ DISK = "disk"
 DISK_BYTES = 512 << 20
 RESTART_SECONDS = 0.2
 """Interval between checks for processes that must be started again."""
+KEY_SECONDS = 60.0
+"""Timeout for the events of the envelopes that drafts became, to show whether the keys of senders work."""
+PAUSE_SECONDS = 1.0
 MEMORY_SECONDS = 1.0
 """Interval between samples of the memory."""
 
@@ -107,10 +113,14 @@ class Stage:
     """The key with which controllers seal manifests."""
     neighbour: Neighbour
     """The second Organization."""
+    common: dict[str, Any]
+    """The same settings of the first Organization and of that of the people who send drafts."""
     controllers: list[CounterfoilProcess] = field(default_factory=list)
     receivers: list[CounterfoilProcess] = field(default_factory=list)
     senders: Senders | None = None
     """The people who send drafts; None: there are no pages."""
+    rotation: Rotation | None = None
+    """The rotation of the sealing keys; None: there are no keys of senders."""
     envelopes: list[str] = field(default_factory=list)
     removed: set[str] = field(default_factory=set)
     """Envelopes that a person deleted in eSAW."""
@@ -119,6 +129,8 @@ class Stage:
     decisions: list[Decision] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
     """Maximum memory of each process with its workers, in bytes."""
+    gone_at_mail: list[frozenset[str]] = field(default_factory=list)
+    """For each mail, the envelopes that were not in eSAW when it arrived."""
     crashes: list[str] = field(default_factory=list)
     """Processes that ended without a fault."""
     _killed: set[str] = field(default_factory=set)
@@ -192,8 +204,15 @@ class Stage:
             f"{people.NAME}-oauth", "oauth", clientSecret=app.client_secret, origin=way.url
         )
         self.senders = Senders(esaw, way, pages, app, inbox=f"{esaw.url}/Inbox/Index")
+        await self.environment.apply(*rbac.service_account_with_rules("reseal", rbac.RESEAL))
+        self.rotation = Rotation(self.environment, await self._kubeconfig("reseal"))
+        await self.environment.organization(
+            people.NAME, archive="dms", **self.common, **people.spec_of(self.senders)
+        )
+        self.senders.esaw.set_default_callbacks(
+            completed=self.environment.callback_url(people.NAME, self.receivers[0]), status_change=None
+        )
         self.senders.add_drafts(self.plan.drafts)
-        await self.environment.organization(people.NAME, archive="dms", **people.spec_of(self.senders))
 
     async def consent_again(self, user: User) -> bool:
         """Let a person follow the link of a mail; return whether the consent is stored, or was never
@@ -205,12 +224,39 @@ class Stage:
         return True
 
     async def return_senders(self) -> tuple[str, ...]:
-        """Let people come back after the faults; return what they could not do."""
-        if self.senders is None:
+        """Let people come back after the faults; return what they could not do. Before that, the keys of
+        those who have not left are used with the newest sealing key alone."""
+        if self.senders is None or self.rotation is None:
             return ()
-        problems = await self.senders.return_all()
+        problems = [*await self.rotation.end(), *await self._use_keys(self.senders)]
+        problems += await self.senders.return_all()
         refused = [each for each in self.senders.people if not await self.consent_again(each)]
         return (*problems, *(f"consent of {each.email}: it can't be given" for each in refused))
+
+    async def _use_keys(self, senders: Senders) -> tuple[str, ...]:
+        """Let the first envelope of each draft end in eSAW; return the senders whose key does not work,
+        although it was never refused."""
+        recorded = {
+            each["metadata"]["name"] for each in await persist(lambda: self.environment.listed("envelopes"))
+        }
+        owners = {each: owner for each, owner in senders.first_envelopes().items() if each in recorded}
+        for envelope in owners:
+            self.envelopes.append(envelope)
+            await self.esaw.complete(envelope)
+        deadline = time.monotonic() + KEY_SECONDS
+        phases: dict[str, str] = {}
+        while time.monotonic() < deadline and not phases.keys() >= owners.keys():
+            await asyncio.sleep(PAUSE_SECONDS)
+            phases = {
+                each["spec"]["envelopeID"]: phase
+                for each in await persist(lambda: self.environment.listed("envelopeevents"))
+                if (phase := each.get("status", {}).get("phase")) in (*FINAL, "AwaitingConsent")
+            }
+        return tuple(
+            f"envelope {envelope}: the key of {owner.email} does not work"
+            for envelope, owner in owners.items()
+            if phases.get(envelope) == "AwaitingConsent" and not senders.departures[owner.email]
+        )
 
     def _process(
         self, name: str, module: list[str], kubeconfig: Path, settings: dict[str, str]
@@ -297,6 +343,18 @@ class Stage:
                     size = await asyncio.to_thread(used_memory, process.pid)
                     self.memory[process.name] = max(size, self.memory.get(process.name, 0))
             await asyncio.sleep(MEMORY_SECONDS)
+
+    # Mails
+
+    async def record_mail(self) -> None:
+        """Record for each new mail which envelopes are no longer in eSAW."""
+        gone = frozenset(each for each in self.envelopes if not self.esaw.exists(each))
+        self.gone_at_mail += [gone] * (len(self.smtp.mails) - len(self.gone_at_mail))
+
+    def owners(self) -> dict[str, str]:
+        """Return the address of each person with a key, by user id."""
+        people_with_keys = [self.anna, *(self.senders.people if self.senders else ())]
+        return {each.user_id: each.email for each in people_with_keys}
 
     # The disk of an archive in a folder
 
@@ -540,22 +598,22 @@ async def opened(servers: Servers, plan: Round, namespace: str, folder: Path) ->
             ticks=ticks,
             forged=await _document_of_another_user(esaw),
             seal=Ed25519PrivateKey.generate() if plan.is_sealed else None,
+            common={
+                "statuses": ["Completed", "Expired"],
+                "cleanup": {"policy": plan.policy},
+                "evidence": {"wait": EVIDENCE_WAIT},
+                "retry": {"initial": "100ms", "max": "1s", "deadline": "10m"},
+                "notifications": notifications,
+            },
             neighbour=await exits.enter_async_context(
                 neighbours.opened(
                     environment, ticks, notifications, number=plan.number, evidence_wait=EVIDENCE_WAIT
                 )
             ),
         )
+        smtp.behaviour.answers = stage.record_mail
         await environment.organization(
-            "acme",
-            archive="dms",
-            sender="anna",
-            baseURL=ways["esaw"].url,
-            statuses=["Completed", "Expired"],
-            cleanup={"policy": plan.policy},
-            evidence={"wait": EVIDENCE_WAIT},
-            retry={"initial": "100ms", "max": "1s", "deadline": "10m"},
-            notifications=notifications,
+            "acme", archive="dms", sender="anna", baseURL=ways["esaw"].url, **stage.common
         )
         await environment.sender("anna", anna, organization="acme", origin=ways["esaw"].url)
         await stage.start_controllers(plan.controllers, plan.shards)

@@ -22,6 +22,7 @@ from chaos.checker import (
     digest,
     violations,
 )
+from chaos.mails import Mail
 
 ENVELOPE = "0f9c1c2e-0000-4000-8000-000000000001"
 OTHER = "0f9c1c2e-0000-4000-8000-000000000002"
@@ -67,6 +68,12 @@ def event(
     }
 
 
+def said(message: str, phase: str = "Succeeded", reason: str = "ArchivedAndDeleted") -> dict[str, Any]:
+    """An event with this message in its status."""
+    found = event(phase, reason)
+    return {**found, "status": {**found["status"], "message": message}}
+
+
 GOOD = Evidence(
     policy="Delete",
     envelopes={
@@ -97,7 +104,7 @@ def failed(reason: str = "ArchiveFull") -> Evidence:
         successes={},
         archive={},
         events=(event("Failed", reason),),
-        mails=(("<1@x>", "An event failed: The archive is full"),),
+        mails=(Mail("<1@x>", f"An event failed: {reason}"),),
     )
 
 
@@ -144,8 +151,10 @@ def beside(evidence: Evidence, **changed: Any) -> Evidence:
     return replace(GOOD, neighbour=NeighbourEvidence(evidence, **changed))
 
 
-def mails(*sent: tuple[str, str]) -> Evidence:
-    return replace(failed(), mails=sent)
+def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
+    """A round with these identities and subjects of mails."""
+    found = tuple(Mail(identity, subject, to=(to,) if to else ()) for identity, subject in sent)
+    return replace(failed("Full"), responsible={"Full": "administrator"}, mails=found, **changed)
 
 
 @pytest.mark.parametrize(
@@ -165,8 +174,8 @@ def mails(*sent: tuple[str, str]) -> Evidence:
         replace(GOOD, deletes=(Delete(ENVELOPE, archive(), archived=False),), restores=1),
         replace(GOOD, events=(), restores=1),
         mails(("<1@x>", FULL), ("<2@x>", "Solved: 2 events failed: Full"), ("<3@x>", FULL)),
-        replace(mails(("<1@x>", FULL), ("<1@x>", FULL)), interruptions=1),
-        replace(mails(("<1@x>", ASKED), ("<2@x>", ASKED)), dead_keys=2),
+        mails(("<1@x>", FULL), ("<1@x>", FULL), interruptions=1),
+        mails(("<1@x>", ASKED), ("<2@x>", ASKED), to="a@x", dead_keys={"a@x": 2}, interruptions=1),
         # Left by a controller that was killed while it probed the archive
         replace(GOOD, archive={**archive(), ".counterfoil-0123.tmp": b""}),
         # A planted file that no manifest lists stays.
@@ -228,9 +237,22 @@ WRONG = {
     "Failed with Unheard, for which nobody is responsible": failed("Unheard"),
     "Failed with ArchivedAndDeleted, for which nobody": failed("ArchivedAndDeleted"),
     "Succeeded, but the envelope is still in eSAW": replace(GOOD, gone=frozenset(), deletes=(), successes={}),
-    "1 events failed, and no mail was sent": mails(),
+    "an event failed with Full, and no mail says so": mails(),
     "2 mails about one problem (failed: Full)": mails(("<1@x>", FULL), ("<2@x>", "2 events failed: Full")),
-    "2 mails about one problem (Please": mails(("<1@x>", ASKED), ("<2@x>", ASKED)),
+    "2 mails to a@x about 1 keys that died": mails(
+        ("<1@x>", ASKED), ("<2@x>", ASKED), to="a@x", dead_keys={"a@x": 1}
+    ),
+    "“An event failed: Full” names an envelope of another Organization": replace(
+        failed("Full"),
+        mails=(Mail("<1@x>", FULL, f"Examples: {OTHER}-1"),),
+        neighbour=NeighbourEvidence(replace(GOOD, envelopes={OTHER: {}})),
+    ),
+    "its status says “envelope stays in eSignAnyWhere”, and it is gone": replace(
+        GOOD, events=(said("The envelope stays in eSignAnyWhere."),)
+    ),
+    "its status says “is no longer in eSignAnyWhere”, and it is there": replace(
+        failed(), events=(said("The envelope is no longer in eSignAnyWhere.", "Failed", "ArchiveFull"),)
+    ),
     "controller.log has the one with": replace(GOOD, texts={"controller.log": f"GET /?token={SECRET}"}),
     "redirect: it was followed to /redirected/file": replace(GOOD, followed=("/redirected/file",)),
     "the manifest lists planted.pdf, which eSAW never served": at_delete(
