@@ -412,7 +412,7 @@ def _events(evidence: Evidence) -> Iterator[str]:
 
 
 def _statuses(evidence: Evidence) -> Iterator[str]:
-    """What a status says about the place of an envelope is true."""
+    """A status is right about the place of its envelope."""
     if evidence.restores:  # it can be the status of before
         return
     for event in evidence.events:

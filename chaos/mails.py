@@ -34,7 +34,7 @@ NEVER_TRUE: Final = (
     "SealBroken",
     "ArchiveMissing",
 )
-"""What no fault and no person of a round brings about; etcd's older state may."""
+"""Claims that no fault and no person of a round makes true; an older state of etcd may."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Mail:
 
 @dataclass(frozen=True)
 class MailFacts:
-    """What is known about a round without its mails."""
+    """The known state of a round, without its mails."""
 
     events: Sequence[Mapping[str, Any]]
     envelopes: AbstractSet[str]
@@ -158,7 +158,7 @@ def _ends(mails: Sequence[Mail], facts: MailFacts) -> Iterator[str]:
     if facts.interruptions or all(facts.usable.values()) is False:
         return
     for reason in sorted(failed - told):
-        yield f"an event failed with {reason}, and no mail says so"
+        yield f"an event failed with {reason}, and no mail reports it"
 
 
 def _claims(mail: Mail, facts: MailFacts) -> Iterator[str]:

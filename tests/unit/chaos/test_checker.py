@@ -1,6 +1,8 @@
 """The checker finds each kind of violation in handmade data, and none in a good round."""
 
 import json
+import re
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,11 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chaos.checker import (
+    DRAFT_STAYS,
     MEMORY_LIMITS,
     NEIGHBOUR_SECONDS,
+    NOT_SENT,
+    SENT,
     Decision,
     Delete,
     DraftEvidence,
@@ -237,7 +242,7 @@ WRONG = {
     "Failed with Unheard, for which nobody is responsible": failed("Unheard"),
     "Failed with ArchivedAndDeleted, for which nobody": failed("ArchivedAndDeleted"),
     "Succeeded, but the envelope is still in eSAW": replace(GOOD, gone=frozenset(), deletes=(), successes={}),
-    "an event failed with Full, and no mail says so": mails(),
+    "an event failed with Full, and no mail reports it": mails(),
     "2 mails about one problem (failed: Full)": mails(("<1@x>", FULL), ("<2@x>", "2 events failed: Full")),
     "2 mails to a@x about 1 keys that died": mails(
         ("<1@x>", ASKED), ("<2@x>", ASKED), to="a@x", dead_keys={"a@x": 1}
@@ -327,3 +332,17 @@ def test_the_limits_of_the_memory_are_those_of_the_chart() -> None:
     for name, limit in MEMORY_LIMITS.items():
         said = values[name]["resources"]["limits"]["memory"]
         assert int(said[:-2]) << units[said[-2:]] == limit
+
+
+def test_the_sentences_that_are_judged_are_those_of_the_pages() -> None:
+    pages = ROOT / "counterfoil" / "i18n" / "pages" / "en.toml"
+    sections = tomllib.loads(pages.read_text(encoding="utf-8"))
+    said = [
+        text
+        for name, section in sections.items()
+        if name not in ("unknown_outcome", "confirm")  # these deny nothing
+        for text in section.values()
+    ]
+    assert [each for each in (SENT, *NOT_SENT, DRAFT_STAYS) if not any(each in text for text in said)] == []
+    denials = (text for text in said if re.search(r"\b(not|nothing)\b[^.]*\bsen[dt]\b", text, re.IGNORECASE))
+    assert [each for each in denials if not any(claim in each for claim in NOT_SENT)] == []

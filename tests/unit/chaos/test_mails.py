@@ -107,7 +107,7 @@ WRONG = {
         [to_administrator("Solved: [acme] Archive dms can't be used: Full")],
         replace(FACTS, usable={"Archive dms": False}),
     ),
-    "an event failed with ArchiveFull, and no mail says so": ([], FAILING),
+    "an event failed with ArchiveFull, and no mail reports it": ([], FAILING),
     "which nobody did": ([to_administrator("Ended: [acme] x", NEVER_TRUE[0])], FACTS),
     "says “envelopes stay in eSignAnyWhere”, and it is gone": (
         [
