@@ -54,6 +54,7 @@ from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import a_shard_lease
+from tests.support.scenes.notifications import an_unauthorized_sender
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -77,6 +78,18 @@ def test_what_waits_for_its_next_attempt_says_when_that_is_and_when_it_is_given_
     assert "attempt 3 in 1m30s (2026-" in said
     assert "given up in 24h" in said
     assert "an administrator" in said
+
+
+@pytest.mark.xfail(strict=True, reason="the reason that the event stored when it was parked is shown")
+def test_a_key_that_fails_for_another_reason_since_is_explained_by_its_sender() -> None:
+    event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").status(message="Not accepted.")
+    sender = an_unauthorized_sender(reason="WrongUser", sent_mails=True)
+    why = explain(event.build(), an_organization(oauth=OAUTH), sender, (), NOON)
+    text = page(why)
+    assert (why.reason, why.turn) == ("WrongUser", "an administrator")
+    assert "AwaitingConsent (WrongUser)" in text
+    assert "WrongUser, in words." in text
+    assert "TokenRejected" not in text
 
 
 def test_what_failed_after_its_deadline_says_what_was_really_wrong() -> None:
