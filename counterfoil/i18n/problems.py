@@ -13,10 +13,13 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
+from counterfoil.i18n.reasons import ReasonContext, find_reason
 from counterfoil.resources import (
     Archive,
     Condition,
+    EnvelopeEvent,
     Organization,
+    Phase,
     ReportedProblem,
     Sender,
     find_condition,
@@ -116,6 +119,44 @@ def open_problems(organization: Organization, kind: ProblemKind) -> list[Reporte
 def task_anchor(kind: str, organization: str, name: str) -> str:
     """Return the place of a task on the console's page. A task about an Archive is of no Organization."""
     return f"{kind}-{organization}-{name}"
+
+
+# -- Events ----------------------------------------------------------------------------------------------
+
+
+def is_about_archive(reason: str) -> bool:
+    """Whether an event with this reason waits for the Archive itself, whose condition Ready says more."""
+    is_general = reason in ("ArchiveNotReady", "ArchiveNotProbed")
+    return is_general or ReasonContext.ARCHIVE in find_reason(reason).contexts
+
+
+def newer_condition(
+    event: EnvelopeEvent,
+    *,
+    sender: Sender | None = None,
+    archive: Archive | None = None,
+    organization: Organization | None = None,
+) -> Condition | None:
+    """
+    Return what the object that an unfinished event waits for says now; None: what the event says counts.
+
+    A waiting event keeps the reason of its last attempt, and the object may have another one since. A key
+    that works lets the event continue, so it counts too. If an archive or an eSAW works, the next attempt of
+    the event decides.
+    """
+    status, reason = event.status, event.status.reason or ""
+    found, only_false = None, True
+    if status.phase is Phase.AWAITING_CONSENT and sender is not None:
+        found, only_false = find_condition(sender.status.conditions, "Authorized"), False
+    elif status.phase.is_final or not reason:
+        return None
+    elif reason.startswith("Esaw") and organization is not None:
+        found = find_condition(organization.status.conditions, "Reachable")
+    elif archive is not None and is_about_archive(reason):
+        found = find_condition(archive.status.conditions, "Ready")
+    if found is None or found.reason == reason or (only_false and found.status != "False"):
+        return None
+    return found
 
 
 # -- Keys ------------------------------------------------------------------------------------------------

@@ -16,12 +16,13 @@ from counterfoil.i18n.key_advice import NO_CONSENT_PAGE, KeyAdvice, key_advice
 from counterfoil.i18n.problems import (
     ProblemKind,
     archive_of,
+    is_about_archive,
     is_key_needed,
     key_failure,
     open_problems,
     task_anchor,
 )
-from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
+from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -355,8 +356,7 @@ def _is_told_otherwise(snapshot: ClusterSnapshot, organization: str, reason: str
             return True
     if any(problem.reason == reason for problem in open_problems(mine, ProblemKind.ESAW)):
         return True
-    is_about_archive = reason == "ArchiveNotReady" or ReasonContext.ARCHIVE in find_reason(reason).contexts
-    return is_about_archive and any(
+    return is_about_archive(reason) and any(
         mine.spec.archive_ref == LocalObjectReference(name=each.name) for each in _broken(snapshot.archives)
     )
 

@@ -12,6 +12,7 @@ from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, format_json
 from counterfoil.durations import Duration
 from counterfoil.i18n.key_advice import key_advice
+from counterfoil.i18n.problems import is_about_archive, newer_condition
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -19,6 +20,7 @@ from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     REQUEST_LABEL,
     SENDER_LABEL,
+    Archive,
     EnvelopeEvent,
     NoticeState,
     Organization,
@@ -136,6 +138,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     event = await selection.select_event(kube, args.event)
     organization: Organization | None = None
     sender: Sender | None = None
+    archive: Archive | None = None
     kubernetes_events: Sequence[Raw] = ()
     # The page is worth reading without these, too.
     with suppress(ApiError):
@@ -144,10 +147,14 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         if name := _sender_of(event):
             sender = Sender.parse(await kube.get(Sender, name))
     with suppress(ApiError):
+        ref = organization.spec.archive_ref if organization is not None else None
+        if ref is not None and is_about_archive(event.status.reason or ""):
+            archive = Archive.parse(await kube.get(Archive, ref.name))
+    with suppress(ApiError):
         kubernetes_events = await kube.events_regarding(event.uid, limit=100)
     now, leases = datetime.now(UTC), await kube.shard_leases()
     absence = None if leases is None else unheld_shard(leases, event.shard_number, now)
-    why = explain(event, organization, sender, kubernetes_events, now, absence=absence)
+    why = explain(event, organization, sender, kubernetes_events, now, archive=archive, absence=absence)
     out.write(format_json(why) if args.output == "json" else page(why))
     return ExitStatus.DONE
 
@@ -159,30 +166,36 @@ def explain(
     kubernetes_events: Sequence[Raw],
     now: datetime,
     *,
+    archive: Archive | None = None,
     absence: UnheldShard | None = None,
 ) -> EventExplanation:
     """
     Explain an event from the objects that were read; pure.
 
+    ``archive`` is the Archive of the Organization, needed only for an event that waits for it.
     ``absence`` says that no controller works on the event; None if one does, or if that is unknown.
     """
     status = event.status
     is_abandoned = absence is not None and not status.phase.is_final
+    newer = newer_condition(event, sender=sender, archive=archive, organization=organization)
     # A failed deadline hides the original error; a person has to correct the cause of that error.
     cause = status.reason or ""
     if cause == "DeadlineExceeded" and status.last_error is not None:
         cause = status.last_error.reason
+    if newer is not None:
+        cause = newer.reason
     if is_abandoned:
         cause = CONTROLLER_ABSENT
     reason = find_reason(cause) if cause else None
     words = reason.localized_text() if reason is not None else None
     responsible = reason.responsible if reason is not None else Responsible.NOBODY
     do, consent_url = words.do if words is not None else "", None
-    if status.phase is Phase.AWAITING_CONSENT and sender is not None and not is_abandoned:
+    is_key_needed = newer is None or newer.status != "True"
+    if status.phase is Phase.AWAITING_CONSENT and sender is not None and is_key_needed and not is_abandoned:
         advice = key_advice(sender, organization, cause)
         responsible, do = advice.responsible, advice.text() or do
         consent_url = advice.link or None
-    archive = status.archive
+    filed = status.archive
     deleted = deletion_time(event, organization.spec.retention) if organization is not None else None
     return EventExplanation(
         event=event.name,
@@ -196,8 +209,8 @@ def explain(
         ended=status.completion_time if status.phase.is_final else None,
         sender=_sender_of(event),
         phase=status.phase,
-        reason=status.reason,
-        message=status.message,
+        reason=newer.reason if newer is not None else status.reason,
+        message=newer.message if newer is not None else status.message,
         means=words.what if words is not None else _phase_text(status.phase),
         next=NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now),
         turn=RESPONSIBLE_TEXTS[responsible],
@@ -205,7 +218,7 @@ def explain(
         consent_url=consent_url,
         last_error=_last_error(event, now),
         # Until the manifest is written, the archive is only the one that was chosen.
-        archive=archive.manifest if archive is not None else None,
+        archive=filed.manifest if filed is not None else None,
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         notice=_notice(event, now),
         controller=str(absence) if is_abandoned else None,

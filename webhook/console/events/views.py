@@ -5,9 +5,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from counterfoil.i18n.problems import is_about_archive, newer_condition
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid, Sender
+from counterfoil.resources import (
+    Archive,
+    Condition,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    ResourceInvalid,
+    Sender,
+)
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.shard_leases import unheld_shard
 from webhook.console import attention
@@ -133,12 +142,29 @@ class EventViews(ViewBase):
             event=event,
             first=self._first_document(request, len(event.status.documents)),
             sender=sender,
+            newer=await self._newer_condition(request.user, event, sender),
             absence=absence,
             can_retry=can_retry(event),
             can_skip=can_skip(event),
             state=state_of(event),
             moments=timeline_entries(event, told, now=self.clock.now(), shown=_messages(event)),
         )
+
+    async def _newer_condition(
+        self, user: AuthenticatedUser, event: EnvelopeEvent, sender: Sender | None
+    ) -> Condition | None:
+        """Return what the object that an unfinished event waits for says by now; None: nothing else."""
+        organization: Organization | None = None
+        archive: Archive | None = None
+        reason = "" if event.status.phase.is_final else event.status.reason or ""
+        if reason.startswith("Esaw") or is_about_archive(reason):
+            organizations = await self._list_all(user, Organization)
+            organization = next((each for each in organizations if each.name == event.organization), None)
+        ref = organization.spec.archive_ref if organization is not None else None
+        if ref is not None and is_about_archive(reason):
+            archives = await self._list_all(user, Archive)
+            archive = next((each for each in archives if each.name == ref.name), None)
+        return newer_condition(event, sender=sender, archive=archive, organization=organization)
 
     def _first_document(self, request: ConsoleRequest, count: int) -> int:
         """Return with which document the page begins: the first of one of the pages that there are."""

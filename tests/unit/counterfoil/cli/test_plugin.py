@@ -54,7 +54,7 @@ from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import a_shard_lease
-from tests.support.scenes.notifications import an_unauthorized_sender
+from tests.support.scenes.notifications import a_condition, an_archive_that_is, an_unauthorized_sender
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -80,7 +80,6 @@ def test_what_waits_for_its_next_attempt_says_when_that_is_and_when_it_is_given_
     assert "an administrator" in said
 
 
-@pytest.mark.xfail(strict=True, reason="the reason that the event stored when it was parked is shown")
 def test_a_key_that_fails_for_another_reason_since_is_explained_by_its_sender() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").status(message="Not accepted.")
     sender = an_unauthorized_sender(reason="WrongUser", sent_mails=True)
@@ -90,6 +89,41 @@ def test_a_key_that_fails_for_another_reason_since_is_explained_by_its_sender() 
     assert "AwaitingConsent (WrongUser)" in text
     assert "WrongUser, in words." in text
     assert "TokenRejected" not in text
+
+
+def test_a_key_that_works_again_needs_nobody() -> None:
+    event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+    accepted = {"conditions": [a_condition("Authorized", "True", "KeyAccepted", NOON)]}
+    sender = an_unauthorized_sender(status=accepted)
+    why = explain(event, an_organization(oauth=OAUTH), sender, (), NOON)
+    assert (why.reason, why.turn, why.consent_url) == ("KeyAccepted", "nobody has to act", None)
+
+
+@pytest.mark.parametrize(
+    ("waits", "truth", "says"),
+    [
+        ("ArchiveNotProbed", "False", "ArchiveRootChanged"),
+        ("ArchiveUnreachable", "False", "ArchiveRootChanged"),
+        ("ArchiveUnreachable", "True", "ArchiveUnreachable"),
+        ("TagMissing", "False", "TagMissing"),
+        ("ArchiveShared", "False", "ArchiveShared"),
+    ],
+)
+def test_an_event_that_waits_for_an_archive_is_explained_by_what_the_archive_says_now(
+    waits: str, truth: str, says: str
+) -> None:
+    event = an_event().in_phase(Phase.ARCHIVING, waits).build()
+    archive = an_archive_that_is(truth, reason="ArchiveRootChanged")
+    why = explain(event, an_organization(), None, (), NOON, archive=archive)
+    assert why.reason == says
+    assert (why.message == "ArchiveRootChanged, in words.") is (says == "ArchiveRootChanged")
+
+
+def test_an_event_that_waits_for_an_esaw_that_does_not_answer_is_explained_by_its_organization() -> None:
+    raw = an_organization().to_dict()
+    raw["status"] = {"conditions": [a_condition("Reachable", "False", "EsawRedirects", NOON)]}
+    event = an_event().in_phase(Phase.COLLECTING, "EsawFailing").build()
+    assert explain(event, Organization.parse(raw), None, (), NOON).reason == "EsawRedirects"
 
 
 def test_what_failed_after_its_deadline_says_what_was_really_wrong() -> None:
@@ -140,7 +174,7 @@ def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
     event.status(envelope=EnvelopeSummary(name="Lease", status="Completed"))
     event.labelled("counterfoil.dev/sender", "anna")
-    said = told(event)
+    said = page(explain(event.build(), an_organization(oauth=OAUTH), an_unauthorized_sender(), (), NOON))
     assert "https://sign.acme.example/consent/acme/anna" in said
     assert "the sender" in said
     assert "'Lease'" in said

@@ -122,6 +122,7 @@ def of_event(
         event=event,
         first=first,
         sender=None,
+        newer=None,
         absence=UnheldShard(),
         can_retry=can_retry(event),
         can_skip=can_skip(event),

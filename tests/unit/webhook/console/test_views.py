@@ -7,7 +7,7 @@ import lxml.html
 import msgspec
 import pytest
 
-from counterfoil.resources import Phase
+from counterfoil.resources import SENDER_LABEL, Phase
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -21,6 +21,7 @@ from tests.support.scenes.console_parts import (
     a_sender_that,
     an_organization_that,
 )
+from tests.support.scenes.notifications import an_archive_that_is, an_unauthorized_sender
 from webhook.console.access import Rights
 from webhook.console.actions import ActionService
 from webhook.console.errors import ConsoleErrorKind
@@ -99,6 +100,27 @@ async def test_more_events_of_a_cause_than_were_shown_are_shown_first(action: st
 
     assert page.xpath("string(//h1)") == f"{action.title()} {more + 1} events?"
     assert requested(kube) == 0
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "says"),
+    [
+        (Phase.AWAITING_CONSENT, "TokenRejected", "WrongUser"),
+        (Phase.ARCHIVING, "ArchiveNotProbed", "ArchiveRootChanged"),
+    ],
+)
+async def test_the_page_of_an_event_tells_what_the_object_that_it_waits_for_says_now(
+    phase: Phase, reason: str, says: str
+) -> None:
+    event = EventBuilder().labelled(SENDER_LABEL, "anna").in_phase(phase, reason).build()
+    objects = (
+        an_unauthorized_sender(reason="WrongUser"),
+        an_archive_that_is("False", reason="ArchiveRootChanged"),
+    )
+    kube = InMemoryKubeClient(an_organization_that(), *objects, event)
+    page = parsed((await event_views().event(a_console_request(kube), event.name)).html)
+    assert says in page.xpath("string(//h2[@id='state'])")
+    assert f"{says}, in words." in page.text_content()
 
 
 async def test_a_skip_on_the_page_of_an_event_says_which_state_it_showed() -> None:
