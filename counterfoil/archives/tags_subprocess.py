@@ -11,7 +11,7 @@ input. It notes each rule before the evaluation, so that the parent knows which 
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import BinaryIO
 
@@ -29,7 +29,7 @@ from counterfoil.archives.tags import (
 from counterfoil.resources.archive import ArchiveSpec, TagRule
 from counterfoil.untrusted.fair_slots import FairSlots
 from counterfoil.worker_processes.pool import WorkerPool, WorkerStopped
-from counterfoil.worker_processes.worker import Note, serve
+from counterfoil.worker_processes.worker import Note, Sample, serve
 
 _log = logging.getLogger(__name__)
 
@@ -139,8 +139,16 @@ def _without_metadata(
 
 def main() -> int:
     """Evaluate what comes in until the input ends."""
-    serve(answer_request, memory_bytes=MAX_MEMORY_BYTES, cpu_seconds=int(sys.argv[1]))
+    serve(answer_request, memory_bytes=MAX_MEMORY_BYTES, cpu_seconds=int(sys.argv[1]), samples=_samples())
     return 0
+
+
+def _samples() -> Iterator[Sample]:
+    for metadata, rule in (
+        ("<a><b>text</b></a>", TagRule(xpath="/a/b/text()")),
+        ('{"a": ["text"]}', TagRule(json_path="$.a[0]")),
+    ):
+        yield msgspec.json.encode(TagRequest({"tag": rule}, metadata, {})), b""
 
 
 def answer_request(request: bytes, _size: int, _requests: BinaryIO, note: Note) -> bytes:

@@ -1,10 +1,11 @@
 """
 The side of the processes: a fork server that has done the imports, and a fork of it for each request.
 
-The fork server reads no request. It gets the connection of a request over its standard input, which is a
-Unix socket, and starts the process for it. The parent then sends one byte, also when the process has ended.
-The fork server kills the process and sends its exit status (4 bytes, signed). It ends when its standard input
-ends, and its process ends with it.
+The fork server reads no request. It answers its own samples first: what a library prepares at its first use
+is then in memory that all processes share. The fork server gets the connection of a request over its standard
+input, which is a Unix socket, and starts the process for it. The parent then sends one byte, also when the
+process has ended. The fork server kills the process and sends its exit status (4 bytes, signed). It ends when
+its standard input ends, and its process ends with it.
 
 The process answers one request. It limits itself before it reads the first byte: address space, CPU seconds,
 no files to write, no core dump, and all that ``sandbox`` takes away. So a request that takes over its process
@@ -12,6 +13,7 @@ reads no other request and answers none. It logs nothing, and ignores the signal
 """
 
 import gc
+import io
 import logging
 import os
 import resource
@@ -19,7 +21,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import BinaryIO, TypeAlias
 
 from counterfoil.worker_processes.sandbox import end_with_parent, hide_memory, lock_down, prepare_restrictions
@@ -33,15 +35,20 @@ Note: TypeAlias = Callable[[bytes], None]
 Handle: TypeAlias = Callable[[bytes, int, BinaryIO, Note], bytes]
 """Returns the result for a head and a body. Of the input it reads the given number of bytes, and no more."""
 
+Sample: TypeAlias = tuple[bytes, bytes]
+"""Head and body of a request that the project itself made. Nothing of it comes from outside."""
 
-def serve(handle: Handle, *, memory_bytes: int, cpu_seconds: int) -> None:
-    """Start a process for each request until the input ends."""
+
+def serve(handle: Handle, *, memory_bytes: int, cpu_seconds: int, samples: Iterable[Sample] = ()) -> None:
+    """Answer the samples, then start a process for each request until the input ends."""
     # Its processes have the same user, and all later ones are its forks.
     hide_memory()
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         # The parent ends this process by closing its input, after the last request.
         signal.signal(signal_number, signal.SIG_IGN)
     logging.disable()
+    for head, body in samples:
+        handle(head, len(body), io.BytesIO(body), _drop_note)
     restrictions = prepare_restrictions()
     # What the libraries brought along need not be searched for cycles, and stays in memory that is shared.
     gc.collect()
@@ -90,6 +97,10 @@ def _answer(handle: Handle) -> None:
 
 def _send_note(note: bytes) -> None:
     _write((len(note) | NOTE_BIT).to_bytes(4) + note)
+
+
+def _drop_note(_note: bytes) -> None:
+    """A sample has nobody who waits for its notes."""
 
 
 def _write(answer: bytes) -> None:

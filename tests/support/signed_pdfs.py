@@ -24,6 +24,7 @@ from pyhanko.sign import signers
 from pyhanko.sign.timestamps import DummyTimeStamper
 from pyhanko_certvalidator.registry import SimpleCertificateStore
 
+from counterfoil.signatures.anchors import Anchors
 from sandbox.esaw.core.documents import plain_pdf
 
 STAMPED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
@@ -104,6 +105,22 @@ def time_stamped(pdf: bytes) -> bytes:
     stamper = signers.PdfTimeStamper(_authority())
     writer = IncrementalPdfFileWriter(io.BytesIO(pdf))
     return _elsewhere(lambda: stamper.timestamp_pdf(writer, "sha256").getvalue())
+
+
+def sample() -> tuple[bytes, bytes]:
+    """Return new contents of `sample.pdf` and `sample-anchors.json` of `counterfoil/signatures/worker/`.
+
+    Nobody keeps the keys."""
+    first = signed_by(ANNA, BETWEEN, pdf=_with_streams(unsigned("Sample")))
+    second = signed(first, name="Ben", field="Second", stamped=True)
+    return time_stamped(second), Anchors((ROOT.der,)).encoded
+
+
+def _with_streams(pdf: bytes) -> bytes:
+    """Return the same document with its cross-references in a stream, as PDF 1.5 has them."""
+    out = io.BytesIO()
+    copy_into_new_writer(PdfFileReader(io.BytesIO(pdf))).write(out)
+    return out.getvalue()
 
 
 def edited(pdf: bytes) -> bytes:

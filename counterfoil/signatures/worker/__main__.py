@@ -2,6 +2,7 @@
 
 import io
 import sys
+from pathlib import Path
 from typing import BinaryIO
 
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - else each process imports it
@@ -18,15 +19,25 @@ MAX_MEMORY_BYTES = 248 * 1024 * 1024
 CPU_SECONDS = 10
 """For one file; a signed contract takes some milliseconds."""
 
+SAMPLE = Path(__file__).with_name("sample.pdf")
+"""A PDF that `tests/support/signed_pdfs.py` made: two signatures, of which the second has a time stamp, and a
+time stamp of the whole document. The first signer leads to the certificate in ``SAMPLE_ANCHORS``."""
+
+SAMPLE_ANCHORS = Path(__file__).with_name("sample-anchors.json")
+
 
 def main() -> int:
     """Examine what comes in until the input ends."""
     hex_strings.install()
-    serve(_answer, memory_bytes=MAX_MEMORY_BYTES, cpu_seconds=CPU_SECONDS)
+    sample = SAMPLE.read_bytes()
+    # Trust is a second way through the libraries.
+    samples = [(SAMPLE_ANCHORS.read_bytes(), sample), (b"", sample)]
+    serve(answer_request, memory_bytes=MAX_MEMORY_BYTES, cpu_seconds=CPU_SECONDS, samples=samples)
     return 0
 
 
-def _answer(anchors: bytes, size: int, requests: BinaryIO, _note: Note) -> bytes:
+def answer_request(anchors: bytes, size: int, requests: BinaryIO, _note: Note) -> bytes:
+    """Return the ``Signatures`` of a PDF of ``size`` bytes, as JSON."""
     trust = load_trust_store(anchors)
     return msgspec.json.encode(check_signatures(_read_pdf(size, requests), trust))
 

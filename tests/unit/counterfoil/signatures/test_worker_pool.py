@@ -12,14 +12,17 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
-from counterfoil.signatures.results import Signatures, State
+from counterfoil.signatures.anchors import Anchors
+from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import MAX_FILE_BYTES, SMALL_FILE_BYTES, SignatureWorkers
 from tests.support.fakes.archives import once, open_descriptors
 from tests.support.signed_pdfs import signed, unsigned
 
+WORKER_FOLDER = Path(__file__).parents[4] / "counterfoil/signatures/worker"
 WORKER = """
 import os, sys, time
 from counterfoil.worker_processes.worker import serve
@@ -79,6 +82,21 @@ async def test_the_real_one_has_narrow_limits(real: tuple[SignatureWorkers, Path
     assert limits.split("Max address space")[1].split()[0] == str(248 * 1024 * 1024)
     assert limits.split("Max file size")[1].split()[0] == "0"
     assert limits.split("Max cpu time")[1].split()[:2] == ["11", "12"]
+
+
+async def test_the_sample_of_the_real_one_leads_through_signatures_time_stamps_and_trust(
+    real: tuple[SignatureWorkers, Path],
+) -> None:
+    pdf = (WORKER_FOLDER / "sample.pdf").read_bytes()
+    encoded = (WORKER_FOLDER / "sample-anchors.json").read_bytes()
+    anchors = Anchors(msgspec.json.decode(encoded, type=tuple[bytes, ...]))
+    found = await real[0].examine(once(pdf), len(pdf), anchors)
+    assert found.state is State.INTACT
+    assert [(each.kind, each.trusted, each.time_stamp is not None) for each in found.found] == [
+        (Kind.SIGNATURE, True, False),
+        (Kind.SIGNATURE, False, True),
+        (Kind.TIME_STAMP, False, False),
+    ]
 
 
 def limits_of(pid: int) -> str:

@@ -118,6 +118,24 @@ async def test_a_process_that_a_request_took_over_answers_no_other_request(hosti
     assert good == [Echo("good"), Echo("good")]
 
 
+COUNTS = """
+import json
+from counterfoil.worker_processes.worker import serve
+answered = []
+def handle(head, size, requests, note):
+    note(b"one")
+    answered.append((head + requests.read(size)).decode())
+    return json.dumps({"text": " ".join(answered)}).encode()
+serve(handle, memory_bytes=512 * 1024 * 1024, cpu_seconds=10, samples=[(b"a", b"b"), (b"c", b"")])
+"""
+
+
+async def test_each_process_begins_with_what_the_samples_left_and_no_request_adds_to_it() -> None:
+    async with aclosing(WorkerPool([sys.executable, "-c", COUNTS], count=1, seconds=10)) as pool:
+        found = [await pool.request(Echo, head) for head in (b"first", b"second")]
+    assert found == [Echo("ab c first"), Echo("ab c second")]
+
+
 READS_NOTHING = """
 import os, time
 from counterfoil.worker_processes.worker import serve
