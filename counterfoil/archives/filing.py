@@ -9,7 +9,8 @@ SHA-256 is that of the bytes that came from the source, or one that ``proof`` kn
 This module deletes only one thing: a file that it wrote and that the archive corrupted.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,6 +54,9 @@ RENDERED_KINDS = frozenset({FileKind.AUDIT_TRAIL, FileKind.AUDIT_TRAIL_XML})
 
 MAX_UPLOADS = 2
 """Maximum number of uploads of a file whose read-back differs."""
+
+MAX_READS_AT_ONCE = 4
+"""Maximum number of names of one envelope that are asked for at once, before they are claimed."""
 
 
 class FileSource(Protocol):
@@ -113,18 +117,25 @@ async def claim_names(
     any other file, and does not change it; also if ``find_concluded`` does.
 
     A file whose name differs only in letter case counts as the same name, since some archives do not
-    distinguish them. A list can be cut, so a name that it leaves out is read as well.
+    distinguish them. A list can be cut, so a name that it leaves out is read as well. Of several errors, the
+    first in the order of the plan is raised.
     """
-    taken = {case_folded(entry.name) for entry in await backend.entries(plan.folder)}
-    own = await _own_names(backend, plan, claimed, key)
-    for name in (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name):
-        if name in own:
-            continue
+    entries: list[StoredEntry]
+    own: set[str]
+    entries, own = await _all_at_once(backend.entries(plan.folder), _own_names(backend, plan, claimed, key))
+    taken = {case_folded(entry.name) for entry in entries}
+
+    async def check(name: str) -> None:
         if case_folded(name) in taken or (backend.lists_files and await is_stored(backend, name)):
             raise NameTaken(
                 f"{backend.location(name)} is there already, and nothing shows that Counterfoil put it "
                 "there. Move it away, or change spec.path of the Archive."
             )
+
+    planned = (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name)
+    names = [name for name in planned if name not in own]
+    for start in range(0, len(names), MAX_READS_AT_ONCE):
+        await _all_at_once(*map(check, names[start : start + MAX_READS_AT_ONCE]))
     return tuple(backend.location(file.name) for file in plan.files)
 
 
@@ -336,6 +347,16 @@ async def _write_seal(
     elif found is not None and found.is_sealed:
         # The seal of a manifest that is about to be replaced, by a key that is gone.
         await backend.discard(plan.seal_name)
+
+
+async def _all_at_once(*calls: Awaitable[Any]) -> list[Any]:
+    """Return the results of calls that run at once. When all have ended, raise the first error in the order
+    of the calls."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for each in results:
+        if isinstance(each, BaseException):
+            raise each
+    return results
 
 
 async def _own_names(

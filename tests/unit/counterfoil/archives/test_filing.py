@@ -2,13 +2,15 @@
 The guarantees of ``filing`` for every backend, with a backend in memory that can fail.
 """
 
+import asyncio
 import dataclasses
 import hashlib
 import os
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ import pytest
 
 from counterfoil.archives.backend import NegativeCacheBackend, StoredEntry
 from counterfoil.archives.backends.filesystem import FilesystemBackend
-from counterfoil.archives.errors import ArchiveError, NameTaken, VerificationFailed
+from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken, VerificationFailed
 from counterfoil.archives.filing import (
     MAX_BUFFERED_BYTES,
+    MAX_READS_AT_ONCE,
     FileSource,
     SourceBroken,
     claim_names,
@@ -213,6 +216,70 @@ async def test_a_foreign_file_that_the_list_leaves_out_is_left_alone(taken: str)
 
     with pytest.raises(NameTaken, match=name):
         await claim_names(NegativeCacheBackend(backend), plan)
+
+
+class SlowBackend(MemoryBackend):
+    """A request takes several turns of the event loop; ``most`` were in work at once."""
+
+    at_work = most = 0
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        await self._answer()
+        return await super().entries(folder)
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        await self._answer()
+        async with aclosing(super().read(name)) as stream:
+            async for block in stream:
+                yield block
+
+    async def _answer(self) -> None:
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        self.at_work -= 1
+
+
+async def test_names_are_asked_for_at_once_but_not_all_of_them() -> None:
+    backend, plan = SlowBackend(), a_plan(*files_named(*(f"{number}.pdf" for number in range(20))))
+
+    await claim_names(NegativeCacheBackend(backend), plan)
+
+    assert backend.most == MAX_READS_AT_ONCE
+
+
+class LaterFailsFirstBackend(MemoryBackend):
+    """Lists nothing, and answers about ``first`` once the request about ``second`` has failed."""
+
+    first = second = ""
+
+    async def entries(self, folder: str) -> list[StoredEntry]:
+        return []
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        if name == self.second:
+            self.has_failed.set()
+            raise ArchiveUnavailable("ArchiveUnresponsive", "no answer")
+        if name == self.first:
+            async with asyncio.timeout(10):
+                await self.has_failed.wait()
+        async with aclosing(super().read(name)) as stream:
+            async for block in stream:
+                yield block
+
+    @cached_property
+    def has_failed(self) -> asyncio.Event:
+        return asyncio.Event()
+
+
+async def test_the_first_name_that_is_taken_tells_also_if_a_later_one_fails_first() -> None:
+    backend, plan = LaterFailsFirstBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
+    backend.first, backend.second = (file.name for file in plan.files)
+    backend.files[backend.first] = b"not ours"
+
+    with pytest.raises(NameTaken, match=r"a\.pdf"):
+        await claim_names(backend, plan)
 
 
 async def test_a_file_of_the_envelope_that_the_list_leaves_out_is_found_stored() -> None:
