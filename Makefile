@@ -56,8 +56,8 @@ mutation: setup ## how many changes of the product its unit tests notice (MODULE
 	@$(BIN)/python -m sandbox.mutation $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP_KILLED),--keep-killed) $(if $(ALL_TESTS),--all-tests)
 
 .PHONY: chart
-chart: setup ## renew the CRD of Archives, the chart's copy of the CRDs, its schema and README, and the reference of the CRDs
-	@$(BIN)/python docs/generate_archive_crd.py && $(BIN)/python docs/generate_artifacthub.py && $(BIN)/python docs/generate_chart.py && $(BIN)/python docs/generate_reference.py
+chart: setup ## renew the CRDs, the chart's copy of them, its schema and README, and the reference of the CRDs
+	@$(BIN)/python docs/generate_crds.py && $(BIN)/python docs/generate_artifacthub.py && $(BIN)/python docs/generate_chart.py && $(BIN)/python docs/generate_reference.py
 
 .PHONY: cluster cluster-down
 cluster: setup ## start a local control plane with the CRDs, detached; prints export KUBECONFIG=... (CLUSTER=kind: with kind)

@@ -13,7 +13,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
 
 PATTERN = r"^(0|([0-9]+(\.[0-9]+)?(ms|s|m|h))+)$"
-"""Pattern of a duration in the CustomResourceDefinitions; a test compares both."""
+"""Pattern of a duration (RE2), which the CustomResourceDefinitions have, too."""
 
 
 class Duration(timedelta):

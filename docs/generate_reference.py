@@ -25,7 +25,7 @@ ORDER = ("Organization", "Archive", "Sender", "Envelope", "EnvelopeEvent")
 RULES = "x-kubernetes-validations"
 
 INTRODUCTION = """\
-<!-- Written by docs/generate_reference.py from crds/*.yaml; edit those. -->
+<!-- Written by docs/generate_reference.py from crds/*.yaml; edit counterfoil/resources/. -->
 # Resources
 
 All kinds are of `counterfoil.dev/v1beta1`, live in a namespace and are in the category `counterfoil`, so

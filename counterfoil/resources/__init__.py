@@ -2,7 +2,7 @@
 The five resources of ``counterfoil.dev/v1beta1`` as immutable, typed values, and the functions for their
 names.
 
-``crds/`` is the source of truth; a test compares these types with it. Import from this package.
+``docs/generate_crds.py`` writes ``crds/`` from them. Import from this package.
 """
 
 from counterfoil.resources.archive import Archive, ArchiveRoot, ArchiveSpec, ArchiveStatus, TagRule

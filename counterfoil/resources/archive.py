@@ -7,11 +7,12 @@ The CRD requires exactly one kind; ``ArchiveSpec.kind`` names it. The kinds' set
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from counterfoil.resources.archive_kinds import (
     KINDS,
     S3,
+    TARGET_FIELDS,
     AzureBlob,
     Cmis,
     Custom,
@@ -25,9 +26,19 @@ from counterfoil.resources.archive_kinds import (
     Sftp,
     WebDav,
 )
-from counterfoil.resources.base import LocalObjectReference, Resource, ResourcePart
-from counterfoil.resources.conditions import Condition
-from counterfoil.resources.request import LastRequest
+from counterfoil.resources.base import (
+    OBSERVED_GENERATION,
+    LocalObjectReference,
+    PrinterColumn,
+    Resource,
+    ResourcePart,
+    ValidationRule,
+    names_of_map,
+    schema,
+)
+from counterfoil.resources.conditions import Condition, condition_list
+from counterfoil.resources.naming import PARAMETER_NAME_RULE, TAG_NAME_RULE
+from counterfoil.resources.request import LastRequest, request_values
 
 __all__ = [
     "KINDS",
@@ -44,19 +55,61 @@ __all__ = [
     "WebDav",
 ]
 
+_TARGET = ".spec" + "".join(
+    "[" + ",".join(f"'{name}'" for name in names) + "]" for names in (KINDS, TARGET_FIELDS)
+)
+"""JSON path of the field with the location of the archive, for all kinds."""
+
 DEFAULT_PATH = "{{organization}}/{{envelope.id}}/{{file.kind}}/{{file.name}}"
 
 
 class TagRule(ResourcePart, frozen=True):
-    """Source of a tag's value: exactly one of the four. Without a ``required`` value no file is stored."""
+    """Source of the value: exactly one of `xpath`, `jsonPath`, `callback` and `value`."""
 
-    xpath: str | None = None
-    json_path: str | None = None
-    callback: str | None = None
-    value: str | None = None
-    required: bool = False
-    searchable: bool = False
-    """Whether the value is also in the status of the event."""
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "[has(self.xpath), has(self.jsonPath), has(self.callback), "
+            "has(self.value)].exists_one(each, each)",
+            "a tag has exactly one of xpath, jsonPath, callback and value",
+        ),
+    )
+
+    xpath: Annotated[
+        str | None,
+        schema(
+            "XPath 1.0 into the envelope's metadata (XML). Example: /tags/costCenter.",
+            minLength=1,
+            maxLength=1024,
+        ),
+    ] = None
+    json_path: Annotated[
+        str | None,
+        schema(
+            "JSONPath (RFC 9535) into the envelope's metadata (JSON). Example: $.costCenter.",
+            minLength=1,
+            maxLength=1024,
+        ),
+    ] = None
+    callback: Annotated[
+        str | None,
+        schema(
+            "Name of a parameter in the callback URL, in any letter case, that the Organization "
+            "lists in `spec.callback.parameters`. Example: orderNo.",
+            PARAMETER_NAME_RULE,
+            minLength=1,
+            maxLength=63,
+        ),
+    ] = None
+    value: Annotated[str | None, schema("A value that is always the same.", maxLength=1024)] = None
+    required: Annotated[bool, schema("True files nothing while the value is missing. Default false.")] = False
+    searchable: Annotated[
+        bool,
+        schema(
+            "True also stores the value (its first 256 characters) in `status.archive.tags` of "
+            "the event. The console finds events by it. Everyone who may read events can read "
+            "it. Default false."
+        ),
+    ] = False
 
 
 class VerifyMode(StrEnum):
@@ -75,14 +128,110 @@ class SignaturePolicy(StrEnum):
 
 
 class ArchiveSpec(KindFields, frozen=True):
-    """Kind and settings of the archive, and how files are named, tagged and verified."""
+    """Exactly one kind of archive with its settings, and how files are named, tagged and verified."""
 
-    path: str = DEFAULT_PATH
-    tags: dict[str, TagRule] = {}
-    verify: VerifyMode = VerifyMode.READ_BACK
-    signatures: SignaturePolicy = SignaturePolicy.REPORT
-    trust_anchors_secret_ref: LocalObjectReference | None = None
-    max_concurrency: int = 8
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            f"[{', '.join(f'has(self.{kind})' for kind in KINDS)}].exists_one(each, each)",
+            f"set exactly one of {', '.join(KINDS[:-1])} and {KINDS[-1]}",
+        ),
+        ValidationRule(
+            " && ".join(f"has(self.{kind}) == has(oldSelf.{kind})" for kind in KINDS),
+            "the kind of an Archive never changes, since events say where their documents lie; "
+            "create another Archive instead",
+        ),
+        ValidationRule(
+            r"self.path.findAll(r'\{\{tags\.[^{}]*\}\}')"
+            ".all(each, has(self.tags) && each.substring(7, each.size() - 2) in self.tags)",
+            "path uses a tag that is not among tags",
+            field_path=".path",
+        ),
+        ValidationRule(
+            "!has(self.trustAnchorsSecretRef) || self.signatures != 'Ignore'",
+            "trustAnchorsSecretRef needs signatures to be looked at; set signatures to Report or Require",
+            field_path=".trustAnchorsSecretRef",
+        ),
+    )
+
+    path: Annotated[
+        str,
+        schema(
+            "Template of the path of each file. Placeholders: {{organization}}, {{envelope.id}}, "
+            "{{envelope.name}}, {{envelope.status}}, {{envelope.sentDate}}, {{sender.email}}, "
+            "{{sender.userID}}, {{file.kind}}, {{file.name}}, {{file.number}}, {{tags.NAME}}. "
+            "Every value is made safe for its place. Default "
+            "{{organization}}/{{envelope.id}}/{{file.kind}}/{{file.name}}.",
+            ValidationRule(
+                r"self.matches(r'^([^{}]|\{\{(organization|envelope\.(id|name|status|sentDate)"
+                r"|sender\.(email|userID)|file\.(kind|name|number)|tags\.[A-Za-z_][A-Za-z0-9_.-]*)\}\})*$')",
+                "path has a placeholder that does not exist; there are {{organization}}, "
+                "{{envelope.id}}, {{envelope.name}}, {{envelope.status}}, {{envelope.sentDate}}, "
+                "{{sender.email}}, {{sender.userID}}, {{file.kind}}, {{file.name}}, {{file.number}} "
+                "and {{tags.NAME}}",
+            ),
+            ValidationRule(
+                r"self.split('/').all(each, each != '' && each != '.' && each != '..') && "
+                r"self.matches(r'^[^\\\x00-\x1f]*$')",
+                "path is relative to the archive, with no / at its ends, no empty, . or .. segment "
+                "and no backslash",
+            ),
+            ValidationRule(
+                r"self.split('{{file.')[0].matches(r'\{\{envelope\.id\}\}.*/')",
+                "before the first segment that names a file ({{file.…}}) there must be one with "
+                "{{envelope.id}}, so that every envelope has its own folder",
+            ),
+            ValidationRule(
+                "self.contains('{{file.name}}')",
+                "path must contain {{file.name}}, which distinguishes the files of an envelope",
+            ),
+            maxLength=1024,
+        ),
+    ] = DEFAULT_PATH
+    tags: Annotated[
+        dict[str, TagRule],
+        schema(
+            "Names of tags, and where their values come from. They go into the manifest, into "
+            "{{tags.NAME}} and, where the archive has such, into its own attributes. Default "
+            "none.",
+            names_of_map(TAG_NAME_RULE),
+            ValidationRule(
+                "self.filter(name, has(self[name].searchable) && self[name].searchable).size() <= 16",
+                "at most 16 tags are searchable",
+            ),
+            maxProperties=64,
+        ),
+    ] = {}
+    verify: Annotated[
+        VerifyMode,
+        schema(
+            "How arrival is proved before anything is deleted. `ReadBack`: every byte is read "
+            "back and hashed. `Checksum`: the server's own SHA-256 is compared, where it has "
+            "one. Default ReadBack."
+        ),
+    ] = VerifyMode.READ_BACK
+    signatures: Annotated[
+        SignaturePolicy,
+        schema(
+            "What is done about the signatures in the files. `Ignore`: nothing. `Report`: write "
+            "whether they are intact into the manifest and the event's condition "
+            "SignaturesChecked. An envelope with an unreadable or broken file is archived and "
+            "stays in eSAW. `Require`: in addition, an envelope with a broken signature, or with "
+            "an unsigned document, gets no manifest and stays in eSAW. Default Report."
+        ),
+    ] = SignaturePolicy.REPORT
+    trust_anchors_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema(
+            "A Secret (same namespace, label `counterfoil.dev/use=trust`) whose values are "
+            "certificates in PEM form, one or several per key. The certificate of every signer "
+            "must then lead to one of them, at the time of signing. With `signatures: Require` "
+            "an envelope in which one does not stays in eSAW. Revocation is not checked. Default "
+            "none: whom a certificate belongs to is not judged."
+        ),
+    ] = None
+    max_concurrency: Annotated[
+        int, schema("Transfers at once. Default 8, 1 to 256.", minimum=1, maximum=256)
+    ] = 8
 
     @property
     def kind(self) -> str:
@@ -122,43 +271,97 @@ class ArchiveSpec(KindFields, frozen=True):
 
 class ArchiveRoot(ResourcePart, frozen=True):
     """
-    The root of the archive when a probe first succeeded there: its location (a URI that ends in a slash), and
-    the id in its marker.
-
-    Without an id, a person confirmed that this location is the root, even if it is empty. The next probe
-    stores the id.
+    Identity of the root of the archive. Set by a person without markerID, it confirms that this
+    location is the root, even if it is empty.
     """
 
-    location: str
-    marker_id: str | None = None
+    location: Annotated[str, schema("Location of the root. Example: file:///archive/.", maxLength=4096)]
+    # Set by the next probe if a person confirmed the location without it.
+    marker_id: Annotated[
+        str | None,
+        schema(
+            "Id in the file .counterfoil-archive.json of the root. The Archive is not ready "
+            "while the root has another id or none.",
+            maxLength=32,
+            pattern="^[0-9a-f]{32}$",
+        ),
+    ] = None
 
 
 class ArchiveStatus(ResourcePart, frozen=True):
-    """
-    Whether Counterfoil can write to the archive, and the number of bytes written.
+    """Whether it can be written to, and how much was."""
 
-    ``trust_anchors`` is the id of the current trust anchors, as manifests name them. ``settled_time`` is the
-    time since which the archive works with the current spec and trust anchors. ``destination`` is where the
-    first probe succeeded, and ``root`` is how its root is known again; ``secret_origins`` has the origin to
-    which each Secret that names none was sent.
-    """
-
-    observed_generation: int | None = None
-    conditions: tuple[Condition, ...] = ()
-    bytes_total: int = 0
-    destination: str | None = None
+    observed_generation: Annotated[int | None, OBSERVED_GENERATION] = None
+    conditions: Annotated[
+        tuple[Condition, ...],
+        condition_list(
+            "`Ready`: a probe was written and read back, as in `kubectl wait "
+            "--for=condition=Ready archive/NAME`. `Stalled`: a person has to act.",
+            "Ready",
+        ),
+    ] = ()
+    bytes_total: Annotated[int, schema("Bytes archived since the Archive was created.", minimum=0)] = 0
+    destination: Annotated[
+        str | None,
+        schema(
+            "Server, and bucket or container, or folder, of the first probe that succeeded. The "
+            "Archive is not ready while its spec leads to another one. Example: "
+            "https://dms.acme.example.",
+            maxLength=1100,
+        ),
+    ] = None
     root: ArchiveRoot | None = None
-    secret_origins: dict[str, str] = {}
-    trust_anchors: str | None = None
-    settled_time: datetime | None = None
-    last_request: LastRequest | None = None
+    secret_origins: Annotated[
+        dict[str, Annotated[str, schema("One origin.", maxLength=512)]],
+        schema(
+            "Origin that each Secret without the annotation counterfoil.dev/origin was sent to, "
+            "by the name of the Secret. It is sent to no other.",
+            maxProperties=16,
+        ),
+    ] = {}
+    trust_anchors: Annotated[
+        str | None,
+        schema(
+            "The trust anchors that count now, by the SHA-256 that manifests name them by; none "
+            "without `spec.trustAnchorsSecretRef`.",
+            maxLength=64,
+            pattern="^[0-9a-f]{64}$",
+        ),
+    ] = None
+    settled_time: Annotated[
+        datetime | None,
+        schema(
+            "Time since which the Archive has worked with its current spec and trust anchors "
+            "(RFC 3339, UTC). Events that failed before then because of the Archive are retried."
+        ),
+    ] = None
+    last_request: Annotated[
+        LastRequest | None, schema(parts={"request": request_values("On an Archive: probe")})
+    ] = None
 
 
 class Archive(Resource, frozen=True):
-    """One archive as a Kubernetes object (``kubectl get archives``)."""
+    """
+    A document management system or store where the documents of envelopes go, under which path and with
+    which tags. Exactly one kind is set.
+    """
 
     KIND: ClassVar[str] = "Archive"
     PLURAL: ClassVar[str] = "archives"
+    COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn("Target", _TARGET, "Bucket, container, address, host or folder of the archive."),
+        PrinterColumn(
+            "Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it can be written to."
+        ),
+        PrinterColumn("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why, or why not."),
+        PrinterColumn("Bytes", ".status.bytesTotal", "Bytes archived so far.", type="integer"),
+        PrinterColumn(
+            "Age", ".metadata.creationTimestamp", "Time since the Archive was created.", type="date"
+        ),
+        PrinterColumn("Verify", ".spec.verify", "How arrival is proved.", is_wide=True),
+        PrinterColumn("Signatures", ".spec.signatures", "What a broken signature leads to.", is_wide=True),
+        PrinterColumn("Path", ".spec.path", "Template of the path of each file.", is_wide=True),
+    )
 
     spec: ArchiveSpec
     status: ArchiveStatus = ArchiveStatus()

@@ -2,22 +2,27 @@
 The settings of each kind of archive: their types, descriptions and bounds, and nothing that does I/O.
 
 A kind is one struct and one field of ``KindFields``. The annotation of each setting has a ``schema``, which
-the API server checks; nothing checks it again on reading. ``docs/generate_archive_crd.py`` writes the kinds'
-part of ``crds/archives.yaml`` from them; a struct's docstring is its description there. What each kind does
-with its settings is in ``counterfoil.archives.backends``, one module per kind.
+the API server checks; nothing checks it again on reading. What each kind does with its settings is in
+``counterfoil.archives.backends``, one module per kind.
 """
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 from urllib.parse import urlsplit
 
 from counterfoil.origin import origin_of
-from counterfoil.resources.base import LocalObjectReference, ResourcePart
+from counterfoil.resources.base import (
+    FieldSchema,
+    LocalObjectReference,
+    ResourcePart,
+    ValidationRule,
+    address,
+    schema,
+)
 
 DISCARDED_SCHEME = "discarded:"
 """Prefix of the locations of files that an archive did not keep. No such file counts as archived for a
@@ -54,51 +59,6 @@ BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 """Form of the name of a bucket of ``s3`` (RE2). It becomes a part of the host name."""
 
 
-@dataclass(frozen=True)
-class ValidationRule:
-    """One validation rule of the API server (CEL), and what it says to a person whose object breaks it."""
-
-    rule: str
-    message: str
-
-
-@dataclass(frozen=True)
-class FieldSchema:
-    """Description and bounds of a field in the CRD; type and default come from Python."""
-
-    description: str
-    rules: tuple[ValidationRule, ...]
-    is_required: bool
-    """True requires a field that has a default in Python, for objects that were stored without the field."""
-    keywords: Mapping[str, Any]
-    """Keywords of OpenAPI v3, such as ``maxLength``."""
-
-
-def schema(description: str, *rules: ValidationRule, required: bool = False, **keywords: Any) -> FieldSchema:
-    """Describe a field; ``keywords`` are those of OpenAPI v3, in their own spelling."""
-    return FieldSchema(description, rules, required, keywords)
-
-
-def _address(description: str, example: str, max_length: int = 1024) -> FieldSchema:
-    """Describe the address of a server that documents are sent to; ``example`` is for the rule's message."""
-    return schema(
-        description,
-        ValidationRule(
-            r"self.matches(r'^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
-            r"(:[0-9]{1,5})?(/[^?#\s\\]*)?$')",
-            f"write scheme, host and perhaps port and path, with no user, query or fragment, as in {example}",
-        ),
-        ValidationRule(
-            "!self.startsWith('http://') || "
-            r"self.matches(r'^http://(127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\]|[a-z]([a-z0-9-]*[a-z0-9])?"
-            r"|[a-z0-9.-]+\.(svc|cluster\.local))(:[0-9]+)?(/|$)')",
-            "use https; plain http is for loopback and cluster-internal names only (no dot, or ending in "
-            ".svc or .cluster.local)",
-        ),
-        maxLength=max_length,
-    )
-
-
 def _secret(keys: str, **keywords: Any) -> FieldSchema:
     """Describe the reference to the Secret of an archive, which has these ``keys``."""
     return schema(f"A Secret (same namespace, label `counterfoil.dev/use=archive`) with {keys}", **keywords)
@@ -118,9 +78,6 @@ class KindSettings(ResourcePart, frozen=True):
 
     EXAMPLE: ClassVar[Mapping[str, Any]] = {}
     """The smallest settings that the API server accepts; tests use them."""
-
-    RULES: ClassVar[tuple[ValidationRule, ...]] = ()
-    """Rules over several fields."""
 
     KEEPS_FILES: ClassVar[bool] = True
     """False: the archive discards every file. Its locations begin with ``DISCARDED_SCHEME``, and no envelope
@@ -253,7 +210,7 @@ class S3(KindSettings, frozen=True):
     ] = None
     endpoint: Annotated[
         str | None,
-        _address(
+        address(
             f"Address of the server, for those other than Amazon's. {_ONLY_HTTPS} Without "
             "`credentialsSecretRef` only an address of Amazon S3. Example: https://minio.acme.example:9000.",
             "https://minio.acme.example:9000",
@@ -331,7 +288,7 @@ class AzureBlob(KindSettings, frozen=True):
     ]
     endpoint: Annotated[
         str | None,
-        _address(
+        address(
             f"Address of the service. Default https://<accountName>.blob.core.windows.net. {_ONLY_HTTPS} "
             "Without `credentialsSecretRef` only an address of Microsoft, which then must be set.",
             "https://acme.blob.core.windows.net",
@@ -398,7 +355,7 @@ class WebDav(KindSettings, frozen=True):
 
     url: Annotated[
         str,
-        _address(
+        address(
             f"Address of the collection. {_ONLY_HTTPS} Example: https://dms.acme.example/dav/contracts.",
             "https://dms.acme.example/dav",
         ),
@@ -497,7 +454,7 @@ class Cmis(KindSettings, frozen=True):
 
     url: Annotated[
         str,
-        _address(
+        address(
             f"Address of the browser binding. {_ONLY_HTTPS} Example: https://dms.acme.example/cmis/browser.",
             "https://dms.acme.example/cmis/browser",
         ),
@@ -558,7 +515,7 @@ class Http(KindSettings, frozen=True):
 
     url: Annotated[
         str,
-        _address(
+        address(
             f"Address that files are sent to. {_ONLY_HTTPS} Example: https://dms.acme.example/inbox.",
             "https://dms.acme.example/inbox",
         ),

@@ -1,17 +1,20 @@
 """
-Base of the five kinds: conversion between the JSON of the API server and typed values.
+Base of the five kinds: what a type declares about its fields, and conversion between JSON and typed values.
 
-``parse`` reads a ``dict`` of the API server into frozen structs; ``to_dict`` builds one. Unknown fields are
-ignored on reading (a newer CRD can have more fields) and never written. This module sends no requests.
+A field is declared once: type and default are Python's, and ``schema`` in its annotation says the rest.
+``docs/generate_crds.py`` writes ``crds/`` from it. ``parse`` reads a ``dict`` of the API server into frozen
+structs; ``to_dict`` builds one. Unknown fields are ignored on reading (a newer CRD can have more
+fields) and never written. This module sends no requests.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import msgspec
 
-from counterfoil.durations import Duration
+from counterfoil.durations import PATTERN, Duration
 
 GROUP = "counterfoil.dev"
 VERSION = "v1beta1"
@@ -49,21 +52,152 @@ def json_name(attribute: str) -> str:
     return first + "".join(_ACRONYMS.get(word, word.capitalize()) for word in rest)
 
 
+# -- Declarations --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ValidationRule:
+    """One validation rule of the API server (CEL), and what it says to a person whose object breaks it."""
+
+    rule: str
+    message: str
+    field_path: str = ""
+    """The field that the message is about, such as ``.ttl.succeeded``; empty for the value itself."""
+    reason: str = ""
+    """Reason in the answer of the API server; empty for ``FieldValueInvalid``."""
+
+
+@dataclass(frozen=True)
+class FieldSchema:
+    """Description and bounds of a field in the CRD; type and default come from Python."""
+
+    description: str
+    """Empty for a struct whose docstring is the description."""
+    rules: tuple[ValidationRule, ...]
+    is_required: bool
+    """True requires a field that has a default in Python, for objects that were stored without the field."""
+    parts: Mapping[str, "FieldSchema"]
+    """Fields of the struct (of a list: of its elements) that are declared differently in this place."""
+    keywords: Mapping[str, Any]
+    """Keywords of OpenAPI v3, such as ``maxLength``. A ``default`` takes the place of the one in Python, and
+    None means that the API server stores none."""
+
+
+def schema(
+    description: str = "",
+    *rules: ValidationRule,
+    required: bool = False,
+    parts: Mapping[str, FieldSchema] | None = None,
+    list_type: str = "",
+    keys: tuple[str, ...] = (),
+    **keywords: Any,
+) -> FieldSchema:
+    """
+    Declare a field; ``keywords`` are those of OpenAPI v3, in their own spelling.
+
+    ``keys`` are the fields by which elements of a list are merged. ``list_type`` is the way to merge a list
+    without them: ``set``, the default for texts, or ``atomic``, the default for structs.
+    """
+    lists = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [*keys]} if keys else {}
+    if list_type:
+        lists = {"x-kubernetes-list-type": list_type}
+    return FieldSchema(description, rules, required, parts or {}, {**keywords, **lists})
+
+
+@dataclass(frozen=True)
+class PrinterColumn:
+    """One column of ``kubectl get``."""
+
+    name: str
+    json_path: str
+    description: str
+    type: str = "string"
+    is_wide: bool = False
+    """Whether only ``kubectl get -o wide`` shows it."""
+
+
+DURATION_RULE = ValidationRule(f"self.matches(r'{PATTERN}')", "write a duration as in 500ms, 10s or 1h30m")
+"""The rule of every field of type ``Duration``."""
+
+EMAIL_RULE = ValidationRule(
+    r"self.matches(r'^[^@\s,;<>]+@[^@\s,;<>]+$')",
+    "write one plain e-mail address, as in jane.doe@acme.example",
+)
+
+_HOST = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+
+
+def duration_bound(rule: str, message: str) -> ValidationRule:
+    """Bound a duration by a rule of CEL; ``DURATION_RULE`` alone refuses a text that is no duration."""
+    return ValidationRule(f"!{DURATION_RULE.rule} || {rule}", message)
+
+
+def compare_durations(fields: str, rule: str, message: str, field_path: str = "") -> ValidationRule:
+    """Compare several durations by a rule of CEL; ``fields`` are separated by commas."""
+    each = DURATION_RULE.rule.replace("self.", "each.")
+    return ValidationRule(f"![{fields}].all(each, {each}) || {rule}", message, field_path)
+
+
+def names_of_map(rule: ValidationRule) -> ValidationRule:
+    """Return a rule for a text as one for each name of a map."""
+    return ValidationRule(f"self.all(name, {rule.rule.replace('self.', 'name.')})", rule.message)
+
+
+def address_rules(
+    message: str, *, port: str = "[0-9]{1,5}", rest: str = r"(/[^?#\s\\]*)?", end: str = "(/|$)"
+) -> tuple[ValidationRule, ...]:
+    """Return the rules for an address of a server: its form, and https unless it stays in the cluster."""
+    return (
+        ValidationRule(f"self.matches(r'^https?://{_HOST}(:{port})?{rest}$')", message),
+        ValidationRule(
+            "!self.startsWith('http://') || "
+            r"self.matches(r'^http://(127\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}|\[::1\]|[a-z]([a-z0-9-]*[a-z0-9])?"
+            rf"|[a-z0-9.-]+\.(svc|cluster\.local))(:[0-9]+)?{end}')",
+            "use https; plain http is for loopback and cluster-internal names only (no dot, or ending in "
+            ".svc or .cluster.local)",
+        ),
+    )
+
+
+def address(description: str, example: str, max_length: int = 1024) -> FieldSchema:
+    """Declare the address of a server; ``example`` is for the rule's message."""
+    form = f"write scheme, host and perhaps port and path, with no user, query or fragment, as in {example}"
+    return schema(description, *address_rules(form), maxLength=max_length)
+
+
+ORGANIZATION_NAME = schema("Name of the Organization. Example: acme.", minLength=1, maxLength=63)
+SENDER_NAME = schema("Name of the Sender.", minLength=1, maxLength=63)
+ARCHIVE_NAME = schema("Name of the Archive.", minLength=1, maxLength=253)
+SECRET_NAME = schema("Name of the Secret.", maxLength=253, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+OBSERVED_GENERATION = schema("The metadata.generation that this status describes.", minimum=0)
+
+
+def secret_key(example: str) -> FieldSchema:
+    """Declare the name of a key in a Secret."""
+    return schema(f"Key in the Secret. Example: {example}.", maxLength=253, pattern="^[-._a-zA-Z0-9]+$")
+
+
+# -- Types ---------------------------------------------------------------------------------------------------
+
+
 class ResourcePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=json_name):
     """Base of all parts of a resource: immutable, default values omitted in JSON."""
 
+    RULES: ClassVar[tuple[ValidationRule, ...]] = ()
+    """Rules over several fields."""
+
 
 class LocalObjectReference(ResourcePart, frozen=True):
-    """Reference to an object of the same namespace by its name."""
+    """Reference to an object of the same namespace by its name; unless its field says otherwise, a Secret."""
 
-    name: str
+    name: Annotated[str, SECRET_NAME]
 
 
 class SecretKeyRef(ResourcePart, frozen=True):
     """Reference to one key of a Secret of the same namespace."""
 
-    name: str
-    key: str
+    name: Annotated[str, SECRET_NAME]
+    key: Annotated[str, secret_key("token")]
 
 
 class ObjectMeta(ResourcePart, frozen=True):
@@ -83,7 +217,8 @@ class ObjectMeta(ResourcePart, frozen=True):
 
 class Resource(ResourcePart, frozen=True):
     """
-    A complete object. Each kind declares ``KIND`` and ``PLURAL``, a ``spec`` and a ``status``.
+    A complete object. Each kind declares ``KIND`` and ``PLURAL``, a ``spec`` and a ``status``. The docstrings
+    of a kind, its spec and its status are their descriptions in the CRD.
 
     ``parse`` and ``to_dict`` are inverse to each other, except for unknown fields.
     """
@@ -91,6 +226,10 @@ class Resource(ResourcePart, frozen=True):
     KIND: ClassVar[str]
     PLURAL: ClassVar[str]
     API_VERSION: ClassVar[str] = API_VERSION
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ()
+    SELECTABLE_FIELDS: ClassVar[tuple[str, ...]] = ()
+    """JSON paths of the fields that a field selector can name."""
+    COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = ()
 
     metadata: ObjectMeta
 

@@ -8,10 +8,11 @@ Every kind has ``Ready`` and ``Stalled``, so that kstatus, Flux and Argo CD dist
 continues automatically, needs a person. ``counterfoil.readiness`` decides between the last two.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from counterfoil.resources.base import ResourcePart
+from counterfoil.resources.base import FieldSchema, ResourcePart, schema
 
 MAX_MESSAGE_LENGTH = 32768
 """Maximum characters of a condition's message (metav1.Condition)."""
@@ -22,16 +23,64 @@ PENDING = "Pending"
 """Reason of the conditions that the schema sets: no controller has processed the object yet."""
 
 
-class Condition(ResourcePart, frozen=True, omit_defaults=False):
-    """One aspect of an object's state; ``reason`` is CamelCase and stable, ``message`` is for users, and
-    stable as well."""
+def _condition_type(example: str) -> FieldSchema:
+    return schema(
+        f"Type of the condition. Example: {example}.", maxLength=316, pattern="^[A-Za-z][A-Za-z0-9]*$"
+    )
 
-    type: str
-    status: ConditionStatus
-    reason: str
-    message: str
-    last_transition_time: datetime
-    observed_generation: int = 0
+
+class Condition(ResourcePart, frozen=True, omit_defaults=False):
+    """One aspect of the state (metav1.Condition)."""
+
+    type: Annotated[str, _condition_type("Ready")]
+    status: Annotated[ConditionStatus, schema("Whether the condition is true.")]
+    reason: Annotated[
+        str,
+        schema(
+            "Reason, in one CamelCase word that stays the same between versions.",
+            minLength=1,
+            maxLength=1024,
+            pattern="^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
+        ),
+    ]
+    message: Annotated[str, schema("Description of the reason, for people.", maxLength=MAX_MESSAGE_LENGTH)]
+    last_transition_time: Annotated[datetime, schema("Time of the last change of `status` (RFC 3339, UTC).")]
+    observed_generation: Annotated[
+        int, schema("The metadata.generation that this condition describes.", minimum=0)
+    ] = 0
+
+
+def unwritten_condition(type_: str, status: ConditionStatus, reason: str, message: str) -> dict[str, str]:
+    """Return a condition that the schema sets, of an object to which nobody wrote a status."""
+    return {
+        "type": type_,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }
+
+
+_NOT_PROCESSED = "A controller has not processed this object yet."
+
+NOT_READY = unwritten_condition("Ready", "Unknown", PENDING, _NOT_PROCESSED)
+NOT_STALLED = unwritten_condition("Stalled", "Unknown", PENDING, _NOT_PROCESSED)
+
+
+def condition_list(description: str, example: str, *unwritten: Mapping[str, str]) -> FieldSchema:
+    """
+    Declare the conditions of a kind; ``example`` is the type of one.
+
+    ``unwritten`` are those that the schema sets. An object is not ready before a controller has processed it,
+    and the default costs no write.
+    """
+    return schema(
+        description,
+        parts={"type": _condition_type(example)},
+        default=[dict(each) for each in unwritten or (NOT_READY, NOT_STALLED)],
+        maxItems=16,
+        keys=("type",),
+    )
 
 
 def with_condition(

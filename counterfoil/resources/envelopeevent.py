@@ -9,14 +9,35 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
-from counterfoil.resources.base import SHARD_LABEL, LocalObjectReference, Resource, ResourcePart
-from counterfoil.resources.conditions import Condition
-from counterfoil.resources.naming import envelope_id, is_envelope_action, shard
-from counterfoil.resources.request import LastRequest
+from counterfoil.resources.base import (
+    ARCHIVE_NAME,
+    OBSERVED_GENERATION,
+    ORGANIZATION_NAME,
+    SENDER_NAME,
+    SHARD_LABEL,
+    FieldSchema,
+    LocalObjectReference,
+    PrinterColumn,
+    Resource,
+    ResourcePart,
+    ValidationRule,
+    names_of_map,
+    schema,
+)
+from counterfoil.resources.conditions import MAX_MESSAGE_LENGTH, NOT_READY, Condition, condition_list
+from counterfoil.resources.naming import (
+    ACTION_RULE,
+    ENVELOPE_ID_RULE,
+    PARAMETER_NAME_RULE,
+    envelope_id,
+    is_envelope_action,
+    shard,
+)
+from counterfoil.resources.request import LastRequest, request_values
 
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Reason of an event whose deadline passed without success; ``last_error`` has the cause."""
@@ -106,26 +127,113 @@ ESAW_SIGNED_KINDS = frozenset({FileKind.DOCUMENT, FileKind.AUDIT_TRAIL, FileKind
 
 
 class Workstep(ResourcePart, frozen=True):
-    """Parameters of a workstep callback, without the e-mail address, which is personal data."""
+    """Data of a workstep callback. Unset for envelope and status callbacks. It contains no e-mail address."""
 
-    id: str | None = None
-    event_type: str | None = None
-    source: str | None = None
-    time: str | None = None
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "!(has(self.id) && self.id.contains('@')) && !(has(self.eventType) && "
+            "self.eventType.contains('@')) && !(has(self.source) && self.source.contains('@')) "
+            "&& !(has(self.time) && self.time.contains('@'))",
+            "personal data stays out, so nothing in workstep may look like an e-mail address (it "
+            "contains an @)",
+        ),
+    )
+
+    id: Annotated[str | None, schema("Id of the workstep in eSAW (`##WorkstepId##`).", maxLength=128)] = None
+    event_type: Annotated[
+        str | None,
+        schema("Type of the workstep event (`##EventType##`). Example: WorkstepFinished.", maxLength=64),
+    ] = None
+    source: Annotated[
+        str | None,
+        schema(
+            "Source of the workstep event (`##Source##`): `internal` for eSAW itself, `external` "
+            "for the viewer.",
+            maxLength=64,
+        ),
+    ] = None
+    time: Annotated[
+        str | None, schema("Time of the workstep event, in the notation of eSAW (`##Time##`).", maxLength=64)
+    ] = None
 
 
 class EnvelopeEventSpec(ResourcePart, frozen=True):
-    """Subject of the callback."""
+    """The contents of the callback. Only `suspend` may change."""
 
-    organization_ref: LocalObjectReference
-    envelope_id: str
-    action: str
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "self.organizationRef == oldSelf.organizationRef && self.envelopeID == "
+            "oldSelf.envelopeID && self.action == oldSelf.action && self.origin == "
+            "oldSelf.origin && has(self.workstep) == has(oldSelf.workstep) && "
+            "(!has(self.workstep) || self.workstep == oldSelf.workstep) && has(self.parameters) "
+            "== has(oldSelf.parameters) && (!has(self.parameters) || self.parameters == "
+            "oldSelf.parameters)",
+            "the spec is what eSAW called about and never changes; only suspend may be edited",
+        ),
+    )
+
+    organization_ref: Annotated[
+        LocalObjectReference,
+        schema(
+            "The Organization (same namespace) whose callback URL received the callback.",
+            parts={"name": ORGANIZATION_NAME},
+        ),
+    ]
+    envelope_id: Annotated[
+        str,
+        schema(
+            "Id of the envelope in eSAW: a GUID in lower case. Example: "
+            "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10.",
+            ENVELOPE_ID_RULE,
+            maxLength=36,
+        ),
+    ]
+    action: Annotated[
+        str,
+        schema(
+            "The action, as eSAW names it. Example: envelopeFinished. The Organization defines "
+            "the handling of each action.",
+            ACTION_RULE,
+            maxLength=64,
+        ),
+    ]
     workstep: Workstep | None = None
-    parameters: dict[str, str] = {}
-    """The organization's own URL parameters of the callback that created the event, by the names in its
-    spec."""
-    origin: Origin = Origin.CALLBACK
-    suspend: bool = False
+    parameters: Annotated[
+        dict[
+            str,
+            Annotated[str, schema("Value of one parameter.", minLength=1, maxLength=MAX_PARAMETER_LENGTH)],
+        ],
+        schema(
+            "The organization's own parameters in the URL of the callback that created the "
+            "event, by the names in `spec.callback.parameters` of the Organization. They contain "
+            "no e-mail address, and are no part of the event's name. An event of the sweep has "
+            "none; `status.parameters` has those of later callbacks.",
+            names_of_map(PARAMETER_NAME_RULE),
+            ValidationRule(
+                "self.all(name, !self[name].contains('@'))",
+                "personal data stays out, so no parameter may look like an e-mail address (it contains an @)",
+            ),
+            ValidationRule(
+                r"self.all(name, !self[name].matches(r'[\x00-\x1f\x7f]'))",
+                "a parameter's value has no control characters",
+            ),
+            maxProperties=16,
+        ),
+    ] = {}
+    origin: Annotated[
+        Origin,
+        schema(
+            "Origin of the event: `Callback`, the receiver; `Sweep`, the search for missed "
+            "callbacks; `Manual`, a person. Default Callback."
+        ),
+    ] = Origin.CALLBACK
+    suspend: Annotated[
+        bool,
+        schema(
+            "True suspends the event until the value is false again. Nothing is lost meanwhile. "
+            "Default false."
+        ),
+    ] = False
 
     @property
     def subject(self) -> tuple[str, str, str, str]:
@@ -141,12 +249,23 @@ class EnvelopeEventSpec(ResourcePart, frozen=True):
         )
 
 
-class LastError(ResourcePart, frozen=True):
-    """Most recent failed attempt."""
+def error_reason(example: str) -> FieldSchema:
+    """Declare the reason of a failed attempt."""
+    return schema(f"Reason, in one CamelCase word. Example: {example}.", maxLength=1024)
 
-    reason: str
-    message: str
-    time: datetime
+
+class LastError(ResourcePart, frozen=True):
+    """The newest failed attempt."""
+
+    reason: Annotated[str, error_reason("ArchiveFull")]
+    message: Annotated[
+        str,
+        schema(
+            "Description of the error and the person who must act, in a sentence.",
+            maxLength=MAX_MESSAGE_LENGTH,
+        ),
+    ]
+    time: Annotated[datetime, schema("Time of the error (RFC 3339, UTC).")]
 
 
 MAX_ATTEMPT_HISTORY = 10
@@ -164,40 +283,71 @@ class AttemptOutcome(StrEnum):
 
 
 class Attempt(ResourcePart, frozen=True):
-    """One attempt of one phase; ``seconds`` is its duration."""
+    """One attempt of one phase."""
 
-    phase: Phase
-    start_time: datetime
-    seconds: int
-    outcome: AttemptOutcome
-    reason: str
+    phase: Annotated[Phase, schema("Phase of the attempt.")]
+    start_time: Annotated[datetime, schema("Start of the attempt (RFC 3339, UTC).")]
+    seconds: Annotated[int, schema("Duration of the attempt in whole seconds.", minimum=0)]
+    outcome: Annotated[
+        AttemptOutcome,
+        schema(
+            "`Done`: the phase succeeded. `Wait`: the attempt failed and is repeated. "
+            "`NeedConsent`: the sender's key does not work. `Skip`: there is nothing to archive. "
+            "`Fail`: only a person can help."
+        ),
+    ]
+    reason: Annotated[str, error_reason("ArchiveFull")]
 
 
 class EnvelopeSummary(ResourcePart, frozen=True):
-    """Summary of eSAW's description of the envelope."""
+    """The envelope, as eSAW described it at validation."""
 
-    name: str = ""
-    status: str = ""
-    sender_ref: LocalObjectReference | None = None
-    finished_time: datetime | None = None
+    name: Annotated[str, schema("Name of the envelope in eSAW.", maxLength=MAX_TEXT_LENGTH)] = ""
+    status: Annotated[str, schema("Status of the envelope in eSAW. Example: Completed.", maxLength=64)] = ""
+    finished_time: Annotated[
+        datetime | None,
+        schema(
+            "When the last step of a Completed envelope was finished, RFC 3339. Absent if eSAW does not tell."
+        ),
+    ] = None
+    sender_ref: Annotated[
+        LocalObjectReference | None,
+        schema("The Sender (same namespace) whose key is used.", parts={"name": SENDER_NAME}),
+    ] = None
 
 
 class FiledDocument(ResourcePart, frozen=True):
-    """
-    One file of the envelope.
+    """One file."""
 
-    ``location`` is set when the name in the archive is claimed, before the file is written. ``sha256`` and
-    ``size`` (bytes) are set after the file was stored and read back. ``outdated`` is set when the expired
-    envelope was restarted after eSAW had listed the file: eSAW may have others in its place.
-    """
-
-    file_id: str
-    kind: FileKind
-    file_name: str
-    size: int | None = None
-    sha256: str | None = None
-    location: str | None = None
-    outdated: bool = False
+    file_id: Annotated[str, schema("Id of the file in eSAW.", maxLength=512)]
+    kind: Annotated[FileKind, schema("Kind of the file.")]
+    file_name: Annotated[str, schema("Name of the file in eSAW.", maxLength=MAX_TEXT_LENGTH)]
+    size: Annotated[
+        int | None, schema("Length in bytes. Set after the file was read back from the archive.", minimum=0)
+    ] = None
+    sha256: Annotated[
+        str | None,
+        schema(
+            "SHA-256 of the content in lower-case hex. Set after the file was read back from the archive.",
+            maxLength=64,
+            pattern="^[0-9a-f]{64}$",
+        ),
+    ] = None
+    location: Annotated[
+        str | None,
+        schema(
+            "Location of the file in the archive (URI). Set before the file is written.",
+            maxLength=MAX_LOCATION_LENGTH,
+        ),
+    ] = None
+    outdated: Annotated[
+        bool,
+        schema(
+            "Whether eSAW listed the file before the expired envelope was restarted. Other files "
+            "may be in its place since.",
+            default=None,
+        ),
+    ] = False
 
 
 def without_checksum(document: FiledDocument) -> FiledDocument:
@@ -214,12 +364,28 @@ def stored_size(documents: Sequence[FiledDocument]) -> int:
 
 
 class ArchiveLocation(ResourcePart, frozen=True):
-    """Archive that stores the files, the URI of the manifest in it, and the searchable tags, cut to
-    ``MAX_TAG_LENGTH``."""
+    """Location of the documents."""
 
-    ref: LocalObjectReference
-    manifest: str | None = None
-    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
+    ref: Annotated[
+        LocalObjectReference, schema("The Archive (same namespace).", parts={"name": ARCHIVE_NAME})
+    ]
+    manifest: Annotated[
+        str | None,
+        schema(
+            "Location of `counterfoil.json` (URI), which lists each file with its hash.",
+            maxLength=MAX_LOCATION_LENGTH,
+        ),
+    ] = None
+    tags: Annotated[
+        Mapping[
+            str,
+            Annotated[str, schema("Value of the tag, its first 256 characters.", maxLength=MAX_TAG_LENGTH)],
+        ],
+        schema(
+            "Values of the tags that the Archive calls `searchable`. The manifest has all tags.",
+            maxProperties=16,
+        ),
+    ] = msgspec.field(default_factory=dict)
 
 
 class NoticeState(StrEnum):
@@ -232,48 +398,156 @@ class NoticeState(StrEnum):
 
 class EventNotice(ResourcePart, frozen=True):
     """
-    The notice of a finished event to the organization's webhook.
-
-    ``id`` belongs to this final state of the event, and is the same in each attempt. ``start_time`` is the
-    time of the first failed attempt, from which the deadline counts.
+    The notice of this final state to spec.webhook of the Organization. Unset without a webhook, for an
+    unfinished event, and for one that neither archived its envelope nor failed.
     """
 
-    id: str
-    state: NoticeState
-    attempts: int = 0
-    start_time: datetime | None = None
-    next_attempt_time: datetime | None = None
-    delivered_time: datetime | None = None
-    last_error: LastError | None = None
+    id: Annotated[
+        str,
+        schema(
+            "Id of the notice, the same in each attempt (`webhook-id`, and `id` of the "
+            "CloudEvent). A later final state of the event has another id.",
+            maxLength=64,
+        ),
+    ]
+    state: Annotated[
+        NoticeState,
+        schema(
+            "`Pending`: to be delivered. `Delivered`: the receiver confirmed it. `Failed`: given "
+            "up; the request `retry` sends it again."
+        ),
+    ]
+    attempts: Annotated[int, schema("Number of attempts to deliver the notice.", minimum=0)] = 0
+    start_time: Annotated[
+        datetime | None,
+        schema("Time of the first failed attempt (RFC 3339, UTC). The deadline counts from this time."),
+    ] = None
+    next_attempt_time: Annotated[datetime | None, schema("Time of the next attempt (RFC 3339, UTC).")] = None
+    delivered_time: Annotated[
+        datetime | None, schema("Time at which the receiver confirmed the notice (RFC 3339, UTC).")
+    ] = None
+    last_error: Annotated[LastError | None, schema(parts={"reason": error_reason("WebhookUnreachable")})] = (
+        None
+    )
 
 
 class EnvelopeEventStatus(ResourcePart, frozen=True):
-    """State of the processing."""
+    """
+    State of the processing. The controller writes it; the receiver writes `deliveries` and `parameters`.
+    """
 
-    phase: Phase = Phase.PENDING
-    reason: str | None = None
-    message: str | None = None
-    observed_generation: int | None = None
-    conditions: tuple[Condition, ...] = ()
-    deliveries: int | None = None
-    first_delivery_time: datetime | None = None
-    last_delivery_time: datetime | None = None
-    parameters: dict[str, str] = {}
-    """Parameters of later callbacks that the spec lacks; the first value of a name counts."""
-    attempts: int = 0
-    next_attempt_time: datetime | None = None
-    phase_start_time: datetime | None = None
+    phase: Annotated[
+        Phase,
+        schema(
+            "Phase of the event. `Pending`, `Validating`, `Collecting`, `Archiving`, `Cleaning` "
+            "follow each other. `AwaitingConsent` waits for a new key of the sender. "
+            "`Succeeded`, `Skipped` and `Failed` are final. Default Pending."
+        ),
+    ] = Phase.PENDING
+    reason: Annotated[
+        str | None,
+        schema(
+            "Cause of the current state, in one CamelCase word. Example: EsawUnreachable.", maxLength=1024
+        ),
+    ] = None
+    message: Annotated[
+        str | None,
+        schema(
+            "Cause of the current state and the person who must act, in a sentence. Equal "
+            "retries do not change it.",
+            maxLength=MAX_MESSAGE_LENGTH,
+        ),
+    ] = None
+    observed_generation: Annotated[int | None, OBSERVED_GENERATION] = None
+    conditions: Annotated[
+        tuple[Condition, ...],
+        condition_list(
+            "`Validated`, `Authorized`, `Collected`, `Archived`, `Cleaned`, `SignaturesChecked`, "
+            "`FilesLeftBehind` (files at places that spec.path or spec.archiveRef no longer lead "
+            "to). `EvidenceComplete`: False while eSAW lists not all documents or required audit "
+            "trails. `ParametersArchived`: False if parameters of a callback came when archiving "
+            "had begun. `Ready`: the event succeeded or was skipped, as in `kubectl wait "
+            "--for=condition=Ready ee/NAME`. `Stalled`: a person has to act.",
+            "Archived",
+            NOT_READY,
+        ),
+    ] = ()
+    deliveries: Annotated[
+        int | None,
+        schema(
+            "Number of callbacks for this event. Unset for an event with one callback that is "
+            "not counted yet.",
+            minimum=0,
+        ),
+    ] = None
+    first_delivery_time: Annotated[datetime | None, schema("Time of the first callback (RFC 3339, UTC).")] = (
+        None
+    )
+    last_delivery_time: Annotated[datetime | None, schema("Time of the last callback (RFC 3339, UTC).")] = (
+        None
+    )
+    parameters: Annotated[
+        dict[
+            str,
+            Annotated[str, schema("Value of one parameter.", minLength=1, maxLength=MAX_PARAMETER_LENGTH)],
+        ],
+        schema(
+            "The organization's own parameters in the URLs of later callbacks, without those "
+            "that the spec has. The first value of a name counts.",
+            maxProperties=16,
+        ),
+    ] = {}
+    attempts: Annotated[
+        int,
+        schema(
+            "Number of attempts of the current phase. Each phase starts at 0. Default 0.",
+            default=0,
+            minimum=0,
+        ),
+    ] = 0
+    next_attempt_time: Annotated[
+        datetime | None,
+        schema(
+            "Time of the next attempt (RFC 3339, UTC). Unset if no attempt is planned. Of a "
+            "finished event: when Counterfoil lists the files of the kept envelope again."
+        ),
+    ] = None
+    phase_start_time: Annotated[
+        datetime | None,
+        schema("Start of the current phase (RFC 3339, UTC). The deadline counts from this time."),
+    ] = None
     last_error: LastError | None = None
     envelope: EnvelopeSummary | None = None
-    documents: tuple[FiledDocument, ...] = ()
+    documents: Annotated[
+        tuple[FiledDocument, ...],
+        schema("All files of the envelope, and their locations in the archive.", maxItems=MAX_DOCUMENTS),
+    ] = ()
     archive: ArchiveLocation | None = None
-    mismatches: int = 0
-    """Number of times that the archived files were not those of eSAW or of the archive, or were in doubt."""
-    start_time: datetime | None = None
-    completion_time: datetime | None = None
-    attempt_history: tuple[Attempt, ...] = ()
-    """The last ``MAX_ATTEMPT_HISTORY`` attempts of all phases, oldest first."""
-    last_request: LastRequest | None = None
+    mismatches: Annotated[
+        int,
+        schema(
+            "Number of times that eSAW or the archive did not have the archived files right "
+            "before the delete, or a file was in doubt. After the first time the envelope is "
+            "archived again; after the second it is kept and the event fails.",
+            minimum=0,
+        ),
+    ] = 0
+    start_time: Annotated[
+        datetime | None, schema("Time at which the controller first processed the event (RFC 3339, UTC).")
+    ] = None
+    completion_time: Annotated[
+        datetime | None,
+        schema(
+            "Time at which the event became final (RFC 3339, UTC). The time to live counts from this time."
+        ),
+    ] = None
+    attempt_history: Annotated[
+        tuple[Attempt, ...],
+        schema("The last 10 attempts of all phases, oldest first.", maxItems=MAX_ATTEMPT_HISTORY),
+    ] = ()
+    last_request: Annotated[
+        LastRequest | None, schema(parts={"request": request_values("On an EnvelopeEvent: retry, skip")})
+    ] = None
     notice: EventNotice | None = None
 
     @property
@@ -286,13 +560,59 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
 
 
 class EnvelopeEvent(Resource, frozen=True):
-    """One callback of eSAW as a Kubernetes object (``kubectl get ee``)."""
+    """
+    The record of one callback of eSignAnyWhere (eSAW), and the state of its processing. The receiver creates
+    the event before it answers 200. The controller validates, collects, archives and cleans up. The name is
+    `<envelopeID>-<16 hex>`. The same callback always has the same name, so repeated callbacks create one
+    object. To request an action, set a label: `kubectl label ee NAME counterfoil.dev/request=retry` (or
+    `=skip`).
+    """
 
     KIND: ClassVar[str] = "EnvelopeEvent"
     PLURAL: ClassVar[str] = "envelopeevents"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ("ee",)
+    SELECTABLE_FIELDS: ClassVar[tuple[str, ...]] = (
+        ".status.phase",
+        ".status.reason",
+        ".spec.envelopeID",
+        ".spec.organizationRef.name",
+        ".status.notice.state",
+        ".spec.origin",
+    )
+    COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn("Envelope", ".spec.envelopeID", "Id of the envelope in eSignAnyWhere."),
+        PrinterColumn("Action", ".spec.action", "Action that eSignAnyWhere reported."),
+        PrinterColumn("Phase", ".status.phase", "Current phase of the processing."),
+        PrinterColumn("Reason", ".status.reason", "Cause of the current state."),
+        PrinterColumn("Attempts", ".status.attempts", "Attempts of the current phase.", type="integer"),
+        PrinterColumn(
+            "Deliveries", ".status.deliveries", "Number of callbacks for this event.", type="integer"
+        ),
+        # No date: such a column shows an age, and "<invalid>" for every time in the future.
+        PrinterColumn("Next", ".status.nextAttemptTime", "Time of the next attempt (UTC)."),
+        PrinterColumn(
+            "Age", ".metadata.creationTimestamp", "Time since the event was recorded.", type="date"
+        ),
+        PrinterColumn("Sender", ".status.envelope.senderRef.name", "Sender whose key is used.", is_wide=True),
+        PrinterColumn("Origin", ".spec.origin", "Component or person that created the event.", is_wide=True),
+        PrinterColumn("Archive", ".status.archive.ref.name", "Archive that has the documents.", is_wide=True),
+        PrinterColumn(
+            "Message", ".status.message", "Cause of the current state, in a sentence.", is_wide=True
+        ),
+    )
+
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "self.metadata.name.startsWith(self.spec.envelopeID + '-') && "
+            "self.metadata.name.matches(r'^.{36}-[0-9a-f]{16}$')",
+            "the name of an EnvelopeEvent is <spec.envelopeID>-<16 hex digits>, so that one "
+            "callback is one object",
+        ),
+    )
 
     spec: EnvelopeEventSpec
-    status: EnvelopeEventStatus = EnvelopeEventStatus()
+    # A new object reads Pending immediately, and field selectors find it, without an extra write.
+    status: Annotated[EnvelopeEventStatus, schema(default={"phase": "Pending"})] = EnvelopeEventStatus()
 
     @property
     def organization(self) -> str:

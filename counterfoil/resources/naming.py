@@ -10,6 +10,8 @@ import re
 import uuid
 from typing import Final, NewType
 
+from counterfoil.resources.base import ValidationRule
+
 EnvelopeId = NewType("EnvelopeId", str)
 """A GUID in lower case with hyphens, as in ``0f9c1c2e-…``. (Namirial: "We are using the GUID format for
 envelope IDs")"""
@@ -19,6 +21,23 @@ SHARD_COUNT = 64
 
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _ACTION = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+
+ENVELOPE_ID_RULE = ValidationRule(
+    f"self.matches(r'^{_GUID.pattern}$')",
+    "an envelope id is a GUID in lower case, as in 0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10",
+)
+ACTION_RULE = ValidationRule(
+    f"self.matches(r'^{_ACTION.pattern}$')",
+    "an action is a letter, then at most 63 letters and digits, as in envelopeFinished",
+)
+PARAMETER_NAME_RULE = ValidationRule(
+    "self.matches(r'^[A-Za-z][A-Za-z0-9_.-]{0,62}$')",
+    "a parameter's name is a letter, then at most 62 letters, digits, dots, hyphens and _",
+)
+TAG_NAME_RULE = ValidationRule(
+    "self.matches(r'^[A-Za-z_][A-Za-z0-9_.-]{0,62}$')",
+    "a tag's name is a letter or _, then at most 62 letters, digits, dots, hyphens and _",
+)
 
 
 def envelope_id(text: str) -> EnvelopeId:

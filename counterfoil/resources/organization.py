@@ -8,7 +8,7 @@ from which the receiver knows a valid callback without reading a single Secret.
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 from msgspec.structs import replace
 
@@ -16,15 +16,27 @@ from counterfoil.durations import Duration
 from counterfoil.origin import origin_of
 from counterfoil.resources.archive import Archive
 from counterfoil.resources.base import (
+    ARCHIVE_NAME,
+    EMAIL_RULE,
+    OBSERVED_GENERATION,
+    SENDER_NAME,
     LocalObjectReference,
+    PrinterColumn,
     Resource,
     ResourcePart,
     SecretKeyRef,
+    ValidationRule,
+    address,
+    address_rules,
+    compare_durations,
+    duration_bound,
+    schema,
+    secret_key,
 )
-from counterfoil.resources.conditions import Condition
+from counterfoil.resources.conditions import Condition, condition_list
 from counterfoil.resources.envelopeevent import FileKind
-from counterfoil.resources.naming import is_envelope_action
-from counterfoil.resources.request import LastRequest
+from counterfoil.resources.naming import ACTION_RULE, PARAMETER_NAME_RULE, TAG_NAME_RULE, is_envelope_action
+from counterfoil.resources.request import LastRequest, request_values
 
 
 class ActionHandling(StrEnum):
@@ -64,8 +76,8 @@ CHANGEABLE_STATUSES = frozenset({EnvelopeStatus.ACTIVE, EnvelopeStatus.EXPIRED})
 class CleanupPolicy(StrEnum):
     """Whether an archived envelope is deleted in eSAW."""
 
-    DELETE = "Delete"
     KEEP = "Keep"
+    DELETE = "Delete"
 
 
 class AuditTrailPolicy(StrEnum):
@@ -84,26 +96,100 @@ class Language(StrEnum):
 
 
 class CallbackSpec(ResourcePart, frozen=True):
-    """Credentials that authenticate callbacks of this organization, and the parameters that it adds."""
+    """Proof that a callback comes from this organization, and the organization's own URL parameters."""
 
-    token_secret_refs: tuple[SecretKeyRef, ...] = ()
-    basic_auth_secret_ref: LocalObjectReference | None = None
-    parameters: tuple[str, ...] = ()
-    """Names of the organization's own URL parameters, whose values go into the event."""
+    token_secret_refs: Annotated[
+        tuple[Annotated[SecretKeyRef, schema("One token.")], ...],
+        schema(
+            "Keys of Secrets (same namespace, label `counterfoil.dev/use=callback`) with the "
+            "tokens that a callback URL may contain, at least one. Several tokens permit "
+            "rotation: add the new token, change the URL in eSAW, then remove the old token.",
+            keys=("name", "key"),
+            minItems=1,
+            maxItems=8,
+            required=True,
+        ),
+    ] = ()
+    basic_auth_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema(
+            "A Secret (same namespace, type kubernetes.io/basic-auth, label "
+            "`counterfoil.dev/use=callback`) with the `username` and `password` that a callback "
+            "must send in addition to the token. Default none."
+        ),
+    ] = None
+    parameters: Annotated[
+        tuple[
+            Annotated[
+                str,
+                schema(
+                    "Name of one parameter. Example: orderNo.",
+                    PARAMETER_NAME_RULE,
+                    ValidationRule(
+                        "!(self.lowerAscii() in ['envelope', 'envelopeid', 'action', 'workstepid', "
+                        "'eventtype', 'source', 'time', 'description', 'recipientemail', 'recipientorder'])",
+                        "this is the name of one of eSAW's own parameters",
+                    ),
+                    maxLength=63,
+                ),
+            ],
+            ...,
+        ],
+        schema(
+            "Names of the organization's own parameters that its callback URLs carry, in any "
+            "letter case. Their values go into the event, into the manifest, and into tags with "
+            "`callback`. All other parameters are ignored. A value that is unusable (more than "
+            "256 characters, characters that are not printable, an @, two different values) is "
+            "left out and counted. Default none. Example: orderNo.",
+            ValidationRule(
+                "self.all(name, self.exists_one(other, other.lowerAscii() == name.lowerAscii()))",
+                "letter case does not matter, so no two names may differ in it only",
+            ),
+            maxItems=16,
+        ),
+    ] = ()
 
 
 class ActionRule(ResourcePart, frozen=True, omit_defaults=False):
     """One action and its handling."""
 
-    action: str
-    handling: ActionHandling = ActionHandling.ARCHIVE
+    action: Annotated[
+        str,
+        schema(
+            "The action as eSAW names it, in any letter case. Example: envelopeFinished.",
+            ACTION_RULE,
+            maxLength=64,
+        ),
+    ]
+    handling: Annotated[
+        ActionHandling,
+        schema(
+            "`Archive`: archive the documents and clean up. `Record`: only record the event. Default Archive."
+        ),
+    ] = ActionHandling.ARCHIVE
 
 
 class EvidenceSpec(ResourcePart, frozen=True):
-    """Whether an envelope needs its audit trail, and the time for which eSAW's list may lack files."""
+    """Requirements for the evidence of an envelope."""
 
-    audit_trail: AuditTrailPolicy = AuditTrailPolicy.REQUIRED
-    wait: Duration = Duration(minutes=10)
+    audit_trail: Annotated[
+        AuditTrailPolicy,
+        schema(
+            "`Required`: a Completed envelope without its audit trail is archived, but not "
+            "deleted in eSAW, and its event fails. `Optional`: audit trails are switched off in "
+            "eSAW. Default Required."
+        ),
+    ] = AuditTrailPolicy.REQUIRED
+    wait: Annotated[
+        Duration,
+        schema(
+            "Time after the final status during which eSAW may list further files. Counterfoil "
+            "waits for the documents and the audit trail of a Completed envelope, and for any "
+            "file of another one. If a list was short before, or has no audit trail, it deletes "
+            "no envelope before this time. 168h at most. Default 10m.",
+            duration_bound("duration(self) <= duration('168h')", "wait must be 168h (one week) or shorter"),
+        ),
+    ] = Duration(minutes=10)
 
     def lacks_audit_trail(self, status: str, kinds: Iterable[FileKind]) -> bool:
         """
@@ -118,10 +204,25 @@ class EvidenceSpec(ResourcePart, frozen=True):
 
 
 class CleanupSpec(ResourcePart, frozen=True):
-    """When an archived envelope is deleted in eSAW."""
+    """Whether and when an archived envelope is deleted in eSAW."""
 
-    policy: CleanupPolicy = CleanupPolicy.KEEP
-    after: Duration = Duration(0)
+    policy: Annotated[
+        CleanupPolicy,
+        schema(
+            "`Keep`: keep the envelope in eSAW. `Delete`: delete the envelope in eSAW after each "
+            "file is in the archive and verified. Default Keep."
+        ),
+    ] = CleanupPolicy.KEEP
+    after: Annotated[
+        Duration,
+        schema(
+            "Delay between archiving and deleting, as a duration, 8760h at most. Default 0s. Example: 24h.",
+            duration_bound(
+                "duration(self) <= duration('8760h')",
+                "after must be 8760h (one year) or shorter; to keep envelopes in eSAW, set policy to Keep",
+            ),
+        ),
+    ] = Duration(0)
 
 
 class ClientAuthentication(StrEnum):
@@ -139,99 +240,479 @@ class Pkce(StrEnum):
 
 
 class OAuth(ResourcePart, frozen=True):
-    """The OAuth application registered with eSAW. (RFC 6749, section 4.1)"""
+    """
+    The OAuth application that is registered with eSAW. Senders give their consent to it. Default none: then
+    every Sender needs a tokenSecretRef.
+    """
 
-    client_id: str
-    client_secret_ref: SecretKeyRef
-    authorize_path: str = "/Auth/Authorize"
-    token_path: str = "/ApiToken/Retrieve"  # noqa: S105 - the path of an endpoint
-    client_authentication: ClientAuthentication = ClientAuthentication.BODY
-    pkce: Pkce = Pkce.S256
-    public_url: str | None = None
+    client_id: Annotated[str, schema("Client id that eSAW gave at registration.", minLength=1, maxLength=256)]
+    client_secret_ref: Annotated[
+        SecretKeyRef,
+        schema(
+            "The key of a Secret (same namespace, label `counterfoil.dev/use=oauth`) with the client secret.",
+            parts={"key": secret_key("clientSecret")},
+        ),
+    ]
+    authorize_path: Annotated[
+        str,
+        schema(
+            "Path of eSAW's authorization page, under baseURL. Default /Auth/Authorize.",
+            ValidationRule(
+                r"self.matches(r'^/([^/?#\s\\][^?#\s\\]*)?$')",
+                "authorizePath is a path that begins with one /, with no query and no fragment, as "
+                "in /Auth/Authorize",
+            ),
+            maxLength=256,
+        ),
+    ] = "/Auth/Authorize"
+    token_path: Annotated[
+        str,
+        schema(
+            "Path of eSAW's token endpoint, under baseURL. Default /ApiToken/Retrieve.",
+            ValidationRule(
+                r"self.matches(r'^/([^/?#\s\\][^?#\s\\]*)?$')",
+                "tokenPath is a path that begins with one /, with no query and no fragment, as in "
+                "/ApiToken/Retrieve",
+            ),
+            maxLength=256,
+        ),
+    ] = "/ApiToken/Retrieve"  # noqa: S105 - the path of an endpoint
+    client_authentication: Annotated[
+        ClientAuthentication,
+        schema(
+            "How the token request carries client id and secret. Body sends them in the form. "
+            "Basic sends them in the Authorization header (RFC 6749, 2.3.1). Choose Basic if "
+            "eSAW answers invalid_client although both are correct. Default Body."
+        ),
+    ] = ClientAuthentication.BODY
+    pkce: Annotated[
+        Pkce,
+        schema(
+            "Whether a code is bound to its request (RFC 7636). S256 sends a code challenge and "
+            "its verifier. Off sends neither, for an eSAW that refuses unknown parameters. "
+            "Default S256."
+        ),
+    ] = Pkce.S256
+    public_url: Annotated[
+        str | None,
+        address(
+            "Address of the pages process for browsers. https; http only for loopback and "
+            "cluster-internal names. Example: https://counterfoil.acme.example.",
+            "https://counterfoil.acme.example",
+            512,
+        ),
+    ] = None
 
 
 class BeforeSendField(ResourcePart, frozen=True):
-    """One field of the tagging form."""
+    """One field of the form."""
 
-    name: str
-    label: str | None = None
-    required: bool = False
-    pattern: str | None = None
-    options: tuple[str, ...] = ()
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "!(has(self.pattern) && has(self.options))",
+            "a field has either a pattern (free text) or options (a choice), not both",
+        ),
+    )
+
+    name: Annotated[
+        str,
+        schema(
+            "Name of the tag in the envelope's metadata. Example: costCenter.", TAG_NAME_RULE, maxLength=63
+        ),
+    ]
+    label: Annotated[
+        str | None, schema("Label of the field in the form. Default the name.", minLength=1, maxLength=256)
+    ] = None
+    required: Annotated[
+        bool, schema("Whether the field must have a value before the envelope is sent. Default false.")
+    ] = False
+    pattern: Annotated[
+        str | None,
+        schema(
+            "Regular expression that the whole value must match. Default none: any text. Example: [0-9]{4}.",
+            ValidationRule(
+                "'x'.matches(self) || !'x'.matches(self)",
+                "pattern is not a regular expression (syntax of RE2)",
+            ),
+            minLength=1,
+            maxLength=256,
+        ),
+    ] = None
+    options: Annotated[
+        tuple[Annotated[str, schema("One value.", minLength=1, maxLength=256)], ...],
+        schema("The values to choose from. Default none: any text.", minItems=1, maxItems=200),
+    ] = ()
 
 
 class BeforeSend(ResourcePart, frozen=True):
-    """The before-send page: the fields of its form, and the page that follows it."""
+    """
+    The page that a sender sees before an envelope is sent. It asks for tags. Default none: no questions.
+    """
 
-    fields: tuple[BeforeSendField, ...] = ()
-    inbox_url: str | None = None
+    fields: Annotated[
+        tuple[BeforeSendField, ...], schema("Fields of the form, in this order.", keys=("name",), maxItems=32)
+    ] = ()
+    inbox_url: Annotated[
+        str | None,
+        schema(
+            "Page that the browser opens after the envelope is sent. Default the inbox of eSAW "
+            "(`/Inbox/Index`). https; http only for loopback and cluster-internal names. At "
+            "another origin than `baseURL` it is no page of eSAW, so a draft that is sent from "
+            "there asks the person first.",
+            *address_rules(
+                "write an absolute address with no user in it, as in "
+                "https://saas.esignanywhere.net/Inbox/Index",
+                rest=r"([/?#][^\s\\]*)?",
+                end="([/?#]|$)",
+            ),
+            maxLength=2048,
+        ),
+    ] = None
 
 
 class OrganizationLimits(ResourcePart, frozen=True):
-    """Limits of concurrent work and requests, so that eSAW stays fast for its users, and ceilings of events,
-    so that the callbacks of one organization do not fill etcd."""
+    """Limits of concurrent work, so that eSAW stays responsive for its users, and ceilings of events."""
 
-    concurrency: int = 16
-    per_sender_concurrency: int = 4
-    requests_per_minute: int | None = None
-    unfinished_events: int = 10_000
-    unknown_envelopes: int = 5_000
+    concurrency: Annotated[
+        int,
+        schema(
+            "Maximum number of envelopes that are processed at once. Default 16, 1 to 1000.",
+            minimum=1,
+            maximum=1000,
+        ),
+    ] = 16
+    per_sender_concurrency: Annotated[
+        int,
+        schema(
+            "Maximum number of envelopes of one sender that are processed at once. Default 4, 1 to 1000.",
+            minimum=1,
+            maximum=1000,
+        ),
+    ] = 4
+    requests_per_minute: Annotated[
+        int | None,
+        schema(
+            "Maximum number of requests to eSAW per minute. Default none: no limit. Example: 1200.",
+            minimum=1,
+            maximum=1000000,
+        ),
+    ] = None
+    unfinished_events: Annotated[
+        int,
+        schema(
+            "Ceiling of unfinished events that are not archived yet. At this number the receiver "
+            "answers new callbacks 503, and eSAW repeats them. Several receivers may exceed it "
+            "by the events that they create within half a minute. Choose a number well below the "
+            "ResourceQuota that all Organizations share. Default 10000, 100 to 10000000.",
+            minimum=100,
+            maximum=10000000,
+        ),
+    ] = 10_000
+    unknown_envelopes: Annotated[
+        int,
+        schema(
+            "Ceiling of failed events of callbacks and sweeps whose envelope eSAW does not know "
+            "(reason EnvelopeNotFound). At this number the receiver answers new callbacks 503. "
+            "Such events come from a leaked callback URL, or from envelopes that no key may see. "
+            "Default 5000, 100 to 10000000.",
+            minimum=100,
+            maximum=10000000,
+        ),
+    ] = 5_000
 
 
 class RetrySpec(ResourcePart, frozen=True):
-    """Backoff: first pause, maximum pause, and deadline of each phase."""
+    """
+    Pauses between attempts, separately for each phase. The first pause is at most `initial`. The bound
+    doubles with each further pause, up to `max`. After `deadline`, the event fails.
+    """
 
-    initial: Duration = Duration(seconds=10)
-    max: Duration = Duration(hours=1)
-    deadline: Duration = Duration(hours=24)
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        compare_durations(
+            "self.initial, self.max, self.deadline",
+            "(duration(self.initial) <= duration(self.max) && duration(self.max) <= duration(self.deadline))",
+            "initial must not be longer than max (default 1h), nor max longer than deadline (default 24h)",
+        ),
+    )
+
+    initial: Annotated[
+        Duration,
+        schema(
+            "Maximum first pause, as a duration. Default 10s.",
+            duration_bound(
+                "duration(self) > duration('0s')",
+                "initial must be longer than 0s, or a failing event would be tried without a pause",
+            ),
+        ),
+    ] = Duration(seconds=10)
+    max: Annotated[Duration, schema("Maximum pause, as a duration. Default 1h.")] = Duration(hours=1)
+    deadline: Annotated[
+        Duration, schema("Timeout for one phase, after which the event fails, as a duration. Default 24h.")
+    ] = Duration(hours=24)
 
 
 class SweepSpec(ResourcePart, frozen=True):
-    """Search for finished envelopes whose callback did not arrive; ``lookback`` begins at the sending."""
+    """The search for finished envelopes without a callback."""
 
-    interval: Duration = Duration(hours=6)
-    lookback: Duration = Duration(hours=768)
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        compare_durations(
+            "self.interval, self.lookback",
+            "duration(self.interval) <= duration(self.lookback)",
+            "lookback (default 768h) must not be shorter than interval, or envelopes in between "
+            "are never looked at",
+        ),
+    )
+
+    interval: Annotated[
+        Duration,
+        schema(
+            "Interval between searches, as a duration, 1m or more. Default 6h.",
+            duration_bound("duration(self) >= duration('1m')", "interval must be 1m or longer"),
+        ),
+    ] = Duration(hours=6)
+    lookback: Annotated[
+        Duration,
+        schema(
+            "Age of the oldest envelopes that a search covers, as a duration, from the time of "
+            "sending. Default 768h (32 days)."
+        ),
+    ] = Duration(hours=768)
 
 
 class Ttl(ResourcePart, frozen=True):
-    """Time until finished events are deleted; ``failed`` unset: a person deletes failed events."""
+    """Retention of final events. Never below 72h, since eSAW may repeat a callback for 36 hours."""
 
-    succeeded: Duration = Duration(hours=792)
-    failed: Duration | None = None
-    unknown: Duration = Duration(hours=72)
+    succeeded: Annotated[
+        Duration,
+        schema(
+            "Retention of Succeeded and Skipped events, as a duration, 72h or more, and never "
+            "below `sweep.lookback`: a sweep recognises an archived envelope by its event. "
+            "Default 792h (33 days).",
+            duration_bound(
+                "duration(self) >= duration('72h')",
+                "events are kept for 72h or longer, since eSAW may repeat a callback for 36 hours",
+            ),
+        ),
+    ] = Duration(hours=792)
+    failed: Annotated[
+        Duration | None,
+        schema(
+            "Retention of Failed events, as a duration, 72h or more. Default never deleted. Example: 2160h.",
+            duration_bound(
+                "duration(self) >= duration('72h')",
+                "events are kept for 72h or longer, since eSAW may repeat a callback for 36 hours",
+            ),
+        ),
+    ] = None
+    unknown: Annotated[
+        Duration,
+        schema(
+            "Retention of Failed events with reason EnvelopeNotFound whose envelope eSAW never "
+            "found, as a duration, 72h or more. A shorter `failed` counts for them too. Default "
+            "72h.",
+            duration_bound(
+                "duration(self) >= duration('72h')",
+                "events are kept for 72h or longer, since eSAW may repeat a callback for 36 hours",
+            ),
+        ),
+    ] = Duration(hours=72)
 
 
 class Notifications(ResourcePart, frozen=True):
-    """Recipients of mails, and the mail server."""
+    """
+    Recipients of mails, and the mail server. Default none: problems are visible in Kubernetes and the
+    metrics only.
+    """
 
-    smtp_secret_ref: LocalObjectReference | None = None
-    from_: str | None = None
-    administrators: tuple[str, ...] = ()
-    console_url: str | None = None
-    language: Language = Language.ENGLISH
-    escalate_after: Duration = Duration(hours=24)
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "!has(self.administrators) || (has(self.smtpSecretRef) && has(self.from))",
+            "administrators can be written to only with smtpSecretRef and from",
+        ),
+    )
+
+    smtp_secret_ref: Annotated[
+        LocalObjectReference | None,
+        schema(
+            "A Secret (same namespace, label `counterfoil.dev/use=smtp`) with the mail server's "
+            "`host`, `port`, `username`, `password`, `tls` and `ca.crt`. `tls` is `starttls` "
+            "(the default), `implicit` (the default on port 465) or `none`. With `none` there is "
+            "no `username` and `password`, since anyone in between could read them. `ca.crt` has "
+            "the private authorities, in PEM, that sign its certificate."
+        ),
+    ] = None
+    from_: Annotated[
+        str | None,
+        schema("Sender address of the mails. Example: counterfoil@acme.example.", EMAIL_RULE, maxLength=254),
+    ] = None
+    administrators: Annotated[
+        tuple[Annotated[str, schema("One address.", EMAIL_RULE, maxLength=254)], ...],
+        schema("Addresses of the administrators, who receive one mail per problem.", minItems=1, maxItems=32),
+    ] = ()
+    console_url: Annotated[
+        str | None,
+        address(
+            "Address of the console for administrators, for the links in mails. https; http only "
+            "for loopback and cluster-internal names.",
+            "https://counterfoil.acme.example",
+            512,
+        ),
+    ] = None
+    language: Annotated[Language, schema("Language of all mails: `en`, `de` or `it`. Default en.")] = (
+        Language.ENGLISH
+    )
+    escalate_after: Annotated[
+        Duration,
+        schema(
+            "Time between the request for a new key to a sender and the mail to the "
+            "administrators, if the sender does not react. A duration. Default 24h."
+        ),
+    ] = Duration(hours=24)
 
 
 class WebhookSpec(ResourcePart, frozen=True):
-    """Receiver of one notice per finished event, and the secret that signs the notices."""
+    """
+    Receiver of one notice per finished event: an event that archived its envelope, or failed. The body is a
+    CloudEvent 1.0, signed by the rules of Standard Webhooks. Counterfoil retries as `retry` says. Default
+    none.
+    """
 
-    url: str
-    signing_secret_ref: SecretKeyRef
+    url: Annotated[
+        str,
+        schema(
+            "Address that takes the notices by POST. https; http only for loopback and "
+            "cluster-internal names. Link-local addresses and those of cloud metadata are "
+            "refused. Example: https://erp.acme.example/counterfoil.",
+            *address_rules(
+                "write an absolute address with no user and no fragment in it, as in "
+                "https://erp.acme.example/counterfoil",
+                rest=r"([/?][^#\s\\]*)?",
+                end="([/?]|$)",
+            ),
+            maxLength=2048,
+        ),
+    ]
+    signing_secret_ref: Annotated[
+        SecretKeyRef,
+        schema(
+            "The key of a Secret (same namespace, label `counterfoil.dev/use=webhook`) with the "
+            "signing secret: `whsec_` and the base64 of 24 to 64 random bytes. During a rotation "
+            "the value has two secrets, one per line.",
+            parts={"key": secret_key("signingSecret")},
+        ),
+    ]
 
 
 class OrganizationSpec(ResourcePart, frozen=True):
-    """Configuration of the organization."""
+    """Settings for the envelopes of this organization."""
 
-    base_url: str
-    callback: CallbackSpec = CallbackSpec()
-    actions: tuple[ActionRule, ...] = (ActionRule(action="envelopeFinished"),)
-    unlisted_actions: UnlistedActions = UnlistedActions.IGNORE
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "has(self.archiveRef) || self.actions.all(each, each.handling != 'Archive')",
+            "archiveRef is required, since an action has handling Archive (the default); name an "
+            "Archive, or set the handling of every action to Record",
+            field_path=".archiveRef",
+            reason="FieldValueRequired",
+        ),
+        compare_durations(
+            "self.ttl.succeeded, self.sweep.lookback",
+            "duration(self.ttl.succeeded) >= duration(self.sweep.lookback)",
+            "ttl.succeeded (default 792h) must not be shorter than sweep.lookback (default "
+            "768h), or the sweep finds archived envelopes whose events are removed",
+            field_path=".ttl.succeeded",
+        ),
+    )
+
+    base_url: Annotated[
+        str,
+        schema(
+            "Address of eSAW, without a path such as `/Api`. https; http only for loopback and "
+            "cluster-internal names. Example: https://saas.esignanywhere.net.",
+            *address_rules(
+                "write scheme, host and perhaps port, with no user, query or fragment, as in "
+                "https://saas.esignanywhere.net",
+                port="([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])",
+            ),
+            ValidationRule(
+                "!self.matches(r'^https?://[^/]+/.')",
+                "leave out the path (also /Api, which Counterfoil adds), as in https://saas.esignanywhere.net",
+            ),
+            maxLength=512,
+        ),
+    ]
+    callback: Annotated[CallbackSpec, schema(required=True)] = CallbackSpec()
+    actions: Annotated[
+        tuple[ActionRule, ...],
+        schema(
+            "Actions that are recorded, and their handling. A callback without an action counts "
+            "as envelopeFinished if that has handling Archive, else as the first action with "
+            "handling Archive. So does one that never came. Default: envelopeFinished with "
+            "handling Archive.",
+            ValidationRule(
+                "self.all(each, self.exists_one(other, other.action.lowerAscii() == "
+                "each.action.lowerAscii()))",
+                "each action is named once; upper and lower case are the same here",
+            ),
+            keys=("action",),
+            minItems=1,
+            maxItems=32,
+        ),
+    ] = (ActionRule(action="envelopeFinished"),)
+    unlisted_actions: Annotated[
+        UnlistedActions,
+        schema(
+            "Handling of callbacks whose action is not listed. Ignore: answer 200, and count the "
+            "action in status.unlistedActions. Archive: as a callback without an action; the "
+            "status of the envelope is checked anyway. Default Ignore."
+        ),
+    ] = UnlistedActions.IGNORE
     evidence: EvidenceSpec = EvidenceSpec()
-    retention: Duration | None = None
-    statuses: tuple[EnvelopeStatus, ...] = (EnvelopeStatus.COMPLETED,)
-    archive_ref: LocalObjectReference | None = None
+    retention: Annotated[
+        Duration | None,
+        schema(
+            "Time for which eSAW itself keeps finished envelopes, as set there. eSAW deletes "
+            "them after it, archived or not. Counterfoil warns of envelopes that are not "
+            "archived when less than a quarter of it is left (7 days at most, 1 day at least). "
+            "48h to 87600h (10 years). Default none: no warning. Example: 2160h.",
+            duration_bound(
+                "(duration(self) >= duration('48h') && duration(self) <= duration('87600h'))",
+                "retention must be 48h to 87600h (10 years)",
+            ),
+        ),
+    ] = None
+    statuses: Annotated[
+        tuple[
+            Annotated[
+                EnvelopeStatus,
+                schema("A final status of eSAW.", enum=["Completed", "Rejected", "Canceled", "Expired"]),
+            ],
+            ...,
+        ],
+        schema(
+            "Statuses of envelopes that are archived; other envelopes are skipped. Of "
+            "`Completed`, `Rejected`, `Canceled`, `Expired`. Counterfoil waits for an envelope "
+            "that is still Active. Default Completed.",
+            minItems=1,
+            maxItems=4,
+        ),
+    ] = (EnvelopeStatus.COMPLETED,)
+    archive_ref: Annotated[
+        LocalObjectReference | None,
+        schema(
+            "The Archive (same namespace) of the documents. Required for handling Archive.",
+            parts={"name": ARCHIVE_NAME},
+        ),
+    ] = None
     cleanup: CleanupSpec = CleanupSpec()
-    default_sender_ref: LocalObjectReference | None = None
+    default_sender_ref: Annotated[
+        LocalObjectReference | None,
+        schema(
+            "The Sender (same namespace) whose key is used for envelopes without an Envelope "
+            "that names the sender. For organizations that send by API with one known key. "
+            "Default none.",
+            parts={"name": SENDER_NAME},
+        ),
+    ] = None
     oauth: OAuth | None = None
     before_send: BeforeSend | None = None
     limits: OrganizationLimits = OrganizationLimits()
@@ -240,7 +721,13 @@ class OrganizationSpec(ResourcePart, frozen=True):
     ttl: Ttl = Ttl()
     webhook: WebhookSpec | None = None
     notifications: Notifications | None = None
-    suspend: bool = False
+    suspend: Annotated[
+        bool,
+        schema(
+            "True suspends the processing. The receiver still records callbacks, so nothing is "
+            "lost. Default false."
+        ),
+    ] = False
 
     def rule(self, action: str) -> ActionRule | None:
         """Return the rule for an action in any letter case, or None when the organization has no rule for
@@ -271,47 +758,88 @@ class OrganizationSpec(ResourcePart, frozen=True):
 
 
 class CallbackURLs(ResourcePart, frozen=True):
-    """URLs for eSAW's organization settings; ``<token>`` is the placeholder of the token."""
+    """URLs for eSAW's organization settings. Replace `<token>` by the token."""
 
-    envelope: str
-    status: str
-    workstep: str
+    envelope: Annotated[str, schema("Callback for completed envelopes (`CallbackUrl`).", maxLength=2048)]
+    status: Annotated[
+        str, schema("Callback for envelope status changes (`StatusUpdateCallbackUrl`).", maxLength=2048)
+    ]
+    workstep: Annotated[
+        str,
+        schema("Callback for workstep events (`ActivityActionCallbackConfiguration.Url`).", maxLength=2048),
+    ]
 
 
 class ReportedProblem(ResourcePart, frozen=True):
-    """
-    A problem that the administrators receive one mail about. ``cause`` identifies the problem and does not
-    change.
+    """One problem."""
 
-    ``mail_attempt_time`` is written before a mail is sent, ``notified_time`` after it; see
-    docs/decisions/0007.
-    """
+    # mail_attempt_time is written before a mail is sent, notified_time after it (docs/decisions/0007).
 
-    cause: str
-    reason: str
-    since: datetime
-    message: str | None = None
-    count: int = 0
-    examples: tuple[str, ...] = ()
-    last_seen_time: datetime | None = None
-    mail_attempt_time: datetime | None = None
-    notified_time: datetime | None = None
-    solved_time: datetime | None = None
-    ending: str | None = None
+    cause: Annotated[
+        str,
+        schema(
+            "Unique and stable key of the problem. Example: failed/ArchiveBucketMissing/dms.", maxLength=512
+        ),
+    ]
+    reason: Annotated[
+        str, schema("Reason, in one CamelCase word that stays the same between versions.", maxLength=256)
+    ]
+    since: Annotated[datetime, schema("Time of the first occurrence (RFC 3339, UTC).")]
+    message: Annotated[
+        str | None,
+        schema(
+            "Description of the reason, for people, from the newest event with this problem.", maxLength=1024
+        ),
+    ] = None
+    count: Annotated[
+        int, schema("Number of events (for `consent`, of senders) with this problem.", minimum=0)
+    ] = 0
+    examples: Annotated[
+        tuple[Annotated[str, schema("One name.", maxLength=253)], ...],
+        schema("Names of some of these events.", list_type="atomic", maxItems=5),
+    ] = ()
+    last_seen_time: Annotated[datetime | None, schema("Time of the newest occurrence (RFC 3339, UTC).")] = (
+        None
+    )
+    mail_attempt_time: Annotated[
+        datetime | None,
+        schema(
+            "Time at which a controller last began to send a mail about the problem (RFC 3339, "
+            "UTC), so that no two controllers send it."
+        ),
+    ] = None
+    notified_time: Annotated[
+        datetime | None,
+        schema("Time of the mail to the administrators (RFC 3339, UTC). One mail per problem."),
+    ] = None
+    solved_time: Annotated[
+        datetime | None, schema("Time at which the problem was seen to have ended (RFC 3339, UTC).")
+    ] = None
+    ending: Annotated[
+        str | None,
+        schema(
+            "How the problem ended: `Solved`, or one CamelCase word for what ended it instead. "
+            "Example: ArchiveUnused.",
+            maxLength=256,
+        ),
+    ] = None
 
 
 class SweepResult(ResourcePart, frozen=True):
-    """
-    The last sweep.
+    """The last search for finished envelopes without a callback."""
 
-    ``complete`` is False if it was cut or skipped a Sender, and is repeated soon. ``message`` says what was
-    not searched.
-    """
-
-    time: datetime
-    found: int
-    complete: bool = True
-    message: str | None = None
+    time: Annotated[datetime, schema("End of the search (RFC 3339, UTC).")]
+    found: Annotated[int, schema("Number of envelopes that got an event by the search.", minimum=0)]
+    complete: Annotated[
+        bool,
+        schema(
+            "False: the search stopped early, eSAW or a key failed for a Sender, or eSAW may "
+            "have left envelopes out. It is repeated soon. Default true."
+        ),
+    ] = True
+    message: Annotated[
+        str | None, schema("What was not searched, and why; absent if all was.", maxLength=4096)
+    ] = None
 
 
 class CheckOutcome(StrEnum):
@@ -323,28 +851,39 @@ class CheckOutcome(StrEnum):
 
 
 class OrganizationCheckResult(ResourcePart, frozen=True):
-    """
-    One line of a check: a fact of ``counterfoil.esaw_check.facts``.
+    """One assumption."""
 
-    ``found`` is what eSAW did; ``message`` is what it means; ``setting`` is what to change.
-    """
-
-    id: str
-    outcome: CheckOutcome
-    message: str
-    found: str | None = None
-    setting: str | None = None
+    id: Annotated[str, schema("The assumption.", maxLength=64, pattern="^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
+    outcome: Annotated[
+        CheckOutcome,
+        schema(
+            "AsExpected, Deviates (the message says what it means), or NotTestable (the message says why)."
+        ),
+    ]
+    message: Annotated[str, schema("What it means, and for a deviation what to do.", maxLength=1024)]
+    found: Annotated[
+        str | None,
+        schema("What eSAW did, in a form without names, addresses, hosts and ids.", maxLength=1024),
+    ] = None
+    setting: Annotated[str | None, schema("The setting to change, if one helps.", maxLength=128)] = None
 
 
 class OrganizationCheck(ResourcePart, frozen=True):
-    """The last check of what Counterfoil assumes about eSAW. ``version`` is eSAW's, ``by`` who asked for
-    it."""
+    """
+    The last check of what Counterfoil assumes about eSAW, which a person asked for with the label
+    `counterfoil.dev/request: check`. It asks read-only.
+    """
 
-    start_time: datetime
-    time: datetime
-    version: str | None = None
-    by: str | None = None
-    results: tuple[OrganizationCheckResult, ...] = ()
+    start_time: Annotated[datetime, schema("Time at which the check began (RFC 3339, UTC).")]
+    time: Annotated[datetime, schema("Time at which the check ended (RFC 3339, UTC).")]
+    version: Annotated[str | None, schema("The version that eSAW named.", maxLength=64)] = None
+    by: Annotated[
+        str | None,
+        schema("The person who asked for it, as the request says; nobody verifies the name.", maxLength=256),
+    ] = None
+    results: Annotated[
+        tuple[OrganizationCheckResult, ...], schema("One line per assumption.", keys=("id",), maxItems=64)
+    ] = ()
 
 
 MAX_UNLISTED_ACTIONS = 32
@@ -354,11 +893,14 @@ OTHER_ACTIONS = "other"
 
 
 class UnlistedAction(ResourcePart, frozen=True):
-    """Callbacks with one action that the organization does not list."""
+    """One action."""
 
-    action: str
-    count: int
-    last_time: datetime
+    action: Annotated[
+        str,
+        schema("The action as eSAW named it, `none` for a callback without one, or `other`.", maxLength=64),
+    ]
+    count: Annotated[int, schema("Number of callbacks.", minimum=1)]
+    last_time: Annotated[datetime, schema("Time of the last callback (RFC 3339, UTC).")]
 
 
 def add_unlisted_action(
@@ -397,31 +939,70 @@ OVERFLOW_BUCKET: Final = "longer"
 
 
 class HourlyActivity(ResourcePart, frozen=True):
-    """One hour: its beginning, the number of events created, and the number of events archived."""
+    """One hour."""
 
-    time: datetime
-    noted: int = 0
-    archived: int = 0
+    time: Annotated[datetime, schema("Start of the hour (RFC 3339, UTC).")]
+    noted: Annotated[int, schema("Number of events that were recorded in this hour.", minimum=0)] = 0
+    archived: Annotated[int, schema("Number of events that succeeded in this hour.", minimum=0)] = 0
 
 
 class Activity(ResourcePart, frozen=True):
-    """Counts of one pass over all events."""
+    """
+    Activity of the events, for charts. It is the result of the controller's last pass over all events that
+    found a change. With 100,000 events, there is one pass about every 70 minutes; with a few events, about
+    every minute.
+    """
 
-    count_time: datetime
-    hours: tuple[HourlyActivity, ...] = ()
-    """The last ``ACTIVITY_HOURS`` hours, oldest first, without hours that have no events."""
-    archived_within: dict[str, int] = {}
-    """By bucket: time from creation to the archive, of events archived in the last seven days."""
-    unfinished_for: dict[str, int] = {}
-    """By bucket: age of the unfinished events."""
+    count_time: Annotated[datetime, schema("Start of that pass (RFC 3339, UTC).")]
+    hours: Annotated[
+        tuple[HourlyActivity, ...],
+        schema("The last 24 hours in UTC, oldest first. Hours without activity are omitted.", maxItems=24),
+    ] = ()
+    archived_within: Annotated[
+        dict[
+            str,
+            Annotated[
+                int,
+                schema(
+                    "Number of events that took less than this time, and at least the time of the "
+                    "previous step.",
+                    minimum=0,
+                ),
+            ],
+        ],
+        schema(
+            "Number of events that succeeded in the last seven days, by the time from the record "
+            "to the end. Example: {1s: 2, 10s: 118, longer: 1} are two events below one second, "
+            "and one of a day or longer.",
+            maxProperties=8,
+        ),
+    ] = {}
+    unfinished_for: Annotated[
+        dict[str, Annotated[int, schema("Number of events.", minimum=0)]],
+        schema(
+            "Number of unfinished events by the time since they were recorded, in the same steps.",
+            maxProperties=8,
+        ),
+    ] = {}
 
 
 class EventLoad(ResourcePart, frozen=True):
-    """Counts of the events that the ceilings in ``OrganizationLimits`` are about."""
+    """
+    Counts of the events that the ceilings in spec.limits are about. The controller counts every 30 seconds
+    and writes the counts when events changed; the receivers add the events that they created since.
+    """
 
-    count_time: datetime
-    unfinished_events: int = 0
-    unknown_envelopes: int = 0
+    count_time: Annotated[datetime, schema("Time of the count (RFC 3339, UTC).")]
+    unfinished_events: Annotated[
+        int, schema("Number of unfinished events that are not in Cleaning; 0 if absent.", minimum=0)
+    ] = 0
+    unknown_envelopes: Annotated[
+        int,
+        schema(
+            "Number of failed events of callbacks and sweeps whose envelope eSAW does not know; 0 if absent.",
+            minimum=0,
+        ),
+    ] = 0
 
     @property
     def numbers(self) -> tuple[int, int]:
@@ -435,49 +1016,173 @@ def duration_bucket(span: timedelta) -> str:
 
 
 class SealingKeyStatus(ResourcePart, frozen=True):
-    """The newest sealing key that a controller has."""
+    """
+    The newest sealing key that a controller has. `reseal` seals only with this one, and not before it has
+    been here for five minutes.
+    """
 
-    id: str
-    hash: str
-    """In hex; equal for equal keys."""
-    observed_time: datetime
-    """Time at which a controller first had it."""
+    id: Annotated[str, schema("Name of the key's file. Example: 2027-01.", maxLength=63)]
+    hash: Annotated[
+        str,
+        schema(
+            "Hash of the key in lower-case hex, to compare two keys.", maxLength=64, pattern="^[0-9a-f]{64}$"
+        ),
+    ]
+    observed_time: Annotated[
+        datetime, schema("Time at which a controller first had this key (RFC 3339, UTC).")
+    ]
 
 
 class OrganizationStatus(ResourcePart, frozen=True):
-    """
-    State of the organization.
+    """State of the Organization, written by the controller."""
 
-    ``settled_time`` is the time since which everything works with the current spec; ``spec_observed_time`` is
-    the time at which a controller first observed that spec.
-    """
-
-    observed_generation: int | None = None
-    conditions: tuple[Condition, ...] = ()
-    callback_token_hashes: tuple[str, ...] = ()
-    basic_auth_hash: str | None = None
+    observed_generation: Annotated[int | None, OBSERVED_GENERATION] = None
+    conditions: Annotated[
+        tuple[Condition, ...],
+        condition_list(
+            "`Reachable`: eSAW answers. `Ready`: callbacks are accepted and events processed. "
+            "`Stalled`: a person has to act. `Notified`: mails can be sent.",
+            "Reachable",
+        ),
+    ] = ()
+    origin: Annotated[
+        str | None,
+        schema(
+            "The first origin of `spec.baseURL` that answered as eSAW. Secrets with API keys and "
+            "the OAuth client secret belong to it, unless their annotation "
+            "counterfoil.dev/origin names another. Example: https://saas.esignanywhere.net.",
+            maxLength=512,
+        ),
+    ] = None
+    callback_token_hashes: Annotated[
+        tuple[
+            Annotated[
+                str,
+                schema(
+                    "`sha256$salt$hash`; salt (16 bytes) and hash in lower-case hex.",
+                    maxLength=104,
+                    pattern=r"^sha256\$[0-9a-f]{32}\$[0-9a-f]{64}$",
+                ),
+            ],
+            ...,
+        ],
+        schema(
+            "Salted SHA-256 of each callback token, so that the receiver needs no Secret. Only a "
+            "Secret with the label `counterfoil.dev/use=callback` is hashed.",
+            list_type="atomic",
+            maxItems=8,
+        ),
+    ] = ()
     sealing_key: SealingKeyStatus | None = None
+    basic_auth_hash: Annotated[
+        str | None,
+        schema(
+            "Salted scrypt hash of `username:password` of the basic authentication, so that the "
+            "receiver needs no Secret.",
+            maxLength=512,
+        ),
+    ] = None
     callback_urls: CallbackURLs | None = None
-    version: str | None = None
-    origin: str | None = None
-    """The first origin that answered as eSAW; Secrets that name no origin belong to it."""
-    events: dict[str, int] = {}
-    activity: Activity | None = None
+    version: Annotated[str | None, schema("Version that eSAW reports.", maxLength=64)] = None
+    events: Annotated[
+        dict[str, Annotated[int, schema("Number of events in this phase.", minimum=0)]],
+        schema(
+            "Number of events in each phase. Example: {Succeeded: 118, AwaitingConsent: 2}.", maxProperties=16
+        ),
+    ] = {}
     load: EventLoad | None = None
+    activity: Activity | None = None
     sweep: SweepResult | None = None
+    last_request: Annotated[
+        LastRequest | None, schema(parts={"request": request_values("On an Organization: sweep, check")})
+    ] = None
     check: OrganizationCheck | None = None
-    unlisted_actions: tuple[UnlistedAction, ...] = ()
-    problems: tuple[ReportedProblem, ...] = ()
-    settled_time: datetime | None = None
-    spec_observed_time: datetime | None = None
-    last_request: LastRequest | None = None
+    unlisted_actions: Annotated[
+        tuple[UnlistedAction, ...],
+        schema(
+            "Actions of callbacks that spec.actions does not list, with their number: 32 at "
+            "most, then `other`. An action that is listed later is removed.",
+            keys=("action",),
+            maxItems=33,
+        ),
+    ] = ()
+    problems: Annotated[
+        tuple[ReportedProblem, ...],
+        schema(
+            "Problems that are reported to the administrators by mail, one per cause: the start, "
+            "the number of events, and the mails. A solved problem is removed after the mail "
+            "about its solution.",
+            keys=("cause",),
+            maxItems=100,
+        ),
+    ] = ()
+    spec_observed_time: Annotated[
+        datetime | None,
+        schema(
+            "Time at which a controller first observed the current spec (RFC 3339, UTC). Events "
+            "that failed earlier and that only a new spec can help are retried."
+        ),
+    ] = None
+    settled_time: Annotated[
+        datetime | None,
+        schema(
+            "Time since which the Organization is Ready and Reachable with its current spec (RFC "
+            "3339, UTC). Events that failed earlier because of the Organization are retried."
+        ),
+    ] = None
 
 
 class Organization(Resource, frozen=True):
-    """One eSAW organization as a Kubernetes object (``kubectl get org``)."""
+    """
+    One organization of eSignAnyWhere (eSAW), and the settings for its envelopes. A person writes the spec.
+    The controller writes the status, with the callback URLs for eSAW's organization settings.
+    """
 
     KIND: ClassVar[str] = "Organization"
     PLURAL: ClassVar[str] = "organizations"
+    SHORT_NAMES: ClassVar[tuple[str, ...]] = ("org",)
+    COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn(
+            "Ready",
+            '.status.conditions[?(@.type=="Ready")].status',
+            "Whether callbacks are accepted and events processed.",
+        ),
+        PrinterColumn(
+            "Reason", '.status.conditions[?(@.type=="Ready")].reason', "Reason of the condition Ready."
+        ),
+        PrinterColumn(
+            "Reachable", '.status.conditions[?(@.type=="Reachable")].status', "Whether eSignAnyWhere answers."
+        ),
+        PrinterColumn("Failed", ".status.events.Failed", "Number of failed events.", type="integer"),
+        PrinterColumn(
+            "Waiting",
+            ".status.events.AwaitingConsent",
+            "Number of events that wait for a sender's consent.",
+            type="integer",
+        ),
+        PrinterColumn("Version", ".status.version", "Version of eSignAnyWhere."),
+        PrinterColumn(
+            "Age", ".metadata.creationTimestamp", "Time since the Organization was created.", type="date"
+        ),
+        PrinterColumn("URL", ".spec.baseURL", "Address of eSignAnyWhere.", is_wide=True),
+        PrinterColumn("Archive", ".spec.archiveRef.name", "Archive of the documents.", is_wide=True),
+        PrinterColumn(
+            "Cleanup",
+            ".spec.cleanup.policy",
+            "Whether archived envelopes are deleted in eSignAnyWhere.",
+            is_wide=True,
+        ),
+        PrinterColumn(
+            "Suspended", ".spec.suspend", "Whether processing is suspended.", type="boolean", is_wide=True
+        ),
+    )
+
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "self.metadata.name.size() <= 63",
+            "the name of an Organization has at most 63 characters, since it becomes the value of a label",
+        ),
+    )
 
     spec: OrganizationSpec
     status: OrganizationStatus = OrganizationStatus()

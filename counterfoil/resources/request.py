@@ -14,14 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from counterfoil.resources.base import (
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,
     REQUEST_REASON_ANNOTATION,
+    FieldSchema,
     ObjectMeta,
     ResourcePart,
+    schema,
 )
 
 REQUEST_ANNOTATION_PREFIX: Final = f"{REQUEST_LABEL}-"
@@ -44,17 +46,50 @@ class RequestOutcome(StrEnum):
     FAILED = "Failed"
 
 
-class LastRequest(ResourcePart, frozen=True):
-    """The last request of a person on an object, and its result."""
+def request_values(values: str) -> FieldSchema:
+    """Declare the label's value in a status; ``values`` are those of the kind."""
+    return schema(f"Value of the label. {values}.", maxLength=63)
 
-    request: str
-    outcome: RequestOutcome
-    handled_time: datetime
-    id: str | None = None
-    by: str | None = None
-    """Unverified: a user who may set the label may write any name (docs/decisions/0019)."""
-    reason: str | None = None
-    message: str | None = None
+
+class LastRequest(ResourcePart, frozen=True):
+    """The last request of a person (label counterfoil.dev/request), and its result."""
+
+    request: Annotated[str, request_values("Example: retry")]
+    outcome: Annotated[
+        RequestOutcome,
+        schema(
+            "`Done`: it was carried out. `NothingToDo`: there was nothing left to do. `Refused`: it was not "
+            "carried out, `message` says why. `Failed`: an internal error ended it."
+        ),
+    ]
+    handled_time: Annotated[
+        datetime, schema("Time at which the controller handled the request (RFC 3339, UTC).")
+    ]
+    id: Annotated[
+        str | None,
+        schema(
+            "Id of the request, from its annotation counterfoil.dev/request-id.",
+            maxLength=MAX_REQUEST_TEXT_LENGTH,
+        ),
+    ] = None
+    # Unverified: a user who may set the label may write any name (docs/decisions/0019).
+    by: Annotated[
+        str | None,
+        schema(
+            "Person who made the request, by its own statement (annotation counterfoil.dev/request-by).",
+            maxLength=MAX_REQUEST_TEXT_LENGTH,
+        ),
+    ] = None
+    reason: Annotated[
+        str | None,
+        schema(
+            "Reason of the request (annotation counterfoil.dev/request-reason).",
+            maxLength=MAX_REQUEST_TEXT_LENGTH,
+        ),
+    ] = None
+    message: Annotated[
+        str | None, schema("Result of the request, for people.", maxLength=MAX_REQUEST_TEXT_LENGTH)
+    ] = None
 
 
 @dataclass(frozen=True)

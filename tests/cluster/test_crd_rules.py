@@ -5,7 +5,7 @@ A real API server takes what the CRDs allow, refuses the rest in words, and show
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 import pytest
@@ -14,7 +14,10 @@ import yaml
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import Rejected
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources.base import PrinterColumn, ResourcePart, schema
+from docs import generate_crds
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.controlplane.install_crds import install_crds
 from sandbox.controlplane.kubectl import Kubectl
 from tests.support.crd_cases import ID, KINDS, LEAST, NAME, RULES, Rule, built
 
@@ -465,6 +468,40 @@ async def test_explain_describes_every_field_of_a_kind(kubectl: Kubectl, kind: t
     assert f"KIND:       {kind.KIND}" in explained
     assert "<no description>" not in explained
     assert "<empty>" not in await kubectl("explain", f"{kind.PLURAL}.spec")
+
+
+class ScratchSpec(ResourcePart, frozen=True):
+    """Settings of a kind that only these tests have."""
+
+    colour: Annotated[str, schema("Colour of the seal. Default red.", maxLength=8)] = "red"
+
+
+class Scratch(Resource, frozen=True):
+    """A kind that only these tests have."""
+
+    KIND: ClassVar[str] = "Scratch"
+    PLURAL: ClassVar[str] = "scratches"
+    COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (PrinterColumn("Colour", ".spec.colour", "Colour."),)
+
+    spec: ScratchSpec
+
+
+async def test_a_field_that_a_type_declares_is_explained_bounded_and_set(
+    own: KubeClient, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    body = {"apiVersion": Scratch.API_VERSION, "kind": "Scratch", "metadata": {"name": "one"}, "spec": {}}
+    (tmp_path / "scratches.yaml").write_text(generate_crds.text(Scratch), encoding="utf-8")
+    await install_crds(kubectl, tmp_path)
+    try:
+        explained = await kubectl("explain", "scratches.spec.colour")
+        stored = await own.create(Scratch, body)
+        with pytest.raises(Rejected, match="Too long"):
+            await own.create(Scratch, body | {"spec": {"colour": "ultramarine"}})
+    finally:
+        await kubectl("delete", "-f", str(tmp_path))
+    assert "Colour of the seal. Default red." in " ".join(explained.split())
+    assert stored["spec"] == {"colour": "red"}
+    assert Scratch.parse(stored).spec == ScratchSpec()
 
 
 async def test_explain_tells_default_unit_and_example(kubectl: Kubectl) -> None:

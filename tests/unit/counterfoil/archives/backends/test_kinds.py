@@ -19,7 +19,6 @@ from counterfoil.resources.archive import (
 )
 from counterfoil.resources.archive_kinds import DISCARDED_SCHEME, EXAMPLES, SETTINGS
 from counterfoil.resources.base import parse_part
-from docs.generate_archive_crd import CRD, text
 
 MODULE = """
 from tests.support.fakes.archives import MemoryBackend
@@ -52,10 +51,6 @@ def a_spec(kind: str) -> ArchiveSpec:
 def test_every_kind_of_the_api_can_be_opened() -> None:
     assert {*ARCHIVE_KINDS, "custom"} == set(KINDS)
     assert all(map(find_opener, ARCHIVE_KINDS))
-
-
-def test_the_crd_has_the_settings_of_every_kind() -> None:
-    assert CRD.read_text(encoding="utf-8") == text(), "run: make chart"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in sorted(ARCHIVE_KINDS) if not SETTINGS[kind].KEEPS_FILES])
