@@ -281,6 +281,25 @@ async def test_an_archive_whose_status_gets_a_root_resumes_what_waited_for_its_p
     assert sorted(scene.reconciled) == sorted(each.name for each in events)
 
 
+@pytest.mark.xfail(strict=True, reason="only an archive that works wakes them")
+async def test_an_archive_that_a_probe_finds_unusable_wakes_what_waited_for_its_probe_and_nothing_else() -> (
+    None
+):
+    scene = Scene()
+    scene.observe(an_organization(), a_sender(), ready(an_archive(), "Unknown"))
+    async with scene.running():
+        first, second = waiting("ArchiveNotProbed", 2)
+        other = structs.replace(second, status=structs.replace(second.status, reason="ArchiveUnreachable"))
+        scene.observe(first, other)
+        await turns()
+        assert scene.reconciled == []
+        scene.observe(ready(an_archive(version=2), "False"))
+        await turns()
+        scene.observe(ready(an_archive(version=3), "False"))
+        await turns()
+    assert scene.reconciled == [first.name]
+
+
 def at_a_server(version: int = 1) -> Archive:
     webdav = {"url": "https://dms.acme.example", "credentialsSecretRef": {"name": "dms-key"}}
     return an_archive(version=version, filesystem=None, webdav=webdav)
