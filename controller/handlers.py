@@ -13,8 +13,17 @@ from controller.cache import Cache
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.retry.fix_rules import archive_may_fix, organization_may_fix
+from controller.scheduling.due import ARCHIVE_NOT_PROBED
 from controller.scheduling.event_queue import EventQueue
-from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Sender, is_condition_true
+from counterfoil.resources import (
+    Archive,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Sender,
+    find_condition,
+    is_condition_true,
+)
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,12 @@ class EventHandlers:
         )
 
     def _archive_changed(self, before: Archive | None, after: Archive | None) -> None:
-        """Events that wait for the Archive are due at once if its spec was changed, it became ready, or a
-        probe stored its root."""
+        """
+        Events that wait for the Archive are due at once if its spec was changed, it became ready, or a probe
+        stored its root.
+
+        Those that wait for its first probe are due if a probe found another fault, their new reason.
+        """
         if after is None:
             if before is not None:
                 self.archive_pool.forget(before.name)
@@ -101,9 +114,11 @@ class EventHandlers:
         if needs_probe or was_ready != is_ready:
             # The Organizations that refer to it repeat its state in their own status.
             self.resync.trigger()
-        if is_spec_changed or has_new_root or (is_ready and not was_ready):
+        is_fault_new = _fault(after) is not None and (before is None or _fault(after) != _fault(before))
+        may_be_fixed = is_spec_changed or has_new_root or (is_ready and not was_ready)
+        if may_be_fixed or is_fault_new:
             events = [event for event in self.cache.events if self.cache.archive_name(event) == after.name]
-            self.event_queue.mark_due_now(events, _archive_may_fix)
+            self.event_queue.mark_due_now(events, _archive_may_fix if may_be_fixed else _awaits_probe)
             self.event_queue.enqueue_all(events)
 
 
@@ -117,6 +132,18 @@ def _misses_sender(event: EnvelopeEvent) -> bool:
 
 def _organization_may_fix(event: EnvelopeEvent) -> bool:
     return organization_may_fix(event.status.reason or "")
+
+
+def _fault(archive: Archive) -> tuple[str, int | None] | None:
+    """Return why a probe found that the Archive can't be used, and with which spec; None: it did not."""
+    ready = find_condition(archive.status.conditions, "Ready")
+    if ready is None or ready.status != "False":
+        return None
+    return ready.reason, ready.observed_generation
+
+
+def _awaits_probe(event: EnvelopeEvent) -> bool:
+    return event.status.reason == ARCHIVE_NOT_PROBED
 
 
 def _archive_may_fix(event: EnvelopeEvent) -> bool:

@@ -281,7 +281,6 @@ async def test_an_archive_whose_status_gets_a_root_resumes_what_waited_for_its_p
     assert sorted(scene.reconciled) == sorted(each.name for each in events)
 
 
-@pytest.mark.xfail(strict=True, reason="only an archive that works wakes them")
 async def test_an_archive_that_a_probe_finds_unusable_wakes_what_waited_for_its_probe_and_nothing_else() -> (
     None
 ):
