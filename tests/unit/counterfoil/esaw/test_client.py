@@ -535,3 +535,27 @@ async def test_the_wait_for_the_memory_of_a_large_answer_is_no_fault_of_esaw() -
         await asyncio.sleep(1.5)
         await stack.aclose()
         assert (await asked).metadata == "x" * 2 * SMALL_BYTES
+
+
+class CountingClock(ManualClock):
+    """A clock that counts how often it is read."""
+
+    reads = 0
+
+    def monotonic(self) -> float:
+        self.reads += 1
+        return super().monotonic()
+
+
+@pytest.mark.xfail(strict=True, reason="the clock is read for each part of an answer")
+async def test_an_answer_in_many_parts_needs_no_more_reads_of_the_clock_than_one_in_one_part() -> None:
+    body = json.dumps({"MetaData": "x" * 1000}).encode()
+    parts = b"".join(b"1\r\n%c\r\n" % each for each in body) + b"0\r\n\r\n"
+    many = sending(head(Transfer_Encoding="chunked") + parts)
+    reads = []
+    for script in (answering(body), many):
+        clock = CountingClock()
+        async with against(script, clock=clock) as setup:
+            assert (await setup.user.configuration(ENVELOPE)).metadata == "x" * 1000
+        reads.append(clock.reads)
+    assert reads[0] == reads[1]
