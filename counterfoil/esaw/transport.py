@@ -399,12 +399,12 @@ class EsawTransport:
         self, call: EsawCall, credential: Credential | None, measurement: "_CallMeasurement"
     ) -> bytes:
         async with (
-            LARGE_ANSWERS.reading(self.origin) as grow,
+            LARGE_ANSWERS.reading(self.origin, measurement.uncounted) as grow,
             self._open_response(call, credential, measurement) as response,
         ):
             most = self._call_limits.max_json_bytes
             limit = min(call.max_bytes or most, most)
-            body = await _read_at_most(limit, _ResponseBody(response), measurement.uncounted(grow))
+            body = await _read_at_most(limit, _ResponseBody(response), grow)
             if body is None:
                 raise ResponseTooLarge(call.operation, limit)
             if has_too_many_values(body, call.max_containers):
@@ -438,23 +438,21 @@ class _CallMeasurement:
         self.deadline: asyncio.Timeout | None = None
         """End of the step that runs."""
 
-    def uncounted(self, wait: Grow) -> Grow:
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
         """Wait for something else than eSAW: neither the deadline nor the metrics count the time."""
-
-        async def grow(size: int) -> None:
-            deadline, loop = self.deadline, asyncio.get_running_loop()
-            ends = deadline.when() if deadline is not None and not deadline.expired() else None
-            if deadline is None or ends is None:
-                return await wait(size)
-            deadline.reschedule(None)
-            since, began = self._clock.monotonic(), loop.time()
-            try:
-                await wait(size)
-            finally:
-                self.waited -= self._clock.monotonic() - since
-                deadline.reschedule(ends + loop.time() - began)
-
-        return grow
+        deadline, loop = self.deadline, asyncio.get_running_loop()
+        ends = deadline.when() if deadline is not None and not deadline.expired() else None
+        if deadline is None or ends is None:
+            yield
+            return
+        deadline.reschedule(None)
+        since, began = self._clock.monotonic(), loop.time()
+        try:
+            yield
+        finally:
+            self.waited -= self._clock.monotonic() - since
+            deadline.reschedule(ends + loop.time() - began)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

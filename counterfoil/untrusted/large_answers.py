@@ -10,7 +10,7 @@ server.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -46,8 +46,14 @@ class LargeAnswers:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def reading(self, owner: str) -> AsyncIterator[Grow]:
-        """Read one answer and use it within the context; a slot ends with it. Raises ``AnswerTooSlow``."""
+    async def reading(
+        self, owner: str, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> AsyncIterator[Grow]:
+        """
+        Read one answer and use it within the context; a slot ends with it.
+
+        The wait for the slot is inside the context ``waiting``. Raises ``AnswerTooSlow``.
+        """
         async with AsyncExitStack() as stack:
             has_slot = False
 
@@ -56,8 +62,9 @@ class LargeAnswers:
                 if size <= SMALL_BYTES or has_slot:
                     return
                 turn = self._turns.setdefault(owner, asyncio.Lock())
-                await stack.enter_async_context(turn)
-                await stack.enter_async_context(self._slots.slot(owner))
+                with waiting():
+                    await stack.enter_async_context(turn)
+                    await stack.enter_async_context(self._slots.slot(owner))
                 await stack.enter_async_context(self._ending())
                 has_slot = True
 
