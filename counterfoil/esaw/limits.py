@@ -52,10 +52,6 @@ an event."""
 MAX_BULK_ENVELOPES: Final = 5000
 """Envelopes that one draft may become: five times the recipients that eSAW allows in a bulk. Their ids fit
 into the annotations of one object."""
-FILE_ID_LENGTH: Final = 512
-"""Characters. eSAW's are GUIDs today; they count as opaque here."""
-VERSION_LENGTH: Final = 64
-"""Characters of eSAW's version; a longer text is something else."""
 TOKEN_LENGTH: Final = 4096
 """Characters. 66 today, "length may change"."""
 READ_BYTES: Final = 256 * KIB

@@ -15,8 +15,10 @@ from typing import Final, TypeVar
 import msgspec
 
 from counterfoil.esaw.errors import EnvelopeStatusUnknown, FileIdMissing, FileIdRepeated, ResponseInvalid
-from counterfoil.esaw.limits import FILE_ID_LENGTH, MAX_METADATA_BYTES, MAX_TEXT_MEMORY, VERSION_LENGTH
+from counterfoil.esaw.limits import MAX_METADATA_BYTES, MAX_TEXT_MEMORY
 from counterfoil.resources import EnvelopeStatus, FileKind
+from counterfoil.resources.envelopeevent import MAX_FILE_ID_LENGTH
+from counterfoil.resources.organization import MAX_VERSION_LENGTH
 from counterfoil.untrusted.json_bounds import JSON_ERRORS, text_memory
 
 
@@ -338,7 +340,7 @@ _ERROR_ID = re.compile(
 )
 _STEP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_VERSION = re.compile(rf"(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{VERSION_LENGTH - 1}}}")
+_VERSION = re.compile(rf"(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{MAX_VERSION_LENGTH - 1}}}")
 _ODD_VALUE = re.compile(r"(?<=^Invalid enum value )(?!'[A-Za-z0-9_]{1,40}' - at ).*(?= - at )", re.DOTALL)
 CONFIGURATION_MEMBERS = frozenset(
     {"MetaData", "ShareWithTeam", "Activities", "ExpirationConfiguration", "CallbackConfiguration"}
@@ -485,7 +487,10 @@ def is_file_id(text: str) -> bool:
     """Whether this can be a file id: opaque, but printable ASCII, of bounded length, and no step up in a
     path."""
     return (
-        0 < len(text) <= FILE_ID_LENGTH and text.isascii() and text.isprintable() and text not in {".", ".."}
+        0 < len(text) <= MAX_FILE_ID_LENGTH
+        and text.isascii()
+        and text.isprintable()
+        and text not in {".", ".."}
     )
 
 

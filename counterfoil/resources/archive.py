@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
+from counterfoil.origin import MAX_ORIGIN_LENGTH
 from counterfoil.resources.archive_kinds import (
     KINDS,
     S3,
@@ -312,7 +313,7 @@ class ArchiveStatus(ResourcePart, frozen=True):
     ] = None
     root: ArchiveRoot | None = None
     secret_origins: Annotated[
-        dict[str, Annotated[str, schema("One origin.", maxLength=512)]],
+        dict[str, Annotated[str, schema("One origin.", maxLength=MAX_ORIGIN_LENGTH)]],
         schema(
             "Origin that each Secret without the annotation counterfoil.dev/origin was sent to, "
             "by the name of the Secret. It is sent to no other.",

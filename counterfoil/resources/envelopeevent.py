@@ -46,6 +46,9 @@ MAX_TEXT_LENGTH = 4096
 """Maximum characters of an envelope's or a file's name in a status. eSAW documents no limit; its names are
 shorter."""
 
+MAX_FILE_ID_LENGTH = 512
+"""Maximum characters of a file's id. eSAW's are GUIDs today; they count as opaque here."""
+
 MAX_LOCATION_LENGTH = 8192
 """Maximum characters of a location in an archive (a URI) in a status."""
 
@@ -319,7 +322,7 @@ class EnvelopeSummary(ResourcePart, frozen=True):
 class FiledDocument(ResourcePart, frozen=True):
     """One file."""
 
-    file_id: Annotated[str, schema("Id of the file in eSAW.", maxLength=512)]
+    file_id: Annotated[str, schema("Id of the file in eSAW.", maxLength=MAX_FILE_ID_LENGTH)]
     kind: Annotated[FileKind, schema("Kind of the file.")]
     file_name: Annotated[str, schema("Name of the file in eSAW.", maxLength=MAX_TEXT_LENGTH)]
     size: Annotated[

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Final
 from msgspec.structs import replace
 
 from counterfoil.durations import Duration
-from counterfoil.origin import origin_of
+from counterfoil.origin import MAX_ORIGIN_LENGTH, origin_of
 from counterfoil.resources.archive import Archive
 from counterfoil.resources.base import (
     ARCHIVE_NAME,
@@ -37,6 +37,9 @@ from counterfoil.resources.conditions import Condition, condition_list
 from counterfoil.resources.envelopeevent import FileKind
 from counterfoil.resources.naming import ACTION_RULE, PARAMETER_NAME_RULE, TAG_NAME_RULE, is_envelope_action
 from counterfoil.resources.request import LastRequest, request_values
+
+MAX_VERSION_LENGTH = 64
+"""Maximum characters of eSAW's version; a longer text is something else."""
 
 
 class ActionHandling(StrEnum):
@@ -876,7 +879,9 @@ class OrganizationCheck(ResourcePart, frozen=True):
 
     start_time: Annotated[datetime, schema("Time at which the check began (RFC 3339, UTC).")]
     time: Annotated[datetime, schema("Time at which the check ended (RFC 3339, UTC).")]
-    version: Annotated[str | None, schema("The version that eSAW named.", maxLength=64)] = None
+    version: Annotated[str | None, schema("The version that eSAW named.", maxLength=MAX_VERSION_LENGTH)] = (
+        None
+    )
     by: Annotated[
         str | None,
         schema("The person who asked for it, as the request says; nobody verifies the name.", maxLength=256),
@@ -956,7 +961,10 @@ class Activity(ResourcePart, frozen=True):
     count_time: Annotated[datetime, schema("Start of that pass (RFC 3339, UTC).")]
     hours: Annotated[
         tuple[HourlyActivity, ...],
-        schema("The last 24 hours in UTC, oldest first. Hours without activity are omitted.", maxItems=24),
+        schema(
+            "The last 24 hours in UTC, oldest first. Hours without activity are omitted.",
+            maxItems=ACTIVITY_HOURS,
+        ),
     ] = ()
     archived_within: Annotated[
         dict[
@@ -1051,7 +1059,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
             "The first origin of `spec.baseURL` that answered as eSAW. Secrets with API keys and "
             "the OAuth client secret belong to it, unless their annotation "
             "counterfoil.dev/origin names another. Example: https://saas.esignanywhere.net.",
-            maxLength=512,
+            maxLength=MAX_ORIGIN_LENGTH,
         ),
     ] = None
     callback_token_hashes: Annotated[
@@ -1083,7 +1091,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
         ),
     ] = None
     callback_urls: CallbackURLs | None = None
-    version: Annotated[str | None, schema("Version that eSAW reports.", maxLength=64)] = None
+    version: Annotated[str | None, schema("Version that eSAW reports.", maxLength=MAX_VERSION_LENGTH)] = None
     events: Annotated[
         dict[str, Annotated[int, schema("Number of events in this phase.", minimum=0)]],
         schema(
@@ -1103,7 +1111,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
             "Actions of callbacks that spec.actions does not list, with their number: 32 at "
             "most, then `other`. An action that is listed later is removed.",
             keys=("action",),
-            maxItems=33,
+            maxItems=MAX_UNLISTED_ACTIONS + 1,
         ),
     ] = ()
     problems: Annotated[

@@ -7,6 +7,7 @@ The key itself is in a Secret; the status has only its fingerprint.
 from datetime import datetime
 from typing import Annotated, ClassVar
 
+from counterfoil.origin import MAX_ORIGIN_LENGTH
 from counterfoil.resources.base import (
     EMAIL_RULE,
     OBSERVED_GENERATION,
@@ -111,7 +112,7 @@ class SenderKey(ResourcePart, frozen=True):
         schema(
             "Origin of the eSAW that issued the key (consent), or that accepted it first. The "
             "key is sent to no other. Example: https://saas.esignanywhere.net.",
-            maxLength=512,
+            maxLength=MAX_ORIGIN_LENGTH,
         ),
     ] = None
     obtained_time: Annotated[

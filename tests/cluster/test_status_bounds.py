@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from counterfoil.esaw.limits import FILE_ID_LENGTH
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import TooLarge
 from counterfoil.kube.status import StatusWriter
@@ -33,7 +32,7 @@ from counterfoil.resources import (
     stored_size,
     with_condition,
 )
-from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH
+from counterfoil.resources.envelopeevent import MAX_FILE_ID_LENGTH, MAX_TAG_LENGTH
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
 
@@ -86,7 +85,7 @@ async def test_a_status_with_everything_at_its_bound_is_stored_as_it_is(kube: Ku
         documents=(
             proved(
                 a_document(
-                    file_id="~" * FILE_ID_LENGTH,
+                    file_id="~" * MAX_FILE_ID_LENGTH,
                     name="\x00\t😀" + "ä" * (MAX_TEXT_LENGTH - 3),
                     location="s" * MAX_LOCATION_LENGTH,
                 )

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import yaml
 
-from counterfoil.esaw.limits import FILE_ID_LENGTH, VERSION_LENGTH
 from counterfoil.resources import (
     ACTION_LABEL,
     ENVELOPE_LABEL,
@@ -34,7 +33,7 @@ from counterfoil.resources import (
     envelope_id,
     event_name,
 )
-from counterfoil.resources.envelopeevent import MAX_PARAMETER_LENGTH, MAX_TAG_LENGTH
+from counterfoil.resources.envelopeevent import MAX_FILE_ID_LENGTH, MAX_PARAMETER_LENGTH, MAX_TAG_LENGTH
 from counterfoil.resources.request import MAX_REQUEST_TEXT_LENGTH
 from docs import generate_crds
 
@@ -159,21 +158,6 @@ def test_every_field_is_bounded(kind: type[Resource]) -> None:
     assert [path for path, schema in fields(kind) if not bound[schema["type"]] & schema.keys()] == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "path", "ours"),
-    [
-        (EnvelopeEvent, ".status.documents[].fileID", FILE_ID_LENGTH),
-        (Organization, ".status.version", VERSION_LENGTH),
-    ],
-    ids=["file id", "version"],
-)
-def test_a_status_takes_as_much_of_esaw_as_the_controller_believes(
-    kind: type[Resource], path: str, ours: int
-) -> None:
-    """A resource may not import the limits of the client of eSAW."""
-    assert dict(fields(kind))[path]["maxLength"] == ours
-
-
 def test_every_text_of_an_events_status_is_bounded_by_a_constant_or_by_what_it_can_be() -> None:
     own = {
         ".status.reason",
@@ -183,7 +167,6 @@ def test_every_text_of_an_events_status_is_bounded_by_a_constant_or_by_what_it_c
         ".status.envelope.status",
         ".status.envelope.senderRef.name",
         ".status.archive.ref.name",
-        ".status.documents[].fileID",
         ".status.documents[].sha256",
         ".status.lastRequest.request",
         ".status.attemptHistory[].reason",
@@ -191,6 +174,7 @@ def test_every_text_of_an_events_status_is_bounded_by_a_constant_or_by_what_it_c
         ".status.notice.lastError.reason",
     }
     cut = {
+        MAX_FILE_ID_LENGTH,
         MAX_TEXT_LENGTH,
         MAX_LOCATION_LENGTH,
         MAX_TAG_LENGTH,
