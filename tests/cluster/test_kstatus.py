@@ -30,6 +30,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from sandbox.esaw import EnvelopeStatus
 from tests.support.crd_cases import built
+from tests.support.pauses import pauses
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -106,14 +107,18 @@ def becomes(scene: ControllerScene, judge: Judge) -> Callable[..., Awaitable[str
     """Wait until the tools say this of an object whose Ready has this reason; return the message."""
 
     async def wait(kind: type[Resource], name: str, wanted: Verdict, reason: str) -> str:
-        raw, seen = {}, None
+        raw: dict[str, Any] = {}
+        seen, waits = None, pauses()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while seen != (wanted, reason):
-                    raw = await scene.kube.get(kind, name)
-                    verdict, message = await judge(raw)
-                    seen = (verdict, summary(raw)["Ready"]["reason"])
-                    await asyncio.sleep(0.1)
+                    newest = await scene.kube.get(kind, name)
+                    if newest != raw:
+                        raw = newest
+                        verdict, message = await judge(raw)
+                        seen = (verdict, summary(raw)["Ready"]["reason"])
+                    else:
+                        await asyncio.sleep(next(waits))
         except TimeoutError:
             raise AssertionError(f"it is {seen}: {raw.get('status')}") from None
         assert set(summary(raw)) >= {"Ready", "Stalled"}

@@ -19,6 +19,7 @@ from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, User
 from sandbox.servers.smtp import PASSWORD, ReceivedMail, SmtpServer
+from tests.support.pauses import pauses
 
 ADMINISTRATOR = "admin@acme.example"
 PATIENCE_SECONDS = 60.0
@@ -57,9 +58,10 @@ class Scene:
 
     async def until(self, wanted: Callable[[], Awaitable[bool]]) -> None:
         """Ask until the condition holds."""
+        waits = pauses()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not await wanted():  # noqa: ASYNC110 - other processes give no event to wait for
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(next(waits))
 
     async def until_phases(self, **wanted: int) -> None:
         """Ask until the events are in just these phases."""

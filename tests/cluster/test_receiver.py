@@ -28,6 +28,7 @@ from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.environment.processes import CounterfoilProcess, running_receiver
+from tests.support.pauses import pauses
 
 TOKEN = "a-good-token-0123456789"
 OLD_TOKEN = "an-old-token-0123456789"
@@ -151,10 +152,10 @@ async def receiver(site: Site) -> CounterfoilProcess:
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
     """Wait until a condition holds that only another process can bring about."""
-    deadline = time.monotonic() + seconds
+    deadline, waits = time.monotonic() + seconds, pauses()
     while not await condition():
         assert time.monotonic() < deadline, "it did not come true"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(next(waits))
 
 
 async def deliveries_become(site: Site, expected: int) -> None:

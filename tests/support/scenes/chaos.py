@@ -27,12 +27,11 @@ from sandbox.esaw import DocumentSpec, StandIn, User
 from sandbox.servers.proxies import Action, Cut, Proxy, Ticks, Where, asks, stores
 from sandbox.servers.s3_rclone import S3Server
 from tests.support.archive_contents import ArchiveFolder, proves_itself, sha256_of
+from tests.support.pauses import pauses
 
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0
-PAUSE_SECONDS = 0.05
-"""Between two questions of ``eventually``."""
 BUCKET = "contracts"
 
 
@@ -42,14 +41,14 @@ async def eventually(what: Callable[[], Awaitable[T | None]], *, within: float =
 async def eventually(what: Callable[[], T | None], *, within: float = ...) -> T: ...
 async def eventually(what: Callable[[], Any], *, within: float = PATIENCE_SECONDS) -> Any:
     """Ask until the answer is true or the timeout ends; return the answer."""
-    seen = None
+    seen, waits = None, pauses()
     try:
         async with asyncio.timeout(within):
             while not seen:
                 asked = what()
                 seen = await asked if isinstance(asked, Awaitable) else asked
                 if not seen:
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    await asyncio.sleep(next(waits))
     except TimeoutError:
         raise AssertionError(f"it was not so within {within:.0f} s; the last answer was {seen!r}") from None
     return seen

@@ -28,9 +28,9 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, StandIn, User
+from tests.support.pauses import pauses
 
 PATIENCE_SECONDS = 60.0
-PAUSE_SECONDS = 0.05
 
 R = TypeVar("R", Organization, Sender, Archive)
 
@@ -99,8 +99,9 @@ class ControllerScene:
         event = await self.event(name)
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
+                waits = pauses()
                 while not so(event):
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    await asyncio.sleep(next(waits))
                     event = await self.event(name)
         except TimeoutError:
             raise AssertionError(f"it never came to that; the event is {event.status!r}") from None
@@ -169,9 +170,10 @@ class ControllerScene:
 
 async def eventually(is_so: Callable[[], Any]) -> None:
     """Ask until the condition holds."""
+    waits = pauses()
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not await is_so():  # noqa: ASYNC110 - another process gives no event to wait for
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(next(waits))
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import OAuthApp, StandIn, User
 from sandbox.esaw.browser import Browser
+from tests.support.pauses import pauses
 from tests.support.servers.standin_peers import client_of
 
 PASSWORD = "a password of Anna's own"
@@ -165,9 +166,10 @@ async def a_tab(scene: Scene, browser: Browser | None = None) -> AsyncIterator[T
 
 async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -> None:
     """Wait until the condition holds; another process gives no event to wait for."""
+    waits = pauses()
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(next(waits))
 
 
 SETTINGS = {
