@@ -176,6 +176,9 @@ class Notifier:
         has_webhook = organization is not None and organization.spec.webhook is not None
 
         def changed(problems: Problems) -> Problems:
+            # First, so that a pass that has read the same events does not count them too.
+            for each in observations.values():
+                problems = problem_tracking.add_observation(problems, each, now)
             if finished_pass is not None:
                 began, summary = finished_pass
                 summary = summary.with_esaw(organization, began, now)
@@ -186,8 +189,6 @@ class Notifier:
                 undelivered = {*summary.at_risk, *summary.notices, *observations}
                 summary = dataclasses.replace(summary, notices=counted, at_risk=undelivered)
                 problems = problem_tracking.apply_summary(problems, summary, began=began, now=now)
-            for each in observations.values():
-                problems = problem_tracking.add_observation(problems, each, now)
             return problems
 
         try:

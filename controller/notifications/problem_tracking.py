@@ -179,10 +179,12 @@ def is_open(problems: Problems, cause: str) -> bool:
 def add_observation(problems: Problems, observation: Observation, now: datetime) -> Problems:
     """Add an observation to the known problems."""
     known = find_problem(problems, observation.cause)
-    before = known.count if known is not None and known.solved_time is None else 0
-    # At least the number of examples: an event that fails again is not counted, but may be the only one.
-    count = max(before + observation.count, len(observation.examples))
-    return with_count(problems, observation, now, count=count)
+    if known is None or known.solved_time is not None:
+        return with_count(problems, observation, now, count=max(observation.count, len(observation.examples)))
+    # Another process, a pass, or this process before its restart may have counted an event already.
+    counted = sum(each in known.examples for each in observation.examples)
+    count = known.count + max(observation.count - counted, 0)
+    return with_count(problems, observation, now, count=max(count, len(observation.examples)))
 
 
 def with_count(
@@ -427,6 +429,8 @@ def apply_summary(problems: Problems, summary: FailureSummary, *, began: datetim
     for observation in found.values():
         if observation.cause not in recent:
             problems = with_count(problems, observation, now)
+            # All events were counted: what failed before and no longer does is no example of it.
+            problems = _changed(problems, observation.cause, examples=observation.examples)
     if (unreadable := summary.unreadable_observation()) is not None:
         problems = with_count(problems, unreadable, now)
     else:

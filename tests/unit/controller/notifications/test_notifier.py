@@ -368,7 +368,6 @@ def pass_finished(scene: Scene, *events: EnvelopeEvent) -> None:
     scene.notifier.pass_finished(scene.clock.now(), {"acme": summary})
 
 
-@pytest.mark.xfail(strict=True, reason="the pass and the process count the same event")
 async def test_an_event_that_fails_during_a_pass_that_reads_it_is_one_event_in_its_mail() -> None:
     scene = Scene()
     failed = a_failed_event(1)
@@ -378,7 +377,6 @@ async def test_an_event_that_fails_during_a_pass_that_reads_it_is_one_event_in_i
     assert scene.mailer.subjects == ["[acme] An event failed: NameOccupied"]
 
 
-@pytest.mark.xfail(strict=True, reason="another process has counted it")
 async def test_an_event_that_another_process_counted_or_that_fails_again_after_a_restart_is_one_event() -> (
     None
 ):
