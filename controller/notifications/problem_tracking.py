@@ -140,9 +140,11 @@ def _refused_since(status: EnvelopeEventStatus) -> datetime | None:
     for each in () if status.phase.is_final else reversed(status.attempt_history):
         is_refusal = each.reason.startswith("Esaw") and each.reason not in _ESAW_WORKS_ON
         if each.outcome is not AttemptOutcome.WAIT or not is_refusal:
-            break
+            return since
         since = each.start_time
-    return since
+    # Of many attempts in a short time the history has the last ones only.
+    known = [each for each in (since, status.phase_start_time) if each is not None]
+    return min(known) if since is not None else None
 
 
 def _message(status: EnvelopeEventStatus) -> str:

@@ -739,6 +739,17 @@ async def test_calls_that_fail_while_esaw_answers_are_one_mail_and_a_pass_that_f
     assert scene.problems() == {}
 
 
+async def test_attempts_that_follow_each_other_fast_are_refused_since_their_phase_began() -> None:
+    scene = Scene()
+    with_esaw(scene, "True", "EsawAnswers")
+    scene.clock.advance(minutes=10)
+    refused = refused_by_esaw(scene, ago=5)
+    status = replace(refused.status, phase_start_time=scene.clock.now() - timedelta(minutes=2))
+    scene.cache.events.put(replace(refused, status=status))
+    await scene.run_once(3)
+    assert scene.mailer.subjects == [CALLS_FAIL]
+
+
 async def test_the_events_of_this_process_show_failing_calls_before_the_next_pass_and_are_written_once() -> (
     None
 ):
