@@ -8,6 +8,7 @@ message: mails are rare.
 
 import asyncio
 import re
+import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,6 +17,9 @@ from email.message import EmailMessage
 from enum import StrEnum
 
 import aiosmtplib
+
+from counterfoil.untrusted.addresses import MAX_ADDRESSES, Resolve, is_address
+from counterfoil.untrusted.host_lookup import resolve_host
 
 COMMAND_SECONDS = 15.0
 """Timeout for one command, and for the connection."""
@@ -124,6 +128,7 @@ class SmtpMailer:
     command_seconds: float = COMMAND_SECONDS
     session_seconds: float = SESSION_SECONDS
     data_reply_seconds: float = DATA_REPLY_SECONDS
+    resolve: Resolve = resolve_host
 
     async def check(self, server: MailServer) -> None:
         """Connect and log in without sending a message. Raises ``MailError``."""
@@ -149,7 +154,10 @@ class SmtpMailer:
     ) -> None:
         smtp = aiosmtplib.SMTP(
             hostname=server.host,
-            port=server.port,
+            # The library would look up the server and this host in the threads that all other work of the
+            # event loop uses.
+            sock=await self._connected_socket(server),
+            local_hostname=socket.gethostname(),
             timeout=self.command_seconds,
             use_tls=server.tls is Tls.IMPLICIT,
             start_tls=False,
@@ -167,6 +175,32 @@ class SmtpMailer:
                 await smtp.quit(timeout=QUIT_SECONDS)
         finally:
             smtp.close()
+
+    async def _connected_socket(self, server: MailServer) -> socket.socket:
+        """Connect to the first address of the server that answers. Raises ``OSError``, ``TimeoutError``,
+        ``ValueError``."""
+        async with asyncio.timeout(self.command_seconds):
+            addresses = (
+                (server.host,) if is_address(server.host) else await self.resolve(server.host, server.port)
+            )
+            problem = OSError(f"{server.host} has no address")
+            for address in addresses[:MAX_ADDRESSES]:
+                try:
+                    return await _connect_to(address, server.port)
+                except OSError as error:
+                    problem = error
+            raise problem
+
+
+async def _connect_to(address: str, port: int) -> socket.socket:
+    connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, (address, port))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 async def _connect(smtp: aiosmtplib.SMTP, server: MailServer) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from functools import partial
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from controller.notifications.render import message
 from controller.notifications.smtp import MailError, MailServer, MessageRejected, SmtpMailer, Tls
+from counterfoil.untrusted.host_lookup import HostLookup
 from sandbox.servers import smtp
 from tests.support.builders import NOON
 from tests.support.scenes.notifications import ADMIN, FROM, a_mail_content
@@ -98,6 +101,47 @@ async def test_a_server_that_is_not_there_is_told_as_such() -> None:
         found = await trouble(server)
         assert found.reason == "MailServerUnreachable"
         assert str(found) == f"The mail server 127.0.0.1:{server.port} can't be reached."
+
+
+async def test_a_mail_server_whose_name_hangs_stops_no_other_work_in_threads() -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    go = threading.Event()
+
+    def look_up(_: str) -> Sequence[str]:
+        go.wait(30)
+        return ("127.0.0.1",)
+
+    values = {"host": "mail.slow.example", "port": "25", "tls": "none"}
+    mailer = SmtpMailer(command_seconds=0.3, resolve=HostLookup(look_up).addresses)
+    check = asyncio.create_task(mailer.check(reached_by(values)))
+    async with asyncio.timeout(10):
+        assert await asyncio.to_thread(sum, (1, 2)) == 3
+    with pytest.raises(MailError) as found:
+        await check
+    go.set()
+    assert found.value.reason == "MailServerUnreachable"
+
+
+async def test_a_second_address_of_a_mail_server_is_tried() -> None:
+    async def resolve(*_: object) -> Sequence[str]:
+        return ("::1", "127.0.0.1")
+
+    async with smtp.SmtpServer(tls="none", login=False) as server:
+        where = reached_by({"host": "localhost", "port": server.secret["port"], "tls": "none"})
+        await SmtpMailer(resolve=resolve).check(where)
+        assert server.connections == 1
+
+
+async def test_no_thread_of_the_event_loop_looks_anything_up_for_a_mail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a look-up in a thread of the event loop")
+
+    for name in ("getaddrinfo", "getfqdn", "gethostbyaddr"):
+        monkeypatch.setattr(socket, name, refuse)
+    async with smtp.SmtpServer() as server:
+        await SmtpMailer().check(reached_by(server.secret))
 
 
 async def test_a_server_that_says_nothing_is_not_waited_for_long() -> None:
