@@ -283,7 +283,8 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         return _mismatch(event, "ArchivedFilesChanged", damage)
     if (difference := _difference(event, context, listed)) is not None:
         return difference
-    # Another event may have listed a file since this one archived the envelope.
+    # Another event may have listed a file since this one archived the envelope. Asked only about a list with
+    # the same files: a list with a further one is recorded first, so that no later list may lack that file.
     siblings = [each.status for each in await context.possible_siblings()]
     if lacks_known_file(event.status, listed, siblings):
         return wait_for_known_files(event, context)
@@ -307,11 +308,11 @@ def _difference(
     event: EnvelopeEvent, context: ReconcileContext, listed: Collection[EnvelopeFile]
 ) -> Outcome | None:
     """Return the outcome if eSAW lists other files than were archived; None if it lists the same."""
+    if has_same_files(event.status, listed):
+        return None
     if lacks_known_file(event.status, listed):
         return wait_for_known_files(event, context)
-    if not has_same_files(event.status, listed):
-        return _mismatch(event, "FilesChanged", OTHER_FILES, limit=MAX_OTHER_LISTS)
-    return None
+    return _mismatch(event, "FilesChanged", OTHER_FILES, limit=MAX_OTHER_LISTS)
 
 
 async def _delete_on(

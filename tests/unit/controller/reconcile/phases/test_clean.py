@@ -1207,6 +1207,40 @@ async def test_a_retry_after_a_shrunken_list_deletes_once_all_archived_files_are
     assert "legal-1" in manifests(scene)
 
 
+@pytest.mark.parametrize(
+    ("listed", "reason", "recorded"),
+    [
+        ((document(2, 2),), "DocumentsPending", ["file-1", "trail-1"]),
+        ((document(1, 1), document(2, 2)), "FilesChanged", ["file-1", "trail-1"]),
+        ((document(1, 1),), "DocumentsPending", ["file-1", "trail-1"]),
+    ],
+    ids=["lacks a file of the event", "has a further file", "lacks a file of another event"],
+)
+async def test_before_a_delete_a_list_is_first_compared_with_the_event_and_then_with_its_other_events(
+    tmp_path: Path, listed: tuple[ListedDocument, ...], reason: str, recorded: list[str]
+) -> None:
+    scene = Scene(
+        tmp_path,
+        cleanup={"policy": "Delete", "after": "168h"},
+        evidence={"wait": "10m"},
+        actions=[{"action": each} for each in ("envelopeFinished", "workstepFinished")],
+    )
+    archived = await scene.reconcile()
+    (first, *_) = archived.status.documents
+    further = msgspec.structs.replace(first, file_id="file-9")
+    status = msgspec.structs.replace(archived.status, documents=(*archived.status.documents, further))
+    other = msgspec.structs.replace(an_event().for_action("workstepFinished").build(), status=status)
+    scene.kube.put(other)
+    list_files(scene, *listed)
+    scene.clock.advance(hours=168)
+
+    after = await scene.reconcile()
+
+    assert after.status.reason == reason
+    assert file_ids(after) == recorded
+    assert scene.envelope.transport.deleted == []
+
+
 async def test_a_damaged_archive_is_no_reason_to_believe_a_list_that_lacks_an_archived_file(
     tmp_path: Path,
 ) -> None:
