@@ -19,7 +19,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Self
 
@@ -63,6 +63,9 @@ SEAL_PURPOSE: Final = "draft lease"
 
 MAX_ATTEMPT_SECONDS: Final = 3600
 """Maximum duration of an attempt that a Lease is believed, unless the setting of this process is longer."""
+
+MAX_REPORTED: Final = 1000
+"""Maximum number of unreadable Leases that are remembered as reported."""
 
 MAX_START_DIFFERENCE: Final = timedelta(days=1)
 """Maximum time by which an attempt can have begun before its Lease was created."""
@@ -165,6 +168,8 @@ class SendLeases:
     """Seals what a draft became, for all replicas."""
     clock: Clock
     attempt_seconds: int
+    _reported: set[str] = field(init=False, default_factory=set)
+    """Versions of unreadable Leases that are in the log."""
 
     async def use_state(self, state: str) -> bool:
         """Use a state; False when it was used before, whichever replica that was."""
@@ -297,8 +302,23 @@ class SendLeases:
 
     async def _list(self, kind: str) -> AsyncIterator[SendLease]:
         async for raw in self.kube.list(Lease, labels=f"{LEASE_KIND_LABEL}={kind}"):
-            with suppress(ResourceInvalid):
-                yield self._parse_as_it_is(raw)
+            try:
+                lease = self._parse_as_it_is(raw)
+            except ResourceInvalid as invalid:
+                self._report(raw, invalid)
+            else:
+                yield lease
+
+    def _report(self, raw: Raw, invalid: ResourceInvalid) -> None:
+        """Log a Lease that can't be read, once for each of its versions: every pass lists it again."""
+        metadata = raw["metadata"]
+        version = f"{metadata.get('uid', '')} {metadata.get('resourceVersion', '')}"
+        if version in self._reported:
+            return
+        if len(self._reported) >= MAX_REPORTED:
+            self._reported.clear()
+        self._reported.add(version)
+        _log.warning("the Lease of a draft can't be read, so what it became is not recorded: %s", invalid)
 
     async def delete_states(self, *, older_than: float) -> int:
         """

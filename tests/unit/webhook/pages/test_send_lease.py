@@ -184,3 +184,18 @@ async def test_a_lease_of_a_state_that_cannot_be_deleted_costs_itself(fault: str
     deleted = await scene.leases.delete_states(older_than=-60)
 
     assert (deleted, [name for _, name in scene.kube.objects]) == (1, [first])
+
+
+async def test_a_lease_that_can_not_be_read_is_logged_once_and_costs_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene()
+    lease = await scene.begun()
+    await scene.begun("d2")
+    await scene.kube.patch(Lease, lease.name, {"spec": {"renewTime": None}})
+
+    for _ in range(2):
+        assert [each.draft async for each in scene.leases.list_drafts()] == ["d2"]
+
+    (record,) = [each for each in caplog.records if "can't be read" in each.getMessage()]
+    assert lease.name in record.getMessage()
