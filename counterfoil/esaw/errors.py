@@ -13,7 +13,7 @@ from typing import ClassVar, Final, Literal
 UnreachableKind = Literal["busy", "connect", "cut", "forbidden", "proxy", "slow", "timeout", "tls"]
 
 _UNREACHABLE: Final[dict[UnreachableKind, str]] = {
-    "busy": "Too many calls are running in this process; there was no free connection in time.",
+    "busy": "Too many calls are running in this process, so this one was not sent in time.",
     "connect": "No connection to eSAW could be made; check its host name, its port and the network.",
     "cut": "The connection to eSAW was cut, or what answers there does not speak HTTP.",
     "forbidden": "The host name of eSAW leads to an address to which Counterfoil never connects: link-local, "

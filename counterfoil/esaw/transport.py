@@ -163,7 +163,9 @@ class EsawTransport:
         self._rate_limiter = RateLimiter(
             clock, per_second=requests_per_second, max_retry_after=call_limits.max_retry_after
         )
-        self._timeout = httpx.Timeout(call_limits.silence, connect=call_limits.connect)
+        # The wait for a connection ends well before the call, so that it is known that nothing was sent.
+        free_connection = min(call_limits.silence, call_limits.answer / 2)
+        self._timeout = httpx.Timeout(call_limits.silence, connect=call_limits.connect, pool=free_connection)
         # v5 documents Bearer for some calls only. (Namirial, "v5 Api Reference - Introduction REST")
         assumed: dict[ApiVersion, TokenHeader] = {"v6": TokenHeader.BEARER, "v5": TokenHeader.API_TOKEN}
         is_known = token_header is not None
@@ -224,7 +226,8 @@ class EsawTransport:
             async with asyncio.timeout(self._call_limits.answer):
                 await accepted.turn.acquire()
         except TimeoutError:
-            raise EsawUnreachable("timeout") from None
+            # Nothing was sent: eSAW refused the call without an effect, and the other header was not tried.
+            raise EsawUnreachable("busy") from None
         try:
             yield
         finally:

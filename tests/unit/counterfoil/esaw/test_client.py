@@ -373,7 +373,8 @@ async def test_a_proxy_that_refuses_is_told_as_such(monkeypatch: pytest.MonkeyPa
     assert [each.method for each in proxy.received] == ["CONNECT"]
 
 
-async def test_when_all_connections_are_taken_that_is_told_as_our_own_business() -> None:
+@pytest.mark.parametrize("limits", [CallLimits(silence=0.05), CallLimits(silence=0.2, answer=0.2)])
+async def test_when_all_connections_are_taken_that_is_told_as_our_own_business(limits: CallLimits) -> None:
     async with running(silence) as server, httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as http:
         patient = EsawClient(server.url, http=http, clock=ManualClock(), observe=RecordingObserver())
         hasty = EsawClient(
@@ -381,7 +382,7 @@ async def test_when_all_connections_are_taken_that_is_told_as_our_own_business()
             http=http,
             clock=ManualClock(),
             observe=RecordingObserver(),
-            call_limits=CallLimits(silence=0.05),
+            call_limits=limits,
         )
         first = asyncio.create_task(patient.version())
         await server.arrived.wait()

@@ -252,6 +252,17 @@ async def test_who_waits_for_another_calls_try_waits_no_longer_than_for_an_answe
     assert [type(each) for each in met] == [EsawUnreachable, EsawUnreachable]
 
 
+async def test_a_call_that_waited_in_vain_for_another_calls_try_was_not_sent() -> None:
+    limits = CallLimits(answer=0.2)
+    async with against(REFUSED, call_limits=limits) as setup:
+        turn = setup.user.transport._accepted["v6"].turn
+        async with turn:
+            with pytest.raises(EsawUnreachable) as met:
+                await setup.user.whoami()
+    assert met.value.was_not_sent
+    assert "not sent" in str(met.value)
+
+
 async def test_a_call_that_was_refused_while_another_one_succeeded_with_the_same_header_is_refused() -> None:
     refused_late = asyncio.Event()
 
