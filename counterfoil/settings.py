@@ -29,6 +29,7 @@ from typing import Any, ClassVar, NamedTuple, NoReturn, Self, TypeVar, get_args,
 from counterfoil.durations import Duration
 from counterfoil.origin import origin_of
 from counterfoil.resources import SHARD_COUNT
+from counterfoil.resources.lease import MAX_LEASE_SECONDS
 
 PREFIX = "COUNTERFOIL_"
 
@@ -408,8 +409,8 @@ class ControllerSettings(OutgoingSettings):
 
     lease_duration: Duration = setting(Duration(seconds=15), "15s", at_least=1.0)
     """Time after the last renewal of a Lease at which another controller takes the shard over, in whole
-    seconds. A longer time survives longer interruptions of the API server without an interruption of the
-    work, and delays the takeover from a lost node."""
+    seconds, at most an hour. A longer time survives longer interruptions of the API server without an
+    interruption of the work, and delays the takeover from a lost node."""
 
     renew_deadline: Duration = setting(Duration(seconds=10), "10s", at_least=1.0)
     """Time without a successful renewal of a Lease after which its holder stops its work. It must be shorter
@@ -476,6 +477,9 @@ class ControllerSettings(OutgoingSettings):
         if self.lease_duration.total_seconds() % 1:
             # A Lease has whole seconds: other controllers would take the shard over before its holder stops.
             reason = "a Lease has whole seconds"
+            raise _invalid("lease_duration", str(self.lease_duration), reason, example="15s")
+        if self.lease_duration.total_seconds() > MAX_LEASE_SECONDS:
+            reason = f"the maximum is {MAX_LEASE_SECONDS} seconds; other controllers wait no longer"
             raise _invalid("lease_duration", str(self.lease_duration), reason, example="15s")
         if self.renew_deadline >= self.lease_duration:
             reason = f"it must be less than --lease-duration ({self.lease_duration})"

@@ -12,7 +12,7 @@ from typing import Any
 
 from kubernetes.aio.client import CoordinationV1Api
 
-from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL
+from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, believed_duration
 
 
 @dataclass
@@ -46,4 +46,4 @@ class OtherCounts:
         if version != metadata.resource_version:
             since = self.clock()
             self._unchanged_since[metadata.name] = metadata.resource_version, since
-        return self.clock() < since + float(spec.lease_duration_seconds or 0)
+        return self.clock() < since + believed_duration(spec.lease_duration_seconds)

@@ -28,7 +28,7 @@ from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRec
 from controller.election.other_counts import OtherCounts
 from controller.sharding import HeldLease
 from counterfoil._upstream.leader_election import RobustLeaseLock
-from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, shard_lease_name
+from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, believed_duration, shard_lease_name
 
 _log = logging.getLogger(__name__)
 
@@ -164,7 +164,9 @@ class ShardLock(RobustLeaseLock):
         if spec is None or not spec.holder_identity or spec.holder_identity == self.identity:
             return False
         since = self._unchanged_since[1] if self._unchanged_since is not None else self._clock()
-        return self._clock() < since + (spec.lease_duration_seconds or self._timings.duration)
+        return self._clock() < since + (
+            believed_duration(spec.lease_duration_seconds) or self._timings.duration
+        )
 
     def _is_my_turn(self, version: str) -> bool:
         reference: Any = self.lease_reference

@@ -31,6 +31,8 @@ from kubernetes.aio.leaderelection import leaderelection
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
 
+MAX_TRANSITIONS = 2**31 - 1
+
 Seconds = Callable[[], float]
 """A clock that only moves forward, in seconds."""
 
@@ -111,7 +113,9 @@ class RobustLeaseLock(LeaseLock):
         now = _with_six_digits(self.now())
         if spec.holder_identity != self.identity:
             spec.acquire_time = now
-            spec.lease_transitions = (spec.lease_transitions or 0) + (current_spec is not None)
+            # The API server takes 32 bits: a count that somebody else wrote must not stop the election.
+            transitions = (spec.lease_transitions or 0) + (current_spec is not None)
+            spec.lease_transitions = min(transitions, MAX_TRANSITIONS)
         elif spec.acquire_time is not None:
             spec.acquire_time = _with_six_digits(spec.acquire_time)
         spec.renew_time = now

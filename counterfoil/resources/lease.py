@@ -34,6 +34,16 @@ def shard_lease_name(number: int, count: int) -> str:
     return f"counterfoil-shard-{number}-of-{count}"
 
 
+MAX_LEASE_SECONDS: Final = 3600
+"""Maximum duration that a Lease is believed, and that a controller may write. Without it, a user with the right
+to write Leases could keep all controllers out for decades."""
+
+
+def believed_duration(seconds: int | None) -> float:
+    """Return the duration of a Lease that another process wrote, in seconds."""
+    return float(max(0, min(seconds or 0, MAX_LEASE_SECONDS)))
+
+
 class LeaseSpec(ResourcePart, frozen=True):
     """Holder of the lease, its duration and its times."""
 
@@ -44,8 +54,8 @@ class LeaseSpec(ResourcePart, frozen=True):
 
     def is_held_at(self, now: datetime) -> bool:
         """Whether somebody holds the Lease by the wall clock: for people, not for mutual exclusion."""
-        duration = timedelta(seconds=self.lease_duration_seconds or 0)
-        return bool(self.holder_identity) and self.renew_time is not None and now < self.renew_time + duration
+        duration = timedelta(seconds=believed_duration(self.lease_duration_seconds))
+        return bool(self.holder_identity) and self.renew_time is not None and now - self.renew_time < duration
 
 
 class Lease(Resource, frozen=True):

@@ -9,6 +9,7 @@ import pytest
 
 from controller.election.elections import RESTART_SECONDS, Candidate
 from controller.election.shard_lock import LeaseTimings
+from counterfoil.resources.lease import MAX_LEASE_SECONDS
 from tests.support.fakes.lease_api import InMemoryLeases, refused
 from tests.support.virtual_time import run_in_virtual_time, virtual_time
 
@@ -267,6 +268,28 @@ async def test_a_lease_of_another_number_that_nobody_renews_counts_for_its_durat
     cluster.api.held_by("gone", 0, of=2)
     new = cluster.start("new", 1)
     assert await cluster.until(lambda: new.shards == {0}, within=20.0) >= 13.0
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_lease_that_somebody_wrote_for_decades_counts_for_an_hour_at_most(count: int) -> None:
+    async def main() -> None:
+        async with a_cluster() as cluster:
+            cluster.api.held_by("somebody", 0, of=count, seconds=2**31 - 1)
+            new = cluster.start("new", 1)
+            took = await cluster.until(lambda: new.shards == {0}, within=MAX_LEASE_SECONDS + 30.0)
+            assert took >= MAX_LEASE_SECONDS - 5.0
+
+    run_in_virtual_time(main())
+
+
+@in_a_cluster
+async def test_a_number_of_transitions_that_can_not_grow_stops_no_election(cluster: Cluster) -> None:
+    cluster.api.held_by("somebody", 0, of=1)
+    (lease,) = cluster.api.leases.values()
+    lease.spec.lease_transitions = 2**31 - 1
+    new = cluster.start("new", 1)
+    await cluster.until(lambda: new.shards == {0}, within=30.0)
+    assert [each.spec.lease_transitions for each in cluster.api.leases.values()] == [2**31 - 1]
 
 
 @pytest.mark.parametrize("latency", [0.001, 0.3])
