@@ -35,8 +35,8 @@ def shard_lease_name(number: int, count: int) -> str:
 
 
 MAX_LEASE_SECONDS: Final = 3600
-"""Maximum duration that a Lease is believed, and that a controller may write. Without it, a user with the right
-to write Leases could keep all controllers out for decades."""
+"""Maximum duration that a Lease is believed, and that a controller may write. Without it, a user with the
+right to write Leases could keep all controllers out for decades."""
 
 
 def believed_duration(seconds: int | None) -> float:

@@ -252,7 +252,7 @@ async def test_who_waits_for_another_calls_try_waits_no_longer_than_for_an_answe
     assert [type(each) for each in met] == [EsawUnreachable, EsawUnreachable]
 
 
-async def test_a_call_that_waited_in_vain_for_another_calls_try_was_not_sent() -> None:
+async def test_a_call_that_waited_too_long_for_another_calls_try_was_not_sent() -> None:
     limits = CallLimits(answer=0.2)
     async with against(REFUSED, call_limits=limits) as setup:
         turn = setup.user.transport._accepted["v6"].turn
