@@ -20,13 +20,15 @@ from yarl import URL
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.backends._http import HttpSite
+from counterfoil.archives.backends._http import HttpSite, make_http_client
 from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
+from counterfoil.archives.filing import MAX_READS_AT_ONCE
 from counterfoil.resources.archive import ArchiveSpec, Cmis, Http, SignaturePolicy, VerifyMode, WebDav
 from counterfoil.resources.base import LocalObjectReference
 from tests.support.fakes.archives import content, once
+from tests.support.servers.scripted_esaw import head, running, sending
 
 LISTING = (
     '<?xml version="1.0"?><multistatus '
@@ -397,3 +399,23 @@ async def test_a_listing_with_too_many_attributes_is_refused_before_it_is_read(h
             await backend.probe()
         await backend.close()
     assert trouble.value.reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.xfail(strict=True, reason="half of the connections are closed after the first claims")
+async def test_the_connections_of_all_transfers_that_claim_their_names_are_used_again() -> None:
+    count = ArchiveSpec().max_concurrency * MAX_READS_AT_ONCE
+    together = asyncio.Barrier(count)
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        # No request finds the connection of another one free.
+        await together.wait()
+        await sending(head(404, content_length=0))(writer)
+
+    async with (
+        asyncio.timeout(60),
+        running(answer) as server,
+        make_http_client(authorization=None) as http,
+    ):
+        for _ in range(2):
+            await asyncio.gather(*(http.get(server.url) for _ in range(count)))
+    assert server.connections == count
