@@ -37,8 +37,9 @@ CONNECT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 60.0
 """Seconds without any byte, in or out, after which a site counts as gone."""
 
-IDLE_CONNECTIONS = 16
-"""Connections that are kept between transfers."""
+IDLE_CONNECTIONS = 32
+"""Connections that are kept for further requests: as many as the default number of transfers opens at once
+(``filing.MAX_READS_AT_ONCE``)."""
 
 MAX_RESPONSE_BYTES = 1024 * 1024
 """Bytes of an answer that is no document."""

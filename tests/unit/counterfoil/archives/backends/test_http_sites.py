@@ -401,7 +401,6 @@ async def test_a_listing_with_too_many_attributes_is_refused_before_it_is_read(h
     assert trouble.value.reason == "ArchiveAnswerUnreadable"
 
 
-@pytest.mark.xfail(strict=True, reason="half of the connections are closed after the first claims")
 async def test_the_connections_of_all_transfers_that_claim_their_names_are_used_again() -> None:
     count = ArchiveSpec().max_concurrency * MAX_READS_AT_ONCE
     together = asyncio.Barrier(count)
