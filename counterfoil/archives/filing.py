@@ -10,8 +10,17 @@ This module deletes only one thing: a file that it wrote and that the archive co
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -57,6 +66,10 @@ MAX_UPLOADS = 2
 
 MAX_READS_AT_ONCE = 4
 """Maximum number of names of one envelope that are asked for at once, before they are claimed."""
+
+SPARE_READS = 16
+"""Maximum number of such requests in a process beyond one of each envelope: an archive chooses how large its
+answers are."""
 
 
 class FileSource(Protocol):
@@ -122,7 +135,9 @@ async def claim_names(
     """
     entries: list[StoredEntry]
     own: set[str]
-    entries, own = await _all_at_once(backend.entries(plan.folder), _own_names(backend, plan, claimed, key))
+    entries, own = await _some_at_once(
+        [partial(backend.entries, plan.folder), partial(_own_names, backend, plan, claimed, key)]
+    )
     taken = {case_folded(entry.name) for entry in entries}
 
     async def check(name: str) -> None:
@@ -133,9 +148,7 @@ async def claim_names(
             )
 
     planned = (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name)
-    names = [name for name in planned if name not in own]
-    for start in range(0, len(names), MAX_READS_AT_ONCE):
-        await _all_at_once(*map(check, names[start : start + MAX_READS_AT_ONCE]))
+    await _some_at_once([partial(check, name) for name in planned if name not in own])
     return tuple(backend.location(file.name) for file in plan.files)
 
 
@@ -349,14 +362,38 @@ async def _write_seal(
         await backend.discard(plan.seal_name)
 
 
-async def _all_at_once(*calls: Awaitable[Any]) -> list[Any]:
-    """Return the results of calls that run at once. When all have ended, raise the first error in the order
-    of the calls."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    for each in results:
-        if isinstance(each, BaseException):
-            raise each
+async def _some_at_once(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
+    """Return the results of the calls, of which several run at once while the process has spare reads. Raise
+    the first error in the order of the calls."""
+    results: list[Any] = []
+    while waiting := calls[len(results) :]:
+        with _SPARE_READS.some(min(len(waiting), MAX_READS_AT_ONCE) - 1) as spare:
+            found = await asyncio.gather(*(call() for call in waiting[: spare + 1]), return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
+        results += found
     return results
+
+
+class _SpareReads:
+    """The requests that a process may have in work beyond one of each envelope."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    @contextmanager
+    def some(self, wanted: int) -> Iterator[int]:
+        """Give at most ``wanted`` of them, without a wait: an archive may hold the others."""
+        taken = min(wanted, self._left)
+        self._left -= taken
+        try:
+            yield taken
+        finally:
+            self._left += taken
+
+
+_SPARE_READS = _SpareReads(SPARE_READS)
 
 
 async def _own_names(

@@ -37,9 +37,9 @@ CONNECT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 60.0
 """Seconds without any byte, in or out, after which a site counts as gone."""
 
-IDLE_CONNECTIONS = 32
-"""Connections that are kept for further requests: as many as the default number of transfers opens at once
-(``filing.MAX_READS_AT_ONCE``)."""
+IDLE_CONNECTIONS = 24
+"""Connections that are kept for further requests: as many as the default number of transfers opens at once,
+with those of ``filing.SPARE_READS``."""
 
 MAX_RESPONSE_BYTES = 1024 * 1024
 """Bytes of an answer that is no document."""

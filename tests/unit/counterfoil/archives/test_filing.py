@@ -23,6 +23,7 @@ from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTa
 from counterfoil.archives.filing import (
     MAX_BUFFERED_BYTES,
     MAX_READS_AT_ONCE,
+    SPARE_READS,
     FileSource,
     SourceBroken,
     claim_names,
@@ -247,6 +248,19 @@ async def test_names_are_asked_for_at_once_but_not_all_of_them() -> None:
     await claim_names(NegativeCacheBackend(backend), plan)
 
     assert backend.most == MAX_READS_AT_ONCE
+
+
+async def test_many_envelopes_ask_for_few_more_names_at_once_than_one_each() -> None:
+    backend = SlowBackend()
+    plans = [
+        a_plan(*files_named(*"abcdef"), envelope=an_envelope(envelope_id=f"{number:032x}"))
+        for number in range(40)
+    ]
+
+    for _ in range(2):
+        await asyncio.gather(*(claim_names(NegativeCacheBackend(backend), plan) for plan in plans))
+
+    assert backend.most == len(plans) + SPARE_READS
 
 
 class LaterFailsFirstBackend(MemoryBackend):

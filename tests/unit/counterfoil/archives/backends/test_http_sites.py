@@ -24,7 +24,7 @@ from counterfoil.archives.backends._http import HttpSite, make_http_client
 from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
-from counterfoil.archives.filing import MAX_READS_AT_ONCE
+from counterfoil.archives.filing import SPARE_READS
 from counterfoil.resources.archive import ArchiveSpec, Cmis, Http, SignaturePolicy, VerifyMode, WebDav
 from counterfoil.resources.base import LocalObjectReference
 from tests.support.fakes.archives import content, once
@@ -402,7 +402,7 @@ async def test_a_listing_with_too_many_attributes_is_refused_before_it_is_read(h
 
 
 async def test_the_connections_of_all_transfers_that_claim_their_names_are_used_again() -> None:
-    count = ArchiveSpec().max_concurrency * MAX_READS_AT_ONCE
+    count = ArchiveSpec().max_concurrency + SPARE_READS
     together = asyncio.Barrier(count)
 
     async def answer(writer: asyncio.StreamWriter) -> None:
