@@ -97,8 +97,8 @@ class HttpStatusError(EsawError):
         self.trace_id = trace_id
         """Id for Namirial's support; for logs only, since it differs each time."""
         self.has_own_form = has_own_form
-        """Whether it can be eSAW's own: with an error id, or, as eSAW documents it for 401, without any body.
-        The answer of a proxy has a body, or asks for another login."""
+        """Whether it can be eSAW's own: with an error id, or, as eSAW documents it for 401 alone, without any
+        body. Any other answer may be a proxy's, also an empty one."""
         self.code = str(status)
 
     @property

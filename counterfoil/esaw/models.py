@@ -335,9 +335,8 @@ class ErrorResponse(EsawModel, frozen=True):
 
 A = TypeVar("A", bound=msgspec.Struct)
 
-_ERROR_ID = re.compile(
-    r"[A-Z]{3,8}-?[0-9]{1,8}|invalid_[a-z]{1,16}|unauthorized_client|unsupported_grant_type"
-)
+_OAUTH_ERROR = re.compile(r"invalid_[a-z]{1,16}|unauthorized_client|unsupported_grant_type")
+_ERROR_ID = re.compile(rf"[A-Z]{{3,8}}-?[0-9]{{1,8}}|{_OAUTH_ERROR.pattern}")
 _STEP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TRACE_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _VERSION = re.compile(rf"(?=.*[0-9])[A-Za-z0-9][A-Za-z0-9 .,+_()-]{{0,{MAX_VERSION_LENGTH - 1}}}")
@@ -465,6 +464,11 @@ def parse_error(body: bytes) -> tuple[str | None, str | None]:
         return None, None
     error_id, trace_id = parsed.error_id or parsed.oauth_error, parsed.trace_id or parsed.support_id
     return _matching(_ERROR_ID, error_id), _matching(_TRACE_ID, trace_id)
+
+
+def is_oauth_error(error_id: str) -> bool:
+    """Whether it is an error of OAuth, which eSAW's token endpoint has, and any gateway before its API."""
+    return _OAUTH_ERROR.fullmatch(error_id) is not None
 
 
 def refuse_error_body(operation: str, body: bytes) -> None:

@@ -39,7 +39,7 @@ from counterfoil.esaw.errors import (
     UnreachableKind,
 )
 from counterfoil.esaw.limits import READ_BYTES, CallLimits
-from counterfoil.esaw.models import parse_error, refuse_error_body
+from counterfoil.esaw.models import is_oauth_error, parse_error, refuse_error_body
 from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
@@ -310,7 +310,7 @@ class EsawTransport:
         response = await self._http.send(self._request(call, credential), stream=True, follow_redirects=False)
         try:
             if not response.is_success:
-                raise await self._error_of(response)
+                raise await self._error_of(call, response)
             if response.headers.get("Content-Encoding", "identity") != "identity":
                 raise ResponseInvalid(call.operation, "it is compressed, though that was not asked for")
             measurement.code = str(response.status_code)
@@ -351,7 +351,7 @@ class EsawTransport:
         if origin is None or not origin == self.origin == origin_of(str(request.url)):
             raise OriginMismatch(origin or "", self.origin)
 
-    async def _error_of(self, response: httpx.Response) -> EsawError:
+    async def _error_of(self, call: EsawCall, response: httpx.Response) -> EsawError:
         if response.is_redirect:
             return UnexpectedRedirect(response.status_code, _origin(response.headers.get("Location", "")))
         try:
@@ -359,7 +359,10 @@ class EsawTransport:
         except EsawError:
             body = None
         error_id, trace_id = parse_error(body or b"")
-        has_own_form = error_id is not None or (body == b"" and _asks_for_token_only(response))
+        if call.form is None and error_id is not None and is_oauth_error(error_id):
+            error_id = None
+        is_empty_401 = response.status_code == httpx.codes.UNAUTHORIZED and body == b""
+        has_own_form = error_id is not None or (is_empty_401 and _asks_for_token_only(response))
         wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
         answered = HttpStatusError(
             response.status_code, error_id, retry_after=wait, trace_id=trace_id, has_own_form=has_own_form

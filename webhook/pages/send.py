@@ -375,7 +375,7 @@ class DraftSender:
                 _log.warning("an envelope that eSAW lists as sent can't be read: %s", problem)
                 if isinstance(problem, HttpStatusError) and problem.status == 401:
                     raise
-                if not isinstance(problem, HttpStatusError) or problem.status not in {403, 404}:
+                if not _is_not_shown(problem):
                     problems.append(problem)
                 if len(problems) > MAX_UNREADABLE:
                     break
@@ -470,6 +470,11 @@ def _had_no_effect(problem: EsawError) -> bool:
         return False
     # A proxy can replace the answer to a draft that was sent. A 429 comes before the work.
     return problem.has_own_form or problem.status == 429
+
+
+def _is_not_shown(problem: EsawError) -> bool:
+    """Whether eSAW itself, and not a proxy, says that the user may not read an envelope."""
+    return isinstance(problem, HttpStatusError) and problem.has_own_form and problem.status in {403, 404}
 
 
 def _as_page_error(problem: EsawError) -> PageError:

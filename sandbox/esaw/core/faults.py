@@ -45,7 +45,7 @@ OPERATIONS: Final = frozenset(
 """The names of the REST calls of v6 and v5, of OAuth's and of the web pages', as faults and the recorder use
 them."""
 
-GarbageKind = Literal["json", "html", "shape", "empty", "text", "xml", "error", "nothing"]
+GarbageKind = Literal["json", "html", "shape", "empty", "text", "xml", "error", "nothing", "oauth"]
 """
 Instead of the body, with the status it would have had: broken JSON, an HTML page, JSON of another shape, an
 empty JSON body; a proxy's plain text, an XML fault, eSAW's error body as bytes of no type, or no bytes of no
@@ -70,7 +70,7 @@ class InjectedFault(Struct, frozen=True, kw_only=True):
     status: int | None = None
     """Answer this instead of doing anything (401 with an empty body, else with the error body)."""
     bare: bool = False
-    """With `status`: the page of a firewall in place of eSAW's error body."""
+    """With `status`: the page of a firewall, or what `garbage` names, in place of eSAW's error body."""
     says: str | None = None
     """With `status`: the text of every member of the error body, of v6 and of OAuth."""
     retry_after: int | str | None = None

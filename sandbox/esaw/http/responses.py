@@ -49,6 +49,7 @@ _GARBAGE: Final[Mapping[GarbageKind, tuple[str, bytes]]] = {
         b'{"ErrorId":"ERR0001","Message":"ERR0001 - A general error occurred.","TraceId":"0HN5C3Q2T7V9A"}',
     ),
     "nothing": (BYTES, b""),
+    "oauth": (JSON, b'{"error":"invalid_request"}'),
 }
 
 
@@ -108,7 +109,7 @@ def fault_response(fault: InjectedFault) -> RouteResponse | None:
     if fault.status == 401:
         return RouteResponse(status=401, headers=headers)
     if fault.bare:
-        content_type, page = _GARBAGE["html"]
+        content_type, page = _GARBAGE[fault.garbage or "html"]
         return RouteResponse(
             status=fault.status, body=Inline(page), content_type=content_type, headers=headers
         )

@@ -13,12 +13,13 @@ import httpx
 import pytest
 
 from counterfoil.esaw import ApiToken, CallLimits, EsawClient, EsawClients, drafts, new_http_client
-from counterfoil.esaw.errors import ResponseTooLarge
+from counterfoil.esaw.errors import HttpStatusError, ResponseTooLarge
 from counterfoil.kube.errors import Rejected
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Envelope, Resource, Sender
 from counterfoil.resources.lease import Lease
 from sandbox.esaw import Behaviour, Recipient, StandIn, User
+from sandbox.esaw.core.faults import GarbageKind
 from tests.support.builders import AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.controller import eventually
@@ -555,6 +556,17 @@ async def test_a_hit_that_can_not_be_read_holds_up_no_other(scene: Scene, fault:
     assert list(scene.envelopes()) == [scene.esaw.envelope_of(draft)]
 
 
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_hit_that_another_program_refuses_may_be_the_users_own(scene: Scene, status: int) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    lease = await scene.lost_answer(draft)
+    envelope = scene.esaw.envelope_of(draft)
+    scene.esaw.fault("envelope", id=envelope, status=status, bare=True, garbage="nothing")
+
+    with pytest.raises(HttpStatusError):
+        await scene.draft_sender().complete(scene.job(draft), lease)
+
+
 async def test_the_search_uses_the_address_that_esaw_has_now(scene: Scene) -> None:
     scene.sender = a_sender(email="before@people.example", tokenSecretRef=None)
     draft = scene.esaw.add_draft(owner=scene.anna)
@@ -587,12 +599,13 @@ async def test_an_esaw_that_is_too_slow_before_the_send_leaves_a_draft_that_can_
     assert [each async for each in scene.leases.list_drafts()] == []
 
 
+@pytest.mark.parametrize("garbage", ["html", "nothing", "oauth"])
 @pytest.mark.parametrize("status", [400, 403, 404, 409])
 async def test_a_draft_that_was_sent_is_recorded_although_another_program_answered_for_esaw(
-    scene: Scene, status: int
+    scene: Scene, status: int, garbage: GarbageKind
 ) -> None:
     draft = scene.a_bulk(3)
-    scene.esaw.fault("draft_send", times=1, lose_answer=True, status=status, bare=True)
+    scene.esaw.fault("draft_send", times=1, lose_answer=True, status=status, bare=True, garbage=garbage)
 
     await scene.draft_sender().send(scene.job(draft))
 
