@@ -388,13 +388,16 @@ class DraftSender:
         return [hit for hit in hits if (hit.bulk_parent or hit.envelope) in own]
 
     async def _existing_spec(self, envelope: str) -> EnvelopeSpec | None:
+        """Return the spec of the stored Envelope; None if there is none that lasts: it is being deleted, or
+        can't be read. Raises ``ApiError``."""
         try:
-            return Envelope.parse(await self.kube.get(Envelope, envelope)).spec
+            existing = Envelope.parse(await self.kube.get(Envelope, envelope))
         except NotFound:
             return None
         except ResourceInvalid as invalid:
             _log.warning("an Envelope can't be read: %s", invalid)
             return None
+        return existing.spec if existing.metadata.deletion_timestamp is None else None
 
     async def _create_envelope(self, send_lease: SendLease, envelope: str, *, draft: str | None) -> None:
         organization, sender = send_lease.organization, send_lease.sender
@@ -417,7 +420,10 @@ class DraftSender:
             await self.kube.create(Envelope, body)
         except AlreadyExists:
             before = await self._existing_spec(envelope)
-            if before is not None and (before.organization_ref, before.sender_ref) != (
+            if before is None:
+                message = f"Envelope/{envelope} exists, and is being deleted or can't be read"
+                raise Rejected(409, "AlreadyExists", message) from None
+            if (before.organization_ref, before.sender_ref) != (
                 spec.organization_ref,
                 spec.sender_ref,
             ):

@@ -95,6 +95,8 @@ class DeliveryCounter:
         ``ApiError``, ``ResourceInvalid``."""
         for _ in range(self._limits.flush_conflicts):
             event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
+            if event.metadata.deletion_timestamp is not None:
+                raise Conflict(409, "Conflict", "the event is being deleted")
             now = self._clock.now()
             reopens = _reopens(received, event.status, now)
             if not reopens and not new_parameters(parameters, event.parameters):

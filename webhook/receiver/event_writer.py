@@ -57,10 +57,12 @@ class EventCompletion(ResourcePart, frozen=True):
 
 
 class EventIdentity(ResourcePart, frozen=True):
-    """The name of a stored event, and its unique id, which only the API server gives."""
+    """The name of a stored event, its unique id, which only the API server gives, and whether it is being
+    deleted."""
 
     name: str
     uid: str
+    deletion_timestamp: datetime | None = None
 
 
 class ExistingEvent(ResourcePart, frozen=True):
@@ -78,6 +80,10 @@ class ExistingEvent(ResourcePart, frozen=True):
 
 class NotConfirmed(Exception):
     """The API server's answer does not show that the event is stored; eSAW sends the callback again."""
+
+
+class EventVanishing(Exception):
+    """The event of this name is being deleted, so it proves nothing: a finalizer delays the end only."""
 
 
 class EventMismatch(Exception):
@@ -147,6 +153,10 @@ class EventWriter:
             # The API server works, so a client that chooses ids cannot end this receiver's readiness.
             _log.error("the event was not created: %s", mismatch, extra={"event": name})
             return CallbackOutcome.MISMATCH
+        except EventVanishing as vanishing:
+            # The API server works, and a finalizer that stays must not end this receiver's readiness.
+            _log.warning("the event was not created: %s", vanishing, extra={"event": name})
+            return CallbackOutcome.UNAVAILABLE
         except (ApiError, ResourceInvalid) as refusal:
             # Never 200 and never 400: the callback is valid, so eSAW must retry it until the cause is fixed.
             self.write_probe.record_failure()
@@ -164,7 +174,7 @@ class EventWriter:
 
     async def _create_or_count(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
         """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``,
-        ``NotConfirmed``, ``EventMismatch``."""
+        ``NotConfirmed``, ``EventMismatch``, ``EventVanishing``."""
         if name in self._known_names:
             with suppress(NotFound):
                 await self._count_or_store(event, await self._get_existing(name, event), received)
@@ -192,12 +202,14 @@ class EventWriter:
         return CallbackOutcome.KNOWN
 
     async def _get_existing(self, name: str, event: Raw) -> ExistingEvent:
-        """Return the stored event. Raises ``NotFound``, ``EventMismatch``."""
+        """Return the stored event. Raises ``NotFound``, ``EventMismatch``, ``EventVanishing``."""
         existing = await self.kube.get_partial(EnvelopeEvent, name, ExistingEvent)
         if not existing.is_about(event):
             raise EventMismatch(
                 f"EnvelopeEvent/{name} is about another callback. Delete it if it was made by hand."
             )
+        if existing.metadata.deletion_timestamp is not None:
+            raise EventVanishing(f"EnvelopeEvent/{name} is being deleted")
         return existing
 
     async def _count_or_store(self, event: Raw, existing: ExistingEvent, received: datetime) -> None:

@@ -238,6 +238,18 @@ async def test_a_write_that_fails_is_repeated(scene: Scene, verb: str) -> None:
     assert (await scene.lease()).is_completed
 
 
+async def test_an_envelope_whose_record_is_being_deleted_is_not_recorded(scene: Scene) -> None:
+    draft = scene.esaw.add_draft(owner=scene.anna)
+    lease = await scene.lost_answer(draft)
+    [envelope] = scene.esaw.envelopes_of(draft)
+    sender = scene.draft_sender()
+    await sender.record(lease, [envelope])
+    scene.kube.edit(Envelope, envelope, {"metadata": {"deletionTimestamp": "2026-07-01T12:00:00Z"}})
+
+    with pytest.raises(Rejected):
+        await sender.record(lease, [envelope])
+
+
 # In time
 
 

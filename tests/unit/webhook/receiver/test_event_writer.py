@@ -248,6 +248,48 @@ async def test_one_that_is_deleted_just_as_it_is_found_has_to_come_again(parts: 
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
 
 
+BEING_DELETED = {
+    **EVENT,
+    "metadata": {
+        **EVENT["metadata"],
+        "deletionTimestamp": "2025-01-01T11:59:00Z",
+        "finalizers": ["foregroundDeletion"],
+    },
+}
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+@pytest.mark.parametrize("phase", ["Pending", "Failed", "Succeeded"])
+async def test_a_delivery_for_an_event_that_is_being_deleted_has_to_come_again(
+    parts: WriterParts, phase: str, *, is_seen: bool
+) -> None:
+    if is_seen:
+        await parts.event_writer.create(EVENT)
+    parts.kube.put(BEING_DELETED, phase=phase)
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.UNAVAILABLE
+    assert await parts.event_writer.count_existing(EVENT) is CallbackOutcome.UNAVAILABLE
+    parts.kube.objects.clear()
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.NOTED
+
+
+async def test_events_that_stay_in_deletion_leave_the_receiver_ready(parts: WriterParts) -> None:
+    parts.kube.put(BEING_DELETED)
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
+        await parts.event_writer.create(EVENT)
+
+    assert await parts.write_probe.check() is None
+
+
+async def test_no_delivery_is_stored_in_an_event_whose_deletion_began_after_it_was_read(
+    parts: WriterParts,
+) -> None:
+    parts.kube.put(BEING_DELETED, phase="Failed", completionTime="2025-01-01T11:30:00Z")
+
+    with pytest.raises(Conflict):
+        await parts.deliveries.store(NAME, parts.clock.now())
+
+
 # -- Parameters that come after the event was made -----------------------------------------------------------
 
 
