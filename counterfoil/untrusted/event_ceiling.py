@@ -7,8 +7,12 @@ organization fills neither etcd nor the quota that all share. Above a ceiling eS
 callback; the sweep stops, and continues later.
 
 What this process created is remembered by the clock that is never set. Otherwise no count would include the
-events that were created while the wall clock was ahead.
+events that were created while the wall clock was ahead. The wall clocks of receiver and controller only tell
+whether a count includes an event already when it arrives. If they differ, the next count decides: it was made
+after the one before it had arrived here.
 """
+
+import math
 
 from counterfoil.clock import Clock
 from counterfoil.resources.organization import EventLoad, OrganizationLimits
@@ -27,6 +31,9 @@ class EventCeiling:
         self._load: EventLoad | None = None
         self._load_arrived = 0.0
         """Monotonic time at which this count arrived. It was made before."""
+        self._previous_arrived = -math.inf
+        """Monotonic time at which the count before this one arrived. This count was made afterwards, unless
+        the watch lags: then the ceiling is exceeded by the events of the lag, until the next count."""
         self._created: dict[int, int] = {}
         """Events that this process created since the count, by monotonic second, the oldest first."""
         self._sum = 0
@@ -40,6 +47,8 @@ class EventCeiling:
         """Follow the Organization."""
         self._limits = limits
         if load != self._load:
+            if self._load is not None:
+                self._previous_arrived = self._load_arrived
             self._load, self._load_arrived = load, self._clock.monotonic()
         self._drop_counted()
 
@@ -75,11 +84,12 @@ class EventCeiling:
             del self._created[reserved]
 
     def _drop_counted(self) -> None:
-        """Drop what the newest count includes. It depends on the present wall clock, which may be corrected
-        after the count arrived."""
+        """Drop what the newest count includes. That can depend on the present wall clock, which may be
+        corrected after the count arrived."""
         if self._load is None:
             return
         age = (self._clock.now() - self._load.count_time).total_seconds()
-        counted = min(self._clock.monotonic() - age, self._load_arrived) - CLOCK_DIFFERENCE_SECONDS
+        by_clock = min(self._clock.monotonic() - age, self._load_arrived)
+        counted = max(by_clock, self._previous_arrived) - CLOCK_DIFFERENCE_SECONDS
         while (oldest := next(iter(self._created), None)) is not None and oldest < counted:
             self._sum -= self._created.pop(oldest)

@@ -92,6 +92,33 @@ def test_a_count_by_a_clock_ahead_includes_nothing_that_was_created_after_it_arr
     assert room(ceiling) == 4
 
 
+@pytest.mark.parametrize("minutes", [60, -60, 0], ids=["ahead", "behind", "equal"])
+def test_a_receiver_whose_clock_differs_refuses_nothing_while_all_is_archived(
+    clock: AClock, minutes: int
+) -> None:
+    ceiling = EventCeiling(clock)
+    limits = OrganizationLimits(unfinished_events=100)
+    for second in range(600):
+        clock.advance(seconds=1)
+        if second % 30 == 0:
+            counted = clock.now() - timedelta(minutes=minutes)
+            ceiling.update(limits, EventLoad(count_time=counted, unfinished_events=0))
+        assert ceiling.reserve() is not None
+    assert ceiling.uncounted_seconds() < 70
+
+
+def test_what_was_created_after_the_count_before_arrived_waits_for_the_next_one(clock: AClock) -> None:
+    ceiling = a_ceiling(clock, EventLoad(count_time=NOON - timedelta(hours=1)))
+    clock.advance(seconds=LATER)
+    created(ceiling)
+    clock.advance(seconds=LATER)
+    ceiling.update(LIMITS, EventLoad(count_time=NOON - timedelta(minutes=59)))
+    assert ceiling.uncounted_seconds() == LATER
+    clock.advance(seconds=LATER)
+    ceiling.update(LIMITS, EventLoad(count_time=NOON - timedelta(minutes=58)))
+    assert ceiling.uncounted_seconds() == 0
+
+
 def test_a_count_by_a_clock_that_is_behind_includes_nothing(clock: AClock) -> None:
     ceiling = a_ceiling(clock)
     created(ceiling)
