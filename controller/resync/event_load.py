@@ -1,6 +1,6 @@
 """
 Count the events that each Organization's ceilings are about: unfinished events that are not archived yet, and
-failed events of envelopes that eSAW does not know.
+failed events of envelopes that eSAW never knew.
 
 A client with a leaked callback URL can create such events only. The receiver may not list events, so it
 reads these counts in the Organization's status, and adds what it created since ``count_time``. One controller
@@ -29,9 +29,13 @@ STALE_AFTER_OF_SHARDS = timedelta(minutes=5)
 """As ``STALE_AFTER``, for a controller that does not hold all shards: it does not see that events of the
 others came and went. Receivers report events that no count includes (``CounterfoilEventCountOld``)."""
 
-UNKNOWN_ENVELOPE = f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,spec.origin!={Origin.MANUAL}"
-"""Field selector of the failed events of callbacks and sweeps whose envelopes eSAW does not know. Events of
-persons are not among them: ``spec.ttl.unknown`` removes none."""
+UNKNOWN_ENVELOPE = (
+    f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,status.envelope.status=,"
+    f"spec.origin!={Origin.MANUAL}"
+)
+"""Field selector of the failed events of callbacks and sweeps whose envelopes eSAW never described: those
+that ``spec.ttl.unknown`` removes. An envelope that a key does not show any more is known, and its event may
+be the only record of its archive."""
 
 _UNCOUNTED_PHASES = FINAL_PHASES | {Phase.CLEANING}
 """Events in Cleaning are archived, and may wait for a year until their envelope is deleted in eSAW."""

@@ -581,6 +581,7 @@ class EnvelopeEvent(Resource, frozen=True):
         ".spec.organizationRef.name",
         ".status.notice.state",
         ".spec.origin",
+        ".status.envelope.status",
     )
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Envelope", ".spec.envelopeID", "Id of the envelope in eSignAnyWhere."),

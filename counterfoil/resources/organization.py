@@ -414,8 +414,9 @@ class OrganizationLimits(ResourcePart, frozen=True):
     unknown_envelopes: Annotated[
         int,
         schema(
-            "Ceiling of failed events of callbacks and sweeps whose envelope eSAW does not know "
-            "(reason EnvelopeNotFound). At this number the receiver answers new callbacks 503. "
+            "Ceiling of failed events of callbacks and sweeps whose envelope eSAW never described "
+            "(reason EnvelopeNotFound, without status.envelope). At this number the receiver answers "
+            "new callbacks 503. "
             "Such events come from a leaked callback URL, or from envelopes that no key may see. "
             "Default 5000, 100 to 10000000.",
             minimum=100,
@@ -1007,7 +1008,8 @@ class EventLoad(ResourcePart, frozen=True):
     unknown_envelopes: Annotated[
         int,
         schema(
-            "Number of failed events of callbacks and sweeps whose envelope eSAW does not know; 0 if absent.",
+            "Number of failed events of callbacks and sweeps whose envelope eSAW never described; "
+            "0 if absent.",
             minimum=0,
         ),
     ] = 0

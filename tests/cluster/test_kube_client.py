@@ -247,6 +247,12 @@ async def test_objects_are_counted_by_label_and_field(kube: KubeClient) -> None:
         await asyncio.sleep(0.05)
     # The origin is a default of the schema where the creator did not say it.
     assert await counts(f"{selector},spec.origin=Callback") == {"b": 1}
+    described = name_of(await kube.create(EnvelopeEvent, an_event("b")))
+    known = {**status, "envelope": {"name": "Contract", "status": "Completed"}}
+    await kube.patch_status(EnvelopeEvent, described, known, resource_version=None)
+    while await counts(selector) != {"b": 3}:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.05)
+    assert await counts(f"{selector},status.envelope.status=") == {"b": 2}
     assert await counts("status.phase!=Failed,status.phase!=Skipped") == {"a": 1, "b": 2}
     assert dict(await kube.count_by_label(EnvelopeEvent, "no/label", "")) == {}
 

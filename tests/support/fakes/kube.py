@@ -266,8 +266,9 @@ def _has_fields(raw: Raw, selector: str) -> bool:
 def _field(raw: Raw, path: str) -> object:
     found: Any = raw
     for part in path.split("."):
-        found = found.get(part, {})
-    return found
+        found = found.get(part) or {}
+    # The API server selects a field that is absent by the empty text.
+    return found or ""
 
 
 def _pairs(selector: str) -> Iterable[tuple[str, str]]:
