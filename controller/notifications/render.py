@@ -138,10 +138,7 @@ class MailRenderer:
     def _text(self, key: str, /, *, count: int | None = None, **values: object) -> str:
         catalogue = load_catalogue(CatalogueName.MAILS, self._notifications.language)
         section, _, name = key.rpartition(".")
-        section = section or "common"
-        if count == 1 and catalogue.has(section, f"{name}_one"):
-            name = f"{name}_one"
-        return catalogue.say(section, name, count=count, **values)
+        return catalogue.say(section or "common", name, count=count, **values)
 
     # -- To a sender -----------------------------------------------------------------------------------------
 

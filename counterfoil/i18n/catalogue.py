@@ -39,8 +39,14 @@ class Catalogue:
         self.entries = entries
 
     def say(self, section: str, name: str, /, **values: object) -> str:
-        """Return a text with its placeholders filled. Raises ``KeyError`` where the catalogue has no such
-        text."""
+        """
+        Return a text with its placeholders filled.
+
+        For a ``count`` of one it is the entry that ends in ``_one``, where there is one. Raises ``KeyError``
+        where the catalogue has no such text.
+        """
+        if str(values.get("count")) == "1" and self.has(section, f"{name}_one"):
+            name = f"{name}_one"
         return self.entries[section][name].format_map({key: str(value) for key, value in values.items()})
 
     def has(self, section: str, name: str) -> bool:

@@ -493,7 +493,7 @@ async def test_many_events_and_a_file_are_of_the_namespace_of_their_page(two: Tw
     await jane.send(form, do="retry-all")
     (confirmation,) = jane.page.xpath("//main//form")
     await jane.send(confirmation, do="retry-all")
-    assert "A retry was requested for 1 events." in jane.text
+    assert "A retry was requested for one event." in jane.text
     assert (await two.sales.event(there))["metadata"]["labels"]["counterfoil.dev/request"] == "retry"
     assert "counterfoil.dev/request" not in (await two.scene.event(here))["metadata"]["labels"]
 
@@ -645,7 +645,7 @@ async def test_all_of_a_filter_is_changed_after_its_confirmation_and_a_selection
     (confirmation,) = jane.page.xpath("//main//form")
     await jane.send(confirmation, do="skip-selected", why="a test")
 
-    assert "A skip was requested for 1 events." in jane.text
+    assert "A skip was requested for one event." in jane.text
     assert (await scene.event(other))["metadata"]["labels"]["counterfoil.dev/request"] == "skip"
 
 

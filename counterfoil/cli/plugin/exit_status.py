@@ -1,4 +1,4 @@
-"""Exit statuses of commands, and the error with a message for the user."""
+"""Exit statuses of commands, the error with a message for the user, and parts of their output."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -48,3 +48,8 @@ class CommandError(Exception):
 def format_json(answer: Any) -> str:
     """Return what a command found as JSON for ``-o json``, with a line break at its end."""
     return msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 event", "2 events"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

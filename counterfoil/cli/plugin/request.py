@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 import msgspec
 
 from counterfoil.cli.plugin import selection
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, counted, format_json
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound
 from counterfoil.resources import (
@@ -157,7 +157,7 @@ class RequestCommand(NamedTuple):
         elif not events:
             out.write("no event matches\n")
         elif args.dry_run:
-            out.write(f"{len(events)} events; to request exactly this, add --digest {digest}\n")
+            out.write(f"{counted(len(events), 'event')}; to request exactly this, add --digest {digest}\n")
         return ExitStatus.DONE if all(each.asked for each in answers) else ExitStatus.NOT_ALL
 
     def _check_digest(self, args: argparse.Namespace, events: Sequence[EnvelopeEvent], digest: str) -> None:
@@ -166,8 +166,8 @@ class RequestCommand(NamedTuple):
         if args.digest is None and is_needed:
             raise CommandError(
                 ExitStatus.MISUSED,
-                f"{len(events)} events match, and a skip is permanent. Look at them with --dry-run, and "
-                "repeat the command with the --digest that it prints.",
+                f"{counted(len(events), 'event')} would be skipped, and a skip is permanent. Look first with "
+                "--dry-run, and repeat the command with the --digest that it prints.",
             )
         if args.digest not in (None, digest):
             raise CommandError(

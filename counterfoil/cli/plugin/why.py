@@ -9,7 +9,7 @@ from typing import TextIO
 import msgspec
 
 from counterfoil.cli.plugin import selection
-from counterfoil.cli.plugin.exit_status import ExitStatus, format_json
+from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_json
 from counterfoil.durations import Duration
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
@@ -377,7 +377,7 @@ def _notice(event: EnvelopeEvent, now: datetime) -> str | None:
     problem, failed = notice.last_error, notice.state is NoticeState.FAILED
     because = f"; {problem.reason}: {problem.message}" if problem is not None else ""
     if failed:
-        return f"given up after {notice.attempts} attempts; `retry` sends it again{because}"
+        return f"given up after {counted(notice.attempts, 'attempt')}; `retry` sends it again{because}"
     if notice.next_attempt_time is None:
         return "to be delivered to the webhook"
     return f"attempt {notice.attempts + 1} {_format_time(notice.next_attempt_time, now)}{because}"

@@ -67,6 +67,35 @@ def test_no_text_is_left_untranslated(name: CatalogueName, language: str) -> Non
     assert alike == (SAME_WORDS[language] if name is CatalogueName.CONSOLE else set())
 
 
+ALIKE_FOR_ONE = {
+    CatalogueName.CONSOLE: {
+        ("moment", "delivered"),
+        ("bulk", "bound"),
+        ("event", "part"),
+        ("organizations", "swept"),
+        *(("time", f"{way}{unit}") for way in ("", "in_") for unit in ("seconds", "minutes", "hours")),
+    },
+    CatalogueName.MAILS: {("escalation", "more")},
+}
+"""Texts with a count that are the same for one, or that are never said of one."""
+
+
+@pytest.mark.parametrize("name", CatalogueName)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_text_with_a_count_has_one_for_a_count_of_one(name: CatalogueName, language: str) -> None:
+    found = texts(load_catalogue(name, language))
+    counted = {key for key, text in found.items() if "count" in places(text) and not key[1].endswith("_one")}
+    without = {(section, each) for section, each in counted if (section, f"{each}_one") not in found}
+    assert without == ALIKE_FOR_ONE.get(name, set())
+
+
+@pytest.mark.parametrize("count", [1, "1"])
+def test_a_count_of_one_has_its_own_text(count: object) -> None:
+    console = load_catalogue(CatalogueName.CONSOLE, "en")
+    assert console.say("events", "looked", count=count) == "One event was searched."
+    assert console.say("events", "looked", count="> 1") == "> 1 events were searched."
+
+
 def test_every_folder_of_texts_is_a_catalogue_in_every_language() -> None:
     folder = Path(loader.__file__).parent
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.toml")}

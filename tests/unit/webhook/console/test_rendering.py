@@ -177,6 +177,28 @@ def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL)
     )
 
 
+@pytest.mark.parametrize(("organization", "is_offered"), [("acme", True), ("gone", False)])
+def test_only_an_organization_that_exists_can_be_suspended(organization: str, *, is_offered: bool) -> None:
+    item = attention.AttentionItem(
+        kind=attention.AttentionKind.RETRYING,
+        name="r",
+        organization=organization,
+        reason="OrganizationMissing",
+    )
+    page = shown(
+        "attention.html",
+        "en",
+        FULL,
+        entries=(item,),
+        organizations=(an_organization_that(),),
+        of="",
+        charts=charts.overview([busy()]),
+        counts={},
+        confirmation=confirmation,
+    )
+    assert ("Suspend the organization" in page.text_content()) is is_offered
+
+
 def busy() -> Organization:
     """An organization with something to draw."""
     activity = Activity(

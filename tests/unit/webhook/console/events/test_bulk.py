@@ -70,7 +70,7 @@ async def test_a_selection_is_counted_first_and_changed_when_it_is_confirmed() -
     page = await sent(kube, do="retry-selected", **selected(*events))
 
     assert page.xpath("string(//h1)") == "Retry 2 events?"
-    assert "1 further events stay as they are" in page.text_content()
+    assert "One further event stays as it is" in page.text_content()
     assert asked(kube) == {}
 
     page = await sent(kube, **confirmation(page, why="the folder is there"))
@@ -167,7 +167,7 @@ async def test_an_event_that_changes_during_its_write_is_left_alone_and_counted(
     page = await sent(kube, **form)
 
     assert asked(kube) == {an_event(2).name: action}
-    assert "1 events had changed in the meantime" in page.text_content()
+    assert "One event had changed in the meantime" in page.text_content()
 
 
 async def test_a_skip_says_which_state_was_shown() -> None:
@@ -185,8 +185,8 @@ async def test_an_event_that_is_refused_is_named_with_the_cause_and_stops_no_oth
 
     page = await sent(kube, **form)
 
-    assert "A retry was requested for 1 events." in page.text_content()
-    assert "1 events had changed in the meantime" in page.text_content()
+    assert "A retry was requested for one event." in page.text_content()
+    assert "One event had changed in the meantime" in page.text_content()
     (failure,) = page.xpath("//h2/following-sibling::ul/li")
     assert failure.xpath("./a/@href") == [f"/events/{events[0].name}"]
     assert "a policy denied it" in failure.text_content()
