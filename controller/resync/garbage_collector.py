@@ -218,12 +218,14 @@ class GarbageCollector:
         ``ApiError``."""
         if not self._may_change(event.name):
             return event, False
-        for reopen in self.reopeners:
-            event = await reopen(event)
-        await self._correct_shard_label(event)
         spec = await self._spec(event.organization)
         if spec is DEFAULT_SPEC:
+            # Nobody can list its files or work on it without the Organization.
             event = _without_plans(event)
+        else:
+            for reopen in self.reopeners:
+                event = await reopen(event)
+        await self._correct_shard_label(event)
         return event, is_expired(event, spec, self._now()) and await self._remove_event(event)
 
     async def _spec(self, name: str) -> OrganizationSpec | None:

@@ -197,15 +197,32 @@ class LateFileFinder:
             listed = _TOO_SLOW
         if isinstance(listed, BaseOutcome):
             _log.info("the files are listed again later: %s", listed.message, extra={"event": event.name})
-            if self.clock.now() - due >= OVERDUE:
+            is_deleted = await self._is_organization_deleted(event, listed)
+            if is_deleted or self.clock.now() - due >= OVERDUE:
                 await self._report(event, listed)
-            return listed
+            return None if is_deleted else listed
         if listed is not None and lists_additional_files(event.status, listed):
             message = "eSignAnyWhere lists files that were not archived; the event starts again."
             stored = await self.reopener.reopen(event, "FilesListedLate", message)
         else:
             stored = await self.reopener.store(event, self._settled(event, listed))
         return _NOT_STORED if stored is event else None
+
+    async def _is_organization_deleted(self, event: EnvelopeEvent, problem: BaseOutcome) -> bool:
+        """
+        Whether the API server says that there is no such Organization. Raises ``ApiError``.
+
+        Then nothing is listed until the garbage collector reads the event again. Once the Organization is
+        missing for a day, it does not ask for a list any more. A list without the Organization is no
+        evidence, so the Organization itself is read.
+        """
+        if problem.reason != "OrganizationMissing":
+            return False
+        try:
+            await self.kube.get(Organization, event.organization)
+        except NotFound:
+            return True
+        return False
 
     def _settled(self, event: EnvelopeEvent, listed: Collection[EnvelopeFile] | None) -> EnvelopeEventStatus:
         """Return the status of an event whose list has no further file, or whose envelope was deleted."""

@@ -234,6 +234,26 @@ async def test_a_kept_envelope_of_a_deleted_organization_that_nobody_lists_again
     assert scene.there() == set()
 
 
+async def test_no_event_of_an_organization_that_is_known_to_be_deleted_is_planned_again() -> None:
+    scene = Scene(finished(Phase.FAILED).build())
+    planned: list[str] = []
+
+    async def plan(event: EnvelopeEvent) -> EnvelopeEvent:
+        planned.append(event.name)
+        return event
+
+    scene.reopen = plan
+    scene.restarted()
+    scene.cache.organizations.remove("acme")
+    await scene.pass_finished()
+    assert len(planned) == 1, "the Organization may be created again"
+    scene.clock.advance(hours=25)
+
+    await scene.pass_finished()
+
+    assert len(planned) == 1
+
+
 async def test_events_of_an_organization_that_is_created_again_stay() -> None:
     scene = Scene(finished(Phase.SUCCEEDED, 1).build(), ttl={"succeeded": "7200h"})
     organization = scene.cache.organizations.get("acme")

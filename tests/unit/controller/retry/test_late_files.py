@@ -476,6 +476,37 @@ async def test_an_envelope_that_was_deleted_during_an_outage_is_not_said_to_list
     )
 
 
+async def test_the_list_of_a_deleted_organization_ends_and_the_event_says_so(scene: KeptScene) -> None:
+    del scene.kube.objects["organizations", "acme"]
+    scene.cache.organizations.remove("acme")
+    scene.clock.advance(minutes=10)
+    after = await scene.look()
+
+    scene.kube.asked.clear()
+    for _ in range(5):
+        scene.clock.advance(hours=1)
+        await scene.poll()
+
+    assert [name for verb, name in scene.kube.asked if verb == "get"] == []
+    evidence = find_condition(after.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert "Organization/acme does not exist" in (evidence.message or "")
+
+
+async def test_a_list_continues_if_only_the_cache_has_no_organization(scene: KeptScene) -> None:
+    organization = scene.cache.organizations.get("acme")
+    assert organization is not None
+    scene.cache.organizations.remove("acme")
+    scene.add_paper()
+    scene.clock.advance(minutes=10)
+    await scene.look()
+
+    scene.cache.organizations.put(organization)
+    scene.clock.advance(hours=1)
+
+    assert (await scene.poll()).status.reason == "FilesListedLate"
+
+
 async def test_a_retry_by_a_person_lists_the_files_and_says_so(scene: KeptScene) -> None:
     suspend_the_sender(scene)
     scene.clock.advance(hours=2)
