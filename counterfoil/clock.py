@@ -57,14 +57,21 @@ CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
 
 
 def believed_time(
-    stored: datetime | None, now: datetime, *, ahead: timedelta = timedelta(0)
+    stored: datetime | None,
+    now: datetime,
+    *,
+    ahead: timedelta = timedelta(0),
+    earliest: datetime | None = None,
 ) -> datetime | None:
     """
     Return a stored time; None if it can't be right now, or is not set.
 
     ``ahead`` is how far after ``now`` it may be by the settings: zero for something that happened.
+    ``earliest`` is when the object was created, by the clock of the API server.
     """
     if stored is None or stored - now > ahead + CLOCK_DIFFERENCE:
+        return None
+    if earliest is not None and earliest - stored > CLOCK_DIFFERENCE:
         return None
     return stored
 

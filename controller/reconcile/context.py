@@ -104,7 +104,8 @@ class ReconcileContext:
         if validated is None:
             return now + self.organization.spec.evidence.wait
         # In place of a time that can't be right: the API server's own time of the event.
-        since = believed_time(validated.last_transition_time, now) or event.metadata.creation_timestamp or now
+        created = event.metadata.creation_timestamp
+        since = believed_time(validated.last_transition_time, now, earliest=created) or created or now
         return since + self.organization.spec.evidence.wait
 
     async def envelope(self) -> EnvelopeResponse:

@@ -29,8 +29,9 @@ from controller.reconcile.outcomes import (
 from controller.reconcile.phases.missing_envelope import (
     DELETED,
     UNKNOWN_ENVELOPE_ATTEMPTS,
-    archived_later,
+    deleted_envelope,
     deletion_in_history,
+    has_archived_last_state,
     not_shown_message,
     unless_missing,
 )
@@ -41,7 +42,15 @@ from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import believed_time
 from counterfoil.esaw import deletion
-from counterfoil.esaw.errors import EsawError, EsawUnreachable, HttpStatusError, RateLimited
+from counterfoil.esaw.errors import (
+    EsawError,
+    EsawUnreachable,
+    HttpStatusError,
+    RateLimited,
+    ResponseInvalid,
+    TransferBroken,
+    UnexpectedRedirect,
+)
 from counterfoil.esaw.evidence import (
     MissingEvidence,
     has_same_files,
@@ -64,8 +73,11 @@ from counterfoil.resources import (
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
 _CLEANED: Final = "Cleaned"
-_DELETE_SENT: Final = frozenset({"DeleteUnanswered", "DeleteUnconfirmed"})
-"""Reasons of attempts that sent the request to delete, and did not learn that the envelope is gone."""
+_UNANSWERED: Final = "DeleteUnanswered"
+"""Reason of an attempt that sent the request to delete, and did not learn whether the envelope is gone."""
+
+_UNCONFIRMED: Final = "DeleteUnconfirmed"
+"""Reason of an attempt in which eSAW still had the envelope after a request to delete it."""
 
 _LATE_FILES_PENDING: Final = "LateFilesPending"
 
@@ -87,7 +99,9 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
         kept = await unless_missing(_keep(event, context))
-        return kept if kept is not None else await _without_envelope(event, context, None)
+        if kept is not None:
+            return kept
+        return await _without_envelope(event, context, await _damage(event, context))
 
     if not is_kept(event.status):
         # Archived while the Organization had another Archive or kept its envelopes.
@@ -144,13 +158,15 @@ def _end_of_delay(event: EnvelopeEvent, begin: str, span: timedelta, reason: str
     If the time of the condition can't be right, the delay begins at its first pause, which is stored: it is
     never shorter.
     """
-    condition = find_condition(event.status.conditions, begin)
+    condition, created = find_condition(event.status.conditions, begin), event.metadata.creation_timestamp
     if condition is None:
         return now
-    if believed_time(condition.last_transition_time, now) is not None:
+    if believed_time(condition.last_transition_time, now, earliest=created) is not None:
         return condition.last_transition_time + span
-    planned = believed_time(event.status.next_attempt_time, now, ahead=span)
-    return planned if event.status.reason == reason and planned is not None else now + span
+    planned = event.status.next_attempt_time if event.status.reason == reason else None
+    if planned is not None and believed_time(planned - span, now, earliest=created) is not None:
+        return planned
+    return now + span
 
 
 async def _decision(context: ReconcileContext) -> Wait | None:
@@ -178,13 +194,16 @@ async def _is_gone(event: EnvelopeEvent, context: ReconcileContext) -> bool:
     Where the history may not be read, a request to delete it whose effect was not known may have deleted it.
     """
     was_deleted = await deletion_in_history(event, context)
-    if was_deleted is not None:
-        return was_deleted
+    return was_deleted if was_deleted is not None else _may_have_deleted(event)
+
+
+def _may_have_deleted(event: EnvelopeEvent) -> bool:
+    """Whether this event sent a request to delete the envelope, and eSAW did not show it after that."""
     cleaned = find_condition(event.status.conditions, _CLEANED)
-    reasons = {each.reason for each in event.status.attempt_history}
-    if cleaned is not None:
-        reasons.add(cleaned.reason)
-    return not reasons.isdisjoint(_DELETE_SENT)
+    reasons = [each.reason for each in reversed(event.status.attempt_history)]
+    # The condition stays when the history, which is short, has dropped the attempt.
+    reasons += [cleaned.reason] if cleaned is not None else []
+    return next((each for each in reasons if each in (_UNANSWERED, _UNCONFIRMED)), None) == _UNANSWERED
 
 
 async def _without_envelope(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Outcome:
@@ -194,6 +213,11 @@ async def _without_envelope(event: EnvelopeEvent, context: ReconcileContext, dam
     if damage is not None:
         return await _archived_again(event, context) or Fail(
             "ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere."
+        )
+    if _is_expired(event) and not _may_have_deleted(event):
+        # Others deleted it. Before that it may have been restarted and signed.
+        return await _archived_again(event, context) or await deleted_envelope(
+            event.status.documents, event, context
         )
     # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
     return _gone()
@@ -257,7 +281,8 @@ async def _archived_again(event: EnvelopeEvent, context: ReconcileContext) -> Do
     in the archive; None: no other did."""
     for sibling in await context.siblings():
         archive = sibling.status.archive
-        if archive is None or not archived_later(sibling, event, context.organization.spec.evidence):
+        evidence = context.organization.spec.evidence
+        if archive is None or not has_archived_last_state(sibling, event, evidence):
             continue
         async with aclosing(_faults(archive.manifest or "", sibling, context)) as faults:
             if await anext(faults, None) is None:
@@ -279,6 +304,9 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
             return changed
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await context.files_now()
+    if _may_have_deleted(event):
+        message = "eSignAnyWhere still has the envelope after a request to delete it that was not answered."
+        return Wait(_UNCONFIRMED, message, facts=_delete_sent(_UNCONFIRMED, message))
     if damage is not None:
         return _mismatch(event, "ArchivedFilesChanged", damage)
     if (difference := _difference(event, context, listed)) is not None:
@@ -320,17 +348,13 @@ async def _delete_on(
 ) -> Outcome:
     try:
         await deletion.delete(context.esaw, proof)
-    except HttpStatusError as answer:
-        if answer.is_missing_envelope:
+    except EsawError as problem:
+        if isinstance(problem, HttpStatusError) and problem.is_missing_envelope:
             # This key listed its files just now, so it was deleted since.
             return _gone()
-        if answer.is_of_v5:
+        if isinstance(problem, HttpStatusError) and problem.is_of_v5:
             return _of_v5(event, context, "the API v6 does not delete it (ERR0063)")
-        if isinstance(answer, RateLimited) or not (answer.status >= 500 or answer.status == 408):
-            raise
-        return _unanswered(answer, context)
-    except EsawUnreachable as problem:
-        if problem.was_not_sent:
+        if not _leaves_open(problem):
             raise
         return _unanswered(problem, context)
     try:
@@ -341,8 +365,20 @@ async def _delete_on(
         message = (
             "The request to delete the envelope was answered with success, but eSignAnyWhere still has it."
         )
-        return Wait("DeleteUnconfirmed", message, facts=_delete_sent("DeleteUnconfirmed", message))
+        return Wait(_UNCONFIRMED, message, facts=_delete_sent(_UNCONFIRMED, message))
     return Done("ArchivedAndDeleted", DELETED)
+
+
+def _leaves_open(problem: EsawError) -> bool:
+    """Whether the envelope may have been deleted: the request was sent, and no answer proves that it was
+    refused. An answer that is not eSAW's own may be a proxy's."""
+    if isinstance(problem, EsawUnreachable):
+        return not problem.was_not_sent
+    if not isinstance(problem, HttpStatusError):
+        return isinstance(problem, ResponseInvalid | TransferBroken | UnexpectedRedirect)
+    if isinstance(problem, RateLimited) or problem.status in (401, 403, 429):
+        return False
+    return problem.error_id is None or problem.status >= 500 or problem.status == 408
 
 
 def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
@@ -350,9 +386,7 @@ def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
     found = error_policy.classify(problem, context.clock.now())
     until = found.not_before if isinstance(found, Wait) else None
     message = f"It is not known whether eSignAnyWhere deleted the envelope. {problem}"
-    return Wait(
-        "DeleteUnanswered", message, not_before=until, facts=_delete_sent("DeleteUnanswered", message)
-    )
+    return Wait(_UNANSWERED, message, not_before=until, facts=_delete_sent(_UNANSWERED, message))
 
 
 def _delete_sent(reason: str, message: str) -> PhaseFacts:

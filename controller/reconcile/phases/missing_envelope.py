@@ -63,7 +63,7 @@ async def explain_deletion(
     are known, some of them in the archive."""
     evidence = context.organization.spec.evidence
     for sibling in await context.siblings():
-        if archived_later(sibling, event, evidence) and _has_last_state(sibling):
+        if has_archived_last_state(sibling, event, evidence):
             stored = sibling.status.archive
             archive = stored.ref.name if stored is not None else context.archive.name
             return Skip(
@@ -71,10 +71,15 @@ async def explain_deletion(
                 f"EnvelopeEvent/{sibling.name} archived this envelope in Archive/{archive}, and since then "
                 "it was deleted in eSignAnyWhere.",
             )
-    return await _deleted_envelope(documents, event, context)
+    return await deleted_envelope(documents, event, context)
 
 
-def archived_later(sibling: EnvelopeEvent, event: EnvelopeEvent, evidence: EvidenceSpec) -> bool:
+def has_archived_last_state(sibling: EnvelopeEvent, event: EnvelopeEvent, evidence: EvidenceSpec) -> bool:
+    """Whether another event of the envelope archived all of it, in a state that did not change any more."""
+    return _archived_later(sibling, event, evidence) and _has_last_state(sibling)
+
+
+def _archived_later(sibling: EnvelopeEvent, event: EnvelopeEvent, evidence: EvidenceSpec) -> bool:
     """
     Whether another event of the envelope archived each file that this one lists, and lacks nothing.
 
@@ -101,9 +106,10 @@ def _has_last_state(sibling: EnvelopeEvent) -> bool:
     return cleaned is not None and cleaned.status == "True" and cleaned.message == DELETED
 
 
-async def _deleted_envelope(
+async def deleted_envelope(
     documents: tuple[FiledDocument, ...], event: EnvelopeEvent, context: ReconcileContext
 ) -> Fail:
+    """Return the failure for an envelope that others deleted before its last state was archived."""
     facts = PhaseFacts(documents=documents)
     arrived = sum(each.sha256 is not None for each in documents)
     files = f"{arrived} of its {counted(len(documents), 'file')}"

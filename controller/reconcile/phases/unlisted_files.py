@@ -29,7 +29,8 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
     known = find_condition(event.status.conditions, EVIDENCE_CONDITION)
     since, is_over = now, known is not None and known.status == "False"
     if known is not None and known.reason == _PENDING:
-        since = believed_time(known.last_transition_time, now) or now
+        created = event.metadata.creation_timestamp
+        since = believed_time(known.last_transition_time, now, earliest=created) or now
     end = since + spec.evidence.wait
     if now < end and not is_over:
         message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."

@@ -14,7 +14,7 @@ from controller.access.archive_root import MARKER_NAME
 from controller.reconcile.phases.clean import MAX_OTHER_LISTS
 from controller.requests.event_requests import EventRequests
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
-from counterfoil.esaw.errors import UnreachableKind
+from counterfoil.esaw.errors import ResponseInvalid, TransferBroken, UnexpectedRedirect, UnreachableKind
 from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
@@ -387,6 +387,57 @@ async def test_a_delete_whose_answer_was_lost_succeeded_also_where_the_history_m
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ResponseInvalid("delete", "it is HTML, not JSON"),
+        UnexpectedRedirect(302, "login.example"),
+        TransferBroken("short"),
+        HttpStatusError(400),
+        HttpStatusError(404),
+        HttpStatusError(408, "ERR0001"),
+    ],
+)
+async def test_an_answer_that_is_not_esaws_own_leaves_open_whether_the_envelope_was_deleted(
+    scene: Scene, answer: Exception
+) -> None:
+    scene.envelope.but("delete", answer)
+    assert (await scene.reconcile()).status.reason == "DeleteUnanswered"
+    scene.envelope.deleted = True
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_envelope_that_esaw_shows_after_an_unanswered_delete_was_not_deleted_by_it(
+    scene: Scene,
+) -> None:
+    scene.envelope.but("delete", EsawUnreachable("timeout"))
+    await scene.reconcile()
+    scene.envelope.but("delete", HttpStatusError(403, "ERR0010"))
+    assert (await scene.reconcile()).status.reason == "DeleteUnconfirmed"
+    assert (await scene.reconcile()).status.reason == "NotPermitted"
+    # The next key neither sees the envelope nor may read histories.
+    for each in ("envelope", "files", "delete", "configuration"):
+        scene.envelope.problems[each] = missing()
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+    assert (await retried_by_a_person(scene)).status.reason == "EnvelopeNotFound"
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_a_retry_of_a_kept_envelope_that_esaw_does_not_show_reads_the_archive_again(
+    tmp_path: Path, *, is_deleted: bool
+) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Keep"})
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    empty(scene)
+    scene.envelope.problems.update(files=missing())
+    scene.envelope.deleted_for_history = is_deleted
+    after = (await retried_by_a_person(scene)).status
+    assert after.reason == ("ArchivedFilesLost" if is_deleted else "EnvelopeNotFound")
+    assert "all verified" not in (after.message or "")
+
+
 @pytest.mark.parametrize("problem", [EsawUnreachable("timeout"), HttpStatusError(503)])
 async def test_a_list_that_is_not_answered_does_not_prove_that_the_envelope_was_deleted(
     scene: Scene, problem: Exception
@@ -532,6 +583,38 @@ async def test_a_list_that_grew_by_a_clock_that_was_ahead_is_waited_for_as_confi
     assert scene.envelope.transport.deleted == []
     scene.clock.advance(minutes=1)
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_list_that_grew_by_a_clock_that_was_behind_is_waited_for_as_configured(scene: Scene) -> None:
+    scene.clock.set_back(hours=1)
+    scene.envelope.meanwhile["download file-1"] = partial(
+        scene.envelope.contents.update, {"legal-1": b"%PDF-paper"}
+    )
+    await scene.reconcile()
+    await scene.reconcile()
+    scene.clock.advance(hours=1, seconds=20)
+    await waits_for_late_files(scene)
+    scene.clock.advance(minutes=9)
+    await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    scene.clock.advance(minutes=1)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_envelope_that_a_clock_that_was_behind_validated_waits_for_its_documents_as_configured(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=["Rejected"], cleanup={"policy": "Keep"}, evidence={"wait": "10m"})
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    documents = dict(scene.envelope.contents)
+    scene.envelope.contents.clear()
+    scene.clock.set_back(hours=1)
+    assert (await scene.reconcile()).status.reason == "NoFiles"
+    scene.clock.advance(hours=1, seconds=20)
+    assert (await scene.reconcile()).status.reason == "NoFiles"
+    scene.envelope.contents.update(documents)
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
 
 
 @pytest.mark.parametrize("is_short", [False, True])
@@ -711,17 +794,42 @@ async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_
     assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
 
 
-async def test_an_expired_envelope_that_is_to_be_kept_and_is_gone_by_then_is_told_as_gone(
+async def test_an_expired_envelope_that_is_to_be_kept_and_that_others_deleted_is_a_failure(
     tmp_path: Path,
 ) -> None:
+    """It may have been restarted and signed before that."""
     scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.meanwhile["download trail-1"] = lambda: scene.envelope.problems.update(envelope=missing())
     scene.envelope.deleted_for_history = True
     after = await scene.reconcile()
-    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
-    assert "no longer in eSignAnyWhere" in (after.status.message or "")
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+    assert "An earlier state of it is archived with the manifest" in (after.status.message or "")
     assert scene.envelope.transport.deleted == []
+
+
+async def test_an_expired_envelope_that_is_signed_and_then_deleted_by_others_before_the_delete_is_a_failure(
+    tmp_path: Path,
+) -> None:
+    """Its callback only counted, because the event waited for the time of the delete."""
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    restart_and_sign(scene)
+    scene.clock.advance(hours=24)
+    scene.envelope.deleted = True
+    scene.clock.advance(hours=144)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+
+
+async def test_an_expired_envelope_that_is_gone_after_an_unanswered_delete_is_clean(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.but("delete", EsawUnreachable("timeout"))
+    assert (await scene.reconcile()).status.reason == "DeleteUnanswered"
+    scene.envelope.deleted = True
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
 # -- Envelopes without finished documents --------------------------------------------------------------------
@@ -780,10 +888,12 @@ async def test_an_expired_envelope_without_an_audit_trail_is_deleted_once_none_c
 ) -> None:
     scene = a_scene_without_trail(tmp_path, statuses=["Expired"], evidence=evidence)
     scene.envelope.status = EnvelopeStatus.EXPIRED
-    await scene.reconcile()
+    after = await scene.reconcile()
     assert scene.envelope.transport.deleted == ([] if minutes else [ENVELOPE])
-    scene.clock.advance(minutes=minutes)
-    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    if minutes:
+        scene.clock.advance(minutes=minutes)
+        after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
     assert scene.envelope.transport.deleted == [ENVELOPE]
 
 

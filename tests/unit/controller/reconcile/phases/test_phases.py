@@ -815,11 +815,12 @@ async def test_an_audit_trail_that_went_on_does_not_keep_an_expired_envelope() -
     assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
 
 
-async def test_an_expired_envelope_that_is_gone_already_is_clean() -> None:
+async def test_an_expired_envelope_that_others_deleted_is_a_failure() -> None:
+    """It may have been restarted and signed before that."""
     scene = Scene(statuses=["Expired"])
     event = await archived_as_expired(scene)
     scene.esaw.deleted = True
-    assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
+    assert (await cleaned(scene, event)).reason == "EnvelopeDeleted"
 
 
 @pytest.mark.parametrize(
