@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from counterfoil.resources.conditions import is_condition_true
-from counterfoil.resources.envelopeevent import EnvelopeEvent, NoticeState, Origin, Phase
+from counterfoil.resources.conditions import find_condition, is_condition_true
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, EnvelopeEvent, NoticeState, Origin, Phase
 from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus, OrganizationSpec
 
 MIN_NOTICE: Final = timedelta(days=1)
@@ -121,7 +121,9 @@ def _never_existed(event: EnvelopeEvent) -> bool:
 def _is_needed(event: EnvelopeEvent) -> bool:
     """Whether the archive may still need what eSAW has."""
     status = event.status
-    is_archived = is_condition_true(status.conditions, "Archived")
+    evidence = find_condition(status.conditions, EVIDENCE_CONDITION)
+    lacks_evidence = evidence is not None and evidence.status == "False"
+    is_archived = is_condition_true(status.conditions, "Archived") and not lacks_evidence
     if status.phase is Phase.FAILED and is_archived and status.cause in _NOT_ABOUT_THE_ARCHIVE:
         return False
     if status.phase is Phase.FAILED:

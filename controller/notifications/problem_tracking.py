@@ -130,8 +130,10 @@ def _risks(status: EnvelopeEventStatus) -> set[str]:
             reasons.setdefault(each.phase, set()).add(each.reason)
         elif each.outcome is AttemptOutcome.DONE:
             reasons.pop(each.phase, None)
+    # The history tells whether the phase of the last error succeeded since, unless the error is older.
+    known = {each.reason for each in status.attempt_history}
     last = {status.last_error.reason} if status.last_error is not None else set()
-    return last.union(*reasons.values())
+    return (last - known).union(*reasons.values())
 
 
 def _refused_since(status: EnvelopeEventStatus) -> datetime | None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable
 from enum import Enum, auto
 
 from counterfoil.esaw.models import EnvelopeFile
+from counterfoil.esaw.models_v5 import covers, v5_document_id
 from counterfoil.resources import EnvelopeEventStatus, EvidenceSpec, FileKind, find_condition
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION
 from counterfoil.resources.organization import (
@@ -76,7 +77,8 @@ def may_list_more(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
 def recorded_gap(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> MissingEvidence | None:
     """Return what the archived files lack according to the status: its condition, and their kinds."""
     found = find_condition(status.conditions, EVIDENCE_CONDITION)
-    is_incomplete = found is not None and found.status == "False"
+    # A known file that is not listed for now is no gap of what is archived.
+    is_incomplete = found is not None and found.status == "False" and found.reason != "DocumentsPending"
     if found is not None and is_incomplete and found.reason == "DocumentsMissing":
         return MissingEvidence.DOCUMENTS
     envelope_status = status.envelope.status if status.envelope is not None else ""
@@ -116,10 +118,26 @@ def lacks_known_file(
     return any(_lacks_file_of(each, listed) for each in (status, *counted))
 
 
-def _lacks_file_of(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+def lacks_outdated_document(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+    """Whether the list lacks a document that the envelope had before it expired and was restarted. It may
+    have other documents since, or be listed late."""
     ids = {each.file_id for each in listed}
-    is_short = any(not each.outdated and each.file_id not in ids for each in status.documents)
+    documents = (each for each in status.documents if each.kind is FileKind.DOCUMENT)
+    return any(each.outdated and each.file_id not in ids for each in documents)
+
+
+def _lacks_file_of(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+    ids, of_v5 = {each.file_id for each in listed}, any(_is_of_v5(each.file_id) for each in listed)
+    known = [each for each in status.documents if not each.outdated]
+    # Ids of v5 and of v6 are not comparable.
+    comparable = [each for each in known if _is_of_v5(each.file_id) == of_v5]
+    others = [each for each in known if _is_of_v5(each.file_id) != of_v5]
+    is_short = any(each.file_id not in ids for each in comparable) or not covers(listed, others)
     return is_short and not (_is_expired(status) and lists_additional_files(status, listed))
+
+
+def _is_of_v5(file_id: str) -> bool:
+    return v5_document_id(file_id) is not None
 
 
 def _is_expired(status: EnvelopeEventStatus) -> bool:

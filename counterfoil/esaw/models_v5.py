@@ -12,14 +12,13 @@ module sends no requests.
 from collections import Counter
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from counterfoil.esaw.errors import V5ResponseInvalid
 from counterfoil.esaw.models import (
     AuditTrail,
-    EnvelopeFile,
     EnvelopeResponse,
     EsawModel,
     FilesResponse,
@@ -31,7 +30,7 @@ from counterfoil.esaw.models import (
     parse_time,
     refuse_long_texts,
 )
-from counterfoil.resources import EnvelopeStatus
+from counterfoil.resources import EnvelopeStatus, FileKind
 
 _PREFIX: Final = "v5:"
 
@@ -186,7 +185,12 @@ def v5_document_id(file_id: str) -> str | None:
     return file_id.removeprefix(_PREFIX) if file_id.startswith(_PREFIX) else None
 
 
-def covers(listed: Collection[EnvelopeFile], others: Collection[EnvelopeFile]) -> bool:
+class _OfKind(Protocol):
+    @property
+    def kind(self) -> FileKind: ...
+
+
+def covers(listed: Collection[_OfKind], others: Collection[_OfKind]) -> bool:
     """Whether a list has at least as many files of each kind as another list; the ids are not comparable."""
     return Counter(each.kind for each in listed) >= Counter(each.kind for each in others)
 

@@ -28,14 +28,14 @@ from controller.reconcile.outcomes import (
 )
 from controller.reconcile.phases.missing_envelope import (
     DELETED,
-    UNKNOWN_ENVELOPE_ATTEMPTS,
     deleted_envelope,
     deletion_in_history,
     has_archived_last_state,
+    not_found,
     not_shown_message,
     unless_missing,
 )
-from controller.reconcile.phases.unlisted_files import settled_evidence, wait_for_known_files
+from controller.reconcile.phases.unlisted_files import listed_again, settled_evidence, wait_for_known_files
 from controller.scheduling.due import CLEANUP_DELAYED, has_request
 from counterfoil.archives.proof import doubt, is_kept
 from counterfoil.archives.readback import hash_stream
@@ -130,7 +130,7 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     now, spec = context.clock.now(), context.organization.spec
     complete = _end_of_listing(event, context) if may_list_more(event.status, spec.evidence) else now
     due = _end_of_delay(event, "Archived", spec.cleanup.after, CLEANUP_DELAYED, now)
-    # A delay that passed before a mismatch is not repeated.
+    # A delay that passed before a mismatch is not repeated. Only what follows the delay counts as one.
     if not event.status.mismatches and now < due:
         after = spec.cleanup.after
         message = f"The envelope is deleted {after} after archiving, as spec.cleanup.after says."
@@ -226,8 +226,7 @@ async def _without_envelope(event: EnvelopeEvent, context: ReconcileContext, dam
 def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Wait | Fail:
     """Return the outcome for an envelope that eSAW neither shows nor says to be deleted."""
     message = f"{damage or _verified_files(event, context)} {not_shown_message(context)}"
-    is_last = event.status.attempts + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
-    return Fail("EnvelopeNotFound", message) if is_last else Wait("EnvelopeNotFound", message)
+    return not_found(event, message)
 
 
 async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -366,19 +365,19 @@ async def _delete_on(
             "The request to delete the envelope was answered with success, but eSignAnyWhere still has it."
         )
         return Wait(_UNCONFIRMED, message, facts=_delete_sent(_UNCONFIRMED, message))
-    return Done("ArchivedAndDeleted", DELETED)
+    again = listed_again(event.status)
+    facts = PhaseFacts(side_conditions=() if again is None else (again,))
+    return Done("ArchivedAndDeleted", DELETED, facts=facts)
 
 
 def _leaves_open(problem: EsawError) -> bool:
-    """Whether the envelope may have been deleted: the request was sent, and no answer proves that it was
-    refused. An answer that is not eSAW's own may be a proxy's."""
+    """Whether the envelope may have been deleted: the request was sent, and the answer is no refusal.
+    One that can't be read may be a proxy's, in place of eSAW's."""
     if isinstance(problem, EsawUnreachable):
         return not problem.was_not_sent
     if not isinstance(problem, HttpStatusError):
         return isinstance(problem, ResponseInvalid | TransferBroken | UnexpectedRedirect)
-    if isinstance(problem, RateLimited) or problem.status in (401, 403, 429):
-        return False
-    return problem.error_id is None or problem.status >= 500 or problem.status == 408
+    return not isinstance(problem, RateLimited) and (problem.status >= 500 or problem.status == 408)
 
 
 def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
@@ -423,7 +422,10 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
         if missing is None or not has_same_files(event.status, listed):
             return _archive_again("FilesChanged", OTHER_FILES)
         if (damage := await _damage(event, context)) is not None:
-            return _mismatch(event, "ArchivedFilesChanged", damage)
+            # No mismatch: the delay of the delete has not begun.
+            if _was_archived_again(event, "ArchivedFilesChanged"):
+                return _keeps_changing(damage, PhaseFacts())
+            return _archive_again("ArchivedFilesChanged", damage)
         gap, where = missing, "The envelope stays in eSignAnyWhere."
     verified = _verified_files(event, context)
     if gap is MissingEvidence.DOCUMENTS:
@@ -461,6 +463,10 @@ def _mismatch(event: EnvelopeEvent, reason: str, change: str, *, limit: int = MA
     facts = PhaseFacts(mismatches=event.status.mismatches + 1)
     if event.status.mismatches < limit:
         return dataclasses.replace(_archive_again(reason, change), facts=facts)
+    return _keeps_changing(change, facts)
+
+
+def _keeps_changing(change: str, facts: PhaseFacts) -> Fail:
     return Fail(
         "FilesKeepChanging",
         f"{change} A change was found before, and the envelope was archived again because of it. The files "
@@ -472,12 +478,15 @@ def _mismatch(event: EnvelopeEvent, reason: str, change: str, *, limit: int = MA
 def _in_doubt(event: EnvelopeEvent, found: str) -> Outcome:
     """Download the files again, since a download may have been cut; then keep the envelope and tell a
     person."""
-    facts = PhaseFacts(mismatches=event.status.mismatches + 1)
     said = f"The envelope was archived and stays in eSignAnyWhere, since a file of it is in doubt: {found}"
-    if event.status.mismatches < MAX_MISMATCHES:
-        again = f"{said} Its files are downloaded again."
-        return Wait("DocumentInDoubt", again, restart_from=Phase.COLLECTING, facts=facts)
-    return Fail("DocumentInDoubt", said, facts=facts)
+    if _was_archived_again(event, "DocumentInDoubt"):
+        return Fail("DocumentInDoubt", said)
+    return Wait("DocumentInDoubt", f"{said} Its files are downloaded again.", restart_from=Phase.COLLECTING)
+
+
+def _was_archived_again(event: EnvelopeEvent, reason: str) -> bool:
+    """Whether the envelope was archived again for this reason, since the event was created or re-opened."""
+    return event.status.attempts > 0 and reason in {each.reason for each in event.status.attempt_history}
 
 
 def _is_expired(event: EnvelopeEvent) -> bool:

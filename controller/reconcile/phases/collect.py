@@ -35,6 +35,7 @@ from counterfoil.esaw.evidence import (
     LOOKS_SHORT,
     MissingEvidence,
     lacks_known_file,
+    lacks_outdated_document,
     lists_additional_files,
     looks_short,
     missing_evidence,
@@ -54,6 +55,11 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_UNKNOWN, SHORT_LIST_REASONS
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
+
+_LACKS_OUTDATED = (
+    "eSignAnyWhere lists other documents than before the envelope expired and was restarted. A document may "
+    "be listed late."
+)
 
 
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -199,6 +205,8 @@ def _evidence_condition(
         return SideCondition(type_, "False", "AuditTrailMissing", message)
     if looks_short(listed):
         return SideCondition(type_, "Unknown", "DocumentsPending", LOOKS_SHORT)
+    if lacks_outdated_document(event.status, listed):
+        return SideCondition(type_, "Unknown", "DocumentsPending", _LACKS_OUTDATED)
     known = find_condition(event.status.conditions, type_)
     reason = known.reason if known is not None else event.status.reason or ""
     if known is None and reason not in SHORT_LIST_REASONS:

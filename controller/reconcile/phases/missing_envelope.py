@@ -1,10 +1,11 @@
 """A 404 during a run: eSAW returns it for each missing object, so the envelope's history decides."""
 
 from collections.abc import Awaitable
-from typing import TypeVar
+from itertools import takewhile
+from typing import Final, TypeVar
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, counted
+from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
 from counterfoil.archives.proof import doubt, is_kept
 from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import recorded_gap
@@ -18,7 +19,10 @@ from counterfoil.resources import (
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 
 UNKNOWN_ENVELOPE_ATTEMPTS = 3
-"""Maximum number of attempts for an unknown envelope: a callback can be faster than eSAW's own index."""
+"""Number of answers in a row that eSAW does not show an envelope, after which the event fails: a callback can
+be faster than eSAW's own index."""
+
+_NOT_FOUND: Final = "EnvelopeNotFound"
 
 DELETED = "The envelope was archived, then deleted in eSignAnyWhere."
 """Message of the event whose own request deleted the envelope, after eSAW listed just the archived files."""
@@ -35,6 +39,19 @@ async def unless_missing(request: Awaitable[_T]) -> _T | None:
         if not answer.is_missing_envelope:
             raise
         return None
+
+
+def not_found(event: EnvelopeEvent, message: str) -> Wait | Fail:
+    """
+    Return the outcome for an envelope that eSAW does not show: a failure after three such answers in a row.
+
+    An attempt that ended otherwise says nothing about the envelope.
+    """
+    reasons = [each.reason for each in reversed(event.status.attempt_history)]
+    in_row = sum(1 for _ in takewhile(_NOT_FOUND.__eq__, reasons))
+    # The history is older than the last retry, and the number of attempts is not.
+    is_last = min(in_row, event.status.attempts) + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
+    return Fail(_NOT_FOUND, message) if is_last else Wait(_NOT_FOUND, message)
 
 
 def not_shown_message(context: ReconcileContext) -> str:

@@ -27,14 +27,16 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
     the first list without them."""
     now, spec = context.clock.now(), context.organization.spec
     known = find_condition(event.status.conditions, EVIDENCE_CONDITION)
-    since, is_over = now, known is not None and known.status == "False"
-    if known is not None and known.reason == _PENDING:
+    is_false = known is not None and known.status == "False"
+    since, is_over = now, is_false and known is not None and known.reason != _PENDING
+    if known is not None and is_false and not is_over:
         created = event.metadata.creation_timestamp
         since = believed_time(known.last_transition_time, now, earliest=created) or now
     end = since + spec.evidence.wait
     if now < end and not is_over:
         message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
-        facts = PhaseFacts(side_conditions=(SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, message),))
+        # A condition that becomes False has the time of that, also if it was Unknown before.
+        facts = PhaseFacts(side_conditions=(SideCondition(EVIDENCE_CONDITION, "False", _PENDING, message),))
         until = min(end, now + max(spec.retry.initial, now - since))
         return Pause(_PENDING, message, until, facts=facts)
     message = (
@@ -43,6 +45,15 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
     )
     missing = SideCondition(EVIDENCE_CONDITION, "False", _MISSING, message)
     return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=(missing,)))
+
+
+def listed_again(status: EnvelopeEventStatus) -> SideCondition | None:
+    """Return the condition of an envelope whose known files are listed again; None: it stays as it is."""
+    known = find_condition(status.conditions, EVIDENCE_CONDITION)
+    if known is None or (known.status, known.reason) != ("False", _PENDING):
+        return None
+    message = "eSignAnyWhere lists again every file that it listed for this envelope before."
+    return SideCondition(EVIDENCE_CONDITION, "True", "DocumentsListed", message)
 
 
 def settled_evidence(
@@ -55,6 +66,8 @@ def settled_evidence(
     ``listed`` is None for an envelope that was deleted.
     """
     known = find_condition(status.conditions, EVIDENCE_CONDITION)
+    if listed is not None and (again := listed_again(status)) is not None:
+        return again
     if known is None or known.reason != LATE_FILES_UNKNOWN:
         return None
     if listed is None:

@@ -10,11 +10,11 @@ from datetime import datetime
 import msgspec
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Fail, Outcome, PhaseFacts, Skip, Wait
+from controller.reconcile.outcomes import Done, Outcome, PhaseFacts, Skip, Wait
 from controller.reconcile.phases.missing_envelope import (
-    UNKNOWN_ENVELOPE_ATTEMPTS,
     deletion_in_history,
     explain_deletion,
+    not_found,
     not_shown_message,
     unless_missing,
 )
@@ -127,6 +127,4 @@ async def explain_missing(event: EnvelopeEvent, context: ReconcileContext) -> Ou
         if was_deleted is None:
             cause = "it never existed, another user sent it, or it was deleted"
         message = f"eSignAnyWhere shows no such envelope to the key of Sender/{context.sender.name}: {cause}."
-    if event.status.attempts + 1 < UNKNOWN_ENVELOPE_ATTEMPTS:
-        return Wait("EnvelopeNotFound", message)
-    return Fail("EnvelopeNotFound", message)
+    return not_found(event, message)

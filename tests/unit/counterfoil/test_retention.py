@@ -92,6 +92,12 @@ def test_nobody_is_warned_about_a_failed_event_whose_files_are_archived_or_whose
     assert deletion_time(event.with_condition("Archived").build(), 90 * DAY) is None
 
 
+def test_an_archived_envelope_of_which_evidence_is_missing_is_warned_about_whatever_failed_last() -> None:
+    event = failed("NotPermitted").with_condition("Archived")
+    event = event.with_condition("EvidenceComplete", "False", "AuditTrailMissing")
+    assert deletion_time(event.build(), 90 * DAY) == NOON + 90 * DAY
+
+
 @pytest.mark.parametrize("reason", ["AuditTrailMissing", "DocumentInDoubt", "FilesKeepChanging"])
 def test_an_archived_envelope_of_which_something_may_be_missing_is_warned_about(reason: str) -> None:
     event = failed(reason).with_condition("Archived")

@@ -216,6 +216,14 @@ def test_a_problem_is_open_until_its_event_has_passed_the_phase_in_which_it_fail
     assert only(after_pass(mark_notified(noted(1), CAUSE, NOON), summary_of(event))).solved_time == solved
 
 
+def test_a_problem_is_solved_once_its_event_waits_for_the_delay_of_the_delete_only() -> None:
+    error = LastError(reason="NameOccupied", message="", time=NOON)
+    waiting = an_event().in_phase(Phase.CLEANING, "CleanupDelayed")
+    event = waiting.status(last_error=error, attempt_history=(FAILED_BEFORE, PASSED)).build()
+    problem = only(after_pass(mark_notified(noted(1), CAUSE, NOON), summary_of(event)))
+    assert problem.solved_time == LATER
+
+
 def test_an_event_that_is_held_because_its_action_is_not_listed_is_a_problem_until_it_is_listed() -> None:
     held = an_event().in_phase(Phase.VALIDATING, "ActionNotConfigured").build()
     problem = only(found := after_pass((), summary_of(held)))

@@ -248,3 +248,23 @@ async def test_a_v5_that_accepts_bearer_only_is_understood(tmp_path: Path) -> No
     )
     async with v5_scene(tmp_path, behaviour, cleanup={"policy": "Keep"}) as scene:
         assert result(await scene.reconcile()) == (Phase.SUCCEEDED, "ArchivedAndKept")
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"), [("Keep", "ArchivedAndKept"), ("Delete", "ArchivedAndDeleted")]
+)
+async def test_an_envelope_whose_files_v6_lists_after_v5_did_is_archived_from_the_list_of_v6(
+    tmp_path: Path, policy: str, reason: str
+) -> None:
+    async with v5_scene(tmp_path, Behaviour(v5_files="documents"), cleanup={"policy": policy}) as scene:
+        await scene.reconcile()
+        scene.standin.set_behaviour(Behaviour())
+        event, now = scene.inner.newest(), scene.inner.clock.now()
+        status = reopened_status(event.status, reason="RetryRequested", message="", now=now)
+        await scene.inner.status_writer.store(event, status)
+        assert (await scene.reconcile()).status.reason == "FilesChanged"
+        await scene.reconcile()
+        scene.inner.clock.advance(minutes=10)
+        after = await scene.reconcile()
+        assert after.status.reason == reason
+        assert not any(each.file_id.startswith("v5:") for each in after.status.documents)

@@ -31,6 +31,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
+from counterfoil.signatures.results import Signatures, State
 from tests.support.builders import ENVELOPE, an_event, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive, missing
 from tests.unit.controller.reconcile.test_reconciler import Scene
@@ -393,8 +394,6 @@ async def test_a_delete_whose_answer_was_lost_succeeded_also_where_the_history_m
         ResponseInvalid("delete", "it is HTML, not JSON"),
         UnexpectedRedirect(302, "login.example"),
         TransferBroken("short"),
-        HttpStatusError(400),
-        HttpStatusError(404),
         HttpStatusError(408, "ERR0001"),
     ],
 )
@@ -679,6 +678,63 @@ async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_be
     assert f"legal-{number}" in file_ids(after)
 
 
+CUT = b"%PDF-contr"
+
+
+async def test_a_download_that_was_cut_before_the_delay_of_the_delete_does_not_end_it(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene.examiner.found[CUT] = Signatures(state=State.UNREADABLE, detail="it is cut")
+    whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
+    assert (await scene.reconcile()).status.reason == "DocumentInDoubt"
+    scene.envelope.contents["file-1"] = whole
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_archive_that_was_damaged_before_the_delay_of_the_delete_does_not_end_it(
+    tmp_path: Path,
+) -> None:
+    delayed = {"policy": "Delete", "after": "168h"}
+    scene = a_scene_without_trail(tmp_path, cleanup=delayed, evidence={"wait": "0s"})
+    assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+    stored(scene, "file-1.pdf").unlink()
+    assert (await retried_by_a_person(scene)).status.reason == "ArchivedFilesChanged"
+    scene.envelope.contents["trail-1"] = TRAIL
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "CleanupDelayed")
+
+
+async def test_a_cut_download_of_a_file_that_is_listed_late_is_repeated(scene: Scene) -> None:
+    scene.examiner.found[CUT] = Signatures(state=State.UNREADABLE, detail="it is cut")
+    scene.envelope.meanwhile["download file-1"] = partial(scene.envelope.contents.update, {"legal-1": CUT})
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "DocumentInDoubt")
+    scene.envelope.contents["legal-1"] = b"%PDF-paper"
+    assert (await after_the_wait(scene)).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_file_that_is_not_listed_any_more_is_waited_for_after_another_wait(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=["Rejected"], cleanup={"policy": "Delete", "after": "168h"})
+    scene.envelope.status = EnvelopeStatus.REJECTED
+    list_files(scene, document(1, 1), document(3, 3))
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    scene.clock.advance(hours=168)
+    list_files(scene, document(1, 1))
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "DocumentsPending")
+    list_files(scene, document(1, 1), document(3, 3))
+    scene.clock.advance(minutes=1)
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    complete = find_condition(after.status.conditions, "EvidenceComplete")
+    assert complete is not None
+    assert (complete.status, complete.reason) == ("True", "DocumentsListed")
+
+
 async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path: Path) -> None:
     scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await scene.reconcile()
@@ -830,6 +886,25 @@ async def test_an_expired_envelope_that_is_gone_after_an_unanswered_delete_is_cl
     assert (await scene.reconcile()).status.reason == "DeleteUnanswered"
     scene.envelope.deleted = True
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_signed_envelope_that_lists_fewer_documents_than_before_it_expired_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene.envelope.contents["file-2"] = b"%PDF-appendix"
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    assert (await scene.reconcile()).status.reason == "ArchivedAsExpired"
+    restart_and_sign(scene)
+    appendix = scene.envelope.contents.pop("file-2")
+    scene.observe(an_organization(version=2, statuses=BOTH, cleanup={"policy": "Delete"}))
+    after = await retried_by_a_person(scene)
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    scene.envelope.contents["file-2"] = appendix
+    assert (await after_the_wait(scene)).status.reason == "FilesChanged"
+    assert scene.envelope.transport.deleted == []
+    assert (await after_the_wait(scene)).status.reason == "ArchivedAndDeleted"
+    assert file_ids(scene.newest()) == ["file-1", "file-2", "trail-1"]
 
 
 # -- Envelopes without finished documents --------------------------------------------------------------------

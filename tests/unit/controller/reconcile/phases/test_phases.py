@@ -26,6 +26,8 @@ from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import (
     MAX_DOCUMENTS,
     MAX_TEXT_LENGTH,
+    Attempt,
+    AttemptOutcome,
     EnvelopeEvent,
     EnvelopeStatus,
     EnvelopeSummary,
@@ -203,16 +205,42 @@ async def test_an_envelope_that_another_of_its_events_archived_is_skipped_with_t
     )
 
 
+def attempts(*reasons: str) -> tuple[Attempt, ...]:
+    """Return a history of attempts that ended for these reasons, oldest first."""
+    return tuple(
+        Attempt(phase=Phase.VALIDATING, start_time=NOON, seconds=1, outcome=AttemptOutcome.WAIT, reason=each)
+        for each in reasons
+    )
+
+
 async def test_an_unknown_envelope_is_believed_to_be_unknown_only_at_the_third_time() -> None:
     scene = Scene()
     scene.esaw.but("envelope", missing()).but("history", missing())
     outcomes = [
-        await validated(scene, an_event().status(attempts=attempts).build())
-        for attempts in range(UNKNOWN_ENVELOPE_ATTEMPTS)
+        await validated(scene, an_event().status(attempts=number, attempt_history=history).build())
+        for number in range(UNKNOWN_ENVELOPE_ATTEMPTS)
+        for history in [attempts(*["EnvelopeNotFound"] * number)]
     ]
     assert [type(each) for each in outcomes] == [Wait, Wait, Fail]
     assert {each.reason for each in outcomes} == {"EnvelopeNotFound"}
     assert len({each.message for each in outcomes}) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "reasons"),
+    [
+        (2, ["EsawUnreachable", "EsawUnreachable"]),
+        (3, ["EnvelopeNotFound", "EsawUnreachable", "EnvelopeNotFound"]),
+        (0, ["EnvelopeNotFound", "EnvelopeNotFound", "EnvelopeNotFound"]),
+    ],
+)
+async def test_only_answers_in_a_row_since_the_last_retry_make_an_envelope_unknown(
+    number: int, reasons: list[str]
+) -> None:
+    scene = Scene()
+    scene.esaw.but("envelope", missing()).but("history", missing())
+    event = an_event().status(attempts=number, attempt_history=attempts(*reasons)).build()
+    assert isinstance(await validated(scene, event), Wait)
 
 
 async def test_a_user_who_may_not_see_histories_gets_the_same_answer_as_one_who_sees_none() -> None:
