@@ -204,15 +204,13 @@ def build(
         probe_timeout=settings.probe_timeout.total_seconds(),
         organizations=lambda: cache.organizations,
     )
-    consent_url = partial(_consent_url, cache)
     sender_keys = SenderKeys(
         kube,
         secrets,
         clock,
         changed=cache.update,
         sealing=sealing,
-        consent_url=consent_url,
-        can_consent=partial(_can_consent, cache),
+        organization_of=lambda sender: cache.organizations.get(sender.spec.organization_ref.name),
         is_first_origin=partial(is_first_esaw, cache),
         colleagues=lambda sender: cache.senders_of(sender.spec.organization_ref.name),
         confirmation=settings.key_confirmation,
@@ -390,16 +388,6 @@ def _notifier(
         sends_mail=held.owns(*UNSHARDED_WORK),
         sender_of=cache.sender_name,
     )
-
-
-def _consent_url(cache: Cache, sender: Sender) -> str | None:
-    organization = cache.organizations.get(sender.spec.organization_ref.name)
-    return organization.consent_url(sender.name) if organization is not None else None
-
-
-def _can_consent(cache: Cache, sender: Sender) -> bool:
-    organization = cache.organizations.get(sender.spec.organization_ref.name)
-    return organization is None or organization.spec.oauth is not None
 
 
 async def _has_synced(initial_sync: InitialSync, ending: asyncio.Task[GenerationEnd]) -> bool:

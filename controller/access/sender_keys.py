@@ -36,12 +36,14 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.token import ApiToken
+from counterfoil.i18n.key_advice import can_consent, consent_link, renewal
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.secret import SecretUse, create_commands
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.origin import annotate_command
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import (
+    Organization,
     Sender,
     SenderKey,
     SenderStatus,
@@ -104,10 +106,8 @@ class SenderKeys:
     """Called with every new state of a Sender that was written here."""
     sealing: Sealing | None = None
     """Without it only ``spec.tokenSecretRef`` works."""
-    consent_url: Callable[[Sender], str | None] = lambda sender: None
-    """Returns the URL of a Sender's consent page."""
-    can_consent: Callable[[Sender], bool] = lambda sender: True
-    """Whether the Sender's Organization can obtain a key by consent."""
+    organization_of: Callable[[Sender], Organization | None] = lambda sender: None
+    """Returns the Organization of a Sender, which decides whether and where a consent can be given."""
     is_first_origin: Callable[[Sender, str], bool] = lambda sender, origin: True
     """Whether a key that does not say where it belongs may be sent to this origin."""
     colleagues: Callable[[Sender], Iterable[Sender]] = lambda sender: ()
@@ -272,7 +272,9 @@ class SenderKeys:
         """Return the stored key. Raises ``KeyUnusable`` for a key that does not belong to this origin."""
         stored = await self._read_any(sender, origin)
         if stored.token.origin != origin:
-            raise KeyUnusable("OriginChanged", _moved_message(sender, stored.token.origin, origin))
+            may_consent = can_consent(self.organization_of(sender))
+            message = _moved_message(sender, stored.token.origin, origin, may_consent=may_consent)
+            raise KeyUnusable("OriginChanged", message)
         return stored
 
     async def _read_any(self, sender: Sender, origin: str) -> StoredKey:
@@ -309,7 +311,7 @@ class SenderKeys:
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
-            if not self.can_consent(sender):
+            if not can_consent(self.organization_of(sender)):
                 name = f"{sender.name}-esaw"
                 message = (
                     f"Sender/{sender.name} has no spec.tokenSecretRef, and its Organization has no "
@@ -321,7 +323,7 @@ class SenderKeys:
             if sender.status.key is None:
                 message = f"Sender/{sender.name} has not given its consent yet."
                 raise KeyUnusable("ConsentRequired", message) from missing
-            message = f"{missing} The sender has to give its consent again."
+            message = f"{missing} {self._renewal(sender, 'KeyMissing')}"
             raise KeyUnusable("KeyMissing", message) from missing
         if self.sealing is None:
             message = (
@@ -334,10 +336,13 @@ class SenderKeys:
         except SealKeyUnknown as unknown:
             raise self._sealing_key_missing(sender, unknown) from None
         except SealBroken as broken:
-            message = f"Secret/{sender.name}: {broken} The sender has to give its consent again."
+            message = f"Secret/{sender.name}: {broken} {self._renewal(sender, 'SealBroken')}"
             raise KeyUnusable("SealBroken", message) from None
         self._unknown_since.pop(stored.key_id or "", None)
         return stored
+
+    def _renewal(self, sender: Sender, reason: str) -> str:
+        return renewal(sender, self.organization_of(sender), reason)
 
     def _sealing_key_missing(self, sender: Sender, unknown: SealKeyUnknown) -> KeyUnusable:
         """Return what a missing sealing key means: at first that it may not be mounted here yet."""
@@ -462,7 +467,7 @@ class SenderKeys:
         """Store the condition. After a conflict nothing is written, and the next call verifies again."""
         now, generation, consent_url = self.clock.now(), sender.metadata.generation, sender.status.consent_url
         if truth != "True":
-            consent_url = self.consent_url(sender) if sender.spec.token_secret_ref is None else None
+            consent_url = consent_link(sender, self.organization_of(sender)) or None
         status = msgspec.structs.replace(
             sender.status,
             conditions=with_condition(
@@ -541,12 +546,14 @@ def other_user_advice(sender: Sender, user_id: str) -> str:
     )
 
 
-def _moved_message(sender: Sender, belongs_to: str, origin: str) -> str:
+def _moved_message(sender: Sender, belongs_to: str, origin: str, *, may_consent: bool) -> str:
     """Return the message for a key of another origin; how it may go there depends on who brought it."""
     organization = sender.spec.organization_ref.name
     ref = sender.spec.token_secret_ref
-    if ref is None:
+    if ref is None and may_consent:
         remedy = "or let the sender give consent again"
+    elif ref is None:
+        remedy = f"or let spec.tokenSecretRef of Sender/{sender.name} name a key of the new eSignAnyWhere"
     else:
         remedy = f"or type `{annotate_command(ref.name, origin)}` if the key belongs there"
     return (

@@ -1,5 +1,7 @@
 """
-Advice about a Sender's key: who must act, and with which command, for the console and the plugin. Pure.
+Advice about a Sender's key: who must act, and with which command. Pure.
+
+The console, the plugin and the condition Authorized of the Sender have their texts from here.
 
 A sender renews the key only on the consent page. Without that page, or with a key from a Secret, an
 administrator must act. The texts are in the catalogue of the console, section ``key``.
@@ -70,6 +72,20 @@ def key_advice(sender: Sender, organization: Organization | None, reason: str) -
         name = "address" if sender.spec.email is None else "mail"
         return KeyAdvice(Responsible.ADMINISTRATOR, name, values, link=link)
     return KeyAdvice(responsible, link=link, can_mail=True)
+
+
+def renewal(sender: Sender, organization: Organization | None, reason: str) -> str:
+    """Return how a consented key that is lost comes back, for the condition of its Sender."""
+    advice = key_advice(sender, organization, reason)
+    if advice.text_name == NO_CONSENT_PAGE:
+        return advice.text()
+    again = load_catalogue(CatalogueName.CONSOLE, Language.ENGLISH).say("key", "again")
+    return f"{again} {advice.text()}".rstrip()
+
+
+def can_consent(organization: Organization | None) -> bool:
+    """Whether a key can come from a consent; of an Organization that can't be read nobody knows."""
+    return organization is None or organization.spec.oauth is not None
 
 
 def consent_link(sender: Sender, organization: Organization | None) -> str:

@@ -29,7 +29,7 @@ from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import Forbidden
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Sender, find_condition
-from tests.support.builders import ORIGIN, AClock, a_sender
+from tests.support.builders import ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 
 KEY = "k" * 66
@@ -731,7 +731,7 @@ async def test_a_sender_of_no_organization_says_so_and_forgets_nothing_about_its
 
 async def test_a_sender_that_can_neither_consent_nor_has_a_key_is_no_senders_turn() -> None:
     scene = Scene(a_sender(authorized=None, tokenSecretRef=None))
-    scene.sender_keys.can_consent = lambda sender: False
+    scene.sender_keys.organization_of = lambda sender: an_organization()
     refused = await scene.refusal()
     assert refused.reason == "KeyNotConfigured"
     assert str(refused) == (

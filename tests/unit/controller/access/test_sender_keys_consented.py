@@ -16,7 +16,7 @@ from counterfoil.resources import LocalObjectReference, Sender, SenderKey, find_
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.sender import SenderSpec, SenderStatus
 from counterfoil.sealing import SECRET_TYPE, Sealing
-from tests.support.builders import ORIGIN, AClock
+from tests.support.builders import ORIGIN, AClock, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.unit.controller.access.test_sender_keys import ANNA, KEY, OTHER, FakeEsawClient
 
@@ -27,6 +27,8 @@ ACCEPTED = {
     "message": "",
     "lastTransitionTime": "2026-07-01T12:00:00Z",
 }
+WITHOUT_PAGE = {"clientID": "counterfoil", "clientSecretRef": {"name": "oauth", "key": "secret"}}
+WITH_PAGE = {**WITHOUT_PAGE, "publicURL": "https://pages.example.com"}
 CONSENT_URL = "https://pages.example.com/consent/acme/0123456789abcdef"
 
 
@@ -55,7 +57,7 @@ class Scene:
             self.clock,
             changed=lambda sender: None,
             sealing=self.sealing,
-            consent_url=lambda sender: CONSENT_URL,
+            organization_of=lambda sender: an_organization(oauth=WITH_PAGE),
         )
 
     def new_sealing_key(self, key_id: str) -> None:
@@ -115,6 +117,21 @@ async def test_the_secret_of_another_sender_does_not_open(tmp_path: Path) -> Non
 
     assert await scene.refusal() == "SealBroken"
     assert scene.esaw.asked == []
+
+
+@pytest.mark.parametrize("is_sealed", [True, False], ids=["SealBroken", "KeyMissing"])
+async def test_a_key_that_nobody_can_be_asked_for_is_told_with_what_the_organization_lacks(
+    tmp_path: Path, *, is_sealed: bool
+) -> None:
+    scene = Scene(tmp_path, key=SenderKey(fingerprint="0123abcd"))
+    scene.sender_keys.organization_of = lambda sender: an_organization(oauth=WITHOUT_PAGE)
+    if is_sealed:
+        scene.consent(sealed_for=a_consented_sender("fedcba9876543210"))
+    await scene.refusal()
+    authorized = find_condition(scene.newest().status.conditions, "Authorized")
+    assert authorized is not None
+    assert "has no spec.oauth.publicURL, so there is no page for consent" in authorized.message
+    assert "give its consent again" not in authorized.message
 
 
 async def test_a_sealing_key_that_is_gone_is_named_and_counts_again_when_it_is_back(tmp_path: Path) -> None:
