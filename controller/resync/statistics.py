@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from controller.notifications.problem_tracking import FailureSummary
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase
+from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase, is_condition_true
 from counterfoil.resources.organization import (
     ACTIVITY_HOURS,
     DURATION_BUCKETS,
@@ -45,7 +45,11 @@ class ActivityCounter:
         self._count_hour(self._created, created)
         if not status.phase.is_final:
             self._unfinished_for[duration_bucket(self.now - created)] += 1
-        elif status.phase is Phase.SUCCEEDED and status.completion_time is not None:
+        elif (
+            status.phase is Phase.SUCCEEDED
+            and status.completion_time is not None
+            and is_condition_true(status.conditions, "Archived")
+        ):
             self._count_hour(self._archived, status.completion_time)
             if self.now - status.completion_time < WEEK:
                 self._archived_within[duration_bucket(status.completion_time - created)] += 1

@@ -627,6 +627,14 @@ async def test_an_archive_that_does_not_work_while_events_wait_is_one_mail_withi
     assert len(scene.mailer.sent_mails) == 1
 
 
+async def test_a_new_archive_whose_first_probe_is_slow_is_no_mail() -> None:
+    scene = Scene()
+    scene.cache.events.put(an_event().in_phase(Phase.ARCHIVING, "ArchiveNotProbed").build())
+    scene.set(an_archive_that_is("Unknown", reason="Pending", since=NOON - timedelta(days=1)))
+    await scene.look_for(timedelta(seconds=30))
+    assert scene.mailer.sent_mails == []
+
+
 async def test_an_archive_that_restarts_within_half_a_minute_is_no_mail() -> None:
     scene = Scene()
     scene.cache.events.put(an_event().build())

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from controller.resync.statistics import ActivityCounter, refresh_if_stale
 from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase, to_json_dict
 from counterfoil.resources.base import parse_part
@@ -13,6 +15,8 @@ HOUR = timedelta(hours=1)
 def an_event(ago: timedelta, phase: Phase = Phase.ARCHIVING, took: timedelta | None = None) -> EnvelopeEvent:
     """An event that was created some time before noon."""
     built = EventBuilder().created(NOON - ago).in_phase(phase, "X")
+    if phase is Phase.SUCCEEDED:
+        built = built.with_condition("Archived")
     return (built.status(completion_time=NOON - ago + took) if took is not None else built).build()
 
 
@@ -42,6 +46,13 @@ def test_each_hour_of_the_last_day_has_what_was_noted_down_and_what_was_archived
         HourlyActivity(time=datetime(2026, 7, 1, 10, tzinfo=UTC), noted=1),
         HourlyActivity(time=datetime(2026, 7, 1, 11, tzinfo=UTC), noted=2, archived=2),
     )
+
+
+def test_what_was_only_recorded_was_not_archived() -> None:
+    recorded = msgspec.structs.replace(succeeded(timedelta(hours=1)).status, conditions=())
+    event = msgspec.structs.replace(succeeded(timedelta(hours=1)), status=recorded)
+    assert [each.archived for each in tallied(event).hours] == [0]
+    assert tallied(event).archived_within == {}
 
 
 def test_hours_in_which_nothing_happened_are_left_out() -> None:
