@@ -60,7 +60,7 @@ LIST_TIMEOUT = 300.0
 
 MAX_QUEUED = 5_000
 """Maximum number of outstanding lists of one Organization in memory. The garbage collector reads further ones
-again in its next pass."""
+again in its next pass. A full queue gives up lists that are not possible now, for those that may be."""
 
 OVERDUE = timedelta(hours=1)
 """Time for which a list may be impossible before the event shows it."""
@@ -90,6 +90,25 @@ class _Queue:
     """Monotonic time."""
     is_busy: bool = False
 
+    def has_room(self, due: float, *, most: int) -> bool:
+        """
+        Return whether a list that is due then may be added.
+
+        A full queue gives up the list that fails for the longest time: else those of one Sender without a
+        key would keep the lists of all others out. If none fails, it gives up the newest, if that is due
+        later.
+        """
+        if len(self.due) < most:
+            return True
+        given_up = next((each for each in self.failures if each in self.due), None)
+        if given_up is None:
+            given_up = next(reversed(self.due))
+            if self.due[given_up] <= due:
+                return False
+        del self.due[given_up]
+        self.failures.pop(given_up, None)
+        return True
+
     def due_events(self, now: float) -> list[str]:
         """Return the events whose lists are due, the oldest first."""
         return sorted((each for each, due in self.due.items() if due <= now), key=self.due.__getitem__)
@@ -112,6 +131,7 @@ class LateFileFinder:
     it."""
     reopener: Reopener
     clock: Clock
+    max_queued: int = MAX_QUEUED
     _queues: dict[str, _Queue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -125,8 +145,9 @@ class LateFileFinder:
         if due is None:
             return
         queue = self._queues.setdefault(event.organization, _Queue())
-        if len(queue.due) < MAX_QUEUED:
-            queue.due.setdefault(event.name, self.clock.monotonic() + (due - now).total_seconds())
+        at = self.clock.monotonic() + (due - now).total_seconds()
+        if event.name not in queue.due and queue.has_room(at, most=self.max_queued):
+            queue.due[event.name] = at
 
     async def observe(self, event: EnvelopeEvent) -> EnvelopeEvent:
         """Enqueue an event that the garbage collector reads; return it unchanged."""

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from controller.reconcile import file_listing
-from controller.reconcile.outcomes import Fail, Wait
+from controller.reconcile.outcomes import Fail, NeedConsent, Wait
 from controller.retry.late_files import LIST_TIMEOUT, MAX_QUEUED, LateFileFinder
 from controller.retry.reopener import Reopener
 from controller.scheduling.backoff import LATE_LIST
@@ -49,7 +49,7 @@ class KeptScene(Scene):
         """By Organization: the list that its eSAW gives, where it is not that of the one envelope."""
         self.restart_finder()
 
-    def restart_finder(self) -> None:
+    def restart_finder(self, max_queued: int = MAX_QUEUED) -> None:
         """Let another process list the files from now on."""
         self.finder = LateFileFinder(
             self.kube,
@@ -57,6 +57,7 @@ class KeptScene(Scene):
             self.list_files,
             Reopener(self.status_writer, self.event_recorder, self.clock),
             self.clock,
+            max_queued,
         )
 
     async def list_files(self, event: EnvelopeEvent) -> Any:
@@ -370,6 +371,40 @@ async def test_the_memory_of_the_lists_of_one_organization_is_bounded(scene: Kep
         metadata = replace(ended.metadata, name=f"event-{number}")
         scene.finder.enqueue(replace(ended, metadata=metadata))
     assert sum(len(each.due) for each in scene.finder._queues.values()) == MAX_QUEUED
+
+
+async def test_lists_that_are_not_possible_keep_no_other_out_and_are_all_reported(scene: KeptScene) -> None:
+    possible, list_files = scene.newest().name, scene.list_files
+
+    async def by_sender(event: EnvelopeEvent) -> Any:
+        if event.name == possible:
+            return await list_files(event)
+        return NeedConsent("TokenRejected", "eSignAnyWhere does not accept the API key of Sender/ben.")
+
+    refused = [another_kept(scene, envelope=f"444444{n:02}-4444-4444-4444-444444444444") for n in range(8)]
+    scene.list_files = by_sender  # type: ignore[method-assign]
+    scene.restart_finder(max_queued=5)
+    for _ in range(12):
+        for name in (*(each.name for each in refused), possible):
+            await scene.finder.observe(scene.kube.stored(name))
+        await scene.poll()
+        scene.clock.advance(minutes=20)
+
+    assert scene.newest().status.next_attempt_time is None
+    shown = [evidence(scene.kube.stored(each.name)) for each in refused]
+    assert [each[1] for each in shown if each is not None] == ["LateFilesUnknown"] * len(refused)
+
+
+async def test_lists_that_are_due_later_keep_none_out_that_is_due(scene: KeptScene) -> None:
+    due = scene.newest()
+    scene.restart_finder(max_queued=5)
+    scene.clock.advance(minutes=10)
+    for number in range(8):
+        later = replace(due.status, next_attempt_time=scene.clock.now() + timedelta(hours=number + 1))
+        metadata = replace(due.metadata, name=f"event-{number}")
+        scene.finder.enqueue(replace(due, metadata=metadata, status=later))
+
+    assert (await scene.look()).status.next_attempt_time is None
 
 
 def evidence(event: EnvelopeEvent) -> tuple[str, str, str] | None:
