@@ -30,6 +30,7 @@ from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.downloads import checked_download
+from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.models import EnvelopeFile, EnvelopeResponse
 from counterfoil.esaw.models_v5 import V5EnvelopeResponse, covers
 from counterfoil.esaw.transport import FileDownload
@@ -85,7 +86,8 @@ class ReconcileContext:
     on_file_archived: Callable[[int], None]
     """Receives the size of each archived file in bytes."""
     sibling_events: Callable[[], AsyncIterator[EnvelopeEvent]]
-    """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
+    """Lists the other events of this envelope, including finished ones. Raises ``ApiError``; ``NotProven``
+    after all others, if one can't be read."""
     changed_object: Callable[[], Awaitable[str | None]]
     """Returns which of Organization, Sender and Archive has another spec in the API server than in this run,
     as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
@@ -96,6 +98,7 @@ class ReconcileContext:
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
     _siblings: tuple[EnvelopeEvent, ...] | None = field(default=None, init=False)
+    _unreadable_sibling: NotProven | None = field(default=None, init=False)
 
     def evidence_deadline(self, event: EnvelopeEvent) -> datetime:
         """Return until when eSAW's list may lack files: spec.evidence.wait after it first reported the
@@ -142,11 +145,15 @@ class ReconcileContext:
         """
         Return the other events of this envelope, oldest first, as they were when this run first asked.
 
-        None of them is in work meanwhile (rule 5). Raises ``ApiError``.
+        None of them is in work meanwhile (rule 5). One that can't be read is left out. Raises ``ApiError``.
         """
         if self._siblings is None:
-            found = [each async for each in self.sibling_events()]
-            own = self.event.spec
+            found, own = [], self.event.spec
+            try:
+                async for each in self.sibling_events():
+                    found.append(each)  # noqa: PERF401 - what was read before an error counts
+            except NotProven as unreadable:
+                self._unreadable_sibling = unreadable
             self._siblings = tuple(
                 sorted((each for each in found if each.spec.envelope_id == own.envelope_id), key=_creation)
             )
@@ -156,6 +163,18 @@ class ReconcileContext:
         """Return the other events of this envelope; none, and without a request, if the Organization's
         actions make one event of an envelope. Raises ``ApiError``."""
         return await self.siblings() if self.organization.spec.has_several_events else ()
+
+    async def siblings_before_delete(self) -> tuple[EnvelopeEvent, ...]:
+        """
+        Return the other events of this envelope, also those of actions that the Organization no longer
+        lists: its present actions do not tell for which ones callbacks came.
+
+        Raises ``ApiError``, and ``NotProven`` for one that can't be read: it may name a file of the envelope.
+        """
+        found = await self.siblings()
+        if self._unreadable_sibling is not None:
+            raise self._unreadable_sibling
+        return found
 
     async def _actions(self) -> tuple[ActionFacts, ...]:
         """

@@ -30,6 +30,7 @@ from counterfoil.archives.backend import NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
+from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
@@ -239,15 +240,20 @@ class Preconditions:
     async def _sibling_events(self, event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
         # Not from the cache, which does not contain finished events.
         # By the spec: a changed label must not hide an event, nor add that of another envelope.
-        fields = f"spec.envelopeID={event.spec.envelope_id}"
-        async for raw in self.kube.list(EnvelopeEvent, fields=fields):
+        # Without a limit, so that the API server answers from its memory and does not read etcd.
+        fields, unreadable = f"spec.envelopeID={event.spec.envelope_id}", None
+        async for raw in self.kube.list(EnvelopeEvent, fields=fields, limit=0):
             try:
                 sibling = EnvelopeEvent.parse(raw)
             except ResourceInvalid as invalid:
                 _log.warning("an event can't be read: %s", invalid)
+                if (name := raw["metadata"]["name"]) != event.name:
+                    unreadable = f"EnvelopeEvent/{name} names the same envelope and can't be read"
                 continue
             if sibling.name != event.name and sibling.organization == event.organization:
                 yield sibling
+        if unreadable is not None:
+            raise NotProven(unreadable)
 
     def _archive(self, organization: Organization) -> Archive | Outcome:
         ref = organization.spec.archive_ref

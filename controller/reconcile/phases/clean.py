@@ -312,7 +312,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         return difference
     # Another event may have listed a file since this one archived the envelope. Asked only about a list with
     # the same files: a list with a further one is recorded first, so that no later list may lack that file.
-    siblings = [each.status for each in await context.possible_siblings()]
+    siblings = [each.status for each in await context.siblings_before_delete()]
     if lacks_known_file(event.status, listed, siblings):
         return wait_for_known_files(event, context)
     if deletion.is_listed_by_v5(listed):

@@ -148,7 +148,7 @@ class InMemoryKubeClient(KubeClient):
             for (plural, _), raw in sorted(self.objects.items())
             if plural == kind.PLURAL and _has_labels(raw, labels) and _has_fields(raw, fields)
         ]
-        start = int(token or 0)
+        start, limit = int(token or 0), limit or len(chosen)
         more = str(start + limit) if start + limit < len(chosen) else ""
         return chosen[start : start + limit], more
 

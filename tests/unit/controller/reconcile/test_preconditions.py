@@ -18,6 +18,7 @@ from controller.reconcile.preconditions import SENDER_GRACE_SECONDS, Admitted, P
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.esaw import ApiToken
+from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.watch import Raw
@@ -284,7 +285,7 @@ async def test_the_siblings_of_an_event_are_those_of_its_envelope_by_their_specs
     assert [each.name async for each in admitted.context.sibling_events()] == [hidden.name]
 
 
-async def test_a_sibling_that_cannot_be_read_is_passed_over(scene: Scene) -> None:
+async def test_a_sibling_that_cannot_be_read_is_reported_after_all_others(scene: Scene) -> None:
     sibling = an_event().for_action("workstepFinished").build()
     odd = an_event().for_action("other").build()
     scene.kube.put(sibling)
@@ -292,7 +293,9 @@ async def test_a_sibling_that_cannot_be_read_is_passed_over(scene: Scene) -> Non
     scene.kube.edit(EnvelopeEvent, odd.name, {"status": {"phase": "Unheard"}})
     admitted = await scene.prepare()
     assert isinstance(admitted, Admitted)
-    assert [each.name async for each in admitted.context.sibling_events()] == [sibling.name]
+    with pytest.raises(NotProven, match=odd.name):
+        await admitted.context.siblings_before_delete()
+    assert [each.name for each in await admitted.context.siblings()] == [sibling.name]
 
 
 async def test_a_sender_who_sends_by_the_page_may_be_recorded_after_the_first_callback(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from counterfoil.esaw import HttpStatusError
 from counterfoil.esaw.models import ListedDocument
@@ -16,7 +17,7 @@ from counterfoil.resources import (
     Phase,
     find_condition,
 )
-from tests.support.builders import an_event
+from tests.support.builders import an_event, an_organization
 from tests.support.signing_keys import a_sealer
 from tests.unit.controller.reconcile.phases.test_clean import (
     document,
@@ -326,12 +327,48 @@ async def test_two_events_whose_lists_are_equal_need_no_wait(tmp_path: Path) -> 
     assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
 
 
-@pytest.mark.parametrize(("actions", "lists"), [(ACTIONS[:1], 0), (ACTIONS[1:], 1), (ACTIONS, 1)])
-async def test_other_events_are_looked_for_only_if_an_envelope_may_have_several(
-    tmp_path: Path, actions: list[dict[str, str]], lists: int
+async def test_the_list_of_an_event_whose_action_is_no_longer_listed_stops_the_delete(tmp_path: Path) -> None:
+    scene = of_two_actions(tmp_path)
+    first = another_event(scene)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download legal-1", HttpStatusError(503))
+    assert (await scene.reconcile()).status.reason == "EsawFailing"
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1))
+    scene.event = first
+    reduced = an_organization(evidence={"wait": "10m"}, actions=ACTIONS[:1])
+    newer = structs.replace(reduced.metadata, resource_version="99", generation=2)
+    scene.observe(structs.replace(reduced, metadata=newer))
+    await is_kept_and_told(scene, Phase.CLEANING)
+
+
+async def test_an_event_of_the_envelope_that_can_not_be_read_stops_the_delete(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path, actions=ACTIONS[:1])
+    odd = another_event(scene)
+    odd, scene.event = scene.event, odd
+    scene.kube.edit(EnvelopeEvent, odd.name, {"status": {"phase": "Unheard"}})
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "NotProven")
+    assert odd.name in (kept.status.message or "")
+    assert scene.envelope.transport.deleted == []
+    assert manifests(scene)
+
+
+@pytest.mark.parametrize(
+    ("actions", "policy", "lists"),
+    [
+        (ACTIONS[:1], "Keep", 0),
+        (ACTIONS[:1], "Delete", 1),
+        (ACTIONS[1:], "Delete", 1),
+        (ACTIONS, "Keep", 1),
+        (ACTIONS, "Delete", 1),
+    ],
+)
+async def test_other_events_are_looked_for_once_before_a_delete_or_if_an_envelope_may_have_several(
+    tmp_path: Path, actions: list[dict[str, str]], policy: str, lists: int
 ) -> None:
-    scene = a_scene(tmp_path, actions=actions)
+    scene = a_scene(tmp_path, actions=actions, cleanup={"policy": policy})
     if actions[0]["action"] == "workstepFinished":
         another_event(scene)
-    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
     assert [verb for verb, _ in scene.kube.asked].count("page") == lists
