@@ -40,16 +40,20 @@ ONE_WORD = re.compile(r"[A-Z][A-Za-z0-9]+")
 REASON = re.compile(r"[A-Z][a-z0-9]+([A-Z][A-Za-z0-9]*)+")
 NO_REASONS = {"True", "False", "Unknown", "KiB", "MiB", "GiB", "TiB", "PiB"}
 NO_REASONS |= {"IsTruncated", "EncodingType", "NextContinuationToken", "NextMarker", "SessionToken"}
-"""Words that look like reasons: conditions, units, and the names of elements in answers of object stores."""
+NO_REASONS |= {"AlreadyExists", "FilesLeftBehind", "NotChecked"}
+"""Words that look like reasons: conditions, states, units, the names of elements in answers of object stores,
+and a reason of the API server."""
 
 
 def said(path: Path) -> Iterator[str]:
-    """All reasons that a module can give: in calls, and in tables and returned tuples."""
+    """All reasons that a module can give: in calls, in constants, and in tables and returned tuples."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             pattern = ONE_WORD if name_of(node.func) in TELL else REASON
             yield from words(node.args, pattern)
             yield from words([each.value for each in node.keywords if each.arg == "reason"], ONE_WORD)
+        elif isinstance(node, ast.AnnAssign | ast.Assign) and isinstance(node.value, ast.Constant):
+            yield from words([node.value], REASON)
         elif isinstance(node, ast.Tuple):
             is_finding = any(True for _ in words(node.elts[:1], re.compile("True|False")))
             yield from words(node.elts[1:], ONE_WORD if is_finding else REASON)
