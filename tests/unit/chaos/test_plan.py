@@ -4,11 +4,14 @@ import math
 from collections import Counter
 from functools import cache
 
+import msgspec
 import pytest
 
 from chaos import faults
 from chaos.plan import CLOCKS, DRAFT, KINDS, OF_DRAFTS, PLANTED, RECORD, USUAL, WAYS, Round, plan
-from sandbox.servers.proxies import TrapPoint
+from chaos.stage import operation
+from counterfoil.resources.organization import OAuth
+from sandbox.servers.proxies import Passage, TrapPoint
 
 
 @cache
@@ -55,6 +58,16 @@ def test_a_controller_can_be_killed_before_and_after_each_of_its_requests() -> N
     steps = KINDS["controller-killed"]
     assert set(steps.operations) == set(WAYS) - {"create", "watch", "list", "discovery", *DRAFT, *RECORD}
     assert steps.points == ("ARRIVED", "DONE")
+
+
+@pytest.mark.xfail(strict=True, reason="the operation of the exchange of a code has another name")
+def test_the_requests_of_the_pages_for_a_sender_have_the_names_of_the_plan() -> None:
+    exchange = {each.name: each.default for each in msgspec.structs.fields(OAuth)}["token_path"]
+    requests = (
+        Passage(arrived=1, method="POST", path=path, query="", body=b"")
+        for path in (exchange, "/Api/v6/draft/send")
+    )
+    assert tuple(operation("esaw", each) for each in requests) == DRAFT
 
 
 def test_some_rounds_restore_etcd_and_some_set_clocks() -> None:
