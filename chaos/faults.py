@@ -380,10 +380,14 @@ async def _pages_killed(injector: Injector, fault: Fault, passage: Passage) -> b
 
 async def _sender_leaves(injector: Injector, fault: Fault, passage: Passage) -> bool:
     senders = injector.stage.senders
-    user = senders.people[fault.subject % len(senders.people)] if senders else None
-    if senders is None or user is None or not senders.leave(user):
+    people = senders.people if senders is not None else []
+    first = fault.subject % max(1, len(people))
+    left = next(
+        (each for each in (*people[first:], *people[:first]) if senders and senders.leave(each)), None
+    )
+    if left is None:
         return False
-    injector.start(injector.consent(user, fault.seconds))
+    injector.start(injector.consent(left, fault.seconds))
     return True
 
 

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 DEFAULT_FAULTS: Final = 600
 """Number of planned faults in a round."""
+FAULTS_PER_ENVELOPE: Final = 8
+"""Number of planned faults for each envelope of a round: with fewer envelopes, a round is shorter."""
 
 FOLDER: Final = "filesystem"
 REDIRECTED: Final = "/redirected"
@@ -56,7 +58,7 @@ API: Final = ("create", "status", "other", "lease", "secret", "watch", "list")
 DISCOVERY: Final = ("discovery",)
 """Requests for the kinds that the API server knows."""
 ESAW: Final = ("envelope", "files", "configuration", "file", "delete")
-DRAFT: Final = ("retrieve", "send")
+DRAFT: Final = ("Retrieve", "send")
 """Requests of the pages for a sender: the exchange of a code for a key, and the sending of a draft."""
 RECORD: Final = ("record",)
 """Requests that store an Envelope, which names the sender."""
@@ -174,7 +176,7 @@ USUAL: Final = {
     "watch": 0.6, "list": 0.4, "discovery": 0.1,
     "envelope": 2.0, "files": 4.0, "configuration": 1.0, "file": 5.0, "delete": 1.0,
     "write": 6.0, "read": 5.0, "stat": 6.0, "change": 4.0,
-    "retrieve": 0.2, "send": 0.2, "record": 0.3,
+    "Retrieve": 0.3, "send": 0.3, "record": 0.5,
     "*": 10.0,
 }  # fmt: skip
 """Number of such requests for one envelope: the range from which the moment of a fault is drawn."""
@@ -261,7 +263,7 @@ def plan(seed: int, number: int, faults: int = DEFAULT_FAULTS) -> Round:
     }
     archive = chance.choice(ARCHIVES)
     controllers = chance.randint(1, 3)
-    envelopes = tuple(_envelope(chance) for _ in range(max(2, faults // 5)))
+    envelopes = tuple(_envelope(chance) for _ in range(max(2, faults // FAULTS_PER_ENVELOPE)))
     drawn = _faults(chance, faults, len(envelopes), archive, without=without)
     return Round(
         seed=seed,

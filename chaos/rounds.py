@@ -26,7 +26,7 @@ PATIENCE_SECONDS: Final = 180.0
 """Timeout for the next event to end after the last fault. A slow machine needs longer for all of them."""
 LAST_WRITES_SECONDS: Final = 60.0
 """Timeout for what may follow the end of the events: a mail, the removal of a probe's file."""
-INTERVAL_SECONDS: Final = 0.5
+INTERVAL_SECONDS: Final = 1.0
 SENT_DRAFTS: Final = "Drafts that were sent"
 
 

@@ -60,7 +60,6 @@ def test_a_controller_can_be_killed_before_and_after_each_of_its_requests() -> N
     assert steps.points == ("ARRIVED", "DONE")
 
 
-@pytest.mark.xfail(strict=True, reason="the operation of the exchange of a code has another name")
 def test_the_requests_of_the_pages_for_a_sender_have_the_names_of_the_plan() -> None:
     exchange = {each.name: each.default for each in msgspec.structs.fields(OAuth)}["token_path"]
     requests = (
