@@ -40,10 +40,6 @@ INTERRUPTIONS: Final = (
 """Kinds of faults after which a mail can be sent twice (docs/decisions/0018)."""
 
 
-DEAD_KEYS: Final = ("esaw-key-revoked", "esaw-key-rotated", "etcd-restored")
-"""Kinds of faults after which the key of the first Organization's sender does not work."""
-
-
 class DeleteWatch:
     """Records the state of the archive and the API server at each request to delete."""
 
@@ -131,7 +127,7 @@ async def collect(
         responsible=responsible(),
         crashes=tuple(stage.crashes),
         interruptions=sum(struck[kind] for kind in INTERRUPTIONS),
-        dead_keys=_dead_keys(stage, struck),
+        dead_keys=stage.dead_keys(),
         consented=_consented(stage, listed),
         usable=_usable(listed),
         restores=struck["etcd-restored"],
@@ -193,16 +189,9 @@ def _recorded(listed: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def _dead_keys(stage: Stage, struck: Counter[str]) -> dict[str, int]:
-    """Return the number of keys that died, by the address of their owner."""
-    departures = stage.senders.departures if stage.senders is not None else Counter[str]()
-    keys = {address: departures[address] for address in stage.owners().values()}
-    return keys | {stage.anna.email: sum(struck[kind] for kind in DEAD_KEYS)}
-
-
 def _consented(stage: Stage, listed: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Return the address of the owner of each Sender that a consent made, by its name."""
-    owners = stage.owners()
+    owners = {each.user_id: each.email for each in stage.owners}
     return {
         each["metadata"]["name"]: owners.get(each["spec"]["userID"], "")
         for each in listed

@@ -22,8 +22,8 @@ OUTAGE: Final = re.compile(r"(.*(?:Archive \S+|eSignAnyWhere) can't be used): \w
 """Subject of a mail about an archive or an eSAW."""
 SOLVED: Final = "Solved: "
 ENDED: Final = "Ended: "
-STAYS: Final = re.compile(r"envelopes? stays? in eSignAnyWhere")
-GONE: Final = re.compile(r"(?:is|are) no longer in eSignAnyWhere")
+STAYS: Final = re.compile(r"stays? in eSignAnyWhere")
+GONE: Final = re.compile(r"(?<!If the envelope )(?:is|are) no longer in eSignAnyWhere")
 """Sentences of mails and of statuses about envelopes."""
 NEVER_TRUE: Final = (
     "The Organization no longer uses the archive",
@@ -91,6 +91,10 @@ def cause(event: Mapping[str, Any]) -> str:
     return str(last.get("reason") if is_late and last else status.get("reason"))
 
 
+def _is_failed(event: Mapping[str, Any]) -> bool:
+    return bool(event.get("status", {}).get("phase") == "Failed")
+
+
 def untrue_place(text: str, envelope: str, gone: AbstractSet[str], removed: AbstractSet[str]) -> str | None:
     """Return what a text says about the place of an envelope, if that is not true."""
     if (said := STAYS.search(text)) and envelope in gone and envelope not in removed:
@@ -144,7 +148,7 @@ def _ends(mails: Sequence[Mail], facts: MailFacts) -> Iterator[str]:
     """A problem whose last mail says that it is solved is not there any more; one without a mail is not
     there either."""
     last = {_problem(mail): mail for mail in mails}
-    failed = {cause(each) for each in facts.events if each.get("status", {}).get("phase") == "Failed"}
+    failed = {cause(each) for each in facts.events if _is_failed(each)}
     told = {found[1] for mail in last.values() if (found := FAILED.search(mail.subject))}
     for mail in last.values():
         if not mail.subject.startswith((SOLVED, ENDED)):
@@ -165,6 +169,9 @@ def _claims(mail: Mail, facts: MailFacts) -> Iterator[str]:
     for claim in NEVER_TRUE:
         if claim in mail.subject or claim in mail.text:
             yield f"“{mail.subject}” says “{claim}”, which nobody did"
+    # An event that a callback or a person opened again has an end that the mail could not know.
+    opened = {each["spec"]["envelopeID"] for each in facts.events if not _is_failed(each)}
     for envelope in sorted(each for each in facts.envelopes if each in mail.text):
-        if (untrue := untrue_place(mail.text, envelope, mail.gone, facts.removed)) is not None:
+        untrue = untrue_place(mail.text, envelope, mail.gone, {*facts.removed, *opened})
+        if untrue is not None:
             yield f"“{mail.subject}” about {envelope} {untrue}"

@@ -6,7 +6,6 @@ Each answer is recorded with what was sent before and after it. The checker comp
 """
 
 import asyncio
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -65,8 +64,6 @@ class Senders:
     inbox: str
     people: list[User] = field(default_factory=list)
     drafts: list[Draft] = field(default_factory=list)
-    departures: Counter[str] = field(default_factory=Counter)
-    """Number of times that somebody withdrew the consent, by address."""
 
     def add_drafts(self, orders: tuple[DraftOrder, ...]) -> None:
         """Make the drafts of a plan, and their owners."""
@@ -112,12 +109,7 @@ class Senders:
             self.esaw.withdraw_consent(user, self.app.client_id)
         except ValueError:
             return False
-        self.departures[user.email] += 1
         return True
-
-    def expect_lost_keys(self) -> None:
-        """The API server has an older state, perhaps with keys that were replaced since."""
-        self.departures.update(each.email for each in self.people)
 
     def sent(self, draft: str) -> int:
         """Return how often eSAW sent a draft."""

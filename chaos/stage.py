@@ -129,6 +129,8 @@ class Stage:
     decisions: list[Decision] = field(default_factory=list)
     memory: dict[str, int] = field(default_factory=dict)
     """Maximum memory of each process with its workers, in bytes."""
+    restores: int = 0
+    """Number of times that the API server was restored from an older state."""
     gone_at_mail: list[frozenset[str]] = field(default_factory=list)
     """For each mail, the envelopes that were not in eSAW when it arrived."""
     crashes: list[str] = field(default_factory=list)
@@ -255,7 +257,7 @@ class Stage:
         return tuple(
             f"envelope {envelope}: the key of {owner.email} does not work"
             for envelope, owner in owners.items()
-            if phases.get(envelope) == "AwaitingConsent" and not senders.departures[owner.email]
+            if phases.get(envelope) == "AwaitingConsent" and not self.dead_keys()[owner.email]
         )
 
     def _process(
@@ -351,10 +353,15 @@ class Stage:
         gone = frozenset(each for each in self.envelopes if not self.esaw.exists(each))
         self.gone_at_mail += [gone] * (len(self.smtp.mails) - len(self.gone_at_mail))
 
-    def owners(self) -> dict[str, str]:
-        """Return the address of each person with a key, by user id."""
-        people_with_keys = [self.anna, *(self.senders.people if self.senders else ())]
-        return {each.user_id: each.email for each in people_with_keys}
+    @property
+    def owners(self) -> list[User]:
+        """All people of the first eSAW who have keys."""
+        return [self.anna, *(self.senders.people if self.senders is not None else ())]
+
+    def dead_keys(self) -> dict[str, int]:
+        """Return the number of keys that died, by the address of their owner. An older state of the API
+        server can have one that was replaced."""
+        return {each.email: self.esaw.revocations(each) + self.restores for each in self.owners}
 
     # The disk of an archive in a folder
 

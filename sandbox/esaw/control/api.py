@@ -83,6 +83,10 @@ class Control:
         """Disable one token of this user, or all: 401 from now on."""
         self._store.revoke(user.user_id, token)
 
+    def revocations(self, user: User) -> int:
+        """Number of tokens of this user that were disabled, for whatever reason."""
+        return self._store.revocations[user.user_id]
+
     def set_active(self, user: User, *, active: bool) -> None:
         """Shut a user out (401 with each token), or let them in again."""
         self._store.set_active(user.user_id, active=active)

@@ -91,6 +91,7 @@ class StandInControl(ControlClient):
     add_user = _remote(Control.add_user)
     new_token = _remote(Control.new_token)
     revoke = _remote(Control.revoke)
+    revocations = _remote(Control.revocations)
     set_active = _remote(Control.set_active)
     register_app = _remote(Control.register_app)
     withdraw_consent = _remote(Control.withdraw_consent)

@@ -8,6 +8,7 @@ and finds them; it sends no callback (lifecycle does) and speaks no HTTP.
 import random
 import secrets
 import string
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -52,6 +53,8 @@ class EsawStore:
         self._rng = rng
         self.organization_id = self.new_id()
         self.default_callbacks = CallbackUrls()
+        self.revocations = Counter[str]()
+        """Number of tokens that were disabled, by user id."""
         """The organization's "Default callback URLs", for envelopes sent from the web pages."""
         self.before_send_url: str | None = None
         """The organization's "Default redirect url before sending a draft"; a draft keeps the one it was made
@@ -114,6 +117,7 @@ class EsawStore:
         gone = [each for each, whose in self._owners.items() if whose == owner and token in {None, each}]
         for each in gone:
             del self._owners[each]
+        self.revocations[owner] += len(gone)
 
     def set_active(self, user_id: str, *, active: bool) -> None:
         """Let a user in, or shut them out with all their tokens."""

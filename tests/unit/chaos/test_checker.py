@@ -252,7 +252,7 @@ WRONG = {
         mails=(Mail("<1@x>", FULL, f"Examples: {OTHER}-1"),),
         neighbour=NeighbourEvidence(replace(GOOD, envelopes={OTHER: {}})),
     ),
-    "its status says “envelope stays in eSignAnyWhere”, and it is gone": replace(
+    "its status says “stays in eSignAnyWhere”, and it is gone": replace(
         GOOD, events=(said("The envelope stays in eSignAnyWhere."),)
     ),
     "its status says “is no longer in eSignAnyWhere”, and it is there": replace(

@@ -82,6 +82,23 @@ def to_administrator(subject: str = FULL, text: str = "", **changed: Any) -> Mai
             ],
             FAILING,
         ),
+        # The event was opened again.
+        (
+            [
+                to_administrator(
+                    text=f"Its envelope stays in eSignAnyWhere. {ENVELOPE}-1", gone=frozenset({ENVELOPE})
+                )
+            ],
+            replace(FACTS, events=(event("Succeeded", "ArchivedAndDeleted"),)),
+        ),
+        (
+            [
+                to_administrator(
+                    text=f"If the envelope is no longer in eSignAnyWhere, delete it. {ENVELOPE}-1"
+                )
+            ],
+            FAILING,
+        ),
         ([to_administrator("Ended: [acme] x", NEVER_TRUE[0])], replace(FACTS, restores=1)),
     ],
 )
@@ -109,7 +126,7 @@ WRONG = {
     ),
     "an event failed with ArchiveFull, and no mail reports it": ([], FAILING),
     "which nobody did": ([to_administrator("Ended: [acme] x", NEVER_TRUE[0])], FACTS),
-    "says “envelopes stay in eSignAnyWhere”, and it is gone": (
+    "says “stay in eSignAnyWhere”, and it is gone": (
         [
             to_administrator(
                 text=f"Their envelopes stay in eSignAnyWhere. {ENVELOPE}-1", gone=frozenset({ENVELOPE})

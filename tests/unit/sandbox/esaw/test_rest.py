@@ -103,6 +103,7 @@ async def test_one_of_several_tokens_can_be_revoked(
 ) -> None:
     esaw.revoke(user, esaw.new_token(user))
     assert (await api.get("authorization/whoami")).status_code == 200
+    assert esaw.revocations(user) == 1
 
 
 async def test_a_user_who_is_not_active_is_refused(esaw: StandIn, user: User, api: httpx.AsyncClient) -> None:
