@@ -32,6 +32,7 @@ NOT_SENT: Final = (
     "did not send the envelope",
 )
 DRAFT_STAYS: Final = "Your draft stays in eSignAnyWhere"
+NO_DRAFT: Final = "You have no such draft in eSignAnyWhere"
 """Sentences of the pages about a draft, in English."""
 OCCUPIED: Final = "NameOccupied"
 """Reason of an event that another program's files keep from its names."""
@@ -364,6 +365,8 @@ def _opposites(answer: PageAnswer, sent_later: int) -> Iterator[str]:
         yield f"a page says that it was not sent, and it was: {answer.text[:200]}"
     if DRAFT_STAYS in answer.text and sent_later:
         yield f"a page says that the draft stays, and it was sent: {answer.text[:200]}"
+    if NO_DRAFT in answer.text and not sent_later:
+        yield "a page says that there is no such draft, and it was not sent"
 
 
 def _neighbour(neighbour: NeighbourEvidence | None) -> Iterator[str]:

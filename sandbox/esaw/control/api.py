@@ -84,7 +84,7 @@ class Control:
         self._store.revoke(user.user_id, token)
 
     def revocations(self, user: User) -> int:
-        """Number of tokens of this user that were disabled, for whatever reason."""
+        """Number of tokens of this user that were disabled."""
         return self._store.revocations[user.user_id]
 
     def set_active(self, user: User, *, active: bool) -> None:

@@ -15,6 +15,7 @@ from chaos.checker import (
     DRAFT_STAYS,
     MEMORY_LIMITS,
     NEIGHBOUR_SECONDS,
+    NO_DRAFT,
     NOT_SENT,
     SENT,
     Decision,
@@ -306,6 +307,9 @@ WRONG = {
     ),
     "and it was: This attempt did not send": drafted(replace(FAILED, sent=1), replace(INBOX, sent_before=1)),
     "was not sent, and it was": drafted(FAILED),
+    "a page says that there is no such draft, and it was not sent": replace(
+        GOOD, drafts=(replace(UNSENT, answers=(replace(FAILED, text=f"{NO_DRAFT}. It was sent"),)),)
+    ),
     "a page says that the draft stays, and it was sent": drafted(replace(STAYS, sent_before=1, sent=1)),
     "no rest: ": replace(GOOD, unsettled=(f"{OTHER}: Pending",)),
 }
@@ -343,6 +347,8 @@ def test_the_sentences_that_are_judged_are_those_of_the_pages() -> None:
         if name not in ("unknown_outcome", "confirm")  # these deny nothing
         for text in section.values()
     ]
-    assert [each for each in (SENT, *NOT_SENT, DRAFT_STAYS) if not any(each in text for text in said)] == []
+    assert [
+        each for each in (SENT, *NOT_SENT, DRAFT_STAYS, NO_DRAFT) if not any(each in text for text in said)
+    ] == []
     denials = (text for text in said if re.search(r"\b(not|nothing)\b[^.]*\bsen[dt]\b", text, re.IGNORECASE))
     assert [each for each in denials if not any(claim in each for claim in NOT_SENT)] == []
