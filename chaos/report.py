@@ -94,9 +94,14 @@ def renewed(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     return pattern.sub(lambda _: f"{begin}\n\n{text.rstrip()}\n\n{end}", page)
 
 
+def both_renewed(page: str, records: Sequence[Record], soaks: Sequence[SoakRecord]) -> str:
+    """Return the page with its two sections renewed; one without a record on this machine stays as it is."""
+    if records:
+        page = renewed(page, section(records, tomllib.loads(FOUND.read_text(encoding="utf-8"))))
+    return renewed(page, soak.section(soaks), soak.BEGIN, soak.END) if soaks else page
+
+
 def write(records: Sequence[Record], soaks: Sequence[SoakRecord]) -> None:
     """Renew the two sections of the page."""
-    found = tomllib.loads(FOUND.read_text(encoding="utf-8"))
-    page = renewed(PAGE.read_text(encoding="utf-8"), section(records, found))
-    page = renewed(page, soak.section(soaks), soak.BEGIN, soak.END)
+    page = both_renewed(PAGE.read_text(encoding="utf-8"), records, soaks)
     PAGE.write_text(page, encoding="utf-8")

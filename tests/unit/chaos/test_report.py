@@ -9,6 +9,7 @@ import pytest
 
 from chaos import report
 from chaos.records import Record, append, missing_rounds, read
+from chaos.soak import section as soak
 
 
 def record(number: int, *, seed: int = 1, violations: tuple[str, ...] = (), **struck: int) -> Record:
@@ -91,6 +92,14 @@ def test_the_section_names_open_violations_and_what_was_found() -> None:
 def test_the_section_replaces_the_one_before_and_nothing_else() -> None:
     page = f"# Page\n\n{report.BEGIN}\n\nold\n\n{report.END}\n\nrest\n"
     assert report.renewed(page, "new\n") == f"# Page\n\n{report.BEGIN}\n\nnew\n\n{report.END}\n\nrest\n"
+
+
+def test_a_section_without_a_record_on_this_machine_stays_as_it_is() -> None:
+    page = f"{report.BEGIN}\n\nold\n\n{report.END}\n{soak.BEGIN}\n\nsoak\n\n{soak.END}\n"
+    assert report.both_renewed(page, [], []) == page
+    after = report.both_renewed(page, RECORDS, [])
+    assert "1,236 faults" in after
+    assert f"{soak.BEGIN}\n\nsoak\n\n{soak.END}" in after
 
 
 def test_a_page_without_markers_is_refused() -> None:
