@@ -163,6 +163,9 @@ class ConsentService:
                 sender = await self.find_sender(organization, name)
         if sender is None or not is_same_user(sender.spec.user_id, user_info.user_id):
             raise PageError(HttpErrorKind.NOT_FOUND, f"Sender/{name} belongs to somebody else")
+        if sender.metadata.deletion_timestamp is not None:
+            # Kubernetes deletes the key's Secret with its owner.
+            raise PageError(HttpErrorKind.CLUSTER_DOWN, f"Sender/{name} is being deleted")
         if sender.spec.token_secret_ref is not None:
             raise PageError(PageErrorKind.BRINGS_KEY, f"Sender/{name} has a spec.tokenSecretRef")
         return await self._update_sender(sender, spec_of_user)

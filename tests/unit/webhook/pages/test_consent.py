@@ -17,7 +17,7 @@ from counterfoil.resources.organization import SealingKeyStatus
 from counterfoil.sealing import SECRET_KEY, Sealing, key_id_of
 from tests.support.builders import ORIGIN, AClock, a_sender, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
-from webhook.http_server.errors import PageError
+from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.pages.consent import Consent, ConsentService
 from webhook.pages.errors import PageErrorKind
 
@@ -60,6 +60,20 @@ async def test_a_new_key_counts_even_if_the_controller_writes_meanwhile_that_the
     assert (authorized.status, authorized.reason) == ("True", "KeyAccepted")
     assert after.status.key is not None
     assert after.status.notified_time is not None, "the fields that others wrote stay"
+
+
+async def test_no_key_is_stored_for_a_sender_that_is_being_deleted(tmp_path: Path) -> None:
+    (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
+    sender = a_sender(tokenSecretRef=None)
+    kube = SecretCreatingKubeClient(sender)
+    kube.edit(Sender, "anna", {"metadata": {"deletionTimestamp": "2026-07-01T12:00:00Z"}})
+    consent = Consent(ApiToken.parse(b"a-new-token-0123456789", ORIGIN), WhoAmI(user_id=sender.spec.user_id))
+
+    with pytest.raises(PageError) as raised:
+        await ConsentService(kube, Sealing(tmp_path), AClock()).store(an_organization(), consent, "anna")
+
+    assert raised.value.kind is HttpErrorKind.CLUSTER_DOWN
+    assert kube.secrets == {}
 
 
 # -- The sealing key of a pod that has just started ----------------------------------------------------------
