@@ -1,18 +1,26 @@
 """
-``python -m counterfoil.cli.restore objects|status < backup.json``: a backup, made fit for an empty cluster.
+``python -m counterfoil.cli.restore objects|status now.json < backup.json``: a backup, made fit for a cluster.
 
-Reads what ``kubectl get … -o json`` wrote, and writes a list that ``kubectl apply --server-side`` takes:
-without what belonged to the old cluster (ids, versions, owners). ``objects`` is the objects that people and
-Counterfoil wrote, ``status`` is their progress; apply it second, with ``--subresource=status``. See
-docs/backup.md for the order of things.
+Reads what ``kubectl get … -o json`` wrote: the backup, and ``now.json``, what the cluster has now. Writes a
+list without what belonged to the old cluster (ids, versions, owners). ``objects`` is the objects that people
+and Counterfoil wrote, for ``kubectl create``; ``status`` is their progress, for ``kubectl apply
+--server-side --subresource=status``. See docs/backup.md for the order of things.
+
+Without ``--digest`` it writes no list: it shows the number of objects, and their digest. With that digest it
+writes exactly these. What the cluster already has is named and not changed. Each status carries the version
+of its object, so the API server refuses it if another client changes the object meanwhile.
 
 It reads and writes no cluster, and says nothing about what was not in the backup.
 """
 
+import argparse
+import hashlib
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from counterfoil.resources import API_VERSION
 
@@ -26,30 +34,93 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 FOREIGN_SECRET_TYPES = ("helm.sh/release.v1", "kubernetes.io/service-account-token")
 
 
-def objects(backup: Object) -> dict[str, Any]:
-    """Return the list of the objects to create, without any status."""
-    kept = [each for each in backup["items"] if each.get("type") not in FOREIGN_SECRET_TYPES]
-    return _list([{**_without(each, "status"), "metadata": _metadata(each)} for each in kept])
+DEFAULT_STATUS = {"phase": "Pending", "attempts": 0}
+DEFAULT_TIME = "1970-01-01T00:00:00Z"
+"""The time in the conditions that the CRDs give to new objects."""
+DIGEST_LENGTH = 16
+"""Number of characters of a digest that a user copies from one run to the next."""
 
 
-def status(backup: Object) -> dict[str, Any]:
-    """Return the list to apply to the subresource ``status`` of the created objects."""
-    ours = [each for each in backup["items"] if each["apiVersion"] == API_VERSION and each.get("status")]
-    return _list(
-        [
-            {
-                "apiVersion": each["apiVersion"],
-                "kind": each["kind"],
-                "metadata": {name: each["metadata"][name] for name in ("name", "namespace")},
-                "status": _reset_observed_generation(each["status"]),
-            }
-            for each in ours
-        ]
-    )
+class RestorePlan(NamedTuple):
+    """The objects to write, and why others of the backup are not written."""
+
+    items: Sequence[Object]
+    unchanged: Sequence[str]
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that is written, with the versions of the objects that are replaced."""
+        text = json.dumps(self.items, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+    def lines(self) -> list[str]:
+        """Say it to a person."""
+        counts = Counter(each["kind"] for each in self.items)
+        lines = [*self.unchanged, *(f"{kind}: {count}" for kind, count in sorted(counts.items()))]
+        return [*lines, f"{len(self.items)} to write; to write exactly these, add --digest {self.digest}"]
 
 
-def _list(items: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "List", "items": items}
+def objects(backup: Object, now: Object) -> RestorePlan:
+    """Return the objects to create, without any status."""
+    there = {_identity(each): each for each in now["items"]}
+    items: list[Object] = []
+    unchanged: list[str] = []
+    for each in backup["items"]:
+        if each.get("type") in FOREIGN_SECRET_TYPES:
+            continue
+        found = there.get(_identity(each))
+        if found is None:
+            items.append({**_without(each, "status"), "metadata": _metadata(each)})
+        elif _content(found) != _content(each):
+            unchanged.append(f"{_name(each)} is there with another content, and is not changed")
+    return RestorePlan(items, unchanged)
+
+
+def status(backup: Object, now: Object) -> RestorePlan:
+    """Return the status of each created object that has none yet."""
+    there = {_identity(each): each for each in now["items"]}
+    items: list[Object] = []
+    unchanged: list[str] = []
+    for each in backup["items"]:
+        if each["apiVersion"] != API_VERSION or _is_untouched(each.get("status") or {}):
+            continue
+        wanted, found = _reset_observed_generation(each["status"]), there.get(_identity(each))
+        if found is None:
+            unchanged.append(f"{_name(each)} is not there")
+        elif _is_untouched(found.get("status") or {}):
+            items.append(
+                {
+                    "apiVersion": each["apiVersion"],
+                    "kind": each["kind"],
+                    "metadata": {
+                        name: found["metadata"][name]
+                        for name in ("name", "namespace", "uid", "resourceVersion")
+                    },
+                    "status": wanted,
+                }
+            )
+        elif found["status"] != wanted:
+            unchanged.append(f"{_name(each)} has another status, and is not changed")
+    return RestorePlan(items, unchanged)
+
+
+def _identity(each: Object) -> tuple[str, str, str]:
+    return each["kind"], each["metadata"]["namespace"], each["metadata"]["name"]
+
+
+def _is_untouched(status_now: Mapping[str, Any]) -> bool:
+    """Whether nobody has written a status: it has the defaults of the CRD only."""
+    times = {each.get("lastTransitionTime") for each in status_now.get("conditions", ())}
+    return times <= {DEFAULT_TIME} and _without(status_now, "conditions").items() <= DEFAULT_STATUS.items()
+
+
+def _name(each: Object) -> str:
+    return f"{each['kind']}/{each['metadata']['name']}"
+
+
+def _content(each: Object) -> dict[str, Any]:
+    """Return what people and Counterfoil wrote."""
+    return _without(each, "status", "metadata")
 
 
 def _without(each: Object, *names: str) -> dict[str, Any]:
@@ -75,17 +146,41 @@ def _reset_observed_generation(content: Any) -> Any:
     }
 
 
-MODES = {"objects": objects, "status": status}
+MODES: Mapping[str, Callable[[Object, Object], RestorePlan]] = {"objects": objects, "status": status}
 
 
-def main() -> int:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m counterfoil.cli.restore",
+        description="Make a backup on standard input fit for a cluster.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("mode", choices=tuple(MODES), help="what to write")
+    parser.add_argument("now", type=Path, help="what the cluster has now, from `kubectl get … -o json`")
+    parser.add_argument("--digest", help="write the list for which the command without it prints this digest")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
     """Turn standard input into standard output; return the exit status."""
-    if len(sys.argv) != 2 or sys.argv[1] not in MODES:
-        print(f"usage: python -m counterfoil.cli.restore {'|'.join(MODES)} < backup.json", file=sys.stderr)
-        return 2
-    json.dump(MODES[sys.argv[1]](json.load(sys.stdin)), sys.stdout)
+    args = _parser().parse_args(argv)
+    now = json.loads(args.now.read_text(encoding="utf-8"))
+    plan = MODES[args.mode](json.load(sys.stdin), now)
+    if args.digest is None:
+        print("\n".join(plan.lines()))
+        return 0
+    if args.digest != plan.digest:
+        print(
+            "The backup or the cluster is not as it was shown with this digest. Nothing was written. Run the "
+            "command without --digest, and look again.",
+            file=sys.stderr,
+        )
+        return 1
+    for line in plan.unchanged:
+        print(line, file=sys.stderr)
+    json.dump({"apiVersion": "v1", "kind": "List", "items": plan.items}, sys.stdout)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -11,12 +11,23 @@ from typing import Any
 import pytest
 
 from counterfoil.cli import restore
-from counterfoil.resources import EnvelopeEvent, Phase
+from counterfoil.resources import EnvelopeEvent, Phase, Sender, to_json_dict
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
+from sandbox.controlplane.kubectl import KubectlError
 from sandbox.environment.local import LocalEnvironment, local_environment
+from tests.support.builders import a_sender
 from tests.support.scenes.chaos import Scene, eventually, opened
 
 KINDS = "archives,organizations,senders,envelopes,envelopeevents,secrets"
+
+# kubectl itself would miss the spec in what is a status only.
+STATUS_COMMAND = (
+    "apply",
+    "--server-side",
+    "--force-conflicts",
+    "--subresource=status",
+    "--validate=false",
+)
 
 
 @pytest.fixture
@@ -77,12 +88,55 @@ async def test_a_restored_namespace_goes_on_from_its_backup_and_does_nothing_twi
         await scene.filed_once(await _ended(empty, name))
 
 
+async def test_a_status_that_another_client_wrote_after_it_was_shown_is_kept(
+    plane: ControlPlane, namespace: str
+) -> None:
+    async def now() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(await plane.kubectl("-n", namespace, "get", KINDS, "-o", "json"))
+        return found
+
+    async def write(plan: restore.RestorePlan, *command: str) -> None:
+        await plane.kubectl("-n", namespace, *command, "-f", "-", stdin=_listed(plan))
+
+    spec = to_json_dict(a_sender().spec)
+    stored = {"metadata": {"name": "anna", "namespace": namespace, "labels": {}}, "spec": spec}
+    kind = {"apiVersion": Sender.API_VERSION, "kind": Sender.KIND}
+    condition = {
+        "type": "Authorized",
+        "status": "True",
+        "reason": "KeyAccepted",
+        "message": "It works.",
+        "lastTransitionTime": "2026-11-24T12:00:00Z",
+    }
+    backup = {"items": [{**kind, **stored, "status": {"conditions": [condition]}}]}
+
+    await write(restore.objects(backup, await now()), "create")
+    statuses = restore.status(backup, await now())
+    await write(statuses, *STATUS_COMMAND)
+    with pytest.raises(KubectlError, match="the object has been modified"):
+        await write(statuses, *STATUS_COMMAND)
+
+    (sender,) = (await now())["items"]
+    assert "Authorized" in {each["type"] for each in sender["status"]["conditions"]}
+    with pytest.raises(KubectlError, match="already exists"):
+        await write(restore.objects(backup, {"items": []}), "create")
+
+
 async def _restore(into: LocalEnvironment, backup: dict[str, Any]) -> None:
-    applied = ("apply", "--server-side", "--force-conflicts", "-f", "-")
-    await into.kubectl(*applied, stdin=json.dumps(restore.objects(backup)))
-    # kubectl itself would miss the spec in what is a status only.
-    partly = ("--subresource=status", "--validate=false")
-    await into.kubectl(*applied, *partly, stdin=json.dumps(restore.status(backup)))
+    created = restore.objects(backup, await _now(into))
+    await into.kubectl("create", "-f", "-", stdin=_listed(created))
+    statuses = restore.status(backup, await _now(into))
+    await into.kubectl(*STATUS_COMMAND, "-f", "-", stdin=_listed(statuses))
+    assert (statuses.unchanged, restore.status(backup, await _now(into)).items) == ([], [])
+
+
+async def _now(where: LocalEnvironment) -> dict[str, Any]:
+    now: dict[str, Any] = json.loads(await where.kubectl("get", KINDS, "-o", "json"))
+    return now
+
+
+def _listed(plan: restore.RestorePlan) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": plan.items})
 
 
 async def _reaches(scene: Scene, name: str, phase: Phase) -> None:
