@@ -22,7 +22,7 @@ NAME: Final = "desk"
 drafts is open, so the other envelopes belong to another one."""
 PASSWORD: Final = "a password of a sender's own"  # noqa: S105 - of the stand-in
 TRIES: Final = 6
-"""Number of times that a person tries while faults strike."""
+"""Number of pages that a person sees while faults strike before giving up; tries without a page are more."""
 LAST_TRIES: Final = 40
 """Number of times that a person tries when all faults have ended."""
 PAUSE_SECONDS: Final = 1.0
@@ -50,6 +50,11 @@ class Draft:
     owner: User
     order: DraftOrder
     visits: list[Visit] = field(default_factory=list)
+
+    @property
+    def pages_seen(self) -> int:
+        """Number of tries that ended with a page."""
+        return sum(bool(each.text) for each in self.visits)
 
 
 @dataclass(eq=False)
@@ -123,8 +128,8 @@ class Senders:
     async def _send_later(self, draft: Draft) -> None:
         await asyncio.sleep(draft.order.after)
         async with Browser() as browser:
-            for _ in range(TRIES):
-                if await self._try(browser, draft):
+            for _ in range(LAST_TRIES):
+                if await self._try(browser, draft) or draft.pages_seen >= TRIES:
                     return
                 await asyncio.sleep(PAUSE_SECONDS)
 
