@@ -167,10 +167,12 @@ class ReconcileContext:
     async def siblings_before_delete(self) -> tuple[EnvelopeEvent, ...]:
         """
         Return the other events of this envelope, also those of actions that the Organization no longer
-        lists: its present actions do not tell for which ones callbacks came.
+        lists; none, and without a request, if it never listed others.
 
         Raises ``ApiError``, and ``NotProven`` for one that can't be read: it may name a file of the envelope.
         """
+        if self.organization.status.several_events is False:
+            return await self.possible_siblings()
         found = await self.siblings()
         if self._unreadable_sibling is not None:
             raise self._unreadable_sibling

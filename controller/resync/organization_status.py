@@ -169,6 +169,7 @@ class OrganizationStatusUpdater:
             events=dict(counts) if counts is not None else organization.status.events,
             activity=refresh_if_stale(known, activity) if activity is not None else known,
             load=load,
+            several_events=_may_have_several_events(organization),
         )
         now = self.clock.now()
         status = msgspec.structs.replace(
@@ -403,6 +404,17 @@ class OrganizationStatusUpdater:
             now=now,
             generation=generation,
         )
+
+
+def _may_have_several_events(organization: Organization) -> bool | None:
+    """Whether an envelope may have several events, also those of actions that the spec no longer lists; None:
+    an earlier spec is not known."""
+    before = organization.status
+    if organization.spec.has_several_events or before.several_events:
+        return True
+    unseen = organization.metadata.generation - (before.observed_generation or 0) > 1
+    is_known = before.several_events is not None or before.observed_generation is None
+    return False if is_known and not unseen else None
 
 
 def _log_reachability(before: Organization, reachable: CheckResult) -> None:

@@ -1126,6 +1126,13 @@ class OrganizationStatus(ResourcePart, frozen=True):
             maxItems=100,
         ),
     ] = ()
+    several_events: Annotated[
+        bool | None,
+        schema(
+            "Whether an envelope may have several events, by the actions of this spec or of an earlier "
+            "one. Without a value it is unknown."
+        ),
+    ] = None
     spec_observed_time: Annotated[
         datetime | None,
         schema(

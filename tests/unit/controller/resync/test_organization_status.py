@@ -162,6 +162,37 @@ async def test_an_organization_that_has_all_it_needs_is_ready() -> None:
     assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
 
 
+LATER_ACTIONS = [{"action": "envelopeFinished"}, {"action": "workstepFinished"}]
+
+
+@pytest.mark.parametrize(
+    ("before", "generation", "actions", "expected"),
+    [
+        ((None, None), 1, LATER_ACTIONS[:1], False),
+        ((None, None), 1, LATER_ACTIONS, True),
+        ((None, None), 3, LATER_ACTIONS[:1], None),
+        ((None, 1), 1, LATER_ACTIONS[:1], None),
+        ((False, 1), 2, LATER_ACTIONS[:1], False),
+        ((False, 1), 2, LATER_ACTIONS, True),
+        ((True, 2), 3, LATER_ACTIONS[:1], True),
+        ((False, 1), 3, LATER_ACTIONS[:1], None),
+    ],
+)
+async def test_an_organization_whose_envelopes_may_once_have_had_several_events_says_so(
+    before: tuple[bool | None, int | None],
+    generation: int,
+    actions: list[dict[str, str]],
+    *,
+    expected: bool | None,
+) -> None:
+    scene = Scene(actions=actions)
+    status = {"severalEvents": before[0], "observedGeneration": before[1]}
+    scene.kube.edit(Organization, "acme", {"metadata": {"generation": generation}, "status": status})
+    updated = await scene.organizations.update_status(scene.newest())
+    assert updated is not None
+    assert updated.status.several_events is expected
+
+
 async def test_looking_again_writes_nothing() -> None:
     scene = Scene()
     for _ in range(20):
