@@ -125,7 +125,7 @@ def test_an_event_shows_the_columns_of_the_contract() -> None:
     assert wide == ["SENDER", "ORIGIN", "ARCHIVE", "MESSAGE"]
 
 
-def test_events_can_be_selected_by_phase_envelope_organization_origin_and_notice() -> None:
+def test_the_fields_by_which_events_can_be_selected() -> None:
     paths = [each["jsonPath"] for each in version_of(EnvelopeEvent)["selectableFields"]]
     assert paths == [
         ".status.phase",
@@ -134,6 +134,7 @@ def test_events_can_be_selected_by_phase_envelope_organization_origin_and_notice
         ".spec.organizationRef.name",
         ".status.notice.state",
         ".spec.origin",
+        ".status.envelope.status",
     ]
 
 
