@@ -106,7 +106,6 @@ LARGE: Final = (
     Check(("MOVES", "LATE", "CLEARED")),
     Check(("MOVES", "LATE", "LATE")),
     Check(("CRASHES", "OUTAGES", *("LATE",) * 2)),
-    Check(("CLEARED", "REPEATED", *("LATE",) * (MAX_OTHER_LISTS + 1))),
     Check(("LATE",) * (MAX_OTHER_LISTS + 1), is_liveness=True),
     Check(("CRASHES", "LATE", "OUTAGES", "LOST", "INTERRUPTIONS", "REPEATED", "REVOKED")),
     Check(("MOVES", "LATE", "LOST"), is_liveness=True),
