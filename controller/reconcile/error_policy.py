@@ -14,6 +14,7 @@ from controller.reconcile.context import TooManyFiles
 from controller.reconcile.outcomes import Fail, NeedConsent, Outcome, Wait
 from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.filing import SourceBroken
+from counterfoil.archives.manifest import ManifestTooLarge
 from counterfoil.esaw.errors import (
     UNSUPPORTED_API_VERSION,
     EnvelopeStatusUnknown,
@@ -55,8 +56,8 @@ class OutcomeRule:
         return outcome
 
 
-def _is_instance(kind: type[Exception]) -> Callable[[Exception], bool]:
-    return lambda problem: isinstance(problem, kind)
+def _is_instance(*kinds: type[Exception]) -> Callable[[Exception], bool]:
+    return lambda problem: isinstance(problem, kinds)
 
 
 def _is_too_large(*operations: str) -> Callable[[Exception], bool]:
@@ -111,7 +112,10 @@ RULES = (
         "the event.",
     ),
     OutcomeRule(
-        _is_instance(TooManyFiles), Fail, "EnvelopeTooLarge", "{} The envelope stays in eSignAnyWhere."
+        _is_instance(TooManyFiles, ManifestTooLarge),
+        Fail,
+        "EnvelopeTooLarge",
+        "{} The envelope stays in eSignAnyWhere.",
     ),
     OutcomeRule(_is_instance(V5ResponseInvalid), Wait, "EsawV5AnswerUnreadable", "{}"),
     OutcomeRule(_is_instance(V5Unavailable), Wait, "EsawV5Unavailable", "{}"),

@@ -120,7 +120,7 @@ def _details(answers: Sequence[FileResult]) -> list[tuple[FileLayout, str]]:
 def _distrust_reason(found: Signatures) -> str:
     """Say of the first signer that is not trusted why; nothing when there is none, or no trust anchor."""
     for each in found.found:
-        if each.kind is Kind.SIGNATURE and each.trusted is False:
+        if each.is_distrusted:
             return f"{each.signer!r}, who made the signature {each.field!r}, is not trusted: {each.distrust}"
     return ""
 
@@ -142,6 +142,8 @@ def _intact_message(answers: Sequence[FileResult]) -> str:
     total = sum(counts)
     signatures = f"{counted(total, 'signature')} in {counted(len(counts), 'file')}"
     says = f"{signatures} {'is' if total == 1 else 'are'} intact"
+    if any(found.left_out for _, found in answers):
+        says = f"At least {says}"
     trusted = any(found.anchors is not None for _, found in answers)
     return f"{says}, and their signers are trusted." if trusted else f"{says}."
 

@@ -72,6 +72,10 @@ SPARE_READS = 16
 answers are."""
 
 
+ENTRIES_ENCODED_IN_LOOP = 500
+"""Files, findings and callbacks of a manifest from which on it is encoded in a thread: some 20 ms."""
+
+
 class FileSource(Protocol):
     """A file that is read from its source; ``size`` in bytes as declared, None for unknown."""
 
@@ -274,7 +278,8 @@ async def conclude(
 
     ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``; ``signatures`` by file
     id has the results of the checked files. An existing manifest with the same content stays as it is, with
-    its own time. Raises ``ListingDiffers`` if the archive does not list each file of the plan once.
+    its own time. Raises ``ListingDiffers`` if the archive does not list each file of the plan once, and
+    ``ManifestTooLarge`` before the first write.
     """
     filed = {document.file_id: document for document in deposited}
     files = tuple(_manifest_file(backend, plan, file, filed, signatures) for file in plan.files)
@@ -291,6 +296,7 @@ async def conclude(
     found = await find_concluded(backend, plan, envelope.envelope_id, claimed=locations, key=key)
     if found is not None and found.manifest is not None:
         manifest = manifest.with_callbacks_of(found.manifest)
+    manifest = manifest.with_first_callbacks()
     if backend.lists_files:
         _check_listing(backend, plan, filed, await backend.entries(plan.folder))
     hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
@@ -300,9 +306,13 @@ async def conclude(
         or found.digest != manifest.digest
         or await read_back(backend, plan.hashes_name, expected=len(hashes)) != checksum(hashes)
     ):
+        is_small = manifest.entries <= ENTRIES_ENCODED_IN_LOOP
+        content = (
+            manifest.encode_readable() if is_small else await asyncio.to_thread(manifest.encode_readable)
+        )
         await _write(backend, plan.hashes_name, hashes, "text/plain", plan.tags)
-        await _write_seal(backend, plan, manifest, found, sealer)
-        await _write(backend, plan.manifest_name, manifest.encode(), "application/json", plan.tags)
+        await _write_seal(backend, plan, content, found, sealer)
+        await _write(backend, plan.manifest_name, content, "application/json", plan.tags)
     for name in (plan.hashes_name, plan.manifest_name, *([plan.seal_name] if sealer is not None else [])):
         await _retain(backend, name)
     return backend.location(plan.manifest_name)
@@ -350,12 +360,12 @@ async def _retain(backend: ArchiveBackend, name: str) -> None:
 async def _write_seal(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
-    manifest: Manifest,
+    manifest: bytes,
     found: FoundManifest | None,
     sealer: ManifestSigner | None,
 ) -> None:
     if sealer is not None:
-        content = sealer.seal(manifest.encode())
+        content = sealer.seal(manifest)
         await _write(backend, plan.seal_name, content, "application/octet-stream", plan.tags)
     elif found is not None and found.is_sealed:
         # The seal of a manifest that is about to be replaced, by a key that is gone.

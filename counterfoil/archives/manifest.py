@@ -8,6 +8,7 @@ The manifest is written last: where it lies, the envelope is archived. Its form 
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -32,6 +33,10 @@ MAX_MANIFEST_CONTAINERS = 60_000
 
 class ManifestDamaged(ValueError):
     """The file with the manifest's name is not a readable manifest."""
+
+
+class ManifestTooLarge(Exception):
+    """Nobody could read the manifest of this envelope. The message is for people."""
 
 
 MAX_MESSAGE = 300
@@ -76,11 +81,16 @@ class ManifestAction(ManifestPart, frozen=True):
 
 
 class ManifestTimes(ManifestPart, frozen=True):
-    """When it was sent (as eSAW says, empty for unknown), archived (UTC), and what was called back."""
+    """
+    When it was sent (as eSAW says, empty for unknown), archived (UTC), and what was called back.
+
+    ``actionsLeftOut`` is the number of later callbacks, at least, for which there was no room.
+    """
 
     sent: str
     archived: str
     actions: tuple[ManifestAction, ...] = ()
+    actions_left_out: int = 0
 
 
 class ManifestFile(ManifestPart, frozen=True):
@@ -104,6 +114,11 @@ class ManifestFile(ManifestPart, frozen=True):
     email: str | None = None
     activity_id: str | None = None
     signatures: Signatures | None = None
+
+
+_TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_TIMES_RESERVE = 4096
+"""Bytes for the rest of ``times``."""
 
 
 class _FreeParts(msgspec.Struct, frozen=True):
@@ -135,6 +150,27 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         """Return it as JSON that a person can read too, in UTF-8."""
         return json.dumps(msgspec.to_builtins(self), ensure_ascii=False, indent=2).encode() + b"\n"
 
+    def encode_readable(self) -> bytes:
+        """Return what ``encode`` does, in a form that ``decode`` accepts. Raises ``ManifestTooLarge``."""
+        text = self.encode()
+        if has_too_many_values(text, MAX_MANIFEST_CONTAINERS):
+            # In names, brackets and commas count as well, unless they are escaped.
+            text = _TEXTS.sub(_escaped_marks, text)
+        if len(text) > MANIFEST_LIMIT:
+            mib = MANIFEST_LIMIT // 1024 // 1024
+            raise ManifestTooLarge(f"The manifest of the envelope would have more than {mib} MiB.")
+        try:
+            self.decode(text)
+        except ManifestDamaged as damage:
+            raise ManifestTooLarge(f"The manifest of the envelope could not be read: {damage}.") from damage
+        return text
+
+    @property
+    def entries(self) -> int:
+        """Number of its files, findings and callbacks, which its encoding takes time for."""
+        findings = sum(len(each.signatures.found) for each in self.files if each.signatures is not None)
+        return len(self.files) + findings + len(self.times.actions)
+
     @classmethod
     def decode(cls, text: bytes) -> "Manifest":
         """Read a manifest; fields of later versions are ignored. Raises ``ManifestDamaged``."""
@@ -161,13 +197,38 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         actions = tuple(sorted((*added, *self.times.actions), key=lambda each: each.time))
         return msgspec.structs.replace(
             self,
-            times=msgspec.structs.replace(self.times, actions=actions),
+            times=msgspec.structs.replace(
+                self.times, actions=actions, actions_left_out=earlier.times.actions_left_out
+            ),
             tags={**earlier.tags, **self.tags},
         )
+
+    def with_first_callbacks(self) -> "Manifest":
+        """Return this manifest with the first callbacks, as many as ``decode`` accepts, and the number of the
+        others."""
+        times, left = self.times, MAX_PART_BYTES["times"] - _TIMES_RESERVE
+        kept: list[ManifestAction] = []
+        for each in times.actions:
+            # The lines of each are indented.
+            left -= len(msgspec.json.encode(each)) + 80 + 12 * len(each.parameters)
+            if left < 0:
+                break
+            kept.append(each)
+        left_out = max(len(times.actions) - len(kept), times.actions_left_out)
+        times = msgspec.structs.replace(times, actions=tuple(kept), actions_left_out=left_out)
+        return msgspec.structs.replace(self, times=times)
 
     def _without_time(self) -> "Manifest":
         times = msgspec.structs.replace(self.times, archived="")
         return msgspec.structs.replace(self, times=times, extra={})
+
+
+def _escaped_marks(text: re.Match[bytes]) -> bytes:
+    """Escape what ``has_too_many_values`` counts in a text."""
+    escaped = text[0]
+    for mark in (b"{", b"[", b","):
+        escaped = escaped.replace(mark, b"\\u%04x" % ord(mark))
+    return escaped
 
 
 def hash_lines(files: Iterable[tuple[str, str]]) -> bytes:

@@ -305,7 +305,7 @@ def _compare_signatures(found: Signatures, file: ManifestFile, *, is_sealed: boo
         if is_sealed:
             return CheckStatus.OK, f"; {now}, as when it was archived"
         return CheckStatus.WRONG, f", but {now}; the manifest claims the same"
-    has_fewer = claim is not None and claim.state is State.INTACT and len(found.found) < len(claim.found)
+    has_fewer = claim is not None and claim.state is State.INTACT and found.count < claim.count
     if found.is_doubtful or has_fewer:
         return CheckStatus.WRONG, f", but {now}; the manifest claims {claimed}"
     return CheckStatus.OK, f"; {now}{_trust_claim(claim)}"
@@ -315,7 +315,7 @@ def _signature_summary(signatures: Signatures | None) -> str:
     if signatures is None:
         return "nothing about signatures"
     if signatures.state is State.INTACT:
-        return f"{_counted(len(signatures.found), 'signature')}, intact"
+        return f"{_counted(signatures.count, 'signature')}, intact"
     return signatures.detail
 
 

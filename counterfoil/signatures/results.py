@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from counterfoil.untrusted.json_bounds import text_memory
+
 
 class SignatureResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Any part of a finding: immutable, camelCase outside, nothing left out."""
@@ -83,19 +85,48 @@ class Signature(SignatureResult, frozen=True):
     trusted: bool | None = None
     distrust: str = ""
 
+    @property
+    def is_distrusted(self) -> bool:
+        """Whether its signer leads to no trust anchor."""
+        return self.kind is Kind.SIGNATURE and self.trusted is False
+
 
 class Signatures(SignatureResult, frozen=True):
     """
     Signatures in one file; ``detail`` says why it is not ``Intact``, in a sentence without a full stop.
 
     ``anchors`` is the SHA-256 of the trust anchors that counted (of the SHA-256s of their certificates, in
-    the order of the certificates), null when there were none.
+    the order of the certificates), null when there were none. ``leftOut`` is the number of signatures that
+    ``state`` is about as well, and ``found`` does not have.
     """
 
     state: State
     detail: str = ""
     found: tuple[Signature, ...] = ()
     anchors: str | None = None
+    left_out: int = 0
+
+    @property
+    def count(self) -> int:
+        """Number of signatures and document time stamps."""
+        return len(self.found) + self.left_out
+
+    def within(self, memory: int) -> "Signatures":
+        """
+        Return it with the first findings whose texts take this memory (bytes), and the number of the others.
+
+        The first signer who is not trusted is never left out: it decides.
+        """
+        kept: list[Signature] = []
+        for each in self.found:
+            memory -= text_memory(each)
+            if memory < 0:
+                break
+            kept.append(each)
+        if not any(each.is_distrusted for each in kept):
+            kept += [each for each in self.found[len(kept) :] if each.is_distrusted][:1]
+        left_out = self.count - len(kept)
+        return msgspec.structs.replace(self, found=tuple(kept), left_out=left_out)
 
     @property
     def is_doubtful(self) -> bool:

@@ -9,7 +9,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import httpx
@@ -18,16 +20,20 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.reconcile.context import FILES_NAMED_IN_LOOP
+from controller.reconcile.phases.archive import MAX_FINDINGS_MEMORY
+from counterfoil.archives.filing import conclude
 from counterfoil.archives.layout import FileFacts, make_layout
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.esaw import CallLimits, EsawUserClient, ResponseInvalid
 from counterfoil.esaw.models import EnvelopeResponse, FilesResponse
 from counterfoil.metrics import Metrics
-from counterfoil.resources import MAX_DOCUMENTS, EnvelopeEvent
+from counterfoil.resources import MAX_DOCUMENTS, EnvelopeEvent, FiledDocument
+from counterfoil.signatures.results import Coverage, Signature, Signatures, State
+from counterfoil.untrusted.json_bounds import text_memory
 from counterfoil.untrusted.loop_watchdog import INTERVAL_SECONDS, watched_event_loop
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
-from tests.support.fakes.archives import a_file, a_spec, an_envelope
+from tests.support.fakes.archives import MemoryBackend, a_file, a_plan, a_spec, an_envelope
 from tests.support.scenes.pages import Scene, pages_scene, until
 from tests.support.servers.scripted_esaw import ENVELOPE, against, answering
 from webhook.console.sessions import COOKIE
@@ -185,6 +191,44 @@ async def test_no_dense_manifest_in_an_archive_holds_the_loop(attack: str) -> No
             with suppress(ManifestDamaged):
                 Manifest.decode(content)
         await measured()
+
+
+def signatures_of(count: int) -> Signatures:
+    found = tuple(
+        Signature(field=f"{number}\U0001f600" + "a" * 200, intact=False, coverage=Coverage.UNKNOWN)
+        for number in range(count)
+    )
+    return Signatures(state=State.BROKEN, detail="it is not intact", found=found)
+
+
+async def test_no_number_of_signatures_holds_the_loop_or_makes_a_manifest_unreadable() -> None:
+    backend, plan = MemoryBackend(), a_plan(*of_files(MAX_DOCUMENTS, "[a]{b},c.pdf"))
+    digest = sha256(b"x").hexdigest()
+    documents = [
+        FiledDocument(file_id=each.facts.file_id, kind=each.facts.kind, file_name="x", size=1, sha256=digest)
+        for each in plan.files
+    ]
+    backend.files |= {each.name: b"x" for each in plan.files}
+    memory, signatures = MAX_FINDINGS_MEMORY, {}
+    for each in plan.files:
+        found = signatures_of(200).within(memory)
+        memory -= text_memory(found.found)
+        signatures[each.facts.file_id] = found
+    with no_block():
+        await conclude(
+            backend,
+            plan,
+            an_envelope(),
+            documents,
+            archived_at=datetime.now(UTC),
+            extra={},
+            signatures=signatures,
+        )
+        await measured()
+    manifest = Manifest.decode(backend.files[plan.manifest_name])
+    assert sum(each.signatures.count for each in manifest.files if each.signatures is not None) == (
+        200 * MAX_DOCUMENTS
+    )
 
 
 DRAFTS = {

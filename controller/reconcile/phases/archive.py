@@ -56,6 +56,11 @@ from counterfoil.resources.envelopeevent import (
     PARAMETERS_CONDITION,
 )
 from counterfoil.signatures.results import Signatures
+from counterfoil.untrusted.json_bounds import text_memory
+
+MAX_FINDINGS_MEMORY = 2 * 1024 * 1024
+"""Bytes of the texts in the findings about the signatures of an envelope: some 3,000 signatures. Of more, the
+manifest has the result of each file, and their number."""
 
 
 async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -183,6 +188,7 @@ async def _file_all(
     # Each file is replaced by what this run reads. If it breaks off before, the rest stays as stored.
     filed = {each.file_id: each for each in event.status.documents}
     signatures: dict[str, Signatures] = {}
+    memory = MAX_FINDINGS_MEMORY
     all_written = True
     for file_layout in plan.files:
         file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
@@ -194,7 +200,8 @@ async def _file_all(
             # What was filed so far is worth keeping in the status: it shows people how far it came.
             raise PartialArchive(tuple(filed.values())) from problem
         if found is not None:
-            signatures[file_id] = found
+            signatures[file_id] = found.within(memory)
+            memory -= text_memory(signatures[file_id].found)
         all_written = all_written and stored_file.written
         if stored_file.written:
             context.on_file_archived(stored_file.size)

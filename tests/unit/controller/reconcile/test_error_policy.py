@@ -17,6 +17,7 @@ from counterfoil.archives.errors import (
     VerificationFailed,
 )
 from counterfoil.archives.filing import SourceBroken
+from counterfoil.archives.manifest import ManifestTooLarge
 from counterfoil.archives.tags import MetadataTooHeavy, MetadataUnreadable, TagMissing
 from counterfoil.esaw.errors import (
     EsawUnreachable,
@@ -79,6 +80,7 @@ TABLE: list[tuple[Exception, type, str]] = [
     (ResponseTooLarge("envelope", 2**24), Wait, "EsawAnswerUnreadable"),
     (ResponseTooLarge("whoami", 2**24), Wait, "EsawAnswerUnreadable"),
     (TooManyFiles(2001), Fail, "EnvelopeTooLarge"),
+    (ManifestTooLarge("its manifest could not be read."), Fail, "EnvelopeTooLarge"),
     (UnexpectedRedirect(302, "https://login.example.com"), Wait, "EsawRedirects"),
     (TransferBroken("short"), Wait, "TransferBroken"),
     (TransferBroken("long"), Wait, "TransferBroken"),

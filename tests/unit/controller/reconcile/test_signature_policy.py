@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from controller.reconcile.outcomes import Done, Fail, Outcome
-from controller.reconcile.phases.archive import archive
+from controller.reconcile.phases.archive import MAX_FINDINGS_MEMORY, archive
 from controller.reconcile.phases.collect import collect
 from controller.reconcile.signature_policy import side_condition
 from controller.reconcile.state_machine import TransitionInput, next_status
@@ -15,6 +15,7 @@ from counterfoil.archives.manifest import Manifest
 from counterfoil.resources import EnvelopeEvent, FileKind, Phase, RetrySpec, find_condition
 from counterfoil.signatures.anchors import Anchors
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
+from counterfoil.untrusted.json_bounds import text_memory
 from tests.support.builders import NOON, an_event
 from tests.support.fakes.archives import a_file
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive
@@ -62,6 +63,48 @@ async def test_what_was_found_goes_into_the_manifest_per_file() -> None:
     scene.examiner.found[b"%PDF-trail"] = UNSIGNED
     assert isinstance(await archived(scene), Done)
     assert [each.signatures for each in manifest_of(scene).files] == [INTACT, UNSIGNED]
+
+
+def signed(count: int, *, distrusted: int | None = None) -> Signatures:
+    found = tuple(
+        Signature(
+            field=f"{number}\U0001f600" + "x" * 200,
+            intact=True,
+            coverage=Coverage.WHOLE_FILE,
+            trusted=number != distrusted,
+        )
+        for number in range(count)
+    )
+    return Signatures(state=State.INTACT, found=found)
+
+
+async def test_a_manifest_has_findings_within_a_maximum_and_the_number_of_the_others() -> None:
+    scene = a_scene()
+    many = 20_000
+    scene.examiner.found[b"%PDF-contract"] = signed(many)
+    outcome = await archived(scene)
+    first, second = (each.signatures for each in manifest_of(scene).files)
+    assert first is not None
+    assert second is not None
+    assert text_memory(first.found) <= MAX_FINDINGS_MEMORY
+    assert first.count == many
+    assert first.left_out > 0
+    assert second.count == INTACT.count
+    (condition,) = outcome.facts.side_conditions
+    assert condition is not None
+    assert (condition.reason, condition.message[:8]) == ("SignaturesIntact", "At least")
+
+
+async def test_a_signer_who_is_not_trusted_is_never_left_out() -> None:
+    scene = a_scene()
+    scene.examiner.found[b"%PDF-contract"] = signed(20_000, distrusted=19_000)
+    outcome = await archived(scene)
+    (condition,) = outcome.facts.side_conditions
+    assert condition is not None
+    assert condition.reason == "SignerUntrusted"
+    first = manifest_of(scene).files[0].signatures
+    assert first is not None
+    assert first.found[-1].field.startswith("19000")
 
 
 async def test_by_default_signatures_are_reported() -> None:

@@ -41,6 +41,7 @@ from counterfoil.archives.manifest import (
     ManifestFile,
     ManifestSender,
     ManifestTimes,
+    ManifestTooLarge,
 )
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.archives.proof import FoundManifest
@@ -458,6 +459,22 @@ async def test_a_file_that_was_not_deposited_is_never_in_a_manifest() -> None:
         await conclude(backend, plan, an_envelope(), [one], archived_at=NOW, extra={})
 
     assert plan.manifest_name not in backend.files
+
+
+async def test_a_manifest_that_nobody_could_read_is_refused_before_anything_is_written() -> None:
+    backend, plan = MemoryBackend(), a_plan()
+    await filed(backend, plan)
+    stored = dict(backend.files)
+    changed = a_filed_document(
+        plan.files[0].facts, await store(backend, plan.files[0], a_source(b"new"), tags={})
+    )
+
+    with pytest.raises(ManifestTooLarge):
+        await conclude(
+            backend, plan, an_envelope(), [changed], archived_at=NOW, extra={"a": "x" * 1024 * 1024}
+        )
+
+    assert backend.files == stored | {plan.files[0].name: b"new"}
 
 
 async def test_a_manifest_that_is_stored_as_garbage_does_not_count() -> None:

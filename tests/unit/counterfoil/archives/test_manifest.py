@@ -7,9 +7,19 @@ import hashlib
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from counterfoil.archives.manifest import Manifest, ManifestDamaged, hash_lines, json_schema
+from counterfoil.archives.manifest import (
+    Manifest,
+    ManifestAction,
+    ManifestDamaged,
+    ManifestFile,
+    ManifestTooLarge,
+    hash_lines,
+    json_schema,
+)
+from counterfoil.resources.envelopeevent import FileKind
 
 SCHEMA = Path(__file__).parents[4] / "docs" / "manifest.schema.json"
 
@@ -32,6 +42,83 @@ def test_a_manifest_comes_back_as_it_was_written() -> None:
     manifest = Manifest.decode(json.dumps(MINIMAL).encode())
 
     assert Manifest.decode(manifest.encode()) == manifest
+
+
+def a_manifest(**changes: object) -> Manifest:
+    return msgspec.structs.replace(Manifest.decode(json.dumps(MINIMAL).encode()), **changes)
+
+
+def with_callbacks(count: int, *, letters: int = 256, earlier: Manifest | None = None) -> Manifest:
+    actions = tuple(
+        ManifestAction(
+            action="workstepFinished",
+            time=f"2026-03-01T10:{number:04}Z",
+            parameters={f"p{each}": "a" * letters for each in range(16)},
+        )
+        for number in range(count)
+    )
+    manifest = a_manifest()
+    manifest = msgspec.structs.replace(
+        manifest, times=msgspec.structs.replace(manifest.times, actions=actions)
+    )
+    return (manifest if earlier is None else manifest.with_callbacks_of(earlier)).with_first_callbacks()
+
+
+@pytest.mark.parametrize(("count", "letters"), [(400, 256), (400, 250), (9000, 0), (3000, 1)])
+def test_a_manifest_with_the_first_callbacks_is_readable_and_has_the_number_of_the_others(
+    count: int, letters: int
+) -> None:
+    times = Manifest.decode(with_callbacks(count, letters=letters).encode()).times
+    assert len(times.actions) + times.actions_left_out == count
+    assert times.actions_left_out
+    assert [each.time for each in times.actions] == sorted(each.time for each in times.actions)
+
+
+def test_all_callbacks_are_in_a_manifest_that_has_room_for_them() -> None:
+    times = with_callbacks(200).times
+    assert (len(times.actions), times.actions_left_out) == (200, 0)
+
+
+@pytest.mark.parametrize("count", [400, 250, 1])
+def test_a_manifest_that_is_written_again_has_the_same_callbacks_also_if_their_events_are_gone(
+    count: int,
+) -> None:
+    first = with_callbacks(400)
+    assert with_callbacks(count, earlier=first) == first
+
+
+def a_file_named(name: str) -> ManifestFile:
+    kind = FileKind.DOCUMENT
+    return ManifestFile(
+        name=name, kind=kind, file_id="1", file_name=name, content_type="", size=1, sha256="", location=name
+    )
+
+
+def test_brackets_and_commas_in_names_make_no_manifest_unreadable() -> None:
+    manifest = a_manifest(files=tuple(a_file_named('[{, \\"' * 30 + str(number)) for number in range(400)))
+    with pytest.raises(ManifestDamaged):
+        Manifest.decode(manifest.encode())
+    assert Manifest.decode(manifest.encode_readable()) == manifest
+
+
+def test_a_manifest_without_many_brackets_is_written_as_a_person_reads_it() -> None:
+    manifest = a_manifest(files=(a_file_named("[1], {2}.pdf"),))
+    assert manifest.encode_readable() == manifest.encode()
+    assert b"[1], {2}.pdf" in manifest.encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"extra": {"a": "x" * 70_000}}, "`extra` has more than 64 KiB"),
+        ({"tags": {"a": "x" * 600_000}}, "`tags` has more than 512 KiB"),
+        ({"files": (a_file_named("x" * 6_000_000),)}, "more than 16 MiB"),
+        ({"extra": {"a": [[]] * 70_000}}, "too many values"),
+    ],
+)
+def test_a_manifest_that_nobody_could_read_is_refused(changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(ManifestTooLarge, match=reason):
+        a_manifest(**changes).encode_readable()
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
