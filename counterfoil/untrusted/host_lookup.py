@@ -13,7 +13,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -58,15 +58,12 @@ class _Lookup:
     """A look-up that waits or runs."""
 
     host: str
+    zone: str
+    """The last two labels of the name: one owner has all names below them, with rare exceptions."""
     speed: Speed
     result: Future[Sequence[str]] = field(default_factory=Future)
     waiters: int = 0
     has_begun: bool = False
-
-    @property
-    def zone(self) -> str:
-        """The last two labels of the name: one owner has all names below them, with rare exceptions."""
-        return ".".join(self.host.lower().rstrip(".").split(".")[-2:])
 
 
 @dataclass(frozen=True)
@@ -89,12 +86,16 @@ class HostLookup:
     ) -> None:
         """``look_up`` blocks, and raises ``OSError`` or ``ValueError``."""
         self._look_up = look_up
-        self._limits = limits
         self._slow_seconds = slow_seconds
         self._monotonic = monotonic
         self._executor = ThreadPoolExecutor(limits[Speed.QUICK].all, thread_name_prefix="dns")
         self._lock = threading.Lock()
         self._lookups: dict[str, _Lookup] = {}
+        self._running = _RunningLookups(limits)
+        self._waiting: dict[Speed, OrderedDict[str, dict[str, _Lookup]]] = {
+            each: OrderedDict() for each in sorted(Speed, reverse=True)
+        }
+        """By speed, zone and host. None of them may begin before a look-up ends."""
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
 
     async def addresses(self, host: str, port: int) -> Sequence[str]:
@@ -111,9 +112,18 @@ class HostLookup:
         """Wait for the look-up of a host, which begins now or later; return earlier addresses as well."""
         with self._lock:
             known = self._remembered.get(host, _Remembered(Speed.NEW))
-            lookup = self._lookups.setdefault(host, _Lookup(host, known.speed))
+            lookup = self._lookups.get(host)
+            begins = lookup is None
+            if lookup is None:
+                lookup = self._lookups[host] = _Lookup(host, _zone(host), known.speed)
+                begins = self._running.have_room(lookup.speed, lookup.zone)
+                if begins:
+                    self._running.add(lookup)
+                else:
+                    self._waiting[lookup.speed].setdefault(lookup.zone, {})[host] = lookup
             lookup.waiters += 1
-        self._begin_waiting()
+        if begins:
+            self._begin(lookup)
         is_usable = self._monotonic() - known.found_at < REMEMBERED_SECONDS
         return lookup, known.addresses if is_usable else ()
 
@@ -122,24 +132,32 @@ class HostLookup:
             lookup.waiters -= 1
             if not lookup.waiters and not lookup.has_begun:
                 del self._lookups[lookup.host]
+                self._leave_queue(lookup)
 
-    def _begin_waiting(self) -> None:
-        """Begin the look-ups for which a thread is free, the oldest first."""
-        with self._lock:
-            beginning = []
-            for each in self._lookups.values():
-                if not each.has_begun and self._may_begin(each):
-                    each.has_begun = True
-                    beginning.append(each)
-        for each in beginning:
-            running = self._executor.submit(self._timed, each.host)
-            running.add_done_callback(partial(self._end, each))
+    def _leave_queue(self, lookup: _Lookup) -> None:
+        zones = self._waiting[lookup.speed]
+        del zones[lookup.zone][lookup.host]
+        if not zones[lookup.zone]:
+            del zones[lookup.zone]
 
-    def _may_begin(self, lookup: _Lookup) -> bool:
-        limit = self._limits[lookup.speed]
-        running = [each for each in self._lookups.values() if each.has_begun and each.speed <= lookup.speed]
-        in_zone = sum(each.zone == lookup.zone for each in running)
-        return len(running) < limit.all and in_zone < limit.per_zone
+    def _begin(self, lookup: _Lookup) -> None:
+        running = self._executor.submit(self._timed, lookup.host)
+        running.add_done_callback(partial(self._end, lookup))
+
+    def _next(self) -> _Lookup | None:
+        """Take the next look-up for which a thread is free out of the queue: the oldest one of its zone, zone
+        after zone. Of zones without room it looks at no more than there are threads."""
+        for speed, zones in self._waiting.items():
+            if not self._running.have_room(speed):
+                continue
+            for zone, hosts in zones.items():
+                if self._running.have_room(speed, zone):
+                    lookup = next(iter(hosts.values()))
+                    zones.move_to_end(zone)
+                    self._leave_queue(lookup)
+                    self._running.add(lookup)
+                    return lookup
+        return None
 
     def _timed(self, host: str) -> Sequence[str]:
         """Look a name up in a thread, and remember how long it took."""
@@ -167,11 +185,46 @@ class HostLookup:
     def _end(self, lookup: _Lookup, running: Future[Sequence[str]]) -> None:
         with self._lock:
             del self._lookups[lookup.host]
+            self._running.remove(lookup)
+            beginning = list(iter(self._next, None))
         if (error := running.exception()) is not None:
             lookup.result.set_exception(error)
         else:
             lookup.result.set_result(running.result())
-        self._begin_waiting()
+        for each in beginning:
+            self._begin(each)
+
+
+class _RunningLookups:
+    """Counts the look-ups that run, by speed and zone."""
+
+    def __init__(self, limits: Mapping[Speed, Limit]) -> None:
+        self._limits = limits
+        self._counts = Counter[Speed]()
+        self._in_zones = Counter[tuple[Speed, str]]()
+
+    def have_room(self, speed: Speed, zone: str | None = None) -> bool:
+        """Whether one more may begin (in this zone)."""
+        limit, counted = self._limits[speed], [each for each in Speed if each <= speed]
+        if sum(self._counts[each] for each in counted) >= limit.all:
+            return False
+        return zone is None or sum(self._in_zones[each, zone] for each in counted) < limit.per_zone
+
+    def add(self, lookup: _Lookup) -> None:
+        """Count one that begins."""
+        lookup.has_begun = True
+        self._counts[lookup.speed] += 1
+        self._in_zones[lookup.speed, lookup.zone] += 1
+
+    def remove(self, lookup: _Lookup) -> None:
+        """Count one no longer that ended."""
+        self._counts[lookup.speed] -= 1
+        self._in_zones[lookup.speed, lookup.zone] -= 1
+        self._in_zones += Counter()  # Drops those with no look-up.
+
+
+def _zone(host: str) -> str:
+    return ".".join(host.lower().rstrip(".").split(".")[-2:])
 
 
 async def _has_ended(result: Future[Sequence[str]], seconds: float | None) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -239,3 +240,32 @@ async def test_a_name_that_is_quick_again_has_a_thread_among_the_quick_ones(dns:
         assert await lookup.addresses("a.test", 443) == ("203.0.113.7",)
     dns.go.set()
     await hanging
+
+
+async def test_names_that_wait_for_a_thread_cost_little_each(resolver: Resolver) -> None:
+    lookup = HostLookup(resolver)
+    names = 1000
+    began = time.thread_time()
+    waiting = [
+        asyncio.create_task(lookup.addresses(f"a{number}.zone{number}-slow.example", 443))
+        for number in range(names)
+    ]
+    await asyncio.sleep(0)
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    # With a look at all others for each of them it is more than ten seconds.
+    assert time.thread_time() - began < 1
+
+
+async def test_names_of_one_zone_that_wait_do_not_delay_those_of_another(resolver: Resolver) -> None:
+    limits = dict.fromkeys(Speed, Limit(2, 1))
+    lookup = HostLookup(resolver, limits=limits)
+    waiting = [asyncio.create_task(lookup.addresses(f"{number}.slow.example", 443)) for number in range(5)]
+    async with asyncio.timeout(10):
+        for number in range(3):
+            assert await lookup.addresses(f"a.other{number}.example", 443) == ("203.0.113.7",)
+    resolver.go.set()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*waiting) == [("203.0.113.7",)] * 5
+    assert sorted(resolver.asked)[:5] == [f"{number}.slow.example" for number in range(5)]
