@@ -92,7 +92,9 @@ class TagWorkers:
                 # In ASCII, since metadata may have halves of characters.
                 encoded = json.dumps(msgspec.to_builtins(request)).encode()
                 del request
-                result = await self._pool.request(TagResult, encoded, owner=envelope.organization)
+                result = await self._pool.request(
+                    TagResult, encoded, owner=envelope.organization, notes=len(spec.tags)
+                )
         except WorkerStopped as stopped:
             if not (stopped.note and stopped.by_own_limits):
                 raise

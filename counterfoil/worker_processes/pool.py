@@ -79,18 +79,21 @@ class WorkerPool:
         size: int = 0,
         *,
         owner: str = "",
+        notes: int = 0,
     ) -> T:
         """
         Return the result of a process for ``head`` and a body of ``size`` bytes.
 
-        The owners of requests share the processes fairly.
+        The owners of requests share the processes fairly. A process that sends more than ``notes`` notes, or
+        an empty one, is killed.
 
         Raises ``WorkerUnavailable``, ``WorkerStopped`` and what ``body`` raises.
         """
         async with self._slots.slot(owner):
             process = await self._ready(len(head), size)
             try:
-                return await process.work(result_type, head, body, size, self._seconds)
+                await process.send(head, body, size, self._seconds)
+                return await process.result(result_type, self._seconds, notes)
             except WorkerStopped as stopped:
                 stopped.by_own_limits = await process.end() != -signal.SIGKILL
                 raise
@@ -219,12 +222,10 @@ class _WorkerProcess:
         await self._write(size.to_bytes(8) + head.to_bytes(4))
         await self._out.readexactly(1)
 
-    async def work(
-        self, result_type: type[T], head: bytes, body: AsyncIterable[bytes] | None, size: int, seconds: float
-    ) -> T:
-        await self._send(head, body, size, seconds)
+    async def result(self, result_type: type[T], seconds: float, notes: int) -> T:
+        """Return the result, before which at most ``notes`` notes may come. Raises ``WorkerStopped``."""
         try:
-            return msgspec.json.decode(await self._read_result(seconds), type=result_type)
+            return msgspec.json.decode(await self._read_result(seconds, notes), type=result_type)
         except msgspec.MsgspecError as invalid:
             raise WorkerStopped(timed_out=False) from invalid
 
@@ -244,9 +245,13 @@ class _WorkerProcess:
         with suppress(OSError):
             await self._into.wait_closed()
 
-    async def _send(self, head: bytes, body: AsyncIterable[bytes] | None, size: int, seconds: float) -> None:
-        """Send head and body. Only the time counts in which the process does not read: the body may come from
-        a slow server."""
+    async def send(self, head: bytes, body: AsyncIterable[bytes] | None, size: int, seconds: float) -> None:
+        """
+        Send head and body. Only the time counts in which the process does not read: the body may come from a
+        slow server.
+
+        Raises ``WorkerStopped`` and what ``body`` raises.
+        """
         loop, left = asyncio.get_running_loop(), seconds + size / MIN_READ_RATE
         began = loop.time()
         await self._write_within(left, head)
@@ -274,24 +279,28 @@ class _WorkerProcess:
         except ConnectionError as ended:
             raise WorkerStopped(timed_out=False) from ended
 
-    async def _read_result(self, seconds: float) -> bytes:
-        note = b""
+    async def _read_result(self, seconds: float, notes: int) -> bytes:
+        note, left = b"", MAX_RESULT_BYTES
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    is_note, content = await self._read_part()
+                    is_note, content = await self._read_part(left if notes else 0)
                     if not is_note:
                         return content
-                    note = content
+                    note, notes, left = content, notes - 1, left - len(content)
         except (TimeoutError, EOFError, ConnectionError) as ended:
             stopped = WorkerStopped(timed_out=isinstance(ended, TimeoutError))
             stopped.note = note
             raise stopped from ended
 
-    async def _read_part(self) -> tuple[bool, bytes]:
-        """Return whether it is a note, and its content."""
+    async def _read_part(self, most: int) -> tuple[bool, bytes]:
+        """
+        Return whether it is a note, of at most this many bytes, and its content.
+
+        None is empty: a process that was taken over could keep the event loop busy with notes.
+        """
         announced = int.from_bytes(await self._out.readexactly(4))
-        length = announced & ~NOTE_BIT
-        if length > MAX_RESULT_BYTES:
+        is_note, length = bool(announced & NOTE_BIT), announced & ~NOTE_BIT
+        if not 0 < length <= (most if is_note else MAX_RESULT_BYTES):
             raise EOFError
-        return bool(announced & NOTE_BIT), await self._out.readexactly(length)
+        return is_note, await self._out.readexactly(length)

@@ -41,7 +41,7 @@ async def pool_of(behaviour: str, *, seconds: float = 60) -> AsyncIterator[Worke
 
 async def test_a_result_comes_without_the_notes_before_it() -> None:
     async with pool_of("pass") as pool:
-        assert await pool.request(Echo, b"hello") == Echo("hello")
+        assert await pool.request(Echo, b"hello", notes=2) == Echo("hello")
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ async def test_a_process_beyond_its_limits_is_replaced_and_the_cause_and_its_las
 ) -> None:
     async with pool_of(f"if head == b'evil': {behaviour}", seconds=seconds) as pool:
         with pytest.raises(WorkerStopped) as stopped:
-            await pool.request(Echo, b"evil")
+            await pool.request(Echo, b"evil", notes=2)
         told = stopped.value
         assert (told.timed_out, told.by_own_limits, told.note) == (timed_out, by_own_limits, b"two")
-        assert await pool.request(Echo, b"good") == Echo("good")
+        assert await pool.request(Echo, b"good", notes=2) == Echo("good")
 
 
 async def test_a_process_that_another_program_killed_exceeded_none_of_its_limits() -> None:
@@ -76,8 +76,35 @@ async def test_a_process_that_another_program_killed_exceeded_none_of_its_limits
 
     async with pool_of("time.sleep(600)") as pool:
         with pytest.raises(WorkerStopped) as stopped:
-            await pool.request(Echo, b"evil", body(), 1)
+            await pool.request(Echo, b"evil", body(), 1, notes=2)
     assert (stopped.value.timed_out, stopped.value.by_own_limits) == (False, False)
+
+
+NOTES = """
+from counterfoil.worker_processes.worker import serve
+def handle(head, size, requests, note):
+    NOTES
+    return b'{"text": "done"}'
+serve(handle, memory_bytes=512 * 1024 * 1024, cpu_seconds=10)
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "notes"),
+    [
+        ("note(b'a')", 0),
+        ("note(b'a'); note(b'b'); note(b'c')", 2),
+        ("note(b'')", 2),
+        ("note(b'a' * 600_000); note(b'a' * 600_000)", 2),
+    ],
+    ids=["one too many", "a third", "an empty one", "more than 1 MiB"],
+)
+async def test_a_process_that_sends_more_notes_than_its_request_has_is_killed(sent: str, notes: int) -> None:
+    command = [sys.executable, "-c", NOTES.replace("NOTES", sent)]
+    async with aclosing(WorkerPool(command, count=1, seconds=60)) as pool:
+        with pytest.raises(WorkerStopped) as stopped:
+            await pool.request(Echo, b"evil", notes=notes)
+    assert not stopped.value.timed_out
 
 
 TAKEN_OVER = """
@@ -132,7 +159,7 @@ serve(handle, memory_bytes=512 * 1024 * 1024, cpu_seconds=10, samples=[(b"a", b"
 
 async def test_each_process_begins_with_what_the_samples_left_and_no_request_adds_to_it() -> None:
     async with aclosing(WorkerPool([sys.executable, "-c", COUNTS], count=1, seconds=10)) as pool:
-        found = [await pool.request(Echo, head) for head in (b"first", b"second")]
+        found = [await pool.request(Echo, head, notes=1) for head in (b"first", b"second")]
     assert found == [Echo("ab c first"), Echo("ab c second")]
 
 
@@ -165,12 +192,12 @@ async def test_a_process_that_does_not_read_its_body_is_killed_in_time(slowly: s
 async def test_an_invalid_result_replaces_its_process(result: bytes) -> None:
     async with pool_of(f"if head == b'evil': return {result!r}") as pool:
         with pytest.raises(WorkerStopped):
-            await pool.request(Echo, b"evil")
-        assert await pool.request(Echo, b"good") == Echo("good")
+            await pool.request(Echo, b"evil", notes=2)
+        assert await pool.request(Echo, b"good", notes=2) == Echo("good")
 
 
 @pytest.mark.parametrize("command", ["/bin/false", "/nowhere/python"])
 async def test_a_command_that_starts_no_worker_is_reported(command: str) -> None:
     async with aclosing(WorkerPool([command], count=1, seconds=60)) as pool:
         with pytest.raises(WorkerUnavailable):
-            await pool.request(Echo, b"hello")
+            await pool.request(Echo, b"hello", notes=2)
