@@ -81,8 +81,8 @@ class ResealPlan:
 
     newest: str
     """Id of the sealing key that would seal all."""
-    sealed: Sequence[tuple[Sender, str]]
-    """Each Sender with a sealed key, and the id of the sealing key that its key is sealed with."""
+    sealed: Sequence["SealedKey"]
+    """The sealed key of each Sender that has one."""
     failures: Mapping[str, str]
     """Errors by the name of the Sender."""
     without: int
@@ -91,21 +91,44 @@ class ResealPlan:
     @property
     def outdated(self) -> Mapping[str, str]:
         """Ids of the sealing keys that would be replaced, by the name of the Sender."""
-        return {sender.name: key_id for sender, key_id in self.sealed if key_id != self.newest}
+        return {each.sender.name: each.key_id for each in self._outdated}
+
+    @property
+    def origins(self) -> Mapping[str, str]:
+        """Origins that those keys belong to, by the name of the Sender."""
+        return {each.sender.name: each.origin for each in self._outdated}
+
+    @property
+    def _outdated(self) -> Sequence["SealedKey"]:
+        return [each for each in self.sealed if each.key_id != self.newest]
 
     @property
     def digest(self) -> str:
         """Digest of the keys that would be sealed again, and of the key that would seal them."""
-        lines = sorted(f"{name} {key_id}" for name, key_id in self.outdated.items())
+        lines = sorted(f"{each.sender.name} {each.hash}" for each in self._outdated)
         return hashlib.sha256("\n".join([self.newest, *lines]).encode()).hexdigest()[:DIGEST_LENGTH]
 
     def lines(self) -> list[str]:
         """Say it to a person."""
         report_lines = [f"{name}: {error}" for name, error in self.failures.items()]
+        report_lines += [f"{name}: a key of {origin}" for name, origin in self.origins.items()]
         counts = Counter(self.outdated.values())
         report_lines += [f"{counts[key_id]} sealed with {key_id!r}" for key_id in sorted(counts)]
         wish = f"to seal exactly these with {self.newest!r}, add --digest {self.digest}"
         return [*report_lines, f"{counts.total()} keys; {wish}" if counts else "no key to seal again"]
+
+
+@dataclass(frozen=True)
+class SealedKey:
+    """The sealed key of a Sender."""
+
+    sender: Sender
+    key_id: str
+    """Id of the sealing key that it is sealed with."""
+    hash: str
+    """SHA-256 of the sealed bytes: another token sealed with the same key has another one."""
+    origin: str
+    """Origin of eSignAnyWhere that the token belongs to."""
 
 
 @dataclass
@@ -143,7 +166,7 @@ async def plan_reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> Resea
     """Look at the sealed keys of all Senders. Raises ``NewestKeyRefused``, and ``ApiError`` when they
     can't be listed."""
     await _check_newest_key(kube, sealing, clock.now())
-    sealed: list[tuple[Sender, str]] = []
+    sealed: list[SealedKey] = []
     failures: dict[str, str] = {}
     without = 0
     async for raw in kube.list(Sender):
@@ -153,7 +176,7 @@ async def plan_reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> Resea
             if secret is None:
                 without += 1
             else:
-                sealed.append((sender, _key_id(secret)))
+                sealed.append(_sealed_key(sender, secret, sealing, kube.namespace))
         except (ResourceInvalid, ApiError, SealBroken) as problem:
             failures[raw["metadata"]["name"]] = str(problem)
     return ResealPlan(sealing.newest, sealed, failures, without)
@@ -172,11 +195,11 @@ async def reseal(kube: KubeClient, sealing: Sealing, clock: Clock, digest: str) 
     for name, error in plan.failures.items():
         _log.error("%s", error, extra={"sender": name})
         report.counts[ResealOutcome.FAILED] += 1
-    for sender, key_id in plan.sealed:
+    for each in plan.sealed:
         try:
-            outcome = await _reseal_sender(kube, sealing, sender, key_id, report)
+            outcome = await _reseal_sender(kube, sealing, each, report)
         except (ApiError, SealBroken, SealKeyUnknown) as problem:
-            _log.error("%s", problem, extra={"sender": sender.name})
+            _log.error("%s", problem, extra={"sender": each.sender.name})
             outcome = ResealOutcome.FAILED
         report.counts[outcome] += 1
     return report
@@ -227,33 +250,40 @@ async def _sealed_secret(kube: KubeClient, sender: Sender) -> Secret | None:
     return secret if secret.type == SECRET_TYPE else None
 
 
-def _key_id(secret: Secret) -> str:
-    return key_id_of(secret.data.get(SECRET_KEY, b""))
+def _sealed_key(sender: Sender, secret: Secret, sealing: Sealing, namespace: str) -> SealedKey:
+    """Raises ``SealBroken``."""
+    data = secret.data.get(SECRET_KEY, b"")
+    try:
+        origin = sealing.open(data, namespace, sender).origin
+    except SealKeyUnknown as unknown:
+        origin = f"an unknown origin: {unknown}"
+    return SealedKey(sender, key_id_of(data), _hash(data), origin)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 async def _reseal_sender(
-    kube: KubeClient, sealing: Sealing, sender: Sender, shown: str, report: ResealReport
+    kube: KubeClient, sealing: Sealing, shown: SealedKey, report: ResealReport
 ) -> ResealOutcome:
-    """Seal one key again while it is sealed with the key that was ``shown``."""
+    """Seal one key again while its sealed bytes are those that were ``shown``."""
+    sender = shown.sender
     for _ in range(MAX_WRITE_ATTEMPTS):
         secret = await _sealed_secret(kube, sender)
         if secret is None:
             return ResealOutcome.NONE
-        key_id = _key_id(secret)
+        data = secret.data.get(SECRET_KEY, b"")
+        key_id = key_id_of(data)
         if key_id == sealing.newest:
             report.in_use.add(key_id)
             await _record_key_id(kube, sender, key_id)
             return ResealOutcome.NEWEST
-        if key_id != shown:
-            _log.warning(
-                "the key was sealed with %r when it was shown, and is now with %r",
-                shown,
-                key_id,
-                extra={"sender": sender.name},
-            )
+        if _hash(data) != shown.hash:
+            _log.warning("the sealed key is another one than was shown", extra={"sender": sender.name})
             report.in_use.add(key_id)
             return ResealOutcome.CHANGED
-        token = sealing.open(secret.data.get(SECRET_KEY, b""), kube.namespace, sender)
+        token = sealing.open(data, kube.namespace, sender)
         sealed = sealing.seal_with_newest(token, kube.namespace, sender)
         changes = {
             "metadata": {"resourceVersion": secret.resource_version},

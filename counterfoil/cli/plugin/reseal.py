@@ -1,6 +1,7 @@
 """``reseal``: encrypt every sender's key with the newest sealing key; see ``counterfoil.cli.reseal``."""
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,9 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
     """Show what would be sealed again, or seal what was shown. Raises ``CommandError``, ``ApiError``."""
-    reseal, sealing_module = (
-        load("reseal", each) for each in ("counterfoil.cli.reseal", "counterfoil.sealing")
+    reseal, sealing_module, sandbox = (
+        load("reseal", f"counterfoil.{each}")
+        for each in ("cli.reseal", "sealing", "worker_processes.sandbox")
     )
+    if sys.platform == "linux":
+        sandbox.hide_memory()
     try:
         sealing = sealing_module.Sealing(args.sealing_keys)
     except sealing_module.SealingKeysInvalid as invalid:
@@ -42,7 +46,12 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     try:
         if args.digest is None:
             plan = await reseal.plan_reseal(kube, sealing, WallClock())
-            shown = {"digest": plan.digest, "keys": plan.outdated, "failed": plan.failures}
+            shown = {
+                "digest": plan.digest,
+                "keys": plan.outdated,
+                "origins": plan.origins,
+                "failed": plan.failures,
+            }
             return _write(args, out, shown, plan.lines(), is_complete=not plan.failures)
         report = await reseal.reseal(kube, sealing, WallClock(), args.digest)
     except (reseal.NewestKeyRefused, reseal.NotAsShown) as refused:

@@ -72,13 +72,13 @@ class Scene:
         self.kube.put(a_sender(name, tokenSecretRef=None))
         self.seal(name, key_id)
 
-    def seal(self, name: str, key_id: str) -> None:
+    def seal(self, name: str, key_id: str, token: ApiToken = TOKEN) -> None:
         """Seal the key of a Sender with this sealing key."""
         with TemporaryDirectory() as folder:
             copy_of_key = (self.of_controllers / key_id).read_bytes()
             (Path(folder) / key_id).write_bytes(copy_of_key)
             sender = a_sender(name, tokenSecretRef=None)
-            sealed = Sealing(Path(folder)).seal_with_newest(TOKEN, self.kube.namespace, sender)
+            sealed = Sealing(Path(folder)).seal_with_newest(token, self.kube.namespace, sender)
         self.kube.secrets[name] = {SECRET_KEY: sealed.data}
 
     def report_key(self, since: timedelta = timedelta(days=1)) -> None:
@@ -192,6 +192,7 @@ async def test_without_a_digest_the_keys_are_shown_and_nothing_is_sealed(tmp_pat
     plan = await scene.plan()
 
     assert plan.lines() == [
+        "anna: a key of https://esaw.example.com",
         "1 sealed with 'first'",
         f"1 keys; to seal exactly these with 'second', add --digest {plan.digest}",
     ]
@@ -210,6 +211,47 @@ async def test_the_keys_of_other_senders_than_were_shown_are_not_sealed(tmp_path
         await scene.reseal(digest=digest)
 
     assert scene.kube.secrets == before
+
+
+ANOTHER_TOKEN = ApiToken.parse("z" * 32, "https://evil.example.com")
+
+
+async def test_another_token_that_was_sealed_with_the_same_key_since_it_was_shown_is_not_sealed(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
+    put_key(scene.of_controllers, "second")
+    scene.report_key()
+    digest = (await scene.plan()).digest
+    scene.seal("anna", "first", ANOTHER_TOKEN)
+
+    with pytest.raises(NotAsShown):
+        await scene.reseal(digest=digest)
+
+    assert (await scene.plan()).lines()[0] == "anna: a key of https://evil.example.com"
+    assert key_id_of(scene.kube.secrets["anna"][SECRET_KEY]) == "first"
+
+
+async def test_another_token_that_is_sealed_with_the_same_key_during_the_run_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
+    put_key(scene.of_controllers, "second")
+    scene.report_key()
+    scene.kube.just_before("patch_secret", lambda: scene.seal("anna", "first", ANOTHER_TOKEN))
+
+    report = await scene.reseal()
+
+    assert report.counts == {ResealOutcome.CHANGED: 1}
+    assert key_id_of(scene.kube.secrets["anna"][SECRET_KEY]) == "first"
+
+
+async def test_a_key_that_no_key_of_the_folder_opens_is_shown_as_such(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    put_key(scene.of_controllers, "second")
+    scene.report_key()
+    (scene.of_controllers / "first").unlink()
+    assert (await scene.plan()).lines()[0].startswith("anna: a key of an unknown origin: ")
 
 
 async def test_a_key_that_somebody_sealed_meanwhile_with_another_key_is_left_alone(tmp_path: Path) -> None:
