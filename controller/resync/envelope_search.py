@@ -8,8 +8,9 @@ window. An answer with fewer hits than an earlier one is not cut off: eSAW's max
 One answer is in memory at a time; the number of requests is bounded. This module creates nothing.
 """
 
+import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -26,6 +27,10 @@ TRUSTED_HITS = 50
 
 MIN_WINDOW = timedelta(minutes=1)
 """Window that is not split further: hardly a sender sends fifty envelopes within it."""
+
+
+STEP = 500
+"""Number of ids that the event loop examines at once."""
 
 
 class TooManyRequests(Exception):
@@ -85,7 +90,7 @@ class EnvelopeSearch:
         """
         ids, is_complete = await self._ask(status, start, end)
         self._contents[status].append(_content(ids))
-        for each in ids or ():
+        async for each in _in_steps(ids or ()):
             yield each
         split = [] if is_complete else [_Answered(start, end, _content(ids))]
         while split:
@@ -94,7 +99,7 @@ class EnvelopeSearch:
             incomplete, are_equal = [], window.content is not None
             for half_start, half_end in ((window.start, middle), (middle, window.end)):
                 ids, is_complete = await self._ask(status, half_start, half_end)
-                for each in ids or ():
+                async for each in _in_steps(ids or ()):
                     yield each
                 are_equal = are_equal and _content(ids) == window.content
                 if not is_complete:
@@ -124,6 +129,14 @@ class EnvelopeSearch:
         if is_smallest and not is_complete:
             self._cut_hits = max(self._cut_hits, len(ids))
         return ids, is_complete or is_smallest
+
+
+async def _in_steps(ids: Sequence[str]) -> AsyncIterator[str]:
+    """Yield the ids; let the event loop do other work in between, since their number is eSAW's choice."""
+    for number, each in enumerate(ids):
+        if number % STEP == 0:
+            await asyncio.sleep(0)
+        yield each
 
 
 def _content(ids: list[str] | None) -> int | None:

@@ -267,6 +267,7 @@ class MissedCallbackFinder:
         seen: set[str],
         window: tuple[datetime, datetime],
     ) -> None:
+        is_warned = False
         for status in sweep.organization.spec.statuses:
             async for found in search.between(status, *window):
                 # A GUID has 36 characters; anything longer is none.
@@ -278,7 +279,9 @@ class MissedCallbackFinder:
                 try:
                     envelope = envelope_id(found)
                 except ValueError:
-                    _log.warning("eSAW listed an envelope without a GUID", extra={"sender": sender.name})
+                    if not is_warned:
+                        _log.warning("eSAW listed envelopes without a GUID", extra={"sender": sender.name})
+                    is_warned = True
                     sweep.without_event += 1
                     continue
                 try:

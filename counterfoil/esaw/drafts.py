@@ -7,14 +7,15 @@ repeat it. A draft id is a GUID, as all ids of eSAW are; other ids raise ``Value
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
 from counterfoil.esaw import models
 from counterfoil.esaw.client import EsawUserClient, rfc3339
-from counterfoil.esaw.errors import HttpStatusError, ResponseInvalid
-from counterfoil.esaw.limits import MAX_BULK_ENVELOPES
+from counterfoil.esaw.errors import HttpStatusError, ResponseInvalid, TooManyHits
+from counterfoil.esaw.limits import MAX_BULK_ENVELOPES, MAX_SENT_HITS
 from counterfoil.esaw.transport import EsawCall
 from counterfoil.resources import EnvelopeId, envelope_id
 
@@ -61,7 +62,11 @@ async def send(user: EsawUserClient, draft: str) -> tuple[EnvelopeId, ...]:
     call = EsawCall("draft_send", "POST", "draft/send", {"DraftId": envelope_id(draft)})
     answer = await user.call(call, models.SendDraftResponse)
     try:
-        envelopes = tuple(dict.fromkeys(envelope_id(each.envelope_id) for each in answer.envelopes))
+        named = dict.fromkeys(each.envelope_id for each in answer.envelopes)
+        # Before they are parsed: an answer may name a hundred thousand. One may have two spellings.
+        if len(named) > 2 * MAX_BULK_ENVELOPES:
+            raise ResponseInvalid(call.operation, f"it names more than {MAX_BULK_ENVELOPES} envelopes")
+        envelopes = tuple(dict.fromkeys(map(envelope_id, named)))
     except ValueError:
         # To leave out this one would be to lose it.
         raise ResponseInvalid(call.operation, "an EnvelopeId in it is no GUID") from None
@@ -93,12 +98,17 @@ async def find_sent(
         body["EndDate"] = rfc3339(end)
     call = EsawCall("find", "POST", "envelope/find", body)
     hits = (await user.call(call, models.FindResponse)).envelopes or ()
-    return tuple(_usable(hits))
+    if len(hits) > MAX_SENT_HITS:
+        raise TooManyHits(call.operation, MAX_SENT_HITS)
+    usable = _usable(hits)
+    if (others := len(hits) - len(usable)) > 0:
+        _log.warning("eSAW listed %d envelopes without a GUID among those that were sent", others)
+    return usable
 
 
-def _usable(hits: Iterable[models.FoundEnvelope]) -> Iterator[SentHit]:
+def _usable(hits: Sequence[models.FoundEnvelope]) -> tuple[SentHit, ...]:
+    usable = []
     for each in hits:
-        try:
-            yield SentHit(envelope_id(each.id), (each.bulk_parent_id or "").lower())
-        except ValueError:
-            _log.warning("eSAW listed an envelope without a GUID among those that were sent")
+        with suppress(ValueError):
+            usable.append(SentHit(envelope_id(each.id), (each.bulk_parent_id or "").lower()))
+    return tuple(usable)

@@ -186,6 +186,13 @@ class ResponseTooLarge(ResponseInvalid):
         super().__init__(operation, f"it is longer than {most / 2**20:g} MiB")
 
 
+class TooManyHits(ResponseTooLarge):
+    """An answer to a search that has more envelopes than are examined at once."""
+
+    def __init__(self, operation: str, most: int) -> None:
+        ResponseInvalid.__init__(self, operation, f"it has more than {most} envelopes")
+
+
 class UnexpectedRedirect(EsawError):
     """eSAW (or a login page before it) wants to send us elsewhere. Never followed: the token stays with this
     host."""

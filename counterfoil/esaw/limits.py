@@ -52,6 +52,8 @@ an event."""
 MAX_BULK_ENVELOPES: Final = 5000
 """Envelopes that one draft may become: five times the recipients that eSAW allows in a bulk. Their ids fit
 into the annotations of one object."""
+MAX_SENT_HITS: Final = 2 * MAX_BULK_ENVELOPES
+"""Envelopes in one answer about what a user sent since some time ago; of more, it asks for a shorter time."""
 TOKEN_LENGTH: Final = 4096
 """Characters. 66 today, "length may change"."""
 READ_BYTES: Final = 256 * KIB

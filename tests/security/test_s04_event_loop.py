@@ -7,12 +7,14 @@ slow machine adds no such block: the time in which the thread does not run does 
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -21,14 +23,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from controller.reconcile.context import FILES_NAMED_IN_LOOP
 from controller.reconcile.phases.archive import MAX_FINDINGS_MEMORY
+from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
 from counterfoil.archives.filing import conclude
 from counterfoil.archives.layout import FileFacts, make_layout
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.esaw import CallLimits, EsawUserClient, ResponseInvalid
-from counterfoil.esaw.models import EnvelopeResponse, FilesResponse
+from counterfoil.esaw.drafts import find_sent
+from counterfoil.esaw.limits import MAX_SENT_HITS
+from counterfoil.esaw.models import EnvelopeResponse, FilesResponse, FoundEnvelope
 from counterfoil.metrics import Metrics
-from counterfoil.resources import MAX_DOCUMENTS, EnvelopeEvent, FiledDocument
+from counterfoil.resources import MAX_DOCUMENTS, EnvelopeEvent, EnvelopeStatus, FiledDocument, envelope_id
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
+from counterfoil.untrusted.host_lookup import HostLookup
 from counterfoil.untrusted.json_bounds import text_memory
 from counterfoil.untrusted.loop_watchdog import INTERVAL_SECONDS, watched_event_loop
 from sandbox.controlplane.control_plane import ControlPlane
@@ -130,6 +136,14 @@ DENSE: dict[str, tuple[Callable[[EsawUserClient], Awaitable[object]], bytes]] = 
         lambda user: user.envelope(ENVELOPE),
         ENVELOPE_BEGIN + numbered(49_900, '{"FinishedDate":"2026-01-02T00:00:00Z"}') + b"]}",
     ),
+    "199,000 sent envelopes whose ids are no GUIDs": (
+        lambda user: find_sent(user, "anna@example.com", datetime.now(UTC)),
+        b'{"Envelopes":[' + numbered(199_000, '{"Id":"x%d"}') + b"]}",
+    ),
+    "as many sent envelopes as are accepted": (
+        lambda user: find_sent(user, "anna@example.com", datetime.now(UTC)),
+        b'{"Envelopes":[' + numbered(MAX_SENT_HITS, '{"Id":"x%d"}') + b"]}",
+    ),
     "700,000 members of something else": (
         lambda user: user.configuration(ENVELOPE),
         b'{"x":0,' + numbered(700_000, '"%d":0') + b"}",
@@ -157,6 +171,47 @@ async def test_no_dense_answer_of_esignanywhere_holds_the_loop(attack: str) -> N
                 with suppress(ResponseInvalid):
                     await use(setup.user)
             await measured()
+
+
+class ManyEnvelopes:
+    """An eSignAnyWhere that lists as many envelopes as an answer may have, with ids that are no GUIDs."""
+
+    async def find(self, **_search: object) -> tuple[FoundEnvelope, ...]:
+        return tuple(FoundEnvelope(id=f"x{number}") for number in range(199_000))
+
+
+async def test_no_list_of_a_sweep_holds_the_loop() -> None:
+    search = EnvelopeSearch(cast("EsawUserClient", ManyEnvelopes()), 1)
+    now, unusable = datetime.now(UTC), 0
+    with no_block():
+        with suppress(TooManyRequests):
+            async for each in search.between(EnvelopeStatus.COMPLETED, now - timedelta(days=1), now):
+                try:
+                    envelope_id(each)
+                except ValueError:
+                    unusable += 1
+        await measured()
+    assert unusable == 199_000
+
+
+async def test_no_number_of_names_whose_dns_server_hangs_holds_the_loop() -> None:
+    ends = threading.Event()
+
+    def hang(_host: str) -> tuple[str, ...]:
+        ends.wait(30)
+        return ()
+
+    lookup = HostLookup(hang)
+    with no_block():
+        waiting = [
+            asyncio.create_task(lookup.addresses(f"a.zone{number}.example", 443)) for number in range(400)
+        ]
+        await measured()
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await measured()
+    ends.set()
 
 
 MANIFEST = (

@@ -335,6 +335,13 @@ async def test_what_is_no_guid_is_passed_over() -> None:
     assert await scene.swept() == 1
 
 
+async def test_many_ids_that_are_no_guids_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    scene.finds("anna", *(f"no-guid-{number}" for number in range(40)), ENVELOPE)
+    assert await scene.swept() == 1
+    assert [each.getMessage() for each in caplog.records].count("eSAW listed envelopes without a GUID") == 1
+
+
 async def test_an_organization_that_archives_nothing_is_not_swept() -> None:
     scene = Scene(actions=[{"action": "envelopeFinished", "handling": "Record"}])
     scene.finds("anna", ENVELOPE)

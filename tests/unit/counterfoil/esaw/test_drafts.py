@@ -17,7 +17,8 @@ from counterfoil.esaw import (
     drafts,
     new_http_client,
 )
-from counterfoil.esaw.limits import MAX_BULK_ENVELOPES
+from counterfoil.esaw.errors import ResponseTooLarge
+from counterfoil.esaw.limits import MAX_BULK_ENVELOPES, MAX_SENT_HITS
 from sandbox.esaw import Recipient, StandIn, User
 from tests.support.servers.scripted_esaw import Script, against, answering
 from tests.support.servers.standin_peers import anna, bruno
@@ -113,6 +114,22 @@ async def test_the_envelopes_of_a_bulk_are_found_with_their_parent(scene: Scene)
     found = await drafts.find_sent(scene.user(), scene.anna.email, before)
     assert [each.envelope for each in found] == list(sent)
     assert len({each.bulk_parent for each in found}) == 1
+
+
+async def test_many_hits_that_are_no_guids_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    hits = {"Envelopes": [{"Id": f"x{number}"} for number in range(MAX_SENT_HITS - 1)] + [{"Id": DRAFT}]}
+    async with against(answering(hits)) as setup:
+        found = await drafts.find_sent(setup.user, "anna@example.com", datetime.now(UTC))
+    assert found == ((DRAFT, ""),)
+    (warning,) = caplog.records
+    assert f"{MAX_SENT_HITS - 1} envelopes without a GUID" in warning.getMessage()
+
+
+async def test_an_answer_with_more_hits_than_are_examined_asks_for_a_shorter_time() -> None:
+    hits = {"Envelopes": [{"Id": "x"}] * (MAX_SENT_HITS + 1)}
+    async with against(answering(hits)) as setup:
+        with pytest.raises(ResponseTooLarge, match="more than 10000 envelopes"):
+            await drafts.find_sent(setup.user, "anna@example.com", datetime.now(UTC))
 
 
 async def test_a_hit_that_is_no_guid_does_not_hide_the_others() -> None:
