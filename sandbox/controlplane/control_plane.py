@@ -106,7 +106,12 @@ class ControlPlane:
             self._credentials = credentials.issue(self.folder / "pki")
             # No proxy of the user's is asked.
             self._client = await self._connections.enter_async_context(
-                httpx.AsyncClient(verify=self._credentials.client_context(), trust_env=False, timeout=30)
+                httpx.AsyncClient(
+                    verify=self._credentials.client_context(),
+                    headers={"Authorization": f"Bearer {self._credentials.admin_token}"},
+                    trust_env=False,
+                    timeout=30,
+                )
             )
             await self._start_etcd()
             await self._start_on_a_free_port()
@@ -248,7 +253,7 @@ class ControlPlane:
             self._port = free_port()
             self.url = f"https://127.0.0.1:{self._port}"
             self.kubeconfig = self._write_kubeconfig(
-                self.folder / "kubeconfig", self._credentials.admin_user(), "default"
+                self.folder / "kubeconfig", {"token": self._credentials.admin_token}, "default"
             )
             self.kubectl = self.kubectl_as(self.kubeconfig)
             self._client.base_url = self.url
@@ -270,6 +275,7 @@ class ControlPlane:
             f"--tls-cert-file={keys.server_certificate}",
             f"--tls-private-key-file={keys.server_key}",
             f"--client-ca-file={keys.authority}",
+            f"--token-auth-file={keys.token_file}",
             "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={keys.tokens_key}",

@@ -1,13 +1,15 @@
 """
 Throw-away keys, certificates and kubeconfigs of one control plane.
 
-``issue`` makes a certificate authority, a certificate for the API server, a client certificate of an
-administrator and a key for ServiceAccount tokens, all for one week. The authority's own key is never stored.
+``issue`` makes a certificate authority, a certificate for the API server, a client certificate and a bearer
+token of an administrator, and a key for ServiceAccount tokens. The certificates are for one week. The
+authority's own key is never stored.
 """
 
 import base64
 import ipaddress
 import os
+import secrets
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,9 @@ SERVER_ADDRESSES = (
     "10.0.0.1",
 )  # the second: the Service `kubernetes`, first of the service range
 
+ADMIN = "admin"
+ADMINISTRATORS = "system:masters"
+"""Members of this group may do everything, before and beside RBAC."""
 
 AGGREGATOR = "aggregator"
 """Under whose name the API server passes requests on."""
@@ -53,15 +58,17 @@ class ControlPlaneCredentials:
     """By which the API server shows itself to servers behind it, such as metrics-server."""
     aggregator_key: Path
     tokens_key: Path
+    token_file: Path
+    """The administrator's token, for ``--token-auth-file`` of kube-apiserver."""
+    admin_token: str
+    """The API server looks a token up. It verifies a client certificate again at each request."""
 
     def client_context(self) -> ssl.SSLContext:
-        """Return the TLS settings of a client that is the administrator."""
-        context = ssl.create_default_context(cafile=str(self.authority))
-        context.load_cert_chain(self.admin_certificate, self.admin_key)
-        return context
+        """Return the TLS settings of a client."""
+        return ssl.create_default_context(cafile=str(self.authority))
 
     def admin_user(self) -> dict[str, str]:
-        """Return the administrator as the ``user`` of a kubeconfig."""
+        """Return the administrator, by the certificate, as the ``user`` of a kubeconfig."""
         return {
             "client-certificate-data": _inline(self.admin_certificate),
             "client-key-data": _inline(self.admin_key),
@@ -103,6 +110,8 @@ def issue(folder: Path, *more_addresses: str) -> ControlPlaneCredentials:
         aggregator_certificate=folder / "aggregator.crt",
         aggregator_key=folder / "aggregator.key",
         tokens_key=folder / "tokens.key",
+        token_file=folder / "tokens.csv",
+        admin_token=secrets.token_hex(32),
     )
     authority = CertificateAuthority("counterfoil throw-away CA")
     write_private(credentials.authority, certificate_pem(authority.certificate))
@@ -122,11 +131,13 @@ def issue(folder: Path, *more_addresses: str) -> ControlPlaneCredentials:
     write_private(credentials.server_key, key_pem(server))
 
     admin = new_key()
-    # Members of this group may do everything, before and beside RBAC.
-    administrators = distinguished_name("admin", organization="system:masters")
+    administrators = distinguished_name(ADMIN, organization=ADMINISTRATORS)
     certificate = authority.sign(admin, administrators, ExtendedKeyUsageOID.CLIENT_AUTH)
     write_private(credentials.admin_certificate, certificate_pem(certificate))
     write_private(credentials.admin_key, key_pem(admin))
+    write_private(
+        credentials.token_file, f"{credentials.admin_token},{ADMIN},{ADMIN},{ADMINISTRATORS}\n".encode()
+    )
 
     aggregator = new_key()
     certificate = authority.sign(aggregator, distinguished_name(AGGREGATOR), ExtendedKeyUsageOID.CLIENT_AUTH)
