@@ -627,6 +627,70 @@ async def test_an_archive_that_does_not_work_while_events_wait_is_one_mail_withi
     assert len(scene.mailer.sent_mails) == 1
 
 
+@pytest.mark.parametrize("reason", ["ArchiveRootChanged", "ArchiveTlsFailed", "ArchiveFull"])
+@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
+async def test_another_action_that_an_archive_needs_after_the_mail_is_one_further_mail_in_its_thread(
+    reason: str,
+) -> None:
+    scene = Scene()
+    scene.set(an_archive_that_is("False"))
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(HOUR)
+    scene.set(an_archive_that_is("False", reason=reason))
+    await scene.look_for(timedelta(seconds=45))
+    assert len(scene.mailer.sent_mails) == 1
+    await scene.look_for(timedelta(seconds=30))
+    for each in ("ArchiveUnreachable", reason) * 3:
+        scene.set(an_archive_that_is("False", reason=each))
+        await scene.look_for(HOUR)
+    scene.again()
+    await scene.look_for(HOUR)
+    scene.set(an_archive_that_is("True", since=scene.clock.now()))
+    await scene.look_for(HOUR)
+    about = "[acme] Archive dms can't be used"
+    assert scene.mailer.subjects == [
+        f"{about}: ArchiveUnreachable",
+        f"{about}: {reason}",
+        f"Solved: {about}: {reason}",
+    ]
+    first, *later = [message for _, message in scene.mailer.sent_mails]
+    assert len({first["Message-ID"], *(each["Message-ID"] for each in later)}) == 3
+    assert [each["References"] for each in later] == [first["Message-ID"]] * 2
+    assert scene.problems() == {}
+
+
+async def test_reasons_of_an_archive_with_the_same_action_are_no_further_mail() -> None:
+    scene = Scene()
+    scene.cache.events.put(an_event().build())
+    for each in ("ArchiveUnreachable", "ArchiveUnresponsive", "ArchiveFailing", "ArchiveOverloaded"):
+        scene.set(an_archive_that_is("False", reason=each))
+        await scene.look_for(HOUR)
+    assert scene.mailer.subjects == ["[acme] Archive dms can't be used: ArchiveUnreachable"]
+
+
+@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
+async def test_an_archive_whose_reasons_never_end_is_a_limited_number_of_mails() -> None:
+    scene = Scene()
+    scene.cache.events.put(an_event().build())
+    reasons = ("Unreachable", "RootChanged", "TlsFailed", "Full", "ReadOnly", "Locked", "Refused")
+    for each in reasons:
+        scene.set(an_archive_that_is("False", reason=f"Archive{each}"))
+        await scene.look_for(HOUR)
+    assert [each.rpartition("Archive")[2] for each in scene.mailer.subjects] == list(reasons[:5])
+
+
+async def test_an_action_that_was_needed_for_a_moment_only_is_not_in_the_mail_about_the_end() -> None:
+    scene = Scene()
+    scene.set(an_archive_that_is("False"))
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(HOUR)
+    scene.set(an_archive_that_is("False", reason="ArchiveRootChanged"))
+    await scene.look_for(timedelta(seconds=20))
+    scene.set(an_archive_that_is("True", since=scene.clock.now()))
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive dms can't be used: ArchiveUnreachable"]
+
+
 async def test_a_new_archive_whose_first_probe_is_slow_is_no_mail() -> None:
     scene = Scene()
     scene.cache.events.put(an_event().in_phase(Phase.ARCHIVING, "ArchiveNotProbed").build())
@@ -698,6 +762,20 @@ async def test_an_esaw_that_does_not_answer_while_events_wait_is_one_mail_and_it
         "Solved",
     ]
     assert scene.problems() == {}
+
+
+@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
+async def test_an_esaw_that_is_unreachable_and_then_needs_another_action_is_one_further_mail() -> None:
+    scene = Scene()
+    with_esaw(scene, "False", "EsawUnreachable")
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(HOUR)
+    with_esaw(scene, "True", "EsawAnswers")
+    await scene.look_for(timedelta(seconds=20))
+    with_esaw(scene, "False", "EsawRedirects")
+    await scene.look_for(DAY / 2)
+    about = "[acme] eSignAnyWhere can't be used"
+    assert scene.mailer.subjects == [f"{about}: EsawUnreachable", f"{about}: EsawRedirects"]
 
 
 async def test_an_outage_of_esaw_of_half_a_minute_or_without_an_event_that_waits_is_no_mail() -> None:
@@ -825,6 +903,17 @@ async def test_callbacks_that_are_refused_for_a_minute_are_one_mail_and_its_end_
     await scene.look_for(HOUR)
     assert scene.mailer.subjects[1:] == [f"Solved: {about}"]
     assert scene.problems() == {}
+
+
+@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
+async def test_another_action_that_callbacks_need_after_the_mail_is_one_further_mail() -> None:
+    scene = Scene()
+    for reason in ("CallbackTokenMissing", "CallbackTokenRefused", "CallbackTokenMissing"):
+        failed = a_condition("Ready", "False", reason, NOON)
+        scene.change(Organization, "acme", conditions=[failed])
+        await scene.look_for(HOUR)
+    about = "[acme] Callbacks of eSignAnyWhere are refused"
+    assert scene.mailer.subjects == [f"{about}: CallbackTokenMissing", f"{about}: CallbackTokenRefused"]
 
 
 @pytest.mark.parametrize("reason", ["CallbackTokenMissing", "BasicAuthMissing", "SecretNotLabelled"])
@@ -1080,6 +1169,26 @@ async def test_a_process_that_dies_between_mail_and_mark_sends_it_once_more_with
     assert scene.mailer.recipients == [ANNA, ANNA]
     first, second = (message["Message-ID"] for _, message in scene.mailer.sent_mails)
     assert first == second
+
+
+@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
+async def test_a_process_that_dies_after_a_further_mail_sends_it_once_more_with_the_same_id() -> None:
+    mailer = DyingMailer()
+    scene = Scene(mailer=mailer)
+    mailer.dies = False
+    scene.set(an_archive_that_is("False"))
+    scene.cache.events.put(an_event().build())
+    await scene.look_for(HOUR)
+    mailer.dies = True
+    scene.set(an_archive_that_is("False", reason="ArchiveFull"))
+    with pytest.raises(KeyboardInterrupt):
+        await scene.look_for(HOUR)
+    mailer.dies = False
+    scene.again()
+    await scene.look_for(HOUR)
+    identifiers = [message["Message-ID"] for _, message in scene.mailer.sent_mails]
+    assert len(identifiers) == 3
+    assert identifiers[1] == identifiers[2] != identifiers[0]
 
 
 async def test_a_process_that_dies_before_the_mail_lets_the_next_one_send_it() -> None:
