@@ -29,6 +29,7 @@ from controller.notifications.render import MailRenderer, address, message, pers
 from controller.notifications.smtp import MailError, MailServer, MessageRejected, SmtpMailer
 from controller.scheduling.backoff import MAIL_SERVER, REJECTED_MAIL, Backoff
 from counterfoil.clock import Clock, believed_time
+from counterfoil.i18n.problems import kind_of
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound, Unavailable
 from counterfoil.kube.secret import SecretUse
@@ -288,7 +289,8 @@ class MailDelivery:
             MailRenderer(organization, self.namespace).content(notification),
             sender=sender,
             to=recipients,
-            about=f"{organization.uid}/{notification.kind}/{notification.key}/{notification.since.isoformat()}",
+            about=_about(organization, notification.kind, notification.key, notification.since),
+            thread=_thread(organization, notification),
             now=begun,
         )
         to = tuple(each.addr_spec for each in recipients)
@@ -337,13 +339,14 @@ class MailDelivery:
                 _raise_if_unavailable(problem)
                 problems.append(problem)
         if notification.problem is not None:
-            cause, is_end = notification.problem.cause, notification.kind is MailKind.SOLVED
+            cause, reason = notification.problem.cause, notification.problem.reason
+            is_end = notification.kind is MailKind.SOLVED
             await self.notification_writer.problems(
                 organization.name,
                 lambda problems: (
                     problem_tracking.close_problem(problems, cause)
                     if is_end
-                    else problem_tracking.mark_notified(problems, cause, sent.at)
+                    else problem_tracking.mark_notified(problems, cause, sent.at, reason)
                 ),
             )
         if problems:
@@ -377,13 +380,17 @@ def _claiming_problem(
         known = problem_tracking.find_problem(problems, expected.cause)
         if known is None:
             raise ClaimLost
-        if (known.notified_time, known.solved_time) != (expected.notified_time, expected.solved_time):
+        if _mail_state(known) != _mail_state(expected):
             raise ClaimLost
         if known.mail_attempt_time not in (expected.mail_attempt_time, our_claim):
             raise ClaimLost
         return problem_tracking.mark_attempted(problems, expected.cause, now)
 
     return claimed
+
+
+def _mail_state(problem: ReportedProblem) -> tuple[object, ...]:
+    return problem.notified_time, problem.solved_time, problem.reason_time
 
 
 def _claiming_sender(
@@ -400,6 +407,20 @@ def _claiming_sender(
         return replace(status, mail_attempt_time=now)
 
     return claimed
+
+
+def _about(organization: Organization, kind: str, key: str, since: datetime) -> str:
+    return f"{organization.uid}/{kind}/{key}/{since.isoformat()}"
+
+
+def _thread(organization: Organization, notification: Notification) -> str | None:
+    """Return what the first mail about a problem is about, for the later ones; None for a first mail."""
+    problem = notification.problem
+    if problem is None or notification.kind in (MailKind.DIGEST, MailKind.ESCALATION):
+        return None
+    if notification.kind is not MailKind.SOLVED and notification.since == problem.since:
+        return None
+    return _about(organization, MailKind(kind_of(problem)), notification.key, problem.since)
 
 
 def _sender(from_: str) -> Address:

@@ -22,6 +22,7 @@ from controller.notifications.problem_tracking import (
     Problems,
     find_problem,
     is_open,
+    needs_further_mail,
 )
 from counterfoil.clock import age, believed_time
 from counterfoil.i18n.problems import (
@@ -149,6 +150,8 @@ def _about_problems(
                 yield Notification(MailKind.SOLVED, each.solved_time, each)
         elif is_due and not _is_covered_by_archive(each, problems):
             yield Notification(MailKind(kind_of(each)), each.since, each)
+        elif needs_further_mail(each, now):
+            yield Notification(MailKind(kind_of(each)), each.reason_time or each.since, each)
 
 
 def _is_digest_due(problem: ReportedProblem, now: datetime, timings: NotificationTimings) -> bool:

@@ -1,7 +1,8 @@
 """
 Track the problems in the status of one Organization, each cause once. Pure: tuples in, tuples out.
 
-Another event with a known cause only increases the count. A problem that returns before the mail about its
+Another event with a known cause only increases the count. A reason for which a person must do something else
+is a further mail about the same problem. A problem that returns before the mail about its
 end is the same problem; one that returns after that mail is a new problem.
 """
 
@@ -22,6 +23,7 @@ from counterfoil.i18n.problems import (
     UNREADABLE_CAUSE,
     Ending,
     ProblemKind,
+    is_same_action,
     kind_of,
 )
 from counterfoil.resources import (
@@ -35,6 +37,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
+from counterfoil.resources.organization import MAX_PROBLEM_MAILS
 
 Problems = tuple[ReportedProblem, ...]
 
@@ -56,6 +59,9 @@ CLOCK_SKEW = timedelta(seconds=5)
 
 OUTAGE = timedelta(seconds=55)
 """Time for which an archive or an eSAW must fail before it is a problem; longer than a restart."""
+
+_OUTAGES: Final = frozenset({ProblemKind.ARCHIVE, ProblemKind.ESAW, ProblemKind.CALLBACK})
+"""Kinds of problems whose cause is the same for several reasons."""
 
 _ESAW_WORKS_ON: Final = frozenset({"EsawErrorState", "EsawThrottling"})
 """Reasons with which an event waits although calls of eSAW succeed: a step of one envelope, or a pause."""
@@ -204,7 +210,7 @@ def with_count(
     return _changed(
         problems,
         known.cause,
-        reason=known.reason if _is_named_by_mail(known) else observation.reason,
+        **_reason_fields(known, observation.reason, now),
         message=observation.message or known.message,
         count=count,
         examples=tuple(dict.fromkeys((*observation.examples, *known.examples)))[:MAX_EXAMPLES],
@@ -217,11 +223,24 @@ def with_count(
     )
 
 
-def _is_named_by_mail(problem: ReportedProblem) -> bool:
-    """Whether the reason stays: the mail about the end of an outage names the one of the mail about its
-    beginning."""
-    is_outage = kind_of(problem) in (ProblemKind.ARCHIVE, ProblemKind.ESAW, ProblemKind.CALLBACK)
-    return is_outage and problem.notified_time is not None
+def _reason_fields(known: ReportedProblem, reason: str, now: datetime) -> dict[str, Any]:
+    """
+    Return what another reason of a problem changes.
+
+    After the mail about an outage its reason stays, so that the mail about the end names the same one, until
+    another action is necessary. That is a further mail with a separate claim.
+    """
+    if kind_of(known) not in _OUTAGES or known.notified_time is None:
+        return {"reason": reason}
+    if is_same_action(known.reason, reason):
+        return {}
+    return {
+        "reason": reason,
+        "reason_time": now.replace(microsecond=0),
+        # A problem has no list before its reason changes, also one that an older version stored.
+        "notified_reasons": known.notified_reasons or (known.reason,),
+        "mail_attempt_time": None,
+    }
 
 
 def _new_problem(observation: Observation, now: datetime, count: int) -> ReportedProblem:
@@ -259,16 +278,41 @@ def mark_attempted(problems: Problems, cause: str, now: datetime) -> Problems:
     return _changed(problems, cause, mail_attempt_time=now.replace(microsecond=0))
 
 
-def mark_notified(problems: Problems, cause: str, now: datetime) -> Problems:
-    """Record that a mail announced the problem."""
-    return _changed(problems, cause, notified_time=now.replace(microsecond=0))
+def mark_notified(problems: Problems, cause: str, now: datetime, reason: str | None = None) -> Problems:
+    """Record that a mail announced the problem; ``reason`` is the one that the mail named, None for the
+    present one."""
+    known = find_problem(problems, cause)
+    fields: dict[str, Any] = {"notified_time": now.replace(microsecond=0)}
+    if known is not None and kind_of(known) in _OUTAGES:
+        named = reason or known.reason
+        if known.notified_reasons:
+            fields["notified_reasons"] = (*known.notified_reasons, named)[-MAX_PROBLEM_MAILS:]
+        elif named != known.reason:
+            # It changed while the mail was sent.
+            fields |= {"notified_reasons": (named,), "reason_time": now.replace(microsecond=0)}
+    return _changed(problems, cause, **fields)
+
+
+def needs_further_mail(problem: ReportedProblem, now: datetime) -> bool:
+    """
+    Whether another action is necessary for an open problem than the mails about it named.
+
+    Each action is in one mail, so reasons that take turns send no further one.
+    """
+    told, since = problem.notified_reasons, problem.reason_time
+    if not told or since is None or problem.solved_time is not None or len(told) >= MAX_PROBLEM_MAILS:
+        return False
+    is_told = any(is_same_action(each, problem.reason) for each in told)
+    return not is_told and age(since, now) >= OUTAGE
 
 
 def close_problem(problems: Problems, cause: str) -> Problems:
     """Remove a problem after the mail about its end; a problem that has returned since then stays, as a new
     one."""
     left = tuple(each for each in problems if each.cause != cause or each.solved_time is None)
-    return _changed(left, cause, notified_time=None, mail_attempt_time=None)
+    return _changed(
+        left, cause, notified_time=None, mail_attempt_time=None, notified_reasons=(), reason_time=None
+    )
 
 
 def _changed(problems: Problems, cause: str, **fields: Any) -> Problems:

@@ -26,6 +26,7 @@ from urllib.parse import quote, urlencode
 
 import jinja2
 import msgspec
+from msgspec.structs import replace
 
 from controller.notifications.policy import MAX_NAMED_SENDERS, Notification, has_user_secret
 from controller.notifications.problem_tracking import notified_and_open
@@ -37,6 +38,7 @@ from counterfoil.i18n.problems import (
     is_solved,
     kind_of,
     task_anchor,
+    told_reason,
 )
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.logs import redact
@@ -238,7 +240,9 @@ class MailRenderer:
         name = problem.ending if section == "ended" else "failed" if is_counted else "done"
         return MailContent(
             language=self._notifications.language,
-            subject=self._text(f"{section}.subject", subject=self._subject(problem)),
+            subject=self._text(
+                f"{section}.subject", subject=self._subject(replace(problem, reason=told_reason(problem)))
+            ),
             greeting=self._text("hello"),
             paragraphs=(
                 self._text(f"{section}.text", date=date),
@@ -438,15 +442,24 @@ def _single_line(text: str) -> str:
 
 
 def message(
-    content: MailContent, *, sender: Address, to: tuple[Address, ...], about: str, now: datetime
+    content: MailContent,
+    *,
+    sender: Address,
+    to: tuple[Address, ...],
+    about: str,
+    now: datetime,
+    thread: str | None = None,
 ) -> EmailMessage:
-    """Build the message. ``about`` identifies the notification and is equal for each attempt to send it."""
+    """Build the message. ``about`` identifies the notification and is equal for each attempt to send it;
+    ``thread`` is the one of the first mail about the same problem, None for a first mail."""
     made = EmailMessage(policy=_POLICY)
     made["From"] = Address("Counterfoil", username=sender.username, domain=sender.domain)
     made["To"] = to
     made["Subject"] = one_line(content.subject)
     made["Date"] = format_datetime(now)
-    made["Message-ID"] = f"<{hashlib.sha256(about.encode()).hexdigest()[:32]}@{sender.domain}>"
+    made["Message-ID"] = _message_id(about, sender)
+    if thread is not None:
+        made["In-Reply-To"] = made["References"] = _message_id(thread, sender)
     made["Auto-Submitted"] = "auto-generated"
     made["X-Auto-Response-Suppress"] = "All"
     made.set_content(_templates.get_template("letter.txt").render(content=content))
@@ -454,3 +467,7 @@ def message(
     # Last, since setting the content removes all headers that begin with "Content-".
     made["Content-Language"] = content.language.value
     return made
+
+
+def _message_id(about: str, sender: Address) -> str:
+    return f"<{hashlib.sha256(about.encode()).hexdigest()[:32]}@{sender.domain}>"

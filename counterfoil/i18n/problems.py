@@ -105,6 +105,30 @@ def archive_of(problem: ReportedProblem) -> str:
     return parts[place] if len(parts) > place else ""
 
 
+_SERVER_DOWN: Final = frozenset(
+    {
+        "ArchiveFailing",
+        "ArchiveOverloaded",
+        "ArchiveUnreachable",
+        "ArchiveUnresponsive",
+        "EsawFailing",
+        "EsawThrottling",
+        "EsawUnreachable",
+    }
+)
+"""Reasons between which one outage changes: the operator of the server or of the network must act."""
+
+
+def is_same_action(first: str, second: str) -> bool:
+    """Whether the same person must do the same about both reasons of one problem."""
+    return first == second or {first, second} <= _SERVER_DOWN
+
+
+def told_reason(problem: ReportedProblem) -> str:
+    """Return the reason that the last mail about a problem named."""
+    return problem.notified_reasons[-1] if problem.notified_reasons else problem.reason
+
+
 def is_solved(problem: ReportedProblem) -> bool:
     """Whether an ended problem ended by its solution. A version that knew no endings stored none."""
     return problem.ending in (None, Ending.SOLVED)

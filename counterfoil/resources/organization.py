@@ -774,6 +774,10 @@ class CallbackURLs(ResourcePart, frozen=True):
     ]
 
 
+MAX_PROBLEM_MAILS = 5
+"""Maximum number of mails about one problem, without reminders and the mail about its end."""
+
+
 class ReportedProblem(ResourcePart, frozen=True):
     """One problem."""
 
@@ -814,7 +818,22 @@ class ReportedProblem(ResourcePart, frozen=True):
     ] = None
     notified_time: Annotated[
         datetime | None,
-        schema("Time of the mail to the administrators (RFC 3339, UTC). One mail per problem."),
+        schema(
+            "Time of the last mail to the administrators (RFC 3339, UTC). One mail per problem, and a "
+            "further one when another action is necessary."
+        ),
+    ] = None
+    notified_reasons: Annotated[
+        tuple[Annotated[str, schema("One reason.", maxLength=256)], ...],
+        schema(
+            "Reasons that these mails named, the last one last; empty where only the first mail was sent.",
+            list_type="atomic",
+            maxItems=MAX_PROBLEM_MAILS,
+        ),
+    ] = ()
+    reason_time: Annotated[
+        datetime | None,
+        schema("Time at which the reason changed after a mail (RFC 3339, UTC); none: it did not."),
     ] = None
     solved_time: Annotated[
         datetime | None, schema("Time at which the problem was seen to have ended (RFC 3339, UTC).")

@@ -628,7 +628,6 @@ async def test_an_archive_that_does_not_work_while_events_wait_is_one_mail_withi
 
 
 @pytest.mark.parametrize("reason", ["ArchiveRootChanged", "ArchiveTlsFailed", "ArchiveFull"])
-@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
 async def test_another_action_that_an_archive_needs_after_the_mail_is_one_further_mail_in_its_thread(
     reason: str,
 ) -> None:
@@ -668,7 +667,6 @@ async def test_reasons_of_an_archive_with_the_same_action_are_no_further_mail() 
     assert scene.mailer.subjects == ["[acme] Archive dms can't be used: ArchiveUnreachable"]
 
 
-@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
 async def test_an_archive_whose_reasons_never_end_is_a_limited_number_of_mails() -> None:
     scene = Scene()
     scene.cache.events.put(an_event().build())
@@ -764,7 +762,6 @@ async def test_an_esaw_that_does_not_answer_while_events_wait_is_one_mail_and_it
     assert scene.problems() == {}
 
 
-@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
 async def test_an_esaw_that_is_unreachable_and_then_needs_another_action_is_one_further_mail() -> None:
     scene = Scene()
     with_esaw(scene, "False", "EsawUnreachable")
@@ -905,7 +902,6 @@ async def test_callbacks_that_are_refused_for_a_minute_are_one_mail_and_its_end_
     assert scene.problems() == {}
 
 
-@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
 async def test_another_action_that_callbacks_need_after_the_mail_is_one_further_mail() -> None:
     scene = Scene()
     for reason in ("CallbackTokenMissing", "CallbackTokenRefused", "CallbackTokenMissing"):
@@ -1171,7 +1167,6 @@ async def test_a_process_that_dies_between_mail_and_mark_sends_it_once_more_with
     assert first == second
 
 
-@pytest.mark.xfail(strict=True, reason="no mail says that another action is necessary now")
 async def test_a_process_that_dies_after_a_further_mail_sends_it_once_more_with_the_same_id() -> None:
     mailer = DyingMailer()
     scene = Scene(mailer=mailer)
