@@ -77,7 +77,7 @@ class ControlPlane:
     folder: Path
     """Logs (etcd.log, kube-apiserver.log) and all else; removed by ``stop``."""
     kubeconfig: Path
-    """The administrator's, readable by its owner only; no other file is needed with it."""
+    """The administrator's, by a token, readable by its owner only; no other file is needed with it."""
     kubectl: Kubectl
     """kubectl of the administrator: ``await plane.kubectl("get", "namespaces")``."""
 
@@ -190,6 +190,12 @@ class ControlPlane:
     async def namespace(self, name: str) -> None:
         """Create a namespace. Raises ControlPlaneError, also when there is one of this name."""
         await self._create("/api/v1/namespaces", {"metadata": {"name": name}})
+
+    def kubeconfig_with_certificate(self) -> Path:
+        """Return a kubeconfig of the administrator with a client certificate, which the API server prefers to
+        a token."""
+        path = self.folder / "certificate.kubeconfig"
+        return self._write_kubeconfig(path, self._credentials.admin_user(), "default")
 
     async def kubeconfig_for(self, service_account: str, namespace: str) -> Path:
         """

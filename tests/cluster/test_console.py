@@ -261,7 +261,9 @@ async def test_a_console_that_is_started_with_an_administrators_certificate_lend
     scene: Scene, plane: ControlPlane
 ) -> None:
     await scene.failed("NameOccupied")
-    lent = await scene.local_environment.console("lent", kubeconfig=plane.kubeconfig)
+    kubeconfig = plane.kubeconfig_with_certificate()
+    assert "client-certificate-data" in kubeconfig.read_text()
+    lent = await scene.local_environment.console("lent", kubeconfig=kubeconfig)
     scene.console = lent
 
     nobody = await scene.signed_in("none", at="/events")
