@@ -13,13 +13,14 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from controller.esaw_check import assumptions
 from controller.esaw_check import envelope_assumptions as envelopes
 from controller.esaw_check.assumptions import TokenAnswer
-from controller.esaw_check.responses import Answer, NoAnswer, error_id
+from controller.esaw_check.responses import Answer, NoAnswer, error_id, reduced
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient, rfc3339
 from counterfoil.esaw.errors import EsawError, EsawUnreachable
@@ -87,15 +88,21 @@ class Questions:
         self._deadline = clock.monotonic() + seconds
 
     async def ask(
-        self, call: EsawCall, secret: SecretHeaders | None = None, *, most: int = ANSWER_BYTES
+        self,
+        call: EsawCall,
+        secret: SecretHeaders | None = None,
+        *,
+        most: int = ANSWER_BYTES,
+        is_one_of_many: bool = False,
     ) -> Answer:
-        """Return the answer to one question, or why there is none."""
+        """Return the answer to one question, or why there is none; of one of many, what is judged of it."""
         left = self._deadline - self._clock.monotonic()
         if left <= 0:
             return NoAnswer("The time of the check ended before this was asked.")
         try:
             async with asyncio.timeout(min(left, ANSWER_SECONDS)):
-                return await self._esaw.exchange(call, secret or SecretHeaders(), most=most)
+                exchange = partial(self._esaw.exchange, call, secret or SecretHeaders(), most=most)
+                return await (exchange(reduce=reduced) if is_one_of_many else exchange())
         except TimeoutError:
             return NoAnswer("No answer came in the time of the check.")
         except EsawUnreachable as problem:
@@ -134,20 +141,23 @@ class _Check:
         user_id = self.subject.sender.spec.user_id if self.subject.sender is not None else ""
         organization = self.subject.organization
         unknown = await self._as_user(_get("envelope", f"envelope/{_ZERO_GUID}"))
-        results = [
-            assumptions.base_url(organization.spec.base_url, answers, older),
-            assumptions.version_without_token(anonymous),
-            assumptions.version_with_token(version),
-            assumptions.header_bearer(bearer, api_token),
-            assumptions.header_api_token(api_token, bearer),
-            assumptions.whoami_fields(who, user_id),
-            assumptions.unknown_envelope_body(unknown),
-            envelopes.unlisted_actions(organization),
-        ]
+        # In threads, since eSAW chooses how long it takes to read its answers.
+        results = await asyncio.to_thread(
+            lambda: [
+                assumptions.base_url(organization.spec.base_url, answers, older),
+                assumptions.version_without_token(anonymous),
+                assumptions.version_with_token(version),
+                assumptions.header_bearer(bearer, api_token),
+                assumptions.header_api_token(api_token, bearer),
+                assumptions.whoami_fields(who, user_id),
+                assumptions.unknown_envelope_body(unknown),
+                envelopes.unlisted_actions(organization),
+            ]
+        )
         envelope = await self._ask_about_envelope()
         draft = await self._ask_about_draft()
-        results += _judge_envelope(envelope, organization)
-        results += _judge_callbacks(organization, envelope, draft)
+        results += await asyncio.to_thread(_judge_envelope, envelope, organization)
+        results += await asyncio.to_thread(_judge_callbacks, organization, envelope, draft)
         results.append(assumptions.token_endpoint(await self._token_answers(is_v6=is_v6)))
         results += await self._search()
         order = {fact: number for number, fact in enumerate(FactId)}
@@ -176,10 +186,12 @@ class _Check:
         self.why_not = NoAnswer("eSignAnyWhere accepted the key of the Sender in no header.")
         return answers[0], answers[1]
 
-    async def _as_user(self, call: EsawCall, *, most: int = ANSWER_BYTES) -> Answer:
+    async def _as_user(
+        self, call: EsawCall, *, most: int = ANSWER_BYTES, is_one_of_many: bool = False
+    ) -> Answer:
         if self.headers is None:
             return self.why_not
-        return await self.questions.ask(call, self.headers, most=most)
+        return await self.questions.ask(call, self.headers, most=most, is_one_of_many=is_one_of_many)
 
     async def _older_versions(self) -> Mapping[str, Answer]:
         return {
@@ -265,22 +277,27 @@ class _Check:
         if not sample:
             why = month if isinstance(month, NoAnswer) else NoAnswer("No envelope was found.")
             sample = [why]
-        return (
-            assumptions.find_one_day(day),
-            assumptions.find_thirty_days(month, parts),
-            assumptions.envelope_statuses([month, day], sample),
-            assumptions.v5_envelopes(sample, self.subject.organization.spec.cleanup.policy),
+        policy = self.subject.organization.spec.cleanup.policy
+        return await asyncio.to_thread(
+            lambda: (
+                assumptions.find_one_day(day),
+                assumptions.find_thirty_days(month, parts),
+                assumptions.envelope_statuses([month, day], sample),
+                assumptions.v5_envelopes(sample, policy),
+            )
         )
 
     async def _find(self, start: datetime, end: datetime) -> Answer:
         body = {"StartDate": rfc3339(start), "EndDate": rfc3339(end)}
-        return await self._as_user(EsawCall("find", "POST", "envelope/find", body), most=SEARCH_BYTES)
+        call = EsawCall("find", "POST", "envelope/find", body)
+        return await self._as_user(call, most=SEARCH_BYTES, is_one_of_many=True)
 
     async def _sample(self, found: Iterable[str]) -> list[Answer]:
         answers: list[Answer] = []
         for each in found:
             with contextlib.suppress(ValueError):
-                answers.append(await self._as_user(_get("envelope", f"envelope/{envelope_id(each)}")))
+                call = _get("envelope", f"envelope/{envelope_id(each)}")
+                answers.append(await self._as_user(call, is_one_of_many=True))
             if len(answers) >= MAX_SAMPLED_ENVELOPES or (answers and isinstance(answers[-1], NoAnswer)):
                 break
         return answers

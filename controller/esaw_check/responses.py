@@ -5,9 +5,10 @@ The client of the product raises an error for each answer that it can't use. A c
 instead, so these functions read what is there and leave the judgement to ``assumptions``.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -29,7 +30,63 @@ class NoAnswer:
 
 Answer = RawResponse | NoAnswer
 
+MAX_CONTAINERS: Final = 50_000
+"""Maximum number of lists and objects in an answer that is judged."""
+
+MAX_SEARCH_CONTAINERS: Final = 20_000
+"""Those in a search result: four for each of 5,000 envelopes."""
+
+SMALL_BYTES: Final = 32 * 1024
+"""Bytes of a search result or of one of many envelopes that is kept as it came."""
+
+BEGINNING_BYTES: Final = 1024
+"""Bytes that are kept of an answer that is too large to be judged."""
+
+MAX_ID_LENGTH: Final = 64
+"""Characters; a GUID has 36."""
+
+
+class _Hit(msgspec.Struct, rename="pascal"):
+    """Members of an envelope in a search result that are judged."""
+
+    id: str | None = None
+    status: str | None = None
+
+
+class _Judged(msgspec.Struct, rename="pascal", omit_defaults=True):
+    """Members of a search result, and of one of many envelopes, that are judged."""
+
+    envelope_status: str | None = None
+    error_id: str | None = None
+    error: str | None = msgspec.field(name="error", default=None)
+    envelopes: list[_Hit] | msgspec.UnsetType | None = msgspec.UNSET
+
+
 _NAME: Final = re.compile("[A-Za-z][A-Za-z0-9]{0,63}")
+
+
+def reduced(answer: RawResponse) -> RawResponse:
+    """
+    Return a search result or one of many envelopes with what is judged of it: all of them are kept at once.
+
+    One of another form is reduced to its beginning, as one that is longer than what a check reads.
+    """
+    if not answer.is_cut and len(answer.body) <= SMALL_BYTES:
+        return answer
+    if not answer.is_cut and not has_too_many_values(answer.body, MAX_SEARCH_CONTAINERS):
+        with contextlib.suppress(*JSON_ERRORS):
+            judged = msgspec.json.decode(answer.body, type=_Judged)
+            return replace(answer, body=msgspec.json.encode(_with_short_texts(judged)))
+    return replace(answer, body=answer.body[:BEGINNING_BYTES], is_cut=True)
+
+
+def _with_short_texts(judged: _Judged) -> _Judged:
+    for each in judged.envelopes or ():
+        each.id, each.status = (text and text[:MAX_ID_LENGTH] for text in (each.id, each.status))
+    for name in ("envelope_status", "error_id", "error"):
+        text = getattr(judged, name)
+        setattr(judged, name, text and text[:MAX_ID_LENGTH])
+    return judged
 
 
 def is_success(answer: Answer) -> bool:
@@ -63,7 +120,7 @@ def content(answer: Answer) -> Mapping[str, Any] | None:
     """Return the JSON object of a successful answer; None: there is none."""
     if not isinstance(answer, RawResponse) or not is_success(answer) or answer.is_cut:
         return None
-    if has_too_many_values(answer.body):
+    if has_too_many_values(answer.body, MAX_CONTAINERS):
         return None
     try:
         parsed = msgspec.json.decode(answer.body)

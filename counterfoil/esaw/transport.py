@@ -17,7 +17,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
@@ -46,7 +46,7 @@ from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
 from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
-from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerTooSlow, Grow
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerTooSlow, Grow
 from counterfoil.untrusted.transfer_rate import RateBudget
 
 CallObserver = Callable[[str, str, float], None]
@@ -131,6 +131,10 @@ class RawResponse:
     body: bytes = field(default=b"", repr=False)
     is_cut: bool = False
     """Whether the body is longer than what was read."""
+
+
+def _unchanged(answer: RawResponse) -> RawResponse:
+    return answer
 
 
 class EsawTransport:
@@ -260,15 +264,24 @@ class EsawTransport:
                     is_named="Content-Disposition" in response.headers,
                 )
 
-    async def exchange(self, call: EsawCall, headers: SecretHeaders, *, most: int) -> RawResponse:
+    async def exchange(
+        self,
+        call: EsawCall,
+        headers: SecretHeaders,
+        *,
+        most: int,
+        reduce: Callable[[RawResponse], RawResponse] = _unchanged,
+    ) -> RawResponse:
         """
         Make a call; return its response with at most ``most`` bytes of its body, also an unsuccessful one.
 
-        For the check of what eSAW does. Raises ``EsawUnreachable``, ``RateLimited``.
+        ``reduce`` returns what is kept of it; for a large one it runs in a thread. For the check of what eSAW
+        does. Raises ``EsawUnreachable``, ``RateLimited``.
         """
         await self._rate_limiter.acquire()
         with self._measurement(call) as measurement:
-            return await self._with_timeout(measurement, self._read_raw(call, headers, most, measurement))
+            answering = self._read_raw(call, headers, most, reduce, measurement)
+            return await self._with_timeout(measurement, answering)
 
     @contextmanager
     def _measurement(self, call: EsawCall) -> Iterator["_CallMeasurement"]:
@@ -371,35 +384,42 @@ class EsawTransport:
         return answered
 
     async def _read_raw(
-        self, call: EsawCall, secret: SecretHeaders, most: int, measurement: "_CallMeasurement"
+        self,
+        call: EsawCall,
+        secret: SecretHeaders,
+        most: int,
+        reduce: Callable[[RawResponse], RawResponse],
+        measurement: "_CallMeasurement",
     ) -> RawResponse:
         request = self._request(call, None)
         if secret.values:
             self._refuse_other_origin(request, secret.origin)
             request.headers.update(secret.values)
-        response = await self._http.send(request, stream=True, follow_redirects=False)
-        try:
+        async with (
+            LARGE_ANSWERS.reading(self.origin, measurement.uncounted) as grow,
+            aclosing(await self._http.send(request, stream=True, follow_redirects=False)) as response,
+        ):
             measurement.code = str(response.status_code)
             if not response.is_success:
                 wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
                 self._rate_limiter.apply_retry_after(HttpStatusError(response.status_code, retry_after=wait))
-            body = b""
+            body = bytearray()
             async for part in response.aiter_raw():
                 body += part
                 if len(body) > most:
                     break
+                await grow(len(body))
             declared = response.headers.get("Content-Length", "")
-            return RawResponse(
+            answer = RawResponse(
                 response.status_code,
                 response.headers.get("Content-Type", ""),
                 int(declared) if declared.isascii() and declared.isdigit() else None,
                 is_chunked="Transfer-Encoding" in response.headers,
                 redirect_origin=_origin(response.headers.get("Location", "")),
-                body=body[:most],
+                body=bytes(body[:most]),
                 is_cut=len(body) > most,
             )
-        finally:
-            await response.aclose()
+            return reduce(answer) if len(body) <= SMALL_BYTES else await asyncio.to_thread(reduce, answer)
 
     async def _read_body(
         self, call: EsawCall, credential: Credential | None, measurement: "_CallMeasurement"
@@ -525,14 +545,14 @@ async def _no_wait(_: int) -> None:
 
 async def _read_at_most(limit: int, body: _ResponseBody, grow: Grow = _no_wait) -> bytes | None:
     """Return the complete body, or None when it has more than ``limit`` bytes."""
-    size, parts = 0, []
+    # Not a list of the parts: a server may send a part for each byte.
+    content = bytearray()
     while (part := await body.part()) is not None:
-        parts.append(part)
-        size += len(part)
-        if size > limit:
+        content += part
+        if len(content) > limit:
             return None
-        await grow(size)
-    return b"".join(parts)
+        await grow(len(content))
+    return bytes(content)
 
 
 def _declared_size(call: EsawCall, response: httpx.Response) -> int | None:

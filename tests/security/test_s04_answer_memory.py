@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from tests.support.scenes.esaw_check import hostile_esaw
 from tests.support.servers.scripted_esaw import ENVELOPE
 
 MIB = 1024 * 1024
 RUNS = 32
 """Concurrency of the controller by default."""
+CHECKS = 8
+"""Requests of people that are worked on at once."""
 LIMIT = 100 * MIB
 
 FILLING = b"a" * (256 * 1024)
@@ -145,9 +148,16 @@ async def test_answers_whose_decoded_form_is_larger_take_a_bounded_memory(url: s
     assert grown <= LIMIT
 
 
-async def measured(kind: str, url: str) -> tuple[int, int, int]:
+async def test_many_checks_at_once_take_a_bounded_memory() -> None:
+    async with hostile_esaw(dense=False) as hostile:
+        grown, refused, accepted = await measured("check", hostile, CHECKS)
+    assert (refused, accepted) == (0, CHECKS)
+    assert grown <= LIMIT
+
+
+async def measured(kind: str, url: str, runs: int = RUNS) -> tuple[int, int, int]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.scenes.hostile_answers", kind, str(RUNS), url),
+        *(sys.executable, "-m", "tests.support.scenes.hostile_answers", kind, str(runs), url),
         stdout=asyncio.subprocess.PIPE,
     )
     printed, _ = await process.communicate()

@@ -21,18 +21,21 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from controller.esaw_check.probes import Questions, check_esaw
 from controller.reconcile.context import FILES_NAMED_IN_LOOP
 from controller.reconcile.phases.archive import MAX_FINDINGS_MEMORY
 from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
 from counterfoil.archives.filing import conclude
 from counterfoil.archives.layout import FileFacts, make_layout
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
-from counterfoil.esaw import CallLimits, EsawUserClient, ResponseInvalid
+from counterfoil.clock import WallClock
+from counterfoil.esaw import CallLimits, EsawClient, EsawUserClient, ResponseInvalid, new_http_client
 from counterfoil.esaw.drafts import find_sent
 from counterfoil.esaw.limits import MAX_SENT_HITS
 from counterfoil.esaw.models import EnvelopeResponse, FilesResponse, FoundEnvelope
 from counterfoil.metrics import Metrics
 from counterfoil.resources import MAX_DOCUMENTS, EnvelopeEvent, EnvelopeStatus, FiledDocument, envelope_id
+from counterfoil.resources.organization import CheckOutcome
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
 from counterfoil.untrusted.host_lookup import HostLookup
 from counterfoil.untrusted.json_bounds import text_memory
@@ -40,6 +43,7 @@ from counterfoil.untrusted.loop_watchdog import INTERVAL_SECONDS, watched_event_
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
 from tests.support.fakes.archives import MemoryBackend, a_file, a_plan, a_spec, an_envelope
+from tests.support.scenes.esaw_check import a_subject_of, hostile_esaw
 from tests.support.scenes.pages import Scene, pages_scene, until
 from tests.support.servers.scripted_esaw import ENVELOPE, against, answering
 from webhook.console.sessions import COOKIE
@@ -171,6 +175,17 @@ async def test_no_dense_answer_of_esignanywhere_holds_the_loop(attack: str) -> N
                 with suppress(ResponseInvalid):
                     await use(setup.user)
             await measured()
+
+
+@pytest.mark.parametrize("dense", [False, True], ids=["long texts", "many members"])
+async def test_no_answer_to_a_check_of_an_esignanywhere_holds_the_loop(*, dense: bool) -> None:
+    async with hostile_esaw(dense=dense) as url, new_http_client() as http:
+        esaw = EsawClient(url, http=http, clock=WallClock(), observe=lambda *_: None)
+        with no_block():
+            report = await check_esaw(Questions(esaw, WallClock()), a_subject_of(url), datetime.now(UTC))
+            await measured()
+    found = {each.id: each.outcome for each in report.results}
+    assert found["envelope-statuses"] is CheckOutcome.AS_EXPECTED
 
 
 class ManyEnvelopes:

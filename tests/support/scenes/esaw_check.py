@@ -1,4 +1,14 @@
-"""The subject of a check of eSAW: an organization of a stand-in, a sender, and an OAuth application."""
+"""
+The subject of a check of eSAW: an organization of a stand-in, a sender, and an OAuth application. And an eSAW
+with answers that are as large as a check reads.
+"""
+
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
 
 from controller.esaw_check.probes import EsawCheckSubject
 from counterfoil.esaw import ApiToken
@@ -23,3 +33,44 @@ def a_check_subject(esaw: StandIn, user: User) -> EsawCheckSubject:
         client_secret=app.client_secret,
         client_secret_origin=esaw.url,
     )
+
+
+HITS = [{"Id": str(uuid.UUID(int=number)), "Status": "Completed"} for number in range(60)]
+MIB = 1024 * 1024
+
+
+def padded(members: dict[str, object], size: int, *, dense: bool) -> bytes:
+    """Return JSON of almost this size, with one long text or with many members."""
+    begin = json.dumps(members).encode()[:-1]
+    room = size - len(begin) - 1024
+    if dense:
+        more = b",".join(b'"%07d":1' % number for number in range(min(room // 12, 990_000)))
+    else:
+        more = b'"x":"' + b"a" * room + b'"'
+    return begin + b"," + more + b"}"
+
+
+@asynccontextmanager
+async def hostile_esaw(*, dense: bool) -> AsyncIterator[str]:
+    """Run an eSAW whose search results have 16 MiB and whose other answers have 1 MiB; yield its URL."""
+    who = {"UserId": HITS[0]["Id"], "Email": "a@example.com", "GivenName": "A", "Surname": "B"}
+    found = padded({"Envelopes": HITS}, 16 * MIB, dense=dense)
+    other = padded({**who, "Id": "x", "EnvelopeStatus": "Completed"}, MIB, dense=dense)
+
+    async def answer(request: web.Request) -> web.Response:
+        body = found if request.path.endswith("/find") else other
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+def a_subject_of(url: str) -> EsawCheckSubject:
+    """Build the subject of a check of the eSAW at this address."""
+    token = ApiToken.parse("a" * 40, url)
+    return EsawCheckSubject(an_organization(baseURL=url), sender=a_sender(), token=token)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 
+from controller.esaw_check.probes import Questions, check_esaw
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives import open_backend
 from counterfoil.archives.errors import ArchiveError
@@ -25,6 +26,7 @@ from counterfoil.esaw import ApiToken, EsawClient, EsawError, EsawUserClient, ne
 from counterfoil.process_exit import exit_process
 from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
+from tests.support.scenes.esaw_check import a_subject_of
 from tests.support.scenes.hostile_archive import archive_at
 from tests.support.servers.scripted_esaw import ENVELOPE
 from tests.support.signing_keys import a_sealer
@@ -111,6 +113,15 @@ async def listing(url: str) -> AsyncIterator[Ask]:
     await backend.close()
 
 
+@asynccontextmanager
+async def checked(url: str) -> AsyncIterator[Ask]:
+    """The check of an Organization, whose results it keeps."""
+    async with new_http_client() as http:
+        esaw = EsawClient(url, http=http, clock=WallClock(), observe=lambda *_: None)
+        clock, subject = WallClock(), a_subject_of(url)
+        yield lambda: check_esaw(Questions(esaw, clock), subject, clock.now())
+
+
 KINDS: dict[str, Callable[[str], AbstractAsyncContextManager[Ask]]] = {
     "esaw": partial(asking, question=files),
     "files": partial(asking, question=files),
@@ -120,6 +131,7 @@ KINDS: dict[str, Callable[[str], AbstractAsyncContextManager[Ask]]] = {
     "sealed": sealed,
     "verified": verified,
     "list": listing,
+    "check": checked,
 }
 
 

@@ -6,8 +6,14 @@ from typing import Any
 import pytest
 
 from controller.esaw_check import assumptions
-from controller.esaw_check.assumptions import TokenAnswer
-from controller.esaw_check.responses import Answer, NoAnswer
+from controller.esaw_check.assumptions import (
+    TokenAnswer,
+    envelope_statuses,
+    find_one_day,
+    hits,
+    v5_envelopes,
+)
+from controller.esaw_check.responses import SMALL_BYTES, Answer, NoAnswer, content, error_id, reduced
 from counterfoil.esaw.transport import RawResponse
 from counterfoil.resources.organization import (
     CheckOutcome,
@@ -298,3 +304,62 @@ def test_a_missing_envelope_must_be_missing_in_esaws_own_words(
     answer: Answer, expected: tuple[CheckOutcome, str | None]
 ) -> None:
     assert outcome(assumptions.unknown_envelope_body(answer)) == expected
+
+
+# -- Answers that are kept reduced ---------------------------------------------------------------------------
+
+
+def padded(members: dict[str, Any], status: int = 200) -> RawResponse:
+    return says({**members, "Other": "a" * SMALL_BYTES}, status)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"Envelopes": [{"Id": "1", "Status": "Completed", "Other": [1]}, {"Id": None}, {"Status": "x"}]},
+        {"Envelopes": None},
+        {"Envelopes": []},
+        {},
+        {"ErrorId": "ERR0007", "Envelopes": []},
+    ],
+)
+def test_a_reduced_search_result_is_judged_as_the_whole_one(members: dict[str, Any]) -> None:
+    answer = padded(members)
+    kept = reduced(answer)
+    assert len(kept.body) < 1024
+    assert hits(kept) == hits(answer)
+    assert error_id(kept) == error_id(answer)
+    assert find_one_day(kept) == find_one_day(answer)
+
+
+@pytest.mark.parametrize(
+    ("members", "status"),
+    [({"EnvelopeStatus": "Completed"}, 200), ({"EnvelopeStatus": "New"}, 200), ({"ErrorId": "ERR0063"}, 400)],
+)
+def test_a_reduced_envelope_is_judged_as_the_whole_one(members: dict[str, Any], status: int) -> None:
+    answer = padded(members, status)
+    kept = reduced(answer)
+    assert len(kept.body) < 1024
+    assert envelope_statuses([], [kept]) == envelope_statuses([], [answer])
+    for policy in CleanupPolicy:
+        assert v5_envelopes([kept], policy) == v5_envelopes([answer], policy)
+
+
+def test_a_small_answer_is_kept_as_it_came() -> None:
+    for answer in (found(1, 2), page(), bare(200), error(404, "ERR0007")):
+        assert reduced(answer) is answer
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<" * 100_000,
+        b'{"Envelopes":[' + b'{"Id":1},' * 10_000 + b"{}]}",
+        b'{"Envelopes":[' + b'{"Id":"a"},' * 30_000 + b"{}]}",
+        b"[" * 19_000 + b" " * 100_000,
+    ],
+    ids=["a web page", "numbers as ids", "too many envelopes", "lists in lists"],
+)
+def test_a_large_answer_of_another_form_is_kept_as_one_that_is_too_long(body: bytes) -> None:
+    kept = reduced(RawResponse(200, "application/json", body=body))
+    assert (len(kept.body), kept.is_cut, content(kept)) == (1024, True, None)
