@@ -12,7 +12,13 @@ ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "charts" / "counterfoil" / "files" / "alerts.yaml"
 CASES = tuple(
     Path(__file__).parent / name
-    for name in ("alerts_test.yaml", "alerts_slow_test.yaml", "alerts_fast_test.yaml")
+    for name in (
+        "alerts_test.yaml",
+        "alerts_fast_test.yaml",
+        "alerts_hours_test.yaml",
+        "alerts_slow_test.yaml",
+        "alerts_weeks_test.yaml",
+    )
 )
 
 
@@ -46,7 +52,9 @@ async def test_the_queries_of_the_dashboards_are_promql(promtool: Path, tmp_path
 
 
 async def test_each_alert_fires_when_it_should_and_only_then(promtool: Path) -> None:
-    tried = await run([promtool, "test", "rules", *CASES], environment=command_environment())
+    # Fewer searches for garbage: a sixth of the CPU time.
+    environment = {**command_environment(), "GOGC": "400"}
+    tried = await run([promtool, "test", "rules", *CASES], environment=environment)
     assert tried.code == 0, tried.out + tried.err
 
 
