@@ -138,6 +138,25 @@ def test_no_process_of_its_user_reads_the_memory_of_a_process_that_holds_keys(pr
             assert "process_open_fds" in answer.read().decode()
 
 
+RESEAL = """
+import argparse, asyncio, ctypes, io, pathlib, sys
+from counterfoil.cli.plugin import exit_status, reseal
+arguments = argparse.Namespace(sealing_keys=pathlib.Path(sys.argv[1]), digest=None, output="text")
+try:
+    asyncio.run(reseal.run(arguments, None, io.StringIO()))
+except exit_status.CommandError:
+    print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+"""
+"""Prints PR_GET_DUMPABLE after the command has looked for keys."""
+
+
+def test_the_plugin_hides_its_memory_before_it_reads_a_sealing_key(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", RESEAL, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "0\n"
+
+
 def test_a_crash_of_a_process_that_holds_keys_leaves_no_core_dump() -> None:
     with running("pages") as (pid, _):
         os.kill(pid, signal.SIGQUIT)
