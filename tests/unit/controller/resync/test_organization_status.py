@@ -587,6 +587,52 @@ async def test_an_organization_that_archives_nothing_now_never_says_that_it_does
     assert "envelopes are archived" not in message
 
 
+def with_failing_calls(scene: Scene, reason: str = "EsawRefused", **changes: Any) -> None:
+    """Store the open problem that the passes over all events find."""
+    problem = {"cause": "esaw", "reason": reason, "since": NOON.isoformat(), "count": 3, **changes}
+    scene.kube.edit(Organization, "acme", {"status": {"problems": [problem]}})
+
+
+@pytest.mark.xfail(strict=True, reason="the summary says that envelopes are archived")
+@pytest.mark.parametrize(
+    ("reason", "stalled"), [("EsawRefused", "True"), ("EsawNotFound", "True"), ("EsawFailing", "False")]
+)
+async def test_an_organization_whose_esaw_answers_while_calls_fail_never_says_that_it_archives(
+    reason: str, stalled: str
+) -> None:
+    scene = Scene()
+    await scene.look()
+    with_failing_calls(scene, reason)
+    truth, told, message = await scene.condition()
+    assert (truth, told) == ("False", "EsawCallsFailing")
+    assert "envelopes are archived" not in message
+    assert (await scene.condition("Stalled"))[0] == stalled
+    assert (await scene.condition("Reachable"))[:2] == ("True", "EsawAnswers")
+    with_failing_calls(scene, reason, solvedTime=NOON.isoformat())
+    assert (await scene.condition())[:2] == ("True", "Ready")
+
+
+async def test_calls_that_fail_for_other_events_each_time_write_the_summary_once() -> None:
+    scene = Scene()
+    await scene.look()
+    with_failing_calls(scene, count=1, message="HTTP 500", examples=["one"])
+    await scene.look()
+    written = len(scene.kube.patches)
+    for number in range(2, 5):
+        with_failing_calls(scene, count=number, message=f"HTTP 50{number}", examples=[f"event-{number}"])
+        await scene.look()
+    assert len(scene.kube.patches) == written
+
+
+async def test_calls_that_fail_for_some_events_settle_an_organization_neither_at_their_start_nor_at_their_end() -> None:  # noqa: E501  # fmt: skip
+    scene = Scene()
+    settled = (await scene.look()).status.settled_time
+    with_failing_calls(scene)
+    assert (await scene.look()).status.settled_time == settled
+    with_failing_calls(scene, solvedTime=NOON.isoformat())
+    assert (await scene.look()).status.settled_time == settled
+
+
 @pytest.mark.parametrize("stalled", ["True", "False"])
 async def test_an_organization_is_as_stalled_as_its_archive(stalled: str) -> None:
     scene = Scene()
