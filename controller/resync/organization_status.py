@@ -45,6 +45,7 @@ from counterfoil.esaw.errors import (
 )
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
+from counterfoil.i18n.problems import ProblemKind, open_problems
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.secret import SecretUse, create_commands
 from counterfoil.kube.status import write_status_or_skip
@@ -149,7 +150,8 @@ class OrganizationStatusUpdater:
         )
         load = load if load is not None else organization.status.load
         ceilings = _check_ceilings(organization, load)
-        ready = _summary((*settings, *ceilings, _check_suspension(organization), reachable))
+        calls = _check_calls(organization, reachable)
+        ready = _summary((*settings, *ceilings, _check_suspension(organization), calls, reachable))
         known = organization.status.activity
         status = msgspec.structs.replace(
             organization.status,
@@ -486,6 +488,25 @@ def _summary(results: Sequence[CheckResult]) -> CheckResult:
         return CheckResult("True", unknown.reason, message, is_stalled=False)
     problems.sort(key=lambda each: not each.is_stalled)
     return problems[0]._replace(message=" ".join(each.message for each in problems))
+
+
+def _check_calls(organization: Organization, reachable: CheckResult) -> CheckResult:
+    """
+    Whether eSAW does what events need: the passes over all events tell, since Reachable only asks for the
+    version.
+
+    The message has no count, no example and no reason: these change with each pass, and each change would be
+    a write.
+    """
+    problems = open_problems(organization, ProblemKind.ESAW)
+    if reachable.truth != "True" or not problems:
+        return OK
+    message = (
+        "Callbacks are recorded. eSignAnyWhere answers, but its calls fail for events that wait. The entry "
+        "esaw of status.problems has the reason and names events."
+    )
+    stalled = is_stalled("False", problems[0].reason)
+    return CheckResult("False", "EsawCallsFailing", message, is_stalled=stalled)
 
 
 def _check_suspension(organization: Organization) -> CheckResult:

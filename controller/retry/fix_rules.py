@@ -66,9 +66,9 @@ Causes that a new spec of the Organization may solve, and its recovery can't.
 Such an event is archived, so a retry would end in the same way and send one more notice.
 """
 
-_CEILINGS = frozenset({"TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"})
+_WORKS_ON = frozenset({"EsawCallsFailing", "TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"})
 """
-Reasons of an Organization that is not ready, but works: it has many events.
+Reasons of an Organization that is not ready, but works: it has many events, or eSAW refuses calls of some.
 
 Their number goes up and down while they are handled, which solves nothing. Events that were retried for it
 would only raise it again. A reason that comes after these in the summary is the Archive's, whose own recovery
@@ -251,7 +251,7 @@ def _status_ready_state(status: SharedStatus) -> ReadyState | None:
 
 
 def _organization_works(status: OrganizationStatus) -> bool:
-    """Whether all is as configured, also if the Organization is not ready because it has many events."""
+    """Whether all is as configured, also if the Organization is not ready because of its events."""
     ready = find_condition(status.conditions, "Ready")
-    is_ready = ready is not None and (ready.status == "True" or ready.reason in _CEILINGS)
+    is_ready = ready is not None and (ready.status == "True" or ready.reason in _WORKS_ON)
     return is_ready and is_condition_true(status.conditions, "Reachable")

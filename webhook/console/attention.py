@@ -39,7 +39,9 @@ from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.shard_leases import UnheldShard
 
 MAX_EXAMPLES: Final = 3
-_REPORTED_ELSEWHERE: Final = frozenset({"ArchiveNotReady", "EsawUnreachable", "OrganizationSuspended"})
+_REPORTED_ELSEWHERE: Final = frozenset(
+    {"ArchiveNotReady", "EsawCallsFailing", "EsawUnreachable", "OrganizationSuspended"}
+)
 """Reasons of an Organization's Ready that another entry or the page of Organizations tells better."""
 
 

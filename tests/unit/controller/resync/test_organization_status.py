@@ -593,7 +593,6 @@ def with_failing_calls(scene: Scene, reason: str = "EsawRefused", **changes: Any
     scene.kube.edit(Organization, "acme", {"status": {"problems": [problem]}})
 
 
-@pytest.mark.xfail(strict=True, reason="the summary says that envelopes are archived")
 @pytest.mark.parametrize(
     ("reason", "stalled"), [("EsawRefused", "True"), ("EsawNotFound", "True"), ("EsawFailing", "False")]
 )
