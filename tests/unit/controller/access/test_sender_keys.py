@@ -587,6 +587,24 @@ async def test_a_key_that_was_refused_in_the_middle_of_work_is_remembered() -> N
     assert len(scene.esaw.asked) == 1
 
 
+@pytest.mark.xfail(strict=True, reason="the condition says nothing of what to do")
+@pytest.mark.parametrize("is_told_by_a_call", [True, False])
+async def test_the_condition_of_a_refused_key_says_what_brings_another_one(
+    *, is_told_by_a_call: bool
+) -> None:
+    scene = Scene(key=KEY if is_told_by_a_call else OTHER)
+    if is_told_by_a_call:
+        await scene.sender_keys.refused(scene.newest(), await scene.ask())
+    else:
+        await scene.confirmed_refusal()
+    assert scene.authorized() == (
+        "False",
+        "TokenRejected",
+        "eSignAnyWhere does not accept the API key of Sender/anna. Sender/anna brings a key: put a new "
+        "one into Secret/anna-key, key 'token'. There is no consent to give.",
+    )
+
+
 async def test_many_events_whose_key_is_refused_at_once_write_that_down_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -34,6 +34,7 @@ from counterfoil.resources import (
 from tests.support.builders import NOON, AClock, a_sender, an_event, an_organization
 from tests.support.scenes.notifications import (
     MAILS,
+    PUBLIC,
     TIMINGS,
     FakeMailer,
     Scene,
@@ -296,6 +297,42 @@ async def test_a_brought_key_of_another_user_is_the_administrators_matter() -> N
     scene = Scene(an_unauthorized_sender(sent_mails=True, reason="WrongUser", waiting=1))
     await scene.look_for(2 * DAY)
     assert scene.mailer.recipients == [ADMINISTRATORS]
+
+
+@pytest.mark.xfail(strict=True, reason="the sender is told that the next sending asks for consent")
+@pytest.mark.parametrize("oauth", [None, {**PUBLIC, "publicURL": None}], ids=["no oauth", "no page"])
+async def test_keys_whose_organization_has_no_page_for_consent_are_one_mail_to_administrators_and_none_to_senders(  # noqa: E501
+    oauth: dict[str, Any] | None,
+) -> None:
+    link = {"consentURL": "https://pages.acme.example/consent/acme/anna"}
+    senders = (
+        an_unauthorized_sender("anna", status=link),
+        an_unauthorized_sender("ben", reason="SealBroken"),
+    )
+    scene = Scene(*senders, oauth=oauth)
+    await scene.look_for(2 * DAY)
+    assert scene.mailer.recipients == [ADMINISTRATORS]
+    assert scene.mailer.subjects == ["[acme] Keys of 2 senders can't be used: KeyNotConfigured"]
+    scene.set(an_unauthorized_sender("anna", suspend=True))
+    await scene.look_for(HOUR)
+    raw = scene.organization().to_dict()
+    raw["spec"]["oauth"] = PUBLIC
+    scene.set(Organization.parse(raw))
+    await scene.look_for(HOUR)
+    assert scene.mailer.recipients[1:].count(("ben@acme.example",)) == 1, "the sender is asked now"
+    assert ANNA not in scene.mailer.recipients
+
+
+@pytest.mark.xfail(strict=True, reason="the sender is told that the next sending asks for consent")
+async def test_a_suspended_sender_whose_organization_has_no_page_for_consent_ends_the_problem_by_that() -> (
+    None
+):
+    scene = Scene(an_unauthorized_sender(), oauth=None)
+    await scene.look_for(HOUR)
+    scene.set(an_unauthorized_sender(suspend=True))
+    await scene.run_once()
+    (problem,) = scene.problems().values()
+    assert (problem.reason, problem.ending) == ("KeyNotConfigured", "SenderSuspended")
 
 
 async def test_a_brought_key_that_died_is_its_owners_matter() -> None:

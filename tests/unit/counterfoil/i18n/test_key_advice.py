@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from counterfoil.i18n.catalogue import LANGUAGES
-from counterfoil.i18n.key_advice import KeyAdvice, key_advice
+from counterfoil.i18n.key_advice import KeyAdvice, key_advice, renewal
 from counterfoil.i18n.reasons import Responsible
 from counterfoil.resources import Language
 from counterfoil.resources.base import SecretKeyRef
@@ -87,3 +87,26 @@ def test_each_advice_is_said_in_each_language(language: str) -> None:
         advice(spec={"email": None}),
     )
     assert len({each.text(Language(language)) for each in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("spec", "organization", "text"),
+    [
+        ({}, {}, "The sender has to give consent again."),
+        ({}, {"oauth": None}, "Organization/acme has no spec.oauth.publicURL, so there is no page"),
+        ({"email": None}, {}, "The sender has to give consent again. Sender/anna has no spec.email"),
+        pytest.param(
+            {"token_secret_ref": SECRET},
+            {},
+            "Sender/anna brings a key: put a new one into Secret/anna-key",
+            marks=pytest.mark.xfail(strict=True, reason="the text asks for a consent"),
+        ),
+    ],
+    ids=["consent", "no page", "no address", "secret"],
+)
+def test_a_condition_asks_nobody_for_a_consent_that_brings_no_key(
+    spec: dict[str, Any], organization: dict[str, Any], text: str
+) -> None:
+    sender = a_sender_that()
+    sender = replace(sender, spec=replace(sender.spec, **spec))
+    assert renewal(sender, an_organization_that(**organization), "TokenRejected").startswith(text)
