@@ -181,7 +181,7 @@ class SenderKeys:
             ):
                 self._last_checked[sender.name] = self.clock.monotonic()
                 key = self._describe(sender, StoredKey(token))
-                await self._write(sender, "False", "TokenRejected", rejected_message(sender), key)
+                await self._write(sender, "False", "TokenRejected", self.rejected_message(sender), key)
 
     async def set_waiting_events(self, sender: Sender, events: int) -> None:
         """Store the number of events that wait for the sender's key, and the summary, if they changed."""
@@ -341,6 +341,11 @@ class SenderKeys:
         self._unknown_since.pop(stored.key_id or "", None)
         return stored
 
+    def rejected_message(self, sender: Sender) -> str:
+        """Return the message for a key that eSAW refused, and how the sender gets one that works."""
+        refused = f"eSignAnyWhere does not accept the API key of Sender/{sender.name}."
+        return f"{refused} {self._renewal(sender, 'TokenRejected')}".rstrip()
+
     def _renewal(self, sender: Sender, reason: str) -> str:
         return renewal(sender, self.organization_of(sender), reason)
 
@@ -400,7 +405,7 @@ class SenderKeys:
         self._refusals.set_common(sender, is_common=is_common)
         if is_common:
             return await self._write_unusable(sender, stored, "KeysRejected", _common_message(sender))
-        return await self._write_unusable(sender, stored, "TokenRejected", rejected_message(sender))
+        return await self._write_unusable(sender, stored, "TokenRejected", self.rejected_message(sender))
 
     def _doubt(self, sender: Sender, left: timedelta) -> KeyStateUnknown:
         """Return the doubt about a key whose 401 can be confirmed after the time that is left."""
@@ -578,8 +583,3 @@ def _common_message(sender: Sender) -> str:
         f"Organization/{sender.spec.organization_ref.name} at once, and eSignAnyWhere "
         "accepts none meanwhile. Check the way to eSignAnyWhere, and the OAuth application there."
     )
-
-
-def rejected_message(sender: Sender) -> str:
-    """Return the message for a key that eSAW refused."""
-    return f"eSignAnyWhere does not accept the API key of Sender/{sender.name}."

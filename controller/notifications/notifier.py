@@ -212,7 +212,7 @@ class Notifier:
         current = [
             *self._outage_observations(organization, problems, now),
             *self._callback_observations(organization, problems, now),
-            *policy.administrator_observations(senders),
+            *policy.administrator_observations(senders, organization),
             *policy.unresponsive_observations(unresponsive),
             *problem_tracking.digest_observations(problems, now, self.timings.digest),
         ]
@@ -240,7 +240,7 @@ class Notifier:
             case ProblemKind.CALLBACK:
                 return callback_ending(organization)
             case ProblemKind.KEY | ProblemKind.CONSENT:
-                return key_ending(problem, senders)
+                return key_ending(problem, senders, organization)
             case ProblemKind.WEBHOOK if organization.spec.webhook is None:
                 return Ending.WEBHOOK_REMOVED
             case ProblemKind.DIGEST:

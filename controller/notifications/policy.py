@@ -25,6 +25,7 @@ from controller.notifications.problem_tracking import (
     needs_further_mail,
 )
 from counterfoil.clock import age, believed_time
+from counterfoil.i18n.key_advice import key_advice, key_cause
 from counterfoil.i18n.problems import (
     ENDS_WITHOUT_MAIL,
     ProblemKind,
@@ -33,7 +34,6 @@ from counterfoil.i18n.problems import (
     key_failure,
     kind_of,
 )
-from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Condition, Organization, ReportedProblem, Sender
 
@@ -103,19 +103,21 @@ def due_notifications(
 ) -> list[Notification]:
     """Return the mails that are due, senders first."""
     senders = list(senders)
-    found = list(_to_senders_about_consent(senders, now))
+    found = list(_to_senders_about_consent(senders, organization, now))
     found += _to_administrators_about_senders(organization, senders, now, unreachable)
     found += _about_problems(organization.status.problems, now, timings)
     return [each for each in found if not _is_attempted_elsewhere(each, now, timings, claims)]
 
 
-def _to_senders_about_consent(senders: list[Sender], now: datetime) -> Iterable[Notification]:
+def _to_senders_about_consent(
+    senders: list[Sender], organization: Organization, now: datetime
+) -> Iterable[Notification]:
     for each in senders:
         refused = _key_failure(each)
         is_requested = _reminder_requested_at(each, now) is not None
         if refused is None or not (is_requested or is_key_needed(each)):
             continue
-        if each.spec.email is None or not _can_sender_fix(each, refused):
+        if each.spec.email is None or not _can_sender_fix(each, organization, refused):
             continue
         if _asked_at(each, refused, now) is None:
             since = _reminder_requested_at(each, now) or refused.last_transition_time
@@ -221,7 +223,7 @@ def unresponsive_senders(
     after, lost = organization.spec.notifications.escalate_after, frozenset(unreachable)
     found = []
     for each, refused in _with_needed_key(senders):
-        if _can_sender_fix(each, refused):
+        if _can_sender_fix(each, organization, refused):
             asked = _asked_at(each, refused, now)
             if each.spec.email is None or each.name in lost or (asked is not None and now - asked >= after):
                 found.append(each)
@@ -236,12 +238,14 @@ def unresponsive_observations(senders: Iterable[Sender]) -> Iterator[Observation
         yield Observation(ProblemKind.CONSENT, reason, examples=examples, count=len(reasons))
 
 
-def administrator_observations(senders: Iterable[Sender]) -> Iterator[Observation]:
+def administrator_observations(
+    senders: Iterable[Sender], organization: Organization
+) -> Iterator[Observation]:
     """Yield the problems with keys that only administrators can solve, grouped by reason."""
     groups: dict[str, list[tuple[Sender, Condition]]] = defaultdict(list)
     for each, refused in _with_needed_key(senders):
-        if not _can_sender_fix(each, refused):
-            groups[refused.reason].append((each, refused))
+        if not _can_sender_fix(each, organization, refused):
+            groups[key_cause(each, organization, refused.reason)].append((each, refused))
     for reason, concerned in groups.items():
         yield Observation(
             f"{ProblemKind.KEY}/{reason}",
@@ -265,11 +269,12 @@ def _with_needed_key(senders: Iterable[Sender]) -> Iterator[tuple[Sender, Condit
             yield each, refused
 
 
-def _can_sender_fix(sender: Sender, refused: Condition) -> bool:
-    """Whether the sender must act. Only its owner can replace a key that a person put into a Secret."""
+def _can_sender_fix(sender: Sender, organization: Organization, refused: Condition) -> bool:
+    """Whether the sender must act. Only its owner can make a new key in place of one that a person put into a
+    Secret; an administrator puts it there."""
     if has_user_secret(sender):
         return refused.reason == "TokenRejected"
-    return find_reason(refused.reason).responsible is Responsible.SENDER
+    return key_advice(sender, organization, refused.reason).can_consent
 
 
 def _asked_at(sender: Sender, refused: Condition, now: datetime) -> datetime | None:

@@ -151,7 +151,7 @@ class MailRenderer:
         if waiting := sender.status.waiting_events:
             paragraphs.append(self._text("consent.waiting", count=waiting))
         url = self._consent_url(sender)
-        paragraphs.append(self._sender_instructions(sender, url))
+        paragraphs.append(self._sender_instructions(sender))
         return MailContent(
             language=self._notifications.language,
             subject=self._text("consent.first" if first else "consent.subject"),
@@ -161,16 +161,14 @@ class MailRenderer:
             footer=self._footer(),
         )
 
-    def _sender_instructions(self, sender: Sender, url: str | None) -> str:
+    def _sender_instructions(self, sender: Sender) -> str:
         ref = sender.spec.token_secret_ref
         if ref is not None:
             return self._text("consent.brought", secret=ref.name, key=ref.key)
-        return self._text("consent.link" if url is not None else "consent.nolink")
+        return self._text("consent.link")
 
     def _consent_url(self, sender: Sender) -> str | None:
-        if has_user_secret(sender):
-            return None
-        return self.organization.consent_url(sender.name) or sender.status.consent_url
+        return None if has_user_secret(sender) else self.organization.consent_url(sender.name)
 
     def _greeting(self, sender: Sender) -> str:
         name = person_name(sender)

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from controller.access.sender_keys import SenderKeys, rejected_message
+from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.notices.policy import with_notice
 from controller.reconcile import error_policy, state_machine
@@ -184,7 +184,7 @@ class Reconciler:
             if isinstance(outcome, NeedConsent):
                 await self.sender_keys.refused(sender, admitted.token)
                 # The message that later events of this sender get: it names the sender.
-                outcome = dataclasses.replace(outcome, message=rejected_message(sender))
+                outcome = dataclasses.replace(outcome, message=self.sender_keys.rejected_message(sender))
             elif isinstance(outcome, Wait) and outcome.reason == error_policy.KEY_DOUBTED:
                 doubt = self.sender_keys.doubt(sender, admitted.token)
                 outcome = dataclasses.replace(outcome, message=str(doubt), not_before=doubt.until)

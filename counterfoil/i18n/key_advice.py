@@ -21,6 +21,9 @@ from counterfoil.resources.base import SecretKeyRef
 NO_CONSENT_PAGE = "page"
 """Name of the text for an Organization without a page for consent."""
 
+NOT_CONFIGURED = "KeyNotConfigured"
+"""Reason that stands for each key that its sender cannot renew, because the Organization has no such page."""
+
 NEW_KEY = "NEW-API-KEY"
 """Placeholder of the key in a command."""
 
@@ -39,6 +42,8 @@ class KeyAdvice:
     """Address of the consent page; empty where there is none."""
     can_mail: bool = False
     """Whether the consent mail can be sent again."""
+    can_consent: bool = False
+    """Whether a consent of the sender brings a key that works."""
 
     def text(self, language: str = Language.ENGLISH) -> str:
         """Return what to do; empty where the text of the reason says all."""
@@ -70,14 +75,20 @@ def key_advice(sender: Sender, organization: Organization | None, reason: str) -
         return KeyAdvice(Responsible.ADMINISTRATOR, NO_CONSENT_PAGE, values, (edit,))
     if sender.spec.email is None or (organization is not None and not can_send_mail(organization)):
         name = "address" if sender.spec.email is None else "mail"
-        return KeyAdvice(Responsible.ADMINISTRATOR, name, values, link=link)
-    return KeyAdvice(responsible, link=link, can_mail=True)
+        return KeyAdvice(Responsible.ADMINISTRATOR, name, values, link=link, can_consent=True)
+    return KeyAdvice(responsible, link=link, can_mail=True, can_consent=True)
+
+
+def key_cause(sender: Sender, organization: Organization | None, reason: str) -> str:
+    """Return the reason of the problem with a key: what the Organization lacks is one for all its keys."""
+    is_page_missing = key_advice(sender, organization, reason).text_name == NO_CONSENT_PAGE
+    return NOT_CONFIGURED if is_page_missing else reason
 
 
 def renewal(sender: Sender, organization: Organization | None, reason: str) -> str:
-    """Return how a consented key that is lost comes back, for the condition of its Sender."""
+    """Return how a key that is lost or refused comes back, for the condition of its Sender."""
     advice = key_advice(sender, organization, reason)
-    if advice.text_name == NO_CONSENT_PAGE:
+    if not advice.can_consent:
         return advice.text()
     again = load_catalogue(CatalogueName.CONSOLE, Language.ENGLISH).say("key", "again")
     return f"{again} {advice.text()}".rstrip()

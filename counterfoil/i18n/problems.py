@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
+from counterfoil.i18n.key_advice import key_cause
 from counterfoil.i18n.reasons import ReasonContext, find_reason
 from counterfoil.resources import (
     Archive,
@@ -245,7 +246,9 @@ def callback_ending(organization: Organization) -> Ending | None:
     return Ending.SOLVED if is_known and callback_failure(organization) is None else None
 
 
-def key_ending(problem: ReportedProblem, senders: Iterable[Sender]) -> Ending | None:
+def key_ending(
+    problem: ReportedProblem, senders: Iterable[Sender], organization: Organization
+) -> Ending | None:
     """
     Return how a problem with keys ended that no sender of the Organization has now; None: it is open.
 
@@ -257,7 +260,12 @@ def key_ending(problem: ReportedProblem, senders: Iterable[Sender]) -> Ending | 
     possible = named if problem.count <= len(problem.examples) else senders
     if any(_is_key_unknown(each) and is_key_needed(each) for each in possible):
         return None
-    same = [each for each in possible if (found := key_failure(each)) and found.reason == problem.reason]
+    same = [
+        each
+        for each in possible
+        if (found := key_failure(each))
+        and problem.reason in (found.reason, key_cause(each, organization, found.reason))
+    ]
     if any(each.spec.suspend for each in same):
         return Ending.SENDER_SUSPENDED
     if len(named) < len(problem.examples):

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from counterfoil.i18n.key_advice import NO_CONSENT_PAGE, KeyAdvice, key_advice
+from counterfoil.i18n.key_advice import KeyAdvice, key_advice, key_cause
 from counterfoil.i18n.problems import (
     ProblemKind,
     archive_of,
@@ -229,9 +229,9 @@ def _senders(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         if not reason:
             continue
         entry = _sender_item(snapshot, sender, reason, events)
-        if entry.advice is not None and entry.advice.text_name == NO_CONSENT_PAGE:
-            # What the Organization lacks is one cause for all its Senders.
-            entry = replace(entry, reason="KeyNotConfigured")
+        entry = replace(
+            entry, reason=key_cause(sender, organization_of(sender, snapshot.organizations), reason)
+        )
         if find_reason(entry.reason).responsible is Responsible.ADMINISTRATOR:
             # A missing sealing key is one cause, for the keys of all its Senders.
             group = (sender.spec.organization_ref.name, entry.reason)

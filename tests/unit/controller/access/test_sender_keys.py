@@ -587,7 +587,6 @@ async def test_a_key_that_was_refused_in_the_middle_of_work_is_remembered() -> N
     assert len(scene.esaw.asked) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the condition says nothing of what to do")
 @pytest.mark.parametrize("is_told_by_a_call", [True, False])
 async def test_the_condition_of_a_refused_key_says_what_brings_another_one(
     *, is_told_by_a_call: bool

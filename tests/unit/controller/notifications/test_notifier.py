@@ -299,7 +299,6 @@ async def test_a_brought_key_of_another_user_is_the_administrators_matter() -> N
     assert scene.mailer.recipients == [ADMINISTRATORS]
 
 
-@pytest.mark.xfail(strict=True, reason="the sender is told that the next sending asks for consent")
 @pytest.mark.parametrize("oauth", [None, {**PUBLIC, "publicURL": None}], ids=["no oauth", "no page"])
 async def test_keys_whose_organization_has_no_page_for_consent_are_one_mail_to_administrators_and_none_to_senders(  # noqa: E501
     oauth: dict[str, Any] | None,
@@ -323,7 +322,6 @@ async def test_keys_whose_organization_has_no_page_for_consent_are_one_mail_to_a
     assert ANNA not in scene.mailer.recipients
 
 
-@pytest.mark.xfail(strict=True, reason="the sender is told that the next sending asks for consent")
 async def test_a_suspended_sender_whose_organization_has_no_page_for_consent_ends_the_problem_by_that() -> (
     None
 ):

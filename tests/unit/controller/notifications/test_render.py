@@ -164,13 +164,6 @@ def test_one_waiting_envelope_is_told_in_the_singular() -> None:
     assert "One of your envelopes waits" in bodies(mail_about(to_anna(waiting=1)))[0]
 
 
-def test_without_a_page_a_sender_is_told_that_the_next_send_asks() -> None:
-    without = an_organization(notifications=MAILS)
-    content = mail_about(to_anna(status={"consentURL": None}), without)
-    assert content.link is None
-    assert "When you next send an envelope" in bodies(content)[0]
-
-
 def test_a_key_that_was_brought_is_renewed_by_its_owner_and_never_by_mail() -> None:
     text, _ = bodies(
         mail_about(to_anna(sent_mails=True, tokenSecretRef={"name": "anna-key", "key": "token"}))

@@ -99,7 +99,6 @@ def test_each_advice_is_said_in_each_language(language: str) -> None:
             {"token_secret_ref": SECRET},
             {},
             "Sender/anna brings a key: put a new one into Secret/anna-key",
-            marks=pytest.mark.xfail(strict=True, reason="the text asks for a consent"),
         ),
     ],
     ids=["consent", "no page", "no address", "secret"],

@@ -13,7 +13,7 @@ from counterfoil.i18n.problems import (
 )
 from counterfoil.resources import Language, ReportedProblem, Sender
 from tests.support.builders import a_sender, an_organization
-from tests.support.scenes.notifications import a_problem, an_archive_that_is, an_unauthorized_sender
+from tests.support.scenes.notifications import PUBLIC, a_problem, an_archive_that_is, an_unauthorized_sender
 
 REASON = "SealKeyUnknown"
 
@@ -42,7 +42,7 @@ def broken(name: str = "anna", reason: str = REASON, **options: object) -> Sende
 def test_a_problem_with_keys_is_solved_only_by_keys_that_work(
     problem: ReportedProblem, senders: list[Sender], ending: Ending
 ) -> None:
-    assert key_ending(problem, senders) is ending
+    assert key_ending(problem, senders, an_organization(oauth=PUBLIC)) is ending
 
 
 @pytest.mark.parametrize(
