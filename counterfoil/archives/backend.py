@@ -9,16 +9,28 @@ refuses any other name with ``ValueError``.
 """
 
 import secrets
+import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+from urllib.parse import urlsplit
 
 from counterfoil.archives.errors import NameTaken, SettingsInvalid
 from counterfoil.resources.archive import ArchiveSpec
 
 MAX_ENTRIES = 10_000
 """More files than this below one envelope's folder are not ours to look through."""
+
+MAX_LISTED_MEMORY = 8 * 1024 * 1024
+"""Bytes of memory of one list of files: a server chooses how long a name is."""
+
+MAX_LISTED_NAME = 1024
+"""Characters of a key of an object store, or of the name of a file or folder in a list. Object stores allow
+as many, volumes 255 bytes."""
+
+ENTRY_MEMORY = 200
+"""Bytes of memory of a ``StoredEntry`` with its size and its place in a list, without its name."""
 
 TEMPORARY_PREFIX = ".counterfoil-"
 """Prefix of the names of temporary files; no safe name begins with a dot."""
@@ -127,6 +139,16 @@ class RetainingBackend(Protocol):
         ...
 
 
+@runtime_checkable
+class ServerBackend(Protocol):
+    """Added property of a backend whose locations do not name its server."""
+
+    @property
+    def server_origin(self) -> str:
+        """Return scheme, host and port of the server."""
+        ...
+
+
 class ForwardingBackend:
     """A backend that passes every call on to another one; a subclass changes some of them."""
 
@@ -139,6 +161,11 @@ class ForwardingBackend:
     def lists_files(self) -> bool:
         """Whether an empty answer of ``entries`` says that nothing is stored there."""
         return self._backend.lists_files
+
+    @property
+    def server_origin(self) -> str:
+        """Return what the archive shares with others."""
+        return server_of(self._backend)
 
     def location(self, name: str) -> str:
         """Return the URI of a name."""
@@ -178,6 +205,14 @@ class ForwardingBackend:
     async def close(self) -> None:
         """Close the backend."""
         await self._backend.close()
+
+
+def server_of(backend: ArchiveBackend) -> str:
+    """Return what an archive shares with others: its server, or the root of a volume."""
+    if isinstance(backend, ServerBackend):
+        return backend.server_origin
+    root = urlsplit(backend.location("x"))
+    return f"{root.scheme}://{root.netloc}" if root.netloc else root.path
 
 
 class NegativeCacheBackend(ForwardingBackend):
@@ -251,6 +286,28 @@ def is_temporary(name: str) -> bool:
     """Whether a file is one that a run did not finish, or is writing now."""
     last = name.rpartition("/")[2]
     return last.startswith(TEMPORARY_PREFIX) and last.endswith(TEMPORARY_SUFFIX)
+
+
+class ListBounds:
+    """Counts the files below one folder, and what their names take in memory."""
+
+    def __init__(self, location: str) -> None:
+        self.memory = 0
+        """Bytes."""
+        self._location = location
+        self._count = 0
+
+    def add(self, name: str) -> None:
+        """Another file or folder. Raises ``NameTaken``: they are not ours to look through."""
+        self._count += 1
+        self.memory += sys.getsizeof(name) + ENTRY_MEMORY
+        if self._count > MAX_ENTRIES:
+            raise too_many_files(self._location)
+        if self.memory > MAX_LISTED_MEMORY:
+            raise NameTaken(
+                f"{self._location} has files whose names take more than {MAX_LISTED_MEMORY // 1024**2} MiB. "
+                "Move them away."
+            )
 
 
 def too_many_files(location: str) -> NameTaken:

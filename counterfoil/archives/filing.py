@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend, StoredEntry
 from counterfoil.archives.errors import ListingDiffers, NameTaken, VerificationFailed
@@ -70,6 +70,12 @@ MAX_READS_AT_ONCE = 4
 SPARE_READS = 16
 """Maximum number of such requests in a process beyond one of each envelope: an archive chooses how large its
 answers are."""
+
+MAX_FOLDED_ON_LOOP: Final = 16 * 1024
+"""Characters of names in a list that are folded on the event loop; more are folded in a thread."""
+
+MAX_GROWTH: Final = 4
+"""Factor by which a name can be longer in another normal form than when it is folded."""
 
 
 ENTRIES_ENCODED_IN_LOOP = 500
@@ -119,6 +125,41 @@ class StoredFile:
     content: bytes | None = None
 
 
+@dataclass(frozen=True)
+class EntriesByName:
+    """The listed files that have one of our names, in any letter case and normal form."""
+
+    folded: Mapping[str, str]
+    """Our names, and as what they are compared."""
+    entries: Mapping[str, Sequence[StoredEntry]]
+    """By what they are compared as."""
+
+    @classmethod
+    def of(cls, listed: Sequence[StoredEntry], names: Sequence[str]) -> "EntriesByName":
+        """
+        Choose them from a list. A name that is far longer than the longest of ``names`` is not folded: an
+        archive can list thousands whose normal form is many times longer.
+        """
+        folded = {name: case_folded(name) for name in names}
+        wanted = set(folded.values())
+        longest = MAX_GROWTH * max(map(len, wanted), default=0)
+        entries: dict[str, list[StoredEntry]] = {}
+        for entry in listed:
+            if len(entry.name) <= longest and (key := case_folded(entry.name)) in wanted:
+                entries.setdefault(key, []).append(entry)
+        return cls(folded, entries)
+
+    def has(self, name: str) -> bool:
+        """Whether one of our names is listed in any form."""
+        return self.folded[name] in self.entries
+
+    def find(self, name: str) -> Sequence[StoredEntry]:
+        """Return what is listed under one of our names; else those in other letter case or another normal
+        form, as some archives list them."""
+        same = self.entries.get(self.folded[name], ())
+        return [each for each in same if each.name == name] or same
+
+
 async def claim_names(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
@@ -137,23 +178,30 @@ async def claim_names(
     distinguish them. A list can be cut, so a name that it leaves out is read as well. Of several errors, the
     first in the order of the plan is raised.
     """
-    entries: list[StoredEntry]
+    planned = (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name)
+    taken: EntriesByName
     own: set[str]
-    entries, own = await _some_at_once(
-        [partial(backend.entries, plan.folder), partial(_own_names, backend, plan, claimed, key)]
+    taken, own = await _some_at_once(
+        [partial(_listed, backend, plan, planned), partial(_own_names, backend, plan, claimed, key)]
     )
-    taken = {case_folded(entry.name) for entry in entries}
 
     async def check(name: str) -> None:
-        if case_folded(name) in taken or (backend.lists_files and await is_stored(backend, name)):
+        if taken.has(name) or (backend.lists_files and await is_stored(backend, name)):
             raise NameTaken(
                 f"{backend.location(name)} is there already, and nothing shows that Counterfoil put it "
                 "there. Move it away, or change spec.path of the Archive."
             )
 
-    planned = (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name)
     await _some_at_once([partial(check, name) for name in planned if name not in own])
     return tuple(backend.location(file.name) for file in plan.files)
+
+
+async def _listed(backend: ArchiveBackend, plan: ArchiveLayout, names: Sequence[str]) -> EntriesByName:
+    """Return the listed files that have these names; of the others nothing is kept."""
+    entries = await backend.entries(plan.folder)
+    if sum(len(each.name) for each in entries) <= MAX_FOLDED_ON_LOOP:
+        return EntriesByName.of(entries, names)
+    return await asyncio.to_thread(EntriesByName.of, entries, names)
 
 
 async def find_stored(
@@ -298,7 +346,7 @@ async def conclude(
         manifest = manifest.with_callbacks_of(found.manifest)
     manifest = manifest.with_first_callbacks()
     if backend.lists_files:
-        _check_listing(backend, plan, filed, await backend.entries(plan.folder))
+        _check_listing(backend, plan, filed, await _listed(backend, plan, [file.name for file in plan.files]))
     hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
     if (
         found is None
@@ -322,19 +370,12 @@ def _check_listing(
     backend: ArchiveBackend,
     plan: ArchiveLayout,
     filed: Mapping[str, FiledDocument],
-    entries: Sequence[StoredEntry],
+    entries: EntriesByName,
 ) -> None:
     """Compare the files in the folder with the plan: some archives take two names as one, or have two files
     under one name."""
-    exact: dict[str, list[StoredEntry]] = {}
-    folded: dict[str, list[StoredEntry]] = {}
-    for entry in entries:
-        exact.setdefault(entry.name, []).append(entry)
-        folded.setdefault(case_folded(entry.name), []).append(entry)
     for file in plan.files:
-        # Some archives list a name in other letter case or another normal form.
-        found = exact.get(file.name) or folded.get(case_folded(file.name), [])
-        if (problem := _listing_problem(found, filed[file.facts.file_id].size)) is not None:
+        if (problem := _listing_problem(entries.find(file.name), filed[file.facts.file_id].size)) is not None:
             raise ListingDiffers(
                 f"{backend.location(file.name)} was stored and read back, but the archive {problem}. Perhaps "
                 "it takes two names as one: then put {{file.number}} into spec.path of the Archive."

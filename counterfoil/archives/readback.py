@@ -7,13 +7,18 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Final
-from urllib.parse import urlsplit
 
-from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotStored
+from counterfoil.archives.backend import (
+    ArchiveBackend,
+    ChecksumReported,
+    FileNotStored,
+    ListBounds,
+    server_of,
+)
 from counterfoil.archives.errors import ArchiveUnavailable, VerificationFailed
 from counterfoil.archives.manifest import MANIFEST_LIMIT, ManifestDamaged
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, drain, single_chunk
-from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerTooSlow
+from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerTooSlow, Grow
 
 SEAL_LIMIT: Final = 4096
 """Bytes; a seal has 64."""
@@ -97,6 +102,33 @@ async def reading_small(backend: ArchiveBackend, name: str) -> AsyncIterator[byt
         raise too_slow(backend.location(name)) from None
 
 
+class ReadingList(ListBounds):
+    """The bounds of a list that is read from a server: a large one waits for a slot for its memory."""
+
+    def __init__(self, location: str, grow: Grow) -> None:
+        super().__init__(location)
+        self._grow = grow
+
+    async def wait_for_memory(self, page: int = 0) -> None:
+        """Wait for the memory of the names so far, and of ``page`` bytes more."""
+        await self._grow(self.memory + page)
+
+
+@asynccontextmanager
+async def reading_list(backend: ArchiveBackend, folder: str) -> AsyncIterator[ReadingList]:
+    """
+    Read the list of a folder within the context; a slot ends with it, so all of its pages have the same one.
+
+    Raises ``ArchiveUnavailable`` if it is too slow while others wait for the slot.
+    """
+    location = backend.location(folder)
+    try:
+        async with LARGE_ANSWERS.reading(server_of(backend)) as grow:
+            yield ReadingList(location, grow)
+    except AnswerTooSlow:
+        raise too_slow(location) from None
+
+
 async def read_seal(backend: ArchiveBackend, name: str) -> bytes | None:
     """Read the seal beside a manifest; None: there is none. What is too long for one is cut, and fits
     nothing."""
@@ -115,12 +147,6 @@ async def read_seal(backend: ArchiveBackend, name: str) -> bytes | None:
 def checksum(content: bytes) -> tuple[int, str]:
     """Return size and SHA-256."""
     return len(content), hashlib.sha256(content).hexdigest()
-
-
-def server_of(backend: ArchiveBackend) -> str:
-    """Return what an archive shares with others: its server, or the root of a volume."""
-    root = urlsplit(backend.location("x"))
-    return f"{root.scheme}://{root.netloc}" if root.netloc else root.path
 
 
 def too_slow(location: str) -> ArchiveUnavailable:

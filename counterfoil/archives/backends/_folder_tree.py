@@ -16,26 +16,23 @@ from typing import Final
 
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
+    MAX_LISTED_NAME,
     TEMPORARY_PREFIX,
     ArchiveBackend,
     StoredEntry,
     is_temporary,
     segments,
     temporary_name,
-    too_many_files,
 )
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.names import MANIFEST_NAME
-from counterfoil.archives.readback import probe_with_file
+from counterfoil.archives.readback import ReadingList, probe_with_file, reading_list
 from counterfoil.archives.streams import clean_up, single_chunk
 
 _REPLACED = "replaced-"
 
 _NAMELESS: Final = re.compile(re.escape(f"{TEMPORARY_PREFIX}{_REPLACED}") + r"[0-9a-f]{16}\.tmp")
 """Names of files that an earlier version set aside: nothing in them identifies the replaced file."""
-
-MAX_LISTED_CHARACTERS = 16 * 1024 * 1024
-"""Characters of all paths below one folder: a server chooses how long a name is."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +93,18 @@ class FolderTreeBackend(ArchiveBackend):
 
     @abstractmethod
     def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
-        """Yield the files and folders in a folder, links included; none when it is absent."""
+        """
+        Yield the files and folders in a folder, links included; none when it is absent.
+
+        An entry is yielded as it is read, so that the whole answer is never in memory. An error after it says
+        that the list is not whole.
+        """
 
     async def entries(self, folder: str) -> list[StoredEntry]:
         """Return all files below a folder. Raises ``NameTaken`` for too many."""
-        found = [entry async for entry in self._files(folder) if not is_temporary(entry.name)]
+        async with reading_list(self, folder) as bounds:
+            files = self._files(folder, bounds)
+            found = [entry async for entry in files if not is_temporary(entry.name)]
         return sorted(found, key=lambda entry: entry.name)
 
     async def put(
@@ -206,29 +210,30 @@ class FolderTreeBackend(ArchiveBackend):
 
     async def remove_leftovers(self, folder: str) -> None:
         """Remove our temporary files below a folder, but no replaced file: the new one is not verified."""
-        found = [entry.name async for entry in self._files(folder) if is_temporary(entry.name)]
+        async with reading_list(self, folder) as bounds:
+            files = self._files(folder, bounds)
+            found = [entry.name async for entry in files if is_temporary(entry.name)]
         for name in found:
             if _last(name).startswith(f"{TEMPORARY_PREFIX}{_REPLACED}"):
                 self._remember_aside(name)
             else:
                 await self.discard(name)
 
-    async def _files(self, folder: str) -> AsyncIterator[StoredEntry]:
-        waiting, seen, characters = [segments(folder)], 0, 0
+    async def _files(self, folder: str, bounds: ReadingList) -> AsyncIterator[StoredEntry]:
+        waiting = [folder]
         while waiting:
             above = waiting.pop()
-            async with aclosing(self._children(above)) as children:
+            async with aclosing(self._children(segments(above))) as children:
                 async for each in children:
-                    seen += 1
-                    characters += sum(map(len, above)) + len(each.name)
-                    if seen > MAX_ENTRIES or characters > MAX_LISTED_CHARACTERS:
-                        raise too_many_files(self.location(folder))
-                    if each.name in ("", ".", "..") or "/" in each.name or "\0" in each.name:
+                    if not _is_name(each.name):
                         raise self._unreadable_list()
+                    name = f"{above}/{each.name}"
+                    bounds.add(name)
+                    await bounds.wait_for_memory()
                     if each.is_folder:
-                        waiting.append([*above, each.name])
+                        waiting.append(name)
                     else:
-                        yield StoredEntry("/".join([*above, each.name]), each.size)
+                        yield StoredEntry(name, each.size)
 
     def _unreadable_list(self) -> ArchiveError:
         return ArchiveRefused(
@@ -242,6 +247,13 @@ class FolderTreeBackend(ArchiveBackend):
     def _name_taken(self, parts: list[str], what: str) -> NameTaken:
         where = self.location("/".join(parts)) if parts else self._root
         return NameTaken(f"{where} {what}, and Counterfoil did not put it there. Move it away.")
+
+
+def _is_name(name: str) -> bool:
+    """Whether a file or folder can have a name."""
+    return (
+        name not in ("", ".", "..") and "/" not in name and "\0" not in name and len(name) <= MAX_LISTED_NAME
+    )
 
 
 def _last(name: str) -> str:

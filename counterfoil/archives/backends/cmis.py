@@ -11,7 +11,7 @@ Tags become the properties that ``spec.cmis.properties`` names; the manifest has
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -19,6 +19,7 @@ import msgspec
 
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
+    MAX_LISTED_NAME,
     TEMPORARY_PREFIX,
     FileNotStored,
     Opener,
@@ -43,7 +44,7 @@ from counterfoil.archives.errors import (
 )
 from counterfoil.origin import origin_of
 from counterfoil.resources.archive import ArchiveSpec, Cmis
-from counterfoil.untrusted.json_bounds import JSON_ERRORS
+from counterfoil.untrusted.json_bounds import JSON_ERRORS, has_too_many_values
 
 FIELD = "spec.cmis.url"
 PAGE = 500
@@ -53,6 +54,14 @@ LISTED = "cmis:name,cmis:baseTypeId,cmis:contentStreamLength"
 """Properties that are requested of each object; a document can have many more."""
 
 FOLDER = "cmis:folder"
+
+MAX_ADDRESS_LENGTH = 2048
+"""Characters of an address that a repository names."""
+
+MAX_PAGE_CONTAINERS = 50 * PAGE
+"""Maximum number of lists and objects in an answer; one of the objects has some ten if the repository ignores
+which properties are requested."""
+
 T = TypeVar("T")
 _FORM = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
 
@@ -72,11 +81,15 @@ async def open_cmis(name: str, spec: ArchiveSpec, credentials: Mapping[str, byte
 OPENER: Opener = open_cmis
 
 
+CmisAddress = Annotated[str, msgspec.Meta(max_length=MAX_ADDRESS_LENGTH)]
+CmisText = Annotated[str, msgspec.Meta(max_length=MAX_LISTED_NAME)]
+
+
 class CmisRepositoryInfo(msgspec.Struct, frozen=True, rename="camel"):
     """One repository, as the service document describes it."""
 
-    root_folder_url: str
-    repository_url: str
+    root_folder_url: CmisAddress
+    repository_url: CmisAddress
 
 
 class CmisTypeInfo(msgspec.Struct, frozen=True):
@@ -85,27 +98,29 @@ class CmisTypeInfo(msgspec.Struct, frozen=True):
     versionable: bool = False
 
 
+class CmisProperties(msgspec.Struct, frozen=True):
+    """The properties that are read; an object can have many more."""
+
+    name: CmisText | None = msgspec.field(name="cmis:name", default=None)
+    base_type: CmisText | None = msgspec.field(name="cmis:baseTypeId", default=None)
+    length: int | float | CmisText | None = msgspec.field(name="cmis:contentStreamLength", default=None)
+
+
 class CmisObject(msgspec.Struct, frozen=True):
     """An object of the repository, or an exception."""
 
-    properties: dict[str, object] = msgspec.field(name="succinctProperties", default_factory=dict)
-    exception: str = ""
+    properties: CmisProperties = msgspec.field(name="succinctProperties", default=CmisProperties())
+    exception: CmisText = ""
 
     @property
-    def name(self) -> str:
-        """Its name, the last part of its path."""
-        return str(self.properties.get("cmis:name", ""))
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is a folder."""
-        return self.properties.get("cmis:baseTypeId") == FOLDER
-
-    @property
-    def size(self) -> int | None:
-        """Bytes of its content, if the repository says."""
-        length = self.properties.get("cmis:contentStreamLength")
-        return length if isinstance(length, int) and length >= 0 else None
+    def entry(self) -> FolderEntry:
+        """The object as an entry of a listing; the rest of an answer is not kept."""
+        length = self.properties.length
+        return FolderEntry(
+            self.properties.name or "",
+            is_folder=self.properties.base_type == FOLDER,
+            size=length if isinstance(length, int) and length >= 0 else None,
+        )
 
 
 class CmisChild(msgspec.Struct, frozen=True):
@@ -117,7 +132,7 @@ class CmisChild(msgspec.Struct, frozen=True):
 class CmisChildren(msgspec.Struct, frozen=True, rename="camel"):
     """A page of the children of a folder."""
 
-    objects: tuple[CmisChild, ...]
+    objects: Annotated[tuple[CmisChild, ...], msgspec.Meta(max_length=PAGE)]
     has_more_items: bool
 
 
@@ -177,15 +192,19 @@ class CmisBackend(FolderTreeBackend):
         return self._repository
 
     async def _fetch_repository(self) -> CmisRepository:
+        repository = await self._fetch_repository_info()
+        self._check_origin(repository.root_folder_url)
+        self._check_origin(repository.repository_url)
+        versioning = "major" if await self._is_versionable(repository.repository_url) else "none"
+        return CmisRepository(repository.root_folder_url.rstrip("/"), versioning)
+
+    async def _fetch_repository_info(self) -> CmisRepositoryInfo:
         answer = await self._site.request("GET", self._site.url)
         if answer.status_code in NOT_FOUND_STATUSES:
             raise self._not_cmis()
         if not answer.is_success:
             raise self._site.error_for_status(answer.status_code)
-        try:
-            repositories = msgspec.json.decode(answer.content, type=dict[str, CmisRepositoryInfo])
-        except JSON_ERRORS as error:
-            raise self._not_cmis() from error
+        repositories = self._decoded(answer, dict[CmisText, CmisRepositoryInfo])
         repository = repositories.get(self._settings.repository_id)
         if repository is None:
             raise ArchiveRefused(
@@ -193,10 +212,7 @@ class CmisBackend(FolderTreeBackend):
                 f"{self._archive}: {self._server} has no repository `{self._settings.repository_id}`. There "
                 f"are: {', '.join(sorted(repositories)[:10]) or 'none'}. Correct spec.cmis.repositoryID.",
             )
-        self._check_origin(repository.root_folder_url)
-        self._check_origin(repository.repository_url)
-        versioning = "major" if await self._is_versionable(repository.repository_url) else "none"
-        return CmisRepository(repository.root_folder_url.rstrip("/"), versioning)
+        return repository
 
     async def _is_versionable(self, repository: str) -> bool:
         kind = self._settings.document_type
@@ -232,14 +248,14 @@ class CmisBackend(FolderTreeBackend):
         query = urlencode({"cmisselector": selector, "succinct": "true", **more})
         return f"{repository.root}/{path}?{query}" if path else f"{repository.root}?{query}"
 
-    async def _find_object(self, parts: list[str]) -> CmisObject | None:
+    async def _find_object(self, parts: list[str]) -> FolderEntry | None:
         """Return what lies at a path; None when nothing does."""
         answer = await self._site.request("GET", await self._address(parts, "object"))
         if answer.status_code in NOT_FOUND_STATUSES:
             return None
         if not answer.is_success:
             raise self._refusal(answer)
-        return self._decoded(answer, CmisObject)
+        return self._decoded(answer, CmisObject).entry
 
     async def _post_action(self, parts: list[str], action: str, fields: Mapping[str, str]) -> httpx.Response:
         """Have something done with the object at a path."""
@@ -260,9 +276,11 @@ class CmisBackend(FolderTreeBackend):
             parts[:-1], "createFolder", _properties({"cmis:name": parts[-1], "cmis:objectTypeId": FOLDER})
         )
         if not made.is_success:
+            refusal = self._refusal(made)
+            del made
             there = await self._find_object(parts)
             if there is None or not there.is_folder:
-                raise self._refusal(made)
+                raise refusal
 
     async def _send(
         self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
@@ -285,9 +303,11 @@ class CmisBackend(FolderTreeBackend):
             answer = await self._update_name(temporary, parts)
             if answer.is_success:
                 return
+            refusal = self._refusal(answer)
+            del answer
             there = await self._find_object(parts)
             if there is None:
-                raise self._refusal(answer)
+                raise refusal
         if there.is_folder:
             raise self._name_taken(parts, "is a folder")
         await self._replace_by_renaming(temporary, parts)
@@ -297,10 +317,12 @@ class CmisBackend(FolderTreeBackend):
             answer = await self._update_name(second, taken)
             if answer.is_success:
                 # Some repositories add a number to the name.
-                given = self._decoded(answer, CmisObject).name
+                given = self._decoded(answer, CmisObject).entry.name
+                del answer
                 if given.startswith(TEMPORARY_PREFIX):
                     await self._delete([*taken[:-1], given])
-            return answer.is_success
+                return True
+            return False
 
         if not await self._refuses_to_rename(taken, rename):
             raise self._lacks_feature(
@@ -343,27 +365,34 @@ class CmisBackend(FolderTreeBackend):
                 return
             if not answer.is_success:
                 raise self._refusal(answer)
-            try:
-                page = msgspec.json.decode(answer.content, type=CmisChildren)
-            except JSON_ERRORS as error:
-                raise self._site.unreadable_response() from error
-            if page.has_more_items and not page.objects:
-                raise self._site.unreadable_response()
-            for child in page.objects:
-                yield FolderEntry(child.object.name, child.object.is_folder, child.object.size)
-            skipped += len(page.objects)
-            more = page.has_more_items
+            page, more = self._entries_of_page(answer)
+            del answer
+            skipped += len(page)
+            for each in page:
+                yield each
+            # Before the next page is asked for, since the answer can take long.
+            del page
+
+    def _entries_of_page(self, answer: httpx.Response) -> tuple[list[FolderEntry], bool]:
+        """Return the entries of a page, and whether there are more."""
+        try:
+            page = _decode_json(answer.content, CmisChildren)
+        except JSON_ERRORS as error:
+            raise self._site.unreadable_response() from error
+        if page.has_more_items and not page.objects:
+            raise self._site.unreadable_response()
+        return [child.object.entry for child in page.objects], page.has_more_items
 
     def _decoded(self, answer: httpx.Response, kind: type[T]) -> T:
         try:
-            return msgspec.json.decode(answer.content, type=kind)
+            return _decode_json(answer.content, kind)
         except JSON_ERRORS as error:
             raise self._not_cmis() from error
 
     def _refusal(self, answer: httpx.Response) -> ArchiveError:
         """Return what an exception of the repository means."""
         try:
-            exception = msgspec.json.decode(answer.content, type=CmisObject).exception
+            exception = _decode_json(answer.content, CmisObject).exception
         except JSON_ERRORS:
             exception = ""
         if (text := find_text(_ERROR_RULES, exception)) is not None:
@@ -406,6 +435,13 @@ _ERROR_RULES: Mapping[frozenset[str], ErrorText] = {
         "and what the type requires (CMIS says {exception}).",
     ),
 }
+
+
+def _decode_json(content: bytes, kind: type[T]) -> T:
+    """Raises ``JSON_ERRORS``, also for more values than the memory is for."""
+    if has_too_many_values(content, MAX_PAGE_CONTAINERS):
+        raise msgspec.ValidationError("it has too many values")
+    return msgspec.json.decode(content, type=kind)
 
 
 def _properties(values: Mapping[str, str]) -> dict[str, str]:

@@ -15,7 +15,6 @@ import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import quote
@@ -23,12 +22,12 @@ from urllib.parse import quote
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
     FileNotStored,
+    ListBounds,
     Opener,
     StoredEntry,
     is_temporary,
     segments,
     temporary_name,
-    too_many_files,
 )
 from counterfoil.archives.backends._volume_threads import Operation, VolumeHangs, VolumeThreads
 from counterfoil.archives.errors import (
@@ -187,14 +186,16 @@ class FilesystemBackend:
 
     def _entries(self, folder: list[str]) -> list[StoredEntry]:
         path = "/".join(folder)
+        found, bounds = list[StoredEntry](), ListBounds(self.location(path))
         try:
             with _folder(self._root, folder) as at:
-                found = list(islice(_iterate_entries(at, path), MAX_ENTRIES + 1))
+                for each in _iterate_entries(at, path):
+                    bounds.add(each.name if each is not None else "")
+                    if each is not None:
+                        found.append(each)
         except FileNotStored:
             return []
-        if len(found) > MAX_ENTRIES:
-            raise too_many_files(self.location(path))
-        return sorted((each for each in found if each is not None), key=lambda entry: entry.name)
+        return sorted(found, key=lambda entry: entry.name)
 
     def _discard(self, parts: list[str], operation: Operation) -> None:
         with _folder(self._root, parts[:-1]) as at:

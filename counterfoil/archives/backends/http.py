@@ -51,6 +51,7 @@ from counterfoil.archives.streams import HashingCounter, counting
 from counterfoil.clock import Clock, WallClock
 from counterfoil.origin import origin_of
 from counterfoil.resources.archive import ArchiveSpec, HttpMode, VerifyMode
+from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
 from counterfoil.standard_webhooks import (
     SECRET_PREFIX,
     SigningSecretInvalid,
@@ -257,7 +258,8 @@ class HttpBackend:
             self._locations[name] = location
         elif self._verify is VerifyMode.READ_BACK:
             raise self._missing_feature(
-                "return the stored files, since the place that it names is no address on its own host",
+                "return the stored files, since the place that it names is no address on its own "
+                "host, or too long",
                 "Let it name one, or set spec.verify to Checksum.",
             )
 
@@ -316,6 +318,8 @@ def _json(value: object) -> bytes:
 def _joined(url: str, location: str) -> str | None:
     """Return the address that a location stands for; None if it is none of the same site, which is all that
     is asked."""
+    if len(location) > MAX_LOCATION_LENGTH:
+        return None
     try:
         joined = urljoin(f"{url}/", location)
         httpx.URL(joined)

@@ -12,8 +12,8 @@ content to the same name. If another client has a lock, the event waits.
 
 import re
 import unicodedata
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import unquote, urlsplit
@@ -54,6 +54,9 @@ MAX_TAG_BYTES = 64 * 1024
 MAX_PATH_LENGTH = 32 * 1024
 """Maximum number of characters of an address in a listing."""
 
+MAX_EXTRA_SLASHES = 16
+"""Slashes of an address in a listing beyond those that it needs; some servers double them."""
+
 _DAV = "{DAV:}"
 _OK = "HTTP/1.1 200 OK"
 _MULTI_STATUS = 207
@@ -81,9 +84,12 @@ OPENER: Opener = open_webdav
 
 @dataclass(frozen=True)
 class WebDavResource:
-    """An entry of a listing: a file or a collection, by its path below the archive's root."""
+    """An entry of a listing: the resource that was asked for, or a file or a collection in it."""
 
-    parts: tuple[str, ...]
+    name: str | None
+    """Last part of its path; None for the resource itself."""
+    is_elsewhere: bool
+    """Whether its path is neither the one that was asked for nor in it."""
     is_folder: bool
     size: int | None
     is_complete: bool
@@ -98,7 +104,8 @@ class WebDavBackend(FolderTreeBackend):
     def __init__(self, site: HttpSite) -> None:
         super().__init__(site.archive, site.server, site.url)
         self._site = site
-        self._root_parts = _decoded(urlsplit(site.url).path)
+        root = urlsplit(site.url).path
+        self._root_parts = _decoded(root, len(root))
 
     def location(self, name: str) -> str:
         """Return the address of a name."""
@@ -206,7 +213,7 @@ class WebDavBackend(FolderTreeBackend):
     async def _is_folder(self, parts: list[str]) -> bool | None:
         """Tell whether the entry is a collection; None when there is no entry."""
         try:
-            listed = [each async for each in self._propfind(parts, depth="0", slash="")]
+            return await self._is_collection(parts, slash="")
         except FileNotStored:
             return None
         except ArchiveRefused as refused:
@@ -214,34 +221,48 @@ class WebDavBackend(FolderTreeBackend):
             if refused.reason == "ArchiveRedirects":
                 return True
             raise
-        return self._single_resource(listed).is_folder
 
     async def _check_root(self) -> None:
         try:
-            listed = [each async for each in self._propfind([], depth="0", slash="/")]
+            is_folder = await self._is_collection([], slash="/")
         except FileNotStored:
             raise self._root_missing() from None
-        if not self._single_resource(listed).is_folder:
+        if not is_folder:
             raise self._name_taken([], "is a file where Counterfoil needs a folder")
 
-    def _single_resource(self, listed: list[WebDavResource]) -> WebDavResource:
-        if len(listed) != 1:
+    async def _is_collection(self, parts: list[str], *, slash: str) -> bool:
+        """Whether what is there is a collection. Raises ``FileNotStored``; ``ArchiveRefused`` for an answer
+        other than one resource, the second of which is not waited for."""
+        found: WebDavResource | None = None
+        async with aclosing(self._propfind(parts, depth="0", slash=slash)) as listed:
+            async for each in listed:
+                if found is not None:
+                    raise self._not_webdav()
+                found = each
+        if found is None:
             raise self._not_webdav()
-        return listed[0]
+        return found.is_folder
 
     async def _children(self, parts: list[str]) -> AsyncGenerator[FolderEntry, None]:
-        with suppress(FileNotStored):
-            listed = [each async for each in self._propfind(parts, depth="1", slash="/")]
-            # A complete answer has the collection itself (RFC 4918, 9.1).
-            if not any(each.parts == tuple(parts) and each.is_complete for each in listed):
-                raise self._site.unreadable_response()
-            for each in listed:
-                if each.parts != tuple(parts):
-                    if each.parts[:-1] != tuple(parts):
+        # A complete answer has the collection itself (RFC 4918, 9.1).
+        is_complete = False
+        try:
+            async with aclosing(self._propfind(parts, depth="1", slash="/")) as listed:
+                async for each in listed:
+                    if each.is_elsewhere:
                         raise self._site.unreadable_response()
-                    yield FolderEntry(each.parts[-1], each.is_folder, each.size)
+                    if each.name is not None:
+                        yield FolderEntry(each.name, each.is_folder, each.size)
+                    else:
+                        is_complete |= each.is_complete
+        except FileNotStored:
+            return
+        if not is_complete:
+            raise self._site.unreadable_response()
 
-    async def _propfind(self, parts: list[str], *, depth: str, slash: str) -> AsyncIterator[WebDavResource]:
+    async def _propfind(
+        self, parts: list[str], *, depth: str, slash: str
+    ) -> AsyncGenerator[WebDavResource, None]:
         """Yield what the server says is there, itself included; raises ``FileNotStored``."""
         headers = {"Depth": depth, **_XML}
         url = self._url(parts) + slash
@@ -250,10 +271,12 @@ class WebDavBackend(FolderTreeBackend):
                 raise FileNotStored
             if response.status_code != _MULTI_STATUS:
                 raise self._listing_error(response.status_code)
-            async for element in self._responses(response.aiter_raw()):
-                yield self._resource(element)
+            path = (*self._root_parts, *parts)
+            async with aclosing(self._responses(response.aiter_raw())) as elements:
+                async for element in elements:
+                    yield self._resource(element, path)
 
-    async def _responses(self, chunks: AsyncIterable[bytes]) -> AsyncIterator[etree._Element]:
+    async def _responses(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[etree._Element, None]:
         """Yield the response elements of a multi-status answer one by one; each is forgotten after its
         turn."""
         parser = etree.XMLPullParser(
@@ -282,9 +305,12 @@ class WebDavBackend(FolderTreeBackend):
         except _ListingTooBig as error:
             raise self._site.unreadable_response() from error
 
-    def _resource(self, element: etree._Element) -> WebDavResource:
+    def _resource(self, element: etree._Element, asked: tuple[str, ...]) -> WebDavResource:
+        """Read a resource of the answer for the path ``asked``. Raises ``ArchiveRefused`` for one outside of
+        the archive's root."""
         try:
-            path = _decoded(urlsplit(element.findtext(f"{_DAV}href", "")).path)
+            address = urlsplit(element.findtext(f"{_DAV}href", "")).path
+            path = _decoded(address, len(asked) + MAX_EXTRA_SLASHES)
         except ValueError as error:
             raise self._site.unreadable_response() from error
         if path[: len(self._root_parts)] != self._root_parts:
@@ -295,7 +321,8 @@ class WebDavBackend(FolderTreeBackend):
             )
         length = element.findtext(f".//{_DAV}getcontentlength") or ""
         return WebDavResource(
-            path[len(self._root_parts) :],
+            path[-1] if path != asked and path else None,
+            is_elsewhere=asked not in (path, path[:-1]),
             is_folder=element.find(f".//{_DAV}resourcetype/{_DAV}collection") is not None,
             size=int(length) if length.isascii() and length.isdigit() else None,
             is_complete=(element.findtext(f"{_DAV}status") or _OK).split()[1:2] == ["200"],
@@ -326,10 +353,10 @@ class WebDavBackend(FolderTreeBackend):
         )
 
 
-def _decoded(path: str) -> tuple[str, ...]:
+def _decoded(path: str, max_slashes: int) -> tuple[str, ...]:
     """Split a path of a URL into plain segments, in the normal form that our names have. Raises
-    ``ValueError``."""
-    if len(path) > MAX_PATH_LENGTH:
+    ``ValueError``, before a path with too many of them is split."""
+    if len(path) > MAX_PATH_LENGTH or path.count("/") > max_slashes:
         raise ValueError("it is too long")
     return tuple(unicodedata.normalize("NFC", unquote(part)) for part in path.split("/") if part)
 

@@ -9,17 +9,21 @@ as long as a run keeps them, and a run that finds a manifest waits for its seal.
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from functools import partial
+from itertools import cycle, product
 
 from controller.esaw_check.probes import Questions, check_esaw
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives import open_backend
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend
+from counterfoil.archives.backends import gcs
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.filing import find_concluded
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.archives.readback import reading_small
+from counterfoil.archives.streams import single_chunk
 from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, EsawClient, EsawError, EsawUserClient, new_http_client
@@ -27,11 +31,13 @@ from counterfoil.process_exit import exit_process
 from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
 from tests.support.scenes.esaw_check import a_subject_of
+from tests.support.scenes.hostile_archive import KINDS as ARCHIVE_KINDS
 from tests.support.scenes.hostile_archive import archive_at
 from tests.support.servers.scripted_esaw import ENVELOPE
 from tests.support.signing_keys import a_sealer
 
 FOLDER = "a"
+FILE = f"{FOLDER}/b.pdf"
 STALLED_SECONDS = 5.0
 """Time after which a run is ended that waits for an answer without an end."""
 
@@ -122,6 +128,55 @@ async def checked(url: str) -> AsyncIterator[Ask]:
         yield lambda: check_esaw(Questions(esaw, clock), subject, clock.now())
 
 
+async def _content(backend: ArchiveBackend) -> None:
+    async with aclosing(backend.read(FILE)) as stream:
+        async for _ in stream:
+            pass
+
+
+async def _retained(backend: ArchiveBackend) -> None:
+    if isinstance(backend, RetainingBackend):
+        await backend.retain(FILE)
+
+
+OPERATIONS: dict[str, Callable[[ArchiveBackend], Awaitable[object]]] = {
+    "entries": lambda backend: backend.entries(FOLDER),
+    "put": lambda backend: backend.put(FILE, single_chunk(b"x"), tags={"a": "b"}, content_type=None),
+    "read": _content,
+    "discard": lambda backend: backend.discard(FILE),
+    "probe": lambda backend: backend.probe(),
+    "remove_leftovers": lambda backend: backend.remove_leftovers(FOLDER),
+    "retain": _retained,
+}
+"""Everything that an archive is asked."""
+
+
+@asynccontextmanager
+async def operations(url: str, kind: str) -> AsyncIterator[Ask]:
+    """All operations of an archive at four hosts in turn; an answer without an end is waited for."""
+    backends = []
+    for host in range(1, 5):
+        address = url.replace("127.0.0.1", f"127.0.0.{host}")
+        archive, secret = archive_at(kind, address)
+        if kind == "gcs":
+            # The only kind whose address is no setting.
+            gcs.OPENER = partial(gcs.open_gcs, address=address)
+        backends.append(await open_backend("dms", archive.spec, secret))
+    # Lists first, since they are the largest answers.
+    lists = [OPERATIONS["entries"], OPERATIONS["remove_leftovers"]]
+    turns = cycle(product([*lists, *OPERATIONS.values()], backends))
+
+    async def ask() -> None:
+        operation, backend = next(turns)
+        with suppress(TimeoutError, FileNotStored):
+            async with asyncio.timeout(STALLED_SECONDS):
+                await operation(backend)
+
+    yield ask
+    for backend in backends:
+        await backend.close()
+
+
 KINDS: dict[str, Callable[[str], AbstractAsyncContextManager[Ask]]] = {
     "esaw": partial(asking, question=files),
     "files": partial(asking, question=files),
@@ -132,6 +187,7 @@ KINDS: dict[str, Callable[[str], AbstractAsyncContextManager[Ask]]] = {
     "verified": verified,
     "list": listing,
     "check": checked,
+    **{each: partial(operations, kind=each) for each in ARCHIVE_KINDS},
 }
 
 

@@ -21,6 +21,7 @@ from urllib.parse import quote, unquote_plus
 
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
+    MAX_LISTED_NAME,
     TEMPORARY_PREFIX,
     ArchiveBackend,
     FileNotStored,
@@ -42,9 +43,8 @@ from counterfoil.archives.backends._object_store.listing import (
     read_page,
 )
 from counterfoil.archives.errors import ArchiveRefused
-from counterfoil.archives.readback import probe_with_file, server_of, too_slow
+from counterfoil.archives.readback import ReadingList, probe_with_file, reading_list
 from counterfoil.archives.streams import INLINE, clean_up, in_hashing_thread
-from counterfoil.untrusted.large_answers import LARGE_ANSWERS, AnswerTooSlow
 
 PART = 5 * 1024 * 1024
 """Bytes of one part, the least that S3 takes: up to 10,000 of them, 48 GiB, and little memory."""
@@ -126,26 +126,31 @@ class ObjectStoreBackend(ArchiveBackend):
         """Return the URI of a name, percent-encoded."""
         return f"{self.uri()}/" + quote(self._key(name), safe="/!$&'()*+,;=:@")
 
+    @property
+    def server_origin(self) -> str:
+        """Return scheme, host and port of the service: buckets of several services can have one name."""
+        return self._client.origin
+
     async def entries(self, folder: str) -> list[StoredEntry]:
         """Return everything below a folder."""
         prefix, marker = f"{self._key(folder)}/", None
         found: list[StoredEntry] = []
-        for _ in range(MAX_PAGES):
-            request = StoreRequest("GET", query=self._list_query(prefix, marker))
-            try:
-                async with LARGE_ANSWERS.reading(server_of(self)) as grow:
-                    answer = await self._client.request(request, limit=LIST_LIMIT, grow=grow)
-                    if not answer.is_success:
-                        raise self._client.error(answer)
-                    keys, marker = await self._page(answer.body)
-            except AnswerTooSlow:
-                raise too_slow(self.location(folder)) from None
-            # A console stores an empty object with a slash at its end for a folder.
-            found.extend(StoredEntry(self._name(key), size) for key, size in keys if not key.endswith("/"))
-            if len(found) > MAX_ENTRIES:
-                raise too_many_files(self.location(folder))
-            if marker is None:
-                return sorted(found, key=lambda entry: entry.name)
+        async with reading_list(self, folder) as bounds:
+            for _ in range(MAX_PAGES):
+                request = StoreRequest("GET", query=self._list_query(prefix, marker))
+                keys, marker = await self._keys(request, bounds)
+                for key, size in keys:
+                    if not key.startswith(prefix):
+                        raise self._client.unreadable()
+                    # A console stores an empty object with a slash at its end for a folder.
+                    if not key.endswith("/"):
+                        found.append(StoredEntry(self._name(key), size))
+                        bounds.add(found[-1].name)
+                # Before the next page is asked for, since the answer can take long.
+                del keys
+                await bounds.wait_for_memory()
+                if marker is None:
+                    return sorted(found, key=lambda entry: entry.name)
         raise too_many_files(self.location(folder))
 
     async def put(
@@ -228,6 +233,14 @@ class ObjectStoreBackend(ArchiveBackend):
         await asyncio.gather(*sending, return_exceptions=True)
         await self._abort_upload(path, upload)
 
+    async def _keys(
+        self, request: StoreRequest, bounds: ReadingList
+    ) -> tuple[list[tuple[str, int | None]], str | None]:
+        answer = await self._client.request(request, limit=LIST_LIMIT, grow=bounds.wait_for_memory)
+        if not answer.is_success:
+            raise self._client.error(answer)
+        return await self._page(answer.body)
+
     async def _page(self, content: bytes) -> tuple[list[tuple[str, int | None]], str | None]:
         try:
             return (
@@ -273,6 +286,8 @@ def list_page(
         length = each.get(size, "")
         is_number = length.isascii() and length.isdigit() and len(length) < 20
         name = unquote_plus(each[key]) if page.rest.get("EncodingType") == "url" else each[key]
+        if len(name) > MAX_LISTED_NAME:
+            raise ListUnreadable("a key is longer than any store allows")
         found.append((name, int(length) if is_number else None))
     return page, found
 

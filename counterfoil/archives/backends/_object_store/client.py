@@ -26,6 +26,7 @@ from counterfoil.archives.backends._object_store.errors import (
 from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable
 from counterfoil.archives.streams import INLINE, count_sent, in_hashing_thread
 from counterfoil.clock import Clock
+from counterfoil.origin import origin_of
 from counterfoil.untrusted.large_answers import Grow
 
 RETRY_PAUSES_SECONDS = (0.1, 0.4, 1.5)
@@ -158,6 +159,11 @@ class ObjectStoreClient:
     def is_root_missing(self, answer: StoreAnswer) -> bool:
         """Whether a 404 means the bucket."""
         return self.parsed(answer).code in self._dialect.root_missing
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of the bucket's address."""
+        return origin_of(self._site.url)
 
     @property
     def archive(self) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 import os
+import threading
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from counterfoil.archives import filing
 from counterfoil.archives.backend import NegativeCacheBackend, StoredEntry
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import ArchiveError, ArchiveUnavailable, NameTaken, VerificationFailed
@@ -24,6 +26,7 @@ from counterfoil.archives.filing import (
     MAX_BUFFERED_BYTES,
     MAX_READS_AT_ONCE,
     SPARE_READS,
+    EntriesByName,
     FileSource,
     SourceBroken,
     claim_names,
@@ -44,6 +47,7 @@ from counterfoil.archives.manifest import (
     ManifestTooLarge,
 )
 from counterfoil.archives.manifest_signature import ManifestSigner
+from counterfoil.archives.names import case_folded
 from counterfoil.archives.proof import FoundManifest
 from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.envelopeevent import FileKind
@@ -862,3 +866,33 @@ async def test_a_file_of_others_with_the_same_name_in_capitals_is_not_taken_for_
     await filed(backend, plan)
 
     assert plan.manifest_name in backend.files
+
+
+@pytest.mark.parametrize("count", [10, 1_000])
+async def test_the_names_of_a_long_list_are_compared_outside_of_the_event_loop(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    def folded(name: str) -> str:
+        threads.add(threading.get_ident())
+        return case_folded(name)
+
+    class Listing(NegativeCacheBackend):
+        async def entries(self, folder: str) -> list[StoredEntry]:
+            return [StoredEntry(f"{folder}/{number:060}") for number in range(count)]
+
+    monkeypatch.setattr(filing, "case_folded", folded)
+    await claim_names(Listing(FilesystemBackend("dms", tmp_path)), a_plan())
+    assert (threads == {threading.get_ident()}) == (count == 10)
+
+
+def test_a_listed_name_is_found_in_any_form_and_not_folded_if_it_is_far_too_long() -> None:
+    ours, decomposed = "a/r\u00e9sum\u00e9.pdf", "a/RE\u0301SUME\u0301.PDF"
+    found = EntriesByName.of([StoredEntry(decomposed), StoredEntry("a/" + "\ufdfa" * 1000)], [ours])
+    assert found.has(ours)
+    assert [each.name for each in found.find(ours)] == [decomposed]
+    exact = EntriesByName.of([StoredEntry(decomposed), StoredEntry(ours)], [ours])
+    assert [each.name for each in exact.find(ours)] == [ours]
+    padded = EntriesByName.of([StoredEntry("a/" + "\u00ad" * 1000 + ours[2:])], [ours])
+    assert not padded.has(ours)

@@ -418,3 +418,58 @@ async def test_the_connections_of_all_transfers_that_claim_their_names_are_used_
         for _ in range(2):
             await asyncio.gather(*(http.get(server.url) for _ in range(count)))
     assert server.connections == count
+
+
+async def test_a_second_resource_in_an_answer_about_one_is_refused_before_the_answer_ends() -> None:
+    resource = LISTING.removesuffix("</multistatus>")
+    second = resource[resource.index("<response>") :]
+
+    async def without_end(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=207)
+        await response.prepare(request)
+        await response.write((resource + second + " " * 16 * 1024).encode())
+        await asyncio.sleep(60)
+        return response
+
+    app = web.Application()
+    app.router.add_route("PROPFIND", "/{path:.*}", without_end)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    backend = await a_backend(f"http://127.0.0.1:{runner.addresses[0][1]}")
+    with pytest.raises(ArchiveRefused) as trouble:
+        async with asyncio.timeout(10):
+            await backend.probe()
+    await backend.close()
+    await runner.cleanup()
+    assert trouble.value.reason == "ArchiveNotWebDav"
+
+
+async def test_an_address_in_a_listing_with_thousands_of_segments_is_refused() -> None:
+    body = LISTING.replace("/dms/", f"/dms/{'a/' * 10_000}")
+    async with scripted_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
+        backend = await a_backend(url)
+        with pytest.raises(ArchiveRefused) as trouble:
+            await backend.probe()
+        await backend.close()
+    assert trouble.value.reason == "ArchiveAnswerUnreadable"
+
+
+async def test_a_place_of_more_characters_than_a_status_takes_is_refused() -> None:
+    async with scripted_server(concluded_at("a" * 8193)) as url:
+        backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
+        with pytest.raises(ArchiveRefused) as trouble:
+            await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
+        await backend.close()
+    assert trouble.value.reason == "ArchiveLacksFeature"
+
+
+async def test_a_cmis_answer_with_hundreds_of_thousands_of_lists_is_refused() -> None:
+    body = b'{"r":{"rootFolderUrl":"a","repositoryUrl":"b","x":[' + b"[]," * 200_000 + b"[]]}}"
+    async with scripted_server({"GET": web.Response(body=body)}) as url:
+        spec = ArchiveSpec(cmis=Cmis(url=url, repository_id="r"))
+        backend = await open_backend("dms", spec, {})
+        with pytest.raises(ArchiveRefused) as trouble:
+            await backend.probe()
+        await backend.close()
+    assert trouble.value.reason == "ArchiveNotCmis"

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend, StoredEntry
+from counterfoil.archives.backend import ArchiveBackend, NegativeCacheBackend, StoredEntry, server_of
 from counterfoil.archives.backends._object_store.authorizers import string_to_sign
 from counterfoil.archives.backends._object_store.client import RETRY_PAUSES_SECONDS, SENT_AT_ONCE
 from counterfoil.archives.backends._object_store.identity import (
@@ -289,6 +289,37 @@ async def test_a_list_is_asked_for_with_encoded_keys_and_has_those_that_xml_can_
         "s3", f"<L><IsTruncated>false</IsTruncated>{entry.format('a/%41+b')}</L>".encode()
     )
     assert plain == [StoredEntry("a/%41+b", 1)]
+
+
+def _listed(kind: str, key: str, count: int = 1) -> bytes:
+    """A page with these keys, each with a number at its end."""
+    outer, inner = ("Blob", "Name") if kind == "azblob" else ("Contents", "Key")
+    entries = (
+        f"<{outer}><{inner}>{key}{number}</{inner}><Size>1</Size></{outer}>" for number in range(count)
+    )
+    return f"<L><IsTruncated>false</IsTruncated><NextMarker/>{''.join(entries)}</L>".encode()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("key", ["a/" + "b" * 1023, "other/b"], ids=["too long", "in another folder"])
+async def test_a_key_that_the_store_can_not_have_or_was_not_asked_for_is_refused(kind: str, key: str) -> None:
+    with pytest.raises(ArchiveRefused) as refused:
+        await entries_of(kind, _listed(kind, key))
+    assert refused.value.reason == "ArchiveAnswerUnreadable"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_names_of_a_list_that_take_more_than_8_mib_of_memory_are_refused(kind: str) -> None:
+    with pytest.raises(NameTaken, match="names take more than 8 MiB"):
+        await entries_of(kind, _listed(kind, "a/\U0001f600" + "b" * 1000, 2_500))
+
+
+async def test_buckets_of_one_name_at_two_services_do_not_share_a_server() -> None:
+    backends = [await opened("s3", f"http://127.0.0.{number}:9000") for number in (1, 2)]
+    assert [server_of(each) for each in backends] == ["http://127.0.0.1:9000", "http://127.0.0.2:9000"]
+    assert server_of(NegativeCacheBackend(backends[0])) == "http://127.0.0.1:9000"
+    for each in backends:
+        await each.close()
 
 
 # -- Uploads -------------------------------------------------------------------------------------------------
