@@ -18,9 +18,7 @@ from counterfoil.resources import archive_kinds
 PAGE = Path(__file__).parent / "archives.md"
 BEGIN, END = "<!-- matrix -->\n", "<!-- end of matrix -->"
 
-KINDS = tuple(
-    kind for kind in archive_kinds.KINDS if kind in ARCHIVE_KINDS and archive_kinds.SETTINGS[kind].KEEPS_FILES
-)
+KINDS = tuple(kind for kind in archive_kinds.KINDS if kind in ARCHIVE_KINDS)
 CLASS = re.compile(r"test_archive_contract_(\w+)\.Test\w+$")
 PASSED, FAILED, NOT_RUN = "yes", "**no**", "not run here"
 

@@ -345,10 +345,6 @@ class ArchivePool:
         given_up = self._given_up.get(archive.name)
         if given_up is not None and self.clock.monotonic() - given_up.at < GIVEN_UP_SECONDS:
             return _ProbeResult("False", "ArchiveUnresponsive", _given_up_message(archive), root)
-        if not archive.spec.keeps_files:
-            return _ProbeResult(
-                "True", "Probed", "The archive takes files and keeps none. It is for tests only."
-            )
         message = f"A probe was written and read back.{self._shared(archive)}"
         return _ProbeResult("True", "Probed", message, root)
 
@@ -564,8 +560,7 @@ def _refuse_other_destination(archive: Archive) -> None:
     destination, known = archive.spec.settings.destination, archive.status.destination
     if known is None or destination == known:
         return
-    where = "nowhere" if destination is None else f"to {destination}"
-    raise origin_changed(archive.name, known, where)
+    raise origin_changed(archive.name, known, f"to {destination}")
 
 
 def _probe_overdue(archive: Archive) -> ArchiveUnavailable:

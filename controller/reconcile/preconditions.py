@@ -48,7 +48,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
-from counterfoil.resources.organization import cleanup_conflict, shared_archive_conflict
+from counterfoil.resources.organization import shared_archive_conflict
 
 _log = logging.getLogger(__name__)
 
@@ -262,8 +262,6 @@ class Preconditions:
         archive = self.cache.archives.get(ref.name)
         if archive is None:
             return Wait("ArchiveMissing", f"Archive/{ref.name} does not exist.")
-        if (reason := cleanup_conflict(organization, archive)) is not None:
-            return Wait("ArchiveKeepsNothing", reason)
         others, archives = self.cache.organizations, self.cache.archives
         if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
             return Wait("ArchiveShared", reason)

@@ -64,7 +64,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus, with_summary
-from counterfoil.resources.organization import cleanup_conflict, shared_archive_conflict
+from counterfoil.resources.organization import shared_archive_conflict
 from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import pattern_error
 
@@ -347,8 +347,6 @@ class OrganizationStatusUpdater:
         if archive is None:
             message = f"Archive/{ref.name} does not exist. Create it, or correct spec.archiveRef."
             return CheckResult("False", "ArchiveMissing", message)
-        if (reason := cleanup_conflict(organization, archive)) is not None:
-            return CheckResult("False", "ArchiveKeepsNothing", reason)
         others, archives = self.cache.organizations, self.cache.archives
         if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
             return CheckResult("False", "ArchiveShared", reason)

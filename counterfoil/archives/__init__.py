@@ -77,17 +77,13 @@ def _opener(name: str, kind: str, spec: ArchiveSpec) -> Opener:
     return opener
 
 
-def _useful_with_checksum() -> list[str]:
-    return sorted(kind for kind in REPORTING_CHECKSUMS if SETTINGS[kind].KEEPS_FILES)
-
-
 def _check_verify(name: str, kind: str, spec: ArchiveSpec) -> None:
     if spec.verify is not VerifyMode.CHECKSUM:
         return
     if kind not in REPORTING_CHECKSUMS:
         raise SettingsInvalid(
             f"Archive/{name}: spec.verify can't be Checksum for `{kind}`, whose servers do not tell the "
-            f"SHA-256 of a file; it can for {' and '.join(_useful_with_checksum())}. Set it to ReadBack."
+            f"SHA-256 of a file; it can for {' and '.join(sorted(REPORTING_CHECKSUMS))}. Set it to ReadBack."
         )
     if spec.signatures is not SignaturePolicy.IGNORE:
         raise SettingsInvalid(

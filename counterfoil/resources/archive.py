@@ -252,12 +252,6 @@ class ArchiveSpec(KindFields, frozen=True):
         return settings
 
     @property
-    def keeps_files(self) -> bool:
-        """Whether the archive keeps the files that it takes."""
-        settings = (getattr(self, name) for name in KINDS)
-        return all(each.KEEPS_FILES for each in settings if each is not None)
-
-    @property
     def separates_organizations(self) -> bool:
         """Whether the folders of two Organizations differ, by ``{{organization}}`` in the path."""
         folder, _, _ = self.path.partition("{{file.")

@@ -25,8 +25,8 @@ from counterfoil.resources.base import (
 )
 
 DISCARDED_SCHEME = "discarded:"
-"""Prefix of the locations of files that an archive did not keep. No such file counts as archived for a
-delete."""
+"""Prefix of the locations of files that an archive of another package did not keep. With ``verify: Checksum``
+no byte is read back, so only this prefix says it. No such file counts as archived for a delete."""
 
 SecretRef = LocalObjectReference | None
 
@@ -79,10 +79,6 @@ class KindSettings(ResourcePart, frozen=True):
     EXAMPLE: ClassVar[Mapping[str, Any]] = {}
     """The smallest settings that the API server accepts; tests use them."""
 
-    KEEPS_FILES: ClassVar[bool] = True
-    """False: the archive discards every file. Its locations begin with ``DISCARDED_SCHEME``, and no envelope
-    is deleted."""
-
     HAS_MARKER: ClassVar[bool] = True
     """True: a marker in the root tells it from an empty one in its place
     (``controller.access.archive_root``)."""
@@ -114,7 +110,7 @@ class KindSettings(ResourcePart, frozen=True):
     def place(self) -> str | None:
         """
         The root, as far as the spec names it, in one spelling; two Archives of one place have the same files.
-        None: nothing is kept. Raises as ``origin``.
+        Raises as ``origin``.
         """
         return self.destination
 
@@ -542,14 +538,6 @@ class Http(KindSettings, frozen=True):
         return f"{self.origin}{urlsplit(self.url).path.rstrip('/')}"
 
 
-class NullTest(KindSettings, frozen=True):
-    """For load tests: takes every file and keeps none. Needs `verify: Checksum` and `signatures: Ignore`."""
-
-    KEEPS_FILES: ClassVar[bool] = False
-    HAS_MARKER: ClassVar[bool] = False
-    REPORTS_CHECKSUMS: ClassVar[bool] = True
-
-
 class Custom(KindSettings, frozen=True):
     """
     A kind that another Python package brings by the entry point `counterfoil.archives`; the package must be
@@ -594,7 +582,6 @@ class KindFields(ResourcePart, frozen=True):
     sftp: Sftp | None = None
     cmis: Cmis | None = None
     http: Http | None = None
-    nulltest: NullTest | None = None
     custom: Custom | None = None
 
 

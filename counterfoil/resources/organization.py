@@ -1235,17 +1235,6 @@ class Organization(Resource, frozen=True):
         return self.page_url(f"/consent/{self.name}/{sender}")
 
 
-def cleanup_conflict(organization: Organization, archive: Archive) -> str | None:
-    """Return why this Organization can't use the Archive: it would delete envelopes that no archive keeps."""
-    if organization.spec.cleanup.policy is CleanupPolicy.KEEP or archive.spec.keeps_files:
-        return None
-    return (
-        f"Archive/{archive.name} keeps no files, and Organization/{organization.name} deletes envelopes "
-        "after archiving. Set spec.cleanup.policy of the Organization to Keep, or let spec.archiveRef name "
-        "another Archive."
-    )
-
-
 def shared_folders(
     archive: Archive, organizations: Iterable[Organization], archive_of: Callable[[str], Archive | None]
 ) -> tuple[Organization, ...]:

@@ -37,7 +37,7 @@ from controller.reconcile.phases.missing_envelope import (
 )
 from controller.reconcile.phases.unlisted_files import listed_again, settled_evidence, wait_for_known_files
 from controller.scheduling.due import CLEANUP_DELAYED, has_request
-from counterfoil.archives.proof import doubt, is_kept
+from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import believed_time
@@ -94,7 +94,7 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Delete the envelope, unless it is kept, it is too early, or a file is not in the archive."""
     if (gap := recorded_gap(event.status, context.organization.spec.evidence)) is not None:
         return await _incomplete(event, context, gap)
-    if is_kept(event.status) and (found := doubt(event.status)) is not None:
+    if (found := doubt(event.status)) is not None:
         return _in_doubt(event, found)
     cleanup = context.organization.spec.cleanup
     if cleanup.policy is CleanupPolicy.KEEP:
@@ -102,15 +102,6 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         if kept is not None:
             return kept
         return await _without_envelope(event, context, await _damage(event, context))
-
-    if not is_kept(event.status):
-        # Archived while the Organization had another Archive or kept its envelopes.
-        return Wait(
-            "ArchiveKeepsNothing",
-            "The envelope was archived where no file is kept; Counterfoil archives it again before deleting "
-            "it.",
-            restart_from=Phase.COLLECTING,
-        )
 
     if (delay := _delay(event, context)) is not None:
         return delay

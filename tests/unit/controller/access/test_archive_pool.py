@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shlex
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -445,12 +446,6 @@ async def test_an_archive_that_leads_to_another_folder_or_a_server_instead_is_no
     assert await scene.archive_pool.backend(replace(after, spec=same_folder))
 
 
-async def test_an_archive_that_would_keep_nothing_instead_is_not_opened(scene: Scene) -> None:
-    archive = an_archive(filesystem=None, nulltest={})
-    known = replace(archive, status=replace(archive.status, destination="https://dms.acme.example"))
-    assert "leads nowhere" in await refusal(scene, known)
-
-
 @pytest.mark.parametrize(
     ("spec", "destination"),
     [
@@ -469,7 +464,6 @@ async def test_an_archive_that_would_keep_nothing_instead_is_not_opened(scene: S
         ({"cmis": {"url": "https://dms.acme.example/cmis", "repositoryID": "r"}}, "https://dms.acme.example"),
         ({"sftp": {"host": "sftp.acme.example", "port": 2022}}, "sftp://sftp.acme.example:2022"),
         ({"sftp": {"host": "2001:db8::1"}}, "sftp://[2001:db8::1]"),
-        ({"nulltest": {}}, None),
         ({"filesystem": {"root": "/archive"}}, "file:///archive"),
     ],
 )
@@ -491,7 +485,7 @@ def test_each_setting_of_a_custom_kind_can_be_an_address() -> None:
 
 # -- The marker in the root ----------------------------------------------------------------------------------
 
-UNMARKED = frozenset({"http", "nulltest", "custom"})
+UNMARKED = frozenset({"http", "custom"})
 
 
 async def probe(scene: Scene) -> ArchiveRoot:
@@ -895,8 +889,24 @@ def test_each_kind_with_a_root_has_a_marker() -> None:
     assert {kind for kind, each in SETTINGS.items() if not each.HAS_MARKER} == UNMARKED
 
 
-async def test_a_kind_without_a_root_gets_no_marker(scene: Scene) -> None:
-    scene.kube.put(an_archive(filesystem=None, nulltest={}, verify="Checksum", signatures="Ignore"))
+SHELF = """
+from tests.support.fakes.archives import MemoryBackend
+
+async def open_shelf(name, spec, credentials):
+    return MemoryBackend()
+"""
+
+
+async def test_a_kind_without_a_root_gets_no_marker(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rootless_shelf.py").write_text(SHELF)
+    metadata = tmp_path / "rootless_shelf-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rootless-shelf\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[counterfoil.archives]\nshelf = rootless_shelf:open_shelf\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    scene.kube.put(an_archive(filesystem=None, custom={"kind": "shelf"}))
     after = await scene.archive_pool.update_status(scene.newest())
     assert after is not None
     assert (scene.ready()[0], after.status.root) == ("True", None)

@@ -386,31 +386,6 @@ async def test_an_archive_that_does_not_exist_is_waited_for(scene: Scene) -> Non
     assert outcome == Wait("ArchiveMissing", "Archive/dms does not exist.")
 
 
-NO_FILES_KEPT: dict[str, Any] = {
-    "filesystem": None,
-    "nulltest": {},
-    "verify": "Checksum",
-    "signatures": "Ignore",
-}
-
-
-async def test_an_envelope_that_is_to_be_deleted_is_not_archived_where_no_file_is_kept(scene: Scene) -> None:
-    scene.cache.archives.put(an_archive(version=2, **NO_FILES_KEPT))
-    scene.organization(cleanup={"policy": "Delete"})
-    outcome = await scene.prepare()
-    assert outcome == Wait(
-        "ArchiveKeepsNothing",
-        "Archive/dms keeps no files, and Organization/acme deletes envelopes after archiving. Set "
-        "spec.cleanup.policy of the Organization to Keep, or let spec.archiveRef name another Archive.",
-    )
-
-
-async def test_an_envelope_that_is_kept_may_be_archived_where_no_file_is_kept(scene: Scene) -> None:
-    scene.cache.archives.put(an_archive(version=2, **NO_FILES_KEPT))
-    scene.organization(cleanup={"policy": "Keep"})
-    assert isinstance(await scene.prepare(), Admitted)
-
-
 def created(organization: Organization, day: int) -> Organization:
     metadata = structs.replace(organization.metadata, creation_timestamp=datetime(2026, 7, day, tzinfo=UTC))
     return structs.replace(organization, metadata=metadata)
@@ -636,10 +611,8 @@ async def test_an_event_waits_for_the_probe_of_another_root_at_the_same_server(s
     assert waiting.reason == "ArchiveNotProbed"
 
 
-@pytest.mark.parametrize("kind", [{"http": {"url": DAV}}, NO_FILES_KEPT | {"filesystem": None}])
-async def test_a_kind_without_a_root_needs_no_probe(scene: Scene, kind: dict[str, Any]) -> None:
-    scene.organization(cleanup={"policy": "Keep"})
-    scene.cache.archives.put(an_archive(version=2, **{"filesystem": None, **kind}))
+async def test_a_kind_without_a_root_needs_no_probe(scene: Scene) -> None:
+    scene.cache.archives.put(an_archive(version=2, filesystem=None, http={"url": DAV}))
     assert isinstance(await scene.prepare(), Admitted)
 
 

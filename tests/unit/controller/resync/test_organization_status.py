@@ -658,13 +658,6 @@ async def test_an_archive_that_is_not_ready_is_told_and_recovers() -> None:
     assert (await scene.condition())[:2] == ("True", "Ready")
 
 
-async def test_an_archive_that_keeps_no_files_does_not_fit_an_organization_that_deletes() -> None:
-    scene = Scene(cleanup={"policy": "Delete"})
-    spec: dict[str, Any] = {"filesystem": None, "nulltest": {}, "verify": "Checksum", "signatures": "Ignore"}
-    scene.cache.archives.put(ready(an_archive(version=2, **spec)))
-    assert (await scene.condition())[:2] == ("False", "ArchiveKeepsNothing")
-
-
 async def test_an_organization_with_the_folders_of_an_older_one_of_another_esaw_is_not_ready() -> None:
     scene = Scene()
     scene.cache.archives.put(ready(an_archive(version=2, path="{{envelope.id}}/{{file.name}}")))

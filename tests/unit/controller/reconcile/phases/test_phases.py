@@ -767,17 +767,30 @@ async def test_without_the_whole_proof_nothing_is_deleted(lack: str) -> None:
     assert scene.esaw.transport.deleted == []
 
 
-async def test_what_was_archived_where_no_file_is_kept_is_archived_again_before_the_delete() -> None:
-    scene = Scene()
-    archived = await archived_before(scene)
+def discarded(event: EnvelopeEvent) -> EnvelopeEvent:
+    """Return the event as if its archive had kept no files."""
     documents = tuple(
-        msgspec.structs.replace(each, location=f"discarded:{each.file_id}")
-        for each in archived.status.documents
+        msgspec.structs.replace(each, location=f"discarded:{each.file_id}") for each in event.status.documents
     )
-    status = msgspec.structs.replace(archived.status, documents=documents)
-    outcome = await cleaned(scene, msgspec.structs.replace(archived, status=status))
+    return msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, documents=documents))
+
+
+async def test_what_another_archive_did_not_keep_is_archived_again_before_the_delete() -> None:
+    scene = Scene()
+    event = discarded(await archived_before(scene))
+    outcome = await cleaned(scene, event)
     assert isinstance(outcome, Wait)
-    assert (outcome.reason, outcome.restart_from) == ("ArchiveKeepsNothing", Phase.COLLECTING)
+    assert (outcome.reason, outcome.restart_from) == ("ArchivedFilesChanged", Phase.COLLECTING)
+    assert scene.esaw.transport.deleted == []
+
+
+async def test_what_this_run_sent_to_an_archive_that_keeps_no_files_is_not_deleted() -> None:
+    scene = Scene()
+    event = discarded(await archived_before(scene))
+    context = scene.context(event)
+    context.verified = event.status.documents
+    with pytest.raises(NotProven, match="keeps no files"):
+        await clean(event, context)
     assert scene.esaw.transport.deleted == []
 
 

@@ -17,8 +17,6 @@ from counterfoil.resources.archive import (
     SignaturePolicy,
     VerifyMode,
 )
-from counterfoil.resources.archive_kinds import DISCARDED_SCHEME, EXAMPLES, SETTINGS
-from counterfoil.resources.base import parse_part
 
 MODULE = """
 from tests.support.fakes.archives import MemoryBackend
@@ -51,18 +49,6 @@ def a_spec(kind: str) -> ArchiveSpec:
 def test_every_kind_of_the_api_can_be_opened() -> None:
     assert {*ARCHIVE_KINDS, "custom"} == set(KINDS)
     assert all(map(find_opener, ARCHIVE_KINDS))
-
-
-@pytest.mark.parametrize("kind", [kind for kind in sorted(ARCHIVE_KINDS) if not SETTINGS[kind].KEEPS_FILES])
-async def test_the_locations_of_a_kind_that_keeps_nothing_say_so(kind: str) -> None:
-    """Deleting in eSAW depends on it."""
-    spec = parse_part(
-        ArchiveSpec,
-        {kind: EXAMPLES[kind], "verify": VerifyMode.CHECKSUM, "signatures": SignaturePolicy.IGNORE},
-    )
-    backend = await open_backend("dms", spec, {})
-
-    assert backend.location("a/b.pdf").startswith(DISCARDED_SCHEME)
 
 
 @pytest.mark.usefixtures("package")

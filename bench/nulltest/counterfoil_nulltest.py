@@ -1,5 +1,6 @@
 """
-Archives of kind ``nulltest``: take every file, keep none. For load tests of eSAW, controller and network.
+Archives of the custom kind ``nulltest``: take every file, keep none. For load tests of eSAW, controller and
+network.
 
 A file's size and SHA-256 are computed in transit and reported as the server's own, as ``verify: Checksum``
 allows. That proves nothing about storage: every location begins with ``discarded:``, and no envelope with
@@ -12,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from typing import ClassVar
 from urllib.parse import quote
 
-from counterfoil.archives.backend import ChecksumReported, FileNotStored, Opener, StoredEntry, segments
+from counterfoil.archives.backend import ChecksumReported, FileNotStored, StoredEntry, segments
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.archives.readback import hash_stream
 from counterfoil.resources.archive import ArchiveSpec, VerifyMode
@@ -26,13 +27,10 @@ async def open_nulltest(name: str, spec: ArchiveSpec, credentials: Mapping[str, 
     """Open the archive ``name``. Raises ``SettingsInvalid`` without ``verify: Checksum``."""
     if spec.verify is not VerifyMode.CHECKSUM:
         raise SettingsInvalid(
-            f"Archive/{name}: `nulltest` keeps no files, so none can be read back. Set spec.verify to "
+            f"Archive/{name}: kind `nulltest` keeps no files, so none can be read back. Set spec.verify to "
             "Checksum and spec.signatures to Ignore."
         )
     return NullTestBackend()
-
-
-OPENER: Opener = open_nulltest
 
 
 class NullTestBackend:

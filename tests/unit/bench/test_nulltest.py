@@ -1,6 +1,11 @@
 """
-The kind ``nulltest``: an envelope runs through, and nothing of it counts as archived for a delete.
+The package of the kind ``nulltest``: an envelope runs through, and nothing of it counts as archived for a
+delete.
 """
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +16,7 @@ from counterfoil.archives.filing import claim_names, conclude, find_concluded, s
 from counterfoil.archives.readback import read_back
 from counterfoil.clock import WallClock
 from counterfoil.resources.archive import ArchiveSpec, SignaturePolicy, VerifyMode
-from counterfoil.resources.archive_kinds import DISCARDED_SCHEME, NullTest
+from counterfoil.resources.archive_kinds import DISCARDED_SCHEME, Custom
 from tests.support.fakes.archives import (
     ENVELOPE_ID,
     a_filed_document,
@@ -22,7 +27,25 @@ from tests.support.fakes.archives import (
     files_named,
 )
 
-SPEC = ArchiveSpec(nulltest=NullTest(), verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
+PACKAGE = Path(__file__).parents[3] / "bench/nulltest"
+KIND = Custom(kind="nulltest")
+SPEC = ArchiveSpec(custom=KIND, verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it is built. A wheel of modules alone can be imported as it is."""
+    folder = tmp_path_factory.mktemp("nulltest")
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(build, cwd=PACKAGE, check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(autouse=True)
+def installed(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package beside Counterfoil: its entry point is found."""
+    monkeypatch.setattr(sys, "path", [str(wheel), *sys.path])
 
 
 @pytest.fixture
@@ -65,4 +88,4 @@ async def test_after_a_restart_nothing_is_known(backend: ArchiveBackend) -> None
 
 async def test_read_back_can_not_be_asked_of_it() -> None:
     with pytest.raises(SettingsInvalid, match=r"Set spec\.verify to Checksum"):
-        await open_backend("load", ArchiveSpec(nulltest=NullTest()), {})
+        await open_backend("load", ArchiveSpec(custom=KIND), {})
