@@ -52,7 +52,10 @@ LOOPS_WITHOUT_TRY = {
     "controller/access/archive_root.py": {"manifests"},
     "controller/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
     "controller/reconcile/phases/clean.py": {"await context.siblings()", "event.status.documents"},
-    "controller/resync/envelope_search.py": {"((window.start, middle), (middle, window.end))"},
+    "controller/resync/envelope_search.py": {
+        "((window.start, middle), (middle, window.end))",
+        "enumerate(ids)",
+    },
     "webhook/pages/send.py": {"hits"},
     # No objects.
     "controller/access/archive_pool.py": {"self._open_archives.values()"},
