@@ -77,6 +77,14 @@ pause between two attempts of an event, which shows whether the archive works ag
 SMALLEST_EVIDENCE = 16 * 1024
 """Bytes of a transfer that shows the rate of an archive; a marker or a manifest is smaller."""
 
+MAX_READY_PROBES = 4
+"""Maximum number of probes at once of Archives that are ready. One that hangs is not ready any more, so it
+delays the others once."""
+
+MAX_OTHER_PROBES = 8
+"""Maximum number of probes at once of Archives that are not ready. If 40 hang, each has a turn within some
+150 s."""
+
 MAX_NAMED_ORGANIZATIONS = 5
 """Maximum number of Organizations in a message."""
 
@@ -152,6 +160,8 @@ class ArchivePool:
     minimum_rate: MinimumRate = field(default_factory=MinimumRate)
     probe_timeout: float = 30.0
     """Seconds after which a probe is overdue."""
+    _ready_probes: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_READY_PROBES))
+    _other_probes: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_OTHER_PROBES))
     _given_up: dict[str, _GivenUp] = field(default_factory=dict)
     _probes: dict[str, tuple[ArchiveBackend, asyncio.Task[ArchiveRoot | None]]] = field(default_factory=dict)
     """By Archive: its last probe, which may be overdue and still run."""
@@ -407,13 +417,25 @@ class ArchivePool:
     ) -> ArchiveRoot | None:
         """
         Probe an archive and return its root; the timeout is judged outside the probe, which may not even end
-        when it is cancelled. While an overdue probe has not ended, no other one begins.
+        when it is cancelled. While an overdue probe has not ended, no other one begins. The timeout begins
+        with the probe's turn: an Archive that waits for it keeps its conditions.
 
         Raises ``ArchiveError``, ``ApiError``.
         """
+        is_ready = is_condition_true(archive.status.conditions, "Ready")
+        self._refuse_second_probe(archive, backend)
+        async with self._ready_probes if is_ready else self._other_probes:
+            self._refuse_second_probe(archive, backend)
+            return await self._probe_in_turn(archive, backend, manifests)
+
+    def _refuse_second_probe(self, archive: Archive, backend: ArchiveBackend) -> None:
         known = self._probes.get(archive.name)
         if known is not None and known[0] is backend and not known[1].done():
             raise _probe_overdue(archive)
+
+    async def _probe_in_turn(
+        self, archive: Archive, backend: ArchiveBackend, manifests: Sequence[EarlierManifest]
+    ) -> ArchiveRoot | None:
         probe = asyncio.create_task(
             self._probe_once(archive, backend, manifests), name=f"probe of {archive.name}"
         )

@@ -15,7 +15,12 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from controller.access.archive_pool import LIST_AGAIN_SECONDS, MAX_SECRET_ORIGINS, ArchivePool
+from controller.access.archive_pool import (
+    LIST_AGAIN_SECONDS,
+    MAX_OTHER_PROBES,
+    MAX_SECRET_ORIGINS,
+    ArchivePool,
+)
 from controller.access.archive_root import (
     CHECK_AGAIN_SECONDS,
     MARKER_NAME,
@@ -969,6 +974,36 @@ async def test_an_overdue_probe_makes_the_archive_not_ready_and_no_other_probe_b
     await asyncio.sleep(0.01)
     await scene.archive_pool.update_status(scene.newest())
     assert scene.ready()[:2] == ("True", "Probed")
+
+
+async def test_archives_that_hang_are_probed_in_turn_and_delay_no_archive_that_is_ready(
+    scene: Scene, hung: HungBackend
+) -> None:
+    """The time of a probe begins with its turn."""
+    scene.archive_pool.probe_timeout = 60
+    hanging = [an_archive(f"hanging-{number}") for number in range(MAX_OTHER_PROBES + 2)]
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Probed",
+        "message": "",
+        "lastTransitionTime": NOON.isoformat(),
+    }
+    scene.kube.edit(Archive, "dms", {"status": {"conditions": [ready]}})
+    for each in hanging:
+        scene.kube.put(each)
+    looks: list[asyncio.Task[Archive | None]] = []
+    try:
+        looks += [asyncio.create_task(scene.archive_pool.update_status(each)) for each in hanging]
+        await asyncio.sleep(0.5)
+        assert hung.probes == MAX_OTHER_PROBES
+        looks.append(asyncio.create_task(scene.archive_pool.update_status(scene.newest())))
+        await asyncio.sleep(0.5)
+        assert hung.probes == MAX_OTHER_PROBES + 1
+    finally:
+        hung.may_end.set()
+    await asyncio.gather(*looks)
+    assert hung.probes == len(hanging) + 1
 
 
 async def test_an_archive_that_takes_probes_but_no_files_is_not_ready_until_a_file_is_transferred(
