@@ -13,7 +13,7 @@ from controller.cache import Cache
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.retry.fix_rules import archive_may_fix, organization_may_fix
-from controller.scheduling.due import ARCHIVE_NOT_PROBED
+from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE
 from controller.scheduling.event_queue import EventQueue
 from counterfoil.resources import (
     Archive,
@@ -143,7 +143,7 @@ def _fault(archive: Archive) -> tuple[str, int | None] | None:
 
 
 def _awaits_probe(event: EnvelopeEvent) -> bool:
-    return event.status.reason == ARCHIVE_NOT_PROBED
+    return event.status.reason in (ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE)
 
 
 def _archive_may_fix(event: EnvelopeEvent) -> bool:

@@ -8,7 +8,7 @@ newest known Organization, Sender and Archive decide, so an event that waited se
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -24,7 +24,7 @@ from controller.reconcile.signature_policy import SignatureChecker
 from controller.resync.organization_status import RESYNC_SECONDS
 from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.backoff import pause_ceiling
-from controller.scheduling.due import FIRST_PROBE_PAUSE
+from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE, FIRST_PROBE_PAUSE
 from controller.sharding import HeldShards
 from counterfoil.archives.backend import NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveError
@@ -36,9 +36,11 @@ from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.resources import (
+    MAX_ATTEMPT_HISTORY,
     SENDER_LABEL,
     ActionHandling,
     Archive,
+    Attempt,
     Condition,
     Envelope,
     EnvelopeEvent,
@@ -293,8 +295,11 @@ class Preconditions:
             return Wait(ready.reason if archive_may_fix(ready.reason) else "ArchiveNotReady", ready.message)
         message = not_probed_message(archive)
         if self._is_younger(event, FIRST_PROBE_GRACE):
-            return Pause("ArchiveNotProbed", message, until=self.clock.now() + FIRST_PROBE_PAUSE)
-        return Wait("ArchiveNotProbed", message)
+            return Pause(ARCHIVE_NOT_PROBED, message, until=self.clock.now() + FIRST_PROBE_PAUSE)
+        if _is_probe_overdue(event, self.clock.now()):
+            advice = "A probe ends within a minute, so probably no controller probes the Archive."
+            return Wait(ARCHIVE_PROBE_OVERDUE, f"{message} {advice}")
+        return Wait(ARCHIVE_NOT_PROBED, message)
 
     async def _is_draft_open(self, event: EnvelopeEvent) -> bool:
         created, now = event.metadata.creation_timestamp, self.clock.now()
@@ -357,3 +362,18 @@ def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: 
     if pause_ceiling(event.status.attempts, organization.spec.retry) < RESYNC_SECONDS:
         return None
     return Wait(ready.reason, ready.message)
+
+
+def _is_probe_overdue(event: EnvelopeEvent, now: datetime) -> bool:
+    """Whether all attempts of the last minutes found that the root of the Archive was not probed. The age of
+    the event says nothing: the root may be new."""
+    found: list[Attempt] = []
+    for each in reversed(event.status.attempt_history):
+        if each.reason == ARCHIVE_PROBE_OVERDUE:
+            return True
+        if each.reason != ARCHIVE_NOT_PROBED:
+            break
+        found.append(each)
+    # With short pauses the history has no older attempt.
+    is_full = len(found) >= MAX_ATTEMPT_HISTORY
+    return bool(found) and (is_full or now - found[-1].start_time >= FIRST_PROBE_GRACE)

@@ -35,6 +35,7 @@ CLEANUP_DELAYED = "CleanupDelayed"
 
 
 ARCHIVE_NOT_PROBED = "ArchiveNotProbed"
+ARCHIVE_PROBE_OVERDUE = "ArchiveProbeOverdue"
 """Reason of an event that waits until a probe has stored the root of its Archive."""
 
 FIRST_PROBE_PAUSE = timedelta(minutes=1)

@@ -151,7 +151,7 @@ def task_anchor(kind: str, organization: str, name: str) -> str:
 
 def is_about_archive(reason: str) -> bool:
     """Whether an event with this reason waits for the Archive itself, whose condition Ready says more."""
-    is_general = reason in ("ArchiveNotReady", "ArchiveNotProbed")
+    is_general = reason in ("ArchiveNotReady", "ArchiveNotProbed", "ArchiveProbeOverdue")
     return is_general or ReasonContext.ARCHIVE in find_reason(reason).contexts
 
 

@@ -281,13 +281,14 @@ async def test_an_archive_whose_status_gets_a_root_resumes_what_waited_for_its_p
     assert sorted(scene.reconciled) == sorted(each.name for each in events)
 
 
-async def test_an_archive_that_a_probe_finds_unusable_wakes_what_waited_for_its_probe_and_nothing_else() -> (
-    None
-):
+@pytest.mark.parametrize("reason", ["ArchiveNotProbed", "ArchiveProbeOverdue"])
+async def test_an_archive_that_a_probe_finds_unusable_wakes_what_waited_for_its_probe_and_nothing_else(
+    reason: str,
+) -> None:
     scene = Scene()
     scene.observe(an_organization(), a_sender(), ready(an_archive(), "Unknown"))
     async with scene.running():
-        first, second = waiting("ArchiveNotProbed", 2)
+        first, second = waiting(reason, 2)
         other = structs.replace(second, status=structs.replace(second.status, reason="ArchiveUnreachable"))
         scene.observe(first, other)
         await turns()

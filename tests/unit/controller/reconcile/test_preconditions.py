@@ -20,6 +20,7 @@ from counterfoil.archives.errors import ArchiveError
 from counterfoil.esaw import ApiToken
 from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.registry import EsawClients
+from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
@@ -27,6 +28,8 @@ from counterfoil.resources import (
     ENVELOPE_LABEL,
     SENDER_LABEL,
     Archive,
+    Attempt,
+    AttemptOutcome,
     Condition,
     Envelope,
     EnvelopeEvent,
@@ -588,6 +591,45 @@ async def test_an_older_event_counts_attempts_while_no_probe_stores_the_root(
     waiting = await scene.prepare()
     assert isinstance(waiting, Wait)
     assert waiting.reason == "ArchiveNotProbed"
+
+
+def unprobed(scene: Scene, *reasons: str, seconds: float) -> EnvelopeEvent:
+    """An event whose last attempts ended with these reasons, the first one some seconds ago."""
+    scene.cache.archives.put(an_archive(version=2))
+    scene.clock.advance(minutes=10)
+    first = scene.clock.now() - timedelta(seconds=seconds)
+    history = tuple(
+        Attempt(Phase.ARCHIVING, first + timedelta(seconds=at), 0, AttemptOutcome.WAIT, reason)
+        for at, reason in enumerate(reasons)
+    )
+    return an_event().in_phase(Phase.ARCHIVING, reasons[-1]).status(attempt_history=history).build()
+
+
+@pytest.mark.parametrize(
+    ("reasons", "seconds", "expected"),
+    [
+        (("ArchiveNotProbed",), 299, "ArchiveNotProbed"),
+        (("ArchiveNotProbed",), 300, "ArchiveProbeOverdue"),
+        (("EsawFailing", "ArchiveNotProbed"), 301, "ArchiveProbeOverdue"),
+        (("ArchiveNotProbed", "EsawFailing"), 3600, "ArchiveNotProbed"),
+        (("ArchiveNotProbed", "ArchiveProbeOverdue"), 3600, "ArchiveProbeOverdue"),
+        (("ArchiveProbeOverdue",), 60, "ArchiveProbeOverdue"),
+        (("ArchiveNotProbed",) * 10, 100, "ArchiveProbeOverdue"),
+        (("ArchiveNotProbed",), -3600, "ArchiveNotProbed"),
+    ],
+)
+async def test_an_event_whose_attempts_find_no_probe_for_five_minutes_says_that_an_administrator_must_act(
+    scene: Scene, reasons: tuple[str, ...], seconds: float, expected: str
+) -> None:
+    event, organization = unprobed(scene, *reasons, seconds=seconds), scene.cache.organizations.get("acme")
+    sender = scene.cache.senders.get("anna")
+    assert organization is not None
+    assert sender is not None
+    waiting = await scene.preconditions.prepare(event, organization, sender)
+    assert isinstance(waiting, Wait)
+    assert waiting.reason == expected
+    responsible = Responsible.NOBODY if expected == "ArchiveNotProbed" else Responsible.ADMINISTRATOR
+    assert CATALOGUE[expected].responsible is responsible
 
 
 @pytest.mark.parametrize(
