@@ -111,19 +111,24 @@ def _number_of_problems(mails: Iterable[Mail], facts: MailFacts) -> Iterator[str
         if mail.subject.startswith((SOLVED, ENDED)):
             solved[_problem(mail)] += 1
         else:
-            sent[_problem(mail)].append(mail.identity)
-    for problem, identities in sent.items():
+            sent[_topic(mail)].append(mail.identity)
+    for topic, identities in sent.items():
+        # An outage has a further mail for each reason for which a person must do something else.
+        problem = OUTAGE.sub(r"\1", topic)
         if len(identities) - 1 - solved[problem] > facts.interruptions:
-            yield f"{len(identities)} mails about one problem ({problem})"
+            yield f"{len(identities)} mails about one problem ({topic})"
+
+
+def _topic(mail: Mail) -> str:
+    """Return what a mail is about, without its number."""
+    is_end = mail.subject.startswith((SOLVED, ENDED))
+    topic = mail.subject.partition(": ")[2] if is_end else mail.subject
+    return re.sub(r"\b(An|A|\d+)\b|events?|senders?", "", topic).strip()
 
 
 def _problem(mail: Mail) -> str:
-    """Return the problem that a mail is about, without its number and without what may change."""
-    is_end = mail.subject.startswith((SOLVED, ENDED))
-    topic = mail.subject.partition(": ")[2] if is_end else mail.subject
-    problem = re.sub(r"\b(An|A|\d+)\b|events?|senders?", "", topic).strip()
-    # The reason of an outage can change before its end.
-    return OUTAGE.sub(r"\1", problem)
+    """Return the problem that a mail is about. The reason of an outage can change before its end."""
+    return OUTAGE.sub(r"\1", _topic(mail))
 
 
 def _consents(mails: Iterable[Mail], facts: MailFacts) -> Iterator[str]:

@@ -40,6 +40,8 @@ FACTS = MailFacts(
 )
 FAILING = replace(FACTS, events=(event(),))
 
+OUTAGE_OF_DMS = "[acme] Archive dms can't be used"
+
 
 def to_sender(to: str = ANNA, text: str = f"It {KEY_DIED}. https://x/consent/desk/sender-a") -> Mail:
     return Mail("<1@x>", CONSENT, text, (to,))
@@ -57,6 +59,8 @@ def to_administrator(subject: str = FULL, text: str = "", **changed: Any) -> Mai
         ([to_administrator()], FAILING),
         ([to_administrator(), to_administrator(f"Solved: {SOLVED}")], FACTS),
         ([to_administrator(), to_administrator(f"Solved: {SOLVED}"), to_administrator()], FAILING),
+        # Another action is necessary.
+        ([to_administrator(f"{OUTAGE_OF_DMS}: {each}") for each in ("Unreachable", "RootChanged")], FACTS),
         (
             [to_administrator("[acme] An event failed: Late")],
             replace(FACTS, events=(event(reason="DeadlineExceeded", lastError={"reason": "Late"}),)),
@@ -108,6 +112,10 @@ def test_nothing_is_wrong_with_true_mails(mails: list[Mail], facts: MailFacts) -
 
 WRONG = {
     "2 mails about one problem": ([to_administrator(), to_administrator(SOLVED)], FAILING),
+    "2 mails about one problem ([acme] Archive dms can't be used: Full)": (
+        [to_administrator(f"{OUTAGE_OF_DMS}: {each}") for each in ("Full", "Locked", "Full")],
+        FACTS,
+    ),
     "1 mails to bruno@x.example about 0 keys that died": ([to_sender(BRUNO, "")], FACTS),
     "the link for anna@x.example goes to bruno@x.example": ([to_sender(BRUNO)], FACTS),
     "anna@x.example has given a key, and is asked for the first one": (
