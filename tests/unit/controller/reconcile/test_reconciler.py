@@ -102,8 +102,8 @@ class Scene:
         self.kube.put(self.event)
         self.kube.secret_uses["anna-key"] = "token"
         self.kube.secrets["anna-key"] = {"token": KEY.encode()}
-        secrets = SecretCache(self.kube, self.clock)
-        self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=base.cache.update)
+        self.secrets = SecretCache(self.kube, self.clock)
+        self.sender_keys = SenderKeys(self.kube, self.secrets, self.clock, changed=base.cache.update)
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.status_writer = StatusWriter(self.kube, sleep=self.clock.sleep)
         self.examiner = FakeSignatureCheck()
@@ -113,7 +113,7 @@ class Scene:
                 kube=self.kube,
                 cache=self.cache,
                 sender_keys=self.sender_keys,
-                archive_pool=ArchivePool(self.kube, secrets, self.clock, self.metrics),
+                archive_pool=self._new_pool(),
                 esaw_clients=FakeEsawClients(esaw or EsawOfOne(self.envelope)),
                 clock=self.clock,
                 signature_checker=SignatureChecker(self.examiner, None),
@@ -131,7 +131,11 @@ class Scene:
 
     def restarted(self) -> None:
         """Let another process reconcile from now on."""
-        self.reconciler = dataclasses.replace(self.reconciler, _own_versions={})
+        preconditions = dataclasses.replace(self.reconciler.preconditions, archive_pool=self._new_pool())
+        self.reconciler = dataclasses.replace(self.reconciler, preconditions=preconditions, _own_versions={})
+
+    def _new_pool(self) -> ArchivePool:
+        return ArchivePool(self.kube, self.secrets, self.clock, self.metrics)
 
     def observe(self, resource: Organization | Sender | Archive) -> None:
         """Store an object as a person changed it, and let the watch report it."""

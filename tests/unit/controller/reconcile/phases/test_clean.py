@@ -1,7 +1,8 @@
 """The proof at the moment of the delete, in whole runs of the reconciler over a real archive on the disk."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from counterfoil.resources import (
 from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
 from counterfoil.signatures.results import Signatures, State
+from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.builders import ENVELOPE, an_event, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive, missing
 from tests.unit.controller.reconcile.test_reconciler import Scene
@@ -1598,3 +1600,135 @@ async def test_two_documents_that_name_one_audit_trail_do_not_each_have_their_ow
     scene.clock.advance(minutes=10)
     assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
     assert scene.envelope.transport.deleted == []
+
+
+# -- An archive that returns no files ------------------------------------------------------------------------
+
+NOT_RETURNED = (
+    "Archive/dms returns no files. Their checksums were confirmed when the files were sent, and can't be "
+    "read again."
+)
+
+
+@asynccontextmanager
+async def a_checksum_archive(scene: Scene) -> AsyncIterator[DocumentSystem]:
+    """Let the events be archived in a system that reports checksums and returns no files."""
+    async with document_system(serves_downloads=False) as system:
+        settings: dict[str, Any] = {"url": system.url, "credentialsSecretRef": {"name": "dms"}}
+        scene.kube.secret_uses["dms"] = "archive"
+        scene.kube.secrets["dms"] = {
+            "signingSecret": system.signing_secret.encode(),
+            "bearerToken": system.token.encode(),
+        }
+        spec: dict[str, Any] = {"http": settings, "verify": "Checksum", "signatures": "Ignore"}
+        scene.observe(a_probed_archive(version=2, filesystem=None, **spec))
+        yield system
+
+
+@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
+@pytest.mark.parametrize("may_read_history", [True, False])
+async def test_files_whose_checksums_a_restart_forgot_are_not_lost_after_an_unanswered_delete(
+    scene: Scene, *, may_read_history: bool
+) -> None:
+    async with a_checksum_archive(scene) as system:
+        scene.envelope.but("delete", EsawUnreachable("timeout"))
+        assert (await scene.reconcile()).status.reason == "DeleteUnanswered"
+        scene.envelope.problems.clear()
+        scene.envelope.deleted = True
+        if not may_read_history:
+            scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+        sent = dict(system.filed)
+        scene.restarted()
+        after = (await scene.reconcile()).status
+    assert (after.phase, after.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    assert NOT_RETURNED in (after.message or "")
+    assert system.filed == sent
+
+
+@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_a_retry_of_a_kept_envelope_that_is_gone_reports_no_file_as_lost_whose_checksum_is_unknown(
+    tmp_path: Path, *, is_deleted: bool
+) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Keep"})
+    async with a_checksum_archive(scene):
+        assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+        scene.envelope.problems.update(files=missing())
+        scene.envelope.deleted_for_history = is_deleted
+        scene.restarted()
+        after = (await retried_by_a_person(scene)).status
+    assert after.reason == ("ArchivedAndDeleted" if is_deleted else "EnvelopeNotFound")
+    assert NOT_RETURNED in (after.message or "")
+    assert "missing" not in (after.message or "")
+
+
+@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
+async def test_files_whose_checksums_restarts_forgot_are_sent_again_before_the_delete(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    async with a_checksum_archive(scene) as system:
+        await scene.reconcile()
+        scene.clock.advance(hours=168)
+        for _ in range(3):
+            system.filed.clear()
+            scene.restarted()
+            waiting = (await scene.reconcile()).status
+            assert (waiting.phase, waiting.reason) == (Phase.CLEANING, "ArchivedFilesChanged")
+            assert NOT_RETURNED in (waiting.message or "")
+            scene.envelope.but("delete", HttpStatusError(429))
+            assert (await scene.reconcile()).status.phase is Phase.CLEANING
+            assert scene.envelope.transport.deleted == []
+            assert len(system.filed) == 4
+            scene.envelope.problems.clear()
+        assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
+async def test_an_incomplete_envelope_that_is_gone_is_not_called_verified_if_its_archive_returns_no_files(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene_without_trail(tmp_path, evidence={"wait": "0s"})
+    async with a_checksum_archive(scene):
+        assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+        scene.envelope.problems.update(files=missing())
+        scene.envelope.deleted_for_history = True
+        scene.restarted()
+        after = (await retried_by_a_person(scene)).status
+    assert after.reason == "AuditTrailMissing"
+    assert (after.message or "").startswith(NOT_RETURNED)
+    assert "verified" not in (after.message or "")
+
+
+@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
+async def test_an_event_that_failed_since_its_checksums_were_forgotten_ends_after_a_retry(
+    scene: Scene,
+) -> None:
+    async with a_checksum_archive(scene):
+        scene.envelope.but("delete", EsawUnreachable("timeout"))
+        await scene.reconcile()
+        scene.envelope.problems.clear()
+        scene.envelope.deleted = True
+        event = scene.newest()
+        failed = msgspec.structs.replace(event.status, phase=Phase.FAILED, reason="ArchivedFilesLost")
+        await scene.status_writer.store(event, failed)
+        scene.restarted()
+        after = (await retried_by_a_person(scene)).status
+    assert after.reason == "ArchivedAndDeleted"
+    assert NOT_RETURNED in (after.message or "")
+
+
+@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
+async def test_an_incomplete_envelope_whose_checksums_a_restart_forgot_is_archived_again_before_it_is_reported(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene_without_trail(tmp_path, evidence={"wait": "0s"})
+    async with a_checksum_archive(scene) as system:
+        assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+        system.filed.clear()
+        scene.restarted()
+        retried = (await retried_by_a_person(scene)).status
+        assert retried.reason == "ArchivedFilesChanged"
+        assert NOT_RETURNED in (retried.message or "")
+        after = (await scene.reconcile()).status
+    assert after.reason == "AuditTrailMissing"
+    assert "all verified" in (after.message or "")
+    assert len(system.filed) == 3
