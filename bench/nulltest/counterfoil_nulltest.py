@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from typing import ClassVar
 from urllib.parse import quote
 
-from counterfoil.archives.backend import ChecksumReported, FileNotStored, StoredEntry, segments
+from counterfoil.archives.backend import ChecksumReported, FileNotReturned, StoredEntry, segments
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.archives.readback import hash_stream
 from counterfoil.resources.archive import ArchiveSpec, VerifyMode
@@ -61,9 +61,9 @@ class NullTestBackend:
             self._checksums.popitem(last=False)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Raise ``ChecksumReported`` for a file that was sent, ``FileNotStored`` for any other."""
+        """Raise ``ChecksumReported`` for a file that was sent, ``FileNotReturned`` for any other."""
         if name not in self._checksums:
-            raise FileNotStored
+            raise FileNotReturned
         raise ChecksumReported(*self._checksums[name])
         yield b""  # type: ignore[unreachable]  # makes this method a generator
 

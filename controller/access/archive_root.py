@@ -26,7 +26,7 @@ import msgspec
 from counterfoil.archives.backend import (
     TEMPORARY_PREFIX,
     ArchiveBackend,
-    ChecksumReported,
+    FileNotReturned,
     FileNotStored,
     ForwardingBackend,
     StoredEntry,
@@ -87,7 +87,7 @@ async def read_marker(backend: ArchiveBackend) -> str | None:
                 if len(content) > MARKER_LIMIT:
                     return None
         found = msgspec.json.decode(content, type=ArchiveMarker).id
-    except (FileNotStored, ChecksumReported, *JSON_ERRORS):
+    except (FileNotStored, FileNotReturned, *JSON_ERRORS):
         return None
     return found if len(found) == 32 and set(found) <= set("0123456789abcdef") else None
 
@@ -188,7 +188,7 @@ async def _has_manifest(backend: ArchiveBackend, wanted: EarlierManifest) -> boo
     try:
         async with reading_small(backend, name) as content:
             return Manifest.decode(content).envelope.id == wanted.envelope_id
-    except (FileNotStored, ManifestDamaged):
+    except (FileNotStored, FileNotReturned, ManifestDamaged):
         return False
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from controller.reconcile.outcomes import SideCondition, counted
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored
+from counterfoil.archives.backend import ArchiveBackend, FileNotReturned, FileNotStored
 from counterfoil.archives.filing import StoredFile
 from counterfoil.archives.layout import FileLayout
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
@@ -64,6 +64,8 @@ class SignatureChecker:
                 )
             except FileNotStored:
                 found = Signatures(state=State.UNREADABLE, detail="it is no longer in the archive")
+            except FileNotReturned:
+                found = Signatures(state=State.NOT_CHECKED, detail="the archive does not return it")
         return msgspec.structs.replace(found, anchors=self.anchors.id)
 
 

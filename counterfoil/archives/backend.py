@@ -44,7 +44,12 @@ class FileNotStored(Exception):
     """Nothing is stored under this name."""
 
 
-class ChecksumReported(Exception):
+class FileNotReturned(Exception):
+    """The archive does not return this file, and it is not known here whether it is stored: a checksum that
+    the server reported is known only in the process that sent the file."""
+
+
+class ChecksumReported(FileNotReturned):
     """Raised instead of returning a file: the server reports its size and SHA-256, and the Archive accepts
     that."""
 
@@ -102,8 +107,8 @@ class ArchiveBackend(Protocol):
         """
         Yield the bytes of a file, from the store itself rather than a cache where it can.
 
-        Raises ``FileNotStored``, and instead of the first byte ``ChecksumReported``, if ``spec.verify`` is
-        ``Checksum``.
+        Raises ``FileNotStored``. If ``spec.verify`` is ``Checksum``, raises instead of the first byte
+        ``ChecksumReported``, or ``FileNotReturned`` if no checksum of the file is known.
         """
         ...
 

@@ -27,7 +27,13 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend, StoredEntry
+from counterfoil.archives.backend import (
+    ArchiveBackend,
+    FileNotReturned,
+    FileNotStored,
+    RetainingBackend,
+    StoredEntry,
+)
 from counterfoil.archives.errors import ListingDiffers, NameTaken, VerificationFailed
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, FileLayout
 from counterfoil.archives.manifest import (
@@ -254,7 +260,7 @@ async def find_concluded(
             seal = await read_seal(backend, plan.seal_name) if key is not None else None
             manifest = Manifest.decode(content)
             is_ours = names_source(manifest, plan) and has_own_seal(manifest, content, seal, key)
-    except FileNotStored:
+    except (FileNotStored, FileNotReturned):
         return None
     except ManifestDamaged as damage:
         if _has_claim(backend, plan, claimed):

@@ -11,6 +11,7 @@ from typing import Final
 from counterfoil.archives.backend import (
     ArchiveBackend,
     ChecksumReported,
+    FileNotReturned,
     FileNotStored,
     ListBounds,
     server_of,
@@ -28,7 +29,21 @@ async def read_back(
     backend: ArchiveBackend, name: str, buffer: BoundedBuffer | None = None, *, expected: int | None = None
 ) -> tuple[int, str] | None:
     """
-    Read a file; return its size and SHA-256, or None when it does not exist.
+    Read a file; return its size and SHA-256, or None when nothing shows that it is stored.
+
+    As ``read_checksum``, for a caller that sends the file then.
+    """
+    try:
+        return await read_checksum(backend, name, buffer, expected=expected)
+    except FileNotReturned:
+        return None
+
+
+async def read_checksum(
+    backend: ArchiveBackend, name: str, buffer: BoundedBuffer | None = None, *, expected: int | None = None
+) -> tuple[int, str] | None:
+    """
+    Read a file; return its size and SHA-256, or None when it does not exist. Raises ``FileNotReturned``.
 
     A file of more than ``expected`` bytes is not read to its end: the size is then the number of bytes that
     were read, which is more than ``expected``.
@@ -83,7 +98,7 @@ async def reading_small(backend: ArchiveBackend, name: str) -> AsyncIterator[byt
     """
     Read a small file whole, to be used within the context: a large one has a slot for its memory.
 
-    Raises ``FileNotStored``, also if the archive does not return it; ``ManifestDamaged`` if it is too large;
+    Raises ``FileNotStored``; ``FileNotReturned``; ``ManifestDamaged`` if it is too large;
     ``ArchiveUnavailable`` if it is too slow while others wait for the slot.
     """
     content = bytearray()
@@ -96,8 +111,6 @@ async def reading_small(backend: ArchiveBackend, name: str) -> AsyncIterator[byt
                         raise ManifestDamaged("it is longer than 16 MiB")
                     await grow(len(content))
             yield bytes(content)
-    except ChecksumReported:
-        raise FileNotStored from None
     except AnswerTooSlow:
         raise too_slow(backend.location(name)) from None
 
@@ -131,7 +144,7 @@ async def reading_list(backend: ArchiveBackend, folder: str) -> AsyncIterator[Re
 
 async def read_seal(backend: ArchiveBackend, name: str) -> bytes | None:
     """Read the seal beside a manifest; None: there is none. What is too long for one is cut, and fits
-    nothing."""
+    nothing. Raises ``FileNotReturned``."""
     content = bytearray()
     try:
         async with aclosing(backend.read(name)) as stream:

@@ -12,16 +12,18 @@ from enum import StrEnum
 from functools import partial
 from urllib.parse import unquote
 
-from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotStored
+from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotReturned, FileNotStored
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.manifest import Manifest, ManifestDamaged, ManifestFile, hash_lines
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.proof import MAX_NAME, Checksum
-from counterfoil.archives.readback import checksum, read_back, read_seal, reading_small
+from counterfoil.archives.readback import checksum, read_checksum, read_seal, reading_small
 from counterfoil.resources.envelopeevent import ESAW_SIGNED_KINDS, FiledDocument
 from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
+
+_NOT_RETURNED = "is not returned by the archive, so it can't be checked again"
 
 
 class CheckStatus(StrEnum):
@@ -81,6 +83,9 @@ async def check_archive(
     except FileNotStored:
         yield about_manifest(CheckStatus.WRONG, "is missing")
         return
+    except FileNotReturned:
+        yield about_manifest(CheckStatus.NOT_CHECKED, _NOT_RETURNED)
+        return
     except ManifestDamaged as damage:
         yield about_manifest(CheckStatus.WRONG, f"can't be read: {damage}")
         return
@@ -96,9 +101,11 @@ async def check_archive(
             verdict, signatures = _compare_signatures(found, file, is_sealed=is_sealed)
             says += signatures
         yield CheckReport(CheckSubject.FILE, file.name, verdict, says)
-    yield CheckReport(
-        CheckSubject.HASHES, HASHES_NAME, *await _check_hashes(backend, folder, _hashes(manifest))
-    )
+    try:
+        verdict, says = await _check_hashes(backend, folder, _hashes(manifest))
+    except FileNotReturned:
+        verdict, says = CheckStatus.NOT_CHECKED, _NOT_RETURNED
+    yield CheckReport(CheckSubject.HASHES, HASHES_NAME, verdict, says)
     for extra in await _unlisted_files(backend, folder, manifest):
         yield CheckReport(CheckSubject.EXTRA, extra, CheckStatus.WRONG, f"is not in {MANIFEST_NAME}")
 
@@ -130,7 +137,8 @@ async def verify_documents(
     if the manifest names our ``key``.
 
     An archive that returns no bytes (``verify: Checksum``) is believed about the manifest, as when it was
-    filed. Raises ``ArchiveError`` when the archive itself does not work.
+    filed. Raises ``FileNotReturned`` after all faults if nothing is known about a file; ``ArchiveError`` when
+    the archive itself does not work.
     """
     locations = [manifest, *(each.location or "" for each in documents)]
     names = [name_at(backend, location) for location in locations]
@@ -139,12 +147,22 @@ async def verify_documents(
         return
     manifest_name, *document_names = [name for name in names if name is not None]
     folder = manifest_name.removesuffix(f"/{MANIFEST_NAME}")
-    for fault in await _manifest_faults(backend, folder, documents, document_names, key):
-        yield fault
+    unread: FileNotReturned | None = None
+    try:
+        for fault in await _manifest_faults(backend, folder, documents, document_names, key):
+            yield fault
+    except FileNotReturned as problem:
+        unread = problem
     for document, name in zip(documents, document_names, strict=True):
-        error = await _content_error(backend, name, document.size, document.sha256)
+        try:
+            error = await _content_error(backend, name, document.size, document.sha256)
+        except FileNotReturned as problem:
+            unread = problem
+            continue
         if error is not None:
             yield f"{document.location} {error}."
+    if unread is not None:
+        raise unread
 
 
 async def _manifest_faults(
@@ -162,8 +180,9 @@ async def _manifest_faults(
             own_key = key if key is not None and key.id == manifest.sealed_by else None
             seal_check = _check_seal(manifest, content, seal, own_key)
     except FileNotStored:
-        is_stored = await read_back(backend, f"{folder}/{MANIFEST_NAME}") is not None
-        return [] if is_stored else [f"{MANIFEST_NAME} is missing."]
+        return [f"{MANIFEST_NAME} is missing."]
+    except ChecksumReported:
+        return []
     except ManifestDamaged as damage:
         return [f"{MANIFEST_NAME} can't be read: {damage}."]
     listed = {
@@ -230,7 +249,7 @@ def _hashes(manifest: Manifest) -> Checksum:
 
 
 async def _check_hashes(backend: ArchiveBackend, folder: str, expected: Checksum) -> tuple[CheckStatus, str]:
-    found = await read_back(backend, f"{folder}/{HASHES_NAME}", expected=expected[0])
+    found = await read_checksum(backend, f"{folder}/{HASHES_NAME}", expected=expected[0])
     if found is None:
         return CheckStatus.WRONG, "is missing"
     if found != expected:
@@ -239,7 +258,10 @@ async def _check_hashes(backend: ArchiveBackend, folder: str, expected: Checksum
 
 
 async def _check_file(backend: ArchiveBackend, folder: str, file: ManifestFile) -> tuple[CheckStatus, str]:
-    fault = await _file_error(backend, folder, file)
+    try:
+        fault = await _file_error(backend, folder, file)
+    except FileNotReturned:
+        return CheckStatus.NOT_CHECKED, _NOT_RETURNED
     if fault is not None:
         return CheckStatus.WRONG, fault
     return CheckStatus.OK, f"has its {file.size} bytes and its SHA-256"
@@ -256,7 +278,7 @@ async def _content_error(
     backend: ArchiveBackend, name: str, size: int | None, sha256: str | None
 ) -> str | None:
     try:
-        found = await read_back(backend, name, expected=size)
+        found = await read_checksum(backend, name, expected=size)
     except NameTaken as trouble:
         return f"is no file: {trouble.message.rstrip('.')}"
     if found is None:
@@ -280,7 +302,7 @@ async def _examined(
     async with aclosing(backend.read(f"{folder}/{file.name}")) as chunks:
         try:
             return await examiner.examine(chunks, file.size)
-        except (FileNotStored, ChecksumReported):
+        except (FileNotStored, FileNotReturned):
             return Signatures(state=State.NOT_CHECKED, detail="the archive does not return it")
 
 

@@ -88,11 +88,11 @@ def main(
 
 
 def _exit_status(checks: Sequence[CheckReport]) -> int:
-    """A seal that nobody gave a key for hides no fault; a file that was not examined may."""
+    """A seal that nobody gave a key for hides no fault; what was not read or examined may."""
     if any(check.verdict is CheckStatus.WRONG for check in checks):
         return WRONG
-    files = [check.verdict for check in checks if check.about is CheckSubject.FILE]
-    return UNCHECKED if CheckStatus.NOT_CHECKED in files else INTACT
+    others = [check.verdict for check in checks if check.about is not CheckSubject.SEAL]
+    return UNCHECKED if CheckStatus.NOT_CHECKED in others else INTACT
 
 
 def _summary(checks: Sequence[CheckReport]) -> str:
@@ -101,7 +101,7 @@ def _summary(checks: Sequence[CheckReport]) -> str:
     if wrong:
         return "1 thing is wrong." if wrong == 1 else f"{wrong} things are wrong."
     if _exit_status(checks) == UNCHECKED:
-        return "The signatures of a file were not examined, so a forged file may not be found."
+        return "A file or its signatures could not be checked, so a changed or forged file may not be found."
     if _is_signature_verified(checks):
         return f"Everything is as it was archived, and {MANIFEST_NAME} is signed with your key."
     has_seal = any(check.about is CheckSubject.SEAL for check in checks)

@@ -10,6 +10,7 @@ built from the status as the API server returns it, never from this process's me
 import dataclasses
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -37,6 +38,7 @@ from controller.reconcile.phases.missing_envelope import (
 )
 from controller.reconcile.phases.unlisted_files import listed_again, settled_evidence, wait_for_known_files
 from controller.scheduling.due import CLEANUP_DELAYED, has_request
+from counterfoil.archives.backend import FileNotReturned
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
@@ -88,6 +90,20 @@ one of them is in doubt."""
 MAX_OTHER_LISTS = 5
 """Maximum number of times that it is archived again because eSAW lists other files. After each of them the
 delete waits for ``evidence.wait``."""
+
+MAX_UNREAD = 5
+"""Maximum number of times that it is archived again because the archive returns no files, and a restart
+forgot their checksums."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Why the files of an earlier run do not count as verified in this one."""
+
+    message: str
+    is_unread: bool = False
+    """Whether no file is known to be lost or changed: the archive returns none, and their checksums are not
+    known any more. Enough for no delete; no damage once the envelope is gone."""
 
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -174,8 +190,9 @@ async def _decision(context: ReconcileContext) -> Wait | None:
     )
 
 
-def _gone() -> Done:
-    return Done("ArchivedAndDeleted", "The envelope was archived, and is no longer in eSignAnyWhere.")
+def _gone(unread: Damage | None = None) -> Done:
+    message = "The envelope was archived, and is no longer in eSignAnyWhere."
+    return Done("ArchivedAndDeleted", message if unread is None else f"{message} {unread.message}")
 
 
 async def _is_gone(event: EnvelopeEvent, context: ReconcileContext) -> bool:
@@ -197,13 +214,15 @@ def _may_have_deleted(event: EnvelopeEvent) -> bool:
     return next((each for each in reasons if each in (_UNANSWERED, _UNCONFIRMED)), None) == _UNANSWERED
 
 
-async def _without_envelope(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Outcome:
+async def _without_envelope(
+    event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None
+) -> Outcome:
     """Return the outcome for an archived envelope that eSAW does not show."""
     if not await _is_gone(event, context):
         return _not_visible(event, context, damage)
-    if damage is not None:
+    if damage is not None and not damage.is_unread:
         return await _archived_again(event, context) or Fail(
-            "ArchivedFilesLost", f"{damage} The envelope is no longer in eSignAnyWhere."
+            "ArchivedFilesLost", f"{damage.message} The envelope is no longer in eSignAnyWhere."
         )
     if _is_expired(event) and not _may_have_deleted(event):
         # Others deleted it. Before that it may have been restarted and signed.
@@ -211,13 +230,12 @@ async def _without_envelope(event: EnvelopeEvent, context: ReconcileContext, dam
             event.status.documents, event, context
         )
     # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
-    return _gone()
+    return _gone(damage)
 
 
-def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Wait | Fail:
+def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None) -> Wait | Fail:
     """Return the outcome for an envelope that eSAW neither shows nor says to be deleted."""
-    message = f"{damage or _verified_files(event, context)} {not_shown_message(context)}"
-    return not_found(event, message)
+    return not_found(event, f"{_verified_files(event, context, damage)} {not_shown_message(context)}")
 
 
 async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -248,16 +266,27 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     return Done("ArchivedAndKept", message, facts=facts)
 
 
-async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> str | None:
+async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | None:
     """Verify the files of an earlier run in the archive; return the first fault, None if all are whole."""
     manifest = event.status.archive.manifest if event.status.archive is not None else None
     if context.verified == event.status.documents or manifest is None:
         return None
-    async with aclosing(_faults(manifest, event, context)) as faults:
-        async for fault in faults:
-            return f"Archive/{context.archive.name} does not have the files as they were archived: {fault}"
+    archive = f"Archive/{context.archive.name}"
+    try:
+        async with aclosing(_faults(manifest, event, context)) as faults:
+            async for fault in faults:
+                return Damage(f"{archive} does not have the files as they were archived: {fault}")
+    except FileNotReturned:
+        return Damage(_not_returned(context), is_unread=True)
     context.verified = event.status.documents
     return None
+
+
+def _not_returned(context: ReconcileContext) -> str:
+    return (
+        f"Archive/{context.archive.name} returns no files. Their checksums were confirmed when the files "
+        "were sent, and can't be read again."
+    )
 
 
 def _faults(manifest: str, event: EnvelopeEvent, context: ReconcileContext) -> AsyncGenerator[str, None]:
@@ -267,24 +296,26 @@ def _faults(manifest: str, event: EnvelopeEvent, context: ReconcileContext) -> A
 
 
 async def _archived_again(event: EnvelopeEvent, context: ReconcileContext) -> Done | None:
-    """Return the outcome if another event of the envelope archived all of its files later, and they are whole
-    in the archive; None: no other did."""
+    """Return the outcome if another event of the envelope archived all of its files later, and none is known
+    to be lost or changed in the archive; None: no other did."""
     for sibling in await context.siblings():
         archive = sibling.status.archive
         evidence = context.organization.spec.evidence
         if archive is None or not has_archived_last_state(sibling, event, evidence):
             continue
-        async with aclosing(_faults(archive.manifest or "", sibling, context)) as faults:
-            if await anext(faults, None) is None:
-                return Done(
-                    "ArchivedAndDeleted",
-                    f"EnvelopeEvent/{sibling.name} archived the envelope again, and it is no longer in "
-                    "eSignAnyWhere.",
-                )
+        message = (
+            f"EnvelopeEvent/{sibling.name} archived the envelope again, and it is no longer in eSignAnyWhere."
+        )
+        try:
+            async with aclosing(_faults(archive.manifest or "", sibling, context)) as faults:
+                if await anext(faults, None) is None:
+                    return Done("ArchivedAndDeleted", message)
+        except FileNotReturned:
+            return Done("ArchivedAndDeleted", f"{message} {_not_returned(context)}")
     return None
 
 
-async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str | None) -> Outcome:
+async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None) -> Outcome:
     if _is_expired(event):
         # Twice, because the download between them may take an hour.
         changed = (
@@ -298,7 +329,8 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: str |
         message = "eSignAnyWhere still has the envelope after a request to delete it that was not answered."
         return Wait(_UNCONFIRMED, message, facts=_delete_sent(_UNCONFIRMED, message))
     if damage is not None:
-        return _mismatch(event, "ArchivedFilesChanged", damage)
+        limit = MAX_UNREAD if damage.is_unread else MAX_MISMATCHES
+        return _mismatch(event, "ArchivedFilesChanged", damage.message, limit=limit)
     if (difference := _difference(event, context, listed)) is not None:
         return difference
     # Another event may have listed a file since this one archived the envelope. Asked only about a list with
@@ -400,10 +432,10 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
     listed = await unless_missing(context.files_now())
     if listed is None:
         damage = await _damage(event, context)
-        if damage is not None:
+        if damage is not None and not damage.is_unread:
             return await _without_envelope(event, context, damage)
         if not await _is_gone(event, context):
-            return _not_visible(event, context, None)
+            return _not_visible(event, context, damage)
         where = "The envelope is no longer in eSignAnyWhere."
     else:
         spec, status = context.organization.spec, (await context.envelope()).status
@@ -412,13 +444,11 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
         missing = missing_evidence(status, listed, spec.evidence)
         if missing is None or not has_same_files(event.status, listed):
             return _archive_again("FilesChanged", OTHER_FILES)
-        if (damage := await _damage(event, context)) is not None:
-            # No mismatch: the delay of the delete has not begun.
-            if _was_archived_again(event, "ArchivedFilesChanged"):
-                return _keeps_changing(damage, PhaseFacts())
-            return _archive_again("ArchivedFilesChanged", damage)
+        damage = await _damage(event, context)
+        if damage is not None and (repaired := _repair(event, damage)) is not None:
+            return repaired
         gap, where = missing, "The envelope stays in eSignAnyWhere."
-    verified = _verified_files(event, context)
+    verified = _verified_files(event, context, damage)
     if gap is MissingEvidence.DOCUMENTS:
         return Fail("DocumentsMissing", f"{verified} eSignAnyWhere does not list every document. {where}")
     return Fail(
@@ -427,6 +457,14 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
         "trails are switched off there, set spec.evidence.auditTrail of "
         f"Organization/{context.organization.name} to Optional.",
     )
+
+
+def _repair(event: EnvelopeEvent, damage: Damage) -> Outcome | None:
+    """Archive an incomplete envelope again, once; None: it was, and no file is known to be lost."""
+    # No mismatch: the delay of the delete has not begun.
+    if not _was_archived_again(event, "ArchivedFilesChanged"):
+        return _archive_again("ArchivedFilesChanged", damage.message)
+    return None if damage.is_unread else _keeps_changing(damage.message, PhaseFacts())
 
 
 def _of_v5(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Fail:
@@ -438,8 +476,10 @@ def _of_v5(event: EnvelopeEvent, context: ReconcileContext, why: str) -> Fail:
     )
 
 
-def _verified_files(event: EnvelopeEvent, context: ReconcileContext) -> str:
-    """Return a statement that is true only after ``_damage`` found none in this run."""
+def _verified_files(event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None = None) -> str:
+    """Return what ``_damage`` found in this run; None of it: all files are verified."""
+    if damage is not None:
+        return damage.message
     files = counted(len(event.status.documents), "file")
     return f"Archive/{context.archive.name} has {files} of the envelope, all verified."
 

@@ -26,6 +26,7 @@ import msgspec
 from counterfoil.archives.backend import (
     MAX_ENTRIES,
     ChecksumReported,
+    FileNotReturned,
     FileNotStored,
     Opener,
     StoredEntry,
@@ -126,12 +127,12 @@ class HttpBackend:
         self._remember(name, conclusion, counter)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        """Yield a file block by block. Raises ``FileNotStored``, and ``ChecksumReported`` when the system's
-        word is to do."""
+        """Yield a file block by block. Raises ``FileNotStored``; if the Archive accepts checksums,
+        ``ChecksumReported`` or ``FileNotReturned``."""
         segments(name)
         if self._verify is VerifyMode.CHECKSUM:
             if name not in self._checksums:
-                raise FileNotStored
+                raise FileNotReturned
             raise ChecksumReported(*self._checksums[name])
         location = self._locations.get(name)
         try:

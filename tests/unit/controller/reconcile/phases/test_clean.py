@@ -1625,7 +1625,6 @@ async def a_checksum_archive(scene: Scene) -> AsyncIterator[DocumentSystem]:
         yield system
 
 
-@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
 @pytest.mark.parametrize("may_read_history", [True, False])
 async def test_files_whose_checksums_a_restart_forgot_are_not_lost_after_an_unanswered_delete(
     scene: Scene, *, may_read_history: bool
@@ -1645,7 +1644,6 @@ async def test_files_whose_checksums_a_restart_forgot_are_not_lost_after_an_unan
     assert system.filed == sent
 
 
-@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
 @pytest.mark.parametrize("is_deleted", [True, False])
 async def test_a_retry_of_a_kept_envelope_that_is_gone_reports_no_file_as_lost_whose_checksum_is_unknown(
     tmp_path: Path, *, is_deleted: bool
@@ -1662,7 +1660,6 @@ async def test_a_retry_of_a_kept_envelope_that_is_gone_reports_no_file_as_lost_w
     assert "missing" not in (after.message or "")
 
 
-@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
 async def test_files_whose_checksums_restarts_forgot_are_sent_again_before_the_delete(tmp_path: Path) -> None:
     scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     async with a_checksum_archive(scene) as system:
@@ -1682,7 +1679,6 @@ async def test_files_whose_checksums_restarts_forgot_are_sent_again_before_the_d
         assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
 async def test_an_incomplete_envelope_that_is_gone_is_not_called_verified_if_its_archive_returns_no_files(
     tmp_path: Path,
 ) -> None:
@@ -1698,7 +1694,6 @@ async def test_an_incomplete_envelope_that_is_gone_is_not_called_verified_if_its
     assert "verified" not in (after.message or "")
 
 
-@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
 async def test_an_event_that_failed_since_its_checksums_were_forgotten_ends_after_a_retry(
     scene: Scene,
 ) -> None:
@@ -1716,8 +1711,7 @@ async def test_an_event_that_failed_since_its_checksums_were_forgotten_ends_afte
     assert NOT_RETURNED in (after.message or "")
 
 
-@pytest.mark.xfail(strict=True, reason="a checksum that is not known any more counts as a lost file")
-async def test_an_incomplete_envelope_whose_checksums_a_restart_forgot_is_archived_again_before_it_is_reported(
+async def test_an_incomplete_envelope_whose_checksums_a_restart_forgot_is_archived_again_before_a_report(
     tmp_path: Path,
 ) -> None:
     scene = a_scene_without_trail(tmp_path, evidence={"wait": "0s"})

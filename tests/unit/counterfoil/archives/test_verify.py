@@ -1,0 +1,49 @@
+"""The audit of an archive that returns no files."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+import pytest
+
+from counterfoil.archives.backend import FileNotReturned, FileNotStored
+from counterfoil.archives.names import MANIFEST_NAME
+from counterfoil.archives.verify import CheckStatus, check_archive, verify_documents
+from counterfoil.resources import FileKind
+from counterfoil.resources.envelopeevent import FiledDocument
+from tests.support.fakes.archives import MemoryBackend
+
+MANIFEST = f"acme/{MANIFEST_NAME}"
+
+
+@dataclass
+class KeepingBackend(MemoryBackend):
+    """Returns no file, but knows which ones are not stored."""
+
+    lost: str = ""
+
+    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        raise FileNotStored if name == self.lost else FileNotReturned
+        yield b""  # type: ignore[unreachable]  # makes this method a generator
+
+
+async def test_a_manifest_that_is_not_returned_is_reported_as_not_checked() -> None:
+    checks = [each async for each in check_archive(KeepingBackend(), "acme")]
+    assert [each.verdict for each in checks] == [CheckStatus.NOT_CHECKED]
+    assert "is not returned by the archive" in checks[0].sentence
+
+
+@pytest.mark.parametrize("lost", ["acme/one.pdf", MANIFEST])
+async def test_a_lost_file_is_reported_also_if_the_others_are_not_returned(lost: str) -> None:
+    backend = KeepingBackend(lost=lost)
+    document = FiledDocument(
+        file_id="file-1",
+        file_name="one.pdf",
+        kind=FileKind.DOCUMENT,
+        location=backend.location("acme/one.pdf"),
+        size=1,
+        sha256="0" * 64,
+    )
+    faults = verify_documents(backend, backend.location(MANIFEST), (document,))
+    assert (await anext(faults)).endswith("is missing.")
+    with pytest.raises(FileNotReturned):
+        await anext(faults)
