@@ -17,6 +17,7 @@ from functools import partial
 from urllib.parse import unquote
 
 from controller.access.fence import Fence
+from controller.reconcile.outcomes import SideCondition
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.layout import (
@@ -91,6 +92,8 @@ class ReconcileContext:
     changed_object: Callable[[], Awaitable[str | None]]
     """Returns which of Organization, Sender and Archive has another spec in the API server than in this run,
     as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
+    side_conditions: list[SideCondition] = field(default_factory=list, init=False)
+    """Conditions that are stored however the attempt ends, also with an error."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)
     """The files whose bytes this run read in the archive, with a manifest that lists them."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)

@@ -181,6 +181,7 @@ class Reconciler:
                 outcome = dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents))
             except Exception as problem:
                 outcome = self._classify(problem, phase)
+            outcome = _with_side_conditions(outcome, admitted.context.side_conditions)
             if isinstance(outcome, NeedConsent):
                 await self.sender_keys.refused(sender, admitted.token)
                 # The message that later events of this sender get: it names the sender.
@@ -321,6 +322,16 @@ class Reconciler:
         begin = created if finished is None else max(created, finished)
         seconds = max(0.0, (self.clock.now() - begin).total_seconds())
         self.metrics.archived_seconds.labels(stored.organization).observe(seconds)
+
+
+def _with_side_conditions(outcome: Outcome, found: list[SideCondition]) -> Outcome:
+    """Return the outcome with the conditions that its phase found before; its own are newer."""
+    own = outcome.facts.side_conditions
+    earlier = tuple(each for each in found if each.type not in {known.type for known in own})
+    if not earlier:
+        return outcome
+    facts = dataclasses.replace(outcome.facts, side_conditions=(*earlier, *own))
+    return dataclasses.replace(outcome, facts=facts)
 
 
 def _has_archived(status: EnvelopeEventStatus) -> bool:

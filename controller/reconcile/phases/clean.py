@@ -70,11 +70,13 @@ from counterfoil.resources import (
     FileKind,
     Phase,
     find_condition,
+    is_condition_true,
 )
+from counterfoil.resources.conditions import ConditionStatus
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
-_CLEANED: Final = "Cleaned"
+_DELETE_REQUESTED: Final = "DeleteRequested"
 _UNANSWERED: Final = "DeleteUnanswered"
 """Reason of an attempt that sent the request to delete, and did not learn whether the envelope is gone."""
 
@@ -207,11 +209,16 @@ async def _is_gone(event: EnvelopeEvent, context: ReconcileContext) -> bool:
 
 def _may_have_deleted(event: EnvelopeEvent) -> bool:
     """Whether this event sent a request to delete the envelope, and eSAW did not show it after that."""
-    cleaned = find_condition(event.status.conditions, _CLEANED)
-    reasons = [each.reason for each in reversed(event.status.attempt_history)]
-    # The condition stays when the history, which is short, has dropped the attempt.
-    reasons += [cleaned.reason] if cleaned is not None else []
-    return next((each for each in reasons if each in (_UNANSWERED, _UNCONFIRMED)), None) == _UNANSWERED
+    return is_condition_true(event.status.conditions, _DELETE_REQUESTED)
+
+
+async def _list_files(event: EnvelopeEvent, context: ReconcileContext) -> tuple[EnvelopeFile, ...]:
+    """Return the files that eSAW lists now. An earlier request to delete the envelope had no effect then."""
+    listed = await context.files_now()
+    if _may_have_deleted(event):
+        message = "eSignAnyWhere listed the files of the envelope after the request to delete it."
+        context.side_conditions.append(SideCondition(_DELETE_REQUESTED, "False", _UNCONFIRMED, message))
+    return listed
 
 
 async def _without_envelope(
@@ -242,7 +249,7 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
     if _is_expired(event) and (restarted := await _restarted(context)) is not None:
         return restarted
-    listed = await context.files_now()
+    listed = await _list_files(event, context)
     if lists_additional_files(event.status, listed):
         return _archive_again("FilesChanged", OTHER_FILES)
     # The event ends now. What eSAW lists later is found once this time has passed (docs/decisions/0046).
@@ -324,10 +331,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         if changed is not None:
             return changed
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
-    listed = await context.files_now()
-    if _may_have_deleted(event):
-        message = "eSignAnyWhere still has the envelope after a request to delete it that was not answered."
-        return Wait(_UNCONFIRMED, message, facts=_delete_sent(_UNCONFIRMED, message))
+    listed = await _list_files(event, context)
     if damage is not None:
         limit = MAX_UNREAD if damage.is_unread else MAX_MISMATCHES
         return _mismatch(event, "ArchivedFilesChanged", damage.message, limit=limit)
@@ -387,7 +391,7 @@ async def _delete_on(
         message = (
             "The request to delete the envelope was answered with success, but eSignAnyWhere still has it."
         )
-        return Wait(_UNCONFIRMED, message, facts=_delete_sent(_UNCONFIRMED, message))
+        return Wait(_UNCONFIRMED, message, facts=_delete_sent(_UNCONFIRMED, message, "False"))
     again = listed_again(event.status)
     facts = PhaseFacts(side_conditions=() if again is None else (again,))
     return Done("ArchivedAndDeleted", DELETED, facts=facts)
@@ -408,13 +412,13 @@ def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
     found = error_policy.classify(problem, context.clock.now())
     until = found.not_before if isinstance(found, Wait) else None
     message = f"It is not known whether eSignAnyWhere deleted the envelope. {problem}"
-    return Wait(_UNANSWERED, message, not_before=until, facts=_delete_sent(_UNANSWERED, message))
+    return Wait(_UNANSWERED, message, not_before=until, facts=_delete_sent(_UNANSWERED, message, "True"))
 
 
-def _delete_sent(reason: str, message: str) -> PhaseFacts:
-    """Return the fact that the delete was requested. It stays in the condition, because the history of
-    attempts is short."""
-    return PhaseFacts(side_conditions=(SideCondition(_CLEANED, "Unknown", reason, message),))
+def _delete_sent(reason: str, message: str, truth: ConditionStatus) -> PhaseFacts:
+    """Return the fact that the delete was requested. It stays in a condition, because the history of attempts
+    is short."""
+    return PhaseFacts(side_conditions=(SideCondition(_DELETE_REQUESTED, truth, reason, message),))
 
 
 async def _still_exists(context: ReconcileContext) -> bool:
@@ -429,7 +433,7 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
     The files are read in the archive before that: a person who reads that they are verified may delete the
     envelope.
     """
-    listed = await unless_missing(context.files_now())
+    listed = await unless_missing(_list_files(event, context))
     if listed is None:
         damage = await _damage(event, context)
         if damage is not None and not damage.is_unread:
@@ -550,7 +554,7 @@ async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) ->
     Return the outcome for an envelope that was restarted, signed by somebody, and expired again; equal file
     ids do not prove equal content. None if eSAW has the archived documents, byte for byte.
     """
-    if (difference := _difference(event, context, await context.files_now())) is not None:
+    if (difference := _difference(event, context, await _list_files(event, context))) is not None:
         return difference
     # An audit trail grows when a document is read, so it proves nothing about the signed content.
     for document in event.status.documents:

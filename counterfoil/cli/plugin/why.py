@@ -44,6 +44,7 @@ CONDITION_ORDER = (
     "Archived",
     "ParametersArchived",
     "SignaturesChecked",
+    "DeleteRequested",
     "Cleaned",
 )
 """Conditions in the order in which they come true."""

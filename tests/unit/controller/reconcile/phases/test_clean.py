@@ -88,9 +88,9 @@ async def test_a_delete_whose_confirmation_gets_no_answer_is_confirmed_by_the_ne
     scene.envelope.transport.just_before = lambda: scene.envelope.problems.update(envelope=problem)
     first = await scene.reconcile()
     assert (first.status.phase, first.status.reason) == (Phase.CLEANING, "DeleteUnanswered")
-    cleaned = find_condition(first.status.conditions, "Cleaned")
-    assert cleaned is not None
-    assert (cleaned.status, cleaned.reason) == ("Unknown", "DeleteUnanswered")
+    requested = find_condition(first.status.conditions, "DeleteRequested")
+    assert requested is not None
+    assert (requested.status, requested.reason) == ("True", "DeleteUnanswered")
     scene.envelope.problems.clear()
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
     assert scene.envelope.transport.deleted == [ENVELOPE]
@@ -415,7 +415,6 @@ async def test_an_envelope_that_esaw_shows_after_an_unanswered_delete_was_not_de
     scene.envelope.but("delete", EsawUnreachable("timeout"))
     await scene.reconcile()
     scene.envelope.but("delete", HttpStatusError(403, "ERR0010"))
-    assert (await scene.reconcile()).status.reason == "DeleteUnconfirmed"
     assert (await scene.reconcile()).status.reason == "NotPermitted"
     # The next key neither sees the envelope nor may read histories.
     for each in ("envelope", "files", "delete", "configuration"):
