@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.parse import unquote, urlsplit
 
@@ -32,32 +32,32 @@ from counterfoil.archives.backends._http import (
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
 from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.untrusted.xml_bounds import PIECE, SEPARATOR, BoundedXmlParser, XmlRefused, XmlTooLarge
 
 TAG_NAMESPACE = "counterfoil.dev/tags"
 FIELD = "spec.webdav.url"
 
 MAX_ELEMENTS = 30 * MAX_ENTRIES
-"""Elements of one listing, each of which is an object in memory; a response has some ten."""
+"""Elements of one listing; a response has some ten."""
 
 LISTING_LIMIT = 16 * 1024 * 1024
 """Maximum bytes of XML in one listing: 1.6 KiB for each of ``MAX_ENTRIES`` files."""
 
-MAX_NODES_OF_A_RESPONSE = 1_000
-"""Elements, attributes and namespaces that are in memory at the same time: those of one response."""
-
-PIECE = 16 * 1024
-"""Bytes that are parsed at once."""
-
-MAX_TAG_BYTES = 64 * 1024
-"""Bytes, a few more or less, without the start or end of an element: libxml2 keeps them until they end."""
-
 MAX_PATH_LENGTH = 32 * 1024
-"""Maximum number of characters of an address in a listing."""
+"""Maximum number of characters of an address in a listing, and of any other text that is read."""
+
+MAX_SIZE_DIGITS = 19
+"""Digits of the length of a file; a longer number is none."""
 
 MAX_EXTRA_SLASHES = 16
 """Slashes of an address in a listing beyond those that it needs; some servers double them."""
 
-_DAV = "{DAV:}"
+_DAV = f"DAV:{SEPARATOR}"
+_RESPONSE = f"{_DAV}response"
+_HREF = f"{_DAV}href"
+_STATUS = f"{_DAV}status"
+_LENGTH = f"{_DAV}getcontentlength"
+_COLLECTION = [f"{_DAV}resourcetype", f"{_DAV}collection"]
 _OK = "HTTP/1.1 200 OK"
 _MULTI_STATUS = 207
 _EXISTS = 405
@@ -272,45 +272,31 @@ class WebDavBackend(FolderTreeBackend):
             if response.status_code != _MULTI_STATUS:
                 raise self._listing_error(response.status_code)
             path = (*self._root_parts, *parts)
-            async with aclosing(self._responses(response.aiter_raw())) as elements:
-                async for element in elements:
-                    yield self._resource(element, path)
+            async with aclosing(self._responses(response.aiter_raw(PIECE))) as found:
+                async for each in found:
+                    yield self._resource(each, path)
 
-    async def _responses(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator[etree._Element, None]:
-        """Yield the response elements of a multi-status answer one by one; each is forgotten after its
-        turn."""
-        parser = etree.XMLPullParser(
-            events=("start-ns", "start", "end"),
-            resolve_entities=False,
-            no_network=True,
-            load_dtd=False,
-            huge_tree=False,
-        )
-        bounds = _ListingBounds()
+    async def _responses(self, chunks: AsyncIterable[bytes]) -> AsyncGenerator["_Response", None]:
+        """Yield the responses of a multi-status answer one by one."""
+        reader = _MultiStatusReader()
+        parser = BoundedXmlParser(reader, max_bytes=LISTING_LIMIT, max_elements=MAX_ELEMENTS)
         try:
             async for chunk in chunks:
-                for start in range(0, len(chunk), PIECE):
-                    piece = chunk[start : start + PIECE]
-                    parser.feed(piece)
-                    bounds.add_bytes(len(piece))
-                    for event, element in parser.read_events():
-                        bounds.add_event(event, element)
-                        if event == "end" and element.tag == f"{_DAV}response":
-                            yield element
-                            _free_element(element)
-                            bounds.end_response()
+                parser.feed(chunk)
+                for each in reader.take():
+                    yield each
             parser.close()
-        except etree.XMLSyntaxError as error:
-            raise self._not_webdav() from error
-        except _ListingTooBig as error:
+        except XmlTooLarge as error:
             raise self._site.unreadable_response() from error
+        except XmlRefused as error:
+            raise self._not_webdav() from error
 
-    def _resource(self, element: etree._Element, asked: tuple[str, ...]) -> WebDavResource:
+    def _resource(self, response: "_Response", asked: tuple[str, ...]) -> WebDavResource:
         """Read a resource of the answer for the path ``asked``. Raises ``ArchiveRefused`` for one outside of
         the archive's root."""
+        texts = response.texts
         try:
-            address = urlsplit(element.findtext(f"{_DAV}href", "")).path
-            path = _decoded(address, len(asked) + MAX_EXTRA_SLASHES)
+            path = _decoded(urlsplit(texts.get(_HREF, "")).path, len(asked) + MAX_EXTRA_SLASHES)
         except ValueError as error:
             raise self._site.unreadable_response() from error
         if path[: len(self._root_parts)] != self._root_parts:
@@ -319,13 +305,14 @@ class WebDavBackend(FolderTreeBackend):
                 f"{self._archive}: {self._server} lists its files under another address. Put that into "
                 f"{FIELD}.",
             )
-        length = element.findtext(f".//{_DAV}getcontentlength") or ""
+        length = texts.get(_LENGTH, "")
+        is_size = length.isascii() and length.isdigit() and len(length) <= MAX_SIZE_DIGITS
         return WebDavResource(
             path[-1] if path != asked and path else None,
             is_elsewhere=asked not in (path, path[:-1]),
-            is_folder=element.find(f".//{_DAV}resourcetype/{_DAV}collection") is not None,
-            size=int(length) if length.isascii() and length.isdigit() else None,
-            is_complete=(element.findtext(f"{_DAV}status") or _OK).split()[1:2] == ["200"],
+            is_folder=response.is_folder,
+            size=int(length) if is_size else None,
+            is_complete=(texts.get(_STATUS) or _OK).split()[1:2] == ["200"],
         )
 
     def _url(self, parts: list[str]) -> str:
@@ -362,52 +349,70 @@ def _decoded(path: str, max_slashes: int) -> tuple[str, ...]:
 
 
 def _properties(tags: Mapping[str, str]) -> bytes:
-    update = etree.Element(f"{_DAV}propertyupdate", nsmap={None: "DAV:", "t": TAG_NAMESPACE})
-    properties = etree.SubElement(etree.SubElement(update, f"{_DAV}set"), f"{_DAV}prop")
+    update = etree.Element("{DAV:}propertyupdate", nsmap={None: "DAV:", "t": TAG_NAMESPACE})
+    properties = etree.SubElement(etree.SubElement(update, "{DAV:}set"), "{DAV:}prop")
     for name, value in tags.items():
         etree.SubElement(properties, f"{{{TAG_NAMESPACE}}}{name}").text = _NOT_IN_XML.sub("_", value)
     return etree.tostring(update, xml_declaration=True, encoding="utf-8")
 
 
-def _free_element(element: etree._Element) -> None:
-    parent = element.getparent()
-    element.clear()
-    while parent is not None and element.getprevious() is not None:
-        del parent[0]
+@dataclass
+class _Response:
+    """The values of a response that are read."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    """The first text of each element that is read."""
+    is_folder: bool = False
 
 
-class _ListingTooBig(Exception):
-    """The listing exceeds a bound."""
-
-
-class _ListingBounds:
-    """Counts what a listing takes in memory. Raises ``_ListingTooBig``."""
+class _MultiStatusReader:
+    """Takes the parts of a multi-status answer."""
 
     def __init__(self) -> None:
-        self._size = 0
-        self._silent = 0
-        self._elements = 0
-        self._nodes = 0
+        self._complete: list[_Response] = []
+        self._current: _Response | None = None
+        self._open: list[str] = []
+        """The open elements in the response."""
+        self._texts: list[str] | None = None
+        self._length = 0
 
-    def add_bytes(self, count: int) -> None:
-        """Some bytes were parsed; their events follow."""
-        self._size += count
-        self._silent += count
-        if self._size > LISTING_LIMIT or self._silent > MAX_TAG_BYTES:
-            raise _ListingTooBig
+    def take(self) -> list[_Response]:
+        """Return the responses that are complete, and forget them."""
+        taken, self._complete = self._complete, []
+        return taken
 
-    def add_event(self, event: str, element: etree._Element) -> None:
-        """An element starts or ends, or a namespace is declared."""
-        self._silent = 0
-        if event == "end":
+    def start(self, name: str) -> None:
+        """An element begins."""
+        self._keep_text()
+        if self._current is None:
+            self._current = _Response() if name == _RESPONSE else None
             return
-        self._nodes += 1
-        if event == "start":
-            self._elements += 1
-            self._nodes += len(element.attrib)
-        if self._elements > MAX_ELEMENTS or self._nodes > MAX_NODES_OF_A_RESPONSE:
-            raise _ListingTooBig
+        self._open.append(name)
+        self._current.is_folder |= self._open[-2:] == _COLLECTION
+        is_read = name == _LENGTH or self._open in ([_HREF], [_STATUS])
+        if is_read and name not in self._current.texts:
+            self._texts, self._length = [], 0
 
-    def end_response(self) -> None:
-        """A response was read and forgotten."""
-        self._nodes = 0
+    def end(self, name: str) -> None:
+        """An element ends."""
+        del name
+        self._keep_text()
+        if self._open:
+            self._open.pop()
+        elif self._current is not None:
+            self._complete.append(self._current)
+            self._current = None
+
+    def text(self, data: str) -> None:
+        """Some text. Raises ``XmlTooLarge``."""
+        if self._texts is None:
+            return
+        self._length += len(data)
+        if self._length > MAX_PATH_LENGTH:
+            raise XmlTooLarge("a text is too long")
+        self._texts.append(data)
+
+    def _keep_text(self) -> None:
+        if self._texts is not None and self._current is not None:
+            self._current.texts[self._open[-1]] = "".join(self._texts)
+        self._texts = None

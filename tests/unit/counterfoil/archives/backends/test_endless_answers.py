@@ -21,6 +21,9 @@ LIMIT = 50 * MIB
 HEADERS = {"ETag": '"e"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
 ZEROS = bytes(BLOCK)
 ELEMENTS = b"<a/>" * (BLOCK // 4)
+RESPONSE = b'<multistatus xmlns="DAV:"><response>'
+COMMENTS = b"<!---->" * 5_000 + b"<a/>"
+INSTRUCTIONS = b"<?a?>" * 5_000 + b"<a/>"
 OBJECTS = b'{"a":[],' + b'"b":[],' * (BLOCK // 7)
 
 
@@ -61,6 +64,16 @@ async def endless_list(request: web.Request) -> web.StreamResponse:
 async def endless_multistatus(request: web.Request) -> web.StreamResponse:
     """Lists elements of no meaning, as WebDAV does."""
     return await send(request, b'<multistatus xmlns="DAV:">', ELEMENTS, 207)
+
+
+async def endless_comments(request: web.Request) -> web.StreamResponse:
+    """Has a comment of no content after the other in one response."""
+    return await send(request, RESPONSE, COMMENTS, 207)
+
+
+async def endless_instructions(request: web.Request) -> web.StreamResponse:
+    """Has a processing instruction after the other in one response."""
+    return await send(request, RESPONSE, INSTRUCTIONS, 207)
 
 
 async def endless_json(request: web.Request) -> web.StreamResponse:
@@ -112,6 +125,8 @@ def ask() -> Iterator[Callable[[str], str]]:
         *((endless_success, "probe", kind) for kind in OBJECT_STORES),
         (endless_multistatus, "probe", "webdav"),
         (endless_multistatus, "entries", "webdav"),
+        (endless_comments, "probe", "webdav"),
+        (endless_instructions, "probe", "webdav"),
         (endless_error, "entries", "webdav"),
         (endless_json, "probe", "cmis"),
         (endless_json, "probe", "http"),

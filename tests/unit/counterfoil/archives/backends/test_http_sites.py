@@ -386,10 +386,24 @@ async def test_a_request_that_http_does_not_allow_is_the_programs_own_fault() ->
         "<response " + " ".join(f"a{number}=''" for number in range(2_000)) + ">",
         "<response " + " ".join(f"a{number}=''" for number in range(600_000)) + ">",
         "<response " + " ".join(f"xmlns:a{number}='b'" for number in range(2_000)) + ">",
-        "<response>" + "<a b='' c='' d=''/>" * 1_000,
+        "<response>" + "<a b='' c='' d=''/>" * 110_000,
+        "<response>" + "".join(f"<a{number}/>" for number in range(2_000)),
+        "<response>" + "<a>" * 1_000,
+        "<response><href>" + "x" * 40_000,
+        "<response xmlns:a='" + "x" * 2_000 + "'>",
         "<response " + "a" * 5_000_000 + ">",
     ],
-    ids=["attributes", "a tag of megabytes", "namespaces", "attributes of many elements", "a long name"],
+    ids=[
+        "attributes",
+        "a tag of megabytes",
+        "namespaces",
+        "attributes of many elements",
+        "names",
+        "nesting",
+        "a long text",
+        "a long namespace",
+        "a long name",
+    ],
 )
 async def test_a_listing_with_too_many_attributes_is_refused_before_it_is_read(hostile: str) -> None:
     body = LISTING.replace("<response>", hostile)
@@ -399,6 +413,22 @@ async def test_a_listing_with_too_many_attributes_is_refused_before_it_is_read(h
             await backend.probe()
         await backend.close()
     assert trouble.value.reason == "ArchiveAnswerUnreadable"
+
+
+async def test_a_length_of_thousands_of_digits_in_a_listing_is_no_length() -> None:
+    entry = (
+        "<response><href>/dms/a/b.pdf</href><propstat><prop><getcontentlength>{}</getcontentlength></prop>"
+        "</propstat></response></multistatus>"
+    )
+    whole = LISTING.replace("/dms/", "/dms/a/").removesuffix("</multistatus>")
+    sizes = []
+    for digits in ("7", "9" * 19, "9" * 20, "9" * 5_000):
+        body = whole + entry.format(digits)
+        async with scripted_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
+            backend = await a_backend(url)
+            sizes += [each.size for each in await backend.entries("a")]
+            await backend.close()
+    assert sizes == [7, int("9" * 19), None, None]
 
 
 async def test_the_connections_of_all_transfers_that_claim_their_names_are_used_again() -> None:
