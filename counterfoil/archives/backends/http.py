@@ -15,8 +15,10 @@ import base64
 import hashlib
 import json
 import secrets
+import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass, replace
 from typing import ClassVar
 from urllib.parse import urljoin
 
@@ -24,7 +26,6 @@ import httpx
 import msgspec
 
 from counterfoil.archives.backend import (
-    MAX_ENTRIES,
     ChecksumReported,
     FileNotReturned,
     FileNotStored,
@@ -63,6 +64,13 @@ from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 FIELD = "spec.http.url"
 
+MAX_SENT_MEMORY = 8 * 1024 * 1024
+"""Bytes of memory of what one backend knows about the files that it sent: a system chooses how long a
+location is."""
+
+_SENT_ENTRY_MEMORY = 110
+"""Bytes of memory of an entry of a dictionary."""
+
 _CANT_DELETE = frozenset({405, 501})
 _CANT_READ = frozenset({405, 501})
 _CONFLICT = 409
@@ -87,6 +95,44 @@ class HttpConclusion(msgspec.Struct, frozen=True):
     sha256: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file that this process sent. ``size`` in bytes; ``location`` only if it is not where its name is."""
+
+    size: int
+    sha256: str
+    location: str | None
+
+
+class SentFiles:
+    """The files that were sent last, by name. One that is no longer known is requested by its own name, or
+    sent again."""
+
+    def __init__(self) -> None:
+        self.memory = 0
+        """Bytes."""
+        self._files: dict[str, SentFile] = {}
+
+    def get(self, name: str) -> SentFile | None:
+        """Return a file; None: it was not sent, or is forgotten."""
+        return self._files.get(name)
+
+    def remember(self, name: str, file: SentFile) -> None:
+        """Add or replace a file, and forget the oldest ones if all take more than ``MAX_SENT_MEMORY``."""
+        self.forget(name)
+        self._files[name] = file
+        self.memory += _memory_of(name, file)
+        while self.memory > MAX_SENT_MEMORY:
+            self.forget(next(iter(self._files)))
+
+    def forget(self, name: str) -> SentFile | None:
+        """Remove a file, and return it if it was there."""
+        file = self._files.pop(name, None)
+        if file is not None:
+            self.memory -= _memory_of(name, file)
+        return file
+
+
 class HttpBackend:
     """A system behind one address. Where its files are it told us, or they are where we call them."""
 
@@ -100,8 +146,7 @@ class HttpBackend:
         self._mode = mode
         self._verify = verify
         self._signature = signature
-        self._locations: dict[str, str] = {}
-        self._checksums: dict[str, tuple[int, str]] = {}
+        self._sent = SentFiles()
 
     def location(self, name: str) -> str:
         """Return the address that a name has, unless the system answers with another one."""
@@ -130,20 +175,22 @@ class HttpBackend:
         """Yield a file block by block. Raises ``FileNotStored``; if the Archive accepts checksums,
         ``ChecksumReported`` or ``FileNotReturned``."""
         segments(name)
+        known = self._sent.get(name)
         if self._verify is VerifyMode.CHECKSUM:
-            if name not in self._checksums:
+            if known is None:
                 raise FileNotReturned
-            raise ChecksumReported(*self._checksums[name])
-        location = self._locations.get(name)
+            raise ChecksumReported(known.size, known.sha256)
+        location = known.location if known is not None else None
         try:
             async with aclosing(self._get(name, location or self.location(name))) as stream:
                 async for block in stream:
                     yield block
         except FileNotStored:
             # Somebody may have replaced the file, and with it its address: its own name still leads there.
-            self._locations.pop(name, None)
-            if location is None:
+            if known is None or location is None:
                 raise
+            if self._sent.get(name) is known:
+                self._sent.remember(name, replace(known, location=None))
         else:
             return
         async with aclosing(self._get(name, self.location(name))) as stream:
@@ -152,8 +199,8 @@ class HttpBackend:
 
     async def discard(self, name: str) -> None:
         """Have a file removed, if the system does that."""
-        url = self._locations.pop(name, self.location(name))
-        self._checksums.pop(name, None)
+        known = self._sent.forget(name)
+        url = (known.location if known is not None else None) or self.location(name)
         answer = await self._site.request("DELETE", url, headers=self._bodiless("DELETE", url))
         if not answer.is_success and answer.status_code not in NOT_FOUND_STATUSES | _CANT_DELETE:
             raise self._site.error_for_status(answer.status_code)
@@ -176,7 +223,7 @@ class HttpBackend:
 
     async def _get(self, name: str, url: str) -> AsyncGenerator[bytes, None]:
         async with self._site.stream("GET", url, headers=self._bodiless("GET", url)) as response:
-            if response.status_code in _CANT_READ and name in self._checksums:
+            if response.status_code in _CANT_READ and self._sent.get(name) is not None:
                 raise self._missing_feature(
                     "return the stored files", "Let it answer GET, or set spec.verify to Checksum."
                 )
@@ -246,18 +293,11 @@ class HttpBackend:
             )
 
     def _remember(self, name: str, conclusion: HttpConclusion, counter: HashingCounter) -> None:
-        self._checksums[name] = (counter.size, counter.sha256)
-        self._locations.pop(name, None)
-        for known in (self._checksums, self._locations):
-            # A file that is no longer known is requested by its own name, or sent again.
-            if len(known) > MAX_ENTRIES:
-                del known[next(iter(known))]
-        if conclusion.location is None:
-            return
-        location = _joined(self._site.url, conclusion.location)
-        if location is not None:
-            self._locations[name] = location
-        elif self._verify is VerifyMode.READ_BACK:
+        told = conclusion.location
+        location = _joined(self._site.url, told) if told is not None else None
+        other = location if location != self.location(name) else None
+        self._sent.remember(name, SentFile(counter.size, counter.sha256, other))
+        if told is not None and location is None and self._verify is VerifyMode.READ_BACK:
             raise self._missing_feature(
                 "return the stored files, since the place that it names is no address on its own "
                 "host, or too long",
@@ -306,6 +346,10 @@ def _signature(archive: str, secret: Credentials, clock: Clock) -> WebhookSignat
             f"Archive/{archive}: `signingSecret` in {secret.secret} can't be used: {invalid}."
         ) from invalid
     return WebhookSignature((key,), clock)
+
+
+def _memory_of(name: str, file: SentFile) -> int:
+    return sum(map(sys.getsizeof, (name, file, file.size, file.sha256, file.location))) + _SENT_ENTRY_MEMORY
 
 
 def _message(kind: str) -> str:

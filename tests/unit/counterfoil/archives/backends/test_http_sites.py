@@ -4,6 +4,7 @@ Archives that use HTTP, with servers that refuse, redirect, stop sending or have
 
 import asyncio
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,9 @@ from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.backends._http import HttpSite, make_http_client
+from counterfoil.archives.backends.http import MAX_SENT_MEMORY, SentFile, SentFiles
 from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
@@ -503,3 +505,47 @@ async def test_a_cmis_answer_with_hundreds_of_thousands_of_lists_is_refused() ->
             await backend.probe()
         await backend.close()
     assert trouble.value.reason == "ArchiveNotCmis"
+
+
+@pytest.mark.parametrize(("count", "length"), [(1_000, 8192), (30_000, 20)])
+def test_what_is_known_about_sent_files_takes_a_bounded_memory(count: int, length: int) -> None:
+    sent = SentFiles()
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            place = "\U00010348" * length + str(number)
+            sent.remember(f"a/{number}.pdf", SentFile(1000 + number, f"{number:064d}", place))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert MAX_SENT_MEMORY // 2 < taken < MAX_SENT_MEMORY * 1.2
+    assert sent.get("a/0.pdf") is None
+    assert sent.get(f"a/{count - 1}.pdf") is not None
+
+
+def test_a_file_that_was_sent_again_counts_once_and_as_the_newest() -> None:
+    sent = SentFiles()
+    place = "x" * (MAX_SENT_MEMORY // 3)
+    for name in ("a", "b", "a", "c"):
+        sent.remember(name, SentFile(1, "0" * 64, place))
+    assert [name for name in "abc" if sent.get(name) is not None] == ["a", "c"]
+    for name in "abc":
+        sent.forget(name)
+    assert sent.memory == 0
+
+
+async def test_a_file_whose_location_is_its_own_name_is_requested_once() -> None:
+    requested = []
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        requested.append(f"{request.method} {request.path}")
+        return web.json_response({"location": "a/b.pdf"}, status=200 if request.method == "POST" else 404)
+
+    async with served(serve) as url:
+        backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
+        await put(backend)
+        with pytest.raises(FileNotStored):
+            await anext(backend.read("a/b.pdf"))
+        await backend.close()
+    assert requested == ["POST /dms", "POST /dms", "GET /dms/a/b.pdf"]
