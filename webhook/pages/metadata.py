@@ -3,11 +3,16 @@ Merge a form's values into a draft's metadata, without a change to the rest.
 
 The metadata is XML or a JSON object; without any it becomes XML: ``<tags>`` with one element per value. A
 third party wrote it, so it is parsed within limits: no DTD, no entities, no network. Pure.
+
+libxml2 keeps each new name of an element or attribute until the thread ends. So XML is read and written in a
+separate thread, from which texts come back, and no elements.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 from lxml import etree
@@ -16,6 +21,8 @@ NEW_ROOT: Final = "tags"
 
 _DECLARATION = re.compile(r"\s*<\?xml\s[^>]*\?>")
 _NOT_IN_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+T = TypeVar("T")
 
 
 class DraftMetadataUnreadable(ValueError):
@@ -33,7 +40,7 @@ def merged(metadata: str | None, values: Mapping[str, str], *, limit: int) -> st
     text = _bounded(metadata, limit)
     if text.startswith("{"):
         return _bounded(_in_json(text, values), limit)
-    return _bounded(_in_xml(text, values), limit)
+    return _bounded(_in_new_thread(partial(_in_xml, text, values)), limit)
 
 
 def values_in(metadata: str | None, names: tuple[str, ...], *, limit: int) -> dict[str, str]:
@@ -46,9 +53,7 @@ def values_in(metadata: str | None, names: tuple[str, ...], *, limit: int) -> di
         members = _members(text)
         strings = {name: _string(members[name]) for name in names if name in members}
         return {name: value for name, value in strings.items() if value is not None}
-    root = _parsed(text)
-    found = {name: _child(root, name) for name in names}
-    return {name: child.text or "" for name, child in found.items() if child is not None}
+    return _in_new_thread(partial(_xml_values, text, names))
 
 
 def _bounded(metadata: str | None, limit: int) -> str:
@@ -84,6 +89,17 @@ def _string(raw: msgspec.Raw) -> str | None:
 
 
 # XML
+
+
+def _in_new_thread(function: Callable[[], T]) -> T:
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(function).result()
+
+
+def _xml_values(text: str, names: tuple[str, ...]) -> dict[str, str]:
+    root = _parsed(text)
+    found = {name: _child(root, name) for name in names}
+    return {name: child.text or "" for name, child in found.items() if child is not None}
 
 
 def _in_xml(text: str, values: Mapping[str, str]) -> str:
