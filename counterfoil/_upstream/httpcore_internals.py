@@ -1,5 +1,5 @@
 """
-httpcore and httpx: three attributes without a public interface.
+httpcore and httpx: four attributes without a public interface.
 
 **Bytes after a response.** https://www.rfc-editor.org/rfc/rfc9112.html#section-6.3 forbids a client to ignore
 bytes that follow a complete response. httpx ignores them: a truncated ``Content-Length`` makes a shortened
@@ -15,11 +15,21 @@ httpcore up to 1.0.9.
 **The network.** A pool of httpcore takes a network backend, but httpx makes the pool and has no option for
 it. Upstream: https://github.com/encode/httpx/blob/0.28.1/httpx/_transports/default.py
 (``AsyncHTTPTransport.__init__``). Versions: httpx up to 0.28.1.
+
+**Small parts.** httpcore passes on each chunk of a body, and lets no other task run before all that
+it has read is used up: 256 KiB with chunks of one byte hold the event loop for seconds. Interim responses
+(1xx) without an end do the same. Upstream:
+https://github.com/encode/httpcore/blob/1.0.9/httpcore/_async/http11.py (``_receive_event``), no issue yet.
+Versions: httpcore up to 1.0.9.
 """
 
+import asyncio
 from contextlib import suppress
 from operator import attrgetter
+from typing import Final
+from weakref import WeakKeyDictionary
 
+import h11
 import httpcore
 import httpx
 
@@ -28,6 +38,17 @@ _H11_CONNECTION = attrgetter("_stream._httpcore_stream._stream._connection._h11_
 
 _POOL = attrgetter("_transport._pool")
 """Path from a client to its connection pool for requests without a proxy."""
+
+MAX_SMALL_PARTS: Final = 10_000
+"""Parts of a response, beyond one for each ``SMALL_PART_BYTES`` bytes of its body."""
+
+SMALL_PART_BYTES: Final = 64
+
+PARTS_PER_TURN: Final = 50
+"""Parts after which other tasks run; one part takes up to 0.1 ms."""
+
+RECEIVE_EVENT = httpcore.AsyncHTTP11Connection._receive_event
+"""The method of httpcore."""
 
 
 def set_read_size(size: int) -> None:
@@ -38,6 +59,42 @@ def set_read_size(size: int) -> None:
 def set_network(http: httpx.AsyncClient, network: httpcore.AsyncNetworkBackend) -> None:
     """Let a client connect over this network from now on. Connections to a proxy stay as they are."""
     _POOL(http)._network_backend = network
+
+
+def pace_responses() -> None:
+    """Let other tasks run while a response has many small parts, and refuse one that has too many, for all
+    connections of the process."""
+    # mypy forbids another type under the name of a method.
+    setattr(httpcore.AsyncHTTP11Connection, "_receive_event", _paced_event)  # noqa: B010
+
+
+class _Parts:
+    """Counts the parts of one response."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.size = 0
+
+
+_parts: WeakKeyDictionary[httpcore.AsyncHTTP11Connection, _Parts] = WeakKeyDictionary()
+
+
+async def _paced_event(
+    connection: httpcore.AsyncHTTP11Connection,
+    timeout: float | None = None,  # noqa: ASYNC109 - the signature of httpcore
+) -> h11.Event | type[h11.PAUSED]:
+    event = await RECEIVE_EVENT(connection, timeout=timeout)
+    parts = _parts.setdefault(connection, _Parts())
+    if isinstance(event, h11.Response | h11.EndOfMessage):
+        parts.count = parts.size = 0
+        return event
+    parts.count += 1
+    parts.size += len(event.data) if isinstance(event, h11.Data) else 0
+    if parts.count - parts.size // SMALL_PART_BYTES > MAX_SMALL_PARTS:
+        raise httpcore.RemoteProtocolError("the response has too many small parts")
+    if parts.count % PARTS_PER_TURN == 0:
+        await asyncio.sleep(0)
+    return event
 
 
 async def has_trailing_bytes(response: httpx.Response) -> bool:

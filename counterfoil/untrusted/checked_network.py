@@ -1,5 +1,6 @@
 """
-The network below an HTTP client that others lead: it connects to checked addresses only.
+The network below an HTTP client that others lead: it connects to checked addresses only, and no response
+holds the event loop by the number of its parts.
 
 TLS still proves the name of the host, and a kept connection stays with its host. A proxy of the environment
 looks names up itself; then only an address in the URL is checked here, and the proxy has to refuse the rest.
@@ -12,7 +13,7 @@ from typing import Final
 import httpcore
 import httpx
 
-from counterfoil._upstream.httpcore_internals import set_network
+from counterfoil._upstream.httpcore_internals import pace_responses, set_network
 from counterfoil.untrusted.addresses import ALLOWED, Addresses, is_address
 
 NEXT_ADDRESS_SECONDS: Final = 0.25
@@ -112,6 +113,7 @@ def only_checked(http: httpx.AsyncClient, addresses: Addresses | None = None) ->
             except OSError as error:
                 raise httpx.ConnectError("a forbidden address", request=request) from error
 
+    pace_responses()
     http.event_hooks["request"].append(refuse)
     set_network(http, CheckedNetwork(allowed))
     return http

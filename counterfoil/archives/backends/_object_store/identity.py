@@ -19,6 +19,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
+from counterfoil._upstream.httpcore_internals import pace_responses
 from counterfoil.archives.backends._object_store.sigv4 import SigningCredentials
 from counterfoil.clock import Clock
 
@@ -113,6 +114,7 @@ async def ask(
     timeout = METADATA_TIMEOUT_SECONDS if is_metadata else TOKEN_TIMEOUT_SECONDS
     sent = {"Accept-Encoding": "identity", **(headers or {})}
     body = bytearray()
+    pace_responses()
     try:
         async with (
             asyncio.timeout(timeout),

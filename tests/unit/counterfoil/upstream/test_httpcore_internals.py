@@ -10,7 +10,13 @@ import httpcore
 import httpx
 import pytest
 
-from counterfoil._upstream.httpcore_internals import has_trailing_bytes
+from counterfoil._upstream.httpcore_internals import (
+    MAX_SMALL_PARTS,
+    RECEIVE_EVENT,
+    SMALL_PART_BYTES,
+    has_trailing_bytes,
+    pace_responses,
+)
 
 
 @asynccontextmanager
@@ -57,3 +63,80 @@ def test_httpcore_still_has_no_option_for_the_size_of_a_read() -> None:
     options = inspect.signature(httpcore.AsyncConnectionPool).parameters
     assert not [name for name in options if "read" in name or "buffer" in name or "bytes" in name]
     assert httpcore.AsyncHTTP11Connection.READ_NUM_BYTES
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+SMALL = b"1\r\nx\r\n"
+PARTS = 5_000
+
+
+async def turns_during(response: bytes) -> int:
+    """Return how often another task has its turn while the response is read."""
+    turns, size = 0, 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async with server_of(response) as url, httpx.AsyncClient() as http, http.stream("GET", url) as answer:
+        counter = asyncio.create_task(count())
+        async for part in answer.aiter_raw():
+            size += len(part)
+        counter.cancel()
+    assert size == PARTS
+    return turns
+
+
+async def test_httpcore_still_lets_no_other_task_run_between_small_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Many turns: pace_responses can go.
+    monkeypatch.setattr(httpcore.AsyncHTTP11Connection, "_receive_event", RECEIVE_EVENT)
+    assert await turns_during(CHUNKED + SMALL * PARTS + b"0\r\n\r\n") < 50
+
+
+async def test_other_tasks_run_between_small_parts() -> None:
+    pace_responses()
+    assert await turns_during(CHUNKED + SMALL * PARTS + b"0\r\n\r\n") >= 100
+
+
+@pytest.mark.parametrize(
+    "response",
+    [CHUNKED + SMALL * 2 * MAX_SMALL_PARTS, b"HTTP/1.1 102 Processing\r\n\r\n" * (MAX_SMALL_PARTS + 10)],
+    ids=["chunks", "interim responses"],
+)
+async def test_a_response_with_too_many_small_parts_is_refused(response: bytes) -> None:
+    pace_responses()
+    async with server_of(response) as url, httpx.AsyncClient() as http:
+        with pytest.raises(httpx.RemoteProtocolError, match="small parts"):
+            await http.get(url)
+
+
+async def test_many_parts_of_some_size_and_many_small_responses_are_read() -> None:
+    pace_responses()
+    chunk = b"%x\r\n%s\r\n" % (SMALL_PART_BYTES, b"x" * SMALL_PART_BYTES)
+    count = 2 * MAX_SMALL_PARTS
+    async with server_of(CHUNKED + chunk * count + b"0\r\n\r\n") as url, httpx.AsyncClient() as http:
+        assert len((await http.get(url)).content) == count * SMALL_PART_BYTES
+
+
+async def test_small_parts_are_counted_for_each_response_of_a_connection() -> None:
+    pace_responses()
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        for _ in range(3):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(CHUNKED + SMALL * PARTS + b"0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, httpx.AsyncClient() as http:
+        for _ in range(3):
+            answer = await http.get(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            assert len(answer.content) == PARTS
+    assert connections == 1
