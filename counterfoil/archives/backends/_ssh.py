@@ -44,6 +44,11 @@ HOST_KEY_ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
+KEY_EXCHANGES = "-*group-exchange*,*-sha512,*-sha1,rsa*"
+"""Those of asyncssh without old ones, and without those that take long on the event loop, before the server
+has shown its key: the check of a prime that the server chooses takes minutes, and a fixed group of 8,192
+bits (with SHA-512) tenths of a second."""
+
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 # It tells of every connection and every file, which is for debugging the library.
@@ -168,7 +173,7 @@ class SshConnection:
                 self._connection = await self._connect(client)
                 # As for file systems: names of others need not be text.
                 self._sftp = await self._connection.start_sftp_client(path_errors="surrogateescape")
-            except (asyncssh.Error, OSError, TimeoutError, UnicodeError) as error:
+            except (asyncssh.Error, OSError, TimeoutError, ValueError) as error:
                 self.drop()
                 raise self._error(error, client) from error
             return self._sftp
@@ -195,6 +200,9 @@ class SshConnection:
             # No key is known beforehand, so that the visitor is asked about each.
             known_hosts=([], [], []),
             server_host_key_algs=list(self._host_keys.algorithms),
+            kex_algs=KEY_EXCHANGES,
+            # asyncssh has no bound for what 250 KiB become when they are decompressed.
+            compression_algs=None,
             config=None,
             agent_path=None,
             gss_auth=False,

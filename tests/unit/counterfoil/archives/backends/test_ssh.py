@@ -1,0 +1,81 @@
+"""SSH servers, and what they may choose for a connection."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from counterfoil.archives import open_backend
+from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.resources.archive import ArchiveSpec, Sftp
+from counterfoil.resources.base import LocalObjectReference
+from sandbox.servers.sftp_rclone import public_key_line
+
+LOGIN = {"username": b"u", "password": b"p"}
+
+
+class AnyPassword(asyncssh.SSHServer):
+    """Accepts every login."""
+
+    def password_auth_supported(self) -> bool:
+        return True
+
+    def validate_password(self, username: str, password: str) -> bool:
+        return True
+
+
+@asynccontextmanager
+async def server(
+    folder: Path, *, kex: str = "*25519*", compression: str = "none"
+) -> AsyncIterator[ArchiveSpec]:
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    acceptor = await asyncssh.listen(
+        "127.0.0.1",
+        0,
+        server_factory=AnyPassword,
+        server_host_keys=[key],
+        sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder).encode()),
+        kex_algs=kex,
+        compression_algs=compression,
+    )
+    async with acceptor:
+        yield ArchiveSpec(
+            sftp=Sftp(
+                host="127.0.0.1",
+                port=acceptor.get_port(),
+                root="/",
+                host_keys=(public_key_line(key),),
+                credentials_secret_ref=LocalObjectReference(name="sftp"),
+            )
+        )
+
+
+@pytest.mark.parametrize("kex", ["*25519*", "ecdh-sha2-*", "diffie-hellman-group14-sha256"])
+async def test_a_server_with_a_small_fixed_group_is_used(tmp_path: Path, kex: str) -> None:
+    async with server(tmp_path, kex=kex) as spec:
+        backend = await open_backend("dms", spec, LOGIN)
+        assert await backend.entries("a") == []
+        await backend.close()
+
+
+@pytest.mark.parametrize("kex", ["*group-exchange*", "diffie-hellman-group18-sha512", "*-sha1"])
+async def test_a_server_with_only_expensive_or_old_exchanges_of_keys_is_refused(
+    tmp_path: Path, kex: str
+) -> None:
+    async with server(tmp_path, kex=kex) as spec:
+        backend = await open_backend("dms", spec, LOGIN)
+        with pytest.raises(ArchiveRefused) as refused:
+            await backend.probe()
+        await backend.close()
+    assert refused.value.reason == "ArchiveTlsFailed"
+
+
+async def test_a_server_that_compresses_is_refused(tmp_path: Path) -> None:
+    async with server(tmp_path, compression="zlib*") as spec:
+        backend = await open_backend("dms", spec, LOGIN)
+        with pytest.raises(ArchiveRefused) as refused:
+            await backend.probe()
+        await backend.close()
+    assert refused.value.reason == "ArchiveTlsFailed"
