@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import asyncssh
 
+from counterfoil._upstream.asyncssh_packets import bound_packets
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import (
     ArchiveError,
@@ -190,6 +191,7 @@ class SshConnection:
 
     async def _connect_to(self, address: str, client: "_SshClient") -> asyncssh.SSHClientConnection:
         login = self._login
+        bound_packets()
         return await asyncssh.connect(
             address,
             self._settings.port,

@@ -8,7 +8,7 @@ import asyncssh
 import pytest
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused
 from counterfoil.resources.archive import ArchiveSpec, Sftp
 from counterfoil.resources.base import LocalObjectReference
 from sandbox.servers.sftp_rclone import public_key_line
@@ -26,9 +26,23 @@ class AnyPassword(asyncssh.SSHServer):
         return True
 
 
+class ManyNames(asyncssh.SFTPServer):
+    """Lists names beyond those in its folder."""
+
+    def __init__(self, channel: asyncssh.SSHServerChannel[bytes], folder: Path, names: int) -> None:
+        super().__init__(channel, chroot=str(folder).encode())
+        self._names = names
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        async for each in super().scandir(path):
+            yield each
+        for number in range(self._names):
+            yield asyncssh.SFTPName(b"%d.pdf" % number, b"", asyncssh.SFTPAttrs(size=1, permissions=0o100600))
+
+
 @asynccontextmanager
 async def server(
-    folder: Path, *, kex: str = "*25519*", compression: str = "none"
+    folder: Path, *, kex: str = "*25519*", compression: str = "none", names: int = 0
 ) -> AsyncIterator[ArchiveSpec]:
     key = asyncssh.generate_private_key("ssh-ed25519")
     acceptor = await asyncssh.listen(
@@ -36,7 +50,7 @@ async def server(
         0,
         server_factory=AnyPassword,
         server_host_keys=[key],
-        sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=str(folder).encode()),
+        sftp_factory=lambda channel: ManyNames(channel, folder, names),
         kex_algs=kex,
         compression_algs=compression,
     )
@@ -79,3 +93,18 @@ async def test_a_server_that_compresses_is_refused(tmp_path: Path) -> None:
             await backend.probe()
         await backend.close()
     assert refused.value.reason == "ArchiveTlsFailed"
+
+
+async def test_a_list_comes_in_packets_of_bounded_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    async with server(tmp_path, names=5_000) as spec:
+        backend = await open_backend("dms", spec, LOGIN)
+        assert len(await backend.entries("a")) == 5_000
+        # All at once, as no server does.
+        monkeypatch.setattr(asyncssh.sftp, "_MAX_READDIR_NAMES", 5_000)
+        with pytest.raises(ArchiveError) as refused:
+            await backend.entries("a")
+        await backend.close()
+    assert refused.value.reason.startswith("Archive")
