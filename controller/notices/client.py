@@ -20,6 +20,7 @@ from counterfoil.clock import Clock
 from counterfoil.http_client import retry_after_seconds, tls_fault
 from counterfoil.untrusted.addresses import ALLOWED, Addresses, is_address_forbidden
 from counterfoil.untrusted.checked_network import only_checked
+from counterfoil.untrusted.tls_handshake import without_finite_fields
 
 ATTEMPT_TIMEOUT_SECONDS = 15.0
 """Timeout for one attempt, from the look-up of the name to the response. (Standard Webhooks: 15 to 30 s)"""
@@ -81,6 +82,7 @@ class NoticeClient:
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
             http = httpx.AsyncClient(
+                verify=without_finite_fields(httpx.create_ssl_context()),
                 headers={"User-Agent": "Counterfoil", "Accept": "*/*", "Accept-Encoding": "identity"},
                 timeout=httpx.Timeout(self.timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),

@@ -20,6 +20,7 @@ import aiosmtplib
 
 from counterfoil.untrusted.addresses import MAX_ADDRESSES, Resolve, is_address
 from counterfoil.untrusted.host_lookup import resolve_host
+from counterfoil.untrusted.tls_handshake import without_finite_fields
 
 COMMAND_SECONDS = 15.0
 """Timeout for one command, and for the connection."""
@@ -246,7 +247,7 @@ def _describe_server(server: MailServer) -> str:
 
 
 def _tls_context(server: MailServer) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = without_finite_fields(ssl.create_default_context())
     if server.authorities is not None:
         try:
             context.load_verify_locations(cadata=server.authorities)

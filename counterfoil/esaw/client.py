@@ -37,6 +37,7 @@ from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall, EsawTransport, FileDownload
 from counterfoil.resources import EnvelopeStatus, envelope_id
 from counterfoil.untrusted.checked_network import only_checked
+from counterfoil.untrusted.tls_handshake import without_finite_fields
 
 A = TypeVar("A", bound=models.EsawModel)
 E = TypeVar("E", bound=models.EnvelopeResponse)
@@ -209,7 +210,7 @@ def new_http_client(
     http = PooledClient(
         pools=limits.CONNECTION_POOLS,
         # One context for all pools: each copy of the authorities' certificates needs a megabyte.
-        verify=httpx.create_ssl_context() if verify is True else verify,
+        verify=without_finite_fields(httpx.create_ssl_context()) if verify is True else verify,
         limits=pool_limits,
         timeout=httpx.Timeout(call_limits.silence, connect=call_limits.connect),
         headers={"User-Agent": "Counterfoil"},

@@ -238,6 +238,35 @@ def _may_fail(step: ast.AST) -> bool:
     return any(_may_fail(each) for each in ast.iter_child_nodes(step))
 
 
+_TLS_CONTEXTS = ("create_default_context", "create_ssl_context", "SSLContext", "create_urllib3_context")
+
+
+def unbounded_tls_contexts(modules: Iterable[Module]) -> list[str]:
+    """No context of TLS but by ``without_finite_fields``, and no HTTP client that makes one itself."""
+    violations = []
+    for module in modules:
+        calls = [node for node in ast.walk(module.tree) if isinstance(node, ast.Call)]
+        bounded = {
+            id(argument)
+            for call in calls
+            if _called(call) == "without_finite_fields"
+            for argument in call.args
+        }
+        violations += [
+            f"{module.path}:{call.lineno}: wrap it in without_finite_fields, and give it to the client"
+            for call in calls
+            if (_called(call) in _TLS_CONTEXTS and id(call) not in bounded)
+            or (
+                _called(call) == "AsyncClient" and not {each.arg for each in call.keywords} & {"verify", None}
+            )
+        ]
+    return violations
+
+
+def _called(call: ast.Call) -> str:
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
 # -- The product -----------------------------------------------------------------------------------
 
 
@@ -287,6 +316,10 @@ def test_each_module_with_a_time_of_the_wall_clock_has_it(product: list[Module])
         if not any(f"{name}: " in trees.get(path, "") for name in names)
     ]
     expect_none(missing)
+
+
+def test_no_server_chooses_the_group_of_a_key_exchange(product: list[Module]) -> None:
+    expect_none(unbounded_tls_contexts(product))
 
 
 def test_each_loop_isolates_its_objects(product: list[Module]) -> None:
@@ -447,3 +480,21 @@ def test_a_loop_that_ends_with_one_object_is_refused(plant: Plant, loop: str, *,
     function = "async def run():\n" + "".join(f"    {line}\n" for line in loop.splitlines())
     modules = plant({"controller/watch/loop.py": function})
     assert bool(loops_that_end_with_one_object(modules)) is is_refused
+
+
+@pytest.mark.parametrize(
+    ("statement", "is_refused"),
+    [
+        ("context = ssl.create_default_context()", True),
+        ("context = SSLContext(ssl.PROTOCOL_TLS_CLIENT)", True),
+        ("http = httpx.AsyncClient(timeout=5)", True),
+        ("context = without_finite_fields(ssl.create_default_context())", False),
+        ("http = httpx.AsyncClient(verify=without_finite_fields(httpx.create_ssl_context()))", False),
+        ("http = httpx.AsyncClient(**options)", False),
+    ],
+)
+def test_a_tls_context_with_unbounded_groups_is_refused(
+    plant: Plant, statement: str, *, is_refused: bool
+) -> None:
+    modules = plant({"webhook/a.py": f"{statement}\n"})
+    assert bool(unbounded_tls_contexts(modules)) is is_refused

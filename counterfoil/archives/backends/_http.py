@@ -32,6 +32,7 @@ from counterfoil.archives.streams import BLOCK
 from counterfoil.http_client import tls_fault
 from counterfoil.untrusted.addresses import is_address_forbidden
 from counterfoil.untrusted.checked_network import only_checked
+from counterfoil.untrusted.tls_handshake import without_finite_fields
 
 CONNECT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 60.0
@@ -324,6 +325,7 @@ def make_http_client(authorization: str | None, silence: float = READ_TIMEOUT_SE
     if authorization is not None:
         headers["Authorization"] = authorization
     http = httpx.AsyncClient(
+        verify=without_finite_fields(httpx.create_ssl_context()),
         headers=headers,
         timeout=httpx.Timeout(silence, connect=CONNECT_SECONDS),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS),

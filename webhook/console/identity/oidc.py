@@ -28,6 +28,7 @@ import msgspec
 from counterfoil.http_client import basic_client_credentials, code_challenge
 from counterfoil.settings import ConsoleSettings
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
+from counterfoil.untrusted.tls_handshake import without_finite_fields
 
 RETURN_PATH: Final = "/oidc/return"
 """Path of the redirect URI."""
@@ -271,7 +272,7 @@ async def open_oidc_client(
     if config is None:
         yield None
         return
-    context = ssl.create_default_context()
+    context = without_finite_fields(ssl.create_default_context())
     if settings.oidc_ca is not None:
         context.load_verify_locations(cafile=settings.oidc_ca)
     async with aiohttp.ClientSession(

@@ -22,6 +22,7 @@ import httpx
 from counterfoil._upstream.httpcore_internals import pace_responses
 from counterfoil.archives.backends._object_store.sigv4 import SigningCredentials
 from counterfoil.clock import Clock
+from counterfoil.untrusted.tls_handshake import without_finite_fields
 
 MARGIN = timedelta(minutes=5)
 """Time before its end at which a key or token is replaced."""
@@ -114,11 +115,14 @@ async def ask(
     timeout = METADATA_TIMEOUT_SECONDS if is_metadata else TOKEN_TIMEOUT_SECONDS
     sent = {"Accept-Encoding": "identity", **(headers or {})}
     body = bytearray()
+    trust = without_finite_fields(httpx.create_ssl_context(trust_env=not is_metadata))
     pace_responses()
     try:
         async with (
             asyncio.timeout(timeout),
-            httpx.AsyncClient(timeout=timeout, trust_env=not is_metadata, follow_redirects=False) as http,
+            httpx.AsyncClient(
+                verify=trust, timeout=timeout, trust_env=not is_metadata, follow_redirects=False
+            ) as http,
             http.stream(method, url, headers=sent, data=None if form is None else dict(form)) as response,
         ):
             async for chunk in response.aiter_raw():
