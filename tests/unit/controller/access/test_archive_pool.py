@@ -1006,6 +1006,49 @@ async def test_archives_that_hang_are_probed_in_turn_and_delay_no_archive_that_i
     assert hung.probes == len(hanging) + 1
 
 
+class SlowBackend(MemoryBackend):
+    """An archive of a server whose probes end one by one."""
+
+    def __init__(self, server: str, probed: list[str], ends: asyncio.Semaphore) -> None:
+        super().__init__()
+        self.server = server
+        self.probed = probed
+        self.ends = ends
+
+    def location(self, name: str) -> str:
+        return f"shelf://{self.server}/{name}"
+
+    async def probe(self) -> None:
+        self.probed.append(self.server)
+        await self.ends.acquire()
+
+
+@pytest.mark.xfail(strict=True, reason="turns of probes go round Archives, not servers")
+async def test_slow_archives_of_one_server_delay_an_archive_of_another_server_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed, ends = list[str](), asyncio.Semaphore(0)
+
+    async def opened(name: str, *_: object) -> SlowBackend:
+        return SlowBackend(name.partition("-")[0], probed, ends)
+
+    monkeypatch.setattr("controller.access.archive_pool.open_backend", opened)
+    slow = [an_archive(f"slow-{number}") for number in range(MAX_OTHER_PROBES + 5)]
+    for each in slow:
+        scene.kube.put(each)
+    looks = [asyncio.create_task(scene.archive_pool.update_status(each)) for each in slow]
+    await asyncio.sleep(0.5)
+    looks.append(asyncio.create_task(scene.archive_pool.update_status(scene.newest())))
+    await asyncio.sleep(0.5)
+    assert probed == ["slow"] * MAX_OTHER_PROBES
+    ends.release()
+    await asyncio.sleep(0.5)
+    assert probed[MAX_OTHER_PROBES:] == ["dms"]
+    for _ in looks:
+        ends.release()
+    await asyncio.gather(*looks)
+
+
 async def test_an_archive_that_takes_probes_but_no_files_is_not_ready_until_a_file_is_transferred(
     scene: Scene, hung: HungBackend
 ) -> None:
