@@ -41,7 +41,7 @@ from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.retry.fix_rules import settled_time
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, server_of
 from counterfoil.archives.bounded import BoundedBackend, TransferEnd
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.archives.layout import problems
@@ -66,6 +66,7 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.organization import shared_folders
 from counterfoil.signatures.anchors import NO_ANCHORS, Anchors, AnchorsInvalid
+from counterfoil.untrusted.fair_slots import FairSlots
 from counterfoil.untrusted.transfer_rate import MinimumRate
 
 _log = logging.getLogger("controller.access.archive_pool")
@@ -79,7 +80,8 @@ SMALLEST_EVIDENCE = 16 * 1024
 
 MAX_READY_PROBES = 4
 """Maximum number of probes at once of Archives that are ready. One that hangs is not ready any more, so it
-delays the others once."""
+delays the others once. Turns go round the servers, so the slow Archives of one delay those of another by one
+probe."""
 
 MAX_OTHER_PROBES = 8
 """Maximum number of probes at once of Archives that are not ready. If 40 hang, each has a turn within some
@@ -160,8 +162,8 @@ class ArchivePool:
     minimum_rate: MinimumRate = field(default_factory=MinimumRate)
     probe_timeout: float = 30.0
     """Seconds after which a probe is overdue."""
-    _ready_probes: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_READY_PROBES))
-    _other_probes: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, MAX_OTHER_PROBES))
+    _ready_probes: FairSlots = field(default_factory=partial(FairSlots, MAX_READY_PROBES))
+    _other_probes: FairSlots = field(default_factory=partial(FairSlots, MAX_OTHER_PROBES))
     _given_up: dict[str, _GivenUp] = field(default_factory=dict)
     _probes: dict[str, tuple[ArchiveBackend, asyncio.Task[ArchiveRoot | None]]] = field(default_factory=dict)
     """By Archive: its last probe, which may be overdue and still run."""
@@ -424,7 +426,8 @@ class ArchivePool:
         """
         is_ready = is_condition_true(archive.status.conditions, "Ready")
         self._refuse_second_probe(archive, backend)
-        async with self._ready_probes if is_ready else self._other_probes:
+        turns = self._ready_probes if is_ready else self._other_probes
+        async with turns.slot(server_of(backend)):
             self._refuse_second_probe(archive, backend)
             return await self._probe_in_turn(archive, backend, manifests)
 

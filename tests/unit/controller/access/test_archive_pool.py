@@ -1023,7 +1023,6 @@ class SlowBackend(MemoryBackend):
         await self.ends.acquire()
 
 
-@pytest.mark.xfail(strict=True, reason="turns of probes go round Archives, not servers")
 async def test_slow_archives_of_one_server_delay_an_archive_of_another_server_once(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
