@@ -57,23 +57,27 @@ CLOCK_DIFFERENCE: Final = timedelta(minutes=5)
 
 
 def believed_time(
-    stored: datetime | None,
-    now: datetime,
-    *,
-    ahead: timedelta = timedelta(0),
-    earliest: datetime | None = None,
+    stored: datetime | None, now: datetime, *, ahead: timedelta = timedelta(0)
 ) -> datetime | None:
     """
     Return a stored time; None if it can't be right now, or is not set.
 
     ``ahead`` is how far after ``now`` it may be by the settings: zero for something that happened.
-    ``earliest`` is when the object was created, by the clock of the API server.
     """
     if stored is None or stored - now > ahead + CLOCK_DIFFERENCE:
         return None
-    if earliest is not None and earliest - stored > CLOCK_DIFFERENCE:
-        return None
     return stored
+
+
+def not_before_creation(stored: datetime, created: datetime | None) -> datetime:
+    """
+    Return the stored time of something that happened to an object; the object's creation if that is clearly
+    later.
+
+    The API server's clock writes the creation. A clock that was behind wrote the other time, or the object
+    was restored since.
+    """
+    return created if created is not None and created - stored > CLOCK_DIFFERENCE else stored
 
 
 def age(stored: datetime, now: datetime) -> timedelta:

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from controller.reconcile.phases.clean import MAX_OTHER_LISTS
+from controller.reconcile.phases.clean import MAX_MISMATCHES
 
 FOLDER: Final = Path(__file__).parent
 FAULTS: Final = (
@@ -79,7 +79,7 @@ SMALL: Final = (
     Check(("INTERRUPTIONS", "REPEATED", "REVOKED", "LOST")),
     Check(("INTERRUPTIONS", "REPEATED", "REVOKED", "LOST"), is_liveness=True),
     Check(("CRASHES", "LATE"), is_liveness=True),
-    Check(("LATE",) * (MAX_OTHER_LISTS + 1)),
+    Check(("LATE",) * (MAX_MISMATCHES + 1)),
 )
 """No run violates a rule."""
 
@@ -106,7 +106,7 @@ LARGE: Final = (
     Check(("MOVES", "LATE", "CLEARED")),
     Check(("MOVES", "LATE", "LATE")),
     Check(("CRASHES", "OUTAGES", *("LATE",) * 2)),
-    Check(("LATE",) * (MAX_OTHER_LISTS + 1), is_liveness=True),
+    Check(("LATE",) * (MAX_MISMATCHES + 1), is_liveness=True),
     Check(("CRASHES", "LATE", "OUTAGES", "LOST", "INTERRUPTIONS", "REPEATED", "REVOKED")),
     Check(("MOVES", "LATE", "LOST"), is_liveness=True),
     Check(("CRASHES", "LATE", "OUTAGES", "LOST", "INTERRUPTIONS"), is_liveness=True),

@@ -8,8 +8,7 @@
 #define SUCCEEDED 6
 #define SKIPPED 7
 #define FAILED 8
-#define MAX_MISMATCHES 1
-#define MAX_OTHER_LISTS 5
+#define MAX_MISMATCHES 5
 inline done(p) { phase = (p == VALIDATING -> COLLECTING : (p == COLLECTING -> ARCHIVING : (p == ARCHIVING -> CLEANING : (p == CLEANING -> SUCCEEDED : 9)))); resume = (p == VALIDATING -> COLLECTING : (p == COLLECTING -> ARCHIVING : (p == ARCHIVING -> CLEANING : (p == CLEANING -> CLEANING : 9)))) }
 inline wait(p) { phase = (p == VALIDATING -> VALIDATING : (p == COLLECTING -> COLLECTING : (p == ARCHIVING -> ARCHIVING : (p == CLEANING -> CLEANING : 9)))); resume = (p == VALIDATING -> VALIDATING : (p == COLLECTING -> COLLECTING : (p == ARCHIVING -> ARCHIVING : (p == CLEANING -> CLEANING : 9)))) }
 inline exceed_deadline(p) { phase = (p == VALIDATING -> FAILED : (p == COLLECTING -> FAILED : (p == ARCHIVING -> FAILED : (p == CLEANING -> FAILED : 9)))); resume = (p == VALIDATING -> VALIDATING : (p == COLLECTING -> COLLECTING : (p == ARCHIVING -> ARCHIVING : (p == CLEANING -> CLEANING : 9)))) }

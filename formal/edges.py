@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from controller.reconcile import phases
 from controller.reconcile.outcomes import Done, Fail, Hold, NeedConsent, Outcome, Pause, Skip, Wait
-from controller.reconcile.phases.clean import MAX_MISMATCHES, MAX_OTHER_LISTS
+from controller.reconcile.phases.clean import MAX_MISMATCHES
 from controller.reconcile.state_machine import (
     PHASE_CONDITIONS,
     PHASE_ORDER,
@@ -71,7 +71,6 @@ def render() -> str:
     ]
     lines += [f"#define {_name(phase)} {number}" for number, phase in enumerate(Phase)]
     lines.append(f"#define MAX_MISMATCHES {MAX_MISMATCHES}")
-    lines.append(f"#define MAX_OTHER_LISTS {MAX_OTHER_LISTS}")
     for outcome in OUTCOMES:
         chosen = {f"p == {_name(each.phase)}": each for each in edges(outcome)}
         lines.append(_inline(f"{outcome}(p)", chosen))

@@ -295,7 +295,7 @@ replaced:               skip
         :: damaged || there != ev_legal ->
             deleting[me] = false;
             if
-            :: mismatches < (damaged -> MAX_MISMATCHES : MAX_OTHER_LISTS) ->
+            :: mismatches < MAX_MISMATCHES ->
                 STORE(restart_from(CLEANING, COLLECTING); mismatches++)
             :: else -> STORE(fail(CLEANING); mismatches++)
             fi;

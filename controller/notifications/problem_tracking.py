@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 from msgspec.structs import replace
 
 from controller.retry.fix_rules import archive_may_fix
-from controller.scheduling.due import ACTION_NOT_CONFIGURED
+from controller.scheduling.due import ACTION_NOT_CONFIGURED, LATE_FILES_PENDING
 from counterfoil.clock import age, believed_time
 from counterfoil.i18n.problems import (
     ARCHIVE_MISSING,
@@ -38,6 +38,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
+from counterfoil.resources.reopening import CLEANUP_DELAYED
 
 Problems = tuple[ReportedProblem, ...]
 
@@ -130,6 +131,9 @@ def _risks(status: EnvelopeEventStatus) -> set[str]:
     These are the last one, and those of each phase that has not succeeded since. An event that failed, and
     that now waits for eSAW before it comes to that phase again, has not solved anything.
     """
+    if status.reason in (CLEANUP_DELAYED, LATE_FILES_PENDING):
+        # Only the time of the delete is missing.
+        return set()
     reasons: dict[Phase, set[str]] = {}
     for each in status.attempt_history:
         if each.outcome in (AttemptOutcome.WAIT, AttemptOutcome.FAIL):
@@ -406,7 +410,7 @@ class FailureSummary:
     def add_refusal(self, event: EnvelopeEvent) -> None:
         """Count an event if eSAW refused its last attempt."""
         since, status = _refused_since(event.status), event.status
-        if since is None:
+        if since is None or event.spec.suspend:
             return
         self.esaw_since = since if self.esaw_since is None else min(self.esaw_since, since)
         if status.last_error is not None and status.last_error.reason == status.reason:

@@ -28,7 +28,7 @@ from counterfoil.archives.layout import (
     make_layout,
 )
 from counterfoil.archives.tags_subprocess import TagWorkers
-from counterfoil.clock import Clock, believed_time
+from counterfoil.clock import Clock, believed_time, not_before_creation
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.errors import NotProven
@@ -111,7 +111,8 @@ class ReconcileContext:
             return now + self.organization.spec.evidence.wait
         # In place of a time that can't be right: the API server's own time of the event.
         created = event.metadata.creation_timestamp
-        since = believed_time(validated.last_transition_time, now, earliest=created) or created or now
+        since = believed_time(validated.last_transition_time, now) or created or now
+        since = not_before_creation(since, created)
         return since + self.organization.spec.evidence.wait
 
     async def envelope(self) -> EnvelopeResponse:
@@ -174,8 +175,8 @@ class ReconcileContext:
 
         Raises ``ApiError``, and ``NotProven`` for one that can't be read: it may name a file of the envelope.
         """
-        if self.organization.status.several_events is False:
-            return await self.possible_siblings()
+        if not self.organization.may_have_several_events:
+            return ()
         found = await self.siblings()
         if self._unreadable_sibling is not None:
             raise self._unreadable_sibling

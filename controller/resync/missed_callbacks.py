@@ -54,7 +54,7 @@ from counterfoil.resources import (
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationLimits
-from counterfoil.resources.reopening import RECORDED, reopened_status
+from counterfoil.resources.reopening import RECORDED, may_be_restarted, reopened_status
 from counterfoil.untrusted.event_ceiling import EventCeiling
 
 _log = logging.getLogger(__name__)
@@ -387,8 +387,11 @@ def _half(limits: OrganizationLimits) -> OrganizationLimits:
 
 
 def _may_end_otherwise(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
-    """Whether a finished event did not archive its envelope, and may do so now."""
+    """Whether a finished event did not archive its envelope, and may do so now; or an archived one may have
+    to archive it again."""
     phase, reason = event.status.phase, event.status.reason
+    if may_be_restarted(event.status):
+        return event.status.envelope is None or event.status.envelope.status != found
     if phase is Phase.SUCCEEDED:
         # The sweep creates events of actions that are archived; this one was recorded before that.
         return reason == RECORDED

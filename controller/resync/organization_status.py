@@ -47,6 +47,7 @@ from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.i18n.problems import ProblemKind, open_problems
 from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
 from counterfoil.kube.secret import SecretUse, create_commands
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.readiness import is_stalled
@@ -55,6 +56,7 @@ from counterfoil.resources import (
     Activity,
     CallbackURLs,
     Condition,
+    EnvelopeEvent,
     EventLoad,
     Organization,
     SealingKeyStatus,
@@ -101,6 +103,8 @@ class CheckResult(NamedTuple):
     is_stalled: bool | None = None
     """Whether only a person can change it; None: the catalogue of reasons decides."""
 
+
+_CALLS_FAILING = "EsawCallsFailing"
 
 OK = CheckResult("True", "Ready", "Callbacks are taken and envelopes are archived.")
 
@@ -171,7 +175,7 @@ class OrganizationStatusUpdater:
             events=dict(counts) if counts is not None else organization.status.events,
             activity=refresh_if_stale(known, activity) if activity is not None else known,
             load=load,
-            several_events=_may_have_several_events(organization),
+            archived_actions=await self._archived_actions(organization),
         )
         now = self.clock.now()
         status = msgspec.structs.replace(
@@ -183,6 +187,33 @@ class OrganizationStatusUpdater:
         if stored is not None:
             _log_reachability(organization, reachable)
         return stored
+
+    async def _archived_actions(self, organization: Organization) -> tuple[str, ...] | None:
+        """
+        Return the actions whose events archive envelopes, also those of earlier specs; None: these are not
+        known.
+
+        An Organization that is created again under its name has the events of the one before.
+        """
+        before = organization.status
+        known = before.archived_actions
+        if before.observed_generation is None:
+            known = None if await self._has_events(organization) else ()
+        elif organization.metadata.generation - before.observed_generation > 1:
+            known = None
+        if known is None or len(known) > 1:
+            return known
+        return tuple(sorted({*known, *organization.spec.archived_actions})[:3])
+
+    async def _has_events(self, organization: Organization) -> bool:
+        """Whether the Organization has an event; also if the API server does not say."""
+        fields = f"spec.organizationRef.name={organization.name}"
+        try:
+            async for _ in self.kube.list(EnvelopeEvent, fields=fields, limit=1):
+                return True
+        except ApiError:
+            return True
+        return False
 
     def _sealing_key(self, organization: Organization) -> SealingKeyStatus | None:
         """Return the newest sealing key here, with the time since which a controller has it."""
@@ -406,17 +437,6 @@ class OrganizationStatusUpdater:
         )
 
 
-def _may_have_several_events(organization: Organization) -> bool | None:
-    """Whether an envelope may have several events, also those of actions that the spec no longer lists; None:
-    an earlier spec is not known."""
-    before = organization.status
-    if organization.spec.has_several_events or before.several_events:
-        return True
-    unseen = organization.metadata.generation - (before.observed_generation or 0) > 1
-    is_known = before.several_events is not None or before.observed_generation is None
-    return False if is_known and not unseen else None
-
-
 def _log_reachability(before: Organization, reachable: CheckResult) -> None:
     """Log that eSAW can be reached, or no longer; not that it is still so."""
     known = find_condition(before.status.conditions, "Reachable")
@@ -497,14 +517,18 @@ def _check_calls(organization: Organization, reachable: CheckResult) -> CheckRes
     a write.
     """
     problems = open_problems(organization, ProblemKind.ESAW)
-    if reachable.truth != "True" or not problems:
+    known = find_condition(organization.status.conditions, "Ready")
+    is_shown = known is not None and known.reason == _CALLS_FAILING
+    # The calls of one event may fail because of its envelope. A number that moves changes nothing.
+    is_general = is_shown or sum(each.count for each in problems) > 1
+    if reachable.truth != "True" or not problems or not is_general:
         return OK
     message = (
         "Callbacks are recorded. eSignAnyWhere answers, but its calls fail for events that wait. The entry "
         "esaw of status.problems has the reason and names events."
     )
     stalled = is_stalled("False", problems[0].reason)
-    return CheckResult("False", "EsawCallsFailing", message, is_stalled=stalled)
+    return CheckResult("False", _CALLS_FAILING, message, is_stalled=stalled)
 
 
 def _check_suspension(organization: Organization) -> CheckResult:

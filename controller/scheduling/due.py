@@ -20,6 +20,7 @@ from counterfoil.resources import (
     RetrySpec,
     is_condition_true,
 )
+from counterfoil.resources.reopening import CLEANUP_DELAYED
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -30,8 +31,8 @@ ACTION_NOT_CONFIGURED = "ActionNotConfigured"
 """Reason of an event that waits until its Organization lists its action."""
 
 
-CLEANUP_DELAYED = "CleanupDelayed"
-"""Reason of an archived event whose envelope is deleted later, as ``spec.cleanup.after`` says."""
+LATE_FILES_PENDING = "LateFilesPending"
+"""Reason of an archived event whose envelope may still get further files."""
 
 
 ARCHIVE_NOT_PROBED = "ArchiveNotProbed"

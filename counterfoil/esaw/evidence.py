@@ -18,6 +18,8 @@ from counterfoil.resources.organization import (
     EnvelopeStatus,
 )
 
+_AUDIT_TRAILS = frozenset({FileKind.AUDIT_TRAIL, FileKind.AUDIT_TRAIL_XML})
+
 LOOKS_SHORT = (
     "eSignAnyWhere lists no document of this envelope, or not every number. Envelopes that were not "
     "completed may have no others."
@@ -77,8 +79,7 @@ def may_list_more(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
 def recorded_gap(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> MissingEvidence | None:
     """Return what the archived files lack according to the status: its condition, and their kinds."""
     found = find_condition(status.conditions, EVIDENCE_CONDITION)
-    # A known file that is not listed for now is no gap of what is archived.
-    is_incomplete = found is not None and found.status == "False" and found.reason != "DocumentsPending"
+    is_incomplete = found is not None and found.status == "False"
     if found is not None and is_incomplete and found.reason == "DocumentsMissing":
         return MissingEvidence.DOCUMENTS
     envelope_status = status.envelope.status if status.envelope is not None else ""
@@ -118,12 +119,12 @@ def lacks_known_file(
     return any(_lacks_file_of(each, listed) for each in (status, *counted))
 
 
-def lacks_outdated_document(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
-    """Whether the list lacks a document that the envelope had before it expired and was restarted. It may
-    have other documents since, or be listed late."""
+def lacks_outdated_file(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:
+    """Whether the list lacks a file that the envelope had before it expired and was restarted, other than its
+    audit trail. It may have other files since, or be listed late."""
     ids = {each.file_id for each in listed}
-    documents = (each for each in status.documents if each.kind is FileKind.DOCUMENT)
-    return any(each.outdated and each.file_id not in ids for each in documents)
+    files = (each for each in status.documents if each.kind not in _AUDIT_TRAILS)
+    return any(each.outdated and each.file_id not in ids for each in files)
 
 
 def _lacks_file_of(status: EnvelopeEventStatus, listed: Collection[EnvelopeFile]) -> bool:

@@ -469,9 +469,10 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
             "`FilesLeftBehind` (files at places that spec.path or spec.archiveRef no longer lead "
             "to). `EvidenceComplete`: False while eSAW lists not all documents or required audit "
             "trails. `ParametersArchived`: False if parameters of a callback came when archiving "
-            "had begun. `DeleteRequested`: True while it is not known whether a request deleted the "
-            "envelope. `Ready`: the event succeeded or was skipped, as in `kubectl wait "
-            "--for=condition=Ready ee/NAME`. `Stalled`: a person has to act.",
+            "had begun. `KnownFilesListed`: False while eSAW lists fewer files than before. "
+            "`DeleteRequested`: True while it is not known whether a request deleted the envelope. `Ready`: "
+            "the event succeeded or was skipped, as in `kubectl wait --for=condition=Ready ee/NAME`. "
+            "`Stalled`: a person has to act.",
             "Archived",
             NOT_READY,
         ),

@@ -5,7 +5,7 @@ A person writes the spec; the controller writes the status, in particular the ha
 from which the receiver knows a valid callback without reading a single Secret.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final
@@ -754,11 +754,15 @@ class OrganizationSpec(ResourcePart, frozen=True):
         return next(iter(usual + archived), None)
 
     @property
+    def archived_actions(self) -> frozenset[str]:
+        """The actions whose events archive envelopes; ``*`` for those that are not listed."""
+        listed = {each.action for each in self.actions if each.handling is ActionHandling.ARCHIVE}
+        return frozenset(listed if self.unlisted_actions is UnlistedActions.IGNORE else {*listed, "*"})
+
+    @property
     def has_several_events(self) -> bool:
         """Whether several events may archive one envelope: by several actions, or by one about a workstep."""
-        archived = [each.action for each in self.actions if each.handling is ActionHandling.ARCHIVE]
-        is_listed = self.unlisted_actions is UnlistedActions.IGNORE
-        return not is_listed or len(archived) > 1 or not all(map(is_envelope_action, archived))
+        return _make_several_events(self.archived_actions)
 
 
 class CallbackURLs(ResourcePart, frozen=True):
@@ -1145,11 +1149,13 @@ class OrganizationStatus(ResourcePart, frozen=True):
             maxItems=100,
         ),
     ] = ()
-    several_events: Annotated[
-        bool | None,
+    archived_actions: Annotated[
+        tuple[Annotated[str, schema("Name of an action, or `*`.", maxLength=64)], ...] | None,
         schema(
-            "Whether an envelope may have several events, by the actions of this spec or of an earlier "
-            "one. Without a value it is unknown."
+            "Actions whose events archive envelopes, by this spec or by an earlier one; two are enough. `*` "
+            "stands for unlisted actions. Without a value it is unknown.",
+            list_type="set",
+            maxItems=3,
         ),
     ] = None
     spec_observed_time: Annotated[
@@ -1166,6 +1172,10 @@ class OrganizationStatus(ResourcePart, frozen=True):
             "3339, UTC). Events that failed earlier because of the Organization are retried."
         ),
     ] = None
+
+
+def _make_several_events(actions: Collection[str]) -> bool:
+    return len(actions) > 1 or not all(map(is_envelope_action, actions))
 
 
 class Organization(Resource, frozen=True):
@@ -1233,6 +1243,12 @@ class Organization(Resource, frozen=True):
     def consent_url(self, sender: str) -> str | None:
         """Return the URL of a sender's consent page, or None when ``spec.oauth.publicURL`` is not set."""
         return self.page_url(f"/consent/{self.name}/{sender}")
+
+    @property
+    def may_have_several_events(self) -> bool:
+        """Whether several events may have archived one envelope, by this spec or by an earlier one."""
+        earlier = self.status.archived_actions
+        return self.spec.has_several_events or earlier is None or _make_several_events(earlier)
 
 
 def shared_folders(

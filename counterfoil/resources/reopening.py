@@ -20,12 +20,16 @@ from counterfoil.resources.envelopeevent import (
     EnvelopeEventStatus,
     Phase,
 )
+from counterfoil.resources.organization import CHANGEABLE_STATUSES
 
 ARCHIVED_AND_KEPT = "ArchivedAndKept"
 """Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""
 
 RECORDED = "Recorded"
 """Reason of an event that succeeded because its action was only recorded; it may be archived since."""
+
+CLEANUP_DELAYED = "CleanupDelayed"
+"""Reason of an archived event whose envelope is deleted later, as ``spec.cleanup.after`` says."""
 
 SKIPPED_BY_REQUEST = "SkippedByRequest"
 """Reason of an event that a person skipped."""
@@ -86,6 +90,14 @@ def is_reopened_by_callback(
         return False
     completed = believed_time(considered, now)
     return completed is None or received > completed
+
+
+def may_be_restarted(status: EnvelopeEventStatus) -> bool:
+    """Whether the event waits for the time of the delete, and its envelope can still be restarted and signed.
+    A callback may tell of that."""
+    envelope = status.envelope
+    is_delayed = status.phase is Phase.CLEANING and status.reason == CLEANUP_DELAYED
+    return is_delayed and envelope is not None and envelope.status in CHANGEABLE_STATUSES
 
 
 def reopened_status(

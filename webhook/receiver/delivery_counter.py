@@ -26,7 +26,12 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected, Unavailable
 from counterfoil.kube.status import patch_status
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Origin, ResourceInvalid
-from counterfoil.resources.reopening import considered_time, is_reopened_by_callback, reopened_status
+from counterfoil.resources.reopening import (
+    considered_time,
+    is_reopened_by_callback,
+    may_be_restarted,
+    reopened_status,
+)
 from webhook.receiver.later_parameters import new_parameters, with_parameters
 from webhook.receiver.limits import ReceiverLimits
 
@@ -243,6 +248,8 @@ class DeliveryCounter:
 
 
 def _reopens(received: datetime, status: EnvelopeEventStatus, now: datetime) -> bool:
+    if may_be_restarted(status):
+        return True
     return is_reopened_by_callback(status.phase, considered_time(status), received=received, now=now)
 
 

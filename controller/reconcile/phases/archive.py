@@ -22,7 +22,7 @@ from controller.reconcile.phases.missing_envelope import (
     is_missing,
     was_deleted,
 )
-from controller.reconcile.phases.unlisted_files import wait_for_known_files
+from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_known_files
 from controller.reconcile.signature_policy import (
     ignored_condition,
     is_checked,
@@ -35,7 +35,7 @@ from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.proof import Checksum, ProvenFiles, proven_files
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
+from counterfoil.esaw.evidence import lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
@@ -87,7 +87,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             restart_from=Phase.COLLECTING,
         )
     facts, proven, siblings = await _earlier_archive(event, plan, context)
-    if lacks_known_file(event.status, await context.listed(), siblings):
+    if lacks_known(event, context, await context.listed(), siblings):
         return wait_for_known_files(event, context)
     filed = await _file_all(event, plan, proven, context)
     documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)

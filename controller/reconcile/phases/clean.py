@@ -36,13 +36,13 @@ from controller.reconcile.phases.missing_envelope import (
     not_shown_message,
     unless_missing,
 )
-from controller.reconcile.phases.unlisted_files import listed_again, settled_evidence, wait_for_known_files
-from controller.scheduling.due import CLEANUP_DELAYED, has_request
+from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
+from controller.scheduling.due import LATE_FILES_PENDING, has_request
 from counterfoil.archives.backend import FileNotReturned
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
-from counterfoil.clock import believed_time
+from counterfoil.clock import believed_time, not_before_creation
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import (
     EsawError,
@@ -56,7 +56,6 @@ from counterfoil.esaw.errors import (
 from counterfoil.esaw.evidence import (
     MissingEvidence,
     has_same_files,
-    lacks_known_file,
     lists_additional_files,
     may_list_more,
     missing_evidence,
@@ -73,6 +72,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.reopening import CLEANUP_DELAYED
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
@@ -83,19 +83,9 @@ _UNANSWERED: Final = "DeleteUnanswered"
 _UNCONFIRMED: Final = "DeleteUnconfirmed"
 """Reason of an attempt in which eSAW still had the envelope after a request to delete it."""
 
-_LATE_FILES_PENDING: Final = "LateFilesPending"
-
-MAX_MISMATCHES = 1
-"""Maximum number of times that an envelope is archived again because its files changed before the delete or
-one of them is in doubt."""
-
-MAX_OTHER_LISTS = 5
-"""Maximum number of times that it is archived again because eSAW lists other files. After each of them the
-delete waits for ``evidence.wait``."""
-
-MAX_UNREAD = 5
-"""Maximum number of times that it is archived again because the archive returns no files, and a restart
-forgot their checksums."""
+MAX_MISMATCHES = 5
+"""Maximum number of times that an envelope is archived again because eSAW lists other files or has others
+under the same ids, the archive lost one, or the archive returns none and a restart forgot their checksums."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +112,9 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return await _without_envelope(event, context, await _damage(event, context))
 
     if (delay := _delay(event, context)) is not None:
-        return delay
+        # A callback in the meantime may tell of a restart, and the envelope is signed by now.
+        restarted = await unless_missing(_restarted(context)) if _is_expired(event) else None
+        return restarted or delay
 
     damage = await _damage(event, context)
     deleted = await unless_missing(_delete(event, context, damage))
@@ -149,7 +141,7 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
             "The envelope is archived. eSignAnyWhere may list further files until the time in "
             "spec.evidence.wait has passed; the envelope is deleted after that."
         )
-        return Pause("LateFilesPending", message, until=complete)
+        return Pause(LATE_FILES_PENDING, message, until=complete)
     return None
 
 
@@ -157,7 +149,7 @@ def _end_of_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime
     """Return until when eSAW may list further files: ``evidence.wait`` after the list last changed, which is
     when its files were last collected."""
     now, wait = context.clock.now(), context.organization.spec.evidence.wait
-    return _end_of_delay(event, "Collected", wait, _LATE_FILES_PENDING, now)
+    return _end_of_delay(event, "Collected", wait, LATE_FILES_PENDING, now)
 
 
 def _end_of_delay(event: EnvelopeEvent, begin: str, span: timedelta, reason: str, now: datetime) -> datetime:
@@ -170,12 +162,10 @@ def _end_of_delay(event: EnvelopeEvent, begin: str, span: timedelta, reason: str
     condition, created = find_condition(event.status.conditions, begin), event.metadata.creation_timestamp
     if condition is None:
         return now
-    if believed_time(condition.last_transition_time, now, earliest=created) is not None:
-        return condition.last_transition_time + span
-    planned = event.status.next_attempt_time if event.status.reason == reason else None
-    if planned is not None and believed_time(planned - span, now, earliest=created) is not None:
-        return planned
-    return now + span
+    if (begun := believed_time(condition.last_transition_time, now)) is not None:
+        return not_before_creation(begun, created) + span if span else begun
+    planned = believed_time(event.status.next_attempt_time, now, ahead=span)
+    return planned if event.status.reason == reason and planned is not None else now + span
 
 
 async def _decision(context: ReconcileContext) -> Wait | None:
@@ -256,7 +246,7 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     # A list that lacks a known file is short, and not the last one.
     now, complete = context.clock.now(), _end_of_listing(event, context)
     siblings = [each.status for each in await context.possible_siblings()]
-    is_short = lacks_known_file(event.status, listed, siblings)
+    is_short = lacks_known(event, context, listed, siblings)
     settled = None if is_short else settled_evidence(event.status, listed)
     facts = PhaseFacts(
         listing_due=max(now, complete) if is_short or now < complete else None,
@@ -333,14 +323,13 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
     listed = await _list_files(event, context)
     if damage is not None:
-        limit = MAX_UNREAD if damage.is_unread else MAX_MISMATCHES
-        return _mismatch(event, "ArchivedFilesChanged", damage.message, limit=limit)
+        return _mismatch(event, "ArchivedFilesChanged", damage.message)
     if (difference := _difference(event, context, listed)) is not None:
         return difference
     # Another event may have listed a file since this one archived the envelope. Asked only about a list with
     # the same files: a list with a further one is recorded first, so that no later list may lack that file.
     siblings = [each.status for each in await context.siblings_before_delete()]
-    if lacks_known_file(event.status, listed, siblings):
+    if lacks_known(event, context, listed, siblings):
         return wait_for_known_files(event, context)
     if deletion.is_listed_by_v5(listed):
         return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")
@@ -364,9 +353,9 @@ def _difference(
     """Return the outcome if eSAW lists other files than were archived; None if it lists the same."""
     if has_same_files(event.status, listed):
         return None
-    if lacks_known_file(event.status, listed):
+    if lacks_known(event, context, listed):
         return wait_for_known_files(event, context)
-    return _mismatch(event, "FilesChanged", OTHER_FILES, limit=MAX_OTHER_LISTS)
+    return _mismatch(event, "FilesChanged", OTHER_FILES)
 
 
 async def _delete_on(
@@ -392,9 +381,7 @@ async def _delete_on(
             "The request to delete the envelope was answered with success, but eSignAnyWhere still has it."
         )
         return Wait(_UNCONFIRMED, message, facts=_delete_sent(_UNCONFIRMED, message, "False"))
-    again = listed_again(event.status)
-    facts = PhaseFacts(side_conditions=() if again is None else (again,))
-    return Done("ArchivedAndDeleted", DELETED, facts=facts)
+    return Done("ArchivedAndDeleted", DELETED)
 
 
 def _leaves_open(problem: EsawError) -> bool:
@@ -443,7 +430,7 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
         where = "The envelope is no longer in eSignAnyWhere."
     else:
         spec, status = context.organization.spec, (await context.envelope()).status
-        if lacks_known_file(event.status, listed):
+        if lacks_known(event, context, listed):
             return wait_for_known_files(event, context)
         missing = missing_evidence(status, listed, spec.evidence)
         if missing is None or not has_same_files(event.status, listed):
@@ -493,10 +480,10 @@ def _archive_again(reason: str, change: str) -> Wait:
     return Wait(reason, message, restart_from=Phase.COLLECTING)
 
 
-def _mismatch(event: EnvelopeEvent, reason: str, change: str, *, limit: int = MAX_MISMATCHES) -> Outcome:
-    """Archive the envelope again; after ``limit`` mismatches keep it and tell a person."""
+def _mismatch(event: EnvelopeEvent, reason: str, change: str) -> Outcome:
+    """Archive the envelope again; after ``MAX_MISMATCHES`` keep it and tell a person."""
     facts = PhaseFacts(mismatches=event.status.mismatches + 1)
-    if event.status.mismatches < limit:
+    if event.status.mismatches < MAX_MISMATCHES:
         return dataclasses.replace(_archive_again(reason, change), facts=facts)
     return _keeps_changing(change, facts)
 

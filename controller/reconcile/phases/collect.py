@@ -25,7 +25,7 @@ from controller.reconcile.outcomes import (
     counted,
 )
 from controller.reconcile.phases.missing_envelope import explain_deleted, is_missing
-from controller.reconcile.phases.unlisted_files import wait_for_known_files
+from controller.reconcile.phases.unlisted_files import lacks_known, wait_for_known_files
 from counterfoil.archives import filing
 from counterfoil.archives.errors import ArchiveRefused, NameTaken
 from counterfoil.archives.layout import ArchiveLayout
@@ -34,8 +34,7 @@ from counterfoil.esaw.errors import HttpStatusError
 from counterfoil.esaw.evidence import (
     LOOKS_SHORT,
     MissingEvidence,
-    lacks_known_file,
-    lacks_outdated_document,
+    lacks_outdated_file,
     lists_additional_files,
     looks_short,
     missing_evidence,
@@ -57,7 +56,7 @@ from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_U
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
 
 _LACKS_OUTDATED = (
-    "eSignAnyWhere lists other documents than before the envelope expired and was restarted. A document may "
+    "eSignAnyWhere lists other files than before the envelope expired and was restarted. A file may "
     "be listed late."
 )
 
@@ -71,7 +70,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             return deleted
         raise
     status, listed = (await context.envelope_facts()).status, await context.listed()
-    if lacks_known_file(event.status, listed):
+    if lacks_known(event, context, listed):
         return wait_for_known_files(event, context)
     if not plan.files:
         return _without_files(event, context, status)
@@ -205,7 +204,7 @@ def _evidence_condition(
         return SideCondition(type_, "False", "AuditTrailMissing", message)
     if looks_short(listed):
         return SideCondition(type_, "Unknown", "DocumentsPending", LOOKS_SHORT)
-    if lacks_outdated_document(event.status, listed):
+    if lacks_outdated_file(event.status, listed):
         return SideCondition(type_, "Unknown", "DocumentsPending", _LACKS_OUTDATED)
     known = find_condition(event.status.conditions, type_)
     reason = known.reason if known is not None else event.status.reason or ""

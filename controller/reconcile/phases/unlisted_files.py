@@ -8,12 +8,13 @@ the event changes meanwhile.
 Also here: the condition once eSAW could be asked again for files of a kept envelope (``retry/late_files``).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Final
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Pause, PhaseFacts, SideCondition
 from counterfoil.clock import believed_time
-from counterfoil.esaw.evidence import LOOKS_SHORT, looks_short
+from counterfoil.esaw.evidence import LOOKS_SHORT, lacks_known_file, looks_short
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, find_condition
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_UNKNOWN
@@ -22,38 +23,53 @@ _PENDING = "DocumentsPending"
 _MISSING = "DocumentsMissing"
 
 
+_KNOWN_FILES: Final = "KnownFilesListed"
+"""Condition: False while a list lacks a known file. Its time is that of the first such list."""
+
+
+def lacks_known(
+    event: EnvelopeEvent,
+    context: ReconcileContext,
+    listed: Collection[EnvelopeFile],
+    siblings: Iterable[EnvelopeEventStatus] = (),
+) -> bool:
+    """Whether the list lacks a known file (``lacks_known_file``). If not, the next list that does is waited
+    for from its own time."""
+    if lacks_known_file(event.status, listed, siblings):
+        return True
+    known = find_condition(event.status.conditions, _KNOWN_FILES)
+    if known is not None and known.status == "False":
+        message = "eSignAnyWhere lists again every file that it listed for this envelope before."
+        context.side_conditions.append(SideCondition(_KNOWN_FILES, "True", "DocumentsListed", message))
+    return False
+
+
 def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pause | Fail:
     """Return the pause until eSAW lists the files again; the failure once ``evidence.wait`` has passed since
     the first list without them."""
     now, spec = context.clock.now(), context.organization.spec
-    known = find_condition(event.status.conditions, EVIDENCE_CONDITION)
-    is_false = known is not None and known.status == "False"
-    since, is_over = now, is_false and known is not None and known.reason != _PENDING
-    if known is not None and is_false and not is_over:
-        created = event.metadata.creation_timestamp
-        since = believed_time(known.last_transition_time, now, earliest=created) or now
+    known = find_condition(event.status.conditions, _KNOWN_FILES)
+    since, is_over = now, False
+    if known is not None and known.status == "False":
+        since = believed_time(known.last_transition_time, now) or now
+        is_over = known.reason == _MISSING
     end = since + spec.evidence.wait
     if now < end and not is_over:
         message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
-        # A condition that becomes False has the time of that, also if it was Unknown before.
-        facts = PhaseFacts(side_conditions=(SideCondition(EVIDENCE_CONDITION, "False", _PENDING, message),))
+        conditions = (
+            SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, message),
+            SideCondition(_KNOWN_FILES, "False", _PENDING, message),
+        )
         until = min(end, now + max(spec.retry.initial, now - since))
-        return Pause(_PENDING, message, until, facts=facts)
+        return Pause(_PENDING, message, until, facts=PhaseFacts(side_conditions=conditions))
     message = (
         "eSignAnyWhere no longer lists every file that it listed for this envelope before. Counterfoil "
         f"removes no file from Archive/{context.archive.name}, and the envelope stays in eSignAnyWhere."
     )
-    missing = SideCondition(EVIDENCE_CONDITION, "False", _MISSING, message)
-    return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=(missing,)))
-
-
-def listed_again(status: EnvelopeEventStatus) -> SideCondition | None:
-    """Return the condition of an envelope whose known files are listed again; None: it stays as it is."""
-    known = find_condition(status.conditions, EVIDENCE_CONDITION)
-    if known is None or (known.status, known.reason) != ("False", _PENDING):
-        return None
-    message = "eSignAnyWhere lists again every file that it listed for this envelope before."
-    return SideCondition(EVIDENCE_CONDITION, "True", "DocumentsListed", message)
+    missing = tuple(
+        SideCondition(each, "False", _MISSING, message) for each in (EVIDENCE_CONDITION, _KNOWN_FILES)
+    )
+    return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=missing))
 
 
 def settled_evidence(
@@ -66,8 +82,6 @@ def settled_evidence(
     ``listed`` is None for an envelope that was deleted.
     """
     known = find_condition(status.conditions, EVIDENCE_CONDITION)
-    if listed is not None and (again := listed_again(status)) is not None:
-        return again
     if known is None or known.reason != LATE_FILES_UNKNOWN:
         return None
     if listed is None:

@@ -40,6 +40,7 @@ CONDITION_ORDER = (
     "Validated",
     "Collected",
     "EvidenceComplete",
+    "KnownFilesListed",
     "FilesLeftBehind",
     "Archived",
     "ParametersArchived",

@@ -224,6 +224,18 @@ def test_a_problem_is_solved_once_its_event_waits_for_the_delay_of_the_delete_on
     assert problem.solved_time == LATER
 
 
+def test_a_problem_of_the_delete_is_solved_once_its_event_waits_for_the_delay_only() -> None:
+    failed = attempt(Phase.CLEANING, "Fail", "AuditTrailMissing")
+    waiting = an_event().in_phase(Phase.CLEANING, "CleanupDelayed").status(attempt_history=(failed,))
+    assert summary_of(waiting.build()).at_risk == set()
+
+
+def test_a_suspended_event_keeps_no_problem_of_esaw_open() -> None:
+    refused = attempt(Phase.VALIDATING, "Wait", "EsawFailing")
+    held = an_event().in_phase(Phase.VALIDATING, "Suspended").suspended()
+    assert summary_of(held.status(attempt_history=(refused,)).build()).esaw_since is None
+
+
 def test_an_event_that_is_held_because_its_action_is_not_listed_is_a_problem_until_it_is_listed() -> None:
     held = an_event().in_phase(Phase.VALIDATING, "ActionNotConfigured").build()
     problem = only(found := after_pass((), summary_of(held)))

@@ -40,7 +40,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.sealing import Sealing
-from tests.support.builders import NOON, ORIGIN, AClock, a_sender, an_organization
+from tests.support.builders import NOON, ORIGIN, AClock, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
 from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
@@ -163,34 +163,45 @@ async def test_an_organization_that_has_all_it_needs_is_ready() -> None:
 
 
 LATER_ACTIONS = [{"action": "envelopeFinished"}, {"action": "workstepFinished"}]
+ONE, BOTH = ("envelopeFinished",), ("envelopeFinished", "workstepFinished")
 
 
 @pytest.mark.parametrize(
     ("before", "generation", "actions", "expected"),
     [
-        ((None, None), 1, LATER_ACTIONS[:1], False),
-        ((None, None), 1, LATER_ACTIONS, True),
-        ((None, None), 3, LATER_ACTIONS[:1], None),
+        ((None, None), 1, LATER_ACTIONS[:1], ONE),
+        ((None, None), 3, LATER_ACTIONS, BOTH),
         ((None, 1), 1, LATER_ACTIONS[:1], None),
-        ((False, 1), 2, LATER_ACTIONS[:1], False),
-        ((False, 1), 2, LATER_ACTIONS, True),
-        ((True, 2), 3, LATER_ACTIONS[:1], True),
-        ((False, 1), 3, LATER_ACTIONS[:1], None),
+        ((ONE, 1), 2, LATER_ACTIONS[:1], ONE),
+        ((ONE, 1), 2, LATER_ACTIONS, BOTH),
+        ((ONE, 1), 2, [{"action": "EnvelopeFinished"}], ("EnvelopeFinished", "envelopeFinished")),
+        ((BOTH, 2), 3, LATER_ACTIONS[:1], BOTH),
+        ((ONE, 1), 3, LATER_ACTIONS[:1], None),
     ],
 )
-async def test_an_organization_whose_envelopes_may_once_have_had_several_events_says_so(
-    before: tuple[bool | None, int | None],
+async def test_an_organization_keeps_the_actions_whose_events_archived_envelopes(
+    before: tuple[tuple[str, ...] | None, int | None],
     generation: int,
     actions: list[dict[str, str]],
-    *,
-    expected: bool | None,
+    expected: tuple[str, ...] | None,
 ) -> None:
     scene = Scene(actions=actions)
-    status = {"severalEvents": before[0], "observedGeneration": before[1]}
+    status = {"archivedActions": before[0], "observedGeneration": before[1]}
     scene.kube.edit(Organization, "acme", {"metadata": {"generation": generation}, "status": status})
     updated = await scene.organizations.update_status(scene.newest())
     assert updated is not None
-    assert updated.status.several_events is expected
+    assert updated.status.archived_actions == expected
+    several = expected is None or len(expected) > 1
+    assert updated.may_have_several_events is (several or len(actions) > 1)
+
+
+async def test_an_organization_that_is_created_again_does_not_know_the_actions_of_the_one_before() -> None:
+    scene = Scene(actions=LATER_ACTIONS[:1])
+    scene.kube.put(an_event().build())
+    updated = await scene.organizations.update_status(scene.newest())
+    assert updated is not None
+    assert updated.status.archived_actions is None
+    assert updated.may_have_several_events
 
 
 async def test_looking_again_writes_nothing() -> None:
@@ -614,13 +625,20 @@ async def test_an_organization_whose_esaw_answers_while_calls_fail_never_says_th
 async def test_calls_that_fail_for_other_events_each_time_write_the_summary_once() -> None:
     scene = Scene()
     await scene.look()
-    with_failing_calls(scene, count=1, message="HTTP 500", examples=["one"])
+    with_failing_calls(scene, count=2, message="HTTP 500", examples=["one"])
     await scene.look()
     written = len(scene.kube.patches)
-    for number in range(2, 5):
+    for number in (3, 1, 4):
         with_failing_calls(scene, count=number, message=f"HTTP 50{number}", examples=[f"event-{number}"])
         await scene.look()
     assert len(scene.kube.patches) == written
+
+
+async def test_calls_that_fail_for_one_event_do_not_make_its_organization_unready() -> None:
+    scene = Scene()
+    await scene.look()
+    with_failing_calls(scene, count=1)
+    assert (await scene.condition())[:2] == ("True", "Ready")
 
 
 async def test_calls_that_fail_for_some_events_settle_an_organization_neither_at_their_start_nor_at_their_end() -> None:  # noqa: E501  # fmt: skip

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterfoil.kube.errors import ApiError, Conflict, Forbidden, Rejected, Unavailable
-from counterfoil.resources import Origin, Phase, envelope_id, find_condition
+from counterfoil.resources import EnvelopeSummary, Origin, Phase, envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
+from tests.support.builders import an_event
 from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, ManualClock, unavailable
 from tests.support.virtual_time import run_in_virtual_time, virtual_time
-from webhook.receiver.delivery_counter import DeliveryCounter
+from webhook.receiver.delivery_counter import DeliveryCounter, PendingCount, status_with
 from webhook.receiver.limits import ReceiverLimits
 
 EVENT = new_event(organization="acme", envelope=envelope_id(GUID), action="envelopeFinished")
@@ -615,3 +616,20 @@ async def test_counts_of_refused_events_are_written_when_they_are_allowed() -> N
     kube.refused.clear()
     assert await counter.flush()
     assert [kube.event(name).deliveries for name in names] == [3, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "phase"),
+    [
+        ("Expired", "CleanupDelayed", "Pending"),
+        ("Completed", "CleanupDelayed", "Cleaning"),
+        ("Expired", "EsawFailing", "Cleaning"),
+    ],
+)
+def test_a_delivery_during_the_delay_of_the_delete_starts_an_event_whose_envelope_may_be_restarted(
+    status: str, reason: str, phase: str
+) -> None:
+    event = an_event().in_phase(Phase.CLEANING, reason).with_condition("Archived")
+    event = event.status(envelope=EnvelopeSummary(status=status))
+    tally = PendingCount(1, NOON, NOON)
+    assert status_with(event.build(), tally, now=NOON).phase == phase

@@ -355,23 +355,23 @@ async def test_an_event_of_the_envelope_that_can_not_be_read_stops_the_delete(tm
 
 
 @pytest.mark.parametrize(
-    ("actions", "policy", "several", "lists"),
+    ("actions", "policy", "earlier", "lists"),
     [
-        (ACTIONS[:1], "Keep", False, 0),
-        (ACTIONS[:1], "Delete", False, 0),
+        (ACTIONS[:1], "Keep", ("envelopeFinished",), 0),
+        (ACTIONS[:1], "Delete", ("envelopeFinished",), 0),
         (ACTIONS[:1], "Delete", None, 1),
-        (ACTIONS[:1], "Delete", True, 1),
-        (ACTIONS[1:], "Delete", True, 1),
-        (ACTIONS, "Keep", True, 1),
-        (ACTIONS, "Delete", False, 1),
+        (ACTIONS[:1], "Delete", ("*", "envelopeFinished"), 1),
+        (ACTIONS[1:], "Delete", ("workstepFinished",), 1),
+        (ACTIONS, "Keep", ("envelopeFinished",), 1),
+        (ACTIONS, "Delete", ("envelopeFinished",), 1),
     ],
 )
 async def test_other_events_are_looked_for_once_if_an_envelope_may_have_or_had_several(
-    tmp_path: Path, actions: list[dict[str, str]], policy: str, *, several: bool | None, lists: int
+    tmp_path: Path, actions: list[dict[str, str]], policy: str, earlier: tuple[str, ...] | None, lists: int
 ) -> None:
     scene = a_scene(tmp_path, actions=actions, cleanup={"policy": policy})
     known = an_organization(version=2, evidence={"wait": "10m"}, actions=actions, cleanup={"policy": policy})
-    scene.observe(structs.replace(known, status=structs.replace(known.status, several_events=several)))
+    scene.observe(structs.replace(known, status=structs.replace(known.status, archived_actions=earlier)))
     if actions[0]["action"] == "workstepFinished":
         another_event(scene)
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
