@@ -174,7 +174,8 @@ class SshConnection:
                 self._connection = await self._connect(client)
                 # As for file systems: names of others need not be text.
                 self._sftp = await self._connection.start_sftp_client(path_errors="surrogateescape")
-            except (asyncssh.Error, OSError, TimeoutError, ValueError) as error:
+            except Exception as error:
+                # asyncssh decodes numbers of a server that nobody trusts yet, with errors of many types.
                 self.drop()
                 raise self._error(error, client) from error
             return self._sftp
@@ -242,8 +243,12 @@ class SshConnection:
                 f"{self._archive}: {self.server} has no way to encrypt or to prove who it is that is safe "
                 "today. Update it.",
             )
+        if isinstance(error, asyncssh.Error | OSError | TimeoutError | UnicodeError):
+            return ArchiveUnavailable(
+                "ArchiveUnreachable", f"{self._archive}: {self.server} could not be reached."
+            )
         return ArchiveUnavailable(
-            "ArchiveUnreachable", f"{self._archive}: {self.server} could not be reached."
+            "ArchiveFailing", f"{self._archive}: {self.server} breaks the SSH protocol. Check its log."
         )
 
 

@@ -6,12 +6,13 @@ from typing import Any, cast
 
 import pytest
 from asyncssh import SFTPBadMessage, sftp
-from asyncssh.constants import FXP_ATTRS, FXP_NAME
+from asyncssh.constants import FXP_ATTRS, FXP_HANDLE, FXP_NAME
 from asyncssh.packet import SSHPacket, String, UInt32
 
 from counterfoil._upstream.asyncssh_packets import (
     MAX_NAMES,
     MAX_PACKET_BYTES,
+    PROCESS_HANDLE,
     PROCESS_NAME,
     bound_packets,
 )
@@ -61,3 +62,19 @@ def test_a_packet_with_too_many_attributes_is_refused(kind: int, head: bytes) ->
     packet = SSHPacket(head + EXTENDED + UInt32(count) + (String(b"") * 2) * count)
     with pytest.raises(SFTPBadMessage, match="too long"):
         processed(kind, packet)
+
+
+def test_asyncssh_still_takes_a_handle_of_any_size() -> None:
+    assert len(PROCESS_HANDLE(a_handler(), SSHPacket(String(bytes(MAX_PACKET_BYTES))))) == MAX_PACKET_BYTES
+
+
+def test_a_handle_is_as_long_as_the_protocol_allows() -> None:
+    assert processed(FXP_HANDLE, SSHPacket(String(bytes(256)))) == bytes(256)
+    with pytest.raises(SFTPBadMessage, match="too long"):
+        processed(FXP_HANDLE, SSHPacket(String(bytes(257))))
+
+
+@pytest.mark.parametrize("kind", [FXP_ATTRS, FXP_HANDLE, FXP_NAME])
+def test_a_packet_that_is_cut_is_an_error_of_the_server(kind: int) -> None:
+    with pytest.raises(SFTPBadMessage):
+        processed(kind, SSHPacket(UInt32(1)))

@@ -1,14 +1,17 @@
 """SSH servers, and what they may choose for a connection."""
 
+import asyncio
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncssh
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.errors import ArchiveError, ArchiveRefused
+from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
 from counterfoil.resources.archive import ArchiveSpec, Sftp
 from counterfoil.resources.base import LocalObjectReference
 from sandbox.servers.sftp_rclone import public_key_line
@@ -108,3 +111,44 @@ async def test_a_list_comes_in_packets_of_bounded_size(
             await backend.entries("a")
         await backend.close()
     assert refused.value.reason.startswith("Archive")
+
+
+def field(content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + content
+
+
+def ssh_packet(payload: bytes) -> bytes:
+    padding = 16 - (len(payload) + 5) % 8
+    return struct.pack(">IB", len(payload) + padding + 1, padding) + payload + bytes(padding)
+
+
+async def test_a_server_whose_key_is_no_key_breaks_the_protocol(tmp_path: Path) -> None:
+    """Its RSA modulus is negative."""
+    algorithms = (
+        *(b"curve25519-sha256", b"rsa-sha2-256", b"aes128-ctr", b"aes128-ctr"),
+        *(b"hmac-sha2-256", b"hmac-sha2-256", b"none", b"none", b"", b""),
+    )
+    offer = b"\x14" + bytes(16) + b"".join(map(field, algorithms)) + bytes(5)
+    key = field(b"ssh-rsa") + field(b"\x00\xfd") + field(b"\x80")
+    reply = b"\x1f" + field(key) + field(bytes(31) + b"\x09") + field(field(b"rsa-sha2-256") + field(b"x"))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-x\r\n" + ssh_packet(offer))
+        await reader.readline()
+        while True:
+            (length,) = struct.unpack(">I", await reader.readexactly(4))
+            if (await reader.readexactly(length))[1] == 30:
+                writer.write(ssh_packet(reply))
+                break
+        await reader.read()
+        writer.close()
+
+    async with server(tmp_path) as spec, await asyncio.start_server(serve, "127.0.0.1", 0) as hostile:
+        assert spec.sftp is not None
+        port = hostile.sockets[0].getsockname()[1]
+        backend = await open_backend("dms", ArchiveSpec(sftp=replace(spec.sftp, port=port)), LOGIN)
+        with pytest.raises(ArchiveUnavailable) as refused:
+            await backend.probe()
+        await backend.close()
+    assert refused.value.reason == "ArchiveFailing"
+    assert refused.value.message.endswith("breaks the SSH protocol. Check its log.")
