@@ -2,6 +2,7 @@
 A real API server takes what the CRDs allow, refuses the rest in words, and shows what kubectl is to show.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from counterfoil.resources.base import PrinterColumn, ResourcePart, schema
 from docs import generate_crds
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.install_crds import install_crds
-from sandbox.controlplane.kubectl import Kubectl
+from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from tests.support.crd_cases import ID, KINDS, LEAST, NAME, RULES, Rule, built
 
 ROOT = Path(__file__).parents[2]
@@ -486,6 +487,18 @@ class Scratch(Resource, frozen=True):
     spec: ScratchSpec
 
 
+async def explained_once_published(kubectl: Kubectl, field: str) -> str:
+    """Return what kubectl explains; the API server publishes a new kind some time after it serves it."""
+    for _ in range(100):
+        try:
+            return await kubectl("explain", field)
+        except KubectlError as unpublished:
+            if "not found in OpenAPI schema" not in str(unpublished):
+                raise
+            await asyncio.sleep(0.3)
+    return await kubectl("explain", field)
+
+
 async def test_a_field_that_a_type_declares_is_explained_bounded_and_set(
     own: KubeClient, kubectl: Kubectl, tmp_path: Path
 ) -> None:
@@ -493,7 +506,7 @@ async def test_a_field_that_a_type_declares_is_explained_bounded_and_set(
     (tmp_path / "scratches.yaml").write_text(generate_crds.text(Scratch), encoding="utf-8")
     await install_crds(kubectl, tmp_path)
     try:
-        explained = await kubectl("explain", "scratches.spec.colour")
+        explained = await explained_once_published(kubectl, "scratches.spec.colour")
         stored = await own.create(Scratch, body)
         with pytest.raises(Rejected, match="Too long"):
             await own.create(Scratch, body | {"spec": {"colour": "ultramarine"}})
