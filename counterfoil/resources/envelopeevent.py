@@ -108,6 +108,12 @@ SIGNATURES_CONDITION = "SignaturesChecked"
 EVIDENCE_CONDITION = "EvidenceComplete"
 """The condition that is False while a document or audit trail that the envelope must have is not listed."""
 
+KNOWN_FILES_CONDITION = "KnownFilesListed"
+"""Condition: False while a list lacks a known file. Its time is that of the first such list."""
+
+DELETE_REQUESTED_CONDITION = "DeleteRequested"
+"""Condition: True while it is not known whether a request deleted the envelope."""
+
 LATE_FILES_UNKNOWN = "LateFilesUnknown"
 """Reason of the condition while eSAW can't be asked for files that it lists late."""
 

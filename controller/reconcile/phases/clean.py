@@ -72,11 +72,11 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
 from counterfoil.resources.reopening import CLEANUP_DELAYED
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
-_DELETE_REQUESTED: Final = "DeleteRequested"
 _UNANSWERED: Final = "DeleteUnanswered"
 """Reason of an attempt that sent the request to delete, and did not learn whether the envelope is gone."""
 
@@ -199,7 +199,7 @@ async def _is_gone(event: EnvelopeEvent, context: ReconcileContext) -> bool:
 
 def _may_have_deleted(event: EnvelopeEvent) -> bool:
     """Whether this event sent a request to delete the envelope, and eSAW did not show it after that."""
-    return is_condition_true(event.status.conditions, _DELETE_REQUESTED)
+    return is_condition_true(event.status.conditions, DELETE_REQUESTED_CONDITION)
 
 
 async def _list_files(event: EnvelopeEvent, context: ReconcileContext) -> tuple[EnvelopeFile, ...]:
@@ -207,7 +207,9 @@ async def _list_files(event: EnvelopeEvent, context: ReconcileContext) -> tuple[
     listed = await context.files_now()
     if _may_have_deleted(event):
         message = "eSignAnyWhere listed the files of the envelope after the request to delete it."
-        context.side_conditions.append(SideCondition(_DELETE_REQUESTED, "False", _UNCONFIRMED, message))
+        context.side_conditions.append(
+            SideCondition(DELETE_REQUESTED_CONDITION, "False", _UNCONFIRMED, message)
+        )
     return listed
 
 
@@ -405,7 +407,7 @@ def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
 def _delete_sent(reason: str, message: str, truth: ConditionStatus) -> PhaseFacts:
     """Return the fact that the delete was requested. It stays in a condition, because the history of attempts
     is short."""
-    return PhaseFacts(side_conditions=(SideCondition(_DELETE_REQUESTED, truth, reason, message),))
+    return PhaseFacts(side_conditions=(SideCondition(DELETE_REQUESTED_CONDITION, truth, reason, message),))
 
 
 async def _still_exists(context: ReconcileContext) -> bool:

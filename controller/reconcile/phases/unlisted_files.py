@@ -9,7 +9,6 @@ Also here: the condition once eSAW could be asked again for files of a kept enve
 """
 
 from collections.abc import Collection, Iterable
-from typing import Final
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Pause, PhaseFacts, SideCondition
@@ -17,14 +16,10 @@ from counterfoil.clock import believed_time
 from counterfoil.esaw.evidence import LOOKS_SHORT, lacks_known_file, looks_short
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, find_condition
-from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_UNKNOWN
+from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, KNOWN_FILES_CONDITION, LATE_FILES_UNKNOWN
 
 _PENDING = "DocumentsPending"
 _MISSING = "DocumentsMissing"
-
-
-_KNOWN_FILES: Final = "KnownFilesListed"
-"""Condition: False while a list lacks a known file. Its time is that of the first such list."""
 
 
 def lacks_known(
@@ -37,10 +32,12 @@ def lacks_known(
     for from its own time."""
     if lacks_known_file(event.status, listed, siblings):
         return True
-    known = find_condition(event.status.conditions, _KNOWN_FILES)
+    known = find_condition(event.status.conditions, KNOWN_FILES_CONDITION)
     if known is not None and known.status == "False":
         message = "eSignAnyWhere lists again every file that it listed for this envelope before."
-        context.side_conditions.append(SideCondition(_KNOWN_FILES, "True", "DocumentsListed", message))
+        context.side_conditions.append(
+            SideCondition(KNOWN_FILES_CONDITION, "True", "DocumentsListed", message)
+        )
     return False
 
 
@@ -48,7 +45,7 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
     """Return the pause until eSAW lists the files again; the failure once ``evidence.wait`` has passed since
     the first list without them."""
     now, spec = context.clock.now(), context.organization.spec
-    known = find_condition(event.status.conditions, _KNOWN_FILES)
+    known = find_condition(event.status.conditions, KNOWN_FILES_CONDITION)
     since, is_over = now, False
     if known is not None and known.status == "False":
         since = believed_time(known.last_transition_time, now) or now
@@ -58,7 +55,7 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
         message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
         conditions = (
             SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, message),
-            SideCondition(_KNOWN_FILES, "False", _PENDING, message),
+            SideCondition(KNOWN_FILES_CONDITION, "False", _PENDING, message),
         )
         until = min(end, now + max(spec.retry.initial, now - since))
         return Pause(_PENDING, message, until, facts=PhaseFacts(side_conditions=conditions))
@@ -67,7 +64,8 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
         f"removes no file from Archive/{context.archive.name}, and the envelope stays in eSignAnyWhere."
     )
     missing = tuple(
-        SideCondition(each, "False", _MISSING, message) for each in (EVIDENCE_CONDITION, _KNOWN_FILES)
+        SideCondition(each, "False", _MISSING, message)
+        for each in (EVIDENCE_CONDITION, KNOWN_FILES_CONDITION)
     )
     return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=missing))
 
