@@ -1,0 +1,52 @@
+"""S4: fill the memory of the controller with large answers that it accepts, and that its runs keep."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from aiohttp import web
+
+from tests.support.scenes.answer_memory import EMOJI, LIMIT, MANIFEST, MIB, RUNS, filled, measured, serving
+from tests.support.servers.scripted_esaw import ENVELOPE
+
+FILE = (
+    b'{"name":"%d","kind":"Document","fileID":"%d","fileName":"%d","contentType":"","size":1,"sha256":"",'
+    b'"location":"%d"}'
+)
+ACCEPTED: dict[str, Callable[[], bytes]] = {
+    "metadata": lambda: b'{"MetaData":"' + b"a" * (8 * MIB - 1024) + EMOJI + b'"}',
+    "envelope": lambda: filled(
+        b'{"Id":"%b","EnvelopeStatus":"Completed","Activities":[' % ENVELOPE.encode(),
+        b'{"FinishedDate":"2026-01-02T00:00:00Z","Other":"' + b"x" * 200 + b'"}',
+        b"]}",
+        8 * MIB,
+    ),
+    "files": lambda: filled(
+        b'{"Documents":[', b'{"FileId":"%d","Other":"' + b"x" * 1000 + b'"}', b"]}", 8 * MIB
+    ),
+    "sealed": lambda: MANIFEST + filled(b'"files":[', FILE, b"]}", 4 * MIB),
+    "verified": lambda: MANIFEST + filled(b'"files":[', FILE, b"]}", 4 * MIB),
+}
+
+
+class Whole:
+    """A server that gives an answer at once, and the seals and hash files beside it never."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path.endswith((".sig", ".sha256")):
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(b"x")
+            await asyncio.sleep(60)
+        return web.Response(body=self.body, content_type="application/json", headers={"ETag": '"e"'})
+
+
+@pytest.mark.parametrize("kind", ACCEPTED)
+async def test_large_answers_that_are_accepted_take_a_bounded_memory_while_runs_keep_them(kind: str) -> None:
+    async with serving(Whole(ACCEPTED[kind]()).answer) as url:
+        grown, refused, accepted = await measured(kind, url)
+    assert (refused, accepted) == (0, RUNS)
+    assert grown <= LIMIT
