@@ -9,7 +9,7 @@ from lxml import etree
 
 from counterfoil.archives.tags import collect
 from counterfoil.resources import TagRule
-from counterfoil.testing.archive_contract.runs import peak_memory
+from tests.support.scenes.drafts_with_new_names import ELEMENTS, growth
 from webhook.pages.metadata import DraftMetadataUnreadable, merged, values_in
 
 LIMIT = 100_000
@@ -139,21 +139,6 @@ def test_known_values_are_found_for_the_form() -> None:
     assert values_in(None, names, limit=LIMIT) == {}
 
 
-@pytest.mark.parametrize("kind", ["element", "attribute", "prefix"])
+@pytest.mark.parametrize("kind", ELEMENTS)
 def test_new_names_in_many_drafts_take_no_memory_afterwards(kind: str) -> None:
-    one = {"element": "<{}/>", "attribute": '<a {}=""/>', "prefix": '<a xmlns:{}="b"/>'}[kind]
-
-    def draft(number: int) -> str:
-        names = (f"{kind * 2_000}_{number}_{each}" for each in range(80))
-        return f"<m>{''.join(map(one.format, names))}<Contract>1</Contract></m>"
-
-    def show_and_send(number: int) -> None:
-        metadata = draft(number)
-        assert values_in(metadata, ("Contract",), limit=len(metadata)) == {"Contract": "1"}
-        assert merged(metadata, {"Contract": "2"}, limit=len(metadata)) != metadata
-
-    show_and_send(0)
-    before = peak_memory()
-    for number in range(1, 41):
-        show_and_send(number)
-    assert peak_memory() - before < 20 * 1024 * 1024
+    assert growth(kind) < 20 * 1024 * 1024
