@@ -56,7 +56,7 @@ async def test_without_a_switch_the_server_is_honest(client: httpx.AsyncClient) 
 
 
 async def test_it_sends_an_answer_a_byte_at_a_time(hostile: HostileServer, client: httpx.AsyncClient) -> None:
-    hostile.trickles(reads, 0.01)
+    hostile.trickles(reads, 0.02)
     began = monotonic()
     async with client.stream("GET", "/file") as answer:
         pieces = [each async for each in answer.aiter_raw()]
