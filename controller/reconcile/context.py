@@ -112,8 +112,7 @@ class ReconcileContext:
         # In place of a time that can't be right: the API server's own time of the event.
         created = event.metadata.creation_timestamp
         since = believed_time(validated.last_transition_time, now) or created or now
-        since = not_before_creation(since, created)
-        return since + self.organization.spec.evidence.wait
+        return not_before_creation(since, created) + self.organization.spec.evidence.wait
 
     async def envelope(self) -> EnvelopeResponse:
         """Return the envelope as eSAW describes it in this run."""

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from controller.reconcile import error_policy
 from controller.reconcile.outcomes import Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.phases.missing_envelope import not_shown_message, unless_missing, was_deleted
+from controller.reconcile.phases.unlisted_files import FILES_NOT_LISTED
 from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
 from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
@@ -67,8 +68,7 @@ async def _list(
     # Such a list is short, so it says nothing about late files. One with a further file starts the event
     # again, and the run waits for the files that the list lacks.
     if lacks_known_file(status, listed, siblings) and not lists_additional_files(status, listed):
-        message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
-        return Wait("DocumentsPending", message)
+        return Wait("DocumentsPending", FILES_NOT_LISTED)
     return listed
 
 

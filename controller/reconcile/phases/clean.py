@@ -207,9 +207,7 @@ async def _list_files(event: EnvelopeEvent, context: ReconcileContext) -> tuple[
     listed = await context.files_now()
     if _may_have_deleted(event):
         message = "eSignAnyWhere listed the files of the envelope after the request to delete it."
-        context.side_conditions.append(
-            SideCondition(DELETE_REQUESTED_CONDITION, "False", _UNCONFIRMED, message)
-        )
+        context.side_conditions.append(_delete_requested(_UNCONFIRMED, message))
     return listed
 
 
@@ -382,7 +380,11 @@ async def _delete_on(
         message = (
             "The request to delete the envelope was answered with success, but eSignAnyWhere still has it."
         )
-        return Wait(_UNCONFIRMED, message, facts=_delete_sent(_UNCONFIRMED, message, "False"))
+        return Wait(
+            _UNCONFIRMED,
+            message,
+            facts=PhaseFacts(side_conditions=(_delete_requested(_UNCONFIRMED, message),)),
+        )
     return Done("ArchivedAndDeleted", DELETED)
 
 
@@ -401,13 +403,15 @@ def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
     found = error_policy.classify(problem, context.clock.now())
     until = found.not_before if isinstance(found, Wait) else None
     message = f"It is not known whether eSignAnyWhere deleted the envelope. {problem}"
-    return Wait(_UNANSWERED, message, not_before=until, facts=_delete_sent(_UNANSWERED, message, "True"))
+    facts = PhaseFacts(side_conditions=(_delete_requested(_UNANSWERED, message),))
+    return Wait(_UNANSWERED, message, not_before=until, facts=facts)
 
 
-def _delete_sent(reason: str, message: str, truth: ConditionStatus) -> PhaseFacts:
-    """Return the fact that the delete was requested. It stays in a condition, because the history of attempts
-    is short."""
-    return PhaseFacts(side_conditions=(SideCondition(DELETE_REQUESTED_CONDITION, truth, reason, message),))
+def _delete_requested(reason: str, message: str) -> SideCondition:
+    """Return the condition of an envelope whose delete was requested. The history of attempts is too short
+    for it."""
+    truth: ConditionStatus = "True" if reason == _UNANSWERED else "False"
+    return SideCondition(DELETE_REQUESTED_CONDITION, truth, reason, message)
 
 
 async def _still_exists(context: ReconcileContext) -> bool:

@@ -18,6 +18,8 @@ from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, find_condition
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, KNOWN_FILES_CONDITION, LATE_FILES_UNKNOWN
 
+FILES_NOT_LISTED = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
+
 _PENDING = "DocumentsPending"
 _MISSING = "DocumentsMissing"
 
@@ -52,16 +54,15 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
         is_over = known.reason == _MISSING
     end = since + spec.evidence.wait
     if now < end and not is_over:
-        message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
         conditions = (
-            SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, message),
-            SideCondition(KNOWN_FILES_CONDITION, "False", _PENDING, message),
+            SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, FILES_NOT_LISTED),
+            SideCondition(KNOWN_FILES_CONDITION, "False", _PENDING, FILES_NOT_LISTED),
         )
         until = min(end, now + max(spec.retry.initial, now - since))
-        return Pause(_PENDING, message, until, facts=PhaseFacts(side_conditions=conditions))
+        return Pause(_PENDING, FILES_NOT_LISTED, until, facts=PhaseFacts(side_conditions=conditions))
     message = (
-        "eSignAnyWhere no longer lists every file that it listed for this envelope before. Counterfoil "
-        f"removes no file from Archive/{context.archive.name}, and the envelope stays in eSignAnyWhere."
+        f"{FILES_NOT_LISTED} Counterfoil removes no file from Archive/{context.archive.name}, and the "
+        "envelope stays in eSignAnyWhere."
     )
     missing = tuple(
         SideCondition(each, "False", _MISSING, message)

@@ -120,7 +120,7 @@ async def test_the_secret_of_another_sender_does_not_open(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("is_sealed", [True, False], ids=["SealBroken", "KeyMissing"])
-async def test_a_key_that_nobody_can_be_asked_for_is_told_with_what_the_organization_lacks(
+async def test_the_condition_of_a_key_that_nobody_can_renew_says_what_the_organization_lacks(
     tmp_path: Path, *, is_sealed: bool
 ) -> None:
     scene = Scene(tmp_path, key=SenderKey(fingerprint="0123abcd"))

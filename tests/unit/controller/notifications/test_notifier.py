@@ -300,7 +300,7 @@ async def test_a_brought_key_of_another_user_is_the_administrators_matter() -> N
 
 
 @pytest.mark.parametrize("oauth", [None, {**PUBLIC, "publicURL": None}], ids=["no oauth", "no page"])
-async def test_keys_whose_organization_has_no_page_for_consent_are_one_mail_to_administrators_and_none_to_senders(  # noqa: E501
+async def test_keys_that_no_consent_can_renew_are_one_mail_to_administrators_and_none_to_senders(
     oauth: dict[str, Any] | None,
 ) -> None:
     link = {"consentURL": "https://pages.acme.example/consent/acme/anna"}

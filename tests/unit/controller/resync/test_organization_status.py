@@ -641,7 +641,7 @@ async def test_calls_that_fail_for_one_event_do_not_make_its_organization_unread
     assert (await scene.condition())[:2] == ("True", "Ready")
 
 
-async def test_calls_that_fail_for_some_events_settle_an_organization_neither_at_their_start_nor_at_their_end() -> None:  # noqa: E501  # fmt: skip
+async def test_neither_start_nor_end_of_failing_calls_settles_an_organization() -> None:
     scene = Scene()
     settled = (await scene.look()).status.settled_time
     with_failing_calls(scene)

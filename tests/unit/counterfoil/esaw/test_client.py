@@ -375,7 +375,7 @@ async def test_a_proxy_that_refuses_is_told_as_such(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("limits", [CallLimits(silence=0.05), CallLimits(silence=0.2, answer=0.2)])
-async def test_when_all_connections_are_taken_that_is_told_as_our_own_business(limits: CallLimits) -> None:
+async def test_when_all_connections_are_taken_the_error_does_not_blame_esaw(limits: CallLimits) -> None:
     async with running(silence) as server, httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as http:
         patient = EsawClient(server.url, http=http, clock=ManualClock(), observe=RecordingObserver())
         hasty = EsawClient(

@@ -682,7 +682,7 @@ async def lost_answer_with_tags(scene: Scene, draft: str, *, is_sent: bool = Tru
 
 
 @pytest.mark.parametrize(("kind", "has_tags"), [("Sale", True), ("Lease", False)])
-async def test_a_person_who_corrects_the_tags_of_a_draft_that_was_sent_already_is_told(
+async def test_a_person_who_corrects_the_tags_of_a_sent_draft_reads_that_it_was_sent_before(
     scene: Scene, kind: str, *, has_tags: bool
 ) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)

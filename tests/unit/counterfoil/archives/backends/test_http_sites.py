@@ -220,6 +220,16 @@ async def test_a_server_whose_certificate_nobody_knows_gets_nothing(tmp_path: Pa
     assert "can't prove who it is (self-signed certificate)" in trouble.value.message
 
 
+async def reason_of_a_refused_probe(body: str) -> str:
+    """Probe a WebDAV archive that answers with this listing; return why it is refused."""
+    async with scripted_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
+        backend = await a_backend(url)
+        with pytest.raises(ArchiveRefused) as trouble:
+            await backend.probe()
+        await backend.close()
+    return trouble.value.reason
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -232,13 +242,7 @@ async def test_a_server_whose_certificate_nobody_knows_gets_nothing(tmp_path: Pa
     ids=["no XML", "an entity", "another address", "no address", "nothing"],
 )
 async def test_a_listing_that_is_none_is_told(body: str) -> None:
-    async with scripted_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
-        backend = await a_backend(url)
-        with pytest.raises(ArchiveRefused) as trouble:
-            await backend.probe()
-        await backend.close()
-
-    assert trouble.value.reason in ("ArchiveNotWebDav", "ArchiveAnswerUnreadable")
+    assert await reason_of_a_refused_probe(body) in ("ArchiveNotWebDav", "ArchiveAnswerUnreadable")
 
 
 @pytest.mark.parametrize(
@@ -409,12 +413,7 @@ async def test_a_request_that_http_does_not_allow_is_the_programs_own_fault() ->
 )
 async def test_a_listing_with_too_many_attributes_is_refused_before_it_is_read(hostile: str) -> None:
     body = LISTING.replace("<response>", hostile)
-    async with scripted_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
-        backend = await a_backend(url)
-        with pytest.raises(ArchiveRefused) as trouble:
-            await backend.probe()
-        await backend.close()
-    assert trouble.value.reason == "ArchiveAnswerUnreadable"
+    assert await reason_of_a_refused_probe(body) == "ArchiveAnswerUnreadable"
 
 
 async def test_a_length_of_thousands_of_digits_in_a_listing_is_no_length() -> None:
@@ -479,12 +478,7 @@ async def test_a_second_resource_in_an_answer_about_one_is_refused_before_the_an
 
 async def test_an_address_in_a_listing_with_thousands_of_segments_is_refused() -> None:
     body = LISTING.replace("/dms/", f"/dms/{'a/' * 10_000}")
-    async with scripted_server({"PROPFIND": web.Response(status=207, text=body)}) as url:
-        backend = await a_backend(url)
-        with pytest.raises(ArchiveRefused) as trouble:
-            await backend.probe()
-        await backend.close()
-    assert trouble.value.reason == "ArchiveAnswerUnreadable"
+    assert await reason_of_a_refused_probe(body) == "ArchiveAnswerUnreadable"
 
 
 async def test_a_place_of_more_characters_than_a_status_takes_is_refused() -> None:
