@@ -6,8 +6,8 @@ docs/language.toml holds the phrases, the plain words for them, and the files th
 each sentence in the texts that users read are counted too. Without a path, all tracked files are checked, and
 the subjects of the newest commits.
 
-Identifiers, code between backticks, code fences and strings without a space are no prose. This module fixes
-nothing.
+The name of a test is a sentence and is checked as one. Other identifiers, code between backticks, code fences
+and strings without a space are no prose. This module fixes nothing.
 """
 
 import fnmatch
@@ -80,6 +80,8 @@ class Rules:
 
     phrases: Phrases
     openings: Phrases
+    names: Phrases
+    compounds: Sequence[str]
     skip: Sequence[str]
     sentences: Sequence[str]
     longest_sentence: int
@@ -90,11 +92,13 @@ class Rules:
     def parse(cls, text: str) -> "Rules":
         """Read the TOML text of a word list."""
         raw = tomllib.loads(text)
-        files, commits = raw["files"], raw["commits"]
+        files, commits, names = raw["files"], raw["commits"], raw["names"]
         return cls(
             # No part of a path, a name or a call: `_mended`, `mended.py` and `mended()` are identifiers.
             phrases=_phrases(raw["phrases"], before=r"(?<![\w/-])(?<![\w)]\.)", after=r"(?![\w(/=-]|\.\w)"),
             openings=_phrases(raw["openings"], before=rf"{DOCSTRING}\s*", after=r"\b"),
+            names=_phrases({**raw["phrases"], **names["phrases"]}, before=r"\b", after=r"\b"),
+            compounds=tuple(word.replace("-", " ") for word in names["compounds"]),
             skip=tuple(files["skip"]),
             sentences=tuple(files["sentences"]),
             longest_sentence=files["longest_sentence"],
@@ -113,7 +117,8 @@ def check(path: str, source: str, rules: Rules) -> list[Finding]:
     if extract is None or rules.skips(path):
         return []
     prose = extract(source)
-    found = [
+    found = list(_test_names(path, source, rules)) if path.endswith(".py") else []
+    found += [
         Finding(path, _line(prose, offset), phrase, advice)
         for phrases in (rules.phrases, rules.openings)
         for offset, phrase, advice in phrases.find(prose)
@@ -121,6 +126,18 @@ def check(path: str, source: str, rules: Rules) -> list[Finding]:
     if _matches(path, rules.sentences):
         found += _long_sentences(path, prose, rules.longest_sentence)
     return sorted(found, key=lambda finding: finding.line)
+
+
+_TEST_NAME = re.compile(r"^[ \t]*(?:async )?def test_(?P<name>\w+)", re.MULTILINE)
+
+
+def _test_names(path: str, source: str, rules: Rules) -> Iterator[Finding]:
+    for match in _TEST_NAME.finditer(source):
+        sentence = match["name"].replace("_", " ")
+        for words in rules.compounds:
+            sentence = sentence.replace(words, CODE)
+        for _, phrase, advice in rules.names.find(sentence):
+            yield Finding(path, _line(source, match.start("name")), phrase, advice)
 
 
 def check_subject(commit: str, subject: str, rules: Rules) -> Iterator[Finding]:

@@ -51,7 +51,7 @@ async def test_a_controller_killed_as_it_tries_again_what_had_failed_does_so_aft
     await succeeds(scene, event)
 
 
-async def test_a_controller_that_was_away_when_another_saw_the_archive_fixed_tries_again_what_had_failed(
+async def test_a_controller_that_starts_after_another_saw_the_archive_fixed_retries_what_had_failed(
     scene: Scene,
 ) -> None:
     await nobody_waits_for_long(scene)

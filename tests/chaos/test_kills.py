@@ -119,7 +119,7 @@ AT_THE_API_SERVER = [
 
 
 @pytest.mark.parametrize("kill_point", AT_THE_API_SERVER, ids=str)
-async def test_a_controller_killed_as_it_stores_a_step_goes_on_after_a_restart(
+async def test_a_controller_killed_as_it_stores_a_step_continues_after_a_restart(
     victim: Victim, kill_point: KillPoint
 ) -> None:
     scene = victim.scene
@@ -140,7 +140,7 @@ AT_ESAW = [
 
 
 @pytest.mark.parametrize("kill_point", AT_ESAW, ids=str)
-async def test_a_controller_killed_as_it_asks_esaw_goes_on_after_a_restart(
+async def test_a_controller_killed_as_it_asks_esaw_continues_after_a_restart(
     victim: Victim, kill_point: KillPoint
 ) -> None:
     scene = victim.scene
@@ -244,7 +244,7 @@ AT_THE_BUCKET_IN_PARTS = [
 
 
 @pytest.mark.parametrize("kill_point", AT_THE_BUCKET, ids=str)
-async def test_a_controller_killed_as_it_fills_a_bucket_goes_on_after_a_restart(
+async def test_a_controller_killed_as_it_fills_a_bucket_continues_after_a_restart(
     s3_victim: Victim, kill_point: KillPoint
 ) -> None:
     scene = s3_victim.scene
@@ -256,7 +256,7 @@ async def test_a_controller_killed_as_it_fills_a_bucket_goes_on_after_a_restart(
 
 
 @pytest.mark.parametrize("kill_point", AT_THE_BUCKET_IN_PARTS, ids=str)
-async def test_a_controller_killed_as_it_sends_a_large_document_in_parts_goes_on_after_a_restart(
+async def test_a_controller_killed_as_it_sends_a_large_document_in_parts_continues_after_a_restart(
     s3_victim: Victim, kill_point: KillPoint
 ) -> None:
     scene = s3_victim.scene

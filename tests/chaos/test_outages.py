@@ -63,7 +63,7 @@ class Load:
         return {each.envelope for each in self.answers if each.status == 200 and each.asked_at >= since}
 
 
-async def test_an_api_server_that_is_away_for_a_while_loses_no_callback_and_ends_no_process(
+async def test_an_api_server_that_is_down_for_a_while_loses_no_callback_and_ends_no_process(
     own_plane: ControlPlane, tmp_path: Path
 ) -> None:
     async with opened(own_plane, "outage", tmp_path) as scene:
@@ -161,7 +161,7 @@ async def starting(scene: Scene) -> AsyncIterator[Starting]:
     await asyncio.gather(begun, return_exceptions=True)
 
 
-async def test_a_controller_that_starts_while_the_api_server_is_away_waits_and_then_works(
+async def test_a_controller_that_starts_while_the_api_server_is_down_waits_and_then_works(
     starting: Starting,
 ) -> None:
     scene = starting.scene
@@ -177,7 +177,7 @@ async def test_a_controller_that_starts_while_the_api_server_is_away_waits_and_t
     await scene.holds(await scene.note(scene.envelope(2000)))
 
 
-async def test_a_controller_that_still_waits_for_the_api_server_ends_when_it_is_told_to(
+async def test_a_controller_that_still_waits_for_the_api_server_stops_on_a_signal(
     starting: Starting,
 ) -> None:
     await starting.process.server.terminate(patience=40)

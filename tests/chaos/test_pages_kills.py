@@ -180,7 +180,7 @@ def sent(victim: Victim, draft: str) -> int:
 
 @pytest.mark.parametrize("point", [TrapPoint.ARRIVED, TrapPoint.DONE], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS, ids=str)
-async def test_whoever_comes_back_after_a_kill_ends_in_the_inbox_with_the_draft_sent_once(
+async def test_a_person_who_returns_after_a_kill_ends_in_the_inbox_with_the_draft_sent_once(
     victim: Victim, step: Step, point: TrapPoint
 ) -> None:
     user, browser, draft = await sits_down(victim, f"{point.name}-{STEPS.index(step)}")
@@ -296,7 +296,7 @@ CONSENT_STEPS = (
 
 @pytest.mark.parametrize("point", [TrapPoint.ARRIVED, TrapPoint.DONE], ids=["before", "after"])
 @pytest.mark.parametrize("step", CONSENT_STEPS, ids=str)
-async def test_whoever_follows_the_link_in_a_mail_again_after_a_kill_has_a_key_that_works(
+async def test_a_person_who_follows_the_link_in_a_mail_again_after_a_kill_has_a_key_that_works(
     victim: Victim, step: Step, point: TrapPoint
 ) -> None:
     scene = victim.scene
@@ -327,7 +327,7 @@ async def test_whoever_follows_the_link_in_a_mail_again_after_a_kill_has_a_key_t
     assert scene.esaw.requests("whoami")[-1].outcome == 200
 
 
-async def test_when_the_api_server_is_away_just_after_sending_the_person_goes_on_and_the_sender_follows(
+async def test_when_the_api_server_is_down_just_after_sending_the_person_continues_and_the_sender_follows(
     victim: Victim,
 ) -> None:
     user, browser, draft = await sits_down(victim, "outage")

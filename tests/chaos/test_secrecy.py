@@ -30,7 +30,7 @@ UNUSABLE = "n0t4t0k3n " * 5
 PASSWORD = "corr3ct-h0rse-b4ttery"
 
 
-async def test_no_secret_is_in_any_log_object_metric_url_or_document_after_a_run_full_of_trouble(
+async def test_no_secret_is_in_any_log_object_metric_url_or_document_after_a_run_full_of_failures(
     plane: ControlPlane, namespace: str, tmp_path: Path, s3: S3Server
 ) -> None:
     async with opened(plane, namespace, tmp_path, s3=s3) as scene:

@@ -31,7 +31,7 @@ def held_in_the_middle(scene: Scene, envelope: str) -> Hold:
     return hold
 
 
-async def test_a_controller_told_to_stop_brings_the_document_in_hand_home_first(scene: Scene) -> None:
+async def test_a_controller_that_gets_sigterm_finishes_the_current_document_first(scene: Scene) -> None:
     controller = await scene.controller(grace="30s")
     envelope = scene.envelope(LARGE)
     hold = held_in_the_middle(scene, envelope)

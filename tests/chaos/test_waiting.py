@@ -17,7 +17,7 @@ async def all_wait(scene: Scene, number: int) -> list[EnvelopeEvent] | None:
     return waiting if len(waiting) == number else None
 
 
-async def test_two_hundred_waiting_events_keep_waiting_after_a_restart(scene: Scene) -> None:
+async def test_two_hundred_waiting_events_stay_waiting_after_a_restart(scene: Scene) -> None:
     controller = await scene.controller()
     scene.standin.fault("envelope", status=503, retry_after=3000)
     await asyncio.gather(*(scene.note(scene.envelope(2000)) for _ in range(200)))

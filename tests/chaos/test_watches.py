@@ -77,7 +77,7 @@ async def test_events_are_found_when_watches_are_cut_in_the_middle_of_a_line(sce
     assert trap.sprung.is_set()
 
 
-async def test_events_are_found_when_every_watch_is_told_that_its_version_is_gone(scene: Scene) -> None:
+async def test_events_are_found_when_every_watch_gets_410_for_its_version(scene: Scene) -> None:
     await scene.controller()
     trap = scene.api.trap(is_watch, TrapPoint.ARRIVED, tells_gone, times=None)
     scene.api.cut(is_watch)
@@ -105,7 +105,7 @@ async def test_events_are_found_while_no_watch_is_answered_as_it_should_be(
 
 
 @pytest.mark.parametrize("answer", [refuses_as_gone, finds_nothing, shows_a_page])
-async def test_a_list_that_is_refused_in_the_middle_is_made_anew(
+async def test_a_list_that_is_refused_in_the_middle_is_repeated(
     scene: Scene, answer: Callable[[], Awaitable[None]]
 ) -> None:
     await scene.controller()

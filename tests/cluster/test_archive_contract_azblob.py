@@ -78,7 +78,7 @@ async def refused(
         yield await open_backend("dms", spec, CREDENTIALS)
 
 
-async def test_a_wrong_key_is_told_as_azure_answers(server: Azurite) -> None:
+async def test_a_wrong_key_is_reported_as_azure_answers(server: Azurite) -> None:
     # Azurite answers AuthorizationFailure; Azure itself AuthenticationFailed.
     async with refusing(server.url.removesuffix(f"/{ACCOUNT}"), {"PUT"}, 403, AUTHENTICATION) as url:
         wrong = {**CREDENTIALS, "accountKey": base64.b64encode(b"x" * 64)}
@@ -104,7 +104,7 @@ async def test_a_wrong_key_is_told_as_azure_answers(server: Azurite) -> None:
         ),
     ],
 )
-async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says: str) -> None:
+async def test_a_secret_that_can_not_work_is_reported(given: dict[str, bytes], says: str) -> None:
     with pytest.raises(SettingsInvalid, match=says):
         await open_backend("dms", a_spec("http://127.0.0.1:1/acme", "contracts"), given)
 

@@ -136,27 +136,27 @@ async def test_a_folder_under_the_name_of_a_file_is_not_replaced(backend: Archiv
     assert [entry.name for entry in await backend.entries("a")] == ["a/contract.pdf/theirs.txt"]
 
 
-async def test_a_document_where_a_folder_is_needed_is_told(backend: ArchiveBackend) -> None:
+async def test_a_document_where_a_folder_is_needed_is_reported(backend: ArchiveBackend) -> None:
     await backend.put("a", once(b"theirs"), tags={}, content_type=None)
 
     with pytest.raises(NameTaken, match="/a is a document where Counterfoil needs a folder"):
         await backend.put("a/b/contract.pdf", once(b"ours"), tags={}, content_type=None)
 
 
-async def test_an_address_without_a_browser_binding_is_told(server: CmisServer) -> None:
+async def test_an_address_without_a_browser_binding_is_reported(server: CmisServer) -> None:
     backend = await open_backend("dms", a_spec(f"http://127.0.0.1:{server.port}/cmis/nothing"), LOGIN)
     with pytest.raises(ArchiveRefused) as trouble:
         await backend.probe()
     assert trouble.value.reason == "ArchiveNotCmis"
 
 
-async def test_a_repository_that_is_not_there_is_told_with_those_that_are(server: CmisServer) -> None:
+async def test_a_repository_that_is_not_there_is_reported_with_those_that_are(server: CmisServer) -> None:
     backend = await open_backend("dms", a_spec(server.url, repository="B2"), LOGIN)
     with pytest.raises(ArchiveRefused, match=r"no repository `B2`\. There are: A1\."):
         await backend.probe()
 
 
-async def test_a_type_that_is_not_there_is_told(server: CmisServer) -> None:
+async def test_a_type_that_is_not_there_is_reported(server: CmisServer) -> None:
     backend = await open_backend("dms", a_spec(server.url, document_type="acme:contract"), LOGIN)
     with pytest.raises(ArchiveRefused, match="no document type `acme:contract`"):
         await backend.probe()

@@ -99,7 +99,7 @@ class TestGcs(ListingContract, WireContract, RefusalContract):
         ({"serviceAccountJson": b"{}"}, "can't be used as it is written"),
     ],
 )
-async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says: str) -> None:
+async def test_a_secret_that_can_not_work_is_reported(given: dict[str, bytes], says: str) -> None:
     with pytest.raises(SettingsInvalid, match=says):
         await open_backend("dms", a_spec(), given)
 

@@ -128,7 +128,7 @@ async def test_a_name_that_the_system_gave_to_another_is_occupied(system: Docume
         await backend.put("a/b.pdf", once(b"ours"), tags={}, content_type=None)
 
 
-async def test_a_system_that_gives_nothing_back_can_vouch_for_what_it_has() -> None:
+async def test_a_system_that_serves_no_reads_can_report_the_checksum_of_its_files() -> None:
     async with document_system(serves_downloads=False) as system:
         spec = a_spec(system.url, verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
         backend = await open_backend("dms", spec, login_of(system))
@@ -141,7 +141,7 @@ async def test_a_system_that_gives_nothing_back_can_vouch_for_what_it_has() -> N
         assert system.filed[file.name].sha256 == stored_file.sha256
 
 
-async def test_a_system_that_gives_nothing_back_is_told_when_it_has_to() -> None:
+async def test_a_system_that_serves_no_reads_is_reported_when_a_read_is_needed() -> None:
     async with document_system(serves_downloads=False) as system:
         backend = await open_backend("dms", a_spec(system.url), login_of(system))
 

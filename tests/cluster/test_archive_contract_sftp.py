@@ -143,7 +143,7 @@ async def test_pins_that_are_none_are_refused(server: SftpServer, pins: tuple[st
         ({"username": b"\xff", "password": b"p"}, "is no text"),
     ],
 )
-async def test_a_secret_that_can_not_work_is_told(
+async def test_a_secret_that_can_not_work_is_reported(
     server: SftpServer, given: dict[str, bytes], says: str
 ) -> None:
     with pytest.raises(SettingsInvalid, match=says):
@@ -230,7 +230,7 @@ async def test_a_file_of_others_whose_name_is_no_text_is_listed(tmp_path: Path) 
         await backend.close()
 
 
-async def test_a_server_that_gives_no_sftp_is_told(tmp_path: Path) -> None:
+async def test_a_server_that_gives_no_sftp_is_reported(tmp_path: Path) -> None:
     async with own_server(None, tmp_path) as spec:
         backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
         with pytest.raises(ArchiveRefused, match="lets the login in but gives it no SFTP"):
@@ -256,7 +256,7 @@ async def test_a_host_that_does_not_exist_is_waited_for(server: SftpServer) -> N
         ("../shared", "sftp://sftp.acme.example/~/../shared/a/b.pdf"),
     ],
 )
-async def test_a_location_tells_whether_it_is_below_the_login_or_the_root(
+async def test_a_location_shows_whether_it_is_below_the_login_or_the_root(
     server: SftpServer, root: str, location: str
 ) -> None:
     backend = await open_backend(

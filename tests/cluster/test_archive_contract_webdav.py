@@ -149,7 +149,7 @@ async def test_a_folder_under_the_name_of_a_file_is_not_replaced(
     assert [path.name for path in (root / "a").iterdir()] == ["contract.pdf"]
 
 
-async def test_a_file_where_a_folder_is_needed_is_told(
+async def test_a_file_where_a_folder_is_needed_is_reported(
     server: RcloneWebdavServer, backend: ArchiveBackend, root: Path
 ) -> None:
     await server.ask("PUT", f"{root.name}/a", b"theirs")
@@ -159,7 +159,7 @@ async def test_a_file_where_a_folder_is_needed_is_told(
 
 
 @pytest.mark.parametrize("status", [403, 409])
-async def test_a_folder_that_is_there_is_used_whatever_the_server_says_to_making_it(
+async def test_an_existing_folder_is_used_with_any_answer_to_its_creation(
     server: RcloneWebdavServer, root: Path, status: int
 ) -> None:
     await server.ask("MKCOL", f"{root.name}/a")
@@ -184,7 +184,7 @@ async def test_what_a_killed_run_left_is_swept_and_nothing_else(
     assert [path.name for path in (root / "a").iterdir()] == ["other.tmp"]
 
 
-async def test_a_server_that_is_no_webdav_server_is_told(server: RcloneWebdavServer, root: Path) -> None:
+async def test_a_server_that_is_no_webdav_server_is_reported(server: RcloneWebdavServer, root: Path) -> None:
     for status in (200, 405, 501):
         async with refusing(server.url, {"PROPFIND"}, status) as url:
             backend = await open_backend("dms", a_spec(url), login_of(server))

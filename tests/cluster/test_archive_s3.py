@@ -156,7 +156,7 @@ async def test_awkward_names_are_stored_and_found_again(backend: ArchiveBackend)
         assert await read(backend, file.name) == content(seed=number)
 
 
-async def test_a_foreign_object_under_our_name_is_left_alone(backend: ArchiveBackend) -> None:
+async def test_a_foreign_object_under_our_name_is_not_changed(backend: ArchiveBackend) -> None:
     plan = a_plan()
     await put(backend, plan.files[0].name, b"theirs")
 
@@ -212,7 +212,7 @@ async def test_a_file_of_256_mib_takes_at_most_24_mib(server: S3Server, spec: Ar
     assert int(grown) <= 24 * MIB
 
 
-async def test_a_missing_bucket_is_told(server: S3Server) -> None:
+async def test_a_missing_bucket_is_reported(server: S3Server) -> None:
     backend = await open_backend("dms", a_spec(server, bucket="nowhere"), keys_of(server))
     words = (
         "Archive/dms: the bucket `nowhere` does not exist or the key may not see it (S3 answered 404 "
@@ -234,7 +234,7 @@ async def test_a_missing_bucket_is_told(server: S3Server) -> None:
 @pytest.mark.parametrize(
     ("wrong", "code"), [("accessKeyId", "InvalidAccessKeyId"), ("secretAccessKey", "SignatureDoesNotMatch")]
 )
-async def test_a_wrong_key_is_told_without_the_key(server: S3Server, wrong: str, code: str) -> None:
+async def test_a_wrong_key_is_reported_without_the_key(server: S3Server, wrong: str, code: str) -> None:
     backend = await open_backend("dms", a_spec(server), {**keys_of(server), wrong: b"WRONGWRONG"})
 
     for attempt in (backend.probe(), backend.entries("a"), read(backend, "a.pdf")):
@@ -247,7 +247,7 @@ async def test_a_wrong_key_is_told_without_the_key(server: S3Server, wrong: str,
         )
 
 
-async def test_a_server_that_is_down_is_tried_again_later_and_filing_goes_on(server: S3Server) -> None:
+async def test_a_server_that_is_down_is_tried_again_later_and_filing_continues(server: S3Server) -> None:
     async with s3_server() as fragile:
         backend = await open_backend("dms", a_spec(fragile), keys_of(fragile))
         await put(backend, "a.pdf")

@@ -151,7 +151,7 @@ async def test_a_stricter_lock_counts_as_good(server: VersityServer, bucket: str
     assert lock.mode == "COMPLIANCE"
 
 
-async def test_a_probe_finds_out_that_the_bucket_has_no_object_lock(server: VersityServer) -> None:
+async def test_a_probe_determines_that_the_bucket_has_no_object_lock(server: VersityServer) -> None:
     name = f"b{secrets.token_hex(6)}"
     await server.make_bucket(name)
     backend = await open_backend("dms", a_spec(server.url, name, object_lock=GOVERNANCE), keys_of(server))
@@ -166,7 +166,9 @@ async def test_a_probe_finds_out_that_the_bucket_has_no_object_lock(server: Vers
     )
 
 
-async def test_a_key_that_may_not_lock_is_told_what_it_lacks(server: VersityServer, bucket: str) -> None:
+async def test_a_key_without_the_right_to_lock_is_reported_with_the_missing_right(
+    server: VersityServer, bucket: str
+) -> None:
     async with refusing(server.url, {"GET"}, 403, DENIED) as url:
         backend = await open_backend("dms", a_spec(url, bucket, object_lock=GOVERNANCE), keys_of(server))
         with pytest.raises(ArchiveRefused) as trouble:

@@ -95,7 +95,7 @@ async def test_what_the_api_server_lets_through_makes_the_archive_not_ready_in_w
     assert ready.message.endswith("Correct the Archive.")
 
 
-async def test_an_envelope_for_a_wrong_archive_waits_and_goes_on_when_it_is_corrected(
+async def test_an_envelope_for_a_wrong_archive_waits_and_continues_when_it_is_corrected(
     scene: ControllerScene,
 ) -> None:
     await corrected(scene, tags={"no": {"xpath": "//contract["}})
@@ -145,7 +145,7 @@ async def test_a_parameter_of_the_callback_is_a_tag_and_in_the_manifest(scene: C
     assert [each["parameters"] for each in manifest["times"]["actions"]] == [{"orderNo": "47/11"}]
 
 
-async def test_a_callback_tag_without_its_parameter_says_so(scene: ControllerScene) -> None:
+async def test_a_callback_tag_without_its_parameter_reports_it(scene: ControllerScene) -> None:
     await corrected(scene, tags={"order": {"callback": "orderNo", "required": True}})
     name = await scene.noted()
     event = await scene.is_so(name, lambda event: event.status.reason == "TagMissing")
@@ -154,7 +154,9 @@ async def test_a_callback_tag_without_its_parameter_says_so(scene: ControllerSce
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
-async def test_a_secret_that_is_changed_lets_filing_go_on_without_a_restart(scene: ControllerScene) -> None:
+async def test_a_secret_that_is_changed_lets_filing_continue_without_a_restart(
+    scene: ControllerScene,
+) -> None:
     async with rclone_webdav_server() as server:
         await scene.local_environment.secret(
             "dav", "archive", username=server.username, password="of last year"
@@ -225,7 +227,7 @@ async def test_an_event_that_there_is_not_can_not_be_tried(
 # -- Signatures, through the whole controller ----------------------------------------------------------------
 
 
-async def test_by_default_what_the_signatures_are_is_told_and_the_sealed_manifest_has_them(
+async def test_by_default_the_signatures_are_reported_and_the_sealed_manifest_has_them(
     scene: ControllerScene, tmp_path: Path
 ) -> None:
     envelope = scene.envelope(documents=[DocumentSpec(name="contract.pdf")])

@@ -219,7 +219,7 @@ async def test_anchors_that_are_none_make_the_archive_not_ready_and_envelopes_wa
     await scene.until_condition(Archive, name, "Ready", ("True", "Probed"))
 
 
-async def test_anchors_that_are_spoiled_later_are_told_though_nothing_is_filed(
+async def test_anchors_that_become_invalid_later_are_reported_though_nothing_is_archived(
     scene: ControllerScene,
 ) -> None:
     await trusting(scene, "spoiled", "Report", AUTHORITIES)

@@ -136,7 +136,7 @@ async def refused(kubectl: Kubectl, *arguments: str, stdin: str | None = None) -
 
 
 @pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS.keys())
-async def test_the_api_server_accepts_whatever_the_chart_renders(
+async def test_the_api_server_accepts_everything_that_the_chart_renders(
     installed: InstalledChart, values: dict[str, Any]
 ) -> None:
     text = (await render(installed.helm, values, *MONITORING, release="other")).text
@@ -336,7 +336,7 @@ async def can(kubectl: Kubectl, verb: str, resource: str) -> bool:
 # -- Policies ------------------------------------------------------------------------------------------------
 
 
-async def test_a_receiver_notes_down_callbacks_and_nothing_else(installed: InstalledChart) -> None:
+async def test_a_receiver_records_callbacks_and_nothing_else(installed: InstalledChart) -> None:
     receiver = await installed.acting_as("receiver")
     manual = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.MANUAL.value}}
     words = await refused(receiver, "create", "-f", "-", stdin=json.dumps(manual))
@@ -344,7 +344,7 @@ async def test_a_receiver_notes_down_callbacks_and_nothing_else(installed: Insta
     await receiver("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(EVENT))
 
 
-async def test_a_controller_notes_down_what_a_sweep_found_and_nothing_else(installed: InstalledChart) -> None:
+async def test_a_controller_records_what_a_sweep_found_and_nothing_else(installed: InstalledChart) -> None:
     controller = await installed.acting_as("controller")
     words = await refused(controller, "create", "-f", "-", stdin=json.dumps(EVENT))
     assert "a controller creates only events that a sweep found" in words

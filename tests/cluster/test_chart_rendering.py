@@ -64,7 +64,7 @@ async def test_helm_finds_nothing_to_complain_about(program: Helm, values: dict[
     await program("lint", "--strict", CHART, values=with_image(lax))
 
 
-def test_each_process_runs_under_an_account_of_its_own(default: Rendered) -> None:
+def test_each_process_runs_under_its_own_account(default: Rendered) -> None:
     accounts = {name: pod["spec"]["serviceAccountName"] for name, pod in default.pods() if name in PROCESSES}
     assert accounts == {name: f"{RELEASE}-{name}" for name in PROCESSES}
     assert default.names("ServiceAccount") == {*accounts.values(), FIRST_QUOTA, CREATE_KEY}
@@ -176,7 +176,7 @@ def test_consoles_that_share_sessions_store_sign_outs_in_one_object_and_have_no_
     assert "data" not in everything.one("ConfigMap", CONFIG_MAP)
 
 
-def test_a_console_without_shared_sessions_has_no_rights_of_its_own(default: Rendered) -> None:
+def test_a_console_without_shared_sessions_has_no_own_rights(default: Rendered) -> None:
     processes = {f"{RELEASE}-{name}" for name in set(PROCESSES) - {"console"}}
     assert default.names("RoleBinding") == {*processes, FIRST_QUOTA, CREATE_KEY}
     assert default.all("ClusterRoleBinding") == []
@@ -344,7 +344,7 @@ def test_scheduling_is_as_the_values_say(everything: Rendered) -> None:
     assert [each["topologyKey"] for each in own] == ["rack"]
 
 
-def test_whatever_else_a_pod_can_have_is_passed_on(everything: Rendered) -> None:
+def test_every_other_field_of_a_pod_is_passed_on(everything: Rendered) -> None:
     for process in PROCESSES:
         assert everything.pod(process)["spec"]["hostAliases"][0]["ip"] == "10.3.0.7"
 
@@ -362,7 +362,7 @@ def test_labels_and_annotations_reach_the_pods(everything: Rendered) -> None:
     assert everything.pod("receiver")["spec"]["imagePullSecrets"] == [{"name": "pull"}]
 
 
-def test_the_receiver_scales_only_if_it_is_told_to(default: Rendered, everything: Rendered) -> None:
+def test_the_receiver_scales_only_if_it_is_configured(default: Rendered, everything: Rendered) -> None:
     assert default.all("HorizontalPodAutoscaler") == []
     assert default.one("Deployment", f"{RELEASE}-receiver")["spec"]["replicas"] == 2
     scaled = everything.one("HorizontalPodAutoscaler", f"{RELEASE}-receiver")["spec"]
@@ -517,7 +517,7 @@ def test_only_pages_and_controller_have_the_sealing_keys(everything: Rendered, d
     assert "COUNTERFOIL_SEALING_KEYS" not in default.environment("console")
 
 
-def test_the_consoles_sessions_have_a_key_of_their_own(everything: Rendered) -> None:
+def test_the_consoles_sessions_have_their_own_key(everything: Rendered) -> None:
     volumes = {each["name"]: each for each in everything.pod("console")["spec"]["volumes"]}
     assert volumes["sealing-keys"]["projected"]["sources"] == [{"secret": {"name": "sessions"}}]
 
@@ -532,7 +532,7 @@ def test_the_key_of_manifests_is_the_controllers_alone(everything: Rendered, def
 # -- Ways in -------------------------------------------------------------------------------------------------
 
 
-def test_nothing_leads_in_from_outside_unless_it_is_told_to(default: Rendered) -> None:
+def test_nothing_leads_in_from_outside_unless_it_is_configured(default: Rendered) -> None:
     assert default.all("Ingress") == default.all("HTTPRoute") == []
 
 
@@ -559,7 +559,7 @@ def test_a_route_opens_the_public_paths_and_no_other(everything: Rendered) -> No
     assert opened == {path: (f"{RELEASE}-{name}", ports[name]) for path, name in PUBLIC.items()}
 
 
-def test_the_console_has_a_way_in_of_its_own(everything: Rendered) -> None:
+def test_the_console_has_a_separate_ingress(everything: Rendered) -> None:
     assert everything.names("Ingress") == everything.names("HTTPRoute") == {RELEASE, f"{RELEASE}-console"}
 
 
@@ -610,7 +610,7 @@ def ports(rules: list[dict[str, Any]]) -> set[Any]:
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_every_process_is_closed_both_ways_by_itself(default: Rendered, process: str) -> None:
+def test_every_process_is_closed_in_both_directions_by_default(default: Rendered, process: str) -> None:
     found = policy(default, process)
     assert found["policyTypes"] == ["Ingress", "Egress"]
     assert found["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == process
@@ -809,7 +809,7 @@ QUOTA = {"floodControl": {"quota": {"enabled": True}}}
         (False, (KNOWN,), set()),
     ],
 )
-async def test_a_quota_is_part_of_the_release_only_if_the_values_say_so(
+async def test_a_quota_is_part_of_the_release_only_if_the_values_enable_it(
     program: Helm, enabled: bool | str, flags: tuple[str, ...], expected: set[str]
 ) -> None:
     rendered = await render(program, {"floodControl": {"quota": {"enabled": enabled}}}, *flags)
@@ -939,7 +939,7 @@ def _secret_refs(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, 
             yield from _secret_refs(each.get("items", {}), here)
 
 
-async def test_an_api_server_without_admission_policies_is_refused_or_told_about(program: Helm) -> None:
+async def test_an_api_server_without_admission_policies_is_refused_or_reported(program: Helm) -> None:
     # With a Pod in the list, the list is what a cluster serves; helm template alone has no kinds in its list.
     served = ("--api-versions=v1/Pod",)
     with pytest.raises(HelmError, match="does not serve ValidatingAdmissionPolicies"):

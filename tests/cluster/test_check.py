@@ -99,7 +99,9 @@ async def test_what_is_no_guid_is_refused_by_the_plugin_and_by_the_controller(
     assert organization.status.check == before
 
 
-async def test_whoever_may_not_change_the_organization_can_ask_for_no_check(scene: ControllerScene) -> None:
+async def test_a_user_who_may_not_change_the_organization_can_ask_for_no_check(
+    scene: ControllerScene,
+) -> None:
     looker = await terminal(scene, "looker")
     answer = await looker("check", "acme")
     assert (answer.code, answer.out) == (ExitStatus.NOT_ALLOWED, "")

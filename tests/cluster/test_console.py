@@ -81,7 +81,7 @@ async def test_a_retry_is_asked_for_with_who_when_and_why_on_the_object_and_as_a
     assert told["note"].startswith(f"{FULL_NAME.format(namespace)} requested retry")
 
 
-async def test_whoever_gives_up_has_to_say_why(scene: Scene) -> None:
+async def test_skipping_requires_a_reason(scene: Scene) -> None:
     name = await scene.failed("NameOccupied")
     jane = await scene.signed_in(at=f"/events/{name}")
 
@@ -96,7 +96,7 @@ async def test_whoever_gives_up_has_to_say_why(scene: Scene) -> None:
     assert metadata["annotations"]["counterfoil.dev/request-reason"] == "a duplicate of 2026-0815"
 
 
-async def test_an_event_is_held_and_goes_on(scene: Scene) -> None:
+async def test_an_event_is_held_and_continues(scene: Scene) -> None:
     name = await scene.waiting()
     jane = await scene.signed_in(at=f"/events/{name}")
 
@@ -168,7 +168,7 @@ async def test_a_sender_that_brings_a_key_is_the_administrators_turn_in_the_word
         assert not jane.page.xpath("//button[@value='ask']")
 
 
-async def test_an_event_in_trouble_is_a_task_while_it_is_retried(scene: Scene) -> None:
+async def test_a_failing_event_is_a_task_while_it_is_retried(scene: Scene) -> None:
     name = await scene.an_event(
         phase="Archiving", reason="TagMissing", message="The tag costCenter is missing."
     )
@@ -216,7 +216,7 @@ async def test_a_check_is_asked_for_by_its_page_which_shows_the_last_result(scen
     assert not looker.page.xpath("//button[@name='what']")
 
 
-async def test_whoever_may_only_look_sees_all_and_can_do_nothing_whatever_is_sent(scene: Scene) -> None:
+async def test_a_read_only_user_sees_all_and_every_action_is_refused(scene: Scene) -> None:
     name = await scene.failed("NameOccupied")
     joe = await scene.signed_in("view", at=f"/events/{name}")
     assert joe.page.xpath("//form[@method='post']/@action") == ["/theme", "/sign-out"]
@@ -228,7 +228,7 @@ async def test_whoever_may_only_look_sees_all_and_can_do_nothing_whatever_is_sen
     assert "counterfoil.dev/request" not in (await scene.event(name))["metadata"]["labels"]
 
 
-async def test_whoever_has_no_rights_is_told_so_and_sees_nothing(scene: Scene) -> None:
+async def test_a_user_without_rights_gets_a_message_and_sees_nothing(scene: Scene) -> None:
     name = await scene.failed("NameOccupied")
     for path in (
         "/",
@@ -296,7 +296,7 @@ async def test_a_form_from_elsewhere_or_without_the_sessions_token_does_nothing(
     assert (await sent(token)).status_code == 303
 
 
-async def test_a_link_in_a_mail_leads_through_a_page_of_ours_so_that_the_strict_cookie_comes_along(
+async def test_a_link_in_a_mail_leads_through_our_own_page_so_that_the_strict_cookie_is_sent(
     scene: Scene,
 ) -> None:
     stranger = await scene.person().get(
@@ -312,7 +312,7 @@ async def test_a_link_in_a_mail_leads_through_a_page_of_ours_so_that_the_strict_
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
 
 
-async def test_a_link_on_a_strangers_page_to_the_way_in_signs_nobody_out(scene: Scene) -> None:
+async def test_a_link_on_a_third_party_page_to_the_sign_in_signs_nobody_out(scene: Scene) -> None:
     jane = await scene.signed_in()
     # The browser keeps strict cookies back, so the console can't know that there is a session.
     with_headers = await scene.http.get(f"{scene.console.public}/sign-in?back=/events", headers=CROSS_SITE)
@@ -325,14 +325,14 @@ async def test_a_link_on_a_strangers_page_to_the_way_in_signs_nobody_out(scene: 
     assert not given & {name for name in jane.cookies if not name.endswith("guest")}
 
 
-async def test_whoever_is_signed_in_and_comes_to_the_way_in_goes_where_it_leads(scene: Scene) -> None:
+async def test_a_signed_in_user_at_the_sign_in_is_redirected_to_its_target(scene: Scene) -> None:
     jane = await scene.signed_in()
     assert (await jane.get("/sign-in")).answer.url.path == "/attention"
     assert (await jane.get("/sign-in?back=/archives")).answer.url.path == "/archives"
     assert (await jane.get("/sign-in?back=//evil.example/")).answer.url.path == "/attention"
 
 
-async def test_whoever_lacks_rights_can_sign_in_as_somebody_who_has_them(scene: Scene) -> None:
+async def test_a_user_without_rights_can_sign_in_as_another_user(scene: Scene) -> None:
     jane = await scene.signed_in("none")
     await jane.send(jane.page.xpath("//main//form[@action='/sign-out']")[0])
     await jane.send(jane.page.xpath("//form[@action='/sign-in']")[0], token=scene.tokens["full"])
@@ -391,7 +391,7 @@ async def test_no_token_is_in_the_log(scene: Scene) -> None:
     assert "a-wrong-token" not in log
 
 
-async def test_the_log_tells_who_did_what_to_which_object_and_what_came_of_it(
+async def test_the_log_says_who_did_what_to_which_object_with_which_result(
     scene: Scene, namespace: str
 ) -> None:
     name = await scene.failed("NameOccupied")
@@ -521,7 +521,9 @@ async def test_a_form_of_one_namespace_sent_to_another_one_changes_neither(two: 
         assert "counterfoil.dev/request" not in (await scene.event(name))["metadata"]["labels"]
 
 
-async def test_whoever_has_rights_in_one_namespace_is_told_so_in_the_other_one(two: TwoNamespaces) -> None:
+async def test_a_user_with_rights_in_one_namespace_gets_a_message_in_the_other_one(
+    two: TwoNamespaces,
+) -> None:
     there = await two.sales.failed("NameOccupied")
     joe = two.joe
     for path in ("/attention", "/events", f"/events/{there}", "/events.csv"):
@@ -563,7 +565,7 @@ def an_act_of(person: Person) -> lxml.html.HtmlElement:
     return form
 
 
-async def test_whoever_asks_for_too_much_holds_up_nobody_who_comes_by_the_proxy_from_elsewhere(
+async def test_a_client_that_asks_for_too_much_delays_no_other_client_of_the_proxy(
     scene: Scene,
 ) -> None:
     scene.console = await scene.local_environment.console(

@@ -72,7 +72,9 @@ async def test_a_completed_envelope_is_filed_proved_and_then_deleted_once(scene:
     assert not scene.esaw.exists(envelope)
 
 
-async def test_the_manifest_and_the_hash_file_prove_what_lies_in_the_archive(scene: ControllerScene) -> None:
+async def test_the_manifest_and_the_hash_file_prove_the_content_of_the_archive(
+    scene: ControllerScene,
+) -> None:
     envelope = scene.envelope()
     event = await scene.reaches(await scene.note(envelope), Phase.SUCCEEDED)
     folder = scene.archive / "acme" / envelope
@@ -112,7 +114,7 @@ async def writes(scene: ControllerScene) -> int:
     return int(float(found.group(1))) if found is not None else 0
 
 
-async def test_an_action_that_is_only_to_be_noted_down_is_finished_at_once(scene: ControllerScene) -> None:
+async def test_an_action_that_must_only_be_recorded_is_finished_at_once(scene: ControllerScene) -> None:
     await scene.organization("recorder", actions=[{"action": "envelopeFinished", "handling": "Record"}])
     envelope = scene.envelope()
     event = await scene.reaches(await scene.note(envelope, "recorder"), Phase.SUCCEEDED)
@@ -120,7 +122,7 @@ async def test_an_action_that_is_only_to_be_noted_down_is_finished_at_once(scene
     assert scene.esaw.exists(envelope)
 
 
-async def test_an_envelope_that_is_to_be_kept_is_filed_and_kept(scene: ControllerScene) -> None:
+async def test_an_envelope_that_must_be_kept_is_archived_and_kept(scene: ControllerScene) -> None:
     user = await scene.organization("keeper", cleanup={"policy": "Keep"})
     envelope = scene.envelope(user)
     event = await scene.reaches(await scene.note(envelope, "keeper"), Phase.SUCCEEDED)
@@ -179,7 +181,7 @@ WAITS: list[tuple[str, dict[str, Any], Phase, str, str]] = [
 
 
 @pytest.mark.parametrize(("operation", "fault", "phase", "reason", "words"), WAITS)
-async def test_trouble_that_passes_is_told_with_its_next_attempt_and_equal_retries_say_the_same(
+async def test_a_temporary_failure_is_reported_with_its_next_attempt_and_equal_retries_say_the_same(
     scene: ControllerScene, operation: str, fault: dict[str, Any], phase: Phase, reason: str, words: str
 ) -> None:
     envelope = scene.envelope()
@@ -239,7 +241,7 @@ ENDS: list[tuple[str, dict[str, Any], Phase, str, str]] = [
 
 
 @pytest.mark.parametrize(("operation", "fault", "phase", "reason", "type_"), ENDS)
-async def test_what_can_not_pass_by_itself_ends_with_its_reason_in_the_condition_of_its_phase(
+async def test_what_only_a_person_can_solve_ends_with_its_reason_in_the_condition_of_its_phase(
     scene: ControllerScene, operation: str, fault: dict[str, Any], phase: Phase, reason: str, type_: str
 ) -> None:
     envelope = scene.envelope()
@@ -375,7 +377,7 @@ async def test_an_envelope_that_esaw_has_not_finished_yet_is_waited_for(scene: C
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
-async def test_an_envelope_that_is_signed_but_stuck_in_esaw_says_so_until_it_is_finished(
+async def test_an_envelope_that_is_signed_but_stuck_in_esaw_reports_it_until_it_is_finished(
     scene: ControllerScene,
 ) -> None:
     envelope = scene.envelope(status=EnvelopeStatus.ACTIVE)
@@ -410,7 +412,7 @@ async def test_a_new_key_in_the_secret_resumes_all_that_waited_for_it(scene: Con
             await scene.reaches(name, Phase.SUCCEEDED)
 
 
-async def test_a_secret_without_the_key_is_told_by_name_and_fixed_by_putting_it_there(
+async def test_a_secret_without_the_key_is_reported_by_name_and_fixed_by_putting_it_there(
     scene: ControllerScene,
 ) -> None:
     user = scene.user("Keyless")
@@ -489,7 +491,7 @@ async def test_a_request_that_nobody_knows_is_refused_in_an_event(scene: Control
     ("kind", "reason"),
     [("ee", "Suspended"), ("org", "OrganizationSuspended"), ("sender", "SenderSuspended")],
 )
-async def test_what_is_suspended_is_held_and_goes_on_when_it_is_no_more(
+async def test_what_is_suspended_is_held_and_continues_when_it_is_resumed(
     scene: ControllerScene, kind: str, reason: str
 ) -> None:
     organization = f"held-by-{kind}"
@@ -622,7 +624,7 @@ async def test_a_request_that_is_not_known_is_refused_with_what_is_possible(scen
     await scene.until_recorded("anna", ("Normal", "RequestRefused"))
 
 
-async def test_an_event_whose_time_to_live_is_over_is_removed(scene: ControllerScene) -> None:
+async def test_an_event_whose_time_to_live_has_ended_is_removed(scene: ControllerScene) -> None:
     old, young = await scene.noted(), await scene.noted()
     for name in (old, young):
         await scene.reaches(name, Phase.SUCCEEDED)
@@ -640,7 +642,7 @@ async def test_an_event_whose_time_to_live_is_over_is_removed(scene: ControllerS
     await eventually(is_gone)
 
 
-async def test_what_went_on_is_counted_by_the_hour_and_written_into_the_status(
+async def test_activity_is_counted_by_the_hour_and_written_into_the_status(
     scene: ControllerScene,
 ) -> None:
     await scene.reaches(await scene.noted(), Phase.SUCCEEDED)

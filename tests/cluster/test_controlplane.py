@@ -124,7 +124,7 @@ async def test_a_folder_without_kinds_is_a_mistake(plane: ControlPlane, tmp_path
         await plane.apply_crds(tmp_path)
 
 
-async def test_each_test_has_a_namespace_of_its_own(kubectl: Kubectl, namespace: str) -> None:
+async def test_each_test_has_its_own_namespace(kubectl: Kubectl, namespace: str) -> None:
     assert (await kubectl("get", "configmaps", "-n", namespace, "-o", "name")) == ""
     assert namespace.startswith("each-test-has-a-namespace")
 
@@ -192,7 +192,7 @@ async def test_a_port_that_somebody_took_meanwhile_is_named_as_the_reason() -> N
             await plane.start_apiserver()
 
 
-async def test_two_planes_at_once_know_nothing_of_each_other(plane: ControlPlane, namespace: str) -> None:
+async def test_two_planes_at_once_are_independent(plane: ControlPlane, namespace: str) -> None:
     async with control_plane() as other:
         assert namespace not in await other.kubectl("get", "namespaces")
         assert other.url != plane.url

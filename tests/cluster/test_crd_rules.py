@@ -296,7 +296,7 @@ async def test_an_event_that_nobody_touched_is_found_by_its_phase(own: KubeClien
     assert await names(own, "status.phase!=Pending") == []
 
 
-async def test_an_event_that_nobody_touched_is_told_to_who_watches_its_phase(own: KubeClient) -> None:
+async def test_an_untouched_event_is_delivered_to_a_watch_of_its_phase(own: KubeClient) -> None:
     changes = own.list_and_watch(
         EnvelopeEvent, fields="status.phase!=Succeeded,status.phase!=Skipped,status.phase!=Failed"
     )
@@ -354,7 +354,7 @@ async def table(kubectl: Kubectl, *arguments: str) -> list[dict[str, str]]:
     ]
 
 
-async def test_an_event_in_trouble_shows_what_a_person_wants_to_know(
+async def test_a_failing_event_shows_what_a_person_wants_to_know(
     own: KubeClient, kubectl: Kubectl, namespace: str
 ) -> None:
     await own.create(EnvelopeEvent, built(EnvelopeEvent, {}))
@@ -517,7 +517,7 @@ async def test_a_field_that_a_type_declares_is_explained_bounded_and_set(
     assert Scratch.parse(stored).spec == ScratchSpec()
 
 
-async def test_explain_tells_default_unit_and_example(kubectl: Kubectl) -> None:
+async def test_explain_shows_default_unit_and_example(kubectl: Kubectl) -> None:
     explained = await kubectl("explain", "org.spec.cleanup")
     words = " ".join(explained.split())
     assert "as a duration, 8760h at most. Default 0s. Example: 24h." in words

@@ -41,7 +41,7 @@ EVENT = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_what_is_to_be_typed_about_an_event_works_as_it_is_written(
+async def test_the_commands_about_an_event_work_as_they_are_written(
     kubectl: Kubectl, namespace: str, command: str
 ) -> None:
     await kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(EVENT))

@@ -177,7 +177,7 @@ def environment_of(home: Path, kubectl: Kubectl, kubeconfig: Path) -> Mapping[st
 
 
 @pytest.mark.parametrize("page", TYPED_HERE)
-async def test_what_a_page_tells_to_type_works(
+async def test_the_commands_on_a_page_work(
     plane: ControlPlane, kubectl: Kubectl, namespace: str, tmp_path: Path, page: str
 ) -> None:
     commands = TYPED_HERE[page]
@@ -221,7 +221,7 @@ async def sealed_envelope(root: Path, key: Path) -> Path:
     return root / plan.folder
 
 
-async def test_what_an_auditor_is_told_to_type_works_on_a_sealed_envelope(
+async def test_the_commands_for_an_auditor_work_on_a_sealed_envelope(
     kubectl: Kubectl, plane: ControlPlane, tmp_path: Path
 ) -> None:
     environment = environment_of(tmp_path, kubectl, plane.kubeconfig)

@@ -308,7 +308,7 @@ async def test_an_organization_whose_events_can_have_no_sender_is_failed_until_a
     await becomes(Organization, "nobodys", CURRENT, "Ready")
 
 
-async def test_a_sender_without_any_way_to_a_key_is_failed_and_says_so(
+async def test_a_sender_without_any_way_to_a_key_is_failed_and_reports_it(
     scene: ControllerScene, becomes: Callable[..., Awaitable[str]]
 ) -> None:
     await scene.local_environment.sender("mute", scene.user("Mute"), organization="acme")
@@ -337,7 +337,7 @@ async def test_an_event_is_current_when_its_envelope_is_archived(
     await becomes(EnvelopeEvent, await scene.noted(), CURRENT, "ArchivedAndDeleted")
 
 
-async def test_an_event_that_goes_on_by_itself_is_in_progress(
+async def test_an_event_that_continues_automatically_is_in_progress(
     scene: ControllerScene, becomes: Callable[..., Awaitable[str]]
 ) -> None:
     envelope = scene.envelope(status=EnvelopeStatus.ACTIVE)

@@ -329,7 +329,7 @@ async def test_a_follower_sees_what_was_there_what_comes_and_what_goes(kube: Kub
     assert seen == [("ADDED", first), ("ADDED", second), ("DELETED", first)]
 
 
-async def test_an_object_that_leaves_the_selection_is_told_as_deleted(kube: KubeClient) -> None:
+async def test_an_object_that_leaves_the_selection_is_reported_as_deleted(kube: KubeClient) -> None:
     event = name_of(await kube.create(EnvelopeEvent, an_event()))
     types = list[str]()
     async with asyncio.timeout(60):
@@ -393,7 +393,7 @@ async def first_change(kube: KubeClient) -> None:
             return
 
 
-async def test_a_version_from_before_the_api_servers_memory_is_listed_anew(
+async def test_a_version_from_before_the_api_servers_memory_is_listed_again(
     mortal_plane: ControlPlane,
 ) -> None:
     """A restarted API server remembers no old changes; a follower that asks for them gets 410 and lists

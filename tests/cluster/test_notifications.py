@@ -184,7 +184,7 @@ async def test_a_revoked_key_with_ten_envelopes_is_one_mail_and_a_new_key_resume
     assert contains_no_secret(scene, scene.mail.mails)
 
 
-async def test_a_killed_controller_does_not_write_again_about_what_was_told(scene: Scene) -> None:
+async def test_a_killed_controller_does_not_write_again_about_what_was_reported(scene: Scene) -> None:
     scene.local_environment.esaw.revoke(scene.anna)
     await scene.completed(3)
     await scene.mail.arrived(1)
@@ -202,7 +202,9 @@ async def test_a_killed_controller_does_not_write_again_about_what_was_told(scen
     assert len(scene.mail.mails) == 1
 
 
-async def test_a_controller_told_to_stop_marks_the_mail_that_a_server_is_just_taking(scene: Scene) -> None:
+async def test_a_controller_that_gets_sigterm_marks_the_mail_that_a_server_is_just_accepting(
+    scene: Scene,
+) -> None:
     taken = asyncio.Event()
     scene.mail.behaviour.answers = taken.wait
     scene.local_environment.esaw.revoke(scene.anna)
@@ -225,7 +227,7 @@ async def test_a_controller_told_to_stop_marks_the_mail_that_a_server_is_just_ta
     assert "notifiedTime" in (await scene.local_environment.read("sender", "anna"))["status"]
 
 
-async def test_a_silent_sender_is_told_to_the_administrators_once(scene: Scene) -> None:
+async def test_a_silent_sender_is_reported_to_the_administrators_once(scene: Scene) -> None:
     await scene.organization(escalateAfter="3s")
     scene.local_environment.esaw.revoke(scene.anna)
     await scene.completed()
@@ -261,7 +263,7 @@ async def test_envelopes_of_an_unknown_sender_are_one_mail_that_says_how_to_add_
     assert len(scene.mail.mails) == 1
 
 
-async def test_failures_that_nobody_was_told_of_are_found_by_a_controller_that_starts(scene: Scene) -> None:
+async def test_failures_without_a_notification_are_found_by_a_controller_that_starts(scene: Scene) -> None:
     controller = controller_of(scene)
     await scene.local_environment.organization("acme", archive="folder", notifications={})
     await scene.local_environment.kubectl(
@@ -279,7 +281,7 @@ async def test_failures_that_nobody_was_told_of_are_found_by_a_controller_that_s
     assert "4 events failed: SenderUnknown" in mail.subject
 
 
-async def test_a_mail_server_that_is_away_is_seen_and_holds_up_nothing(scene: Scene) -> None:
+async def test_an_unreachable_mail_server_is_seen_and_delays_nothing(scene: Scene) -> None:
     await scene.until_notified("True")
     await scene.mail.stop()
     scene.local_environment.esaw.revoke(scene.anna)
@@ -300,7 +302,7 @@ async def test_a_mail_server_that_is_away_is_seen_and_holds_up_nothing(scene: Sc
     assert [each.to for each in scene.mail.mails] == [("anna@acme.example",)]
 
 
-async def test_a_wrong_password_is_seen_before_anything_is_to_be_sent(scene: Scene) -> None:
+async def test_a_wrong_password_is_seen_before_there_is_a_mail_to_send(scene: Scene) -> None:
     await scene.until_notified("True")
     settings = await scene.local_environment.mails(scene.mail, ADMINISTRATOR, language="de")
     await scene.local_environment.secret("smtp", "smtp", **{**scene.mail.secret, "password": "wrong"})

@@ -212,7 +212,7 @@ async def test_a_form_without_a_session_goes_through_esaw_and_comes_back(scene: 
     assert browser.page.buttons == ["Send envelope"]
 
 
-async def test_metadata_that_can_not_be_added_to_is_left_alone(scene: Scene) -> None:
+async def test_metadata_that_can_not_be_extended_is_not_changed(scene: Scene) -> None:
     await scene.organization(beforeSend={"fields": FIELDS})
     browser = await scene.consented()
     draft = scene.esaw.add_draft(owner=scene.anna, metadata="just words")
@@ -257,7 +257,7 @@ async def test_a_bulk_of_a_thousand_leads_to_the_inbox_in_time_and_all_its_envel
     assert browser.page.url == f"{scene.esaw.url}/Inbox/Index", "and going back sends nothing again"
 
 
-async def test_a_bulk_whose_answer_is_lost_is_found_out(scene: Scene) -> None:
+async def test_the_result_of_a_bulk_whose_answer_is_lost_is_determined(scene: Scene) -> None:
     browser = await scene.consented()
     people = [Recipient(email=f"kim-{number}@people.example") for number in range(50)]
     draft = scene.esaw.add_draft(owner=scene.anna, bulk_recipients=people)
@@ -277,7 +277,9 @@ async def test_a_bulk_whose_answer_is_lost_is_found_out(scene: Scene) -> None:
     [{"lose_answer": True}, {"garbage": "html"}, {"garbage": "empty"}, {"lacks": "Envelope"}],
     ids=str,
 )
-async def test_an_answer_that_is_lost_after_sending_is_found_out(scene: Scene, fault: dict[str, Any]) -> None:
+async def test_the_result_of_an_answer_that_is_lost_after_sending_is_determined(
+    scene: Scene, fault: dict[str, Any]
+) -> None:
     browser = await scene.consented()
     draft = scene.esaw.add_draft(owner=scene.anna)
     scene.esaw.fault("draft_send", times=1, **fault)
@@ -312,7 +314,7 @@ async def test_when_esaw_does_not_send_it_can_be_tried_again_at_once(scene: Scen
     assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
 
 
-async def test_when_it_is_not_known_the_person_is_told_to_wait_and_then_it_is_sent(scene: Scene) -> None:
+async def test_when_the_result_is_unknown_the_page_says_to_wait_and_then_it_is_sent(scene: Scene) -> None:
     browser = await scene.consented()
     draft = scene.esaw.add_draft(owner=scene.anna)
     scene.esaw.fault("draft_send", times=1, status=500)
@@ -342,7 +344,7 @@ async def test_an_esaw_that_is_slow_costs_an_attempt_and_never_a_second_envelope
 # A new key
 
 
-async def test_the_link_in_a_mail_renews_the_key_and_the_sender_says_so(scene: Scene) -> None:
+async def test_the_link_in_a_mail_renews_the_key_and_the_sender_reports_it(scene: Scene) -> None:
     browser = await scene.consented()
     name = consented_sender_name("acme", scene.anna.user_id)
     before = await scene.local_environment.read("sender", name)
@@ -414,7 +416,7 @@ async def test_pages_speak_the_browsers_language(scene: Scene, language: str, ti
     assert f'<html lang="{language[:2] if language != "xx" else "en"}">' in answer.text
 
 
-async def test_an_organization_without_pages_says_so(scene: Scene) -> None:
+async def test_an_organization_without_pages_is_shown_as_such(scene: Scene) -> None:
     await scene.local_environment.organization("plain", archive="folder")
     async with a_tab(scene) as tab:
         answer = await tab.get(

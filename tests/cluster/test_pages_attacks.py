@@ -253,7 +253,7 @@ async def test_a_token_endpoint_that_answers_nonsense_stores_and_sends_nothing(
     assert browser.page.url == f"{scene.esaw.url}/Inbox/Index"
 
 
-async def test_a_token_of_another_user_is_refused_whoever_gave_the_consent(scene: Scene) -> None:
+async def test_a_token_of_another_user_is_refused_with_any_consent(scene: Scene) -> None:
     user = scene.a_user("Mixed")
     browser = await scene.sign_in(user)
     draft = scene.esaw.add_draft(owner=user)
@@ -319,7 +319,7 @@ async def test_a_consent_link_works_for_nobody_else(scene: Scene) -> None:
     assert await scene.local_environment.read("secret", name) == before
 
 
-async def test_a_user_who_does_not_consent_is_told_so_and_nothing_is_stored(scene: Scene) -> None:
+async def test_a_user_who_does_not_consent_gets_a_message_and_nothing_is_stored(scene: Scene) -> None:
     user = scene.a_user("Denier")
     browser = await scene.sign_in(user)
     draft = scene.esaw.add_draft(owner=user)
@@ -383,7 +383,7 @@ def said(headers: dict[str, str], scene: Scene) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("link", FOREIGN)
-async def test_a_link_that_somebody_else_made_sends_nothing_before_the_person_says_so(
+async def test_a_link_from_a_third_party_sends_nothing_before_the_person_confirms(
     scene: Scene, link: str
 ) -> None:
     headers = said(FOREIGN[link], scene)
@@ -438,7 +438,7 @@ async def test_the_button_in_esaw_sends_without_a_question(scene: Scene) -> None
 # Where it leads
 
 
-async def test_the_redirect_uri_is_ours_whatever_host_the_request_names(scene: Scene) -> None:
+async def test_the_redirect_uri_is_ours_with_any_host_in_the_request(scene: Scene) -> None:
     async with a_tab(scene) as tab:
         answer = await tab.get(
             scene.link(scene.esaw.add_draft(owner=scene.anna)),
@@ -645,7 +645,7 @@ async def test_what_is_too_much_is_refused(scene: Scene) -> None:
         "draftId=%ff&userId=%ff",
     ],
 )
-async def test_a_link_that_lacks_something_says_so(scene: Scene, query: str) -> None:
+async def test_a_link_that_lacks_something_reports_it(scene: Scene, query: str) -> None:
     async with a_tab(scene) as tab:
         says(await tab.get(f"{scene.pages.public}/before-send/acme?{query}"), 400, "link_broken")
 

@@ -163,7 +163,7 @@ async def test_urls_that_are_complete_are_all_that_is_said(
     assert answer.out.endswith("basic auth with username and password of Secret/full-basic\n")
 
 
-async def test_who_may_not_read_the_secret_gets_no_url_and_hears_which_right_is_missing(
+async def test_a_user_who_may_not_read_the_secret_gets_the_missing_right_and_no_url(
     scene: ControllerScene, looker: Terminal
 ) -> None:
     answer = await looker("url", "acme")
@@ -197,7 +197,7 @@ async def test_an_organization_that_does_not_exist_is_said_to_be_missing_in_one_
 # -- why -----------------------------------------------------------------------------------------------------
 
 
-async def test_why_tells_on_one_page_what_happened_what_is_next_and_whose_turn_it_is(
+async def test_why_shows_on_one_page_what_happened_what_is_next_and_who_must_act(
     scene: ControllerScene, administrator: Terminal
 ) -> None:
     event = await refused(scene)
@@ -229,7 +229,7 @@ async def test_an_envelope_with_several_events_has_them_listed_by_name(
     assert all(name in answer.err for name in names)
 
 
-async def test_an_envelope_nobody_called_about_is_told_with_what_to_do(administrator: Terminal) -> None:
+async def test_an_envelope_without_a_callback_is_reported_with_what_to_do(administrator: Terminal) -> None:
     answer = await administrator("why", "0f9c1c2e-1111-4222-8333-444455556666")
     assert answer.code == ExitStatus.NOT_FOUND
     assert "kubectl counterfoil sweep ORGANIZATION" in answer.err
@@ -280,7 +280,7 @@ async def test_events_are_given_up_by_a_label_selector(
     assert scene.esaw.exists(envelope)
 
 
-async def test_what_has_succeeded_is_not_retried_and_the_exit_status_tells(
+async def test_what_has_succeeded_is_not_retried_and_the_exit_status_shows_it(
     scene: ControllerScene, administrator: Terminal
 ) -> None:
     event = await scene.reaches(await scene.noted(), Phase.SUCCEEDED)
@@ -334,7 +334,7 @@ async def test_a_sweep_finds_now_what_was_never_called_about(
     await eventually(filed)
 
 
-async def test_a_sender_with_a_key_of_their_own_has_no_consent_link_and_is_told_what_to_do(
+async def test_a_sender_with_an_own_key_gets_instructions_and_no_consent_link(
     administrator: Terminal,
 ) -> None:
     answer = await administrator("consent", "anna")
@@ -390,7 +390,7 @@ async def test_what_is_archived_can_be_verified(scene: ControllerScene, administ
     assert "usage: kubectl counterfoil verify" in (await administrator("verify", "--help")).out
 
 
-async def test_flags_before_a_program_of_its_own_are_refused_in_one_line(administrator: Terminal) -> None:
+async def test_flags_before_a_separate_program_are_refused_in_one_line(administrator: Terminal) -> None:
     answer = await administrator("-n", "elsewhere", "verify", "/nowhere")
     assert (answer.code, answer.out) == (ExitStatus.MISUSED, "")
     assert "put the flags after it" in answer.err
@@ -405,7 +405,7 @@ async def test_an_archives_rules_can_be_tried_for_a_past_event_of_the_contexts_n
     assert (answer.code, event.spec.envelope_id in answer.out) == (0, True), answer.err
 
 
-async def test_keys_are_sealed_anew(scene: ControllerScene, administrator: Terminal) -> None:
+async def test_keys_are_sealed_again(scene: ControllerScene, administrator: Terminal) -> None:
     command = ("reseal", "--sealing-keys", str(scene.local_environment.sealing_keys), "-o", "json")
 
     async def is_reported() -> bool:
@@ -484,7 +484,7 @@ async def test_a_context_and_a_namespace_can_be_named_before_and_after_the_comma
     assert (await administrator("consent", "anna", *named)).code == ExitStatus.NOT_FOUND
 
 
-def test_without_an_api_server_it_says_so_in_one_line(tmp_path: Path) -> None:
+def test_without_an_api_server_it_reports_it_in_one_line(tmp_path: Path) -> None:
     ended = subprocess.run(
         [BIN / "kubectl-counterfoil", "url", "acme"],
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},

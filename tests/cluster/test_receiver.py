@@ -378,7 +378,7 @@ async def test_a_deleted_organization_is_unknown(site: Site, receiver: Counterfo
     await answers(site, receiver, 404)
 
 
-async def test_a_suspended_organizations_callbacks_are_noted_down(
+async def test_a_suspended_organizations_callbacks_are_recorded(
     site: Site, receiver: CounterfoilProcess
 ) -> None:
     await site.kubectl("patch", "org", "acme", "--type=merge", "-p", '{"spec":{"suspend":true}}')
@@ -501,7 +501,9 @@ async def test_a_delivery_of_a_succeeded_event_only_counts(site: Site, receiver:
     assert (await site.event()).status.phase == "Succeeded"
 
 
-async def test_a_callback_for_a_deleted_event_is_noted_anew(site: Site, receiver: CounterfoilProcess) -> None:
+async def test_a_callback_for_a_deleted_event_is_recorded_again(
+    site: Site, receiver: CounterfoilProcess
+) -> None:
     envelope = a_guid()
     await site.status(receiver, envelope)
     first = await site.event()
@@ -645,7 +647,7 @@ async def mortal_plane() -> AsyncIterator[ControlPlane]:
         yield running
 
 
-async def test_without_the_api_server_it_says_503_and_comes_back_by_itself(
+async def test_without_the_api_server_it_answers_503_and_recovers_automatically(
     mortal_plane: ControlPlane, tmp_path: Path
 ) -> None:
     plane = mortal_plane

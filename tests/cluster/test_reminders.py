@@ -179,7 +179,7 @@ async def test_what_is_still_open_is_reminded_of_once_a_day_in_one_mail(scene: S
         assert f"{CONSOLE}/attention?organization=acme#failed-acme-SenderUnknown" in reminder.text
 
 
-async def test_a_controller_that_starts_anew_reminds_of_nothing_that_it_reminded_of_today(
+async def test_a_restarted_controller_reminds_of_nothing_that_it_reminded_of_today(
     scene: Scene,
 ) -> None:
     await scene.fails("NameOccupied", 1)
@@ -195,7 +195,7 @@ async def test_a_controller_that_starts_anew_reminds_of_nothing_that_it_reminded
     assert reminder.subject == "[acme] A problem is still open"
 
 
-async def test_the_end_is_told_once_and_nothing_is_reminded_of_after_it(scene: Scene) -> None:
+async def test_the_end_is_reported_once_and_nothing_is_reminded_of_after_it(scene: Scene) -> None:
     name = await scene.fails("NameOccupied", 1)
     await scene.run_once()
     (told,) = await scene.run_once(after=timedelta(minutes=1))

@@ -86,7 +86,7 @@ async def test_a_second_run_finds_nothing_to_do(scene: Scene) -> None:
     assert await scene.local_environment.kubectl("get", "senders,secrets", "-o", "yaml") == before
 
 
-async def test_a_run_that_was_cut_off_before_it_told_the_sender_is_completed(scene: Scene) -> None:
+async def test_a_run_that_was_cut_off_before_it_notified_the_sender_is_completed(scene: Scene) -> None:
     await scene.consented()
     scene.local_environment.sealing_key("second")
     await controllers_have_the_newest_key(scene)
@@ -128,7 +128,7 @@ async def test_what_does_not_open_is_named_and_keeps_every_key(scene: Scene) -> 
     assert "keep all sealing keys" in report.lines()[-1]
 
 
-def test_without_keys_the_program_says_so() -> None:
+def test_without_keys_the_program_reports_it() -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "counterfoil.cli.reseal"],
         env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"},

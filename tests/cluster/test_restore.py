@@ -51,7 +51,7 @@ async def empty(scene: Scene, tmp_path: Path) -> AsyncIterator[LocalEnvironment]
             yield built
 
 
-async def test_a_restored_namespace_goes_on_from_its_backup_and_does_nothing_twice(
+async def test_a_restored_namespace_continues_from_its_backup_and_does_nothing_twice(
     scene: Scene, empty: LocalEnvironment
 ) -> None:
     """

@@ -106,7 +106,7 @@ async def test_an_account_that_applies_on_the_server_needs_no_verb_update_if_lis
     await guarded.as_user(GITOPS, *apply, "--force-conflicts", stdin=changed)
 
 
-async def test_whoever_reads_no_secret_writes_all_but_references(guarded: GuardedNamespace) -> None:
+async def test_a_user_who_reads_no_secret_writes_all_but_references(guarded: GuardedNamespace) -> None:
     await guarded.create("writer", an_archive("plain", filesystem={"root": "/archive"}))
     await guarded.create("writer", a_sender("plain"))
     await guarded.patch("writer", "archive/plain", {"spec": {"filesystem": {"root": "/other"}}})

@@ -109,7 +109,7 @@ async def until_received(server: ScriptedServer, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_an_archived_envelope_is_told_once(scene: Scene) -> None:
+async def test_an_archived_envelope_is_reported_once(scene: Scene) -> None:
     async with running(answering(b"", 500), answering(b"", 200)) as server:
         await scene.organization(server.url)
         envelope = await scene.completed()
@@ -130,7 +130,7 @@ async def test_an_archived_envelope_is_told_once(scene: Scene) -> None:
     assert "anna@acme.example" not in server.received[1].body.decode()
 
 
-async def test_a_failed_event_is_told_and_its_retry_again_with_another_id(scene: Scene) -> None:
+async def test_a_failed_event_is_reported_and_its_retry_again_with_another_id(scene: Scene) -> None:
     async with running(answering(b"", 200)) as server:
         await scene.organization(server.url, retry={"initial": "100ms", "max": "100ms", "deadline": "1s"})
         scene.local_environment.esaw.fault("files", status=500)
@@ -150,7 +150,7 @@ async def test_a_failed_event_is_told_and_its_retry_again_with_another_id(scene:
     assert first["id"] != second["id"] == status["notice"]["id"]
 
 
-async def test_a_killed_controller_tells_after_its_restart(scene: Scene) -> None:
+async def test_a_killed_controller_reports_after_its_restart(scene: Scene) -> None:
     async with running(silence) as hanging:
         await scene.organization(hanging.url)
         await scene.completed()
@@ -200,7 +200,9 @@ async def test_a_bad_receiver_is_in_the_way_of_no_event(scene: Scene, script: Sc
                 phases = [each.get("status", {}).get("phase", "") for each in events]
 
 
-async def test_without_a_secret_the_organization_is_not_ready_and_then_all_is_told(scene: Scene) -> None:
+async def test_without_a_secret_the_organization_is_not_ready_and_everything_is_reported(
+    scene: Scene,
+) -> None:
     async with running(answering(b"", 200)) as server:
         await scene.local_environment.kubectl("delete", "secret", "hook")
         await scene.organization(server.url, retry={"initial": "10s", "max": "1h", "deadline": "24h"})

@@ -255,7 +255,7 @@ async def shows(context: BrowserContext, html: str) -> Page:
 
 
 @pytest.mark.parametrize("policy", ["unsafe-url", "no-referrer"])
-async def test_a_link_on_a_page_of_somebody_else_sends_nothing_before_the_person_says_so(
+async def test_a_link_on_a_third_party_page_sends_nothing_before_the_person_confirms(
     scene: Scene, page: Page, context: BrowserContext, policy: str
 ) -> None:
     ida = await consented(page, scene, f"Ida-{policy}", "plain")
@@ -275,7 +275,7 @@ async def test_a_link_on_a_page_of_somebody_else_sends_nothing_before_the_person
     assert len(scene.esaw.sends(draft)) == 1
 
 
-async def test_a_form_on_a_page_of_somebody_else_has_no_session_of_ours(
+async def test_a_form_on_a_third_party_page_has_no_session(
     scene: Scene, page: Page, context: BrowserContext
 ) -> None:
     """SameSite=Lax: the browser leaves our cookie out."""
@@ -293,7 +293,7 @@ async def test_a_form_on_a_page_of_somebody_else_has_no_session_of_ours(
     assert scene.esaw.sends(draft) == []
 
 
-async def test_no_page_of_ours_is_shown_in_a_frame_of_somebody_else(
+async def test_no_page_is_shown_in_a_third_party_frame(
     scene: Scene, page: Page, context: BrowserContext
 ) -> None:
     draft = await before_the_form(page, scene, "Karla")

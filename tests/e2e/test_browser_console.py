@@ -185,7 +185,7 @@ async def test_giving_all_up_asks_why_and_records_it(scene: Scene, page: Page) -
         assert (act.what, act.why) == ("skip", "a test of the archive")
 
 
-async def test_events_are_filtered_and_one_of_them_tells_everything(scene: Scene, page: Page) -> None:
+async def test_events_are_filtered_and_one_of_them_is_shown_in_full(scene: Scene, page: Page) -> None:
     await sign_in(page, scene)
     await page.get_by_role("link", name="Events", exact=True).click()
     await page.get_by_label("Phase").select_option("Succeeded")
@@ -202,7 +202,7 @@ async def test_events_are_filtered_and_one_of_them_tells_everything(scene: Scene
     await expect(page.locator("pre")).to_contain_text("apiVersion: counterfoil.dev/v1beta1")
 
 
-async def test_an_open_list_of_events_tells_what_is_new(scene: Scene, page: Page) -> None:
+async def test_an_open_list_of_events_shows_what_is_new(scene: Scene, page: Page) -> None:
     (first,) = await a_problem(scene, "FolderMissing", 1)
     await sign_in(page, scene, at="/events?phase=Failed&age=1h")
     rows = page.get_by_role("row").filter(has_text="FolderMissing")
@@ -339,7 +339,7 @@ async def test_a_sender_is_found_by_address_and_written_to_from_the_list(scene: 
     await expect(page.get_by_role("status").first).to_contain_text("The consent mail is sent again")
 
 
-async def test_what_somebody_is_typing_is_not_taken_away_by_news(scene: Scene, page: Page) -> None:
+async def test_what_somebody_is_typing_is_not_removed_by_an_update(scene: Scene, page: Page) -> None:
     await a_problem(scene, "TagMissing", 1)
     await sign_in(page, scene)
     entry = an_entry(page, "One event failed", "TagMissing")
@@ -363,13 +363,13 @@ async def follow_from_elsewhere(page: Page, link: str) -> None:
     await page.get_by_role("link", name="Open the console").click()
 
 
-async def test_a_link_in_a_mail_finds_whoever_is_signed_in(scene: Scene, page: Page) -> None:
+async def test_a_link_in_a_mail_finds_the_signed_in_user(scene: Scene, page: Page) -> None:
     await sign_in(page, scene)
     await follow_from_elsewhere(page, f"{scene.console.public}/archives")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Archives")
 
 
-async def test_a_strangers_link_to_the_way_in_signs_nobody_out(scene: Scene, page: Page) -> None:
+async def test_a_third_party_link_to_the_sign_in_signs_nobody_out(scene: Scene, page: Page) -> None:
     await sign_in(page, scene)
     await follow_from_elsewhere(page, f"{scene.console.public}/sign-in")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Tasks")
@@ -392,7 +392,7 @@ async def test_an_open_page_whose_session_ended_leads_to_the_way_in(
 # -- Who may do less -----------------------------------------------------------------------------------------
 
 
-async def test_whoever_may_only_look_visits_every_page_and_finds_no_button_but_the_way_out(
+async def test_a_read_only_user_visits_every_page_and_finds_no_button_but_sign_out(
     scene: Scene, page: Page
 ) -> None:
     await sign_in(page, scene, "view")
@@ -406,7 +406,7 @@ async def test_whoever_may_only_look_visits_every_page_and_finds_no_button_but_t
     await expect(page.get_by_label("Kubernetes token")).to_be_visible()
 
 
-async def test_whoever_has_no_rights_is_told_so_on_every_page(scene: Scene, page: Page) -> None:
+async def test_a_user_without_rights_gets_a_message_on_every_page(scene: Scene, page: Page) -> None:
     await sign_in(page, scene, "none")
     for path in PAGES:
         await page.goto(f"{scene.console.public}{path}")

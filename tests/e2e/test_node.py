@@ -179,7 +179,9 @@ async def test_each_pod_is_refused_where_it_has_nothing_to_do(release: Release) 
         assert not await release.connects(await _pod(release, process), host, port), f"{process} to {host}"
 
 
-async def test_a_stranger_reaches_no_process_and_nobody_reaches_metrics_but_who_may(release: Release) -> None:
+async def test_an_unrelated_pod_reaches_no_process_and_only_permitted_pods_reach_metrics(
+    release: Release,
+) -> None:
     for process, port in (("receiver", 8080), ("pages", 8081), ("console", 8082)):
         for pod in await release.pods(process):
             address = pod["status"]["podIP"]
@@ -256,7 +258,7 @@ async def test_what_exceeds_the_quota_is_refused_until_there_is_room(release: Re
     await release.install()
 
 
-async def test_a_flood_of_callbacks_has_a_queue_of_its_own_at_the_api_server(release: Release) -> None:
+async def test_a_flood_of_callbacks_has_its_own_queue_at_the_api_server(release: Release) -> None:
     sent = await release.complete(3)
     await release.filed(sent)
     before = await _flow(release)
@@ -334,7 +336,7 @@ async def test_a_leaked_callback_url_costs_its_organization_and_nobody_else(rele
         await release.install()
 
 
-async def test_an_autoscaler_takes_the_receiver_over_and_gives_it_back_while_callbacks_flow(
+async def test_an_autoscaler_takes_the_receiver_over_and_releases_it_while_callbacks_arrive(
     release: Release,
 ) -> None:
     async with Flow(release) as flow:
@@ -379,7 +381,7 @@ async def test_pods_that_are_deleted_at_random_lose_nothing(release: Release) ->
     await release.filed(flow.sent)
 
 
-async def test_the_events_of_a_controller_whose_node_is_lost_go_on_elsewhere_within_a_minute(
+async def test_the_events_of_a_controller_whose_node_is_lost_continue_elsewhere_within_a_minute(
     release: Release, cluster: Node | KindNode
 ) -> None:
     held = await _shard_lease(release)
@@ -410,7 +412,7 @@ async def test_the_events_of_a_controller_whose_node_is_lost_go_on_elsewhere_wit
     await release.pods_ready()
 
 
-async def test_pods_go_on_while_containerd_and_kubelet_are_restarted(
+async def test_pods_keep_running_while_containerd_and_kubelet_are_restarted(
     release: Release, cluster: Node | KindNode
 ) -> None:
     before = {pod["metadata"]["uid"] for process in PROCESSES for pod in await release.pods(process)}
@@ -438,7 +440,7 @@ async def test_after_a_power_cut_all_comes_up_again_with_what_was_filed_and_file
     await release.filed(await release.complete(3))
 
 
-async def test_uninstalling_keeps_kinds_and_data_and_a_new_installation_goes_on_with_them(
+async def test_uninstalling_keeps_kinds_and_data_and_a_new_installation_continues_with_them(
     release: Release,
 ) -> None:
     kinds = await release.kubectl("get", "crds", "-o", "name")

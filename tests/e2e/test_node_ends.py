@@ -35,7 +35,7 @@ def _sleepers() -> list[int]:
     return [each.pid for each in found if (each.info["cmdline"] or [])[-1:] == [MARK]]
 
 
-async def test_whoever_starts_a_machine_and_is_killed_leaves_no_program_of_it(tmp_path: Path) -> None:
+async def test_a_killed_process_that_started_a_machine_leaves_no_program_of_it(tmp_path: Path) -> None:
     starter = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -103,6 +103,25 @@ def test_code_and_other_languages_are_not_refused_in_other_files(path: str, sour
     assert found(path, source) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("test_a_key_is_sealed_anew", ["anew"]),
+        ("test_whoever_asks_is_told", ["whoever", "is told"]),
+        ("test_a_sender_told_once_stays_told", ["told", "told"]),
+        ("test_a_callback_that_was_noted_is_counted", ["noted"]),
+        ("test_a_strangers_file_is_kept", ["strangers"]),
+        ("test_a_controller_hears_of_trouble", ["hears", "trouble"]),
+        ("test_a_key_is_sealed_again", []),
+        ("test_a_stand_in_answers_a_look_up", []),
+        ("a_helper_that_is_told", []),
+    ],
+)
+def test_the_name_of_a_test_is_a_sentence_in_plain_words(name: str, expected: list[str]) -> None:
+    source = f"\n\nclass TestA:\n    async def {name}(self) -> None: ...\n\n\ndef {name}() -> None: ...\n"
+    assert found("tests/test_a.py", source) == [(line, phrase) for line in (4, 7) for phrase in expected]
+
+
 def test_a_longer_phrase_may_be_good_english() -> None:
     assert found("a.md", "The server stands in for eSAW.\n") == []
     assert found("a.md", "The key stands in a Secret.\n") == [(1, "stands in")]

@@ -13,7 +13,7 @@ from bench.setup import MetricSamples
 from bench.spread import Spread, order_of_turn
 
 
-def test_a_spread_tells_the_median_and_how_far_the_rounds_lie_apart() -> None:
+def test_a_spread_shows_the_median_and_how_far_the_rounds_lie_apart() -> None:
     assert Spread.of([3.0, 1.0, 2.0]).text(1) == "2.0 (1.0 to 3.0)"
 
 

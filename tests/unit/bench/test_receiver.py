@@ -29,7 +29,7 @@ def test_each_ratio_is_of_the_same_turn_and_is_judged_by_its_median() -> None:
     assert "of that for a new callback: 0.60 (0.60 to 0.60)." in shared
 
 
-def test_the_cores_are_shared_or_split_and_given_back() -> None:
+def test_the_cores_are_shared_or_split_and_released() -> None:
     before = frozenset(os.sched_getaffinity(0))
     assert CoreSplit.shared() == CoreSplit(before, before)
     first = frozenset({min(before)})

@@ -48,7 +48,7 @@ def test_every_setting_is_a_value_unless_the_chart_decides_it(name: str) -> None
     assert {snake(each) for each in known} == settings
 
 
-def test_the_schema_refuses_whatever_it_does_not_know() -> None:
+def test_the_schema_refuses_everything_unknown() -> None:
     assert not [where for where, part in objects(SCHEMA) if part.get("additionalProperties") is not False]
 
 

@@ -126,7 +126,7 @@ def test_no_two_dashboards_have_one_identity() -> None:
 
 
 @pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda path: path.stem)
-def test_no_two_panels_lie_on_each_other_and_each_says_what_it_shows(dashboard: Path) -> None:
+def test_no_two_panels_overlap_and_each_has_a_description(dashboard: Path) -> None:
     panels = json.loads(dashboard.read_text(encoding="utf-8"))["panels"]
     assert len({each["id"] for each in panels}) == len(panels)
     fields = [
@@ -141,7 +141,7 @@ def test_no_two_panels_lie_on_each_other_and_each_says_what_it_shows(dashboard: 
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
-def test_an_alert_says_what_is_the_matter_and_has_a_page_that_says_what_to_do(
+def test_an_alert_names_the_problem_and_has_a_page_that_says_what_to_do(
     alert: dict[str, dict[str, str]],
 ) -> None:
     assert alert["labels"]["severity"] in ("warning", "critical")

@@ -59,7 +59,7 @@ def test_a_finished_event_that_was_reopened_is_back() -> None:
     assert cache.events.get(NAME) == an_unfinished(8)
 
 
-def test_that_the_watch_tells_late_that_it_was_finished_does_not_drop_what_was_reopened_since() -> None:
+def test_a_late_report_of_the_watch_that_it_was_finished_does_not_drop_what_was_reopened_since() -> None:
     cache = Cache()
     cache.update_event(a_finished(7))
     cache.update_event(an_unfinished(8))
@@ -74,14 +74,14 @@ def test_an_event_that_left_the_watch_is_gone() -> None:
     assert cache.events.get(NAME) is None
 
 
-def test_an_event_that_was_deleted_and_noted_down_again_is_another_one() -> None:
+def test_an_event_that_was_deleted_and_recorded_again_is_another_one() -> None:
     cache = Cache()
     cache.update_event(a_finished(7))
     cache.observe_removal(NAME, 8)
     assert cache.update_event(an_unfinished(9))
 
 
-def test_finished_events_cost_no_memory_even_if_no_watch_ever_tells_of_them() -> None:
+def test_finished_events_cost_no_memory_even_if_no_watch_ever_reports_them() -> None:
     cache = Cache()
     for number in range(MAX_FINISHED_VERSIONS + 100):
         cache.update_event(EventBuilder().named(f"event-{number}").in_phase(Phase.FAILED).build())

@@ -97,7 +97,7 @@ async def test_when_nothing_changes_nothing_turns_in_a_circle() -> None:
     assert len(scene.reconciled) == 2
 
 
-async def test_an_event_whose_state_could_not_be_stored_is_tried_again_ever_more_seldom() -> None:
+async def test_an_event_whose_state_could_not_be_stored_is_retried_less_and_less_often() -> None:
     scene = a_scene()
 
     def away(event: EnvelopeEvent) -> EnvelopeEvent:
@@ -119,7 +119,7 @@ async def test_an_event_whose_state_could_not_be_stored_is_tried_again_ever_more
     assert len(scene.cache.events) == 0
 
 
-async def test_a_bug_of_ours_does_not_leave_an_event_lying() -> None:
+async def test_our_own_bug_does_not_leave_an_event_unfinished() -> None:
     scene = a_scene()
 
     def broken(event: EnvelopeEvent) -> EnvelopeEvent:
@@ -136,7 +136,7 @@ async def test_a_bug_of_ours_does_not_leave_an_event_lying() -> None:
     assert len(scene.reconciled) == 2
 
 
-async def test_who_was_overtaken_goes_on_from_what_somebody_else_wrote() -> None:
+async def test_a_writer_that_was_overtaken_continues_from_what_another_wrote() -> None:
     scene = a_scene()
     event = number(1).build()
     skipped = moved(event, Phase.SKIPPED, "SkippedByRequest")
@@ -175,7 +175,7 @@ async def test_after_a_restore_of_etcd_the_state_that_a_refused_run_read_replace
     assert len(scene.cache.events) == 0
 
 
-async def test_an_event_that_was_deleted_while_the_watch_was_broken_is_not_driven_for_ever() -> None:
+async def test_an_event_that_was_deleted_while_the_watch_was_broken_is_not_reconciled_indefinitely() -> None:
     scene = a_scene()
 
     def gone(event: EnvelopeEvent) -> EnvelopeEvent:
@@ -324,7 +324,7 @@ def test_an_archive_of_no_kind_at_all_is_seen_like_any_other() -> None:
     assert len(scene.cache.archives) == 1
 
 
-async def test_an_event_that_failed_is_told_with_the_beginning_of_its_run() -> None:
+async def test_an_event_that_failed_is_reported_with_the_start_of_its_run() -> None:
     scene = a_scene()
     began, event = scene.clock.monotonic(), number(1).build()
 
@@ -366,7 +366,7 @@ async def test_a_resumed_event_that_fails_again_waits_for_its_next_time() -> Non
 
 
 @pytest.mark.parametrize("level", ["event", "organization", "sender"])
-async def test_what_was_suspended_goes_on_when_it_is_no_more(level: str) -> None:
+async def test_what_was_suspended_continues_when_it_is_resumed(level: str) -> None:
     scene = Scene()
     reason = {"event": "Suspended", "organization": "OrganizationSuspended", "sender": "SenderSuspended"}[
         level
@@ -479,7 +479,7 @@ async def test_another_default_sender_frees_what_waits_for_the_key_of_the_old_on
 
 
 @pytest.mark.parametrize("label", [None, "anna", "ben"])
-async def test_after_a_hand_over_a_consent_resumes_an_event_with_any_label(label: str | None) -> None:
+async def test_after_a_change_of_leader_a_consent_resumes_an_event_with_any_label(label: str | None) -> None:
     scene = Scene()
     scene.observe(
         an_organization(), a_sender(authorized="False"), a_sender("ben", authorized="False"), an_archive()
@@ -506,7 +506,7 @@ async def test_a_held_event_is_not_resumed_by_a_change_that_solves_nothing_for_i
     assert scene.reconciled == []
 
 
-async def test_the_end_of_an_organization_or_sender_that_held_events_lets_them_say_so() -> None:
+async def test_the_end_of_an_organization_or_sender_that_held_events_is_shown_in_them() -> None:
     for held_by in ("organization", "sender"):
         scene = Scene()
         organization = an_organization(suspend=held_by == "organization")
@@ -570,7 +570,7 @@ def test_limits_are_those_of_the_objects_as_they_are_now() -> None:
     )
 
 
-def test_whoever_wants_to_know_hears_of_each_newer_state_once() -> None:
+def test_a_subscriber_is_called_once_for_each_newer_state() -> None:
     scene = Scene()
     heard: list[object] = []
     for kind in (Organization, Sender, Archive):

@@ -92,7 +92,7 @@ def test_a_token_that_is_too_short_or_too_long_is_refused(token: str) -> None:
 @pytest.mark.parametrize(
     "token", ["with a space in it", "with/a/slash/in/it", "percent%20percent", "ümlaut" * 4]
 )
-def test_a_token_that_cannot_stand_in_a_path_is_refused_without_naming_it(token: str) -> None:
+def test_a_token_that_cannot_be_part_of_a_path_is_refused_without_naming_it(token: str) -> None:
     for form in (token, token.encode()):
         with pytest.raises(CallbackSecretInvalid) as refusal:
             callback_token(form)

@@ -87,6 +87,6 @@ def test_what_is_written_fits_the_pattern_of_the_crds(milliseconds: int) -> None
 
 
 @given(st.from_regex(PATTERN, fullmatch=True).filter(lambda text: len(text) <= 10))
-def test_whatever_fits_the_pattern_is_read(text: str) -> None:
+def test_every_value_that_fits_the_pattern_is_read(text: str) -> None:
     if not text.endswith("\n"):
         assert Duration.parse(text) >= timedelta(0)

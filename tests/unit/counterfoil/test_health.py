@@ -64,7 +64,7 @@ async def test_a_check_that_raises_has_failed_and_its_message_stays_inside() -> 
     assert (status, text) == (503, "odd: could not be checked (RuntimeError)\n")
 
 
-async def test_metrics_are_told_in_the_prometheus_text_format() -> None:
+async def test_metrics_are_served_in_the_prometheus_text_format() -> None:
     registry = CollectorRegistry()
     Metrics(registry, version="1.2.3")
 

@@ -166,7 +166,7 @@ def test_configured_logging_writes_to_stderr_from_its_level_on(
     assert "too fine" not in err
 
 
-def test_libraries_that_log_urls_are_not_heard_even_at_debug(
+def test_libraries_that_log_urls_are_silent_even_at_debug(
     log: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure(LogLevel.DEBUG, LogFormat.TEXT)

@@ -113,7 +113,7 @@ def test_requests_to_the_api_server_are_counted_by_verb_resource_and_code(metric
     assert metrics.registry.get_sample_value("counterfoil_kubernetes_requests_total", labels) == 1
 
 
-def test_the_build_tells_its_version(metrics: Metrics) -> None:
+def test_the_build_shows_its_version(metrics: Metrics) -> None:
     assert metrics.registry.get_sample_value("counterfoil_build_info", {"version": "1.2.3"}) == 1
 
 

@@ -38,7 +38,7 @@ def test_a_reason_that_often_ends_alone_is_one_that_an_administrator_has_to_know
 
 
 @pytest.mark.parametrize("reason", CATALOGUE.values(), ids=lambda reason: reason.name)
-def test_whatever_ends_or_holds_an_event_names_a_person(reason: Reason) -> None:
+def test_each_reason_that_ends_or_holds_an_event_names_a_person(reason: Reason) -> None:
     assert not HELD & set(reason.contexts) or reason.responsible is not Responsible.NOBODY
 
 
@@ -77,7 +77,7 @@ def test_a_suspended_sender_is_not_ready_though_its_key_works() -> None:
     assert summary_of(a_sender(authorized="True", suspend=True)) == ("False", "SenderSuspended", "True")
 
 
-def test_a_sender_without_its_organization_is_not_ready_whatever_else_is_known() -> None:
+def test_a_sender_without_its_organization_is_never_ready() -> None:
     sender = a_sender(authorized="True", suspend=True)
     found = summary_of(sender, is_organization_missing=True)
     assert found == ("False", "OrganizationMissing", "True")

@@ -36,7 +36,7 @@ def unknown() -> EventBuilder:
     ("retention", "notice"),
     [(2 * DAY, DAY), (4 * DAY, DAY), (8 * DAY, 2 * DAY), (28 * DAY, 7 * DAY), (3650 * DAY, 7 * DAY)],
 )
-def test_people_are_told_a_quarter_before_the_end_but_one_to_seven_days(
+def test_people_are_notified_a_quarter_before_the_end_but_one_to_seven_days(
     retention: timedelta, notice: timedelta
 ) -> None:
     assert notice_period(retention) == notice
@@ -72,7 +72,7 @@ def test_what_is_not_archived_is_deleted_the_retention_after_the_callback(event:
         failed("DeadlineExceeded").status(envelope=ACTIVE),
     ],
 )
-def test_nobody_is_told_of_what_is_archived_or_gone_or_not_finished(event: EventBuilder) -> None:
+def test_nobody_is_notified_of_what_is_archived_or_gone_or_not_finished(event: EventBuilder) -> None:
     assert deletion_time(event.build(), 90 * DAY) is None
 
 
@@ -92,7 +92,7 @@ def test_nobody_is_warned_about_a_failed_event_whose_files_are_archived_or_whose
     assert deletion_time(event.with_condition("Archived").build(), 90 * DAY) is None
 
 
-def test_an_archived_envelope_of_which_evidence_is_missing_is_warned_about_whatever_failed_last() -> None:
+def test_an_archived_envelope_with_missing_evidence_gets_a_warning_after_any_last_failure() -> None:
     event = failed("NotPermitted").with_condition("Archived")
     event = event.with_condition("EvidenceComplete", "False", "AuditTrailMissing")
     assert deletion_time(event.build(), 90 * DAY) == NOON + 90 * DAY
@@ -118,7 +118,7 @@ def test_an_envelope_that_was_not_found_may_be_another_users_and_is_warned_about
     assert deletion_time(failed("EnvelopeNotFound").build(), 90 * DAY) == NOON + 90 * DAY
 
 
-def test_without_a_stated_retention_nobody_is_told() -> None:
+def test_without_a_stated_retention_nobody_is_notified() -> None:
     assert deletion_time(failed().build(), None) is None
     assert imminent_deletion(failed().build(), a_spec(None), NOON + 9999 * DAY) is None
 

@@ -413,7 +413,7 @@ def test_if_every_key_is_new_the_last_but_one_seals(tmp_path: Path) -> None:
     assert sealing.seal(TOKEN, "contracts", a_sender()).key_id == "b"
 
 
-def test_keys_that_are_good_again_are_used_and_bad_ones_are_told_again(
+def test_keys_that_are_good_again_are_used_and_bad_ones_are_reported_again(
     folder: Path, sealing: Sealing, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
@@ -431,7 +431,7 @@ def test_a_key_file_that_cannot_be_read_is_named(folder: Path) -> None:
     assert ["2026-07: the sealing key can't be read" in each for each in Sealing(folder).faults] == [True]
 
 
-def test_a_key_that_is_unknown_is_told_to_the_caller(folder: Path) -> None:
+def test_a_key_that_is_unknown_is_reported_to_the_caller(folder: Path) -> None:
     with pytest.raises(SealKeyUnknown) as unknown:
         Sealing(folder).open(b"\x02\x02k9" + bytes(28), "contracts", a_sender())
     assert unknown.value.key_id == "k9"
@@ -447,7 +447,7 @@ def test_a_key_file_that_cannot_be_used_costs_no_other_key(folder: Path) -> None
     assert sealing.open(sealed.data, "contracts", a_sender()) == TOKEN
 
 
-def test_the_key_of_a_file_that_was_spoiled_stays_in_use_and_a_new_one_beside_it_counts(
+def test_the_key_of_a_file_that_became_invalid_stays_in_use_and_a_new_one_beside_it_counts(
     folder: Path, sealing: Sealing
 ) -> None:
     sealed = sealing.seal(TOKEN, "contracts", a_sender())

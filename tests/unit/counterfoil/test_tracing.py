@@ -59,7 +59,7 @@ def test_the_sdk_can_be_disabled_by_its_own_variable() -> None:
         assert step.traceparent is None
 
 
-def test_without_the_extra_it_says_what_to_install_and_goes_on() -> None:
+def test_without_the_extra_it_says_what_to_install_and_continues() -> None:
     program = (
         "import sys; sys.modules['opentelemetry.sdk.trace'] = None\n"
         "from counterfoil import tracing\n"
@@ -92,7 +92,7 @@ async def test_spans_inside_are_parts_and_a_traceparent_is_continued(
 @pytest.mark.parametrize(
     "odd", ["", "nonsense", f"00-{'0' * 32}-b7ad6b7169203331-01", PARENT + "\n", "01" + PARENT[2:]]
 )
-async def test_what_is_no_traceparent_begins_a_trace_of_its_own(
+async def test_an_invalid_traceparent_starts_a_new_trace(
     collector: Collector, monkeypatch: pytest.MonkeyPatch, odd: str
 ) -> None:
     with sending(collector, monkeypatch):
@@ -103,7 +103,7 @@ async def test_what_is_no_traceparent_begins_a_trace_of_its_own(
     assert collector.spans[0].trace != PARENT[3:35]
 
 
-async def test_an_error_is_told_by_its_kind_and_never_by_its_words(
+async def test_an_error_is_reported_by_its_type_and_never_by_its_text(
     collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with sending(collector, monkeypatch):
@@ -126,7 +126,7 @@ async def test_what_is_left_is_sent_at_the_end(collector: Collector, monkeypatch
     await sent(collector, 1)
 
 
-def test_a_collector_that_never_answers_does_not_hold_up_the_end() -> None:
+def test_a_collector_that_never_answers_does_not_delay_the_end() -> None:
     program = (
         "import os, socket; from counterfoil import tracing\n"
         "silent = socket.create_server(('127.0.0.1', 0))\n"

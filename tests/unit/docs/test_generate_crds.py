@@ -101,7 +101,7 @@ def test_a_docstring_is_the_description_of_its_struct(spec: dict[str, Any]) -> N
     assert spec["properties"]["steps"]["description"] == "Steps."
 
 
-def test_a_field_is_required_if_it_has_no_default_or_says_so(spec: dict[str, Any]) -> None:
+def test_a_field_is_required_if_it_has_no_default_or_is_declared_required(spec: dict[str, Any]) -> None:
     assert spec["required"] == ["archiveRef", "old"]
     assert "default" not in spec["properties"]["old"]
 

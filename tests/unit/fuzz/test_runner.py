@@ -76,7 +76,7 @@ def test_the_inputs_that_are_findings_are_stored(tmp_path: Path) -> None:
     assert file.read_bytes() == b"crash"
 
 
-def test_a_target_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_imported_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FuzzError, match="No module named"):
         run("missing", tmp_path)
 

@@ -39,7 +39,7 @@ def test_a_bad_setting_ends_with_status_2_and_one_line(
     assert "COUNTERFOIL_LISTEN" in errors
 
 
-def test_without_a_way_to_an_api_server_it_says_so_and_ends() -> None:
+def test_without_a_way_to_an_api_server_it_reports_it_and_ends() -> None:
     ended = run("receiver", "--log-format=text", KUBECONFIG="/nonexistent/kubeconfig")
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr

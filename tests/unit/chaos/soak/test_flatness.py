@@ -54,7 +54,7 @@ def test_a_series_that_falls_is_flat() -> None:
     assert measured("memory", lambda at: 300 * MIB - at).is_flat
 
 
-def test_short_peaks_are_not_growth_and_are_told() -> None:
+def test_short_peaks_are_not_growth_and_are_reported() -> None:
     found = measured("file descriptors", lambda at: 500 if at % 600 == 0 else 40)
     assert found.is_flat
     assert found.highest == 500
@@ -70,7 +70,7 @@ def test_memory_may_grow_by_five_percent_or_eight_mebibytes(early: int, growth: 
     assert found.is_flat is is_flat
 
 
-def test_each_measure_of_each_process_is_judged_by_itself() -> None:
+def test_each_measure_of_each_process_is_judged_separately() -> None:
     samples = [
         Sample(at, process, "tasks", 10 + (at / 10 if process == "leaking" else 0))
         for at in range(0, 3600, 10)

@@ -89,7 +89,7 @@ def test_the_longest_run_counts_and_of_several_the_newest() -> None:
     assert "seed 2" in soak.section(records)
 
 
-def test_without_a_record_the_section_says_so() -> None:
+def test_without_a_record_the_section_says_that_there_is_none() -> None:
     assert soak.section([]) == "There is no record yet."
 
 

@@ -140,7 +140,7 @@ async def test_other_credentials_in_the_secret_open_another_backend_within_secon
     assert await scene.archive_pool.backend(an_s3()) is not first
 
 
-async def test_a_secret_that_is_not_there_is_told_with_what_to_do(scene: Scene) -> None:
+async def test_a_secret_that_is_not_there_is_reported_with_what_to_do(scene: Scene) -> None:
     with pytest.raises(SettingsInvalid) as trouble:
         await scene.archive_pool.backend(an_s3())
     assert (
@@ -171,7 +171,7 @@ async def test_an_open_archive_whose_secret_loses_its_label_is_not_used(scene: S
         await scene.archive_pool.backend(an_s3())
 
 
-async def test_trust_anchors_have_a_use_of_their_own(scene: Scene) -> None:
+async def test_trust_anchors_have_a_separate_use(scene: Scene) -> None:
     scene.kube.secrets["authorities"] = {"ca.pem": ROOT.pem}
     scene.kube.secret_uses["authorities"] = "archive"
     with pytest.raises(SettingsInvalid) as trouble:
@@ -179,7 +179,7 @@ async def test_trust_anchors_have_a_use_of_their_own(scene: Scene) -> None:
     assert trouble.value.reason == "SecretNotLabelled"
 
 
-async def test_a_secret_without_the_right_keys_is_told_without_what_is_in_it(scene: Scene) -> None:
+async def test_a_secret_without_the_right_keys_is_reported_without_what_is_in_it(scene: Scene) -> None:
     scene.kube.secrets["dms-key"] = {"username": b"topsecret", "accessKeyId": b"\xff\xfe"}
     with pytest.raises(SettingsInvalid) as trouble:
         await scene.archive_pool.backend(an_s3())
@@ -195,7 +195,7 @@ async def test_a_secret_without_the_right_keys_is_told_without_what_is_in_it(sce
         ({"ca.pem": b"x"}, "but `ca.pem` in it is no certificate in PEM form."),
     ],
 )
-async def test_trust_anchors_that_can_not_be_read_are_told(
+async def test_trust_anchors_that_can_not_be_read_are_reported(
     scene: Scene, secret: dict[str, bytes] | None, says: str
 ) -> None:
     if secret is not None:
@@ -207,7 +207,7 @@ async def test_trust_anchors_that_can_not_be_read_are_told(
     assert says in message
 
 
-async def test_an_archive_of_several_kinds_or_none_is_told_as_such(scene: Scene) -> None:
+async def test_an_archive_of_several_kinds_or_none_is_reported_as_such(scene: Scene) -> None:
     with pytest.raises(SettingsInvalid, match="exactly one of"):
         await scene.archive_pool.backend(an_archive(filesystem=None))
 
@@ -230,7 +230,7 @@ async def test_an_archive_that_does_not_work_says_why_and_says_it_once(scene: Sc
     assert len(scene.kube.patches) == 1
 
 
-async def test_an_archive_says_since_when_it_works_as_it_does_now(scene: Scene) -> None:
+async def test_an_archive_says_since_when_it_works_with_its_current_configuration(scene: Scene) -> None:
     await scene.archive_pool.update_status(scene.newest())
     first = scene.newest().status.settled_time
     assert first == NOON
@@ -243,7 +243,7 @@ async def test_an_archive_says_since_when_it_works_as_it_does_now(scene: Scene) 
     assert scene.newest().status.settled_time == NOON + timedelta(minutes=5)
 
 
-async def test_an_archive_that_works_again_is_settled_anew_and_not_before(scene: Scene) -> None:
+async def test_an_archive_that_works_again_is_settled_again_and_not_before(scene: Scene) -> None:
     await scene.archive_pool.update_status(scene.newest())
     volume = scene.unmount()
     scene.clock.advance(minutes=1)
@@ -255,7 +255,7 @@ async def test_an_archive_that_works_again_is_settled_anew_and_not_before(scene:
     assert scene.newest().status.settled_time == NOON + timedelta(minutes=2)
 
 
-async def test_an_archive_that_trusts_others_is_settled_anew(scene: Scene) -> None:
+async def test_an_archive_that_trusts_others_is_settled_again(scene: Scene) -> None:
     scene.kube.put(scene.archive(trustAnchorsSecretRef={"name": "authorities"}))
     for minutes, anchor in enumerate((ROOT.pem, BETWEEN.pem)):
         scene.kube.secrets["authorities"] = {"ca.pem": anchor}
@@ -264,7 +264,7 @@ async def test_an_archive_that_trusts_others_is_settled_anew(scene: Scene) -> No
         scene.clock.advance(minutes=1)
 
 
-async def test_an_archive_that_an_older_version_looked_after_is_not_settled_by_an_upgrade(
+async def test_an_archive_that_an_older_version_managed_is_not_settled_by_an_upgrade(
     scene: Scene,
 ) -> None:
     await scene.archive_pool.update_status(scene.newest())
@@ -282,7 +282,7 @@ async def test_an_archive_whose_path_can_not_work_is_not_ready(scene: Scene) -> 
     assert message.endswith(". Correct the Archive.")
 
 
-async def test_bytes_that_were_filed_reach_the_status_with_the_next_look(scene: Scene) -> None:
+async def test_bytes_that_were_archived_reach_the_status_with_the_next_check(scene: Scene) -> None:
     scene.archive_pool.count_archived_bytes("dms", 100)
     scene.archive_pool.count_archived_bytes("dms", 50)
     await scene.archive_pool.update_status(scene.newest())
@@ -302,7 +302,7 @@ async def test_bytes_are_not_lost_when_somebody_else_writes_meanwhile(scene: Sce
     assert scene.newest().status.bytes_total == 140
 
 
-async def test_bytes_are_not_lost_when_the_api_server_is_away(scene: Scene) -> None:
+async def test_bytes_are_not_lost_when_the_api_server_is_down(scene: Scene) -> None:
     scene.archive_pool.count_archived_bytes("dms", 100)
     scene.kube.go_away("patch_status", times=1)
     with pytest.raises(Unavailable):
@@ -339,7 +339,7 @@ async def test_operations_of_an_archive_are_timed(scene: Scene) -> None:
     await scene.archive_pool.close()
 
 
-async def test_an_archive_that_only_a_person_can_mend_is_stalled_and_one_that_works_is_not(
+async def test_an_archive_that_only_a_person_can_fix_is_stalled_and_one_that_works_is_not(
     scene: Scene,
 ) -> None:
     def stalled() -> tuple[str, str]:
@@ -425,7 +425,7 @@ async def test_a_full_list_of_secrets_takes_no_other_one(scene: Scene) -> None:
     await refusal(scene, a_dav(secret_origins=known))
 
 
-async def test_an_address_without_an_origin_is_told(scene: Scene) -> None:
+async def test_an_address_without_an_origin_is_reported(scene: Scene) -> None:
     scene.kube.secrets["dms-key"] = {"username": b"u", "password": b"p"}
     with pytest.raises(SettingsInvalid, match="Correct its address"):
         await scene.archive_pool.backend(a_dav("https://dms.acme.example:99999/dav"))

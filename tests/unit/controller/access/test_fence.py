@@ -155,13 +155,13 @@ async def test_a_write_by_a_run_without_lease_confirms_nothing(scene: Scene) -> 
         await fence.check_recently()
 
 
-async def test_an_api_server_that_is_away_for_a_moment_stops_nothing(scene: Scene) -> None:
+async def test_an_api_server_that_is_down_for_a_moment_stops_nothing(scene: Scene) -> None:
     scene.kube.go_away("get_partial", 3)
     await scene.fence.check()
     assert scene.clock.slept == [0.1, 0.3, 1.0]
 
 
-async def test_an_api_server_that_is_away_until_the_lease_ends_stops_the_run(scene: Scene) -> None:
+async def test_an_api_server_that_is_down_until_the_lease_ends_stops_the_run(scene: Scene) -> None:
     scene.kube.go_away("get_partial", 3)
     scene.kube.just_before("get_partial", scene.end_the_lease)
     with pytest.raises(LeaseLost):

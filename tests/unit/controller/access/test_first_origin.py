@@ -46,7 +46,7 @@ def test_the_recorded_origin_holds_for_a_moved_organization() -> None:
     assert not is_first_esaw(cache, a_sender(), ELSEWHERE)
 
 
-def test_an_organization_that_moves_before_it_was_confirmed_is_not_the_only_one_if_a_key_says_so() -> None:
+def test_an_organization_that_moves_before_it_was_confirmed_is_not_the_only_one_if_a_key_is_foreign() -> None:
     cache = a_cache(an_organization(baseURL=ELSEWHERE))
     sender = a_sender()
     cache.senders.put(replace(sender, status=replace(sender.status, key=SenderKey(origin=ORIGIN))))

@@ -73,7 +73,7 @@ async def test_a_secret_that_may_not_be_read_is_not_called_unlabelled() -> None:
         await SecretCache(kube, AClock()).data("one", SecretUse.TOKEN)
 
 
-async def test_a_sealed_key_is_read_for_its_sender_and_for_no_reference_whatever_its_label() -> None:
+async def test_a_sealed_key_is_read_for_its_sender_and_for_no_reference_with_any_label() -> None:
     kube, sender = InMemoryKubeClient(), a_sender(tokenSecretRef=None)
     kube.secrets[sender.name] = {"token": b"sealed"}
     kube.secret_types[sender.name] = SEALED_TOKEN_TYPE

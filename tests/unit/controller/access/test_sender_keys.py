@@ -116,7 +116,7 @@ class Scene:
         return found.status, found.reason, found.message
 
 
-async def test_a_key_that_is_seen_first_is_verified_and_that_is_written_down() -> None:
+async def test_a_key_that_is_seen_first_is_verified_and_that_is_stored() -> None:
     scene = Scene()
     assert (await scene.ask()).reveal() == KEY
     assert scene.authorized()[:2] == ("True", "KeyAccepted")
@@ -169,7 +169,7 @@ async def test_one_401_makes_a_new_key_doubtful_and_not_refused() -> None:
     assert scene.esaw.asked == [OTHER], "it is not asked again within the minute"
 
 
-async def test_a_401_to_a_key_that_worked_is_no_news_if_the_key_works_a_minute_later() -> None:
+async def test_a_401_to_a_key_that_worked_changes_nothing_if_the_key_works_a_minute_later() -> None:
     scene = Scene()
     token = await scene.ask()
     scene.sender_keys.doubt(scene.newest(), token)
@@ -279,7 +279,7 @@ async def test_keys_that_are_refused_while_esaw_accepts_others_are_matters_of_th
     assert [await scene.reason(each) for each in ("ben", "cleo")] == ["TokenRejected", "TokenRejected"]
 
 
-async def test_refusals_long_after_one_another_have_causes_of_their_own() -> None:
+async def test_refusals_long_after_one_another_have_separate_causes() -> None:
     scene = Senders("ben", "cleo")
     await scene.reason("ben")
     scene.clock.advance(minutes=1)
@@ -358,7 +358,7 @@ async def test_keys_refused_at_once_are_one_problem_if_a_colleagues_key_is_refus
     assert scene.authorized()[0] == "True", "the question about others changes nothing of the colleague"
 
 
-async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_says_so() -> None:
+async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_reports_it() -> None:
     scene = Scene(key=OTHER)
     refused = await scene.confirmed_refusal()
     assert (refused.reason, str(refused)) == scene.authorized()[1:]
@@ -409,7 +409,7 @@ async def test_a_key_of_another_user_is_never_used() -> None:
         ("another-user", {"tokenSecretRef": None}, False),
     ],
 )
-def test_a_wrong_user_id_can_be_corrected_by_what_is_told(
+def test_a_wrong_user_id_can_be_corrected_with_the_message(
     user_id: str, spec: dict[str, Any], is_named: bool
 ) -> None:
     advice = other_user_advice(a_sender(**spec), user_id)
@@ -509,7 +509,7 @@ UNUSABLE: list[tuple[dict[str, Any], bytes, str, str]] = [
 
 
 @pytest.mark.parametrize(("spec", "content", "reason", "words"), UNUSABLE)
-async def test_a_secret_that_holds_no_key_is_told_in_words_that_lead_to_it(
+async def test_a_secret_that_holds_no_key_is_reported_in_words_that_lead_to_it(
     spec: dict[str, Any], content: bytes, reason: str, words: str
 ) -> None:
     scene = Scene(a_sender(authorized=None, **spec), key=content)
@@ -540,7 +540,7 @@ async def test_a_key_in_a_secret_for_another_use_is_sent_to_nobody_until_it_is_l
     assert scene.authorized()[:2] == ("True", "KeyAccepted")
 
 
-async def test_a_secret_that_may_not_be_read_is_told_as_such_and_says_nothing_about_the_key() -> None:
+async def test_a_secret_that_may_not_be_read_is_reported_as_such_and_says_nothing_about_the_key() -> None:
     scene = Scene()
     scene.kube.fail("secret", FORBIDDEN)
     refused = await scene.refusal()
@@ -551,7 +551,7 @@ async def test_a_secret_that_may_not_be_read_is_told_as_such_and_says_nothing_ab
 
 
 @pytest.mark.parametrize("key", [KEY, OTHER])
-async def test_what_is_known_of_a_key_stays_while_its_secret_may_not_be_read(key: str) -> None:
+async def test_the_state_of_a_key_stays_while_its_secret_may_not_be_read(key: str) -> None:
     """An API server that has just started refuses permitted requests; this must not cause a mail that asks
     for a new key."""
     scene = Scene(key=key)
@@ -632,7 +632,7 @@ async def test_the_refusal_of_an_old_key_does_not_shut_out_the_new_one() -> None
     assert (await scene.ask()).reveal() == KEY
 
 
-async def test_an_old_key_that_is_refused_when_a_new_one_lies_there_already_is_no_news() -> None:
+async def test_an_old_key_that_is_refused_after_a_new_one_was_stored_changes_nothing() -> None:
     """A rotation of keys during work must not cause a mail that asks for a new key."""
     scene = Scene()
     scene.esaw.users[OTHER] = ANNA
@@ -670,7 +670,7 @@ async def test_how_many_events_wait_is_written_only_when_it_changed() -> None:
     assert scene.newest().status.waiting_events == 0
 
 
-async def test_no_key_stands_in_any_status() -> None:
+async def test_no_key_is_in_any_status() -> None:
     scene = Scene()
     await scene.ask()
     scene.put_key(OTHER)
@@ -731,7 +731,7 @@ async def test_a_new_spec_is_observed_only_when_its_key_was_checked() -> None:
     assert len(scene.kube.patches) == 2
 
 
-async def test_a_sender_of_no_organization_says_so_and_forgets_nothing_about_its_key() -> None:
+async def test_a_sender_of_no_organization_reports_it_and_forgets_nothing_about_its_key() -> None:
     scene = Scene()
     for _ in range(3):
         await scene.sender_keys.organization_missing(scene.newest())

@@ -208,7 +208,7 @@ async def test_a_consent_counts_although_it_is_remembered_that_there_was_no_secr
     assert authorized.status == "True"
 
 
-async def test_a_controller_without_sealing_keys_says_so(tmp_path: Path) -> None:
+async def test_a_controller_without_sealing_keys_reports_it(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.consent()
     clock = AClock()

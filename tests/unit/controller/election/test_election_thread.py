@@ -66,7 +66,7 @@ async def test_a_lost_lease_ends_the_wait_at_once() -> None:
             await waiting
 
 
-async def test_elections_that_cannot_begin_end_the_wait_and_say_so() -> None:
+async def test_elections_that_cannot_begin_end_the_wait_and_report_it() -> None:
     with thread(InMemoryLeases(), opens=False) as elections:
         await acquired(elections)
         assert (elections.is_broken, elections.problem) == (True, "the elections broke")

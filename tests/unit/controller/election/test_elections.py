@@ -145,7 +145,9 @@ async def test_a_shard_of_a_lost_process_goes_to_one_with_fewer_shards(cluster: 
 
 
 @in_a_cluster
-async def test_after_a_clean_stop_the_next_process_takes_the_shard_at_its_next_look(cluster: Cluster) -> None:
+async def test_after_a_clean_stop_the_next_process_takes_the_shard_at_its_next_check(
+    cluster: Cluster,
+) -> None:
     first = cluster.start("first", 1)
     await cluster.until(lambda: first.shards == {0}, within=1.0)
     second = cluster.start("second", 1)

@@ -81,7 +81,7 @@ async def test_another_authorized_senders_key_serves_where_the_default_one_has_n
         assert {each.user_id for each in standin.requests("find")} == {user.user_id}
 
 
-async def test_without_any_key_the_lines_say_so() -> None:
+async def test_without_any_key_the_lines_report_it() -> None:
     async with StandIn(seed=7) as standin:
         check = await Scene(standin).check()
         outcome, message = outcomes(check)["find-one-day"]

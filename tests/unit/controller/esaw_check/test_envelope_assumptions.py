@@ -243,7 +243,7 @@ def test_esaw_calls_some_schemes_and_ports_only(url: str, expected: Expected) ->
     assert outcome(envelopes.callback_port([NOT_ASKED, calling(url)], organization())) == expected
 
 
-def test_without_a_shown_url_the_port_is_that_of_our_own_one() -> None:
+def test_without_a_shown_url_the_port_is_that_of_the_own_url() -> None:
     assert outcome(envelopes.callback_port([NOT_ASKED], organization())) == (AS_EXPECTED, "ok")
     assert outcome(envelopes.callback_port([NOT_ASKED], an_organization())) == (NOT_TESTABLE, None)
 

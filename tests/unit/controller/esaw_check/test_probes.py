@@ -126,7 +126,7 @@ async def test_a_revoked_token_is_rejected_in_both_headers(scene: Scene) -> None
     assert await scene.finds(FactId.FIND_ONE_DAY) == (NOT_TESTABLE, None)
 
 
-async def test_a_header_that_a_proxy_removes_is_found_and_the_check_goes_on_with_the_other(
+async def test_a_header_that_a_proxy_removes_is_found_and_the_check_continues_with_the_other(
     scene: Scene,
 ) -> None:
     scene.standin.fault("whoami", status=401, times=1)
@@ -151,7 +151,7 @@ async def test_silent_truncation_is_found(scene: Scene) -> None:
     ("policy", "outcome", "setting"),
     [("Keep", AS_EXPECTED, None), ("Delete", DEVIATES, "spec.cleanup.policy")],
 )
-async def test_envelopes_of_v5_are_counted_and_deviate_where_envelopes_are_to_be_deleted(
+async def test_envelopes_of_v5_are_counted_and_deviate_where_envelopes_must_be_deleted(
     scene: Scene, policy: str, outcome: CheckOutcome, setting: str | None
 ) -> None:
     scene.standin.add_envelope(sender=scene.user, api_version="v5")
@@ -272,7 +272,7 @@ async def test_a_server_that_is_no_esaw_gets_neither_the_client_secret_nor_furth
     assert len(server.received) <= 6
 
 
-async def test_nothing_at_the_address_is_said_so() -> None:
+async def test_nothing_at_the_address_is_reported() -> None:
     async with running(silence) as server:
         url = server.url
     report = await checked(url)

@@ -71,7 +71,7 @@ async def test_a_receiver_that_never_answers_costs_one_timeout() -> None:
     assert time.monotonic() - began < 3
 
 
-async def test_a_receiver_that_sends_a_byte_now_and_then_costs_one_timeout() -> None:
+async def test_a_receiver_that_sends_single_bytes_costs_one_timeout() -> None:
     async def drips(writer: asyncio.StreamWriter) -> None:
         for byte in b"HTTP/1.1 200 OK\r\nX-Endless: " + b"x" * 1000:
             writer.write(bytes((byte,)))
@@ -150,7 +150,7 @@ async def test_retry_after_in_seconds_or_as_a_date() -> None:
 
 
 @pytest.mark.parametrize("header", ["9" * 400, "Thu, 01 Jan 2026 00:00:00 +99999999999999", "-1", "²"])
-async def test_no_retry_after_whatsoever_ends_the_attempt_without_a_result(header: str) -> None:
+async def test_no_value_of_retry_after_ends_the_attempt_without_a_result(header: str) -> None:
     result = await result_of(answering(b"", 429, retry_after=header.encode().decode("latin-1")))
     assert reason_of(result) == "WebhookFailing"
 
@@ -246,7 +246,9 @@ async def test_the_next_address_is_used_when_one_takes_no_connection() -> None:
         await client.close()
 
 
-async def test_a_proxy_of_the_environment_is_used_but_for_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_of_the_environment_is_used_except_for_no_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with running(answering(b"", 200)) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")

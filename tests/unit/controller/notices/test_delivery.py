@@ -190,7 +190,7 @@ async def test_a_kill_between_the_answer_and_the_write_sends_it_again_with_the_s
     assert ids(server) == ["msg_1", "msg_1"]
 
 
-async def test_an_api_server_that_is_away_does_not_make_it_send_twice(
+async def test_an_unreachable_api_server_does_not_make_it_send_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("controller.notices.delivery.LOST_OUTCOME", Backoff((0.02,)))
@@ -203,7 +203,7 @@ async def test_an_api_server_that_is_away_does_not_make_it_send_twice(
     assert ids(server) == ["msg_1"]
 
 
-async def test_410_is_the_end_and_a_person_hears() -> None:
+async def test_410_is_final_and_a_person_is_notified() -> None:
     event = a_finished_event()
     async with running(answering(b"", 410)) as server:
         scene = Scene(server.url, event)
@@ -339,7 +339,7 @@ async def test_a_changed_webhook_sends_what_waits_at_once() -> None:
             await until(lambda: scene.notice().state is NoticeState.DELIVERED)
 
 
-async def test_a_removed_webhook_ends_the_attempts_and_nobody_is_told() -> None:
+async def test_a_removed_webhook_ends_the_attempts_and_nobody_is_notified() -> None:
     event = a_finished_event()
     async with running(answering(b"", 500)) as server:
         scene = Scene(server.url, event)

@@ -144,7 +144,7 @@ async def test_a_key_that_flaps_is_one_problem() -> None:
     assert len(scene.mailer.sent_mails) == 2, "after that it is said again that the key does not work"
 
 
-async def test_another_key_that_dies_within_the_hour_is_told_at_once() -> None:
+async def test_another_key_that_is_refused_within_the_hour_is_reported_at_once() -> None:
     scene = Scene(died())
     await scene.run_once(2)
     kept = {"notifiedTime": NOON.isoformat(), "notifiedKey": "0a1b2c3d", "key": {"fingerprint": "ffffffff"}}
@@ -158,7 +158,7 @@ async def test_another_key_that_dies_within_the_hour_is_told_at_once() -> None:
 # -- Escalation ----------------------------------------------------------------------------------------------
 
 
-async def test_administrators_hear_of_a_sender_who_does_not_react_once_and_not_too_early() -> None:
+async def test_administrators_are_notified_of_a_sender_who_does_not_react_once_and_not_too_early() -> None:
     scene = Scene(died())
     await scene.look_for(DAY - HOUR)
     assert scene.mailer.recipients == [ANNA]
@@ -183,7 +183,7 @@ async def test_many_silent_senders_are_one_mail() -> None:
     assert scene.problems()["consent"].count == 30
 
 
-async def test_a_sender_who_falls_silent_later_is_told_of_later() -> None:
+async def test_a_sender_who_falls_silent_later_is_reported_later() -> None:
     scene = Scene(died())
     await scene.look_for(DAY + HOUR)
     scene.kube.put(an_unauthorized_sender("ben", since=scene.clock.now()))
@@ -374,7 +374,7 @@ async def test_an_event_that_a_pass_had_counted_and_that_fails_again_is_not_coun
     assert scene.problems()["failed/NameOccupied/dms"].count == 20
 
 
-async def test_an_event_that_fails_again_after_its_problem_was_solved_counts_anew() -> None:
+async def test_an_event_that_fails_again_after_its_problem_was_solved_is_counted_again() -> None:
     scene = Scene()
     for number in range(20):
         scene.notifier.event_failed(a_failed_event(number))
@@ -388,7 +388,7 @@ async def test_an_event_that_fails_again_after_its_problem_was_solved_counts_ane
     assert scene.mailer.subjects[-1] == "[acme] 20 events failed: NameOccupied"
 
 
-async def test_each_cause_is_a_mail_of_its_own() -> None:
+async def test_each_cause_is_a_separate_mail() -> None:
     scene = Scene()
     for number, reason in enumerate(("NameOccupied", "SenderUnknown", "NotPermitted")):
         scene.notifier.event_failed(a_failed_event(number, reason))
@@ -427,7 +427,7 @@ async def test_an_event_that_another_process_counted_or_that_fails_again_after_a
     assert scene.problems()["failed/NameOccupied/dms"].count == 2
 
 
-async def test_a_new_process_hears_from_the_pass_what_failed_and_tells_only_what_was_not_told() -> None:
+async def test_a_new_process_learns_from_the_pass_what_failed_and_reports_only_what_is_new() -> None:
     scene = Scene()
     scene.notifier.event_failed(a_failed_event(1))
     await scene.run_once(5)
@@ -441,7 +441,7 @@ async def test_a_new_process_hears_from_the_pass_what_failed_and_tells_only_what
     ]
 
 
-async def test_a_solved_problem_is_told_once_and_comes_back_as_a_new_one() -> None:
+async def test_a_solved_problem_is_reported_once_and_comes_back_as_a_new_one() -> None:
     scene = Scene()
     scene.notifier.event_failed(a_failed_event(1))
     await scene.run_once(5)
@@ -501,7 +501,7 @@ async def test_a_problem_that_comes_back_at_once_is_no_mail_at_all() -> None:
     assert len(scene.mailer.sent_mails) == 1
 
 
-async def test_a_problem_that_nobody_was_told_of_ends_silently() -> None:
+async def test_a_problem_without_a_notification_ends_silently() -> None:
     scene = Scene(notifications={})
     scene.notifier.event_failed(a_failed_event(1))
     await scene.run_once(5)
@@ -524,7 +524,7 @@ async def test_what_was_not_mailed_before_mails_were_configured_is_mailed_then()
     assert scene.mailer.subjects == ["[acme] 7 events failed: NameOccupied"]
 
 
-async def test_a_failure_that_could_not_be_written_down_is_written_down_later() -> None:
+async def test_a_failure_that_could_not_be_stored_is_stored_later() -> None:
     scene = Scene()
     scene.notifier.event_failed(a_failed_event(1))
     scene.kube.fail("patch_status", *[Unavailable(0, "NoAnswer", "")] * 3)
@@ -636,7 +636,7 @@ async def test_without_a_webhook_its_problem_ends() -> None:
 # -- Archives ------------------------------------------------------------------------------------------------
 
 
-async def test_an_archive_that_is_away_for_long_is_one_mail_and_its_end_another() -> None:
+async def test_a_long_outage_of_an_archive_is_one_mail_and_its_end_another() -> None:
     scene = Scene()
     scene.set(an_archive_that_is("False"))
     scene.cache.events.put(an_event().build())
@@ -750,7 +750,7 @@ async def test_an_archive_that_nobody_waits_for_is_no_mail() -> None:
     assert scene.mailer.sent_mails == []
 
 
-async def test_events_that_fail_of_an_archive_that_is_away_are_the_same_problem() -> None:
+async def test_events_that_fail_of_an_archive_that_is_down_are_the_same_problem() -> None:
     scene = Scene()
     scene.set(an_archive_that_is("False"))
     scene.cache.events.put(an_event().build())
@@ -1066,7 +1066,7 @@ def delete_archive(scene: Scene) -> None:
 # -- The mail server -----------------------------------------------------------------------------------------
 
 
-async def test_a_mail_server_that_is_away_is_told_and_what_is_due_is_sent_once_when_it_is_back() -> None:
+async def test_an_unreachable_mail_server_is_reported_and_what_is_due_is_sent_once_when_it_is_back() -> None:
     scene = Scene(died())
     scene.notifier.event_failed(a_failed_event())
     scene.mailer.trouble = AWAY
@@ -1078,7 +1078,7 @@ async def test_a_mail_server_that_is_away_is_told_and_what_is_due_is_sent_once_w
     assert scene.told() == ("True", "MailServerAnswers", "The mail server answers and takes mails.")
 
 
-async def test_a_mail_server_that_was_away_while_the_clock_was_ahead_is_asked_again_within_an_hour() -> None:
+async def test_a_mail_server_that_was_down_while_the_clock_was_ahead_is_asked_again_within_an_hour() -> None:
     scene = Scene(died())
     scene.clock.set_back(days=-30)
     scene.notifier.event_failed(a_failed_event(1, "ArchiveFull", at=scene.clock.now()))
@@ -1104,14 +1104,14 @@ async def test_a_mail_that_was_refused_while_the_clock_was_ahead_is_tried_again_
     assert scene.mailer.recipients == [ANNA]
 
 
-async def test_a_mail_server_that_is_away_is_asked_less_and_less_often() -> None:
+async def test_an_unreachable_mail_server_is_asked_less_and_less_often() -> None:
     scene = Scene(died())
     scene.mailer.trouble = AWAY
     await scene.run_once(720, every=timedelta(seconds=5))
     assert scene.count("consent", "failed") <= 10, "within an hour"
 
 
-async def test_a_mail_server_is_tried_when_it_is_configured_and_nothing_is_to_be_sent() -> None:
+async def test_a_configured_mail_server_is_tried_when_there_is_no_mail_to_send() -> None:
     scene = Scene()
     await scene.run_once(20)
     assert scene.mailer.checks == 1
@@ -1122,7 +1122,7 @@ async def test_a_mail_server_is_tried_when_it_is_configured_and_nothing_is_to_be
     assert scene.mailer.checks == 2
 
 
-async def test_a_secret_that_was_changed_is_tried_although_nothing_is_to_be_sent() -> None:
+async def test_a_changed_secret_is_tried_although_there_is_no_mail_to_send() -> None:
     scene = Scene()
     await scene.run_once(20)
     scene.kube.secrets["smtp"] = {"host": b"mail.acme.example", "username": b"acme", "password": b"new"}
@@ -1134,7 +1134,7 @@ async def test_a_secret_that_was_changed_is_tried_although_nothing_is_to_be_sent
     ("secret", "words"),
     [({}, "has no `host`"), (None, "Secret/smtp does not exist."), ({"host": b"m", "port": b"x"}, "`port`")],
 )
-async def test_a_secret_that_can_not_be_used_is_told(secret: dict[str, bytes] | None, words: str) -> None:
+async def test_a_secret_that_can_not_be_used_is_reported(secret: dict[str, bytes] | None, words: str) -> None:
     scene = Scene(died())
     scene.kube.secrets.pop("smtp")
     if secret is not None:
@@ -1157,7 +1157,7 @@ async def test_a_secret_for_another_use_gets_no_connection() -> None:
     assert scene.mailer.checks == 0
 
 
-async def test_one_mail_that_is_refused_holds_up_no_other_and_is_tried_again() -> None:
+async def test_one_mail_that_is_refused_delays_no_other_and_is_tried_again() -> None:
     scene = Scene(died(), an_unauthorized_sender("ben"), notifications={**MAILS, "administrators": []})
     scene.mailer.refusals[ANNA[0]] = MessageRejected(
         "The mail server does not take mail for a recipient (550)."
@@ -1189,7 +1189,7 @@ class DyingMailer(FakeMailer):
             raise KeyboardInterrupt
 
 
-async def test_a_process_that_dies_between_mail_and_mark_sends_it_once_more_with_the_same_id() -> None:
+async def test_a_process_that_dies_between_mail_and_mark_sends_it_again_with_the_same_id() -> None:
     mailer = DyingMailer()
     scene = Scene(died(), mailer=mailer)
     with pytest.raises(KeyboardInterrupt):
@@ -1202,7 +1202,7 @@ async def test_a_process_that_dies_between_mail_and_mark_sends_it_once_more_with
     assert first == second
 
 
-async def test_a_process_that_dies_after_a_further_mail_sends_it_once_more_with_the_same_id() -> None:
+async def test_a_process_that_dies_after_a_further_mail_sends_it_again_with_the_same_id() -> None:
     mailer = DyingMailer()
     scene = Scene(mailer=mailer)
     mailer.dies = False
@@ -1259,7 +1259,7 @@ async def test_a_mark_that_is_written_late_says_when_the_mail_was_sent_and_hides
     assert first != second
 
 
-async def test_a_death_that_a_controller_saw_whose_clock_is_ahead_is_told_once() -> None:
+async def test_a_dead_key_that_a_controller_with_a_clock_ahead_saw_is_reported_once() -> None:
     scene = Scene(died(since=NOON + timedelta(seconds=30)))
     await scene.look_for(5 * QUIET_PERIOD)
     assert scene.mailer.recipients == [ANNA]
@@ -1279,7 +1279,7 @@ async def test_two_processes_that_both_believe_to_be_the_one_send_one_mail() -> 
     assert sorted(first.mailer.recipients) == [ADMINISTRATORS, ANNA]
 
 
-async def test_only_one_of_several_controllers_sends_and_the_others_write_down() -> None:
+async def test_only_one_of_several_controllers_sends_and_the_others_record() -> None:
     other = Scene(died(), sends_mail=False)
     other.notifier.event_failed(a_failed_event())
     await other.look_for(HOUR)
@@ -1302,7 +1302,7 @@ async def test_a_status_that_others_write_too_is_written_on_top_of_theirs() -> N
 # -- Never in the way ----------------------------------------------------------------------------------------
 
 
-async def test_a_suspended_organization_is_left_alone() -> None:
+async def test_a_suspended_organization_is_not_called() -> None:
     scene = Scene(died(), suspend=True)
     scene.notifier.event_failed(a_failed_event())
     await scene.look_for(2 * DAY)
@@ -1318,7 +1318,7 @@ async def test_looking_again_and_again_writes_nothing() -> None:
     assert len(scene.kube.patches) == written
 
 
-async def test_an_organization_that_is_gone_is_forgotten_with_what_was_to_be_told() -> None:
+async def test_a_deleted_organization_is_forgotten_with_its_unsent_mails() -> None:
     scene = Scene()
     scene.notifier.event_failed(a_failed_event())
     scene.cache.organizations.remove("acme")
@@ -1347,7 +1347,7 @@ async def test_a_sender_is_asked_again_once_when_a_person_wants_it() -> None:
     assert first != second, "a mail system that drops what it has already would drop what was wished for"
 
 
-async def test_a_process_that_dies_after_a_mail_that_a_person_wanted_sends_it_once_more_with_the_same_id() -> None:  # noqa: E501  # fmt: skip
+async def test_a_process_that_dies_after_a_mail_that_a_person_wanted_sends_it_again_with_the_same_id() -> None:  # noqa: E501  # fmt: skip
     mailer = DyingMailer()
     mailer.dies = False
     scene = Scene(died(), mailer=mailer)
@@ -1390,7 +1390,7 @@ async def test_what_is_not_solved_is_reminded_of_once_a_day_in_one_mail_for_all(
     assert scene.count("digest", "sent") == 2
 
 
-async def test_a_reminder_can_not_be_taken_for_the_one_of_the_day_before() -> None:
+async def test_a_reminder_can_not_be_mistaken_for_the_one_of_the_day_before() -> None:
     """A mail server drops a mail whose Message-ID it knows."""
     scene = Scene(timings=NotificationTimings())
     scene.notifier.event_failed(a_failed_event())

@@ -80,7 +80,7 @@ def test_an_event_that_was_given_up_counts_for_the_reason_of_its_last_attempt() 
     )
 
 
-def test_a_problem_that_was_told_stays_told_however_many_events_follow() -> None:
+def test_a_reported_problem_stays_reported_with_any_number_of_later_events() -> None:
     problems = mark_notified(noted(1), CAUSE, NOON)
     for number in range(2, 200):
         problems = add_observation(problems, failure_observation(a_failed_event(number), "dms"), LATER)
@@ -88,7 +88,7 @@ def test_a_problem_that_was_told_stays_told_however_many_events_follow() -> None
     assert only(problems).count == 199
 
 
-def test_a_problem_that_comes_back_before_its_end_was_told_is_the_same() -> None:
+def test_a_problem_that_comes_back_before_its_end_was_reported_is_the_same() -> None:
     problems = mark_ended(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER)
     assert only(problems).solved_time == LATER
     back = only(add_observation(problems, failure_observation(a_failed_event(2), "dms"), LATER))
@@ -107,11 +107,11 @@ def test_a_problem_keeps_the_reason_of_its_mail() -> None:
     assert (only(returned).reason, only(returned).solved_time) == ("ArchiveUnreachable", None)
 
 
-def test_a_problem_whose_end_was_told_goes_away() -> None:
+def test_a_problem_whose_end_was_reported_goes_away() -> None:
     assert close_problem(mark_ended(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER), CAUSE) == ()
 
 
-def test_a_problem_that_comes_back_while_its_end_is_told_is_a_new_one() -> None:
+def test_a_problem_that_comes_back_while_its_end_is_reported_is_a_new_one() -> None:
     back = add_observation(
         mark_ended(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER),
         failure_observation(a_failed_event(2), "dms"),

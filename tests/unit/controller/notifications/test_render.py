@@ -118,7 +118,7 @@ def test_every_mail_can_be_written_in_every_language(notification: Notification,
 
 @pytest.mark.parametrize("language", Language)
 @pytest.mark.parametrize("reason", CATALOGUE)
-def test_administrators_are_told_of_every_reason_in_the_words_of_the_catalogue(
+def test_administrators_are_notified_of_every_reason_in_the_words_of_the_catalogue(
     reason: str, language: Language
 ) -> None:
     content = mail_about(about(f"failed/{reason}"), an_addressed_organization(language.value))
@@ -150,7 +150,7 @@ def test_a_mail_about_an_envelope_that_is_kept_says_that_it_stays() -> None:
     assert "Its envelope stays in eSignAnyWhere." in paragraph
 
 
-def test_a_sender_is_told_in_one_mail_what_happened_and_where_to_click() -> None:
+def test_a_sender_gets_one_mail_with_what_happened_and_where_to_click() -> None:
     content = mail_about(to_anna(waiting=10))
     text, html = bodies(content)
     url = "https://pages.acme.example/consent/acme/anna"
@@ -160,7 +160,7 @@ def test_a_sender_is_told_in_one_mail_what_happened_and_where_to_click() -> None
     assert f'href="{url}"' in html
 
 
-def test_one_waiting_envelope_is_told_in_the_singular() -> None:
+def test_one_waiting_envelope_is_reported_in_the_singular() -> None:
     assert "One of your envelopes waits" in bodies(mail_about(to_anna(waiting=1)))[0]
 
 
@@ -173,7 +173,7 @@ def test_a_key_that_was_brought_is_renewed_by_its_owner_and_never_by_mail() -> N
     assert "/consent/" not in text
 
 
-def test_administrators_are_told_how_many_failed_of_what_and_what_to_type() -> None:
+def test_the_mail_to_administrators_says_how_many_failed_why_and_what_to_type() -> None:
     text, _ = bodies(mail_about(NOTICES["failed"]))
     assert mail_about(NOTICES["failed"]).subject == "[acme] 7 events failed: NameOccupied"
     assert "event-1" in text
@@ -277,7 +277,7 @@ def test_the_mail_about_another_address_has_the_command_and_warns_of_an_empty_ro
     assert json.loads(patch) == {"status": {"destination": None, "secretOrigins": None}}
 
 
-def test_an_unknown_sender_is_told_with_how_to_add_one() -> None:
+def test_an_unknown_sender_is_reported_with_how_to_add_one() -> None:
     text, _ = bodies(mail_about(about("failed/SenderUnknown")))
     assert "Create an Envelope that names the Sender, or set spec.defaultSenderRef" in text
 
@@ -507,7 +507,7 @@ def test_a_persons_name_is_no_host_and_not_long(name: str, shown: str) -> None:
     assert person_name(an_unauthorized_sender(givenName=name)) == shown
 
 
-def test_the_end_of_a_problem_names_when_it_was_told() -> None:
+def test_the_end_of_a_problem_names_when_it_was_reported() -> None:
     notification = about(
         "archive/dms", MailKind.SOLVED, reason="ArchiveFull", notified_time=NOON + timedelta(hours=1)
     )

@@ -82,20 +82,20 @@ async def test_a_certificate_of_another_host_is_not_trusted() -> None:
         assert (await trouble(server, host="localhost")).reason == "MailServerNotTrusted"
 
 
-async def test_a_wrong_password_is_told_as_such_and_is_in_no_text() -> None:
+async def test_a_wrong_password_is_reported_as_such_and_is_in_no_text() -> None:
     async with smtp.SmtpServer() as server:
         found = await trouble(server, password="a-wrong-password")
         assert found.reason == "MailLoginRefused"
         assert "a-wrong-password" not in f"{found!r} {found.__cause__!r}"
 
 
-async def test_a_login_that_is_not_offered_is_told_as_such() -> None:
+async def test_a_login_that_is_not_offered_is_reported_as_such() -> None:
     async with smtp.SmtpServer(tls="implicit", login=False) as server:
         found = await trouble(server, username="u", password="p")
         assert found.reason == "MailLoginRefused"
 
 
-async def test_a_server_that_is_not_there_is_told_as_such() -> None:
+async def test_a_server_that_is_not_there_is_reported_as_such() -> None:
     async with smtp.SmtpServer() as server:
         await server.stop()
         found = await trouble(server)
@@ -162,7 +162,7 @@ async def test_a_recipient_that_is_refused_is_a_matter_of_this_mail_only() -> No
         assert [each.to for each in server.mails] == [("ben@acme.example",)]
 
 
-async def test_a_mail_that_is_refused_is_told_with_the_servers_number_only() -> None:
+async def test_a_mail_that_is_refused_is_reported_with_the_servers_number_only() -> None:
     async with smtp.SmtpServer() as server:
         server.behaviour.refuses_data = "554 5.7.1 spam, id 8f7a6b"
         found = await trouble(server)
@@ -181,7 +181,7 @@ async def test_a_server_may_take_longer_to_say_that_it_took_a_mail_than_for_anyt
         assert len(server.mails) == 1
 
 
-async def test_a_server_that_never_says_whether_it_took_a_mail_is_not_waited_for_for_ever() -> None:
+async def test_a_server_that_never_says_whether_it_took_a_mail_is_not_waited_for_indefinitely() -> None:
     async with smtp.SmtpServer(tls="none", login=False) as server:
         server.behaviour.answers = asyncio.Event().wait
         where = reached_by(server.secret)
@@ -241,7 +241,7 @@ def test_a_password_is_in_no_description_of_the_server() -> None:
     assert "very-secret" not in repr(MailServer.read("smtp", data))
 
 
-async def test_an_authority_that_can_not_be_read_is_told_as_such() -> None:
+async def test_an_authority_that_can_not_be_read_is_reported_as_such() -> None:
     async with smtp.SmtpServer() as server:
         found = await trouble(server, **{"ca.crt": "no certificate"})
         assert found.reason == "MailSettingsInvalid"

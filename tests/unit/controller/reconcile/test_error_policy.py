@@ -107,9 +107,7 @@ FILE = {"FileId": None, "FileName": "contract.pdf", "DocumentNumber": 1}
     ("value", "words"),
     [("Archived", "is `Archived`"), (None, "is null"), ("<b>", "is no plain word"), ("", "is no")],
 )
-async def test_a_status_that_nobody_knows_is_waited_for_with_a_reason_of_its_own(
-    value: str | None, words: str
-) -> None:
+async def test_an_unknown_status_is_waited_for_with_its_own_reason(value: str | None, words: str) -> None:
     async with against(answering(an_envelope(EnvelopeStatus=value))) as bench:
         with pytest.raises(ResponseInvalid) as met:
             await bench.user.envelope(ENVELOPE)
@@ -173,7 +171,7 @@ def test_each_problem_has_its_verdict(problem: Exception, kind: type, reason: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_the_network_does_is_never_final(kind: UnreachableKind) -> None:
+def test_no_network_failure_is_final(kind: UnreachableKind) -> None:
     outcome = classify(EsawUnreachable(kind), NOON)
     assert isinstance(outcome, Wait)
     assert outcome.reason == "EsawUnreachable"
@@ -181,7 +179,7 @@ def test_whatever_the_network_does_is_never_final(kind: UnreachableKind) -> None
 
 @pytest.mark.parametrize("status", range(500, 600))
 @pytest.mark.parametrize("error_id", [None, "ERR0007", "ERR0010", "ERR0063"])
-def test_no_server_error_is_final_whatever_its_body_says(status: int, error_id: str | None) -> None:
+def test_no_server_error_is_final_with_any_body(status: int, error_id: str | None) -> None:
     assert isinstance(classify(answered(status, error_id), NOON), Wait)
 
 
@@ -209,7 +207,7 @@ def test_an_equal_problem_later_says_the_same_so_that_no_retry_changes_the_messa
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 409, 429, 500, 503])
-def test_no_message_tells_a_trace_id(status: int) -> None:
+def test_no_message_contains_a_trace_id(status: int) -> None:
     outcome = classify(answered(status, "ERR0001"), NOON)
     assert outcome is not None
     assert TRACE not in outcome.message
@@ -224,5 +222,5 @@ def test_every_message_is_a_sentence_for_people(problem: Exception, kind: type, 
     assert "{" not in outcome.message
 
 
-def test_an_error_that_is_not_in_the_table_is_a_bug_of_ours() -> None:
+def test_an_error_that_is_not_in_the_table_is_our_own_bug() -> None:
     assert classify(RuntimeError("?"), NOON) is None

@@ -161,7 +161,7 @@ def test_a_suspended_organization_holds_all_its_events(scene: Scene) -> None:
     assert outcome == Hold("OrganizationSuspended", "spec.suspend of Organization/acme is true.")
 
 
-def test_an_action_that_is_only_noted_down_needs_no_phase(scene: Scene) -> None:
+def test_an_action_that_is_only_recorded_needs_no_phase(scene: Scene) -> None:
     scene.organization(actions=[{"action": "workstepFinished", "handling": "Record"}])
     assert isinstance(
         scene.preconditions.admit(an_event().for_action("workstepFinished").build()), RecordOnly
@@ -181,7 +181,7 @@ def test_an_action_that_is_no_longer_listed_holds_its_events(scene: Scene) -> No
 # -- Who sent it? --------------------------------------------------------------------------------------------
 
 
-async def test_the_envelope_tells_who_sent_it(scene: Scene) -> None:
+async def test_the_envelope_shows_who_sent_it(scene: Scene) -> None:
     scene.kube.put(an_envelope("ben"))
     scene.cache.senders.put(a_sender("ben"))
     assert await scene.sender() == a_sender("ben")
@@ -193,7 +193,7 @@ async def test_without_an_envelope_it_is_the_organizations_default_sender(scene:
     assert sender.name == "anna"
 
 
-async def test_the_envelope_of_another_organization_with_the_same_id_tells_nothing(scene: Scene) -> None:
+async def test_the_envelope_of_another_organization_with_the_same_id_reveals_nothing(scene: Scene) -> None:
     scene.organization(defaultSenderRef={"name": "anna"})
     scene.kube.put(an_envelope(sender="other", organization="other"))
     sender = await scene.sender()
@@ -212,7 +212,7 @@ async def test_what_the_sweep_found_with_a_senders_key_is_this_senders(scene: Sc
     assert sender.name == "anna", "for a callback, the label is but a guess of the receiver's"
 
 
-async def test_a_label_with_a_sender_of_another_organization_tells_nothing(scene: Scene) -> None:
+async def test_a_label_with_a_sender_of_another_organization_reveals_nothing(scene: Scene) -> None:
     scene.organization(defaultSenderRef={"name": "anna"})
     scene.cache.senders.put(a_sender("emil", organization="other"))
     found = an_event().by(Origin.SWEEP).labelled(SENDER_LABEL, "emil").build()
@@ -227,7 +227,7 @@ async def test_the_sender_is_looked_up_once_per_event(scene: Scene) -> None:
     assert scene.kube.asked == [("get", ENVELOPE)]
 
 
-async def test_an_envelope_that_esaw_does_not_show_to_this_sender_may_be_noted_as_anothers_since(
+async def test_an_envelope_that_esaw_does_not_show_to_this_sender_may_be_recorded_as_anothers_since(
     scene: Scene,
 ) -> None:
     await scene.sender()
@@ -261,7 +261,7 @@ async def test_a_sender_of_another_organization_is_never_used(scene: Scene) -> N
     assert outcome.reason == "SenderOfOtherOrganization"
 
 
-async def test_an_api_server_that_is_away_is_no_reason_to_take_the_default_sender(scene: Scene) -> None:
+async def test_an_unreachable_api_server_is_no_reason_to_take_the_default_sender(scene: Scene) -> None:
     scene.kube.go_away("get", times=1)
     with pytest.raises(Unavailable):
         await scene.sender()

@@ -172,7 +172,7 @@ def truth(event: EnvelopeEvent, type_: str) -> tuple[str, str]:
     return found.status, found.reason
 
 
-async def test_the_happy_path_takes_three_writes_and_nothing_is_told_twice(scene: Scene) -> None:
+async def test_the_happy_path_takes_three_writes_and_nothing_is_reported_twice(scene: Scene) -> None:
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
     assert [changes["phase"] for _, changes in scene.kube.patches] == [
@@ -188,7 +188,7 @@ async def test_the_happy_path_takes_three_writes_and_nothing_is_told_twice(scene
 
 
 @pytest.mark.parametrize("noted", ["", "ben"])
-async def test_an_event_whose_sender_is_found_out_queues_anew_among_those_of_its_sender(
+async def test_an_event_whose_sender_is_determined_moves_to_the_queue_of_its_sender(
     tmp_path: Path, noted: str
 ) -> None:
     """Else all events of senders who consented would share the room of one, and wait for each other."""
@@ -280,7 +280,7 @@ async def test_a_failed_event_has_a_notice_and_a_waiting_one_has_none(tmp_path: 
     assert failed.status.notice is not None
 
 
-async def test_an_event_that_is_only_noted_down_takes_one_write(tmp_path: Path) -> None:
+async def test_an_event_that_is_only_recorded_takes_one_write(tmp_path: Path) -> None:
     scene = Scene(tmp_path, actions=[{"action": "envelopeFinished", "handling": "Record"}])
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "Recorded")
@@ -288,7 +288,7 @@ async def test_an_event_that_is_only_noted_down_takes_one_write(tmp_path: Path) 
     assert scene.envelope.asked == []
 
 
-async def test_a_run_that_begins_in_the_middle_goes_on_from_there(tmp_path: Path) -> None:
+async def test_a_run_that_begins_in_the_middle_continues_from_there(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.envelope.but("delete", EsawUnreachable("connect"))
     assert (await scene.reconcile()).status.phase is Phase.CLEANING
@@ -325,7 +325,7 @@ async def test_an_attempt_that_fails_says_where_why_and_when_again(
     assert scene.metric("attempts_total", phase=phase, outcome="wait", reason=reason) == 1
 
 
-async def test_equal_retries_are_told_once_and_change_no_text(scene: Scene) -> None:
+async def test_equal_retries_are_reported_once_and_change_no_text(scene: Scene) -> None:
     scene.envelope.but("files", EsawUnreachable("connect"))
     first = await scene.reconcile()
     later = await scene.reconcile(times=5)
@@ -351,7 +351,7 @@ async def test_an_attempt_that_does_not_end_is_ended_and_says_for_whom_it_waited
     assert after.status.attempts == 1
 
 
-async def test_what_was_filed_before_it_broke_off_stands_in_the_status(scene: Scene) -> None:
+async def test_what_was_archived_before_the_failure_is_in_the_status(scene: Scene) -> None:
     scene.envelope.but("download trail-1", EsawUnreachable("cut"))
     after = await scene.reconcile()
     assert [each.sha256 is not None for each in after.status.documents] == [True, False]
@@ -437,7 +437,7 @@ async def test_an_audit_trail_in_utf_16_is_archived(scene: Scene) -> None:
 
 @pytest.mark.parametrize("file_id", ["file-1", "trail-1", "legal-1"])
 @pytest.mark.parametrize("state", [State.BROKEN, State.UNREADABLE])
-async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is_told(
+async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is_reported(
     scene: Scene, file_id: str, state: State
 ) -> None:
     scene.envelope.contents["legal-1"] = b"%PDF-legal"
@@ -842,7 +842,7 @@ async def test_an_error_that_nobody_thought_of_is_ours_and_is_tried_again(scene:
     assert "secret" not in after.status.message
 
 
-async def test_what_is_given_up_fails_with_its_last_trouble_and_is_counted(scene: Scene) -> None:
+async def test_what_is_given_up_fails_with_its_last_failure_and_is_counted(scene: Scene) -> None:
     scene.envelope.but("files", EsawUnreachable("connect"))
     after = await scene.reconcile()
     for _ in range(24):
@@ -853,7 +853,7 @@ async def test_what_is_given_up_fails_with_its_last_trouble_and_is_counted(scene
     assert scene.metric("retries_exhausted_total", organization="acme") == 1
 
 
-async def test_the_time_from_noting_down_to_the_end_is_measured(scene: Scene) -> None:
+async def test_the_time_from_the_record_to_the_end_is_measured(scene: Scene) -> None:
     scene.clock.advance(seconds=90)
     await scene.reconcile()
     assert scene.metric("event_seconds_sum", organization="acme") == 90
@@ -911,7 +911,7 @@ async def test_a_failed_event_is_counted_by_phase_and_reason_and_its_retry_has_n
     assert scene.metric("archived_seconds_count", organization="acme") in (None, 0)
 
 
-async def test_trouble_in_the_archive_is_told_in_its_own_words(scene: Scene) -> None:
+async def test_a_failure_of_the_archive_is_reported_in_its_own_words(scene: Scene) -> None:
     (scene.root / "acme").write_bytes(b"a file where a folder has to be")
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "NameOccupied")

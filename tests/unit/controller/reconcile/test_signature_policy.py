@@ -125,7 +125,7 @@ async def test_a_broken_signature_is_reported_and_stops_nothing() -> None:
     )
 
 
-async def test_the_condition_stands_in_the_event_with_those_of_the_phases() -> None:
+async def test_the_condition_is_in_the_event_with_those_of_the_phases() -> None:
     event = an_event().build()
     outcome = await archived(a_scene())
     circumstances = TransitionInput(now=NOON, generation=1, retry=RetrySpec(), random=lambda: 0.5)
@@ -137,7 +137,7 @@ async def test_the_condition_stands_in_the_event_with_those_of_the_phases() -> N
     assert find_condition(conditions, "Archived") is not None
 
 
-async def test_a_small_file_is_looked_into_without_reading_it_from_the_archive_again() -> None:
+async def test_a_small_file_is_examined_without_reading_it_from_the_archive_again() -> None:
     scene = a_scene("Ignore")
     await archived(scene)
     reads = scene.backend.reads
@@ -163,7 +163,7 @@ async def test_each_run_examines_the_files_itself_and_the_same_result_leaves_the
     assert scene.backend.puts.count("counterfoil.json") == 1
 
 
-async def test_what_was_filed_without_a_look_is_looked_into_when_the_archive_asks_for_it() -> None:
+async def test_what_was_archived_without_an_examination_is_examined_when_the_archive_asks_for_it() -> None:
     scene = a_scene("Ignore")
     await archived(scene)
     scene.archive = an_archive(signatures="Report")
@@ -174,7 +174,7 @@ async def test_what_was_filed_without_a_look_is_looked_into_when_the_archive_ask
 # -- Ignore --------------------------------------------------------------------------------------------------
 
 
-async def test_an_archive_that_ignores_signatures_has_none_looked_into() -> None:
+async def test_an_archive_that_ignores_signatures_has_none_examined() -> None:
     scene = a_scene("Ignore", BROKEN)
     outcome = await archived(scene)
     assert isinstance(outcome, Done)
@@ -209,7 +209,7 @@ async def test_a_signature_that_is_broken_or_missing_keeps_the_envelope_where_it
     assert not scene.esaw.deleted
 
 
-async def test_a_signature_that_could_not_be_checked_is_not_taken_for_intact() -> None:
+async def test_a_signature_that_could_not_be_checked_is_not_treated_as_intact() -> None:
     scene = a_scene("Require")
     scene.examiner.found[b"%PDF-contract"] = NOT_CHECKED
     outcome = await archived(scene)
@@ -285,7 +285,7 @@ def test_nobody_answers_for_what_signers_uploaded() -> None:
     assert condition_of((FileKind.DOCUMENT, INTACT), (FileKind.ATTACHMENT, BROKEN)).status == "True"
 
 
-def test_one_broken_document_among_many_is_what_is_told() -> None:
+def test_one_broken_document_among_many_decides_the_result() -> None:
     signatures_condition = condition_of(
         (FileKind.DOCUMENT, UNSIGNED), (FileKind.DOCUMENT, NOT_CHECKED), (FileKind.DOCUMENT, BROKEN)
     )
@@ -298,7 +298,7 @@ def test_a_document_that_nobody_checked_leaves_it_unknown() -> None:
     assert (signatures_condition.status, signatures_condition.reason) == ("Unknown", "SignaturesUnchecked")
 
 
-def test_a_document_without_signatures_is_told() -> None:
+def test_a_document_without_signatures_is_reported() -> None:
     signatures_condition = condition_of((FileKind.DOCUMENT, INTACT), (FileKind.DOCUMENT, UNSIGNED))
     assert (signatures_condition.status, signatures_condition.reason) == ("False", "NoSignatures")
 

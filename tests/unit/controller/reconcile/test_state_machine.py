@@ -116,7 +116,7 @@ def test_the_happy_path_goes_through_all_phases_to_succeeded() -> None:
         (PHASE_ORDER[:3], Phase.CLEANING),
     ],
 )
-def test_after_a_restart_it_goes_on_at_the_first_phase_that_was_not_reached(
+def test_after_a_restart_it_continues_at_the_first_phase_that_was_not_reached(
     reached: tuple[Phase, ...], next_phase: Phase
 ) -> None:
     assert phase_to_resume(climbed(*reached)) is next_phase
@@ -191,7 +191,7 @@ def test_an_attempt_that_changes_nothing_adds_nothing_so_that_it_costs_no_write(
     assert next_status(once, Phase.VALIDATING, NeedConsent("KeyMissing", "No key."), at(5)) == once
 
 
-def test_no_phase_waits_for_ever() -> None:
+def test_no_phase_waits_indefinitely() -> None:
     status = EnvelopeEventStatus()
     for hour in range(25):
         status = next_status(status, Phase.ARCHIVING, Wait("ArchiveFull", "No room."), at(hour * 60))
@@ -265,7 +265,7 @@ def test_what_was_skipped_begins_at_the_beginning_when_it_is_reopened() -> None:
     assert phase_to_resume(status) is Phase.VALIDATING
 
 
-def test_a_failure_keeps_what_was_reached_so_that_a_retry_goes_on_from_there() -> None:
+def test_a_failure_keeps_what_was_reached_so_that_a_retry_continues_from_there() -> None:
     status = next_status(climbed(*PHASE_ORDER[:2]), Phase.ARCHIVING, Fail("ArchiveOccupied", "Taken."), at())
     assert (status.phase, status.completion_time) == (Phase.FAILED, NOON)
     assert phase_to_resume(status) is Phase.ARCHIVING
@@ -317,14 +317,14 @@ def test_a_phase_that_follows_a_repeated_one_for_the_first_time_begins_to_count(
     ],
     ids=lambda outcome: type(outcome).__name__,
 )
-def test_what_a_phase_learned_is_kept_whatever_came_of_it(outcome: Outcome) -> None:
+def test_what_a_phase_learned_is_kept_with_any_outcome(outcome: Outcome) -> None:
 
     seen = EnvelopeSummary(name="Contract", status="Completed")
     told = dataclasses.replace(outcome, facts=PhaseFacts(envelope=seen))
     assert next_status(EnvelopeEventStatus(), Phase.VALIDATING, told, at()).envelope == seen
 
 
-def test_an_event_that_is_only_noted_down_succeeds_without_a_phase() -> None:
+def test_an_event_that_is_only_recorded_succeeds_without_a_phase() -> None:
     status = record_only_status(EnvelopeEventStatus(), Done("Recorded", "Noted."), at())
     assert (status.phase, status.reason) == (Phase.SUCCEEDED, "Recorded")
 
@@ -343,7 +343,7 @@ def test_a_doubted_key_is_not_called_accepted_until_it_is_in_use_again(deadline_
     assert again.status == "True"
 
 
-def test_the_authorized_condition_is_set_once_and_then_left_alone() -> None:
+def test_the_authorized_condition_is_set_once_and_then_not_changed() -> None:
     once = with_authorized(an_event().build().status, "anna", at())
     assert with_authorized(once, "anna", at(5)) is once
 
@@ -364,7 +364,7 @@ def test_the_authorized_condition_is_set_once_and_then_left_alone() -> None:
     ],
     ids=lambda value: getattr(value, "reason", None),
 )
-def test_the_summary_tells_whether_a_person_has_to_act(outcome: Outcome, ready: str, stalled: str) -> None:
+def test_the_summary_says_whether_a_person_has_to_act(outcome: Outcome, ready: str, stalled: str) -> None:
     status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, outcome, at())
     found = {each.type: each.status for each in status.conditions}
     assert (found["Ready"], found["Stalled"]) == (ready, stalled)
@@ -409,7 +409,7 @@ def test_everything_that_ended_has_its_time_and_nothing_to_wait_for() -> None:
         assert reason(status, "Validated") == ("False", outcome.reason)
 
 
-def test_the_first_start_and_the_newest_generation_are_told() -> None:
+def test_the_first_start_and_the_newest_generation_are_reported() -> None:
     status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("Odd", "Odd."), at())
     newer = dataclasses.replace(at(1), generation=2)
     status = next_status(status, Phase.VALIDATING, Done("Fine", "Fine."), newer)
@@ -465,7 +465,7 @@ def test_only_an_attempt_that_is_late_by_more_than_the_downtime_moves_the_deadli
     assert status.phase_start_time == (NOON + late if left_out else NOON)
 
 
-def test_a_dead_key_begins_to_count_anew_when_it_works_again() -> None:
+def test_the_count_of_a_dead_key_restarts_when_the_key_works_again() -> None:
     status = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("EsawUnreachable", ""), at())
     status = next_status(status, Phase.VALIDATING, NeedConsent("TokenRejected", "The key."), at(1))
     assert (status.attempts, status.phase_start_time, status.next_attempt_time) == (0, None, None)
@@ -484,7 +484,7 @@ def test_all_that_a_phase_determined_is_stored_and_the_next_changes_only_what_it
     assert reason(status, "SignaturesValid") == ("Unknown", "NotChecked")
 
 
-def test_an_event_that_is_only_noted_down_is_ready_and_has_ended() -> None:
+def test_an_event_that_is_only_recorded_is_ready_and_has_ended() -> None:
     status = record_only_status(EnvelopeEventStatus(), Done("Recorded", "Noted."), at())
     assert reason(status, "Ready") == ("True", "Recorded")
     assert (status.message, status.completion_time) == ("Noted.", NOON)

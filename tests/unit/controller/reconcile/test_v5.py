@@ -115,7 +115,7 @@ async def test_an_envelope_whose_files_only_v5_lists_is_archived_whole_and_kept(
 
 
 @pytest.mark.parametrize("listing", ["listed", "refused"])
-async def test_an_envelope_of_v5_that_is_to_be_kept_is_archived_and_that_is_all(
+async def test_an_envelope_of_v5_that_must_be_kept_is_archived_and_not_deleted(
     tmp_path: Path, listing: FilesOfV5
 ) -> None:
     async with v5_scene(tmp_path, Behaviour(v5_files=listing), cleanup={"policy": "Keep"}) as scene:
@@ -170,7 +170,7 @@ async def test_a_rejected_envelope_is_skipped_as_one_of_v6(tmp_path: Path) -> No
         assert result(await scene.reconcile()) == (Phase.SKIPPED, "UnexpectedStatus")
 
 
-async def test_without_the_api_v5_the_reason_says_so(tmp_path: Path) -> None:
+async def test_without_the_api_v5_the_reason_names_it(tmp_path: Path) -> None:
     async with v5_scene(tmp_path, Behaviour(has_v5=False)) as scene:
         after = await scene.reconcile()
         assert result(after) == (Phase.VALIDATING, "EsawV5Unavailable")
@@ -197,7 +197,7 @@ async def test_without_the_api_v5_the_reason_says_so(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-async def test_an_answer_of_v5_that_can_not_be_used_has_a_reason_of_its_own_and_nothing_is_deleted(
+async def test_an_answer_of_v5_that_can_not_be_used_has_its_own_reason_and_nothing_is_deleted(
     tmp_path: Path, fault: FaultOptions, words: str
 ) -> None:
     async with v5_scene(tmp_path) as scene:

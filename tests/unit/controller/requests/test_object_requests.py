@@ -66,7 +66,7 @@ async def test_a_probe_says_whether_the_archive_works(tmp_path: Path) -> None:
     assert broken.outcome is RequestOutcome.DONE
 
 
-async def test_the_mail_that_is_asked_for_is_noted_with_the_second_of_the_request(tmp_path: Path) -> None:
+async def test_the_mail_that_is_asked_for_is_recorded_with_the_second_of_the_request(tmp_path: Path) -> None:
     scene = ResyncScene(tmp_path)
     scene.put(an_organization(version=2, generation=2, notifications=MAILS, oauth=PUBLIC))
     scene.scene.clock.advance(seconds=0.7)

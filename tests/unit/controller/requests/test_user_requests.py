@@ -148,7 +148,7 @@ def asked(builder: EventBuilder, wanted: str) -> EventBuilder:
 
 
 @pytest.mark.parametrize("phase", [Phase.FAILED, Phase.SKIPPED, Phase.ARCHIVING, Phase.AWAITING_CONSENT])
-async def test_retry_begins_anew_from_every_phase_but_succeeded(phase: Phase) -> None:
+async def test_a_retry_starts_again_from_every_phase_but_succeeded(phase: Phase) -> None:
     event = asked(an_event().in_phase(phase, "ArchiveFull").status(attempts=7), "retry").build()
     scene = Scene(event)
     after = await scene.carried_out(event)
@@ -181,7 +181,7 @@ async def test_retry_sends_no_other_notice_again(state: NoticeState) -> None:
     assert [reason for reason, _ in scene.recorded()] == ["RequestRefused"]
 
 
-async def test_retry_of_an_event_whose_envelope_is_kept_goes_on_from_there() -> None:
+async def test_retry_of_an_event_whose_envelope_is_kept_continues_from_there() -> None:
     event = asked(an_event().archived().status(phase=Phase.SUCCEEDED, reason="ArchivedAndKept"), "retry")
     after = (await Scene(event.build()).carried_out(event.build())).status
     assert (after.phase, after.reason) == (Phase.PENDING, "RetryRequested")
@@ -195,7 +195,7 @@ async def test_a_request_about_a_failed_event_ends_its_notice(wanted: str) -> No
     assert (await Scene(event).carried_out(event)).status.notice is None
 
 
-async def test_retry_of_what_is_archived_goes_on_from_there() -> None:
+async def test_retry_of_what_is_archived_continues_from_there() -> None:
     event = asked(an_event().archived().status(phase=Phase.FAILED), "retry").build()
     after = await Scene(event).carried_out(event)
     archived = find_condition(after.status.conditions, "Archived")
@@ -291,7 +291,7 @@ async def test_who_asked_and_why_is_recorded_and_taken_off() -> None:
     assert after.metadata.annotations == {}
 
 
-async def test_a_request_told_many_times_is_carried_out_once() -> None:
+async def test_a_request_reported_many_times_is_carried_out_once() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
     scene.observe(event.name, event.name, event.name)
@@ -299,7 +299,7 @@ async def test_a_request_told_many_times_is_carried_out_once() -> None:
     assert len(scene.recorded()) == 1
 
 
-async def test_a_request_waits_for_the_running_work_and_holds_up_no_other() -> None:
+async def test_a_request_waits_for_the_running_work_and_delays_no_other() -> None:
     busy = asked(an_event().in_phase(Phase.ARCHIVING), "skip").build()
     other_id = "11111111-4b1d-4c58-9a57-6d1f0a3b2c4d"
     other = asked(an_event(other_id).in_phase(Phase.FAILED), "retry").build()
@@ -312,7 +312,7 @@ async def test_a_request_waits_for_the_running_work_and_holds_up_no_other() -> N
         await eventually(lambda: scene.kube.stored(busy.name).status.phase is Phase.SKIPPED)
 
 
-async def test_while_the_api_server_is_away_a_request_is_tried_again_and_not_lost() -> None:
+async def test_while_the_api_server_is_down_a_request_is_tried_again_and_not_lost() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
     scene.kube.go_away("get", times=3)
@@ -411,7 +411,7 @@ async def test_the_pauses_after_errors_grow_and_a_request_is_never_given_up() ->
     )
 
 
-async def test_a_request_told_again_while_it_pauses_after_an_error_is_still_carried_out_once() -> None:
+async def test_a_request_reported_again_while_it_pauses_after_an_error_is_still_carried_out_once() -> None:
     event = asked(an_event().in_phase(Phase.FAILED), "retry").build()
     scene = Scene(event)
     scene.kube.just_before("get", breaks)
@@ -487,7 +487,7 @@ async def test_a_request_for_which_the_api_server_refuses_a_write_each_time_ends
     assert "a quota is used up" in (last.message or "")
 
 
-async def test_an_api_server_that_is_away_for_long_ends_no_request() -> None:
+async def test_an_api_server_that_is_down_for_long_ends_no_request() -> None:
     counting = Counting()
     scene = Scene(wanting("count"), table=counting.table)
     scene.kube.fail("patch_status", *[Unavailable(0, "NoAnswer", "")] * 20)

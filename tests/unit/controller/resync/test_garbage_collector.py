@@ -391,7 +391,7 @@ async def test_an_envelope_that_nobody_called_about_yet_stays() -> None:
     assert scene.there() == {ENVELOPE}
 
 
-async def test_an_envelope_that_a_person_made_anew_meanwhile_stays() -> None:
+async def test_an_envelope_that_a_person_created_again_meanwhile_stays() -> None:
     scene = Scene(filed().build())
     scene.kube.put(an_envelope())
     await scene.pass_finished()
@@ -407,7 +407,7 @@ def made_anew() -> Envelope:
 
 
 @pytest.mark.parametrize("request_", range(1, 12))
-async def test_a_kill_at_any_request_loses_no_envelope_and_leaves_none_for_ever(request_: int) -> None:
+async def test_a_kill_at_any_request_loses_no_envelope_and_leaves_none_permanently(request_: int) -> None:
     event = filed().build()
     scene = Scene(event, kube=KillingKubeClient(request_))
     scene.kube.put(an_envelope())
@@ -455,7 +455,7 @@ async def test_a_pass_longer_than_the_api_server_remembers_comes_to_its_end_all_
     assert scene.statistics.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
 
 
-async def test_an_api_server_that_is_away_does_not_end_the_passes() -> None:
+async def test_an_unreachable_api_server_does_not_end_the_passes() -> None:
     scene = Scene(finished(Phase.FAILED).build())
     scene.kube.fail("page", ApiError(500, "InternalError", "?"))
     await scene.pass_finished()
@@ -466,7 +466,7 @@ async def test_an_api_server_that_is_away_does_not_end_the_passes() -> None:
 @pytest.mark.parametrize(
     "problem", [Forbidden(403, "Forbidden", "legal hold"), Rejected(422, "Invalid", "no")]
 )
-async def test_what_somebody_else_keeps_from_being_removed_stays_and_holds_up_no_pass(
+async def test_what_another_finalizer_keeps_stays_and_delays_no_pass(
     verb: str, problem: ApiError, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = filed().build()
@@ -481,7 +481,7 @@ async def test_what_somebody_else_keeps_from_being_removed_stays_and_holds_up_no
     assert [each.getMessage() for each in caplog.records] == [f"1 objects could not be cleaned up: {problem}"]
 
 
-async def test_an_envelope_that_may_not_be_removed_holds_up_no_pass() -> None:
+async def test_an_envelope_that_may_not_be_removed_delays_no_pass() -> None:
     scene = Scene(filed().build())
     scene.kube.put(an_envelope())
     await scene.pass_finished()
@@ -544,7 +544,7 @@ async def test_an_event_that_is_created_during_the_pass_keeps_its_envelope() -> 
     ],
     ids=["no labels", "no label", "another label", "no reference", "no spec", "a text", "a number", "odd"],
 )
-async def test_an_event_that_cannot_be_read_is_passed_over(spec: Any, labels: dict[str, str] | None) -> None:
+async def test_an_event_that_cannot_be_read_is_ignored(spec: Any, labels: dict[str, str] | None) -> None:
     scene = Scene(finished(Phase.FAILED).build())
     odd: dict[str, Any] = {"metadata": {"name": "odd"}, "spec": spec}
     if labels is not None:

@@ -165,7 +165,7 @@ async def test_a_finished_envelope_without_a_callback_becomes_the_event_that_a_c
     assert event.metadata.labels[SENDER_LABEL] == "anna"
 
 
-async def test_an_envelope_that_was_called_about_is_left_alone() -> None:
+async def test_an_envelope_with_a_callback_is_not_listed() -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE, SECOND)
     assert await scene.swept() == 2
@@ -174,7 +174,7 @@ async def test_an_envelope_that_was_called_about_is_left_alone() -> None:
     assert found == 2
 
 
-async def test_it_looks_as_far_back_as_it_is_told_a_day_at_a_time() -> None:
+async def test_it_searches_the_configured_range_a_day_at_a_time() -> None:
     scene = Scene()
     await scene.swept()
     assert [end for _, end in scene.esaw.spans] == [NOON, NOON - timedelta(days=1)]
@@ -312,7 +312,7 @@ async def test_each_sender_whose_key_works_is_asked_for_and_nobody_else() -> Non
 
 
 @pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503)])
-async def test_a_sender_whose_envelopes_cannot_be_asked_for_holds_up_no_other(problem: Exception) -> None:
+async def test_a_sender_whose_envelopes_cannot_be_asked_for_delays_no_other(problem: Exception) -> None:
     scene = Scene("anna", "ben")
     scene.esaw.problems[key_of("anna")] = problem
     scene.finds("ben", SECOND)
@@ -329,7 +329,7 @@ async def test_a_key_that_esaw_itself_refuses_is_remembered(error_id: str | None
     assert is_condition_true(anna.status.conditions, "Authorized") == still_works
 
 
-async def test_what_is_no_guid_is_passed_over() -> None:
+async def test_what_is_no_guid_is_ignored() -> None:
     scene = Scene()
     scene.finds("anna", "no-guid", ENVELOPE)
     assert await scene.swept() == 1
@@ -349,7 +349,7 @@ async def test_an_organization_that_archives_nothing_is_not_swept() -> None:
     assert scene.esaw.spans == []
 
 
-async def test_without_settings_of_its_own_an_organization_is_looked_at_thirty_two_days_back() -> None:
+async def test_without_its_own_settings_an_organization_is_searched_thirty_two_days_back() -> None:
     scene = Scene(sweep=None)
     await scene.swept()
     assert scene.esaw.spans[-1][1] == NOON - timedelta(days=31)
@@ -365,7 +365,7 @@ async def test_the_action_is_the_usual_one_where_that_is_archived_else_the_first
         assert [each.spec.action for each in scene.noted()] == [expected]
 
 
-async def test_an_api_server_that_is_away_ends_the_sweep() -> None:
+async def test_an_unreachable_api_server_ends_the_sweep() -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE)
     scene.kube.go_away("create", times=1)
@@ -378,7 +378,7 @@ async def test_an_api_server_that_is_away_ends_the_sweep() -> None:
     [{"organizationRef": {"name": "other"}}, {"envelopeID": SECOND}, {"action": "envelopeExpired"}],
     ids=["organization", "envelope", "action"],
 )
-async def test_an_event_of_another_callback_is_never_taken_for_the_envelopes_own(
+async def test_an_event_of_another_callback_is_never_treated_as_the_envelopes_own(
     foreign: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     scene = Scene()
@@ -409,7 +409,7 @@ LIMITS = {"unfinishedEvents": 100, "unknownEnvelopes": 100}
     [(None, 50), (a_load(), 50), (a_load(unfinished=45), 5), (a_load(100), 0), (a_load(unknown=50), 0)],
     ids=["not counted yet", "no events", "little room", "full", "unknown envelopes"],
 )
-async def test_a_sweep_leaves_half_of_the_ceilings_to_callbacks_and_says_so(
+async def test_a_sweep_leaves_half_of_the_ceilings_to_callbacks_and_reports_it(
     load: EventLoad | None, created: int
 ) -> None:
     scene = Scene(limits=LIMITS)
@@ -421,7 +421,7 @@ async def test_a_sweep_leaves_half_of_the_ceilings_to_callbacks_and_says_so(
     assert len(scene.noted()) == created
 
 
-async def test_a_sweep_that_was_cut_goes_on_when_there_is_room() -> None:
+async def test_a_sweep_that_was_cut_continues_when_there_is_room() -> None:
     scene = Scene(limits=LIMITS)
     scene.finds("anna", *map(numbered, range(120)))
     scene.esaw.sent = {numbered(n): NOON - timedelta(minutes=10 * n + 1) for n in range(120)}
@@ -504,7 +504,9 @@ async def test_answers_that_do_not_depend_on_the_time_split_no_further() -> None
 
 
 @pytest.mark.parametrize("most_hits", [1, 20, 50, 10_000])
-async def test_a_sweep_in_an_esaw_that_ignores_the_time_is_not_complete_and_says_so(most_hits: int) -> None:
+async def test_a_sweep_in_an_esaw_that_ignores_the_time_is_not_complete_and_reports_it(
+    most_hits: int,
+) -> None:
     scene = Scene()
     scene.finds("anna", *map(numbered, range(300)))
     scene.esaw.ignores_time, scene.esaw.most_hits = True, most_hits
@@ -515,7 +517,7 @@ async def test_a_sweep_in_an_esaw_that_ignores_the_time_is_not_complete_and_says
     assert outcome.result(NOON).message == outcome.message
 
 
-async def test_a_sweep_whose_smallest_window_may_be_cut_is_not_complete_and_says_so() -> None:
+async def test_a_sweep_whose_smallest_window_may_be_cut_is_not_complete_and_reports_it() -> None:
     scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
     envelopes = list(map(numbered, range(60)))
     scene.finds("anna", *envelopes)

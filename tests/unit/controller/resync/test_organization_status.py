@@ -211,7 +211,7 @@ async def test_looking_again_writes_nothing() -> None:
     assert len(scene.kube.patches) == 1
 
 
-async def test_an_organization_says_since_when_all_works_as_it_does_now() -> None:
+async def test_an_organization_says_since_when_all_works_with_its_current_configuration() -> None:
     scene = Scene()
     assert (await scene.look()).status.settled_time == NOON
     assert (await scene.look()).status.settled_time == NOON, "nothing changed"
@@ -262,14 +262,14 @@ async def test_an_esaw_that_failed_an_event_is_asked_in_the_next_check() -> None
     assert (await scene.condition("Reachable"))[:2] == ("False", "EsawUnreachable")
 
 
-async def test_an_organization_that_an_older_version_looked_after_is_not_settled_by_an_upgrade() -> None:
+async def test_an_organization_that_an_older_version_managed_is_not_settled_by_an_upgrade() -> None:
     scene = Scene()
     await scene.look()
     scene.kube.edit(Organization, "acme", {"status": {"settledTime": None}})
     assert (await scene.look()).status.settled_time is None
 
 
-async def test_a_token_that_was_put_into_the_secret_is_known_with_the_next_look() -> None:
+async def test_a_token_that_was_put_into_the_secret_is_known_with_the_next_check() -> None:
     scene = Scene()
     await scene.look()
     scene.kube.secrets["callback"] = {"token": OTHER.encode() + b"\n"}
@@ -429,7 +429,7 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
 
 
 @pytest.mark.parametrize(("spec", "secrets", "reason", "message"), TROUBLES)
-async def test_what_is_missing_is_told_with_what_to_do_and_told_once(
+async def test_what_is_missing_is_reported_once_with_what_to_do(
     spec: dict[str, Any], secrets: dict[str, dict[str, bytes]], reason: str, message: str
 ) -> None:
     scene = Scene(**spec)
@@ -530,7 +530,7 @@ async def test_senders_with_unusable_keys_are_named() -> None:
     assert "`kubectl get senders`" in message
 
 
-async def test_several_problems_are_all_told_at_once() -> None:
+async def test_several_problems_are_all_reported_at_once() -> None:
     scene = Scene(
         archiveRef={"name": "nowhere"},
         defaultSenderRef={"name": "nobody"},
@@ -556,7 +556,7 @@ async def test_each_change_of_reachability_is_one_line_of_the_log(caplog: pytest
     assert [each.split(":")[0] for each in said] == ["Reachable is True", "Reachable is False"]
 
 
-async def test_what_only_a_person_can_solve_is_told_before_what_passes() -> None:
+async def test_what_only_a_person_can_solve_is_shown_before_temporary_failures() -> None:
     scene = Scene(suspend=True)
     scene.esaw.problem = EsawUnreachable("connect")
     truth, reason, message = await scene.condition()
@@ -565,7 +565,7 @@ async def test_what_only_a_person_can_solve_is_told_before_what_passes() -> None
     assert (await scene.condition("Stalled"))[:2] == ("True", "OrganizationSuspended")
 
 
-async def test_a_suspended_organization_is_not_ready_until_it_goes_on() -> None:
+async def test_a_suspended_organization_is_not_ready_until_it_is_resumed() -> None:
     scene = Scene(suspend=True)
     assert (await scene.condition())[:2] == ("False", "OrganizationSuspended")
     assert (await scene.condition("Stalled"))[0] == "True"
@@ -668,7 +668,7 @@ async def test_a_webhook_with_a_signing_secret_is_ready() -> None:
     assert (await scene.condition())[:2] == ("True", "Ready")
 
 
-async def test_an_archive_that_is_not_ready_is_told_and_recovers() -> None:
+async def test_an_archive_that_is_not_ready_is_reported_and_recovers() -> None:
     scene = Scene()
     scene.cache.archives.put(ready(an_archive(version=2), "False"))
     assert (await scene.condition())[:2] == ("False", "ArchiveNotReady")
@@ -686,18 +686,18 @@ async def test_an_organization_with_the_folders_of_an_older_one_of_another_esaw_
     assert "Organization/a-globex" in message
 
 
-async def test_a_default_sender_of_another_organization_is_told() -> None:
+async def test_a_default_sender_of_another_organization_is_reported() -> None:
     scene = Scene()
     scene.cache.senders.put(a_sender(version=2, organization="other"))
     assert (await scene.condition())[:2] == ("False", "SenderOfOtherOrganization")
 
 
-async def test_an_organization_that_only_notes_down_needs_no_archive() -> None:
+async def test_an_organization_that_only_records_needs_no_archive() -> None:
     scene = Scene(archiveRef=None, actions=[{"action": "envelopeFinished", "handling": "Record"}])
     assert (await scene.condition())[0] == "True"
 
 
-async def test_a_secret_that_may_not_be_read_is_told_as_such() -> None:
+async def test_a_secret_that_may_not_be_read_is_reported_as_such() -> None:
     scene = Scene()
     scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
     truth, reason, message = await scene.condition()
@@ -706,7 +706,7 @@ async def test_a_secret_that_may_not_be_read_is_told_as_such() -> None:
     assert (await scene.condition("Stalled"))[0] == "False", "an API server that starts refuses that, too"
 
 
-async def test_while_the_api_server_is_away_the_known_tokens_stay() -> None:
+async def test_while_the_api_server_is_down_the_known_tokens_stay() -> None:
     scene = Scene()
     await scene.look()
     scene.kube.go_away("secret", times=1)
@@ -715,7 +715,7 @@ async def test_while_the_api_server_is_away_the_known_tokens_stay() -> None:
     assert tokens_of(scene.newest().status) == (TOKEN,)
 
 
-async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_told() -> None:
+async def test_while_secrets_may_not_be_read_the_known_tokens_stay_and_it_is_reported() -> None:
     scene = Scene()
     await scene.look()
     scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
@@ -755,7 +755,7 @@ async def test_the_second_lock_is_hashed_with_salt_and_only_once() -> None:
     assert (await scene.look()).status.basic_auth_hash != stored
 
 
-async def test_a_lock_whose_key_was_lost_does_not_open_by_itself() -> None:
+async def test_a_lock_whose_key_was_lost_does_not_open_automatically() -> None:
     scene = Scene(callback=BASIC)
     scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password"}
     stored = (await scene.look()).status.basic_auth_hash
@@ -778,7 +778,7 @@ async def test_a_lock_that_is_taken_out_of_the_spec_is_gone() -> None:
         (HttpStatusError(502), "eSAW answered 502."),
     ],
 )
-async def test_an_esaw_that_does_not_answer_is_told_in_a_condition_of_its_own(
+async def test_an_esaw_that_does_not_answer_is_reported_in_its_own_condition(
     problem: EsawError, words: str
 ) -> None:
     scene = Scene()
@@ -887,7 +887,7 @@ NO_ESAW: list[tuple[str, Answering, str, str]] = [
 @pytest.mark.parametrize(
     ("server", "reason", "message"), [each[1:] for each in NO_ESAW], ids=[e[0] for e in NO_ESAW]
 )
-async def test_a_server_that_is_no_esaw_with_api_v6_is_told_with_what_it_answered(
+async def test_a_server_that_is_no_esaw_with_api_v6_is_reported_with_what_it_answered(
     server: Answering, reason: str, message: str
 ) -> None:
     async with answering(server) as url:
@@ -1008,14 +1008,14 @@ async def test_the_urls_to_paste_have_no_token_in_them() -> None:
         ("https://callbacks.example.com:99999", "its port is not a number up to 65535"),
     ],
 )
-async def test_a_public_address_that_esaw_cannot_call_is_told(callback_url: str, part: str) -> None:
+async def test_a_public_address_that_esaw_cannot_call_is_reported(callback_url: str, part: str) -> None:
     truth, reason, message = await Scene(callback_url=callback_url).condition()
     assert (truth, reason) == ("False", "CallbackURLUnusable")
     assert part in message
     assert "COUNTERFOIL_CALLBACK_URL" in message
 
 
-async def test_a_public_url_of_the_organization_that_esaw_cannot_call_is_told_with_its_field() -> None:
+async def test_a_public_url_of_the_organization_that_esaw_cannot_call_is_reported_with_its_field() -> None:
     oauth = {
         "clientID": "c",
         "clientSecretRef": {"name": "o", "key": "s"},
@@ -1070,7 +1070,7 @@ async def test_counts_of_events_are_kept_until_there_are_new_ones() -> None:
     assert (await scene.look({"Failed": 1})).status.events == {"Failed": 1}
 
 
-async def test_what_went_on_is_kept_until_it_was_counted_anew() -> None:
+async def test_the_activity_is_kept_until_it_was_counted_again() -> None:
     scene = Scene()
     seen = Activity(count_time=NOON, archived_within={"1s": 1}, unfinished_for={"1m": 3})
     newer = Activity(count_time=NOON, archived_within={"10s": 2})
@@ -1087,7 +1087,7 @@ async def test_when_somebody_else_wrote_meanwhile_nothing_is_overwritten() -> No
     assert scene.newest().status.conditions == ()
 
 
-async def test_a_pattern_of_the_form_that_the_pages_can_not_use_is_told() -> None:
+async def test_a_pattern_of_the_form_that_the_pages_can_not_use_is_reported() -> None:
     fields = [{"name": "ok", "pattern": "[0-9]+"}, {"name": "odd", "pattern": r"(?<=a)b"}]
     truth, reason, message = await Scene(beforeSend={"fields": fields}).condition()
     assert (truth, reason) == ("False", "FieldPatternInvalid")

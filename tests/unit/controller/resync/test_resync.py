@@ -174,7 +174,7 @@ async def test_everything_is_looked_at_and_found_ready(tmp_path: Path) -> None:
     assert is_condition_true(resync_scene.organization().status.conditions, "Ready")
 
 
-async def test_once_everything_is_found_out_nothing_is_written_any_more(tmp_path: Path) -> None:
+async def test_once_everything_is_determined_nothing_is_written_any_more(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     async with resync_scene.resync_running():
         for _ in range(3):
@@ -185,7 +185,7 @@ async def test_once_everything_is_found_out_nothing_is_written_any_more(tmp_path
     assert len(resync_scene.scene.kube.patches) == writes
 
 
-async def test_an_esaw_that_hangs_holds_up_no_other_look(tmp_path: Path) -> None:
+async def test_an_esaw_that_hangs_delays_no_other_check(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     resync_scene.esaw_clients.named("stuck").hangs = True
     resync_scene.put(an_organization("stuck"))
@@ -198,7 +198,7 @@ async def test_an_esaw_that_hangs_holds_up_no_other_look(tmp_path: Path) -> None
     assert resync_scene.organization().status.callback_token_hashes != before
 
 
-async def test_what_changes_in_the_middle_of_a_look_is_seen_without_waiting_for_the_next_pass(
+async def test_a_change_during_a_check_is_seen_without_waiting_for_the_next_pass(
     tmp_path: Path,
 ) -> None:
     resync_scene = ResyncScene(tmp_path)
@@ -218,7 +218,7 @@ async def test_what_changes_in_the_middle_of_a_look_is_seen_without_waiting_for_
     assert is_condition_true(resync_scene.organization().status.conditions, "Ready")
 
 
-async def test_an_organization_that_somebody_else_wrote_to_in_the_middle_of_a_look_is_looked_at_again(
+async def test_an_organization_that_another_client_changed_during_a_check_is_checked_again(
     tmp_path: Path,
 ) -> None:
     resync_scene = ResyncScene(tmp_path)
@@ -240,7 +240,7 @@ def reads_of(resync_scene: ResyncScene, secret: str) -> int:
     return sum(each == ("secret", secret) for each in resync_scene.scene.kube.asked)
 
 
-async def test_a_key_that_events_wait_for_is_read_at_every_look(tmp_path: Path) -> None:
+async def test_a_key_that_events_wait_for_is_read_at_every_check(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     del resync_scene.scene.kube.secrets["anna-key"]
     resync_scene.put(parked(1))
@@ -252,7 +252,7 @@ async def test_a_key_that_events_wait_for_is_read_at_every_look(tmp_path: Path) 
         assert reads_of(resync_scene, "anna-key") == before + 4
 
 
-async def test_a_key_that_does_not_work_and_nothing_waits_for_is_read_at_every_other_look_only(
+async def test_a_key_that_does_not_work_and_nothing_waits_for_is_read_at_every_second_check_only(
     tmp_path: Path,
 ) -> None:
     resync_scene = ResyncScene(tmp_path)
@@ -282,7 +282,7 @@ async def test_a_sender_that_was_changed_has_its_key_tried_at_once(tmp_path: Pat
     assert is_condition_true(resync_scene.sender().status.conditions, "Authorized")
 
 
-async def test_a_ready_archive_is_probed_now_and_then_and_one_that_is_not_each_time(tmp_path: Path) -> None:
+async def test_a_ready_archive_is_probed_in_some_passes_and_one_that_is_not_in_each(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
 
     def reads() -> float:
@@ -311,7 +311,7 @@ async def test_a_ready_archive_is_probed_now_and_then_and_one_that_is_not_each_t
     assert is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
 
-async def test_an_archive_that_made_trouble_is_probed_with_the_next_pass(tmp_path: Path) -> None:
+async def test_an_archive_that_failed_is_probed_with_the_next_pass(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     async with resync_scene.resync_running():
         await resync_scene.next_pass()
@@ -367,7 +367,9 @@ async def test_other_trust_anchors_are_seen_with_the_next_pass_though_the_archiv
     assert is_condition_true(resync_scene.archive().status.conditions, "Ready")
 
 
-async def test_trust_anchors_that_can_no_longer_be_read_are_told_with_the_next_pass(tmp_path: Path) -> None:
+async def test_trust_anchors_that_can_no_longer_be_read_are_reported_with_the_next_pass(
+    tmp_path: Path,
+) -> None:
     resync_scene = ResyncScene(tmp_path)
     anchored(resync_scene, ROOT.pem)
     async with resync_scene.resync_running():
@@ -426,7 +428,7 @@ def parked(count: int) -> EnvelopeEvent:
     return builder.in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
 
 
-async def test_a_sender_tells_how_many_events_wait_for_its_key(tmp_path: Path) -> None:
+async def test_a_sender_shows_how_many_events_wait_for_its_key(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     resync_scene.scene.cache.has_all_events = True
     del resync_scene.scene.kube.secrets["anna-key"]
@@ -482,7 +484,7 @@ async def test_a_sweep_is_made_at_once_and_then_at_its_interval(tmp_path: Path) 
     assert len([name for verb, name in asked if verb == "create"]) > len(swept)
 
 
-async def test_a_restart_is_no_reason_to_sweep_before_the_interval_is_over(tmp_path: Path) -> None:
+async def test_a_restart_is_no_reason_to_sweep_before_the_interval_has_passed(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     swept = an_organization(version=2, generation=2, sweep={"interval": "1h"}).to_dict()
     swept["status"] = {"sweep": {"time": "2026-07-01T11:30:00Z", "found": 0}}
@@ -580,7 +582,7 @@ async def test_without_settings_an_organization_is_swept_every_six_hours(tmp_pat
     assert timedelta(hours=6) <= second.time - first.time < timedelta(hours=6, minutes=1)
 
 
-async def test_trouble_with_the_api_server_does_not_end_the_passes(tmp_path: Path) -> None:
+async def test_an_error_of_the_api_server_does_not_end_the_passes(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     resync_scene.scene.kube.go_away("patch_status", times=3)
     resync_scene.scene.kube.go_away("secret", times=2)
@@ -590,7 +592,7 @@ async def test_trouble_with_the_api_server_does_not_end_the_passes(tmp_path: Pat
     assert is_condition_true(resync_scene.organization().status.conditions, "Ready")
 
 
-async def test_a_sender_of_an_unknown_organization_is_told_so_once_and_recovers(tmp_path: Path) -> None:
+async def test_a_sender_of_an_unknown_organization_is_reported_once_and_recovers(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     resync_scene.put(a_sender("late", organization="tomorrow", authorized=None))
     resync_scene.scene.kube.secrets["late-key"] = {"token": KEY.encode()}
@@ -645,7 +647,7 @@ async def test_a_key_that_worked_is_checked_again_when_its_organization_leads_el
         assert reason() == "KeyAccepted"
 
 
-async def test_a_sweep_that_a_clock_ahead_recorded_does_not_hold_up_the_next_one(tmp_path: Path) -> None:
+async def test_a_sweep_that_a_clock_ahead_recorded_does_not_delay_the_next_one(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     swept = SweepResult(time=resync_scene.scene.clock.now() + timedelta(days=30), found=0)
     organization = an_organization(version=2)

@@ -31,7 +31,7 @@ def succeeded(ago: timedelta, took: timedelta = timedelta(seconds=5)) -> Envelop
     return an_event(ago, Phase.SUCCEEDED, took)
 
 
-def test_each_hour_of_the_last_day_has_what_was_noted_down_and_what_was_archived_in_it() -> None:
+def test_each_hour_of_the_last_day_has_what_was_recorded_and_what_was_archived_in_it() -> None:
     minute = timedelta(minutes=1)
     found = tallied(
         an_event(minute),

@@ -199,7 +199,7 @@ def test_an_event_that_does_not_say_when_it_ended_stays_as_it_is() -> None:
     assert fixed(failed("TagMissing").status(completion_time=None).build(), a_cache(ARCHIVE)) is None
 
 
-def test_what_was_given_up_counts_by_its_last_trouble() -> None:
+def test_what_was_given_up_counts_by_its_last_failure() -> None:
     error = LastError(reason="ArchiveFull", message="", time=NOON)
     event = failed("DeadlineExceeded").status(last_error=error).build()
     assert fixed(event, a_cache(ARCHIVE)) == "Archive/dms"
@@ -250,7 +250,9 @@ def test_while_nobody_knows_whose_an_event_is_any_sender_of_its_organization_cou
         (a_sender(authorized=None), None),
     ],
 )
-def test_a_thing_is_fixed_since_it_works_as_it_does_now(resource: Any, at: datetime | None) -> None:
+def test_an_object_is_fixed_since_it_works_with_its_current_configuration(
+    resource: Any, at: datetime | None
+) -> None:
     assert fixed_at(resource, NOW) == at
 
 
@@ -331,7 +333,7 @@ def test_a_change_is_only_said_to_solve_what_it_can(
     assert sender_may_fix(reason) is sender
 
 
-def test_the_cause_of_what_was_given_up_is_its_last_trouble() -> None:
+def test_the_cause_of_a_given_up_event_is_its_last_failure() -> None:
     error = LastError(reason="ArchiveFull", message="Full.", time=NOON)
     given_up = EnvelopeEventStatus(phase=Phase.FAILED, reason="DeadlineExceeded", last_error=error)
     assert given_up.cause == "ArchiveFull"

@@ -143,7 +143,7 @@ async def test_an_expired_envelope_is_listed_again_as_well(tmp_path: Path) -> No
     assert "legal-1" in scene.manifests
 
 
-async def test_after_the_wait_an_event_ends_for_good(tmp_path: Path) -> None:
+async def test_after_the_wait_an_event_ends_permanently(tmp_path: Path) -> None:
     scene = KeptScene(tmp_path, evidence={"wait": "0s"})
     assert (await scene.reconcile()).status.next_attempt_time is None
     asked = len(scene.envelope.asked)
@@ -151,14 +151,14 @@ async def test_after_the_wait_an_event_ends_for_good(tmp_path: Path) -> None:
     assert len(scene.envelope.asked) == asked
 
 
-async def test_an_envelope_that_a_person_deleted_is_not_listed_for_ever(scene: KeptScene) -> None:
+async def test_an_envelope_that_a_person_deleted_does_not_stay_listed(scene: KeptScene) -> None:
     scene.envelope.deleted = True
     scene.clock.advance(minutes=10)
     after = (await scene.look()).status
     assert (after.phase, after.next_attempt_time) == (Phase.SUCCEEDED, None)
 
 
-async def test_a_notice_that_is_on_its_way_stays_if_nothing_is_listed_late(scene: KeptScene) -> None:
+async def test_a_notice_in_transit_stays_if_nothing_is_listed_late(scene: KeptScene) -> None:
     notice = EventNotice(id="msg_1", state=NoticeState.DELIVERED, attempts=1)
     ended = scene.newest()
     await scene.status_writer.store(ended, replace(ended.status, notice=notice))
@@ -182,7 +182,7 @@ async def test_an_esaw_that_does_not_answer_is_asked_again_after_a_pause(
     assert (await scene.look()).status.reason == "FilesListedLate"
 
 
-async def test_one_envelope_that_is_refused_holds_up_no_other(scene: KeptScene) -> None:
+async def test_one_envelope_that_is_refused_delays_no_other(scene: KeptScene) -> None:
     listed: list[str] = []
 
     async def refuse_the_first(event: EnvelopeEvent) -> Any:
@@ -227,7 +227,7 @@ async def test_a_clock_that_was_ahead_for_a_moment_postpones_no_list(tmp_path: P
     assert (await scene.look()).status.reason == "FilesListedLate"
 
 
-async def test_an_event_that_another_client_changes_meanwhile_is_left_alone(scene: KeptScene) -> None:
+async def test_an_event_that_another_client_changes_meanwhile_is_not_changed(scene: KeptScene) -> None:
     scene.add_paper()
     scene.clock.advance(minutes=10)
     changed = partial(
@@ -511,7 +511,7 @@ async def test_an_envelope_that_was_deleted_during_an_outage_is_not_said_to_list
     )
 
 
-async def test_the_list_of_a_deleted_organization_ends_and_the_event_says_so(scene: KeptScene) -> None:
+async def test_the_list_of_a_deleted_organization_ends_and_the_event_reports_it(scene: KeptScene) -> None:
     del scene.kube.objects["organizations", "acme"]
     scene.cache.organizations.remove("acme")
     scene.clock.advance(minutes=10)
@@ -542,7 +542,7 @@ async def test_a_list_continues_if_only_the_cache_has_no_organization(scene: Kep
     assert (await scene.poll()).status.reason == "FilesListedLate"
 
 
-async def test_a_retry_by_a_person_lists_the_files_and_says_so(scene: KeptScene) -> None:
+async def test_a_retry_by_a_person_lists_the_files_and_reports_it(scene: KeptScene) -> None:
     suspend_the_sender(scene)
     scene.clock.advance(hours=2)
     await scene.look()

@@ -89,7 +89,7 @@ async def test_only_an_event_that_another_sender_may_help_looks_its_envelope_up(
     assert bool(scene.kube.asked) is is_reopened
 
 
-async def test_an_event_that_changes_meanwhile_or_may_not_be_changed_is_left_alone(scene: LateScene) -> None:
+async def test_an_event_that_changes_meanwhile_or_may_not_be_changed_is_skipped(scene: LateScene) -> None:
     await parked(scene)
     scene.kube.put(an_envelope("ben"))
     scene.kube.fail("patch_status", Forbidden(403, "Forbidden", "no"))

@@ -123,7 +123,7 @@ async def test_a_changed_archive_has_them_tried_again_when_it_is_known_to_work()
     assert await retry_scene.reopened_after(an_archive_that_works(4, generation=2)) == [event.name]
 
 
-async def test_an_event_that_can_no_longer_be_written_holds_up_no_other() -> None:
+async def test_an_event_that_can_no_longer_be_written_delays_no_other() -> None:
     full, other = event_failed("ArchiveReadOnly", 1).build(), event_failed("ArchiveReadOnly", 2).build()
     retry_scene = RetryScene(full, other)
     retry_scene.scene.kube.fail("patch_status", Rejected(422, "Invalid", "status.documents: too long"))
@@ -142,7 +142,7 @@ def with_anchors(archive: Archive, anchors: str) -> Archive:
 @pytest.mark.parametrize(
     "problem", [Unavailable(500, "InternalError", "?"), Forbidden(403, "Forbidden", "a policy says no")]
 )
-async def test_an_event_whose_write_always_fails_holds_up_no_other(problem: ApiError) -> None:
+async def test_an_event_whose_write_always_fails_delays_no_other(problem: ApiError) -> None:
     events = [event_failed("ArchiveReadOnly", number).build() for number in range(1, 4)]
     retry_scene = RetryScene(*events)
     scene = retry_scene.scene
@@ -214,7 +214,7 @@ async def test_only_what_the_change_can_solve_is_tried_again() -> None:
     assert reopened == [events["TagMissing"].name]
 
 
-async def test_what_was_given_up_counts_by_its_last_trouble() -> None:
+async def test_what_was_given_up_counts_by_its_last_failure() -> None:
     error = LastError(reason="ArchiveFull", message="", time=NOON)
     event = event_failed("DeadlineExceeded").status(last_error=error).build()
     retry_scene = RetryScene(event)
@@ -223,7 +223,7 @@ async def test_what_was_given_up_counts_by_its_last_trouble() -> None:
     ]
 
 
-async def test_another_organization_that_uses_another_archive_is_left_alone() -> None:
+async def test_another_organization_that_uses_another_archive_is_not_affected() -> None:
     event = event_failed("ArchiveFull", organization="other").build()
     retry_scene = RetryScene(event)
     retry_scene.scene.observe(an_organization("other", archiveRef={"name": "another"}))
@@ -239,7 +239,7 @@ async def test_a_changed_organization_has_those_tried_again_whose_sender_nobody_
     assert reopened == [event.name]
 
 
-async def test_an_esaw_that_was_away_for_longer_than_the_deadline_has_them_tried_again() -> None:
+async def test_an_esaw_that_was_down_for_longer_than_the_deadline_has_them_tried_again() -> None:
     error = LastError(reason="EsawUnreachable", message="", time=NOON)
     event = event_failed("DeadlineExceeded").status(last_error=error).build()
     retry_scene = RetryScene(event)
@@ -412,7 +412,7 @@ async def test_an_event_that_somebody_else_reopened_meanwhile_is_left_to_them() 
     assert kube.stored(event.name).status.reason == "Mine"
 
 
-async def test_while_the_api_server_is_away_a_change_is_not_lost() -> None:
+async def test_while_the_api_server_is_down_a_change_is_not_lost() -> None:
     event = event_failed("ArchiveFull").build()
     retry_scene = RetryScene(event)
     retry_scene.scene.kube.fail("page", Unavailable(0, "NoAnswer", "away"))

@@ -54,7 +54,7 @@ def test_those_who_were_all_sent_away_until_noon_do_not_all_come_back_at_noon() 
     assert len(due) == 10
 
 
-def test_a_phase_is_over_when_its_deadline_has_passed_and_not_a_moment_earlier() -> None:
+def test_a_phase_has_ended_when_its_deadline_has_passed_and_not_a_moment_earlier() -> None:
     assert not is_deadline_exceeded(NOON, POLICY, now=NOON + timedelta(hours=23, minutes=59))
     assert is_deadline_exceeded(NOON, POLICY, now=NOON + timedelta(hours=24))
 

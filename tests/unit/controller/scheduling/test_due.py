@@ -25,7 +25,7 @@ def of_anna(cache: Cache, event: EnvelopeEvent) -> EnvelopeEvent:
     return event
 
 
-def test_a_new_event_is_due_since_it_was_noted_down() -> None:
+def test_a_new_event_is_due_since_it_was_recorded() -> None:
     assert due_time(an_event().build(), a_cache(), NOON) == NOON
 
 

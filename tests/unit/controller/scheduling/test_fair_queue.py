@@ -179,7 +179,7 @@ def test_a_dropped_event_is_not_handed_out() -> None:
     assert taken(fair_queue) == ["event-2"]
 
 
-def test_an_occupied_envelope_is_left_alone_until_it_is_vacated() -> None:
+def test_an_occupied_envelope_is_not_changed_until_it_is_vacated() -> None:
     fair_queue = FairQueue()
     assert fair_queue.acquire("envelope-1")
     fair_queue.add(item(1))

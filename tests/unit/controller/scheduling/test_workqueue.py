@@ -196,7 +196,7 @@ async def test_two_events_of_one_envelope_run_one_after_the_other() -> None:
     assert workqueue.running_count == 0
 
 
-async def test_there_is_no_more_going_on_than_there_is_room_for() -> None:
+async def test_no_more_work_is_in_progress_than_the_limit_allows() -> None:
     clock, work = AClock(), ReleasedWork()
     work.open = False
     workqueue = a_workqueue(clock, process=2)
@@ -310,7 +310,7 @@ async def test_two_requests_for_one_envelope_are_carried_out_one_after_the_other
     assert most == [1] * 5
 
 
-async def test_a_time_long_past_is_not_taken_for_a_schedule_that_no_longer_turns() -> None:
+async def test_a_time_long_past_is_not_treated_as_a_stopped_schedule() -> None:
     clock, work = AClock(), ReleasedWork()
     workqueue = a_workqueue(clock)
     async with running(workqueue, work):

@@ -142,7 +142,7 @@ def test_the_series_of_an_organization_that_is_gone_are_gone() -> None:
     assert scrape.shows("oldest_unfinished_seconds", organization="acme") is None
 
 
-def test_each_trouble_that_an_attempt_can_meet_starts_at_zero() -> None:
+def test_each_failure_that_an_attempt_can_meet_starts_at_zero() -> None:
     scrape = Scrape(Scene())
     for phase in ("Validating", "Archiving", "Cleaning"):
         for outcome, reason in (

@@ -67,7 +67,7 @@ class Scene:
         return await self.liveness.checks[check]()
 
 
-async def test_watches_that_are_heard_of_now_and_then_are_well() -> None:
+async def test_watches_with_rare_signs_of_life_are_healthy() -> None:
     scene = Scene()
     for _ in range(10):
         scene.clock.advance(seconds=60)
@@ -88,7 +88,7 @@ async def test_a_watch_that_is_silent_for_too_long_fails_and_is_named() -> None:
     assert await scene.says("watches") is None
 
 
-async def test_silence_while_the_api_server_is_away_is_no_reason_to_restart() -> None:
+async def test_silence_while_the_api_server_is_down_is_no_reason_to_restart() -> None:
     scene = Scene()
     scene.kube.go_away("page", times=1)
     scene.clock.advance(hours=1)
@@ -156,7 +156,7 @@ async def a_server_that_sends(pieces: "asyncio.Queue[bytes]") -> AsyncIterator[s
         yield str(server.make_url("/"))
 
 
-async def test_every_piece_of_a_watch_is_heard_and_a_list_is_not() -> None:
+async def test_every_chunk_of_a_watch_counts_as_a_sign_of_life_and_a_list_does_not() -> None:
     clock, pieces = AClock(), asyncio.Queue[bytes]()
     heartbeat = WatchHeartbeat(
         clock, ("senders",), authorization=no_credentials, list_started=ignored, page_listed=ignored_page

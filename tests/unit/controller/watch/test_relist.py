@@ -60,14 +60,14 @@ async def test_an_event_that_waited_and_was_deleted_is_forgotten() -> None:
     assert list(relist_scene.scene.cache.events) == []
 
 
-async def test_what_is_seen_for_the_first_time_meanwhile_is_not_taken_for_gone() -> None:
+async def test_what_is_first_seen_meanwhile_is_not_treated_as_gone() -> None:
     relist_scene = RelistScene(a_sender())
     relist_scene.scene.kube.just_before("page", lambda: relist_scene.scene.observe(a_sender("new")))
     await relist_scene.list_started(Sender)
     assert {each.name for each in relist_scene.scene.cache.senders} == {"anna", "new"}
 
 
-async def test_what_is_made_anew_meanwhile_is_not_taken_for_gone() -> None:
+async def test_what_is_created_again_meanwhile_is_not_treated_as_gone() -> None:
     relist_scene = RelistScene(a_sender())
     relist_scene.lose(a_sender())
     relist_scene.scene.kube.just_before("page", lambda: relist_scene.scene.observe(a_sender(version=7)))
@@ -105,7 +105,7 @@ async def test_after_a_restore_of_etcd_the_listed_state_replaces_the_newer_versi
     assert [each.metadata.resource_version for each in cache.senders] == ["500"]
 
 
-async def test_after_a_restore_of_etcd_an_event_that_was_finished_after_the_backup_goes_on() -> None:
+async def test_after_a_restore_of_etcd_an_event_that_was_finished_after_the_backup_continues() -> None:
     event = an_event().at_version(800).in_phase(Phase.ARCHIVING).build()
     relist_scene = RelistScene(event)
     await relist_scene.begun()

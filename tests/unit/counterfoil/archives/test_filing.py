@@ -133,7 +133,7 @@ async def test_a_document_that_was_stored_as_garbage_is_found_by_read_back_and_n
     assert trouble.value.message.startswith(f"shelf:/{file.name} was sent 2 times")
 
 
-async def test_a_document_that_was_spoiled_once_is_sent_again() -> None:
+async def test_a_document_that_was_corrupted_once_is_sent_again() -> None:
     spoiled: list[bytes] = []
 
     def spoil_the_first(data: bytes) -> bytes:
@@ -193,7 +193,7 @@ async def test_claiming_an_empty_folder_gives_the_locations_in_the_order_of_the_
 
 
 @pytest.mark.parametrize("taken", ["the document", "the manifest", "the hash file"])
-async def test_a_foreign_file_under_one_of_our_names_is_left_alone(taken: str) -> None:
+async def test_a_foreign_file_under_one_of_our_names_is_not_changed(taken: str) -> None:
     backend, plan = MemoryBackend(), a_plan()
     name = {
         "the document": plan.files[0].name,
@@ -209,7 +209,7 @@ async def test_a_foreign_file_under_one_of_our_names_is_left_alone(taken: str) -
 
 
 @pytest.mark.parametrize("taken", ["the document", "the manifest", "the hash file", "the seal"])
-async def test_a_foreign_file_that_the_list_leaves_out_is_left_alone(taken: str) -> None:
+async def test_a_foreign_file_that_the_list_leaves_out_is_not_changed(taken: str) -> None:
     plan = a_plan()
     backend = RelistingBackend(relist=lambda _: [])
     name = {
@@ -292,7 +292,7 @@ class LaterFailsFirstBackend(MemoryBackend):
         return asyncio.Event()
 
 
-async def test_the_first_name_that_is_taken_tells_also_if_a_later_one_fails_first() -> None:
+async def test_the_first_taken_name_decides_also_if_a_later_one_fails_first() -> None:
     backend, plan = LaterFailsFirstBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
     backend.first, backend.second = (file.name for file in plan.files)
     backend.files[backend.first] = b"not ours"
@@ -317,7 +317,7 @@ async def test_a_foreign_file_under_another_name_is_none_of_our_business() -> No
     await claim_names(backend, plan)
 
 
-async def test_a_foreign_file_whose_name_some_archives_take_for_ours_is_left_alone() -> None:
+async def test_a_foreign_file_whose_name_is_equal_to_ours_in_some_archives_is_not_changed() -> None:
     backend, plan = MemoryBackend(), a_plan(*files_named("contract.pdf"))
     above, _, name = plan.files[0].name.rpartition("/")
     backend.files[f"{above}/{name.upper()}"] = b"not ours"
@@ -335,7 +335,7 @@ async def test_a_foreign_file_whose_name_is_no_text_is_none_of_our_business(tmp_
     await claim_names(FilesystemBackend("dms", tmp_path), plan)
 
 
-async def test_what_an_earlier_run_claimed_is_ours_whatever_lies_there() -> None:
+async def test_what_an_earlier_run_claimed_is_ours_with_any_file_there() -> None:
     backend, plan = MemoryBackend(), a_plan()
     claimed = await claim_names(backend, plan)
     backend.files[plan.files[0].name] = b"half done"
@@ -443,7 +443,7 @@ async def test_concluding_again_changes_nothing_and_keeps_the_time_of_then() -> 
     assert len(backend.puts) == written
 
 
-async def test_concluding_after_a_file_changed_writes_the_manifest_anew() -> None:
+async def test_concluding_after_a_file_changed_writes_the_manifest_again() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan)
 
@@ -734,7 +734,7 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
     )
 
 
-async def test_a_manifest_of_ours_that_is_damaged_is_written_again() -> None:
+async def test_our_damaged_manifest_is_written_again() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan)
     backend.files[plan.manifest_name] = b"{"
@@ -858,7 +858,7 @@ async def test_a_folder_that_lists_the_stored_files_in_its_own_way_gets_a_manife
     assert plan.manifest_name in backend.files
 
 
-async def test_a_file_of_others_with_the_same_name_in_capitals_is_not_taken_for_a_double() -> None:
+async def test_a_foreign_file_with_the_same_name_in_capitals_is_not_treated_as_a_duplicate() -> None:
     backend, plan = MemoryBackend(), a_plan()
     above, _, name = plan.files[0].name.rpartition("/")
     backend.files[f"{above}/{name.upper()}"] = b"not ours"

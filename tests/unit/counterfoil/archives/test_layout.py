@@ -114,7 +114,7 @@ def test_the_plan_does_not_depend_on_the_order_in_which_files_are_listed(
 
 
 @given(st.lists(st.text(max_size=300), max_size=30), st.text(max_size=300))
-def test_whatever_the_names_all_files_stay_apart_and_in_the_envelopes_folder(
+def test_with_any_names_all_files_stay_apart_and_in_the_envelopes_folder(
     names: list[str], title: str
 ) -> None:
     spec = a_spec(path="{{envelope.name}}/{{envelope.id}}/{{file.kind}}/{{file.name}}")
@@ -141,7 +141,7 @@ def test_the_content_type_comes_from_the_extension(name: str, content_type: str)
     assert a_plan(a_file(name)).files[0].content_type == content_type
 
 
-def test_what_is_wrong_with_a_spec_is_told_in_one_sentence_each() -> None:
+def test_what_is_wrong_with_a_spec_is_reported_in_one_sentence_each() -> None:
     spec = a_spec(path="{{file.name}}", tags={"no": TagRule(xpath="//["), "who": TagRule()})
 
     faults = problems(spec)

@@ -121,7 +121,7 @@ def test_a_manifest_that_nobody_could_read_is_refused(changes: dict[str, object]
         a_manifest(**changes).encode_readable()
 
 
-def test_fields_of_a_later_version_are_passed_over() -> None:
+def test_fields_of_a_later_version_are_ignored() -> None:
     assert Manifest.decode(json.dumps({**MINIMAL, "approvedBy": "later"}).encode()).envelope.id == "1"
 
 
@@ -157,7 +157,7 @@ def test_what_is_no_manifest_is_called_damaged(text: bytes) -> None:
         "ümlaut 📄",
     ],
 )
-async def test_sha256sum_accepts_the_hash_file_whatever_the_name(tmp_path: Path, name: str) -> None:
+async def test_sha256sum_accepts_the_hash_file_with_any_name(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"content")
     (tmp_path / "hashes").write_bytes(hash_lines([(name, hashlib.sha256(b"content").hexdigest())]))
 

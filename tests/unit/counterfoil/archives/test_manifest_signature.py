@@ -81,21 +81,21 @@ async def test_a_seal_that_is_missing_or_does_not_fit_is_made_again(seal: bytes 
     assert sealer.public.verifies(backend.files[plan.seal_name], backend.files[plan.manifest_name])
 
 
-async def test_another_key_seals_anew() -> None:
+async def test_another_key_seals_again() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan, a_sealer(1))
     await filed(backend, plan, a_sealer(2))
     assert a_sealer(2).public.verifies(backend.files[plan.seal_name], backend.files[plan.manifest_name])
 
 
-async def test_a_manifest_that_is_written_anew_without_a_key_has_no_old_seal_beside_it() -> None:
+async def test_a_manifest_that_is_written_again_without_a_key_has_no_old_seal_beside_it() -> None:
     backend, plan = MemoryBackend(), a_plan()
     await filed(backend, plan, a_sealer())
     await filed(backend, plan, None)
     assert plan.seal_name not in backend.files
 
 
-async def test_a_strangers_file_in_the_place_of_the_seal_is_not_touched() -> None:
+async def test_a_foreign_file_in_the_place_of_the_seal_is_not_touched() -> None:
     backend, plan = MemoryBackend(), a_plan()
     backend.files[plan.seal_name] = b"another program's"
     with pytest.raises(NameTaken):

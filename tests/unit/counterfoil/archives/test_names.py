@@ -30,7 +30,7 @@ WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", "COM1", "LPT9"}
 @example("..")
 @example("e\u200b\u0301")
 @example("CON .pdf")
-def test_whatever_the_text_the_segment_is_safe_everywhere(text: str) -> None:
+def test_with_any_text_the_segment_is_safe_everywhere(text: str) -> None:
     segment = safe_segment(text)
 
     assert segment
@@ -197,7 +197,7 @@ def test_each_way_in_which_a_volume_compares_names_gives_the_same_folded_name(te
         assert case_folded(same) == case_folded(name)
 
 
-def test_a_name_that_is_longer_than_any_of_ours_is_folded_in_linear_time() -> None:
+def test_a_name_that_is_longer_than_all_our_names_is_folded_in_linear_time() -> None:
     """Its normal form would take hours."""
     assert case_folded("\u0301\u0323" * 500_000) == "\u0301\u0323" * 500_000
 
@@ -265,7 +265,7 @@ def test_names_are_the_same_on_every_machine_and_in_every_release() -> None:
     ]
 
 
-def test_a_value_never_makes_a_segment_of_its_own() -> None:
+def test_a_value_never_adds_a_segment() -> None:
     template = PathTemplate.parse("{{envelope.name}}/{{envelope.id}}/{{file.name}}")
 
     folder = template.render_folder({"envelope.name": "../../up", "envelope.id": "1"})
@@ -381,6 +381,6 @@ def test_a_file_is_named_by_its_part_of_the_template_and_by_tags() -> None:
     assert template.render_file(values) == "7_8-1/a.pdf"
 
 
-def test_a_name_like_a_temporary_one_of_ours_is_another() -> None:
+def test_a_name_like_our_temporary_names_is_another() -> None:
     assert safe_segment("x/.counterfoil-1").startswith("x_")
     assert safe_segment("\u200b.counterfoil-1.pdf") == "counterfoil-1.pdf"

@@ -49,7 +49,7 @@ async def test_what_the_source_raises_comes_out_unchanged() -> None:
     assert caught.value is broken
 
 
-async def test_what_the_work_behind_raises_is_told_to_the_next_who_brings_something() -> None:
+async def test_what_the_work_behind_raises_is_raised_to_the_next_caller() -> None:
     def fail(block: bytes) -> None:
         raise OSError(28, block.decode())
 

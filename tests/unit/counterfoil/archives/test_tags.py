@@ -70,7 +70,7 @@ def test_objects_arrays_and_null_are_no_values(path: str) -> None:
     assert from_json(path, required=False) is None
 
 
-def test_a_fixed_value_may_use_what_is_known_of_the_envelope() -> None:
+def test_a_fixed_value_may_use_the_properties_of_the_envelope() -> None:
     rules = {"from": TagRule(value="eSAW: {{sender.email}}, {{envelope.name}}")}
 
     assert collect(rules, None, FIELDS) == {"from": "eSAW: ann@acme.example, Lease"}

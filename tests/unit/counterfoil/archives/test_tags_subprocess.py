@@ -125,7 +125,7 @@ async def test_a_process_that_was_killed_says_nothing_about_the_metadata(
         await found(TagWorkers(), FORM, no=TagRule(json_path="$.field1", required=required))
 
 
-async def test_what_is_missing_or_wrong_is_told_as_ever(workers: TagWorkers) -> None:
+async def test_what_is_missing_or_wrong_is_reported_as_before(workers: TagWorkers) -> None:
     with pytest.raises(TagMissing, match=r"`no` is required, but the jsonPath `\$\.no` finds nothing"):
         await found(workers, LONG, no=TagRule(json_path="$.no", required=True))
     with pytest.raises(MetadataUnreadable, match="it is not well-formed XML"):
@@ -138,7 +138,7 @@ CALLBACK = {"order": TagRule(callback="orderno", required=True), "no": TagRule(x
 
 
 @pytest.mark.parametrize("metadata", [FORM, LONG], ids=["light", "long"])
-async def test_a_parameter_of_the_callback_is_found_whatever_the_metadata(
+async def test_a_parameter_of_the_callback_is_found_with_any_metadata(
     workers: TagWorkers, metadata: str
 ) -> None:
     assert await found(workers, metadata, **CALLBACK) == {"order": "4711"}

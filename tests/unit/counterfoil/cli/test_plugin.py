@@ -166,7 +166,7 @@ def test_what_failed_after_its_deadline_says_what_was_really_wrong() -> None:
         ),
     ],
 )
-def test_the_notice_to_the_webhook_is_told(notice: EventNotice, says: str) -> None:
+def test_the_notice_to_the_webhook_is_reported(notice: EventNotice, says: str) -> None:
     assert f"Notice        {says}\n" in told(an_event().in_phase(Phase.SUCCEEDED).status(notice=notice))
 
 
@@ -308,7 +308,7 @@ def test_the_organization_and_the_sender_may_be_unreadable() -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.ARCHIVING])
-def test_an_event_whose_controller_is_gone_is_not_said_to_be_on_its_way(phase: Phase) -> None:
+def test_an_event_whose_controller_is_gone_is_not_shown_as_in_progress(phase: Phase) -> None:
     absence = UnheldShard("counterfoil-shard-0-of-1", "pod-1", NOON)
     event = EventBuilder().in_phase(phase).build()
     text = page(explain(event, an_organization(), None, (), NOON, absence=absence))
@@ -329,7 +329,7 @@ def test_an_archive_that_was_only_chosen_is_not_called_filed() -> None:
     assert "Filed" not in page(explain(event, None, None, (), NOON))
 
 
-def test_the_last_attempts_and_what_a_person_asked_for_last_are_told() -> None:
+def test_the_last_attempts_and_what_a_person_asked_for_last_are_reported() -> None:
     attempt = Attempt(
         phase=Phase.COLLECTING,
         start_time=NOON,
@@ -357,7 +357,7 @@ def test_the_last_attempts_and_what_a_person_asked_for_last_are_told() -> None:
     assert format_json(why).count('"seconds": 75') == 1
 
 
-async def test_the_answer_to_ones_own_request_is_told_from_that_to_another() -> None:
+async def test_the_answer_to_ones_own_request_is_distinguished_from_that_to_another() -> None:
     kube = KnowsItsUser(an_organization())
     id_ = await make_request(kube, Organization, "acme", "sweep")
     other = LastRequest(request="sweep", outcome=RequestOutcome.REFUSED, handled_time=NOON, id="of another")
@@ -396,7 +396,7 @@ class KnowsItsUser(InMemoryKubeClient):
         return "jane"
 
 
-async def test_a_sweep_without_a_controller_says_so_at_once() -> None:
+async def test_a_sweep_without_a_controller_reports_it_at_once() -> None:
     kube = KnowsItsUser(an_organization(), a_shard_lease(0, 1, renewed=NOON))
     args = argparse.Namespace(organization="acme", timeout=120.0, output="text")
     with pytest.raises(CommandError, match="no controller works") as ended:
@@ -406,7 +406,7 @@ async def test_a_sweep_without_a_controller_says_so_at_once() -> None:
     assert ("patch", "acme") in kube.asked
 
 
-async def test_a_sweep_that_skipped_senders_is_not_complete_and_says_so(
+async def test_a_sweep_that_skipped_senders_is_not_complete_and_reports_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kube = KnowsItsUser(an_organization(), a_shard_lease(0, 1, renewed=datetime.now(UTC)))
@@ -640,7 +640,7 @@ class Named(InMemoryKubeClient):
 
 
 @pytest.mark.parametrize("command", [RETRY, SKIP], ids=["retry", "skip"])
-async def test_an_event_that_changes_during_the_request_is_left_alone(command: RequestCommand) -> None:
+async def test_an_event_that_changes_during_the_request_is_not_changed(command: RequestCommand) -> None:
     event = an_event().in_phase(Phase.FAILED, "NameOccupied").build()
     kube, out = Named(event), io.StringIO()
     changed = {"status": {"reason": "SenderUnknown"}}

@@ -68,21 +68,21 @@ async def test_without_more_than_an_archive_something_typical_is_shown(files: Pa
     assert lines[0] == "folder    acme/00000000-0000-4000-8000-000000000000"
 
 
-async def test_a_required_tag_that_is_not_found_is_told_with_its_rule(files: Path) -> None:
+async def test_a_required_tag_that_is_not_found_is_reported_with_its_rule(files: Path) -> None:
     status, lines = await rendered("--archive", f"{files}/tagged.yaml")
     assert status == PROBLEMS
     assert "The tag `costCenter` is required, but the xpath `/tags/costCenter` finds nothing" in lines[0]
     assert lines[0].endswith("No metadata was given; do so with --metadata FILE.")
 
 
-async def test_metadata_that_can_not_be_read_is_told(files: Path) -> None:
+async def test_metadata_that_can_not_be_read_is_reported(files: Path) -> None:
     (files / "metadata.xml").write_text("<tags>")
     status, lines = await rendered("--archive", f"{files}/tagged.yaml", "--metadata", f"{files}/metadata.xml")
     assert status == PROBLEMS
     assert "not well-formed XML" in lines[0]
 
 
-async def test_everything_that_can_not_work_is_told_at_once(files: Path) -> None:
+async def test_everything_that_can_not_work_is_reported_at_once(files: Path) -> None:
     (files / "bad.yaml").write_text(
         LEAST.replace("filesystem: {root: /archive}", "path: '{{envelope.id}}/{{file.nme}}'")
         + "  tags:\n    one: {xpath: '//['}\n    two: {jsonPath: '$['}\n    three: {value: '{{nothing}}'}\n"
@@ -113,7 +113,7 @@ async def test_a_name_with_a_colon_is_a_document(files: Path) -> None:
         (["--archive", "{}/wrong.yaml"], "Archive/dms: "),
     ],
 )
-async def test_input_that_can_not_be_used_is_told(
+async def test_input_that_can_not_be_used_is_reported(
     files: Path, flags: list[str], says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (files / "none.yaml").write_text("kind: Secret\n")

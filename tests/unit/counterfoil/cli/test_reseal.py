@@ -232,7 +232,7 @@ async def test_another_token_that_was_sealed_with_the_same_key_since_it_was_show
     assert key_id_of(scene.kube.secrets["anna"][SECRET_KEY]) == "first"
 
 
-async def test_another_token_that_is_sealed_with_the_same_key_during_the_run_is_left_alone(
+async def test_another_token_that_is_sealed_with_the_same_key_during_the_run_is_not_changed(
     tmp_path: Path,
 ) -> None:
     scene = Scene(tmp_path)
@@ -254,7 +254,7 @@ async def test_a_key_that_no_key_of_the_folder_opens_is_shown_as_such(tmp_path: 
     assert (await scene.plan()).lines()[0].startswith("anna: a key of an unknown origin: ")
 
 
-async def test_a_key_that_somebody_sealed_meanwhile_with_another_key_is_left_alone(tmp_path: Path) -> None:
+async def test_a_key_that_somebody_sealed_meanwhile_with_another_key_is_not_changed(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     for key_id in ("other", "second"):
         put_key(scene.of_controllers, key_id)

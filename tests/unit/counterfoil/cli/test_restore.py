@@ -74,7 +74,7 @@ def test_a_sealed_key_has_no_owner_or_it_would_be_removed_at_once() -> None:
     assert secret == {**SEALED, "metadata": {"name": "s1", "namespace": "contracts"}}
 
 
-def test_what_helm_and_kubernetes_make_by_themselves_stays_out() -> None:
+def test_what_helm_and_kubernetes_create_stays_out() -> None:
     others = [
         {**SEALED, "type": each} for each in ("helm.sh/release.v1", "kubernetes.io/service-account-token")
     ]

@@ -109,7 +109,7 @@ async def verified(
     return status, out.getvalue()
 
 
-async def test_every_file_is_told_with_what_was_checked(folder: Path) -> None:
+async def test_every_file_is_reported_with_what_was_checked(folder: Path) -> None:
     status, printed = await verified(folder)
     assert status == verify.INTACT
     assert printed.splitlines() == [
@@ -196,7 +196,7 @@ async def test_a_forged_document_is_found_although_manifest_and_hash_file_fit_it
     assert json.loads((await verified(folder, "--json"))[1])["intact"] is False
 
 
-async def test_a_document_that_was_archived_in_doubt_is_as_it_was_archived_if_the_seal_says_so(
+async def test_a_document_that_was_archived_in_doubt_is_as_it_was_archived_if_the_seal_confirms_it(
     tmp_path: Path, key: str
 ) -> None:
     broken = with_one_byte_changed(signed())
@@ -302,7 +302,7 @@ async def test_a_manifest_that_was_changed_together_with_the_files_is_found_by_t
     assert f"counterfoil.json.sig: does not fit the manifest and the key {a_sealer().public.id}" in printed
 
 
-async def test_the_seal_is_checked_with_the_key_and_only_told_without(sealed: Path, key: str) -> None:
+async def test_the_seal_is_checked_with_the_key_and_only_shown_without(sealed: Path, key: str) -> None:
     assert "not checked counterfoil.json.sig: is there" in (await verified(sealed))[1]
     status, printed = await verified(sealed, "--public-key", key)
     assert status == verify.INTACT
@@ -329,7 +329,7 @@ async def test_a_seal_of_another_key_is_not_accepted(sealed: Path, tmp_path: Pat
     assert f"is not of the key {a_sealer(2).public.id}" in printed
 
 
-async def test_whoever_gives_a_key_wants_a_seal(folder: Path, key: str) -> None:
+async def test_a_given_key_requires_a_seal(folder: Path, key: str) -> None:
     assert (await verified(folder, "--public-key", key))[0] == WRONG
 
 
@@ -348,7 +348,7 @@ async def test_a_name_in_a_manifest_can_not_write_to_the_terminal(folder: Path) 
     assert "\x1b" not in printed
 
 
-async def test_a_file_whose_name_is_no_text_is_told_to_machines_too(folder: Path) -> None:
+async def test_a_file_whose_name_is_no_text_is_reported_in_json_too(folder: Path) -> None:
     (folder / os.fsdecode(b"M\xfcller.pdf")).write_bytes(b"x")
 
     status, printed = await verified(folder, "--json")

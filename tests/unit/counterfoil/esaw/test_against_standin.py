@@ -254,13 +254,13 @@ async def test_find_gives_the_senders_own_envelopes_of_that_status_and_time(scen
     assert await scene.user.find(status=EnvelopeStatus.COMPLETED, start=now + hour, end=None) == ()
 
 
-async def test_an_envelope_tells_when_its_last_signer_finished(scene: Scene) -> None:
+async def test_an_envelope_shows_when_its_last_signer_finished(scene: Scene) -> None:
     done, active = scene.an_envelope(), scene.an_envelope(status="Active")
     assert (await scene.user.envelope(done)).finished_date is not None
     assert (await scene.user.envelope(active)).finished_date is None
 
 
-async def test_history_tells_a_deleted_envelope(scene: Scene) -> None:
+async def test_history_shows_a_deleted_envelope(scene: Scene) -> None:
     envelope = scene.an_envelope()
     assert not (await scene.user.history(envelope)).has_been_deleted
     await scene.standin.delete(envelope)
@@ -370,7 +370,7 @@ async def test_a_delete_whose_answer_is_lost_has_happened_all_the_same(scene: Sc
     ],
     ids=str,
 )
-async def test_each_fault_has_its_problem_and_the_next_call_is_not_spoilt(
+async def test_each_fault_has_its_problem_and_the_next_call_is_not_affected(
     scene: Scene, fault: FaultOptions, kind: type[EsawError], text: str
 ) -> None:
     envelope = scene.an_envelope()

@@ -138,7 +138,7 @@ async def test_find_asks_by_status_and_time_in_utc() -> None:
     assert [(each.id, each.status) for each in found] == [(ENVELOPE, EnvelopeStatus.COMPLETED)]
 
 
-async def test_find_without_hits_is_empty_however_esaw_says_so() -> None:
+async def test_find_without_hits_is_empty_in_each_form_of_the_answer() -> None:
     async with against(answering({"Envelopes": None}), answering({"Envelopes": []})) as setup:
         for _ in range(2):
             assert await setup.user.find(status=EnvelopeStatus.COMPLETED, start=START, end=START) == ()
@@ -219,7 +219,7 @@ V4_ERROR = {"ErrorId": "ERR0010", "Message": "no", "SupportId": "f35aad06-2222",
         (then_closing(sending(head(503, content_length=100) + b"{")), 503, None, "eSAW answered 503."),
     ],
 )
-async def test_an_error_status_is_told_with_what_its_body_says(
+async def test_an_error_status_is_reported_with_what_its_body_says(
     script: Script, status: int, error_id: str | None, text: str
 ) -> None:
     async with against(script) as setup:
@@ -230,7 +230,7 @@ async def test_an_error_status_is_told_with_what_its_body_says(
 
 
 @pytest.mark.parametrize(("error", "trace_id"), [(V6_ERROR, "f35aad06-1111"), (V4_ERROR, "f35aad06-2222")])
-async def test_a_trace_id_is_kept_for_support_but_not_told(error: object, trace_id: str) -> None:
+async def test_a_trace_id_is_kept_for_support_but_not_reported(error: object, trace_id: str) -> None:
     async with against(answering(error, 500)) as setup:
         problem = await problem_of(setup)
     assert isinstance(problem, HttpStatusError)
@@ -254,7 +254,7 @@ async def test_a_redirect_is_refused_and_the_token_stays_here(status: int) -> No
 @pytest.mark.parametrize(
     "location", ["/login", "//evil.example/x", "https://u:p@evil.example/", "https://a b/", ""]
 )
-async def test_where_a_redirect_leads_is_told_only_when_it_is_a_plain_address(location: str) -> None:
+async def test_the_target_of_a_redirect_is_named_only_when_it_is_a_plain_address(location: str) -> None:
     async with against(answering(b"", 302, Location=location)) as setup:
         problem = await problem_of(setup)
     assert str(problem) == "eSAW redirects API calls to another place; correct the base URL."
@@ -315,7 +315,7 @@ async def test_a_connection_that_brings_no_answer_is_unreachable(script: Script,
     assert setup.observer.codes == [("whoami", "unreachable")]
 
 
-async def test_a_server_that_trickles_can_not_hold_a_call_for_ever() -> None:
+async def test_a_server_that_trickles_can_not_hold_a_call_indefinitely() -> None:
     async def trickle(writer: asyncio.StreamWriter) -> None:
         writer.write(head(200, content_length=1_000_000))
         while True:
@@ -341,7 +341,7 @@ async def test_a_port_where_nobody_listens_is_unreachable() -> None:
     assert observer.codes == [("version", "unreachable")]
 
 
-async def test_a_certificate_that_is_not_trusted_is_told_as_such(tmp_path: Path) -> None:
+async def test_a_certificate_that_is_not_trusted_is_reported_as_such(tmp_path: Path) -> None:
     server, _ = server_tls(tmp_path)
     async with running(answering(b'"1"'), tls=server) as esaw_server, new_http_client() as http:
         esaw = EsawClient(esaw_server.url, http=http, clock=ManualClock(), observe=RecordingObserver())
@@ -361,7 +361,7 @@ async def test_an_authority_of_ones_own_can_be_trusted(tmp_path: Path) -> None:
         assert await esaw.version() == "25.52"
 
 
-async def test_a_proxy_that_refuses_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_that_refuses_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(answering(b"", 403)) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         async with new_http_client() as http:
@@ -410,7 +410,7 @@ async def test_a_call_that_we_break_off_is_not_counted() -> None:
 @pytest.mark.parametrize(
     "surplus", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n" + b'{"UserId":"2"}']
 )
-async def test_bytes_behind_an_answer_break_it_and_are_not_taken_for_the_next(surplus: bytes) -> None:
+async def test_bytes_after_an_answer_break_it_and_are_not_read_as_the_next(surplus: bytes) -> None:
     whole = head(200, content_length=14) + b'{"UserId":"1"}'
     async with against(sending(whole + surplus), answering({"UserId": "3"})) as setup:
         problem = await problem_of(setup)
@@ -419,7 +419,7 @@ async def test_bytes_behind_an_answer_break_it_and_are_not_taken_for_the_next(su
         assert (await setup.user.whoami()).user_id == "3"
 
 
-async def test_bytes_behind_an_error_are_not_taken_for_the_next_answer_either() -> None:
+async def test_bytes_after_an_error_are_not_read_as_the_next_answer_either() -> None:
     async with against(
         sending(head(401, content_length=0) + head(200, content_length=2) + b"{}"), answering(WHO)
     ) as setup:
@@ -477,7 +477,7 @@ async def test_calls_keep_to_the_rate_of_their_organization() -> None:
     assert setup.clock.slept == [0.5, 0.5, 0.5]
 
 
-async def test_the_metrics_hear_how_long_esaw_took() -> None:
+async def test_the_metrics_record_how_long_esaw_took() -> None:
     async with against(answering(WHO), clock=ManualClock(step=0.25)) as setup:
         await setup.user.whoami()
     # The clock is read twice.

@@ -102,7 +102,7 @@ def a_proof() -> ProofOfArchive:
     return prove(a_status())
 
 
-def test_a_proof_says_where_the_manifest_lies_and_which_stored_status_said_so() -> None:
+def test_a_proof_names_the_location_of_the_manifest_and_the_stored_status() -> None:
     proof = prove(a_status(), envelope=ENVELOPE.upper())
     assert (proof.envelope_id, proof.manifest) == (ENVELOPE, "s3://contracts/counterfoil.json")
     assert (proof.archived_at, proof.resource_version) == (ARCHIVED_AT, "4711")
@@ -312,7 +312,7 @@ async def test_deleting_is_one_post_that_names_the_envelope() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b" \r\n", b"{}", b"null", b"true", b'{"EnvelopeId":"x"}'])
-async def test_what_esaw_says_besides_does_not_matter(body: bytes) -> None:
+async def test_further_fields_of_esaw_do_not_matter(body: bytes) -> None:
     async with against(answering(body)) as setup:
         await delete(setup.user, a_proof())
 
@@ -326,7 +326,7 @@ async def test_a_status_of_success_with_anything_else_in_it_is_no_deletion(body:
             await delete(bench.user, a_proof())
 
 
-async def test_an_envelope_that_is_gone_already_is_told_as_such() -> None:
+async def test_an_envelope_that_is_gone_already_is_reported_as_such() -> None:
     async with against(answering({"ErrorId": "ERR0007"}, 404)) as setup:
         with pytest.raises(HttpStatusError) as answered:
             await delete(setup.user, a_proof())

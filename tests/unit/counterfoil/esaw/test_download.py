@@ -141,7 +141,7 @@ async def test_the_last_piece_is_not_given_before_the_end_is_proven() -> None:
             await anext(file.chunks)
 
 
-async def test_surplus_that_comes_in_a_packet_of_its_own_is_noticed_when_it_is_there() -> None:
+async def test_surplus_that_comes_in_its_own_packet_is_noticed_when_it_is_there() -> None:
     arrived = asyncio.Event()
 
     async def in_two(writer: asyncio.StreamWriter) -> None:

@@ -89,7 +89,7 @@ async def test_another_users_draft_is_not_there(scene: Scene) -> None:
     assert scene.esaw.envelope_of(draft) is None
 
 
-async def test_what_a_user_sent_since_is_found_whatever_its_status(scene: Scene) -> None:
+async def test_what_a_user_sent_since_is_found_in_any_status(scene: Scene) -> None:
     before = datetime.now(UTC) - timedelta(minutes=1)
     sent = {(await drafts.send(scene.user(), scene.esaw.add_draft(owner=scene.anna)))[0] for _ in range(3)}
     scene.esaw.add_envelope(sender=bruno(scene.esaw))

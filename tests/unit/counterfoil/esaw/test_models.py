@@ -53,7 +53,7 @@ def some_files(**changes: Any) -> dict[str, Any]:
     return {**answer, **changes}
 
 
-def test_an_envelope_is_read_and_what_is_not_needed_passed_over() -> None:
+def test_an_envelope_is_read_without_its_unneeded_fields() -> None:
     envelope = an_answer(EnvelopeResponse, an_envelope(SomethingNew={"a": 1}))
     assert envelope.id == ENVELOPE
     assert envelope.status is EnvelopeStatus.COMPLETED
@@ -135,7 +135,7 @@ def test_what_is_no_json_is_unreadable_in_a_few_words(body: bytes, what: str) ->
 
 
 @given(st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(msgspec.json.encode))
-def test_no_bytes_whatsoever_break_the_reading(body: bytes) -> None:
+def test_no_bytes_break_the_reading(body: bytes) -> None:
     for kind in (EnvelopeResponse, FilesResponse, HistoryResponse, WhoAmI, FindResponse):
         with contextlib.suppress(ResponseInvalid):
             decode(kind, "test", body)
@@ -303,7 +303,7 @@ def test_a_step_that_esaw_gave_up_is_in_an_error_state_although_it_is_completed(
     assert (found and found.name) == "EnvelopeCallback"
 
 
-def test_history_tells_a_deleted_envelope_from_one_that_lives() -> None:
+def test_history_distinguishes_a_deleted_envelope_from_a_live_one() -> None:
     deleted = an_answer(
         HistoryResponse,
         {"Events": [], "EnvelopeHasBeenDeleted": True, "EnvelopeDeletionDate": "2026-07-02T10:00:00Z"},
@@ -321,7 +321,7 @@ def test_metadata_is_read_out_of_the_configuration(raw: Any, metadata: str | Non
     assert an_answer(ConfigurationResponse, raw).metadata == metadata
 
 
-def test_a_hit_with_a_status_that_only_find_knows_spoils_no_other_hit() -> None:
+def test_a_hit_with_a_status_that_only_find_knows_affects_no_other_hit() -> None:
     hits = an_answer(
         FindResponse,
         {
@@ -348,7 +348,7 @@ def test_a_hit_with_a_status_that_only_find_knows_spoils_no_other_hit() -> None:
         b" 23.76.1\r\n",
     ],
 )
-def test_the_version_is_found_in_whatever_shape_it_comes(body: bytes) -> None:
+def test_the_version_is_found_in_every_form(body: bytes) -> None:
     assert parse_version(body) == "23.76.1"
 
 

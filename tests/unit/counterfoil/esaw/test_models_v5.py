@@ -99,7 +99,7 @@ def test_options_may_be_absent(options: dict[str, Any] | None) -> None:
     assert (envelope.name, envelope.metadata) == ("", None)
 
 
-def test_every_file_is_listed_once_with_its_kind_and_an_id_that_tells_the_api() -> None:
+def test_every_file_is_listed_once_with_its_kind_and_an_id_that_names_the_api() -> None:
     listed = [(each.file_id, each.kind, each.file_name) for each in read().listed().files()]
     assert listed == [
         ("v5:first", FileKind.DOCUMENT, "a.pdf"),

@@ -205,7 +205,7 @@ async def test_each_kind_of_token_endpoint_gives_a_token(
         (then_closing(sending()), EsawError, None),
     ],
 )
-async def test_whatever_else_comes_is_a_problem_with_a_name(
+async def test_every_other_failure_is_a_named_problem(
     script: Script, problem: type[EsawError], error_id: str | None
 ) -> None:
     with pytest.raises(problem) as refused:

@@ -130,13 +130,13 @@ def test_retry_after_is_read_as_seconds_and_as_a_date(header: str | None, second
 
 
 @given(st.text(max_size=80))
-def test_no_retry_after_whatsoever_breaks_the_reading(header: str) -> None:
+def test_no_value_of_retry_after_breaks_the_reading(header: str) -> None:
     seconds = a_rate_limiter(ManualClock()).parse_retry_after(header)
     assert seconds is None or 0 <= seconds <= 3600
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_pause_refuses_every_call_until_it_is_over(status: int) -> None:
+async def test_a_pause_refuses_every_call_until_it_has_ended(status: int) -> None:
     clock = ManualClock()
     rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(status, retry_after=60))
@@ -150,7 +150,7 @@ async def test_a_pause_refuses_every_call_until_it_is_over(status: int) -> None:
     await rate_limiter.acquire()
 
 
-async def test_a_pause_is_told_in_words_that_stay_the_same() -> None:
+async def test_a_pause_is_reported_in_words_that_stay_the_same() -> None:
     clock = ManualClock()
     rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
@@ -208,7 +208,7 @@ async def test_a_clock_that_is_set_back_does_not_stretch_a_pause_beyond_its_boun
     await rate_limiter.acquire()
 
 
-async def test_only_a_long_wait_gives_back_what_others_can_use() -> None:
+async def test_only_a_long_wait_releases_what_others_can_use() -> None:
     clock, contexts = ManualClock(), list[str]()
 
     @asynccontextmanager

@@ -88,7 +88,7 @@ async def both_problems(setup: ClientSetup) -> tuple[BaseException, ...]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_no_failure_tells_the_token_even_if_esaw_does(name: str) -> None:
+async def test_no_failure_reveals_the_token_even_if_esaw_does(name: str) -> None:
     async with against(failures(TOKEN)[name], call_limits=BOUNDS) as setup:
         problems = await both_problems(setup)
     assert all(TOKEN not in words(each) for each in problems)
@@ -114,7 +114,7 @@ async def test_no_failure_drags_an_exception_of_the_http_library_along(name: str
         assert [type(each).__module__.split(".")[0] for each in chain(problem)] == ["counterfoil"]
 
 
-async def test_a_host_that_is_not_there_tells_no_token_either() -> None:
+async def test_a_missing_host_reveals_no_token_either() -> None:
     async with running(silence) as gone:
         pass
     async with new_http_client() as http:
@@ -128,7 +128,7 @@ async def test_a_host_that_is_not_there_tells_no_token_either() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_the_same_failure_is_told_in_the_same_words_again(name: str) -> None:
+async def test_the_same_failure_is_reported_in_the_same_words_again(name: str) -> None:
     told = set()
     async with against(failures("something")[name], call_limits=BOUNDS) as setup:
         for _ in range(3):

@@ -173,7 +173,7 @@ async def test_a_client_with_a_given_header_uses_no_other(header: TokenHeader) -
     ],
     ids=["no body", "error id", "challenge for a token", "error id behind a proxy"],
 )
-async def test_esaws_own_401_sends_the_token_once_more_in_the_other_header_alone(refusal: Script) -> None:
+async def test_esaws_own_401_repeats_the_token_in_the_other_header_only(refusal: Script) -> None:
     async with against(refusal, answering(WHO)) as setup:
         assert (await setup.user.whoami()).user_id == "u1"
         await setup.user.whoami()

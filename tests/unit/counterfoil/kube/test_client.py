@@ -87,7 +87,7 @@ async def test_each_refusal_has_its_class_and_says_what_the_server_said(
         "rpc error: code = ResourceExhausted desc = trying to send message larger than max (9 vs. 8)",
     ],
 )
-async def test_what_etcd_finds_too_large_is_refused_although_it_is_told_by_a_500(
+async def test_what_etcd_finds_too_large_is_refused_although_the_answer_is_500(
     tmp_path: Path, words: str
 ) -> None:
     body = json.dumps({"kind": "Status", "code": 500, "message": words})
@@ -189,7 +189,7 @@ async def test_json_that_is_not_the_object_that_was_asked_for_is_no_answer(tmp_p
             await kube.create(EnvelopeEvent, {"metadata": {"name": "name"}})
 
 
-async def test_a_secret_that_is_none_is_no_answer_and_nothing_of_it_is_told(tmp_path: Path) -> None:
+async def test_an_invalid_secret_is_no_answer_and_nothing_of_it_is_revealed(tmp_path: Path) -> None:
     body = {"metadata": {"name": "name"}, "data": {"token": "not-base64!"}}
     async with answered_by(always(200, body), tmp_path) as kube:
         with pytest.raises(Unavailable, match="not the API server") as raised:
@@ -198,7 +198,7 @@ async def test_a_secret_that_is_none_is_no_answer_and_nothing_of_it_is_told(tmp_
 
 
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("Wed, 21 Oct 2015 07:28:00 GMT", None)])
-async def test_the_time_to_wait_is_told(tmp_path: Path, header: str, seconds: float | None) -> None:
+async def test_the_time_to_wait_is_reported(tmp_path: Path, header: str, seconds: float | None) -> None:
     handler = always(429, a_status(429, "TooManyRequests"), Retry_After=header)
     async with answered_by(handler, tmp_path) as kube:
         with pytest.raises(Unavailable) as raised:
@@ -224,7 +224,7 @@ async def test_nobody_there_is_no_answer(tmp_path: Path) -> None:
             await kube.get(EnvelopeEvent, "name")
 
 
-async def test_every_request_is_told_to_the_observer_also_the_unanswered(tmp_path: Path) -> None:
+async def test_the_observer_is_called_for_every_request_also_the_unanswered(tmp_path: Path) -> None:
     seen = list[tuple[str, str, int]]()
 
     def observe(verb: str, resource: str, status: int) -> None:
@@ -388,7 +388,7 @@ async def test_first_comes_the_list_then_every_change(tmp_path: Path) -> None:
     ]
 
 
-async def test_a_watch_that_the_server_ends_goes_on_from_the_last_version_without_a_list(
+async def test_a_watch_that_the_server_ends_continues_from_the_last_version_without_a_list(
     tmp_path: Path,
 ) -> None:
     watched = Watched([watch_event("BOOKMARK", version="17")], [watch_event("ADDED", "late", "18")])
@@ -421,7 +421,7 @@ async def first_pauses(watched: Watched, tmp_path: Path, count: int) -> list[flo
 
 
 @pytest.mark.parametrize("code", [410, 500])
-async def test_a_watch_that_never_tells_anything_is_asked_more_and_more_seldom(
+async def test_a_watch_that_never_delivers_anything_is_asked_less_and_less_often(
     tmp_path: Path, code: int
 ) -> None:
     watched = Watched(*[[{"type": "ERROR", "object": a_status(code, "Expired")}]] * 40)
@@ -430,7 +430,7 @@ async def test_a_watch_that_never_tells_anything_is_asked_more_and_more_seldom(
     assert watched.lists <= 2 * len(pauses) + 1
 
 
-async def test_after_a_watch_that_told_something_the_pauses_begin_anew(tmp_path: Path) -> None:
+async def test_after_a_watch_that_delivered_something_the_pauses_start_again(tmp_path: Path) -> None:
     watched = Watched(*[[watch_event("MODIFIED"), None]] * 8)
     pauses = await first_pauses(watched, tmp_path, 4)
     assert pauses == [0.2] * 4
@@ -449,7 +449,9 @@ async def test_after_a_watch_that_told_something_the_pauses_begin_anew(tmp_path:
         [{"type": "ERROR", "object": a_status(500, "InternalError")}],
     ],
 )
-async def test_a_watch_that_breaks_is_told_and_leads_to_a_new_list(tmp_path: Path, lines: list[Any]) -> None:
+async def test_a_watch_that_breaks_is_reported_and_leads_to_a_new_list(
+    tmp_path: Path, lines: list[Any]
+) -> None:
     watched = Watched(lines)
     problems = list[ApiError]()
     before = [("MODIFIED", "acme")] if len(lines) == 2 and isinstance(lines[0], dict) else []

@@ -49,14 +49,14 @@ def a_secret(use: str | None = None, *, type_: str = "Opaque") -> Secret:
 
 @pytest.mark.parametrize("use", SecretUse)
 @pytest.mark.parametrize("type_", ["Opaque", "kubernetes.io/basic-auth", "kubernetes.io/tls"])
-def test_a_secret_with_the_label_of_a_use_may_be_used_so_whatever_people_call_its_type(
+def test_a_secret_with_the_label_of_a_use_may_be_used_for_it_with_any_type(
     use: SecretUse, type_: str
 ) -> None:
     assert a_secret(use, type_=type_).use_fault(use) is None
 
 
 @pytest.mark.parametrize("label", [None, "", "sealing", "OAUTH", "oauth,token", "true", "archive"])
-def test_a_secret_with_another_label_may_not_and_the_command_is_told(
+def test_a_secret_with_another_label_is_refused_with_the_command_that_labels_it(
     label: str | None,
 ) -> None:
     fault = a_secret(label).use_fault(SecretUse.OAUTH)

@@ -126,7 +126,7 @@ async def test_another_event_of_the_same_name_is_not_written_to() -> None:
         await StatusWriter(kube).store(event, collecting(event))
 
 
-async def test_while_the_api_server_is_away_it_waits_and_then_stores() -> None:
+async def test_while_the_api_server_is_down_it_waits_and_then_stores() -> None:
     event = an_event().build()
     kube, pauses = InMemoryKubeClient(event), Pauses()
     kube.go_away("patch_status", times=4)

@@ -38,7 +38,7 @@ def test_a_time_that_no_page_could_show_is_left_out_and_the_others_stay(when: st
     assert [entry.who for entry in audit_entries(annotations)] == ["jane"]
 
 
-def test_every_time_can_be_told_in_utc_and_measured_from_now() -> None:
+def test_every_time_can_be_shown_in_utc_and_relative_to_now() -> None:
     (entry,) = audit_entries(written(an_act("2026-01-01T02:00:00+02:00")))
 
     assert entry.when == datetime(2026, 1, 1, tzinfo=UTC)

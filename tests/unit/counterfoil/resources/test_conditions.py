@@ -50,7 +50,7 @@ def test_a_condition_keeps_its_place_and_leaves_the_others_alone() -> None:
     assert after[1] is before[1]
 
 
-def test_a_condition_is_true_only_if_it_says_so() -> None:
+def test_a_condition_is_true_only_if_its_status_is_true() -> None:
     assert is_condition_true(having(status="True"), "Ready")
     assert not is_condition_true(having(status="False"), "Ready")
     assert not is_condition_true(having(status="Unknown"), "Ready")

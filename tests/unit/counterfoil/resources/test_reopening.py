@@ -63,7 +63,7 @@ def test_it_waits_for_its_first_attempt(phase: Phase) -> None:
     assert opened.completion_time is None
 
 
-def test_what_was_reached_before_archiving_is_looked_at_anew() -> None:
+def test_what_was_reached_before_archiving_is_checked_again() -> None:
     opened = again(a_finished_status(a_condition("Validated"), a_condition("Archived", "False")))
     assert opened.conditions == ()
 

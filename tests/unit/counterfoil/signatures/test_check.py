@@ -26,7 +26,7 @@ def looked_at(pdf: bytes) -> Signatures:
     return check_signatures(io.BytesIO(pdf))
 
 
-def test_a_signed_pdf_is_intact_and_it_is_told_who_signed_when_and_how_much() -> None:
+def test_a_signed_pdf_is_intact_and_the_report_says_who_signed_when_and_how_much() -> None:
     found = looked_at(signed(name="Anna Meier"))
 
     assert (found.state, found.detail) == (State.INTACT, "")
@@ -39,7 +39,7 @@ def test_a_signed_pdf_is_intact_and_it_is_told_who_signed_when_and_how_much() ->
     assert signature.time_stamp is None
 
 
-def test_a_time_stamp_is_told_with_its_time_and_authority() -> None:
+def test_a_time_stamp_is_reported_with_its_time_and_authority() -> None:
     found = looked_at(signed(stamped=True))
 
     stamp = found.found[0].time_stamp

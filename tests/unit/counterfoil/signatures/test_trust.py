@@ -30,12 +30,12 @@ def test_another_authority_of_the_same_name_does_not_count() -> None:
     assert fault(ANNA, Identity("Root"), others=(BETWEEN,)) == NO_CHAIN
 
 
-def test_who_vouches_for_himself_is_trusted_only_as_an_anchor() -> None:
+def test_a_self_signed_certificate_is_trusted_only_as_an_anchor() -> None:
     assert fault(ALONE, ROOT) == NO_CHAIN
     assert fault(ALONE, ALONE) == ""
 
 
-def test_an_anchor_that_is_no_authority_vouches_for_nobody_else() -> None:
+def test_an_anchor_that_is_no_authority_confirms_no_other_certificate() -> None:
     assert fault(Identity("Child", ALONE, authority=False), ALONE) == NO_CHAIN
 
 

@@ -114,12 +114,12 @@ async def test_no_process_is_started_before_there_is_a_pdf() -> None:
         assert children() == before
 
 
-async def test_each_pdf_has_a_process_of_its_own() -> None:
+async def test_each_pdf_has_its_own_process() -> None:
     async with examiners(SAYS_ITS_PID) as ours:
         assert (await asked(ours)).detail != (await asked(ours)).detail
 
 
-async def test_there_are_never_more_than_so_many() -> None:
+async def test_there_are_never_more_than_the_limit() -> None:
     before = children()
     async with examiners("    time.sleep(0.05)\n" + SAYS_ITS_PID, count=2) as ours:
         waiting = [asyncio.create_task(asked(ours)) for _ in range(20)]

@@ -82,7 +82,7 @@ def test_addresses_of_servers(address: str) -> None:
     assert not is_forbidden_address(address, loopback=False)
 
 
-def test_loopback_only_where_the_url_says_so() -> None:
+def test_loopback_only_where_the_url_names_it() -> None:
     assert not is_forbidden_address("127.0.0.1", loopback=True)
     assert not is_forbidden_address("::1", loopback=True)
     assert is_forbidden_address("169.254.169.254", loopback=True)

@@ -48,7 +48,7 @@ def test_the_unfinished_events_of_the_count_leave_less_room(clock: AClock) -> No
     assert room(a_ceiling(clock, a_count(clock, 7))) == 0
 
 
-def test_unknown_envelopes_have_a_ceiling_of_their_own(clock: AClock) -> None:
+def test_unknown_envelopes_have_a_separate_ceiling(clock: AClock) -> None:
     assert room(a_ceiling(clock, EventLoad(count_time=NOON, unknown_envelopes=2))) == 5
     assert room(a_ceiling(clock, EventLoad(count_time=NOON, unknown_envelopes=3))) == 0
 

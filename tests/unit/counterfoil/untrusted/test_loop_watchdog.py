@@ -113,7 +113,7 @@ async def test_the_tasks_of_the_loop_are_counted_at_each_scrape() -> None:
         assert tasks(registry) == before
 
 
-async def test_a_real_loop_that_computes_is_told_from_one_that_waits() -> None:
+async def test_a_real_loop_that_computes_is_distinguished_from_one_that_waits() -> None:
     registry = CollectorRegistry()
     with watched_event_loop(Metrics(registry, version="test")):
         await asyncio.sleep(0)

@@ -251,13 +251,13 @@ async def test_nothing_but_200_is_a_list_or_a_watch(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_no_redirect_is_followed_whatever_kopf_asks_for(status: int) -> None:
+async def test_no_redirect_is_followed_for_any_request_of_kopf(status: int) -> None:
     async with answering(status, location="/login") as scene:
         with pytest.raises(aiohttp.ClientConnectionError):
             await scene.asked("pods")
 
 
-async def test_a_list_is_told_when_it_begins_and_not_with_each_page() -> None:
+async def test_a_list_is_reported_at_its_begin_and_not_with_each_page() -> None:
     async with answering(200, b"{}") as scene:
         await scene.asked(limit="500")
         await scene.asked(**{"limit": "500", "continue": "token"})
@@ -320,14 +320,14 @@ async def test_lines_come_whole_however_they_arrive_and_one_that_is_cut_off_does
         assert set(scene.data_received) == {"senders"}
 
 
-async def test_the_pause_grows_while_it_goes_on_like_that() -> None:
+async def test_the_pause_grows_while_the_failures_continue() -> None:
     async with answering(410) as scene:
         for _ in range(8):
             await scene.watched()
         assert scene.clock.slept == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
 
 
-async def test_a_watch_that_tells_something_begins_with_short_pauses_again() -> None:
+async def test_a_watch_that_delivers_something_starts_with_short_pauses_again() -> None:
     async with answering(200, BOOKMARK, BROKEN) as scene:
         for _ in range(3):
             await scene.watched()

@@ -39,7 +39,7 @@ async def pool_of(behaviour: str, *, seconds: float = 60) -> AsyncIterator[Worke
         yield pool
 
 
-async def test_a_result_comes_without_the_notes_before_it() -> None:
+async def test_a_result_comes_without_the_progress_before_it() -> None:
     async with pool_of("pass") as pool:
         assert await pool.request(Echo, b"hello", notes=2) == Echo("hello")
 
@@ -99,7 +99,9 @@ serve(handle, memory_bytes=512 * 1024 * 1024, cpu_seconds=10)
     ],
     ids=["one too many", "a third", "an empty one", "more than 1 MiB"],
 )
-async def test_a_process_that_sends_more_notes_than_its_request_has_is_killed(sent: str, notes: int) -> None:
+async def test_a_process_that_sends_more_progress_than_its_request_allows_is_killed(
+    sent: str, notes: int
+) -> None:
     command = [sys.executable, "-c", NOTES.replace("NOTES", sent)]
     async with aclosing(WorkerPool(command, count=1, seconds=60)) as pool:
         with pytest.raises(WorkerStopped) as stopped:

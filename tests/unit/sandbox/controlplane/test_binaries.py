@@ -96,7 +96,7 @@ def test_another_go_mod_is_another_key(module: Module) -> None:
     assert module.key() != before
 
 
-def test_other_source_of_our_own_is_another_key(module: Module) -> None:
+def test_another_source_file_of_the_project_is_another_key(module: Module) -> None:
     before = module.key()
     (module.folder / "main.go").write_text("package main\n")
     assert module.key() != before
@@ -111,7 +111,7 @@ def test_the_same_files_elsewhere_have_the_same_key(module: Module) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: ",".join(module.programs))
-def test_the_version_that_a_program_is_told_is_the_one_that_go_mod_pins(module: Module) -> None:
+def test_the_version_that_a_program_gets_is_the_one_that_go_mod_pins(module: Module) -> None:
     assert f"v{module.version}" in module.go_mod.split()
 
 

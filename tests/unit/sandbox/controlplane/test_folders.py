@@ -46,7 +46,7 @@ def test_folders_of_living_owners_and_unfinished_ones_stay() -> None:
     assert stayed == (True, True)
 
 
-def test_a_new_folder_removes_those_of_its_own_kind_only_and_never_one_without_a_lock() -> None:
+def test_a_new_folder_removes_folders_of_the_same_kind_only_and_never_one_without_a_lock() -> None:
     dead, other, unlocked = (
         Path(tempfile.mkdtemp(prefix=prefix))
         for prefix in ("counterfoil-test-a-", "counterfoil-test-b-", "counterfoil-test-a-")

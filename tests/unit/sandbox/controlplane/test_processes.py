@@ -13,7 +13,7 @@ async def test_a_command_gets_its_input_and_gives_its_output_and_code() -> None:
     assert (ended.out, ended.err, ended.code) == ("words", "oh\n", 3)
 
 
-async def test_lines_are_heard_as_they_come() -> None:
+async def test_lines_are_delivered_as_they_arrive() -> None:
     heard: list[str] = []
     await run(["/bin/sh", "-c", "echo one >&2; echo two >&2"], on_stderr_line=heard.append)
     assert heard == ["one", "two"]

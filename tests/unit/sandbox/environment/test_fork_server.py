@@ -82,7 +82,7 @@ def test_its_exit_status_and_its_last_words_are_kept(
     assert ("ValueError: a fault" in (tmp_path / "program.log").read_text()) == (argument == "fail")
 
 
-def test_it_runs_until_it_is_told_to_end_or_killed(address: str, tmp_path: Path) -> None:
+def test_it_runs_until_it_is_stopped_or_killed(address: str, tmp_path: Path) -> None:
     for name, end in (("terminate", signal.SIGTERM), ("kill", signal.SIGKILL)):
         program = started(address, tmp_path / f"{name}.log", "wait")
         facts(tmp_path / f"{name}.log")

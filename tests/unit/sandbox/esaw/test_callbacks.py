@@ -109,7 +109,7 @@ async def test_an_envelope_without_callbacks_is_final_at_once(esaw: StandIn, use
     assert esaw.status(envelope) is EnvelopeStatus.COMPLETED
 
 
-async def test_each_signature_is_told_and_the_envelope_stays_active_until_the_end(
+async def test_each_signature_is_called_back_and_the_envelope_stays_active_until_the_end(
     esaw: StandIn, user: User
 ) -> None:
     two = [Recipient(email="kim@example.com"), Recipient(email="lou@example.com")]
@@ -130,7 +130,7 @@ async def test_a_copy_is_nobodys_workstep(esaw: StandIn, user: User) -> None:
     assert receiver.actions == ["workstepFinished", "envelopeFinished"]
 
 
-async def test_opening_is_told(esaw: StandIn, user: User, api: httpx.AsyncClient) -> None:
+async def test_the_opening_is_called_back(esaw: StandIn, user: User, api: httpx.AsyncClient) -> None:
     async with Receiver() as receiver:
         envelope = an_active(esaw, user, receiver)
         await esaw.open_workstep(envelope)
@@ -139,7 +139,7 @@ async def test_opening_is_told(esaw: StandIn, user: User, api: httpx.AsyncClient
     assert (await api.get(f"envelope/{envelope}")).json()["Activities"][0]["OpenedDate"]
 
 
-async def test_a_rejection_is_told_by_both_callbacks(
+async def test_a_rejection_comes_with_both_callbacks(
     esaw: StandIn, user: User, api: httpx.AsyncClient
 ) -> None:
     async with Receiver() as receiver:
@@ -152,7 +152,7 @@ async def test_a_rejection_is_told_by_both_callbacks(
     assert esaw.status(envelope) is EnvelopeStatus.REJECTED
 
 
-async def test_expiry_is_told_by_the_status_callback_only(esaw: StandIn, user: User) -> None:
+async def test_expiry_comes_with_the_status_callback_only(esaw: StandIn, user: User) -> None:
     async with Receiver() as receiver:
         envelope = an_active(esaw, user, receiver)
         await esaw.expire(envelope)
@@ -170,7 +170,7 @@ async def test_expiry_may_call_the_envelope_callback_too(esaw: StandIn, user: Us
 
 
 @pytest.mark.parametrize(("calls", "actions"), [(False, []), (True, ["envelopeFinished"])])
-async def test_cancelling_calls_nobody_unless_told_to(
+async def test_cancelling_makes_no_callback_unless_requested(
     esaw: StandIn, user: User, calls: bool, actions: list[str]
 ) -> None:
     esaw.set_behaviour(Behaviour(callback_on_cancel=calls))
@@ -239,7 +239,7 @@ async def test_a_workstep_callback_comes_before_esaw_has_changed_its_own_data(
     assert seen == ["Pending", "Completed"]
 
 
-async def test_workstep_events_that_were_not_chosen_are_not_told(esaw: StandIn, user: User) -> None:
+async def test_workstep_events_that_were_not_chosen_are_not_called_back(esaw: StandIn, user: User) -> None:
     async with Receiver() as receiver:
         urls = CallbackUrls(workstep=f"{receiver.url}/ev", workstep_events=("WorkstepRejected",))
         await completed(esaw, an_active(esaw, user, receiver, callbacks=urls))
@@ -309,7 +309,7 @@ async def test_an_envelope_can_be_stuck_in_an_error_state_of_esaw_until_it_is_tr
     assert esaw.status(envelope) is EnvelopeStatus.COMPLETED
 
 
-async def test_history_tells_how_often_a_callback_failed_and_when_it_is_tried_next(
+async def test_history_shows_how_often_a_callback_failed_and_when_it_is_tried_next(
     esaw: StandIn, user: User, api: httpx.AsyncClient
 ) -> None:
     esaw.set_behaviour(Behaviour(callback_time_scale=1))  # eSAW's own pace: the next attempt is minutes away
@@ -438,7 +438,7 @@ async def test_any_action_can_be_announced(esaw: StandIn, user: User) -> None:
     assert receiver.actions == ["somethingOfTheFuture"]
 
 
-async def test_callbacks_that_are_under_way_end_with_the_stand_in() -> None:
+async def test_callbacks_in_progress_end_with_the_server() -> None:
     short_lived = StandIn(behaviour=Behaviour(callback_time_scale=1))
     async with Receiver(answers=[500]) as receiver, short_lived:
         await short_lived.complete(an_active(short_lived, anna(short_lived), receiver))

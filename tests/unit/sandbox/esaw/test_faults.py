@@ -51,7 +51,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("operation", CALLS)
-async def test_each_operation_can_be_made_to_fail_by_itself(
+async def test_each_operation_can_be_made_to_fail_alone(
     esaw: StandIn, api: httpx.AsyncClient, envelope: str, file_id: str, operation: str
 ) -> None:
     esaw.fault(operation, status=503)
@@ -79,7 +79,9 @@ async def statuses_of(api: httpx.AsyncClient, path: str, times: int) -> list[int
     return [(await api.get(path)).status_code for _ in range(times)]
 
 
-async def test_a_fault_meets_so_many_requests_after_so_many(esaw: StandIn, api: httpx.AsyncClient) -> None:
+async def test_a_fault_hits_a_given_number_of_requests_after_a_given_number(
+    esaw: StandIn, api: httpx.AsyncClient
+) -> None:
     esaw.fault("version", status=503, times=2, after=1)
     assert await statuses_of(api, "system/version", 5) == [200, 503, 503, 200, 200]
 

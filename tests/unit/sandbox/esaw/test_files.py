@@ -87,7 +87,7 @@ async def test_the_audit_trail_is_there_as_pdf_and_as_xml(
     assert [event.get("type") for event in root] == ["EnvelopeSent", "WorkstepCompleted"]
 
 
-async def test_the_audit_trail_tells_what_happened_after_it_was_begun(
+async def test_the_audit_trail_shows_what_happened_after_its_start(
     esaw: StandIn, user: User, api: httpx.AsyncClient
 ) -> None:
     envelope = esaw.add_envelope(sender=user, status="Active")
@@ -110,7 +110,7 @@ async def test_an_attachment_may_be_of_any_type(
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)
-async def test_an_awkward_name_is_told_truly_in_json_and_header(
+async def test_an_awkward_name_is_exact_in_json_and_header(
     esaw: StandIn, user: User, api: httpx.AsyncClient, name: str
 ) -> None:
     envelope = esaw.add_envelope(sender=user, documents=[DocumentSpec(name=name), DocumentSpec(name=name)])

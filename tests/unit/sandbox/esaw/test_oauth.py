@@ -116,7 +116,7 @@ def callback_parameters(page: BrowserPage) -> dict[str, str]:
 # The way to a code
 
 
-async def test_an_esaw_that_refuses_pkce_says_so_on_the_way_back_and_at_the_token_endpoint(
+async def test_an_esaw_that_refuses_pkce_answers_so_at_the_redirect_and_at_the_token_endpoint(
     esaw: StandIn, app: OAuthApp, user: User, browser: Browser, back_end: httpx.AsyncClient
 ) -> None:
     esaw.set_behaviour(Behaviour(refuses_pkce=True))
@@ -147,7 +147,7 @@ async def test_an_esaw_may_take_the_client_in_one_place_only(
     assert statuses == {each: 200 if each == way else 401 for each in ("Body", "Basic")}
 
 
-async def test_a_stranger_logs_in_allows_and_comes_back_with_code_and_state(
+async def test_a_user_without_a_session_logs_in_allows_and_returns_with_code_and_state(
     esaw: StandIn, app: OAuthApp, user: User, browser: Browser
 ) -> None:
     assert (await browser.open(link(esaw, app))).buttons == ["Sign in"]
@@ -238,14 +238,14 @@ async def test_a_request_of_nobody_known_ends_on_a_page(
         ({"code_challenge": S256, "code_challenge_method": "S512"}, "invalid_request"),
     ],
 )
-async def test_other_mistakes_are_told_to_the_application(
+async def test_other_mistakes_are_reported_to_the_application(
     esaw: StandIn, app: OAuthApp, browser: Browser, changed: dict[str, str | list[str]], error: str
 ) -> None:
     came_back = callback_parameters(await browser.open(link(esaw, app, **changed)))
     assert (came_back["error"], came_back["state"]) == (error, "s+1 &=ü")
 
 
-async def test_the_redirect_uri_may_have_a_query_of_its_own(esaw: StandIn, user: User) -> None:
+async def test_the_redirect_uri_may_have_its_own_query(esaw: StandIn, user: User) -> None:
     app = esaw.register_app(name="Counterfoil", redirect_uris=[f"{RETURN}?tenant=a%26b"])
     async with Browser(followed_prefix=esaw.url) as browser:
         await sign_in(browser, user, link(esaw, app))
@@ -361,7 +361,7 @@ async def test_basic_authentication_takes_the_secret_form_encoded(
         ({"code_verifier": VERIFIER}, 400, "invalid_grant"),
     ],
 )
-async def test_what_is_wrong_is_told_as_the_standard_says(
+async def test_what_is_wrong_is_reported_as_the_standard_says(
     esaw: StandIn,
     app: OAuthApp,
     user: User,
@@ -511,7 +511,7 @@ async def test_a_withdrawn_consent_disables_the_token_of_that_application_only(
     await browser.press("Allow")
 
 
-async def test_a_withdrawn_consent_makes_the_codes_on_their_way_worthless(
+async def test_a_withdrawn_consent_invalidates_the_unused_codes(
     esaw: StandIn, app: OAuthApp, user: User, back_end: httpx.AsyncClient
 ) -> None:
     code = await a_code(esaw, app, user)

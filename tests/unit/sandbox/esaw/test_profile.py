@@ -218,7 +218,7 @@ def test_the_recorded_switches_replace_those_of_the_constructor_and_no_others() 
     assert behaviour == Behaviour(most_hits=3, version_needs_token=True)
 
 
-def test_facts_as_expected_leave_the_stand_in_as_it_is() -> None:
+def test_facts_as_expected_do_not_change_the_behaviour_of_the_server() -> None:
     facts = {
         "base-url": "v6",
         "version-without-token": "200",
@@ -272,7 +272,7 @@ def test_a_fact_that_was_not_testable_records_nothing() -> None:
         ("token-endpoint", "html"),
     ],
 )
-def test_a_deviation_that_the_stand_in_can_not_replay_is_a_warning(name: str, found: str) -> None:
+def test_a_deviation_that_can_not_be_replayed_is_a_warning(name: str, found: str) -> None:
     assert parse_profile(a_profile(a_fact(name, found))).warnings == (
         f"The stand-in can't replay `{name}: {found}`, so this is ignored.",
     )

@@ -38,7 +38,7 @@ BEHAVIOURS = [
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-async def test_a_stand_in_with_the_profile_of_a_check_has_the_same_facts(behaviour: Behaviour) -> None:
+async def test_a_replayed_profile_of_a_check_gives_the_same_facts(behaviour: Behaviour) -> None:
     first = await check(behaviour=behaviour)
     profile = as_profile(first)
     assert facts_of(await check(profile=profile)) == facts_of(first)

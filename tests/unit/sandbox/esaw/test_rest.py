@@ -113,14 +113,12 @@ async def test_a_user_who_is_not_active_is_refused(esaw: StandIn, user: User, ap
     assert (await api.get("authorization/whoami")).status_code == 200
 
 
-async def test_the_version_is_told_without_a_token(esaw: StandIn) -> None:
+async def test_the_version_is_reported_without_a_token(esaw: StandIn) -> None:
     async with httpx.AsyncClient(base_url=esaw.url) as client:
         assert (await client.get("/Api/v6/system/version")).json()["Version"]
 
 
-async def test_an_envelope_is_told_in_its_exact_shape(
-    esaw: StandIn, user: User, api: httpx.AsyncClient
-) -> None:
+async def test_an_envelope_has_its_exact_shape(esaw: StandIn, user: User, api: httpx.AsyncClient) -> None:
     envelope = esaw.add_envelope(sender=user, status="Active", name="Lease")
     body = (await api.get(f"envelope/{envelope}")).json()
     activity = body["Activities"][0]
@@ -169,9 +167,7 @@ async def test_an_envelope_id_is_read_in_either_case(
     assert (await api.get(f"envelope/{envelope.upper()}")).json()["Id"] == envelope
 
 
-async def test_the_files_are_told_in_their_exact_shape(
-    esaw: StandIn, user: User, api: httpx.AsyncClient
-) -> None:
+async def test_the_files_have_their_exact_shape(esaw: StandIn, user: User, api: httpx.AsyncClient) -> None:
     envelope = esaw.add_envelope(
         sender=user,
         documents=[DocumentSpec(name="contract.pdf", pages=3), DocumentSpec(name="annex.pdf")],
@@ -349,7 +345,7 @@ async def test_v6_may_refuse_to_list_and_to_delete_an_envelope_made_by_v5(
     assert esaw.exists(envelope)
 
 
-async def test_files_and_history_of_an_envelope_made_by_v5_are_told(
+async def test_files_and_history_of_an_envelope_made_by_v5_are_reported(
     esaw: StandIn, user: User, api: httpx.AsyncClient
 ) -> None:
     envelope = esaw.add_envelope(sender=user, api_version="v5")
@@ -433,7 +429,7 @@ async def test_a_restart_is_refused_as_the_original_refuses(
     assert answer.json()["ErrorId"] == error_id
 
 
-async def test_an_expired_envelope_goes_on_after_a_restart(
+async def test_an_expired_envelope_continues_after_a_restart(
     esaw: StandIn, user: User, api: httpx.AsyncClient
 ) -> None:
     envelope = esaw.add_envelope(sender=user, status="Expired")

@@ -58,7 +58,7 @@ def session_of(browser: Browser) -> str:
 # In and out
 
 
-async def test_whoever_comes_signs_in_and_sees_the_inbox(browser: Browser, user: User) -> None:
+async def test_an_unknown_user_signs_in_and_sees_the_inbox(browser: Browser, user: User) -> None:
     assert browser.page.buttons == ["Sign in"]
     page = await sign_in(browser, user)
     assert (page.title, page.status) == ("Documents", 200)
@@ -72,7 +72,7 @@ async def test_the_e_mail_address_is_taken_in_any_case(browser: Browser, user: U
 @pytest.mark.parametrize(
     "changed", [{"password": "wrong"}, {"email": "nobody@example.com"}, {"password": ""}]
 )
-async def test_a_wrong_login_is_told_and_can_be_tried_again(
+async def test_a_wrong_login_is_reported_and_can_be_tried_again(
     browser: Browser, user: User, changed: dict[str, str]
 ) -> None:
     page = await sign_in(browser, user, **changed)
@@ -81,7 +81,7 @@ async def test_a_wrong_login_is_told_and_can_be_tried_again(
     assert (await sign_in(browser, user)).title == "Documents"
 
 
-async def test_a_user_may_have_a_password_of_their_own(esaw: StandIn, browser: Browser) -> None:
+async def test_a_user_may_have_their_own_password(esaw: StandIn, browser: Browser) -> None:
     user = esaw.add_user(email="c@example.com", given_name="C", surname="D", password="own")
     assert (await sign_in(browser, user, password="stand-in")).status == 400
     assert (await sign_in(browser, user)).title == "Documents"
@@ -334,7 +334,7 @@ async def test_a_draft_by_api_has_its_own_page_or_the_organizations(
     assert [each.before_send_url for each in esaw.drafts(user)] == [BEFORE_SEND, own, BEFORE_SEND]
 
 
-async def test_an_update_may_change_the_page_before_sending_and_leaves_it_alone_otherwise(
+async def test_an_update_may_change_the_page_before_sending_and_keeps_it_otherwise(
     esaw: StandIn, user: User, api: httpx.AsyncClient
 ) -> None:
     draft = esaw.add_draft(owner=user)
@@ -454,7 +454,7 @@ async def test_applications_and_drafts_are_managed_from_afar(esaw: StandIn) -> N
         assert await remote.draft_of(await remote.add_envelope(sender=user, callbacks=CallbackUrls())) is None
 
 
-async def test_the_browser_goes_on_by_itself_where_a_page_says_so_and_only_then() -> None:
+async def test_the_browser_continues_automatically_only_where_a_page_asks_for_it() -> None:
     async def answer(request: web.Request) -> web.Response:
         pages = {
             "/on": '<meta http-equiv="refresh" content="0; url=/there?x=1">',

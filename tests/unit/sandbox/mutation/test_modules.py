@@ -67,7 +67,7 @@ def test_a_survivor_whose_lines_are_there_has_no_problem(tmp_path: Path) -> None
         (MutatedModule("a.py", ("test_a.py",), {Change("if a > 1:", "x"): ""}), "a.py: no reason for"),
     ],
 )
-def test_what_does_not_fit_the_tree_is_told(module: MutatedModule, problem: str, tmp_path: Path) -> None:
+def test_what_does_not_fit_the_tree_is_reported(module: MutatedModule, problem: str, tmp_path: Path) -> None:
     (told,) = module.problems(a_tree(tmp_path))
     assert problem in told
 

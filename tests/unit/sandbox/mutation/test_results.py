@@ -29,7 +29,7 @@ def test_a_module_whose_mutants_are_killed_or_explained_is_in_order() -> None:
     assert (result.killed, result.score) == (9, 0.9)
 
 
-def test_a_survivor_without_a_reason_is_told() -> None:
+def test_a_survivor_without_a_reason_is_reported() -> None:
     (told,) = a_result({**killed(20), PLUS: False}).problems()
     assert told == "a.py: survived: a = 1  ->  a = 2"
 
@@ -66,7 +66,7 @@ def test_a_new_row_replaces_the_one_of_its_module_and_leaves_the_others() -> Non
     assert page.endswith(f"{END}\n\nMore.\n")
 
 
-def test_a_module_that_did_not_run_has_a_row_that_says_so() -> None:
+def test_a_module_that_did_not_run_has_a_row_with_that_result() -> None:
     page = with_rows(PAGE, ["| `b.py` | 2 |"], ["a.py", "b.py"])
     assert "| `a.py` | not run | | | | |\n| `b.py` | 2 |\n" in page
 

@@ -18,7 +18,7 @@ except debian.PackagesMissing as missing:
 """
 
 
-def test_whoever_is_not_root_is_told_what_to_type_even_where_root_was_before(tmp_path: Path) -> None:
+def test_a_user_who_is_not_root_gets_the_command_even_where_root_was_before(tmp_path: Path) -> None:
     lock = tmp_path / "counterfoil-debian.lock"
     lock.touch(mode=0o400)
     tmp_path.chmod(0o755)

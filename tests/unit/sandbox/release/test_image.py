@@ -197,7 +197,7 @@ def test_without_any_it_says_what_to_install() -> None:
 
 
 @pytest.mark.parametrize("tool", image.TOOLS)
-def test_each_program_is_told_base_version_and_date(tool: str) -> None:
+def test_each_program_gets_base_version_and_date(tool: str) -> None:
     build, save = commands(tool, ORDER._replace(base="mine"), Path("dist/image.tar"))
     assert build[0] == save[0] == tool
     for argument in ("BASE=mine", "VERSION=1", "REVISION=abc", "SOURCE_DATE_EPOCH=1700000000"):

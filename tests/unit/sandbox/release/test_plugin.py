@@ -56,7 +56,7 @@ def test_it_has_the_texts_that_its_modules_load(built: bytes) -> None:
         assert f"counterfoil/i18n/{CatalogueName[name]}/en.toml" in names
 
 
-def test_a_python_that_it_has_no_library_for_is_told_so(built: bytes, tmp_path: Path) -> None:
+def test_a_python_without_a_library_gets_a_message(built: bytes, tmp_path: Path) -> None:
     file = tmp_path / "kubectl-counterfoil"
     with zipfile.ZipFile(io.BytesIO(built)) as archive, zipfile.ZipFile(file, "w") as less:
         for name in archive.namelist():

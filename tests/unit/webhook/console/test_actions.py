@@ -45,7 +45,7 @@ async def test_somebody_who_writes_at_the_same_time_loses_nothing_and_hides_noth
     assert (act.who, act.what, act.when) == ("jane@example.com", "retry", NOON)
 
 
-async def test_an_object_that_is_written_all_the_time_is_given_up_and_the_person_is_told() -> None:
+async def test_an_object_that_is_written_all_the_time_is_given_up_and_the_person_is_notified() -> None:
     event = a_failed_event(1)
     kube = InMemoryKubeClient(event)
     kube.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * MAX_WRITE_ATTEMPTS)
@@ -58,7 +58,7 @@ async def test_an_object_that_is_written_all_the_time_is_given_up_and_the_person
     assert asked(kube) == []
 
 
-async def test_whoever_may_not_write_events_acts_all_the_same_and_is_told() -> None:
+async def test_a_user_who_may_not_write_events_can_still_act_and_gets_a_message() -> None:
     for user_may, refusals in ((VIEW, ()), (FULL, (Forbidden(403, "Forbidden", "no"),))):
         event = a_failed_event(1)
         kube = InMemoryKubeClient(event)

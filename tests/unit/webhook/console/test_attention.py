@@ -110,7 +110,7 @@ def test_what_works_is_no_entry() -> None:
     assert attention_items(snapshot) == ()
 
 
-def test_where_not_all_could_be_read_the_controllers_count_is_told() -> None:
+def test_where_not_all_could_be_read_the_controllers_count_is_shown() -> None:
     counted = ReportedProblem(cause="failed/NameOccupied/dms", reason="NameOccupied", since=NOON, count=2000)
     organization = an_organization_that(problems=(counted,))
     failed = tuple(a_failed_event(number) for number in range(5))
@@ -172,11 +172,11 @@ def test_a_shard_without_a_controller_comes_first() -> None:
 
 
 @pytest.mark.parametrize("reason", ["EsawUnreachable", "OrganizationSuspended", "ArchiveNotReady"])
-def test_what_an_organizations_summary_repeats_is_told_once(reason: str) -> None:
+def test_what_an_organizations_summary_repeats_is_reported_once(reason: str) -> None:
     assert attention_items(ClusterSnapshot(organizations=(an_organization_that("False", reason),))) == ()
 
 
-def test_an_esaw_that_does_not_answer_is_told_by_its_own_condition() -> None:
+def test_an_esaw_that_does_not_answer_is_reported_by_its_own_condition() -> None:
     organization = an_organization_that("False", "EsawUnreachable")
     reachable = msgspec.structs.replace(organization.status.conditions[0], type="Reachable")
     status = msgspec.structs.replace(
@@ -261,7 +261,7 @@ def test_an_event_that_is_retried_for_a_reason_of_a_person_is_an_entry_before_it
 
 
 @pytest.mark.parametrize("reason", ["ArchiveNotReady", "ArchiveFull"])
-def test_events_that_wait_for_an_archive_are_told_by_the_entry_of_the_archive(reason: str) -> None:
+def test_events_that_wait_for_an_archive_are_reported_by_the_entry_of_the_archive(reason: str) -> None:
     snapshot = ClusterSnapshot(
         organizations=(an_organization_that(),),
         archives=(an_archive_that(),),
@@ -270,7 +270,7 @@ def test_events_that_wait_for_an_archive_are_told_by_the_entry_of_the_archive(re
     assert [each.kind for each in attention_items(snapshot)] == [AttentionKind.ARCHIVE]
 
 
-def test_events_that_wait_for_what_their_organization_lacks_are_told_once() -> None:
+def test_events_that_wait_for_what_their_organization_lacks_are_reported_once() -> None:
     snapshot = ClusterSnapshot(
         organizations=(an_organization_that("False", "ArchiveMissing"),),
         retrying=(a_retrying_event(1, "ArchiveMissing"), a_retrying_event(2, "OrganizationSuspended")),

@@ -73,12 +73,12 @@ def test_all_organizations_are_one_chart_that_is_as_old_as_the_oldest_count() ->
     assert {each.count_time for each in (throughput, time_to_archive, backlog)} == {NOON}
 
 
-def test_a_chart_of_what_was_not_counted_yet_has_no_heights_and_says_so() -> None:
+def test_a_chart_of_what_was_not_counted_yet_has_no_heights_and_reports_it() -> None:
     for chart in (charts.callbacks(an_organization_that()), *charts.overview([])):
         assert (chart.peak, chart.count_time) == (0, None)
 
 
-def test_what_happened_stands_in_order_with_what_is_to_come_last() -> None:
+def test_what_happened_is_in_order_with_the_next_step_last() -> None:
     event = (
         EventBuilder()
         .created(NOON - timedelta(minutes=3))
@@ -147,7 +147,7 @@ def test_the_last_ten_acts_stay_on_an_object() -> None:
     assert acts[-1].what == "act-14"
 
 
-def test_a_record_that_somebody_broke_is_begun_anew() -> None:
+def test_a_broken_record_is_started_again() -> None:
     for broken in ("no JSON", "{}", '[{"who": 1}]'):
         annotations = with_audit_entry(
             {ACTS_ANNOTATION: broken}, AuditEntry(who="jane", what="retry", when=NOON)

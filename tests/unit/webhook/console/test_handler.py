@@ -176,7 +176,7 @@ async def a_console(**settings: Any) -> AsyncIterator[Scene]:
         yield scene
 
 
-async def test_whoever_asks_for_too_many_pages_is_held_up_and_nobody_else() -> None:
+async def test_only_the_client_that_asks_for_too_many_pages_is_delayed() -> None:
     async with a_console(address_burst=3) as console:
         assert [await console.page(ANNA) for _ in range(4)] == [200, 200, 200, 429]
         assert await console.page(BEN) == 200
@@ -210,7 +210,7 @@ async def test_tokens_can_not_be_tried_at_will_and_the_api_server_is_spared() ->
         assert [await console.tries("guess", ANNA) for _ in range(2)] == [401, 429]
 
 
-async def test_whoever_tries_tokens_locks_nobody_out_who_comes_from_elsewhere() -> None:
+async def test_a_client_that_tries_tokens_locks_no_client_of_another_address_out() -> None:
     async with a_console() as console:
         for _ in range(10):
             await console.tries("guess", ANNA)
@@ -240,7 +240,7 @@ async def test_a_query_with_a_name_given_twice_is_refused() -> None:
         assert (await scene.http.get("/events?phase=Failed&phase=Succeeded")).status_code == 400
 
 
-async def test_an_open_page_whose_session_has_ended_is_told_to_reload() -> None:
+async def test_an_open_page_whose_session_has_ended_gets_a_reload() -> None:
     async with a_console() as scene:
         answer = await scene.http.get("/attention", headers={"HX-Request": "true"})
         assert (answer.status_code, answer.headers["HX-Refresh"]) == (401, "true")
@@ -303,7 +303,7 @@ async def test_nobody_is_signed_in_while_sign_outs_are_unknown() -> None:
         assert await console.tries("good", ANNA) == 503
 
 
-async def test_a_page_that_looks_for_news_keeps_no_session_open_but_a_click_does() -> None:
+async def test_a_page_that_polls_keeps_no_session_open_but_a_click_does() -> None:
     async with a_console() as console:
         jane = await console.signed_in()
         console.wall_clock.advance(minutes=10)
@@ -468,7 +468,7 @@ async def test_a_form_for_a_namespace_that_is_not_served_is_refused() -> None:
         assert answer.status_code == 404
 
 
-async def test_rights_are_known_for_each_namespace_and_a_person_without_them_is_told_so() -> None:
+async def test_rights_are_known_for_each_namespace_and_a_person_without_them_gets_a_message() -> None:
     async with a_console(others=("sales",)) as console:
         browser = await console.signed_in()
         console.client_factory.forbidden = {"sales"}

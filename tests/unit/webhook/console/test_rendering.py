@@ -268,7 +268,7 @@ def test_every_page_can_be_said_in_every_language(language: str) -> None:
         assert page.xpath("//title/text()")[0].strip()
 
 
-def test_there_are_words_for_every_trouble_every_act_and_every_phase() -> None:
+def test_there_are_words_for_every_problem_every_action_and_every_phase() -> None:
     words = load_catalogue(CatalogueName.CONSOLE, "en")
     kinds: tuple[ErrorKind, ...] = (*HttpErrorKind, *ConsoleErrorKind)
     assert all(words.has(kind, part) for kind in kinds for part in ("title", "text", "advice"))
@@ -311,7 +311,7 @@ def test_no_page_has_a_script_a_style_or_a_handler_in_itself() -> None:
     assert "unsafe" not in POLICY
 
 
-def test_whoever_may_only_look_is_offered_nothing_to_do() -> None:
+def test_a_read_only_user_is_offered_no_action() -> None:
     for page in (
         event_page(rights=VIEW),
         events_page(rights=VIEW),
@@ -339,7 +339,7 @@ def test_a_sender_can_be_chosen_by_what_people_call_them() -> None:
     assert events_page().xpath("//datalist[@id='senders']/option[text()='Anna Kofler']/@value") == ["anna"]
 
 
-def test_an_archive_tells_its_last_error() -> None:
+def test_an_archive_shows_its_last_error() -> None:
     broken = an_archive_that()
     condition = replace(broken.status.conditions[0], message="Archive/dms: the disk is full.")
     full = replace(broken, status=replace(broken.status, conditions=(condition,)))
@@ -479,7 +479,7 @@ def a_large_event_page(first: int) -> lxml.html.HtmlElement:
     return of_event(event, first=first)
 
 
-def test_files_are_kept_by_browsers_for_ever_under_names_that_hold_their_content() -> None:
+def test_files_are_cached_permanently_under_names_with_their_hash() -> None:
     path = next(each for each in RENDERER.assets if "htmx" in each and each.endswith(".js"))
     answer = RENDERER.static(path.removeprefix("/static/"))
     assert answer is not None
@@ -497,7 +497,7 @@ def test_numbers_of_bytes_can_be_read() -> None:
     ]
 
 
-def test_an_event_that_was_never_tried_says_so_and_offers_no_retry() -> None:
+def test_an_event_that_was_never_tried_shows_that_and_offers_no_retry() -> None:
     page = of_event(EventBuilder().in_phase(Phase.PENDING).build())
 
     assert "The controller has not tried it yet." in page.text_content()
@@ -513,7 +513,7 @@ def test_an_event_that_was_never_tried_says_so_and_offers_no_retry() -> None:
         ("EnvelopeNotFound", "Counterfoil does not know whether the envelope is in eSignAnyWhere."),
     ],
 )
-def test_who_skips_an_event_reads_what_is_known_about_its_envelope(reason: str, sentence: str) -> None:
+def test_a_person_who_skips_an_event_sees_the_known_state_of_its_envelope(reason: str, sentence: str) -> None:
     page = of_event(EventBuilder().in_phase(Phase.FAILED, reason).build())
     (hint,) = page.xpath("//details[.//button[@value='skip']]//p[@class='small dim']")
     assert hint.text_content() == (

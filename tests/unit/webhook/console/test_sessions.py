@@ -84,7 +84,7 @@ def test_every_cookie_is_kept_from_scripts_from_plain_http_and_from_other_sites(
             assert f"; {attribute}" in cookie
 
 
-def test_no_neighbour_below_the_same_domain_can_make_a_cookie_that_is_taken_for_ours() -> None:
+def test_no_neighbour_below_the_same_domain_can_make_a_cookie_that_is_accepted_as_ours() -> None:
     made = sessions()
     for cookie in (*made.cookies(begun(made, "jane", "token")), *a_guests(made), *made.expire()):
         # Browsers take a cookie of this name from this very host only, over https, for all its paths. (RFC
@@ -173,7 +173,7 @@ def test_only_a_bearer_is_taken_from_a_proxy() -> None:
     assert bearer_token(None) == ""
 
 
-def test_a_session_that_another_version_sealed_is_passed_over() -> None:
+def test_a_session_that_another_version_sealed_is_ignored() -> None:
     seal = ProcessCookieCipher()
     made = ConsoleSessions(seal, AClock(), max_age=HOUR, idle=HOUR)
     other = base64.urlsafe_b64encode(seal.seal_for("console session", b'{"old": 1}')).decode()

@@ -51,7 +51,7 @@ def parsed(html: str) -> lxml.html.HtmlElement:
     return lxml.html.document_fromstring(html)
 
 
-async def test_more_failures_than_are_read_are_more_than_so_many() -> None:
+async def test_more_failures_than_are_read_are_shown_as_a_lower_bound() -> None:
     kube = InMemoryKubeClient(*(a_listed_event(number) for number in range(9)))
 
     page = parsed((await views().attention(a_console_request(kube))).html)
@@ -109,7 +109,7 @@ async def test_more_events_of_a_cause_than_were_shown_are_shown_first(action: st
         (Phase.ARCHIVING, "ArchiveNotProbed", "ArchiveRootChanged"),
     ],
 )
-async def test_the_page_of_an_event_tells_what_the_object_that_it_waits_for_says_now(
+async def test_the_page_of_an_event_shows_what_the_object_that_it_waits_for_says_now(
     phase: Phase, reason: str, says: str
 ) -> None:
     event = EventBuilder().labelled(SENDER_LABEL, "anna").in_phase(phase, reason).build()
@@ -165,7 +165,7 @@ async def test_a_check_is_shown_with_a_button_for_the_next_one() -> None:
     assert page.xpath("//button[@name='what']/@value") == ["check"]
 
 
-async def test_an_organization_that_was_never_checked_says_so() -> None:
+async def test_an_organization_that_was_never_checked_is_shown_as_unchecked() -> None:
     page = parsed(
         (
             await views().check(a_console_request(InMemoryKubeClient(an_organization_that()), VIEW), "acme")
@@ -175,7 +175,7 @@ async def test_an_organization_that_was_never_checked_says_so() -> None:
     assert not page.xpath("//button[@name='what']")
 
 
-async def test_whoever_may_see_nothing_sees_no_check() -> None:
+async def test_a_user_who_may_see_nothing_sees_no_check() -> None:
     kube = InMemoryKubeClient(an_organization_that())
     with pytest.raises(PageError) as trouble:
         await views().check(a_console_request(kube, NOBODY), "acme")
@@ -219,7 +219,7 @@ async def test_an_event_that_waits_for_a_person_is_on_the_first_page_while_it_is
 
 
 @pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations"])
-async def test_nothing_is_read_for_whoever_may_see_nothing(page: str) -> None:
+async def test_nothing_is_read_for_a_user_who_may_see_nothing(page: str) -> None:
     kube = InMemoryKubeClient(a_listed_event(1))
     with pytest.raises(PageError) as trouble:
         await getattr(event_views() if page == "events" else views(), page)(a_console_request(kube, NOBODY))

@@ -33,7 +33,7 @@ def test_a_caller_is_known_by_the_nearest_place_that_is_sure(
     assert client_ip(PROXY, forwarded, proxies=proxies) == found
 
 
-def test_whoever_comes_from_no_address_has_a_name_all_the_same() -> None:
+def test_a_client_without_an_address_still_has_a_name() -> None:
     assert client_ip(None, (), proxies=0) == client_ip("", (), proxies=1) == "nowhere"
 
 

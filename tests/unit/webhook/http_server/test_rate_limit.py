@@ -49,7 +49,7 @@ def test_a_clock_that_stands_or_goes_back_gives_no_tokens(back: float) -> None:
     assert bucket.take(back) > 0.0
 
 
-def test_what_is_given_back_can_be_taken_again_but_never_more_than_the_burst() -> None:
+def test_what_is_released_can_be_taken_again_but_never_more_than_the_burst() -> None:
     bucket = TokenBucket(rate=1.0, burst=2)
     bucket.take(0.0)
     for _ in range(5):
@@ -58,13 +58,13 @@ def test_what_is_given_back_can_be_taken_again_but_never_more_than_the_burst() -
     assert [bucket.take(0.0) > 0 for _ in range(3)] == [False, False, True]
 
 
-def test_each_has_a_bucket_of_its_own() -> None:
+def test_each_has_its_own_bucket() -> None:
     buckets = TokenBuckets(lambda: TokenBucket(rate=1.0, burst=1), max_buckets=10)
 
     assert [buckets.for_name(name).take(0.0) > 0 for name in ("a", "a", "b")] == [False, True, False]
 
 
-def test_only_so_many_are_remembered_and_who_asked_last_is() -> None:
+def test_a_bounded_number_is_remembered_and_the_newest_client_is_among_them() -> None:
     buckets = TokenBuckets(lambda: TokenBucket(rate=1.0, burst=1), max_buckets=3)
     for name in ("a", "b", "c"):
         buckets.for_name(name).take(0.0)

@@ -51,7 +51,7 @@ def test_a_state_of_another_flow_is_none_of_this_browsers(flows: FlowCookies) ->
     assert flows.read_flow({flow_cookie(other.state): flows.seal(mine)}, "acme", other.state) is None
 
 
-def test_who_left_before_it_was_noted_whose_click_it_was_is_asked(flows: FlowCookies) -> None:
+def test_a_person_who_left_before_the_click_was_recorded_is_asked(flows: FlowCookies) -> None:
     own = flows.begin("acme", ANNA, "0123456789abcdef", DRAFT, is_own_click=True)
     assert flows.read_flow(carried(flows, own), "acme", own.state) == own
     assert not a_flow(flows).is_own_click

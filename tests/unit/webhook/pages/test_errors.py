@@ -18,7 +18,7 @@ KINDS: tuple[ErrorKind, ...] = (*HttpErrorKind, *PageErrorKind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_trouble_has_a_page_that_says_what_happened_and_what_to_do(kind: ErrorKind) -> None:
+def test_every_problem_has_a_page_that_says_what_happened_and_what_to_do(kind: ErrorKind) -> None:
     for language in LANGUAGES:
         for part in ("title", "text", "advice"):
             assert load_catalogue(CatalogueName.PAGES, language).has(str(kind), part)

@@ -68,7 +68,7 @@ def test_an_invalid_pattern_refuses_nobody() -> None:
     assert fault_of(BeforeSendField(name="odd", pattern="("), "Ä") is None
 
 
-def test_a_fresh_form_shows_what_is_known_already() -> None:
+def test_a_fresh_form_shows_the_known_values() -> None:
     fields = form_fields.empty_fields([COST, KIND], {"kind": "Sale"})
     assert [(each.label, each.value, each.fault) for each in fields] == [
         ("Cost centre", "", None),

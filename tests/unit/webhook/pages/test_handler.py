@@ -88,7 +88,7 @@ async def test_a_path_that_leads_nowhere_is_answered_404(http: httpx.AsyncClient
     assert (await http.get(path, params=SENT_BY)).status_code == 404
 
 
-async def test_a_page_without_a_form_takes_none_and_says_so(http: httpx.AsyncClient) -> None:
+async def test_a_page_without_a_form_refuses_one_and_says_why(http: httpx.AsyncClient) -> None:
     answer = await http.post("/before-send/acme", params=SENT_BY, data={"form": "x"})
     assert answer.status_code == 405
     assert answer.headers["Allow"] == "GET, POST"
@@ -166,7 +166,7 @@ async def test_the_flow_of_another_organization_says_nothing_about_this_one(http
     assert back.status_code == 404
 
 
-async def test_send_leads_to_esaw_with_a_cookie_that_an_error_on_the_way_back_takes_away(
+async def test_send_leads_to_esaw_with_a_cookie_that_an_error_in_the_redirect_removes(
     http: httpx.AsyncClient,
 ) -> None:
     led = await http.get("/before-send/acme", params=SENT_BY)
@@ -215,7 +215,7 @@ async def test_a_page_has_a_trace_that_its_client_only_links_to(
     [("/before-send/acme", "Your draft stays"), ("/consent/acme/anna", "wait for your consent")],
     ids=["before sending", "link of a mail"],
 )
-async def test_whoever_denies_is_told_what_follows_from_it(
+async def test_a_sender_who_denies_sees_the_consequence(
     http: httpx.AsyncClient, path: str, told: str
 ) -> None:
     led = await http.get(path, params=SENT_BY)

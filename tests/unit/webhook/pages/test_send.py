@@ -253,7 +253,7 @@ async def test_an_envelope_whose_record_is_being_deleted_is_not_recorded(scene: 
 # In time
 
 
-async def test_the_person_goes_on_before_all_is_written_and_the_recovery_writes_the_rest(
+async def test_the_person_continues_before_all_is_written_and_the_recovery_writes_the_rest(
     scene: Scene,
 ) -> None:
     draft = scene.a_bulk(1000)
@@ -307,7 +307,7 @@ async def test_of_several_replicas_one_writes_what_is_left(scene: Scene) -> None
     assert sorted(creates) == sorted(scene.esaw.envelopes_of(draft))
 
 
-async def test_a_bulk_that_is_refused_holds_up_no_other_and_is_given_up_after_many_refusals(
+async def test_a_refused_bulk_delays_no_other_and_is_given_up_after_many_refusals(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.kube.slow_after = 0
@@ -461,7 +461,7 @@ async def test_a_search_that_found_nothing_yet_is_repeated_in_each_pass(scene: S
 # Giving up
 
 
-async def test_a_lease_that_can_not_be_recovered_holds_up_no_other(scene: Scene) -> None:
+async def test_a_lease_that_can_not_be_recovered_delays_no_other(scene: Scene) -> None:
     await scene.leases.acquire("acme", "anna", "no GUID")
     bulk = scene.a_bulk(3)
     scene.kube.slow_after = 0
@@ -476,7 +476,7 @@ async def test_a_lease_that_can_not_be_recovered_holds_up_no_other(scene: Scene)
     assert not [name for kind, name in scene.kube.objects if name.startswith("counterfoil-state-")]
 
 
-async def test_a_lease_whose_esaw_hangs_holds_up_no_other(scene: Scene) -> None:
+async def test_a_lease_whose_esaw_hangs_delays_no_other(scene: Scene) -> None:
     await scene.lost_answer(scene.esaw.add_draft(owner=scene.anna))
     bulk = scene.a_bulk(3)
     scene.kube.slow_after = 0
@@ -556,7 +556,7 @@ async def test_a_pass_lists_the_drafts_that_are_open_and_not_those_of_a_day(scen
 
 
 @pytest.mark.parametrize("fault", [{"status": 404}, {"status": 500}, {"garbage": "json"}])
-async def test_a_hit_that_can_not_be_read_holds_up_no_other(scene: Scene, fault: dict[str, Any]) -> None:
+async def test_a_hit_that_can_not_be_read_delays_no_other(scene: Scene, fault: dict[str, Any]) -> None:
     other = scene.esaw.add_draft(owner=scene.anna)
     draft = scene.esaw.add_draft(owner=scene.anna)
     lease = await scene.lost_answer(draft)

@@ -85,7 +85,7 @@ async def test_wrong_headers_use_up_the_attempts_and_valid_ones_do_not(expected:
     assert await outcome(verifier, a_header(password="no-6"), expected) is False
 
 
-async def test_few_headers_wait_for_their_turn(expected: str) -> None:
+async def test_few_headers_wait_in_the_queue(expected: str) -> None:
     verifier = a_verifier(password_waiters=4, password_burst=1000)
     headers = (a_header(password=f"no-{n}") for n in range(50))
     results = await asyncio.gather(*(outcome(verifier, each, expected) for each in headers))
@@ -101,7 +101,7 @@ async def test_memory_is_bounded_and_wrong_headers_push_out_no_valid_one(expecte
     assert len(verifier._valid) == 1
 
 
-async def test_a_header_that_is_not_checked_is_told_when_it_may_be(expected: str) -> None:
+async def test_a_header_that_is_not_checked_gets_the_time_to_retry(expected: str) -> None:
     verifier = a_verifier(password_burst=1, password_rate=0.5)
     assert not await verifier.verify("acme", a_header(password="no-1"), expected)
     with pytest.raises(TooManyAttempts, match=r"next check in 2\.0 s") as refused:
@@ -109,7 +109,7 @@ async def test_a_header_that_is_not_checked_is_told_when_it_may_be(expected: str
     assert refused.value.wait == 2.0
 
 
-async def test_a_header_that_finds_too_many_waiting_is_told_when_to_come_again(expected: str) -> None:
+async def test_a_header_behind_too_many_others_gets_the_time_to_retry(expected: str) -> None:
     verifier = a_verifier(password_waiters=1, retry_after=7.0)
     first = asyncio.create_task(verifier.verify("acme", a_header(), expected))
     await asyncio.sleep(0)

@@ -36,7 +36,7 @@ def test_the_envelope_and_the_action_are_read() -> None:
         f"envelopeId={GUID}&action=x&reference=4711&reference=4712&=&a",
     ],
 )
-def test_names_count_in_any_case_and_what_is_unknown_is_passed_over(query: str) -> None:
+def test_names_count_in_any_case_and_what_is_unknown_is_ignored(query: str) -> None:
     assert read(query) == (GUID, "x", None, {}, 0)
 
 

@@ -300,7 +300,7 @@ async def test_an_event_deleted_meanwhile_is_dropped(kube: FakeKubeClient, new: 
 
 @pytest.mark.parametrize("verb", ["get", "patch"])
 @pytest.mark.parametrize("problem", [unavailable(), unavailable(503), Forbidden(403, "Forbidden", "no")])
-async def test_while_the_api_server_is_in_trouble_counts_wait_and_go_on_growing(
+async def test_while_the_api_server_fails_counts_wait_and_keep_growing(
     kube: FakeKubeClient, new: New, verb: str, problem: Exception
 ) -> None:
     deliveries = new()
@@ -315,7 +315,7 @@ async def test_while_the_api_server_is_in_trouble_counts_wait_and_go_on_growing(
     assert kube.event(NAME).deliveries == 3
 
 
-async def test_an_event_that_the_api_server_will_never_take_does_not_hold_up_the_others(
+async def test_an_event_that_the_api_server_will_never_take_does_not_delay_the_others(
     kube: FakeKubeClient, new: New
 ) -> None:
     deliveries = new(flush_writers=1)
@@ -386,7 +386,7 @@ async def test_a_write_that_is_cut_off_loses_nothing(kube: FakeKubeClient, new: 
     assert kube.event(NAME).deliveries == 2
 
 
-async def test_memory_is_bounded_and_what_is_counted_already_goes_on(kube: FakeKubeClient, new: New) -> None:
+async def test_memory_is_bounded_and_existing_counters_continue(kube: FakeKubeClient, new: New) -> None:
     deliveries = new(pending_counts=1)
     deliveries.count(NAME, NOON)
     deliveries.count("another", NOON)
@@ -447,7 +447,7 @@ def test_the_pause_between_rounds_doubles_with_each_failure_up_to_a_limit_and_th
     assert pauses == [2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 1.0, 1.0]
 
 
-async def test_after_closing_it_goes_on_trying_and_each_failure_costs_a_fifth_of_a_second(
+async def test_after_closing_it_keeps_trying_and_each_failure_costs_a_fifth_of_a_second(
     kube: FakeKubeClient, new: New, clock: ManualClock
 ) -> None:
     deliveries = new()
@@ -490,7 +490,7 @@ def put_events(kube: FakeKubeClient, number: int) -> list[str]:
     return [event["metadata"]["name"] for event in events]
 
 
-async def test_what_no_writer_came_to_while_the_api_server_was_away_is_counted_later(
+async def test_what_no_writer_stored_while_the_api_server_was_down_is_counted_later(
     kube: FakeKubeClient, new: New
 ) -> None:
     deliveries, names = new(flush_writers=1), put_events(kube, 3)
@@ -505,7 +505,7 @@ async def test_what_no_writer_came_to_while_the_api_server_was_away_is_counted_l
     assert [kube.event(name).deliveries for name in names] == [2, 2, 2]
 
 
-async def test_deliveries_without_room_are_told_once_in_a_round(
+async def test_deliveries_without_room_are_reported_once_in_a_round(
     kube: FakeKubeClient, new: New, caplog: pytest.LogCaptureFixture
 ) -> None:
     deliveries = new(pending_counts=1)
@@ -542,7 +542,7 @@ async def test_after_a_conflict_a_count_waits_a_short_time_before_the_next_attem
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(["a", "b", "write a", "write b", "lose", "down", "up"]), max_size=40))
-def test_whatever_happens_in_between_every_delivery_is_counted_once(steps: list[str]) -> None:
+def test_every_delivery_is_counted_once_with_any_failure_in_between(steps: list[str]) -> None:
     async def play() -> None:
         kube, clock = FakeKubeClient(), ManualClock()
         kube.put(EVENT)
@@ -591,7 +591,7 @@ class RefusingKubeClient(FakeKubeClient):
 
 
 @pytest.mark.parametrize("problem", [Forbidden(403, "Forbidden", "no"), unavailable(500)])
-async def test_refused_events_hold_up_no_other_event(problem: ApiError) -> None:
+async def test_refused_events_delay_no_other_event(problem: ApiError) -> None:
     kube = RefusingKubeClient(problem)
     names = put_events(kube, 40)
     kube.refused = set(names[:20])

@@ -44,13 +44,13 @@ async def parts() -> WriterParts:
     return WriterParts(ReceiverLimits())
 
 
-async def test_a_new_callback_is_noted_and_its_first_delivery_needs_no_count(parts: WriterParts) -> None:
+async def test_a_new_callback_is_recorded_and_its_first_delivery_needs_no_count(parts: WriterParts) -> None:
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.NOTED
     assert parts.kube.event(NAME).deliveries == 1
     assert parts.deliveries.pending_events == 0
 
 
-async def test_one_that_another_receiver_noted_is_known_and_counted(parts: WriterParts) -> None:
+async def test_one_that_another_receiver_recorded_is_known_and_counted(parts: WriterParts) -> None:
     parts.kube.put(EVENT)
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
     assert parts.deliveries.pending_events == 1
@@ -62,7 +62,7 @@ async def test_one_that_it_has_seen_itself_is_asked_for_and_not_created_again(pa
     assert (parts.kube.asked("create"), parts.kube.asked("glimpse")) == (1, 1)
 
 
-async def test_one_that_was_seen_and_then_deleted_is_noted_anew(parts: WriterParts) -> None:
+async def test_one_that_was_seen_and_then_deleted_is_recorded_again(parts: WriterParts) -> None:
     await parts.event_writer.create(EVENT)
     parts.kube.objects.clear()
 
@@ -128,7 +128,7 @@ async def test_where_nothing_may_be_created_a_new_callback_has_no_room_and_prove
     assert parts.kube.asked("glimpse") == 1
 
 
-async def test_where_nothing_may_be_created_trouble_is_unavailable(parts: WriterParts) -> None:
+async def test_where_nothing_may_be_created_a_failure_is_unavailable(parts: WriterParts) -> None:
     parts.kube.trouble["glimpse"] = unavailable()
     assert await parts.event_writer.count_existing(EVENT) is CallbackOutcome.UNAVAILABLE
 
@@ -218,7 +218,7 @@ async def test_a_delivery_of_an_unfinished_or_succeeded_event_waits_for_no_write
 
 @HOW
 @ENDED
-async def test_a_delivery_on_its_way_when_the_event_ended_only_counts(
+async def test_a_delivery_in_transit_when_the_event_ended_only_counts(
     parts: WriterParts, phase: str, seen: bool
 ) -> None:
     await an_ended_event(parts, phase, seen=seen)
@@ -388,7 +388,7 @@ async def test_parameters_that_come_before_archiving_are_no_condition(parts: Wri
 
 
 @pytest.mark.parametrize("problem", [unavailable(), unavailable(503), Conflict(409, "Conflict", "busy")])
-async def test_trouble_that_may_pass_is_unavailable_and_logged(
+async def test_a_temporary_failure_is_unavailable_and_logged(
     parts: WriterParts, problem: ApiError, caplog: pytest.LogCaptureFixture
 ) -> None:
     parts.kube.trouble["create"] = problem
@@ -517,7 +517,7 @@ async def test_an_idle_receiver_tries_a_create_and_stores_nothing(parts: WriterP
     assert parts.kube.objects == {}
 
 
-async def test_a_callback_just_noted_is_proof_enough(parts: WriterParts) -> None:
+async def test_a_callback_just_recorded_is_proof_enough(parts: WriterParts) -> None:
     await parts.event_writer.create(EVENT)
     assert await parts.write_probe.check() is None
     assert parts.kube.asked("try") == 0

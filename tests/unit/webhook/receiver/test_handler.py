@@ -275,7 +275,7 @@ async def test_an_action_to_be_recorded_is_stored_too(counter: Counter) -> None:
     assert len(counter.kube.objects) == 1
 
 
-async def test_a_suspended_organizations_callbacks_are_noted_down(counter: Counter) -> None:
+async def test_a_suspended_organizations_callbacks_are_recorded(counter: Counter) -> None:
     counter.organization_cache.update(added(an_organization(spec={"suspend": True})))
     await counter.status()
     assert len(counter.kube.objects) == 1
@@ -334,7 +334,7 @@ async def test_the_event_carries_the_labels_of_the_contract(counter: Counter) ->
     }
 
 
-async def test_a_body_is_ignored_and_the_connection_goes_on(counter: Counter) -> None:
+async def test_a_body_is_ignored_and_the_connection_continues(counter: Counter) -> None:
     for body in (b"x" * 60_000, b""):
         answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=body)
         assert answer.status == 200
@@ -438,7 +438,7 @@ async def test_with_a_second_lock_only_the_right_user_passes(counter: Counter) -
     assert (await counter.asked(f"{PATH}?{QUERY}", headers={"Authorization": right})).status == 200
 
 
-async def test_the_second_lock_does_not_tell_a_stranger_that_the_organization_exists(
+async def test_the_second_lock_does_not_reveal_to_an_untrusted_client_that_the_organization_exists(
     counter: Counter,
 ) -> None:
     counter.organization_cache.update(added(with_basic_auth(an_organization())))
@@ -474,7 +474,7 @@ async def test_more_than_the_organizations_rate_is_answered_429_with_the_time_to
         assert await counter.status() == 200
 
 
-async def test_strangers_do_not_use_up_an_organizations_rate() -> None:
+async def test_untrusted_clients_do_not_use_up_an_organizations_rate() -> None:
     async with a_counter(rate=0.01, burst=1) as counter:
         for _ in range(5):
             await counter.status(path="/callbacks/acme/wrong")
@@ -502,7 +502,7 @@ async def test_an_organization_that_cannot_be_judged_yet_is_answered_503(counter
 
 
 @pytest.mark.parametrize("problem", [unavailable(), Forbidden(403, "Forbidden", "exceeded quota")])
-async def test_what_could_not_be_noted_down_is_answered_503(counter: Counter, problem: Exception) -> None:
+async def test_what_could_not_be_recorded_is_answered_503(counter: Counter, problem: Exception) -> None:
     counter.kube.trouble["create"] = problem  # type: ignore[assignment]  # pytest's parameters are objects
     assert await is_503(counter)
 
@@ -512,7 +512,7 @@ async def test_an_error_that_nobody_foresaw_is_answered_503(counter: Counter) ->
     assert await is_503(counter)
 
 
-async def test_more_callbacks_at_once_than_fit_are_answered_503_and_the_others_go_on() -> None:
+async def test_more_callbacks_at_once_than_fit_are_answered_503_and_the_others_continue() -> None:
     async with a_counter(ReceiverLimits(in_flight=1)) as counter:
         counter.kube.answering.clear()
         first = asyncio.create_task(counter.status())

@@ -115,7 +115,7 @@ def downloads(scene: Scene) -> list[str]:
 
 
 @pytest.mark.parametrize("sealer", [None, 2], ids=["without a seal", "with a seal of another key"])
-async def test_a_forged_folder_of_the_envelope_is_not_taken_for_its_archive(sealer: int | None) -> None:
+async def test_a_forged_folder_of_the_envelope_is_not_treated_as_its_archive(sealer: int | None) -> None:
     scene = a_scene()
     planted = forged(await a_folder(scene, sealer=sealer))
     scene.backend.stored |= planted
@@ -223,7 +223,7 @@ async def test_a_file_that_is_not_as_the_stored_status_says_is_downloaded_and_re
     assert scene.backend.stored[DOCUMENT] == GENUINE
 
 
-async def test_a_doubtful_file_is_downloaded_again_whatever_a_status_says() -> None:
+async def test_a_doubtful_file_is_downloaded_again_with_any_stored_status() -> None:
     scene = a_scene()
     scene.examiner.says = Signatures(
         state=State.BROKEN,

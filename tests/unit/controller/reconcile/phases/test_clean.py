@@ -166,7 +166,7 @@ async def test_a_completed_envelope_waits_for_its_audit_trail_and_the_trail_is_a
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Keep"])
-async def test_an_envelope_whose_audit_trail_never_comes_is_archived_and_kept_and_a_person_is_told(
+async def test_an_envelope_whose_audit_trail_never_comes_is_archived_and_kept_and_a_person_is_notified(
     tmp_path: Path, policy: str
 ) -> None:
     scene = a_scene_without_trail(tmp_path, cleanup={"policy": policy}, evidence={"wait": "10m"})
@@ -182,7 +182,7 @@ async def test_an_envelope_whose_audit_trail_never_comes_is_archived_and_kept_an
     assert scene.envelope.transport.deleted == []
 
 
-async def test_an_envelope_without_its_audit_trail_that_is_gone_before_the_delete_is_told_as_gone(
+async def test_an_envelope_without_its_audit_trail_that_is_gone_before_the_delete_is_reported_as_gone(
     tmp_path: Path,
 ) -> None:
     scene = a_scene_without_trail(tmp_path)
@@ -253,7 +253,7 @@ async def test_a_retry_archives_an_audit_trail_that_came_after_the_event_failed(
     assert "trail-1" in file_ids(after)
 
 
-async def test_an_organization_without_audit_trails_says_so_and_waits_for_none(tmp_path: Path) -> None:
+async def test_an_organization_that_declares_no_audit_trails_waits_for_none(tmp_path: Path) -> None:
     scene = a_scene_without_trail(tmp_path, evidence={"auditTrail": "Optional"})
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
@@ -463,7 +463,9 @@ async def test_a_delete_that_was_not_sent_does_not_prove_that_the_envelope_was_d
     assert (await scene.reconcile()).status.reason == "EnvelopeNotFound"
 
 
-async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_told_to_a_person(scene: Scene) -> None:
+async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_reported_to_a_person(
+    scene: Scene,
+) -> None:
     scene.envelope.but("delete", EsawUnreachable("timeout"))
     await scene.reconcile()
     scene.envelope.deleted = True
@@ -622,7 +624,7 @@ async def test_an_envelope_that_a_clock_that_was_behind_validated_waits_for_its_
 
 
 @pytest.mark.parametrize("is_short", [False, True])
-async def test_another_event_of_an_envelope_whose_list_changed_does_not_delete_it_before_the_wait_is_over(
+async def test_another_event_of_an_envelope_whose_list_changed_does_not_delete_it_before_the_end_of_the_wait(
     tmp_path: Path, *, is_short: bool
 ) -> None:
     actions = ("envelopeFinished", "workstepFinished")
@@ -922,7 +924,7 @@ async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_
     assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
 
 
-async def test_an_expired_envelope_that_is_to_be_kept_and_that_others_deleted_is_a_failure(
+async def test_an_expired_envelope_that_must_be_kept_and_that_others_deleted_is_a_failure(
     tmp_path: Path,
 ) -> None:
     """It may have been restarted and signed before that."""
@@ -1268,7 +1270,7 @@ async def test_documents_that_are_listed_after_the_audit_trail_are_archived_befo
         (document(1, 2), document(2, 1), document(3, None)),
     ],
 )
-async def test_document_numbers_without_a_gap_hold_up_no_delete(
+async def test_document_numbers_without_a_gap_delay_no_delete(
     scene: Scene, documents: tuple[ListedDocument, ...]
 ) -> None:
     list_files(scene, *documents)
@@ -1445,7 +1447,7 @@ async def test_an_archived_file_that_esaw_no_longer_lists_stays_and_the_envelope
     assert scene.envelope.transport.deleted == []
 
 
-async def test_an_archived_file_that_esaw_lists_again_within_the_wait_holds_up_no_delete(
+async def test_an_archived_file_that_esaw_lists_again_within_the_wait_delays_no_delete(
     tmp_path: Path,
 ) -> None:
     spec: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
@@ -1608,7 +1610,7 @@ async def test_a_list_that_lacks_an_archived_file_is_no_proof_that_the_archive_h
 
 @pytest.mark.parametrize("status", UNFINISHED)
 @pytest.mark.parametrize("documents", [(), (document(1, 1), document(3, 3))], ids=["no document", "a gap"])
-async def test_a_rejected_envelope_whose_first_list_looks_short_is_not_deleted_before_the_wait_is_over(
+async def test_a_rejected_envelope_whose_first_list_looks_short_is_not_deleted_before_the_end_of_the_wait(
     tmp_path: Path, status: EnvelopeStatus, documents: tuple[ListedDocument, ...]
 ) -> None:
     scene = Scene(tmp_path, statuses=[status], evidence={"wait": "10m"})

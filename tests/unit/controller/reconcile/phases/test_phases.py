@@ -64,7 +64,7 @@ async def claimed(scene: Scene) -> EnvelopeEvent:
 # -- Validating ----------------------------------------------------------------------------------------------
 
 
-async def test_an_envelope_in_an_expected_status_is_valid_and_its_name_is_noted() -> None:
+async def test_an_envelope_in_an_expected_status_is_valid_and_its_name_is_recorded() -> None:
     outcome = await validated(Scene())
     assert isinstance(outcome, Done)
     assert outcome.reason == "StatusAccepted"
@@ -78,7 +78,7 @@ async def test_an_envelope_in_an_expected_status_is_valid_and_its_name_is_noted(
 
 
 @pytest.mark.parametrize(("status", "is_known"), [(EnvelopeStatus.COMPLETED, True), ("Expired", False)])
-async def test_the_end_of_a_completed_envelope_is_noted(status: EnvelopeStatus, is_known: bool) -> None:
+async def test_the_end_of_a_completed_envelope_is_recorded(status: EnvelopeStatus, is_known: bool) -> None:
     scene = Scene(statuses=["Completed", "Expired"])
     scene.esaw.status = EnvelopeStatus(status)
     scene.esaw.activities = b'[{"FinishedDate":"2026-06-30T10:00:00.123Z"}]'
@@ -131,7 +131,7 @@ def stuck(attempts: int = 1, **failed: Any) -> tuple[Scene, EnvelopeEvent]:
         ({}, "a step without a name in an error state, with no attempts left"),
     ],
 )
-async def test_an_envelope_that_esaw_itself_can_not_finish_is_waited_for_with_a_reason_of_its_own(
+async def test_an_envelope_that_esaw_itself_can_not_finish_is_waited_for_with_its_own_reason(
     failed: dict[str, Any], words: str
 ) -> None:
     scene, event = stuck(**failed)
@@ -155,7 +155,7 @@ async def test_a_history_that_can_not_be_read_changes_nothing_about_the_wait(pro
 
 
 @pytest.mark.parametrize("status", [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED, EnvelopeStatus.EXPIRED])
-async def test_an_envelope_in_a_status_that_is_not_archived_is_skipped_and_told_which(
+async def test_an_envelope_in_a_status_that_is_not_archived_is_skipped_and_named_in_the_reason(
     status: EnvelopeStatus,
 ) -> None:
     scene = Scene()
@@ -173,7 +173,7 @@ async def test_an_organization_may_archive_rejected_envelopes_too() -> None:
 
 
 @pytest.mark.parametrize("phase", ["validate", "collect"])
-async def test_an_envelope_that_was_deleted_before_it_was_archived_is_a_failure_that_a_person_hears_of(
+async def test_an_envelope_that_was_deleted_before_it_was_archived_is_a_failure_with_a_notification(
     phase: str,
 ) -> None:
     scene = Scene()
@@ -296,7 +296,7 @@ async def collected_of(files: int) -> Outcome:
     return await collect(event, scene.context(event))
 
 
-async def test_an_envelope_with_more_files_than_an_event_takes_fails_and_says_so() -> None:
+async def test_an_envelope_with_more_files_than_an_event_takes_fails_and_reports_it() -> None:
     with pytest.raises(TooManyFiles) as too_many:
         await collected_of(MAX_DOCUMENTS + 1)
     assert classify(too_many.value, AClock().now()) == Fail(
@@ -318,9 +318,7 @@ async def test_an_envelope_whose_files_have_names_too_long_for_one_event_fails_b
     assert outcome.message.startswith("The envelope has 2000 files; with their names and places that is more")
 
 
-async def test_a_name_in_the_archive_that_is_longer_than_a_status_takes_is_trouble_of_the_archives_path() -> (
-    None
-):
+async def test_a_name_in_the_archive_that_is_too_long_for_a_status_is_an_error_of_the_archives_path() -> None:
     scene = Scene(evidence={"auditTrail": "Optional"})
     scene.archive = an_archive(path="{{envelope.id}}/" + "{{file.name}}/" * 40 + "{{file.name}}")
     scene.esaw.contents = {f"file-{'x' * 240}": b"%PDF"}
@@ -364,7 +362,7 @@ async def test_an_envelope_for_which_no_file_is_listed_yet_is_waited_for() -> No
     assert outcome.reason == "NoFiles"
 
 
-async def test_a_strangers_file_under_a_name_of_ours_is_not_touched() -> None:
+async def test_a_foreign_file_under_our_name_is_not_touched() -> None:
     scene = Scene()
     scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"another program's"
     event = an_event().build()
@@ -460,7 +458,7 @@ async def test_a_sibling_that_filed_elsewhere_makes_no_file_ours() -> None:
         await claimed(scene)
 
 
-async def test_what_is_not_what_esaw_has_stays_a_strangers() -> None:
+async def test_what_differs_from_esaws_file_stays_foreign() -> None:
     scene = Scene()
     await broken_off(scene)
     scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF-contract with a note of somebody's"
@@ -504,7 +502,7 @@ async def test_parameters_are_not_called_archived_while_a_file_has_its_tags_from
     assert "ParametersArchived" not in {each.type for each in outcome.facts.side_conditions}
 
 
-async def test_the_manifest_tells_about_envelope_event_and_when_it_was_called_about() -> None:
+async def test_the_manifest_names_the_envelope_the_event_and_the_time_of_the_callback() -> None:
     scene = Scene()
     event = await claimed(scene)
     await archive(event, scene.context(event))
@@ -549,7 +547,7 @@ async def test_archiving_twice_leaves_everything_as_once_and_counts_its_bytes_on
 
 
 @pytest.mark.parametrize("at_last", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
-async def test_what_was_filed_before_an_expired_envelope_was_restarted_is_filed_anew(
+async def test_what_was_archived_before_an_expired_envelope_was_restarted_is_archived_again(
     at_last: EnvelopeStatus,
 ) -> None:
     scene = Scene(statuses=["Completed", "Expired"])
@@ -572,7 +570,7 @@ class MovedBackend(FakeBackend):
         return f"memory://new-address/{name}"
 
 
-async def test_when_the_archive_has_another_address_the_manifest_says_so_and_nothing_is_sent_again() -> None:
+async def test_when_the_archive_has_another_address_the_manifest_names_it_and_nothing_is_sent_again() -> None:
     scene = Scene()
     event = await claimed(scene)
     await archive(event, scene.context(event))
@@ -604,7 +602,7 @@ async def test_an_archive_with_other_names_in_the_same_folder_is_archived_again_
     assert f"{FOLDER}/file-1.pdf" in scene.backend.stored
 
 
-async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twice() -> None:
+async def test_a_run_that_was_killed_in_the_middle_continues_and_sends_nothing_twice() -> None:
     scene = Scene()
     event = await claimed(scene)
     scene.esaw.but("download trail-1", EsawUnreachable("cut"))
@@ -616,7 +614,7 @@ async def test_a_run_that_was_killed_in_the_middle_goes_on_and_sends_nothing_twi
     assert scene.backend.puts.count("file-1.pdf") == 1
 
 
-async def test_when_the_files_are_others_than_were_claimed_they_are_listed_anew() -> None:
+async def test_when_the_files_are_others_than_were_claimed_they_are_listed_again() -> None:
     scene = Scene()
     event = await claimed(scene)
     scene.esaw.contents["file-2"] = b"%PDF-one more"
@@ -626,7 +624,7 @@ async def test_when_the_files_are_others_than_were_claimed_they_are_listed_anew(
     assert scene.backend.stored == {}
 
 
-async def test_when_the_path_of_the_archive_was_changed_the_names_are_claimed_anew() -> None:
+async def test_when_the_path_of_the_archive_was_changed_the_names_are_claimed_again() -> None:
     scene = Scene()
     event = await claimed(scene)
     scene.archive = an_archive(path="{{envelope.id}}/{{file.name}}")
@@ -635,7 +633,7 @@ async def test_when_the_path_of_the_archive_was_changed_the_names_are_claimed_an
     assert outcome.reason == "FilesChanged"
 
 
-async def test_trouble_in_the_archive_comes_out_with_how_far_it_came() -> None:
+async def test_a_failure_of_the_archive_is_raised_with_the_progress() -> None:
     scene = Scene()
     event = await claimed(scene)
     scene.backend.problems["audit-trail.pdf"] = ArchiveUnavailable("ArchiveFull", "Archive/dms is full.")
@@ -731,7 +729,7 @@ async def test_after_a_lost_answer_to_the_delete_it_is_gone_and_that_is_what_was
     assert outcome.reason == "ArchivedAndDeleted"
 
 
-async def test_an_envelope_that_is_to_be_kept_is_kept() -> None:
+async def test_an_envelope_that_must_be_kept_is_kept() -> None:
     scene = Scene(cleanup={"policy": "Keep"})
     outcome = await cleaned(scene)
     assert isinstance(outcome, Done)
@@ -839,7 +837,7 @@ async def test_an_expired_envelope_is_deleted() -> None:
     assert (await cleaned(scene, event)).reason == "ArchivedAndDeleted"
 
 
-async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_is_archived_anew() -> None:
+async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_is_archived_again() -> None:
     scene = Scene(statuses=["Expired"])
     event = await archived_as_expired(scene)
     scene.esaw.contents["file-1"] = b"%PDF-contract, signed by one more"
@@ -849,7 +847,7 @@ async def test_an_expired_envelope_that_was_restarted_signed_and_expired_again_i
     assert scene.esaw.transport.deleted == []
 
 
-async def test_an_audit_trail_that_went_on_does_not_keep_an_expired_envelope() -> None:
+async def test_an_audit_trail_that_grew_does_not_keep_an_expired_envelope() -> None:
     scene = Scene(statuses=["Expired"])
     event = await archived_as_expired(scene)
     scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"

@@ -397,7 +397,7 @@ async def test_a_folder_that_another_task_makes_at_the_same_time_is_made_durable
     assert str(root) in synced
 
 
-async def test_a_missing_root_is_not_made_but_told(tmp_path: Path) -> None:
+async def test_a_missing_root_is_not_made_but_reported(tmp_path: Path) -> None:
     backend = await open_backend("dms", a_spec(root=str(tmp_path / "not-mounted")), {})
 
     with pytest.raises(ArchiveRefused) as trouble:
@@ -493,6 +493,6 @@ async def test_a_relative_root_is_refused() -> None:
         await open_backend("dms", a_spec(root="archive"), {})
 
 
-async def test_an_archive_of_no_kind_is_told() -> None:
+async def test_an_archive_of_no_kind_is_reported() -> None:
     with pytest.raises(SettingsInvalid, match="exactly one of filesystem"):
         await open_backend("dms", ArchiveSpec(), {})

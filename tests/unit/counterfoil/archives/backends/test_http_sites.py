@@ -126,7 +126,7 @@ async def test_nobody_is_followed_with_documents(method: str) -> None:
     assert "elsewhere" not in trouble.value.message
 
 
-async def test_a_move_that_a_proxy_spoils_is_told() -> None:
+async def test_a_move_that_a_proxy_breaks_is_reported() -> None:
     answers = {
         "MKCOL": web.Response(status=201),
         "PUT": web.Response(status=201),
@@ -241,7 +241,7 @@ async def reason_of_a_refused_probe(body: str) -> str:
     ],
     ids=["no XML", "an entity", "another address", "no address", "nothing"],
 )
-async def test_a_listing_that_is_none_is_told(body: str) -> None:
+async def test_an_invalid_listing_is_reported(body: str) -> None:
     assert await reason_of_a_refused_probe(body) in ("ArchiveNotWebDav", "ArchiveAnswerUnreadable")
 
 
@@ -271,7 +271,7 @@ def concluded_at(place: str, **more: web.Response) -> dict[str, web.Response]:
 
 
 @pytest.mark.parametrize("place", ["http://[", "https://dms.acme.example:99999/a", "//dms.acme.example/a"])
-async def test_a_place_that_can_not_be_is_told(place: str) -> None:
+async def test_an_impossible_position_is_reported(place: str) -> None:
     async with scripted_server(concluded_at(place)) as url:
         backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
         with pytest.raises(ArchiveRefused) as trouble:
@@ -280,7 +280,7 @@ async def test_a_place_that_can_not_be_is_told(place: str) -> None:
 
 
 @pytest.mark.parametrize("body", [b"no JSON", b'{"location": "\xff"}', b'{"later": ' + b"[" * 5000])
-async def test_a_conclusion_that_is_no_json_is_told(body: bytes) -> None:
+async def test_a_conclusion_that_is_no_json_is_reported(body: bytes) -> None:
     async with scripted_server({"POST": web.Response(body=body)}) as url:
         backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
         with pytest.raises(ArchiveRefused) as trouble:
@@ -290,7 +290,7 @@ async def test_a_conclusion_that_is_no_json_is_told(body: bytes) -> None:
 
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("body", [b"no JSON", b'{"dms": "\xff"}', b'{"dms": ' + b"[" * 5000])
-async def test_an_answer_that_is_not_of_cmis_is_told(status: int, body: bytes) -> None:
+async def test_an_answer_that_is_not_of_cmis_is_reported(status: int, body: bytes) -> None:
     async with scripted_server({"GET": web.Response(status=status, body=body)}) as url:
         spec = ArchiveSpec(cmis=Cmis(url=url, repository_id="dms"))
         backend = await open_backend("dms", spec, {})
@@ -336,7 +336,7 @@ async def test_a_server_that_answers_before_it_has_all_has_not_got_it() -> None:
         ({"bearerToken": b"a\r\nb"}, "no single line"),
     ],
 )
-async def test_a_secret_that_can_not_work_is_told(given: dict[str, bytes], says: str) -> None:
+async def test_a_secret_that_can_not_work_is_reported(given: dict[str, bytes], says: str) -> None:
     with pytest.raises(SettingsInvalid, match=says):
         await a_backend("https://dms.acme.example", **given)
 
@@ -502,7 +502,7 @@ async def test_a_cmis_answer_with_hundreds_of_thousands_of_lists_is_refused() ->
 
 
 @pytest.mark.parametrize(("count", "length"), [(1_000, 8192), (30_000, 20)])
-def test_what_is_known_about_sent_files_takes_a_bounded_memory(count: int, length: int) -> None:
+def test_what_is_remembered_about_sent_files_takes_a_bounded_memory(count: int, length: int) -> None:
     sent = SentFiles()
     tracemalloc.start()
     try:

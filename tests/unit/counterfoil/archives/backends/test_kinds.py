@@ -59,13 +59,13 @@ async def test_a_kind_that_another_package_brings_is_opened() -> None:
 
 
 @pytest.mark.usefixtures("package")
-async def test_a_kind_that_can_not_be_loaded_is_told() -> None:
+async def test_a_kind_that_can_not_be_loaded_is_reported() -> None:
     with pytest.raises(SettingsInvalid, match=r"kind `broken` can't be loaded \(AttributeError\)"):
         await open_backend("dms", a_spec("broken"), {})
 
 
 @pytest.mark.usefixtures("package")
-async def test_a_kind_that_nobody_brings_is_told_with_those_that_there_are() -> None:
+async def test_an_unregistered_kind_is_reported_with_the_registered_ones() -> None:
     with pytest.raises(SettingsInvalid, match=r"kind `dms-9`; there are: broken, shelf\. "):
         await open_backend("dms", a_spec("dms-9"), {})
 

@@ -255,7 +255,7 @@ async def test_a_prefix_is_put_in_front_and_taken_off_again(server: RecordingSer
         (a_spec(server_side_encryption="rot13"), KEYS, "can't be used"),
     ],
 )
-async def test_settings_that_cannot_work_are_told_before_anything_is_sent(
+async def test_settings_that_cannot_work_are_reported_before_anything_is_sent(
     spec: ArchiveSpec, keys: dict[str, bytes], fault: str
 ) -> None:
     with pytest.raises(SettingsInvalid, match=fault):

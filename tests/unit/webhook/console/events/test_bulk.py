@@ -158,7 +158,7 @@ async def test_events_that_failed_for_another_cause_since_are_confirmed_again(
 
 
 @pytest.mark.parametrize("action", ["retry", "skip"])
-async def test_an_event_that_changes_during_its_write_is_left_alone_and_counted(action: str) -> None:
+async def test_an_event_that_changes_during_its_write_is_skipped_and_counted(action: str) -> None:
     kube = InMemoryKubeClient(an_organization_that(), an_event(1), an_event(2))
     form = confirmation(await sent(kube, do=f"{action}-all", filter="phase=Failed"), why="a test")
     first, changed = an_event(1).name, {"status": {"reason": "SenderUnknown"}}
@@ -215,7 +215,7 @@ async def test_a_skip_without_its_reason_does_nothing() -> None:
     assert asked(kube) == {}
 
 
-async def test_nothing_selected_says_so() -> None:
+async def test_an_empty_selection_gets_a_message() -> None:
     page = await sent(InMemoryKubeClient(an_event(1)), do="retry-selected", filter="phase=Failed")
     assert "Select at least one event in the list." in page.text_content()
     assert not page.xpath("//form[@action='/bulk']")

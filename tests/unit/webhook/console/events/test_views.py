@@ -50,7 +50,7 @@ def parsed(html: str) -> lxml.html.HtmlElement:
     return lxml.html.document_fromstring(html)
 
 
-async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
+async def test_a_list_with_a_further_page_has_a_link_to_it() -> None:
     kube = InMemoryKubeClient(*(a_listed_event(number) for number in range(6)))
 
     page = parsed((await event_views().events(a_console_request(kube, phase="Failed"))).html)
@@ -60,7 +60,7 @@ async def test_a_list_that_goes_on_has_a_link_to_its_next_page() -> None:
     assert "in the order of their ids" in page.text_content()
 
 
-async def test_an_open_list_that_looks_for_news_reads_events_and_their_senders_only() -> None:
+async def test_an_open_list_that_polls_reads_events_and_their_senders_only() -> None:
     kube = InMemoryKubeClient(a_listed_event(1), a_sender_that(), an_organization_that())
     whole = a_console_request(kube)
 
@@ -73,7 +73,7 @@ async def test_an_open_list_that_looks_for_news_reads_events_and_their_senders_o
     assert len(page.xpath("//*[@id='live']//tbody/tr")) == 1
 
 
-async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
+async def test_a_list_whose_token_is_too_old_starts_again_and_reports_it() -> None:
     kube = InMemoryKubeClient(a_listed_event(1))
     kube.fail("page", Expired(410, "Expired", "too old"))
 
@@ -83,7 +83,7 @@ async def test_a_list_whose_token_is_too_old_begins_anew_and_says_so() -> None:
     assert len(page.xpath("//tbody/tr")) == 1
 
 
-async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_go_on() -> None:
+async def test_a_search_for_an_age_asks_twice_at_most_and_then_offers_to_continue() -> None:
     old: list[Resource] = [a_listed_event(number) for number in range(20)]
     kube = InMemoryKubeClient(*old)
     clock = AClock()
