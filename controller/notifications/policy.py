@@ -246,13 +246,13 @@ def administrator_observations(
     for each, refused in _with_needed_key(senders):
         if not _can_sender_fix(each, organization, refused):
             groups[key_cause(each, organization, refused.reason)].append((each, refused))
-    for reason, concerned in groups.items():
+    for reason, members in groups.items():
         yield Observation(
             f"{ProblemKind.KEY}/{reason}",
             reason,
-            message=concerned[0][1].message[:MAX_MESSAGE_LENGTH],
-            examples=tuple(sorted(each.name for each, _ in concerned)[:3]),
-            count=len(concerned),
+            message=members[0][1].message[:MAX_MESSAGE_LENGTH],
+            examples=tuple(sorted(each.name for each, _ in members)[:3]),
+            count=len(members),
         )
 
 

@@ -177,7 +177,7 @@ class Resync:
         try:
             await check()
         except ApiError as problem:
-            _log.warning("%s is not possible at the moment: %s", name, problem)
+            _log.warning("%s failed: %s", name, problem)
         except Exception:
             _log.exception("%s broke off", name)
         finally:

@@ -99,7 +99,7 @@ class ManifestFile(ManifestPart, frozen=True):
 
     ``name`` is relative to the folder of the manifest, ``fileName`` is the original one; ``size`` in bytes,
     ``sha256`` in lower-case hex, both of what was read back from the archive; ``location`` is a URI.
-    ``signatures`` is what was found when the file was filed, null when nobody was to look.
+    ``signatures`` is the result of the check when the file was archived, null without a check.
     """
 
     name: str

@@ -180,7 +180,7 @@ class FileIdRepeated(ResponseInvalid):
 
 
 class ResponseTooLarge(ResponseInvalid):
-    """An answer in JSON that is longer than is taken into memory; ``limits.Bounds.json_size``."""
+    """A JSON answer that is larger than ``limits.CallLimits.max_json_bytes``."""
 
     def __init__(self, operation: str, most: int) -> None:
         super().__init__(operation, f"it is longer than {most / 2**20:g} MiB")

@@ -28,7 +28,7 @@ class CallLimits:
     """Maximum size of a JSON response. The largest valid one, ``find`` over many envelopes, is far
     smaller. ``counterfoil.untrusted.large_answers`` bounds the sum of concurrent ones."""
     max_error_bytes: int = 64 * KIB
-    """The body of an error; what is beyond is not read."""
+    """Maximum size of the body of an error; the rest is not read."""
     chunk: int = 256 * KIB
     """Approximate size of a download's chunks: large enough for efficient hashing and writing, small in
     memory."""
@@ -61,8 +61,8 @@ READ_BYTES: Final = 256 * KIB
 MAX_CONNECTIONS: Final = 128
 """Maximum connections over all organizations; ``spec.limits.concurrency`` limits one organization."""
 CONNECTION_POOLS: Final = 8
-"""Among which the connections are divided, so that none is looked at for the sake of too many others; see
-``pools``."""
+"""Number of pools that share the connections, since httpcore examines all connections of a pool for each
+request; see ``counterfoil._upstream.httpx_pools``."""
 MAX_IDLE_CONNECTIONS: Final = 32
 """Kept open between calls."""
 KEEPALIVE_EXPIRY: Final = 15.0

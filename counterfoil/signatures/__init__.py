@@ -1,6 +1,6 @@
 """
-Signatures: whether what was signed in a PDF is still what the file says.
+Signatures: whether the signed content of a PDF is unchanged.
 
-``findings`` are the values that everybody may read, ``examiners`` are the processes that look, and
-``examination`` is what they do. A PDF is untrusted: only those processes parse one.
+``results`` has the results, which all processes may read. ``worker_pool`` manages the processes that check,
+and ``check`` is their work. A PDF is untrusted: only those processes parse one.
 """

@@ -110,7 +110,7 @@ class LocalEnvironment:
         await self.plane.objects(self.namespace).merge_status("organization", organization, {"sweep": swept})
 
     async def mails(self, server: SmtpServer, *administrators: str, **settings: Any) -> dict[str, Any]:
-        """Create the Secret of a mail server; return what belongs into ``spec.notifications``."""
+        """Create the Secret of a mail server; return the value of ``spec.notifications``."""
         await self.secret("smtp", "smtp", **server.secret)
         written_to = {"administrators": list(administrators)} if administrators else {}
         return {

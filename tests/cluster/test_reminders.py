@@ -230,7 +230,10 @@ async def test_what_esaw_deletes_soon_is_one_mail_for_all_its_events_and_no_mail
     (told,) = await scene.run_once(after=timedelta(minutes=1))
     assert told.to == (ADMINISTRATOR,)
     # A subject of more than 78 characters begins on its second line.
-    assert told.subject.strip() == "[acme] 3 envelopes are deleted in eSignAnyWhere soon, not safely archived"
+    assert (
+        told.subject.strip()
+        == "[acme] 3 envelopes will soon be deleted in eSignAnyWhere and are not safely archived"
+    )
     assert "kubectl counterfoil" in told.text
     assert f"{CONSOLE}/attention?organization=acme#retention-acme-RetentionEnding" in told.text
     for name in names:

@@ -158,13 +158,13 @@ class ActionService:
         return {"metadata": changed}
 
     async def create_event(
-        self, user: AuthenticatedUser, about: Raw, request: ActionRequest, concerned: str
+        self, user: AuthenticatedUser, about: Raw, request: ActionRequest, affected: str
     ) -> bool:
         """Write the Kubernetes Event; False when this person may not, or when it is not possible now."""
         if not user.rights.can_create_events:
             return False
         because = f" because: {request.reason}" if request.reason else ""
-        note = f"{user.name} requested {_NAMES.get(request.action, request.action)} ({concerned}){because}"
+        note = f"{user.name} requested {_NAMES.get(request.action, request.action)} ({affected}){because}"
         try:
             await user.kube.create_event(self._event(user, about, request, note))
         except ApiError as problem:

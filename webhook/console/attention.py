@@ -42,7 +42,7 @@ MAX_EXAMPLES: Final = 3
 _REPORTED_ELSEWHERE: Final = frozenset(
     {"ArchiveNotReady", "EsawCallsFailing", "EsawUnreachable", "OrganizationSuspended"}
 )
-"""Reasons of an Organization's Ready that another entry or the page of Organizations tells better."""
+"""Reasons of an Organization's Ready that another entry or the page of Organizations reports."""
 
 
 class AttentionKind(StrEnum):

@@ -26,7 +26,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: its name in the words, its bars, and when what it shows was counted."""
+    """A chart: its key in the catalogue, its bars, and the time of the count."""
 
     name: str
     bars: tuple[Bar, ...]

@@ -144,4 +144,4 @@ def _last_result(query: Mapping[str, str]) -> dict[str, Any] | None:
     """Return what the last click did, as the way back told it."""
     if query.get("done") not in set(Action):
         return None
-    return {"what": query["done"], "is_untold": "untold" in query}
+    return {"what": query["done"], "has_no_event": "no_event" in query}

@@ -254,8 +254,8 @@ def _redirect_location(location: str, action: ActionRequest, *, is_event_recorde
     kept = [pair for pair in place.query.split("&") if pair and pair.split("=")[0] not in _RESULT_PARAMETERS]
     told = {"done": action.action.value}
     if not is_event_recorded:
-        told["untold"] = "1"
+        told["no_event"] = "1"
     return f"{place.path}?{'&'.join([*kept, urlencode(told)])}"
 
 
-_RESULT_PARAMETERS = frozenset({"done", "untold"})
+_RESULT_PARAMETERS = frozenset({"done", "no_event"})

@@ -134,7 +134,7 @@ class SentFiles:
 
 
 class HttpBackend:
-    """A system behind one address. Where its files are it told us, or they are where we call them."""
+    """A system behind one address. A file is at the location that the system answered, or at its own URL."""
 
     kind: ClassVar[str] = "http"
     lists_files = False

@@ -149,7 +149,7 @@ class S3Backend(XmlApiBackend):
 
     @property
     def _sends_checksums(self) -> bool:
-        # S3 takes nothing without one into a bucket whose own settings lock each object as it comes.
+        # S3 refuses an upload without a checksum into a bucket with a default retention.
         return self._settings.object_lock is not None
 
     async def retain(self, name: str) -> None:

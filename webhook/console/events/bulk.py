@@ -1,7 +1,7 @@
 """
 One action on many events: those that a person selected, or all of a filter.
 
-A request flows: form -> ``BulkRequest`` -> ``plan`` (which events are concerned; nothing is written) -> the
+A request flows: form -> ``BulkRequest`` -> ``plan`` (which events are affected; nothing is written) -> the
 person confirms -> ``apply``. Each write is the one that ``ActionService`` makes for a single event, so the
 API server and its policies decide about each, and the result says what happened to each.
 """

@@ -1421,7 +1421,7 @@ async def test_envelopes_that_esaw_deletes_soon_are_one_mail_whose_end_is_no_mai
     pass_found(scene, NOON + 6 * 24 * HOUR, NOON + 5 * 24 * HOUR)
     await scene.run_once(5)
     assert scene.mailer.subjects == [
-        "[acme] 2 envelopes are deleted in eSignAnyWhere soon, not safely archived"
+        "[acme] 2 envelopes will soon be deleted in eSignAnyWhere and are not safely archived"
     ]
     problem = scene.problems()["retention/RetentionEnding"]
     assert (problem.reason, problem.count, problem.examples) == (
@@ -1467,7 +1467,7 @@ async def test_envelopes_that_esaw_deletes_soon_are_in_the_daily_reminder() -> N
     pass_found(scene, NOON + 6 * 24 * HOUR)
     await scene.run_once(5)
     assert scene.mailer.subjects == [
-        "[acme] One envelope is deleted in eSignAnyWhere soon, not safely archived",
+        "[acme] One envelope will soon be deleted in eSignAnyWhere and is not safely archived",
         "[acme] A problem is still open",
     ]
 

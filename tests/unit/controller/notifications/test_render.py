@@ -333,7 +333,10 @@ def test_the_mail_about_a_missing_token_says_which_one_is_needed_and_what_happen
 
 def test_the_mail_about_the_retention_says_how_to_find_the_events_and_what_they_need() -> None:
     content = mail_about(NOTICES["retention"], an_addressed_organization())
-    assert content.subject == "[acme] 2 envelopes are deleted in eSignAnyWhere soon, not safely archived"
+    assert (
+        content.subject
+        == "[acme] 2 envelopes will soon be deleted in eSignAnyWhere and are not safely archived"
+    )
     assert content.commands == (
         "kubectl -n contracts get envelopeevents --field-selector "
         "status.phase!=Succeeded,status.phase!=Skipped -l counterfoil.dev/organization=acme",

@@ -312,7 +312,7 @@ def test_an_event_whose_controller_is_gone_is_not_shown_as_in_progress(phase: Ph
     absence = UnheldShard("counterfoil-shard-0-of-1", "pod-1", NOON)
     event = EventBuilder().in_phase(phase).build()
     text = page(explain(event, an_organization(), None, (), NOON, absence=absence))
-    assert "No controller works on these events." in text
+    assert "No controller is active for these events." in text
     assert "pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time" in text
     assert "Next          nothing until a controller runs" in text
     assert "Who must act  an administrator" in text

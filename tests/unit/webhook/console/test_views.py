@@ -253,8 +253,8 @@ async def test_the_page_says_that_an_action_is_recorded_without_a_kubernetes_eve
 
     console_response = await views().act(a_console_request(kube, VIEW), form)
 
-    assert console_response.location == "/?done=retry&untold=1"
-    page = parsed((await views().attention(a_console_request(kube, done="retry", untold="1"))).html)
+    assert console_response.location == "/?done=retry&no_event=1"
+    page = parsed((await views().attention(a_console_request(kube, done="retry", no_event="1"))).html)
     assert "so there is no Event" in page.text_content()
 
 

@@ -105,7 +105,7 @@ async def test_a_form_of_another_browser_is_refused_with_a_link_to_start_again(
 @pytest.mark.parametrize(
     ("language", "told"),
     [
-        ("en", "without the sign (state)"),
+        ("en", "without the parameter state"),
         ("de", "ohne das Kennzeichen (state)"),
         ("it", "contrassegno (state)"),
     ],
