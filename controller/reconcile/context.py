@@ -192,7 +192,7 @@ class ReconcileContext:
             return (_action(self.event),)
         return actions_of(self.event, await self.siblings())
 
-    async def plan(self) -> ArchiveLayout:
+    async def layout(self) -> ArchiveLayout:
         """Return the layout: the location and the tags of each file. Raises ``TooManyFiles``."""
         if self._plan is None:
             facts = await self.envelope_facts()

@@ -168,13 +168,13 @@ class EntriesByName:
 
 async def claim_names(
     backend: ArchiveBackend,
-    plan: ArchiveLayout,
+    layout: ArchiveLayout,
     *,
     claimed: Collection[str] = (),
     key: PublicKey | None = None,
 ) -> tuple[str, ...]:
     """
-    Return the locations of all files of the plan, none of which is taken by anybody else.
+    Return the locations of all files of the layout, none of which is taken by anybody else.
 
     ``claimed`` are locations that an earlier run claimed and persisted: their files may be replaced. So may
     files that a manifest of this envelope with our seal (by ``key``) lists. Raises ``NameTaken`` for
@@ -182,13 +182,18 @@ async def claim_names(
 
     A file whose name differs only in letter case counts as the same name, since some archives do not
     distinguish them. A list can be cut, so a name that it leaves out is read as well. Of several errors, the
-    first in the order of the plan is raised.
+    first in the order of the layout is raised.
     """
-    planned = (*(file.name for file in plan.files), plan.hashes_name, plan.seal_name, plan.manifest_name)
+    names = (
+        *(file.name for file in layout.files),
+        layout.hashes_name,
+        layout.seal_name,
+        layout.manifest_name,
+    )
     taken: EntriesByName
     own: set[str]
     taken, own = await _some_at_once(
-        [partial(_listed, backend, plan, planned), partial(_own_names, backend, plan, claimed, key)]
+        [partial(_listed, backend, layout, names), partial(_own_names, backend, layout, claimed, key)]
     )
 
     async def check(name: str) -> None:
@@ -198,13 +203,13 @@ async def claim_names(
                 "there. Move it away, or change spec.path of the Archive."
             )
 
-    await _some_at_once([partial(check, name) for name in planned if name not in own])
-    return tuple(backend.location(file.name) for file in plan.files)
+    await _some_at_once([partial(check, name) for name in names if name not in own])
+    return tuple(backend.location(file.name) for file in layout.files)
 
 
-async def _listed(backend: ArchiveBackend, plan: ArchiveLayout, names: Sequence[str]) -> EntriesByName:
+async def _listed(backend: ArchiveBackend, layout: ArchiveLayout, names: Sequence[str]) -> EntriesByName:
     """Return the listed files that have these names; of the others nothing is kept."""
-    entries = await backend.entries(plan.folder)
+    entries = await backend.entries(layout.folder)
     if sum(len(each.name) for each in entries) <= MAX_FOLDED_ON_LOOP:
         return EntriesByName.of(entries, names)
     return await asyncio.to_thread(EntriesByName.of, entries, names)
@@ -212,11 +217,11 @@ async def _listed(backend: ArchiveBackend, plan: ArchiveLayout, names: Sequence[
 
 async def find_stored(
     backend: ArchiveBackend,
-    plan: ArchiveLayout,
+    layout: ArchiveLayout,
     download: Callable[[FileFacts], AbstractAsyncContextManager[FileSource]],
 ) -> tuple[str, ...]:
     """
-    Return the locations of those files of the plan whose stored bytes equal their ``download``, and of the
+    Return the locations of those files of the layout whose stored bytes equal their ``download``, and of the
     audit trails beside them.
 
     Counterfoil may replace them: another event of the envelope stored them and is not finished, or its object
@@ -224,7 +229,7 @@ async def find_stored(
     that is equal, and none that differs. Raises ``ArchiveError`` and all errors of the source.
     """
     equal, rendered, has_other = [], [], False
-    for file_layout in plan.files:
+    for file_layout in layout.files:
         there = await read_back(backend, file_layout.name)
         if there is None:
             continue
@@ -241,37 +246,37 @@ async def find_stored(
 
 async def find_concluded(
     backend: ArchiveBackend,
-    plan: ArchiveLayout,
+    layout: ArchiveLayout,
     envelope_id: str,
     *,
     claimed: Collection[str] = (),
     key: PublicKey | None = None,
 ) -> FoundManifest | None:
     """
-    Return the manifest of this envelope in the plan's folder, and whether it has our seal (by ``key``);
+    Return the manifest of this envelope in the layout's folder, and whether it has our seal (by ``key``);
     None when there is none.
 
     Raises ``NameTaken`` for a manifest that claims to be of another envelope, eSAW or Organization, and for
     one that can't be read unless the files beside it are ours by ``claimed``; then it counts as none.
     """
     try:
-        async with reading_small(backend, plan.manifest_name) as content:
+        async with reading_small(backend, layout.manifest_name) as content:
             # First, since a decoded manifest needs more memory than its bytes.
-            seal = await read_seal(backend, plan.seal_name) if key is not None else None
+            seal = await read_seal(backend, layout.seal_name) if key is not None else None
             manifest = Manifest.decode(content)
-            is_ours = names_source(manifest, plan) and has_own_seal(manifest, content, seal, key)
+            is_ours = names_source(manifest, layout) and has_own_seal(manifest, content, seal, key)
     except (FileNotStored, FileNotReturned):
         return None
     except ManifestDamaged as damage:
-        if _has_claim(backend, plan, claimed):
+        if _has_claim(backend, layout, claimed):
             return None
         raise NameTaken(
-            f"{backend.location(plan.manifest_name)} is no manifest that Counterfoil can read. Move its "
+            f"{backend.location(layout.manifest_name)} is no manifest that Counterfoil can read. Move its "
             "folder away."
         ) from damage
-    if (source := other_source(manifest, plan)) is not None:
+    if (source := other_source(manifest, layout)) is not None:
         raise NameTaken(
-            f"{backend.location(plan.manifest_name)} is the manifest {source}. Change spec.path of the "
+            f"{backend.location(layout.manifest_name)} is the manifest {source}. Change spec.path of the "
             "Archive so that every Organization and every envelope has its own folder, or move this folder "
             "away."
         )
@@ -317,7 +322,7 @@ async def store(
 
 async def conclude(
     backend: ArchiveBackend,
-    plan: ArchiveLayout,
+    layout: ArchiveLayout,
     envelope: EnvelopeFacts,
     deposited: Sequence[FiledDocument],
     *,
@@ -330,57 +335,63 @@ async def conclude(
     Write the hash file, the seal if there is a key, and then the manifest, all read back; return its
     location.
 
-    ``deposited`` has size and SHA-256 of every file of the plan, else ``ValueError``; ``signatures`` by file
-    id has the results of the checked files. An existing manifest with the same content stays as it is, with
-    its own time. Raises ``ListingDiffers`` if the archive does not list each file of the plan once, and
-    ``ManifestTooLarge`` before the first write.
+    ``deposited`` has size and SHA-256 of every file of the layout, else ``ValueError``. ``signatures`` has
+    the results of the checked files by file id. An existing manifest with the same content stays as it is,
+    with its own time. Raises ``ListingDiffers`` if the archive does not list each file of the layout once,
+    and ``ManifestTooLarge`` before the first write.
     """
     filed = {document.file_id: document for document in deposited}
-    files = tuple(_manifest_file(backend, plan, file, filed, signatures) for file in plan.files)
+    files = tuple(_manifest_file(backend, layout, file, filed, signatures) for file in layout.files)
     manifest = _build_manifest(
         envelope,
         files,
-        plan.tags,
+        layout.tags,
         archived_at=archived_at,
         extra=extra,
         sealed_by=sealer.public.id if sealer is not None else None,
     )
     locations = [file.location for file in files]
     key = sealer.public if sealer is not None else None
-    found = await find_concluded(backend, plan, envelope.envelope_id, claimed=locations, key=key)
+    found = await find_concluded(backend, layout, envelope.envelope_id, claimed=locations, key=key)
     if found is not None and found.manifest is not None:
         manifest = manifest.with_callbacks_of(found.manifest)
     manifest = manifest.with_first_callbacks()
     if backend.lists_files:
-        _check_listing(backend, plan, filed, await _listed(backend, plan, [file.name for file in plan.files]))
+        _check_listing(
+            backend, layout, filed, await _listed(backend, layout, [file.name for file in layout.files])
+        )
     hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
     if (
         found is None
         or (sealer is not None and not found.is_ours)
         or found.digest != manifest.digest
-        or await read_back(backend, plan.hashes_name, expected=len(hashes)) != checksum(hashes)
+        or await read_back(backend, layout.hashes_name, expected=len(hashes)) != checksum(hashes)
     ):
         is_small = manifest.entries <= ENTRIES_ENCODED_IN_LOOP
         content = (
             manifest.encode_readable() if is_small else await asyncio.to_thread(manifest.encode_readable)
         )
-        await _write(backend, plan.hashes_name, hashes, "text/plain", plan.tags)
-        await _write_seal(backend, plan, content, found, sealer)
-        await _write(backend, plan.manifest_name, content, "application/json", plan.tags)
-    for name in (plan.hashes_name, plan.manifest_name, *([plan.seal_name] if sealer is not None else [])):
+        await _write(backend, layout.hashes_name, hashes, "text/plain", layout.tags)
+        await _write_seal(backend, layout, content, found, sealer)
+        await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
+    for name in (
+        layout.hashes_name,
+        layout.manifest_name,
+        *([layout.seal_name] if sealer is not None else []),
+    ):
         await _retain(backend, name)
-    return backend.location(plan.manifest_name)
+    return backend.location(layout.manifest_name)
 
 
 def _check_listing(
     backend: ArchiveBackend,
-    plan: ArchiveLayout,
+    layout: ArchiveLayout,
     filed: Mapping[str, FiledDocument],
     entries: EntriesByName,
 ) -> None:
-    """Compare the files in the folder with the plan: some archives take two names as one, or have two files
+    """Compare the files in the folder with the layout: some archives take two names as one, or have two files
     under one name."""
-    for file in plan.files:
+    for file in layout.files:
         if (problem := _listing_problem(entries.find(file.name), filed[file.facts.file_id].size)) is not None:
             raise ListingDiffers(
                 f"{backend.location(file.name)} was stored and read back, but the archive {problem}. Perhaps "
@@ -406,17 +417,17 @@ async def _retain(backend: ArchiveBackend, name: str) -> None:
 
 async def _write_seal(
     backend: ArchiveBackend,
-    plan: ArchiveLayout,
+    layout: ArchiveLayout,
     manifest: bytes,
     found: FoundManifest | None,
     sealer: ManifestSigner | None,
 ) -> None:
     if sealer is not None:
         content = sealer.seal(manifest)
-        await _write(backend, plan.seal_name, content, "application/octet-stream", plan.tags)
+        await _write(backend, layout.seal_name, content, "application/octet-stream", layout.tags)
     elif found is not None and found.is_sealed:
         # The seal of a manifest that is about to be replaced, by a key that is gone.
-        await backend.discard(plan.seal_name)
+        await backend.discard(layout.seal_name)
 
 
 async def _some_at_once(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
@@ -455,24 +466,24 @@ _SPARE_READS = _SpareReads(SPARE_READS)
 
 async def _own_names(
     backend: ArchiveBackend,
-    plan: ArchiveLayout,
+    layout: ArchiveLayout,
     claimed: Collection[str],
     key: PublicKey | None,
 ) -> set[str]:
     """Return the full names that this envelope may write to although a file may exist there."""
-    own = {file.name for file in plan.files if backend.location(file.name) in claimed}
-    found = await find_concluded(backend, plan, plan.envelope_id, claimed=claimed, key=key)
+    own = {file.name for file in layout.files if backend.location(file.name) in claimed}
+    found = await find_concluded(backend, layout, layout.envelope_id, claimed=claimed, key=key)
     is_ours = found is not None and found.is_ours
     if found is not None and found.manifest is not None:
-        own |= {f"{plan.folder}/{file.name}" for file in found.manifest.files}
-    if is_ours or _has_claim(backend, plan, claimed):
-        own |= {plan.manifest_name, plan.hashes_name, plan.seal_name}
+        own |= {f"{layout.folder}/{file.name}" for file in found.manifest.files}
+    if is_ours or _has_claim(backend, layout, claimed):
+        own |= {layout.manifest_name, layout.hashes_name, layout.seal_name}
     return own
 
 
-def _has_claim(backend: ArchiveBackend, plan: ArchiveLayout, claimed: Collection[str]) -> bool:
-    """Whether an earlier run claimed a name in the plan's folder, perhaps under another ``spec.path``."""
-    folder = backend.location(f"{plan.folder}/x").removesuffix("x")
+def _has_claim(backend: ArchiveBackend, layout: ArchiveLayout, claimed: Collection[str]) -> bool:
+    """Whether an earlier run claimed a name in the layout's folder, perhaps under another ``spec.path``."""
+    folder = backend.location(f"{layout.folder}/x").removesuffix("x")
     return any(each.startswith(folder) for each in claimed)
 
 
@@ -560,7 +571,7 @@ def _sender(envelope: EnvelopeFacts) -> ManifestSender:
 
 def _manifest_file(
     backend: ArchiveBackend,
-    plan: ArchiveLayout,
+    layout: ArchiveLayout,
     file_layout: FileLayout,
     filed: Mapping[str, FiledDocument],
     signatures: Mapping[str, Signatures],
@@ -572,7 +583,7 @@ def _manifest_file(
     if document.location not in (None, location):
         raise ValueError(f"{location} was deposited as {document.location}")
     return ManifestFile(
-        name=plan.relative(file_layout.name),
+        name=layout.relative(file_layout.name),
         kind=facts.kind,
         file_id=facts.file_id,
         file_name=facts.file_name,

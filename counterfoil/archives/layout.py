@@ -1,5 +1,5 @@
 """
-The plan: which file of an envelope goes where, with which tags. Pure and repeatable.
+The layout: which file of an envelope goes where, with which tags. Pure and repeatable.
 
 The same Archive, envelope and list of files always give the same names. So the run after a killed run finds
 its files (rule 3).

@@ -69,30 +69,32 @@ def has_own_seal(manifest: Manifest, content: bytes, seal: bytes | None, key: Pu
     return key.verifies(seal, content)
 
 
-def other_source(manifest: Manifest, plan: ArchiveLayout) -> str | None:
+def other_source(manifest: Manifest, layout: ArchiveLayout) -> str | None:
     """
-    Return the source that the manifest names if it is not the plan's envelope, eSAW and Organization; None if
-    it is.
+    Return the source that the manifest names if it is not the layout's envelope, eSAW and Organization; None
+    if it is.
 
     A claim, too: it never makes a file ours, but nothing is replaced that claims to be another's. Manifests
     from before these fields have no ``origin`` and no ``namespace``.
     """
     envelope = manifest.envelope
-    if envelope.id != plan.envelope_id:
+    if envelope.id != layout.envelope_id:
         return f"of envelope {envelope.id[:MAX_NAME]}"
-    if envelope.origin and plan.origin and envelope.origin != plan.origin:
-        return f"of an envelope in {envelope.origin[:MAX_NAME]}, and this one is in {plan.origin}"
-    if envelope.organization != plan.organization or _is_other(envelope.namespace, plan.namespace):
+    if envelope.origin and layout.origin and envelope.origin != layout.origin:
+        return f"of an envelope in {envelope.origin[:MAX_NAME]}, and this one is in {layout.origin}"
+    if envelope.organization != layout.organization or _is_other(envelope.namespace, layout.namespace):
         of = "/".join(part for part in (envelope.namespace, envelope.organization) if part)
         return f"of Organization/{of[:MAX_NAME]}"
     return None
 
 
-def names_source(manifest: Manifest, plan: ArchiveLayout) -> bool:
-    """Whether the manifest names the plan's envelope, eSAW, namespace and Organization, all of them."""
+def names_source(manifest: Manifest, layout: ArchiveLayout) -> bool:
+    """Whether the manifest names the layout's envelope, eSAW, namespace and Organization, all of them."""
     envelope = manifest.envelope
     found = (envelope.id, envelope.origin, envelope.namespace, envelope.organization)
-    return found == (plan.envelope_id, plan.origin, plan.namespace, plan.organization) and bool(plan.origin)
+    return found == (layout.envelope_id, layout.origin, layout.namespace, layout.organization) and bool(
+        layout.origin
+    )
 
 
 def names_event(manifest: Manifest, uid: str) -> bool:

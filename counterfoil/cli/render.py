@@ -125,14 +125,14 @@ def _metadata_hint(case: RenderInput) -> str:
     return "" if case.envelope.metadata else " No metadata was given; do so with --metadata FILE."
 
 
-def _lines(plan: ArchiveLayout, archive: ArchiveSpec) -> Iterator[str]:
-    yield f"folder    {plan.folder}"
+def _lines(layout: ArchiveLayout, archive: ArchiveSpec) -> Iterator[str]:
+    yield f"folder    {layout.folder}"
     for name in sorted(archive.tags):
-        found = f"= {plan.tags[name]}" if name in plan.tags else "is not found, and not required"
+        found = f"= {layout.tags[name]}" if name in layout.tags else "is not found, and not required"
         yield f"tag       {name} {found}"
-    for each in plan.files:
-        yield f"file      {plan.relative(each.name)}  ({each.facts.kind}, {each.content_type})"
-    yield f"manifest  {plan.relative(plan.manifest_name)}"
+    for each in layout.files:
+        yield f"file      {layout.relative(each.name)}  ({each.facts.kind}, {each.content_type})"
+    yield f"manifest  {layout.relative(layout.manifest_name)}"
 
 
 # -- Where the input comes from ------------------------------------------------------------------------------

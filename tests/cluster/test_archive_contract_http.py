@@ -22,7 +22,7 @@ from counterfoil.testing.archive_contract import (
     WireContract,
 )
 from sandbox.servers.http_document_system import DocumentSystem, document_system
-from tests.support.fakes.archives import SourceCut, a_plan, a_source, content, once
+from tests.support.fakes.archives import SourceCut, a_layout, a_source, content, once
 from tests.support.scenes.archive_fixtures import refusing
 
 
@@ -71,7 +71,7 @@ async def test_an_empty_list_does_not_say_that_nothing_is_stored(system: Documen
 @pytest.mark.parametrize("size", [0, 1, 5_000_001])
 async def test_a_form_brings_a_file_of_any_size(system: DocumentSystem, size: int) -> None:
     backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
-    file = a_plan().files[0]
+    file = a_layout().files[0]
 
     stored_file = await store(backend, file, a_source(content(size)), tags={"customer": "c"})
 
@@ -83,7 +83,7 @@ async def test_a_form_that_breaks_off_is_not_filed(system: DocumentSystem) -> No
     backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
 
     with pytest.raises(SourceCut):
-        await store(backend, a_plan().files[0], a_source(content(3_000_000), cut_at=1_000_000), tags={})
+        await store(backend, a_layout().files[0], a_source(content(3_000_000), cut_at=1_000_000), tags={})
 
     assert system.filed == {}
 
@@ -132,7 +132,7 @@ async def test_a_system_that_serves_no_reads_can_report_the_checksum_of_its_file
     async with document_system(serves_downloads=False) as system:
         spec = a_spec(system.url, verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
         backend = await open_backend("dms", spec, login_of(system))
-        file = a_plan().files[0]
+        file = a_layout().files[0]
 
         stored_file = await store(backend, file, a_source(content(3_000_000)), tags={})
 
@@ -146,7 +146,7 @@ async def test_a_system_that_serves_no_reads_is_reported_when_a_read_is_needed()
         backend = await open_backend("dms", a_spec(system.url), login_of(system))
 
         with pytest.raises(ArchiveRefused, match="does not return the stored files") as trouble:
-            await store(backend, a_plan().files[0], a_source(content(1000)), tags={})
+            await store(backend, a_layout().files[0], a_source(content(1000)), tags={})
 
     assert trouble.value.reason == "ArchiveLacksFeature"
 

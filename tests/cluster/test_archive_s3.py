@@ -21,8 +21,8 @@ from counterfoil.resources.archive import S3, ArchiveSpec
 from counterfoil.resources.base import LocalObjectReference
 from sandbox.esaw.core.filenames import AWKWARD_NAMES
 from sandbox.servers.s3_rclone import S3Server, s3_server
-from tests.support.fakes.archives import SourceCut, a_plan, a_source, content, files_named, once
-from tests.support.scenes.archive_runs import file_envelope, the_content, the_plan
+from tests.support.fakes.archives import SourceCut, a_layout, a_source, content, files_named, once
+from tests.support.scenes.archive_runs import file_envelope, the_content, the_layout
 
 MIB = 1024 * 1024
 STEPS = 20
@@ -135,7 +135,7 @@ async def test_a_location_is_a_uri(backend: ArchiveBackend, spec: ArchiveSpec) -
 async def test_a_source_that_breaks_off_leaves_no_object(
     backend: ArchiveBackend, root: Path, cut_at: int
 ) -> None:
-    file = a_plan().files[0]
+    file = a_layout().files[0]
 
     with pytest.raises(SourceCut):
         await store(backend, file, a_source(content(16 * MIB), cut_at=cut_at), tags={})
@@ -144,33 +144,33 @@ async def test_a_source_that_breaks_off_leaves_no_object(
 
 
 async def test_awkward_names_are_stored_and_found_again(backend: ArchiveBackend) -> None:
-    plan = a_plan(*files_named(*AWKWARD_NAMES, *AWKWARD_NAMES))
+    layout = a_layout(*files_named(*AWKWARD_NAMES, *AWKWARD_NAMES))
 
-    for number, file in enumerate(plan.files):
+    for number, file in enumerate(layout.files):
         await put(backend, file.name, content(seed=number))
 
-    assert [entry.name for entry in await backend.entries(plan.folder)] == sorted(
-        file.name for file in plan.files
+    assert [entry.name for entry in await backend.entries(layout.folder)] == sorted(
+        file.name for file in layout.files
     )
-    for number, file in enumerate(plan.files):
+    for number, file in enumerate(layout.files):
         assert await read(backend, file.name) == content(seed=number)
 
 
 async def test_a_foreign_object_under_our_name_is_not_changed(backend: ArchiveBackend) -> None:
-    plan = a_plan()
-    await put(backend, plan.files[0].name, b"theirs")
+    layout = a_layout()
+    await put(backend, layout.files[0].name, b"theirs")
 
     with pytest.raises(NameTaken, match="is there already"):
-        await claim_names(backend, plan)
+        await claim_names(backend, layout)
 
-    assert await read(backend, plan.files[0].name) == b"theirs"
+    assert await read(backend, layout.files[0].name) == b"theirs"
 
 
 async def test_a_filed_envelope_proves_itself_by_sha256sum(
     backend: ArchiveBackend, spec: ArchiveSpec, root: Path
 ) -> None:
     await file_envelope(backend, spec)
-    folder = root / the_plan(spec).folder
+    folder = root / the_layout(spec).folder
 
     process = await asyncio.create_subprocess_exec(
         "sha256sum", "--strict", "-c", "counterfoil.sha256", cwd=folder
@@ -183,22 +183,22 @@ async def test_a_filed_envelope_proves_itself_by_sha256sum(
 async def test_a_run_that_was_killed_is_made_whole_by_the_next(
     server: S3Server, backend: ArchiveBackend, spec: ArchiveSpec, root: Path, step: int
 ) -> None:
-    plan = the_plan(spec)
+    layout = the_layout(spec)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.support.scenes.archive_runs", "die", str(step)),
         *(msgspec.json.encode(spec).decode(), server.access_key, server.secret_key),
     )
     assert await process.wait() == -signal.SIGKILL
-    whole = {file.name: the_content(file.facts.number) for file in plan.files}
+    whole = {file.name: the_content(file.facts.number) for file in layout.files}
     found = everything_below(root)
     for name in found & set(whole):
         assert await read(backend, name) == whole[name]
-    assert plan.manifest_name not in found or set(whole) < found
+    assert layout.manifest_name not in found or set(whole) < found
 
     await file_envelope(backend, spec)
 
-    assert await verify_folder(backend, plan.folder) == []
-    assert everything_below(root) == {*whole, plan.hashes_name, plan.manifest_name}
+    assert await verify_folder(backend, layout.folder) == []
+    assert everything_below(root) == {*whole, layout.hashes_name, layout.manifest_name}
 
 
 async def test_a_file_of_256_mib_takes_at_most_24_mib(server: S3Server, spec: ArchiveSpec) -> None:

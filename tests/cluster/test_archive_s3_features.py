@@ -20,7 +20,7 @@ from counterfoil.archives.filing import store
 from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock
 from counterfoil.resources.base import LocalObjectReference
-from counterfoil.testing.archive_contract.fixture import a_plan, a_source, content, file_envelope, read
+from counterfoil.testing.archive_contract.fixture import a_layout, a_source, content, file_envelope, read
 from sandbox.servers.s3_versity import DOMAIN, REGION, VersityServer, versity_server
 from tests.support.fakes.archives import once
 from tests.support.scenes.archive_fixtures import refusing
@@ -62,11 +62,11 @@ async def backend(server: VersityServer, spec: ArchiveSpec) -> AsyncIterator[Arc
 async def test_all_that_was_filed_is_locked_until_its_day(
     server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
-    plan = a_plan(spec, ["contract.pdf", "ä big %2F+ one.pdf"])
-    await file_envelope(backend, plan, [b"small", content(12 * MIB)])
+    layout = a_layout(spec, ["contract.pdf", "ä big %2F+ one.pdf"])
+    await file_envelope(backend, layout, [b"small", content(12 * MIB)])
 
     due = datetime.now(UTC) + timedelta(days=30)
-    for name in (*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name):
+    for name in (*(file.name for file in layout.files), layout.hashes_name, layout.manifest_name):
         lock = await lock_of(server, bucket, name)
         assert lock is not None
         assert lock.mode == "GOVERNANCE"
@@ -76,7 +76,7 @@ async def test_all_that_was_filed_is_locked_until_its_day(
 async def test_a_locked_file_can_not_be_removed_from_behind(
     server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
-    file = a_plan(spec, ["contract.pdf"]).files[0]
+    file = a_layout(spec, ["contract.pdf"]).files[0]
     await store(backend, file, a_source(b"content"), tags={})
     version = await version_of(server, bucket, file.name)
 
@@ -89,7 +89,7 @@ async def test_a_locked_file_can_not_be_removed_from_behind(
 async def test_a_file_that_an_earlier_run_did_not_come_to_lock_is_locked_by_the_next(
     server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
-    file = a_plan(spec, ["contract.pdf"]).files[0]
+    file = a_layout(spec, ["contract.pdf"]).files[0]
     await backend.put(file.name, once(b"content"), tags={}, content_type=None)
     assert await lock_of(server, bucket, file.name) is None
 
@@ -101,7 +101,7 @@ async def test_a_file_that_an_earlier_run_did_not_come_to_lock_is_locked_by_the_
 async def test_a_lock_that_is_there_is_left_as_it_is(
     server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
-    file = a_plan(spec, ["contract.pdf"]).files[0]
+    file = a_layout(spec, ["contract.pdf"]).files[0]
     await store(backend, file, a_source(b"content"), tags={})
     before = await lock_of(server, bucket, file.name)
 
@@ -113,12 +113,12 @@ async def test_a_lock_that_is_there_is_left_as_it_is(
 async def test_an_envelope_that_is_filed_again_gets_no_second_versions(
     server: VersityServer, bucket: str, spec: ArchiveSpec, backend: ArchiveBackend
 ) -> None:
-    plan = a_plan(spec, ["contract.pdf"])
+    layout = a_layout(spec, ["contract.pdf"])
     for _ in range(2):
-        await file_envelope(backend, plan, [b"content"])
+        await file_envelope(backend, layout, [b"content"])
 
-    assert await verify_folder(backend, plan.folder) == []
-    for name in (plan.files[0].name, plan.hashes_name, plan.manifest_name):
+    assert await verify_folder(backend, layout.folder) == []
+    for name in (layout.files[0].name, layout.hashes_name, layout.manifest_name):
         assert len(await versions_of(server, bucket, name)) == 1
 
 
@@ -128,7 +128,7 @@ async def test_a_longer_lock_is_set_on_what_is_filed_already(server: VersityServ
         lock = ObjectLock(mode="Compliance", retain_days=days)
         spec = a_spec(server.url, bucket, object_lock=lock)
         backend = await open_backend("dms", spec, keys_of(server))
-        file = a_plan(spec, ["contract.pdf"]).files[0]
+        file = a_layout(spec, ["contract.pdf"]).files[0]
         await store(backend, file, a_source(b"content"), tags={})
         await backend.close()
         name = file.name
@@ -140,7 +140,7 @@ async def test_a_longer_lock_is_set_on_what_is_filed_already(server: VersityServ
 
 async def test_a_stricter_lock_counts_as_good(server: VersityServer, bucket: str) -> None:
     strict = a_spec(server.url, bucket, object_lock=ObjectLock(mode="Compliance", retain_days=60))
-    file = a_plan(strict, ["contract.pdf"]).files[0]
+    file = a_layout(strict, ["contract.pdf"]).files[0]
     for each in (strict, a_spec(server.url, bucket, object_lock=GOVERNANCE)):
         backend = await open_backend("dms", each, keys_of(server))
         await store(backend, file, a_source(b"content"), tags={})
@@ -218,7 +218,7 @@ async def test_a_bucket_may_be_in_the_host_name(
     monkeypatch.setenv("http_proxy", server.url)
     spec = a_spec(f"http://{DOMAIN}:{server.port}", bucket, object_lock=GOVERNANCE, force_path_style=False)
     backend = await open_backend("dms", spec, keys_of(server))
-    file = a_plan(spec, ["contract.pdf"]).files[0]
+    file = a_layout(spec, ["contract.pdf"]).files[0]
 
     await backend.probe()
     await store(backend, file, a_source(content(6 * MIB)), tags={"no": "1"})
@@ -236,7 +236,7 @@ async def test_a_key_that_may_not_delete_can_file_and_leaves_one_probe_behind(
         backend = await open_backend("dms", spec, keys_of(server))
         for _ in range(3):
             await backend.probe()
-        await file_envelope(backend, a_plan(spec, ["contract.pdf"]), [b"content"])
+        await file_envelope(backend, a_layout(spec, ["contract.pdf"]), [b"content"])
 
     listed = await server.ask("GET", f"{bucket}?list-type=2&prefix=.counterfoil-probe")
     assert listed.text.count("<Key>") == 1

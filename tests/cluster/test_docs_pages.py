@@ -26,7 +26,7 @@ from tests.support.builders import ENVELOPE
 from tests.support.console_blocks import ConsoleCommand, console_commands, missing_lines, report, typed
 from tests.support.fakes.archives import (
     a_filed_document,
-    a_plan,
+    a_layout,
     a_source,
     a_spec,
     an_envelope,
@@ -208,17 +208,17 @@ async def test_the_commands_on_a_page_work(
 async def sealed_envelope(root: Path, key: Path) -> Path:
     """Archive an envelope of two documents, sealed with this key; return its folder."""
     spec = a_spec(root=str(root))
-    backend, plan = await open_backend("dms", spec, {}), a_plan(*files_named("a.pdf", "b.pdf"), spec=spec)
+    backend, layout = await open_backend("dms", spec, {}), a_layout(*files_named("a.pdf", "b.pdf"), spec=spec)
     documents = [
         a_filed_document(
             each.facts, await store(backend, each, a_source(unsigned(each.facts.file_name)), tags={})
         )
-        for each in plan.files
+        for each in layout.files
     ]
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
     sealer = ManifestSigner.load(key)
-    await conclude(backend, plan, an_envelope(), documents, archived_at=noon, extra={}, sealer=sealer)
-    return root / plan.folder
+    await conclude(backend, layout, an_envelope(), documents, archived_at=noon, extra={}, sealer=sealer)
+    return root / layout.folder
 
 
 async def test_the_commands_for_an_auditor_work_on_a_sealed_envelope(

@@ -13,7 +13,7 @@ from counterfoil.cli.verify import INTACT, UNCHECKED, WRONG, main
 from counterfoil.resources.archive import S3, ArchiveSpec
 from counterfoil.resources.base import LocalObjectReference
 from sandbox.servers.s3_rclone import S3Server, s3_server
-from tests.support.fakes.archives import a_filed_document, a_plan, a_source, an_envelope, files_named
+from tests.support.fakes.archives import a_filed_document, a_layout, a_source, an_envelope, files_named
 from tests.support.signed_pdfs import signed, unsigned
 
 
@@ -36,19 +36,19 @@ async def folder(server: S3Server) -> str:
         )
     )
     keys = {"accessKeyId": server.access_key.encode(), "secretAccessKey": server.secret_key.encode()}
-    backend, plan = (
+    backend, layout = (
         await open_backend("dms", spec, keys),
-        a_plan(*files_named("one.pdf", "two.pdf"), spec=spec),
+        a_layout(*files_named("one.pdf", "two.pdf"), spec=spec),
     )
     documents = [
         a_filed_document(each.facts, await store(backend, each, a_source(data), tags={}))
-        for each, data in zip(plan.files, (signed(), unsigned()), strict=True)
+        for each, data in zip(layout.files, (signed(), unsigned()), strict=True)
     ]
     await conclude(
-        backend, plan, an_envelope(), documents, archived_at=datetime(2026, 3, 1, tzinfo=UTC), extra={}
+        backend, layout, an_envelope(), documents, archived_at=datetime(2026, 3, 1, tzinfo=UTC), extra={}
     )
     await backend.close()
-    return plan.folder
+    return layout.folder
 
 
 async def verified(location: str, environ: Mapping[str, str]) -> tuple[int, str]:

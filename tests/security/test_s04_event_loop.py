@@ -42,7 +42,7 @@ from counterfoil.untrusted.json_bounds import text_memory
 from counterfoil.untrusted.loop_watchdog import INTERVAL_SECONDS, watched_event_loop
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
-from tests.support.fakes.archives import MemoryBackend, a_file, a_plan, a_spec, an_envelope
+from tests.support.fakes.archives import MemoryBackend, a_file, a_layout, a_spec, an_envelope
 from tests.support.scenes.esaw_check import a_subject_of, hostile_esaw
 from tests.support.scenes.pages import Scene, pages_scene, until
 from tests.support.servers.scripted_esaw import ENVELOPE, against, answering
@@ -272,22 +272,22 @@ def signatures_of(count: int) -> Signatures:
 
 
 async def test_no_number_of_signatures_holds_the_loop_or_makes_a_manifest_unreadable() -> None:
-    backend, plan = MemoryBackend(), a_plan(*of_files(MAX_DOCUMENTS, "[a]{b},c.pdf"))
+    backend, layout = MemoryBackend(), a_layout(*of_files(MAX_DOCUMENTS, "[a]{b},c.pdf"))
     digest = sha256(b"x").hexdigest()
     documents = [
         FiledDocument(file_id=each.facts.file_id, kind=each.facts.kind, file_name="x", size=1, sha256=digest)
-        for each in plan.files
+        for each in layout.files
     ]
-    backend.files |= {each.name: b"x" for each in plan.files}
+    backend.files |= {each.name: b"x" for each in layout.files}
     memory, signatures = MAX_FINDINGS_MEMORY, {}
-    for each in plan.files:
+    for each in layout.files:
         found = signatures_of(200).within(memory)
         memory -= text_memory(found.found)
         signatures[each.facts.file_id] = found
     with no_block():
         await conclude(
             backend,
-            plan,
+            layout,
             an_envelope(),
             documents,
             archived_at=datetime.now(UTC),
@@ -295,7 +295,7 @@ async def test_no_number_of_signatures_holds_the_loop_or_makes_a_manifest_unread
             signatures=signatures,
         )
         await measured()
-    manifest = Manifest.decode(backend.files[plan.manifest_name])
+    manifest = Manifest.decode(backend.files[layout.manifest_name])
     assert sum(each.signatures.count for each in manifest.files if each.signatures is not None) == (
         200 * MAX_DOCUMENTS
     )

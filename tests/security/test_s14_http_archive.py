@@ -13,7 +13,7 @@ from counterfoil.archives.backend import FileNotStored
 from counterfoil.archives.filing import store
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.cluster.test_archive_contract_http import a_spec, login_of
-from tests.support.fakes.archives import a_plan, a_source, content, files_named
+from tests.support.fakes.archives import a_layout, a_source, content, files_named
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ async def signed_headers(system: DocumentSystem, name: str) -> dict[str, str]:
     ("method", "is_other_file"), [("DELETE", False), ("GET", True)], ids=["another method", "another file"]
 )
 async def test_a_signature_is_good_for_its_own_request_only(method: str, is_other_file: bool) -> None:
-    first, second = a_plan(*files_named("one.pdf", "two.pdf")).files
+    first, second = a_layout(*files_named("one.pdf", "two.pdf")).files
     async with document_system() as system:
         backend = await open_backend("dms", a_spec(system.url), login_of(system))
         for file in (first, second):

@@ -77,20 +77,20 @@ async def archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 
 async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
-    plan = await context.plan()
+    layout = await context.layout()
     claims = {each.file_id: each.location for each in event.status.documents}
-    if {each.facts.file_id: context.backend.location(each.name) for each in plan.files} != claims:
+    if {each.facts.file_id: context.backend.location(each.name) for each in layout.files} != claims:
         return Wait(
             "FilesChanged",
             "The files of the envelope or their names in the archive are others than were claimed; they are "
             "listed again.",
             restart_from=Phase.COLLECTING,
         )
-    facts, proven, siblings = await _earlier_archive(event, plan, context)
+    facts, proven, siblings = await _earlier_archive(event, layout, context)
     if lacks_known(event, context, await context.listed(), siblings):
         return wait_for_known_files(event, context)
-    filed = await _file_all(event, plan, proven, context)
-    documents, signatures_condition = filed.documents, side_condition(plan.files, filed.signatures)
+    filed = await _file_all(event, layout, proven, context)
+    documents, signatures_condition = filed.documents, side_condition(layout.files, filed.signatures)
     parameters_condition = _parameters_condition(event, filed)
     if context.archive.spec.signatures is Policy.IGNORE:
         signatures_condition = ignored_condition(event.status.conditions)
@@ -99,7 +99,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return _signature_failure(signatures_condition, documents, context)
     manifest = await filing.conclude(
         context.backend,
-        plan,
+        layout,
         facts,
         documents,
         archived_at=context.clock.now(),
@@ -118,7 +118,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             archive=ArchiveLocation(
                 ref=LocalObjectReference(name=context.archive.name),
                 manifest=manifest,
-                tags=_searchable_tags(plan, context),
+                tags=_searchable_tags(layout, context),
             ),
             side_conditions=tuple(
                 each
@@ -144,7 +144,7 @@ class _ArchivedFiles:
 
 
 async def _earlier_archive(
-    event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
+    event: EnvelopeEvent, layout: ArchiveLayout, context: ReconcileContext
 ) -> tuple[EnvelopeFacts, ProvenFiles, Collection[EnvelopeEventStatus]]:
     """
     Return the facts for the manifest, with the callbacks of an earlier archive of the envelope, what is
@@ -157,7 +157,7 @@ async def _earlier_archive(
     claimed = [each.location for each in event.status.documents if each.location is not None]
     found = await filing.find_concluded(
         context.backend,
-        plan,
+        layout,
         event.spec.envelope_id,
         claimed=claimed,
         key=context.signature_checker.public_key,
@@ -182,18 +182,18 @@ def _listed_in(manifest: Manifest) -> EnvelopeEventStatus:
 
 
 async def _file_all(
-    event: EnvelopeEvent, plan: ArchiveLayout, proven: ProvenFiles, context: ReconcileContext
+    event: EnvelopeEvent, layout: ArchiveLayout, proven: ProvenFiles, context: ReconcileContext
 ) -> _ArchivedFiles:
-    await context.backend.remove_leftovers(plan.folder)
+    await context.backend.remove_leftovers(layout.folder)
     # Each file is replaced by what this run reads. If it breaks off before, the rest stays as stored.
     filed = {each.file_id: each for each in event.status.documents}
     signatures: dict[str, Signatures] = {}
     memory = MAX_FINDINGS_MEMORY
     all_written = True
-    for file_layout in plan.files:
+    for file_layout in layout.files:
         file_id, kind = file_layout.facts.file_id, file_layout.facts.kind
         try:
-            stored_file, found = await _file_one(file_layout, plan, proven.of(file_id, kind), context)
+            stored_file, found = await _file_one(file_layout, layout, proven.of(file_id, kind), context)
         except (Superseded, LeaseLost):
             raise
         except Exception as problem:
@@ -212,23 +212,23 @@ async def _file_all(
 
 
 async def _file_one(
-    file_layout: FileLayout, plan: ArchiveLayout, proven: Collection[Checksum], context: ReconcileContext
+    file_layout: FileLayout, layout: ArchiveLayout, proven: Collection[Checksum], context: ReconcileContext
 ) -> tuple[StoredFile, Signatures | None]:
     """Archive one file and check its signatures; None: not to be checked."""
     source, checker = partial(context.download, file_layout.facts), context.signature_checker
-    stored_file = await filing.store(context.backend, file_layout, source, tags=plan.tags, proven=proven)
+    stored_file = await filing.store(context.backend, file_layout, source, tags=layout.tags, proven=proven)
     if not _is_checked(file_layout, context):
         return stored_file, None
     found = await checker.check(context.backend, file_layout, stored_file)
     if proven and found.is_doubtful and file_layout.facts.kind in ESAW_SIGNED_KINDS:
         # Its first download may have been cut: it is downloaded again.
-        return await _file_one(file_layout, plan, (), context)
+        return await _file_one(file_layout, layout, (), context)
     return stored_file, found
 
 
-def _searchable_tags(plan: ArchiveLayout, context: ReconcileContext) -> dict[str, str]:
+def _searchable_tags(layout: ArchiveLayout, context: ReconcileContext) -> dict[str, str]:
     rules = context.archive.spec.tags
-    return {name: value[:MAX_TAG_LENGTH] for name, value in plan.tags.items() if rules[name].searchable}
+    return {name: value[:MAX_TAG_LENGTH] for name, value in layout.tags.items() if rules[name].searchable}
 
 
 def _parameters_condition(event: EnvelopeEvent, filed: _ArchivedFiles) -> SideCondition | None:

@@ -64,7 +64,7 @@ _LACKS_OUTDATED = (
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """List the files and claim a name in the archive for each."""
     try:
-        plan = await context.plan()
+        layout = await context.layout()
     except HttpStatusError as answer:
         if is_missing(answer) and (deleted := await explain_deleted(event, context)) is not None:
             return deleted
@@ -72,14 +72,14 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     status, listed = (await context.envelope_facts()).status, await context.listed()
     if lacks_known(event, context, listed):
         return wait_for_known_files(event, context)
-    if not plan.files:
+    if not layout.files:
         return _without_files(event, context, status)
     missing = missing_evidence(status, listed, context.organization.spec.evidence)
     if missing is not None and (until := _next_listing(event, context)) is not None:
         return _pause(missing, until, _noted(event, listed))
-    locations = await _claim_names(event, plan, context)
-    documents = _documents(event, plan, locations)
-    manifest = context.backend.location(plan.manifest_name)
+    locations = await _claim_names(event, layout, context)
+    documents = _documents(event, layout, locations)
+    manifest = context.backend.location(layout.manifest_name)
     _check_lengths([*locations, manifest], context)
     if stored_size(documents) > MAX_DOCUMENTS_BYTES:
         message = too_many_files_message(len(documents))
@@ -103,12 +103,12 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 
 def _documents(
-    event: EnvelopeEvent, plan: ArchiveLayout, locations: Iterable[str]
+    event: EnvelopeEvent, layout: ArchiveLayout, locations: Iterable[str]
 ) -> tuple[FiledDocument, ...]:
     """Return the files with their claimed locations; what an earlier run archived there keeps its hash."""
     archived = {(each.file_id, each.kind, each.location): each for each in event.status.documents}
     documents = []
-    for file_layout, location in zip(plan.files, locations, strict=True):
+    for file_layout, location in zip(layout.files, locations, strict=True):
         facts = file_layout.facts
         known = archived.get((facts.file_id, facts.kind, location))
         documents.append(
@@ -219,15 +219,15 @@ def _evidence_condition(
 
 
 async def _claim_names(
-    event: EnvelopeEvent, plan: ArchiveLayout, context: ReconcileContext
+    event: EnvelopeEvent, layout: ArchiveLayout, context: ReconcileContext
 ) -> tuple[str, ...]:
-    """Return the locations of the plan. Raises ``NameTaken`` for a file that no event of the envelope
+    """Return the locations of the layout. Raises ``NameTaken`` for a file that no event of the envelope
     filed."""
     claimed = _locations(event)
     key = context.signature_checker.public_key
 
     async def attempt() -> tuple[str, ...]:
-        return await filing.claim_names(context.backend, plan, claimed=claimed, key=key)
+        return await filing.claim_names(context.backend, layout, claimed=claimed, key=key)
 
     try:
         return await attempt()
@@ -239,7 +239,7 @@ async def _claim_names(
         return await attempt()
     except NameTaken:
         # Perhaps by one that was deleted in the middle.
-        claimed += await filing.find_stored(context.backend, plan, context.download)
+        claimed += await filing.find_stored(context.backend, layout, context.download)
     return await attempt()
 
 

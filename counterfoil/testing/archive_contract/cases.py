@@ -32,7 +32,7 @@ from counterfoil.testing.archive_contract.fault_proxy import FaultProxy
 from counterfoil.testing.archive_contract.fixture import (
     ArchiveFixture,
     SourceCut,
-    a_plan,
+    a_layout,
     a_source,
     broken,
     content,
@@ -204,7 +204,7 @@ class FilingContract:
         assert await read(backend, "a/b.pdf") == content(6 * MIB)
 
     async def test_the_same_file_is_recognised(self, ground: ArchiveFixture, backend: ArchiveBackend) -> None:
-        file = a_plan(ground.spec, ["contract.pdf"]).files[0]
+        file = a_layout(ground.spec, ["contract.pdf"]).files[0]
         first = await store(backend, file, a_source(content(MIB)), tags={})
         again = await store(backend, file, a_source(content(MIB)), tags={})
 
@@ -214,7 +214,7 @@ class FilingContract:
     async def test_other_content_under_our_name_is_replaced(
         self, ground: ArchiveFixture, backend: ArchiveBackend
     ) -> None:
-        file = a_plan(ground.spec, ["contract.pdf"]).files[0]
+        file = a_layout(ground.spec, ["contract.pdf"]).files[0]
         await _put(backend, file.name, content(MIB, seed=2))
         stored_file = await store(backend, file, a_source(content(MIB)), tags={})
 
@@ -224,7 +224,7 @@ class FilingContract:
     async def test_garbage_is_found_by_reading_back_and_removed(
         self, ground: ArchiveFixture, backend: ArchiveBackend
     ) -> None:
-        file = a_plan(ground.spec, ["contract.pdf"]).files[0]
+        file = a_layout(ground.spec, ["contract.pdf"]).files[0]
 
         with pytest.raises(VerificationFailed):
             await store(CorruptingBackend(backend), file, a_source(content(MIB)), tags={})
@@ -241,33 +241,33 @@ class FilingContract:
             "long": TagRule(value="x" * 1024),
             "letters": TagRule(value="\U00020000" * 20),
         }
-        plan = a_plan(msgspec.structs.replace(ground.spec, tags=rules), AWKWARD_NAMES * 2)
-        contents = [content(100, seed=number) for number in range(len(plan.files))]
+        layout = a_layout(msgspec.structs.replace(ground.spec, tags=rules), AWKWARD_NAMES * 2)
+        contents = [content(100, seed=number) for number in range(len(layout.files))]
 
-        await file_envelope(backend, plan, contents)
+        await file_envelope(backend, layout, contents)
 
-        assert await verify_folder(backend, plan.folder) == []
-        for file, data in zip(plan.files, contents, strict=True):
+        assert await verify_folder(backend, layout.folder) == []
+        for file, data in zip(layout.files, contents, strict=True):
             assert await read(backend, file.name) == data
 
     async def test_200_files_of_one_envelope_are_filed(
         self, ground: ArchiveFixture, backend: ArchiveBackend
     ) -> None:
-        plan = a_plan(ground.spec, [f"document {number}.pdf" for number in range(200)])
-        await file_envelope(backend, plan, [content(1000, seed=number) for number in range(200)])
+        layout = a_layout(ground.spec, [f"document {number}.pdf" for number in range(200)])
+        await file_envelope(backend, layout, [content(1000, seed=number) for number in range(200)])
 
-        assert await verify_folder(backend, plan.folder) == []
+        assert await verify_folder(backend, layout.folder) == []
 
     async def test_two_controllers_at_once_leave_what_one_leaves(self, ground: ArchiveFixture) -> None:
-        plan = a_plan(ground.spec, ["a.pdf", "b.pdf", "c.pdf"])
+        layout = a_layout(ground.spec, ["a.pdf", "b.pdf", "c.pdf"])
         contents = [content(size, seed=size) for size in (10, MIB, 3 * MIB)]
         backends = [await ground.backend() for _ in range(2)]
 
         async with asyncio.TaskGroup() as group:
             for backend in backends:
-                group.create_task(_file_stubbornly(backend, lambda at: file_envelope(at, plan, contents)))
+                group.create_task(_file_stubbornly(backend, lambda at: file_envelope(at, layout, contents)))
 
-        assert await verify_folder(backends[0], plan.folder) == []
+        assert await verify_folder(backends[0], layout.folder) == []
         for backend in backends:
             await backend.close()
 
@@ -275,16 +275,16 @@ class FilingContract:
     async def test_a_run_that_was_killed_is_made_whole_by_the_next(
         self, ground: ArchiveFixture, backend: ArchiveBackend, step: int
     ) -> None:
-        plan, contents = a_plan(ground.spec, list(runs.FILES)), runs.file_contents()
+        layout, contents = a_layout(ground.spec, list(runs.FILES)), runs.file_contents()
         code, _, _ = await _run(ground, "die", step)
         assert code == -signal.SIGKILL
-        for file, data in zip(plan.files, contents, strict=True):
+        for file, data in zip(layout.files, contents, strict=True):
             assert await read(backend, file.name) in (None, data)
-        assert await read(backend, plan.manifest_name) is None
+        assert await read(backend, layout.manifest_name) is None
 
-        await file_envelope(backend, plan, contents)
+        await file_envelope(backend, layout, contents)
 
-        assert await verify_folder(backend, plan.folder) == []
+        assert await verify_folder(backend, layout.folder) == []
 
     async def test_a_big_file_takes_at_most_24_mib_of_memory(self, ground: ArchiveFixture) -> None:
         code, grown, errors = await _run(ground, "weigh", min(BIG_FILE, self.LARGEST))
@@ -310,35 +310,37 @@ class ListingContract(FilingContract):
     async def test_a_foreign_file_under_our_name_is_not_changed(
         self, ground: ArchiveFixture, backend: ArchiveBackend
     ) -> None:
-        plan = a_plan(ground.spec, ["contract.pdf"])
-        await _put(backend, plan.files[0].name, b"theirs")
+        layout = a_layout(ground.spec, ["contract.pdf"])
+        await _put(backend, layout.files[0].name, b"theirs")
 
         with pytest.raises(NameTaken, match="is there already"):
-            await claim_names(backend, plan)
+            await claim_names(backend, layout)
 
-        assert await read(backend, plan.files[0].name) == b"theirs"
+        assert await read(backend, layout.files[0].name) == b"theirs"
 
     async def test_the_folder_has_only_the_filed_files(
         self, ground: ArchiveFixture, backend: ArchiveBackend
     ) -> None:
-        plan = a_plan(ground.spec, AWKWARD_NAMES)
-        await file_envelope(backend, plan, [b"x"] * len(plan.files))
+        layout = a_layout(ground.spec, AWKWARD_NAMES)
+        await file_envelope(backend, layout, [b"x"] * len(layout.files))
 
-        found = {entry.name for entry in await backend.entries(plan.folder)}
+        found = {entry.name for entry in await backend.entries(layout.folder)}
 
-        assert found == {*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name}
+        assert found == {*(file.name for file in layout.files), layout.hashes_name, layout.manifest_name}
 
     async def test_folders_and_files_of_others_are_not_changed(
         self, ground: ArchiveFixture, backend: ArchiveBackend
     ) -> None:
-        plan = a_plan(ground.spec, ["contract.pdf", "Übertrag.pdf"])
-        theirs = [f"{plan.folder}/{name}" for name in ("theirs/deep/er/1.pdf", "notes ü.txt", "theirs/2.pdf")]
+        layout = a_layout(ground.spec, ["contract.pdf", "Übertrag.pdf"])
+        theirs = [
+            f"{layout.folder}/{name}" for name in ("theirs/deep/er/1.pdf", "notes ü.txt", "theirs/2.pdf")
+        ]
         for name in theirs:
             await _put(backend, name, name.encode())
 
-        await file_envelope(backend, plan, [b"a", b"b"])
+        await file_envelope(backend, layout, [b"a", b"b"])
 
-        assert await verify_folder(backend, plan.folder) == []
+        assert await verify_folder(backend, layout.folder) == []
         for name in theirs:
             assert await read(backend, name) == name.encode()
 
@@ -346,25 +348,25 @@ class ListingContract(FilingContract):
     async def test_a_foreign_file_that_some_volume_takes_as_ours_is_not_changed(
         self, ground: ArchiveFixture, backend: ArchiveBackend, other: str
     ) -> None:
-        plan = a_plan(ground.spec, ["contract.pdf"])
-        foreign = f"{plan.files[0].name.removesuffix('contract.pdf')}{other}"
+        layout = a_layout(ground.spec, ["contract.pdf"])
+        foreign = f"{layout.files[0].name.removesuffix('contract.pdf')}{other}"
         await _put(backend, foreign, b"theirs")
 
         with pytest.raises(NameTaken, match="is there already"):
-            await claim_names(backend, plan)
+            await claim_names(backend, layout)
 
         assert await read(backend, foreign) == b"theirs"
 
     async def test_sweeping_removes_no_file(self, ground: ArchiveFixture, backend: ArchiveBackend) -> None:
-        plan = a_plan(ground.spec, ["a.pdf", "b.pdf"])
-        await file_envelope(backend, plan, [b"a", b"b"])
-        await _put(backend, f"{plan.folder}/x/theirs.tmp", b"theirs")
+        layout = a_layout(ground.spec, ["a.pdf", "b.pdf"])
+        await file_envelope(backend, layout, [b"a", b"b"])
+        await _put(backend, f"{layout.folder}/x/theirs.tmp", b"theirs")
 
-        await backend.remove_leftovers(plan.folder)
+        await backend.remove_leftovers(layout.folder)
         await backend.remove_leftovers("absent/folder")
 
-        assert await verify_folder(backend, plan.folder) == []
-        assert await read(backend, f"{plan.folder}/x/theirs.tmp") == b"theirs"
+        assert await verify_folder(backend, layout.folder) == []
+        assert await read(backend, f"{layout.folder}/x/theirs.tmp") == b"theirs"
 
 
 class WireContract:
@@ -410,7 +412,7 @@ class WireContract:
         wire: FaultProxy,
         after: int,
     ) -> None:
-        file = a_plan(ground.spec, ["contract.pdf"]).files[0]
+        file = a_layout(ground.spec, ["contract.pdf"]).files[0]
         await far_backend.probe()
         wire.cut_after(after)
 
@@ -437,7 +439,7 @@ class WireContract:
     async def test_a_slow_server_gets_its_time(
         self, ground: ArchiveFixture, far_backend: ArchiveBackend, wire: FaultProxy
     ) -> None:
-        file = a_plan(ground.spec, ["contract.pdf"]).files[0]
+        file = a_layout(ground.spec, ["contract.pdf"]).files[0]
         wire.pause = 0.01
 
         stored_file = await store(far_backend, file, a_source(content(2 * MIB)), tags={})

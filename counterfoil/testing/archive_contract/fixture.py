@@ -126,7 +126,7 @@ def an_envelope() -> EnvelopeFacts:
     )
 
 
-def a_plan(spec: ArchiveSpec, names: Sequence[str]) -> ArchiveLayout:
+def a_layout(spec: ArchiveSpec, names: Sequence[str]) -> ArchiveLayout:
     """Plan an envelope with documents of these names."""
     files = [
         FileFacts(file_id=f"file-{number}", kind=FileKind.DOCUMENT, file_name=name, number=number)
@@ -135,16 +135,16 @@ def a_plan(spec: ArchiveSpec, names: Sequence[str]) -> ArchiveLayout:
     return make_layout(spec, an_envelope(), files)
 
 
-async def file_envelope(backend: ArchiveBackend, plan: ArchiveLayout, contents: Sequence[bytes]) -> str:
+async def file_envelope(backend: ArchiveBackend, layout: ArchiveLayout, contents: Sequence[bytes]) -> str:
     """File an envelope as the controller does, its claim persisted; return the manifest's location."""
     backend = NegativeCacheBackend(backend)
-    claimed = [backend.location(file.name) for file in plan.files]
-    await claim_names(backend, plan, claimed=claimed)
-    await find_concluded(backend, plan, plan.envelope_id, claimed=claimed)
-    await backend.remove_leftovers(plan.folder)
+    claimed = [backend.location(file.name) for file in layout.files]
+    await claim_names(backend, layout, claimed=claimed)
+    await find_concluded(backend, layout, layout.envelope_id, claimed=claimed)
+    await backend.remove_leftovers(layout.folder)
     documents = []
-    for file, data in zip(plan.files, contents, strict=True):
-        stored_file = await store(backend, file, a_source(data), tags=plan.tags)
+    for file, data in zip(layout.files, contents, strict=True):
+        stored_file = await store(backend, file, a_source(data), tags=layout.tags)
         documents.append(
             FiledDocument(
                 file_id=file.facts.file_id,
@@ -154,4 +154,4 @@ async def file_envelope(backend: ArchiveBackend, plan: ArchiveLayout, contents: 
                 sha256=stored_file.sha256,
             )
         )
-    return await conclude(backend, plan, an_envelope(), documents, archived_at=ARCHIVED_AT, extra={})
+    return await conclude(backend, layout, an_envelope(), documents, archived_at=ARCHIVED_AT, extra={})

@@ -24,7 +24,7 @@ from counterfoil.process_exit import exit_process
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.testing.archive_contract.fixture import (
     BytesSource,
-    a_plan,
+    a_layout,
     content,
     file_envelope,
     open_on_loopback,
@@ -81,7 +81,7 @@ class KillingBackend(ForwardingBackend):
 async def die(last: int, orders: RunInput) -> None:
     """File the envelope until step ``last``."""
     backend = KillingBackend(await open_on_loopback(orders.spec, orders.credentials), last)
-    await file_envelope(backend, a_plan(orders.spec, list(FILES)), file_contents())
+    await file_envelope(backend, a_layout(orders.spec, list(FILES)), file_contents())
     await backend.close()
 
 
@@ -89,7 +89,7 @@ async def weigh(size: int, orders: RunInput) -> None:
     """File a file, so that everything is loaded, then one of ``size`` bytes; print the growth."""
     keep_large_blocks()  # as the controller does
     backend = await open_on_loopback(orders.spec, orders.credentials)
-    warm, big = a_plan(orders.spec, ["warm.pdf", "big.pdf"]).files
+    warm, big = a_layout(orders.spec, ["warm.pdf", "big.pdf"]).files
     await store(backend, warm, zeros(4 * BIG_PIECE), tags={})
     before = peak_memory()
     stored_file = await store(backend, big, zeros(size), tags={})

@@ -57,7 +57,7 @@ def files_named(*names: str) -> list[FileFacts]:
     return [a_file(name, number=number) for number, name in enumerate(names, start=1)]
 
 
-def a_plan(
+def a_layout(
     *files: FileFacts, envelope: EnvelopeFacts | None = None, spec: ArchiveSpec | None = None
 ) -> ArchiveLayout:
     return make_layout(spec or a_spec(), envelope or an_envelope(), files or [a_file()])

@@ -23,15 +23,22 @@ from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.testing.archive_contract.fixture import open_on_loopback
 from counterfoil.testing.archive_contract.runs import peak_memory
-from tests.support.fakes.archives import Arrived, a_filed_document, a_plan, an_envelope, content, files_named
+from tests.support.fakes.archives import (
+    Arrived,
+    a_filed_document,
+    a_layout,
+    an_envelope,
+    content,
+    files_named,
+)
 
 FILES = {"small.pdf": 1_000, "empty.pdf": 0, "big.pdf": 12_000_000}
 BIG_CHUNK = 256 * 1024
 
 
-def the_plan(spec: ArchiveSpec) -> ArchiveLayout:
+def the_layout(spec: ArchiveSpec) -> ArchiveLayout:
     """The envelope that all runs file."""
-    return a_plan(*files_named(*FILES), spec=spec)
+    return a_layout(*files_named(*FILES), spec=spec)
 
 
 def the_content(number: int) -> bytes:
@@ -42,17 +49,17 @@ def the_content(number: int) -> bytes:
 async def file_envelope(backend: ArchiveBackend, spec: ArchiveSpec, step: "Steps | None" = None) -> str:
     """File the envelope as the controller does, taking its claim for persisted; return the manifest's
     location."""
-    plan, backend = the_plan(spec), NegativeCacheBackend(backend)
-    claimed = [backend.location(file.name) for file in plan.files]
-    await backend.remove_leftovers(plan.folder)
-    await claim_names(backend, plan, claimed=claimed)
-    await find_concluded(backend, plan, plan.envelope_id, claimed=claimed)
+    layout, backend = the_layout(spec), NegativeCacheBackend(backend)
+    claimed = [backend.location(file.name) for file in layout.files]
+    await backend.remove_leftovers(layout.folder)
+    await claim_names(backend, layout, claimed=claimed)
+    await find_concluded(backend, layout, layout.envelope_id, claimed=claimed)
     documents = []
-    for file in plan.files:
+    for file in layout.files:
         source = chunked(the_content(file.facts.number), step)
-        documents.append(a_filed_document(file.facts, await store(backend, file, source, tags=plan.tags)))
+        documents.append(a_filed_document(file.facts, await store(backend, file, source, tags=layout.tags)))
     return await conclude(
-        backend, plan, an_envelope(), documents, archived_at=datetime(2026, 3, 1, tzinfo=UTC), extra={}
+        backend, layout, an_envelope(), documents, archived_at=datetime(2026, 3, 1, tzinfo=UTC), extra={}
     )
 
 
@@ -144,7 +151,7 @@ def die_in_process(last: int, spec: ArchiveSpec) -> None:
 async def weigh(size: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> None:
     """File a small file, so that everything is loaded, then one of ``size`` bytes; print the growth."""
     backend = await open_on_loopback(spec, credentials)
-    warm, big = a_plan(*files_named("warm.pdf", "big.pdf"), spec=spec).files
+    warm, big = a_layout(*files_named("warm.pdf", "big.pdf"), spec=spec).files
     await store(backend, warm, streamed(BIG_CHUNK), tags={})
     before = peak_memory()
     stored_file = await store(backend, big, streamed(size), tags={})

@@ -89,9 +89,9 @@ async def sealed(url: str) -> AsyncIterator[Ask]:
     """A manifest of this envelope, and a seal that never comes."""
     archive, secret = archive_at("webdav", url)
     backend = await open_backend("dms", archive.spec, secret)
-    plan = ArchiveLayout(ENVELOPE, FOLDER, (), {}, "o", "n", "https://esaw")
+    layout = ArchiveLayout(ENVELOPE, FOLDER, (), {}, "o", "n", "https://esaw")
     key = a_sealer().public
-    yield lambda: _stalled(find_concluded(backend, plan, ENVELOPE, key=key))
+    yield lambda: _stalled(find_concluded(backend, layout, ENVELOPE, key=key))
     await backend.close()
 
 

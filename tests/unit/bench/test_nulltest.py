@@ -20,7 +20,7 @@ from counterfoil.resources.archive_kinds import DISCARDED_SCHEME, Custom
 from tests.support.fakes.archives import (
     ENVELOPE_ID,
     a_filed_document,
-    a_plan,
+    a_layout,
     a_source,
     an_envelope,
     content,
@@ -54,13 +54,13 @@ async def backend() -> ArchiveBackend:
 
 
 async def test_an_envelope_runs_through_to_its_manifest(backend: ArchiveBackend) -> None:
-    plan = a_plan(*files_named("one.pdf", "two.pdf"), spec=SPEC)
-    claimed = await claim_names(backend, plan)
-    stored = [await store(backend, file, a_source(content()), tags={}) for file in plan.files]
-    documents = [a_filed_document(file.facts, each) for file, each in zip(plan.files, stored, strict=True)]
+    layout = a_layout(*files_named("one.pdf", "two.pdf"), spec=SPEC)
+    claimed = await claim_names(backend, layout)
+    stored = [await store(backend, file, a_source(content()), tags={}) for file in layout.files]
+    documents = [a_filed_document(file.facts, each) for file, each in zip(layout.files, stored, strict=True)]
 
     manifest = await conclude(
-        backend, plan, an_envelope(), documents, archived_at=WallClock().now(), extra={}
+        backend, layout, an_envelope(), documents, archived_at=WallClock().now(), extra={}
     )
 
     assert [each.size for each in stored] == [len(content())] * 2
@@ -68,17 +68,17 @@ async def test_an_envelope_runs_through_to_its_manifest(backend: ArchiveBackend)
 
 
 async def test_no_byte_can_be_read_again(backend: ArchiveBackend) -> None:
-    plan = a_plan(spec=SPEC)
-    await store(backend, plan.files[0], a_source(content()), tags={})
+    layout = a_layout(spec=SPEC)
+    await store(backend, layout.files[0], a_source(content()), tags={})
 
     with pytest.raises(ChecksumReported):
-        await anext(backend.read(plan.files[0].name))
-    assert (await backend.entries(plan.folder), backend.lists_files) == ([], False)
-    assert await find_concluded(backend, plan, ENVELOPE_ID) is None
+        await anext(backend.read(layout.files[0].name))
+    assert (await backend.entries(layout.folder), backend.lists_files) == ([], False)
+    assert await find_concluded(backend, layout, ENVELOPE_ID) is None
 
 
 async def test_after_a_restart_nothing_is_known(backend: ArchiveBackend) -> None:
-    file = a_plan(spec=SPEC).files[0]
+    file = a_layout(spec=SPEC).files[0]
     await store(backend, file, a_source(content()), tags={})
 
     restarted = await open_backend("load", SPEC, {})

@@ -60,7 +60,7 @@ from tests.support.fakes.archives import (
     SourceCut,
     a_file,
     a_filed_document,
-    a_plan,
+    a_layout,
     a_source,
     an_envelope,
     content,
@@ -72,19 +72,19 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 async def filed(
-    backend: MemoryBackend, plan: ArchiveLayout, *, at: datetime = NOW, sealer: ManifestSigner | None = None
+    backend: MemoryBackend, layout: ArchiveLayout, *, at: datetime = NOW, sealer: ManifestSigner | None = None
 ) -> str:
     documents = [
         a_filed_document(file.facts, await store(backend, file, a_source(content(seed=number)), tags={}))
-        for number, file in enumerate(plan.files)
+        for number, file in enumerate(layout.files)
     ]
     return await conclude(
-        backend, plan, an_envelope(), documents, archived_at=at, extra={"event": "e-1"}, sealer=sealer
+        backend, layout, an_envelope(), documents, archived_at=at, extra={"event": "e-1"}, sealer=sealer
     )
 
 
 async def test_a_file_is_stored_once_and_described_as_read_back() -> None:
-    backend, file = MemoryBackend(), a_plan().files[0]
+    backend, file = MemoryBackend(), a_layout().files[0]
 
     deposited = await store(backend, file, a_source(b"hello"), tags={})
 
@@ -93,7 +93,7 @@ async def test_a_file_is_stored_once_and_described_as_read_back() -> None:
 
 
 async def test_an_empty_file_is_a_file() -> None:
-    backend, file = MemoryBackend(), a_plan().files[0]
+    backend, file = MemoryBackend(), a_layout().files[0]
 
     deposited = await store(backend, file, a_source(b""), tags={})
 
@@ -102,7 +102,7 @@ async def test_an_empty_file_is_a_file() -> None:
 
 
 async def test_a_file_that_is_there_already_is_recognised_and_not_written_again() -> None:
-    backend, file = MemoryBackend(), a_plan().files[0]
+    backend, file = MemoryBackend(), a_layout().files[0]
     backend.files[file.name] = content()
 
     deposited = await store(backend, file, a_source(content()), tags={})
@@ -113,7 +113,7 @@ async def test_a_file_that_is_there_already_is_recognised_and_not_written_again(
 
 
 async def test_other_content_under_our_name_is_replaced() -> None:
-    backend, file = MemoryBackend(), a_plan().files[0]
+    backend, file = MemoryBackend(), a_layout().files[0]
     backend.files[file.name] = b"of an earlier run"
 
     deposited = await store(backend, file, a_source(content()), tags={})
@@ -123,7 +123,7 @@ async def test_other_content_under_our_name_is_replaced() -> None:
 
 
 async def test_a_document_that_was_stored_as_garbage_is_found_by_read_back_and_not_left_there() -> None:
-    backend, file = MemoryBackend(spoil=lambda data: data[:-1] + b"?"), a_plan().files[0]
+    backend, file = MemoryBackend(spoil=lambda data: data[:-1] + b"?"), a_layout().files[0]
 
     with pytest.raises(VerificationFailed) as trouble:
         await store(backend, file, a_source(content()), tags={})
@@ -140,7 +140,7 @@ async def test_a_document_that_was_corrupted_once_is_sent_again() -> None:
         spoiled.append(data)
         return b"?" if len(spoiled) == 1 else data
 
-    backend, file = MemoryBackend(spoil=spoil_the_first), a_plan().files[0]
+    backend, file = MemoryBackend(spoil=spoil_the_first), a_layout().files[0]
 
     deposited = await store(backend, file, a_source(content()), tags={})
 
@@ -149,7 +149,7 @@ async def test_a_document_that_was_corrupted_once_is_sent_again() -> None:
 
 
 async def test_a_source_that_breaks_off_leaves_nothing_under_the_name() -> None:
-    backend, file = MemoryBackend(), a_plan().files[0]
+    backend, file = MemoryBackend(), a_layout().files[0]
 
     with pytest.raises(SourceCut):
         await store(backend, file, a_source(content(300_000), cut_at=100_000), tags={})
@@ -161,7 +161,7 @@ async def test_a_source_that_breaks_off_leaves_nothing_under_the_name() -> None:
 async def test_a_source_that_sends_another_number_of_bytes_than_declared_leaves_nothing_under_the_name(
     declared: int,
 ) -> None:
-    backend, file = MemoryBackend(), a_plan().files[0]
+    backend, file = MemoryBackend(), a_layout().files[0]
 
     with pytest.raises(SourceBroken) as trouble:
         await store(backend, file, a_source(content(1000), declared=declared), tags={})
@@ -171,7 +171,7 @@ async def test_a_source_that_sends_another_number_of_bytes_than_declared_leaves_
 
 
 async def test_a_broken_source_leaves_what_an_earlier_run_stored() -> None:
-    backend, file = MemoryBackend(), a_plan().files[0]
+    backend, file = MemoryBackend(), a_layout().files[0]
     backend.files[file.name] = content()
 
     with pytest.raises(SourceBroken):
@@ -181,47 +181,47 @@ async def test_a_broken_source_leaves_what_an_earlier_run_stored() -> None:
 
 
 async def test_a_source_of_unknown_length_is_taken_as_it_comes() -> None:
-    backend, file = MemoryBackend(), a_plan().files[0]
+    backend, file = MemoryBackend(), a_layout().files[0]
 
     assert (await store(backend, file, a_source(content(), declared=None), tags={})).size == 1000
 
 
-async def test_claiming_an_empty_folder_gives_the_locations_in_the_order_of_the_plan() -> None:
-    plan = a_plan(*files_named("a.pdf", "b.pdf"))
+async def test_claiming_an_empty_folder_gives_the_locations_in_the_order_of_the_layout() -> None:
+    layout = a_layout(*files_named("a.pdf", "b.pdf"))
 
-    assert await claim_names(MemoryBackend(), plan) == tuple(f"shelf:/{file.name}" for file in plan.files)
+    assert await claim_names(MemoryBackend(), layout) == tuple(f"shelf:/{file.name}" for file in layout.files)
 
 
 @pytest.mark.parametrize("taken", ["the document", "the manifest", "the hash file"])
 async def test_a_foreign_file_under_one_of_our_names_is_not_changed(taken: str) -> None:
-    backend, plan = MemoryBackend(), a_plan()
+    backend, layout = MemoryBackend(), a_layout()
     name = {
-        "the document": plan.files[0].name,
-        "the manifest": plan.manifest_name,
-        "the hash file": plan.hashes_name,
+        "the document": layout.files[0].name,
+        "the manifest": layout.manifest_name,
+        "the hash file": layout.hashes_name,
     }[taken]
     backend.files[name] = b"not ours"
 
     with pytest.raises(NameTaken, match=name):
-        await claim_names(backend, plan)
+        await claim_names(backend, layout)
 
     assert backend.files == {name: b"not ours"}
 
 
 @pytest.mark.parametrize("taken", ["the document", "the manifest", "the hash file", "the seal"])
 async def test_a_foreign_file_that_the_list_leaves_out_is_not_changed(taken: str) -> None:
-    plan = a_plan()
+    layout = a_layout()
     backend = RelistingBackend(relist=lambda _: [])
     name = {
-        "the document": plan.files[0].name,
-        "the manifest": plan.manifest_name,
-        "the hash file": plan.hashes_name,
-        "the seal": plan.seal_name,
+        "the document": layout.files[0].name,
+        "the manifest": layout.manifest_name,
+        "the hash file": layout.hashes_name,
+        "the seal": layout.seal_name,
     }[taken]
     backend.files[name] = b"not ours"
 
     with pytest.raises(NameTaken, match=name):
-        await claim_names(NegativeCacheBackend(backend), plan)
+        await claim_names(NegativeCacheBackend(backend), layout)
 
 
 class SlowBackend(MemoryBackend):
@@ -248,9 +248,9 @@ class SlowBackend(MemoryBackend):
 
 
 async def test_names_are_asked_for_at_once_but_not_all_of_them() -> None:
-    backend, plan = SlowBackend(), a_plan(*files_named(*(f"{number}.pdf" for number in range(20))))
+    backend, layout = SlowBackend(), a_layout(*files_named(*(f"{number}.pdf" for number in range(20))))
 
-    await claim_names(NegativeCacheBackend(backend), plan)
+    await claim_names(NegativeCacheBackend(backend), layout)
 
     assert backend.most == MAX_READS_AT_ONCE
 
@@ -258,12 +258,12 @@ async def test_names_are_asked_for_at_once_but_not_all_of_them() -> None:
 async def test_many_envelopes_ask_for_few_more_names_at_once_than_one_each() -> None:
     backend = SlowBackend()
     plans = [
-        a_plan(*files_named(*"abcdef"), envelope=an_envelope(envelope_id=f"{number:032x}"))
+        a_layout(*files_named(*"abcdef"), envelope=an_envelope(envelope_id=f"{number:032x}"))
         for number in range(40)
     ]
 
     for _ in range(2):
-        await asyncio.gather(*(claim_names(NegativeCacheBackend(backend), plan) for plan in plans))
+        await asyncio.gather(*(claim_names(NegativeCacheBackend(backend), layout) for layout in plans))
 
     assert backend.most == len(plans) + SPARE_READS
 
@@ -293,90 +293,90 @@ class LaterFailsFirstBackend(MemoryBackend):
 
 
 async def test_the_first_taken_name_decides_also_if_a_later_one_fails_first() -> None:
-    backend, plan = LaterFailsFirstBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
-    backend.first, backend.second = (file.name for file in plan.files)
+    backend, layout = LaterFailsFirstBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
+    backend.first, backend.second = (file.name for file in layout.files)
     backend.files[backend.first] = b"not ours"
 
     with pytest.raises(NameTaken, match=r"a\.pdf"):
-        await claim_names(backend, plan)
+        await claim_names(backend, layout)
 
 
 async def test_a_file_of_the_envelope_that_the_list_leaves_out_is_found_stored() -> None:
-    backend, plan = RelistingBackend(relist=lambda _: []), a_plan()
-    backend.files[plan.files[0].name] = content()
+    backend, layout = RelistingBackend(relist=lambda _: []), a_layout()
+    backend.files[layout.files[0].name] = content()
 
-    found = await find_stored(NegativeCacheBackend(backend), plan, lambda _: a_source(content())())
+    found = await find_stored(NegativeCacheBackend(backend), layout, lambda _: a_source(content())())
 
-    assert found == (backend.location(plan.files[0].name),)
+    assert found == (backend.location(layout.files[0].name),)
 
 
 async def test_a_foreign_file_under_another_name_is_none_of_our_business() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    backend.files[f"{plan.folder}/notes.txt"] = b"not ours"
+    backend, layout = MemoryBackend(), a_layout()
+    backend.files[f"{layout.folder}/notes.txt"] = b"not ours"
 
-    await claim_names(backend, plan)
+    await claim_names(backend, layout)
 
 
 async def test_a_foreign_file_whose_name_is_equal_to_ours_in_some_archives_is_not_changed() -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named("contract.pdf"))
-    above, _, name = plan.files[0].name.rpartition("/")
+    backend, layout = MemoryBackend(), a_layout(*files_named("contract.pdf"))
+    above, _, name = layout.files[0].name.rpartition("/")
     backend.files[f"{above}/{name.upper()}"] = b"not ours"
 
     with pytest.raises(NameTaken, match=r"contract\.pdf"):
-        await claim_names(backend, plan)
+        await claim_names(backend, layout)
 
 
 async def test_a_foreign_file_whose_name_is_no_text_is_none_of_our_business(tmp_path: Path) -> None:
-    plan = a_plan()
-    folder = tmp_path / plan.folder
+    layout = a_layout()
+    folder = tmp_path / layout.folder
     folder.mkdir(parents=True)
     (folder / os.fsdecode(b"M\xfcller.pdf")).write_bytes(b"not ours")
 
-    await claim_names(FilesystemBackend("dms", tmp_path), plan)
+    await claim_names(FilesystemBackend("dms", tmp_path), layout)
 
 
 async def test_what_an_earlier_run_claimed_is_ours_with_any_file_there() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    claimed = await claim_names(backend, plan)
-    backend.files[plan.files[0].name] = b"half done"
-    backend.files[plan.hashes_name] = b"half done"
-    backend.files[plan.manifest_name] = b"{damaged"
+    backend, layout = MemoryBackend(), a_layout()
+    claimed = await claim_names(backend, layout)
+    backend.files[layout.files[0].name] = b"half done"
+    backend.files[layout.hashes_name] = b"half done"
+    backend.files[layout.manifest_name] = b"{damaged"
 
-    assert await claim_names(backend, plan, claimed=claimed) == claimed
+    assert await claim_names(backend, layout, claimed=claimed) == claimed
 
 
 async def test_a_claim_is_for_its_own_names_only() -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
-    claimed = (await claim_names(backend, plan))[:1]
-    backend.files[plan.files[1].name] = b"not ours"
+    backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
+    claimed = (await claim_names(backend, layout))[:1]
+    backend.files[layout.files[1].name] = b"not ours"
 
     with pytest.raises(NameTaken):
-        await claim_names(backend, plan, claimed=claimed)
+        await claim_names(backend, layout, claimed=claimed)
 
 
 async def test_what_a_manifest_of_this_envelope_with_our_own_seal_lists_is_ours() -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
-    await filed(backend, plan, sealer=a_sealer())
+    backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
+    await filed(backend, layout, sealer=a_sealer())
 
-    await claim_names(backend, plan, key=a_sealer().public)
+    await claim_names(backend, layout, key=a_sealer().public)
 
 
 @pytest.mark.parametrize("sealer", [None, a_sealer(2)], ids=["no seal", "another key"])
 async def test_what_a_manifest_without_our_own_seal_lists_is_foreign(sealer: ManifestSigner | None) -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
-    await filed(backend, plan, sealer=sealer)
+    backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
+    await filed(backend, layout, sealer=sealer)
 
     with pytest.raises(NameTaken, match=r"a\.pdf"):
-        await claim_names(backend, plan, key=a_sealer().public)
+        await claim_names(backend, layout, key=a_sealer().public)
 
 
 async def test_a_seal_beside_a_manifest_that_was_changed_makes_nothing_ours() -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
-    await filed(backend, plan, sealer=a_sealer())
-    backend.files[plan.manifest_name] += b" "
+    backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
+    await filed(backend, layout, sealer=a_sealer())
+    backend.files[layout.manifest_name] += b" "
 
     with pytest.raises(NameTaken, match=r"a\.pdf"):
-        await claim_names(backend, plan, key=a_sealer().public)
+        await claim_names(backend, layout, key=a_sealer().public)
 
 
 FOREIGN: dict[str, dict[str, Any]] = {
@@ -389,10 +389,10 @@ FOREIGN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("words", FOREIGN)
 async def test_the_manifest_of_another_envelope_esaw_or_organization_is_foreign(words: str) -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    claimed = await claim_names(backend, plan)
-    await filed(backend, plan, sealer=a_sealer())
-    before, other = dict(backend.files), dataclasses.replace(plan, **FOREIGN[words])
+    backend, layout = MemoryBackend(), a_layout()
+    claimed = await claim_names(backend, layout)
+    await filed(backend, layout, sealer=a_sealer())
+    before, other = dict(backend.files), dataclasses.replace(layout, **FOREIGN[words])
 
     with pytest.raises(NameTaken, match=words):
         await claim_names(backend, other, claimed=claimed, key=a_sealer().public)
@@ -402,110 +402,112 @@ async def test_the_manifest_of_another_envelope_esaw_or_organization_is_foreign(
 
 
 async def test_a_manifest_that_cannot_be_read_is_foreign_unless_the_names_are_ours() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    backend.files[plan.manifest_name] = b"{damaged"
+    backend, layout = MemoryBackend(), a_layout()
+    backend.files[layout.manifest_name] = b"{damaged"
 
     with pytest.raises(NameTaken):
-        await find_concluded(backend, plan, ENVELOPE_ID)
+        await find_concluded(backend, layout, ENVELOPE_ID)
     assert (
-        await find_concluded(backend, plan, ENVELOPE_ID, claimed=[backend.location(plan.files[0].name)])
+        await find_concluded(backend, layout, ENVELOPE_ID, claimed=[backend.location(layout.files[0].name)])
         is None
     )
 
 
 async def test_the_manifest_is_written_last_and_says_everything() -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
+    backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
 
-    location = await filed(backend, plan)
+    location = await filed(backend, layout)
 
-    assert backend.puts[-2:] == [plan.hashes_name, plan.manifest_name]
-    assert location == f"shelf:/{plan.manifest_name}"
-    manifest = Manifest.decode(backend.files[plan.manifest_name])
+    assert backend.puts[-2:] == [layout.hashes_name, layout.manifest_name]
+    assert location == f"shelf:/{layout.manifest_name}"
+    manifest = Manifest.decode(backend.files[layout.manifest_name])
     assert manifest.envelope.id == ENVELOPE_ID
     assert manifest.sender.email == "ann@acme.example"
     assert manifest.times.archived == "2026-03-01T12:00:00Z"
     assert [(file.name, file.size, file.location) for file in manifest.files] == [
-        ("Document/a.pdf", 1000, f"shelf:/{plan.folder}/Document/a.pdf"),
-        ("Document/b.pdf", 1000, f"shelf:/{plan.folder}/Document/b.pdf"),
+        ("Document/a.pdf", 1000, f"shelf:/{layout.folder}/Document/a.pdf"),
+        ("Document/b.pdf", 1000, f"shelf:/{layout.folder}/Document/b.pdf"),
     ]
     assert manifest.extra == {"event": "e-1"}
-    assert await find_concluded(backend, plan, ENVELOPE_ID) == FoundManifest(None, False, manifest.digest)
+    assert await find_concluded(backend, layout, ENVELOPE_ID) == FoundManifest(None, False, manifest.digest)
 
 
 async def test_concluding_again_changes_nothing_and_keeps_the_time_of_then() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan)
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout)
     before, written = dict(backend.files), len(backend.puts)
 
-    await filed(backend, plan, at=NOW + timedelta(days=1))
+    await filed(backend, layout, at=NOW + timedelta(days=1))
 
     assert backend.files == before
     assert len(backend.puts) == written
 
 
 async def test_concluding_after_a_file_changed_writes_the_manifest_again() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan)
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout)
 
     changed = a_filed_document(
-        plan.files[0].facts, await store(backend, plan.files[0], a_source(b"new"), tags={})
+        layout.files[0].facts, await store(backend, layout.files[0], a_source(b"new"), tags={})
     )
-    await conclude(backend, plan, an_envelope(), [changed], archived_at=NOW, extra={})
+    await conclude(backend, layout, an_envelope(), [changed], archived_at=NOW, extra={})
 
-    assert await verify_folder(backend, plan.folder) == []
+    assert await verify_folder(backend, layout.folder) == []
 
 
 async def test_a_file_that_was_not_deposited_is_never_in_a_manifest() -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
-    one = a_filed_document(plan.files[0].facts, await store(backend, plan.files[0], a_source(b"1"), tags={}))
+    backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
+    one = a_filed_document(
+        layout.files[0].facts, await store(backend, layout.files[0], a_source(b"1"), tags={})
+    )
 
     with pytest.raises(ValueError, match="was not deposited"):
-        await conclude(backend, plan, an_envelope(), [one], archived_at=NOW, extra={})
+        await conclude(backend, layout, an_envelope(), [one], archived_at=NOW, extra={})
 
-    assert plan.manifest_name not in backend.files
+    assert layout.manifest_name not in backend.files
 
 
 async def test_a_manifest_that_nobody_could_read_is_refused_before_anything_is_written() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan)
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout)
     stored = dict(backend.files)
     changed = a_filed_document(
-        plan.files[0].facts, await store(backend, plan.files[0], a_source(b"new"), tags={})
+        layout.files[0].facts, await store(backend, layout.files[0], a_source(b"new"), tags={})
     )
 
     with pytest.raises(ManifestTooLarge):
         await conclude(
-            backend, plan, an_envelope(), [changed], archived_at=NOW, extra={"a": "x" * 1024 * 1024}
+            backend, layout, an_envelope(), [changed], archived_at=NOW, extra={"a": "x" * 1024 * 1024}
         )
 
-    assert backend.files == stored | {plan.files[0].name: b"new"}
+    assert backend.files == stored | {layout.files[0].name: b"new"}
 
 
 async def test_a_manifest_that_is_stored_as_garbage_does_not_count() -> None:
-    backend, plan = MemoryBackend(), a_plan()
+    backend, layout = MemoryBackend(), a_layout()
     document = a_filed_document(
-        plan.files[0].facts, await store(backend, plan.files[0], a_source(b"1"), tags={})
+        layout.files[0].facts, await store(backend, layout.files[0], a_source(b"1"), tags={})
     )
     backend.spoil = lambda data: data.replace(b"2026", b"2025")
 
     with pytest.raises(VerificationFailed):
-        await conclude(backend, plan, an_envelope(), [document], archived_at=NOW, extra={})
+        await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={})
 
-    assert plan.manifest_name not in backend.files
+    assert layout.manifest_name not in backend.files
 
 
 async def test_an_archived_envelope_verifies_and_every_change_to_it_is_found() -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf", "c.pdf"))
-    await filed(backend, plan)
-    assert await verify_folder(backend, plan.folder) == []
+    backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf", "c.pdf"))
+    await filed(backend, layout)
+    assert await verify_folder(backend, layout.folder) == []
 
-    first, second, third = (file.name for file in plan.files)
+    first, second, third = (file.name for file in layout.files)
     del backend.files[first]
     backend.files[second] += b"!"
     backend.files[third] = backend.files[third][:-1] + b"?"
-    backend.files[plan.hashes_name] = b""
+    backend.files[layout.hashes_name] = b""
 
-    assert await verify_folder(backend, plan.folder) == [
+    assert await verify_folder(backend, layout.folder) == [
         "'Document/a.pdf' is missing.",
         "'Document/b.pdf' has more than its 1000 bytes.",
         "'Document/c.pdf' has other content than was archived.",
@@ -514,46 +516,46 @@ async def test_an_archived_envelope_verifies_and_every_change_to_it_is_found() -
 
 
 async def test_a_folder_without_a_readable_manifest_does_not_verify() -> None:
-    backend, plan = MemoryBackend(), a_plan()
+    backend, layout = MemoryBackend(), a_layout()
 
-    assert await verify_folder(backend, plan.folder) == ["counterfoil.json is missing."]
-    backend.files[plan.manifest_name] = b"{"
-    assert (await verify_folder(backend, plan.folder))[0].startswith("counterfoil.json can't be read")
+    assert await verify_folder(backend, layout.folder) == ["counterfoil.json is missing."]
+    backend.files[layout.manifest_name] = b"{"
+    assert (await verify_folder(backend, layout.folder))[0].startswith("counterfoil.json can't be read")
 
 
 async def test_200_files_are_filed_and_verify() -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named(*["same.pdf"] * 199), a_file("x", number=200))
+    backend, layout = MemoryBackend(), a_layout(*files_named(*["same.pdf"] * 199), a_file("x", number=200))
 
-    await filed(backend, plan)
+    await filed(backend, layout)
 
     assert len(backend.files) == 202
-    assert await verify_folder(backend, plan.folder) == []
+    assert await verify_folder(backend, layout.folder) == []
 
 
 async def test_each_file_is_protected_as_it_was_verified_the_manifest_last() -> None:
-    backend, plan = RetainingMemoryBackend(), a_plan(*files_named("a.pdf", "b.pdf"))
+    backend, layout = RetainingMemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
 
-    await filed(backend, plan)
+    await filed(backend, layout)
 
-    names = [*(file.name for file in plan.files), plan.hashes_name, plan.manifest_name]
+    names = [*(file.name for file in layout.files), layout.hashes_name, layout.manifest_name]
     assert backend.retained == [(name, backend.files[name]) for name in names]
 
 
 async def test_a_run_that_finds_everything_stored_protects_it_again() -> None:
-    backend, plan = RetainingMemoryBackend(), a_plan()
-    await filed(backend, plan)
+    backend, layout = RetainingMemoryBackend(), a_layout()
+    await filed(backend, layout)
     protected = list(backend.retained)
 
-    await filed(backend, plan)
+    await filed(backend, layout)
 
     assert backend.retained == protected * 2
 
 
 async def test_what_the_archive_stored_wrong_is_never_protected() -> None:
-    backend, plan = RetainingMemoryBackend(spoil=lambda data: data + b"?"), a_plan()
+    backend, layout = RetainingMemoryBackend(spoil=lambda data: data + b"?"), a_layout()
 
     with pytest.raises(VerificationFailed):
-        await filed(backend, plan)
+        await filed(backend, layout)
 
     assert backend.retained == []
 
@@ -566,7 +568,7 @@ async def test_a_small_file_is_handed_out_with_its_proof_however_it_came_there(
     size: int, is_handed_out: bool, is_there: bool
 ) -> None:
     assert MAX_BUFFERED_BYTES == 1_048_576
-    backend, file, data = MemoryBackend(), a_plan().files[0], content(size)
+    backend, file, data = MemoryBackend(), a_layout().files[0], content(size)
     if is_there:
         backend.files[file.name] = data
 
@@ -576,25 +578,25 @@ async def test_a_small_file_is_handed_out_with_its_proof_however_it_came_there(
 
 
 async def test_each_upload_has_the_tags_and_its_type() -> None:
-    backend, plan = MemoryBackend(), dataclasses.replace(a_plan(), tags={"customer": "acme"})
-    file = plan.files[0]
+    backend, layout = MemoryBackend(), dataclasses.replace(a_layout(), tags={"customer": "acme"})
+    file = layout.files[0]
     stored = await store(backend, file, a_source(b"1"), tags={"customer": "acme"})
     document = a_filed_document(file.facts, stored)
-    await conclude(backend, plan, an_envelope(), [document], archived_at=NOW, extra={})
+    await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={})
 
     assert backend.described == {
         name: ({"customer": "acme"}, content_type)
         for name, content_type in (
             (file.name, "application/pdf"),
-            (plan.hashes_name, "text/plain"),
-            (plan.manifest_name, "application/json"),
+            (layout.hashes_name, "text/plain"),
+            (layout.manifest_name, "application/json"),
         )
     }
 
 
 @pytest.mark.parametrize(("declared", "words"), [(9, "sent more"), (11, "sent fewer")])
 async def test_a_source_of_another_length_says_which(declared: int, words: str) -> None:
-    file = a_plan().files[0]
+    file = a_layout().files[0]
     with pytest.raises(SourceBroken, match=f"declared {declared} bytes and {words}") as broken:
         await store(MemoryBackend(), file, a_source(b"x" * 10, declared=declared), tags={})
     assert (broken.value.expected, broken.value.got) == (declared, 10)
@@ -613,7 +615,7 @@ class ReplacedMeanwhile(MemoryBackend):
 
 
 async def test_what_another_writer_put_in_the_place_of_garbage_is_not_removed() -> None:
-    file = a_plan().files[0]
+    file = a_layout().files[0]
     backend = ReplacedMeanwhile(spoil=lambda data: b"?")
 
     with pytest.raises(VerificationFailed):
@@ -624,8 +626,8 @@ async def test_what_another_writer_put_in_the_place_of_garbage_is_not_removed() 
 
 
 async def test_only_files_with_the_very_bytes_of_the_source_are_found_stored() -> None:
-    backend, plan = MemoryBackend(), a_plan(*files_named("same.pdf", "other.pdf", "missing.pdf"))
-    same, other, _ = plan.files
+    backend, layout = MemoryBackend(), a_layout(*files_named("same.pdf", "other.pdf", "missing.pdf"))
+    same, other, _ = layout.files
     backend.files = {same.name: b"same", other.name: b"an old one"}
     downloaded: list[str] = []
 
@@ -633,45 +635,45 @@ async def test_only_files_with_the_very_bytes_of_the_source_are_found_stored() -
         downloaded.append(facts.file_name)
         return a_source(facts.file_name.partition(".")[0].encode())()
 
-    assert await find_stored(backend, plan, download) == (backend.location(same.name),)
+    assert await find_stored(backend, layout, download) == (backend.location(same.name),)
     assert downloaded == ["same.pdf", "other.pdf"]
 
 
 @pytest.mark.parametrize("lacking", [{"size": None}, {"sha256": None}])
 async def test_a_file_without_its_proof_is_never_in_a_manifest(lacking: dict[str, Any]) -> None:
-    backend, plan = MemoryBackend(), a_plan()
+    backend, layout = MemoryBackend(), a_layout()
     document = a_filed_document(
-        plan.files[0].facts, await store(backend, plan.files[0], a_source(b"1"), tags={})
+        layout.files[0].facts, await store(backend, layout.files[0], a_source(b"1"), tags={})
     )
 
     with pytest.raises(ValueError, match="was not deposited"):
         await conclude(
             backend,
-            plan,
+            layout,
             an_envelope(),
             [msgspec.structs.replace(document, **lacking)],
             archived_at=NOW,
             extra={},
         )
 
-    assert plan.manifest_name not in backend.files
+    assert layout.manifest_name not in backend.files
 
 
 async def test_a_file_that_was_stored_elsewhere_is_never_in_a_manifest() -> None:
-    backend, plan = MemoryBackend(), a_plan()
+    backend, layout = MemoryBackend(), a_layout()
     document = a_filed_document(
-        plan.files[0].facts, await store(backend, plan.files[0], a_source(b"1"), tags={})
+        layout.files[0].facts, await store(backend, layout.files[0], a_source(b"1"), tags={})
     )
     here, elsewhere = (
         msgspec.structs.replace(document, location=backend.location(name))
-        for name in (plan.files[0].name, "elsewhere.pdf")
+        for name in (layout.files[0].name, "elsewhere.pdf")
     )
 
     with pytest.raises(ValueError, match=r"was deposited as shelf:/elsewhere\.pdf"):
-        await conclude(backend, plan, an_envelope(), [elsewhere], archived_at=NOW, extra={})
-    await conclude(backend, plan, an_envelope(), [here], archived_at=NOW, extra={})
+        await conclude(backend, layout, an_envelope(), [elsewhere], archived_at=NOW, extra={})
+    await conclude(backend, layout, an_envelope(), [here], archived_at=NOW, extra={})
 
-    assert await verify_folder(backend, plan.folder) == []
+    assert await verify_folder(backend, layout.folder) == []
 
 
 async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> None:
@@ -681,15 +683,15 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
         sender_name="Ann",
         actions=(ActionFacts("envelopeFinished", "2026-03-01T10:00:00Z", {"case": "7"}),),
     )
-    plan = dataclasses.replace(a_plan(facts, envelope=envelope), tags={"customer": "acme"})
+    layout = dataclasses.replace(a_layout(facts, envelope=envelope), tags={"customer": "acme"})
     backend = MemoryBackend()
-    document = a_filed_document(facts, await store(backend, plan.files[0], a_source(b"hello"), tags={}))
+    document = a_filed_document(facts, await store(backend, layout.files[0], a_source(b"hello"), tags={}))
     found = Signatures(state=State.INTACT)
 
     eastern = NOW.astimezone(timezone(timedelta(hours=9)))
     await conclude(
         backend,
-        plan,
+        layout,
         envelope,
         [document],
         archived_at=eastern,
@@ -697,7 +699,7 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
         signatures={facts.file_id: found},
     )
 
-    assert Manifest.decode(backend.files[plan.manifest_name]) == Manifest(
+    assert Manifest.decode(backend.files[layout.manifest_name]) == Manifest(
         envelope=ManifestEnvelope(
             id=ENVELOPE_ID,
             name="Contract",
@@ -721,7 +723,7 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
                 content_type="application/pdf",
                 size=5,
                 sha256=hashlib.sha256(b"hello").hexdigest(),
-                location=backend.location(plan.files[0].name),
+                location=backend.location(layout.files[0].name),
                 document_number=3,
                 email="bob@acme.example",
                 activity_id="a-7",
@@ -735,28 +737,28 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
 
 
 async def test_our_damaged_manifest_is_written_again() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan)
-    backend.files[plan.manifest_name] = b"{"
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout)
+    backend.files[layout.manifest_name] = b"{"
 
-    await filed(backend, plan)
+    await filed(backend, layout)
 
-    assert await verify_folder(backend, plan.folder) == []
+    assert await verify_folder(backend, layout.folder) == []
 
 
 @pytest.mark.parametrize(
     "there", [None, b"of somebody", b"x" * (MANIFEST_LIMIT + 1)], ids=["missing", "other", "too-long"]
 )
 async def test_a_hash_file_that_is_not_as_written_is_written_again(there: bytes | None) -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan)
-    backend.files.pop(plan.hashes_name)
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout)
+    backend.files.pop(layout.hashes_name)
     if there is not None:
-        backend.files[plan.hashes_name] = there
+        backend.files[layout.hashes_name] = there
 
-    await filed(backend, plan)
+    await filed(backend, layout)
 
-    assert await verify_folder(backend, plan.folder) == []
+    assert await verify_folder(backend, layout.folder) == []
 
 
 class AccentBlindBackend(MemoryBackend):
@@ -789,15 +791,15 @@ class RelistingBackend(MemoryBackend):
 
 
 async def test_two_files_under_one_name_get_no_manifest() -> None:
-    backend, plan = AccentBlindBackend(), a_plan(*files_named("resume.pdf", "r\u00e9sum\u00e9.pdf"))
+    backend, layout = AccentBlindBackend(), a_layout(*files_named("resume.pdf", "r\u00e9sum\u00e9.pdf"))
 
     with pytest.raises(ArchiveError) as trouble:
-        await filed(backend, plan)
+        await filed(backend, layout)
 
     assert trouble.value.reason == "ListingDiffers"
-    assert f"shelf:/{plan.files[1].name}" in trouble.value.message
+    assert f"shelf:/{layout.files[1].name}" in trouble.value.message
     assert "{{file.number}}" in trouble.value.message
-    assert plan.manifest_name not in backend.files
+    assert layout.manifest_name not in backend.files
 
 
 @pytest.mark.parametrize(
@@ -815,15 +817,15 @@ async def test_two_files_under_one_name_get_no_manifest() -> None:
 async def test_a_folder_that_lists_other_files_than_were_stored_gets_no_manifest(
     relist: Callable[[list[StoredEntry]], list[StoredEntry]], says: str
 ) -> None:
-    backend, plan = RelistingBackend(relist=relist), a_plan()
+    backend, layout = RelistingBackend(relist=relist), a_layout()
 
     with pytest.raises(ArchiveError) as trouble:
-        await filed(backend, plan)
+        await filed(backend, layout)
 
     assert trouble.value.reason == "ListingDiffers"
     assert says in trouble.value.message
-    assert trouble.value.message.startswith(f"shelf:/{plan.files[0].name} ")
-    assert plan.manifest_name not in backend.files
+    assert trouble.value.message.startswith(f"shelf:/{layout.files[0].name} ")
+    assert layout.manifest_name not in backend.files
 
 
 @pytest.mark.parametrize(
@@ -851,21 +853,24 @@ async def test_a_folder_that_lists_other_files_than_were_stored_gets_no_manifest
 async def test_a_folder_that_lists_the_stored_files_in_its_own_way_gets_a_manifest(
     relist: Callable[[list[StoredEntry]], list[StoredEntry]],
 ) -> None:
-    backend, plan = RelistingBackend(relist=relist), a_plan(*files_named("contract.pdf", "\u00dcbertrag.pdf"))
+    backend, layout = (
+        RelistingBackend(relist=relist),
+        a_layout(*files_named("contract.pdf", "\u00dcbertrag.pdf")),
+    )
 
-    await filed(backend, plan)
+    await filed(backend, layout)
 
-    assert plan.manifest_name in backend.files
+    assert layout.manifest_name in backend.files
 
 
 async def test_a_foreign_file_with_the_same_name_in_capitals_is_not_treated_as_a_duplicate() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    above, _, name = plan.files[0].name.rpartition("/")
+    backend, layout = MemoryBackend(), a_layout()
+    above, _, name = layout.files[0].name.rpartition("/")
     backend.files[f"{above}/{name.upper()}"] = b"not ours"
 
-    await filed(backend, plan)
+    await filed(backend, layout)
 
-    assert plan.manifest_name in backend.files
+    assert layout.manifest_name in backend.files
 
 
 @pytest.mark.parametrize("count", [10, 1_000])
@@ -883,7 +888,7 @@ async def test_the_names_of_a_long_list_are_compared_outside_of_the_event_loop(
             return [StoredEntry(f"{folder}/{number:060}") for number in range(count)]
 
     monkeypatch.setattr(filing, "case_folded", folded)
-    await claim_names(Listing(FilesystemBackend("dms", tmp_path)), a_plan())
+    await claim_names(Listing(FilesystemBackend("dms", tmp_path)), a_layout())
     assert (threads == {threading.get_ident()}) == (count == 10)
 
 

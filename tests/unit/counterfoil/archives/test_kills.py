@@ -15,7 +15,7 @@ from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.verify import verify_folder
 from counterfoil.resources.archive import ArchiveSpec
 from tests.support.fakes.archives import a_spec
-from tests.support.scenes.archive_runs import die_in_process, file_envelope, the_content, the_plan
+from tests.support.scenes.archive_runs import die_in_process, file_envelope, the_content, the_layout
 
 STEPS = 20
 """Number of steps of a whole run: around every put, after every read, between the chunks of the sources."""
@@ -38,35 +38,35 @@ def everything_below(root: Path) -> set[str]:
 
 
 def assert_nothing_is_half(root: Path, spec: ArchiveSpec) -> None:
-    plan = the_plan(spec)
-    whole = {file.name: the_content(file.facts.number) for file in plan.files}
+    layout = the_layout(spec)
+    whole = {file.name: the_content(file.facts.number) for file in layout.files}
     for path in root.rglob("*"):
         name = str(path.relative_to(root))
         if name in whole:
             assert path.read_bytes() == whole[name]
-        elif name == plan.manifest_name:
+        elif name == layout.manifest_name:
             # The commit mark: everything is there.
-            assert all((root / each).exists() for each in [*whole, plan.hashes_name])
+            assert all((root / each).exists() for each in [*whole, layout.hashes_name])
             assert Manifest.decode(path.read_bytes())
         elif not path.is_dir():
-            assert name == plan.hashes_name or path.name.startswith(".counterfoil-")
+            assert name == layout.hashes_name or path.name.startswith(".counterfoil-")
 
 
 @pytest.mark.parametrize("step", range(STEPS))
 async def test_a_run_that_was_killed_is_made_whole_by_the_next(tmp_path: Path, step: int) -> None:
     spec = a_spec(root=str(tmp_path))
-    plan = the_plan(spec)
+    layout = the_layout(spec)
 
     assert await run_until(step, spec) == -signal.SIGKILL
     assert_nothing_is_half(tmp_path, spec)
 
     backend = await open_backend("dms", spec, {})
     await file_envelope(backend, spec)
-    assert await verify_folder(backend, plan.folder) == []
+    assert await verify_folder(backend, layout.folder) == []
     assert everything_below(tmp_path) == {
-        *(file.name for file in plan.files),
-        plan.hashes_name,
-        plan.manifest_name,
+        *(file.name for file in layout.files),
+        layout.hashes_name,
+        layout.manifest_name,
     }
 
 
@@ -85,4 +85,4 @@ async def test_two_runs_at_once_leave_what_one_would(tmp_path: Path) -> None:
     assert all(isinstance(each, str | ArchiveUnavailable) for each in endings)
     assert_nothing_is_half(tmp_path, spec)
     await file_envelope(backend, spec)
-    assert await verify_folder(backend, the_plan(spec).folder) == []
+    assert await verify_folder(backend, the_layout(spec).folder) == []

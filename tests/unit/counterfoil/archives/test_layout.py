@@ -1,5 +1,5 @@
 """
-The plan: names and tags of one envelope, repeatable.
+The layout: names and tags of one envelope, repeatable.
 """
 
 import random
@@ -16,20 +16,22 @@ from counterfoil.archives.tags import TagMissing
 from counterfoil.resources.archive import TagRule
 from counterfoil.resources.envelopeevent import FileKind
 from sandbox.esaw.core.filenames import AWKWARD_NAMES
-from tests.support.fakes.archives import ENVELOPE_ID, a_file, a_plan, a_spec, an_envelope, files_named
+from tests.support.fakes.archives import ENVELOPE_ID, a_file, a_layout, a_spec, an_envelope, files_named
 
 
 def test_by_default_a_file_goes_under_organization_envelope_and_kind() -> None:
-    plan = a_plan(a_file("contract.pdf"))
+    layout = a_layout(a_file("contract.pdf"))
 
-    assert plan.folder == f"acme/{ENVELOPE_ID}"
-    assert [file.name for file in plan.files] == [f"acme/{ENVELOPE_ID}/Document/contract.pdf"]
-    assert [plan.relative(name) for name in (plan.manifest_name, plan.hashes_name, plan.seal_name)] == [
+    assert layout.folder == f"acme/{ENVELOPE_ID}"
+    assert [file.name for file in layout.files] == [f"acme/{ENVELOPE_ID}/Document/contract.pdf"]
+    assert [
+        layout.relative(name) for name in (layout.manifest_name, layout.hashes_name, layout.seal_name)
+    ] == [
         "counterfoil.json",
         "counterfoil.sha256",
         "counterfoil.json.sig",
     ]
-    assert plan.manifest_name == f"acme/{ENVELOPE_ID}/counterfoil.json"
+    assert layout.manifest_name == f"acme/{ENVELOPE_ID}/counterfoil.json"
 
 
 def test_every_placeholder_finds_its_value() -> None:
@@ -39,9 +41,9 @@ def test_every_placeholder_finds_its_value() -> None:
     )
     spec = a_spec(path=path, tags={"no": TagRule(json_path="$.no")})
 
-    plan = a_plan(a_file(number=3), envelope=an_envelope(metadata='{"no": "47/11"}'), spec=spec)
+    layout = a_layout(a_file(number=3), envelope=an_envelope(metadata='{"no": "47/11"}'), spec=spec)
 
-    assert plan.files[0].name == (
+    assert layout.files[0].name == (
         f"acme/{ENVELOPE_ID}/Contract/Completed/2026-03-01/ann@acme.example/u-1/47_11/Document/3/contract.pdf"
     )
 
@@ -49,12 +51,12 @@ def test_every_placeholder_finds_its_value() -> None:
 def test_a_tag_that_is_not_there_leaves_a_line() -> None:
     spec = a_spec(path="{{tags.no}}/{{envelope.id}}/{{file.name}}", tags={"no": TagRule(json_path="$.no")})
 
-    assert a_plan(spec=spec).folder == f"_/{ENVELOPE_ID}"
+    assert a_layout(spec=spec).folder == f"_/{ENVELOPE_ID}"
 
 
-def test_a_required_tag_that_is_not_there_stops_the_plan() -> None:
+def test_a_required_tag_that_is_not_there_stops_the_layout() -> None:
     with pytest.raises(TagMissing):
-        a_plan(spec=a_spec(tags={"no": TagRule(json_path="$.no", required=True)}))
+        a_layout(spec=a_spec(tags={"no": TagRule(json_path="$.no", required=True)}))
 
 
 def test_a_parameter_that_several_callbacks_have_is_that_of_the_first() -> None:
@@ -65,15 +67,15 @@ def test_a_parameter_that_several_callbacks_have_is_that_of_the_first() -> None:
     )
     spec = a_spec(tags={name: TagRule(callback=name) for name in ("orderNo", "tenant")})
 
-    plan = a_plan(envelope=replace(an_envelope(), actions=actions), spec=spec)
+    layout = a_layout(envelope=replace(an_envelope(), actions=actions), spec=spec)
 
-    assert plan.tags == {"orderNo": "1", "tenant": "a"}
+    assert layout.tags == {"orderNo": "1", "tenant": "a"}
 
 
 def test_files_without_a_usable_name_are_called_by_what_they_are() -> None:
     files = [a_file("", kind=kind, number=2) for kind in FileKind]
 
-    assert [file.name.rpartition("/")[2] for file in a_plan(*files).files] == [
+    assert [file.name.rpartition("/")[2] for file in a_layout(*files).files] == [
         "document-2.pdf",
         "attachment-2",
         "audit-trail-2.pdf",
@@ -86,9 +88,9 @@ def test_files_of_one_name_are_numbered_in_the_order_of_esaw() -> None:
     spec = a_spec(path="{{envelope.id}}/{{file.name}}")
     files = [a_file("a.pdf", number=2), a_file("A.pdf", kind=FileKind.ATTACHMENT), a_file("a.pdf", number=1)]
 
-    plan = a_plan(*files, spec=spec)
+    layout = a_layout(*files, spec=spec)
 
-    assert [(file.facts.file_id, file.name.rpartition("/")[2]) for file in plan.files] == [
+    assert [(file.facts.file_id, file.name.rpartition("/")[2]) for file in layout.files] == [
         ("Document-1", "a.pdf"),
         ("Document-2", "a (2).pdf"),
         ("Attachment-1", "A (3).pdf"),
@@ -98,13 +100,16 @@ def test_files_of_one_name_are_numbered_in_the_order_of_esaw() -> None:
 def test_a_file_is_never_called_like_the_manifest_or_the_hash_file() -> None:
     spec = a_spec(path="{{envelope.id}}/{{file.name}}")
 
-    plan = a_plan(*files_named("counterfoil.json", "COUNTERFOIL.SHA256"), spec=spec)
+    layout = a_layout(*files_named("counterfoil.json", "COUNTERFOIL.SHA256"), spec=spec)
 
-    assert [plan.relative(file.name) for file in plan.files] == ["counterfoil_.json", "COUNTERFOIL_.SHA256"]
+    assert [layout.relative(file.name) for file in layout.files] == [
+        "counterfoil_.json",
+        "COUNTERFOIL_.SHA256",
+    ]
 
 
 @given(st.lists(st.sampled_from(AWKWARD_NAMES), max_size=30), st.randoms(use_true_random=False))
-def test_the_plan_does_not_depend_on_the_order_in_which_files_are_listed(
+def test_the_layout_does_not_depend_on_the_order_in_which_files_are_listed(
     names: list[str], chance: random.Random
 ) -> None:
     files = files_named(*names)
@@ -119,11 +124,11 @@ def test_with_any_names_all_files_stay_apart_and_in_the_envelopes_folder(
 ) -> None:
     spec = a_spec(path="{{envelope.name}}/{{envelope.id}}/{{file.kind}}/{{file.name}}")
 
-    plan = make_layout(spec, an_envelope(name=title), files_named(*names))
+    layout = make_layout(spec, an_envelope(name=title), files_named(*names))
 
-    assert len({file.name.casefold() for file in plan.files}) == len(names)
-    for file in plan.files:
-        assert file.name.startswith(f"{plan.folder}/Document/")
+    assert len({file.name.casefold() for file in layout.files}) == len(names)
+    for file in layout.files:
+        assert file.name.startswith(f"{layout.folder}/Document/")
         assert file.name.count("/") == 3
         assert ".." not in file.name.split("/")
 
@@ -138,7 +143,7 @@ def test_with_any_names_all_files_stay_apart_and_in_the_envelopes_folder(
     ],
 )
 def test_the_content_type_comes_from_the_extension(name: str, content_type: str) -> None:
-    assert a_plan(a_file(name)).files[0].content_type == content_type
+    assert a_layout(a_file(name)).files[0].content_type == content_type
 
 
 def test_what_is_wrong_with_a_spec_is_reported_in_one_sentence_each() -> None:
@@ -148,18 +153,18 @@ def test_what_is_wrong_with_a_spec_is_reported_in_one_sentence_each() -> None:
 
     assert [fault.partition(":")[0] for fault in faults] == ["spec.path", "spec.tags.no", "spec.tags.who"]
     with pytest.raises(SettingsInvalid, match="Correct the Archive"):
-        a_plan(spec=spec)
+        a_layout(spec=spec)
 
 
 def test_200_files_of_one_name_have_200_names() -> None:
-    plan = a_plan(*files_named(*["same.pdf"] * 200))
+    layout = a_layout(*files_named(*["same.pdf"] * 200))
 
-    assert len({file.name for file in plan.files}) == 200
-    assert plan.files[199].name.endswith("/same (200).pdf")
+    assert len({file.name for file in layout.files}) == 200
+    assert layout.files[199].name.endswith("/same (200).pdf")
 
 
-def claims_of(plan: ArchiveLayout) -> dict[tuple[str, FileKind], str]:
-    return {(each.facts.file_id, each.facts.kind): each.name for each in plan.files}
+def claims_of(layout: ArchiveLayout) -> dict[tuple[str, FileKind], str]:
+    return {(each.facts.file_id, each.facts.kind): each.name for each in layout.files}
 
 
 @pytest.mark.parametrize("path", ["{{file.name}}", "{{file.number}}-{{file.name}}"])
@@ -172,11 +177,11 @@ def test_no_list_gives_the_claimed_name_of_a_file_to_another_file(
     claims = claims_of(make_layout(spec, an_envelope(), chance.sample(files, chance.randint(0, len(files)))))
     order = chance.sample(files, len(files))
     renumbered = [replace(each, number=number) for number, each in enumerate(order, 1)]
-    plan = make_layout(spec, an_envelope(), renumbered, claimed=lambda folder: claims)
+    layout = make_layout(spec, an_envelope(), renumbered, claimed=lambda folder: claims)
     owners = {case_folded(name): key for key, name in claims.items()}
-    for file in plan.files:
+    for file in layout.files:
         key = (file.facts.file_id, file.facts.kind)
         assert owners.get(case_folded(file.name), key) == key
-    assert len({case_folded(each.name) for each in plan.files}) == len(files)
-    again = make_layout(spec, an_envelope(), renumbered, claimed=lambda folder: claims_of(plan))
-    assert again == plan
+    assert len({case_folded(each.name) for each in layout.files}) == len(files)
+    again = make_layout(spec, an_envelope(), renumbered, claimed=lambda folder: claims_of(layout))
+    assert again == layout

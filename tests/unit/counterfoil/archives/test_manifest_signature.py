@@ -20,7 +20,7 @@ from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey, S
 from tests.support.fakes.archives import (
     MemoryBackend,
     a_filed_document,
-    a_plan,
+    a_layout,
     a_source,
     an_envelope,
     content,
@@ -30,84 +30,84 @@ from tests.support.signing_keys import a_sealer, key_file, private_pem, public_p
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-async def filed(backend: MemoryBackend, plan: ArchiveLayout, sealer: ManifestSigner | None) -> None:
-    """File everything of the plan, as a run does, and note which names were written."""
+async def filed(backend: MemoryBackend, layout: ArchiveLayout, sealer: ManifestSigner | None) -> None:
+    """File everything of the layout, as a run does, and note which names were written."""
     backend.puts.clear()
     documents = []
-    for planned in plan.files:
+    for planned in layout.files:
         deposited = await store(backend, planned, a_source(content()), tags={})
         documents.append(a_filed_document(planned.facts, deposited))
-    await conclude(backend, plan, an_envelope(), documents, archived_at=NOON, extra={}, sealer=sealer)
+    await conclude(backend, layout, an_envelope(), documents, archived_at=NOON, extra={}, sealer=sealer)
 
 
 async def test_the_seal_comes_before_the_manifest_which_stays_the_last() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan, a_sealer())
-    assert backend.puts[-3:] == [plan.hashes_name, plan.seal_name, plan.manifest_name]
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_sealer())
+    assert backend.puts[-3:] == [layout.hashes_name, layout.seal_name, layout.manifest_name]
 
 
 async def test_the_seal_fits_the_manifest_and_the_manifest_names_the_key() -> None:
-    backend, plan, sealer = MemoryBackend(), a_plan(), a_sealer()
-    await filed(backend, plan, sealer)
-    manifest = backend.files[plan.manifest_name]
-    assert sealer.public.verifies(backend.files[plan.seal_name], manifest)
+    backend, layout, sealer = MemoryBackend(), a_layout(), a_sealer()
+    await filed(backend, layout, sealer)
+    manifest = backend.files[layout.manifest_name]
+    assert sealer.public.verifies(backend.files[layout.seal_name], manifest)
     assert Manifest.decode(manifest).sealed_by == sealer.public.id
-    assert not a_sealer(2).public.verifies(backend.files[plan.seal_name], manifest)
-    assert not sealer.public.verifies(backend.files[plan.seal_name], manifest + b" ")
+    assert not a_sealer(2).public.verifies(backend.files[layout.seal_name], manifest)
+    assert not sealer.public.verifies(backend.files[layout.seal_name], manifest + b" ")
 
 
 async def test_without_a_key_there_is_no_seal() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan, None)
-    assert plan.seal_name not in backend.files
-    assert Manifest.decode(backend.files[plan.manifest_name]).sealed_by is None
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, None)
+    assert layout.seal_name not in backend.files
+    assert Manifest.decode(backend.files[layout.manifest_name]).sealed_by is None
 
 
 async def test_a_run_that_is_repeated_leaves_a_sealed_manifest_as_it_is() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan, a_sealer())
-    await filed(backend, plan, a_sealer())
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_sealer())
+    await filed(backend, layout, a_sealer())
     assert backend.puts == []
 
 
 @pytest.mark.parametrize("seal", [None, b"", b"x" * 64])
 async def test_a_seal_that_is_missing_or_does_not_fit_is_made_again(seal: bytes | None) -> None:
-    backend, plan, sealer = MemoryBackend(), a_plan(), a_sealer()
-    await filed(backend, plan, sealer)
-    del backend.files[plan.seal_name]
+    backend, layout, sealer = MemoryBackend(), a_layout(), a_sealer()
+    await filed(backend, layout, sealer)
+    del backend.files[layout.seal_name]
     if seal is not None:
-        backend.files[plan.seal_name] = seal
-    await filed(backend, plan, sealer)
-    assert sealer.public.verifies(backend.files[plan.seal_name], backend.files[plan.manifest_name])
+        backend.files[layout.seal_name] = seal
+    await filed(backend, layout, sealer)
+    assert sealer.public.verifies(backend.files[layout.seal_name], backend.files[layout.manifest_name])
 
 
 async def test_another_key_seals_again() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan, a_sealer(1))
-    await filed(backend, plan, a_sealer(2))
-    assert a_sealer(2).public.verifies(backend.files[plan.seal_name], backend.files[plan.manifest_name])
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_sealer(1))
+    await filed(backend, layout, a_sealer(2))
+    assert a_sealer(2).public.verifies(backend.files[layout.seal_name], backend.files[layout.manifest_name])
 
 
 async def test_a_manifest_that_is_written_again_without_a_key_has_no_old_seal_beside_it() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan, a_sealer())
-    await filed(backend, plan, None)
-    assert plan.seal_name not in backend.files
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_sealer())
+    await filed(backend, layout, None)
+    assert layout.seal_name not in backend.files
 
 
 async def test_a_foreign_file_in_the_place_of_the_seal_is_not_touched() -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    backend.files[plan.seal_name] = b"another program's"
+    backend, layout = MemoryBackend(), a_layout()
+    backend.files[layout.seal_name] = b"another program's"
     with pytest.raises(NameTaken):
-        await claim_names(backend, plan)
+        await claim_names(backend, layout)
 
 
 async def test_openssl_alone_can_check_the_seal(tmp_path: Path) -> None:
-    backend, plan = MemoryBackend(), a_plan()
-    await filed(backend, plan, a_sealer())
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout, a_sealer())
     (tmp_path / "public.pem").write_bytes(public_pem())
-    (tmp_path / "counterfoil.json").write_bytes(backend.files[plan.manifest_name])
-    (tmp_path / "counterfoil.json.sig").write_bytes(backend.files[plan.seal_name])
+    (tmp_path / "counterfoil.json").write_bytes(backend.files[layout.manifest_name])
+    (tmp_path / "counterfoil.json.sig").write_bytes(backend.files[layout.seal_name])
     command = (
         "openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in counterfoil.json -sigfile "
         "counterfoil.json.sig"

@@ -30,7 +30,7 @@ from counterfoil.signatures.worker_pool import SignatureWorkers
 from tests.support.fakes.archives import (
     ENVELOPE_ID,
     a_filed_document,
-    a_plan,
+    a_layout,
     a_source,
     a_spec,
     an_envelope,
@@ -58,14 +58,17 @@ async def archived(
 ) -> Path:
     """File an envelope with two documents; return its folder."""
     spec = a_spec(root=str(root))
-    backend, plan = await open_backend("dms", spec, {}), a_plan(*files_named("one.pdf", "two.pdf"), spec=spec)
+    backend, layout = (
+        await open_backend("dms", spec, {}),
+        a_layout(*files_named("one.pdf", "two.pdf"), spec=spec),
+    )
     documents = [
         a_filed_document(each.facts, await store(backend, each, a_source(data), tags={}))
-        for each, data in zip(plan.files, contents, strict=True)
+        for each, data in zip(layout.files, contents, strict=True)
     ]
     await conclude(
         backend,
-        plan,
+        layout,
         an_envelope(),
         documents,
         archived_at=NOON,
@@ -73,7 +76,7 @@ async def archived(
         signatures=claims,
         sealer=sealer,
     )
-    return root / plan.folder
+    return root / layout.folder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.archives.filing import store
 from counterfoil.resources.archive import ArchiveSpec, Cmis
-from tests.support.fakes.archives import a_plan, a_source, once
+from tests.support.fakes.archives import a_layout, a_source, once
 from tests.support.servers.cmis_repository import REPOSITORY, CmisRepositoryServer, Names, cmis_repository
 
 
@@ -58,7 +58,7 @@ async def test_a_document_that_is_replaced_is_there_once() -> None:
 @pytest.mark.parametrize("names", list(Names))
 async def test_a_document_that_is_stored_again_replaces_the_old_one(names: Names) -> None:
     async with cmis_repository(names) as repository:
-        backend, file = await opened(repository), a_plan().files[0]
+        backend, file = await opened(repository), a_layout().files[0]
         for data in (b"old", b"new"):
             await store(backend, file, a_source(data), tags={})
         await backend.close()

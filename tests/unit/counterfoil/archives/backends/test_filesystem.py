@@ -21,7 +21,7 @@ from counterfoil.archives.streams import BLOCK, INLINE
 from counterfoil.resources.archive import ArchiveSpec
 from sandbox.esaw.core.filenames import AWKWARD_NAMES
 from tests.support.fakes.archives import (
-    a_plan,
+    a_layout,
     a_source,
     a_spec,
     content,
@@ -317,7 +317,7 @@ async def test_a_file_that_an_earlier_run_renamed_is_made_durable_when_it_is_rec
     backend: ArchiveBackend, root: Path, synced: list[str]
 ) -> None:
     """The earlier run may have stopped between its rename and the fsync that follows."""
-    file = a_plan().files[0]
+    file = a_layout().files[0]
     path = root / file.name
     path.parent.mkdir(parents=True)
     path.write_bytes(content())
@@ -333,7 +333,7 @@ async def test_a_file_in_folders_of_an_earlier_run_is_durable_up_to_the_root(
     backend: ArchiveBackend, root: Path, synced: list[str]
 ) -> None:
     """The earlier run may have stopped between mkdir and the fsync that follows."""
-    file = a_plan().files[0]
+    file = a_layout().files[0]
     path = root / file.name
     path.parent.mkdir(parents=True)
 
@@ -345,7 +345,7 @@ async def test_a_file_in_folders_of_an_earlier_run_is_durable_up_to_the_root(
 async def test_a_file_that_this_run_stored_costs_one_fsync_and_one_of_its_folder(
     backend: ArchiveBackend, root: Path, synced: list[str]
 ) -> None:
-    files = a_plan(*files_named("a.pdf", "b.pdf")).files
+    files = a_layout(*files_named("a.pdf", "b.pdf")).files
     await store(backend, files[0], a_source(content()), tags={})
     before = len(synced)
 
@@ -472,15 +472,15 @@ async def test_a_write_that_the_system_stops_in_the_middle_leaves_nothing(root: 
 
 
 async def test_awkward_names_are_stored_and_found_again(backend: ArchiveBackend, root: Path) -> None:
-    plan = a_plan(*files_named(*AWKWARD_NAMES, *AWKWARD_NAMES))
+    layout = a_layout(*files_named(*AWKWARD_NAMES, *AWKWARD_NAMES))
 
-    for number, file in enumerate(plan.files):
+    for number, file in enumerate(layout.files):
         await put(backend, file.name, content(seed=number))
 
-    assert [entry.name for entry in await backend.entries(plan.folder)] == sorted(
-        file.name for file in plan.files
+    assert [entry.name for entry in await backend.entries(layout.folder)] == sorted(
+        file.name for file in layout.files
     )
-    for number, file in enumerate(plan.files):
+    for number, file in enumerate(layout.files):
         assert await read(backend, file.name) == content(seed=number)
 
 

@@ -14,7 +14,7 @@ from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, Name
 from counterfoil.archives.filing import conclude, store
 from counterfoil.resources import FiledDocument
 from tests.support.builders import NOON
-from tests.support.fakes.archives import a_plan, a_source, an_envelope, once
+from tests.support.fakes.archives import a_layout, a_source, an_envelope, once
 
 
 class MemoryTree(FolderTreeBackend):
@@ -121,7 +121,7 @@ class Killed(BaseException):
 
 
 OLD, NEW = b"old", b"new"
-FILE = a_plan().files[0]
+FILE = a_layout().files[0]
 
 
 @pytest.mark.parametrize("last", [0, 1, 2, 3, 4])
@@ -164,13 +164,13 @@ async def test_a_file_that_an_earlier_version_set_aside_is_removed_when_the_mani
     *, is_archived: bool
 ) -> None:
     """Its name does not contain which file it was."""
-    plan = a_plan()
-    aside = f"{plan.folder}/.counterfoil-replaced-0123456789abcdef.tmp"
+    layout = a_layout()
+    aside = f"{layout.folder}/.counterfoil-replaced-0123456789abcdef.tmp"
     files = {aside: OLD}
     backend = RenamingTree(files)
     if is_archived:
         files[FILE.name] = NEW
-    await backend.remove_leftovers(plan.folder)
+    await backend.remove_leftovers(layout.folder)
     await store(backend, FILE, a_source(NEW), tags={})
     assert files[aside] == OLD, "another file of the folder may not be verified yet"
     size, digest = len(NEW), sha256(NEW).hexdigest()
@@ -182,9 +182,9 @@ async def test_a_file_that_an_earlier_version_set_aside_is_removed_when_the_mani
         sha256=digest,
         location=backend.location(FILE.name),
     )
-    await conclude(backend, plan, an_envelope(), [document], archived_at=NOON, extra={})
+    await conclude(backend, layout, an_envelope(), [document], archived_at=NOON, extra={})
     assert aside not in files
-    assert plan.manifest_name in files
+    assert layout.manifest_name in files
     assert files[FILE.name] == NEW
 
 
