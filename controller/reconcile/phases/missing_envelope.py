@@ -145,7 +145,10 @@ async def deleted_envelope(
             f"Archive/{context.archive.name}, without a manifest."
         )
     else:
-        message = "The envelope was deleted in eSignAnyWhere before it could be archived."
+        message = (
+            "The envelope was deleted in eSignAnyWhere, and this event has archived nothing. If the cluster "
+            "was restored from a backup, look for the envelope's manifest in the archive."
+        )
     return Fail("EnvelopeDeleted", message, facts=facts)
 
 

@@ -326,6 +326,19 @@ def test_after_a_restore_of_etcd_an_envelope_that_is_in_esaw_needs_an_event() ->
     ]
 
 
+def test_after_a_restore_of_etcd_an_event_may_find_its_own_deleted_envelope() -> None:
+    restored = replace(
+        GOOD,
+        events=(event("Failed", "EnvelopeDeleted"),),
+        mails=failed("EnvelopeDeleted").mails,
+        responsible={},
+    )
+    assert list(violations(beside(replace(restored, restores=1)))) == []
+    assert len(list(violations(beside(restored)))) == 3
+    still_there = replace(restored, restores=1, gone=frozenset())
+    assert "Failed (EnvelopeDeleted)" in "".join(violations(beside(still_there)))
+
+
 def test_a_violation_does_not_repeat_the_secret() -> None:
     assert SECRET not in str(violations(WRONG["controller.log has the one with"]))
 
