@@ -15,6 +15,7 @@ from counterfoil._upstream.kopf_responses import ResponseAdapter
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
+from counterfoil.resources import GROUP, VERSION
 
 
 class WatchHeartbeat:
@@ -39,6 +40,7 @@ class WatchHeartbeat:
         self._adapter = ResponseAdapter(
             self._last_data_at,
             clock,
+            api_version=f"{GROUP}/{VERSION}",
             data_received=self.record,
             list_started=list_started,
             page_listed=page_listed,

@@ -16,7 +16,8 @@ So kopf gets no answer that it would have to interpret:
 - a useless list breaks off, and a useless watch is "too old": kopf begins again with a list, after a pause
   here that grows with each failure;
 - for all requests other than lists and watches of the watched kinds (discovery), each answer that is not 200
-  is a broken connection.
+  is a broken connection, and so is a discovery that lacks a watched kind. kopf reads it once and then never
+  watches what is missing, but an API server that has just started lists custom resources late.
 
 No redirect is followed. No code of kopf or aiohttp is replaced.
 """
@@ -60,13 +61,19 @@ class ResponseAdapter:
         plurals: Iterable[str],
         clock: Clock,
         *,
+        api_version: str,
         data_received: Callable[[str], None],
         list_started: Callable[[str], None],
         page_listed: Callable[[str, Raw], None],
     ) -> None:
-        """The callables receive the kind: of changes and bookmarks, of each list that begins, and of each
-        usable page of a list, with the page."""
+        """
+        ``api_version`` is the group and version of the kinds.
+
+        The callables receive the kind: of changes and bookmarks, of each list that begins, and of each usable
+        page of a list, with the page.
+        """
         self._plurals = frozenset(plurals)
+        self._api_version = api_version
         self._clock = clock
         self._data_received = data_received
         self._list_started = list_started
@@ -105,6 +112,7 @@ class ResponseAdapter:
             await self._clock.sleep(min(seconds, MAX_BACKOFF_SECONDS))
             raise aiohttp.ClientConnectionError(f"the answer is {answer.status}")
         if not is_watched:
+            await self._check_discovery(answer)
             return
         reason = _fatal_for_kopf(answer)
         if reason is not None:
@@ -136,6 +144,27 @@ class ResponseAdapter:
             raise aiohttp.ClientPayloadError(f"the list is no use: {problem}") from problem
         self._failures.pop(watch_request, None)
         self._page_listed(watch_request.plural, page)
+
+    async def _check_discovery(self, answer: aiohttp.ClientResponse) -> None:
+        """Raise ``aiohttp.ClientConnectionError`` for a discovery that lacks a watched kind."""
+        required = _required_names(answer.url.path, self._api_version, self._plurals)
+        if not required:
+            return
+        try:
+            body = await answer.json()
+            names = {each["name"] for key in ("groups", "resources") for each in body.get(key, ())}
+        except (
+            ValueError,
+            RecursionError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            aiohttp.ClientError,
+        ) as damage:
+            raise aiohttp.ClientConnectionError("the answer is no discovery") from damage
+        if missing := required - names:
+            message = f"{', '.join(sorted(missing))}: not served yet, or the CRDs are missing"
+            raise aiohttp.ClientConnectionError(message)
 
     def _filtered_chunks(
         self, watch_request: WatchRequest, content: aiohttp.StreamReader
@@ -188,6 +217,13 @@ class _FilteredBody:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
+
+
+def _required_names(path: str, api_version: str, plurals: frozenset[str]) -> frozenset[str]:
+    """Return the names that the discovery at a path must list."""
+    if path.endswith(f"/apis/{api_version}"):
+        return plurals
+    return frozenset({api_version.partition("/")[0]} if path.endswith("/apis") else ())
 
 
 def _watch_request(answer: aiohttp.ClientResponse) -> WatchRequest:

@@ -78,7 +78,12 @@ async def run(options):
         await asyncio.gather(again, operator, return_exceptions=True)
 
 adapter = ResponseAdapter(
-    ("senders",), WallClock(), data_received=id, list_started=id, page_listed=lambda plural, page: None
+    ("senders",),
+    WallClock(),
+    api_version="acme.dev/v1",
+    data_received=id,
+    list_started=id,
+    page_listed=lambda plural, page: None,
 )
 asyncio.run(run({}))
 asyncio.run(run({"response_class": adapter.response_class()}))
@@ -162,6 +167,7 @@ async def answering(
     adapter = ResponseAdapter(
         ("senders",),
         clock,
+        api_version="counterfoil.dev/v1beta1",
         data_received=data_received.append,
         list_started=list_started.append,
         page_listed=ignored,
