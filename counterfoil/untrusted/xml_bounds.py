@@ -59,8 +59,10 @@ class BoundedXmlParser:
         self._max_bytes = max_bytes
         self._fed = 0
         bounds = _Bounds(reader, max_elements)
+        # UTF-8, or UTF-16 with a byte order mark, as RFC 4918 (8.2) requires. Python would look up any other
+        # encoding that a document declares, and keep its name for as long as the process runs.
         # Without its dictionary of names, each of which could have all of a long namespace.
-        self._parser = expat.ParserCreate(namespace_separator=SEPARATOR, intern=None)
+        self._parser = expat.ParserCreate("utf-8", namespace_separator=SEPARATOR, intern=None)
         self._parser.buffer_text = True
         self._parser.StartElementHandler = bounds.start
         self._parser.EndElementHandler = bounds.end

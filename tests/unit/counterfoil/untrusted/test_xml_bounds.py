@@ -1,5 +1,6 @@
 """XML of other systems: its names are not kept, and its bounds hold."""
 
+import encodings
 import re
 from pathlib import Path
 
@@ -48,6 +49,30 @@ def parsed(document: bytes) -> str:
 def test_names_have_their_namespace_and_comments_are_skipped() -> None:
     found = parsed(b"<a xmlns='DAV:' b='c'><!-- d --><?e f?>1&lt;<g xmlns=''/></a>")
     assert found == "<DAV: a>1<<g></g></DAV: a>"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "\ufeff<a>\u00e4</a>".encode(),
+        '<?xml version="1.0" encoding="UTF-16"?><a>\u00e4</a>'.encode("utf-16"),
+        '<?xml version="1.0" encoding="iso-8859-1"?><a>\u00e4</a>'.encode(),
+    ],
+)
+def test_documents_are_utf_8_or_utf_16(document: bytes) -> None:
+    assert parsed(document) == "<a>\u00e4</a>"
+
+
+@pytest.mark.parametrize("encoding", ["GB2312", "x-unknown-7", "hex", "n" * 8_000])
+def test_no_encoding_that_a_document_declares_is_looked_up(encoding: str) -> None:
+    known = len(encodings._cache)
+    assert parsed(f'<?xml version="1.0" encoding="{encoding}"?><a>b</a>'.encode()) == "<a>b</a>"
+    assert len(encodings._cache) == known
+
+
+def test_a_document_in_another_encoding_is_refused() -> None:
+    with pytest.raises(XmlRefused):
+        parsed('<?xml version="1.0" encoding="iso-8859-1"?><a>\u00e4</a>'.encode("latin-1"))
 
 
 def test_new_names_in_many_documents_take_no_memory_afterwards() -> None:
