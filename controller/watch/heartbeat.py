@@ -11,7 +11,7 @@ from datetime import timedelta
 import aiohttp
 import kopf
 
-from counterfoil._upstream.kopf_responses import ResponseAdapter
+from controller.watch.kopf_responses import ResponseAdapter
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw

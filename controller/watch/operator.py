@@ -6,7 +6,7 @@ the API server only the writes of its status. Finished events leave the watch by
 and newer), so they cost nothing (rule 9). A controller of several watches the events of its shards by label.
 
 No outage ends the operator (``KOPF_REQUEST``), and no response of the API server or of a proxy before it does
-(``counterfoil._upstream.kopf_responses``). If kopf ends all the same, ``run_operator`` reports it at once.
+(``controller.watch.kopf_responses``). If kopf ends all the same, ``run_operator`` reports it at once.
 kopf can't be restarted beside other tasks: it cancels each task younger than its own. So each generation of
 the controller has its own event loop.
 """

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from counterfoil._upstream.kopf_responses import ResponseAdapter
+from controller.watch.kopf_responses import ResponseAdapter
 from counterfoil.kube.watch import Raw
 from tests.support.builders import AClock
 
@@ -28,7 +28,7 @@ import asyncio
 import aiohttp, kopf
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from counterfoil._upstream.kopf_responses import ResponseAdapter
+from controller.watch.kopf_responses import ResponseAdapter
 from counterfoil.clock import WallClock
 
 def resource(plural, kind):
@@ -98,7 +98,7 @@ def after_410() -> list[str]:
 
 
 def test_kopf_still_ends_after_a_410(after_410: list[str]) -> None:
-    # Not "ended": counterfoil._upstream.kopf_responses can go.
+    # Not "ended": controller.watch.kopf_responses can go.
     assert after_410[0] == "ended"
 
 
