@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from controller.app import build, minimum_rate
 from controller.election.elections import ElectionThread
 from controller.election.shard_lock import LeaseTimings
+from controller.gauges import publish_shards
 from controller.generations import GenerationEnd, StopRequest, block_stop_signals, run_generations, stand_by
 from controller.reconcile.signature_policy import SignatureChecker
-from controller.telemetry.gauges import publish_shards
 from counterfoil import __version__, tracing
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives.manifest_signature import ManifestSigner, SigningKeyInvalid

@@ -25,7 +25,8 @@ from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.election.elections import ElectionThread
 from controller.esaw_check.checker import EsawChecker
-from controller.esaw_check.request import CheckRequests
+from controller.event_recorder import EventRecorder
+from controller.gauges import Gauges
 from controller.generations import GenerationEnd, StopRequest, end_of_generation
 from controller.handlers import EventHandlers
 from controller.notices.client import NoticeClient
@@ -35,10 +36,11 @@ from controller.notifications.notifier import Notifier
 from controller.notifications.policy import NotificationTimings
 from controller.notifications.smtp import SmtpMailer
 from controller.reconcile.file_listing import list_files
+from controller.reconcile.late_files import LateFileFinder
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
-from controller.reconcile.worker import Worker
+from controller.requests.check_requests import CheckRequests
 from controller.requests.event_requests import EventRequests
 from controller.requests.object_requests import ObjectRequests
 from controller.requests.request_table import RequestTable
@@ -49,7 +51,6 @@ from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
-from controller.retry.late_files import LateFileFinder
 from controller.retry.late_sender import LateSenderFinder
 from controller.retry.on_fix import FailedEventRetrier
 from controller.retry.reopener import Reopener
@@ -57,10 +58,8 @@ from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards
-from controller.telemetry.event_recorder import EventRecorder
-from controller.telemetry.gauges import Gauges
-from controller.telemetry.liveness import Liveness
 from controller.watch.heartbeat import WatchHeartbeat
+from controller.watch.liveness import Liveness
 from controller.watch.operator import (
     UNFINISHED_SELECTOR,
     WATCHED_PLURALS,
@@ -69,6 +68,7 @@ from controller.watch.operator import (
 )
 from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
+from controller.worker import Worker
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import WallClock
 from counterfoil.esaw.registry import EsawClients
@@ -241,9 +241,9 @@ def build(
         missed_callback_finder=missed_callback_finder,
         statistics=statistics,
         event_load=event_load,
-        gauges=Gauges(metrics, cache, statistics, clock, owns=held.owns),
         clock=clock,
         held=held,
+        on_pass=Gauges(metrics, cache, statistics, clock, owns=held.owns).refresh,
     )
     EventHandlers(cache, event_queue, resync, archive_pool, sender_keys, organizations)
     user_requests = UserRequests(

@@ -22,21 +22,21 @@ from msgspec.structs import replace
 from controller.access.secret_cache import SecretCache
 from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
 from controller.cache import Cache, version_number
+from controller.event_recorder import EventRecorder
 from controller.notices.client import NoticeClient
 from controller.notices.cloudevent import CONTENT_TYPE, cloudevent
 from controller.notices.policy import (
     SECRET_REASONS,
+    WEBHOOK_REMOVED,
     AttemptResult,
     Delivered,
     NotDelivered,
     after_attempt,
 )
-from controller.notifications.problem_tracking import WEBHOOK_REMOVED
 from controller.scheduling.backoff import LOST_OUTCOME, Random, longest_backoff
 from controller.scheduling.due import EPOCH
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
-from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock, believed_time
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound

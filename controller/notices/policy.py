@@ -13,7 +13,6 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from controller.reconcile.state_machine import DOWNTIME
 from controller.scheduling import backoff
 from counterfoil.resources import (
     EnvelopeEvent,
@@ -29,6 +28,9 @@ from counterfoil.resources import (
 
 SECRET_REASONS = frozenset({"WebhookSecretMissing", "WebhookSecretInvalid", "SecretNotLabelled"})
 """Reasons of notices that continue as soon as the signing secret can be used."""
+
+WEBHOOK_REMOVED = "WebhookRemoved"
+"""Reason of a notice that was given up because a person removed the webhook: no problem."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def after_attempt(
         )
     # Not later than now: a clock that was ahead may have written it, and the deadline would never come.
     started, due = min(notice.start_time or now, now), notice.next_attempt_time
-    if due is not None and now - due > DOWNTIME:
+    if due is not None and now - due > backoff.DOWNTIME:
         # The controller was not there, or slow: the receiver's deadline does not count that time.
         started += now - due
     error = LastError(reason=result.reason, message=result.message, time=now)

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 from msgspec.structs import replace
 
+from controller.notices.policy import WEBHOOK_REMOVED
 from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.due import ACTION_NOT_CONFIGURED, LATE_FILES_PENDING
 from counterfoil.clock import age, believed_time
@@ -41,9 +42,6 @@ from counterfoil.resources.organization import MAX_PROBLEM_MAILS
 from counterfoil.resources.reopening import CLEANUP_DELAYED
 
 Problems = tuple[ReportedProblem, ...]
-
-WEBHOOK_REMOVED = "WebhookRemoved"
-"""Reason of a notice that was given up because a person removed the webhook: no problem."""
 
 MAX_PROBLEMS = 100
 """Maximum number of problems in the CustomResourceDefinition. A cause is a reason and perhaps an archive: far

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import unquote
 
-from controller.access.fence import Fence
+from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import SideCondition
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.backend import ArchiveBackend

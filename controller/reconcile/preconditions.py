@@ -14,16 +14,15 @@ from typing import Final
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
-from controller.access.fence import Fence, FencedBackend
 from controller.access.open_drafts import is_draft_open
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext
+from controller.reconcile.fence import Fence, FencedBackend
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.signature_policy import SignatureChecker
-from controller.resync.organization_status import RESYNC_SECONDS
 from controller.retry.fix_rules import archive_may_fix
-from controller.scheduling.backoff import pause_ceiling
+from controller.scheduling.backoff import RESYNC_SECONDS, pause_ceiling
 from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE, FIRST_PROBE_PAUSE
 from controller.sharding import HeldShards
 from counterfoil.archives.backend import NegativeCacheBackend

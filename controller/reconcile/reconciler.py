@@ -18,6 +18,7 @@ import msgspec
 
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
+from controller.event_recorder import EventRecorder, EventType
 from controller.notices.policy import with_notice
 from controller.reconcile import error_policy, state_machine
 from controller.reconcile.context import PartialArchive
@@ -39,7 +40,6 @@ from controller.reconcile.state_machine import PERSIST_AFTER, TransitionInput
 from controller.scheduling.backoff import Random
 from controller.scheduling.due import has_request, is_suspended
 from controller.sharding import LeaseLost
-from controller.telemetry.event_recorder import EventRecorder, EventType
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.i18n.reasons import Responsible, find_reason

@@ -61,10 +61,6 @@ the event ends.
 """
 
 
-DOWNTIME = timedelta(hours=1)
-"""An attempt that begins this late was delayed by the controller: no deadline counts the time since it was
-due."""
-
 LAST_ATTEMPT = timedelta(minutes=10)
 """Duration that an attempt may have at least, also after the deadline of its phase: each event is tried
 before it fails."""
@@ -97,7 +93,7 @@ def phase_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetim
     started, due = _stored_start(status, inputs), status.next_attempt_time
     # Until the start of the attempt: its own duration counts, or attempts of hours would have no deadline.
     began = inputs.attempt_start or inputs.now
-    return started + (began - due) if due is not None and began - due > DOWNTIME else started
+    return started + (began - due) if due is not None and began - due > backoff.DOWNTIME else started
 
 
 def _stored_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:

@@ -27,6 +27,7 @@ from weakref import WeakValueDictionary
 from msgspec.structs import replace
 
 from controller.cache import Cache
+from controller.event_recorder import EventRecorder
 from controller.requests.request_table import (
     RequestResult,
     RequestTable,
@@ -34,7 +35,6 @@ from controller.requests.request_table import (
     refusal,
 )
 from controller.scheduling.backoff import USER_REQUEST
-from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected

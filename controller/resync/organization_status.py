@@ -72,8 +72,6 @@ from counterfoil.untrusted.patterns import pattern_error
 
 _log = logging.getLogger(__name__)
 
-RESYNC_SECONDS = 10.0
-
 VERSION_CHECK_PASSES = 3
 """Number of checks per request for eSAW's version: one request in 30 s."""
 

@@ -23,11 +23,10 @@ from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKe
 from controller.cache import Cache, version_number
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepOutcome
-from controller.resync.organization_status import RESYNC_SECONDS, OrganizationStatusUpdater
+from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.statistics import EventStatistics
-from controller.scheduling.backoff import INCOMPLETE_SWEEP
+from controller.scheduling.backoff import INCOMPLETE_SWEEP, RESYNC_SECONDS
 from controller.sharding import HeldShards
-from controller.telemetry.gauges import Gauges
 from counterfoil.clock import Clock, age
 from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.registry import EsawClients
@@ -94,9 +93,10 @@ class Resync:
     missed_callback_finder: MissedCallbackFinder
     statistics: EventStatistics
     event_load: EventLoadCounter
-    gauges: Gauges
     clock: Clock
     held: HeldShards
+    on_pass: Callable[[], None]
+    """Called when a pass begins."""
     _running_checks: set[str] = field(default_factory=set)
     _to_repeat: set[str] = field(default_factory=set)
     """Checks that were running when an object changed; they may have read the previous state."""
@@ -132,7 +132,7 @@ class Resync:
         async with asyncio.TaskGroup() as checks:
             while True:
                 self._triggered.clear()
-                self.gauges.refresh()
+                self.on_pass()
                 self._forget_deleted()
                 self._start_checks(checks)
                 try:

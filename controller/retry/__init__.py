@@ -1,1 +1,1 @@
-"""Why a finished or waiting event runs again: a person's request, or a cause that was fixed."""
+"""Why a finished or waiting event runs again: a cause that was fixed, or a Sender that came late."""

@@ -6,7 +6,7 @@ costs this event only.
 import logging
 from dataclasses import dataclass
 
-from controller.telemetry.event_recorder import EventRecorder
+from controller.event_recorder import EventRecorder
 from counterfoil.clock import Clock
 from counterfoil.kube.errors import Forbidden, Rejected
 from counterfoil.kube.status import StatusWriter, Superseded

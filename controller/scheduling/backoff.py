@@ -68,6 +68,13 @@ Without an end: after kopf's own eight attempts the whole operator ends. A kubel
 that grow to five minutes, so it would wait long after the API server is available again.
 """
 
+RESYNC_SECONDS = 10.0
+"""Interval of the resync: the checks of all Organizations, Senders and Archives."""
+
+DOWNTIME = timedelta(hours=1)
+"""An attempt that begins this late was delayed by the controller: no deadline counts the time since it was
+due."""
+
 MAX_RETRY_AFTER = timedelta(hours=1)
 """Maximum pause that a server can ask for by Retry-After; the clients cut a longer one."""
 

@@ -40,7 +40,7 @@ LOOPS_WITHOUT_TRY = {
     # The callee catches the errors of its object.
     "controller/notices/delivery.py": {"waiting.items()"},
     "controller/notifications/notifier.py": {"self.cache.organizations"},
-    "controller/retry/late_files.py": {"queue.due_events(self.clock.monotonic())"},
+    "controller/reconcile/late_files.py": {"queue.due_events(self.clock.monotonic())"},
     "controller/resync/garbage_collector.py": {
         "page",
         "orphaned.items()",
@@ -59,8 +59,12 @@ LOOPS_WITHOUT_TRY = {
     "webhook/pages/send.py": {"hits"},
     # No objects.
     "controller/access/archive_pool.py": {"self._open_archives.values()"},
-    "controller/access/fence.py": {"RETRY_PAUSES_SECONDS"},
+    "controller/reconcile/fence.py": {"RETRY_PAUSES_SECONDS"},
     "controller/requests/user_requests.py": {"USER_REQUEST"},
+    "controller/watch/kopf_responses.py": {
+        "content.iter_chunked(size)",
+        "filter(None, lines.split(b'\\n'))",
+    },
     "webhook/http_server/handler.py": {"stream"},
     "webhook/receiver/delivery_counter.py": {"queue"},
 }

@@ -5,7 +5,7 @@ eSAW removes no single file of a finished envelope, so a list that lacks a file 
 whether the file was archived or not. The file stays in the status and in the manifest, and nothing else of
 the event changes meanwhile.
 
-Also here: the condition once eSAW could be asked again for files of a kept envelope (``retry/late_files``).
+Also here: the condition once eSAW could be asked again for files of a kept envelope (``late_files``).
 """
 
 from collections.abc import Collection, Iterable

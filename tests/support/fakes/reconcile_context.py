@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Raw, structs
 
 from controller.access.archive_root import MARKER_NAME, ArchiveMarker
-from controller.access.fence import Fence
 from controller.reconcile.context import ReconcileContext
+from controller.reconcile.fence import Fence
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.backend import FileNotStored, StoredEntry, is_temporary
 from counterfoil.archives.layout import EnvelopeFacts, check, envelope_fields

@@ -15,11 +15,12 @@ from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
+from controller.event_recorder import EventRecorder
+from controller.gauges import Gauges
 from controller.handlers import EventHandlers
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
-from controller.reconcile.worker import Worker
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
@@ -28,9 +29,8 @@ from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
-from controller.telemetry.event_recorder import EventRecorder
-from controller.telemetry.gauges import Gauges
 from controller.watch.reflector import Reflector
+from controller.worker import Worker
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
@@ -148,13 +148,13 @@ class Scene:
             ),
             statistics=self.statistics,
             event_load=event_load,
-            gauges=Gauges(
+            on_pass=Gauges(
                 metrics=self.metrics,
                 cache=self.cache,
                 statistics=self.statistics,
                 clock=self.clock,
                 owns=self.held.owns,
-            ),
+            ).refresh,
             clock=self.clock,
             held=self.held,
         )

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from msgspec import structs
 
-from controller.reconcile.worker import REQUEUE_SECONDS
 from controller.scheduling.backoff import LOST_OUTCOME
 from controller.scheduling.event_queue import concurrency_limits
+from controller.worker import REQUEUE_SECONDS
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (

@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry
 from controller.access import secret_cache
 from controller.access.secret_cache import SecretCache
 from controller.cache import Cache
+from controller.event_recorder import EventRecorder
 from controller.notices import delivery
 from controller.notices.client import NoticeClient
 from controller.notices.delivery import CONCURRENT_NOTICES, NoticeDelivery
 from controller.notices.policy import NotDelivered
 from controller.scheduling.backoff import Backoff
-from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.clock import WallClock
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.metrics import Metrics

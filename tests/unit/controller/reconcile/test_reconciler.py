@@ -16,12 +16,12 @@ from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import version_number
+from controller.event_recorder import EventRecorder
 from controller.notices.policy import notice_id
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.sharding import LeaseLost
-from controller.telemetry.event_recorder import EventRecorder
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedFile
 from counterfoil.kube.errors import Rejected, TooLarge, api_error

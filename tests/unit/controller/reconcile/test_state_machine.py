@@ -19,7 +19,6 @@ from controller.reconcile.outcomes import (
     Wait,
 )
 from controller.reconcile.state_machine import (
-    DOWNTIME,
     LAST_ATTEMPT,
     PHASE_ORDER,
     TransitionInput,
@@ -31,6 +30,7 @@ from controller.reconcile.state_machine import (
     with_authorized,
     with_bare_documents,
 )
+from controller.scheduling.backoff import DOWNTIME
 from counterfoil.durations import Duration
 from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,

@@ -12,9 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from controller.resync.missed_callbacks import SweepOutcome
-from controller.resync.organization_status import RESYNC_SECONDS
 from controller.resync.resync import PROBE_SECONDS, Resync
-from controller.scheduling.backoff import INCOMPLETE_SWEEP
+from controller.scheduling.backoff import INCOMPLETE_SWEEP, RESYNC_SECONDS
 from counterfoil.clock import WallClock
 from counterfoil.esaw import (
     ApiToken,

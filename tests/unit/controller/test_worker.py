@@ -8,7 +8,7 @@ from unittest.mock import AsyncMock
 import pytest
 from msgspec.structs import replace
 
-from controller.reconcile.worker import Worker
+from controller.worker import Worker
 from counterfoil.kube.errors import api_error
 from tests.unit.controller.reconcile.test_reconciler import Scene
 

@@ -12,8 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from controller.reconcile import file_listing
+from controller.reconcile.late_files import LIST_TIMEOUT, MAX_QUEUED, LateFileFinder
 from controller.reconcile.outcomes import Fail, NeedConsent, Wait
-from controller.retry.late_files import LIST_TIMEOUT, MAX_QUEUED, LateFileFinder
 from controller.retry.reopener import Reopener
 from controller.scheduling.backoff import LATE_LIST
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
@@ -336,7 +336,7 @@ async def test_a_list_that_never_ends_is_given_up(scene: KeptScene, monkeypatch:
         await asyncio.Event().wait()
 
     assert LIST_TIMEOUT > 60.0, "an eSAW whose answers take 50 seconds is listed"
-    monkeypatch.setattr("controller.retry.late_files.LIST_TIMEOUT", 0.01)
+    monkeypatch.setattr("controller.reconcile.late_files.LIST_TIMEOUT", 0.01)
     scene.answers = {"acme": hang}
     scene.clock.advance(minutes=10)
     for _ in range(3):

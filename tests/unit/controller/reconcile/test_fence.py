@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from controller.access.fence import CONFIRMATION_SECONDS, Fence, FencedBackend
 from controller.access.instrumented import InstrumentedBackend
+from controller.reconcile.fence import CONFIRMATION_SECONDS, Fence, FencedBackend
 from controller.sharding import HeldShards, LeaseLost
 from counterfoil.archives import filing, open_backend
 from counterfoil.archives.backend import ArchiveBackend, RetainingBackend

@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 
 from controller.scheduling.fair_queue import ConcurrencyLimits
 from controller.scheduling.workqueue import LOCK_SECONDS, WorkQueue
-from controller.telemetry.liveness import Liveness
 from controller.watch.heartbeat import WatchHeartbeat
+from controller.watch.liveness import Liveness
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
 from tests.support.builders import NOON, AClock

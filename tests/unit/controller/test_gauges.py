@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
+from controller.gauges import Gauges, publish_shards
 from controller.sharding import HeldShards
-from controller.telemetry.gauges import Gauges, publish_shards
 from counterfoil.resources import Phase, with_condition
 from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, a_sender, an_event, an_organization

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.esaw_check.request import CheckRequests
+from controller.requests.check_requests import CheckRequests
 from counterfoil.resources import OrganizationStatus, Request, RequestOutcome
 from sandbox.esaw import StandIn
 from tests.support.builders import an_organization

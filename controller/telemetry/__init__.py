@@ -1,1 +1,0 @@
-"""The controller's own telemetry: Kubernetes Events, gauges and the liveness check."""
