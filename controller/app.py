@@ -245,7 +245,7 @@ def build(
         held=held,
         on_pass=Gauges(metrics, cache, statistics, clock, owns=held.owns).refresh,
     )
-    EventHandlers(cache, event_queue, resync, archive_pool, sender_keys, organizations)
+    event_handlers = EventHandlers(cache, event_queue, resync, archive_pool, sender_keys, organizations)
     user_requests = UserRequests(
         kube,
         cache,
@@ -262,9 +262,7 @@ def build(
         event_lock=workqueue.lock,
     )
     reopener = Reopener(status_writer, event_recorder, clock)
-    failed_event_retrier = FailedEventRetrier(
-        kube, cache, reopener, clock, labels, lock=workqueue.lock, changed=cache.update
-    )
+    failed_event_retrier = FailedEventRetrier(kube, cache, reopener, clock, labels, lock=workqueue.lock)
     notifier = _notifier(kube, cache, secrets, metrics, held)
     notice_delivery = NoticeDelivery(
         kube=kube,
@@ -282,20 +280,21 @@ def build(
         kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker, tag_workers, held
     )
     late_file_finder = LateFileFinder(kube, cache, partial(list_files, preconditions), reopener, clock)
+    reconciler = Reconciler(
+        cache=cache,
+        preconditions=preconditions,
+        sender_keys=sender_keys,
+        status_writer=status_writer,
+        event_recorder=event_recorder,
+        metrics=metrics,
+        clock=clock,
+        random=random.SystemRandom().random,
+        attempt_timeout=settings.attempt_timeout,
+    )
     worker = Worker(
         cache=cache,
         event_queue=event_queue,
-        reconciler=Reconciler(
-            cache=cache,
-            preconditions=preconditions,
-            sender_keys=sender_keys,
-            status_writer=status_writer,
-            event_recorder=event_recorder,
-            metrics=metrics,
-            clock=clock,
-            random=random.SystemRandom().random,
-            attempt_timeout=settings.attempt_timeout,
-        ),
+        reconciler=reconciler,
         resync=resync,
         clock=clock,
         on_failed=(lambda event, _: notifier.event_failed(event), failed_event_retrier.event_failed),
@@ -319,6 +318,20 @@ def build(
     )
     silence, overdue = settings.watch_silence, settings.overdue
     liveness = Liveness(kube, workqueue, heartbeat, clock, metrics, silence=silence, overdue=overdue)
+    # Which component learns of a change, in this order.
+    cache.add_handler(EnvelopeEvent, event_load.event_changed)
+    cache.add_handler(EnvelopeEvent, event_handlers.event_changed)
+    cache.add_handler(EnvelopeEvent, reconciler.event_changed)
+    cache.add_handler(EnvelopeEvent, worker.event_changed)
+    cache.add_handler(Organization, event_handlers.organization_changed)
+    cache.add_handler(Sender, event_handlers.sender_changed)
+    cache.add_handler(Archive, event_handlers.archive_changed)
+    for kind in (Organization, Sender, Archive):
+        cache.add_handler(kind, user_requests.object_changed)
+        cache.add_handler(kind, failed_event_retrier.resource_changed)
+    cache.add_handler(Organization, notice_delivery.organization_changed)
+    cache.add_handler(Organization, late_file_finder.resource_changed)
+    cache.add_handler(Sender, late_file_finder.resource_changed)
     background: list[Run] = [
         partial(workqueue.run, worker.reconcile),
         event_recorder.run,
@@ -377,7 +390,7 @@ def _notifier(
     kube: KubeClient, cache: Cache, secrets: SecretCache, metrics: Metrics, held: HeldShards
 ) -> Notifier:
     clock, timings = WallClock(), NotificationTimings()
-    writer = NotificationStatusWriter(kube, cache, cache.update)
+    writer = NotificationStatusWriter(kube, cache)
     delivery = MailDelivery(writer, secrets, SmtpMailer(), metrics, clock, kube.namespace, timings)
     return Notifier(
         cache=cache,

@@ -28,7 +28,7 @@ from counterfoil.resources import (
 
 @dataclass(frozen=True)
 class EventHandlers:
-    """The handlers of all four kinds; they subscribe to the cache when they are built."""
+    """The handlers of all four kinds."""
 
     cache: Cache
     event_queue: EventQueue
@@ -37,19 +37,14 @@ class EventHandlers:
     sender_keys: SenderKeys
     organizations: OrganizationStatusUpdater
 
-    def __post_init__(self) -> None:
-        self.cache.add_handler(EnvelopeEvent, self._event_changed)
-        self.cache.add_handler(Organization, self._organization_changed)
-        self.cache.add_handler(Sender, self._sender_changed)
-        self.cache.add_handler(Archive, self._archive_changed)
-
-    def _event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
+    def event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
+        """A changed event is enqueued at its due time; one that ended or was deleted leaves the queue."""
         if after is not None:
             self.event_queue.enqueue(after)
         elif before is not None:
             self.event_queue.forget(before.name)
 
-    def _organization_changed(self, before: Organization | None, after: Organization | None) -> None:
+    def organization_changed(self, before: Organization | None, after: Organization | None) -> None:
         """Events that wait because of the Organization are due at once if its spec was changed."""
         if after is None:
             if before is not None:
@@ -67,7 +62,7 @@ class EventHandlers:
         self.event_queue.mark_due_now(events, _organization_may_fix)
         self.event_queue.enqueue_all(events)
 
-    def _sender_changed(self, before: Sender | None, after: Sender | None) -> None:
+    def sender_changed(self, before: Sender | None, after: Sender | None) -> None:
         """Events that wait for the Sender's key are due if the key works now."""
         sender = after or before
         if sender is None:
@@ -86,7 +81,7 @@ class EventHandlers:
             if name == cache.sender_name(event) or name in cache.sender_names(event)
         )
 
-    def _archive_changed(self, before: Archive | None, after: Archive | None) -> None:
+    def archive_changed(self, before: Archive | None, after: Archive | None) -> None:
         """
         Events that wait for the Archive are due at once if its spec was changed, it became ready, or a probe
         stored its root.

@@ -49,9 +49,6 @@ class Worker:
     _lost_outcomes: Counter[str] = field(default_factory=Counter)
     """Number of successive runs of an event whose outcome was lost."""
 
-    def __post_init__(self) -> None:
-        self.cache.add_handler(EnvelopeEvent, self._event_changed)
-
     async def reconcile(self, name: str) -> None:
         """Reconcile an event, then enqueue it again if it is not finished."""
         before = self.cache.events.get(name)
@@ -96,7 +93,8 @@ class Worker:
         if event.status.phase.is_final:
             self.on_ended(event)
 
-    def _event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
+    def event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
+        """Forget an event that was deleted, or that left the watch."""
         if after is None and before is not None:
             self._lost_outcomes.pop(before.name, None)
 

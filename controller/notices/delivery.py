@@ -105,7 +105,6 @@ class NoticeDelivery:
 
     def __post_init__(self) -> None:
         self._workqueue = WorkQueue(self.clock, partial(_limits, self.cache))
-        self.cache.add_handler(Organization, self._organization_changed)
 
     @property
     def pending(self) -> int:
@@ -189,7 +188,7 @@ class NoticeDelivery:
 
     # -- What makes them due at once -------------------------------------------------------------------------
 
-    def _organization_changed(self, before: Organization | None, after: Organization | None) -> None:
+    def organization_changed(self, before: Organization | None, after: Organization | None) -> None:
         """A changed spec may solve why notices fail."""
         organization = after or before
         is_changed = (

@@ -68,8 +68,6 @@ class NotificationStatusWriter:
 
     kube: KubeClient
     cache: Cache
-    changed: Callable[[Organization | Sender], None]
-    """Called with every new state that was written."""
 
     async def problems(self, organization: str, change: Callable[[Problems], Problems]) -> Organization:
         """Change the problems of an Organization."""
@@ -90,7 +88,7 @@ class NotificationStatusWriter:
     async def _write(self, kind: type[K], name: str, known: K | None, change: Callable[[Any], Any]) -> K:
         written = await apply_change(self.kube, kind, name, known, lambda each: change(each.status))
         if written is not known:
-            self.changed(written)
+            self.cache.update(written)
         return written
 
 

@@ -134,10 +134,6 @@ class LateFileFinder:
     max_queued: int = MAX_QUEUED
     _queues: dict[str, _Queue] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.cache.add_handler(Organization, self._resource_changed)
-        self.cache.add_handler(Sender, self._resource_changed)
-
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Plan the list of a finished event that has one outstanding."""
         now = self.clock.now()
@@ -280,7 +276,7 @@ class LateFileFinder:
             queue.paused_until = now + max(LATE_LIST.pause(queue.outages), asked)
             queue.outages += 1
 
-    def _resource_changed(self, before: Resource | None, after: Resource | None) -> None:
+    def resource_changed(self, before: Resource | None, after: Resource | None) -> None:
         """Try again at once what a changed or recovered Organization or Sender may have delayed."""
         if not isinstance(after, Organization | Sender):
             return

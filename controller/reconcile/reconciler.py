@@ -79,10 +79,7 @@ class Reconciler:
     """By event that waits for its next attempt: the version that this process stored, if no other process can
     be in the middle of archiving it."""
 
-    def __post_init__(self) -> None:
-        self.cache.add_handler(EnvelopeEvent, self._event_changed)
-
-    def _event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
+    def event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
         """Forget an event that was deleted, or that left the watch."""
         if after is None and before is not None:
             self._own_versions.pop(before.name, None)

@@ -88,12 +88,8 @@ class UserRequests:
         default_factory=partial(defaultdict, partial(asyncio.Semaphore, MAX_CONCURRENT_REQUESTS))
     )
 
-    def __post_init__(self) -> None:
-        for kind in self.table:
-            if kind is not EnvelopeEvent:
-                self.cache.add_handler(kind, self._object_changed)
-
-    def _object_changed(self, before: Resource | None, after: Resource | None) -> None:
+    def object_changed(self, _: Resource | None, after: Resource | None) -> None:
+        """Observe the request on an object that is no event."""
         if after is not None and REQUEST_LABEL in after.metadata.labels and self.owns(after):
             self._observed.put_nowait(after)
 

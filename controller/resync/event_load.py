@@ -45,7 +45,7 @@ _UNFINISHED = ",".join(f"status.phase!={phase}" for phase in sorted(_UNCOUNTED_P
 
 @dataclass
 class EventLoadCounter:
-    """Counts the events of all Organizations. Add it before the cache gets its first event."""
+    """Counts the events of all Organizations. It subscribes before the cache gets its first event."""
 
     kube: KubeClient
     cache: Cache
@@ -59,9 +59,6 @@ class EventLoadCounter:
     keep what they created just before a count, because clocks differ."""
     _counted_at: float | None = None
     """Monotonic time of the last count."""
-
-    def __post_init__(self) -> None:
-        self.cache.add_handler(EnvelopeEvent, self._observe)
 
     def load(self, organization: str) -> EventLoad | None:
         """Return the counts to publish; None before the first count."""
@@ -108,7 +105,8 @@ class EventLoadCounter:
         # The events of other shards are not in this cache, nor are all events before their first list.
         return await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, _UNFINISHED)
 
-    def _observe(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
+    def event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
+        """The events of its Organization are counted again."""
         event = after or before
         if event is not None:
             self._active.add(event.organization)

@@ -72,7 +72,6 @@ class FailedEventRetrier:
     clock: Clock
     labels: str
     lock: Callable[[str], AbstractAsyncContextManager[None]]
-    changed: Callable[[EnvelopeEvent], None]
     _ready_states: dict[tuple[str, str], ReadyState | None] = field(default_factory=dict)
     _fixes: asyncio.Queue[_Fix] = field(default_factory=asyncio.Queue)
     _queued: set[tuple[str, bool]] = field(default_factory=set)
@@ -80,10 +79,6 @@ class FailedEventRetrier:
     """The last changes of each object, and the monotonic times at which they were observed."""
     _specs: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
     """Uid and generation of each object when it was first observed, or last worked."""
-
-    def __post_init__(self) -> None:
-        for kind in (Organization, Sender, Archive):
-            self.cache.add_handler(kind, self.resource_changed)
 
     def resource_changed(self, _: Resource | None, resource: Resource | None) -> None:
         """Compare with the last observed state. The first one is no fix, so a restart lists nothing."""
@@ -182,7 +177,7 @@ class FailedEventRetrier:
         if stored is event:
             # The passes over all events try again.
             return 0
-        self.changed(stored)
+        self.cache.update(stored)
         return 1
 
     async def _store(self, event: EnvelopeEvent, subject: str) -> EnvelopeEvent:

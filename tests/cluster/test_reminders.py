@@ -25,7 +25,7 @@ from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.metrics import Metrics
-from counterfoil.resources import EnvelopeEvent, Organization, Sender, envelope_id
+from counterfoil.resources import EnvelopeEvent, Organization, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.local import LocalEnvironment, local_environment
@@ -52,10 +52,7 @@ class Scene:
     def begin(self) -> None:
         """Begin like a new process, which has only the stored state."""
         self.cache = Cache()
-        notification_writer, timings = (
-            NotificationStatusWriter(self.kube, self.cache, self._take),
-            NotificationTimings(),
-        )
+        notification_writer, timings = NotificationStatusWriter(self.kube, self.cache), NotificationTimings()
         self.notifier = Notifier(
             cache=self.cache,
             notification_writer=notification_writer,
@@ -76,11 +73,7 @@ class Scene:
 
     async def watch(self) -> None:
         """Hear of the organization as it is stored."""
-        self._take(Organization.parse(await self.kube.get(Organization, "acme")))
-
-    def _take(self, resource: Organization | Sender) -> None:
-        assert isinstance(resource, Organization)
-        self.cache.organizations.put(resource)
+        self.cache.update(Organization.parse(await self.kube.get(Organization, "acme")))
 
     async def fails(self, reason: str, number: int) -> str:
         """Let an event fail, as the driver does; return its name."""

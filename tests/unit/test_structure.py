@@ -242,6 +242,63 @@ def _may_fail(step: ast.AST) -> bool:
     return any(_may_fail(each) for each in ast.iter_child_nodes(step))
 
 
+def hidden_subscriptions(modules: Iterable[Module]) -> list[str]:
+    """``build`` alone adds handlers to the cache: one place shows in which order who learns of a change."""
+    modules = list(modules)
+    shown = {id(call) for call in _subscriptions(_build(modules))}
+    return [
+        f"{module.path}:{call.lineno}: {ast.unparse(call)} is a subscription outside build"
+        for module in modules
+        for call in _subscriptions(module.tree)
+        if id(call) not in shown
+    ]
+
+
+def handlers_without_subscription(modules: Iterable[Module]) -> list[str]:
+    """``build`` subscribes each method of the controller that is named after a change."""
+    modules = list(modules)
+    build = _build(modules)
+    classes = {
+        ast.unparse(target): ast.unparse(node.value.func)
+        for node in ast.walk(build)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        for target in node.targets
+    }
+    subscribed = {
+        (classes.get(ast.unparse(handler.value)), handler.attr)
+        for call in _subscriptions(build)
+        for handler in call.args
+        if isinstance(handler, ast.Attribute)
+    }
+    return [
+        f"{module.path}:{method.lineno}: build does not subscribe {node.name}.{method.name}"
+        for module in modules
+        if module.path.startswith("controller/")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef)
+        and method.name.endswith("_changed")
+        and not method.name.startswith("_")
+        and (node.name, method.name) not in subscribed
+    ]
+
+
+def _build(modules: Iterable[Module]) -> ast.AST:
+    """Return the function that wires the controller; an empty module if there is none."""
+    functions = (
+        node for module in modules if module.path == "controller/app.py" for node in module.tree.body
+    )
+    found = (each for each in functions if isinstance(each, ast.FunctionDef) and each.name == "build")
+    return next(found, ast.Module([], []))
+
+
+def _subscriptions(tree: ast.AST) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node) == "add_handler":
+            yield node
+
+
 _TLS_CONTEXTS = ("create_default_context", "create_ssl_context", "SSLContext", "create_urllib3_context")
 
 
@@ -320,6 +377,14 @@ def test_each_module_with_a_time_of_the_wall_clock_has_it(product: list[Module])
         if not any(f"{name}: " in trees.get(path, "") for name in names)
     ]
     expect_none(missing)
+
+
+def test_no_subscription_stands_outside_build(product: list[Module]) -> None:
+    expect_none(hidden_subscriptions(product))
+
+
+def test_build_subscribes_each_handler_of_changes(product: list[Module]) -> None:
+    expect_none(handlers_without_subscription(product))
 
 
 def test_no_server_chooses_the_group_of_a_key_exchange(product: list[Module]) -> None:
@@ -462,6 +527,46 @@ def test_an_age_by_the_wall_clock_is_refused(plant: Plant, field: str) -> None:
         ages_by_the_wall_clock(plant({"controller/resync/probe.py": field.replace("datetime", "float")}))
         == []
     )
+
+
+WIRING = """
+def build(cache):
+    worker = Worker(cache)
+    cache.add_handler(EnvelopeEvent, worker.event_changed)
+"""
+WORKER = "class Worker:\n    def event_changed(self, before, after): ...\n"
+
+
+def test_a_subscription_in_build_is_fine(plant: Plant) -> None:
+    modules = plant({"controller/app.py": WIRING, "controller/worker.py": WORKER})
+    assert hidden_subscriptions(modules) == []
+    assert handlers_without_subscription(modules) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        (
+            "controller/worker.py",
+            "class Worker:\n    def __post_init__(self):\n"
+            "        self.cache.add_handler(EnvelopeEvent, self.event_changed)\n",
+        ),
+        ("controller/app.py", f"{WIRING}\ndef _workers(cache):\n    cache.add_handler(Sender, print)\n"),
+    ],
+)
+def test_a_subscription_outside_build_is_refused(plant: Plant, path: str, source: str) -> None:
+    (violation,) = hidden_subscriptions(plant({"controller/app.py": WIRING, path: source}))
+    assert violation.startswith(f"{path}:")
+    assert violation.endswith(" is a subscription outside build")
+
+
+@pytest.mark.parametrize("name", ["Worker", "Resync"])
+def test_a_handler_that_build_does_not_subscribe_is_refused(plant: Plant, name: str) -> None:
+    source = f"class {name}:\n    def spec_changed(self, before, after): ...\n"
+    modules = plant({"controller/app.py": WIRING, "controller/worker.py": WORKER, "controller/a.py": source})
+    assert handlers_without_subscription(modules) == [
+        f"controller/a.py:2: build does not subscribe {name}.spec_changed"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from controller.worker import Worker
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
-from counterfoil.resources import EnvelopeEvent, Phase, Resource
+from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Resource, Sender
 from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
@@ -158,7 +158,7 @@ class Scene:
             clock=self.clock,
             held=self.held,
         )
-        EventHandlers(
+        handlers = EventHandlers(
             cache=self.cache,
             event_queue=event_queue,
             resync=self.resync,
@@ -176,6 +176,13 @@ class Scene:
             on_failed=(lambda event, began: self.failed.append((event.name, began)),),
             on_ended=lambda event: None,
         )
+        self.cache.add_handler(EnvelopeEvent, event_load.event_changed)
+        self.cache.add_handler(EnvelopeEvent, handlers.event_changed)
+        self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
+        self.cache.add_handler(EnvelopeEvent, self.worker.event_changed)
+        self.cache.add_handler(Organization, handlers.organization_changed)
+        self.cache.add_handler(Sender, handlers.sender_changed)
+        self.cache.add_handler(Archive, handlers.archive_changed)
         self.reflector = Reflector(self.kube, self.cache)
 
     def answers(self, reconcile: Reconcile) -> None:

@@ -205,7 +205,7 @@ class Scene:
     def again(self, *, sends_mail: bool = True) -> None:
         """Start a new process, with only the stored state."""
         self.cache = Cache()
-        self.notification_writer = NotificationStatusWriter(self.kube, self.cache, self.take)
+        self.notification_writer = NotificationStatusWriter(self.kube, self.cache)
         self.notifier = Notifier(
             cache=self.cache,
             notification_writer=self.notification_writer,
@@ -230,16 +230,7 @@ class Scene:
         kinds: dict[str, type[Any]] = {"organizations": Organization, "senders": Sender, "archives": Archive}
         for (plural, _), raw in self.kube.objects.items():
             if plural in kinds:
-                self.take(kinds[plural].parse(raw))
-
-    def take(self, resource: Resource) -> None:
-        """Take in a newer state."""
-        stores: dict[str, Any] = {
-            "organizations": self.cache.organizations,
-            "senders": self.cache.senders,
-            "archives": self.cache.archives,
-        }
-        stores[resource.PLURAL].put(resource)
+                self.cache.update(kinds[plural].parse(raw))
 
     def set(self, resource: Resource) -> None:
         """Let somebody else change an object, status and all."""

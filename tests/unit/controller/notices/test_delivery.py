@@ -106,6 +106,7 @@ class Scene:
             labels="",
             on_failed=on_failed,
         )
+        self.cache.add_handler(Organization, built.organization_changed)
         task = asyncio.create_task(built.run())
         self.observe(*events)
         try:

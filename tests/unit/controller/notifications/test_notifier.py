@@ -1482,7 +1482,7 @@ async def test_a_problem_with_a_time_of_a_clock_ahead_is_mailed_now(times: dict[
     scene = Scene()
     organization = scene.organization()
     status = replace(organization.status, problems=(a_problem(**times),))
-    scene.take(await write_status(scene.kube, organization, status))
+    scene.cache.update(await write_status(scene.kube, organization, status))
     await scene.run_once(3)
     assert scene.mailer.recipients == [ADMINISTRATORS]
 

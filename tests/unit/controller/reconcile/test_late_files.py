@@ -59,6 +59,8 @@ class KeptScene(Scene):
             self.clock,
             max_queued,
         )
+        self.cache.add_handler(Organization, self.finder.resource_changed)
+        self.cache.add_handler(Sender, self.finder.resource_changed)
 
     async def list_files(self, event: EnvelopeEvent) -> Any:
         if (answer := self.answers.get(event.organization)) is not None:

@@ -128,11 +128,13 @@ class Scene:
             random=lambda: 1.0,
             attempt_timeout=timedelta(hours=6),
         )
+        self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
 
     def restarted(self) -> None:
         """Let another process reconcile from now on."""
         preconditions = dataclasses.replace(self.reconciler.preconditions, archive_pool=self._new_pool())
         self.reconciler = dataclasses.replace(self.reconciler, preconditions=preconditions, _own_versions={})
+        self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
 
     def _new_pool(self) -> ArchivePool:
         return ArchivePool(self.kube, self.secrets, self.clock, self.metrics)

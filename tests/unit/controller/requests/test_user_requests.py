@@ -22,6 +22,7 @@ from counterfoil.resources import (
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,
     REQUEST_REASON_ANNOTATION,
+    Archive,
     EnvelopeEvent,
     EventNotice,
     LastRequest,
@@ -31,6 +32,7 @@ from counterfoil.resources import (
     Request,
     RequestOutcome,
     Resource,
+    Sender,
     find_condition,
     is_condition_true,
 )
@@ -88,6 +90,8 @@ class Scene:
             owns=lambda resource: self.is_owner,
             event_lock=self.workqueue.lock,
         )
+        for kind in (Organization, Sender, Archive):
+            self.cache.add_handler(kind, self.user_requests.object_changed)
 
     @property
     def changed(self) -> list[Resource]:

@@ -27,6 +27,7 @@ class Scene:
         self.cache = Cache(has_all_events=has_all_events)
         self.cache.update(an_organization())
         self.counter = EventLoadCounter(self.kube, self.cache, self.clock, held_shards(0, of=of))
+        self.cache.add_handler(EnvelopeEvent, self.counter.event_changed)
 
     def put(
         self,

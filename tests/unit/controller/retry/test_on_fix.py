@@ -46,7 +46,6 @@ class RetryScene:
             clock=self.scene.clock,
             labels="",
             lock=self.scene.workqueue.lock,
-            changed=self.scene.cache.update,
         )
 
     async def reopened_after(self, *states: Organization | Sender | Archive) -> list[str]:
