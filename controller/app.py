@@ -37,9 +37,12 @@ from controller.notifications.policy import NotificationTimings
 from controller.notifications.smtp import SmtpMailer
 from controller.reconcile.file_listing import list_files
 from controller.reconcile.late_files import LateFileFinder
+from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.reconcile.transition_announcer import TransitionAnnouncer
+from controller.reconcile.transition_writer import TransitionWriter
 from controller.requests.check_requests import CheckRequests
 from controller.requests.event_requests import EventRequests
 from controller.requests.object_requests import ObjectRequests
@@ -282,11 +285,10 @@ def build(
     late_file_finder = LateFileFinder(kube, cache, partial(list_files, preconditions), reopener, clock)
     reconciler = Reconciler(
         cache=cache,
-        preconditions=preconditions,
-        sender_keys=sender_keys,
-        status_writer=status_writer,
-        event_recorder=event_recorder,
-        metrics=metrics,
+        phase_runner=PhaseRunner(preconditions, sender_keys, metrics, clock),
+        transition_writer=TransitionWriter(
+            status_writer, TransitionAnnouncer(event_recorder, metrics, clock), clock
+        ),
         clock=clock,
         random=random.SystemRandom().random,
         attempt_timeout=settings.attempt_timeout,

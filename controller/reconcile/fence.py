@@ -61,14 +61,16 @@ class Fence:
     _confirmed: float = -math.inf
     """When the last read or write began that found the event unmoved, by the clock of the Lease."""
 
-    async def store(self, write: Awaitable[EnvelopeEvent]) -> EnvelopeEvent:
-        """Await the write of a new state of the event by this run, and return the event as stored."""
+    def write_began(self) -> float:
+        """Return the time at which this run begins to write a new state of the event, for ``written``."""
         lease = self.held.lease_of(self.event)
-        began, before = -math.inf if lease is None else lease.clock(), self.event
-        self.event = await write
-        if self.event.metadata.resource_version != before.metadata.resource_version:
+        return -math.inf if lease is None else lease.clock()
+
+    def written(self, event: EnvelopeEvent, began: float) -> None:
+        """Take over the event as this run stored it."""
+        if event.metadata.resource_version != self.event.metadata.resource_version:
             self._confirmed = began
-        return self.event
+        self.event = event
 
     async def claim(self) -> EnvelopeEvent:
         """Move the version of the event and wait until no other run passes its fence; return the event as

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from controller.notices.policy import with_notice
 from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
     Done,
@@ -33,9 +34,11 @@ from counterfoil.resources import (
     MAX_MESSAGE_LENGTH,
     Attempt,
     AttemptOutcome,
+    EnvelopeEvent,
     EnvelopeEventStatus,
     FiledDocument,
     LastError,
+    Organization,
     Phase,
     RetrySpec,
     find_condition,
@@ -76,6 +79,10 @@ class TransitionInput:
     random: backoff.Random
     attempt_start: datetime | None = None
     """Start of the attempt that ended with the outcome; None: now."""
+    event: EnvelopeEvent | None = None
+    """The event, for the notice of its end; None: it gets no notice."""
+    organization: Organization | None = None
+    """Its Organization, which may want the notice."""
 
 
 def phase_to_resume(status: EnvelopeEventStatus) -> Phase:
@@ -116,10 +123,20 @@ def next_phase(phase: Phase) -> Phase:
 def next_status(
     status: EnvelopeEventStatus, phase: Phase, outcome: Outcome, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
-    """Return the status after ``phase`` ended with ``outcome``, with the attempt in its history."""
+    """
+    Return the status after ``phase`` ended with ``outcome``, with the attempt in its history.
+
+    A final status has its pending notice: no kill can lose the notice.
+    """
     after = _status_after(status, phase, outcome, inputs)
     # An equal outcome without a change must not cost a write.
-    return after if after == status else _with_attempt(after, phase, outcome, inputs)
+    return after if after == status else _noticed(_with_attempt(after, phase, outcome, inputs), inputs)
+
+
+def _noticed(status: EnvelopeEventStatus, inputs: TransitionInput) -> EnvelopeEventStatus:
+    if inputs.event is None:
+        return status
+    return with_notice(inputs.event, status, inputs.organization)
 
 
 def _with_attempt(
@@ -179,7 +196,7 @@ def record_only_status(
     """Return the final status of an event that is only recorded."""
     draft = _Draft(status, inputs)
     draft.finish(Phase.SUCCEEDED, Phase.VALIDATING, outcome)
-    return draft.status
+    return _noticed(draft.status, inputs)
 
 
 def with_authorized(status: EnvelopeEventStatus, sender: str, inputs: TransitionInput) -> EnvelopeEventStatus:

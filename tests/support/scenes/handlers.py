@@ -18,9 +18,12 @@ from controller.cache import Cache
 from controller.event_recorder import EventRecorder
 from controller.gauges import Gauges
 from controller.handlers import EventHandlers
+from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.reconcile.transition_announcer import TransitionAnnouncer
+from controller.reconcile.transition_writer import TransitionWriter
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
@@ -97,21 +100,27 @@ class Scene:
         self.status_writer = StatusWriter(self.kube)
         self.reconciler = FakeReconciler(
             cache=self.cache,
-            preconditions=Preconditions(
-                kube=self.kube,
-                cache=self.cache,
+            phase_runner=PhaseRunner(
+                preconditions=Preconditions(
+                    kube=self.kube,
+                    cache=self.cache,
+                    sender_keys=self.sender_keys,
+                    archive_pool=self.archive_pool,
+                    esaw_clients=esaw_clients,
+                    clock=self.clock,
+                    signature_checker=SignatureChecker(FakeSignatureCheck(), None),
+                    tag_workers=FakeTagWorkers(),
+                    held=self.held,
+                ),
                 sender_keys=self.sender_keys,
-                archive_pool=self.archive_pool,
-                esaw_clients=esaw_clients,
+                metrics=self.metrics,
                 clock=self.clock,
-                signature_checker=SignatureChecker(FakeSignatureCheck(), None),
-                tag_workers=FakeTagWorkers(),
-                held=self.held,
             ),
-            sender_keys=self.sender_keys,
-            status_writer=self.status_writer,
-            event_recorder=self.event_recorder,
-            metrics=self.metrics,
+            transition_writer=TransitionWriter(
+                status_writer=self.status_writer,
+                announcer=TransitionAnnouncer(self.event_recorder, self.metrics, self.clock),
+                clock=self.clock,
+            ),
             clock=self.clock,
             random=lambda: 1.0,
             attempt_timeout=timedelta(hours=6),

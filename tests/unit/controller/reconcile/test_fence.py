@@ -109,19 +109,21 @@ async def test_an_event_that_was_deleted_stops_its_run(scene: Scene) -> None:
         await scene.fence.check()
 
 
-async def a_write(scene: Scene, phase: str) -> EnvelopeEvent:
-    """Write a status as the run of the scene does."""
-    scene.change(status={"phase": phase})
-    return scene.kube.stored(scene.event.name)
+def write(scene: Scene, fence: Fence, *, seconds: float = 0.0) -> None:
+    """Write a status as the run of the scene does, which takes this time."""
+    began = fence.write_began()
+    scene.lease_clock.seconds += seconds
+    scene.change(status={"phase": "Archiving"})
+    fence.written(scene.kube.stored(scene.event.name), began)
 
 
 async def test_a_state_that_this_run_stored_itself_stops_nothing(scene: Scene) -> None:
-    await scene.fence.store(a_write(scene, "Archiving"))
+    write(scene, scene.fence)
     await scene.fence.check()
 
 
 async def test_after_a_write_of_this_run_a_file_is_stored_without_a_read(scene: Scene) -> None:
-    await scene.fence.store(a_write(scene, "Archiving"))
+    write(scene, scene.fence)
     await put(FencedBackend(FakeBackend(), scene.fence), "a/1.pdf", content(b"x"))
     assert scene.kube.asked == []
     scene.lease_clock.seconds += CONFIRMATION_SECONDS
@@ -130,27 +132,20 @@ async def test_after_a_write_of_this_run_a_file_is_stored_without_a_read(scene: 
 
 
 async def test_a_write_is_as_old_as_its_beginning(scene: Scene) -> None:
-    async def slow_write() -> EnvelopeEvent:
-        scene.lease_clock.seconds += CONFIRMATION_SECONDS
-        return await a_write(scene, "Archiving")
-
-    await scene.fence.store(slow_write())
+    write(scene, scene.fence, seconds=CONFIRMATION_SECONDS)
     await scene.fence.check_recently()
     assert scene.kube.asked == [("get_partial", scene.event.name)]
 
 
 async def test_a_state_that_needed_no_write_confirms_nothing(scene: Scene) -> None:
-    async def unchanged() -> EnvelopeEvent:
-        return scene.fence.event
-
-    await scene.fence.store(unchanged())
+    scene.fence.written(scene.fence.event, scene.fence.write_began())
     await scene.fence.check_recently()
     assert scene.kube.asked == [("get_partial", scene.event.name)]
 
 
 async def test_a_write_by_a_run_without_lease_confirms_nothing(scene: Scene) -> None:
     fence = Fence(scene.kube, HeldShards({}, 1), scene.clock, scene.event)
-    await fence.store(a_write(scene, "Archiving"))
+    write(scene, fence)
     with pytest.raises(LeaseLost):
         await fence.check_recently()
 

@@ -65,7 +65,7 @@ class KeptScene(Scene):
     async def list_files(self, event: EnvelopeEvent) -> Any:
         if (answer := self.answers.get(event.organization)) is not None:
             return await answer()
-        return await file_listing.list_files(self.reconciler.preconditions, event)
+        return await file_listing.list_files(self.preconditions, event)
 
     def add_paper(self) -> None:
         self.envelope.contents["legal-1"] = b"%PDF-paper"

@@ -18,9 +18,12 @@ from controller.access.sender_keys import SenderKeys
 from controller.cache import version_number
 from controller.event_recorder import EventRecorder
 from controller.notices.policy import notice_id
+from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
 from controller.reconcile.signature_policy import SignatureChecker
+from controller.reconcile.transition_announcer import TransitionAnnouncer
+from controller.reconcile.transition_writer import TransitionWriter
 from controller.sharding import LeaseLost
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedFile
@@ -109,21 +112,27 @@ class Scene:
         self.examiner = FakeSignatureCheck()
         self.reconciler = Reconciler(
             cache=self.cache,
-            preconditions=Preconditions(
-                kube=self.kube,
-                cache=self.cache,
+            phase_runner=PhaseRunner(
+                preconditions=Preconditions(
+                    kube=self.kube,
+                    cache=self.cache,
+                    sender_keys=self.sender_keys,
+                    archive_pool=self._new_pool(),
+                    esaw_clients=FakeEsawClients(esaw or EsawOfOne(self.envelope)),
+                    clock=self.clock,
+                    signature_checker=SignatureChecker(self.examiner, None),
+                    tag_workers=FakeTagWorkers(),
+                    held=held_shards(),
+                ),
                 sender_keys=self.sender_keys,
-                archive_pool=self._new_pool(),
-                esaw_clients=FakeEsawClients(esaw or EsawOfOne(self.envelope)),
+                metrics=self.metrics,
                 clock=self.clock,
-                signature_checker=SignatureChecker(self.examiner, None),
-                tag_workers=FakeTagWorkers(),
-                held=held_shards(),
             ),
-            sender_keys=self.sender_keys,
-            status_writer=self.status_writer,
-            event_recorder=self.event_recorder,
-            metrics=self.metrics,
+            transition_writer=TransitionWriter(
+                status_writer=self.status_writer,
+                announcer=TransitionAnnouncer(self.event_recorder, self.metrics, self.clock),
+                clock=self.clock,
+            ),
             clock=self.clock,
             random=lambda: 1.0,
             attempt_timeout=timedelta(hours=6),
@@ -132,9 +141,19 @@ class Scene:
 
     def restarted(self) -> None:
         """Let another process reconcile from now on."""
-        preconditions = dataclasses.replace(self.reconciler.preconditions, archive_pool=self._new_pool())
-        self.reconciler = dataclasses.replace(self.reconciler, preconditions=preconditions, _own_versions={})
+        self.change_preconditions(archive_pool=self._new_pool())
+        self.reconciler = dataclasses.replace(self.reconciler, _own_versions={})
         self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
+
+    @property
+    def preconditions(self) -> Preconditions:
+        return self.reconciler.phase_runner.preconditions
+
+    def change_preconditions(self, **fields: Any) -> None:
+        """Let the reconciler admit events by preconditions with other parts."""
+        preconditions = dataclasses.replace(self.preconditions, **fields)
+        runner = dataclasses.replace(self.reconciler.phase_runner, preconditions=preconditions)
+        self.reconciler = dataclasses.replace(self.reconciler, phase_runner=runner)
 
     def _new_pool(self) -> ArchivePool:
         return ArchivePool(self.kube, self.secrets, self.clock, self.metrics)
@@ -932,9 +951,8 @@ async def test_a_4xx_of_a_proxy_to_a_status_write_is_tried_again_and_fails_nothi
 async def test_an_event_of_another_shard_is_left_to_its_holder_before_any_request(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     others = held_shards(1 - scene.event.shard_number % 2, of=2)
-    preconditions = dataclasses.replace(scene.reconciler.preconditions, held=others)
-    reconciler = dataclasses.replace(scene.reconciler, preconditions=preconditions)
+    scene.change_preconditions(held=others)
     before = list(scene.kube.asked)
     with pytest.raises(LeaseLost):
-        await reconciler.reconcile(scene.event)
+        await scene.reconciler.reconcile(scene.event)
     assert scene.kube.asked == before

@@ -2,6 +2,7 @@
 
 import dataclasses
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -47,7 +48,7 @@ from counterfoil.resources import (
     RetrySpec,
     find_condition,
 )
-from tests.support.builders import NOON, an_event
+from tests.support.builders import NOON, an_event, an_organization
 
 RETRY = RetrySpec(initial=Duration(seconds=10), max=Duration(hours=1), deadline=Duration(hours=24))
 
@@ -327,6 +328,30 @@ def test_what_a_phase_learned_is_kept_with_any_outcome(outcome: Outcome) -> None
 def test_an_event_that_is_only_recorded_succeeds_without_a_phase() -> None:
     status = record_only_status(EnvelopeEventStatus(), Done("Recorded", "Noted."), at())
     assert (status.phase, status.reason) == (Phase.SUCCEEDED, "Recorded")
+
+
+WEBHOOK = {"url": "https://erp.acme.example/hook", "signingSecretRef": {"name": "hook", "key": "secret"}}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "has_notice"),
+    [
+        ({"event": an_event().build(), "organization": an_organization(webhook=WEBHOOK)}, True),
+        ({"event": an_event().build(), "organization": an_organization()}, False),
+        ({"event": an_event().build()}, False),
+        ({}, False),
+    ],
+)
+def test_a_final_status_has_its_notice_if_the_organization_has_a_webhook(
+    inputs: dict[str, Any], has_notice: bool
+) -> None:
+    moment = dataclasses.replace(at(), **inputs)
+    waiting = next_status(EnvelopeEventStatus(), Phase.VALIDATING, Wait("Busy", "Later."), moment)
+    failed = next_status(waiting, Phase.VALIDATING, Fail("Broken", "It is broken."), moment)
+    archived = climbed(Phase.VALIDATING, Phase.COLLECTING, Phase.ARCHIVING)
+    recorded = record_only_status(archived, Done("Recorded", "Noted."), moment)
+    assert waiting.notice is None
+    assert [each.notice is not None for each in (failed, recorded)] == [has_notice, has_notice]
 
 
 @pytest.mark.parametrize("deadline_has_passed", [False, True])

@@ -4,7 +4,6 @@ Two controllers that both work on one event: the run that lost must not touch wh
 """
 
 import asyncio
-import dataclasses
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from pathlib import Path
@@ -69,11 +68,8 @@ class FirstIsSlow(ArchivePool):
 async def test_the_run_that_lost_removes_nothing_that_the_other_archived(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     scene.envelope.contents = ATrailThatDiffers(scene.envelope.contents)
-    preconditions = scene.reconciler.preconditions
-    pool = FirstIsSlow(scene.kube, preconditions.archive_pool.secret_cache, scene.clock, scene.metrics)
-    scene.reconciler = dataclasses.replace(
-        scene.reconciler, preconditions=dataclasses.replace(preconditions, archive_pool=pool)
-    )
+    pool = FirstIsSlow(scene.kube, scene.secrets, scene.clock, scene.metrics)
+    scene.change_preconditions(archive_pool=pool)
     loser = asyncio.create_task(scene.reconcile())
     await asyncio.sleep(0)
     while pool.slow is None:  # noqa: ASYNC110 - no event says that the run began

@@ -1335,7 +1335,7 @@ async def test_what_was_archived_with_its_manifest_is_not_left_behind(tmp_path: 
 
 async def probed(scene: Scene) -> None:
     """Let the controller probe the archive, as it does every few minutes."""
-    pool = scene.reconciler.preconditions.archive_pool
+    pool = scene.preconditions.archive_pool
     newest = await pool.update_status(Archive.parse(scene.kube.objects["archives", "dms"]))
     assert newest is not None
     scene.cache.archives.put(newest)

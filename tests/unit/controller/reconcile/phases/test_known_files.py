@@ -276,9 +276,8 @@ async def test_a_file_that_another_event_listed_while_the_delete_was_delayed_is_
 
 async def test_a_sealed_manifest_of_an_event_that_was_removed_is_not_shortened(tmp_path: Path) -> None:
     scene = a_scene(tmp_path, cleanup={"policy": "Keep"})
-    checker = replace(scene.reconciler.preconditions.signature_checker, sealer=a_sealer())
-    preconditions = replace(scene.reconciler.preconditions, signature_checker=checker)
-    scene.reconciler = replace(scene.reconciler, preconditions=preconditions)
+    checker = replace(scene.preconditions.signature_checker, sealer=a_sealer())
+    scene.change_preconditions(signature_checker=checker)
     list_files(scene, document(1, 1), legal=("legal-1",))
     await scene.reconcile()
     before = manifests(scene)

@@ -1,0 +1,138 @@
+"""
+Admit an event, run one attempt in one phase, and return an outcome, also for each exception.
+
+An attempt has a time limit, a log context, a span, a duration and a count. What it showed about the sender's
+key is recorded. No status is stored here.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+
+from controller.access.sender_keys import SenderKeys
+from controller.reconcile import error_policy
+from controller.reconcile.context import PartialArchive
+from controller.reconcile.outcomes import (
+    Done,
+    NeedConsent,
+    Outcome,
+    PhaseFacts,
+    SideCondition,
+    Wait,
+    outcome_label,
+)
+from controller.reconcile.phases import PHASE_FUNCTIONS
+from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
+from controller.sharding import LeaseLost
+from counterfoil import tracing
+from counterfoil.clock import Clock
+from counterfoil.kube.status import Superseded
+from counterfoil.logs import log_context
+from counterfoil.metrics import Metrics
+from counterfoil.resources import EnvelopeEvent, Phase
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PhaseRunner:
+    """Admits events and runs attempts."""
+
+    preconditions: Preconditions
+    sender_keys: SenderKeys
+    metrics: Metrics
+    clock: Clock
+
+    async def admit(self, event: EnvelopeEvent, phase: Phase) -> Admitted | RecordOnly | Relabelled | Outcome:
+        """
+        Return the context of a run that begins in this phase, or why there is none.
+
+        Raises ``LeaseLost`` when another process may work on the event.
+        """
+        # Before any request: a wrong label of the shard lets the holder of another shard watch the event.
+        self.preconditions.held.check(event)
+        try:
+            admitted = await self.preconditions.check(event)
+        except Exception as problem:
+            admitted = self._classify(problem, phase)
+        if not isinstance(admitted, Admitted | RecordOnly | Relabelled):
+            self._count(phase, admitted)
+        return admitted
+
+    async def run(self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, limit: timedelta) -> Outcome:
+        """Run a phase for at most this time. Raises ``Superseded`` and ``LeaseLost``, and nothing else."""
+        attempt, sender = event.status.attempts + 1, admitted.context.sender
+        started = self.clock.monotonic()
+        with (
+            log_context(phase=phase.value, attempt=attempt, sender=sender.name),
+            tracing.span(phase.value, attempt=attempt, sender=sender.name) as step,
+        ):
+            outcome = await self._attempt(phase, event, admitted, limit)
+            outcome = _with_side_conditions(outcome, admitted.context.side_conditions)
+            if isinstance(outcome, NeedConsent):
+                await self.sender_keys.refused(sender, admitted.token)
+                # The message that later events of this sender get: it names the sender.
+                outcome = dataclasses.replace(outcome, message=self.sender_keys.rejected_message(sender))
+            elif isinstance(outcome, Wait) and outcome.reason == error_policy.KEY_DOUBTED:
+                doubt = self.sender_keys.doubt(sender, admitted.token)
+                outcome = dataclasses.replace(outcome, message=str(doubt), not_before=doubt.until)
+            elif isinstance(outcome, Done) and phase is Phase.VALIDATING:
+                self.sender_keys.accepted(sender)
+            step.set_attributes(outcome=outcome_label(type(outcome)), reason=outcome.reason)
+        self.metrics.phase_seconds.labels(phase).observe(self.clock.monotonic() - started)
+        self._count(phase, outcome)
+        return outcome
+
+    async def _attempt(
+        self, phase: Phase, event: EnvelopeEvent, admitted: Admitted, limit: timedelta
+    ) -> Outcome:
+        timeout = asyncio.timeout(limit.total_seconds())
+        try:
+            async with timeout:
+                return await PHASE_FUNCTIONS[phase](event, admitted.context)
+        except (Superseded, LeaseLost):
+            raise
+        except TimeoutError as problem:
+            return _overdue(phase, admitted) if timeout.expired() else self._classify(problem, phase)
+        except PartialArchive as incomplete:
+            classified = self._classify(incomplete.__cause__ or incomplete, phase)
+            return dataclasses.replace(classified, facts=PhaseFacts(documents=incomplete.documents))
+        except Exception as problem:
+            return self._classify(problem, phase)
+
+    def _classify(self, problem: BaseException, phase: Phase) -> Outcome:
+        known_outcome = (
+            error_policy.classify(problem, self.clock.now()) if isinstance(problem, Exception) else None
+        )
+        if known_outcome is not None:
+            _log.info("an attempt in %s failed: %s", phase, problem)
+            return known_outcome
+        _log.error("an attempt in %s broke off", phase, exc_info=problem)
+        message = "Counterfoil met an internal error; the controller's log has the details."
+        return Wait("InternalError", message)
+
+    def _count(self, phase: Phase, outcome: Outcome) -> None:
+        self.metrics.attempts.labels(phase, outcome_label(type(outcome)), outcome.reason).inc()
+
+
+def _with_side_conditions(outcome: Outcome, found: list[SideCondition]) -> Outcome:
+    """Return the outcome with the conditions that its phase found before; its own are newer."""
+    own = outcome.facts.side_conditions
+    earlier = tuple(each for each in found if each.type not in {known.type for known in own})
+    if not earlier:
+        return outcome
+    facts = dataclasses.replace(outcome.facts, side_conditions=(*earlier, *own))
+    return dataclasses.replace(outcome, facts=facts)
+
+
+def _overdue(phase: Phase, admitted: Admitted) -> Wait:
+    """Return the outcome of an attempt that was ended, although no single transfer was too slow."""
+    archive = admitted.context.archive.name
+    message = (
+        f"The attempt in {phase} did not end in time. All that it waited for is eSignAnyWhere and "
+        f"Archive/{archive}; one of them is slow. The files that arrived stay in the archive."
+    )
+    _log.warning("an attempt in %s was ended: it was overdue", phase)
+    return Wait("AttemptOverdue", message)
