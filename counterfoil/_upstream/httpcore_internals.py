@@ -1,5 +1,5 @@
 """
-httpcore and httpx: four attributes without a public interface.
+httpcore, h11 and httpx: five attributes without a public interface.
 
 **Bytes after a response.** https://www.rfc-editor.org/rfc/rfc9112.html#section-6.3 forbids a client to ignore
 bytes that follow a complete response. httpx ignores them: a truncated ``Content-Length`` makes a shortened
@@ -21,6 +21,10 @@ it has read is used up: 256 KiB with chunks of one byte hold the event loop for 
 (1xx) without an end do the same. Upstream:
 https://github.com/encode/httpcore/blob/1.0.9/httpcore/_async/http11.py (``_receive_event``), no issue yet.
 Versions: httpcore up to 1.0.9.
+
+**Many fields.** h11 parses all fields of a head in one step, as many as one read brings: 85,000 in 256 KiB,
+which takes tenths of a second. Upstream: https://github.com/python-hyper/h11/blob/v0.16.0/h11/_readers.py
+(``maybe_read_from_SEND_BODY_server``), no issue yet. Versions: h11 up to 0.16.
 """
 
 import asyncio
@@ -32,6 +36,7 @@ from weakref import WeakKeyDictionary
 import h11
 import httpcore
 import httpx
+from h11._receivebuffer import ReceiveBuffer
 
 _H11_CONNECTION = attrgetter("_stream._httpcore_stream._stream._connection._h11_state")
 """Path from the stream of a response to its h11 connection."""
@@ -44,11 +49,20 @@ MAX_SMALL_PARTS: Final = 10_000
 
 SMALL_PART_BYTES: Final = 64
 
+MAX_INTERIM_RESPONSES: Final = 10
+"""Responses with 1xx before a response; a server sends 100 or 103 once."""
+
+MAX_FIELDS: Final = 200
+"""Fields in the head or in the trailers of a response."""
+
 PARTS_PER_TURN: Final = 50
 """Parts after which other tasks run; one part takes up to 0.1 ms."""
 
 RECEIVE_EVENT = httpcore.AsyncHTTP11Connection._receive_event
 """The method of httpcore."""
+
+EXTRACT_LINES = ReceiveBuffer.maybe_extract_lines
+"""The method of h11, which returns the lines of a complete head."""
 
 
 def set_read_size(size: int) -> None:
@@ -62,9 +76,10 @@ def set_network(http: httpx.AsyncClient, network: httpcore.AsyncNetworkBackend) 
 
 
 def pace_responses() -> None:
-    """Let other tasks run while a response has many small parts, and refuse one that has too many, for all
-    connections of the process."""
+    """Let other tasks run while a response has many small parts, and refuse one that has too many parts or
+    fields, for all connections of the process."""
     # mypy forbids another type under the name of a method.
+    setattr(ReceiveBuffer, "maybe_extract_lines", _bounded_lines)  # noqa: B010
     setattr(httpcore.AsyncHTTP11Connection, "_receive_event", _paced_event)  # noqa: B010
 
 
@@ -74,9 +89,17 @@ class _Parts:
     def __init__(self) -> None:
         self.count = 0
         self.size = 0
+        self.interim = 0
 
 
 _parts: WeakKeyDictionary[httpcore.AsyncHTTP11Connection, _Parts] = WeakKeyDictionary()
+
+
+def _bounded_lines(buffer: ReceiveBuffer) -> list[bytearray] | None:
+    lines = EXTRACT_LINES(buffer)
+    if lines is not None and len(lines) > MAX_FIELDS + 1:
+        raise h11.RemoteProtocolError("the response has too many fields")
+    return lines
 
 
 async def _paced_event(
@@ -86,7 +109,13 @@ async def _paced_event(
     event = await RECEIVE_EVENT(connection, timeout=timeout)
     parts = _parts.setdefault(connection, _Parts())
     if isinstance(event, h11.Response | h11.EndOfMessage):
-        parts.count = parts.size = 0
+        parts.count = parts.size = parts.interim = 0
+        return event
+    if isinstance(event, h11.InformationalResponse):
+        parts.interim += 1
+        if parts.interim > MAX_INTERIM_RESPONSES:
+            raise httpcore.RemoteProtocolError("too many interim responses")
+        await asyncio.sleep(0)
         return event
     parts.count += 1
     parts.size += len(event.data) if isinstance(event, h11.Data) else 0

@@ -11,6 +11,8 @@ import httpx
 import pytest
 
 from counterfoil._upstream.httpcore_internals import (
+    MAX_FIELDS,
+    MAX_INTERIM_RESPONSES,
     MAX_SMALL_PARTS,
     RECEIVE_EVENT,
     SMALL_PART_BYTES,
@@ -102,16 +104,33 @@ async def test_other_tasks_run_between_small_parts() -> None:
     assert await turns_during(CHUNKED + SMALL * PARTS + b"0\r\n\r\n") >= 100
 
 
+INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
+FIELDS = b"a:\r\n" * (MAX_FIELDS + 2)
+
+
 @pytest.mark.parametrize(
-    "response",
-    [CHUNKED + SMALL * 2 * MAX_SMALL_PARTS, b"HTTP/1.1 102 Processing\r\n\r\n" * (MAX_SMALL_PARTS + 10)],
-    ids=["chunks", "interim responses"],
+    ("response", "error"),
+    [
+        (CHUNKED + SMALL * 2 * MAX_SMALL_PARTS, "small parts"),
+        (INTERIM * (MAX_INTERIM_RESPONSES + 1), "interim responses"),
+        (INTERIM[:-2] + FIELDS + b"\r\n", "too many fields"),
+        (CHUNKED[:-2] + FIELDS + b"\r\n", "too many fields"),
+        (CHUNKED + b"0\r\n" + FIELDS + b"\r\n", "too many fields"),
+    ],
+    ids=["chunks", "interim responses", "fields of an interim response", "fields", "trailers"],
 )
-async def test_a_response_with_too_many_small_parts_is_refused(response: bytes) -> None:
+async def test_a_response_with_too_many_parts_or_fields_is_refused(response: bytes, error: str) -> None:
     pace_responses()
     async with server_of(response) as url, httpx.AsyncClient() as http:
-        with pytest.raises(httpx.RemoteProtocolError, match="small parts"):
+        with pytest.raises(httpx.RemoteProtocolError, match=error):
             await http.get(url)
+
+
+async def test_a_response_after_some_interim_responses_is_read() -> None:
+    pace_responses()
+    head = b"HTTP/1.1 200 OK\r\nContent-Security-Policy: %s\r\nContent-Length: 2\r\n\r\n" % (b"x" * 16_000)
+    async with server_of(INTERIM * MAX_INTERIM_RESPONSES + head + b"ok") as url, httpx.AsyncClient() as http:
+        assert (await http.get(url)).content == b"ok"
 
 
 async def test_many_parts_of_some_size_and_many_small_responses_are_read() -> None:
