@@ -962,6 +962,32 @@ async def test_an_expired_envelope_that_is_gone_after_an_unanswered_delete_is_cl
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.xfail(strict=True, reason="nothing is stored before the delete, so its sender is not known")
+@pytest.mark.parametrize("history", [None, HttpStatusError(403, "ERR0010")])
+async def test_an_expired_envelope_that_was_deleted_just_before_a_kill_is_clean(
+    tmp_path: Path, history: Exception | None
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.transport.just_before = partial(scene.kube.just_before, "patch_status", kill)
+    with pytest.raises(Killed):
+        await scene.reconcile()
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+    if history is not None:
+        scene.envelope.problems["history"] = history
+    scene.restarted()
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
 @pytest.mark.parametrize("late", ["file-2", "legal-1"])
 async def test_a_signed_envelope_that_lists_fewer_files_than_before_it_expired_is_waited_for(
     tmp_path: Path, late: str
