@@ -96,7 +96,7 @@ class HttpStatusError(EsawError):
         """Seconds that eSAW asked us to wait."""
         self.trace_id = trace_id
         """Id for Namirial's support; for logs only, since it differs each time."""
-        self.has_own_form = has_own_form
+        self.has_own_form = has_own_form or error_id is not None
         """Whether it can be eSAW's own: with an error id, or, as eSAW documents it for 401 alone, without any
         body. Any other answer may be a proxy's, also an empty one."""
         self.code = str(status)
@@ -226,6 +226,19 @@ class TransferBroken(EsawError):
     def __init__(self, kind: Literal["long", "short", "unframed"]) -> None:
         super().__init__(self.TEXTS[kind])
         self.kind = kind
+
+
+def had_no_effect(problem: EsawError) -> bool:
+    """Whether it is certain that a call that changes something in eSAW changed nothing: it was not sent, or
+    eSAW itself refused it."""
+    if isinstance(problem, RateLimited | OriginMismatch):
+        return True
+    if isinstance(problem, EsawUnreachable):
+        return problem.was_not_sent
+    if not isinstance(problem, HttpStatusError) or problem.status >= 500 or problem.status == 408:
+        return False
+    # A proxy can replace the answer to a call that was carried out. A 429 comes before the work.
+    return problem.has_own_form or problem.status == 429
 
 
 class NotProven(Exception):

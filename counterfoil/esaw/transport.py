@@ -375,10 +375,10 @@ class EsawTransport:
         if call.form is None and error_id is not None and is_oauth_error(error_id):
             error_id = None
         is_empty_401 = response.status_code == httpx.codes.UNAUTHORIZED and body == b""
-        has_own_form = error_id is not None or (is_empty_401 and _asks_for_token_only(response))
+        is_own_401 = is_empty_401 and _asks_for_token_only(response)
         wait = self._rate_limiter.parse_retry_after(response.headers.get("Retry-After"))
         answered = HttpStatusError(
-            response.status_code, error_id, retry_after=wait, trace_id=trace_id, has_own_form=has_own_form
+            response.status_code, error_id, retry_after=wait, trace_id=trace_id, has_own_form=is_own_401
         )
         self._rate_limiter.apply_retry_after(answered)
         return answered

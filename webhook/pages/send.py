@@ -22,9 +22,9 @@ from typing import TypeVar
 
 from counterfoil import resources
 from counterfoil.clock import Clock
-from counterfoil.esaw import EsawError, EsawUnreachable, EsawUserClient, HttpStatusError, RateLimited, drafts
+from counterfoil.esaw import EsawError, EsawUserClient, HttpStatusError, drafts
 from counterfoil.esaw.drafts import SentHit
-from counterfoil.esaw.errors import ResponseTooLarge
+from counterfoil.esaw.errors import ResponseTooLarge, had_no_effect
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, NotFound, Rejected
 from counterfoil.resources import Envelope, EnvelopeSpec, Organization, ResourceInvalid, Sender
@@ -253,7 +253,7 @@ class DraftSender:
         try:
             return await drafts.send(job.user, job.draft)
         except EsawError as problem:
-            if _had_no_effect(problem):
+            if had_no_effect(problem):
                 is_missing = isinstance(problem, HttpStatusError) and problem.is_missing_draft
                 if is_missing and not send_lease.is_first_attempt:
                     return ()
@@ -464,18 +464,6 @@ class DraftSender:
                 tasks.create_task(work())
         if problems:
             raise problems[0]
-
-
-def _had_no_effect(problem: EsawError) -> bool:
-    """Whether it is certain that the draft was not sent by this call."""
-    if isinstance(problem, RateLimited):
-        return True
-    if isinstance(problem, EsawUnreachable):
-        return problem.was_not_sent
-    if not isinstance(problem, HttpStatusError) or problem.status >= 500 or problem.status == 408:
-        return False
-    # A proxy can replace the answer to a draft that was sent. A 429 comes before the work.
-    return problem.has_own_form or problem.status == 429
 
 
 def _is_not_shown(problem: EsawError) -> bool:
