@@ -32,8 +32,13 @@ from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound, Unavailable
-from counterfoil.kube.status import RETRY_PAUSES_SECONDS, Superseded, newest_unless_superseded
-from counterfoil.resources import CLAIM_ANNOTATION, EnvelopeEvent
+from counterfoil.kube.status import (
+    RETRY_PAUSES_SECONDS,
+    StatusWriter,
+    Superseded,
+    newest_unless_superseded,
+)
+from counterfoil.resources import CLAIM_ANNOTATION, Condition, EnvelopeEvent
 
 T = TypeVar("T")
 
@@ -71,6 +76,17 @@ class Fence:
         if event.metadata.resource_version != self.event.metadata.resource_version:
             self._confirmed = began
         self.event = event
+
+    async def record(self, conditions: tuple[Condition, ...]) -> None:
+        """
+        Store conditions of the event in the middle of a run, before an act that a later run must know of.
+
+        Raises ``LeaseLost``, ``Superseded``, ``ApiError``; it is not known then whether they are stored.
+        """
+        self.check_lease()
+        status = msgspec.structs.replace(self.event.status, conditions=conditions)
+        began, writer = self.write_began(), StatusWriter(self.kube, sleep=self.clock.sleep)
+        self.written(await writer.store(self.event, status), began)
 
     async def claim(self) -> EnvelopeEvent:
         """Move the version of the event and wait until no other run passes its fence; return the event as

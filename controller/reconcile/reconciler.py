@@ -30,6 +30,7 @@ from controller.reconcile.transition_writer import TransitionWriter
 from controller.scheduling.backoff import Random
 from controller.scheduling.due import has_request, is_suspended
 from counterfoil.clock import Clock
+from counterfoil.kube.status import with_deliveries
 from counterfoil.resources import EnvelopeEvent, Phase, RetrySpec
 
 
@@ -101,6 +102,8 @@ class Reconciler:
             limit = attempt_timeout(status, inputs, self.attempt_timeout)
             outcome = await self.phase_runner.run(phase, current, admitted, limit)
             inputs = self._inputs(event, inputs.now)
+            # The phase may have stored a condition; what is stored now is what the next write replaces.
+            event, status = fence.event, with_deliveries(status, fence.event.status)
             status = next_status(status, phase, outcome, inputs)
             if phase in PERSIST_AFTER or not isinstance(outcome, Done):
                 began = fence.write_began()

@@ -131,7 +131,7 @@ class StatusWriter:
                 raise Superseded(f"{event.name} was deleted") from missing
             except Conflict:
                 base = await newest_unless_superseded(self._kube, base, status)
-                status = _with_deliveries(status, base.status)
+                status = with_deliveries(status, base.status)
 
     async def _write_with_retries(self, base: EnvelopeEvent, status: EnvelopeEventStatus) -> EnvelopeEvent:
         for pause in RETRY_PAUSES_SECONDS:
@@ -170,7 +170,8 @@ def _without_deliveries(status: EnvelopeEventStatus) -> EnvelopeEventStatus:
     return msgspec.structs.replace(status, deliveries=None, first_delivery_time=None, last_delivery_time=None)
 
 
-def _with_deliveries(status: EnvelopeEventStatus, counted: EnvelopeEventStatus) -> EnvelopeEventStatus:
+def with_deliveries(status: EnvelopeEventStatus, counted: EnvelopeEventStatus) -> EnvelopeEventStatus:
+    """Return the status with the deliveries that another one counted."""
     return msgspec.structs.replace(
         status,
         deliveries=counted.deliveries,

@@ -476,9 +476,9 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
             "to). `EvidenceComplete`: False while eSAW lists not all documents or required audit "
             "trails. `ParametersArchived`: False if parameters of a callback came when archiving "
             "had begun. `KnownFilesListed`: False while eSAW lists fewer files than before. "
-            "`DeleteRequested`: True while it is not known whether a request deleted the envelope. `Ready`: "
-            "the event succeeded or was skipped, as in `kubectl wait --for=condition=Ready ee/NAME`. "
-            "`Stalled`: a person has to act.",
+            "`DeleteRequested`: True after a request to delete the envelope that may have had an "
+            "effect. `Ready`: the event succeeded or was skipped, as in "
+            "`kubectl wait --for=condition=Ready ee/NAME`. `Stalled`: a person has to act.",
             "Archived",
             NOT_READY,
         ),

@@ -7,6 +7,7 @@ This is the only module that may import ``counterfoil.esaw.deletion``; import-li
 built from the status as the API server returns it, never from this process's memory.
 """
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
@@ -44,15 +45,7 @@ from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import believed_time, not_before_creation
 from counterfoil.esaw import deletion
-from counterfoil.esaw.errors import (
-    EsawError,
-    EsawUnreachable,
-    HttpStatusError,
-    RateLimited,
-    ResponseInvalid,
-    TransferBroken,
-    UnexpectedRedirect,
-)
+from counterfoil.esaw.errors import EsawError, HttpStatusError, had_no_effect
 from counterfoil.esaw.evidence import (
     MissingEvidence,
     has_same_files,
@@ -70,6 +63,7 @@ from counterfoil.resources import (
     Phase,
     find_condition,
     is_condition_true,
+    with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
@@ -82,6 +76,10 @@ _UNANSWERED: Final = "DeleteUnanswered"
 
 _UNCONFIRMED: Final = "DeleteUnconfirmed"
 """Reason of an attempt in which eSAW still had the envelope after a request to delete it."""
+
+_SENT: Final = "The request to delete the envelope is sent; its answer is not known yet."
+
+_NO_EFFECT: Final = "The request to delete the envelope was not sent, or eSignAnyWhere refused it."
 
 MAX_MISMATCHES = 5
 """Maximum number of times that an envelope is archived again because eSAW lists other files or has others
@@ -205,10 +203,14 @@ def _may_have_deleted(event: EnvelopeEvent) -> bool:
 async def _list_files(event: EnvelopeEvent, context: ReconcileContext) -> tuple[EnvelopeFile, ...]:
     """Return the files that eSAW lists now. An earlier request to delete the envelope had no effect then."""
     listed = await context.files_now()
-    if _may_have_deleted(event):
-        message = "eSignAnyWhere listed the files of the envelope after the request to delete it."
-        context.side_conditions.append(_delete_requested(_UNCONFIRMED, message))
+    _record_shown(event, context)
     return listed
+
+
+def _record_shown(event: EnvelopeEvent, context: ReconcileContext) -> None:
+    if _may_have_deleted(event):
+        message = "eSignAnyWhere showed the envelope after the request to delete it."
+        context.side_conditions.append(_delete_requested(_UNCONFIRMED, message))
 
 
 async def _without_envelope(
@@ -341,9 +343,6 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         verified=context.verified,
         evidence=context.organization.spec.evidence,
     )
-    await context.check_root()
-    if (decision := await _decision(context)) is not None:
-        return decision
     return await _delete_on(proof, event, context)
 
 
@@ -361,15 +360,37 @@ def _difference(
 async def _delete_on(
     proof: deletion.ProofOfArchive, event: EnvelopeEvent, context: ReconcileContext
 ) -> Outcome:
+    await context.check_root()
+    if _is_expired(event):
+        await _record_delete(event, context)
+    if (decision := await _decision(context)) is not None:
+        return decision
+    try:
+        return await _send_delete(proof, event, context)
+    except EsawError:
+        raise
+    except (Exception, asyncio.CancelledError):
+        # The attempt was overdue, or met an internal error. eSAW may have carried the delete out.
+        context.side_conditions.append(_delete_requested(_UNANSWERED, _SENT))
+        raise
+
+
+async def _send_delete(
+    proof: deletion.ProofOfArchive, event: EnvelopeEvent, context: ReconcileContext
+) -> Outcome:
     try:
         await deletion.delete(context.esaw, proof)
     except EsawError as problem:
         if isinstance(problem, HttpStatusError) and problem.is_missing_envelope:
             # This key listed its files just now, so it was deleted since.
-            return _gone()
+            return dataclasses.replace(_gone(), facts=_deleted_facts(event))
         if isinstance(problem, HttpStatusError) and problem.is_of_v5:
             return _of_v5(event, context, "the API v6 does not delete it (ERR0063)")
-        if not _leaves_open(problem):
+        if had_no_effect(problem):
+            raise
+        if isinstance(problem, HttpStatusError) and 400 <= problem.status < 500 and problem.status != 408:
+            # Another program's: its reason tells what to correct, and says nothing about the envelope.
+            context.side_conditions.append(_delete_requested(_UNANSWERED, _unknown_result(problem)))
             raise
         return _unanswered(problem, context)
     try:
@@ -385,26 +406,40 @@ async def _delete_on(
             message,
             facts=PhaseFacts(side_conditions=(_delete_requested(_UNCONFIRMED, message),)),
         )
-    return Done("ArchivedAndDeleted", DELETED)
+    return Done("ArchivedAndDeleted", DELETED, facts=_deleted_facts(event))
 
 
-def _leaves_open(problem: EsawError) -> bool:
-    """Whether the envelope may have been deleted: the request was sent, and the answer is no refusal.
-    One that can't be read may be a proxy's, in place of eSAW's."""
-    if isinstance(problem, EsawUnreachable):
-        return not problem.was_not_sent
-    if not isinstance(problem, HttpStatusError):
-        return isinstance(problem, ResponseInvalid | TransferBroken | UnexpectedRedirect)
-    return not isinstance(problem, RateLimited) and (problem.status >= 500 or problem.status == 408)
+def _deleted_facts(event: EnvelopeEvent) -> PhaseFacts:
+    """Return what replaces the condition that was stored before the delete (``_record_delete``)."""
+    deleted = SideCondition(DELETE_REQUESTED_CONDITION, "True", "ArchivedAndDeleted", DELETED)
+    return PhaseFacts(side_conditions=(deleted,) if _is_expired(event) else ())
+
+
+async def _record_delete(event: EnvelopeEvent, context: ReconcileContext) -> None:
+    """
+    Store that the delete of an Expired envelope is sent, before it is.
+
+    Others may restart, sign and delete such an envelope. After a kill only this tells whose delete it was.
+    Unless the delete may have had an effect, the end of this attempt takes it back.
+    """
+    context.side_conditions.append(_delete_requested(_UNCONFIRMED, _NO_EFFECT))
+    sent = _delete_requested(_UNANSWERED, _SENT)
+    told, now = (sent.type, sent.status, sent.reason, sent.message), context.clock.now()
+    known, generation = event.status.conditions, event.metadata.generation
+    await context.fence.record(with_condition(known, *told, now=now, generation=generation))
 
 
 def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
     """Return the outcome if eSAW may have deleted the envelope, or not."""
     found = error_policy.classify(problem, context.clock.now())
     until = found.not_before if isinstance(found, Wait) else None
-    message = f"It is not known whether eSignAnyWhere deleted the envelope. {problem}"
+    message = _unknown_result(problem)
     facts = PhaseFacts(side_conditions=(_delete_requested(_UNANSWERED, message),))
     return Wait(_UNANSWERED, message, not_before=until, facts=facts)
+
+
+def _unknown_result(problem: EsawError) -> str:
+    return f"It is not known whether eSignAnyWhere deleted the envelope. {problem}"
 
 
 def _delete_requested(reason: str, message: str) -> SideCondition:
@@ -526,6 +561,7 @@ async def _restarted(context: ReconcileContext) -> Outcome | None:
     """Return the outcome for an envelope that was archived as Expired and is not any more; None if it is."""
     # Read again, because archiving may have taken an hour.
     envelope = await context.esaw.envelope(context.event.spec.envelope_id)
+    _record_shown(context.event, context)
     if envelope.status is EnvelopeStatus.EXPIRED:
         return None
     if envelope.status is EnvelopeStatus.ACTIVE:

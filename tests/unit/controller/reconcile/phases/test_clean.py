@@ -17,6 +17,7 @@ from controller.requests.event_requests import EventRequests
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, TransferBroken, UnexpectedRedirect, UnreachableKind
 from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
+from counterfoil.kube.errors import Rejected
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
     REQUEST_LABEL,
@@ -970,7 +971,6 @@ def kill() -> None:
     raise Killed
 
 
-@pytest.mark.xfail(strict=True, reason="nothing is stored before the delete, so its sender is not known")
 @pytest.mark.parametrize("history", [None, HttpStatusError(403, "ERR0010")])
 async def test_an_expired_envelope_that_was_deleted_just_before_a_kill_is_clean(
     tmp_path: Path, history: Exception | None
@@ -984,6 +984,82 @@ async def test_an_expired_envelope_that_was_deleted_just_before_a_kill_is_clean(
     if history is not None:
         scene.envelope.problems["history"] = history
     scene.restarted()
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+async def test_that_an_expired_envelope_is_deleted_costs_one_write_more(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    after = await scene.reconcile()
+    assert len(scene.kube.patches) == 4
+    assert requested(after) == ("True", "ArchivedAndDeleted")
+
+
+def requested(event: EnvelopeEvent) -> tuple[str, str]:
+    found = find_condition(event.status.conditions, "DeleteRequested")
+    assert found is not None
+    return found.status, found.reason
+
+
+async def test_an_expired_envelope_is_not_deleted_if_the_api_server_refuses_to_record_the_delete(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    # The last question to eSAW before the delete.
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.meanwhile.update(
+        {"download file-1": partial(scene.kube.fail, "patch_status", Rejected(422, "Invalid", "no"))}
+    )
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "ApiServerTrouble")
+    assert requested(after) == ("False", "DeleteUnconfirmed")
+    assert scene.envelope.transport.deleted == []
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_expired_envelope_whose_delete_esaw_refused_and_others_deleted_is_a_failure(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.but("delete", HttpStatusError(429))
+    first = await scene.reconcile()
+    assert first.status.reason == "EsawThrottling"
+    assert requested(first) == ("False", "DeleteUnconfirmed")
+    scene.envelope.deleted = True
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+
+
+async def test_a_person_who_suspends_an_event_while_its_delete_is_recorded_is_obeyed(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+
+    def suspend() -> None:
+        scene.kube.edit(EnvelopeEvent, scene.event.name, {"spec": {"suspend": True}})
+
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.meanwhile.update(
+        {"download file-1": partial(scene.kube.just_before, "patch_status", suspend)}
+    )
+    after = await scene.reconcile()
+    assert after.status.reason == "SettingsChanged"
+    assert requested(after) == ("False", "DeleteUnconfirmed")
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.parametrize("problem", [HttpStatusError(400), HttpStatusError(403), HttpStatusError(404)])
+async def test_a_delete_that_another_program_refused_may_have_deleted_the_envelope(
+    scene: Scene, problem: HttpStatusError
+) -> None:
+    """Its answer may replace that of eSAW."""
+    scene.envelope.but("delete", problem)
+    first = await scene.reconcile()
+    assert first.status.phase is Phase.CLEANING
+    assert first.status.reason in ("EsawNotFound", "EsawAnswerUnreadable")
+    assert requested(first) == ("True", "DeleteUnanswered")
+    scene.envelope.deleted = True
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 

@@ -1,5 +1,6 @@
 """Results of each phase, and the actions that follow from them."""
 
+import asyncio
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -870,3 +871,26 @@ async def test_a_delete_that_did_not_work_is_left_to_the_table(problem: Exceptio
     scene.esaw.but("delete", problem)
     with pytest.raises(type(problem)):
         await cleaned(scene)
+
+
+@pytest.mark.parametrize("call", ["delete", "envelope"])
+@pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_a_delete_during_which_the_attempt_was_overdue_may_have_deleted_the_envelope(
+    status: EnvelopeStatus, call: str
+) -> None:
+    scene = Scene(statuses=["Completed", "Expired"])
+    scene.esaw.status = status
+    event = await archived_before(scene)
+    scene.esaw.transport.just_before = lambda: scene.esaw.meanwhile.update({call: overdue})
+    if call == "delete":
+        scene.esaw.meanwhile["delete"] = overdue
+    context = scene.context(event)
+    with pytest.raises(asyncio.CancelledError):
+        await clean(event, context)
+    requested = context.side_conditions[-1]
+    assert (requested.type, requested.status) == ("DeleteRequested", "True")
+
+
+def overdue() -> None:
+    """End the attempt, as the end of its time does."""
+    raise asyncio.CancelledError
