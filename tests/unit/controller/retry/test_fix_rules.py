@@ -317,7 +317,10 @@ def test_a_thing_is_settled_when_it_works_in_another_way_than_before(
         ("UnsupportedApiVersion", False, False, False),
         ("V5EnvelopeKept", False, True, False),
         ("EsawV5Unavailable", False, True, False),
-        ("EnvelopeNotFound", False, False, False),
+        pytest.param(
+            *("EnvelopeNotFound", False, True, False),
+            marks=pytest.mark.xfail(strict=True, reason="no correction of the Organization is one of it"),
+        ),
         ("NotProven", False, False, False),
         ("InternalError", False, False, False),
         ("", False, False, False),
@@ -328,7 +331,7 @@ def test_a_change_is_only_said_to_solve_what_it_can(
 ) -> None:
     assert archive_may_fix(reason) is archive
     assert organization_may_fix(reason) is organization
-    is_spec_alone = archive or reason in ("AuditTrailMissing", "V5EnvelopeKept")
+    is_spec_alone = archive or reason in ("AuditTrailMissing", "EnvelopeNotFound", "V5EnvelopeKept")
     assert organization_recovery_may_fix(reason) is (organization and not is_spec_alone)
     assert sender_may_fix(reason) is sender
 
