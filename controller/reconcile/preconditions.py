@@ -125,8 +125,8 @@ class Preconditions:
 
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
-        if event.status.reason in ("EnvelopeNotFound", "OtherSenderRecorded"):
-            # The sender may have been wrong; the page may have recorded the correct sender since.
+        if event.status.reason in ("EnvelopeNotFound", "OtherSenderRecorded", "CauseSolved"):
+            # The sender may have been wrong; the page or a person may have named the correct one since.
             self.cache.sender_of.pop(event.name, None)
         name = self.cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)
         if isinstance(name, Fail | Wait):

@@ -59,11 +59,13 @@ _ORGANIZATION_FIXES = frozenset(
 )
 """In addition to all that begin with ``Esaw`` (its eSAW)."""
 
-_NEW_SPEC_FIXES = frozenset({"AuditTrailMissing", "V5EnvelopeKept"})
+_NEW_SPEC_FIXES = frozenset({"AuditTrailMissing", "EnvelopeNotFound", "V5EnvelopeKept"})
 """
 Causes that a new spec of the Organization may solve, and its recovery can't.
 
-Such an event is archived, so a retry would end in the same way and send one more notice.
+A retry without it would end in the same way and send one more notice. Such an event is archived, or its
+sender may not see the envelope: another default Sender or another eSAW may show it. Another key does not, as
+the user of a Sender never changes (``late_sender`` has the Envelope that names another Sender).
 """
 
 _WORKS_ON = frozenset({"EsawCallsFailing", "TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"})

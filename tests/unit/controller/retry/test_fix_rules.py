@@ -123,6 +123,8 @@ ARCHIVE, ORGANIZATION, SENDER = (
         ("NotPermitted", ORGANIZATION, None),
         ("TagMissing", SENDER, None),
         ("EnvelopeNotFound", ARCHIVE, None),
+        # Another key of the same user shows the same envelopes.
+        ("EnvelopeNotFound", SENDER, None),
         ("InternalError", ORGANIZATION, None),
         ("Skipped", SENDER, None),
     ],
@@ -131,7 +133,9 @@ def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found:
     assert fixed(failed(reason).build(), a_cache(resource)) == found
 
 
-@pytest.mark.parametrize("reason", ["AuditTrailMissing", "V5EnvelopeKept", "TagMissing", "ArchiveFull"])
+@pytest.mark.parametrize(
+    "reason", ["AuditTrailMissing", "EnvelopeNotFound", "V5EnvelopeKept", "TagMissing", "ArchiveFull"]
+)
 @pytest.mark.parametrize(
     ("organization", "found"),
     [
@@ -317,10 +321,7 @@ def test_a_thing_is_settled_when_it_works_in_another_way_than_before(
         ("UnsupportedApiVersion", False, False, False),
         ("V5EnvelopeKept", False, True, False),
         ("EsawV5Unavailable", False, True, False),
-        pytest.param(
-            *("EnvelopeNotFound", False, True, False),
-            marks=pytest.mark.xfail(strict=True, reason="no correction of the Organization is one of it"),
-        ),
+        ("EnvelopeNotFound", False, True, False),
         ("NotProven", False, False, False),
         ("InternalError", False, False, False),
         ("", False, False, False),

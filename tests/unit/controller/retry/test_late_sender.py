@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from controller.retry.fix_rules import organization_may_fix
 from controller.retry.late_sender import LateSenderFinder
 from controller.retry.reopener import Reopener
 from counterfoil.esaw import HttpStatusError
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase
-from tests.support.builders import a_sender, an_event
+from tests.support.builders import a_sender, an_event, an_organization
+from tests.support.fakes.reconcile_context import missing
 from tests.unit.controller.reconcile.test_preconditions import KEY, an_envelope, known_to_work
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
@@ -97,3 +99,17 @@ async def test_an_event_that_changes_meanwhile_or_may_not_be_changed_is_skipped(
     changed = {"status": {"phase": "Pending", "reason": "Other"}}
     scene.kube.just_before("patch_status", partial(scene.kube.edit, EnvelopeEvent, scene.event.name, changed))
     assert (await scene.look()).status.reason == "Other"
+
+
+async def test_an_envelope_that_was_not_found_is_archived_with_a_corrected_default_sender(
+    scene: LateScene,
+) -> None:
+    scene.envelope.but("envelope", missing()).but("history", missing())
+    failed = await scene.reconcile(3)
+    assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "EnvelopeNotFound")
+    scene.envelope.problems.clear()
+    scene.observe(an_organization(version=2, defaultSenderRef={"name": "ben"}))
+    assert organization_may_fix(failed.status.cause)
+    await scene.finder.reopener.reopen(failed, "CauseSolved", "The Organization was changed.")
+    after = await scene.reconcile(2)
+    assert (after.status.phase, after.metadata.labels[SENDER_LABEL]) == (Phase.SUCCEEDED, "ben")
