@@ -73,10 +73,11 @@ from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
 from controller.worker import Worker
 from counterfoil.archives.tags_subprocess import TagWorkers
-from counterfoil.clock import WallClock
+from counterfoil.clock import Clock, WallClock
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.health import serve_health_and_metrics
 from counterfoil.kube.client import KubeClient
+from counterfoil.kube.server_clock import ServerClock
 from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
@@ -194,7 +195,7 @@ def build(
     tag_workers: TagWorkers,
 ) -> App:
     """Build all components; each gets what it needs by its constructor."""
-    clock, cache, labels = WallClock(), Cache(), held.label_selector
+    clock, cache, labels = ServerClock(WallClock(), kube), Cache(), held.label_selector
     secrets, status_writer = SecretCache(kube, clock), StatusWriter(kube)
     event_recorder, statistics = EventRecorder(kube, clock), EventStatistics()
     archive_pool = ArchivePool(
@@ -266,7 +267,7 @@ def build(
     )
     reopener = Reopener(status_writer, event_recorder, clock)
     failed_event_retrier = FailedEventRetrier(kube, cache, reopener, clock, labels, lock=workqueue.lock)
-    notifier = _notifier(kube, cache, secrets, metrics, held)
+    notifier = _notifier(kube, cache, secrets, metrics, held, clock=clock)
     notice_delivery = NoticeDelivery(
         kube=kube,
         cache=cache,
@@ -308,7 +309,10 @@ def build(
         late_sender_finder.reopen_if_recorded,
         late_file_finder.observe,
     )
-    garbage_collector = GarbageCollector(kube, cache, clock, statistics, reopeners, notifier.pass_finished)
+    # It removes only what has ended by both clocks.
+    garbage_collector = GarbageCollector(
+        kube, cache, WallClock(), statistics, reopeners, notifier.pass_finished
+    )
     reflector = Reflector(kube, cache)
     deletion_detector = DeletionDetector(kube, cache, clock, labels=labels, fields=UNFINISHED_SELECTOR)
     heartbeat = WatchHeartbeat(
@@ -389,9 +393,9 @@ def _owns(held: HeldShards, resource: Resource) -> bool:
 
 
 def _notifier(
-    kube: KubeClient, cache: Cache, secrets: SecretCache, metrics: Metrics, held: HeldShards
+    kube: KubeClient, cache: Cache, secrets: SecretCache, metrics: Metrics, held: HeldShards, *, clock: Clock
 ) -> Notifier:
-    clock, timings = WallClock(), NotificationTimings()
+    timings = NotificationTimings()
     writer = NotificationStatusWriter(kube, cache)
     delivery = MailDelivery(writer, secrets, SmtpMailer(), metrics, clock, kube.namespace, timings)
     return Notifier(

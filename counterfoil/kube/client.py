@@ -13,6 +13,7 @@ Secrets can be read by name only; no method lists or watches them (rule 8).
 
 import asyncio
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -84,6 +85,9 @@ class KubeClient:
     server_date: str | None = None
     """The header ``Date`` of the API server's last confirmed response, for ``answers.http_date``; None before
     the first one."""
+    server_date_between: tuple[float, float] = (0.0, 0.0)
+    """When the request was sent whose response has ``server_date``, and when that came; seconds of
+    ``time.monotonic``."""
 
     # -- Objects of a kind: Counterfoil's resources and Leases -----------------------------------------------
 
@@ -352,7 +356,7 @@ class KubeClient:
                 "application/merge-patch+json" if verb == "patch" else "application/json"
             )
         data = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
-        status = 0
+        status, sent = 0, time.monotonic()
         try:
             async with self.session.request(
                 _METHODS[verb], self._url(path), data=data, headers=headers, allow_redirects=False
@@ -376,7 +380,7 @@ class KubeClient:
             raise api_error(status, answer, retry_after, creating=verb == "create")
         if status not in _CONFIRMATIONS.get(verb, (200,)):
             raise foreign_answer(f"it answered {status}")
-        self.server_date = date
+        self.server_date, self.server_date_between = date, (sent, time.monotonic())
         return answer
 
     def _close_idle_connections(self) -> None:

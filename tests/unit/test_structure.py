@@ -29,6 +29,7 @@ WALL_CLOCK_FIELDS = {
     "controller/resync/statistics.py": {"_created", "_archived", "endangered"},
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
     "counterfoil/esaw/rate_limit.py": {"_pause"},
+    "counterfoil/kube/server_clock.py": {"_zero"},
     "counterfoil/sealing.py": {"since"},
     "webhook/console/identity/sign_outs.py": {"_times"},
 }

@@ -1,9 +1,11 @@
 """The proof at the moment of the delete, in whole runs of the reconciler over a real archive on the disk."""
 
+import dataclasses
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, TransferBroken, UnexpectedRedirect, UnreachableKind
 from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
 from counterfoil.kube.errors import Rejected
+from counterfoil.kube.server_clock import ServerClock
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
     REQUEST_LABEL,
@@ -1914,3 +1917,40 @@ async def test_an_incomplete_envelope_whose_checksums_a_restart_forgot_is_archiv
     assert after.reason == "AuditTrailMissing"
     assert "all verified" in (after.message or "")
     assert len(system.filed) == 3
+
+
+# -- Clocks --------------------------------------------------------------------------------------------------
+
+
+def taken_over(scene: Scene, real: datetime, ahead: timedelta) -> None:
+    """Let a controller continue whose machine's clock differs from the API server's, which is right."""
+    scene.restarted()
+    scene.clock.set_back(seconds=(scene.clock.now() - real - ahead).total_seconds())
+    clock = ServerClock(scene.clock, scene.kube)
+    scene.clock.advance(seconds=1)
+    scene.kube.server_date = format_datetime(real.replace(microsecond=0), usegmt=True)
+    scene.kube.server_date_between = (scene.clock.monotonic(), scene.clock.monotonic())
+    runner = scene.reconciler.phase_runner
+    preconditions = dataclasses.replace(runner.preconditions, clock=clock)
+    runner = dataclasses.replace(runner, preconditions=preconditions, clock=clock)
+    scene.reconciler = dataclasses.replace(scene.reconciler, phase_runner=runner, clock=clock)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(timedelta(hours=-1), timedelta(0)), (timedelta(0), timedelta(hours=1)), (timedelta(0), timedelta(0))],
+)
+async def test_a_wait_lasts_as_long_as_it_should_although_a_controller_has_a_wrong_clock(
+    tmp_path: Path, first: timedelta, second: timedelta
+) -> None:
+    """The event is older than the error of the clock, so its creation does not limit the time."""
+    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    real = scene.clock.now() + timedelta(hours=2)
+    taken_over(scene, real, first)
+    list_grows = partial(scene.envelope.contents.update, {"legal-1": b"%PDF-paper"})
+    scene.envelope.meanwhile["download file-1"] = list_grows
+    assert (await scene.reconcile(2)).status.reason == "LateFilesPending"
+    taken_over(scene, real + timedelta(minutes=9), second)
+    assert (await scene.reconcile()).status.reason == "LateFilesPending"
+    taken_over(scene, real + timedelta(minutes=10, seconds=2), second)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"

@@ -1,0 +1,76 @@
+"""The clock of the API server, as the controller reads it from responses."""
+
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from counterfoil.kube.server_clock import ServerClock
+from tests.support.builders import NOON, AClock
+from tests.support.fakes.kube import InMemoryKubeClient
+
+
+class Scene:
+    """A machine whose clock may be wrong, and an API server whose clock is right."""
+
+    def __init__(self, behind: timedelta = timedelta(0)) -> None:
+        self.machine, self.kube = AClock(), InMemoryKubeClient()
+        self.machine.set_back(seconds=behind.total_seconds())
+        self.clock = ServerClock(self.machine, self.kube)
+
+    def respond(self, server_time: datetime, seconds: float = 0.0) -> None:
+        """Let the API server respond to a request that takes some seconds, at their end."""
+        sent = self.machine.monotonic()
+        self.machine.advance(seconds=seconds)
+        self.kube.server_date = format_datetime(server_time.replace(microsecond=0), usegmt=True)
+        self.kube.server_date_between = (sent, self.machine.monotonic())
+
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("behind", [HOUR, -HOUR, timedelta(days=400)])
+def test_a_clock_that_is_wrong_has_the_time_of_the_api_server_after_its_first_response(
+    behind: timedelta,
+) -> None:
+    scene = Scene(behind)
+    assert scene.clock.now() == NOON - behind
+    scene.machine.advance(seconds=1)
+    scene.respond(NOON)
+    assert NOON <= scene.clock.now() <= NOON + timedelta(seconds=1)
+    scene.machine.advance(hours=3)
+    assert NOON + 3 * HOUR <= scene.clock.now() <= NOON + 3 * HOUR + timedelta(seconds=1)
+
+
+def test_a_clock_that_is_right_is_not_changed_by_the_whole_seconds_of_responses() -> None:
+    scene = Scene()
+    scene.machine.advance(seconds=1)
+    for _ in range(100):
+        scene.machine.advance(seconds=0.37)
+        scene.respond(scene.machine.now(), seconds=0.2)
+        assert scene.clock.now() == scene.machine.now()
+
+
+def test_a_response_that_took_long_says_less() -> None:
+    scene = Scene(timedelta(seconds=20))
+    scene.machine.advance(seconds=1)
+    scene.respond(NOON + timedelta(seconds=10), seconds=60)
+    assert scene.clock.now() == scene.machine.now()
+
+
+def test_a_machine_whose_clock_is_set_continues_as_before() -> None:
+    scene = Scene()
+    scene.machine.advance(seconds=1)
+    scene.respond(scene.machine.now())
+    before = scene.clock.now()
+    scene.machine.set_back(hours=5)
+    assert scene.clock.now() == before
+
+
+@pytest.mark.parametrize("header", [None, "", "yesterday"])
+def test_without_a_date_it_is_the_clock_of_the_machine(header: str | None) -> None:
+    scene = Scene(HOUR)
+    scene.machine.advance(seconds=1)
+    scene.respond(NOON)
+    scene.kube.server_date = header
+    assert scene.clock.now() == scene.machine.now()
