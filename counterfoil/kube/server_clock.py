@@ -18,6 +18,9 @@ from counterfoil.kube.client import KubeClient
 _RESOLUTION: Final = timedelta(seconds=1)
 """Resolution of the header ``Date``, which is never later than the response."""
 
+_PLAUSIBLE_YEARS: Final = range(2024, 3000)
+"""Another year, such as that of an empty time, is no time of the API server's clock."""
+
 
 @dataclass
 class ServerClock:
@@ -44,7 +47,7 @@ class ServerClock:
         its response, and the response came after the begin of that second."""
         self._seen = (sent, received)
         date = http_date(self.kube.server_date)
-        if date is not None:
+        if date is not None and date.year in _PLAUSIBLE_YEARS:
             earliest, latest = date - timedelta(seconds=received), date - timedelta(seconds=sent)
             self._zero = min(max(self._zero, earliest), latest + _RESOLUTION)
 

@@ -67,8 +67,10 @@ def test_a_machine_whose_clock_is_set_continues_as_before() -> None:
     assert scene.clock.now() == before
 
 
-@pytest.mark.parametrize("header", [None, "", "yesterday"])
-def test_without_a_date_it_is_the_clock_of_the_machine(header: str | None) -> None:
+@pytest.mark.parametrize(
+    "header", [None, "", "yesterday", "Mon, 01 Jan 0001 00:00:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT"]
+)
+def test_without_a_date_that_can_be_right_it_is_the_clock_of_the_machine(header: str | None) -> None:
     scene = Scene(HOUR)
     scene.machine.advance(seconds=1)
     scene.respond(NOON)
