@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from msgspec.structs import replace
 
 from controller.notifications.problem_tracking import FailureSummary
+from counterfoil.clock import CLOCK_DIFFERENCE
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase, is_condition_true
 from counterfoil.resources.organization import (
@@ -42,6 +43,8 @@ class ActivityCounter:
         created, status = event.metadata.creation_timestamp, event.status
         if created is None:
             return
+        # A restore creates objects again. Their status keeps the time of the first callback.
+        created = min(created, status.first_delivery_time or created)
         self._count_hour(self._created, created)
         if not status.phase.is_final:
             self._unfinished_for[duration_bucket(self.now - created)] += 1
@@ -51,7 +54,8 @@ class ActivityCounter:
             and is_condition_true(status.conditions, "Archived")
         ):
             self._count_hour(self._archived, status.completion_time)
-            if self.now - status.completion_time < WEEK:
+            is_recent = self.now - status.completion_time < WEEK
+            if is_recent and created - status.completion_time < CLOCK_DIFFERENCE:
                 self._archived_within[duration_bucket(status.completion_time - created)] += 1
 
     def activity(self) -> Activity:

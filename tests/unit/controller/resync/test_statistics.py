@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-import pytest
 
 from controller.resync.statistics import ActivityCounter, refresh_if_stale
 from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase, to_json_dict
@@ -85,7 +84,6 @@ def restored(event: EnvelopeEvent, first_delivery: datetime | None) -> EnvelopeE
     return msgspec.structs.replace(event, metadata=metadata, status=status)
 
 
-@pytest.mark.xfail(strict=True, reason="the time of a restore is taken for that of the callback")
 def test_a_restored_event_is_counted_by_the_times_of_its_callback_and_its_end() -> None:
     event = succeeded(timedelta(days=3), took=timedelta(seconds=50))
     found = tallied(restored(event, event.metadata.creation_timestamp))
@@ -93,7 +91,6 @@ def test_a_restored_event_is_counted_by_the_times_of_its_callback_and_its_end() 
     assert found.hours == ()
 
 
-@pytest.mark.xfail(strict=True, reason="the time to the archive is negative, and counts as the shortest")
 def test_a_restored_event_of_a_sweep_has_no_time_to_the_archive() -> None:
     assert tallied(restored(succeeded(timedelta(days=3)), None)).archived_within == {}
 
