@@ -111,7 +111,7 @@ async def collect(
     logs = {path.name: path.read_text(errors="replace") for path in environment.folder.glob("*.log")}
     await stage.record_mail()
     mails = [
-        Mail(str(each.message["Message-ID"]), each.subject, each.text, each.to, gone)
+        Mail(str(each.message["Message-ID"]), each.subject, each.text, each.to, gone, each.time)
         for each, gone in zip(stage.smtp.mails, stage.gone_at_mail, strict=False)
     ]
     return Evidence(

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 CONSENT: Final = "Please allow us"
@@ -25,6 +26,8 @@ ENDED: Final = "Ended: "
 STAYS: Final = re.compile(r"stays? in eSignAnyWhere")
 GONE: Final = re.compile(r"(?<!If the envelope )(?:is|are) no longer in eSignAnyWhere")
 """Sentences of mails and of statuses about envelopes."""
+CLOCK_STEP: Final = timedelta(seconds=5)
+"""Maximum difference between the clock of the API server, which a controller uses, and this one."""
 NEVER_TRUE: Final = (
     "The Organization no longer uses the archive",
     "spec.webhook was removed",
@@ -48,6 +51,8 @@ class Mail:
     to: tuple[str, ...] = ()
     gone: frozenset[str] = frozenset()
     """Envelopes that were not in eSAW when it arrived."""
+    time: datetime | None = None
+    """When it arrived; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ def wrong_mails(mails: Sequence[Mail], facts: MailFacts) -> Iterator[str]:
             yield f"the sender {mail.to[0]} gets one of an administrator ({mail.subject})"
     if not facts.restores:
         yield from _ends(others, facts)
+        yield from _early_ends(others, facts)
         for mail in mails:
             yield from _claims(mail, facts)
 
@@ -168,6 +174,37 @@ def _ends(mails: Sequence[Mail], facts: MailFacts) -> Iterator[str]:
         return
     for reason in sorted(failed - told):
         yield f"an event failed with {reason}, and no mail reports it"
+
+
+def _early_ends(mails: Iterable[Mail], facts: MailFacts) -> Iterator[str]:
+    """
+    A problem that is called solved during a round has no event that failed before its first mail, and that
+    nobody opened again until the end: such an event was Failed whenever the mail was decided.
+
+    A mail that a controller sends again after a pause has the identity of the first one, and is not judged.
+    """
+    ends, begins, known = _failure_ends(facts.events), dict[str, datetime | None](), set[str]()
+    for mail in mails:
+        problem, found = _problem(mail), FAILED.search(mail.subject)
+        if mail.identity in known or found is None:
+            continue
+        known.add(mail.identity)
+        if not mail.subject.startswith((SOLVED, ENDED)):
+            begins.setdefault(problem, mail.time)
+            continue
+        began = begins.pop(problem, None)
+        if began is not None and any(each + CLOCK_STEP < began for each in ends[found[1]]):
+            yield f"“{mail.subject}”, but an event was Failed with {found[1]} from before until the end"
+
+
+def _failure_ends(events: Iterable[Mapping[str, Any]]) -> dict[str, list[datetime]]:
+    """Return when the events failed, by cause."""
+    ends: dict[str, list[datetime]] = defaultdict(list)
+    for event in events:
+        ended = event.get("status", {}).get("completionTime")
+        if _is_failed(event) and ended is not None:
+            ends[cause(event)].append(datetime.fromisoformat(ended))
+    return ends
 
 
 def _claims(mail: Mail, facts: MailFacts) -> Iterator[str]:

@@ -300,7 +300,7 @@ def _drafts(chance: random.Random, faults: int) -> tuple[DraftOrder, ...]:
 
 
 def _lag(chance: random.Random, faults: Iterable[Fault]) -> float:
-    # spec.evidence.wait passes at once by a clock that is set forward.
+    # By the clock of a process that has no response of the API server yet, spec.evidence.wait passes at once.
     return 0.0 if any(each.kind in CLOCKS for each in faults) else chance.choice((0.0, 1.0, 2.0))
 
 

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 from types import TracebackType
@@ -50,6 +51,8 @@ class ReceivedMail:
     raw: bytes
     encrypted: bool
     user: str | None
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When it had arrived, before the server answered."""
 
     @property
     def subject(self) -> str:

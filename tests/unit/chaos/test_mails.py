@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from chaos.mails import (
     MailFacts,
     wrong_mails,
 )
+from tests.support.builders import NOON
 
 ENVELOPE = "0f9c1c2e-0000-4000-8000-000000000001"
 ANNA, BRUNO, OPS = "anna@x.example", "bruno@x.example", "ops@x.example"
@@ -51,9 +53,33 @@ def to_administrator(subject: str = FULL, text: str = "", **changed: Any) -> Mai
     return Mail("<1@x>", subject, text, (OPS,), **changed)
 
 
+def solved_between(first: datetime, second: datetime) -> list[Mail]:
+    """Return the mails about a problem that began, was solved a second later, and began again."""
+    return [
+        Mail("<1@x>", FULL, to=(OPS,), time=first),
+        Mail("<2@x>", f"Solved: {SOLVED}", to=(OPS,), time=first + timedelta(seconds=1)),
+        Mail("<3@x>", FULL, to=(OPS,), time=second),
+    ]
+
+
+FAILED_AT_NOON = replace(FACTS, events=(event(completionTime="2026-07-01T12:00:00Z"),))
+
+
 @pytest.mark.parametrize(
     ("mails", "facts"),
     [
+        # It failed after the end of the problem, or so shortly before that nobody can tell.
+        (solved_between(NOON - timedelta(seconds=10), NOON), FAILED_AT_NOON),
+        (solved_between(NOON + timedelta(seconds=4), NOON + timedelta(seconds=9)), FAILED_AT_NOON),
+        # A controller sends a mail again after a pause.
+        (
+            [
+                *solved_between(NOON - timedelta(seconds=30), NOON + timedelta(seconds=9)),
+                Mail("<2@x>", f"Solved: {SOLVED}", to=(OPS,), time=NOON + timedelta(seconds=20)),
+                Mail("<3@x>", FULL, to=(OPS,), time=NOON + timedelta(seconds=21)),
+            ],
+            FAILED_AT_NOON,
+        ),
         ([], FACTS),
         ([to_sender()], FACTS),
         ([to_administrator()], FAILING),
@@ -127,6 +153,10 @@ WRONG = {
     "but an event is Failed with ArchiveFull": (
         [to_administrator(), to_administrator(f"Solved: {SOLVED}")],
         FAILING,
+    ),
+    "but an event was Failed with ArchiveFull from before until the end": (
+        solved_between(NOON - timedelta(seconds=10), NOON),
+        replace(FACTS, events=(event(completionTime="2026-07-01T11:59:40Z"),)),
     ),
     "but it is not Ready": (
         [to_administrator("Solved: [acme] Archive dms can't be used: Full")],
