@@ -48,7 +48,7 @@ _TYPES: Mapping[Any, str] = {
     tuple: "array",
 }
 
-_EMPTY = (None, 0, "", (), {})
+_EMPTY: tuple[Any, ...] = (None, 0, "", (), {})
 """Defaults that the API server stores only if the field declares them."""
 
 Schema = dict[str, Any]
