@@ -1,27 +1,60 @@
 """
-asyncssh: decodes all that an SFTP packet holds in one step, before its caller sees the first entry.
+asyncssh: no bound for the packets of a server, neither of SSH nor of SFTP.
 
+**SFTP.** It decodes all that a packet holds in one step, before its caller sees the first entry.
 A packet of 4 MiB has 349,000 names, which hold the event loop for four seconds and take 140 MiB, or 524,000
 attributes of one file. A handle of 4 MiB goes back with each of up to 128 requests that run at once. A packet
 that is cut is a ``ValueError``. Upstream: https://github.com/ronf/asyncssh/blob/v2.24.1/asyncssh/sftp.py
-(``SFTPClientHandler._process_name``), no issue yet. Versions: asyncssh up to 2.24.1.
+(``SFTPClientHandler._process_name``, ``SFTPHandler.recv_packet``), no issue yet. Versions: asyncssh up to
+2.24.1.
+
+**SSH.** It processes all packets of a read in one step, and copies the rest of the read for each. A read of
+256 KiB has 16,000 packets of 16 bytes, which hold the event loop for a second, also before the server has
+shown its host key. Upstream: https://github.com/ronf/asyncssh/blob/v2.24.1/asyncssh/connection.py
+(``SSHConnection._recv_data``), no issue yet. Versions: asyncssh up to 2.24.1.
 """
 
+import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
-from asyncssh import SFTPBadMessage, sftp
-from asyncssh.constants import FXP_ATTRS, FXP_HANDLE, FXP_NAME
+import asyncssh
+from asyncssh import ProtocolError, SFTPBadMessage, connection, sftp
+from asyncssh.constants import (
+    FXP_ATTRS,
+    FXP_DATA,
+    FXP_HANDLE,
+    FXP_NAME,
+    FXP_STATUS,
+    MSG_DEBUG,
+    MSG_GLOBAL_REQUEST,
+    MSG_IGNORE,
+    MSG_UNIMPLEMENTED,
+)
 from asyncssh.packet import PacketDecodeError, SSHPacket, UInt32
 
 MAX_NAMES: Final = 2_000
 """Names of one packet; servers send some hundred."""
 
 MAX_PACKET_BYTES: Final = 256 * 1024
-"""Bytes of one packet with names or attributes, as OpenSSH has it."""
+"""Bytes of one SFTP packet, as OpenSSH has it; one with data may have as many as were asked for."""
+
+MAX_VERSION_BYTES: Final = 16 * 1024
+"""Bytes of the first SFTP packet, which names the extensions."""
 
 MAX_HANDLE_BYTES: Final = 4 + 256
 """Bytes of one packet with the handle of a file. (draft-ietf-secsh-filexfer-02, 6.2)"""
+
+PACKETS_PER_TURN: Final = 50
+"""SSH packets after which other tasks run."""
+
+MAX_LOGIN_PACKETS: Final = 200
+"""SSH packets until the end of the login."""
+
+MAX_USELESS_PACKETS: Final = 10_000
+"""SSH packets of a connection that carry nothing: one in ten seconds for more than a day."""
 
 Process = Callable[[sftp.SFTPClientHandler, SSHPacket], Any]
 
@@ -32,12 +65,87 @@ PROCESS_HANDLE = sftp.SFTPClientHandler._process_handle
 """The method of asyncssh for handles."""
 
 
+RECEIVE_PACKET = connection.SSHConnection._recv_packet
+"""The method of asyncssh for SSH packets."""
+
+RECEIVE_SFTP_PACKET = sftp.SFTPClientHandler.recv_packet
+"""The method of asyncssh for SFTP packets."""
+
+_PROCESS_USELESS = {
+    kind: connection.SSHConnection._packet_handlers[kind]
+    for kind in (MSG_IGNORE, MSG_UNIMPLEMENTED, MSG_DEBUG, MSG_GLOBAL_REQUEST)
+}
+
+
 def bound_packets() -> None:
     """Refuse packets that hold the event loop or fill the memory, for all connections of the process."""
     handlers: dict[int, Process] = vars(sftp.SFTPClientHandler)["_packet_handlers"]
     handlers[FXP_NAME] = _bounded(PROCESS_NAME, MAX_PACKET_BYTES, MAX_NAMES)
     handlers[FXP_ATTRS] = _bounded(sftp.SFTPClientHandler._process_attrs, MAX_PACKET_BYTES)
     handlers[FXP_HANDLE] = _bounded(PROCESS_HANDLE, MAX_HANDLE_BYTES)
+    handlers[FXP_STATUS] = _bounded(sftp.SFTPClientHandler._process_status, MAX_PACKET_BYTES)
+    handlers[FXP_DATA] = _bounded(sftp.SFTPClientHandler._process_data, sftp.MAX_SFTP_PACKET_LEN)
+    # mypy forbids another type under the name of a method.
+    setattr(sftp.SFTPClientHandler, "recv_packet", _receive_sftp_packet)  # noqa: B010
+    setattr(connection.SSHConnection, "_recv_packet", _receive_packet)  # noqa: B010
+    for kind, process in _PROCESS_USELESS.items():
+        connection.SSHConnection._packet_handlers[kind] = _counted(process)
+
+
+async def _receive_sftp_packet(handler: sftp.SFTPClientHandler) -> SSHPacket:
+    reader = cast("asyncssh.SSHReader[bytes]", handler._reader)
+    head = await reader.readexactly(5)
+    length = int.from_bytes(head[:4])
+    is_first = handler._next_pktid == 0
+    longest = MAX_VERSION_BYTES if is_first else MAX_PACKET_BYTES
+    if length > (sftp.MAX_SFTP_PACKET_LEN if head[4] == FXP_DATA else longest) or not length:
+        raise SFTPBadMessage("the length of a packet is wrong")
+    return SSHPacket(head[4:] + await reader.readexactly(length - 1))
+
+
+@dataclass
+class _Received:
+    """Counts the SSH packets of a connection."""
+
+    packets: int = 0
+    useless: int = 0
+
+
+_received: WeakKeyDictionary[connection.SSHConnection, _Received] = WeakKeyDictionary()
+
+
+def _counted(process: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(ssh: connection.SSHConnection, kind: int, number: int, packet: SSHPacket) -> Any:
+        received = _received.setdefault(ssh, _Received())
+        received.useless += 1
+        if received.useless > MAX_USELESS_PACKETS:
+            raise ProtocolError("too many packets without content")
+        return process(ssh, kind, number, packet)
+
+    return checked
+
+
+def _receive_packet(ssh: connection.SSHConnection) -> bool:
+    """Process a packet; False ends the loop of asyncssh, which continues in the next turn of the loop."""
+    has_more = RECEIVE_PACKET(ssh)
+    if not has_more:
+        return False
+    received = _received.setdefault(ssh, _Received())
+    received.packets += 1
+    if received.packets > MAX_LOGIN_PACKETS and not ssh._auth_complete:
+        raise ProtocolError("too many packets before the end of the login")
+    transport = ssh._transport
+    if received.packets % PACKETS_PER_TURN or transport is None:
+        return True
+    transport.pause_reading()
+    ssh._loop.call_soon(_continue, ssh, transport)
+    return False
+
+
+def _continue(ssh: connection.SSHConnection, transport: asyncio.Transport) -> None:
+    if ssh._transport is transport:
+        transport.resume_reading()
+        ssh._recv_data()
 
 
 def _bounded(process: Process, longest: int, most: int | None = None) -> Process:

@@ -218,7 +218,8 @@ class SftpBackend(FolderTreeBackend):
         space."""
         if _FULL.search(error.reason):
             return True
-        with suppress(asyncssh.Error, OSError, TimeoutError):
+        # ValueError: a reply that is cut.
+        with suppress(asyncssh.Error, OSError, TimeoutError, ValueError):
             async with self._connection.session() as sftp:
                 return (await _step(sftp.statvfs(self._path([])))).bavail == 0
         return False

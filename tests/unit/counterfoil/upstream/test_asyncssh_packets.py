@@ -1,19 +1,34 @@
-"""asyncssh decodes all names and attributes of a packet at once, without a bound."""
+"""asyncssh has no bound for the packets of a server."""
 
+import asyncio
 import logging
 from types import SimpleNamespace
 from typing import Any, cast
 
+import asyncssh
 import pytest
-from asyncssh import SFTPBadMessage, sftp
-from asyncssh.constants import FXP_ATTRS, FXP_HANDLE, FXP_NAME
+from asyncssh import SFTPBadMessage, connection, sftp
+from asyncssh.constants import (
+    FXP_ATTRS,
+    FXP_DATA,
+    FXP_HANDLE,
+    FXP_NAME,
+    FXP_STATUS,
+    FXP_VERSION,
+    MSG_IGNORE,
+)
 from asyncssh.packet import SSHPacket, String, UInt32
 
 from counterfoil._upstream.asyncssh_packets import (
+    MAX_LOGIN_PACKETS,
     MAX_NAMES,
     MAX_PACKET_BYTES,
+    MAX_USELESS_PACKETS,
+    MAX_VERSION_BYTES,
+    PACKETS_PER_TURN,
     PROCESS_HANDLE,
     PROCESS_NAME,
+    RECEIVE_PACKET,
     bound_packets,
 )
 
@@ -23,7 +38,9 @@ EXTENDED = UInt32(0x80000000)
 
 def a_handler() -> Any:
     logger = SimpleNamespace(debug1=logging.getLogger(__name__).debug)
-    return cast("sftp.SFTPClientHandler", SimpleNamespace(_version=3, logger=logger))
+    return cast(
+        "sftp.SFTPClientHandler", SimpleNamespace(_version=3, _utf8_decode_errors="strict", logger=logger)
+    )
 
 
 def names(count: int) -> SSHPacket:
@@ -74,7 +91,138 @@ def test_a_handle_is_as_long_as_the_protocol_allows() -> None:
         processed(FXP_HANDLE, SSHPacket(String(bytes(257))))
 
 
-@pytest.mark.parametrize("kind", [FXP_ATTRS, FXP_HANDLE, FXP_NAME])
+@pytest.mark.parametrize("kind", [FXP_ATTRS, FXP_DATA, FXP_HANDLE, FXP_NAME, FXP_STATUS])
 def test_a_packet_that_is_cut_is_an_error_of_the_server(kind: int) -> None:
     with pytest.raises(SFTPBadMessage):
-        processed(kind, SSHPacket(UInt32(1)))
+        processed(kind, SSHPacket(b"\0" if kind == FXP_STATUS else UInt32(1)))
+
+
+class Server(asyncssh.SSHServer):
+    """Lets everybody in, and sends packets without content after the login and a packet to an SFTP client."""
+
+    def __init__(self, useless: int, first: bytes) -> None:
+        self._useless, self._first = useless, first
+        self._connection: Any = None
+
+    def connection_made(self, conn: Any) -> None:
+        self._connection = conn
+
+    def begin_auth(self, username: str) -> bool:
+        return False
+
+    def auth_completed(self) -> None:
+        for _ in range(self._useless):
+            self._connection.send_packet(MSG_IGNORE, String(b""))
+
+    def session_requested(self) -> Any:
+        first = self._first
+
+        class Session(asyncssh.SSHServerSession[bytes]):
+            def connection_made(self, chan: Any) -> None:
+                self._channel = chan
+
+            def subsystem_requested(self, subsystem: str) -> bool:
+                return True
+
+            def session_started(self) -> None:
+                self._channel.write(first)
+
+        return Session()
+
+
+async def opened(port: int) -> str:
+    """Connect and open SFTP; return the error, or an empty text."""
+    try:
+        async with asyncio.timeout(20):
+            ssh = await asyncssh.connect("127.0.0.1", port, known_hosts=None, config=None, username="a")
+            async with ssh:
+                await ssh.start_sftp_client()
+    except (asyncssh.Error, OSError) as error:
+        return str(error)
+    return ""
+
+
+async def opened_with(*, useless: int = 0, extensions: int = 0) -> str:
+    bound_packets()
+    body = bytes([FXP_VERSION]) + UInt32(3) + (String(b"") * 2) * extensions
+    server = await asyncssh.create_server(
+        lambda: Server(useless, String(body)),
+        "127.0.0.1",
+        0,
+        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+        encoding=None,
+    )
+    try:
+        return await opened(server.get_port())
+    finally:
+        server.close()
+
+
+async def test_a_server_may_name_some_extensions_and_send_some_packets_without_content() -> None:
+    assert not await opened_with(useless=MAX_USELESS_PACKETS - 100, extensions=100)
+
+
+async def test_an_sftp_server_with_too_many_extensions_is_refused() -> None:
+    assert "length of a packet" in await opened_with(extensions=MAX_VERSION_BYTES // 8)
+
+
+async def test_a_connection_with_too_many_packets_without_content_ends() -> None:
+    assert await opened_with(useless=MAX_USELESS_PACKETS + 1)
+
+
+class Scene:
+    """A connection to a server that sends packets without content before its host key."""
+
+    def __init__(self, *, bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        bound_packets()
+        self.at_most = 0
+        """The most packets that were processed between two turns of another task."""
+        self.all_at_once = asyncio.Event()
+        self._since_turn = 0
+        process = connection.SSHConnection._recv_packet if bounded else RECEIVE_PACKET
+
+        def counted(ssh: connection.SSHConnection) -> bool:
+            self._since_turn += 1
+            self.at_most = max(self.at_most, self._since_turn)
+            if self.at_most == MAX_LOGIN_PACKETS:
+                self.all_at_once.set()
+            return process(ssh)
+
+        monkeypatch.setattr(connection.SSHConnection, "_recv_packet", counted)
+
+    async def connect(self, packets: int) -> str:
+        ignored = UInt32(12) + bytes([6, MSG_IGNORE]) + UInt32(0) + bytes(6)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"SSH-2.0-x\r\n" + ignored * packets)
+            await reader.read()
+
+        async def count() -> None:
+            while True:
+                await asyncio.sleep(0)
+                self._since_turn = 0
+
+        counter = asyncio.create_task(count())
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with server:
+            end = await asyncio.wait_for(opened(server.sockets[0].getsockname()[1]), timeout=20)
+        counter.cancel()
+        return end
+
+
+async def test_other_tasks_run_between_small_packets_and_a_flood_before_the_login_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(bounded=True, monkeypatch=monkeypatch)
+    assert "before the end of the login" in await scene.connect(MAX_LOGIN_PACKETS + 10)
+    assert scene.at_most == PACKETS_PER_TURN
+
+
+async def test_asyncssh_still_processes_all_packets_of_a_read_in_one_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Fewer: the pauses of bound_packets can go.
+    scene = Scene(bounded=False, monkeypatch=monkeypatch)
+    connecting = asyncio.create_task(scene.connect(MAX_LOGIN_PACKETS))
+    await asyncio.wait_for(scene.all_at_once.wait(), timeout=20)
+    connecting.cancel()
