@@ -5,7 +5,10 @@ What tests set up and ask again and again goes this way: starting kubectl for ea
 than all that is asked about. What a person would type stays kubectl's.
 """
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -14,6 +17,7 @@ COUNTERFOIL: Final = "apis/counterfoil.dev/v1beta1"
 RBAC: Final = "apis/rbac.authorization.k8s.io/v1"
 FIELD_MANAGER: Final = "sandbox"
 """Manager of the applied fields."""
+WATCH_PAUSE_SECONDS: Final = 0.1
 
 
 class ResourcePath(NamedTuple):
@@ -89,9 +93,48 @@ class NamespaceObjects:
         items: list[dict[str, Any]] = _read(await self._client.get(path, params=params))["items"]
         return items
 
+    async def until_ready(self, kind: str, name: str, *, seconds: float = 60.0) -> None:
+        """
+        Wait until an object is Ready, as by ``kubectl wait --for=condition=Ready``; it need not exist yet.
+
+        Raises ``ObjectError``, with the object, if it does not become Ready in time.
+        """
+        latest = ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while True:
+                    async with contextlib.aclosing(self._watch(kind, name)) as events:
+                        async for latest in events:
+                            event = json.loads(latest)
+                            if event.get("type") in {"ADDED", "MODIFIED"} and _is_ready(event["object"]):
+                                return
+                    # A kind that has just been defined is not watched at once: "storage is (re)initializing".
+                    await asyncio.sleep(WATCH_PAUSE_SECONDS)
+        raise ObjectError(f"{kind}/{name} did not become Ready within {seconds:.0f} s: {latest}")
+
+    async def _watch(self, kind: str, name: str) -> AsyncGenerator[str, None]:
+        """Return the events of one object as JSON, beginning with the object as it is; or why there are
+        none."""
+        path = self._path(_KINDS[kind.lower()])
+        params = {"fieldSelector": f"metadata.name={name}", "watch": "1"}
+        async with self._client.stream("GET", path, params=params, timeout=None) as answer:
+            async for line in answer.aiter_lines():
+                yield line
+
     def _path(self, kind: str) -> str:
         resource_path = RESOURCE_PATHS[kind]
         return f"/{resource_path.api}/namespaces/{self._namespace}/{resource_path.plural}"
+
+
+def _is_ready(body: Mapping[str, Any]) -> bool:
+    """Whether the condition Ready is True, and not that of an earlier generation."""
+    status = body.get("status", {})
+    return any(
+        (each["type"], each["status"]) == ("Ready", "True")
+        and each.get("observedGeneration", status.get("observedGeneration", 0))
+        >= body["metadata"]["generation"]
+        for each in status.get("conditions", [])
+    )
 
 
 def _read(answer: httpx.Response) -> dict[str, Any]:

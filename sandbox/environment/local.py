@@ -21,7 +21,6 @@ from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, micro_time, shard_lease_name
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.controlplane.kubectl import KubectlError
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import StandIn, User
 from sandbox.servers.smtp import SmtpServer
@@ -151,13 +150,9 @@ class LocalEnvironment:
         )
 
     async def ready(self, *objects: str) -> None:
-        """Wait until ``kind/name`` objects are Ready."""
+        """Wait until ``kind/name`` objects are Ready. Raises ``ObjectError``."""
         for each in objects:
-            try:
-                await self.kubectl("wait", each, "--for=condition=Ready", "--timeout=60s")
-            except KubectlError as late:
-                late.add_note(await self.kubectl("get", each, "-o", "yaml"))
-                raise
+            await self.plane.objects(self.namespace).until_ready(*each.split("/"))
 
     def callback_url(self, organization: str, receiver: CounterfoilProcess) -> str:
         """Return the callback URL to set in eSAW."""

@@ -21,6 +21,7 @@ from sandbox.controlplane.binaries import cache_folder
 from sandbox.controlplane.control_plane import ControlPlane, ControlPlaneError, PortTakenError, control_plane
 from sandbox.controlplane.folders import remove_abandoned_folders
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
+from sandbox.controlplane.objects import ObjectError
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -99,6 +100,37 @@ async def what_it_started(parent: asyncio.subprocess.Process) -> tuple[list[psut
 def a_kind(tmp_path: Path) -> Path:
     (tmp_path / "stamps.yaml").write_text(A_KIND)
     return tmp_path
+
+
+def ready(generation: int) -> dict[str, object]:
+    return {
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "Tested",
+                "message": "It is ready.",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+                "observedGeneration": generation,
+            }
+        ]
+    }
+
+
+async def test_a_wait_ends_when_the_latest_generation_of_the_object_is_ready(
+    plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    objects = plane.objects(namespace)
+    waiting = asyncio.create_task(objects.until_ready("archive", "dms"))
+    archive = {"apiVersion": "counterfoil.dev/v1beta1", "kind": "Archive", "metadata": {"name": "dms"}}
+    for root in ("first", "second"):
+        await objects.apply({**archive, "spec": {"filesystem": {"root": str(tmp_path / root)}}})
+    await objects.merge_status("archive", "dms", ready(generation=1))
+    with pytest.raises(ObjectError, match=r"archive/dms did not become Ready within 1 s: .*It is ready"):
+        await objects.until_ready("archive", "dms", seconds=1)
+    assert not waiting.done()
+    await objects.merge_status("archive", "dms", ready(generation=2))
+    await waiting
 
 
 async def test_a_custom_resource_is_served_and_validated_by_cel(
