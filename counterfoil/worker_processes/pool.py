@@ -20,7 +20,7 @@ import signal
 import socket
 from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -125,10 +125,37 @@ class WorkerPool:
         return process
 
 
+class Program(Protocol):
+    """The used part of ``asyncio.subprocess.Process``."""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status; None while it runs."""
+
+    def kill(self) -> None:
+        """Kill it. Raises ``ProcessLookupError``."""
+
+    async def wait(self) -> int:
+        """Wait for its end; return the exit status."""
+
+
+async def start_program(command: Sequence[str], stdin: int) -> Program:
+    """Start a fork server with this file descriptor as its standard input. Raises ``OSError``."""
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=stdin,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        # Nothing of the parent's environment, and no signals that are meant for the parent.
+        env={},
+        start_new_session=True,
+    )
+
+
 class _ForkServer:
     """A process that starts one worker process at a time."""
 
-    def __init__(self, process: asyncio.subprocess.Process, control: socket.socket) -> None:
+    def __init__(self, process: Program, control: socket.socket) -> None:
         self._process = process
         self._control = control
         self.usable = True
@@ -139,15 +166,7 @@ class _ForkServer:
         ours.setblocking(False)
         with theirs:
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *command,
-                    stdin=theirs.fileno(),
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
-                    # Nothing of the parent's environment, and no signals that are meant for the parent.
-                    env={},
-                    start_new_session=True,
-                )
+                process = await start_program(command, theirs.fileno())
             except BaseException:
                 ours.close()
                 raise

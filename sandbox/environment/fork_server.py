@@ -34,7 +34,18 @@ from sandbox.controlplane.processes import Command, ServerProcess, StartProgram,
 FORK_SERVER = "SANDBOX_FORK_SERVER"
 """Name of the environment variable with the address. Without it, each program is started as usual."""
 
-IMPORTED = ("controller.__main__", "webhook.receiver.app", "webhook.pages.app", "webhook.console.app")
+WORKER_SERVERS = "SANDBOX_WORKER_SERVERS"
+"""Name of the environment variable with the folder of ``forked_workers``."""
+
+FORKED_WORKERS = "sandbox.environment.forked_workers"
+
+IMPORTED = (
+    "controller.__main__",
+    "webhook.receiver.app",
+    "webhook.pages.app",
+    "webhook.console.app",
+    FORKED_WORKERS,
+)
 
 READ_AT_START = ("PYTHON", "LD_", "GLIBC_", "MALLOC_")
 """Beginnings of the names of environment variables that are read before any import."""
@@ -64,12 +75,20 @@ class ForkServerFailed(RuntimeError):
 class ForkedProgram:
     """A program that the fork server started; it is used like ``subprocess.Popen``."""
 
-    def __init__(self, address: str, argv: Command, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        address: str,
+        argv: Command,
+        log: Path,
+        environment: Mapping[str, str],
+        *,
+        stdin: int | None = None,
+    ) -> None:
         # The first two are Python and -m.
         request = ForkRequest([str(each) for each in argv][2:], dict(environment), str(log))
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._connection.connect(address)
-        self._connection.send(msgspec.json.encode(request))
+        socket.send_fds(self._connection, [msgspec.json.encode(request)], [] if stdin is None else [stdin])
         answer = self._connection.recv(MAX_MESSAGE_BYTES)
         if not answer:
             raise ForkServerFailed("the fork server ended")
@@ -182,11 +201,14 @@ class ForkServer:
                     return arguments
 
     def _start(self, connection: socket.socket) -> list[str]:
-        request = msgspec.json.decode(connection.recv(MAX_MESSAGE_BYTES), type=ForkRequest)
+        message, descriptors, _, _ = socket.recv_fds(connection, MAX_MESSAGE_BYTES, 1)
+        request = msgspec.json.decode(message, type=ForkRequest)
+        stdin = descriptors[0] if descriptors else os.open(os.devnull, os.O_RDONLY)
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            return self._become(request, parent, connection)
+            return self._become(request, parent, connection, stdin)
+        os.close(stdin)
         with suppress(OSError):  # The client may have gone away.
             connection.send(str(pid).encode())
         self._selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, connection))
@@ -200,7 +222,7 @@ class ForkServer:
             connection.send(str(os.waitstatus_to_exitcode(status)).encode())
         connection.close()
 
-    def _become(self, request: ForkRequest, parent: int, connection: socket.socket) -> list[str]:
+    def _become(self, request: ForkRequest, parent: int, connection: socket.socket, stdin: int) -> list[str]:
         for key in list(self._selector.get_map().values()):
             if key.data is not None:
                 os.close(key.fd)
@@ -211,11 +233,10 @@ class ForkServer:
         os.setsid()
         die_with(parent)
         log = os.open(request.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        for number, file in ((0, nothing), (1, log), (2, log)):
+        for number, file in ((0, stdin), (1, log), (2, log)):
             os.dup2(file, number)
         os.close(log)
-        os.close(nothing)
+        os.close(stdin)
         os.chdir(Path(request.log).parent)
         os.environ.clear()
         os.environ.update(request.environment)
@@ -232,6 +253,9 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     arguments = ForkServer(address).serve()
+    if folder := os.environ.get(WORKER_SERVERS):
+        # Not imported above: a worker process has what it needs and nothing else.
+        importlib.import_module(FORKED_WORKERS).install(Path(folder))
     sys.argv = arguments
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 

@@ -18,19 +18,23 @@ import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.kubectl import Kubectl
-from sandbox.environment.fork_server import FORK_SERVER, fork_server
+from sandbox.environment.fork_server import FORK_SERVER, WORKER_SERVERS, fork_server
+from sandbox.environment.forked_workers import worker_servers
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def forked_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let the processes of Counterfoil be forked from one that has imported everything."""
+    """Let the processes of Counterfoil be forked from one that has imported everything, and their worker
+    processes, too."""
     with (
         fork_server(tmp_path_factory.mktemp("fork-server")) as address,
+        worker_servers(tmp_path_factory.mktemp("workers")) as workers,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv(FORK_SERVER, address)
+        patch.setenv(WORKER_SERVERS, workers)
         yield
 
 
