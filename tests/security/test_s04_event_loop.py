@@ -82,26 +82,31 @@ def filled(begin: bytes, item: bytes, end: bytes, size: int = 16 * MIB) -> bytes
     return begin + b",".join([item] * count) + end
 
 
-ANSWERS: dict[str, tuple[Callable[[EsawUserClient], object], bytes]] = {
+ENVELOPE_BEGIN = b'{"Id":"%b","EnvelopeStatus":"Completed","Activities":[' % ENVELOPE.encode()
+# Each process of the tests imports this module, so an answer is made in its test.
+ANSWERS: dict[str, tuple[Callable[[EsawUserClient], object], Callable[[], bytes]]] = {
     "an envelope with millions of steps": (
         lambda user: user.envelope(ENVELOPE),
-        filled(b'{"Id":"%b","EnvelopeStatus":"Completed","Activities":[' % ENVELOPE.encode(), b"{}", b"]}"),
+        partial(filled, ENVELOPE_BEGIN, b"{}", b"]}"),
     ),
-    "millions of files": (lambda user: user.files(ENVELOPE), filled(b'{"Documents":[', b"{}", b"]}")),
+    "millions of files": (
+        lambda user: user.files(ENVELOPE),
+        partial(filled, b'{"Documents":[', b"{}", b"]}"),
+    ),
     "a configuration with something else": (
         lambda user: user.configuration(ENVELOPE),
-        filled(b'{"Other":[', b"[]", b"]}"),
+        partial(filled, b'{"Other":[', b"[]", b"]}"),
     ),
-    "millions of numbers": (lambda user: user.whoami(), filled(b'{"Other":[', b"1", b"]}")),
-    "lists in lists": (lambda user: user.configuration(ENVELOPE), b"[" * 16 * MIB),
+    "millions of numbers": (lambda user: user.whoami(), partial(filled, b'{"Other":[', b"1", b"]}")),
+    "lists in lists": (lambda user: user.configuration(ENVELOPE), lambda: b"[" * 16 * MIB),
 }
 
 
 @pytest.mark.parametrize("attack", ANSWERS)
 async def test_no_answer_of_esignanywhere_holds_the_loop(attack: str) -> None:
-    call, body = ANSWERS[attack]
+    call, make_body = ANSWERS[attack]
     limits = CallLimits(max_json_bytes=16 * MIB)
-    async with against(answering(body), call_limits=limits) as setup:
+    async with against(answering(make_body()), call_limits=limits) as setup:
         with no_block():
             with pytest.raises(ResponseInvalid):
                 await call(setup.user)  # type: ignore[misc]  # each call is a coroutine of another type
@@ -122,35 +127,38 @@ def numbered(count: int, item: str) -> bytes:
     return ",".join(item.replace("%d", str(number)) for number in range(count)).encode()
 
 
-ENVELOPE_BEGIN = b'{"Id":"%b","EnvelopeStatus":"Completed","Activities":[' % ENVELOPE.encode()
-DENSE: dict[str, tuple[Callable[[EsawUserClient], Awaitable[object]], bytes]] = {
+def dense(begin: bytes, count: int, item: str, end: bytes = b"]}") -> bytes:
+    return begin + numbered(count, item) + end
+
+
+DENSE: dict[str, tuple[Callable[[EsawUserClient], Awaitable[object]], Callable[[], bytes]]] = {
     "165,000 documents": (
         lambda user: user.files(ENVELOPE),
-        b'{"Documents":[' + numbered(165_000, '{"FileId":"%d","AuditTrailFileId":"t%d"}') + b"]}",
+        partial(dense, b'{"Documents":[', 165_000, '{"FileId":"%d","AuditTrailFileId":"t%d"}'),
     ),
     "as many documents as are accepted": (
         lambda user: user.files(ENVELOPE),
-        b'{"Documents":[' + numbered(9_900, '{"FileId":"%d","AuditTrailFileId":"t%d"}') + b"]}",
+        partial(dense, b'{"Documents":[', 9_900, '{"FileId":"%d","AuditTrailFileId":"t%d"}'),
     ),
     "180,000 steps": (
         lambda user: user.envelope(ENVELOPE),
-        ENVELOPE_BEGIN + numbered(180_000, '{"FinishedDate":"2026-01-02T00:00:00Z"}') + b"]}",
+        partial(dense, ENVELOPE_BEGIN, 180_000, '{"FinishedDate":"2026-01-02T00:00:00Z"}'),
     ),
     "as many steps as are accepted": (
         lambda user: user.envelope(ENVELOPE),
-        ENVELOPE_BEGIN + numbered(49_900, '{"FinishedDate":"2026-01-02T00:00:00Z"}') + b"]}",
+        partial(dense, ENVELOPE_BEGIN, 49_900, '{"FinishedDate":"2026-01-02T00:00:00Z"}'),
     ),
     "199,000 sent envelopes whose ids are no GUIDs": (
         lambda user: find_sent(user, "anna@example.com", datetime.now(UTC)),
-        b'{"Envelopes":[' + numbered(199_000, '{"Id":"x%d"}') + b"]}",
+        partial(dense, b'{"Envelopes":[', 199_000, '{"Id":"x%d"}'),
     ),
     "as many sent envelopes as are accepted": (
         lambda user: find_sent(user, "anna@example.com", datetime.now(UTC)),
-        b'{"Envelopes":[' + numbered(MAX_SENT_HITS, '{"Id":"x%d"}') + b"]}",
+        partial(dense, b'{"Envelopes":[', MAX_SENT_HITS, '{"Id":"x%d"}'),
     ),
     "700,000 members of something else": (
         lambda user: user.configuration(ENVELOPE),
-        b'{"x":0,' + numbered(700_000, '"%d":0') + b"}",
+        partial(dense, b'{"x":0,', 700_000, '"%d":0', b"}"),
     ),
 }
 """Answers of less than 8 MiB."""
@@ -158,7 +166,7 @@ DENSE: dict[str, tuple[Callable[[EsawUserClient], Awaitable[object]], bytes]] = 
 
 @pytest.mark.parametrize("attack", DENSE)
 async def test_no_dense_answer_of_esignanywhere_holds_the_loop(attack: str) -> None:
-    call, body = DENSE[attack]
+    call, make_body = DENSE[attack]
 
     async def use(user: EsawUserClient) -> None:
         found = await call(user)
@@ -167,7 +175,7 @@ async def test_no_dense_answer_of_esignanywhere_holds_the_loop(attack: str) -> N
         elif isinstance(found, EnvelopeResponse):
             assert found.finished_date is not None
 
-    async with against(answering(body)) as setup:
+    async with against(answering(make_body())) as setup:
         with no_block():
             if "accepted" in attack:
                 await use(setup.user)
