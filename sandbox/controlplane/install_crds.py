@@ -7,8 +7,8 @@ is published each come in their own time.
 
 import asyncio
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
@@ -17,14 +17,6 @@ CRDS = Path(__file__).parents[2] / "crds"
 TIMEOUT = 60.0  # seconds
 INTERVAL = 0.1  # seconds between looks
 COLUMNS = "custom-columns=:.spec.group,:.spec.names.plural,:.spec.versions[?(@.served==true)].name"
-
-
-@dataclass(frozen=True)
-class ServedKind:
-    """One served version of a kind."""
-
-    group_version: str
-    plural: str
 
 
 async def install_crds(kubectl: Kubectl, folder: Path = CRDS) -> None:
@@ -38,8 +30,9 @@ async def install_crds(kubectl: Kubectl, folder: Path = CRDS) -> None:
     await kubectl("apply", "--server-side", "-f", str(folder))
     columns = await kubectl("get", "-f", str(folder), "--no-headers", "-o", COLUMNS)
     async with asyncio.timeout(TIMEOUT):
-        for kind in _kinds(columns):
-            await _wait_until_served(kubectl, kind)
+        for group_version, plurals in _kinds(columns).items():
+            while not await _are_served(kubectl, group_version, plurals):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(INTERVAL)
 
 
 def _require_definitions(folder: Path) -> None:
@@ -47,24 +40,22 @@ def _require_definitions(folder: Path) -> None:
         raise FileNotFoundError(f"{folder} holds no *.yaml")
 
 
-def _kinds(columns: str) -> Iterator[ServedKind]:
+def _kinds(columns: str) -> Mapping[str, Set[str]]:
+    """Return the plurals of the kinds in each group and version that is served."""
+    kinds = defaultdict(set)
     for line in columns.splitlines():
         group, plural, versions = line.split()
         for version in versions.split(","):
-            yield ServedKind(f"{group}/{version}", plural)
+            kinds[f"{group}/{version}"].add(plural)
+    return kinds
 
 
-async def _wait_until_served(kubectl: Kubectl, kind: ServedKind) -> None:
-    while not await _is_served(kubectl, kind):  # noqa: ASYNC110 - another process; it sends no event
-        await asyncio.sleep(INTERVAL)
-
-
-async def _is_served(kubectl: Kubectl, kind: ServedKind) -> bool:
+async def _are_served(kubectl: Kubectl, group_version: str, plurals: Set[str]) -> bool:
     try:
-        found = json.loads(await kubectl("get", "--raw", f"/apis/{kind.group_version}"))
-        explained = json.loads(await kubectl("get", "--raw", f"/openapi/v3/apis/{kind.group_version}"))
+        found = json.loads(await kubectl("get", "--raw", f"/apis/{group_version}"))
+        explained = json.loads(await kubectl("get", "--raw", f"/openapi/v3/apis/{group_version}"))
     except KubectlError:
         # Both answer 404 until the first kind of the group is there.
         return False
-    names = [resource["name"] for resource in found["resources"]]
-    return kind.plural in names and any(path.endswith(f"/{kind.plural}") for path in explained["paths"])
+    explained_plurals = {path.rpartition("/")[2] for path in explained["paths"]}
+    return plurals <= {resource["name"] for resource in found["resources"]} & explained_plurals
