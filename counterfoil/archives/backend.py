@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -167,9 +168,10 @@ class ForwardingBackend:
         """Whether an empty answer of ``entries`` says that nothing is stored there."""
         return self._backend.lists_files
 
-    @property
+    @cached_property
     def server_origin(self) -> str:
         """Return what the archive shares with others."""
+        # ``isinstance`` of a protocol evaluates a property: each layer would ask the next one twice.
         return server_of(self._backend)
 
     def location(self, name: str) -> str:

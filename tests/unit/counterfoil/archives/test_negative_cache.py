@@ -2,7 +2,13 @@
 
 import pytest
 
-from counterfoil.archives.backend import ArchiveBackend, FileNotStored, NegativeCacheBackend
+from counterfoil.archives.backend import (
+    ArchiveBackend,
+    FileNotStored,
+    ForwardingBackend,
+    NegativeCacheBackend,
+    server_of,
+)
 from counterfoil.archives.errors import ArchiveUnavailable
 from counterfoil.archives.readback import is_stored
 from counterfoil.archives.streams import single_chunk
@@ -83,3 +89,20 @@ async def test_the_next_run_asks_again() -> None:
     await a_run_that_found_nothing(archive)
     archive.stored["a/1.pdf"] = b"of another run"
     assert await content_of(NegativeCacheBackend(archive), "a/1.pdf") == b"of another run"
+
+
+async def test_the_server_of_an_archive_is_determined_once_however_many_layers_it_has() -> None:
+    class Counting(FakeBackend):
+        calls = 0
+
+        def location(self, name: str) -> str:
+            self.calls += 1
+            return super().location(name)
+
+    archive = Counting()
+    layered: ArchiveBackend = archive
+    for _ in range(6):
+        layered = ForwardingBackend(layered)
+    assert server_of(layered) == server_of(NegativeCacheBackend(layered)) == server_of(archive)
+    # The last one asked without a layer.
+    assert archive.calls == 2
