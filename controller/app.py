@@ -405,7 +405,6 @@ def _notifier(
         clock=clock,
         timings=timings,
         sends_mail=held.owns(*UNSHARDED_WORK),
-        sender_of=cache.sender_name,
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -64,7 +64,6 @@ class Notifier:
     timings: NotificationTimings
     sends_mail: bool
     """Whether this process sends mails; only one process of all does."""
-    sender_of: Callable[[EnvelopeEvent], str]
     _observations: dict[str, dict[str, Observation]] = field(default_factory=dict)
     _counted: dict[str, datetime] = field(default_factory=dict)
     """Times at which failures were counted, by the event's name."""
@@ -300,7 +299,7 @@ class Notifier:
     def _senders(self, organization: Organization) -> list[Sender]:
         """Return the Organization's senders, with the number of events that wait for each of them."""
         parked = Counter(
-            self.sender_of(each)
+            self.cache.sender_name(each)
             for each in self.cache.events
             if each.status.phase is Phase.AWAITING_CONSENT and each.organization == organization.name
         )

@@ -68,7 +68,6 @@ class Scene:
             clock=self.clock,
             timings=timings,
             sends_mail=True,
-            sender_of=lambda event: "",
         )
 
     async def watch(self) -> None:

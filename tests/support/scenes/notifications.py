@@ -221,7 +221,6 @@ class Scene:
             clock=self.clock,
             timings=self.timings,
             sends_mail=sends_mail,
-            sender_of=lambda event: self.cache.sender_of.get(event.name, "anna"),
         )
         self.watch()
 

@@ -20,6 +20,7 @@ from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import Conflict, Rejected, Unavailable
 from counterfoil.kube.status import write_status
 from counterfoil.resources import (
+    SENDER_LABEL,
     Archive,
     Attempt,
     AttemptOutcome,
@@ -59,7 +60,8 @@ def died(**options: object) -> Sender:
 
 def parked(number: int) -> EnvelopeEvent:
     envelope = f"00000000-0000-4000-8000-{number:012d}"
-    return an_event(envelope).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+    event = an_event(envelope).in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
+    return event.labelled(SENDER_LABEL, "anna").build()
 
 
 # -- A key that died -----------------------------------------------------------------------------------------
