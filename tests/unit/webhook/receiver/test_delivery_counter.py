@@ -4,7 +4,7 @@ Counting deliveries: exact through several receivers and every kind of trouble, 
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -14,8 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterfoil.kube.errors import ApiError, Conflict, Forbidden, Rejected, Unavailable
-from counterfoil.resources import EnvelopeSummary, Origin, Phase, envelope_id, find_condition
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import EnvelopeSummary, Origin, Phase, Resource, envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.reopening import PHASES_REOPENED_BY_CALLBACK
 from tests.support.builders import an_event
 from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, ManualClock, unavailable
 from tests.support.virtual_time import run_in_virtual_time, virtual_time
@@ -618,18 +620,36 @@ async def test_counts_of_refused_events_are_written_when_they_are_allowed() -> N
     assert [kube.event(name).deliveries for name in names] == [3, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize(
-    ("status", "reason", "phase"),
-    [
-        ("Expired", "CleanupDelayed", "Pending"),
-        ("Completed", "CleanupDelayed", "Cleaning"),
-        ("Expired", "EsawFailing", "Cleaning"),
-    ],
-)
-def test_a_delivery_during_the_delay_of_the_delete_starts_an_event_whose_envelope_may_be_restarted(
-    status: str, reason: str, phase: str
-) -> None:
-    event = an_event().in_phase(Phase.CLEANING, reason).with_condition("Archived")
-    event = event.status(envelope=EnvelopeSummary(status=status))
-    tally = PendingCount(1, NOON, NOON)
-    assert status_with(event.build(), tally, now=NOON).phase == phase
+class PolicedKubeClient(FakeKubeClient):
+    """Refuses each change of a phase, as an admission policy can."""
+
+    async def patch_status(
+        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
+    ) -> Raw:
+        if "phase" in status:
+            raise Rejected(422, "Invalid", "a receiver sets no phase")
+        return await super().patch_status(kind, name, status, resource_version=resource_version)
+
+
+@pytest.mark.xfail(strict=True, reason="the count is thrown away with the status")
+async def test_a_delivery_whose_reopening_is_refused_is_counted_all_the_same() -> None:
+    kube = PolicedKubeClient()
+    kube.put(EVENT, phase="Failed", completionTime="2025-01-01T11:30:00Z")
+    counter = DeliveryCounter(kube, clock=ManualClock(), random=Random(1), limits=ReceiverLimits())
+    counter.count(NAME, NOON)
+    assert await counter.flush()
+    assert (kube.event(NAME).status.phase, kube.event(NAME).deliveries) == ("Failed", 2)
+    with pytest.raises(Rejected):
+        await counter.store(NAME, NOON)
+    assert await counter.flush()
+    assert (kube.event(NAME).status.phase, kube.event(NAME).deliveries) == ("Failed", 3)
+
+
+@pytest.mark.xfail(strict=True, reason="the receiver re-opens the event, which is not its right")
+def test_a_receiver_changes_the_phase_of_no_event_but_a_skipped_or_failed_one() -> None:
+    others = [each for each in Phase if each not in PHASES_REOPENED_BY_CALLBACK]
+    reasons = ["CleanupDelayed", "LateFilesPending", "EsawFailing"]
+    for phase, reason in itertools.product(others, reasons):
+        event = an_event().in_phase(phase, reason).status(envelope=EnvelopeSummary(status="Expired")).build()
+        after = status_with(event, PendingCount(1, NOON, NOON), now=NOON)
+        assert (after.phase, after.reason, after.deliveries) == (phase, reason, event.deliveries + 1)

@@ -566,6 +566,37 @@ async def test_ids_that_a_caller_chooses_end_no_readiness(parts: WriterParts) ->
     assert await parts.write_probe.check() is None
 
 
+@pytest.mark.xfail(strict=True, reason="a refused status counts as a failed write")
+@pytest.mark.parametrize("refused", [Rejected(422, "Invalid", "a receiver sets no phase"), None])
+async def test_a_status_that_is_refused_ends_no_readiness(
+    parts: WriterParts, refused: ApiError | None
+) -> None:
+    """Also not one that this version can't read: the API server answered."""
+    await an_ended_event(parts, "Failed", seen=False)
+    if refused is None:
+        parts.kube.put(EVENT, phase="Failed", attempts="many")
+    else:
+        parts.kube.trouble["patch"] = refused
+    for _ in range(MAX_CONSECUTIVE_FAILURES):
+        assert await parts.event_writer.create(EVENT) is CallbackOutcome.REFUSED
+    assert await parts.write_probe.check() is None
+
+
+def wait_for_the_delete(parts: WriterParts) -> None:
+    parts.kube.put(EVENT, phase="Cleaning", reason="CleanupDelayed", envelope={"status": "Expired"})
+
+
+@pytest.mark.xfail(strict=True, reason="the callback is counted later")
+async def test_a_callback_during_the_delay_of_the_delete_is_answered_only_when_its_count_is_stored(
+    parts: WriterParts,
+) -> None:
+    """The controller takes the count as the sign that the expired envelope was restarted."""
+    wait_for_the_delete(parts)
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+    after = parts.kube.event(NAME)
+    assert (after.status.phase, after.status.reason, after.deliveries) == ("Cleaning", "CleanupDelayed", 2)
+
+
 async def test_an_answer_about_another_event_is_no_proof(parts: WriterParts) -> None:
     other = new_event(organization="acme", envelope=envelope_id(GUID), action="workstepFinished")
     parts.kube.put(EVENT)

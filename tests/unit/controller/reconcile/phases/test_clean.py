@@ -16,6 +16,7 @@ import pytest
 from controller.access.archive_root import MARKER_NAME
 from controller.reconcile.phases.clean import MAX_MISMATCHES
 from controller.requests.event_requests import EventRequests
+from controller.scheduling.due import due_time
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, TransferBroken, UnexpectedRedirect, UnreachableKind
 from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
@@ -1098,6 +1099,50 @@ async def test_an_expired_envelope_that_is_signed_during_the_delay_of_the_delete
     assert (await retried_by_a_person(scene)).status.reason == "FilesChanged"
     assert (await scene.reconcile()).status.reason == "CleanupDelayed"
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+def deliver_again(scene: Scene) -> None:
+    """Count a callback as the receiver does while the event is unfinished."""
+    known = scene.newest().deliveries
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"deliveries": known + 1}})
+
+
+def is_due(scene: Scene) -> bool:
+    due = due_time(scene.newest(), scene.cache, scene.clock.now())
+    return due is not None and due <= scene.clock.now()
+
+
+@pytest.mark.xfail(strict=True, reason="a callback during the delay of the delete is only counted")
+@pytest.mark.parametrize(
+    ("delay", "reason"),
+    [
+        ({"cleanup": {"policy": "Delete", "after": "168h"}}, "CleanupDelayed"),
+        ({"cleanup": {"policy": "Delete"}, "evidence": {"wait": "168h"}}, "LateFilesPending"),
+    ],
+)
+async def test_a_callback_during_the_delay_of_the_delete_starts_the_event_of_a_restarted_envelope(
+    tmp_path: Path, delay: dict[str, Any], reason: str
+) -> None:
+    """The receiver only counts it: more is not its right."""
+    scene = Scene(tmp_path, statuses=BOTH, **delay)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    if reason == "LateFilesPending":
+        list_grows_during_the_first_download(scene)
+        assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert (await scene.reconcile()).status.reason == reason
+    assert not is_due(scene)
+    restart_and_sign(scene)
+    deliver_again(scene)
+    assert is_due(scene)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    await scene.reconcile()
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+def list_grows_during_the_first_download(scene: Scene) -> None:
+    scene.envelope.meanwhile["download file-1"] = partial(
+        scene.envelope.contents.update, {"legal-1": b"%PDF-paper"}
+    )
 
 
 # -- Envelopes without finished documents --------------------------------------------------------------------
