@@ -78,13 +78,15 @@ class Worker:
                 return
             finally:
                 self.event_queue.run_ended(after or before)
-        self._lost_outcomes.pop(name, None)
         self._check_what_failed(after)
         self._announce_end(after, began)
         self.cache.update(after)
         if version_number(after) == version_number(before):
-            # The run changed nothing; an event that is due at once must not run in a loop.
-            self.event_queue.enqueue_after(name, REQUEUE_SECONDS)
+            # The run changed nothing; an event that is due at once must not run in a loop. An older CRD may
+            # have dropped what ends that.
+            self._requeue_after_failure(name)
+        else:
+            self._lost_outcomes.pop(name, None)
 
     def _announce_end(self, event: EnvelopeEvent, began: float) -> None:
         if event.status.phase is Phase.FAILED:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from controller.notices.policy import WEBHOOK_REMOVED
 from controller.retry.fix_rules import archive_may_fix
-from controller.scheduling.due import ACTION_NOT_CONFIGURED, LATE_FILES_PENDING
+from controller.scheduling.due import ACTION_NOT_CONFIGURED
 from counterfoil.clock import age, believed_time
 from counterfoil.i18n.problems import (
     ARCHIVE_MISSING,
@@ -39,7 +39,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
-from counterfoil.resources.reopening import CLEANUP_DELAYED
+from counterfoil.resources.reopening import DELETE_DELAYED_REASONS
 
 Problems = tuple[ReportedProblem, ...]
 
@@ -129,7 +129,7 @@ def _risks(status: EnvelopeEventStatus) -> set[str]:
     These are the last one, and those of each phase that has not succeeded since. An event that failed, and
     that now waits for eSAW before it comes to that phase again, has not solved anything.
     """
-    if status.reason in (CLEANUP_DELAYED, LATE_FILES_PENDING):
+    if status.reason in DELETE_DELAYED_REASONS:
         # Only the time of the delete is missing.
         return set()
     reasons: dict[Phase, set[str]] = {}

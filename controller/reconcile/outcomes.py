@@ -35,6 +35,7 @@ class PhaseFacts:
     documents: tuple[FiledDocument, ...] | None = None
     archive: ArchiveLocation | None = None
     mismatches: int | None = None
+    considered_deliveries: int | None = None
     listing_due: datetime | None = None
     """When the files of an envelope that stays in eSAW are listed again; None: never."""
     side_conditions: tuple[SideCondition, ...] = ()

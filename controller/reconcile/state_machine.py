@@ -274,6 +274,7 @@ class _Draft:
             "documents": facts.documents,
             "archive": facts.archive,
             "mismatches": facts.mismatches,
+            "considered_deliveries": facts.considered_deliveries,
         }
         self.change(**{field: value for field, value in found.items() if value is not None})
 

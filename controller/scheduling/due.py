@@ -20,7 +20,7 @@ from counterfoil.resources import (
     RetrySpec,
     is_condition_true,
 )
-from counterfoil.resources.reopening import CLEANUP_DELAYED
+from counterfoil.resources.reopening import CLEANUP_DELAYED, has_new_delivery
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -29,10 +29,6 @@ SUSPENDED_REASONS = frozenset({"Suspended", "OrganizationSuspended", "SenderSusp
 
 ACTION_NOT_CONFIGURED = "ActionNotConfigured"
 """Reason of an event that waits until its Organization lists its action."""
-
-
-LATE_FILES_PENDING = "LateFilesPending"
-"""Reason of an archived event whose envelope may still get further files."""
 
 
 ARCHIVE_NOT_PROBED = "ArchiveNotProbed"
@@ -61,6 +57,8 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
         return EPOCH if _is_action_listed(event, cache) else None
     if status.phase is Phase.AWAITING_CONSENT:
         return EPOCH if _key_works(event, cache) else None
+    if has_new_delivery(event):
+        return EPOCH
     longest = longest_pause(event, cache.organizations.get(event.organization))
     planned = believed_time(status.next_attempt_time, now, ahead=longest)
     return planned or event.metadata.creation_timestamp or EPOCH

@@ -497,6 +497,14 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     last_delivery_time: Annotated[datetime | None, schema("Time of the last callback (RFC 3339, UTC).")] = (
         None
     )
+    considered_deliveries: Annotated[
+        int | None,
+        schema(
+            "Number of callbacks that were known when the controller last asked eSAW for the status of an "
+            "Expired envelope that waits for its delete. A later callback may tell of its restart.",
+            minimum=0,
+        ),
+    ] = None
     parameters: Annotated[
         dict[
             str,

@@ -2,8 +2,11 @@
 Re-opening: the status of a finished event that starts again, after a callback or a person's request.
 
 Pure. A callback re-opens an event that is Skipped or Failed; a callback from before its last attempt is only
-counted. Claimed names and filed documents stay in the status, so that nothing is filed twice. An event whose
-documents are archived continues after that step: its proof is the condition ``Archived``.
+counted. One that comes while an archived event waits for its delete makes the event due, if its envelope can
+still be restarted (``has_new_delivery``).
+
+Claimed names and filed documents stay in the status, so that nothing is filed twice. An event whose documents
+are archived continues after that step: its proof is the condition ``Archived``.
 """
 
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from counterfoil.resources.conditions import find_condition, is_condition_true, 
 from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
     SHORT_LIST_REASONS,
+    EnvelopeEvent,
     EnvelopeEventStatus,
     Phase,
 )
@@ -30,6 +34,12 @@ RECORDED = "Recorded"
 
 CLEANUP_DELAYED = "CleanupDelayed"
 """Reason of an archived event whose envelope is deleted later, as ``spec.cleanup.after`` says."""
+
+LATE_FILES_PENDING = "LateFilesPending"
+"""Reason of an archived event whose envelope may still get further files."""
+
+DELETE_DELAYED_REASONS = frozenset({CLEANUP_DELAYED, LATE_FILES_PENDING})
+"""Reasons of archived events that wait for the time of the delete."""
 
 SKIPPED_BY_REQUEST = "SkippedByRequest"
 """Reason of an event that a person skipped."""
@@ -57,6 +67,28 @@ class EndedStatus(Protocol):
     @property
     def attempt_history(self) -> Sequence[_AttemptStart]:
         """Its attempts, oldest first."""
+
+
+class _KnownEnvelope(Protocol):
+    @property
+    def status(self) -> str | None:
+        """Status of the envelope."""
+
+
+class UnfinishedStatus(Protocol):
+    """The part of a status that tells whether an event waits for the time of the delete."""
+
+    @property
+    def phase(self) -> str:
+        """Phase of the event."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it waits."""
+
+    @property
+    def envelope(self) -> _KnownEnvelope | None:
+        """The envelope as it was archived."""
 
 
 def considered_time(status: EndedStatus) -> datetime | None:
@@ -92,12 +124,23 @@ def is_reopened_by_callback(
     return completed is None or received > completed
 
 
-def may_be_restarted(status: EnvelopeEventStatus) -> bool:
+def may_be_restarted(status: UnfinishedStatus) -> bool:
     """Whether the event waits for the time of the delete, and its envelope can still be restarted and signed.
     A callback may tell of that."""
     envelope = status.envelope
-    is_delayed = status.phase is Phase.CLEANING and status.reason == CLEANUP_DELAYED
+    is_delayed = status.phase == Phase.CLEANING and status.reason in DELETE_DELAYED_REASONS
     return is_delayed and envelope is not None and envelope.status in CHANGEABLE_STATUSES
+
+
+def has_new_delivery(event: EnvelopeEvent) -> bool:
+    """
+    Whether a callback came since eSAW was last asked for the envelope of an event that waits for the time of
+    the delete. Counters decide, not clocks.
+
+    A status of an earlier version does not tell which callbacks were considered: eSAW is asked once.
+    """
+    considered = event.status.considered_deliveries
+    return may_be_restarted(event.status) and (considered is None or event.deliveries > considered)
 
 
 def reopened_status(

@@ -4,8 +4,10 @@ S15: a receiver that was taken over, or a user who may create events, steers wha
 Only the API server with the chart's admission policies refuses the attacks here.
 """
 
+import asyncio
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,9 +36,12 @@ from counterfoil.resources.envelopeevent import (
     Origin,
 )
 from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.naming import event_name
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
+from sandbox.esaw.core.behaviour import Behaviour
+from sandbox.esaw.core.model import CallbackUrls, EnvelopeStatus
 from tests.support.scenes.admission import (
     CONSOLE_USER,
     WRITER,
@@ -45,6 +50,7 @@ from tests.support.scenes.admission import (
     an_archive,
     guarded_namespace,
 )
+from tests.support.scenes.controller import a_controller_scene
 from webhook.receiver.delivery_counter import PendingCount, status_with
 from webhook.receiver.later_parameters import with_parameters
 
@@ -191,12 +197,7 @@ async def refusal_of_status(
     [
         EnvelopeEventStatus(),
         CLEANING,
-        pytest.param(
-            DELAYED,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the policy refuses what the receiver writes during the delay"
-            ),
-        ),
+        DELAYED,
         SUCCEEDED,
         FAILED,
         SKIPPED,
@@ -215,6 +216,47 @@ async def test_a_receiver_counts_reopens_and_adds_parameters(
     assert after == status
     is_reopened = before.phase in {Phase.FAILED, Phase.SKIPPED}
     assert after.phase is (Phase.PENDING if is_reopened else before.phase)
+
+
+async def test_an_envelope_that_is_signed_during_the_delay_of_its_delete_is_archived_with_the_policies(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    """Its callback comes while eSAW still finishes it, and no other follows."""
+    accounts = {
+        each: {"serviceAccount": {"name": each}} for each in ("receiver", "controller", "pages", "console")
+    }
+    async with a_controller_scene(plane, tmp_path) as scene:
+        local = scene.local_environment
+        await guarded_namespace(plane, local.namespace, tmp_path / "chart", accounts)
+        cleanup, evidence = {"policy": "Delete", "after": "24h"}, {"wait": "0s"}
+        user = await scene.organization(
+            "patient", statuses=["Completed", "Expired"], cleanup=cleanup, evidence=evidence
+        )
+        receiver = await local.receiver()
+        scene.esaw.set_behaviour(Behaviour(callback_on_expiry=True, final_state_lag=2.0))
+        called = CallbackUrls(envelope=local.callback_url("patient", receiver))
+        envelope = scene.envelope(user, status=EnvelopeStatus.ACTIVE, callbacks=called)
+        await scene.esaw.expire(envelope)
+        name = event_name("patient", envelope_id(envelope), "envelopeFinished")
+        async with asyncio.timeout(30):
+            while not await local.events():  # noqa: ASYNC110 - another process gives no event to wait for
+                await asyncio.sleep(0.1)
+        expired = await scene.reaches(name, Phase.CLEANING, "CleanupDelayed")
+        assert expired.status.envelope is not None
+        assert expired.status.envelope.status == "Expired"
+        await scene.esaw.restart(envelope)
+        await scene.esaw.complete(envelope)
+
+        def is_archived_again(event: EnvelopeEvent) -> bool:
+            found = event.status.envelope
+            is_signed = found is not None and found.status == "Completed"
+            return is_signed and event.status.reason == "CleanupDelayed"
+
+        signed = await scene.is_so(name, is_archived_again)
+        assert signed.deliveries == 2
+        assert {each.sha256 for each in signed.status.documents} == {
+            scene.esaw.expected_sha256(each.file_id) for each in scene.esaw.files(envelope)
+        }
 
 
 def _without(type_: str) -> list[dict[str, Any]]:

@@ -5,9 +5,9 @@ Count repeated callbacks of each event: in memory first, then about once a secon
 count and writes the status at the version that it read; so several receivers and the controller stay exact.
 The first callback is the event's creation and needs no write.
 
-``store`` stores a callback that re-opens its event or has new parameters, and returns after that; then eSAW
-is answered (docs/decisions/0009). A killed process loses about a second of counts; an orderly stop writes all
-counts first.
+``store`` stores a callback that re-opens its event, that the controller must consider, or that has new
+parameters, and returns after that; then eSAW is answered (docs/decisions/0009). A killed process loses about
+a second of counts; an orderly stop writes all counts first.
 """
 
 import asyncio
@@ -96,15 +96,20 @@ class DeliveryCounter:
     async def store(
         self, name: str, received: datetime, parameters: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """Store a delivery that re-opens its event, or has parameters that the event lacks. Raises
-        ``ApiError``, ``ResourceInvalid``."""
+        """
+        Store a delivery that re-opens its event, that the controller must consider, or that has parameters
+        that the event lacks. One whose status is refused is counted.
+
+        Raises ``ApiError``, ``ResourceInvalid``.
+        """
         for _ in range(self._limits.flush_conflicts):
             event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
             if event.metadata.deletion_timestamp is not None:
                 raise Conflict(409, "Conflict", "the event is being deleted")
             now = self._clock.now()
             reopens = _reopens(received, event.status, now)
-            if not reopens and not new_parameters(parameters, event.parameters):
+            is_considered = reopens or may_be_restarted(event.status)
+            if not is_considered and not new_parameters(parameters, event.parameters):
                 # Another delivery stored the same meanwhile; this one counts like any other.
                 self.count(name, received)
                 return
@@ -114,13 +119,16 @@ class DeliveryCounter:
                 raw = await patch_status(self._kube, event, status)
             except Conflict:
                 await self._sleep_before_retry()
+            except Rejected:
+                self.count(name, received)
+                raise
             else:
                 if raw is None or new_parameters(parameters, EnvelopeEvent.parse(raw).parameters):
                     message = (
                         "it drops status.parameters. Apply the CustomResourceDefinitions of this version."
                     )
                     raise Rejected(200, "Dropped", message)
-                what = "re-opened an event" if reopens else "added parameters to an event"
+                what = "re-opened an event" if reopens else "was stored for the controller"
                 _log.info("a delivery %s", what, extra={"event": name})
                 return
         raise Conflict(409, "Conflict", "others kept writing to the event")
@@ -204,12 +212,23 @@ class DeliveryCounter:
             return
         status = status_with(event, pending_count, now=self._clock.now())
         try:
+            await self._patch(event, status, pending_count.count)
+        except Rejected as refusal:
+            if status.phase is event.status.phase:
+                raise
+            # Of a re-opening that is refused, at least the count stays.
+            _log.error("an event was not re-opened: %s", refusal, extra={"event": name})
+            await self._patch(event, counted(event, event.status, pending_count), pending_count.count)
+        self._clear(name)
+
+    async def _patch(self, event: EnvelopeEvent, status: EnvelopeEventStatus, count: int) -> None:
+        """Write a status with this number of further callbacks. Raises ``ApiError``."""
+        try:
             await patch_status(self._kube, event, status)
         except Unavailable:
-            deliveries, last = status.deliveries, status.last_delivery_time
-            self._unconfirmed[name] = UnconfirmedWrite(pending_count.count, deliveries, last)
+            lost = UnconfirmedWrite(count, status.deliveries, status.last_delivery_time)
+            self._unconfirmed[event.name] = lost
             raise
-        self._clear(name)
 
     async def _sleep_before_retry(self) -> None:
         """Wait a short random time before the next attempt after a conflict."""
@@ -248,8 +267,6 @@ class DeliveryCounter:
 
 
 def _reopens(received: datetime, status: EnvelopeEventStatus, now: datetime) -> bool:
-    if may_be_restarted(status):
-        return True
     return is_reopened_by_callback(status.phase, considered_time(status), received=received, now=now)
 
 
@@ -257,10 +274,17 @@ def status_with(event: EnvelopeEvent, pending_count: PendingCount, *, now: datet
     """Return the event's status with a tally added, re-opened if its last delivery came after the last
     attempt of an ended event had begun."""
     status = event.status
-    created = event.metadata.creation_timestamp if event.spec.origin is Origin.CALLBACK else None
     if _reopens(pending_count.last, status, now):
         message = f"eSignAnyWhere called again after the event was {status.phase}."
         status = reopened_status(status, reason="Redelivered", message=message, now=pending_count.last)
+    return counted(event, status, pending_count)
+
+
+def counted(
+    event: EnvelopeEvent, status: EnvelopeEventStatus, pending_count: PendingCount
+) -> EnvelopeEventStatus:
+    """Return a status of ``event`` with a tally added."""
+    created = event.metadata.creation_timestamp if event.spec.origin is Origin.CALLBACK else None
     return msgspec.structs.replace(
         status,
         deliveries=event.deliveries + pending_count.count,

@@ -8,9 +8,9 @@ about the same callback. After any other answer eSAW retries the callback.
 If this process has seen the event before, it reads the event instead of creating it, which costs the API
 server less than half. That is a hint, not a proof: if the event was deleted since, it is created again.
 
-For an existing event this module checks whether the callback re-opens it, or has parameters that the event
-lacks. If so, that is stored before the 200; if not, the callback is only counted, and no answer waits for the
-count (docs/decisions/0009).
+For an existing event this module checks whether the callback re-opens it, may tell of the restart of its
+envelope, or has parameters that the event lacks. If so, that is stored before the 200; if not, the callback
+is only counted, and no answer waits for the count (docs/decisions/0009).
 """
 
 import asyncio
@@ -25,11 +25,11 @@ import msgspec
 
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Rejected, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Phase, ResourceInvalid, ResourcePart
-from counterfoil.resources.reopening import considered_time, is_reopened_by_callback
+from counterfoil.resources.reopening import considered_time, is_reopened_by_callback, may_be_restarted
 from counterfoil.untrusted.fair_slots import FairSlots
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.later_parameters import different_values, new_parameters
@@ -45,14 +45,21 @@ class AttemptStart(ResourcePart, frozen=True):
     start_time: datetime
 
 
+class ArchivedEnvelope(ResourcePart, frozen=True):
+    """The status of an envelope when it was archived."""
+
+    status: str | None = None
+
+
 class EventCompletion(ResourcePart, frozen=True):
-    """The part of an event's status that shows whether the event has ended, and parameters that came
-    later."""
+    """The part of an event's status that shows whether the event has ended or waits for the time of the
+    delete, and parameters that came later."""
 
     phase: str = Phase.PENDING
     reason: str | None = None
     completion_time: datetime | None = None
     attempt_history: tuple[AttemptStart, ...] = ()
+    envelope: ArchivedEnvelope | None = None
     parameters: dict[str, str] = {}
 
 
@@ -88,6 +95,11 @@ class EventVanishing(Exception):
 
 class EventMismatch(Exception):
     """The event of this name is about another callback, so neither is confirmed with it."""
+
+
+class StatusRefused(Exception):
+    """The API server refuses the status that has the callback, or the stored one can't be read; eSAW sends
+    the callback again."""
 
 
 Write = Callable[[str, Raw, datetime], Awaitable[CallbackOutcome]]
@@ -157,6 +169,10 @@ class EventWriter:
             # The API server works, and a finalizer that stays must not end this receiver's readiness.
             _log.warning("the event was not created: %s", vanishing, extra={"event": name})
             return CallbackOutcome.UNAVAILABLE
+        except StatusRefused as refusal:
+            # The API server works, so callbacks of one event must not end this receiver's readiness.
+            _log.error("the callback can't be stored in its event: %s", refusal, extra={"event": name})
+            return CallbackOutcome.REFUSED
         except (ApiError, ResourceInvalid) as refusal:
             # Never 200 and never 400: the callback is valid, so eSAW must retry it until the cause is fixed.
             self.write_probe.record_failure()
@@ -174,7 +190,7 @@ class EventWriter:
 
     async def _create_or_count(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
         """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``,
-        ``NotConfirmed``, ``EventMismatch``, ``EventVanishing``."""
+        ``NotConfirmed``, ``EventMismatch``, ``EventVanishing``, ``StatusRefused``."""
         if name in self._known_names:
             with suppress(NotFound):
                 await self._count_or_store(event, await self._get_existing(name, event), received)
@@ -222,10 +238,14 @@ class EventWriter:
         is_reopened = is_reopened_by_callback(
             completion.phase, considered_time(completion), received=received, now=self.clock.now()
         )
-        if is_reopened or new_parameters(parameters, known):
-            await self.delivery_counter.store(name, received, parameters)
-        else:
+        is_considered = is_reopened or may_be_restarted(completion)
+        if not is_considered and not new_parameters(parameters, known):
             self.delivery_counter.count(name, received)
+            return
+        try:
+            await self.delivery_counter.store(name, received, parameters)
+        except (Rejected, ResourceInvalid) as refusal:
+            raise StatusRefused(str(refusal)) from refusal
 
     def _remember(self, name: str) -> None:
         self._known_names[name] = None

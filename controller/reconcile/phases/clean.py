@@ -38,7 +38,7 @@ from controller.reconcile.phases.missing_envelope import (
     unless_missing,
 )
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
-from controller.scheduling.due import LATE_FILES_PENDING, has_request
+from controller.scheduling.due import has_request
 from counterfoil.archives.backend import FileNotReturned
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
@@ -67,7 +67,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
-from counterfoil.resources.reopening import CLEANUP_DELAYED
+from counterfoil.resources.reopening import CLEANUP_DELAYED, LATE_FILES_PENDING
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
@@ -110,9 +110,7 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return await _without_envelope(event, context, await _damage(event, context))
 
     if (delay := _delay(event, context)) is not None:
-        # A callback in the meantime may tell of a restart, and the envelope is signed by now.
-        restarted = await unless_missing(_restarted(context)) if _is_expired(event) else None
-        return restarted or delay
+        return await _unless_restarted(event, context, delay) if _is_expired(event) else delay
 
     damage = await _damage(event, context)
     deleted = await unless_missing(_delete(event, context, damage))
@@ -576,6 +574,23 @@ async def _restarted(context: ReconcileContext) -> Outcome | None:
         f"The envelope was archived as Expired, and is {envelope.status} now; it is archived again.",
         restart_from=Phase.VALIDATING,
     )
+
+
+async def _unless_restarted(event: EnvelopeEvent, context: ReconcileContext, delay: Pause) -> Outcome:
+    """Return the delay of the delete, unless the expired envelope was restarted: it may be signed by now."""
+    restarted = await unless_missing(_restarted(context))
+    if restarted is None:
+        # Those that are counted later are not considered: the answer may be older than they are.
+        facts = dataclasses.replace(delay.facts, considered_deliveries=event.deliveries)
+        return dataclasses.replace(delay, facts=facts)
+    considered = event.status.considered_deliveries
+    if isinstance(restarted, Skip) and considered is not None and event.deliveries > considered:
+        # eSAW sends the callback of the signed envelope before it is Completed: no further callback follows.
+        message = (
+            "The envelope was archived as Expired and restarted since. eSignAnyWhere has not finished it yet."
+        )
+        return Wait("StillActive", message, restart_from=Phase.VALIDATING)
+    return restarted
 
 
 async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:

@@ -91,10 +91,15 @@ async def test_when_nothing_changes_nothing_turns_in_a_circle() -> None:
         scene.observe(number(1).build())
         await turns(500)
         assert len(scene.reconciled) == 1, "its run changed nothing, although it is due"
+        for number_of_runs in range(2, 14):
+            scene.clock.advance(seconds=LOST_OUTCOME.pause(number_of_runs - 2))
+            scene.workqueue.wake()
+            await turns(500)
+            assert len(scene.reconciled) == number_of_runs
         scene.clock.advance(seconds=REQUEUE_SECONDS)
         scene.workqueue.wake()
         await turns(500)
-    assert len(scene.reconciled) == 2
+    assert len(scene.reconciled) == 13
 
 
 async def test_an_event_whose_state_could_not_be_stored_is_retried_less_and_less_often() -> None:

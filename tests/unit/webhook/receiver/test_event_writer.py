@@ -566,7 +566,6 @@ async def test_ids_that_a_caller_chooses_end_no_readiness(parts: WriterParts) ->
     assert await parts.write_probe.check() is None
 
 
-@pytest.mark.xfail(strict=True, reason="a refused status counts as a failed write")
 @pytest.mark.parametrize("refused", [Rejected(422, "Invalid", "a receiver sets no phase"), None])
 async def test_a_status_that_is_refused_ends_no_readiness(
     parts: WriterParts, refused: ApiError | None
@@ -586,7 +585,6 @@ def wait_for_the_delete(parts: WriterParts) -> None:
     parts.kube.put(EVENT, phase="Cleaning", reason="CleanupDelayed", envelope={"status": "Expired"})
 
 
-@pytest.mark.xfail(strict=True, reason="the callback is counted later")
 async def test_a_callback_during_the_delay_of_the_delete_is_answered_only_when_its_count_is_stored(
     parts: WriterParts,
 ) -> None:
