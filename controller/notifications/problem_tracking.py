@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from controller.notices.policy import WEBHOOK_REMOVED
 from controller.retry.fix_rules import archive_may_fix
-from controller.scheduling.due import ACTION_NOT_CONFIGURED
+from controller.scheduling.due import ACTION_NOT_CONFIGURED, SUSPENDED_REASONS
 from counterfoil.clock import age, believed_time
 from counterfoil.i18n.problems import (
     ARCHIVE_MISSING,
@@ -52,6 +52,10 @@ MAX_MESSAGE_LENGTH = 1000
 
 MAX_REMEMBERED_EVENTS = 10_000
 """Maximum number of remembered names of failed events; a remembered event is not counted twice."""
+
+_ASKS_NOTHING = SUSPENDED_REASONS | DELETE_DELAYED_REASONS | {ACTION_NOT_CONFIGURED}
+"""Reasons of unfinished events that need no answer of eSAW for a long time. Their last attempt tells nothing
+about it."""
 
 CLOCK_SKEW = timedelta(seconds=5)
 """Times are whole seconds, and two controllers' clocks may differ a little."""
@@ -341,7 +345,7 @@ class FailureSummary:
     esaw: Observation | None = None
     """Unfinished events that wait because their last attempt was refused by eSAW."""
     esaw_since: datetime | None = None
-    """Start of the first of these attempts; also of events that a person suspended or retries since."""
+    """Start of the first of these attempts; also of events that a person retries since."""
     unreadable: int = 0
     """Number of events that could not be read or counted."""
     first_unreadable: tuple[str, ...] = ()
@@ -408,7 +412,7 @@ class FailureSummary:
     def add_refusal(self, event: EnvelopeEvent) -> None:
         """Count an event if eSAW refused its last attempt."""
         since, status = _refused_since(event.status), event.status
-        if since is None or event.spec.suspend:
+        if since is None or event.spec.suspend or status.reason in _ASKS_NOTHING:
             return
         self.esaw_since = since if self.esaw_since is None else min(self.esaw_since, since)
         if status.last_error is not None and status.last_error.reason == status.reason:

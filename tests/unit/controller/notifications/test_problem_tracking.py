@@ -236,7 +236,6 @@ def test_a_suspended_event_keeps_no_problem_of_esaw_open() -> None:
     assert summary_of(held.status(attempt_history=(refused,)).build()).esaw_since is None
 
 
-@pytest.mark.xfail(strict=True, reason="only spec.suspend of the event itself is looked at")
 @pytest.mark.parametrize(
     "reason",
     [
