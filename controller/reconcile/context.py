@@ -43,10 +43,12 @@ from counterfoil.resources import (
     FiledDocument,
     FileKind,
     Organization,
+    Origin,
     Sender,
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.naming import EnvelopeId, event_name
 
 FILES_NAMED_IN_LOOP = 100
 """Maximum number of files whose names are made in the event loop; a name that is made for it takes 1 ms."""
@@ -165,7 +167,8 @@ class ReconcileContext:
     async def possible_siblings(self) -> tuple[EnvelopeEvent, ...]:
         """Return the other events of this envelope; none, and without a request, if the Organization's
         actions make one event of an envelope. Raises ``ApiError``."""
-        return await self.siblings() if self.organization.spec.has_several_events else ()
+        several = self.organization.spec.has_several_events or self._is_of_a_person
+        return await self.siblings() if several else ()
 
     async def siblings_before_delete(self) -> tuple[EnvelopeEvent, ...]:
         """
@@ -174,12 +177,20 @@ class ReconcileContext:
 
         Raises ``ApiError``, and ``NotProven`` for one that can't be read: it may name a file of the envelope.
         """
-        if not self.organization.may_have_several_events:
+        if not self.organization.may_have_several_events and not self._is_of_a_person:
             return ()
         found = await self.siblings()
         if self._unreadable_sibling is not None:
             raise self._unreadable_sibling
         return found
+
+    @property
+    def _is_of_a_person(self) -> bool:
+        """Whether a person created the event. It may have any name, so its action can make several events of
+        the envelope."""
+        organization, envelope, action, workstep = self.event.spec.subject
+        usual = event_name(organization, EnvelopeId(envelope), action, workstep)
+        return self.event.spec.origin is Origin.MANUAL or self.event.name != usual
 
     async def _actions(self) -> tuple[ActionFacts, ...]:
         """

@@ -1246,9 +1246,17 @@ class Organization(Resource, frozen=True):
 
     @property
     def may_have_several_events(self) -> bool:
-        """Whether several events may have archived one envelope, by this spec or by an earlier one."""
-        earlier = self.status.archived_actions
-        return self.spec.has_several_events or earlier is None or _make_several_events(earlier)
+        """
+        Whether several events may have archived one envelope, by this spec or by an earlier one.
+
+        The status may not have the actions of this spec yet, and never those of a spec between that nobody
+        has seen.
+        """
+        earlier, unseen = self.status.archived_actions, self.metadata.generation
+        unseen -= self.status.observed_generation or 0
+        if earlier is None or unseen > 1:
+            return True
+        return _make_several_events({*self.spec.archived_actions, *earlier})
 
 
 def shared_folders(

@@ -354,9 +354,6 @@ async def test_an_event_of_the_envelope_that_can_not_be_read_stops_the_delete(tm
     assert manifests(scene)
 
 
-EARLIER_SPEC = pytest.mark.xfail(strict=True, reason="the status does not have the action of the spec yet")
-
-
 @pytest.mark.parametrize(
     ("actions", "policy", "earlier", "lists"),
     [
@@ -367,8 +364,8 @@ EARLIER_SPEC = pytest.mark.xfail(strict=True, reason="the status does not have t
         (ACTIONS[1:], "Delete", ("workstepFinished",), 1),
         (ACTIONS, "Keep", ("envelopeFinished",), 1),
         (ACTIONS, "Delete", ("envelopeFinished",), 1),
-        pytest.param(ACTIONS[:1], "Delete", ("envelopeCompleted",), 1, marks=EARLIER_SPEC),
-        pytest.param(ACTIONS[:1], "Delete", ("EnvelopeFinished",), 1, marks=EARLIER_SPEC),
+        (ACTIONS[:1], "Delete", ("envelopeCompleted",), 1),
+        (ACTIONS[:1], "Delete", ("EnvelopeFinished",), 1),
     ],
 )
 async def test_other_events_are_looked_for_once_if_an_envelope_may_have_or_had_several(
@@ -383,7 +380,6 @@ async def test_other_events_are_looked_for_once_if_an_envelope_may_have_or_had_s
     assert [verb for verb, _ in scene.kube.asked].count("page") == lists
 
 
-@pytest.mark.xfail(strict=True, reason="the actions alone decide")
 async def test_other_events_are_looked_for_after_two_edits_that_no_status_has_seen(tmp_path: Path) -> None:
     """Between the two edits, callbacks of another action made events."""
     scene = a_scene(tmp_path, actions=ACTIONS[:1])
@@ -397,7 +393,6 @@ async def test_other_events_are_looked_for_after_two_edits_that_no_status_has_se
 ODD_NAME = f"{ENVELOPE}-0123456789abcdef"
 
 
-@pytest.mark.xfail(strict=True, reason="the actions alone decide")
 @pytest.mark.parametrize(
     ("first", "second"),
     [
