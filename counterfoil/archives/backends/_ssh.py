@@ -240,8 +240,10 @@ class SshConnection:
         if isinstance(error, asyncssh.KeyExchangeFailed | asyncssh.ProtocolNotSupported):
             return ArchiveRefused(
                 "ArchiveTlsFailed",
-                f"{self._archive}: {self.server} has no way to encrypt or to prove who it is that is safe "
-                "today. Update it.",
+                f"{self._archive}: {self.server} offers no method that Counterfoil accepts to exchange keys, "
+                "to encrypt or to prove who it is. Let it offer the key exchange curve25519-sha256, "
+                "ecdh-sha2-nistp256 or diffie-hellman-group14-sha256, and transfer without compression. Old "
+                "software needs an update.",
             )
         if isinstance(error, asyncssh.Error | OSError | TimeoutError | UnicodeError):
             return ArchiveUnavailable(
