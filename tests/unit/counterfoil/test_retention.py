@@ -1,6 +1,6 @@
 """When eSAW itself deletes an envelope that is not archived, and when the warning is due."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
@@ -73,6 +73,29 @@ def test_what_is_not_archived_is_deleted_the_retention_after_the_callback(event:
     ],
 )
 def test_nobody_is_notified_of_what_is_archived_or_gone_or_not_finished(event: EventBuilder) -> None:
+    assert deletion_time(event.build(), 90 * DAY) is None
+
+
+EXPIRED = EnvelopeSummary(name="Contract", status="Expired")
+
+
+@pytest.mark.xfail(strict=True, reason="an archived event is never warned about")
+@pytest.mark.parametrize("planned", [NOON + 91 * DAY, None])
+def test_an_envelope_that_was_archived_as_expired_is_warned_about_if_esaw_deletes_it_before_it_is_asked_again(
+    planned: datetime | None,
+) -> None:
+    """It can be signed until then, and its event ends as EnvelopeDeleted."""
+    event = an_event().in_phase(Phase.CLEANING, "CleanupDelayed").with_condition("Archived")
+    event = event.status(envelope=EXPIRED, next_attempt_time=planned)
+    assert deletion_time(event.build(), 90 * DAY) == NOON + 90 * DAY
+
+
+@pytest.mark.parametrize("envelope", [EXPIRED, COMPLETED])
+def test_nobody_is_warned_about_an_archived_envelope_whose_delete_comes_before_the_end_of_the_retention(
+    envelope: EnvelopeSummary,
+) -> None:
+    event = an_event().in_phase(Phase.CLEANING, "CleanupDelayed").with_condition("Archived")
+    event = event.status(envelope=envelope, next_attempt_time=NOON + 89 * DAY)
     assert deletion_time(event.build(), 90 * DAY) is None
 
 
