@@ -58,11 +58,15 @@ def deletion_time(event: EnvelopeEvent, retention: timedelta | None) -> datetime
     """
     Return when eSAW deletes the envelope of an event that is unfinished or failed.
 
-    None: nothing is lost by that, the envelope is not finished yet, or the retention is unknown.
+    None: nothing is lost by that, the envelope is not finished yet, or the retention is unknown. An envelope
+    that was archived as Expired may be signed until Counterfoil asks eSAW again.
     """
     if retention is None or not _is_needed(event):
         return None
-    return next((each for end in _ends(event) if (each := _later(end, retention)) is not None), None)
+    deleted = next((each for end in _ends(event) if (each := _later(end, retention)) is not None), None)
+    asked = event.status.next_attempt_time
+    is_asked_before = deleted is not None and asked is not None and asked <= deleted
+    return None if is_asked_before and _is_archived(event) else deleted
 
 
 def imminent_deletion(event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> datetime | None:
@@ -120,15 +124,20 @@ def _never_existed(event: EnvelopeEvent) -> bool:
 
 def _is_needed(event: EnvelopeEvent) -> bool:
     """Whether the archive may still need what eSAW has."""
-    status = event.status
-    evidence = find_condition(status.conditions, EVIDENCE_CONDITION)
-    lacks_evidence = evidence is not None and evidence.status == "False"
-    is_archived = is_condition_true(status.conditions, "Archived") and not lacks_evidence
+    status, is_archived = event.status, _is_archived(event)
     if status.phase is Phase.FAILED and is_archived and status.cause in _NOT_ABOUT_THE_ARCHIVE:
         return False
     if status.phase is Phase.FAILED:
         return status.cause not in _NOTHING_TO_LOSE
-    return not status.phase.is_final and not is_archived
+    may_change = status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES
+    return not status.phase.is_final and (not is_archived or may_change)
+
+
+def _is_archived(event: EnvelopeEvent) -> bool:
+    """Whether all that eSAW had is archived."""
+    evidence = find_condition(event.status.conditions, EVIDENCE_CONDITION)
+    lacks_evidence = evidence is not None and evidence.status == "False"
+    return is_condition_true(event.status.conditions, "Archived") and not lacks_evidence
 
 
 def _ends(event: EnvelopeEvent) -> Iterator[datetime]:

@@ -79,7 +79,6 @@ def test_nobody_is_notified_of_what_is_archived_or_gone_or_not_finished(event: E
 EXPIRED = EnvelopeSummary(name="Contract", status="Expired")
 
 
-@pytest.mark.xfail(strict=True, reason="an archived event is never warned about")
 @pytest.mark.parametrize("planned", [NOON + 91 * DAY, None])
 def test_an_envelope_that_was_archived_as_expired_is_warned_about_if_esaw_deletes_it_before_it_is_asked_again(
     planned: datetime | None,
