@@ -21,6 +21,7 @@ from controller.access.secret_cache import SecretCache, SecretForbidden, SecretM
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
 from controller.cache import Cache
+from controller.notifications.problem_tracking import MAX_EXAMPLES
 from controller.resync.callback_address import address_fault
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
@@ -59,6 +60,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EventLoad,
     Organization,
+    ReportedProblem,
     SealingKeyStatus,
     Sender,
     find_condition,
@@ -66,6 +68,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus, with_summary
+from counterfoil.resources.naming import envelope_of
 from counterfoil.resources.organization import shared_archive_conflict
 from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import pattern_error
@@ -74,6 +77,9 @@ _log = logging.getLogger(__name__)
 
 VERSION_CHECK_PASSES = 3
 """Number of checks per request for eSAW's version: one request in 30 s."""
+
+_MAY_BE_OF_ONE_ENVELOPE = frozenset({"EsawAnswerUnreadable", "EsawV5AnswerUnreadable", "EsawV5Unavailable"})
+"""Reasons that an envelope alone can have, such as one with huge metadata. A sender may send some of them."""
 
 REACHABLE_SECONDS = 20.0
 """Seconds for such a request and for the check of the key before it; after them, eSAW did not answer."""
@@ -517,9 +523,8 @@ def _check_calls(organization: Organization, reachable: CheckResult) -> CheckRes
     problems = open_problems(organization, ProblemKind.ESAW)
     known = find_condition(organization.status.conditions, "Ready")
     is_shown = known is not None and known.reason == _CALLS_FAILING
-    # The calls of one event may fail because of its envelope. A number that moves changes nothing.
-    is_general = is_shown or sum(each.count for each in problems) > 1
-    if reachable.truth != "True" or not problems or not is_general:
+    # A number that moves changes nothing.
+    if reachable.truth != "True" or not problems or not (is_shown or _is_general(problems[0])):
         return OK
     message = (
         "Callbacks are recorded. eSignAnyWhere answers, but its calls fail for events that wait. The entry "
@@ -527,6 +532,13 @@ def _check_calls(organization: Organization, reachable: CheckResult) -> CheckRes
     )
     stalled = is_stalled("False", problems[0].reason)
     return CheckResult("False", _CALLS_FAILING, message, is_stalled=stalled)
+
+
+def _is_general(problem: ReportedProblem) -> bool:
+    """Whether the calls fail for several envelopes, and not because of what a few of them have."""
+    envelopes = {envelope_of(each) for each in problem.examples}
+    needed = MAX_EXAMPLES if problem.reason in _MAY_BE_OF_ONE_ENVELOPE else 2
+    return len(envelopes) >= needed or problem.count > MAX_EXAMPLES
 
 
 def _check_suspension(organization: Organization) -> CheckResult:

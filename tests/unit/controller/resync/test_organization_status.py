@@ -635,7 +635,7 @@ async def test_an_organization_whose_esaw_answers_while_calls_fail_never_says_th
 async def test_calls_that_fail_for_other_events_each_time_write_the_summary_once() -> None:
     scene = Scene()
     await scene.look()
-    with_failing_calls(scene, count=2, message="HTTP 500", examples=["one"])
+    with_failing_calls(scene, count=2, message="HTTP 500", examples=events_of_envelopes(2))
     await scene.look()
     written = len(scene.kube.patches)
     for number in (3, 1, 4):
@@ -651,7 +651,6 @@ async def test_calls_that_fail_for_one_event_do_not_make_its_organization_unread
     assert (await scene.condition())[:2] == ("True", "Ready")
 
 
-@pytest.mark.xfail(strict=True, reason="events are counted, not envelopes")
 async def test_calls_that_fail_for_two_events_of_one_envelope_do_not_make_its_organization_unready() -> None:
     scene = Scene()
     await scene.look()
@@ -659,7 +658,6 @@ async def test_calls_that_fail_for_two_events_of_one_envelope_do_not_make_its_or
     assert (await scene.condition())[:2] == ("True", "Ready")
 
 
-@pytest.mark.xfail(strict=True, reason="two events are enough, whatever the reason")
 @pytest.mark.parametrize("reason", ["EsawAnswerUnreadable", "EsawV5AnswerUnreadable", "EsawV5Unavailable"])
 async def test_some_large_envelopes_of_one_sender_do_not_make_an_organization_unready(reason: str) -> None:
     scene = Scene()
