@@ -599,7 +599,7 @@ async def test_an_organization_that_archives_nothing_now_never_says_that_it_does
 
 
 def events_of_envelopes(number: int, *, each: int = 1) -> list[str]:
-    """Return the names of ``each`` events of every one of so many envelopes."""
+    """Return the names of events: ``each`` of every one of this number of envelopes."""
     return [
         f"{envelope:08}-5d1b-4f6e-9c55-2f1f0a3b7d10-{event:016x}"
         for envelope in range(number)
