@@ -79,7 +79,7 @@ def events(phase: Phase) -> list[EnvelopeEvent]:
 
 @pytest.mark.parametrize("phase", Phase)
 def test_the_policy_accepts_each_status_that_the_receiver_writes(phase: Phase) -> None:
-    added = ({}, {"costCenter": "8", "contract": "A-7"})
+    added: tuple[dict[str, str], ...] = ({}, {"costCenter": "8", "contract": "A-7"})
     for event, parameters in itertools.product(events(phase), added):
         tally = PendingCount(3, LATER, LATER)
         for status in (status_with(event, tally, now=LATER), counted(event, event.status, tally)):
