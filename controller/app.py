@@ -19,7 +19,6 @@ from typing import Any
 import kopf
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.first_origin import is_first_esaw
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
@@ -200,24 +199,15 @@ def build(
     event_recorder, statistics = EventRecorder(kube, clock), EventStatistics()
     archive_pool = ArchivePool(
         kube,
+        cache,
         secrets,
         clock,
         metrics,
-        archives=lambda: cache.archives,
         minimum_rate=minimum_rate(settings),
         probe_timeout=settings.probe_timeout.total_seconds(),
-        organizations=lambda: cache.organizations,
     )
     sender_keys = SenderKeys(
-        kube,
-        secrets,
-        clock,
-        changed=cache.update,
-        sealing=sealing,
-        organization_of=lambda sender: cache.organizations.get(sender.spec.organization_ref.name),
-        is_first_origin=partial(is_first_esaw, cache),
-        colleagues=lambda sender: cache.senders_of(sender.spec.organization_ref.name),
-        confirmation=settings.key_confirmation,
+        kube, cache, secrets, clock, sealing=sealing, confirmation=settings.key_confirmation
     )
     organizations = OrganizationStatusUpdater(
         kube,

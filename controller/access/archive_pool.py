@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -39,6 +39,7 @@ from controller.access.archive_root import (
 from controller.access.first_origin import is_origin_lost, other_origin_of_secret
 from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
+from controller.cache import Cache
 from controller.retry.fix_rules import settled_time
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, server_of
@@ -59,7 +60,6 @@ from counterfoil.resources import (
     ArchiveStatus,
     EnvelopeEvent,
     LocalObjectReference,
-    Organization,
     ResourceInvalid,
     is_condition_true,
 )
@@ -152,13 +152,12 @@ class ArchivePool:
     """Opens archive backends and keeps them open."""
 
     kube: KubeClient
+    cache: Cache
+    """A Secret that another Archive uses elsewhere is not sent. Organizations with the same folders are
+    named."""
     secret_cache: SecretCache
     clock: Clock
     metrics: Metrics
-    archives: Callable[[], Iterable[Archive]] = tuple
-    """Returns all known Archives: a Secret that another one uses elsewhere is not sent."""
-    organizations: Callable[[], Iterable[Organization]] = tuple
-    """Returns all known Organizations: those that have the same folders are named."""
     minimum_rate: MinimumRate = field(default_factory=MinimumRate)
     probe_timeout: float = 30.0
     """Seconds after which a probe is overdue."""
@@ -362,8 +361,7 @@ class ArchivePool:
 
     def _shared(self, archive: Archive) -> str:
         """Return the sentence about Organizations that have the same folders; empty: there are none."""
-        by_name = {each.name: each for each in self.archives()}
-        users = shared_folders(archive, self.organizations(), by_name.get)
+        users = shared_folders(archive, self.cache.organizations, self.cache.archives.get)
         if not users:
             return ""
         names = ", ".join(f"Organization/{each.name}" for each in users[:MAX_NAMED_ORGANIZATIONS])
@@ -517,7 +515,7 @@ class ArchivePool:
             return
         other = None
         if declared is None:
-            other = other_origin_of_secret((archive, *self.archives()), secret, origin)
+            other = other_origin_of_secret((archive, *self.cache.archives), secret, origin)
         if declared is not None or other is not None or _is_list_full(archive, secret):
             raise ArchiveRefused(
                 "OriginChanged",
@@ -526,7 +524,7 @@ class ArchivePool:
                 f"`{annotate_command(secret, origin)}` if the Secret belongs there. Two servers do not share "
                 "a Secret: make a Secret for each.",
             )
-        if is_origin_lost(archive, self.archives(), secret, credentials.metadata.creation_timestamp):
+        if is_origin_lost(archive, self.cache.archives, secret, credentials.metadata.creation_timestamp):
             raise ArchiveRefused(
                 "OriginUnknown",
                 f"Archive/{archive.name}: Secret/{secret} is older than the Archive and does not say to "

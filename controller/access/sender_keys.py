@@ -14,7 +14,6 @@ Workers pass the Sender as it was when they began; the newest state that is know
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -23,6 +22,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
+from controller.access.first_origin import is_first_esaw
 from controller.access.key_refusals import CONFIRMATION, KeyRefusals
 from controller.access.secret_cache import (
     SecretCache,
@@ -31,7 +31,7 @@ from controller.access.secret_cache import (
     SecretNotFound,
     value_of,
 )
-from controller.cache import version_number
+from controller.cache import Cache, version_number
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
@@ -100,18 +100,11 @@ class SenderKeys:
     """Reads, verifies and returns the keys of senders."""
 
     kube: KubeClient
+    cache: Cache
     secret_cache: SecretCache
     clock: Clock
-    changed: Callable[[Sender], None]
-    """Called with every new state of a Sender that was written here."""
     sealing: Sealing | None = None
     """Without it only ``spec.tokenSecretRef`` works."""
-    organization_of: Callable[[Sender], Organization | None] = lambda sender: None
-    """Returns the Organization of a Sender, which decides whether and where a consent can be given."""
-    is_first_origin: Callable[[Sender, str], bool] = lambda sender, origin: True
-    """Whether a key that does not say where it belongs may be sent to this origin."""
-    colleagues: Callable[[Sender], Iterable[Sender]] = lambda sender: ()
-    """Returns the Senders of a Sender's Organization."""
     confirmation: timedelta = CONFIRMATION
     """Time after which a 401 is confirmed."""
     _refusals: KeyRefusals = field(init=False)
@@ -228,6 +221,10 @@ class SenderKeys:
             memory.pop(name, None)
         self._refusals.forget(name)
 
+    def _organization(self, sender: Sender) -> Organization | None:
+        """Return the Organization of a Sender, which decides whether and where a consent can be given."""
+        return self.cache.organizations.get(sender.spec.organization_ref.name)
+
     def _newest_known(self, sender: Sender) -> Sender:
         known = self._newest.get(sender.name)
         if known is not None and known.uid == sender.uid and version_number(known) > version_number(sender):
@@ -272,7 +269,7 @@ class SenderKeys:
         """Return the stored key. Raises ``KeyUnusable`` for a key that does not belong to this origin."""
         stored = await self._read_any(sender, origin)
         if stored.token.origin != origin:
-            may_consent = can_consent(self.organization_of(sender))
+            may_consent = can_consent(self._organization(sender))
             message = _moved_message(sender, stored.token.origin, origin, may_consent=may_consent)
             raise KeyUnusable("OriginChanged", message)
         return stored
@@ -301,7 +298,7 @@ class SenderKeys:
         recorded = _recorded_origin(sender)
         if recorded is not None and _fingerprint(sender) == token.fingerprint:
             return StoredKey(ApiToken.parse(value, recorded))
-        if not self.is_first_origin(sender, origin):
+        if not is_first_esaw(self.cache, sender, origin):
             raise KeyUnusable("OriginUnknown", _unknown_message(sender, ref.name, origin))
         return StoredKey(token)
 
@@ -311,7 +308,7 @@ class SenderKeys:
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
-            if not can_consent(self.organization_of(sender)):
+            if not can_consent(self._organization(sender)):
                 name = f"{sender.name}-esaw"
                 message = (
                     f"Sender/{sender.name} has no spec.tokenSecretRef, and its Organization has no "
@@ -347,7 +344,7 @@ class SenderKeys:
         return f"{refused} {self._renewal(sender, 'TokenRejected')}".rstrip()
 
     def _renewal(self, sender: Sender, reason: str) -> str:
-        return renewal(sender, self.organization_of(sender), reason)
+        return renewal(sender, self._organization(sender), reason)
 
     def _sealing_key_missing(self, sender: Sender, unknown: SealKeyUnknown) -> KeyUnusable:
         """Return what a missing sealing key means: at first that it may not be mounted here yet."""
@@ -421,7 +418,8 @@ class SenderKeys:
 
         eSAW is asked about keys that worked: another process may have seen that it accepts them.
         """
-        colleagues = [each for each in self.colleagues(sender) if each.name != sender.name]
+        of_organization = self.cache.senders_of(sender.spec.organization_ref.name)
+        colleagues = [each for each in of_organization if each.name != sender.name]
         for each in colleagues:
             self._refusals.recall(each)
         if not self._refusals.is_common(sender):
@@ -472,7 +470,7 @@ class SenderKeys:
         """Store the condition. After a conflict nothing is written, and the next call verifies again."""
         now, generation, consent_url = self.clock.now(), sender.metadata.generation, sender.status.consent_url
         if truth != "True":
-            consent_url = consent_link(sender, self.organization_of(sender)) or None
+            consent_url = consent_link(sender, self._organization(sender)) or None
         status = msgspec.structs.replace(
             sender.status,
             conditions=with_condition(
@@ -503,7 +501,7 @@ class SenderKeys:
         stored = await write_status_or_skip(self.kube, sender, status)
         if stored is not None and stored is not sender:
             self._newest[sender.name] = stored
-            self.changed(stored)
+            self.cache.update(stored)
             _log_key_change(sender, stored)
 
 

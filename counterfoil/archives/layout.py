@@ -151,7 +151,8 @@ ClaimedNames = Mapping[tuple[str, FileKind], str]
 """Full names of files by id and kind."""
 
 
-def _no_claims(folder: str) -> ClaimedNames:
+def no_claims(folder: str) -> ClaimedNames:
+    """Return no claims: of a layout that nothing is archived by."""
     return {}
 
 
@@ -161,7 +162,7 @@ def make_layout(
     files: Sequence[FileFacts],
     *,
     found: Mapping[str, str] | None = None,
-    claimed: Callable[[str], ClaimedNames] = _no_claims,
+    claimed: Callable[[str], ClaimedNames],
 ) -> ArchiveLayout:
     """
     Name every file of the envelope, and find its tags, unless ``tags_subprocess`` has ``found`` them.

@@ -27,6 +27,7 @@ from counterfoil.archives.layout import (
     EnvelopeFacts,
     FileFacts,
     make_layout,
+    no_claims,
     problems,
 )
 from counterfoil.archives.tags import MetadataUnreadable, TagMissing
@@ -112,7 +113,7 @@ def render(case: RenderInput) -> ArchiveLayout | list[str]:
     if faults:
         return [f"{each}." for each in faults]
     try:
-        return make_layout(case.archive, case.envelope, case.files)
+        return make_layout(case.archive, case.envelope, case.files, claimed=no_claims)
     except TagMissing as problem:
         name = problem.rule.callback
         hint = _metadata_hint(case) if name is None else f" To give one: --parameter {name}=VALUE."

@@ -95,7 +95,7 @@ class FileDownload:
     content_type: str
     """As declared by eSAW; empty without a declaration."""
     chunks: AsyncIterator[bytes]
-    is_named: bool = True
+    is_named: bool
     """Whether eSAW declared it as a file (``Content-Disposition``)."""
 
 

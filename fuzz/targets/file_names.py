@@ -4,7 +4,7 @@ import re
 
 from counterfoil.archives import ARCHIVE_KINDS, find_opener
 from counterfoil.archives.backend import ArchiveBackend, is_temporary, segments
-from counterfoil.archives.layout import EnvelopeFacts, FileFacts, make_layout
+from counterfoil.archives.layout import EnvelopeFacts, FileFacts, make_layout, no_claims
 from counterfoil.archives.manifest import (
     Manifest,
     ManifestEnvelope,
@@ -85,7 +85,7 @@ def _prepare() -> Check:
             for position, each in enumerate(names)
         ]
         found = {"customer": text_of(tag)}
-        layout = make_layout(spec, envelope, files, found=found)
+        layout = make_layout(spec, envelope, files, found=found, claimed=no_claims)
         own = [layout.manifest_name, layout.hashes_name, layout.seal_name]
         paths = [each.name for each in layout.files]
         expect(len({case_folded(each) for each in paths + own}) == len(paths + own), "no two share a name")
@@ -100,7 +100,7 @@ def _prepare() -> Check:
             expect(location.isascii(), "a location is a URI")
             expect(name_at(backend, location) == path, f"a location in {backend.kind} leads to its name")
         if is_thorough:
-            again = make_layout(spec, envelope, files[::-1], found=found)
+            again = make_layout(spec, envelope, files[::-1], found=found, claimed=no_claims)
             expect(layout == again, "the names do not depend on the order of the list")
             _check_manifest([(layout.relative(each.name), each.facts.file_name) for each in layout.files])
 

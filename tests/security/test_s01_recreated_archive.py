@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
+from controller.cache import Cache
 from counterfoil.metrics import Metrics
 from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.resources import Archive, find_condition
@@ -49,13 +50,15 @@ class Namespace:
         self.kube.secret_uses["dms-key"] = "archive"
         self.kube.secret_created["dms-key"] = NOON - timedelta(days=1)
         self.archive = archive
-        clock = AClock()
+        clock, cache = AClock(), Cache()
+        for other in others:
+            cache.archives.put(other)
         self.pool = ArchivePool(
             self.kube,
+            cache,
             SecretCache(self.kube, clock),
             clock,
             Metrics(CollectorRegistry(), version="test"),
-            archives=lambda: others,
         )
 
     async def probe(self) -> tuple[str, str]:

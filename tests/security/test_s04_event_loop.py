@@ -26,7 +26,7 @@ from controller.reconcile.context import FILES_NAMED_IN_LOOP
 from controller.reconcile.phases.archive import MAX_FINDINGS_MEMORY
 from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
 from counterfoil.archives.filing import conclude
-from counterfoil.archives.layout import FileFacts, make_layout
+from counterfoil.archives.layout import FileFacts, make_layout, no_claims
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.clock import WallClock
 from counterfoil.esaw import CallLimits, EsawClient, EsawUserClient, ResponseInvalid, new_http_client
@@ -348,7 +348,13 @@ FILES = {
 @pytest.mark.parametrize("attack", FILES)
 async def test_no_name_of_a_file_holds_the_loop(attack: str) -> None:
     with no_block():
-        make = partial(make_layout, a_spec(), an_envelope(name=FILES[attack][0].file_name), FILES[attack])
+        make = partial(
+            make_layout,
+            a_spec(),
+            an_envelope(name=FILES[attack][0].file_name),
+            FILES[attack],
+            claimed=no_claims,
+        )
         await (in_thread(make) if len(FILES[attack]) > FILES_NAMED_IN_LOOP else in_loop(make))
         await measured()
 

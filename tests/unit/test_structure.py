@@ -325,6 +325,70 @@ def unbounded_tls_contexts(modules: Iterable[Module]) -> list[str]:
     return violations
 
 
+_EMPTY = frozenset({"dict", "frozenset", "list", "set", "tuple"})
+
+
+def permissive_defaults(modules: Iterable[Module]) -> list[str]:
+    """
+    A question to the rest of the process has no default answer, and what is not said permits nothing.
+
+    So a ``Callable`` that returns something has no constant as default, and a ``bool`` is not True by
+    default.
+    """
+    return [
+        f"{module.path}:{default.lineno}: {name} has a default that permits; let each caller give it"
+        for module in modules
+        for name, annotation, default in _defaults(module.tree)
+        if _permits(ast.unparse(annotation), default, module.tree)
+    ]
+
+
+def _defaults(tree: ast.Module) -> Iterator[tuple[str, ast.expr, ast.expr]]:
+    """Yield name, annotation and default of each annotated parameter and field."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as default):
+                yield name, node.annotation, default
+            case ast.arguments():
+                by_position = [*node.posonlyargs, *node.args]
+                given: list[ast.expr | None] = [None] * (len(by_position) - len(node.defaults))
+                defaults = zip(
+                    (*by_position, *node.kwonlyargs), (*given, *node.defaults, *node.kw_defaults), strict=True
+                )
+                for parameter, value in defaults:
+                    if parameter.annotation is not None and value is not None:
+                        yield parameter.arg, parameter.annotation, value
+
+
+def _permits(annotation: str, default: ast.expr, tree: ast.Module) -> bool:
+    if annotation == "bool":
+        return isinstance(default, ast.Constant) and default.value is True
+    is_question = annotation.startswith("Callable[") and not annotation.endswith(", None]")
+    return is_question and _is_constant(default, tree)
+
+
+def _is_constant(function: ast.expr, tree: ast.Module) -> bool:
+    """Whether a function returns the same for all arguments, as far as its text shows."""
+    match function:
+        case ast.Lambda(body=value):
+            return _is_same_value(value)
+        case ast.Name(id=name):
+            last = [
+                node.body[-1] for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name
+            ]
+            return name in _EMPTY or any(
+                isinstance(each, ast.Return) and _is_same_value(each.value) for each in last
+            )
+    return False
+
+
+def _is_same_value(value: ast.expr | None) -> bool:
+    match value:
+        case ast.Constant() | ast.Tuple(elts=[]) | ast.List(elts=[]) | ast.Dict(keys=[]):
+            return True
+    return False
+
+
 def _called(call: ast.Call) -> str:
     return ast.unparse(call.func).rpartition(".")[2]
 
@@ -390,6 +454,10 @@ def test_build_subscribes_each_handler_of_changes(product: list[Module]) -> None
 
 def test_no_server_chooses_the_group_of_a_key_exchange(product: list[Module]) -> None:
     expect_none(unbounded_tls_contexts(product))
+
+
+def test_no_default_permits(product: list[Module]) -> None:
+    expect_none(permissive_defaults(product))
 
 
 def test_each_loop_isolates_its_objects(product: list[Module]) -> None:
@@ -608,3 +676,26 @@ def test_a_tls_context_with_unbounded_groups_is_refused(
 ) -> None:
     modules = plant({"webhook/a.py": f"{statement}\n"})
     assert bool(unbounded_tls_contexts(modules)) is is_refused
+
+
+@pytest.mark.parametrize(
+    ("default", "is_refused"),
+    [
+        ("may_send: Callable[[str, str], bool] = lambda sender, origin: True", True),
+        ("owner_of: Callable[[str], str | None] = lambda name: None", True),
+        ("archives: Callable[[], Iterable[str]] = tuple", True),
+        ("colleagues: Callable[[str], Iterable[str]] = lambda name: ()", True),
+        ("claimed: Callable[[str], Mapping[str, str]] = no_claims", True),
+        ("is_named: bool = True", True),
+        ("may_send: Callable[[str, str], bool]", False),
+        ("is_own: Callable[[str], bool] = is_own_address", False),
+        ("finished: Callable[[str], None] = lambda name: None", False),
+        ("can_send: bool = False", False),
+    ],
+)
+def test_a_default_that_permits_is_refused(plant: Plant, default: str, *, is_refused: bool) -> None:
+    functions = "def no_claims(folder):\n    return {}\n\ndef is_own_address(ip):\n    return ip in OWN\n\n"
+    as_field = f"{functions}class Keys:\n    {default}\n"
+    as_parameter = f"{functions}def send(name: str, *, {default}): ...\n"
+    found = [bool(permissive_defaults(plant({"webhook/a.py": each}))) for each in (as_field, as_parameter)]
+    assert found == [is_refused, is_refused]

@@ -77,7 +77,7 @@ class PageHandler(BrowserHandler[RequestContext]):
         values = {"code": error.code, "user": error.user}
         is_consent = asked.is_consent or asked.route.page is PageName.CONSENT
         html = self._renderer.message(
-            asked.words, str(error.kind), links=links, values=values, is_consent=is_consent
+            asked.words, str(error.kind), links=links, is_trouble=True, values=values, is_consent=is_consent
         )
         return PageResponse(html=html, status=error.kind.status, cookies=asked.expired_cookies)
 

@@ -44,7 +44,7 @@ class PageRenderer:
         section: str,
         *,
         links: Iterable[PageLink] = (),
-        is_trouble: bool = True,
+        is_trouble: bool,
         values: Mapping[str, str] | None = None,
         onward: str = "",
         is_consent: bool = False,

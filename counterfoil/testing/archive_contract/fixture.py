@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored, NegativeCacheBackend
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
-from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout, no_claims
 from counterfoil.resources.archive import ArchiveSpec
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
@@ -132,7 +132,7 @@ def a_layout(spec: ArchiveSpec, names: Sequence[str]) -> ArchiveLayout:
         FileFacts(file_id=f"file-{number}", kind=FileKind.DOCUMENT, file_name=name, number=number)
         for number, name in enumerate(names, start=1)
     ]
-    return make_layout(spec, an_envelope(), files)
+    return make_layout(spec, an_envelope(), files, claimed=no_claims)
 
 
 async def file_envelope(backend: ArchiveBackend, layout: ArchiveLayout, contents: Sequence[bytes]) -> str:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from counterfoil.archives.backend import FileNotStored, StoredEntry
 from counterfoil.archives.filing import Source, StoredFile
-from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout
+from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout, no_claims
 from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 
@@ -60,7 +60,7 @@ def files_named(*names: str) -> list[FileFacts]:
 def a_layout(
     *files: FileFacts, envelope: EnvelopeFacts | None = None, spec: ArchiveSpec | None = None
 ) -> ArchiveLayout:
-    return make_layout(spec or a_spec(), envelope or an_envelope(), files or [a_file()])
+    return make_layout(spec or a_spec(), envelope or an_envelope(), files or [a_file()], claimed=no_claims)
 
 
 def content(size: int = 1000, *, seed: int = 1) -> bytes:

@@ -151,7 +151,9 @@ class FakeEsawUserClient(EsawUserClient):
         content = self.contents[file_id]
         if self.renders_anew and file_id.startswith("file"):
             content += f" of download {len(self.asked)}".encode()
-        yield FileDownload(size=len(content), content_type="application/pdf", chunks=_once(content))
+        yield FileDownload(
+            size=len(content), content_type="application/pdf", chunks=_once(content), is_named=True
+        )
 
     def download(self, file_id: str) -> Any:
         return self._open(file_id)

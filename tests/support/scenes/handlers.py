@@ -84,8 +84,8 @@ class Scene:
         self.metrics = Metrics(CollectorRegistry(), version="test")
         secrets = SecretCache(self.kube, self.clock)
         esaw_clients = esaw_clients or FakeEsawClients(self.esaw)
-        self.archive_pool = ArchivePool(self.kube, secrets, self.clock, self.metrics)
-        self.sender_keys = SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update)
+        self.archive_pool = ArchivePool(self.kube, self.cache, secrets, self.clock, self.metrics)
+        self.sender_keys = SenderKeys(self.kube, self.cache, secrets, self.clock)
         self.statistics = EventStatistics()
         self.held = held_shards(shard, of=shards)
         self.garbage_collector = GarbageCollector(

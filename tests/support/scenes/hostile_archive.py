@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.secret_cache import SecretCache
+from controller.cache import Cache
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives.backends import gcs
 from counterfoil.archives.errors import ArchiveError
@@ -67,7 +68,8 @@ async def ask(operation: str, kind: str, url: str) -> tuple[int, str]:
     kube, clock = InMemoryKubeClient(archive), WallClock()
     kube.secret_uses["dms-key"] = "archive"
     kube.secrets["dms-key"] = secret
-    pool = ArchivePool(kube, SecretCache(kube, clock), clock, Metrics(CollectorRegistry(), version="test"))
+    secrets, metrics = SecretCache(kube, clock), Metrics(CollectorRegistry(), version="test")
+    pool = ArchivePool(kube, Cache(), secrets, clock, metrics)
     backend = await pool.backend(archive)
     before, reason = peak_memory(), ""
     if operation == "probe":

@@ -30,6 +30,7 @@ from controller.access.archive_root import (
     write_marker,
 )
 from controller.access.secret_cache import FRESH_SECONDS, SecretCache
+from controller.cache import Cache
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import (
     ArchiveRefused,
@@ -46,7 +47,6 @@ from counterfoil.resources import (
     ArchiveLocation,
     ArchiveRoot,
     LocalObjectReference,
-    Organization,
     Phase,
     find_condition,
 )
@@ -69,15 +69,14 @@ class Scene:
         self.kube = InMemoryKubeClient(self.archive())
         self.kube.secret_uses |= {"dms-key": "archive", "authorities": "trust"}
         self.metrics = Metrics(CollectorRegistry(), version="test")
+        self.cache = Cache()
         self.archive_pool = ArchivePool(
             self.kube,
+            self.cache,
             SecretCache(self.kube, self.clock),
             self.clock,
             self.metrics,
-            archives=lambda: [self.newest()],
-            organizations=lambda: self.organizations,
         )
-        self.organizations: list[Organization] = []
 
     def archive(self, **more: Any) -> Archive:
         return an_archive(filesystem={"root": str(self.root)}, **more)
@@ -403,7 +402,7 @@ async def test_a_secret_with_an_annotation_goes_there_only(scene: Scene) -> None
 
 async def test_the_secret_of_another_archive_is_not_sent_elsewhere(scene: Scene) -> None:
     other = a_dav(secret_origins={"dms-key": "https://dms.acme.example"})
-    scene.archive_pool.archives = lambda: (other,)
+    scene.cache.archives.put(other)
     assert "belongs to https://dms.acme.example" in await refusal(scene, a_dav(ELSEWHERE))
     assert await scene.archive_pool.backend(a_dav())
 
@@ -411,7 +410,7 @@ async def test_the_secret_of_another_archive_is_not_sent_elsewhere(scene: Scene)
 async def test_the_archive_whose_secret_is_used_elsewhere_is_named(scene: Scene) -> None:
     first = a_dav(secret_origins={"dms-key": "https://dms.acme.example"})
     first = replace(first, metadata=replace(first.metadata, name="first"))
-    scene.archive_pool.archives = lambda: (first,)
+    scene.cache.archives.put(first)
     message = await refusal(scene, a_dav(ELSEWHERE))
     assert "Secret/dms-key belongs to https://dms.acme.example (Archive/first)" in message
     assert "make a Secret for each" in message
@@ -1089,12 +1088,11 @@ async def test_the_root_of_an_archive_that_is_slow_with_files_is_stored(
 async def test_organizations_of_two_esaws_with_the_same_folders_are_named_and_the_archive_stays_ready(
     scene: Scene,
 ) -> None:
-    scene.organizations = [
-        an_organization("acme"),
-        an_organization("globex", baseURL="https://other-esaw.example.com"),
-    ]
+    scene.cache.organizations.put(an_organization("acme"))
+    scene.cache.organizations.put(an_organization("globex", baseURL="https://other-esaw.example.com"))
     archive = scene.archive(path="{{envelope.id}}/{{file.name}}")
     scene.kube.put(archive)
+    scene.cache.archives.put(archive)
     await scene.archive_pool.update_status(archive)
     status, reason, message = scene.ready()
     assert (status, reason) == ("True", "Probed")
@@ -1102,8 +1100,10 @@ async def test_organizations_of_two_esaws_with_the_same_folders_are_named_and_th
 
 
 async def test_organizations_of_one_esaw_share_an_archive_without_a_word(scene: Scene) -> None:
-    scene.organizations = [an_organization("acme"), an_organization("globex")]
+    scene.cache.organizations.put(an_organization("acme"))
+    scene.cache.organizations.put(an_organization("globex"))
     archive = scene.archive(path="{{envelope.id}}/{{file.name}}")
     scene.kube.put(archive)
+    scene.cache.archives.put(archive)
     await scene.archive_pool.update_status(archive)
     assert scene.ready()[2] == "A probe was written and read back."

@@ -16,6 +16,7 @@ from controller.access.sender_keys import (
     SenderKeys,
     other_user_advice,
 )
+from controller.cache import Cache
 from counterfoil.esaw import (
     ApiToken,
     EsawClient,
@@ -82,11 +83,14 @@ class Scene:
         self.clock = AClock()
         self.kube = InMemoryKubeClient(self.sender)
         self.esaw = FakeEsawClient()
-        self.changed: list[Sender] = []
+        self.cache = Cache()
         self.put_key(key)
-        self.sender_keys = SenderKeys(
-            self.kube, SecretCache(self.kube, self.clock), self.clock, changed=self.changed.append
-        )
+        self.restart()
+
+    def restart(self) -> None:
+        """Lose everything that is only in memory."""
+        secrets = SecretCache(self.kube, self.clock)
+        self.sender_keys = SenderKeys(self.kube, self.cache, secrets, self.clock)
 
     def put_key(self, key: str | bytes, *, name: str = "token") -> None:
         self.kube.secret_uses["anna-key"] = "token"
@@ -124,7 +128,7 @@ async def test_a_key_that_is_seen_first_is_verified_and_that_is_stored() -> None
     assert key is not None
     assert (key.secret_name, key.fingerprint) == ("anna-key", fingerprint(KEY))
     assert key.verified_time is not None
-    assert [each.name for each in scene.changed] == ["anna"]
+    assert scene.cache.senders.get("anna") == scene.newest()
 
 
 async def test_a_key_that_is_known_to_work_is_given_out_without_asking_or_writing() -> None:
@@ -234,16 +238,12 @@ class Senders(Scene):
             self.kube.secrets[f"{name}-key"] = {"token": f"{name}{OTHER}".encode()}
 
     def restart(self) -> None:
-        """Lose everything that is only in memory."""
-        self.sender_keys = SenderKeys(
-            self.kube,
-            SecretCache(self.kube, self.clock),
-            self.clock,
-            changed=self.changed.append,
-            colleagues=lambda sender: [
-                Sender.parse(raw) for (kind, _), raw in self.kube.objects.items() if kind == "senders"
-            ],
-        )
+        """Lose everything that is only in memory; read the Senders again."""
+        self.cache = Cache()
+        for (kind, _), raw in self.kube.objects.items():
+            if kind == "senders":
+                self.cache.update(Sender.parse(raw))
+        super().restart()
 
     async def reason(self, name: str) -> str:
         """Ask for the key of one of them; return why there is none."""
@@ -748,7 +748,7 @@ async def test_a_sender_of_no_organization_reports_it_and_forgets_nothing_about_
 
 async def test_a_sender_that_can_neither_consent_nor_has_a_key_is_no_senders_turn() -> None:
     scene = Scene(a_sender(authorized=None, tokenSecretRef=None))
-    scene.sender_keys.organization_of = lambda sender: an_organization()
+    scene.cache.update(an_organization())
     refused = await scene.refusal()
     assert refused.reason == "KeyNotConfigured"
     assert str(refused) == (
@@ -843,7 +843,7 @@ async def test_the_annotation_lets_a_key_move_and_the_new_origin_is_recorded() -
 
 async def test_a_new_key_without_an_origin_goes_to_the_first_esaw_only() -> None:
     scene = Scene()
-    scene.sender_keys.is_first_origin = lambda sender, origin: origin == ELSEWHERE
+    scene.cache.update(an_organization(baseURL=ELSEWHERE))
     refused = await scene.refusal()
     assert refused.reason == "OriginUnknown"
     assert f"kubectl annotate secret anna-key counterfoil.dev/origin={ORIGIN}" in str(refused)

@@ -11,6 +11,7 @@ import pytest
 
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
+from controller.cache import Cache
 from counterfoil.esaw import ApiToken
 from counterfoil.resources import LocalObjectReference, Sender, SenderKey, find_condition
 from counterfoil.resources.base import ObjectMeta
@@ -51,13 +52,14 @@ class Scene:
         self.kube = InMemoryKubeClient(self.sender)
         self.esaw = FakeEsawClient(**{OTHER: ANNA})
         self.clock = AClock()
+        self.cache = Cache()
+        self.cache.update(an_organization(oauth=WITH_PAGE))
         self.sender_keys = SenderKeys(
             self.kube,
+            self.cache,
             SecretCache(self.kube, self.clock),
             self.clock,
-            changed=lambda sender: None,
             sealing=self.sealing,
-            organization_of=lambda sender: an_organization(oauth=WITH_PAGE),
         )
 
     def new_sealing_key(self, key_id: str) -> None:
@@ -124,7 +126,8 @@ async def test_the_condition_of_a_key_that_nobody_can_renew_says_what_the_organi
     tmp_path: Path, *, is_sealed: bool
 ) -> None:
     scene = Scene(tmp_path, key=SenderKey(fingerprint="0123abcd"))
-    scene.sender_keys.organization_of = lambda sender: an_organization(oauth=WITHOUT_PAGE)
+    scene.cache.organizations.remove("acme")
+    scene.cache.organizations.put(an_organization(oauth=WITHOUT_PAGE))
     if is_sealed:
         scene.consent(sealed_for=a_consented_sender("fedcba9876543210"))
     await scene.refusal()
@@ -212,9 +215,7 @@ async def test_a_controller_without_sealing_keys_reports_it(tmp_path: Path) -> N
     scene = Scene(tmp_path)
     scene.consent()
     clock = AClock()
-    scene.sender_keys = SenderKeys(
-        scene.kube, SecretCache(scene.kube, clock), clock, changed=lambda sender: None
-    )
+    scene.sender_keys = SenderKeys(scene.kube, scene.cache, SecretCache(scene.kube, clock), clock)
 
     assert await scene.refusal() == "SealingKeysMissing"
 

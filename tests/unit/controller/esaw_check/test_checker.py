@@ -48,7 +48,7 @@ class Scene:
     async def checker(self) -> AsyncIterator[EsawChecker]:
         """Build the checker of the controller."""
         clock, secrets = WallClock(), SecretCache(self.kube, WallClock())
-        keys = SenderKeys(self.kube, secrets, clock, changed=self.cache.update)
+        keys = SenderKeys(self.kube, self.cache, secrets, clock)
         async with new_http_client() as http:
             clients = EsawClients(http, clock, RecordingObserver())
             yield EsawChecker(self.cache, secrets, keys, clients, clock)

@@ -67,14 +67,14 @@ class Scene:
         self.kube.secrets["anna-key"] = {"token": KEY.encode()}
         secrets = SecretCache(self.kube, self.clock)
         self.archive_pool = ArchivePool(
-            self.kube, secrets, self.clock, Metrics(CollectorRegistry(), version="test")
+            self.kube, self.cache, secrets, self.clock, Metrics(CollectorRegistry(), version="test")
         )
         # Nothing here calls eSAW, and the client of a process takes longer to make than all the rest.
         http = httpx.AsyncClient(trust_env=False, verify=False)
         self.preconditions = Preconditions(
             kube=self.kube,
             cache=self.cache,
-            sender_keys=SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update),
+            sender_keys=SenderKeys(self.kube, self.cache, secrets, self.clock),
             archive_pool=self.archive_pool,
             esaw_clients=EsawClients(http, self.clock, lambda operation, code, seconds: None),
             clock=self.clock,

@@ -106,7 +106,7 @@ class Scene:
         self.kube.secret_uses["anna-key"] = "token"
         self.kube.secrets["anna-key"] = {"token": KEY.encode()}
         self.secrets = SecretCache(self.kube, self.clock)
-        self.sender_keys = SenderKeys(self.kube, self.secrets, self.clock, changed=base.cache.update)
+        self.sender_keys = SenderKeys(self.kube, self.cache, self.secrets, self.clock)
         self.event_recorder = EventRecorder(self.kube, self.clock)
         self.status_writer = StatusWriter(self.kube, sleep=self.clock.sleep)
         self.examiner = FakeSignatureCheck()
@@ -156,7 +156,7 @@ class Scene:
         self.reconciler = dataclasses.replace(self.reconciler, phase_runner=runner)
 
     def _new_pool(self) -> ArchivePool:
-        return ArchivePool(self.kube, self.secrets, self.clock, self.metrics)
+        return ArchivePool(self.kube, self.cache, self.secrets, self.clock, self.metrics)
 
     def observe(self, resource: Organization | Sender | Archive) -> None:
         """Store an object as a person changed it, and let the watch report it."""

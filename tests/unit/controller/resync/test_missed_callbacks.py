@@ -111,7 +111,7 @@ class Scene:
         self.organization = an_organization(**{key: value for key, value in given.items() if value})
         for name in senders or ("anna",):
             self.put_sender(known_to_work(a_sender(name), key_of(name)))
-        sender_keys = SenderKeys(self.kube, SecretCache(self.kube, self.clock), self.clock, changed=self.take)
+        sender_keys = SenderKeys(self.kube, self.cache, SecretCache(self.kube, self.clock), self.clock)
         self.missed_callback_finder = MissedCallbackFinder(
             kube=self.kube,
             cache=self.cache,
@@ -122,9 +122,6 @@ class Scene:
             load=lambda _: self.load,
             bounds=bounds or SweepBounds(),
         )
-
-    def take(self, sender: Sender) -> None:
-        self.cache.senders.put(sender)
 
     def put_sender(self, sender: Sender) -> None:
         self.cache.senders.put(sender)

@@ -103,7 +103,7 @@ class Scene:
             kube=self.kube,
             cache=self.cache,
             secrets=secrets,
-            sender_keys=SenderKeys(self.kube, secrets, self.clock, changed=self.cache.update),
+            sender_keys=SenderKeys(self.kube, self.cache, secrets, self.clock),
             esaw_clients=esaw_clients or FakeEsawClients(self.esaw),
             clock=self.clock,
             callback_url=callback_url,

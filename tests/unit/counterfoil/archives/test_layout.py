@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.archives.errors import SettingsInvalid
-from counterfoil.archives.layout import ActionFacts, ArchiveLayout, make_layout, problems
+from counterfoil.archives.layout import ActionFacts, ArchiveLayout, make_layout, no_claims, problems
 from counterfoil.archives.names import case_folded
 from counterfoil.archives.tags import TagMissing
 from counterfoil.resources.archive import TagRule
@@ -115,7 +115,9 @@ def test_the_layout_does_not_depend_on_the_order_in_which_files_are_listed(
     files = files_named(*names)
     shuffled = chance.sample(files, len(files))
 
-    assert make_layout(a_spec(), an_envelope(), files) == make_layout(a_spec(), an_envelope(), shuffled)
+    assert make_layout(a_spec(), an_envelope(), files, claimed=no_claims) == make_layout(
+        a_spec(), an_envelope(), shuffled, claimed=no_claims
+    )
 
 
 @given(st.lists(st.text(max_size=300), max_size=30), st.text(max_size=300))
@@ -124,7 +126,7 @@ def test_with_any_names_all_files_stay_apart_and_in_the_envelopes_folder(
 ) -> None:
     spec = a_spec(path="{{envelope.name}}/{{envelope.id}}/{{file.kind}}/{{file.name}}")
 
-    layout = make_layout(spec, an_envelope(name=title), files_named(*names))
+    layout = make_layout(spec, an_envelope(name=title), files_named(*names), claimed=no_claims)
 
     assert len({file.name.casefold() for file in layout.files}) == len(names)
     for file in layout.files:
@@ -174,7 +176,11 @@ def test_no_list_gives_the_claimed_name_of_a_file_to_another_file(
 ) -> None:
     spec = a_spec(path=f"{{{{envelope.id}}}}/{path}")
     files = files_named(*names)
-    claims = claims_of(make_layout(spec, an_envelope(), chance.sample(files, chance.randint(0, len(files)))))
+    claims = claims_of(
+        make_layout(
+            spec, an_envelope(), chance.sample(files, chance.randint(0, len(files))), claimed=no_claims
+        )
+    )
     order = chance.sample(files, len(files))
     renumbered = [replace(each, number=number) for number, each in enumerate(order, 1)]
     layout = make_layout(spec, an_envelope(), renumbered, claimed=lambda folder: claims)

@@ -85,7 +85,9 @@ def test_no_field_of_the_form_can_add_markup(nasty: str) -> None:
 def test_neither_names_nor_esaws_codes_can_add_markup_to_a_message(nasty: str, kind: PageErrorKind) -> None:
     def message(text: str) -> str:
         links = [PageLink("again", text)]
-        return RENDERER.message(ENGLISH, str(kind), links=links, values={"user": text, "code": text})
+        return RENDERER.message(
+            ENGLISH, str(kind), links=links, is_trouble=True, values={"user": text, "code": text}
+        )
 
     assert skeleton(message(nasty)) == skeleton(message("plain"))
     assert nasty in parsed(message(nasty)).xpath("string(//main)")
@@ -96,7 +98,10 @@ def test_a_page_says_its_language_fits_a_phone_and_needs_no_script(language: str
     for html in (
         a_form(load_catalogue(CatalogueName.PAGES, language)),
         RENDERER.message(
-            load_catalogue(CatalogueName.PAGES, language), "denied", values={"code": "", "user": ""}
+            load_catalogue(CatalogueName.PAGES, language),
+            "denied",
+            is_trouble=True,
+            values={"code": "", "user": ""},
         ),
     ):
         page = parsed(html)
@@ -151,7 +156,9 @@ def test_a_page_that_leads_on_leads_just_there(nasty: str) -> None:
 
     assert skeleton(sent(nasty)) == skeleton(sent("plain"))
     assert parsed(sent(nasty)).xpath("//meta[@http-equiv='refresh']/@content") == [f"0; url={nasty}"]
-    assert not parsed(RENDERER.message(ENGLISH, "consent_given")).xpath("//meta[@http-equiv]")
+    assert not parsed(RENDERER.message(ENGLISH, "consent_given", is_trouble=False)).xpath(
+        "//meta[@http-equiv]"
+    )
 
 
 def test_a_page_without_a_form_may_send_none() -> None:
@@ -174,7 +181,9 @@ def test_no_error_about_a_consent_speaks_of_a_draft_or_of_sending(language: str)
     kinds = [name for name in words.entries if name.endswith("_consent")]
     assert "denied_consent" in kinds
     for name in kinds:
-        page = RENDERER.message(words, name.removesuffix("_consent"), is_consent=True).lower()
+        page = RENDERER.message(
+            words, name.removesuffix("_consent"), is_trouble=True, is_consent=True
+        ).lower()
         assert not [word for word in ("draft", "entwurf", "bozza") if word in page], name
 
 
