@@ -198,6 +198,12 @@ class Cache:
             if not each.spec.suspend and is_condition_true(each.status.conditions, "Authorized")
         ]
 
+    def default_sender_first(self, organization: Organization) -> list[Sender]:
+        """Return the Senders whose keys a question about the Organization may use, in this order."""
+        default = organization.spec.default_sender_ref
+        usable = self.authorized_senders(organization.name)
+        return sorted(usable, key=lambda each: default is None or each.name != default.name)
+
     def events_of(self, organization: str) -> list[EnvelopeEvent]:
         """Return the unfinished events of an Organization."""
         return [event for event in self.events if event.organization == organization]

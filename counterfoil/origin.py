@@ -50,6 +50,12 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{_host(parts.hostname, parts.netloc)}{'' if is_default else f':{port}'}"
 
 
+def belongs_to(declared: str | None, recorded: str | None) -> str | None:
+    """Return the only origin that a credential may be sent to: the one that its Secret declares, else the one
+    that Counterfoil recorded in a status; None: it is unknown."""
+    return recorded if declared is None else declared
+
+
 def _host(host: str, netloc: str) -> str:
     if netloc.startswith("["):
         return f"[{ipaddress.IPv6Address(host).compressed}]"

@@ -12,8 +12,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from controller.cache import Cache
-from counterfoil.origin import annotate_command, origin_of
-from counterfoil.resources import Archive, Sender
+from counterfoil.origin import annotate_command, belongs_to, origin_of
+from counterfoil.resources import Archive, Organization, Sender
 
 SET_UP_TIME = timedelta(hours=1)
 """Maximum time between the creation of a Secret and of the first Archive that uses it. An Archive that is
@@ -32,6 +32,24 @@ def is_esaw_origin(cache: Cache, organization: str, origin: str) -> bool:
 def is_first_esaw(cache: Cache, sender: Sender, origin: str) -> bool:
     """As ``is_esaw_origin``, for the Organization of a Sender."""
     return is_esaw_origin(cache, sender.spec.organization_ref.name, origin)
+
+
+def client_secret_fault(
+    cache: Cache, organization: Organization, secret: str, declared: str | None, origin: str
+) -> tuple[str, str] | None:
+    """Return reason and message of why this origin is not sent the OAuth client secret, whose Secret has
+    ``declared`` an origin; None: it may be sent."""
+    owner = belongs_to(declared, organization.status.origin)
+    found = f"belongs to {owner}" if owner else "does not say to which eSignAnyWhere it belongs"
+    message = (
+        f"The client secret in Secret/{secret} {found}, so it is not sent to {origin}. Set spec.baseURL "
+        f"back, or type `{annotate_command(secret, origin)}` if it belongs there."
+    )
+    if owner not in (None, origin):
+        return "OriginChanged", message
+    if declared is None and not is_esaw_origin(cache, organization.name, origin):
+        return "OriginUnknown", message
+    return None
 
 
 def has_moved(cache: Cache, sender: Sender) -> bool:
@@ -73,17 +91,6 @@ def is_origin_lost(
         return False
     created = archive.metadata.creation_timestamp
     return created is not None and secret_created is not None and created - secret_created > SET_UP_TIME
-
-
-def other_origin_message(secret: str, declared: str | None, origin: str) -> str:
-    """Return the message about an OAuth client secret that is not sent to this origin."""
-    found = (
-        f"belongs to {declared}" if declared is not None else "does not say to which eSignAnyWhere it belongs"
-    )
-    return (
-        f"The client secret in Secret/{secret} {found}, so it is not sent to {origin}. Set spec.baseURL "
-        f"back, or type `{annotate_command(secret, origin)}` if it belongs there."
-    )
 
 
 def _esaw_origins(cache: Cache) -> Iterator[str]:

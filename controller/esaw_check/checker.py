@@ -8,7 +8,7 @@ answers to a key; it does not change the Sender's condition.
 import logging
 from dataclasses import dataclass, replace
 
-from controller.access.first_origin import is_esaw_origin, other_origin_message
+from controller.access.first_origin import client_secret_fault
 from controller.access.secret_cache import SecretCache, SecretMissing, value_of
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
@@ -19,7 +19,7 @@ from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.secret import SecretUse
-from counterfoil.resources import Organization, Sender
+from counterfoil.resources import Organization
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationCheck
 
@@ -68,7 +68,7 @@ class EsawChecker:
 
     async def _with_key(self, subject: EsawCheckSubject, esaw: EsawClient) -> EsawCheckSubject:
         why = "No Sender of this Organization has a key that works."
-        for sender in self._senders(subject.organization):
+        for sender in self.cache.default_sender_first(subject.organization)[:MAX_TRIED_SENDERS]:
             try:
                 token: ApiToken = await self.sender_keys.key(sender, esaw)
             except (KeyUnusable, EsawError) as problem:
@@ -77,12 +77,6 @@ class EsawChecker:
             return replace(subject, sender=sender, token=token)
         return replace(subject, why_no_token=why)
 
-    def _senders(self, organization: Organization) -> list[Sender]:
-        default = organization.spec.default_sender_ref
-        usable = self.cache.authorized_senders(organization.name)
-        usable.sort(key=lambda each: default is None or each.name != default.name)
-        return usable[:MAX_TRIED_SENDERS]
-
     async def _with_client_secret(self, subject: EsawCheckSubject, esaw: EsawClient) -> EsawCheckSubject:
         oauth = subject.organization.spec.oauth
         if oauth is None:
@@ -90,12 +84,10 @@ class EsawChecker:
         ref = oauth.client_secret_ref
         try:
             secret = await self.secrets.labelled(ref.name, SecretUse.OAUTH)
-            value, declared = value_of(secret, ref.key), secret.origin
-            name = subject.organization.name
-            if declared != esaw.origin and (
-                declared is not None or not is_esaw_origin(self.cache, name, esaw.origin)
-            ):
-                return replace(subject, why_no_secret=other_origin_message(ref.name, declared, esaw.origin))
+            value, organization = value_of(secret, ref.key), subject.organization
+            fault = client_secret_fault(self.cache, organization, ref.name, secret.origin, esaw.origin)
+            if fault is not None:
+                return replace(subject, why_no_secret=fault[1])
             return replace(subject, client_secret=value.decode().strip(), client_secret_origin=esaw.origin)
         except SecretMissing as missing:
             return replace(subject, why_no_secret=str(missing))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.access.first_origin import is_esaw_origin, other_origin_message
+from controller.access.first_origin import client_secret_fault, is_esaw_origin
 from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing, SecretNotLabelled
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
@@ -314,9 +314,7 @@ class OrganizationStatusUpdater:
 
     async def _token(self, organization: Organization, esaw: EsawClient) -> ApiToken | None:
         """Return a key that works, the default Sender's if possible; None: no key is known to work."""
-        default = organization.spec.default_sender_ref
-        usable = self.cache.authorized_senders(organization.name)
-        usable.sort(key=lambda each: default is None or each.name != default.name)
+        usable = self.cache.default_sender_first(organization)
         try:
             return await self.sender_keys.key(usable[0], esaw) if usable else None
         except (KeyUnusable, EsawError):
@@ -339,14 +337,8 @@ class OrganizationStatusUpdater:
             declared = await self.secrets.declared_origin(ref.name)
         except SecretMissing:
             return OK
-        if declared == origin:
-            return OK
-        if declared is not None or organization.status.origin not in (None, origin):
-            message = other_origin_message(ref.name, declared or organization.status.origin, origin)
-            return CheckResult("False", "OriginChanged", message)
-        if not is_esaw_origin(self.cache, organization.name, origin):
-            return CheckResult("False", "OriginUnknown", other_origin_message(ref.name, None, origin))
-        return OK
+        fault = client_secret_fault(self.cache, organization, ref.name, declared, origin)
+        return OK if fault is None else CheckResult("False", *fault)
 
     async def _webhook(self, organization: Organization) -> CheckResult:
         if organization.spec.webhook is None:

@@ -18,7 +18,7 @@ from counterfoil.esaw.oauth import AuthorizationCodeGrant, request_access_token
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound
 from counterfoil.kube.secret import SecretUse
-from counterfoil.origin import annotate_command, origin_of
+from counterfoil.origin import annotate_command, belongs_to, origin_of
 from counterfoil.readiness import with_sender_readiness
 from counterfoil.resources import Organization, Sender, SenderSpec, is_same_user, to_json_dict
 from counterfoil.resources.organization import OAuth, Pkce
@@ -130,9 +130,9 @@ class ConsentService:
             secret = await self.kube.secret(ref.name)
             if (fault := secret.use_fault(SecretUse.OAUTH)) is not None:
                 raise PageError(PageErrorKind.NOT_CONFIGURED, fault)
-            belongs_to = secret.origin or organization.status.origin
-            if belongs_to != origin:
-                raise _other_origin(organization, ref.name, belongs_to, origin)
+            owner = belongs_to(secret.origin, organization.status.origin)
+            if owner != origin:
+                raise _other_origin(organization, ref.name, owner, origin)
             value = secret.data[ref.key].decode("ascii").strip()
         except NotFound:
             detail = " does not exist"
@@ -237,9 +237,9 @@ class ConsentService:
         await self.kube.patch_status(Sender, sender.name, to_json_dict(status), resource_version=None)
 
 
-def _other_origin(organization: Organization, secret: str, belongs_to: str | None, origin: str) -> PageError:
+def _other_origin(organization: Organization, secret: str, owner: str | None, origin: str) -> PageError:
     """Return the error about a client secret that is not sent to this origin."""
-    found = f"belongs to {belongs_to}" if belongs_to else "names no origin, and none is confirmed yet"
+    found = f"belongs to {owner}" if owner else "names no origin, and none is confirmed yet"
     detail = (
         f"the client secret in Secret/{secret} {found}, so it was not sent to {origin}, where spec.baseURL "
         f"of Organization/{organization.name} leads. If it belongs there: {annotate_command(secret, origin)}"

@@ -175,9 +175,6 @@ async def test_a_stored_key_is_given_out_for_its_own_esaw_only(tmp_path: Path) -
         assert await consent_service.get_token(sender, other) is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an empty annotation counts as none in the pages, and as another origin elsewhere"
-)
 async def test_a_client_secret_whose_annotation_is_empty_is_sent_nowhere(tmp_path: Path) -> None:
     consent_service = a_service(tmp_path, "")
     organization = replace(an_organization(oauth=OAUTH), status=OrganizationStatus(origin=ORIGIN))
