@@ -33,6 +33,7 @@ from counterfoil.clock import Clock, WallClock
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError, Conflict, NotConfigured, NotFound
 from counterfoil.kube.secret import Secret
+from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import Organization, ResourceInvalid, Sender
 from counterfoil.sealing import (
     KEY_SETTLE,
@@ -48,9 +49,6 @@ from counterfoil.settings import ResealSettings, load
 from counterfoil.worker_processes.sandbox import hide_memory
 
 _log = logging.getLogger(__name__)
-
-MAX_WRITE_ATTEMPTS = 5
-"""Maximum attempts to write one Secret after conflicts."""
 
 
 DIGEST_LENGTH = 16
@@ -269,7 +267,7 @@ async def _reseal_sender(
 ) -> ResealOutcome:
     """Seal one key again while its sealed bytes are those that were ``shown``."""
     sender = shown.sender
-    for _ in range(MAX_WRITE_ATTEMPTS):
+    for _ in range(MAX_CHANGE_ATTEMPTS):
         secret = await _sealed_secret(kube, sender)
         if secret is None:
             return ResealOutcome.NONE

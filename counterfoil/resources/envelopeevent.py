@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -23,6 +23,7 @@ from counterfoil.resources.base import (
     LocalObjectReference,
     PrinterColumn,
     Resource,
+    ResourceInvalid,
     ResourcePart,
     ValidationRule,
     names_of_map,
@@ -667,6 +668,14 @@ class EnvelopeEvent(Resource, frozen=True):
 def state_of(event: EnvelopeEvent) -> str:
     """Return phase and cause of an event, such as ``Failed/ArchiveFull``, as people are shown them."""
     return f"{event.status.phase}/{event.status.cause}"
+
+
+def has_state(raw: Mapping[str, Any], state: str | None) -> bool:
+    """Whether an event is in the state that a person was shown; one that can't be read is not."""
+    try:
+        return state_of(EnvelopeEvent.parse(raw)) == state
+    except ResourceInvalid:
+        return False
 
 
 def digest_of(events: Iterable[EnvelopeEvent]) -> str:

@@ -16,20 +16,18 @@ from typing import Final
 
 from counterfoil import resources
 from counterfoil.clock import Clock
-from counterfoil.kube.errors import ApiError, Conflict, Forbidden
+from counterfoil.kube.errors import ApiError, Forbidden
+from counterfoil.kube.recorded_write import NoLongerMatches, is_any, write_recorded
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
-from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
-from counterfoil.resources.envelopeevent import state_of
+from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources.audit_annotation import AuditEntry
+from counterfoil.resources.envelopeevent import has_state
 from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
 from webhook.console.access import AuthenticatedUser
 from webhook.console.errors import ConsoleErrorKind
 from webhook.http_server.errors import HttpErrorKind, PageError
 
 _log = logging.getLogger(__name__)
-
-MAX_WRITE_ATTEMPTS: Final = 5
-"""Tries to write to an object that somebody else is writing to as well."""
 
 MAX_NOTE_BYTES: Final = 1000
 """The API server takes 1,024 bytes of note."""
@@ -61,11 +59,6 @@ ALLOWED: Final[Mapping[type[Resource], frozenset[Action]]] = {
 
 KINDS: Final[Mapping[str, type[Resource]]] = {each.PLURAL: each for each in ALLOWED}
 
-_REQUESTS: Final = frozenset(
-    {Action.RETRY, Action.SKIP, Action.ASK, Action.PROBE, Action.SWEEP, Action.CHECK}
-)
-"""Actions that the controller carries out; each is the value of the label ``counterfoil.dev/request``."""
-
 
 @dataclass(frozen=True)
 class ActionRequest:
@@ -92,7 +85,7 @@ class ActionService:
         self.check(kind, request)
         raw = await user.kube.get(kind, name)
         is_exact = kind is EnvelopeEvent and request.action is Action.SKIP
-        is_current = partial(has_state, state=request.expected) if is_exact else _is_any
+        is_current = partial(has_state, state=request.expected) if is_exact else is_any
         try:
             after = await self.write(user, kind, raw, request, is_current=is_current)
         except NoLongerMatches:
@@ -125,37 +118,10 @@ class ActionService:
     ) -> Raw:
         """Write to an object while it is ``is_current`` what it was chosen for. Raises ``NoLongerMatches``,
         ``ApiError``."""
-        name = raw["metadata"]["name"]
-        for _ in range(MAX_WRITE_ATTEMPTS):
-            if not is_current(raw):
-                raise NoLongerMatches
-            try:
-                return await user.kube.patch(kind, name, self._patch_body(user, raw, request))
-            except Conflict:
-                # The controller writes its status at the same time; the record does not overwrite it.
-                raw = await user.kube.get(kind, name)
-        raise Conflict(409, "Conflict", f"{kind.KIND}/{name} is written by others all the time")
-
-    def _patch_body(self, user: AuthenticatedUser, raw: Raw, request: ActionRequest) -> Raw:
-        metadata = raw["metadata"]
         now = self.clock.now().replace(microsecond=0)
-        act = AuditEntry(who=user.name, what=request.action, when=now, why=request.reason)
-        annotations: dict[str, str | None] = {**with_audit_entry(metadata.get("annotations") or {}, act)}
-        changed: Raw = {"annotations": annotations, "resourceVersion": metadata["resourceVersion"]}
-        if request.action in _REQUESTS:
-            is_exact = request.action is Action.SKIP and request.expected is not None
-            changes = request_changes(
-                request.action.value,
-                id_=secrets.token_hex(8),
-                by=user.name,
-                reason=request.reason,
-                parameters={EXPECTED_PARAMETER: request.expected or ""} if is_exact else None,
-            )
-            changed["labels"] = changes["labels"]
-            annotations |= changes["annotations"]
-        if request.action in (Action.SUSPEND, Action.RESUME):
-            return {"metadata": changed, "spec": {"suspend": request.action is Action.SUSPEND}}
-        return {"metadata": changed}
+        entry = AuditEntry(who=user.name, what=request.action, when=now, why=request.reason)
+        change = _change(user, request)
+        return await write_recorded(user.kube, kind, raw, entry, change=change, is_current=is_current)
 
     async def create_event(
         self, user: AuthenticatedUser, about: Raw, request: ActionRequest, affected: str
@@ -196,17 +162,15 @@ class ActionService:
         }
 
 
-def _is_any(_: Raw) -> bool:
-    return True
-
-
-class NoLongerMatches(Exception):
-    """An object is no longer what it was chosen for."""
-
-
-def has_state(raw: Raw, state: str | None) -> bool:
-    """Whether an event is in the state that a person was shown; one that can't be read is not."""
-    try:
-        return state_of(EnvelopeEvent.parse(raw)) == state
-    except ResourceInvalid:
-        return False
+def _change(user: AuthenticatedUser, request: ActionRequest) -> Raw:
+    if request.action in (Action.SUSPEND, Action.RESUME):
+        return {"spec": {"suspend": request.action is Action.SUSPEND}}
+    is_exact = request.action is Action.SKIP and request.expected is not None
+    asked = request_changes(
+        request.action.value,
+        id_=secrets.token_hex(8),
+        by=user.name,
+        reason=request.reason,
+        parameters={EXPECTED_PARAMETER: request.expected or ""} if is_exact else None,
+    )
+    return {"metadata": asked}

@@ -11,7 +11,8 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TextIO, TypeVar
+from functools import partial
+from typing import NamedTuple, TextIO, TypeVar
 
 import msgspec
 
@@ -19,6 +20,7 @@ from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, counted, format_json
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound
+from counterfoil.kube.recorded_write import NoLongerMatches, is_any, write_recorded
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
@@ -29,13 +31,10 @@ from counterfoil.resources import (
     Request,
     Sender,
 )
-from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
-from counterfoil.resources.envelopeevent import digest_of, state_of
+from counterfoil.resources.audit_annotation import AuditEntry
+from counterfoil.resources.envelopeevent import digest_of, has_state, state_of
 from counterfoil.resources.reopening import is_reopened_by_retry
 from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
-
-MAX_WRITE_ATTEMPTS = 5
-"""Tries to write one request beside what others write at the same time."""
 
 DIGEST_LENGTH = 16
 """Number of characters of a digest that a user copies from one command to the next."""
@@ -62,15 +61,14 @@ async def make_request(
     write the object all the time, ``ApiError``.
     """
     by, id_ = await kube.whoami(), secrets.token_hex(8)
-    for _ in range(MAX_WRITE_ATTEMPTS):
-        resource = kind.parse(await kube.get(kind, name))
-        changes = _patch_body(resource, request, by, because, id_=id_, parameters=parameters)
-        try:
-            await kube.patch(kind, name, changes)
-        except Conflict:
-            continue
-        return id_
-    raise CommandError(ExitStatus.NOT_ALL, f"{kind.KIND}/{name} is written by others all the time; try again")
+    change = request_changes(request, id_=id_, by=by, reason=because, parameters=parameters)
+    raw, entry = await kube.get(kind, name), _audit_entry(by, request, because)
+    kind.parse(raw)
+    try:
+        await write_recorded(kube, kind, raw, entry, change={"metadata": change}, is_current=is_any)
+    except Conflict as conflict:
+        raise CommandError(ExitStatus.NOT_ALL, f"{conflict}; try again") from None
+    return id_
 
 
 async def wait_for_answer(
@@ -191,22 +189,27 @@ class RequestCommand(NamedTuple):
         if args.dry_run:
             return True, f"{self.request} would be asked for, it is {event.status.phase}"
         parameters = {EXPECTED_PARAMETER: state_of(event)} if self.request == "skip" else None
-        for _ in range(MAX_WRITE_ATTEMPTS):
-            changes = _patch_body(event, self.request, by, args.because, parameters=parameters)
-            try:
-                await kube.patch(EnvelopeEvent, event.name, changes)
-            except NotFound:
-                return False, "it was removed meanwhile"
-            except Conflict:
-                # The controller writes its status at the same time.
-                now = EnvelopeEvent.parse(await kube.get(EnvelopeEvent, event.name))
-                if state_of(now) != state_of(event):
-                    changed = f"it changed from {state_of(event)} to {state_of(now)}"
-                    return False, f"{changed}; nothing is asked for"
-                event = now
-            else:
-                return True, f"{self.request} is asked for, it was {event.status.phase}"
-        return False, "it is written by others all the time; try again"
+        state, because = state_of(event), args.because
+        change = request_changes(
+            self.request, id_=secrets.token_hex(8), by=by, reason=because, parameters=parameters
+        )
+        try:
+            await write_recorded(
+                kube,
+                EnvelopeEvent,
+                event.to_dict(),
+                _audit_entry(by, self.request, because),
+                change={"metadata": change},
+                is_current=partial(has_state, state=state),
+            )
+        except NotFound:
+            return False, "it was removed meanwhile"
+        except NoLongerMatches as changed:
+            now = state_of(EnvelopeEvent.parse(changed.newest))
+            return False, f"it changed from {state} to {now}; nothing is asked for"
+        except Conflict:
+            return False, "it is written by others all the time; try again"
+        return True, f"{self.request} is asked for, it was {event.status.phase}"
 
 
 RETRY = RequestCommand(
@@ -230,18 +233,5 @@ def _stated_reason(text: str) -> str:
     return text.strip()
 
 
-def _patch_body(
-    resource: EnvelopeEvent | Organization | Sender | Archive,
-    request: str,
-    by: str,
-    because: str | None,
-    *,
-    id_: str | None = None,
-    parameters: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    entry = AuditEntry(who=by, what=request, when=datetime.now(UTC).replace(microsecond=0), why=because or "")
-    changes = request_changes(
-        request, id_=id_ or secrets.token_hex(8), by=by, reason=because, parameters=parameters
-    )
-    changes["annotations"] |= with_audit_entry(resource.metadata.annotations, entry)
-    return {"metadata": {**changes, "resourceVersion": resource.metadata.resource_version}}
+def _audit_entry(by: str, request: str, because: str | None) -> AuditEntry:
+    return AuditEntry(who=by, what=request, when=datetime.now(UTC).replace(microsecond=0), why=because or "")

@@ -15,12 +15,13 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from counterfoil.kube.errors import ApiError, NotFound
+from counterfoil.kube.recorded_write import NoLongerMatches
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid
-from counterfoil.resources.envelopeevent import NoticeState, digest_of, state_of
+from counterfoil.resources.envelopeevent import NoticeState, digest_of, has_state, state_of
 from counterfoil.resources.reopening import is_reopened_by_retry
 from webhook.console.access import EVENTS, AuthenticatedUser
-from webhook.console.actions import Action, ActionRequest, ActionService, NoLongerMatches, has_state
+from webhook.console.actions import Action, ActionRequest, ActionService
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events.filters import EventFilter, read
 from webhook.console.events.search import EventSearch

@@ -20,7 +20,6 @@ from counterfoil.cli.plugin.archive_paths import ArchivePaths
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_json
 from counterfoil.cli.plugin.request import (
-    MAX_WRITE_ATTEMPTS,
     RETRY,
     SKIP,
     RequestCommand,
@@ -30,6 +29,7 @@ from counterfoil.cli.plugin.request import (
 from counterfoil.cli.plugin.why import explain, page
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, Forbidden, Unavailable
+from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     REQUEST_LABEL,
@@ -384,7 +384,7 @@ async def test_a_request_has_its_parameters_and_gives_up_beside_writers_that_nev
     annotations = kube.objects[Organization.PLURAL, "acme"]["metadata"]["annotations"]
     assert annotations["counterfoil.dev/request-envelope"] == "77"
     assert annotations["counterfoil.dev/request-by"] == "jane"
-    kube.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * MAX_WRITE_ATTEMPTS)
+    kube.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * MAX_CHANGE_ATTEMPTS)
     with pytest.raises(CommandError, match="written by others all the time"):
         await make_request(kube, Organization, "acme", "sweep")
 

@@ -3,12 +3,13 @@
 import pytest
 
 from counterfoil.kube.errors import Conflict, Forbidden
+from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.audit_annotation import audit_entries
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.console_parts import FULL, VIEW, an_authenticated_user
-from webhook.console.actions import MAX_WRITE_ATTEMPTS, Action, ActionRequest, ActionService
+from webhook.console.actions import Action, ActionRequest, ActionService
 from webhook.console.errors import ConsoleErrorKind
 from webhook.http_server.errors import PageError
 
@@ -48,7 +49,7 @@ async def test_somebody_who_writes_at_the_same_time_loses_nothing_and_hides_noth
 async def test_an_object_that_is_written_all_the_time_is_given_up_and_the_person_is_notified() -> None:
     event = a_failed_event(1)
     kube = InMemoryKubeClient(event)
-    kube.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * MAX_WRITE_ATTEMPTS)
+    kube.fail("patch", *[Conflict(409, "Conflict", "somebody was first")] * MAX_CHANGE_ATTEMPTS)
 
     with pytest.raises(Conflict):
         await ACTIONS.apply_to_object(
