@@ -60,7 +60,6 @@ from counterfoil.resources import (
     ArchiveStatus,
     EnvelopeEvent,
     LocalObjectReference,
-    ResourceInvalid,
     is_condition_true,
 )
 from counterfoil.resources.conditions import ConditionStatus
@@ -399,12 +398,7 @@ class ArchivePool:
 
     async def _list_manifests(self, root: str) -> tuple[EarlierManifest, ...]:
         found: list[EarlierManifest] = []
-        async for raw in self.kube.list(EnvelopeEvent):
-            try:
-                event = EnvelopeEvent.parse(raw)
-            except ResourceInvalid as invalid:
-                _log.warning("an event can't be read: %s", invalid)
-                continue
+        async for event in self.kube.list_readable(EnvelopeEvent):
             location = event.status.archive.manifest if event.status.archive is not None else None
             if location is not None and location.startswith(root):
                 found.append(EarlierManifest(location, event.spec.envelope_id))

@@ -6,15 +6,12 @@ Until then, an event of the Organization may belong to that draft. A Lease delay
 else, so it is believed for a bounded time only (rule 13).
 """
 
-import logging
 from datetime import datetime, timedelta
 from typing import Final
 
 from counterfoil.kube.client import KubeClient
-from counterfoil.resources import ORGANIZATION_LABEL, ResourceInvalid
+from counterfoil.resources import ORGANIZATION_LABEL
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
-
-_log = logging.getLogger(__name__)
 
 MAX_AGE: Final = timedelta(days=1)
 """Maximum age of a Lease for which an event waits."""
@@ -27,12 +24,8 @@ async def is_draft_open(kube: KubeClient, organization: str, received: datetime,
     Raises ``ApiError``.
     """
     labels = f"{LEASE_KIND_LABEL}={KIND_DRAFT},{ORGANIZATION_LABEL}={organization}"
-    async for raw in kube.list(Lease, labels=labels):
-        try:
-            created = Lease.parse(raw).metadata.creation_timestamp
-        except ResourceInvalid as invalid:
-            _log.warning("the Lease of a draft can't be read: %s", invalid)
-            continue
+    async for lease in kube.list_readable(Lease, labels=labels):
+        created = lease.metadata.creation_timestamp
         if created is not None and created <= received and now - created < MAX_AGE:
             return True
     return False

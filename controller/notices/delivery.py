@@ -38,6 +38,7 @@ from controller.scheduling.due import EPOCH
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, believed_time
+from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import apply_change
@@ -50,7 +51,6 @@ from counterfoil.resources import (
     EventNotice,
     NoticeState,
     Organization,
-    ResourceInvalid,
     RetrySpec,
 )
 
@@ -141,10 +141,8 @@ class NoticeDelivery:
                     self._forget(name)
 
     def _observe_raw(self, raw: Mapping[str, Any]) -> None:
-        try:
-            event = EnvelopeEvent.parse(raw)
-        except ResourceInvalid as invalid:
-            _log.warning("an event can't be read: %s", invalid)
+        event = parse_readable(EnvelopeEvent, raw)
+        if event is None:
             return
         known = self._pending.get(event.name)
         if known is None or known.version < version_number(event):

@@ -166,12 +166,7 @@ class GarbageCollector:
     async def _list_archived_envelopes(self) -> dict[str, str]:
         """Return name and uid of each marked Envelope; thousands need less memory than a page of events."""
         labels, found = f"{ARCHIVED_LABEL}={ARCHIVED}", dict[str, str]()
-        async for raw in self.kube.list(Envelope, labels=labels):
-            try:
-                envelope = Envelope.parse(raw)
-            except ResourceInvalid as invalid:
-                _log.warning("an Envelope can't be read: %s", invalid)
-                continue
+        async for envelope in self.kube.list_readable(Envelope, labels=labels):
             spec = await self._spec(envelope.spec.organization_ref.name)
             if may_be_outlived(envelope, spec, self._now()):
                 found[envelope.name] = envelope.uid

@@ -38,7 +38,6 @@ from counterfoil.resources import (
     EnvelopeEvent,
     Organization,
     Phase,
-    ResourceInvalid,
     Sender,
     find_condition,
     is_condition_true,
@@ -288,11 +287,9 @@ class Resync:
         if last is None or now - last >= CONSENT_COUNT_SECONDS:
             self._awaiting_consent_at = now
             awaiting_by_sender = Counter[str]()
-            async for raw in self.kube.list(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"):
-                try:
-                    awaiting_by_sender[self.cache.sender_name(EnvelopeEvent.parse(raw))] += 1
-                except ResourceInvalid as invalid:
-                    _log.warning("an event can't be read: %s", invalid)
+            fields = f"status.phase={Phase.AWAITING_CONSENT}"
+            async for event in self.kube.list_readable(EnvelopeEvent, fields=fields):
+                awaiting_by_sender[self.cache.sender_name(event)] += 1
             self._awaiting_consent = awaiting_by_sender
 
     async def _check_archive(self, archive: Archive) -> None:

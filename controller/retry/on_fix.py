@@ -40,7 +40,6 @@ from counterfoil.resources import (
     Organization,
     Phase,
     Resource,
-    ResourceInvalid,
     Sender,
 )
 
@@ -152,14 +151,8 @@ class FailedEventRetrier:
         reopened_events, unavailable = 0, list[Unavailable]()
         for organization in fix.organizations():
             labels = ",".join(filter(None, (f"{ORGANIZATION_LABEL}={organization}", self.labels)))
-            async for raw in self.kube.list(
-                EnvelopeEvent, labels=labels, fields=f"status.phase={Phase.FAILED}"
-            ):
-                try:
-                    event = EnvelopeEvent.parse(raw)
-                except ResourceInvalid as invalid:
-                    _log.warning("an event can't be read: %s", invalid)
-                    continue
+            fields = f"status.phase={Phase.FAILED}"
+            async for event in self.kube.list_readable(EnvelopeEvent, labels=labels, fields=fields):
                 if fix.may_fix(event.status.cause):
                     try:
                         reopened_events += await self._reopen(event, fix)

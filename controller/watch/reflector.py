@@ -16,10 +16,11 @@ from typing import Any, Final
 
 from controller.cache import Cache
 from counterfoil.clock import Clock
+from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import exponential_backoff
-from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, ResourceInvalid, Sender
+from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
 
 _log = logging.getLogger(__name__)
 
@@ -60,12 +61,8 @@ class Reflector:
             metadata = raw["metadata"]
             self.cache.delete(kind, metadata["name"], int(metadata["resourceVersion"]))
             return
-        try:
-            resource = kind.parse(raw)
-        except ResourceInvalid as invalid:
-            _log.error("an object can't be read and is ignored: %s", invalid)
-            return
-        self.cache.update(resource)
+        if (resource := parse_readable(kind, raw)) is not None:
+            self.cache.update(resource)
 
 
 @dataclass

@@ -18,10 +18,11 @@ from typing import Any
 from controller.cache import Cache, version_number
 from controller.watch.reflector import WATCHED_KINDS
 from counterfoil.clock import Clock
+from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import exponential_backoff
-from counterfoil.resources import EnvelopeEvent, Resource, ResourceInvalid
+from counterfoil.resources import EnvelopeEvent, Resource
 
 _log = logging.getLogger(__name__)
 
@@ -86,9 +87,5 @@ class DeletionDetector:
                 self.cache.delete(kind, name, version_number(before[name]))
 
     def _replace_restored(self, kind: type[Resource], known_version: int, raw: Mapping[str, Any]) -> None:
-        try:
-            restored = kind.parse(raw)
-        except ResourceInvalid as invalid:
-            _log.error("an object can't be read and is ignored: %s", invalid)
-            return
-        self.cache.update_from_read(restored, known_version)
+        if (restored := parse_readable(kind, raw)) is not None:
+            self.cache.update_from_read(restored, known_version)

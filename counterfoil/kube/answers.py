@@ -5,6 +5,8 @@ A proxy, a login page or a cut connection may answer instead, so any bytes are p
 server's becomes ``Unavailable``. This module sends no requests.
 """
 
+import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -13,9 +15,13 @@ import msgspec
 
 from counterfoil.kube.errors import Unavailable, api_error
 from counterfoil.kube.watch import Raw, WatchEvent
+from counterfoil.resources.base import Resource, ResourceInvalid
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
+_log = logging.getLogger(__name__)
+
 PartialT = TypeVar("PartialT")
+R = TypeVar("R", bound=Resource)
 
 
 ResourceVersion = Annotated[str, msgspec.Meta(pattern=r"^[0-9]+$")]
@@ -110,3 +116,12 @@ def http_date(header: str | None) -> datetime | None:
     except ValueError:
         return None
     return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+
+
+def parse_readable(kind: type[R], raw: Mapping[str, Any]) -> R | None:
+    """Return an object; None, with an error in the log, for one that this version can't read."""
+    try:
+        return kind.parse(raw)
+    except ResourceInvalid as invalid:
+        _log.error("an object can't be read and is ignored: %s", invalid)
+        return None

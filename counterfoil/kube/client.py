@@ -27,7 +27,15 @@ import msgspec
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException
 
-from counterfoil.kube.answers import PartialT, decode_as, foreign_answer, object_list, watch_event
+from counterfoil.kube.answers import (
+    PartialT,
+    R,
+    decode_as,
+    foreign_answer,
+    object_list,
+    parse_readable,
+    watch_event,
+)
 from counterfoil.kube.config import ConnectionPool, load_configuration, new_connection_pool, own_namespace
 from counterfoil.kube.errors import ApiError, Expired, NotFound, Unavailable, api_error
 from counterfoil.kube.secret import Secret
@@ -166,6 +174,12 @@ class KubeClient:
                 yield item
             if not token:
                 return
+
+    async def list_readable(self, kind: type[R], *, labels: str = "", fields: str = "") -> AsyncIterator[R]:
+        """Yield the objects of ``list`` that can be read; a warning names each other one."""
+        async for raw in self.list(kind, labels=labels, fields=fields):
+            if (resource := parse_readable(kind, raw)) is not None:
+                yield resource
 
     async def count_by_label(self, kind: type[Resource], label: str, fields: str) -> Counter[str]:
         """

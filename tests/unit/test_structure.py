@@ -45,7 +45,7 @@ LOOPS_WITHOUT_TRY = {
     "controller/resync/garbage_collector.py": {
         "page",
         "orphaned.items()",
-        "self.kube.list(Envelope, labels=labels)",
+        "self.kube.list_readable(Envelope, labels=labels)",
         "self.reopeners",
     },
     "webhook/console/events/bulk.py": {"sorted(done)[:self.limits.bulk_organizations]"},

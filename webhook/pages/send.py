@@ -25,9 +25,10 @@ from counterfoil.clock import Clock
 from counterfoil.esaw import EsawError, EsawUserClient, HttpStatusError, drafts
 from counterfoil.esaw.drafts import SentHit
 from counterfoil.esaw.errors import ResponseTooLarge, had_no_effect
+from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, NotFound, Rejected
-from counterfoil.resources import Envelope, EnvelopeSpec, Organization, ResourceInvalid, Sender
+from counterfoil.resources import Envelope, EnvelopeSpec, Organization, Sender
 from webhook.http_server.errors import PageError
 from webhook.pages.errors import PageErrorKind, from_esaw
 from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
@@ -391,13 +392,12 @@ class DraftSender:
         """Return the spec of the stored Envelope; None if there is none that lasts: it is being deleted, or
         can't be read. Raises ``ApiError``."""
         try:
-            existing = Envelope.parse(await self.kube.get(Envelope, envelope))
+            existing = parse_readable(Envelope, await self.kube.get(Envelope, envelope))
         except NotFound:
             return None
-        except ResourceInvalid as invalid:
-            _log.warning("an Envelope can't be read: %s", invalid)
+        if existing is None or existing.metadata.deletion_timestamp is not None:
             return None
-        return existing.spec if existing.metadata.deletion_timestamp is None else None
+        return existing.spec
 
     async def _create_envelope(self, send_lease: SendLease, envelope: str, *, draft: str | None) -> None:
         organization, sender = send_lease.organization, send_lease.sender

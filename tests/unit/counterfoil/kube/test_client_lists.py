@@ -1,0 +1,23 @@
+"""Lists of objects: one that can't be read costs itself only."""
+
+import logging
+
+import pytest
+
+from counterfoil.resources import EnvelopeEvent
+from tests.support.builders import an_event
+from tests.support.fakes.kube import InMemoryKubeClient
+
+
+async def test_an_object_that_cannot_be_read_is_named_in_the_log_and_the_others_are_listed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events = [an_event(envelope).build() for envelope in ("e-1", "e-2", "e-3")]
+    kube = InMemoryKubeClient(*events)
+    del kube.objects[EnvelopeEvent.PLURAL, events[1].name]["spec"]["envelopeID"]
+
+    listed = [each.name async for each in kube.list_readable(EnvelopeEvent)]
+
+    assert listed == [events[0].name, events[2].name]
+    (record,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert f"an object can't be read and is ignored: EnvelopeEvent/{events[1].name}" in record.getMessage()
