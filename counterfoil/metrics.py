@@ -9,6 +9,7 @@ The exception is the action of ``unlisted_actions``: 32 names at most for each o
 
 from enum import StrEnum
 from functools import partial
+from typing import Any, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -148,6 +149,10 @@ class TracedHistogram(Histogram):
         super().observe(amount, exemplar or tracing.exemplar())
 
 
+Metric = Counter | Gauge | Histogram
+M = TypeVar("M", Counter, Gauge, TracedHistogram)
+
+
 class Metrics:
     """The metrics. Each attribute has the metric's name without the prefix ``counterfoil_`` and the suffix
     ``_total``."""
@@ -158,9 +163,9 @@ class Metrics:
         """Counters by organization and outcome."""
         self._kubernetes_counters: dict[tuple[str, str, int], Counter] = {}
         """Counters by verb, resource and status. Each callback needs both, and ``labels`` is slow."""
-        counter = partial(Counter, registry=registry)
-        gauge = partial(Gauge, registry=registry)
-        histogram = partial(TracedHistogram, registry=registry)
+        self._of_organization, self._of_cluster = list[Metric](), list[Metric]()
+        counter, histogram = partial(self._new, Counter), partial(self._new, TracedHistogram)
+        gauge, cluster_gauge = partial(self._new, Gauge), partial(self._new, Gauge, is_of_cluster=True)
 
         self.callbacks = counter(
             "counterfoil_callbacks_total",
@@ -218,17 +223,17 @@ class Metrics:
             ("page",),
             buckets=_REQUEST_BUCKETS,
         )
-        self.events = gauge(
+        self.events = cluster_gauge(
             "counterfoil_events",
             "Events by phase, of the shards that this process watches.",
             ("organization", "phase"),
         )
-        self.retention_ending = gauge(
+        self.retention_ending = cluster_gauge(
             "counterfoil_retention_ending_events",
             "Events whose envelope eSignAnyWhere's retention deletes soon and that are not safely archived.",
             ("organization",),
         )
-        self.oldest_unfinished_seconds = gauge(
+        self.oldest_unfinished_seconds = cluster_gauge(
             "counterfoil_oldest_unfinished_seconds",
             "Age of the oldest unfinished event that is not archived yet; 0 without such an event.",
             ("organization",),
@@ -292,7 +297,7 @@ class Metrics:
             ("archive", "operation"),
             buckets=_PHASE_BUCKETS,
         )
-        self.senders = gauge(
+        self.senders = cluster_gauge(
             "counterfoil_senders",
             "Senders, by status of the condition Authorized (True, False, Unknown).",
             ("organization", "authorized"),
@@ -302,7 +307,7 @@ class Metrics:
             "Mails to people, by organization, kind and outcome.",
             ("organization", "kind", "outcome"),
         )
-        self.mail_ready = gauge(
+        self.mail_ready = cluster_gauge(
             "counterfoil_mail_ready",
             "1 for an organization whose mail server takes mails, otherwise 0; none without a mail server.",
             ("organization",),
@@ -325,17 +330,17 @@ class Metrics:
         self.shards_held = gauge(
             "counterfoil_shards_held", "Number of shards whose Lease this controller holds."
         )
-        self.watch_silence_seconds = gauge(
+        self.watch_silence_seconds = cluster_gauge(
             "counterfoil_watch_silence_seconds",
             "Time since the last data of a watch; bookmarks arrive about every minute.",
             ("resource",),
         )
-        self.archive_ready = gauge(
+        self.archive_ready = cluster_gauge(
             "counterfoil_archive_ready",
             "Of the archives that organizations name: 1 if the last probe succeeded, otherwise 0.",
             ("archive",),
         )
-        self.esaw_reachable = gauge(
+        self.esaw_reachable = cluster_gauge(
             "counterfoil_esaw_reachable",
             "1 for an organization whose eSignAnyWhere answers as it should, 0 while it does not; none while "
             "that is unknown.",
@@ -366,6 +371,25 @@ class Metrics:
         )
 
         self._initialize_known_labels(version)
+
+    def _new(
+        self,
+        kind: type[M],
+        name: str,
+        documentation: str,
+        labels: tuple[str, ...] = (),
+        *,
+        is_of_cluster: bool = False,
+        **options: Any,
+    ) -> M:
+        """Return a new metric; ``is_of_cluster`` if a controller computes it from the objects that it
+        watches."""
+        metric = kind(name, documentation, labels, registry=self.registry, **options)
+        if "organization" in labels:
+            self._of_organization.append(metric)
+        if is_of_cluster:
+            self._of_cluster.append(metric)
+        return metric
 
     def _initialize_known_labels(self, version: str) -> None:
         self.build_info.labels(version).set(1)
@@ -413,41 +437,14 @@ class Metrics:
         """Remove all series of a deleted organization."""
         for outcome in CallbackOutcome:
             self._callback_counters.pop((organization, str(outcome)), None)
-        for metric in (
-            self.callbacks,
-            self.unlisted_actions,
-            self.callback_parameters_left_out,
-            self.event_mismatches,
-            self.uncounted_event_seconds,
-            self.event_seconds,
-            self.archived_seconds,
-            self.events_failed,
-            self.sweep_found,
-            self.notifications,
-            self.mail_ready,
-            self.esaw_reachable,
-            self.retries_exhausted,
-            self.events,
-            self.oldest_unfinished_seconds,
-            self.retention_ending,
-            self.senders,
-        ):
+        for metric in self._of_organization:
             metric.remove_by_labels({"organization": organization})
 
     def forget_cluster(self) -> None:
         """Remove all series that a controller computes from the objects that it watches: it may stop watching
         them."""
         self.overdue_seconds.set_function(float)
-        for metric in (
-            self.events,
-            self.oldest_unfinished_seconds,
-            self.retention_ending,
-            self.senders,
-            self.archive_ready,
-            self.mail_ready,
-            self.esaw_reachable,
-            self.watch_silence_seconds,
-        ):
+        for metric in self._of_cluster:
             metric.clear()
 
     def kubernetes_request(self, verb: str, resource: str, status: int) -> None:

@@ -94,7 +94,6 @@ def test_a_deleted_organization_leaves_no_series_behind_and_others_stay(metrics:
     assert 'organization="other"' in told
 
 
-@pytest.mark.xfail(strict=True, reason="the list of what is removed lacks the notices to the webhook")
 def test_each_metric_of_a_deleted_organization_is_removed(metrics: Metrics) -> None:
     for metric in vars(metrics).values():
         labels = metric._labelnames if isinstance(metric, MetricWrapperBase) else ()
