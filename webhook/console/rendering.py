@@ -26,9 +26,8 @@ from counterfoil.resources import Language
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.settings import SignIn
 from webhook.console.attention import sender_of, title_of
-from webhook.console.events.links import document_link
 from webhook.console.limits import ConsoleLimits
-from webhook.console.objects.archives import kind_of, target_of
+from webhook.console.objects import document_link, kind_of, target_of
 from webhook.console.sessions import THEMES
 from webhook.http_server.responses import security_headers, template_environment
 

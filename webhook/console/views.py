@@ -30,7 +30,7 @@ from webhook.console.actions import KINDS, Action, ActionRequest
 from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events.bulk import confirmation
-from webhook.console.objects.senders import SenderSearch, page_of, read_search
+from webhook.console.objects import SenderSearch, page_of, read_search
 from webhook.console.routes import is_name, local_location
 from webhook.console.view_base import (
     ConsoleRequest,

@@ -10,6 +10,7 @@ but no query, no cookie, no token and no form value: those hold codes, states an
 import asyncio
 import logging
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -22,23 +23,27 @@ from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from counterfoil import tracing
-from counterfoil.i18n.catalogue import Catalogue, CatalogueName, load_catalogue
+from counterfoil.i18n.catalogue import LANGUAGES, Catalogue, CatalogueName, load_catalogue
 from counterfoil.kube.errors import ApiError
 from webhook.http_server.client_ip import NO_ADDRESS, client_ip
 from webhook.http_server.cookies import parse_cookies
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
-from webhook.http_server.favicon import PATH as FAVICON_PATH
-from webhook.http_server.favicon import favicon
-from webhook.http_server.languages import negotiate_language
 from webhook.http_server.limits import HttpLimits
 from webhook.http_server.rate_limit import ClientBuckets
-from webhook.http_server.responses import PageResponse
+from webhook.http_server.responses import FAVICON_PATH, PageResponse, favicon
 
 _log = logging.getLogger(__name__)
 
 OUTCOME_SHOWN: Final = "shown"
 OUTCOME_REDIRECTED: Final = "led_on"
 OUTCOME_CUT: Final = "cut"
+
+_MAX_LANGUAGE_RANGES: Final = 32
+
+_LANGUAGE_RANGE: Final = re.compile(
+    r"(\*|[a-z]+)(?:-[a-z0-9-]*)?\s*(?:;\s*(?:q\s*=\s*(0(?:\.\d*)?|1(?:\.0*)?))?)?"
+)
+"""A language, and the weight of the preference for it."""
 
 
 @dataclass(frozen=True)
@@ -273,3 +278,15 @@ class BrowserHandler(ABC, Generic[B]):
 
 def _outcome(page: PageResponse) -> str:
     return OUTCOME_REDIRECTED if page.location else OUTCOME_SHOWN
+
+
+def negotiate_language(accept_language: str | None) -> str:
+    """Return the language that the browser prefers, or the default; never fails. (RFC 9110, 12.5.4)"""
+    preferences = []
+    for position, language_range in enumerate((accept_language or "").split(",")[:_MAX_LANGUAGE_RANGES]):
+        found = _LANGUAGE_RANGE.fullmatch(language_range.strip().lower())
+        weight = float(found[2] or 1) if found is not None else 0.0
+        if found is not None and weight > 0 and (found[1] in LANGUAGES or found[1] == "*"):
+            preferences.append((-weight, position, found[1]))
+    preferred = min(preferences, default=(0.0, 0, "*"))[2]
+    return LANGUAGES[0] if preferred == "*" else preferred

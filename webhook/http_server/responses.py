@@ -11,6 +11,16 @@ from aiohttp import web
 
 HSTS: Final = "max-age=31536000"
 
+FAVICON_PATH: Final = "/favicon.ico"
+"""Path of the icon that browsers ask every site for."""
+
+_FAVICON: Final = (
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">'
+    b'<path fill="#0b5394" d="M5 2h16l6 6v22H5z"/>'
+    b'<path fill="none" stroke="#fff" stroke-width="2" stroke-dasharray="3 2" d="M12 4v24"/>'
+    b'<path fill="none" stroke="#fff" stroke-width="3" d="M15.5 18l3 3.500 5-7"/></svg>'
+)
+
 
 class PageResponse(NamedTuple):
     """The answer to the browser: a page or a redirect, and cookies."""
@@ -84,3 +94,14 @@ def security_headers(*, policy: str, referrer_policy: str, is_https: bool) -> di
         "Vary": "Accept-Language, Cookie",
     }
     return headers | ({"Strict-Transport-Security": HSTS} if is_https else {})
+
+
+def favicon() -> web.Response:
+    """Return the icon; browsers keep it for a day."""
+    headers = {
+        "Server": "counterfoil",
+        "Cache-Control": "public, max-age=86400",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'",
+    }
+    return web.Response(body=_FAVICON, content_type="image/svg+xml", headers=headers)

@@ -19,13 +19,12 @@ from counterfoil.cli.plugin import (
     config_flags,
     consent,
     diagnose,
-    on_demand,
     reseal,
     sweep,
     url,
     why,
 )
-from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus
+from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, load_for
 from counterfoil.cli.plugin.request import RETRY, SKIP, RequestCommand
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
@@ -80,7 +79,7 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser, subparsers = _api_parsers()
     for name, program in STANDALONE_PROGRAMS.items():
         with suppress(CommandError):
-            subparsers[name] = on_demand.load(name, program.module).parser(f"{PROGRAM} {name}")
+            subparsers[name] = load_for(name, program.module).parser(f"{PROGRAM} {name}")
     return parser, subparsers
 
 
@@ -154,7 +153,7 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
 def _run_standalone(name: str, argv: Sequence[str], out: TextIO) -> int:
     """Run one of ``STANDALONE_PROGRAMS``. Raises ``CommandError``."""
     environ = _with_namespace(os.environ) if name == "render" else os.environ
-    main_of_program: Callable[..., int] = on_demand.load(name, STANDALONE_PROGRAMS[name].module).main
+    main_of_program: Callable[..., int] = load_for(name, STANDALONE_PROGRAMS[name].module).main
     return main_of_program(argv, environ, out, program=f"{PROGRAM} {name}")
 
 

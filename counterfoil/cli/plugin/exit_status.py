@@ -1,8 +1,9 @@
-"""Exit statuses of commands, the error with a message for the user, and parts of their output."""
+"""Exit statuses of commands, the error with a message for the user, their output, and their late imports."""
 
 from collections.abc import Mapping
 from enum import IntEnum
-from types import MappingProxyType
+from importlib import import_module
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import msgspec
@@ -53,3 +54,19 @@ def format_json(answer: Any) -> str:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: "1 event", "2 events"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def load_for(command: str, module: str) -> ModuleType:
+    """
+    Import a module of Counterfoil for a command when it runs, because its libraries are large.
+
+    The stand-alone plugin leaves them out. Raises ``CommandError``, which names the package that has them.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as missing:
+        raise CommandError(
+            ExitStatus.MISUSED,
+            f"{command} is not in the stand-alone plugin ({missing.name} is missing). Install the wheel "
+            "of the same release, for example with `uv tool install`.",
+        ) from None

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
-from counterfoil.cli.plugin.on_demand import load
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json, load_for
 from counterfoil.clock import WallClock
 from counterfoil.kube.client import KubeClient
 
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
     """Show what would be sealed again, or seal what was shown. Raises ``CommandError``, ``ApiError``."""
     reseal, sealing_module, sandbox = (
-        load("reseal", f"counterfoil.{each}")
+        load_for("reseal", f"counterfoil.{each}")
         for each in ("cli.reseal", "sealing", "worker_processes.sandbox")
     )
     if sys.platform == "linux":

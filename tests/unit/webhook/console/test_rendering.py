@@ -59,7 +59,7 @@ from webhook.console.events.bulk import can_retry, can_skip, confirmation
 from webhook.console.events.search import FoundEvents
 from webhook.console.events.timeline import timeline_entries
 from webhook.console.limits import ConsoleLimits
-from webhook.console.objects.senders import SenderSearch, page_of
+from webhook.console.objects import SenderSearch, page_of
 from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
 from webhook.http_server.errors import ErrorKind, HttpErrorKind
 

@@ -12,7 +12,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.settings import ListenAddress
 from webhook.console.limits import ConsoleLimits
 from webhook.http_server.errors import PageError
-from webhook.http_server.handler import BrowserHandler, BrowserRequest, Route
+from webhook.http_server.handler import BrowserHandler, BrowserRequest, Route, negotiate_language
 from webhook.http_server.limits import HttpLimits
 from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
 from webhook.http_server.responses import PageResponse
@@ -93,3 +93,30 @@ def test_a_header_line_has_12_kib_at_most(limits: HttpLimits) -> None:
 def test_the_console_accepts_the_cookies_of_its_longest_session() -> None:
     four_cookies = 4 * 4096
     assert four_cookies < ConsoleLimits().header_field
+
+
+# -- The language -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "spoken"),
+    [
+        (None, "en"),
+        ("", "en"),
+        ("de", "de"),
+        ("de-AT,de;q=0.9,en;q=0.8", "de"),
+        ("fr-FR,fr;q=0.9,it;q=0.8,en;q=0.7", "it"),
+        ("en;q=0.5,it;q=0.9", "it"),
+        ("DE_at", "en"),
+        ("IT-ch", "it"),
+        ("fr, *;q=0.1", "en"),
+        ("de;q=0", "en"),
+        ("de;q=nonsense, it", "it"),
+        ("de;q=-1", "en"),
+        ("de;q=inf", "en"),
+        (",".join(["xx"] * 10_000) + ",de", "en"),
+        ("\x00;;;,,;q=;=", "en"),
+    ],
+)
+def test_the_browsers_first_wish_that_we_speak_is_spoken(wanted: str | None, spoken: str) -> None:
+    assert negotiate_language(wanted) == spoken

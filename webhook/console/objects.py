@@ -1,19 +1,68 @@
 """
-The list of senders: the search, the order, and the part of it that one page shows. Pure.
+Archives and Senders in the console: targets, links to files, and the list of senders. Pure.
 
-The API server cannot search a name or an address, so the console compares the objects that it read.
+A target never has a credential. A location is written by the controller, but an answer of an archive can be
+in it. So only an address of the scheme https without user and password becomes a link; everything else stays
+text. The API server cannot search a name or an address, so the console compares the objects that it read.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
-from counterfoil.resources import Sender, find_condition
+from counterfoil.resources import Archive, Sender, find_condition
 from webhook.console.attention import title_of
+
+_SHOWN: Final = (
+    "bucket",
+    "container",
+    "url",
+    "host",
+    "port",
+    "root",
+    "root_folder",
+    "prefix",
+    "region",
+    "endpoint",
+)
+"""Settings that say where files go. The settings of a kind of somebody else may hold a secret: none of them
+is shown."""
+
+MAX_LINK_LENGTH: Final = 2048
+"""Maximum characters of an address that browsers open reliably."""
 
 MAX_TEXT: Final = 100
 """Characters of a search."""
+
+
+def kind_of(archive: Archive) -> str:
+    """Return the kind of an archive; empty for an object that has none or several."""
+    try:
+        return archive.spec.kind
+    except ValueError:
+        return ""
+
+
+def target_of(archive: Archive) -> tuple[tuple[str, str], ...]:
+    """Return the settings that say where files go: pairs of name and value."""
+    if not kind_of(archive):
+        return ()
+    values = ((name, getattr(archive.spec.settings, name, None)) for name in _SHOWN)
+    return tuple((name, str(value)) for name, value in values if value)
+
+
+def document_link(location: str | None) -> str | None:
+    """Return the address under which a browser can ask the archive for a file; None where there is none."""
+    if location is None or len(location) > MAX_LINK_LENGTH or not location.isprintable():
+        return None
+    try:
+        parts = urlsplit(location)
+        is_address = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    is_plain = "@" not in parts.netloc and "\\" not in location and " " not in location
+    return location if is_address and is_plain else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ class Reason:
 
 
 def _load_entries() -> dict[str, Reason]:
-    entries = tomllib.loads(files("counterfoil.i18n.reasons").joinpath("entries.toml").read_text("utf-8"))
+    entries = tomllib.loads(files("counterfoil.i18n").joinpath("reasons/entries.toml").read_text("utf-8"))
     return {
         name: Reason(
             name,

@@ -1,1 +1,0 @@
-"""Decisions about the pages of Senders and Archives. Pure."""
