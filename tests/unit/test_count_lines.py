@@ -40,3 +40,19 @@ def test_packages_are_counted_with_their_subpackages(tmp_path: Path) -> None:
         ("counterfoil", 1, 2, 2),
     ]
     assert count_lines.table(rows).splitlines()[-1] == "| **total** | 5 | 10 | 10 |"
+
+
+def test_small_modules_are_counted_by_definitions_lines_and_importers(tmp_path: Path) -> None:
+    long = "\n" * 40
+    sources = {
+        "controller/__init__.py": "",
+        "controller/a.py": "from counterfoil import c\nfrom counterfoil.b import B\n" + long,
+        "webhook/__main__.py": "import counterfoil.c\n",
+        "counterfoil/b.py": "class B: ...\n\nclass _C: ...\n" + long,
+        "counterfoil/c.py": "class C: ...\n\ndef c(): ...\n",
+    }
+    for path, source in sources.items():
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source, encoding="utf-8")
+    assert count_lines.small_modules(tmp_path) == (3, 1, 1, 1)
