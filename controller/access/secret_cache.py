@@ -12,8 +12,9 @@ from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
 from counterfoil.kube.secret import SEALED_TOKEN_TYPE, Secret, SecretUse
-from counterfoil.resources import Sender
+from counterfoil.resources import Sender, WebhookSpec
 from counterfoil.sealing import SECRET_KEY
+from counterfoil.standard_webhooks import SigningSecretInvalid, WebhookSignature, signing_keys
 
 FRESH_SECONDS = 8
 """Maximum age of a cached Secret; less than the interval between two resyncs, so that each resync reads
@@ -52,6 +53,14 @@ class SecretNotLabelled(SecretMissing):
     def explain(self, reason: str, advice: str) -> tuple[str, str]:
         """Return the reason ``SecretNotLabelled`` and the message, which has its own advice."""
         return "SecretNotLabelled", str(self)
+
+
+class SigningSecretUnusable(Exception):
+    """The signing secret is missing or invalid; ``reason`` is the reason for the status."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,25 @@ class SecretCache:
         if known.secret is None:
             raise SecretNotFound(f"Secret/{name} does not exist.")
         return known.secret
+
+
+async def webhook_signature(secrets: SecretCache, webhook: WebhookSpec, clock: Clock) -> WebhookSignature:
+    """Return the signature of a webhook's notices; nothing is sent without one. Raises
+    ``SigningSecretUnusable``, ``ApiError``."""
+    ref = webhook.signing_secret_ref
+    try:
+        return WebhookSignature(
+            signing_keys(await secrets.value(ref.name, ref.key, SecretUse.WEBHOOK)), clock
+        )
+    except SecretMissing as missing:
+        advice = "Put a signing secret there, or correct spec.webhook.signingSecretRef."
+        raise SigningSecretUnusable(*missing.explain("WebhookSecretMissing", advice)) from missing
+    except SigningSecretInvalid as invalid:
+        message = (
+            f"Secret/{ref.name}, key {ref.key!r} can't be used as a signing secret: {invalid}. Put "
+            "`whsec_` and the base64 of 24 to 64 random bytes there."
+        )
+        raise SigningSecretUnusable("WebhookSecretInvalid", message) from invalid
 
 
 def value_of(secret: Secret, key: str) -> bytes:

@@ -19,8 +19,11 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from controller.access.secret_cache import SecretCache
-from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
+from controller.access.secret_cache import (
+    SecretCache,
+    SigningSecretUnusable,
+    webhook_signature,
+)
 from controller.cache import Cache, version_number
 from controller.event_recorder import EventRecorder
 from controller.notices.client import NoticeClient

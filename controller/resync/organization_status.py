@@ -17,9 +17,15 @@ from typing import NamedTuple
 import msgspec
 
 from controller.access.first_origin import client_secret_fault, is_esaw_origin
-from controller.access.secret_cache import SecretCache, SecretForbidden, SecretMissing, SecretNotLabelled
+from controller.access.secret_cache import (
+    SecretCache,
+    SecretForbidden,
+    SecretMissing,
+    SecretNotLabelled,
+    SigningSecretUnusable,
+    webhook_signature,
+)
 from controller.access.sender_keys import KeyUnusable, SenderKeys
-from controller.access.signing_secret import SigningSecretUnusable, webhook_signature
 from controller.cache import Cache
 from controller.notifications.problem_tracking import MAX_EXAMPLES
 from controller.resync.callback_address import address_fault
