@@ -171,7 +171,7 @@ async def claim_names(
     layout: ArchiveLayout,
     *,
     claimed: Collection[str] = (),
-    key: PublicKey | None = None,
+    key: PublicKey | None,
 ) -> tuple[str, ...]:
     """
     Return the locations of all files of the layout, none of which is taken by anybody else.
@@ -250,7 +250,7 @@ async def find_concluded(
     envelope_id: str,
     *,
     claimed: Collection[str] = (),
-    key: PublicKey | None = None,
+    key: PublicKey | None,
 ) -> FoundManifest | None:
     """
     Return the manifest of this envelope in the layout's folder, and whether it has our seal (by ``key``);
@@ -329,7 +329,7 @@ async def conclude(
     archived_at: datetime,
     extra: Mapping[str, Any],
     signatures: Mapping[str, Signatures] = MappingProxyType({}),
-    sealer: ManifestSigner | None = None,
+    sealer: ManifestSigner | None,
 ) -> str:
     """
     Write the hash file, the seal if there is a key, and then the manifest, all read back; return its

@@ -64,7 +64,7 @@ async def check_archive(
     backend: ArchiveBackend,
     folder: str,
     *,
-    key: PublicKey | None = None,
+    key: PublicKey | None,
     examiner: SignatureWorkers | None = None,
 ) -> AsyncGenerator[CheckReport, None]:
     """
@@ -119,7 +119,7 @@ async def verify_folder(backend: ArchiveBackend, folder: str) -> list[str]:
     """
     return [
         check.sentence
-        async for check in check_archive(backend, folder)
+        async for check in check_archive(backend, folder, key=None)
         if check.verdict is CheckStatus.WRONG and check.about not in (CheckSubject.SEAL, CheckSubject.EXTRA)
     ]
 
@@ -129,7 +129,7 @@ async def verify_documents(
     manifest: str,
     documents: Sequence[FiledDocument],
     *,
-    key: PublicKey | None = None,
+    key: PublicKey | None,
 ) -> AsyncGenerator[str, None]:
     """
     Yield what the archive no longer has as it was archived, one sentence each: the manifest at this location,

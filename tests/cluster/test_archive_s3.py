@@ -161,7 +161,7 @@ async def test_a_foreign_object_under_our_name_is_not_changed(backend: ArchiveBa
     await put(backend, layout.files[0].name, b"theirs")
 
     with pytest.raises(NameTaken, match="is there already"):
-        await claim_names(backend, layout)
+        await claim_names(backend, layout, key=None)
 
     assert await read(backend, layout.files[0].name) == b"theirs"
 

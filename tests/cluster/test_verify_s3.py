@@ -45,7 +45,13 @@ async def folder(server: S3Server) -> str:
         for each, data in zip(layout.files, (signed(), unsigned()), strict=True)
     ]
     await conclude(
-        backend, layout, an_envelope(), documents, archived_at=datetime(2026, 3, 1, tzinfo=UTC), extra={}
+        backend,
+        layout,
+        an_envelope(),
+        documents,
+        archived_at=datetime(2026, 3, 1, tzinfo=UTC),
+        extra={},
+        sealer=None,
     )
     await backend.close()
     return layout.folder

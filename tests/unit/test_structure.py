@@ -326,6 +326,7 @@ def unbounded_tls_contexts(modules: Iterable[Module]) -> list[str]:
 
 
 _EMPTY = frozenset({"dict", "frozenset", "list", "set", "tuple"})
+_PROOF_KEYS = frozenset({"ManifestSigner | None", "PublicKey | None"})
 
 
 def permissive_defaults(modules: Iterable[Module]) -> list[str]:
@@ -333,7 +334,7 @@ def permissive_defaults(modules: Iterable[Module]) -> list[str]:
     A question to the rest of the process has no default answer, and what is not said permits nothing.
 
     So a ``Callable`` that returns something has no constant as default, and a ``bool`` is not True by
-    default.
+    default. A key that a proof is checked or sealed with has no default.
     """
     return [
         f"{module.path}:{default.lineno}: {name} has a default that permits; let each caller give it"
@@ -363,6 +364,8 @@ def _defaults(tree: ast.Module) -> Iterator[tuple[str, ast.expr, ast.expr]]:
 def _permits(annotation: str, default: ast.expr, tree: ast.Module) -> bool:
     if annotation == "bool":
         return isinstance(default, ast.Constant) and default.value is True
+    if annotation in _PROOF_KEYS:
+        return True
     is_question = annotation.startswith("Callable[") and not annotation.endswith(", None]")
     return is_question and _is_constant(default, tree)
 
@@ -687,6 +690,7 @@ def test_a_tls_context_with_unbounded_groups_is_refused(
         ("colleagues: Callable[[str], Iterable[str]] = lambda name: ()", True),
         ("claimed: Callable[[str], Mapping[str, str]] = no_claims", True),
         ("is_named: bool = True", True),
+        ("key: PublicKey | None = None", True),
         ("may_send: Callable[[str, str], bool]", False),
         ("is_own: Callable[[str], bool] = is_own_address", False),
         ("finished: Callable[[str], None] = lambda name: None", False),

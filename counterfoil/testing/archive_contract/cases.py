@@ -314,7 +314,7 @@ class ListingContract(FilingContract):
         await _put(backend, layout.files[0].name, b"theirs")
 
         with pytest.raises(NameTaken, match="is there already"):
-            await claim_names(backend, layout)
+            await claim_names(backend, layout, key=None)
 
         assert await read(backend, layout.files[0].name) == b"theirs"
 
@@ -353,7 +353,7 @@ class ListingContract(FilingContract):
         await _put(backend, foreign, b"theirs")
 
         with pytest.raises(NameTaken, match="is there already"):
-            await claim_names(backend, layout)
+            await claim_names(backend, layout, key=None)
 
         assert await read(backend, foreign) == b"theirs"
 

@@ -139,8 +139,8 @@ async def file_envelope(backend: ArchiveBackend, layout: ArchiveLayout, contents
     """File an envelope as the controller does, its claim persisted; return the manifest's location."""
     backend = NegativeCacheBackend(backend)
     claimed = [backend.location(file.name) for file in layout.files]
-    await claim_names(backend, layout, claimed=claimed)
-    await find_concluded(backend, layout, layout.envelope_id, claimed=claimed)
+    await claim_names(backend, layout, claimed=claimed, key=None)
+    await find_concluded(backend, layout, layout.envelope_id, claimed=claimed, key=None)
     await backend.remove_leftovers(layout.folder)
     documents = []
     for file, data in zip(layout.files, contents, strict=True):
@@ -154,4 +154,6 @@ async def file_envelope(backend: ArchiveBackend, layout: ArchiveLayout, contents
                 sha256=stored_file.sha256,
             )
         )
-    return await conclude(backend, layout, an_envelope(), documents, archived_at=ARCHIVED_AT, extra={})
+    return await conclude(
+        backend, layout, an_envelope(), documents, archived_at=ARCHIVED_AT, extra={}, sealer=None
+    )

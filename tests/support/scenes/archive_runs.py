@@ -52,14 +52,20 @@ async def file_envelope(backend: ArchiveBackend, spec: ArchiveSpec, step: "Steps
     layout, backend = the_layout(spec), NegativeCacheBackend(backend)
     claimed = [backend.location(file.name) for file in layout.files]
     await backend.remove_leftovers(layout.folder)
-    await claim_names(backend, layout, claimed=claimed)
-    await find_concluded(backend, layout, layout.envelope_id, claimed=claimed)
+    await claim_names(backend, layout, claimed=claimed, key=None)
+    await find_concluded(backend, layout, layout.envelope_id, claimed=claimed, key=None)
     documents = []
     for file in layout.files:
         source = chunked(the_content(file.facts.number), step)
         documents.append(a_filed_document(file.facts, await store(backend, file, source, tags=layout.tags)))
     return await conclude(
-        backend, layout, an_envelope(), documents, archived_at=datetime(2026, 3, 1, tzinfo=UTC), extra={}
+        backend,
+        layout,
+        an_envelope(),
+        documents,
+        archived_at=datetime(2026, 3, 1, tzinfo=UTC),
+        extra={},
+        sealer=None,
     )
 
 

@@ -103,7 +103,7 @@ async def verified(url: str) -> AsyncIterator[Ask]:
 
     async def verify() -> None:
         location = backend.location(f"{FOLDER}/counterfoil.json")
-        async for _ in verify_documents(backend, location, ()):
+        async for _ in verify_documents(backend, location, (), key=None):
             pass
 
     yield lambda: _stalled(verify())

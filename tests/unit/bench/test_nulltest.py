@@ -55,12 +55,12 @@ async def backend() -> ArchiveBackend:
 
 async def test_an_envelope_runs_through_to_its_manifest(backend: ArchiveBackend) -> None:
     layout = a_layout(*files_named("one.pdf", "two.pdf"), spec=SPEC)
-    claimed = await claim_names(backend, layout)
+    claimed = await claim_names(backend, layout, key=None)
     stored = [await store(backend, file, a_source(content()), tags={}) for file in layout.files]
     documents = [a_filed_document(file.facts, each) for file, each in zip(layout.files, stored, strict=True)]
 
     manifest = await conclude(
-        backend, layout, an_envelope(), documents, archived_at=WallClock().now(), extra={}
+        backend, layout, an_envelope(), documents, archived_at=WallClock().now(), extra={}, sealer=None
     )
 
     assert [each.size for each in stored] == [len(content())] * 2
@@ -74,7 +74,7 @@ async def test_no_byte_can_be_read_again(backend: ArchiveBackend) -> None:
     with pytest.raises(ChecksumReported):
         await anext(backend.read(layout.files[0].name))
     assert (await backend.entries(layout.folder), backend.lists_files) == ([], False)
-    assert await find_concluded(backend, layout, ENVELOPE_ID) is None
+    assert await find_concluded(backend, layout, ENVELOPE_ID, key=None) is None
 
 
 async def test_after_a_restart_nothing_is_known(backend: ArchiveBackend) -> None:

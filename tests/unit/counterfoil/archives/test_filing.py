@@ -189,7 +189,9 @@ async def test_a_source_of_unknown_length_is_taken_as_it_comes() -> None:
 async def test_claiming_an_empty_folder_gives_the_locations_in_the_order_of_the_layout() -> None:
     layout = a_layout(*files_named("a.pdf", "b.pdf"))
 
-    assert await claim_names(MemoryBackend(), layout) == tuple(f"shelf:/{file.name}" for file in layout.files)
+    assert await claim_names(MemoryBackend(), layout, key=None) == tuple(
+        f"shelf:/{file.name}" for file in layout.files
+    )
 
 
 @pytest.mark.parametrize("taken", ["the document", "the manifest", "the hash file"])
@@ -203,7 +205,7 @@ async def test_a_foreign_file_under_one_of_our_names_is_not_changed(taken: str) 
     backend.files[name] = b"not ours"
 
     with pytest.raises(NameTaken, match=name):
-        await claim_names(backend, layout)
+        await claim_names(backend, layout, key=None)
 
     assert backend.files == {name: b"not ours"}
 
@@ -221,7 +223,7 @@ async def test_a_foreign_file_that_the_list_leaves_out_is_not_changed(taken: str
     backend.files[name] = b"not ours"
 
     with pytest.raises(NameTaken, match=name):
-        await claim_names(NegativeCacheBackend(backend), layout)
+        await claim_names(NegativeCacheBackend(backend), layout, key=None)
 
 
 class SlowBackend(MemoryBackend):
@@ -250,7 +252,7 @@ class SlowBackend(MemoryBackend):
 async def test_names_are_asked_for_at_once_but_not_all_of_them() -> None:
     backend, layout = SlowBackend(), a_layout(*files_named(*(f"{number}.pdf" for number in range(20))))
 
-    await claim_names(NegativeCacheBackend(backend), layout)
+    await claim_names(NegativeCacheBackend(backend), layout, key=None)
 
     assert backend.most == MAX_READS_AT_ONCE
 
@@ -263,7 +265,9 @@ async def test_many_envelopes_ask_for_few_more_names_at_once_than_one_each() -> 
     ]
 
     for _ in range(2):
-        await asyncio.gather(*(claim_names(NegativeCacheBackend(backend), layout) for layout in plans))
+        await asyncio.gather(
+            *(claim_names(NegativeCacheBackend(backend), layout, key=None) for layout in plans)
+        )
 
     assert backend.most == len(plans) + SPARE_READS
 
@@ -298,7 +302,7 @@ async def test_the_first_taken_name_decides_also_if_a_later_one_fails_first() ->
     backend.files[backend.first] = b"not ours"
 
     with pytest.raises(NameTaken, match=r"a\.pdf"):
-        await claim_names(backend, layout)
+        await claim_names(backend, layout, key=None)
 
 
 async def test_a_file_of_the_envelope_that_the_list_leaves_out_is_found_stored() -> None:
@@ -314,7 +318,7 @@ async def test_a_foreign_file_under_another_name_is_none_of_our_business() -> No
     backend, layout = MemoryBackend(), a_layout()
     backend.files[f"{layout.folder}/notes.txt"] = b"not ours"
 
-    await claim_names(backend, layout)
+    await claim_names(backend, layout, key=None)
 
 
 async def test_a_foreign_file_whose_name_is_equal_to_ours_in_some_archives_is_not_changed() -> None:
@@ -323,7 +327,7 @@ async def test_a_foreign_file_whose_name_is_equal_to_ours_in_some_archives_is_no
     backend.files[f"{above}/{name.upper()}"] = b"not ours"
 
     with pytest.raises(NameTaken, match=r"contract\.pdf"):
-        await claim_names(backend, layout)
+        await claim_names(backend, layout, key=None)
 
 
 async def test_a_foreign_file_whose_name_is_no_text_is_none_of_our_business(tmp_path: Path) -> None:
@@ -332,26 +336,26 @@ async def test_a_foreign_file_whose_name_is_no_text_is_none_of_our_business(tmp_
     folder.mkdir(parents=True)
     (folder / os.fsdecode(b"M\xfcller.pdf")).write_bytes(b"not ours")
 
-    await claim_names(FilesystemBackend("dms", tmp_path), layout)
+    await claim_names(FilesystemBackend("dms", tmp_path), layout, key=None)
 
 
 async def test_what_an_earlier_run_claimed_is_ours_with_any_file_there() -> None:
     backend, layout = MemoryBackend(), a_layout()
-    claimed = await claim_names(backend, layout)
+    claimed = await claim_names(backend, layout, key=None)
     backend.files[layout.files[0].name] = b"half done"
     backend.files[layout.hashes_name] = b"half done"
     backend.files[layout.manifest_name] = b"{damaged"
 
-    assert await claim_names(backend, layout, claimed=claimed) == claimed
+    assert await claim_names(backend, layout, claimed=claimed, key=None) == claimed
 
 
 async def test_a_claim_is_for_its_own_names_only() -> None:
     backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
-    claimed = (await claim_names(backend, layout))[:1]
+    claimed = (await claim_names(backend, layout, key=None))[:1]
     backend.files[layout.files[1].name] = b"not ours"
 
     with pytest.raises(NameTaken):
-        await claim_names(backend, layout, claimed=claimed)
+        await claim_names(backend, layout, claimed=claimed, key=None)
 
 
 async def test_what_a_manifest_of_this_envelope_with_our_own_seal_lists_is_ours() -> None:
@@ -390,14 +394,14 @@ FOREIGN: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("words", FOREIGN)
 async def test_the_manifest_of_another_envelope_esaw_or_organization_is_foreign(words: str) -> None:
     backend, layout = MemoryBackend(), a_layout()
-    claimed = await claim_names(backend, layout)
+    claimed = await claim_names(backend, layout, key=None)
     await filed(backend, layout, sealer=a_sealer())
     before, other = dict(backend.files), dataclasses.replace(layout, **FOREIGN[words])
 
     with pytest.raises(NameTaken, match=words):
         await claim_names(backend, other, claimed=claimed, key=a_sealer().public)
     with pytest.raises(NameTaken, match=words):
-        await find_concluded(backend, other, other.envelope_id, claimed=claimed)
+        await find_concluded(backend, other, other.envelope_id, claimed=claimed, key=None)
     assert backend.files == before
 
 
@@ -406,9 +410,11 @@ async def test_a_manifest_that_cannot_be_read_is_foreign_unless_the_names_are_ou
     backend.files[layout.manifest_name] = b"{damaged"
 
     with pytest.raises(NameTaken):
-        await find_concluded(backend, layout, ENVELOPE_ID)
+        await find_concluded(backend, layout, ENVELOPE_ID, key=None)
     assert (
-        await find_concluded(backend, layout, ENVELOPE_ID, claimed=[backend.location(layout.files[0].name)])
+        await find_concluded(
+            backend, layout, ENVELOPE_ID, claimed=[backend.location(layout.files[0].name)], key=None
+        )
         is None
     )
 
@@ -429,7 +435,9 @@ async def test_the_manifest_is_written_last_and_says_everything() -> None:
         ("Document/b.pdf", 1000, f"shelf:/{layout.folder}/Document/b.pdf"),
     ]
     assert manifest.extra == {"event": "e-1"}
-    assert await find_concluded(backend, layout, ENVELOPE_ID) == FoundManifest(None, False, manifest.digest)
+    assert await find_concluded(backend, layout, ENVELOPE_ID, key=None) == FoundManifest(
+        None, False, manifest.digest
+    )
 
 
 async def test_concluding_again_changes_nothing_and_keeps_the_time_of_then() -> None:
@@ -450,7 +458,7 @@ async def test_concluding_after_a_file_changed_writes_the_manifest_again() -> No
     changed = a_filed_document(
         layout.files[0].facts, await store(backend, layout.files[0], a_source(b"new"), tags={})
     )
-    await conclude(backend, layout, an_envelope(), [changed], archived_at=NOW, extra={})
+    await conclude(backend, layout, an_envelope(), [changed], archived_at=NOW, extra={}, sealer=None)
 
     assert await verify_folder(backend, layout.folder) == []
 
@@ -462,7 +470,7 @@ async def test_a_file_that_was_not_deposited_is_never_in_a_manifest() -> None:
     )
 
     with pytest.raises(ValueError, match="was not deposited"):
-        await conclude(backend, layout, an_envelope(), [one], archived_at=NOW, extra={})
+        await conclude(backend, layout, an_envelope(), [one], archived_at=NOW, extra={}, sealer=None)
 
     assert layout.manifest_name not in backend.files
 
@@ -477,7 +485,13 @@ async def test_a_manifest_that_nobody_could_read_is_refused_before_anything_is_w
 
     with pytest.raises(ManifestTooLarge):
         await conclude(
-            backend, layout, an_envelope(), [changed], archived_at=NOW, extra={"a": "x" * 1024 * 1024}
+            backend,
+            layout,
+            an_envelope(),
+            [changed],
+            archived_at=NOW,
+            extra={"a": "x" * 1024 * 1024},
+            sealer=None,
         )
 
     assert backend.files == stored | {layout.files[0].name: b"new"}
@@ -491,7 +505,7 @@ async def test_a_manifest_that_is_stored_as_garbage_does_not_count() -> None:
     backend.spoil = lambda data: data.replace(b"2026", b"2025")
 
     with pytest.raises(VerificationFailed):
-        await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={})
+        await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={}, sealer=None)
 
     assert layout.manifest_name not in backend.files
 
@@ -582,7 +596,7 @@ async def test_each_upload_has_the_tags_and_its_type() -> None:
     file = layout.files[0]
     stored = await store(backend, file, a_source(b"1"), tags={"customer": "acme"})
     document = a_filed_document(file.facts, stored)
-    await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={})
+    await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={}, sealer=None)
 
     assert backend.described == {
         name: ({"customer": "acme"}, content_type)
@@ -654,6 +668,7 @@ async def test_a_file_without_its_proof_is_never_in_a_manifest(lacking: dict[str
             [msgspec.structs.replace(document, **lacking)],
             archived_at=NOW,
             extra={},
+            sealer=None,
         )
 
     assert layout.manifest_name not in backend.files
@@ -670,8 +685,8 @@ async def test_a_file_that_was_stored_elsewhere_is_never_in_a_manifest() -> None
     )
 
     with pytest.raises(ValueError, match=r"was deposited as shelf:/elsewhere\.pdf"):
-        await conclude(backend, layout, an_envelope(), [elsewhere], archived_at=NOW, extra={})
-    await conclude(backend, layout, an_envelope(), [here], archived_at=NOW, extra={})
+        await conclude(backend, layout, an_envelope(), [elsewhere], archived_at=NOW, extra={}, sealer=None)
+    await conclude(backend, layout, an_envelope(), [here], archived_at=NOW, extra={}, sealer=None)
 
     assert await verify_folder(backend, layout.folder) == []
 
@@ -697,6 +712,7 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
         archived_at=eastern,
         extra={"event": "e-1"},
         signatures={facts.file_id: found},
+        sealer=None,
     )
 
     assert Manifest.decode(backend.files[layout.manifest_name]) == Manifest(
@@ -888,7 +904,7 @@ async def test_the_names_of_a_long_list_are_compared_outside_of_the_event_loop(
             return [StoredEntry(f"{folder}/{number:060}") for number in range(count)]
 
     monkeypatch.setattr(filing, "case_folded", folded)
-    await claim_names(Listing(FilesystemBackend("dms", tmp_path)), a_layout())
+    await claim_names(Listing(FilesystemBackend("dms", tmp_path)), a_layout(), key=None)
     assert (threads == {threading.get_ident()}) == (count == 10)
 
 

@@ -99,7 +99,7 @@ async def test_a_foreign_file_in_the_place_of_the_seal_is_not_touched() -> None:
     backend, layout = MemoryBackend(), a_layout()
     backend.files[layout.seal_name] = b"another program's"
     with pytest.raises(NameTaken):
-        await claim_names(backend, layout)
+        await claim_names(backend, layout, key=None)
 
 
 async def test_openssl_alone_can_check_the_seal(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class KeepingBackend(MemoryBackend):
 
 
 async def test_a_manifest_that_is_not_returned_is_reported_as_not_checked() -> None:
-    checks = [each async for each in check_archive(KeepingBackend(), "acme")]
+    checks = [each async for each in check_archive(KeepingBackend(), "acme", key=None)]
     assert [each.verdict for each in checks] == [CheckStatus.NOT_CHECKED]
     assert "is not returned by the archive" in checks[0].sentence
 
@@ -43,7 +43,7 @@ async def test_a_lost_file_is_reported_also_if_the_others_are_not_returned(lost:
         size=1,
         sha256="0" * 64,
     )
-    faults = verify_documents(backend, backend.location(MANIFEST), (document,))
+    faults = verify_documents(backend, backend.location(MANIFEST), (document,), key=None)
     assert (await anext(faults)).endswith("is missing.")
     with pytest.raises(FileNotReturned):
         await anext(faults)
