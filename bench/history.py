@@ -264,6 +264,7 @@ async def make_pass(kubeconfig: Path, namespace: str) -> PassResult:
             kube=kube,
             cache=cache,
             clock=clock,
+            machine_clock=clock,
             statistics=statistics,
             reopeners=(),
             pass_finished=lambda began, failures: finished.set(),

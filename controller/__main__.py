@@ -25,6 +25,7 @@ from counterfoil.esaw.registry import EsawClients
 from counterfoil.health import listening_socket
 from counterfoil.kube.client import connect
 from counterfoil.kube.config import own_namespace
+from counterfoil.kube.server_clock import ServerClock
 from counterfoil.logs import configure
 from counterfoil.metrics import Metrics, new_registry
 from counterfoil.process_exit import exit_process
@@ -121,17 +122,19 @@ class ControllerProcess:
             aclosing(SignatureWorkers()) as signature_workers,
             aclosing(TagWorkers()) as tag_workers,
         ):
+            clock = ServerClock(WallClock(), kube)
             app = build(
                 self.settings,
                 kube,
                 EsawClients(
                     http,
-                    WallClock(),
+                    clock,
                     self.metrics.esaw_request,
                     CallLimits(minimum_rate=minimum_rate(self.settings)),
                 ),
                 self.metrics,
                 held,
+                clock=clock,
                 sealing=self.sealing,
                 signature_checker=SignatureChecker(signature_workers, self.signer),
                 tag_workers=tag_workers,

@@ -76,7 +76,6 @@ from counterfoil.clock import Clock, WallClock
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.health import serve_health_and_metrics
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.server_clock import ServerClock
 from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
@@ -189,12 +188,13 @@ def build(
     metrics: Metrics,
     held: HeldShards,
     *,
+    clock: Clock,
     sealing: Sealing | None,
     signature_checker: SignatureChecker,
     tag_workers: TagWorkers,
 ) -> App:
     """Build all components; each gets what it needs by its constructor."""
-    clock, cache, labels = ServerClock(WallClock(), kube), Cache(), held.label_selector
+    cache, labels = Cache(), held.label_selector
     secrets, status_writer = SecretCache(kube, clock), StatusWriter(kube)
     event_recorder, statistics = EventRecorder(kube, clock), EventStatistics()
     archive_pool = ArchivePool(
@@ -299,9 +299,8 @@ def build(
         late_sender_finder.reopen_if_recorded,
         late_file_finder.observe,
     )
-    # It removes only what has ended by both clocks.
     garbage_collector = GarbageCollector(
-        kube, cache, WallClock(), statistics, reopeners, notifier.pass_finished
+        kube, cache, clock, WallClock(), statistics, reopeners, notifier.pass_finished
     )
     reflector = Reflector(kube, cache)
     deletion_detector = DeletionDetector(kube, cache, clock, labels=labels, fields=UNFINISHED_SELECTOR)

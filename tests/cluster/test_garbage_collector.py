@@ -54,6 +54,7 @@ class Scene:
             kube=cast(KubeClient, LaterServer(controller, self.clock)),
             cache=self.cache,
             clock=self.clock,
+            machine_clock=self.clock,
             statistics=EventStatistics(),
             reopeners=(),
             pass_finished=lambda began, failures: self.passes.release(),

@@ -122,6 +122,7 @@ class Scene:
             kube=self.kube,
             cache=self.cache,
             clock=self.clock,
+            machine_clock=self.clock,
             statistics=EventStatistics(),
             reopeners=(),
             pass_finished=pass_finished,

@@ -92,6 +92,7 @@ class Scene:
             kube=self.kube,
             cache=self.cache,
             clock=self.clock,
+            machine_clock=self.clock,
             statistics=self.statistics,
             reopeners=(),
             pass_finished=lambda began, failures: None,

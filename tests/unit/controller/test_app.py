@@ -12,6 +12,7 @@ from controller.resync.garbage_collector import GarbageCollector
 from counterfoil.metrics import Metrics
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.settings import ControllerSettings, load
+from tests.support.builders import AClock
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers
@@ -28,6 +29,7 @@ def an_app(shard: int) -> App:
         FakeEsawClients(FakeEsawClient()),
         Metrics(CollectorRegistry(), version="test"),
         held_shards(shard, of=PROCESSES),
+        clock=AClock(),
         sealing=None,
         signature_checker=SignatureChecker(FakeSignatureCheck(), None),
         tag_workers=FakeTagWorkers(),

@@ -474,6 +474,7 @@ async def test_a_failed_event_whose_time_to_live_has_passed_is_not_reported_as_s
         kube=scene.kube,
         cache=scene.cache,
         clock=AClock(scene.clock.now()),
+        machine_clock=AClock(scene.clock.now()),
         statistics=EventStatistics(),
         reopeners=(),
         pass_finished=pass_finished,

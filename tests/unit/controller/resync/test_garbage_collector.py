@@ -86,6 +86,7 @@ class Scene:
             self.kube.put(each)
         self.passes = 0
         self.failures: Mapping[str, FailureSummary] = {}
+        self.began = NOON
         self.reopen: Callable[[EnvelopeEvent], Awaitable[EnvelopeEvent]] = unchanged
         self.restarted()
 
@@ -96,14 +97,15 @@ class Scene:
             kube=self.kube,
             cache=self.cache,
             clock=self.clock,
+            machine_clock=self.clock,
             statistics=self.statistics,
             reopeners=(self.reopen,),
             pass_finished=self.count_pass,
         )
         return self
 
-    def count_pass(self, _: datetime, failures: Mapping[str, FailureSummary]) -> None:
-        self.passes, self.failures = self.passes + 1, failures
+    def count_pass(self, began: datetime, failures: Mapping[str, FailureSummary]) -> None:
+        self.passes, self.failures, self.began = self.passes + 1, failures, began
 
     async def pass_finished(self, times: int = 1) -> None:
         """Run this number of garbage-collection passes, if nothing kills them."""
@@ -669,6 +671,15 @@ async def test_events_are_removed_when_the_clock_of_the_api_server_agrees(
     scene.kube.server_date = format_datetime(NOON + of_the_server, usegmt=True)
     await scene.pass_finished()
     assert scene.there() == (set() if is_removed else {event.name})
+
+
+@pytest.mark.parametrize("days", [-33, 33])
+async def test_a_pass_begins_by_the_clock_by_which_problems_have_times(days: int) -> None:
+    """Else a machine whose clock is ahead would call problems solved that began during the pass."""
+    scene = Scene()
+    scene.garbage_collector.machine_clock = AClock(NOON + timedelta(days=days))
+    await scene.pass_finished()
+    assert abs(scene.began - NOON) < timedelta(minutes=1)
 
 
 async def test_an_envelope_stays_while_only_the_own_clock_says_that_its_event_can_be_gone() -> None:
