@@ -5,11 +5,13 @@ import base64
 import json
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from counterfoil.clock import WallClock
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import (
     AlreadyExists,
@@ -21,6 +23,7 @@ from counterfoil.kube.errors import (
     Rejected,
     Unavailable,
 )
+from counterfoil.kube.server_clock import ServerClock
 from counterfoil.kube.watch import WatchEvent, list_and_watch_forever
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Organization, ResourcePart, envelope_id
 from counterfoil.resources.event_factory import new_event
@@ -60,6 +63,21 @@ async def test_an_object_is_created_read_changed_and_deleted(kube: KubeClient) -
     await kube.delete(EnvelopeEvent, name_of(event))
     with pytest.raises(NotFound):
         await kube.get(EnvelopeEvent, name_of(event))
+
+
+class ClockBehind(WallClock):
+    """The clock of a machine that is three hours behind."""
+
+    def now(self) -> datetime:
+        return super().now() - timedelta(hours=3)
+
+
+async def test_each_response_has_the_time_of_the_api_server(kube: KubeClient) -> None:
+    clock = ServerClock(ClockBehind(), kube)
+    assert clock.now() < datetime.now(UTC) - timedelta(hours=2)
+    created = EnvelopeEvent.parse(await kube.create(EnvelopeEvent, an_event())).metadata.creation_timestamp
+    assert created is not None
+    assert timedelta(0) <= clock.now() - created < timedelta(seconds=30)
 
 
 async def test_a_second_create_finds_the_first(kube: KubeClient) -> None:
