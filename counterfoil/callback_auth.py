@@ -3,8 +3,9 @@ Authenticate callbacks by a token in the path, and optionally by basic auth.
 
 The controller reads the Secrets and writes hashes into the Organization's status (``token_hash``,
 ``basic_auth_hash``). The receiver checks callbacks against these hashes (``is_valid_token``,
-``matches_credentials``), so it needs no right to read Secrets. A hash does not reveal its token: tokens are
-too long to guess, and passwords are hashed with scrypt.
+``is_valid_basic_auth``), so it needs no right to read Secrets. A hash does not reveal its secret: tokens are
+too long to guess, and the hash of a password has a token as its key. Both checks take microseconds, so a
+client that guesses delays no other one.
 """
 
 import base64
@@ -20,16 +21,17 @@ MIN_TOKEN_LENGTH = 16
 MAX_TOKEN_LENGTH = 256
 """Maximum length of a token; proxies accept path segments of this length."""
 
-TOKEN_SALT_BYTES = 16
-"""Length of a token's salt: two organizations with one token have two hashes, and no table has them."""
+SALT_BYTES = 16
+"""Length of a salt: two organizations with one token have two hashes, and no table has them."""
+
+MIN_PASSWORD_LENGTH = 16
+"""Minimum length of a password: a client that knows the token can try as many as the receiver answers."""
 
 _TOKEN_HASH = re.compile(r"sha256\$(?P<salt>[0-9a-f]{32})\$(?P<digest>[0-9a-f]{64})")
 
-_URL_PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")  # "unreserved" of RFC 3986, section 2.3
+_BASIC_AUTH_HASH = re.compile(r"hmac-sha256\$(?P<salt>[0-9a-f]{32})\$(?P<digest>[0-9a-f]{64})")
 
-_SCRYPT_N, _SCRYPT_R, _SCRYPT_P = 2**14, 8, 1  # 16 MiB and some 40 ms, as RFC 7914 says for log-ins
-_MAX_SCRYPT_N = 2**17
-_MAX_SCRYPT_MEMORY = 2**28  # bytes; N of the bound takes half of it with the usual r
+_URL_PATH_SAFE = re.compile(r"[A-Za-z0-9._~-]+")  # "unreserved" of RFC 3986, section 2.3
 
 
 class CallbackSecretInvalid(ValueError):
@@ -60,7 +62,7 @@ def callback_token(token: str | bytes) -> str:
 def token_hash(token: str, salt: bytes) -> str:
     """
     Return ``sha256$salt$hash`` of a callback token, both in lower-case hex; ``salt`` has
-    ``TOKEN_SALT_BYTES``.
+    ``SALT_BYTES``.
 
     One fast hash is enough: only Secrets that are labelled as callback tokens are hashed, and a callback must
     cost the receiver little.
@@ -83,23 +85,45 @@ def is_valid_token(presented: str, hashes: Iterable[str]) -> bool:
     return found
 
 
-def basic_auth_hash(username: str, password: str, salt: bytes) -> str:
+def basic_auth_hash(username: str, password: str, *, token: str, salt: bytes) -> str:
     """
-    Return ``scrypt$N$r$p$salt$hash`` of a user name and password (base64 except the numbers).
+    Return ``hmac-sha256$salt$hash`` of a user name and password for calls with this token, both in
+    lower-case hex; ``salt`` has ``SALT_BYTES``.
 
-    Raises ``CallbackSecretInvalid`` for values that RFC 7617 cannot carry: a colon in the user name, or an
-    empty value.
+    The token is the key of the hash, so nobody who reads the hash alone can try passwords on it.
+
+    Raises ``CallbackSecretInvalid`` for a password that is too short, or for values that RFC 7617 cannot
+    carry: a colon in the user name, or an empty one.
     """
     if not username or ":" in username or not password:
         raise CallbackSecretInvalid("basic auth needs a username without a colon and a password")
-    digest = _scrypt(f"{username}:{password}".encode(), salt, _SCRYPT_N, _SCRYPT_R, _SCRYPT_P)
-    text = (base64.b64encode(part).decode() for part in (salt, digest))
-    return "$".join(("scrypt", str(_SCRYPT_N), str(_SCRYPT_R), str(_SCRYPT_P), *text))
+    if len(password) < MIN_PASSWORD_LENGTH:
+        raise CallbackSecretInvalid(
+            f"the password has at least {MIN_PASSWORD_LENGTH} characters, not {len(password)}"
+        )
+    credentials = f"{username}:{password}".encode()
+    return f"hmac-sha256${salt.hex()}${_keyed_digest(token, salt, credentials)}"
 
 
-def matches_basic_auth(username: str, password: str, expected: str) -> bool:
-    """Whether a hash belongs to this user name and password; then the controller keeps the hash."""
-    return matches_credentials(f"{username}:{password}".encode(), expected)
+def is_basic_auth_hash(text: str) -> bool:
+    """Whether this has the form of a hash from ``basic_auth_hash``."""
+    return _BASIC_AUTH_HASH.fullmatch(text) is not None
+
+
+def is_valid_basic_auth(header: str | None, token: str, hashes: Iterable[str]) -> bool:
+    """Whether the ``Authorization`` header has the user name and password that belong to this token."""
+    credentials = basic_auth_credentials(header)
+    if credentials is None:
+        return False
+    found = False
+    for each in hashes:
+        found |= _is_keyed_hash_of(credentials, token, each)
+    return found
+
+
+def matches_basic_auth(username: str, password: str, token: str, text: str) -> bool:
+    """Whether a hash belongs to this user name, password and token; then the controller keeps the hash."""
+    return _is_keyed_hash_of(f"{username}:{password}".encode(), token, text)
 
 
 def _is_hash_of(token: bytes, text: str) -> bool:
@@ -115,6 +139,19 @@ def _salted_digest(salt: bytes, token: bytes) -> str:
     return hashlib.sha256(salt + token).hexdigest()
 
 
+def _is_keyed_hash_of(credentials: bytes, token: str, text: str) -> bool:
+    parts = _BASIC_AUTH_HASH.fullmatch(text)
+    if parts is None:
+        return False
+    digest = _keyed_digest(token, bytes.fromhex(parts["salt"]), credentials)
+    return hmac.compare_digest(digest, parts["digest"])
+
+
+def _keyed_digest(token: str, salt: bytes, credentials: bytes) -> str:
+    key = token.encode("utf-8", "surrogatepass")
+    return hmac.digest(key, salt + credentials, "sha256").hex()
+
+
 def basic_auth_credentials(header: str | None) -> bytes | None:
     """Return ``user:password`` of a basic ``Authorization`` header, None for any other. (RFC 7617, section
     2)"""
@@ -125,20 +162,3 @@ def basic_auth_credentials(header: str | None) -> bytes | None:
         return base64.b64decode(encoded.strip(), validate=True)
     except (binascii.Error, ValueError):
         return None
-
-
-def matches_credentials(credentials: bytes, expected: str) -> bool:
-    """Whether ``user:password`` is what a hash from ``basic_auth_hash`` was made of; slow on purpose."""
-    try:
-        kind, n, r, p, salt, digest = expected.split("$")
-        if kind != "scrypt" or int(n) > _MAX_SCRYPT_N:
-            return False
-        computed = _scrypt(credentials, base64.b64decode(salt), int(n), int(r), int(p))
-        return hmac.compare_digest(computed, base64.b64decode(digest))
-    except ValueError:
-        # The hash was written by hand or by a newer version: no header matches it.
-        return False
-
-
-def _scrypt(credentials: bytes, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(credentials, salt=salt, n=n, r=r, p=p, maxmem=_MAX_SCRYPT_MEMORY, dklen=32)

@@ -115,8 +115,6 @@ class CallbackOutcome(StrEnum):
     """503: the body did not arrive in time."""
     LIMITED = "limited"
     """429: above the organization's rate."""
-    AUTH_LIMITED = "auth_limited"
-    """429: more unknown passwords than are checked."""
     NOT_READY = "not_ready"
     """503: the organizations or their token hashes are not loaded yet, or are old."""
     UNAVAILABLE = "unavailable"

@@ -7,7 +7,6 @@ when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes ef
 """
 
 import asyncio
-import hashlib
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
@@ -33,7 +32,7 @@ from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import settled_time, spec_observed_time
 from counterfoil.callback_auth import (
-    TOKEN_SALT_BYTES,
+    SALT_BYTES,
     CallbackSecretInvalid,
     basic_auth_hash,
     callback_token,
@@ -75,7 +74,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.naming import envelope_of
-from counterfoil.resources.organization import shared_archive_conflict
+from counterfoil.resources.organization import MAX_CALLBACK_TOKENS, shared_archive_conflict
 from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import pattern_error
 
@@ -133,7 +132,6 @@ class OrganizationStatusUpdater:
     sealing: Sealing | None = None
     """The sealing keys of this process; None: only spec.tokenSecretRef works."""
     _passes: dict[str, int] = field(default_factory=dict)
-    _basic: dict[str, tuple[bytes, str]] = field(default_factory=dict, repr=False)
 
     async def update_status(
         self,
@@ -143,8 +141,11 @@ class OrganizationStatusUpdater:
         load: EventLoad | None = None,
     ) -> Organization | None:
         """Run all checks and store the results; return the new state, or None after a conflict."""
-        tokens, hashes = await self._tokens(organization)
-        basic, basic_hash = await self._basic_auth(organization)
+        tokens, valid_tokens, hashes = await self._tokens(organization)
+        basic, basic_hashes = await self._basic_auth(organization, valid_tokens)
+        if len(valid_tokens) < len(hashes):
+            # Of a token that stays valid and can't be read now, only the published hash is known.
+            basic_hashes = _with_published(basic_hashes, organization)
         reachable, version = await self._reachable(organization)
         references = (self._archive(organization), self._sender(organization))
         address = _check_address(*self._address(organization))
@@ -172,7 +173,7 @@ class OrganizationStatusUpdater:
             observed_generation=organization.metadata.generation,
             conditions=self._conditions(organization, reachable, ready),
             callback_token_hashes=hashes,
-            basic_auth_hash=basic_hash,
+            basic_auth_hashes=basic_hashes,
             sealing_key=self._sealing_key(organization),
             callback_urls=self._urls(organization),
             version=version,
@@ -242,17 +243,24 @@ class OrganizationStatusUpdater:
         """The Organization was deleted."""
         self.esaw_clients.forget(name)
         self._passes.pop(name, None)
-        self._basic.pop(name, None)
 
-    async def _tokens(self, organization: Organization) -> tuple[CheckResult, tuple[str, ...]]:
-        """Hash each valid token: one bad token among several must not disable the good ones."""
+    async def _tokens(
+        self, organization: Organization
+    ) -> tuple[CheckResult, tuple[str, ...], tuple[str, ...]]:
+        """
+        Return the result, the valid tokens and their hashes: one bad token among several must not disable
+        the good ones.
+        """
+        tokens: dict[str, None] = {}
         hashes: list[str] = []
         trouble: CheckResult | None = None
         for ref in organization.spec.callback.token_secret_refs:
             try:
                 value = await self.secrets.value(ref.name, ref.key, SecretUse.CALLBACK)
+                token = callback_token(value.strip())
                 published = (*hashes, *organization.status.callback_token_hashes)
-                hashes.append(_token_hash(callback_token(value.strip()), published))
+                hashes.append(_token_hash(token, published))
+                tokens[token] = None
             except SecretMissing as missing:
                 advice = (
                     "Put the token of the callback URL in eSignAnyWhere there, or correct "
@@ -267,16 +275,20 @@ class OrganizationStatusUpdater:
                     f"Secret/{ref.name}, key {ref.key!r}: {weak}. Put another token there, and into the URL."
                 )
                 trouble = trouble or CheckResult("False", "CallbackTokenRefused", message)
-        return trouble or OK, tuple(dict.fromkeys(hashes))
+        return trouble or OK, tuple(tokens), tuple(dict.fromkeys(hashes))
 
-    async def _basic_auth(self, organization: Organization) -> tuple[CheckResult, str | None]:
+    async def _basic_auth(
+        self, organization: Organization, tokens: Sequence[str]
+    ) -> tuple[CheckResult, tuple[str, ...]]:
+        """Return the result, and the hashes of the user name and password, one for each token."""
         ref = organization.spec.callback.basic_auth_secret_ref
         if ref is None:
-            return OK, None
+            return OK, ()
         try:
             username = (await self.secrets.value(ref.name, "username", SecretUse.CALLBACK)).decode()
             password = (await self.secrets.value(ref.name, "password", SecretUse.CALLBACK)).decode()
-            return OK, await asyncio.to_thread(self._basic_hash, organization, username, password)
+            published = organization.status.basic_auth_hashes
+            return OK, tuple(_basic_auth_hash(username, password, each, published) for each in tokens)
         except SecretMissing as missing:
             trouble = _missing("BasicAuthMissing", missing, _BASIC_ADVICE)
         except UnicodeDecodeError:
@@ -285,20 +297,8 @@ class OrganizationStatusUpdater:
         except CallbackSecretInvalid as refused:
             message = f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
             trouble = CheckResult("False", "BasicAuthRefused", message)
-        # The old hash stays: a lost Secret must not disable authentication. Without a hash all are refused.
-        return trouble, organization.status.basic_auth_hash
-
-    def _basic_hash(self, organization: Organization, username: str, password: str) -> str:
-        """Hash only changed credentials: the hash is salted, and each new salt would cause a write."""
-        credentials_digest = hashlib.sha256(f"{username}\0{password}".encode()).digest()
-        known = self._basic.get(organization.name)
-        if known is not None and known[0] == credentials_digest:
-            return known[1]
-        stored = organization.status.basic_auth_hash
-        if stored is None or not matches_basic_auth(username, password, stored):
-            stored = basic_auth_hash(username, password, secrets.token_bytes(16))
-        self._basic[organization.name] = (credentials_digest, stored)
-        return stored
+        # The old hashes stay: a lost Secret must not disable authentication. Without one all are refused.
+        return trouble, organization.status.basic_auth_hashes
 
     async def _reachable(self, organization: Organization) -> tuple[CheckResult, str | None]:
         passes = self._passes.get(organization.name, 0)
@@ -550,7 +550,21 @@ def _token_hash(token: str, published: Sequence[str]) -> str:
     """Return the hash of a token; the published one if there is one, since each new salt would cause a
     write."""
     known = (each for each in published if is_valid_token(token, (each,)))
-    return next(known, None) or token_hash(token, secrets.token_bytes(TOKEN_SALT_BYTES))
+    return next(known, None) or token_hash(token, secrets.token_bytes(SALT_BYTES))
+
+
+def _basic_auth_hash(username: str, password: str, token: str, published: Sequence[str]) -> str:
+    """Return the hash of a user name and password for a token; the published one if there is one."""
+    known = (each for each in published if matches_basic_auth(username, password, token, each))
+    new_salt = secrets.token_bytes(SALT_BYTES)
+    return next(known, None) or basic_auth_hash(username, password, token=token, salt=new_salt)
+
+
+def _with_published(hashes: tuple[str, ...], organization: Organization) -> tuple[str, ...]:
+    """Return hashes of basic auth and the published ones, as many as the status may have."""
+    if organization.spec.callback.basic_auth_secret_ref is None:
+        return ()
+    return tuple(dict.fromkeys((*hashes, *organization.status.basic_auth_hashes)))[:MAX_CALLBACK_TOKENS]
 
 
 def _published_hashes(organization: Organization) -> tuple[str, ...]:

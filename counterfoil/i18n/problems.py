@@ -233,7 +233,8 @@ def callback_failure(organization: Organization) -> Condition | None:
     """Return the condition for which callbacks are refused; None: they are not, or for another reason."""
     callback, status = organization.spec.callback, organization.status
     lacks_token = len(status.callback_token_hashes) < len(callback.token_secret_refs)
-    lacks_login = callback.basic_auth_secret_ref is not None and status.basic_auth_hash is None
+    needs_login = callback.basic_auth_secret_ref is not None
+    lacks_login = needs_login and len(status.basic_auth_hashes) < len(status.callback_token_hashes)
     ready = find_condition(status.conditions, "Ready")
     if ready is None or ready.status != "False" or ready.reason not in _CALLBACK_REASONS:
         return None

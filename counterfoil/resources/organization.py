@@ -39,6 +39,7 @@ from counterfoil.resources.naming import ACTION_RULE, PARAMETER_NAME_RULE, TAG_N
 from counterfoil.resources.request import LastRequest, request_values
 
 MAX_VERSION_LENGTH = 64
+MAX_CALLBACK_TOKENS = 8
 """Maximum characters of eSAW's version; a longer text is something else."""
 
 
@@ -109,7 +110,7 @@ class CallbackSpec(ResourcePart, frozen=True):
             "rotation: add the new token, change the URL in eSAW, then remove the old token.",
             keys=("name", "key"),
             minItems=1,
-            maxItems=8,
+            maxItems=MAX_CALLBACK_TOKENS,
             required=True,
         ),
     ] = ()
@@ -118,7 +119,7 @@ class CallbackSpec(ResourcePart, frozen=True):
         schema(
             "A Secret (same namespace, type kubernetes.io/basic-auth, label "
             "`counterfoil.dev/use=callback`) with the `username` and `password` that a callback "
-            "must send in addition to the token. Default none."
+            "must send in addition to the token. The password has at least 16 characters. Default none."
         ),
     ] = None
     parameters: Annotated[
@@ -1103,18 +1104,29 @@ class OrganizationStatus(ResourcePart, frozen=True):
             "Salted SHA-256 of each callback token, so that the receiver needs no Secret. Only a "
             "Secret with the label `counterfoil.dev/use=callback` is hashed.",
             list_type="atomic",
-            maxItems=8,
+            maxItems=MAX_CALLBACK_TOKENS,
         ),
     ] = ()
     sealing_key: SealingKeyStatus | None = None
-    basic_auth_hash: Annotated[
-        str | None,
+    basic_auth_hashes: Annotated[
+        tuple[
+            Annotated[
+                str,
+                schema(
+                    "`hmac-sha256$salt$hash`; salt (16 bytes) and hash in lower-case hex.",
+                    maxLength=109,
+                    pattern=r"^hmac-sha256\$[0-9a-f]{32}\$[0-9a-f]{64}$",
+                ),
+            ],
+            ...,
+        ],
         schema(
-            "Salted scrypt hash of `username:password` of the basic authentication, so that the "
-            "receiver needs no Secret.",
-            maxLength=512,
+            "For each callback token: salted HMAC-SHA-256 of `username:password` of the basic "
+            "authentication with the token as key, so that the receiver needs no Secret.",
+            list_type="atomic",
+            maxItems=MAX_CALLBACK_TOKENS,
         ),
-    ] = None
+    ] = ()
     callback_urls: CallbackURLs | None = None
     version: Annotated[str | None, schema("Version that eSAW reports.", maxLength=MAX_VERSION_LENGTH)] = None
     events: Annotated[

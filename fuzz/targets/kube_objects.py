@@ -76,7 +76,7 @@ TARGET = Target(
         b'[{"name": "c", "key": "token"}], "parameters": ["costCenter"]}, "actions": [{"action": '
         b'"envelopeFinished", "handling": "Archive"}], "retry": {"initial": "10s", "deadline": "24h"}, '
         b'"archiveRef": {"name": "dms"}, "cleanup": {"policy": "Delete", "after": "1h30m"}, "limits": '
-        b'{"concurrency": 1}}, "status": {"callbackTokenHashes": ["sha256$00$00"], "basicAuthHash": "x"}}',
+        b'{"concurrency": 1}}, "status": {"callbackTokenHashes": ["sha256$0$0"], "basicAuthHashes": ["x"]}}',
         b"\x02{" + _META + b', "spec": {"organizationRef": {"name": "acme"}, "userID": "anna"}, '
         b'"status": {"key": {"secretName": "a", "keyID": "k1"}}}',
         b"\x03{" + _META + b', "spec": {"filesystem": {"root": "/a"}, "tags": {"a": {"xpath": "/a"}}, '

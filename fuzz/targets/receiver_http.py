@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import hashlib
 import re
 import selectors
 from collections.abc import Callable
@@ -12,12 +11,12 @@ from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
 from counterfoil.untrusted.fair_slots import FairSlots
 from fuzz.target import SEPARATOR, Check, Target, expect
 from tests.support.scenes.receiver_parts import (
     GUID,
+    PASSWORD,
     TOKEN,
     FakeKubeClient,
     ManualClock,
@@ -36,10 +35,10 @@ from webhook.receiver.organizations import OrganizationCache
 from webhook.receiver.readiness import WriteProbe
 from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
-CREDENTIALS = b"esaw:geheim"
+CREDENTIALS = f"esaw:{PASSWORD}".encode()
 
 SECONDS_PER_INPUT = 0.02
-"""The clock's step: of many unknown passwords some are computed, and the others are refused by their rate."""
+"""The clock's step."""
 
 _STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3}) ")
 _STATUSES = {100, *(int(each) for each in HTTP_STATUS.values())}
@@ -138,7 +137,7 @@ class _Receiver:
             clock=clock,
         )
         cache.update(added(an_organization()))
-        cache.update(added(_with_password(an_organization("globex"))))
+        cache.update(added(with_basic_auth(an_organization("globex"))))
         cache.update(synced("acme", "globex"))
         self.server = http_server(handler, limits)
 
@@ -161,15 +160,6 @@ class _Receiver:
         self.kube.objects.clear()
         self.kube.requests.clear()
         return bytes(transport.written)
-
-
-def _with_password(raw: Raw) -> Raw:
-    """Add basic auth to an Organization, with a hash that takes microseconds."""
-    protected = with_basic_auth(raw)
-    digest = hashlib.scrypt(CREDENTIALS, salt=b"salt", n=2, r=1, p=1, dklen=32)
-    salt_text, digest_text = (base64.b64encode(each).decode() for each in (b"salt", digest))
-    protected["status"]["basicAuthHash"] = f"scrypt$2$1$1${salt_text}${digest_text}"
-    return protected
 
 
 def _prepare() -> Check:

@@ -70,12 +70,13 @@ class Site:
         await self.plane.objects(self.namespace).apply(raw)
 
     async def publish(
-        self, name: str, *, tokens: tuple[str, ...] = (TOKEN,), basic_auth: str | None = None
+        self, name: str, *, tokens: tuple[str, ...] = (TOKEN,), password: str | None = None
     ) -> None:
         """Write into an Organization's status what the controller would."""
         status: dict[str, Any] = {"callbackTokenHashes": [token_hash(each, bytes(16)) for each in tokens]}
-        if basic_auth is not None:
-            status["basicAuthHash"] = basic_auth
+        if password is not None:
+            hashes = [basic_auth_hash("esaw", password, token=each, salt=bytes(16)) for each in tokens]
+            status["basicAuthHashes"] = hashes
         async with self.kube() as kube:
             await kube.patch_status(Organization, name, status, resource_version=None)
 
@@ -276,11 +277,11 @@ async def test_401_for_a_wrong_second_lock_and_200_for_the_right_one(
 ) -> None:
     callback = {"tokenSecretRefs": [{"name": "s", "key": "k"}], "basicAuthSecretRef": {"name": "basic"}}
     await site.create(an_organization("locked", callback=callback))
-    await site.publish("locked", basic_auth=basic_auth_hash("esaw", "geheim", b"salt"))
+    await site.publish("locked", password="geheim-0123456789")
     path = f"/callbacks/locked/{TOKEN}"
     await answers(site, receiver, 401, path=path)
 
-    header = {"Authorization": "Basic " + base64.b64encode(b"esaw:geheim").decode()}
+    header = {"Authorization": "Basic " + base64.b64encode(b"esaw:geheim-0123456789").decode()}
     assert await site.status(receiver, a_guid(), path=path, headers=header) == 200
 
 

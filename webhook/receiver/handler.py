@@ -21,7 +21,6 @@ from counterfoil.kube.watch import Raw
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
 from counterfoil.untrusted.event_ceiling import EventCeiling
-from webhook.receiver.basic_auth import BasicAuthVerifier, TooManyAttempts
 from webhook.receiver.callback import MalformedCallback, parse_callback
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
@@ -43,7 +42,6 @@ HTTP_STATUS = {
     CallbackOutcome.TOO_SLOW: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     CallbackOutcome.LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
-    CallbackOutcome.AUTH_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
     CallbackOutcome.NOT_READY: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     CallbackOutcome.ORGANIZATION_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -89,7 +87,6 @@ class CallbackHandler:
         self._unlisted_actions = unlisted_actions
         self._limits = limits
         self._monotonic = clock.monotonic
-        self._basic_auth = BasicAuthVerifier(limits=limits, monotonic=clock.monotonic)
         self._in_flight = 0
         self._in_flight_of: dict[str, int] = {}
 
@@ -132,28 +129,19 @@ class CallbackHandler:
         if organization is None:
             return self._refused(CallbackOutcome.UNKNOWN, NO_ORGANIZATION, "no such organization")
         if not organization.is_ready:
-            detail = "its status has no token hashes yet, or not the one for basic auth"
+            detail = "its status has no token hashes yet, or none for basic auth"
             return CallbackResult(CallbackOutcome.NOT_READY, name, detail=detail)
         if not organization.has_token(token):
             return self._refused(CallbackOutcome.UNKNOWN, name, "no token of this organization")
+        if not organization.allows(token, request.headers.get("Authorization")):
+            return self._refused(CallbackOutcome.UNAUTHORIZED, name, None)
         return await self._handle_for_organization(request, organization, query)
 
     async def _handle_for_organization(
         self, request: web.BaseRequest, organization: OrganizationView, query: str
     ) -> CallbackResult:
         name = organization.name
-        if organization.needs_basic_auth:
-            header, expected = request.headers.get("Authorization"), organization.basic_auth_hash or ""
-            try:
-                is_authenticated = await self._basic_auth.verify(name, header, expected)
-            except TooManyAttempts as attempts:
-                detail = str(attempts)
-                return CallbackResult(
-                    CallbackOutcome.AUTH_LIMITED, name, detail=detail, retry_after=attempts.wait
-                )
-            if not is_authenticated:
-                return self._refused(CallbackOutcome.UNAUTHORIZED, name, None)
-        # Only now: a client without the password takes nothing of the organization's rate.
+        # After token and password: a client without them takes nothing of the organization's rate.
         if wait := organization.bucket.take(self._monotonic()):
             return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait)
         # Before anything is read or built: under overload, refusals take time from the callbacks that fit.

@@ -48,20 +48,6 @@ class ReceiverLimits(HttpLimits):
     """Timeout for one write to the API server; a slower one is answered 503. Both times together are shorter
     than ``grace``, so a stopping receiver answers all."""
 
-    password_rate: float = 5.0
-    """Maximum rate, per second and organization, of unknown passwords that are computed; more are answered
-    429. One takes some 40 ms of one processor. eSAW sends the same password each time, which takes none."""
-
-    password_burst: int = 20
-    """Maximum burst of unknown passwords of one organization."""
-
-    password_waiters: int = 4
-    """Maximum number of different passwords of one organization that wait for their computation, which takes
-    a fraction of a second. More are answered 429."""
-
-    remembered_passwords: int = 1024
-    """Maximum number of valid and of wrong passwords in memory (about 150 bytes each)."""
-
     retry_after: int = 10
     """Seconds in the Retry-After of a 503. eSAW retries at its own intervals (minutes); proxies and people
     read this."""

@@ -13,7 +13,12 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from counterfoil.callback_auth import is_token_hash, is_valid_token
+from counterfoil.callback_auth import (
+    is_basic_auth_hash,
+    is_token_hash,
+    is_valid_basic_auth,
+    is_valid_token,
+)
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -40,7 +45,7 @@ class OrganizationView:
     name: str
     token_hashes: tuple[str, ...] = ()
     needs_basic_auth: bool = False
-    basic_auth_hash: str | None = None
+    basic_auth_hashes: tuple[str, ...] = ()
     actions: Mapping[str, str] = field(default_factory=dict)
     """The actions it asks for, in its own spelling, by their names in lower case."""
     archive_action: str | None = None
@@ -57,7 +62,7 @@ class OrganizationView:
     @property
     def is_ready(self) -> bool:
         """Whether the controller has published everything that a callback is checked against."""
-        return bool(self.token_hashes) and (self.basic_auth_hash is not None or not self.needs_basic_auth)
+        return bool(self.token_hashes) and (bool(self.basic_auth_hashes) or not self.needs_basic_auth)
 
     def event_action(self, given: str | None) -> str | None:
         """Return the action of the event for a callback with this action; None: it is ignored."""
@@ -68,6 +73,11 @@ class OrganizationView:
     def has_token(self, token: str) -> bool:
         """Whether this is one of its tokens."""
         return is_valid_token(token, self.token_hashes)
+
+    def allows(self, token: str, authorization: str | None) -> bool:
+        """Whether a call with this token and this ``Authorization`` header has the basic auth that is
+        needed."""
+        return not self.needs_basic_auth or is_valid_basic_auth(authorization, token, self.basic_auth_hashes)
 
 
 class OrganizationCache:
@@ -150,7 +160,7 @@ def _view_of(organization: Organization, bucket: TokenBucket, ceiling: EventCeil
         # Hashes of another version count as not published yet: 503, and not 404 for a valid token.
         token_hashes=tuple(filter(is_token_hash, status.callback_token_hashes)),
         needs_basic_auth=spec.callback.basic_auth_secret_ref is not None,
-        basic_auth_hash=status.basic_auth_hash,
+        basic_auth_hashes=tuple(filter(is_basic_auth_hash, status.basic_auth_hashes)),
         actions={each.action.lower(): each.action for each in reversed(spec.actions)},
         archive_action=spec.archive_action,
         archives_unlisted=spec.unlisted_actions is UnlistedActions.ARCHIVE,

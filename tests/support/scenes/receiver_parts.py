@@ -1,8 +1,6 @@
 """Parts for the tests of the receiver: an API server in memory, organizations, callbacks."""
 
 import asyncio
-import base64
-import hashlib
 import itertools
 import json
 from collections.abc import Mapping
@@ -11,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from counterfoil.callback_auth import token_hash
+from counterfoil.callback_auth import basic_auth_hash, token_hash
 from counterfoil.kube.answers import PartialT
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
@@ -20,6 +18,7 @@ from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
 from tests.support.fakes.kube import copied, merge
 
 TOKEN = "a-good-token-0123456789"
+PASSWORD = "geheim-0123456789"
 GUID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
@@ -163,11 +162,12 @@ def an_organization(name: str = "acme", **changes: Any) -> Raw:
     return raw
 
 
-def with_basic_auth(raw: Raw, username: str = "esaw", password: str = "geheim") -> Raw:
+def with_basic_auth(raw: Raw, username: str = "esaw", password: str = PASSWORD) -> Raw:
     """Add the second lock to an Organization."""
     changed = msgspec.json.decode(msgspec.json.encode(raw))
     changed["spec"]["callback"] = {"basicAuthSecretRef": {"name": "basic"}}
-    changed["status"]["basicAuthHash"] = a_basic_auth_hash(username, password)
+    hashes = [basic_auth_hash(username, password, token=TOKEN, salt=bytes(16))]
+    changed["status"]["basicAuthHashes"] = hashes
     answer: Raw = changed
     return answer
 
@@ -178,10 +178,3 @@ def added(raw: Raw) -> WatchEvent:
 
 def synced(*names: str) -> WatchEvent:
     return WatchEvent("SYNCED", {}, frozenset(names))
-
-
-def a_basic_auth_hash(username: str, password: str) -> str:
-    """Return a hash as of ``basic_auth_hash``, with the least cost instead of 40 ms."""
-    digest = hashlib.scrypt(f"{username}:{password}".encode(), salt=b"salt", n=2, r=1, p=1, dklen=32)
-    salt, encoded = (base64.b64encode(part).decode() for part in (b"salt", digest))
-    return f"scrypt$2$1$1${salt}${encoded}"

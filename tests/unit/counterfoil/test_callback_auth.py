@@ -1,7 +1,10 @@
-"""Proof of a callback: tokens by hash, basic auth by scrypt."""
+"""Proof of a callback: tokens by hash, basic auth by a hash with the token as key."""
 
+import base64
 import hashlib
+import hmac
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,27 +13,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterfoil.callback_auth import (
-    TOKEN_SALT_BYTES,
+    SALT_BYTES,
     CallbackSecretInvalid,
     basic_auth_credentials,
     basic_auth_hash,
     callback_token,
+    is_basic_auth_hash,
     is_token_hash,
+    is_valid_basic_auth,
     is_valid_token,
     matches_basic_auth,
-    matches_credentials,
     token_hash,
 )
 
 TOKEN = "a-Token_that.is~long1"
+PASSWORD = "geheim-012345678"
 SALT = bytes(range(16))
 ROOT = Path(__file__).parents[3]
 SAFE = st.text(alphabet="abcXYZ019-._~", min_size=16, max_size=256)
 
 
+def a_header(credentials: str) -> str:
+    return "Basic " + base64.b64encode(credentials.encode()).decode()
+
+
 @pytest.fixture(scope="module")
 def expected() -> str:
-    return basic_auth_hash("esaw", "geheim", b"salt")
+    return basic_auth_hash("esaw", PASSWORD, token=TOKEN, salt=SALT)
 
 
 def test_a_token_is_kept_as_its_salted_sha256() -> None:
@@ -47,6 +56,10 @@ def test_the_api_server_takes_salted_hashes_only() -> None:
     assert len(longest) <= items["maxLength"]
     assert re.search(items["pattern"], longest)
     assert not re.search(items["pattern"], hashlib.sha256(TOKEN.encode()).hexdigest())
+    items, basic = schema["basicAuthHashes"]["items"], basic_auth_hash("e", "x" * 256, token=TOKEN, salt=SALT)
+    assert len(basic) <= items["maxLength"]
+    assert re.search(items["pattern"], basic)
+    assert not re.search(items["pattern"], longest)
 
 
 def test_one_token_has_another_hash_with_another_salt() -> None:
@@ -80,7 +93,7 @@ def test_a_token_of_the_least_and_of_the_greatest_length_is_taken(length: int) -
 
 
 def test_a_salt_of_the_documented_length_makes_a_hash() -> None:
-    assert is_token_hash(token_hash(TOKEN, bytes(TOKEN_SALT_BYTES)))
+    assert is_token_hash(token_hash(TOKEN, bytes(SALT_BYTES)))
 
 
 @pytest.mark.parametrize("token", ["", "short", "x" * 15, "x" * 257])
@@ -115,38 +128,45 @@ def test_without_published_hashes_no_token_is_known() -> None:
 
 
 def test_the_controller_recognises_the_hash_it_wrote_before(expected: str) -> None:
-    assert matches_basic_auth("esaw", "geheim", expected)
-    assert not matches_basic_auth("esaw", "anders", expected)
+    assert matches_basic_auth("esaw", PASSWORD, TOKEN, expected)
+    assert not matches_basic_auth("esaw", "anders-012345678", TOKEN, expected)
+    assert not matches_basic_auth("esaw", PASSWORD, "another-token-0123456789", expected)
 
 
-# What another program publishes for esaw:geheim, with these N and r.
-USUAL_COST = "scrypt$16384$8$1$c2FsdA==$FNn3IYIJGHWrDcfmdIBCtdKXhgutT3LlNnV1N13LaHs="
-GREATEST_COST = "scrypt$131072$2$1$c2FsdA==$4IWUpHAkW6mAL11YomJn+IlY/QgeIjdZU7uIiSWNO4E="
-GREATEST_COST_WITH_THE_USUAL_R = "scrypt$131072$8$1$c2FsdA==$sEjoinlAMkba9JZNvVTMoDzn3v6LiDgiLUzgZ033Idc="
-MORE_COST = "scrypt$262144$2$1$c2FsdA==$Npba/qDiMXBFlftdyAbTVwReaUWHsXRyQq4/DKM+kbc="
-MORE_MEMORY = "scrypt$16384$128$1$c2FsdA==$qS+WDnugCYglYyTfNjcYFGjNKbqhf+ge14FnxKeZvOw="
+def test_a_password_is_kept_as_its_salted_hmac_with_the_token_as_key(expected: str) -> None:
+    digest = hmac.new(TOKEN.encode(), SALT + f"esaw:{PASSWORD}".encode(), hashlib.sha256).hexdigest()
+    assert expected == f"hmac-sha256${SALT.hex()}${digest}"
+    assert is_basic_auth_hash(expected)
 
 
-def test_a_password_is_kept_as_scrypt_with_the_costs_that_rfc_7914_names_for_logins(expected: str) -> None:
-    assert expected == USUAL_COST
+def test_the_right_header_is_valid_with_its_token_in_any_spelling_of_its_scheme(expected: str) -> None:
+    header = a_header(f"esaw:{PASSWORD}")
+    assert is_valid_basic_auth(header, TOKEN, [expected])
+    assert is_valid_basic_auth(header.replace("Basic", "bASIC"), TOKEN, ["another", expected, "é"])
+    assert not is_valid_basic_auth(header, "another-token-0123456789", [expected])
+    assert not is_valid_basic_auth(header, "\ud800", [expected])
+    assert not is_valid_basic_auth(header, TOKEN, [])
 
 
-@pytest.mark.parametrize("hash_", [USUAL_COST, GREATEST_COST, GREATEST_COST_WITH_THE_USUAL_R])
-def test_a_hash_of_the_greatest_cost_is_still_computed(hash_: str) -> None:
-    assert matches_credentials(b"esaw:geheim", hash_)
+@pytest.mark.parametrize(
+    "header", [None, "", "Basic", "Basic ", "Bearer abc", a_header("foo"), a_header("esaw:wrong-0123456789")]
+)
+def test_any_other_header_is_not_valid(header: str | None, expected: str) -> None:
+    assert not is_valid_basic_auth(header, TOKEN, [expected])
 
 
-@pytest.mark.parametrize("hash_", [MORE_COST, MORE_MEMORY, USUAL_COST.replace("scrypt", "yescrypt")])
-def test_a_hash_of_more_cost_more_memory_or_another_kind_matches_nothing(hash_: str) -> None:
-    assert matches_credentials(b"esaw:geheim", hash_) is False
+def test_a_password_of_the_least_length_is_taken_and_a_shorter_one_is_refused() -> None:
+    assert is_basic_auth_hash(basic_auth_hash("esaw", "x" * 16, token=TOKEN, salt=SALT))
+    with pytest.raises(CallbackSecretInvalid, match="at least 16 characters, not 15"):
+        basic_auth_hash("esaw", "x" * 15, token=TOKEN, salt=SALT)
 
 
-@pytest.mark.parametrize(("username", "password"), [("", "x"), ("a:b", "x"), ("a", "")])
+@pytest.mark.parametrize(("username", "password"), [("", PASSWORD), ("a:b", PASSWORD), ("a", "")])
 def test_a_user_name_or_password_that_basic_auth_cannot_carry_is_refused(
     username: str, password: str
 ) -> None:
-    with pytest.raises(CallbackSecretInvalid):
-        basic_auth_hash(username, password, b"salt")
+    with pytest.raises(CallbackSecretInvalid, match="without a colon and a password"):
+        basic_auth_hash(username, password, token=TOKEN, salt=SALT)
 
 
 @pytest.mark.parametrize(
@@ -167,15 +187,16 @@ def test_the_credentials_of_a_header_are_those_of_basic_auth_only(
 
 
 @pytest.mark.parametrize(
-    "hash_",
+    "change",
     [
-        "",
-        "scrypt",
-        "scrypt$x$8$1$YQ==$YQ==",
-        "scrypt$16384$8$1$!$!",
-        "md5$1$1$1$a$b",
-        "scrypt$1073741824$8$1$YQ==$YQ==",
+        lambda text: "",
+        lambda text: "scrypt$16384$8$1$c2FsdA==$FNn3IYIJGHWrDcfmdIBCtdKXhgutT3LlNnV1N13LaHs=",
+        lambda text: text.removeprefix("hmac-"),
+        lambda text: text.upper(),
+        lambda text: text + "\n",
+        lambda text: text[:-1],
     ],
 )
-def test_a_hash_that_nobody_could_have_made_matches_nothing(hash_: str) -> None:
-    assert not matches_credentials(b"esaw:geheim", hash_)
+def test_a_hash_of_basic_auth_in_another_form_is_nobodys(change: Callable[[str], str], expected: str) -> None:
+    assert not is_basic_auth_hash(change(expected))
+    assert not is_valid_basic_auth(a_header(f"esaw:{PASSWORD}"), TOKEN, [change(expected)])

@@ -954,7 +954,7 @@ async def test_another_action_that_callbacks_need_after_the_mail_is_one_further_
 async def test_a_token_or_login_whose_last_value_still_counts_refuses_no_callback(reason: str) -> None:
     tokens = [{"name": "callback", "key": "token"}]
     scene = Scene(callback={"tokenSecretRefs": tokens, "basicAuthSecretRef": {"name": "basic"}})
-    known = {"callbackTokenHashes": ["hash"], "basicAuthHash": "hash"}
+    known = {"callbackTokenHashes": ["hash"], "basicAuthHashes": ["hash"]}
     scene.change(Organization, "acme", conditions=[a_condition("Ready", "False", reason, NOON)], **known)
     await scene.look_for(DAY)
     assert scene.mailer.sent_mails == []

@@ -17,7 +17,7 @@ from controller.access.secret_cache import FRESH_SECONDS, SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.resync.organization_status import VERSION_CHECK_PASSES, OrganizationStatusUpdater
-from counterfoil.callback_auth import is_valid_token, matches_basic_auth
+from counterfoil.callback_auth import is_valid_basic_auth, is_valid_token
 from counterfoil.esaw import (
     ApiToken,
     EsawClient,
@@ -392,6 +392,13 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
         {"lock": {"username": b"es:aw", "password": b"secret"}},
         "BasicAuthRefused",
         "Secret/lock: basic auth needs a username without a colon and a password. "
+        "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
+    ),
+    (
+        {"callback": BASIC},
+        {"lock": {"username": b"esaw", "password": b"a-short-secret!"}},
+        "BasicAuthRefused",
+        "Secret/lock: the password has at least 16 characters, not 15. "
         "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
     ),
     (
@@ -778,31 +785,64 @@ async def test_a_token_that_the_spec_no_longer_names_does_not_stay_because_anoth
     assert tokens_of((await scene.look()).status) == ()
 
 
+def opens(status: OrganizationStatus, password: str, token: str) -> bool:
+    """Whether the receiver accepts a call with this password and token."""
+    header = "Basic " + base64.b64encode(f"esaw:{password}".encode()).decode()
+    return is_valid_basic_auth(header, token, status.basic_auth_hashes)
+
+
 async def test_the_second_lock_is_hashed_with_salt_and_only_once() -> None:
     scene = Scene(callback=BASIC)
-    scene.kube.secrets["lock"] = {"username": b"esaw", "password": "pässwort".encode()}
-    stored = (await scene.look()).status.basic_auth_hash
-    assert stored is not None
-    assert matches_basic_auth("esaw", "pässwort", stored)
-    assert (await scene.look()).status.basic_auth_hash == stored
-    scene.kube.secrets["lock"]["password"] = b"another"
-    assert (await scene.look()).status.basic_auth_hash != stored
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": "pässwort-0123456789".encode()}
+    stored = (await scene.look()).status
+    assert opens(stored, "pässwort-0123456789", TOKEN)
+    assert (await scene.look()).status.basic_auth_hashes == stored.basic_auth_hashes
+    scene.kube.secrets["lock"]["password"] = b"another-0123456789"
+    changed = (await scene.look()).status
+    assert opens(changed, "another-0123456789", TOKEN)
+    assert not opens(changed, "pässwort-0123456789", TOKEN)
+
+
+async def test_the_second_lock_opens_with_each_token_and_has_one_hash_for_each() -> None:
+    refs = [{"name": "callback", "key": "token"}, {"name": "more", "key": "token"}]
+    scene = Scene(callback={**BASIC, "tokenSecretRefs": refs})
+    scene.kube.secrets["more"] = {"token": OTHER.encode()}
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password-0123456789"}
+    both = (await scene.look()).status
+    assert opens(both, "password-0123456789", TOKEN)
+    assert opens(both, "password-0123456789", OTHER)
+    scene.kube.edit(Organization, "acme", {"spec": {"callback": {"tokenSecretRefs": refs[1:]}}})
+    assert (await scene.look()).status.basic_auth_hashes == both.basic_auth_hashes[1:]
+
+
+@pytest.mark.parametrize("failures", [1, 3], ids=["the Secret of one token", "all"])
+async def test_while_a_secret_may_not_be_read_the_second_lock_opens_as_before(failures: int) -> None:
+    refs = [{"name": "callback", "key": "token"}, {"name": "more", "key": "token"}]
+    scene = Scene(callback={**BASIC, "tokenSecretRefs": refs})
+    scene.kube.secrets["more"] = {"token": OTHER.encode()}
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password-0123456789"}
+    before = (await scene.look()).status.basic_auth_hashes
+    scene.kube.fail("secret", *[Forbidden(403, "Forbidden", "no")] * failures)
+    assert set((await scene.look()).status.basic_auth_hashes) == set(before)
 
 
 async def test_a_lock_whose_key_was_lost_does_not_open_automatically() -> None:
     scene = Scene(callback=BASIC)
-    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password"}
-    stored = (await scene.look()).status.basic_auth_hash
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password-0123456789"}
+    stored = (await scene.look()).status.basic_auth_hashes
     del scene.kube.secrets["lock"]
-    assert (await scene.look()).status.basic_auth_hash == stored
+    assert len(stored) == 1
+    assert (await scene.look()).status.basic_auth_hashes == stored
 
 
 async def test_a_lock_that_is_taken_out_of_the_spec_is_gone() -> None:
     scene = Scene(callback=BASIC)
-    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password"}
+    scene.kube.secrets["lock"] = {"username": b"esaw", "password": b"password-0123456789"}
     await scene.look()
     scene.kube.edit(Organization, "acme", {"spec": {"callback": {"basicAuthSecretRef": None}}})
-    assert (await scene.look()).status.basic_auth_hash is None
+    assert (await scene.look()).status.basic_auth_hashes == ()
+    scene.kube.fail("secret", Forbidden(403, "Forbidden", "no"))
+    assert (await scene.look()).status.basic_auth_hashes == ()
 
 
 @pytest.mark.parametrize(
