@@ -2,6 +2,7 @@
 Object stores with a hostile server: redirects, endless answers, hostile lists.
 """
 
+import asyncio
 import base64
 import json
 import re
@@ -10,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from aiohttp import web
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from counterfoil.archives import open_backend
+from counterfoil.archives import open_backend, streams
 from counterfoil.archives.backend import ArchiveBackend, NegativeCacheBackend, StoredEntry, server_of
 from counterfoil.archives.backends._object_store.authorizers import string_to_sign
 from counterfoil.archives.backends._object_store.client import RETRY_PAUSES_SECONDS, SENT_AT_ONCE
@@ -63,8 +64,11 @@ class Server:
         return await self.answer(request)
 
 
+ServerT = TypeVar("ServerT", bound=Server)
+
+
 @asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[Server]:
+async def serving(server: ServerT) -> AsyncIterator[ServerT]:
     app = web.Application(client_max_size=64 * MIB)
     app.router.add_route("*", "/{path:.*}", server.serve)
     runner = web.AppRunner(app)
@@ -124,6 +128,62 @@ async def test_the_bytes_of_an_upload_are_reported_in_small_pieces_while_they_ar
         await backend.put("a/b.pdf", once(b"x" * (6 * MIB)), tags={}, content_type=None)
         await backend.close()
     assert (sum(sent) >= 6 * MIB, max(sent)) == (True, SENT_AT_ONCE)
+
+
+# -- Probes --------------------------------------------------------------------------------------------------
+
+
+class Probed(Server):
+    """A server that keeps what it gets. A read gets ``read_status``, None: no answer. While ``answers`` is not
+    set, it answers no DELETE."""
+
+    def __init__(self) -> None:
+        super().__init__(answer=self._reply)
+        self.files: dict[str, bytes] = {}
+        self.answers, self.is_read = asyncio.Event(), asyncio.Event()
+        self.read_status: int | None = 200
+
+    async def _reply(self, request: web.Request) -> web.StreamResponse:
+        match request.method:
+            case "PUT":
+                self.files[request.path] = await request.read()
+                return web.Response(status=201, headers={"ETag": '"1"'})
+            case "GET":
+                self.is_read.set()
+                if self.read_status is None:
+                    await self.answers.wait()
+                return web.Response(status=self.read_status or 200, body=self.files[request.path])
+            case "DELETE":
+                await self.answers.wait()
+                self.files.pop(request.path, None)
+                return web.Response(status=204)
+            case _:
+                return web.json_response({"access_token": "t", "expires_in": 3600, "token_type": "Bearer"})
+
+
+@pytest.mark.xfail(strict=True, reason="the removal of a probe has no limit of its own")
+@pytest.mark.parametrize("is_cancelled", [True, False], ids=["cancelled", "refused"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_probe_ends_although_the_store_answers_no_delete_and_the_next_one_takes_its_place(
+    kind: str, is_cancelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "CLEANUP_TIMEOUT_SECONDS", 0.05)
+    async with serving(Probed()) as server:
+        server.read_status = None if is_cancelled else 403
+        backend = await opened(kind, server.url)
+        probe = asyncio.create_task(backend.probe())
+        await server.is_read.wait()
+        if is_cancelled:
+            probe.cancel()
+        done, _ = await asyncio.wait([probe], timeout=5)
+        server.answers.set()
+        assert done
+        assert len(server.files) == 1
+
+        server.read_status = 200
+        await backend.probe()
+        await backend.close()
+    assert server.files == {}
 
 
 # -- Redirects -----------------------------------------------------------------------------------------------
