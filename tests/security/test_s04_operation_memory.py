@@ -18,7 +18,7 @@ WIDE = b"%F0%9F%98%80" + b"a" * 1000
 
 ANSWER_SECONDS = STALLED_SECONDS + 2
 """Seconds after which the server ends an answer that its client has given up. A probe of an object store
-waits for the answer to its removal."""
+waits ten seconds for the answer to its removal."""
 
 
 def keys(name: bytes) -> bytes:

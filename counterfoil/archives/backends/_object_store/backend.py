@@ -77,7 +77,7 @@ class ObjectStoreBackend(ArchiveBackend):
         self._bucket = client.bucket
         self._prefix = prefix.strip("/")
         self._kept_probe: str | None = None
-        """The probe that could not be removed; the next one takes its place, so that there is only one."""
+        """The probe whose removal is not known; the next one takes its place, so that there is only one."""
 
     @abstractmethod
     def uri(self) -> str:
@@ -187,21 +187,23 @@ class ObjectStoreBackend(ArchiveBackend):
 
     async def probe(self) -> None:
         """Write, read back and, where that is allowed, remove a small object. Raises ``ArchiveError``."""
-        name = self._kept_probe or f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
+        name = self._kept_probe = self._kept_probe or f"{TEMPORARY_PREFIX}probe-{secrets.token_hex(8)}"
         try:
             await probe_with_file(self, name, self._bucket.archive, self._bucket.server)
-        finally:
-            await self._discard_probe(name)
+        except BaseException:
+            await clean_up(self._discard_probe(name))
+            raise
+        await self._discard_probe(name)
 
     async def _discard_probe(self, name: str) -> None:
-        self._kept_probe = None
         try:
             await self.discard(name)
         except ArchiveRefused as refused:
             # Filing needs no right to delete, and some archives are there to grant none.
             if refused.reason != "ArchivePermissionDenied":
                 raise
-            self._kept_probe = name
+        else:
+            self._kept_probe = None
 
     async def remove_leftovers(self, folder: str) -> None:
         """Nothing to do: what a killed run leaves is in no listing, and the bucket's lifecycle rule ends
