@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from aiohttp import web
@@ -29,6 +30,7 @@ from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUna
 from counterfoil.archives.filing import SPARE_READS
 from counterfoil.resources.archive import ArchiveSpec, Cmis, Http, SignaturePolicy, VerifyMode, WebDav
 from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
 from tests.support.fakes.archives import content, once
 from tests.support.servers.scripted_esaw import head, running, sending
 
@@ -277,6 +279,19 @@ async def test_an_impossible_position_is_reported(place: str) -> None:
         with pytest.raises(ArchiveRefused) as trouble:
             await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
     assert trouble.value.reason == "ArchiveLacksFeature"
+
+
+@pytest.mark.xfail(strict=True, reason="the location is measured before it is percent-encoded")
+@pytest.mark.parametrize("letter", ["\u00e9", "\U0001f600", '"'])
+async def test_a_place_is_at_most_8192_characters_long_in_the_address_that_is_requested(letter: str) -> None:
+    longest = MAX_LOCATION_LENGTH // len(quote(letter))
+    async with scripted_server(concluded_at(letter * longest)) as url:
+        backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
+        await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
+    async with scripted_server(concluded_at(letter * (longest + 1))) as url:
+        backend = await open_backend("dms", ArchiveSpec(http=Http(url=url)), {})
+        with pytest.raises(ArchiveRefused, match="or too long"):
+            await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
 
 
 @pytest.mark.parametrize("body", [b"no JSON", b'{"location": "\xff"}', b'{"later": ' + b"[" * 5000])
