@@ -20,7 +20,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import ClassVar
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 import httpx
 import msgspec
@@ -70,6 +70,9 @@ location is."""
 
 _SENT_ENTRY_MEMORY = 110
 """Bytes of memory of an entry of a dictionary."""
+
+_UNQUOTED = "!#$%&'()*+,/:;=?@[]"
+"""Characters that stay as they are in an address, besides letters, digits and ``-._~``. (RFC 3986)"""
 
 _CANT_DELETE = frozenset({405, 501})
 _CANT_READ = frozenset({405, 501})
@@ -366,6 +369,9 @@ def _joined(url: str, location: str) -> str | None:
     if len(location) > MAX_LOCATION_LENGTH:
         return None
     try:
+        # Other characters take up to twelve in the address, and much longer to parse with each request.
+        if len(quote(location, safe=_UNQUOTED)) > MAX_LOCATION_LENGTH:
+            return None
         joined = urljoin(f"{url}/", location)
         httpx.URL(joined)
         return joined if origin_of(joined) == origin_of(url) else None
