@@ -187,7 +187,7 @@ KINDS: dict[str, Callable[[str], AbstractAsyncContextManager[Ask]]] = {
     "verified": verified,
     "list": listing,
     "check": checked,
-    **{each: partial(operations, kind=each) for each in ARCHIVE_KINDS},
+    **{each: partial(operations, kind=each) for each in (*ARCHIVE_KINDS, "sftp")},
 }
 
 

@@ -14,6 +14,7 @@ import sys
 from functools import partial
 from importlib import import_module
 from typing import Any
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
@@ -48,6 +49,10 @@ def archive_at(kind: str, url: str) -> tuple[Archive, dict[str, bytes]]:
         "cmis": {"url": url, "repositoryID": "r", "credentialsSecretRef": REF},
         "http": {"url": url, "credentialsSecretRef": REF},
     }
+    if kind == "sftp":
+        at = urlsplit(url)
+        server = {"host": at.hostname, "port": at.port, "root": "/", "hostKeys": [at.fragment]}
+        settings["sftp"] = {**server, "credentialsSecretRef": REF}
     account = {"client_email": "a@acme.example", "private_key_id": "1"}
     secrets: dict[str, dict[str, bytes]] = {
         "s3": {"accessKeyId": b"KEY", "secretAccessKey": b"s", "sessionToken": b"SESSION-TOKEN"},
