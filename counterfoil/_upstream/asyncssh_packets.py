@@ -3,10 +3,10 @@ asyncssh: no bound for the packets of a server, neither of SSH nor of SFTP.
 
 **SFTP.** It decodes all that a packet holds in one step, before its caller sees the first entry.
 A packet of 4 MiB has 349,000 names, which hold the event loop for four seconds and take 140 MiB, or 524,000
-attributes of one file. A handle of 4 MiB goes back with each of up to 128 requests that run at once. A packet
-that is cut is a ``ValueError``. Upstream: https://github.com/ronf/asyncssh/blob/v2.24.1/asyncssh/sftp.py
-(``SFTPClientHandler._process_name``, ``SFTPHandler.recv_packet``), no issue yet. Versions: asyncssh up to
-2.24.1.
+attributes of one file. A handle of 4 MiB goes back with each of up to 128 requests that run at once. Each of
+64 requests for 16 KiB takes an answer with 4 MiB of data. A packet that is cut is a ``ValueError``.
+Upstream: https://github.com/ronf/asyncssh/blob/v2.24.1/asyncssh/sftp.py (``_process_name`` and ``read`` of
+``SFTPClientHandler``, ``SFTPHandler.recv_packet``), no issue yet. Versions: asyncssh up to 2.24.1.
 
 **SSH.** It processes all packets of a read in one step, and copies the rest of the read for each. A read of
 256 KiB has 16,000 packets of 16 bytes, which hold the event loop for a second, also before the server has
@@ -76,6 +76,9 @@ _PROCESS_USELESS = {
     for kind in (MSG_IGNORE, MSG_UNIMPLEMENTED, MSG_DEBUG, MSG_GLOBAL_REQUEST)
 }
 
+READ = sftp.SFTPClientHandler.read
+"""The method of asyncssh that requests data."""
+
 
 def bound_packets() -> None:
     """Refuse packets that hold the event loop or fill the memory, for all connections of the process."""
@@ -86,6 +89,7 @@ def bound_packets() -> None:
     handlers[FXP_STATUS] = _bounded(sftp.SFTPClientHandler._process_status, MAX_PACKET_BYTES)
     handlers[FXP_DATA] = _bounded(sftp.SFTPClientHandler._process_data, sftp.MAX_SFTP_PACKET_LEN)
     # mypy forbids another type under the name of a method.
+    setattr(sftp.SFTPClientHandler, "read", _read)  # noqa: B010
     setattr(sftp.SFTPClientHandler, "recv_packet", _receive_sftp_packet)  # noqa: B010
     setattr(connection.SSHConnection, "_recv_packet", _receive_packet)  # noqa: B010
     for kind, process in _PROCESS_USELESS.items():
@@ -146,6 +150,15 @@ def _continue(ssh: connection.SSHConnection, transport: asyncio.Transport) -> No
     if ssh._transport is transport:
         transport.resume_reading()
         ssh._recv_data()
+
+
+async def _read(
+    handler: sftp.SFTPClientHandler, handle: bytes, offset: int, length: int
+) -> tuple[bytes, bool]:
+    data, at_end = await READ(handler, handle, offset, length)
+    if len(data) > length:
+        raise SFTPBadMessage("an answer has more data than were requested")
+    return data, at_end
 
 
 def _bounded(process: Process, longest: int, most: int | None = None) -> Process:

@@ -119,12 +119,7 @@ async def test_all_operations_of_a_hostile_archive_take_a_bounded_memory(kind: s
     assert grown <= LIMIT
 
 
-NO_BOUND = pytest.mark.xfail(strict=True, reason="a read takes more bytes than it requested")
-
-
-@pytest.mark.parametrize(
-    "attack", [pytest.param(each, marks=[NO_BOUND] if each == "data" else []) for each in ATTACKS]
-)
+@pytest.mark.parametrize("attack", ATTACKS)
 async def test_all_operations_of_a_hostile_sftp_server_take_a_bounded_memory(attack: str) -> None:
     server = HostileSftp(attack)
     async with serving_sftp(server) as url:

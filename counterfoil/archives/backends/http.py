@@ -72,7 +72,7 @@ _SENT_ENTRY_MEMORY = 110
 """Bytes of memory of an entry of a dictionary."""
 
 _UNQUOTED = "!#$%&'()*+,/:;=?@[]"
-"""Characters that stay as they are in an address, besides letters, digits and ``-._~``. (RFC 3986)"""
+"""Characters that stay as they are in an address, in addition to letters, digits and ``-._~``. (RFC 3986)"""
 
 _CANT_DELETE = frozenset({405, 501})
 _CANT_READ = frozenset({405, 501})

@@ -28,6 +28,7 @@ from counterfoil._upstream.asyncssh_packets import (
     PACKETS_PER_TURN,
     PROCESS_HANDLE,
     PROCESS_NAME,
+    READ,
     RECEIVE_PACKET,
     bound_packets,
 )
@@ -226,3 +227,26 @@ async def test_asyncssh_still_processes_all_packets_of_a_read_in_one_step(
     connecting = asyncio.create_task(scene.connect(MAX_LOGIN_PACKETS))
     await asyncio.wait_for(scene.all_at_once.wait(), timeout=20)
     connecting.cancel()
+
+
+def a_reader(data: bytes) -> Any:
+    """Return a handler whose server answers each request with this data."""
+
+    async def request(*_: object) -> tuple[bytes, bool]:
+        return data, False
+
+    return cast("sftp.SFTPClientHandler", SimpleNamespace(_make_request=request, logger=a_handler().logger))
+
+
+async def test_asyncssh_still_takes_more_data_than_it_requested() -> None:
+    # An error: the bound of data can go.
+    assert await READ(a_reader(bytes(17)), b"1", 0, 16) == (bytes(17), False)
+
+
+async def test_as_much_data_as_were_requested_are_taken_and_more_are_refused() -> None:
+    bound_packets()
+    for length in (0, 15, 16):
+        data, _ = await sftp.SFTPClientHandler.read(a_reader(bytes(length)), b"1", 0, 16)
+        assert len(data) == length
+    with pytest.raises(SFTPBadMessage, match="more data"):
+        await sftp.SFTPClientHandler.read(a_reader(bytes(17)), b"1", 0, 16)
