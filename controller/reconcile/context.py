@@ -9,11 +9,12 @@ nothing.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from controller.reconcile.fence import Fence
@@ -69,6 +70,14 @@ class TooManyFiles(Exception):
         super().__init__(f"The envelope has {count} files, and an event takes {MAX_DOCUMENTS} at most.")
 
 
+class SiblingEvents(NamedTuple):
+    """The other events of an envelope."""
+
+    events: tuple[EnvelopeEvent, ...]
+    unreadable: str = ""
+    """Description of an event that can't be read; empty: each was read."""
+
+
 @dataclass
 class ReconcileContext:
     """The objects, clients and answers of one run over one event."""
@@ -88,9 +97,8 @@ class ReconcileContext:
     tag_workers: TagWorkers
     on_file_archived: Callable[[int], None]
     """Receives the size of each archived file in bytes."""
-    sibling_events: Callable[[], AsyncIterator[EnvelopeEvent]]
-    """Lists the other events of this envelope, including finished ones. Raises ``ApiError``; ``NotProven``
-    after all others, if one can't be read."""
+    sibling_events: Callable[[], Awaitable[SiblingEvents]]
+    """Lists the other events of this envelope, including finished ones. Raises ``ApiError``."""
     changed_object: Callable[[], Awaitable[str | None]]
     """Returns which of Organization, Sender and Archive has another spec in the API server than in this run,
     as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
@@ -102,8 +110,7 @@ class ReconcileContext:
     _listed: tuple[EnvelopeFile, ...] | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
     _facts: EnvelopeFacts | None = field(default=None, init=False)
-    _siblings: tuple[EnvelopeEvent, ...] | None = field(default=None, init=False)
-    _unreadable_sibling: NotProven | None = field(default=None, init=False)
+    _siblings: SiblingEvents | None = field(default=None, init=False)
 
     def evidence_deadline(self, event: EnvelopeEvent) -> datetime:
         """Return until when eSAW's list may lack files: spec.evidence.wait after it first reported the
@@ -152,17 +159,7 @@ class ReconcileContext:
 
         None of them is in work meanwhile (rule 5). One that can't be read is left out. Raises ``ApiError``.
         """
-        if self._siblings is None:
-            found, own = [], self.event.spec
-            try:
-                async for each in self.sibling_events():
-                    found.append(each)  # noqa: PERF401 - what was read before an error counts
-            except NotProven as unreadable:
-                self._unreadable_sibling = unreadable
-            self._siblings = tuple(
-                sorted((each for each in found if each.spec.envelope_id == own.envelope_id), key=_creation)
-            )
-        return self._siblings
+        return (await self._sibling_events()).events
 
     async def possible_siblings(self) -> tuple[EnvelopeEvent, ...]:
         """Return the other events of this envelope; none, and without a request, if the Organization's
@@ -179,10 +176,17 @@ class ReconcileContext:
         """
         if not self.organization.may_have_several_events and not self._is_of_a_person:
             return ()
-        found = await self.siblings()
-        if self._unreadable_sibling is not None:
-            raise self._unreadable_sibling
-        return found
+        found = await self._sibling_events()
+        if found.unreadable:
+            raise NotProven(found.unreadable)
+        return found.events
+
+    async def _sibling_events(self) -> SiblingEvents:
+        if self._siblings is None:
+            found, own = await self.sibling_events(), self.event.spec
+            same = (each for each in found.events if each.spec.envelope_id == own.envelope_id)
+            self._siblings = found._replace(events=tuple(sorted(same, key=_creation)))
+        return self._siblings
 
     @property
     def _is_of_a_person(self) -> bool:

@@ -6,7 +6,6 @@ newest known Organization, Sender and Archive decide, so an event that waited se
 """
 
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +16,7 @@ from controller.access.archive_root import MarkedBackend, is_root_known, not_pro
 from controller.access.open_drafts import is_draft_open
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
-from controller.reconcile.context import ReconcileContext
+from controller.reconcile.context import ReconcileContext, SiblingEvents
 from controller.reconcile.fence import Fence, FencedBackend
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.signature_policy import SignatureChecker
@@ -29,7 +28,6 @@ from counterfoil.archives.backend import NegativeCacheBackend
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.tags_subprocess import TagWorkers
 from counterfoil.clock import Clock
-from counterfoil.esaw.errors import NotProven
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
@@ -238,11 +236,12 @@ class Preconditions:
                 return f"{each.KIND}/{each.name}"
         return None
 
-    async def _sibling_events(self, event: EnvelopeEvent) -> AsyncIterator[EnvelopeEvent]:
+    async def _sibling_events(self, event: EnvelopeEvent) -> SiblingEvents:
         # Not from the cache, which does not contain finished events.
         # By the spec: a changed label must not hide an event, nor add that of another envelope.
         # Without a limit, so that the API server answers from its memory and does not read etcd.
-        fields, unreadable = f"spec.envelopeID={event.spec.envelope_id}", None
+        fields, unreadable = f"spec.envelopeID={event.spec.envelope_id}", ""
+        found = list[EnvelopeEvent]()
         async for raw in self.kube.list(EnvelopeEvent, fields=fields, limit=0):
             try:
                 sibling = EnvelopeEvent.parse(raw)
@@ -252,9 +251,8 @@ class Preconditions:
                     unreadable = f"EnvelopeEvent/{name} names the same envelope and can't be read"
                 continue
             if sibling.name != event.name and sibling.organization == event.organization:
-                yield sibling
-        if unreadable is not None:
-            raise NotProven(unreadable)
+                found.append(sibling)
+        return SiblingEvents(tuple(found), unreadable)
 
     def _archive(self, organization: Organization) -> Archive | Outcome:
         ref = organization.spec.archive_ref

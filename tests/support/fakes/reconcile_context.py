@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw, structs
 
 from controller.access.archive_root import MARKER_NAME, ArchiveMarker
-from controller.reconcile.context import ReconcileContext
+from controller.reconcile.context import ReconcileContext, SiblingEvents
 from controller.reconcile.fence import Fence
 from controller.reconcile.signature_policy import SignatureChecker
 from counterfoil.archives.backend import FileNotStored, StoredEntry, is_temporary
@@ -343,13 +343,12 @@ class Scene:
             signature_checker=SignatureChecker(self.examiner, self.sealer, self.anchors),
             tag_workers=FakeTagWorkers(),
             on_file_archived=self.counted.append,
-            sibling_events=self._each_sibling,
+            sibling_events=self._sibling_events,
             changed_object=_nothing,
         )
 
-    async def _each_sibling(self) -> AsyncIterator[EnvelopeEvent]:
-        for sibling in self.sibling_events:
-            yield sibling
+    async def _sibling_events(self) -> SiblingEvents:
+        return SiblingEvents(tuple(self.sibling_events))
 
 
 FOLDER = f"acme/{ENVELOPE}"
