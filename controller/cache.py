@@ -76,11 +76,45 @@ class Store(Generic[R]):
         return len(self._objects)
 
 
+class EventStore(Store[EnvelopeEvent]):
+    """The unfinished events, also by Organization: what is done for each one reads its own events only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_organization: defaultdict[str, dict[str, EnvelopeEvent]] = defaultdict(dict)
+
+    def put(self, resource: EnvelopeEvent) -> bool:
+        """Store this state if it is newer; return whether it was."""
+        before = self.get(resource.name)
+        if not super().put(resource):
+            return False
+        if before is not None and before.organization != resource.organization:
+            self._leave_out(before)
+        self._by_organization[resource.organization][resource.name] = resource
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove an event."""
+        if (known := self.get(name)) is not None:
+            super().remove(name)
+            self._leave_out(known)
+
+    def of(self, organization: str) -> list[EnvelopeEvent]:
+        """Return the events of an Organization."""
+        return list(self._by_organization.get(organization, {}).values())
+
+    def _leave_out(self, event: EnvelopeEvent) -> None:
+        events = self._by_organization[event.organization]
+        del events[event.name]
+        if not events:
+            del self._by_organization[event.organization]
+
+
 @dataclass
 class Cache:
     """The known objects of the namespace (events: the unfinished), and the handlers of their changes."""
 
-    events: Store[EnvelopeEvent] = field(default_factory=Store)
+    events: EventStore = field(default_factory=EventStore)
     organizations: Store[Organization] = field(default_factory=Store)
     senders: Store[Sender] = field(default_factory=Store)
     archives: Store[Archive] = field(default_factory=Store)
@@ -206,7 +240,7 @@ class Cache:
 
     def events_of(self, organization: str) -> list[EnvelopeEvent]:
         """Return the unfinished events of an Organization."""
-        return [event for event in self.events if event.organization == organization]
+        return self.events.of(organization)
 
     def _publish(self, kind: type[Resource], before: Resource | None, after: Resource | None) -> None:
         if before is not None and after is not None and before.metadata.uid != after.metadata.uid:

@@ -259,9 +259,8 @@ class Notifier:
         if not problem_tracking.is_open(problems, ProblemKind.ESAW):
             # The passes over all events count and end it, but in a large cluster they are rare.
             refused = FailureSummary()
-            for each in self.cache.events:
-                if each.organization == organization.name:
-                    refused.add_refusal(each)
+            for each in self.cache.events_of(organization.name):
+                refused.add_refusal(each)
             yield from refused.with_esaw(organization, now, now).failed.values()
 
     def _callback_observations(
@@ -292,7 +291,7 @@ class Notifier:
     def _waiting(self, organization: Organization) -> int:
         """Return the number of unfinished events: those of this process, or of the last pass if that counted
         more."""
-        here = sum(1 for each in self.cache.events if each.organization == organization.name)
+        here = len(self.cache.events_of(organization.name))
         counted = organization.status.events
         return max(here, sum(number for phase, number in counted.items() if phase not in FINAL_PHASES))
 
@@ -300,13 +299,12 @@ class Notifier:
         """Return the Organization's senders, with the number of events that wait for each of them."""
         parked = Counter(
             self.cache.sender_name(each)
-            for each in self.cache.events
-            if each.status.phase is Phase.AWAITING_CONSENT and each.organization == organization.name
+            for each in self.cache.events_of(organization.name)
+            if each.status.phase is Phase.AWAITING_CONSENT
         )
         return [
             replace(each, status=_with_waiting_events(each.status, parked[each.name]))
-            for each in self.cache.senders
-            if each.spec.organization_ref.name == organization.name
+            for each in self.cache.senders_of(organization.name)
         ]
 
 

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from controller.cache import MAX_FINISHED_VERSIONS, Cache, Store
+from controller.cache import MAX_FINISHED_VERSIONS, Cache, EventStore, Store
 from counterfoil.resources import EnvelopeEvent, Organization, Phase
+from counterfoil.resources.base import LocalObjectReference
 from tests.support.builders import EventBuilder, an_event, an_organization
 
 
@@ -95,6 +98,27 @@ def test_a_shelf_can_be_gone_through_while_it_changes() -> None:
     for each in store:
         store.remove(each.name)
     assert len(store) == 0
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from("ab"), st.sampled_from(("acme", "globex")), st.integers(0, 4)), max_size=12
+)
+"""For each step: the name of an event, its Organization and its version; version 0 removes the event."""
+
+
+@given(STEPS)
+def test_the_events_of_an_organization_are_all_that_name_it(steps: list[tuple[str, str, int]]) -> None:
+    store = EventStore()
+    for name, organization, version in steps:
+        if version:
+            event = an_event().named(name).at_version(version).build()
+            ref = LocalObjectReference(name=organization)
+            store.put(replace(event, spec=replace(event.spec, organization_ref=ref)))
+        else:
+            store.remove(name)
+    for organization in ("acme", "globex", "unknown"):
+        expected = {each.name: each for each in store if each.organization == organization}
+        assert {each.name: each for each in store.of(organization)} == expected
 
 
 def a_namesake(version: int) -> Organization:
