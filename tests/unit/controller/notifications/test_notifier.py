@@ -960,6 +960,17 @@ async def test_a_token_or_login_whose_last_value_still_counts_refuses_no_callbac
     assert scene.mailer.sent_mails == []
 
 
+@pytest.mark.parametrize("hashes", [[], ["hash"]])
+async def test_callbacks_are_refused_for_each_token_without_a_hash_of_the_login(hashes: list[str]) -> None:
+    tokens = [{"name": "callback", "key": "token"}, {"name": "callback", "key": "next"}]
+    scene = Scene(callback={"tokenSecretRefs": tokens, "basicAuthSecretRef": {"name": "basic"}})
+    known = {"callbackTokenHashes": ["hash", "next"], "basicAuthHashes": hashes}
+    failed = a_condition("Ready", "False", "BasicAuthMissing", NOON)
+    scene.change(Organization, "acme", conditions=[failed], **known)
+    await scene.look_for(HOUR)
+    assert scene.mailer.subjects == ["[acme] Callbacks of eSignAnyWhere are refused: BasicAuthMissing"]
+
+
 # -- What ended in another way than by its solution ----------------------------------------------------------
 
 
