@@ -119,10 +119,14 @@ async def test_all_operations_of_a_hostile_archive_take_a_bounded_memory(kind: s
     assert grown <= LIMIT
 
 
+SFTP_LIMIT = 64 * MIB
+"""Bytes; without the bounds of its packets each attack takes 97 MiB and more."""
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_all_operations_of_a_hostile_sftp_server_take_a_bounded_memory(attack: str) -> None:
     server = HostileSftp(attack)
     async with serving_sftp(server) as url:
         grown, _, _ = await measured("sftp", url)
     assert server.attacks
-    assert grown <= LIMIT
+    assert grown <= SFTP_LIMIT
