@@ -17,6 +17,7 @@ from counterfoil.resources import (
     Origin,
     Phase,
     find_condition,
+    with_condition,
 )
 from tests.support.builders import ENVELOPE, EventBuilder, an_event, an_organization
 from tests.support.signing_keys import a_sealer
@@ -417,3 +418,133 @@ async def test_an_event_of_a_person_looks_for_the_other_events_of_its_envelope(
     scene.event = second.labelled(SENDER_LABEL, "anna").build()
     scene.kube.put(scene.event)
     await is_kept_and_told(scene, Phase.ARCHIVING)
+
+
+# -- A short list says nothing about other evidence ----------------------------------------------------------
+
+
+def condition(event: EnvelopeEvent, type_: str) -> tuple[str, str]:
+    found = find_condition(event.status.conditions, type_)
+    assert found is not None
+    return found.status, found.reason
+
+
+async def archived_with_a_gap(scene: Scene) -> None:
+    """Archive an envelope whose second document is never listed; the next list has the first alone."""
+    list_files(scene, document(1, 1), document(3, 3))
+    assert (await scene.reconcile()).status.reason == "DocumentsPending"
+    scene.clock.advance(minutes=10)
+    scene.envelope.meanwhile["download trail-1"] = lambda: list_files(scene, document(1, 1))
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "DocumentsPending")
+
+
+@pytest.mark.xfail(strict=True, reason="the wait for known files replaces the condition of the gap")
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+@pytest.mark.parametrize("is_still_short", [False, True])
+async def test_a_document_that_was_never_listed_is_reported_although_a_list_was_short_meanwhile(
+    tmp_path: Path, policy: str, *, is_still_short: bool
+) -> None:
+    scene = a_scene(tmp_path, cleanup={"policy": policy})
+    await archived_with_a_gap(scene)
+    scene.clock.advance(seconds=10)
+    if is_still_short:
+        assert (await scene.reconcile()).status.reason == "DocumentsPending"
+    list_files(scene, document(1, 1), document(3, 3))
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "DocumentsMissing")
+    assert condition(kept, "EvidenceComplete") == ("False", "DocumentsMissing")
+    assert condition(kept, "KnownFilesListed") == ("True", "DocumentsListed")
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.xfail(strict=True, reason="the wait for known files replaces the condition of the gap")
+async def test_an_event_whose_list_was_short_archived_nothing_for_another_event_that_it_never_had(
+    tmp_path: Path,
+) -> None:
+    scene = of_two_actions(tmp_path, cleanup={"policy": "Keep"})
+    await archived_with_a_gap(scene)
+    list_files(scene, document(1, 1), document(3, 3))
+    scene.clock.advance(seconds=10)
+    await scene.reconcile()
+    another_event(scene)
+    scene.envelope.deleted = True
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+
+
+@pytest.mark.xfail(strict=True, reason="the wait for known files replaces the condition of the gap")
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_an_audit_trail_that_is_missing_stays_missing_after_a_short_list(
+    tmp_path: Path, policy: str
+) -> None:
+    scene = a_scene(tmp_path, cleanup={"policy": policy})
+    both = (document(1, 1, has_trail=True), document(2, 2))
+    list_files(scene, *both, trail=None)
+    await scene.reconcile()
+    scene.clock.advance(minutes=10)
+    assert (await scene.reconcile()).status.reason == "AuditTrailMissing"
+    list_files(scene, both[0], trail=None)
+    assert (await retried_by_a_person(scene)).status.reason == "DocumentsPending"
+    list_files(scene, *both, trail=None)
+    scene.clock.advance(seconds=10)
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "AuditTrailMissing")
+    assert condition(kept, "EvidenceComplete") == ("False", "AuditTrailMissing")
+
+
+@pytest.mark.xfail(strict=True, reason="a list that is whole again corrects one of the two conditions")
+async def test_the_evidence_of_an_envelope_is_complete_once_its_known_files_are_listed_again(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    await scene.reconcile()
+    scene.clock.advance(hours=24)
+    list_files(scene, document(1, 1))
+    waiting = await scene.reconcile()
+    assert condition(waiting, "EvidenceComplete") == ("Unknown", "DocumentsPending")
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.clock.advance(seconds=10)
+    after = await scene.reconcile()
+    assert after.status.reason == "ArchivedAndDeleted"
+    assert condition(after, "EvidenceComplete") == ("True", "DocumentsListed")
+    assert condition(after, "KnownFilesListed") == ("True", "DocumentsListed")
+
+
+@pytest.mark.xfail(strict=True, reason="only the delete looks at the evidence in the last list")
+async def test_a_gap_that_an_earlier_version_forgot_is_found_in_the_next_list(tmp_path: Path) -> None:
+    scene = a_scene(tmp_path, cleanup={"policy": "Keep"})
+    await archived_with_a_gap(scene)
+    await stored_as(scene, "EvidenceComplete", "Unknown")
+    list_files(scene, document(1, 1), document(3, 3))
+    scene.clock.advance(seconds=10)
+    await scene.reconcile()
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "DocumentsMissing")
+
+
+@pytest.mark.xfail(strict=True, reason="the stored condition of an earlier version is read as a gap")
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_a_wait_for_known_files_that_an_earlier_version_stored_is_no_gap(
+    tmp_path: Path, *, is_deleted: bool
+) -> None:
+    scene = a_scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    await scene.reconcile()
+    scene.clock.advance(hours=24)
+    await stored_as(scene, "EvidenceComplete", "False")
+    scene.envelope.deleted = is_deleted
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+    if not is_deleted:
+        assert condition(after, "EvidenceComplete") == ("True", "DocumentsListed")
+
+
+async def stored_as(scene: Scene, type_: str, truth: Any) -> None:
+    """Store the condition of a short list as an earlier version did."""
+    event, now = scene.newest(), scene.clock.now()
+    message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."
+    facts = (type_, truth, "DocumentsPending", message)
+    conditions = with_condition(event.status.conditions, *facts, now=now, generation=1)
+    await scene.status_writer.store(event, structs.replace(event.status, conditions=conditions))
