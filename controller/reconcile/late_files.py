@@ -29,7 +29,7 @@ from msgspec.structs import replace
 
 from controller.cache import Cache
 from controller.reconcile.outcomes import BaseOutcome, Outcome, SideCondition, Wait
-from controller.reconcile.phases.unlisted_files import settled_evidence
+from controller.reconcile.phases.unlisted_files import listed_again, settled_evidence
 from controller.retry.fix_rules import ready_state
 from controller.retry.reopener import Reopener
 from controller.scheduling.backoff import LATE_LIST
@@ -244,8 +244,12 @@ class LateFileFinder:
     def _settled(self, event: EnvelopeEvent, listed: Collection[EnvelopeFile] | None) -> EnvelopeEventStatus:
         """Return the status of an event whose list has no further file, or whose envelope was deleted."""
         settled = replace(event.status, next_attempt_time=None)
-        condition = settled_evidence(event.status, listed)
-        return settled if condition is None else self._with_condition(event, settled, condition)
+        conditions = [] if listed is None else [*listed_again(event.status)]
+        if (evidence := settled_evidence(event.status, listed)) is not None:
+            conditions.append(evidence)
+        for each in conditions:
+            settled = self._with_condition(event, settled, each)
+        return settled
 
     async def _report(self, event: EnvelopeEvent, problem: BaseOutcome) -> None:
         """Record that the list is not possible; there is one Kubernetes Event, also if the cause changes."""

@@ -71,6 +71,8 @@ class PhaseRunner:
         ):
             outcome = await self._attempt(phase, event, admitted, limit)
             outcome = _with_side_conditions(outcome, admitted.context.side_conditions)
+            # The status has them now. A later phase must not state again what an outcome replaced.
+            admitted.context.side_conditions.clear()
             if isinstance(outcome, NeedConsent):
                 await self.sender_keys.refused(sender, admitted.token)
                 # The message that later events of this sender get: it names the sender.

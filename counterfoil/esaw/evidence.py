@@ -79,7 +79,8 @@ def may_list_more(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> bool:
 def recorded_gap(status: EnvelopeEventStatus, evidence: EvidenceSpec) -> MissingEvidence | None:
     """Return what the archived files lack according to the status: its condition, and their kinds."""
     found = find_condition(status.conditions, EVIDENCE_CONDITION)
-    is_incomplete = found is not None and found.status == "False"
+    # In earlier versions the wait for a known file, which is archived, made the condition False as well.
+    is_incomplete = found is not None and found.status == "False" and found.reason != "DocumentsPending"
     if found is not None and is_incomplete and found.reason == "DocumentsMissing":
         return MissingEvidence.DOCUMENTS
     envelope_status = status.envelope.status if status.envelope is not None else ""

@@ -247,6 +247,8 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     now, complete = context.clock.now(), _end_of_listing(event, context)
     siblings = [each.status for each in await context.possible_siblings()]
     is_short = lacks_known(event, context, listed, siblings)
+    if not is_short and (gap := _gap_in(listed, event, context)) is not None:
+        return gap
     settled = None if is_short else settled_evidence(event.status, listed)
     facts = PhaseFacts(
         listing_due=max(now, complete) if is_short or now < complete else None,
@@ -331,6 +333,8 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
     siblings = [each.status for each in await context.siblings_before_delete()]
     if lacks_known(event, context, listed, siblings):
         return wait_for_known_files(event, context)
+    if (gap := _gap_in(listed, event, context)) is not None:
+        return gap
     if deletion.is_listed_by_v5(listed):
         return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")
     proof = deletion.ProofOfArchive.from_status(
@@ -353,6 +357,20 @@ def _difference(
     if lacks_known(event, context, listed):
         return wait_for_known_files(event, context)
     return _mismatch(event, "FilesChanged", OTHER_FILES)
+
+
+def _gap_in(listed: Collection[EnvelopeFile], event: EnvelopeEvent, context: ReconcileContext) -> Wait | None:
+    """Return the outcome if the list lacks evidence that no condition names. The files are collected again,
+    which records it."""
+    status = event.status.envelope.status if event.status.envelope is not None else ""
+    missing = missing_evidence(status, listed, context.organization.spec.evidence)
+    if missing is None:
+        return None
+    found, reason = "every audit trail", "AuditTrailPending"
+    if missing is MissingEvidence.DOCUMENTS:
+        found, reason = "every document", "DocumentsPending"
+    message = f"eSignAnyWhere does not list {found} of this envelope. The files are listed again."
+    return Wait(reason, message, restart_from=Phase.COLLECTING)
 
 
 async def _delete_on(

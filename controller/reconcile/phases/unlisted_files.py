@@ -3,12 +3,13 @@ Wait for known files that eSAW no longer lists; then keep the envelope, and tell
 
 eSAW removes no single file of a finished envelope, so a list that lacks a file of an earlier one is short,
 whether the file was archived or not. The file stays in the status and in the manifest, and nothing else of
-the event changes meanwhile.
+the event changes meanwhile. A short list says nothing about evidence that was never listed, so what the
+condition ``EvidenceComplete`` says of that stays.
 
 Also here: the condition once eSAW could be asked again for files of a kept envelope (``late_files``).
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, Pause, PhaseFacts, SideCondition
@@ -30,44 +31,51 @@ def lacks_known(
     listed: Collection[EnvelopeFile],
     siblings: Iterable[EnvelopeEventStatus] = (),
 ) -> bool:
-    """Whether the list lacks a known file (``lacks_known_file``). If not, the next list that does is waited
-    for from its own time."""
+    """Whether the list lacks a known file (``lacks_known_file``). If not, what short lists left in the
+    conditions is corrected, and the next short list is waited for from its own time."""
     if lacks_known_file(event.status, listed, siblings):
         return True
-    known = find_condition(event.status.conditions, KNOWN_FILES_CONDITION)
-    if known is not None and known.status == "False":
-        message = "eSignAnyWhere lists again every file that it listed for this envelope before."
-        context.side_conditions.append(
-            SideCondition(KNOWN_FILES_CONDITION, "True", "DocumentsListed", message)
-        )
+    context.side_conditions.extend(listed_again(event.status))
     return False
+
+
+def listed_again(status: EnvelopeEventStatus) -> Iterator[SideCondition]:
+    """Yield the conditions of an envelope whose list has every known file, where a short list changed
+    them."""
+    message = "eSignAnyWhere lists again every file that it listed for this envelope before."
+    known = find_condition(status.conditions, KNOWN_FILES_CONDITION)
+    if known is not None and known.status == "False":
+        yield SideCondition(KNOWN_FILES_CONDITION, "True", "DocumentsListed", message)
+    evidence = find_condition(status.conditions, EVIDENCE_CONDITION)
+    if evidence is not None and (evidence.reason, evidence.message) == (_PENDING, FILES_NOT_LISTED):
+        yield SideCondition(EVIDENCE_CONDITION, "True", "DocumentsListed", message)
 
 
 def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pause | Fail:
     """Return the pause until eSAW lists the files again; the failure once ``evidence.wait`` has passed since
     the first list without them."""
-    now, spec = context.clock.now(), context.organization.spec
-    known = find_condition(event.status.conditions, KNOWN_FILES_CONDITION)
+    now, spec, stored = context.clock.now(), context.organization.spec, event.status.conditions
+    known = find_condition(stored, KNOWN_FILES_CONDITION)
+    evidence = find_condition(stored, EVIDENCE_CONDITION)
     since, is_over = now, False
     if known is not None and known.status == "False":
         since = believed_time(known.last_transition_time, now) or now
         is_over = known.reason == _MISSING
     end = since + spec.evidence.wait
     if now < end and not is_over:
-        conditions = (
-            SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, FILES_NOT_LISTED),
-            SideCondition(KNOWN_FILES_CONDITION, "False", _PENDING, FILES_NOT_LISTED),
-        )
+        waits = SideCondition(KNOWN_FILES_CONDITION, "False", _PENDING, FILES_NOT_LISTED)
+        # Only a first statement: that there is one tells also after a re-opening that a list was short.
+        first = SideCondition(EVIDENCE_CONDITION, "Unknown", _PENDING, FILES_NOT_LISTED)
+        conditions = (waits,) if evidence is not None else (waits, first)
         until = min(end, now + max(spec.retry.initial, now - since))
         return Pause(_PENDING, FILES_NOT_LISTED, until, facts=PhaseFacts(side_conditions=conditions))
     message = (
         f"{FILES_NOT_LISTED} Counterfoil removes no file from Archive/{context.archive.name}, and the "
         "envelope stays in eSignAnyWhere."
     )
-    missing = tuple(
-        SideCondition(each, "False", _MISSING, message)
-        for each in (EVIDENCE_CONDITION, KNOWN_FILES_CONDITION)
-    )
+    has_gap = evidence is not None and evidence.status == "False" and evidence.reason != _PENDING
+    types = (KNOWN_FILES_CONDITION,) if has_gap else (KNOWN_FILES_CONDITION, EVIDENCE_CONDITION)
+    missing = tuple(SideCondition(each, "False", _MISSING, message) for each in types)
     return Fail(_MISSING, message, facts=PhaseFacts(side_conditions=missing))
 
 

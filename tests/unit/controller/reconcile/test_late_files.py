@@ -31,7 +31,7 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.retention import removal_time
-from tests.support.builders import an_event
+from tests.support.builders import an_event, an_organization
 from tests.support.fakes.reconcile_context import missing
 from tests.support.scenes.handlers import turns
 from tests.unit.controller.reconcile.phases.test_clean import document, list_files, retried_by_a_person
@@ -690,3 +690,20 @@ async def test_documents_that_are_listed_in_another_order_keep_their_places(tmp_
     assert len(set(places.values())) == len(places) == 5
     for file_id in ("file-A", "file-B", "file-C"):
         assert content_at(places[file_id]) == f"%PDF-{file_id}".encode()
+
+
+async def test_a_late_list_with_every_known_file_corrects_what_a_short_list_left(tmp_path: Path) -> None:
+    scene = KeptScene(tmp_path, cleanup={"policy": "Delete"})
+    scene.add_paper()
+    scene.envelope.but("delete", HttpStatusError(503))
+    await scene.reconcile()
+    paper = scene.envelope.contents.pop("legal-1")
+    waiting = await scene.reconcile()
+    assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "DocumentsPending")
+    scene.observe(an_organization(version=2, cleanup={"policy": "Keep"}, evidence={"wait": "10m"}))
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    scene.envelope.contents["legal-1"] = paper
+    scene.clock.advance(minutes=10)
+    after = await scene.look()
+    found = {each.type: each.status for each in after.status.conditions}
+    assert (found["EvidenceComplete"], found["KnownFilesListed"]) == ("True", "True")

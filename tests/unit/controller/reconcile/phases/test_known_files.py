@@ -439,7 +439,6 @@ async def archived_with_a_gap(scene: Scene) -> None:
     assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "DocumentsPending")
 
 
-@pytest.mark.xfail(strict=True, reason="the wait for known files replaces the condition of the gap")
 @pytest.mark.parametrize("policy", ["Delete", "Keep"])
 @pytest.mark.parametrize("is_still_short", [False, True])
 async def test_a_document_that_was_never_listed_is_reported_although_a_list_was_short_meanwhile(
@@ -458,7 +457,6 @@ async def test_a_document_that_was_never_listed_is_reported_although_a_list_was_
     assert scene.envelope.transport.deleted == []
 
 
-@pytest.mark.xfail(strict=True, reason="the wait for known files replaces the condition of the gap")
 async def test_an_event_whose_list_was_short_archived_nothing_for_another_event_that_it_never_had(
     tmp_path: Path,
 ) -> None:
@@ -473,7 +471,6 @@ async def test_an_event_whose_list_was_short_archived_nothing_for_another_event_
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
 
 
-@pytest.mark.xfail(strict=True, reason="the wait for known files replaces the condition of the gap")
 @pytest.mark.parametrize("policy", ["Delete", "Keep"])
 async def test_an_audit_trail_that_is_missing_stays_missing_after_a_short_list(
     tmp_path: Path, policy: str
@@ -493,7 +490,6 @@ async def test_an_audit_trail_that_is_missing_stays_missing_after_a_short_list(
     assert condition(kept, "EvidenceComplete") == ("False", "AuditTrailMissing")
 
 
-@pytest.mark.xfail(strict=True, reason="a list that is whole again corrects one of the two conditions")
 async def test_the_evidence_of_an_envelope_is_complete_once_its_known_files_are_listed_again(
     tmp_path: Path,
 ) -> None:
@@ -512,7 +508,6 @@ async def test_the_evidence_of_an_envelope_is_complete_once_its_known_files_are_
     assert condition(after, "KnownFilesListed") == ("True", "DocumentsListed")
 
 
-@pytest.mark.xfail(strict=True, reason="only the delete looks at the evidence in the last list")
 async def test_a_gap_that_an_earlier_version_forgot_is_found_in_the_next_list(tmp_path: Path) -> None:
     scene = a_scene(tmp_path, cleanup={"policy": "Keep"})
     await archived_with_a_gap(scene)
@@ -524,7 +519,6 @@ async def test_a_gap_that_an_earlier_version_forgot_is_found_in_the_next_list(tm
     assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "DocumentsMissing")
 
 
-@pytest.mark.xfail(strict=True, reason="the stored condition of an earlier version is read as a gap")
 @pytest.mark.parametrize("is_deleted", [True, False])
 async def test_a_wait_for_known_files_that_an_earlier_version_stored_is_no_gap(
     tmp_path: Path, *, is_deleted: bool
@@ -539,6 +533,39 @@ async def test_a_wait_for_known_files_that_an_earlier_version_stored_is_no_gap(
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
     if not is_deleted:
         assert condition(after, "EvidenceComplete") == ("True", "DocumentsListed")
+
+
+async def test_a_gap_that_is_recorded_after_a_short_list_is_not_replaced_by_a_later_phase(
+    tmp_path: Path,
+) -> None:
+    scene = a_scene(tmp_path)
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download legal-1", HttpStatusError(503))
+    await scene.reconcile()
+    scene.envelope.problems.clear()
+    list_files(scene, document(1, 1))
+    await scene.reconcile()
+    assert (await scene.reconcile()).status.reason == "DocumentsPending"
+    scene.clock.advance(minutes=10)
+    list_files(scene, document(1, 1), document(3, 3), legal=("legal-1",))
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "DocumentsMissing")
+    assert condition(kept, "EvidenceComplete") == ("False", "DocumentsMissing")
+    assert condition(kept, "KnownFilesListed") == ("True", "DocumentsListed")
+
+
+async def test_an_audit_trail_of_each_document_that_is_required_later_is_missed_in_the_last_list(
+    tmp_path: Path,
+) -> None:
+    optional = {"wait": "10m", "auditTrail": "Optional"}
+    scene = a_scene(tmp_path, cleanup={"policy": "Keep"}, evidence=optional)
+    list_files(scene, document(1, 1, has_trail=True), document(2, 2), trail=None)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    scene.observe(an_organization(version=2, cleanup={"policy": "Keep"}, evidence={"wait": "10m"}))
+    scene.clock.advance(minutes=10)
+    assert (await retried_by_a_person(scene)).status.reason == "AuditTrailPending"
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "AuditTrailMissing")
 
 
 async def stored_as(scene: Scene, type_: str, truth: Any) -> None:
