@@ -1624,6 +1624,40 @@ async def test_a_delay_after_an_archiving_by_a_clock_ahead_lasts_as_long_as_conf
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
+@pytest.mark.xfail(strict=True, reason="each of the two waits begins again after the other")
+async def test_two_waits_that_began_by_a_clock_that_was_ahead_end_as_configured(tmp_path: Path) -> None:
+    scene = a_scene_without_trail(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
+    assert (await scene.reconcile()).status.reason == "AuditTrailPending"
+    scene.envelope.contents["trail-1"] = TRAIL
+    scene.clock.advance(days=365)
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    scene.clock.set_back(days=365)
+    begun = scene.clock.now()
+    while (waiting := await scene.reconcile()).status.phase is Phase.CLEANING:
+        due = waiting.status.next_attempt_time
+        assert due is not None
+        scene.clock.advance(seconds=(due - scene.clock.now()).total_seconds())
+        assert scene.clock.now() - begun <= timedelta(hours=24)
+    assert waiting.status.reason == "ArchivedAndDeleted"
+    assert scene.clock.now() - begun == timedelta(hours=24)
+
+
+@pytest.mark.xfail(strict=True, reason="a failed attempt lets the wait begin again")
+async def test_a_wait_that_a_clock_ahead_began_does_not_begin_again_after_a_failure(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
+    scene.clock.advance(days=365)
+    await scene.reconcile()
+    scene.clock.set_back(days=365)
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    scene.clock.advance(hours=24)
+    scene.envelope.but("files", HttpStatusError(503))
+    for _ in range(3):
+        assert (await scene.reconcile()).status.reason == "EsawFailing"
+        scene.clock.advance(minutes=1)
+    scene.envelope.problems.clear()
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
 # -- Lists that shrink, and lists that may grow --------------------------------------------------------------
 
 
