@@ -115,13 +115,24 @@ class ReconcileContext:
     def evidence_deadline(self, event: EnvelopeEvent) -> datetime:
         """Return until when eSAW's list may lack files: spec.evidence.wait after it first reported the
         envelope's status."""
-        validated, now = find_condition(event.status.conditions, "Validated"), self.clock.now()
-        if validated is None:
-            return now + self.organization.spec.evidence.wait
-        # In place of a time that can't be right: the API server's own time of the event.
-        created = event.metadata.creation_timestamp
-        since = believed_time(validated.last_transition_time, now) or created or now
-        return not_before_creation(since, created) + self.organization.spec.evidence.wait
+        return self.since(event, "Validated") + self.organization.spec.evidence.wait
+
+    def since(self, event: EnvelopeEvent, type_: str) -> datetime:
+        """
+        Return since when a condition has its status, which is not before the event's creation; now if the
+        event has no such condition.
+
+        A time that can't be right is now as well. It is stored with the outcome, so that what is counted from
+        it ends.
+        """
+        condition, now = find_condition(event.status.conditions, type_), self.clock.now()
+        if condition is None:
+            return now
+        since = believed_time(condition.last_transition_time, now)
+        if since is None:
+            stated = SideCondition(type_, condition.status, condition.reason, condition.message)
+            self.side_conditions.append(stated)
+        return not_before_creation(since or now, event.metadata.creation_timestamp)
 
     async def envelope(self) -> EnvelopeResponse:
         """Return the envelope as eSAW describes it in this run."""

@@ -2,7 +2,8 @@
 Conditions of the Kubernetes API conventions (metav1.Condition), which every status has.
 
 Pure functions on tuples of conditions. ``lastTransitionTime`` changes only when ``status`` changes, so an
-equal retry does not change the object.
+equal retry does not change the object. A time that can't be right is replaced: else what is counted from it
+would never end.
 
 Every kind has ``Ready`` and ``Stalled``, so that kstatus, Flux and Argo CD distinguish three states: works,
 continues automatically, needs a person. ``counterfoil.readiness`` decides between the last two.
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
+from counterfoil.clock import believed_time
 from counterfoil.resources.base import FieldSchema, ResourcePart, schema
 
 MAX_MESSAGE_LENGTH = 32768
@@ -95,13 +97,13 @@ def with_condition(
 ) -> tuple[Condition, ...]:
     """Return the conditions with this one set, in its previous position or at the end."""
     before = find_condition(conditions, type_)
-    moved = before is None or before.status != status
+    since = before.last_transition_time if before is not None and before.status == status else None
     changed = Condition(
         type=type_,
         status=status,
         reason=reason,
         message=message[:MAX_MESSAGE_LENGTH],
-        last_transition_time=now.replace(microsecond=0) if moved else before.last_transition_time,  # type: ignore[union-attr]
+        last_transition_time=believed_time(since, now) or now.replace(microsecond=0),
         observed_generation=generation,
     )
     if before is None:

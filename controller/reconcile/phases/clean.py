@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from controller.reconcile import error_policy
@@ -43,7 +43,6 @@ from counterfoil.archives.backend import FileNotReturned
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
 from counterfoil.archives.verify import verify_documents
-from counterfoil.clock import believed_time, not_before_creation
 from counterfoil.esaw import deletion
 from counterfoil.esaw.errors import EsawError, HttpStatusError, had_no_effect
 from counterfoil.esaw.evidence import (
@@ -61,7 +60,6 @@ from counterfoil.resources import (
     EnvelopeStatus,
     FileKind,
     Phase,
-    find_condition,
     is_condition_true,
     with_condition,
 )
@@ -126,12 +124,12 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     """
     now, spec = context.clock.now(), context.organization.spec
     complete = _end_of_listing(event, context) if may_list_more(event.status, spec.evidence) else now
-    due = _end_of_delay(event, "Archived", spec.cleanup.after, CLEANUP_DELAYED, now)
+    after = spec.cleanup.after
+    due = context.since(event, "Archived") + after if after else now
     # A delay that passed before a mismatch is not repeated. Only what follows the delay counts as one.
     if not event.status.mismatches and now < due:
-        after = spec.cleanup.after
         message = f"The envelope is deleted {after} after archiving, as spec.cleanup.after says."
-        return Pause("CleanupDelayed", message, until=max(due, complete))
+        return Pause(CLEANUP_DELAYED, message, until=max(due, complete))
     if now < complete:
         message = (
             "The envelope is archived. eSignAnyWhere may list further files until the time in "
@@ -144,24 +142,8 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
 def _end_of_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime:
     """Return until when eSAW may list further files: ``evidence.wait`` after the list last changed, which is
     when its files were last collected."""
-    now, wait = context.clock.now(), context.organization.spec.evidence.wait
-    return _end_of_delay(event, "Collected", wait, LATE_FILES_PENDING, now)
-
-
-def _end_of_delay(event: EnvelopeEvent, begin: str, span: timedelta, reason: str, now: datetime) -> datetime:
-    """
-    Return when a delay since the condition ``begin`` ends; a pause for ``reason`` lasts until then.
-
-    If the time of the condition can't be right, the delay begins at its first pause, which is stored: it is
-    never shorter.
-    """
-    condition, created = find_condition(event.status.conditions, begin), event.metadata.creation_timestamp
-    if condition is None:
-        return now
-    if (begun := believed_time(condition.last_transition_time, now)) is not None:
-        return not_before_creation(begun, created) + span if span else begun
-    planned = believed_time(event.status.next_attempt_time, now, ahead=span)
-    return planned if event.status.reason == reason and planned is not None else now + span
+    wait = context.organization.spec.evidence.wait
+    return context.since(event, "Collected") + wait if wait else context.clock.now()
 
 
 async def _decision(context: ReconcileContext) -> Wait | None:

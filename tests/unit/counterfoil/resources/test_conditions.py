@@ -43,6 +43,12 @@ def test_a_new_status_moves_the_time() -> None:
     assert changed.last_transition_time == ONE
 
 
+def test_a_time_that_can_not_be_right_is_replaced() -> None:
+    (ahead,) = having(now=ONE)
+    (corrected,) = having((ahead,), now=NOON)
+    assert corrected.last_transition_time == NOON
+
+
 def test_a_condition_keeps_its_place_and_leaves_the_others_alone() -> None:
     before = having(having(), "Reachable")
     after = having(before, "Ready", "True", now=ONE)

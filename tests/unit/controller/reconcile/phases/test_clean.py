@@ -1624,7 +1624,6 @@ async def test_a_delay_after_an_archiving_by_a_clock_ahead_lasts_as_long_as_conf
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="each of the two waits begins again after the other")
 async def test_two_waits_that_began_by_a_clock_that_was_ahead_end_as_configured(tmp_path: Path) -> None:
     scene = a_scene_without_trail(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
     assert (await scene.reconcile()).status.reason == "AuditTrailPending"
@@ -1642,7 +1641,6 @@ async def test_two_waits_that_began_by_a_clock_that_was_ahead_end_as_configured(
     assert scene.clock.now() - begun == timedelta(hours=24)
 
 
-@pytest.mark.xfail(strict=True, reason="a failed attempt lets the wait begin again")
 async def test_a_wait_that_a_clock_ahead_began_does_not_begin_again_after_a_failure(tmp_path: Path) -> None:
     scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
     scene.clock.advance(days=365)
