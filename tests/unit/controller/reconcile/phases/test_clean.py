@@ -2086,3 +2086,110 @@ async def test_a_wait_lasts_as_long_as_it_should_although_a_controller_has_a_wro
     assert (await scene.reconcile()).status.reason == "LateFilesPending"
     taken_over(scene, real + timedelta(minutes=10, seconds=2), second)
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+# -- After a request to delete the envelope ------------------------------------------------------------------
+
+
+async def delete_unanswered(folder: Path, status: EnvelopeStatus, **spec: Any) -> Scene:
+    """Return the scene of an archived envelope whose delete eSAW neither answered nor carried out."""
+    scene = Scene(folder, **{"statuses": BOTH, **spec})
+    scene.envelope.status = status
+    scene.envelope.but("delete", HttpStatusError(503))
+    after = await scene.reconcile()
+    assert (after.status.reason, requested(after)) == ("DeleteUnanswered", ("True", "DeleteUnanswered"))
+    scene.envelope.problems.clear()
+    return scene
+
+
+@pytest.mark.xfail(strict=True, reason="only the list of the files refutes the delete of a signed envelope")
+@pytest.mark.parametrize("policy", ["Delete", "Keep"])
+async def test_an_answer_that_shows_the_envelope_refutes_an_unanswered_delete_also_if_the_list_fails(
+    tmp_path: Path, policy: str
+) -> None:
+    scene = await delete_unanswered(tmp_path, EnvelopeStatus.COMPLETED)
+    scene.observe(an_organization(version=2, statuses=BOTH, cleanup={"policy": policy}))
+    scene.envelope.but("files", HttpStatusError(503))
+    assert requested(await scene.reconcile()) == ("False", "DeleteUnconfirmed")
+
+
+async def test_an_expired_envelope_that_esaw_showed_after_the_delete_and_others_deleted_is_a_failure(
+    tmp_path: Path,
+) -> None:
+    scene = await delete_unanswered(tmp_path, EnvelopeStatus.EXPIRED)
+    scene.envelope.but("files", HttpStatusError(503))
+    assert requested(await scene.reconcile()) == ("False", "DeleteUnconfirmed")
+    scene.envelope.problems.clear()
+    restart_and_sign(scene)
+    scene.envelope.deleted = True
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+
+
+async def test_an_envelope_that_is_archived_again_is_not_called_deleted_by_an_earlier_delete(
+    tmp_path: Path,
+) -> None:
+    scene = await delete_unanswered(tmp_path, EnvelopeStatus.EXPIRED)
+    restart_and_sign(scene)
+    scene.observe(an_organization(version=2, statuses=BOTH, cleanup={"policy": "Delete", "after": "24h"}))
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    archived = await scene.reconcile()
+    assert (archived.status.reason, requested(archived)[0]) == ("CleanupDelayed", "False")
+    scene.clock.advance(hours=24)
+    # The key neither sees the envelope any more, nor may read histories.
+    for each in ("envelope", "files", "configuration"):
+        scene.envelope.problems[each] = missing()
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+    assert (await scene.reconcile()).status.reason == "EnvelopeNotFound"
+
+
+@pytest.mark.xfail(strict=True, reason="the condition still says that the result of the delete is unknown")
+@pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_an_unanswered_delete_is_confirmed_once_the_envelope_is_gone(
+    tmp_path: Path, status: EnvelopeStatus
+) -> None:
+    scene = await delete_unanswered(tmp_path, status)
+    scene.envelope.deleted = True
+    after = await scene.reconcile()
+    assert (after.status.reason, requested(after)) == ("ArchivedAndDeleted", ("True", "ArchivedAndDeleted"))
+
+
+@pytest.mark.xfail(strict=True, reason="the place where earlier versions stored the delete is not read")
+@pytest.mark.parametrize(
+    ("status", "history"),
+    [(EnvelopeStatus.EXPIRED, None), (EnvelopeStatus.COMPLETED, HttpStatusError(403, "ERR0010"))],
+)
+async def test_an_unanswered_delete_that_an_earlier_version_stored_counts(
+    tmp_path: Path, status: EnvelopeStatus, history: Exception | None
+) -> None:
+    scene = await delete_unanswered(tmp_path, status)
+    await store_as_earlier_versions(scene)
+    scene.envelope.deleted = True
+    if history is not None:
+        scene.envelope.problems["history"] = history
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+@pytest.mark.xfail(strict=True, reason="the place where earlier versions stored the delete is not read")
+async def test_an_unanswered_delete_that_an_earlier_version_stored_is_refuted_as_well(tmp_path: Path) -> None:
+    scene = await delete_unanswered(tmp_path, EnvelopeStatus.EXPIRED)
+    await store_as_earlier_versions(scene)
+    scene.envelope.but("files", HttpStatusError(503))
+    assert requested(await scene.reconcile()) == ("False", "DeleteUnconfirmed")
+    scene.envelope.problems.clear()
+    scene.envelope.deleted = True
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+
+
+async def store_as_earlier_versions(scene: Scene) -> None:
+    """Store in the condition Cleaned that the result of the delete is not known."""
+    event = scene.newest()
+    conditions = tuple(
+        msgspec.structs.replace(each, type="Cleaned", status="Unknown")
+        if each.type == "DeleteRequested"
+        else each
+        for each in event.status.conditions
+    )
+    await scene.status_writer.store(event, msgspec.structs.replace(event.status, conditions=conditions))
