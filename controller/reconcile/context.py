@@ -49,6 +49,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED
 from counterfoil.resources.naming import EnvelopeId, event_name
 
 FILES_NAMED_IN_LOOP = 100
@@ -106,6 +107,8 @@ class ReconcileContext:
     """Conditions that are stored however the attempt ends, also with an error."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)
     """The files whose bytes this run read in the archive, with a manifest that lists them."""
+    _is_shown: bool = field(default=False, init=False)
+    """Whether eSAW showed the envelope in this run."""
     _envelope: EnvelopeResponse | None = field(default=None, init=False)
     _listed: tuple[EnvelopeFile, ...] | None = field(default=None, init=False)
     _plan: ArchiveLayout | None = field(default=None, init=False)
@@ -137,8 +140,28 @@ class ReconcileContext:
     async def envelope(self) -> EnvelopeResponse:
         """Return the envelope as eSAW describes it in this run."""
         if self._envelope is None:
-            self._envelope = await self.esaw.envelope(self.event.spec.envelope_id)
+            self._envelope = await self.envelope_now()
         return self._envelope
+
+    async def envelope_now(self) -> EnvelopeResponse:
+        """Ask eSAW for the envelope again; it may have been restarted since the beginning of this run."""
+        envelope = await self.esaw.envelope(self.event.spec.envelope_id)
+        self._shown()
+        return envelope
+
+    @property
+    def may_have_deleted(self) -> bool:
+        """Whether an earlier run sent a request to delete the envelope, and eSAW did not show it after that,
+        also not in this run."""
+        return self.event.status.may_have_deleted and not self._is_shown
+
+    def _shown(self) -> None:
+        """Record that eSAW shows the envelope: an earlier request to delete it had no effect."""
+        if self.may_have_deleted:
+            message = "eSignAnyWhere showed the envelope after the request to delete it."
+            refuted = SideCondition(DELETE_REQUESTED_CONDITION, "False", DELETE_UNCONFIRMED, message)
+            self.side_conditions.append(refuted)
+        self._is_shown = True
 
     async def envelope_facts(self) -> EnvelopeFacts:
         """Return the facts from which path and tags are built."""
@@ -261,7 +284,7 @@ class ReconcileContext:
         """Ask eSAW for the list of files again; it may have changed since the beginning of this run."""
         envelope = await self.envelope()
         if isinstance(envelope, V5EnvelopeResponse):
-            envelope = await self.esaw.envelope(self.event.spec.envelope_id)
+            envelope = await self.envelope_now()
         return await self._list_files(envelope)
 
     async def _list_files(self, envelope: EnvelopeResponse) -> tuple[EnvelopeFile, ...]:
@@ -272,6 +295,7 @@ class ReconcileContext:
         v5 without a document confirms nothing: v5 may name documents in a way that is not known here.
         """
         files = (await self.esaw.files(self.event.spec.envelope_id)).files()
+        self._shown()
         if isinstance(envelope, V5EnvelopeResponse):
             by_v5 = envelope.listed().files()
             confirms = any(each.kind is FileKind.DOCUMENT for each in by_v5)

@@ -29,7 +29,13 @@ from counterfoil.resources.base import (
     names_of_map,
     schema,
 )
-from counterfoil.resources.conditions import MAX_MESSAGE_LENGTH, NOT_READY, Condition, condition_list
+from counterfoil.resources.conditions import (
+    MAX_MESSAGE_LENGTH,
+    NOT_READY,
+    Condition,
+    condition_list,
+    find_condition,
+)
 from counterfoil.resources.naming import (
     ACTION_RULE,
     ENVELOPE_ID_RULE,
@@ -114,6 +120,12 @@ KNOWN_FILES_CONDITION = "KnownFilesListed"
 
 DELETE_REQUESTED_CONDITION = "DeleteRequested"
 """Condition: True while it is not known whether a request deleted the envelope."""
+
+DELETE_UNANSWERED = "DeleteUnanswered"
+"""Reason of an attempt that sent the request to delete, and did not learn whether the envelope is gone."""
+
+DELETE_UNCONFIRMED = "DeleteUnconfirmed"
+"""Reason of an attempt in which eSAW still had the envelope after a request to delete it."""
 
 LATE_FILES_UNKNOWN = "LateFilesUnknown"
 """Reason of the condition while eSAW can't be asked for files that it lists late."""
@@ -577,6 +589,16 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         if self.reason == DEADLINE_EXCEEDED and self.last_error is not None:
             return self.last_error.reason
         return self.reason or ""
+
+    @property
+    def may_have_deleted(self) -> bool:
+        """Whether this event sent a request to delete the envelope, and eSAW did not show it after that."""
+        requested = find_condition(self.conditions, DELETE_REQUESTED_CONDITION)
+        if requested is not None:
+            return requested.status == "True"
+        # Earlier versions stored it here.
+        cleaned = find_condition(self.conditions, "Cleaned")
+        return cleaned is not None and (cleaned.status, cleaned.reason) == ("Unknown", DELETE_UNANSWERED)
 
 
 class EnvelopeEvent(Resource, frozen=True):

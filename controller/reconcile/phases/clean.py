@@ -60,24 +60,27 @@ from counterfoil.resources import (
     EnvelopeStatus,
     FileKind,
     Phase,
-    is_condition_true,
+    find_condition,
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
+from counterfoil.resources.envelopeevent import (
+    DELETE_REQUESTED_CONDITION,
+    DELETE_UNANSWERED,
+    DELETE_UNCONFIRMED,
+)
 from counterfoil.resources.reopening import CLEANUP_DELAYED, LATE_FILES_PENDING
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
-_UNANSWERED: Final = "DeleteUnanswered"
-"""Reason of an attempt that sent the request to delete, and did not learn whether the envelope is gone."""
-
-_UNCONFIRMED: Final = "DeleteUnconfirmed"
-"""Reason of an attempt in which eSAW still had the envelope after a request to delete it."""
-
 _SENT: Final = "The request to delete the envelope is sent; its answer is not known yet."
 
 _NO_EFFECT: Final = "The request to delete the envelope was not sent, or eSignAnyWhere refused it."
+
+_CONFIRMED: Final = PhaseFacts(
+    side_conditions=(SideCondition(DELETE_REQUESTED_CONDITION, "True", "ArchivedAndDeleted", DELETED),)
+)
+"""The condition of an envelope that a request of this event deleted."""
 
 MAX_MISMATCHES = 5
 """Maximum number of times that an envelope is archived again because eSAW lists other files or has others
@@ -172,25 +175,7 @@ async def _is_gone(event: EnvelopeEvent, context: ReconcileContext) -> bool:
     Where the history may not be read, a request to delete it whose effect was not known may have deleted it.
     """
     was_deleted = await deletion_in_history(event, context)
-    return was_deleted if was_deleted is not None else _may_have_deleted(event)
-
-
-def _may_have_deleted(event: EnvelopeEvent) -> bool:
-    """Whether this event sent a request to delete the envelope, and eSAW did not show it after that."""
-    return is_condition_true(event.status.conditions, DELETE_REQUESTED_CONDITION)
-
-
-async def _list_files(event: EnvelopeEvent, context: ReconcileContext) -> tuple[EnvelopeFile, ...]:
-    """Return the files that eSAW lists now. An earlier request to delete the envelope had no effect then."""
-    listed = await context.files_now()
-    _record_shown(event, context)
-    return listed
-
-
-def _record_shown(event: EnvelopeEvent, context: ReconcileContext) -> None:
-    if _may_have_deleted(event):
-        message = "eSignAnyWhere showed the envelope after the request to delete it."
-        context.side_conditions.append(_delete_requested(_UNCONFIRMED, message))
+    return was_deleted if was_deleted is not None else context.may_have_deleted
 
 
 async def _without_envelope(
@@ -203,13 +188,14 @@ async def _without_envelope(
         return await _archived_again(event, context) or Fail(
             "ArchivedFilesLost", f"{damage.message} The envelope is no longer in eSignAnyWhere."
         )
-    if _is_expired(event) and not _may_have_deleted(event):
+    if _is_expired(event) and not context.may_have_deleted:
         # Others deleted it. Before that it may have been restarted and signed.
         return await _archived_again(event, context) or await deleted_envelope(
             event.status.documents, event, context
         )
     # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
-    return _gone(damage)
+    gone = _gone(damage)
+    return dataclasses.replace(gone, facts=_CONFIRMED) if context.may_have_deleted else gone
 
 
 def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None) -> Wait | Fail:
@@ -221,7 +207,7 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     """Leave the envelope in eSAW; the callback after the restart of an expired one re-opens the event."""
     if _is_expired(event) and (restarted := await _restarted(context)) is not None:
         return restarted
-    listed = await _list_files(event, context)
+    listed = await context.files_now()
     if lists_additional_files(event.status, listed):
         return _archive_again("FilesChanged", OTHER_FILES)
     # The event ends now. What eSAW lists later is found once this time has passed (docs/decisions/0046).
@@ -305,7 +291,7 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         if changed is not None:
             return changed
     # Last of all, because a file that eSAW lists only now is deleted with the envelope.
-    listed = await _list_files(event, context)
+    listed = await context.files_now()
     if damage is not None:
         return _mismatch(event, "ArchivedFilesChanged", damage.message)
     if (difference := _difference(event, context, listed)) is not None:
@@ -369,7 +355,7 @@ async def _delete_on(
         raise
     except (Exception, asyncio.CancelledError):
         # The attempt was overdue, or met an internal error. eSAW may have carried the delete out.
-        context.side_conditions.append(_delete_requested(_UNANSWERED, _SENT))
+        context.side_conditions.append(_delete_requested(DELETE_UNANSWERED, _SENT))
         raise
 
 
@@ -388,7 +374,7 @@ async def _send_delete(
             raise
         if isinstance(problem, HttpStatusError) and 400 <= problem.status < 500 and problem.status != 408:
             # Another program's: its reason tells what to correct, and says nothing about the envelope.
-            context.side_conditions.append(_delete_requested(_UNANSWERED, _unknown_result(problem)))
+            context.side_conditions.append(_delete_requested(DELETE_UNANSWERED, _unknown_result(problem)))
             raise
         return _unanswered(problem, context)
     try:
@@ -400,17 +386,17 @@ async def _send_delete(
             "The request to delete the envelope was answered with success, but eSignAnyWhere still has it."
         )
         return Wait(
-            _UNCONFIRMED,
+            DELETE_UNCONFIRMED,
             message,
-            facts=PhaseFacts(side_conditions=(_delete_requested(_UNCONFIRMED, message),)),
+            facts=PhaseFacts(side_conditions=(_delete_requested(DELETE_UNCONFIRMED, message),)),
         )
     return Done("ArchivedAndDeleted", DELETED, facts=_deleted_facts(event))
 
 
 def _deleted_facts(event: EnvelopeEvent) -> PhaseFacts:
-    """Return what replaces the condition that was stored before the delete (``_record_delete``)."""
-    deleted = SideCondition(DELETE_REQUESTED_CONDITION, "True", "ArchivedAndDeleted", DELETED)
-    return PhaseFacts(side_conditions=(deleted,) if _is_expired(event) else ())
+    """Return what replaces the condition of this request to delete the envelope, or of an earlier one."""
+    was_recorded = find_condition(event.status.conditions, DELETE_REQUESTED_CONDITION) is not None
+    return _CONFIRMED if was_recorded or _is_expired(event) else PhaseFacts()
 
 
 async def _record_delete(event: EnvelopeEvent, context: ReconcileContext) -> None:
@@ -420,8 +406,8 @@ async def _record_delete(event: EnvelopeEvent, context: ReconcileContext) -> Non
     Others may restart, sign and delete such an envelope. After a kill only this tells whose delete it was.
     Unless the delete may have had an effect, the end of this attempt takes it back.
     """
-    context.side_conditions.append(_delete_requested(_UNCONFIRMED, _NO_EFFECT))
-    sent = _delete_requested(_UNANSWERED, _SENT)
+    context.side_conditions.append(_delete_requested(DELETE_UNCONFIRMED, _NO_EFFECT))
+    sent = _delete_requested(DELETE_UNANSWERED, _SENT)
     told, now = (sent.type, sent.status, sent.reason, sent.message), context.clock.now()
     known, generation = event.status.conditions, event.metadata.generation
     await context.fence.record(with_condition(known, *told, now=now, generation=generation))
@@ -432,8 +418,8 @@ def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
     found = error_policy.classify(problem, context.clock.now())
     until = found.not_before if isinstance(found, Wait) else None
     message = _unknown_result(problem)
-    facts = PhaseFacts(side_conditions=(_delete_requested(_UNANSWERED, message),))
-    return Wait(_UNANSWERED, message, not_before=until, facts=facts)
+    facts = PhaseFacts(side_conditions=(_delete_requested(DELETE_UNANSWERED, message),))
+    return Wait(DELETE_UNANSWERED, message, not_before=until, facts=facts)
 
 
 def _unknown_result(problem: EsawError) -> str:
@@ -443,7 +429,7 @@ def _unknown_result(problem: EsawError) -> str:
 def _delete_requested(reason: str, message: str) -> SideCondition:
     """Return the condition of an envelope whose delete was requested. The history of attempts is too short
     for it."""
-    truth: ConditionStatus = "True" if reason == _UNANSWERED else "False"
+    truth: ConditionStatus = "True" if reason == DELETE_UNANSWERED else "False"
     return SideCondition(DELETE_REQUESTED_CONDITION, truth, reason, message)
 
 
@@ -459,7 +445,7 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
     The files are read in the archive before that: a person who reads that they are verified may delete the
     envelope.
     """
-    listed = await unless_missing(_list_files(event, context))
+    listed = await unless_missing(context.files_now())
     if listed is None:
         damage = await _damage(event, context)
         if damage is not None and not damage.is_unread:
@@ -558,8 +544,7 @@ def _is_expired(event: EnvelopeEvent) -> bool:
 async def _restarted(context: ReconcileContext) -> Outcome | None:
     """Return the outcome for an envelope that was archived as Expired and is not any more; None if it is."""
     # Read again, because archiving may have taken an hour.
-    envelope = await context.esaw.envelope(context.event.spec.envelope_id)
-    _record_shown(context.event, context)
+    envelope = await context.envelope_now()
     if envelope.status is EnvelopeStatus.EXPIRED:
         return None
     if envelope.status is EnvelopeStatus.ACTIVE:
@@ -598,7 +583,7 @@ async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) ->
     Return the outcome for an envelope that was restarted, signed by somebody, and expired again; equal file
     ids do not prove equal content. None if eSAW has the archived documents, byte for byte.
     """
-    if (difference := _difference(event, context, await _list_files(event, context))) is not None:
+    if (difference := _difference(event, context, await context.files_now())) is not None:
         return difference
     # An audit trail grows when a document is read, so it proves nothing about the signed content.
     for document in event.status.documents:

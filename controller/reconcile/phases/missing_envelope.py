@@ -16,6 +16,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
+from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 
 UNKNOWN_ENVELOPE_ATTEMPTS = 3
@@ -120,7 +121,11 @@ def _has_last_state(sibling: EnvelopeEvent) -> bool:
     cleaned, summary = find_condition(sibling.status.conditions, "Cleaned"), sibling.status.envelope
     if summary is not None and summary.status not in CHANGEABLE_STATUSES:
         return True
-    return cleaned is not None and cleaned.status == "True" and cleaned.message == DELETED
+    if cleaned is None or cleaned.status != "True":
+        return False
+    return cleaned.message == DELETED or is_condition_true(
+        sibling.status.conditions, DELETE_REQUESTED_CONDITION
+    )
 
 
 async def deleted_envelope(

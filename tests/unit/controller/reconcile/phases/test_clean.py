@@ -386,7 +386,7 @@ async def test_a_delete_whose_answer_was_lost_succeeded_also_where_the_history_m
     scene.envelope.but("delete", EsawUnreachable("timeout"))
     asked = (await scene.reconcile()).status
     assert (asked.phase, asked.reason) == (Phase.CLEANING, "DeleteUnanswered")
-    scene.envelope.but("files", EsawUnreachable("timeout"))
+    scene.envelope.but("envelope", EsawUnreachable("timeout"))
     await scene.reconcile(MAX_ATTEMPT_HISTORY)
     scene.envelope.problems.clear()
     scene.envelope.deleted = True
@@ -2102,7 +2102,6 @@ async def delete_unanswered(folder: Path, status: EnvelopeStatus, **spec: Any) -
     return scene
 
 
-@pytest.mark.xfail(strict=True, reason="only the list of the files refutes the delete of a signed envelope")
 @pytest.mark.parametrize("policy", ["Delete", "Keep"])
 async def test_an_answer_that_shows_the_envelope_refutes_an_unanswered_delete_also_if_the_list_fails(
     tmp_path: Path, policy: str
@@ -2143,7 +2142,26 @@ async def test_an_envelope_that_is_archived_again_is_not_called_deleted_by_an_ea
     assert (await scene.reconcile()).status.reason == "EnvelopeNotFound"
 
 
-@pytest.mark.xfail(strict=True, reason="the condition still says that the result of the delete is unknown")
+async def test_an_expired_envelope_that_is_shown_and_then_gone_in_one_attempt_is_a_failure(
+    tmp_path: Path,
+) -> None:
+    scene = await delete_unanswered(tmp_path, EnvelopeStatus.EXPIRED)
+
+    def sign_and_delete() -> None:
+        restart_and_sign(scene)
+        scene.envelope.deleted = True
+
+    scene.envelope.meanwhile["download file-1"] = sign_and_delete
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+
+
+async def test_a_repeated_delete_replaces_what_was_stored_about_the_first_one(tmp_path: Path) -> None:
+    scene = await delete_unanswered(tmp_path, EnvelopeStatus.COMPLETED)
+    after = await scene.reconcile()
+    assert (after.status.reason, requested(after)) == ("ArchivedAndDeleted", ("True", "ArchivedAndDeleted"))
+
+
 @pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
 async def test_an_unanswered_delete_is_confirmed_once_the_envelope_is_gone(
     tmp_path: Path, status: EnvelopeStatus
@@ -2154,7 +2172,6 @@ async def test_an_unanswered_delete_is_confirmed_once_the_envelope_is_gone(
     assert (after.status.reason, requested(after)) == ("ArchivedAndDeleted", ("True", "ArchivedAndDeleted"))
 
 
-@pytest.mark.xfail(strict=True, reason="the place where earlier versions stored the delete is not read")
 @pytest.mark.parametrize(
     ("status", "history"),
     [(EnvelopeStatus.EXPIRED, None), (EnvelopeStatus.COMPLETED, HttpStatusError(403, "ERR0010"))],
@@ -2171,7 +2188,6 @@ async def test_an_unanswered_delete_that_an_earlier_version_stored_counts(
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
-@pytest.mark.xfail(strict=True, reason="the place where earlier versions stored the delete is not read")
 async def test_an_unanswered_delete_that_an_earlier_version_stored_is_refuted_as_well(tmp_path: Path) -> None:
     scene = await delete_unanswered(tmp_path, EnvelopeStatus.EXPIRED)
     await store_as_earlier_versions(scene)

@@ -19,6 +19,7 @@ from counterfoil.resources import (
     LocalObjectReference,
     Phase,
 )
+from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import EventBuilder, an_event
 from tests.support.fakes import reconcile_context
 from tests.unit.controller.reconcile.test_reconciler import Scene
@@ -168,3 +169,13 @@ async def test_files_that_the_envelope_had_before_it_was_restarted_are_not_looke
 async def test_a_discarded_manifest_is_not_named_as_an_archive() -> None:
     outcome = await explained(archived_where_nothing_is_kept(a_sibling()))
     assert "discarded:" not in outcome.message
+
+
+@pytest.mark.parametrize("requested", ["True", "False"])
+async def test_an_expired_envelope_that_another_event_deleted_without_an_answer_was_archived_by_it(
+    requested: ConditionStatus,
+) -> None:
+    sibling = archived_as_expired(a_sibling()).with_condition("Cleaned", "True", "ArchivedAndDeleted")
+    sibling = sibling.with_condition("DeleteRequested", requested, "ArchivedAndDeleted")
+    outcome = await explained(sibling, envelope=seen("Expired"))
+    assert isinstance(outcome, Skip if requested == "True" else Fail)
