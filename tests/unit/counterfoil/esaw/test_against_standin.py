@@ -424,7 +424,7 @@ async def test_a_chunked_file_that_is_cut_does_not_look_whole(scene: Scene) -> N
 
 async def test_a_file_that_trickles_is_given_up(scene: Scene) -> None:
     async with new_http_client() as http:
-        impatient = CallLimits(minimum_rate=MinimumRate(window=0.1))
+        impatient = CallLimits(minimum_rate=MinimumRate(bytes_per_second=MIB, window=0.1))
         esaw = EsawClient(
             scene.standin.url, http=http, clock=WallClock(), observe=scene.observer, call_limits=impatient
         )
