@@ -36,6 +36,12 @@ RETRY = {"initial": "20ms", "max": "20ms", "deadline": "1h"}
 NOTICE = EventNotice(id="msg_1", state=NoticeState.PENDING)
 
 
+@pytest.fixture(autouse=True)
+def first_list_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no other list: there is none."""
+    monkeypatch.setattr(delivery, "SECOND_LIST_DELAY_SECONDS", 0.0)
+
+
 def a_finished_event(number: int = 1, *, organization: str = "acme", **notice: Any) -> EnvelopeEvent:
     event = (
         an_event(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d")
