@@ -18,7 +18,6 @@ import itertools
 import math
 import re
 import sys
-import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -562,13 +561,19 @@ def _docs(kind: type[CommonSettings]) -> dict[str, str]:
 def _own_docs(cls: type) -> Mapping[str, str]:
     """Return the docstrings under the fields that the class itself declares."""
     docs: dict[str, str] = {}
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    statements = body.body if isinstance(body, ast.ClassDef) else []
-    for declared, documented in itertools.pairwise(statements):
+    for declared, documented in itertools.pairwise(_classes(cls.__module__).get(cls.__name__, ())):
         match declared, documented:
             case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
                 docs[name] = " ".join(text.split())
     return docs
+
+
+@functools.cache
+def _classes(module: str) -> Mapping[str, Sequence[ast.stmt]]:
+    """Return the statements of each class of a module. ``inspect.getsource`` of a class would parse the whole
+    module for each."""
+    parsed = ast.parse(inspect.getsource(sys.modules[module]))
+    return {each.name: each.body for each in parsed.body if isinstance(each, ast.ClassDef)}
 
 
 def _number(text: str) -> float:
