@@ -326,6 +326,7 @@ def unbounded_tls_contexts(modules: Iterable[Module]) -> list[str]:
 
 
 _EMPTY = frozenset({"dict", "frozenset", "list", "set", "tuple"})
+_DEMANDS = ("demands_", "needs_", "requires_")
 _PROOF_KEYS = frozenset({"ManifestSigner | None", "PublicKey | None"})
 
 
@@ -333,14 +334,14 @@ def permissive_defaults(modules: Iterable[Module]) -> list[str]:
     """
     A question to the rest of the process has no default answer, and what is not said permits nothing.
 
-    So a ``Callable`` that returns something has no constant as default, and a ``bool`` is not True by
-    default. A key that a proof is checked or sealed with has no default.
+    So a ``Callable`` that returns something has no constant as default, a ``bool`` is not True by default,
+    and one that demands something has no default. Nor has a key that a proof is checked or sealed with.
     """
     return [
         f"{module.path}:{default.lineno}: {name} has a default that permits; let each caller give it"
         for module in modules
         for name, annotation, default in _defaults(module.tree)
-        if _permits(ast.unparse(annotation), default, module.tree)
+        if _permits(name, ast.unparse(annotation), default, module.tree)
     ]
 
 
@@ -361,9 +362,10 @@ def _defaults(tree: ast.Module) -> Iterator[tuple[str, ast.expr, ast.expr]]:
                         yield parameter.arg, parameter.annotation, value
 
 
-def _permits(annotation: str, default: ast.expr, tree: ast.Module) -> bool:
+def _permits(name: str, annotation: str, default: ast.expr, tree: ast.Module) -> bool:
     if annotation == "bool":
-        return isinstance(default, ast.Constant) and default.value is True
+        value = default.value if isinstance(default, ast.Constant) else None
+        return value is True or (value is False and name.startswith(_DEMANDS))
     if annotation in _PROOF_KEYS:
         return True
     is_question = annotation.startswith("Callable[") and not annotation.endswith(", None]")
@@ -690,6 +692,7 @@ def test_a_tls_context_with_unbounded_groups_is_refused(
         ("colleagues: Callable[[str], Iterable[str]] = lambda name: ()", True),
         ("claimed: Callable[[str], Mapping[str, str]] = no_claims", True),
         ("is_named: bool = True", True),
+        ("needs_token: bool = False", True),
         ("key: PublicKey | None = None", True),
         ("may_send: Callable[[str, str], bool]", False),
         ("is_own: Callable[[str], bool] = is_own_address", False),

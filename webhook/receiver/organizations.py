@@ -44,8 +44,8 @@ class OrganizationView:
 
     name: str
     token_hashes: tuple[str, ...] = ()
-    needs_basic_auth: bool = False
-    basic_auth_hashes: tuple[str, ...] = ()
+    needs_basic_auth: bool
+    basic_auth_hashes: tuple[str, ...]
     actions: Mapping[str, str] = field(default_factory=dict)
     """The actions it asks for, in its own spelling, by their names in lower case."""
     archive_action: str | None = None
@@ -141,7 +141,9 @@ class OrganizationCache:
             self._views[name] = _view_of(organization, bucket, ceiling)
         except ResourceInvalid as mismatch:
             _log.error("callbacks of this organization wait: %s", mismatch, extra={"organization": name})
-            self._views[name] = OrganizationView(name=name, bucket=bucket, ceiling=ceiling)
+            self._views[name] = OrganizationView(
+                name=name, needs_basic_auth=True, basic_auth_hashes=(), bucket=bucket, ceiling=ceiling
+            )
         if before is None:
             self._metrics.initialize_callbacks(name)
             age = self._metrics.uncounted_event_seconds.labels(name)
