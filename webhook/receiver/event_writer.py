@@ -139,20 +139,10 @@ class EventWriter:
         """
         name, received = event["metadata"]["name"], self.clock.now()
         organization = event["spec"]["organizationRef"]["name"]
-        if not self.turns.take(organization):
-            try:
-                async with asyncio.timeout(self.limits.wait_seconds):
-                    await self.turns.wait(organization)
-            except TimeoutError:
-                # There was no request, so this is no failure of the API server and leaves the readiness.
-                _log.warning("the event was not created: too many callbacks wait", extra={"event": name})
-                return CallbackOutcome.UNAVAILABLE
-        try:
-            return await self._write_now(name, event, received, write)
-        finally:
-            self.turns.release(organization)
-
-    async def _write_now(self, name: str, event: Raw, received: datetime, write: Write) -> CallbackOutcome:
+        if not await self._take_turn(organization):
+            # There was no request, so this is no failure of the API server and leaves the readiness.
+            _log.warning("the event was not created: too many callbacks wait", extra={"event": name})
+            return CallbackOutcome.UNAVAILABLE
         try:
             async with asyncio.timeout(self.limits.write_seconds):
                 outcome = await write(name, event, received)
@@ -182,11 +172,23 @@ class EventWriter:
                 extra={"event": name},
             )
             return CallbackOutcome.REFUSED
-        if outcome is CallbackOutcome.ORGANIZATION_FULL:
-            return outcome
-        self.write_probe.record_success()
-        self._remember(name)
+        finally:
+            self.turns.release(organization)
+        if outcome is not CallbackOutcome.ORGANIZATION_FULL:
+            self.write_probe.record_success()
+            self._remember(name)
         return outcome
+
+    async def _take_turn(self, organization: str) -> bool:
+        """Wait for a turn of this organization; return whether there was one in time."""
+        if self.turns.take(organization):
+            return True
+        try:
+            async with asyncio.timeout(self.limits.wait_seconds):
+                await self.turns.wait(organization)
+        except TimeoutError:
+            return False
+        return True
 
     async def _create_or_count(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
         """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``,

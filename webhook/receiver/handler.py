@@ -17,11 +17,9 @@ from aiohttp import web
 
 from counterfoil import tracing
 from counterfoil.clock import Clock
-from counterfoil.kube.watch import Raw
 from counterfoil.metrics import NO_ORGANIZATION, CallbackOutcome, Metrics
 from counterfoil.resources.event_factory import new_event
-from counterfoil.untrusted.event_ceiling import EventCeiling
-from webhook.receiver.callback import MalformedCallback, parse_callback
+from webhook.receiver.callback import CallbackParameters, MalformedCallback, parse_callback
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
 from webhook.receiver.organizations import OrganizationCache, OrganizationView
@@ -68,6 +66,14 @@ class CallbackResult(NamedTuple):
     traceparent: str | None = None
 
 
+class _Accepted(NamedTuple):
+    """A callback that becomes an event with this action."""
+
+    organization: OrganizationView
+    callback: CallbackParameters
+    action: str
+
+
 class CallbackHandler:
     """Answers requests."""
 
@@ -95,7 +101,7 @@ class CallbackHandler:
         error."""
         started = self._monotonic()
         try:
-            result = await self._handle(request)
+            result = await self._process(request)
         except Exception:
             _log.exception("a callback could not be handled")
             result = CallbackResult(CallbackOutcome.UNAVAILABLE)
@@ -113,9 +119,34 @@ class CallbackHandler:
         self._log_result(result, response.status, 0.0)
         return response
 
-    async def _handle(self, request: web.BaseRequest) -> CallbackResult:
-        path, _, query = request.raw_path.partition("?")
-        address = organization_and_token(path)
+    async def _process(self, request: web.BaseRequest) -> CallbackResult:
+        organization = self._authorize(request)
+        if isinstance(organization, CallbackResult):
+            return organization
+        name = organization.name
+        # After token and password: a client without them takes nothing of the organization's rate.
+        if wait := organization.bucket.take(self._monotonic()):
+            return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait)
+        # Before anything is read or built: under overload, refusals take time from the callbacks that fit.
+        if self._is_full_for(name):
+            detail = f"{self._in_flight} callbacks are in progress"
+            return CallbackResult(CallbackOutcome.UNAVAILABLE, name, detail=detail)
+        self._in_flight += 1
+        self._in_flight_of[name] = self._in_flight_of.get(name, 0) + 1
+        try:
+            if request.can_read_body and (failure := await self._discard_body(request)) is not None:
+                return CallbackResult(failure, name)
+            callback = self._parse(request, organization)
+            return callback if isinstance(callback, CallbackResult) else await self._store(request, callback)
+        finally:
+            self._in_flight -= 1
+            self._in_flight_of[name] -= 1
+            if not self._in_flight_of[name]:
+                del self._in_flight_of[name]
+
+    def _authorize(self, request: web.BaseRequest) -> OrganizationView | CallbackResult:
+        """Return the organization whose token and password the request has, else the result."""
+        address = organization_and_token(request.raw_path.partition("?")[0])
         if address is None:
             return CallbackResult(CallbackOutcome.UNKNOWN, detail="not the path of a callback")
         if request.method not in METHODS:
@@ -135,28 +166,7 @@ class CallbackHandler:
             return self._refused(CallbackOutcome.UNKNOWN, name, "no token of this organization")
         if not organization.allows(token, request.headers.get("Authorization")):
             return self._refused(CallbackOutcome.UNAUTHORIZED, name, None)
-        return await self._handle_for_organization(request, organization, query)
-
-    async def _handle_for_organization(
-        self, request: web.BaseRequest, organization: OrganizationView, query: str
-    ) -> CallbackResult:
-        name = organization.name
-        # After token and password: a client without them takes nothing of the organization's rate.
-        if wait := organization.bucket.take(self._monotonic()):
-            return CallbackResult(CallbackOutcome.LIMITED, name, retry_after=wait)
-        # Before anything is read or built: under overload, refusals take time from the callbacks that fit.
-        if self._is_full_for(name):
-            detail = f"{self._in_flight} callbacks are in progress"
-            return CallbackResult(CallbackOutcome.UNAVAILABLE, name, detail=detail)
-        self._in_flight += 1
-        self._in_flight_of[name] = self._in_flight_of.get(name, 0) + 1
-        try:
-            return await self._handle_authenticated(request, organization, query)
-        finally:
-            self._in_flight -= 1
-            self._in_flight_of[name] -= 1
-            if not self._in_flight_of[name]:
-                del self._in_flight_of[name]
+        return organization
 
     def _refused(self, outcome: CallbackOutcome, name: str, detail: str | None) -> CallbackResult:
         """Return the result of a callback that the Organizations do not allow, as far as they are known."""
@@ -175,12 +185,9 @@ class CallbackHandler:
         of_this = self._in_flight_of.get(name, 0)
         return of_this >= max(1, limit - limit // 4) and len(self._organization_cache) > 1
 
-    async def _handle_authenticated(
-        self, request: web.BaseRequest, organization: OrganizationView, query: str
-    ) -> CallbackResult:
-        name = organization.name
-        if request.can_read_body and (failure := await self._discard_body(request)) is not None:
-            return CallbackResult(failure, name)
+    def _parse(self, request: web.BaseRequest, organization: OrganizationView) -> _Accepted | CallbackResult:
+        """Return the callback and the action of its event, else the result."""
+        name, query = organization.name, request.raw_path.partition("?")[2]
         try:
             callback = parse_callback(
                 query, max_parameters=self._limits.parameters, own_names=organization.own_parameters
@@ -192,6 +199,12 @@ class CallbackHandler:
             self._unlisted_actions.count(name, callback.action)
             detail = f"{callback.action or 'a callback without an action'} is none of its actions"
             return self._refused(CallbackOutcome.IGNORED, name, detail)
+        return _Accepted(organization, callback, action)
+
+    async def _store(self, request: web.BaseRequest, accepted: _Accepted) -> CallbackResult:
+        """Create the event of a callback, or count the callback, within a span."""
+        organization, callback, action = accepted
+        name, ceiling = organization.name, organization.ceiling
         is_listed = callback.action is not None and callback.action.lower() == action.lower()
         facts = {"organization": name, "envelope": callback.envelope_id, "action": action}
         # A proxy in front can have a trace; so can anybody who knows the URL.
@@ -206,35 +219,34 @@ class CallbackHandler:
                 sender=organization.sender,
                 traceparent=step.traceparent,
             )
-            result = await self._create_event(organization, event)
-            if callback.left_out:
-                self._metrics.callback_parameters_left_out.labels(name).inc(callback.left_out)
-                detail = f"{callback.left_out} parameters of the organization are unusable and were left out"
-                result = result._replace(detail=result.detail or detail)
-            step.set_attributes(outcome=str(result.outcome), event=event["metadata"]["name"])
-        return result._replace(envelope=callback.envelope_id, traceparent=step.traceparent)
+            outcome, reserved = None, ceiling.reserve()
+            write = self._event_writer.count_existing if reserved is None else self._event_writer.create
+            try:
+                outcome = await write(event)
+            finally:
+                # An event whose creation was not confirmed may exist; the controller's next count has it.
+                # Room that no event uses would stay reserved as long as no event changes.
+                if reserved is not None and outcome is not CallbackOutcome.NOTED:
+                    ceiling.release(reserved)
+            step.set_attributes(outcome=str(outcome), event=event["metadata"]["name"])
+        return CallbackResult(
+            outcome,
+            name,
+            event["metadata"]["name"],
+            self._count_details(name, outcome, callback.left_out),
+            self._limits.full_retry_after if outcome is CallbackOutcome.ORGANIZATION_FULL else None,
+            callback.envelope_id,
+            step.traceparent,
+        )
 
-    async def _create_event(self, organization: OrganizationView, event: Raw) -> CallbackResult:
-        name = event["metadata"]["name"]
-        outcome = await self._create_below_ceiling(organization.ceiling, event)
+    def _count_details(self, name: str, outcome: CallbackOutcome, left_out: int) -> str | None:
+        """Count what is wrong about a stored callback; return the detail for the log."""
         if outcome is CallbackOutcome.MISMATCH:
-            self._metrics.event_mismatches.labels(organization.name).inc()
-        retry_after = self._limits.full_retry_after if outcome is CallbackOutcome.ORGANIZATION_FULL else None
-        return CallbackResult(outcome, organization.name, name, retry_after=retry_after)
-
-    async def _create_below_ceiling(self, ceiling: EventCeiling, event: Raw) -> CallbackOutcome:
-        reserved = ceiling.reserve()
-        if reserved is None:
-            return await self._event_writer.count_existing(event)
-        outcome = None
-        try:
-            outcome = await self._event_writer.create(event)
-        finally:
-            # An event whose creation was not confirmed may exist; the controller's next count has it. Room
-            # that no event uses would stay reserved as long as no event changes.
-            if outcome is not CallbackOutcome.NOTED:
-                ceiling.release(reserved)
-        return outcome
+            self._metrics.event_mismatches.labels(name).inc()
+        if not left_out:
+            return None
+        self._metrics.callback_parameters_left_out.labels(name).inc(left_out)
+        return f"{left_out} parameters of the organization are unusable and were left out"
 
     async def _discard_body(self, request: web.BaseRequest) -> CallbackOutcome | None:
         """Read and discard a body, so that the connection can be reused; return the error, if any."""

@@ -5,6 +5,7 @@ import base64
 import json
 import logging
 import socket
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -818,3 +819,20 @@ async def test_a_count_that_arrives_while_the_clock_is_ahead_counts_when_the_clo
 def counted_at(when: datetime, *, unfinished: int) -> dict[str, Any]:
     load = {"countTime": when.isoformat(), "unfinishedEvents": unfinished}
     return an_organization(spec={"limits": {"unfinishedEvents": 100}}, status={"load": load})
+
+
+async def test_a_callback_reaches_the_api_server_in_few_steps(counter: Counter) -> None:
+    steps: list[str] = []
+    create = counter.kube.create_from_json
+
+    async def recorded(*args: Any) -> Any:
+        frames = traceback.extract_stack()
+        steps.extend(each.name for each in frames if "/webhook/receiver/" in each.filename)
+        return await create(*args)
+
+    counter.kube.create_from_json = recorded  # type: ignore[method-assign, assignment]
+    assert await counter.status() == 200
+
+    # The client of the API server adds two: create_from_json and _send.
+    called = [each for each in steps if each != "recorded"]
+    assert called == ["answer", "_process", "_store", "create", "_write", "_create_or_count"]
