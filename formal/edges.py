@@ -16,13 +16,12 @@ from controller.reconcile import phases
 from controller.reconcile.outcomes import Done, Fail, Hold, NeedConsent, Outcome, Pause, Skip, Wait
 from controller.reconcile.phases.clean import MAX_MISMATCHES
 from controller.reconcile.state_machine import (
-    PHASE_CONDITIONS,
     PHASE_ORDER,
     TransitionInput,
     next_status,
     phase_to_resume,
 )
-from counterfoil.resources import Condition, EnvelopeEventStatus, Phase, RetrySpec
+from counterfoil.resources import PHASE_CONDITIONS, Condition, EnvelopeEventStatus, Phase, RetrySpec
 
 FILE: Final = Path(__file__).with_name("edges.pml")
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)

@@ -32,6 +32,7 @@ from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
     MAX_MESSAGE_LENGTH,
+    PHASE_CONDITIONS,
     Attempt,
     AttemptOutcome,
     EnvelopeEvent,
@@ -47,14 +48,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 
-PHASE_ORDER = (Phase.VALIDATING, Phase.COLLECTING, Phase.ARCHIVING, Phase.CLEANING)
-
-PHASE_CONDITIONS = {
-    Phase.VALIDATING: "Validated",
-    Phase.COLLECTING: "Collected",
-    Phase.ARCHIVING: "Archived",
-    Phase.CLEANING: "Cleaned",
-}
+PHASE_ORDER = tuple(PHASE_CONDITIONS)
 
 PERSIST_AFTER = frozenset({Phase.COLLECTING, Phase.ARCHIVING, Phase.CLEANING})
 """

@@ -45,6 +45,7 @@ from counterfoil.resources.envelopeevent import (
     MAX_DOCUMENTS_BYTES,
     MAX_LOCATION_LENGTH,
     MAX_TEXT_LENGTH,
+    PHASE_CONDITIONS,
     ArchiveLocation,
     Attempt,
     AttemptOutcome,

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
@@ -93,6 +93,15 @@ class Phase(StrEnum):
 
 
 FINAL_PHASES = frozenset({Phase.SUCCEEDED, Phase.SKIPPED, Phase.FAILED})
+
+PHASE_CONDITIONS: Final[Mapping[Phase, str]] = {
+    Phase.VALIDATING: "Validated",
+    Phase.COLLECTING: "Collected",
+    Phase.ARCHIVING: "Archived",
+    Phase.CLEANING: "Cleaned",
+}
+"""The phases in which the controller works on an event, in their order, and the condition that each makes
+True."""
 
 
 class Origin(StrEnum):
@@ -461,7 +470,7 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     phase: Annotated[
         Phase,
         schema(
-            "Phase of the event. `Pending`, `Validating`, `Collecting`, `Archiving`, `Cleaning` "
+            f"Phase of the event. `Pending`, {', '.join(f'`{each}`' for each in PHASE_CONDITIONS)} "
             "follow each other. `AwaitingConsent` waits for a new key of the sender. "
             "`Succeeded`, `Skipped` and `Failed` are final. Default Pending."
         ),
@@ -484,10 +493,10 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     conditions: Annotated[
         tuple[Condition, ...],
         condition_list(
-            "`Validated`, `Authorized`, `Collected`, `Archived`, `Cleaned`, `SignaturesChecked`, "
-            "`FilesLeftBehind` (files at places that spec.path or spec.archiveRef no longer lead "
-            "to). `EvidenceComplete`: False while eSAW lists not all documents or required audit "
-            "trails. `ParametersArchived`: False if parameters of a callback came when archiving "
+            f"{', '.join(f'`{each}`' for each in PHASE_CONDITIONS.values())}, `Authorized`, "
+            "`SignaturesChecked`, `FilesLeftBehind` (files at places that spec.path or spec.archiveRef "
+            "no longer lead to). `EvidenceComplete`: False while eSAW lists not all documents or required "
+            "audit trails. `ParametersArchived`: False if parameters of a callback came when archiving "
             "had begun. `KnownFilesListed`: False while eSAW lists fewer files than before. "
             "`DeleteRequested`: True after a request to delete the envelope that may have had an "
             "effect. `Ready`: the event succeeded or was skipped, as in "

@@ -563,9 +563,7 @@ class Notifications(ResourcePart, frozen=True):
             512,
         ),
     ] = None
-    language: Annotated[Language, schema("Language of all mails: `en`, `de` or `it`. Default en.")] = (
-        Language.ENGLISH
-    )
+    language: Annotated[Language, schema("Language of all mails. Default en.")] = Language.ENGLISH
     escalate_after: Annotated[
         Duration,
         schema(

@@ -4,7 +4,7 @@ A real API server takes what the CRDs allow, refuses the rest in words, and show
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -106,34 +106,6 @@ def causes(refusal: Rejected, says: str) -> set[tuple[str, bool]]:
 def elements(path: str) -> str:
     """Write list and map elements as ``[]``."""
     return re.sub(r"\[[^\]]*\]", "[]", path)
-
-
-def test_no_rule_of_the_crds_is_without_a_case() -> None:
-    proved = [(rule.kind, rule.at, rule.says) for rule in RULES]
-    assert [
-        f"{kind.KIND} {path}: {message}"
-        for kind, path, message in rules_of_the_crds()
-        if not any((kind, path) == (of, at) and message.startswith(says) for of, at, says in proved)
-    ] == []
-
-
-def rules_of_the_crds() -> Iterator[tuple[type[Resource], str, str]]:
-    for kind in ALL_KINDS:
-        crd = yaml.safe_load((ROOT / "crds" / f"{kind.PLURAL}.yaml").read_text())
-        yield from (
-            (kind, path, message)
-            for path, message in rules_below(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"], "")
-        )
-
-
-def rules_below(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
-    for rule in schema.get("x-kubernetes-validations", ()):
-        yield path + rule.get("fieldPath", ""), rule["message"]
-    for name, inner in schema.get("properties", {}).items():
-        yield from rules_below(inner, f"{path}.{name}".lstrip("."))
-    for inner in (schema.get("items"), schema.get("additionalProperties")):
-        if inner is not None:
-            yield from rules_below(inner, f"{path}[]")
 
 
 # -- What the schema itself refuses --------------------------------------------------------------------------

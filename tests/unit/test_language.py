@@ -95,7 +95,7 @@ def test_a_phrase_is_refused_in_other_files(path: str, source: str, expected: li
         ("a.html", '<p class="anew">{{ mended }}{% if anew %}<code>it is anew</code>{% endif %}</p>\n'),
         ("a.js", "anew(mended);\n"),
         ("Makefile", "anew:\n\tmended\n"),
-        ("webhook/words/de.toml", 'a = "mended anew"\n'),
+        ("counterfoil/i18n/mails/de.toml", 'a = "mended anew"\n'),
         ("a.json", '{"a": "read anew"}\n'),
     ],
 )

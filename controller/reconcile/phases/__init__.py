@@ -1,9 +1,8 @@
 """
 The phases of an event: one module each, with one public coroutine.
 
-A phase has at most one side effect, returns an outcome, and writes no status. To add a phase: a module here,
-a row in ``PHASE_FUNCTIONS`` here, its place and condition in ``controller.reconcile.state_machine``, and
-``Phase`` in the CRD.
+A phase has at most one side effect, returns an outcome, and writes no status. docs/contributing/README.md
+lists the steps to add one.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

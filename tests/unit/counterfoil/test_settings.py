@@ -1,6 +1,8 @@
 """Settings: read from the environment and from flags, documented, and refused with a helpful line."""
 
 import re
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -235,3 +237,19 @@ def test_an_openid_provider_that_cannot_be_used_is_refused(changed: dict[str, st
     assert read(ConsoleSettings, [], environ).oidc_scopes == "openid email"
     with pytest.raises(ProcessSettingsInvalid, match=re.escape(words)):
         read(ConsoleSettings, [], {**environ, **changed})
+
+
+PRODUCT = [
+    path
+    for package in ("controller", "counterfoil", "webhook")
+    for path in (Path(__file__).parents[3] / package).rglob("*.py")
+    if path.name != "settings.py"
+]
+
+
+def test_every_setting_is_read() -> None:
+    read_names = {
+        name for path in PRODUCT for name in re.findall(r"\.(\w+)", path.read_text(encoding="utf-8"))
+    }
+    settings = {each.name for kind in EVERY_PROCESS for each in fields(kind)}
+    assert settings - read_names == set()

@@ -77,7 +77,8 @@ def test_the_page_of_one_callback_names_at_least_20_functions() -> None:
 
 
 @pytest.mark.parametrize(
-    "subject", ["field", "phase", "archive kind", "person's action", "reason", "metric", "language"]
+    "subject",
+    ["field", "phase", "archive kind", "person's action", "reason", "metric", "setting", "language"],
 )
 def test_there_is_a_checklist_for(subject: str) -> None:
     checklists = (PAGES / "README.md").read_text(encoding="utf-8").partition("## Checklists")[2]

@@ -4,6 +4,7 @@ import re
 
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.logs import FIELDS
+from counterfoil.resources import PHASE_CONDITIONS, Phase
 from docs import check_language, generate_metrics, generate_plugin, generate_reasons, generate_settings
 
 
@@ -23,6 +24,14 @@ def test_the_page_of_the_plugins_commands_is_up_to_date() -> None:
     assert generate_plugin.PAGE.read_text(encoding="utf-8") == generate_plugin.page(), (
         "run: python docs/generate_plugin.py"
     )
+
+
+def test_the_page_of_operating_explains_each_phase_and_its_condition() -> None:
+    text = (check_language.ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    table = text.partition("| Phase | Meaning |")[2].partition("\n\n")[0]
+    assert [each for each in Phase if f"`{each}`" not in table] == []
+    conditions = text.partition("Each step has a condition (")[2].partition(")")[0]
+    assert [each for each in PHASE_CONDITIONS.values() if f"`{each}`" not in conditions] == []
 
 
 def test_the_page_of_metrics_is_up_to_date() -> None:

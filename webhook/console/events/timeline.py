@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from counterfoil.resources import Attempt, AttemptOutcome, EnvelopeEvent, Phase
+from counterfoil.resources import PHASE_CONDITIONS, Attempt, AttemptOutcome, EnvelopeEvent, Phase
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.resources.conditions import PENDING
 
@@ -19,11 +19,8 @@ _SUMMARIES: Final = frozenset({"Ready", "Stalled"})
 """Conditions for tools. The page itself shows the state of the event, and who must act."""
 
 _PHASE_OF_CONDITION: Final[Mapping[str, Phase]] = {
-    "Validated": Phase.VALIDATING,
     "Authorized": Phase.COLLECTING,
-    "Collected": Phase.COLLECTING,
-    "Archived": Phase.ARCHIVING,
-    "Cleaned": Phase.CLEANING,
+    **{condition: phase for phase, condition in PHASE_CONDITIONS.items()},
 }
 
 _FIRST_KINDS: Final = ("noted", "delivered", "started")

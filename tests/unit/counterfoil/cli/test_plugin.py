@@ -26,12 +26,13 @@ from counterfoil.cli.plugin.request import (
     make_request,
     wait_for_answer,
 )
-from counterfoil.cli.plugin.why import explain, page
+from counterfoil.cli.plugin.why import CONDITION_ORDER, explain, page
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, Forbidden, Unavailable
 from counterfoil.kube.status import MAX_CHANGE_ATTEMPTS
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
+    PHASE_CONDITIONS,
     REQUEST_LABEL,
     ArchiveLocation,
     Attempt,
@@ -684,3 +685,8 @@ def test_help_explains_every_exit_status_and_has_no_markup_of_docstrings() -> No
 
     assert all(f"{each.value} {EXIT_STATUS_TEXTS[each]}" in (whole.epilog or "") for each in ExitStatus)
     assert not [name for name, each in commands.items() if "``" in each.format_help()]
+
+
+def test_why_shows_the_conditions_of_the_phases_in_their_order() -> None:
+    conditions = list(PHASE_CONDITIONS.values())
+    assert [each for each in CONDITION_ORDER if each in conditions] == conditions

@@ -8,6 +8,7 @@ import pytest
 
 from counterfoil.i18n import catalogue as loader
 from counterfoil.i18n.catalogue import LANGUAGES, Catalogue, CatalogueName, load_catalogue
+from counterfoil.resources import PHASE_CONDITIONS, Phase
 
 PRODUCTS = {("archive_kind", "azblob"), ("archive_kind", "gcs")}
 SAME_WORDS = {
@@ -101,6 +102,13 @@ def test_every_folder_of_texts_is_a_catalogue_in_every_language() -> None:
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.toml")}
     languages = {f"{name}/{language}.toml" for name in CatalogueName for language in LANGUAGES}
     assert found == languages | {"reasons/entries.toml"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_each_phase_and_the_condition_that_it_makes_true_has_a_name(language: str) -> None:
+    console = load_catalogue(CatalogueName.CONSOLE, language)
+    assert [each for each in Phase if not console.has("phase", each)] == []
+    assert [each for each in PHASE_CONDITIONS.values() if not console.has("condition", each)] == []
 
 
 def test_a_text_that_is_missing_is_an_error() -> None:

@@ -36,6 +36,7 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import MAX_FILE_ID_LENGTH, MAX_PARAMETER_LENGTH, MAX_TAG_LENGTH
 from counterfoil.resources.request import MAX_REQUEST_TEXT_LENGTH
 from docs import generate_crds
+from tests.support.crd_cases import RULES
 
 ROOT = Path(__file__).parents[4]
 KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organization, Sender)
@@ -309,3 +310,27 @@ def test_the_example_of_an_event_has_the_receivers_name_and_labels_except_for_th
         ENVELOPE_LABEL: envelope,
         ACTION_LABEL: event.spec.action,
     }
+
+
+def test_no_rule_of_the_crds_is_without_a_case() -> None:
+    proved = [(rule.kind, rule.at, rule.says) for rule in RULES]
+    assert [
+        f"{kind.KIND} {path}: {message}"
+        for kind, path, message in rules_of_the_crds()
+        if not any((kind, path) == (of, at) and message.startswith(says) for of, at, says in proved)
+    ] == []
+
+
+def rules_of_the_crds() -> Iterator[tuple[type[Resource], str, str]]:
+    for kind in KINDS:
+        yield from ((kind, path, message) for path, message in rules_below(schema_of(kind), ""))
+
+
+def rules_below(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield path + rule.get("fieldPath", ""), rule["message"]
+    for name, inner in schema.get("properties", {}).items():
+        yield from rules_below(inner, f"{path}.{name}".lstrip("."))
+    for inner in (schema.get("items"), schema.get("additionalProperties")):
+        if inner is not None:
+            yield from rules_below(inner, f"{path}[]")

@@ -11,6 +11,7 @@ import pytest
 from controller.reconcile.context import PartialArchive, TooManyFiles
 from controller.reconcile.error_policy import classify
 from controller.reconcile.outcomes import Done, Fail, Outcome, Pause, Skip, Wait
+from controller.reconcile.phases import PHASE_FUNCTIONS
 from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
@@ -27,6 +28,7 @@ from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import (
     MAX_DOCUMENTS,
     MAX_TEXT_LENGTH,
+    PHASE_CONDITIONS,
     Attempt,
     AttemptOutcome,
     EnvelopeEvent,
@@ -63,6 +65,10 @@ async def claimed(scene: Scene) -> EnvelopeEvent:
 
 
 # -- Validating ----------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_function_for_each_phase_in_order() -> None:
+    assert list(PHASE_FUNCTIONS) == list(PHASE_CONDITIONS)
 
 
 async def test_an_envelope_in_an_expected_status_is_valid_and_its_name_is_recorded() -> None:

@@ -18,6 +18,7 @@ from counterfoil.resources.archive import (
     VerifyMode,
 )
 
+ROOT = Path(__file__).parents[5]
 MODULE = """
 from tests.support.fakes.archives import MemoryBackend
 
@@ -49,6 +50,12 @@ def a_spec(kind: str) -> ArchiveSpec:
 def test_every_kind_of_the_api_can_be_opened() -> None:
     assert {*ARCHIVE_KINDS, "custom"} == set(KINDS)
     assert all(map(find_opener, ARCHIVE_KINDS))
+
+
+@pytest.mark.parametrize("kind", [each for each in KINDS if each != "custom"])
+def test_every_kind_has_its_contract_and_its_section_in_the_manual(kind: str) -> None:
+    assert (ROOT / "tests" / "cluster" / f"test_archive_contract_{kind}.py").is_file()
+    assert f"\n## Kind `{kind}`\n" in (ROOT / "docs" / "archives.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("package")

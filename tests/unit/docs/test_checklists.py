@@ -1,0 +1,395 @@
+"""
+The checklists of docs/contributing/README.md are complete: a copy of the repository gets one more phase,
+archive kind, setting and language by exactly their steps.
+
+With the first step only, the checks that belong to the other steps fail. With all steps they pass.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+LANGUAGES = ("en", "de", "it")
+NEEDED = (
+    *(
+        "bench",
+        "chaos",
+        "charts",
+        "controller",
+        "counterfoil",
+        "crds",
+        "docs",
+        "formal",
+        "fuzz",
+        "sandbox",
+        "tests",
+    ),
+    *("webhook", "CHANGELOG.md", "changes", "Makefile", "README.md", "pyproject.toml"),
+)
+
+Step = Callable[[Path], None]
+"""The change of one step, in the copy of the repository."""
+
+
+def inserted(path: str, anchor: str, text: str) -> Step:
+    """Insert a text before the only place with the anchor."""
+
+    def change(copy: Path) -> None:
+        before = (copy / path).read_text(encoding="utf-8")
+        assert before.count(anchor) == 1, f"{path} has {before.count(anchor)} places with {anchor!r}"
+        (copy / path).write_text(before.replace(anchor, text + anchor), encoding="utf-8")
+
+    return change
+
+
+def written(path: str, text: str) -> Step:
+    """Write a new file."""
+
+    def change(copy: Path) -> None:
+        assert not (copy / path).exists()
+        (copy / path).write_text(text, encoding="utf-8")
+
+    return change
+
+
+def in_sequence(*steps: Step) -> Step:
+    """Carry out several changes."""
+
+    def change(copy: Path) -> None:
+        for step in steps:
+            step(copy)
+
+    return change
+
+
+def translated(code: str) -> Step:
+    """Write each catalogue of a language: the English texts with a mark."""
+
+    def change(copy: Path) -> None:
+        for english in (copy / "counterfoil" / "i18n").glob("*/en.toml"):
+            text = re.sub(r'(?m)^([\w.-]+ = ".*)"$', rf'\1 ({code})"', english.read_text(encoding="utf-8"))
+            english.with_name(f"{code}.toml").write_text(text, encoding="utf-8")
+
+    return change
+
+
+def in_each_console_language(anchor: str, text: str) -> Step:
+    """Insert a text into the console's catalogue of each language, before the only line that begins so."""
+    return in_sequence(
+        *(
+            inserted(f"counterfoil/i18n/console/{each}.toml", f"\n{anchor} = ", f"\n{text}")
+            for each in LANGUAGES
+        )
+    )
+
+
+def a_column_of_the_matrix(kind: str) -> Step:
+    """Add the column of a kind without results, as the program writes it after a run of the contract."""
+
+    def change(copy: Path) -> None:
+        page = copy / "docs" / "archives.md"
+        before, begin, rest = page.read_text(encoding="utf-8").partition("<!-- matrix -->\n")
+        table, end, after = rest.partition("<!-- end of matrix -->")
+        header, line, *rows = table.splitlines()
+        rows = [f"{header} `{kind}` |", f"{line}---|", *(f"{row} not run here |" for row in rows)]
+        page.write_text(f"{before}{begin}" + "\n".join(rows) + f"\n{end}{after}", encoding="utf-8")
+
+    return change
+
+
+@dataclass(frozen=True, kw_only=True)
+class Addition:
+    """One more of a thing that has a checklist."""
+
+    steps: tuple[Step, ...]
+    needless: frozenset[str] = frozenset()
+    """Files of the steps that this addition does not need: the checklist names their conditions."""
+    checks: tuple[str, ...]
+    """Each fails after the first step, and passes after all of them."""
+
+
+PHASE_MODULE = '''"""Index the archived files."""
+
+from controller.reconcile.context import ReconcileContext
+from controller.reconcile.outcomes import Done, Outcome
+from counterfoil.resources import EnvelopeEvent
+
+
+async def index(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """Do nothing."""
+    return Done()
+'''
+
+KIND_SETTINGS = '''class Shelf(KindSettings, frozen=True):
+    """A shelf."""
+
+    EXAMPLE: ClassVar[Mapping[str, Any]] = {"url": "https://shelf.acme.example"}
+
+    url: Annotated[str, address("Address of the shelf.", "https://shelf.acme.example")]
+    credentials_secret_ref: Annotated[SecretRef, _secret("`bearerToken`. Default none.")] = None
+
+    @property
+    def origin(self) -> str:
+        """Origin of the address."""
+        return origin_of(self.url)
+
+    @property
+    def place(self) -> str:
+        """The shelf."""
+        return self.origin
+
+
+'''
+
+KIND_MODULE = '''"""Archives of the kind `shelf`."""
+
+from collections.abc import Mapping
+
+from counterfoil.archives.backend import ArchiveBackend, Opener
+from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.resources.archive import ArchiveSpec
+
+
+async def open_shelf(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> ArchiveBackend:
+    """Open the archive ``name``. Raises ``SettingsInvalid``: there is no shelf."""
+    raise SettingsInvalid(name)
+
+
+OPENER: Opener = open_shelf
+'''
+
+SETTING = '''    shelves: int = setting(7, "7", at_least=1)
+    """Maximum number of shelves. Raise it for a measured need."""
+
+'''
+
+CRDS = "tests/unit/counterfoil/resources/test_crds.py"
+GENERATED = (
+    f"{CRDS}::test_a_file_is_what_its_type_declares",
+    f"{CRDS}::test_the_reference_page_is_up_to_date",
+    "tests/unit/charts/test_chart.py::test_what_the_chart_has_from_elsewhere_is_up_to_date",
+)
+"""All that `make chart` writes is up to date. The last two compare with the CRDs, which it writes first."""
+CATALOGUES = "tests/unit/counterfoil/i18n/test_catalogues.py"
+DOCS = "tests/unit/docs/test_docs.py"
+KINDS = "tests/unit/counterfoil/archives/backends/test_kinds.py"
+
+ADDITIONS: Mapping[str, Addition] = {
+    "A phase": Addition(
+        steps=(
+            in_sequence(
+                inserted(
+                    "counterfoil/resources/envelopeevent.py",
+                    '    CLEANING = "',
+                    '    INDEXING = "Indexing"\n',
+                ),
+                inserted(
+                    "counterfoil/resources/envelopeevent.py",
+                    "    Phase.CLEANING: ",
+                    '    Phase.INDEXING: "Indexed",\n',
+                ),
+            ),
+            in_sequence(
+                written("controller/reconcile/phases/index.py", PHASE_MODULE),
+                inserted(
+                    "controller/reconcile/phases/__init__.py",
+                    "from controller.reconcile.phases.validate ",
+                    "from controller.reconcile.phases.index import index\n",
+                ),
+                inserted(
+                    "controller/reconcile/phases/__init__.py",
+                    "    Phase.CLEANING: ",
+                    "    Phase.INDEXING: index,\n",
+                ),
+            ),
+            inserted("counterfoil/cli/plugin/why.py", '    "Cleaned",\n', '    "Indexed",\n'),
+            in_each_console_language("Cleaning", 'Indexing = "Indexing"'),
+            in_each_console_language("Cleaned", 'Indexed = "Indexed"'),
+            inserted("docs/operating.md", " `Cleaning` | in this phase", " `Indexing`"),
+            inserted("docs/operating.md", "`Cleaned`, and `Ready` for", "`Indexed`, "),
+        ),
+        needless=frozenset({"controller/reconcile/state_machine.py", "formal/envelope.pml"}),
+        checks=(
+            f"{CATALOGUES}::test_each_phase_and_the_condition_that_it_makes_true_has_a_name",
+            "tests/unit/controller/reconcile/phases/test_phases.py::test_there_is_a_function_for_each_phase_in_order",
+            "tests/unit/counterfoil/cli/test_plugin.py::"
+            "test_why_shows_the_conditions_of_the_phases_in_their_order",
+            f"{DOCS}::test_the_page_of_operating_explains_each_phase_and_its_condition",
+            f"{DOCS}::test_the_page_of_metrics_is_up_to_date",
+            "tests/unit/formal/test_edges.py::test_the_model_has_the_transitions_of_the_state_machine",
+            GENERATED[0],
+        ),
+    ),
+    "An archive kind": Addition(
+        steps=(
+            in_sequence(
+                inserted("counterfoil/resources/archive_kinds.py", "class KindFields(", KIND_SETTINGS),
+                inserted(
+                    "counterfoil/resources/archive_kinds.py",
+                    "    custom: Custom | None",
+                    "    shelf: Shelf | None = None\n",
+                ),
+            ),
+            written("counterfoil/archives/backends/shelf.py", KIND_MODULE),
+            in_each_console_language("webdav", 'shelf = "Shelf"'),
+            written("tests/cluster/test_archive_contract_shelf.py", '"""Contract of the kind."""\n'),
+            inserted(
+                "tests/support/crd_cases.py",
+                '    (Archive, "spec.webdav.url"): ',
+                '    (Archive, "spec.shelf.url"): lambda url: spec(shelf={"url": url}),\n',
+            ),
+            inserted("tests/support/scenes/hostile_archive.py", '"http")\n', '"shelf", '),
+            in_sequence(
+                inserted("docs/archives.md", "## Kind `custom`\n", "## Kind `shelf`\n\nA shelf.\n\n"),
+                a_column_of_the_matrix("shelf"),
+            ),
+        ),
+        needless=frozenset({"tests/security/test_s04_operation_memory.py", "charts/counterfoil/values.yaml"}),
+        checks=(
+            f"{KINDS}::test_every_kind_of_the_api_can_be_opened",
+            f"{KINDS}::test_every_kind_has_its_contract_and_its_section_in_the_manual",
+            "tests/unit/webhook/console/objects/test_archives.py::test_each_kind_shows_its_target_in_words",
+            "tests/unit/docs/test_archive_matrix.py::test_the_table_has_each_kind_that_keeps_files",
+            "tests/security/test_s04_operation_memory.py::"
+            "test_all_kinds_of_archives_and_all_their_operations_are_measured",
+            f"{CRDS}::test_no_rule_of_the_crds_is_without_a_case",
+            GENERATED[0],
+        ),
+    ),
+    "A setting": Addition(
+        steps=(
+            inserted("counterfoil/settings.py", "    connections: int = setting(64", SETTING),
+            inserted(
+                "webhook/receiver/app.py",
+                "    clock, metrics, monotonic = process.",
+                "    _ = settings.shelves\n",
+            ),
+        ),
+        needless=frozenset({"docs/generate_chart.py"}),
+        checks=(
+            "tests/unit/counterfoil/test_settings.py::test_every_setting_is_read",
+            f"{DOCS}::test_the_page_of_settings_is_up_to_date",
+            GENERATED[-1],
+        ),
+    ),
+    "A language": Addition(
+        steps=(
+            inserted(
+                "counterfoil/resources/organization.py", '    ITALIAN = "it"\n', '    PORTUGUESE = "pt"\n'
+            ),
+            translated("pt"),
+            inserted(CATALOGUES, '    "it": PRODUCTS\n', '    "pt": set(),\n'),
+        ),
+        checks=(
+            f"{CATALOGUES}::test_every_folder_of_texts_is_a_catalogue_in_every_language",
+            f"{CATALOGUES}::test_every_catalogue_has_the_same_texts_with_the_same_places",
+            f"{CATALOGUES}::test_no_text_is_left_untranslated",
+            GENERATED[0],
+        ),
+    ),
+}
+
+
+def checklist(heading: str) -> str:
+    """Return the numbered steps below a heading of the page."""
+    page = (ROOT / "docs" / "contributing" / "README.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n### {heading}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
+    return "\n".join(re.findall(r"(?m)^\d+\. .*(?:\n   .*)*", section))
+
+
+def named_places(steps: str) -> set[str]:
+    """Return the files and folders that the steps name."""
+    return {each for each in re.findall(r"`([^`\s]+)`", steps) if "/" in each and (ROOT / each).exists()}
+
+
+def is_below(name: str, place: str) -> bool:
+    """Whether a file is the place, or in this folder."""
+    return name == place or (place.endswith("/") and name.startswith(place))
+
+
+def commands(steps: str, copy: Path) -> list[list[str]]:
+    """Return the arguments of Python for each command of the steps, in their order."""
+    found = []
+    for program, arguments in re.findall(r"`(make|python) ([^`]+)`", steps):
+        if "RESULT" in arguments:
+            continue
+        if program == "make":
+            makefile = (copy / "Makefile").read_text(encoding="utf-8")
+            (recipe,) = re.findall(rf"(?m)^{arguments}: .*\n\t@(.*)$", makefile)
+            found += [each.removeprefix("$(BIN)/python ").split() for each in recipe.split(" && ")]
+        else:
+            found.append(arguments.split())
+    return found
+
+
+def contents(copy: Path) -> dict[str, bytes]:
+    """Return the bytes of each file of the copy."""
+    return {
+        path.relative_to(copy).as_posix(): path.read_bytes()
+        for path in copy.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+
+
+def run(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in the copy; its modules are those of the copy."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COVERAGE"))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=copy,
+        env={**own, "PYTHONPATH": str(copy)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def failed_checks(copy: Path, checks: tuple[str, ...]) -> set[str]:
+    """Run the checks in the copy; return those that fail."""
+    done = run(copy, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", *checks)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    lines = re.findall(r"(?m)^(?:FAILED|ERROR) ([\w/]+\.py::\w+)", done.stdout)
+    return set(lines)
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the parts of the repository that the checks read."""
+    for name in NEEDED:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "_build", "node_modules")
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("heading", ADDITIONS)
+def test_the_steps_of_a_checklist_are_all_that_an_addition_needs(heading: str, copy: Path) -> None:
+    addition, steps = ADDITIONS[heading], checklist(heading)
+    original = contents(copy)
+
+    addition.steps[0](copy)
+    assert failed_checks(copy, addition.checks) == set(addition.checks)
+
+    for step in addition.steps[1:]:
+        step(copy)
+    changed = {name for name, found in contents(copy).items() if found != original.get(name)}
+    places = named_places(steps)
+    assert [name for name in changed if not any(is_below(name, each) for each in places)] == []
+    assert [
+        each for each in places - addition.needless if not any(is_below(name, each) for name in changed)
+    ] == []
+
+    for arguments in commands(steps, copy):
+        done = run(copy, *arguments)
+        assert done.returncode == 0, done.stderr
+    assert failed_checks(copy, tuple({*addition.checks, *GENERATED})) == set()
