@@ -61,13 +61,13 @@ from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue
 from controller.sharding import HeldShards
 from controller.watch.heartbeat import WatchHeartbeat
-from controller.watch.liveness import Liveness
-from controller.watch.operator import (
+from controller.watch.kopf_operator import (
     UNFINISHED_SELECTOR,
     WATCHED_PLURALS,
     build_registry,
     run_operator,
 )
+from controller.watch.liveness import Liveness
 from controller.watch.reflector import InitialSync, Reflector
 from controller.watch.relist import DeletionDetector
 from controller.worker import Worker

@@ -36,7 +36,7 @@ from controller.access.archive_root import (
     root_of,
     write_marker,
 )
-from controller.access.first_origin import is_origin_lost, other_origin_of_secret
+from controller.access.credential_origin import is_origin_lost, other_origin_of_secret
 from controller.access.instrumented import InstrumentedBackend
 from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.cache import Cache

@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from controller.access.first_origin import is_first_esaw
+from controller.access.credential_origin import is_first_esaw
 from controller.access.key_refusals import CONFIRMATION, KeyRefusals
 from controller.access.secret_cache import (
     SecretCache,

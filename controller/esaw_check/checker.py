@@ -8,7 +8,7 @@ answers to a key; it does not change the Sender's condition.
 import logging
 from dataclasses import dataclass, replace
 
-from controller.access.first_origin import client_secret_fault
+from controller.access.credential_origin import client_secret_fault
 from controller.access.secret_cache import SecretCache, SecretMissing, value_of
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache

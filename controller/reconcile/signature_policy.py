@@ -35,13 +35,13 @@ class SignatureChecker:
     """The signature workers, the manifest's signing key (None: unsigned), and the archive's trust anchors."""
 
     examiner: SignatureWorkers
-    sealer: ManifestSigner | None
+    signer: ManifestSigner | None
     anchors: Anchors = NO_ANCHORS
 
     @property
     def public_key(self) -> PublicKey | None:
         """The key that our own seals fit; None: manifests are not sealed."""
-        return self.sealer.public if self.sealer is not None else None
+        return self.signer.public if self.signer is not None else None
 
     def with_anchors(self, anchors: Anchors) -> "SignatureChecker":
         """Return the checker for an archive with these trust anchors."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from controller.access.first_origin import client_secret_fault, is_esaw_origin
+from controller.access.credential_origin import client_secret_fault, is_esaw_origin
 from controller.access.secret_cache import (
     SecretCache,
     SecretForbidden,

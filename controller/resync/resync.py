@@ -18,7 +18,7 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.first_origin import has_moved
+from controller.access.credential_origin import has_moved
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache, version_number
 from controller.resync.event_load import EventLoadCounter

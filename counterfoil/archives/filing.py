@@ -329,7 +329,7 @@ async def conclude(
     archived_at: datetime,
     extra: Mapping[str, Any],
     signatures: Mapping[str, Signatures] = MappingProxyType({}),
-    sealer: ManifestSigner | None,
+    signer: ManifestSigner | None,
 ) -> str:
     """
     Write the hash file, the seal if there is a key, and then the manifest, all read back; return its
@@ -348,10 +348,10 @@ async def conclude(
         layout.tags,
         archived_at=archived_at,
         extra=extra,
-        sealed_by=sealer.public.id if sealer is not None else None,
+        sealed_by=signer.public.id if signer is not None else None,
     )
     locations = [file.location for file in files]
-    key = sealer.public if sealer is not None else None
+    key = signer.public if signer is not None else None
     found = await find_concluded(backend, layout, envelope.envelope_id, claimed=locations, key=key)
     if found is not None and found.manifest is not None:
         manifest = manifest.with_callbacks_of(found.manifest)
@@ -363,7 +363,7 @@ async def conclude(
     hashes = hash_lines((file.name, file.sha256) for file in manifest.files)
     if (
         found is None
-        or (sealer is not None and not found.is_ours)
+        or (signer is not None and not found.is_ours)
         or found.digest != manifest.digest
         or await read_back(backend, layout.hashes_name, expected=len(hashes)) != checksum(hashes)
     ):
@@ -372,12 +372,12 @@ async def conclude(
             manifest.encode_readable() if is_small else await asyncio.to_thread(manifest.encode_readable)
         )
         await _write(backend, layout.hashes_name, hashes, "text/plain", layout.tags)
-        await _write_seal(backend, layout, content, found, sealer)
+        await _write_seal(backend, layout, content, found, signer)
         await _write(backend, layout.manifest_name, content, "application/json", layout.tags)
     for name in (
         layout.hashes_name,
         layout.manifest_name,
-        *([layout.seal_name] if sealer is not None else []),
+        *([layout.seal_name] if signer is not None else []),
     ):
         await _retain(backend, name)
     return backend.location(layout.manifest_name)
@@ -420,10 +420,10 @@ async def _write_seal(
     layout: ArchiveLayout,
     manifest: bytes,
     found: FoundManifest | None,
-    sealer: ManifestSigner | None,
+    signer: ManifestSigner | None,
 ) -> None:
-    if sealer is not None:
-        content = sealer.seal(manifest)
+    if signer is not None:
+        content = signer.sign(manifest)
         await _write(backend, layout.seal_name, content, "application/octet-stream", layout.tags)
     elif found is not None and found.is_sealed:
         # The seal of a manifest that is about to be replaced, by a key that is gone.

@@ -70,7 +70,7 @@ class ManifestSigner:
             raise SigningKeyInvalid(f"{path} is no Ed25519 key")
         return cls(key)
 
-    def seal(self, content: bytes) -> bytes:
+    def sign(self, content: bytes) -> bytes:
         """Return the 64 bytes of a seal; the same content always has the same one."""
         return self._key.sign(content)
 

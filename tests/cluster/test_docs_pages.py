@@ -216,8 +216,8 @@ async def sealed_envelope(root: Path, key: Path) -> Path:
         for each in layout.files
     ]
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
-    sealer = ManifestSigner.load(key)
-    await conclude(backend, layout, an_envelope(), documents, archived_at=noon, extra={}, sealer=sealer)
+    signer = ManifestSigner.load(key)
+    await conclude(backend, layout, an_envelope(), documents, archived_at=noon, extra={}, signer=signer)
     return root / layout.folder
 
 

@@ -51,7 +51,7 @@ async def folder(server: S3Server) -> str:
         documents,
         archived_at=datetime(2026, 3, 1, tzinfo=UTC),
         extra={},
-        sealer=None,
+        signer=None,
     )
     await backend.close()
     return layout.folder

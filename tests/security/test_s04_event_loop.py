@@ -301,7 +301,7 @@ async def test_no_number_of_signatures_holds_the_loop_or_makes_a_manifest_unread
             archived_at=datetime.now(UTC),
             extra={},
             signatures=signatures,
-            sealer=None,
+            signer=None,
         )
         await measured()
     manifest = Manifest.decode(backend.files[layout.manifest_name])

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from tests.support.signed_pdfs import signed, unsigned, with_one_byte_changed
-from tests.support.signing_keys import a_sealer, key_file, public_pem
+from tests.support.signing_keys import a_signer, key_file, public_pem
 from tests.unit.counterfoil.cli.test_verify import archived, verified
 
 
@@ -34,7 +34,7 @@ async def test_without_a_key_a_rewritten_manifest_is_not_called_what_was_filed(t
 
 
 async def test_with_the_key_a_rewritten_manifest_is_found(tmp_path: Path) -> None:
-    folder = await archived(tmp_path, sealer=a_sealer())
+    folder = await archived(tmp_path, signer=a_signer())
     key = str(key_file(tmp_path, public_pem()))
     assert (await verified(folder, "--public-key", key))[1].endswith(
         "Everything is as it was archived, and counterfoil.json is signed with your key.\n"

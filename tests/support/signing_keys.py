@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from counterfoil.archives.manifest_signature import ManifestSigner
 
 
-def a_sealer(number: int = 1) -> ManifestSigner:
+def a_signer(number: int = 1) -> ManifestSigner:
     return ManifestSigner(_key(number))
 
 

@@ -105,7 +105,7 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         archived_at=context.clock.now(),
         extra=context.manifest_extra(event),
         signatures=filed.signatures,
-        sealer=context.signature_checker.sealer,
+        signer=context.signature_checker.signer,
     )
     context.verified = documents
     total = sum(each.size or 0 for each in documents)

@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.left_behind import left_behind
+from controller.reconcile.files_left_behind import files_left_behind
 from controller.reconcile.outcomes import (
     Done,
     Fail,
@@ -94,7 +94,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
                 each
                 for each in (
                     _evidence_condition(event, context, listed, missing),
-                    left_behind(event.status, documents, manifest.removesuffix(MANIFEST_NAME)),
+                    files_left_behind(event.status, documents, manifest.removesuffix(MANIFEST_NAME)),
                 )
                 if each is not None
             ),

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
-from counterfoil.cli.plugin.request import make_request, wait_for_answer
+from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.i18n.key_advice import consent_link, key_advice
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import Organization, RequestOutcome, Sender, find_condition

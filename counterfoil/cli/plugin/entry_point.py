@@ -25,7 +25,7 @@ from counterfoil.cli.plugin import (
     why,
 )
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, load_for
-from counterfoil.cli.plugin.request import RETRY, SKIP, RequestCommand
+from counterfoil.cli.plugin.send_request import RETRY, SKIP, RequestCommand
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
 from counterfoil.process_exit import exit_process

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
-from counterfoil.cli.plugin.request import make_request, wait_for_answer
+from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import Organization, RequestOutcome
 from counterfoil.resources.naming import UNSHARDED_WORK

@@ -155,5 +155,5 @@ async def file_envelope(backend: ArchiveBackend, layout: ArchiveLayout, contents
             )
         )
     return await conclude(
-        backend, layout, an_envelope(), documents, archived_at=ARCHIVED_AT, extra={}, sealer=None
+        backend, layout, an_envelope(), documents, archived_at=ARCHIVED_AT, extra={}, signer=None
     )

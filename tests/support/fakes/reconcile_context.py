@@ -325,7 +325,7 @@ class Scene:
         self.sender = a_sender()
         self.counted: list[int] = []
         self.examiner = FakeSignatureCheck()
-        self.sealer: ManifestSigner | None = None
+        self.signer: ManifestSigner | None = None
         self.anchors = NO_ANCHORS
         self.sibling_events: list[EnvelopeEvent] = []
 
@@ -340,7 +340,7 @@ class Scene:
             fence=OpenFence(InMemoryKubeClient(event), held_shards(), self.clock, event),
             esaw=self.esaw,
             clock=self.clock,
-            signature_checker=SignatureChecker(self.examiner, self.sealer, self.anchors),
+            signature_checker=SignatureChecker(self.examiner, self.signer, self.anchors),
             tag_workers=FakeTagWorkers(),
             on_file_archived=self.counted.append,
             sibling_events=self._sibling_events,

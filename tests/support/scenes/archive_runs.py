@@ -65,7 +65,7 @@ async def file_envelope(backend: ArchiveBackend, spec: ArchiveSpec, step: "Steps
         documents,
         archived_at=datetime(2026, 3, 1, tzinfo=UTC),
         extra={},
-        sealer=None,
+        signer=None,
     )
 
 

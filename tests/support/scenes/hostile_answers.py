@@ -34,7 +34,7 @@ from tests.support.scenes.esaw_check import a_subject_of
 from tests.support.scenes.hostile_archive import KINDS as ARCHIVE_KINDS
 from tests.support.scenes.hostile_archive import archive_at
 from tests.support.servers.scripted_esaw import ENVELOPE
-from tests.support.signing_keys import a_sealer
+from tests.support.signing_keys import a_signer
 
 FOLDER = "a"
 FILE = f"{FOLDER}/b.pdf"
@@ -90,7 +90,7 @@ async def sealed(url: str) -> AsyncIterator[Ask]:
     archive, secret = archive_at("webdav", url)
     backend = await open_backend("dms", archive.spec, secret)
     layout = ArchiveLayout(ENVELOPE, FOLDER, (), {}, "o", "n", "https://esaw")
-    key = a_sealer().public
+    key = a_signer().public
     yield lambda: _stalled(find_concluded(backend, layout, ENVELOPE, key=key))
     await backend.close()
 

@@ -60,7 +60,7 @@ async def test_an_envelope_runs_through_to_its_manifest(backend: ArchiveBackend)
     documents = [a_filed_document(file.facts, each) for file, each in zip(layout.files, stored, strict=True)]
 
     manifest = await conclude(
-        backend, layout, an_envelope(), documents, archived_at=WallClock().now(), extra={}, sealer=None
+        backend, layout, an_envelope(), documents, archived_at=WallClock().now(), extra={}, signer=None
     )
 
     assert [each.size for each in stored] == [len(content())] * 2

@@ -8,9 +8,9 @@ import pytest
 from chaos.plan import PLANTED
 from chaos.planted import Source, planted_files
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
-from tests.support.signing_keys import a_sealer
+from tests.support.signing_keys import a_signer
 
-SOURCE = Source("e1", "acme", "round-1", "https://esaw.example", a_sealer().public.id)
+SOURCE = Source("e1", "acme", "round-1", "https://esaw.example", a_signer().public.id)
 FORGED = b"%PDF ten times as much"
 DOCUMENTS = {"f1": "contract-1.pdf", "f2": "contract-2.pdf"}
 
@@ -36,9 +36,9 @@ def test_a_forged_manifest_can_be_read_and_lists_the_forged_documents(kind: str)
 def test_a_planted_seal_names_the_key_of_the_controller_and_is_not_valid() -> None:
     files = planted_files("sealed", SOURCE, DOCUMENTS, FORGED)
     content, seal = files["acme/e1/counterfoil.json"], files["acme/e1/counterfoil.json.sig"]
-    assert Manifest.decode(content).sealed_by == a_sealer().public.id
-    assert len(seal) == len(a_sealer().seal(content))
-    assert not a_sealer().public.verifies(seal, content)
+    assert Manifest.decode(content).sealed_by == a_signer().public.id
+    assert len(seal) == len(a_signer().sign(content))
+    assert not a_signer().public.verifies(seal, content)
 
 
 def test_garbage_is_no_manifest_and_an_additional_file_has_none() -> None:

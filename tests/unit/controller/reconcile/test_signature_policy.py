@@ -19,7 +19,7 @@ from counterfoil.untrusted.json_bounds import text_memory
 from tests.support.builders import NOON, an_event
 from tests.support.fakes.archives import a_file
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive
-from tests.support.signing_keys import a_sealer
+from tests.support.signing_keys import a_signer
 
 INTACT = Signatures(
     state=State.INTACT, found=(Signature(field="First", intact=True, coverage=Coverage.WHOLE_FILE),)
@@ -313,7 +313,7 @@ def test_of_many_broken_files_three_are_named() -> None:
 
 async def test_with_a_key_the_manifest_is_sealed() -> None:
     scene = a_scene()
-    scene.sealer = a_sealer()
+    scene.signer = a_signer()
     await archived(scene)
     seal = scene.backend.stored[f"{FOLDER}/counterfoil.json.sig"]
-    assert a_sealer().public.verifies(seal, scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    assert a_signer().public.verifies(seal, scene.backend.stored[f"{FOLDER}/counterfoil.json"])

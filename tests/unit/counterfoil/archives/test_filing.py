@@ -66,20 +66,20 @@ from tests.support.fakes.archives import (
     content,
     files_named,
 )
-from tests.support.signing_keys import a_sealer
+from tests.support.signing_keys import a_signer
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 async def filed(
-    backend: MemoryBackend, layout: ArchiveLayout, *, at: datetime = NOW, sealer: ManifestSigner | None = None
+    backend: MemoryBackend, layout: ArchiveLayout, *, at: datetime = NOW, signer: ManifestSigner | None = None
 ) -> str:
     documents = [
         a_filed_document(file.facts, await store(backend, file, a_source(content(seed=number)), tags={}))
         for number, file in enumerate(layout.files)
     ]
     return await conclude(
-        backend, layout, an_envelope(), documents, archived_at=at, extra={"event": "e-1"}, sealer=sealer
+        backend, layout, an_envelope(), documents, archived_at=at, extra={"event": "e-1"}, signer=signer
     )
 
 
@@ -360,27 +360,27 @@ async def test_a_claim_is_for_its_own_names_only() -> None:
 
 async def test_what_a_manifest_of_this_envelope_with_our_own_seal_lists_is_ours() -> None:
     backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
-    await filed(backend, layout, sealer=a_sealer())
+    await filed(backend, layout, signer=a_signer())
 
-    await claim_names(backend, layout, key=a_sealer().public)
+    await claim_names(backend, layout, key=a_signer().public)
 
 
-@pytest.mark.parametrize("sealer", [None, a_sealer(2)], ids=["no seal", "another key"])
-async def test_what_a_manifest_without_our_own_seal_lists_is_foreign(sealer: ManifestSigner | None) -> None:
+@pytest.mark.parametrize("signer", [None, a_signer(2)], ids=["no seal", "another key"])
+async def test_what_a_manifest_without_our_own_seal_lists_is_foreign(signer: ManifestSigner | None) -> None:
     backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
-    await filed(backend, layout, sealer=sealer)
+    await filed(backend, layout, signer=signer)
 
     with pytest.raises(NameTaken, match=r"a\.pdf"):
-        await claim_names(backend, layout, key=a_sealer().public)
+        await claim_names(backend, layout, key=a_signer().public)
 
 
 async def test_a_seal_beside_a_manifest_that_was_changed_makes_nothing_ours() -> None:
     backend, layout = MemoryBackend(), a_layout(*files_named("a.pdf", "b.pdf"))
-    await filed(backend, layout, sealer=a_sealer())
+    await filed(backend, layout, signer=a_signer())
     backend.files[layout.manifest_name] += b" "
 
     with pytest.raises(NameTaken, match=r"a\.pdf"):
-        await claim_names(backend, layout, key=a_sealer().public)
+        await claim_names(backend, layout, key=a_signer().public)
 
 
 FOREIGN: dict[str, dict[str, Any]] = {
@@ -395,11 +395,11 @@ FOREIGN: dict[str, dict[str, Any]] = {
 async def test_the_manifest_of_another_envelope_esaw_or_organization_is_foreign(words: str) -> None:
     backend, layout = MemoryBackend(), a_layout()
     claimed = await claim_names(backend, layout, key=None)
-    await filed(backend, layout, sealer=a_sealer())
+    await filed(backend, layout, signer=a_signer())
     before, other = dict(backend.files), dataclasses.replace(layout, **FOREIGN[words])
 
     with pytest.raises(NameTaken, match=words):
-        await claim_names(backend, other, claimed=claimed, key=a_sealer().public)
+        await claim_names(backend, other, claimed=claimed, key=a_signer().public)
     with pytest.raises(NameTaken, match=words):
         await find_concluded(backend, other, other.envelope_id, claimed=claimed, key=None)
     assert backend.files == before
@@ -458,7 +458,7 @@ async def test_concluding_after_a_file_changed_writes_the_manifest_again() -> No
     changed = a_filed_document(
         layout.files[0].facts, await store(backend, layout.files[0], a_source(b"new"), tags={})
     )
-    await conclude(backend, layout, an_envelope(), [changed], archived_at=NOW, extra={}, sealer=None)
+    await conclude(backend, layout, an_envelope(), [changed], archived_at=NOW, extra={}, signer=None)
 
     assert await verify_folder(backend, layout.folder) == []
 
@@ -470,7 +470,7 @@ async def test_a_file_that_was_not_deposited_is_never_in_a_manifest() -> None:
     )
 
     with pytest.raises(ValueError, match="was not deposited"):
-        await conclude(backend, layout, an_envelope(), [one], archived_at=NOW, extra={}, sealer=None)
+        await conclude(backend, layout, an_envelope(), [one], archived_at=NOW, extra={}, signer=None)
 
     assert layout.manifest_name not in backend.files
 
@@ -491,7 +491,7 @@ async def test_a_manifest_that_nobody_could_read_is_refused_before_anything_is_w
             [changed],
             archived_at=NOW,
             extra={"a": "x" * 1024 * 1024},
-            sealer=None,
+            signer=None,
         )
 
     assert backend.files == stored | {layout.files[0].name: b"new"}
@@ -505,7 +505,7 @@ async def test_a_manifest_that_is_stored_as_garbage_does_not_count() -> None:
     backend.spoil = lambda data: data.replace(b"2026", b"2025")
 
     with pytest.raises(VerificationFailed):
-        await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={}, sealer=None)
+        await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={}, signer=None)
 
     assert layout.manifest_name not in backend.files
 
@@ -596,7 +596,7 @@ async def test_each_upload_has_the_tags_and_its_type() -> None:
     file = layout.files[0]
     stored = await store(backend, file, a_source(b"1"), tags={"customer": "acme"})
     document = a_filed_document(file.facts, stored)
-    await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={}, sealer=None)
+    await conclude(backend, layout, an_envelope(), [document], archived_at=NOW, extra={}, signer=None)
 
     assert backend.described == {
         name: ({"customer": "acme"}, content_type)
@@ -668,7 +668,7 @@ async def test_a_file_without_its_proof_is_never_in_a_manifest(lacking: dict[str
             [msgspec.structs.replace(document, **lacking)],
             archived_at=NOW,
             extra={},
-            sealer=None,
+            signer=None,
         )
 
     assert layout.manifest_name not in backend.files
@@ -685,8 +685,8 @@ async def test_a_file_that_was_stored_elsewhere_is_never_in_a_manifest() -> None
     )
 
     with pytest.raises(ValueError, match=r"was deposited as shelf:/elsewhere\.pdf"):
-        await conclude(backend, layout, an_envelope(), [elsewhere], archived_at=NOW, extra={}, sealer=None)
-    await conclude(backend, layout, an_envelope(), [here], archived_at=NOW, extra={}, sealer=None)
+        await conclude(backend, layout, an_envelope(), [elsewhere], archived_at=NOW, extra={}, signer=None)
+    await conclude(backend, layout, an_envelope(), [here], archived_at=NOW, extra={}, signer=None)
 
     assert await verify_folder(backend, layout.folder) == []
 
@@ -712,7 +712,7 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
         archived_at=eastern,
         extra={"event": "e-1"},
         signatures={facts.file_id: found},
-        sealer=None,
+        signer=None,
     )
 
     assert Manifest.decode(backend.files[layout.manifest_name]) == Manifest(

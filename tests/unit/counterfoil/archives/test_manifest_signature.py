@@ -25,35 +25,35 @@ from tests.support.fakes.archives import (
     an_envelope,
     content,
 )
-from tests.support.signing_keys import a_sealer, key_file, private_pem, public_pem
+from tests.support.signing_keys import a_signer, key_file, private_pem, public_pem
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-async def filed(backend: MemoryBackend, layout: ArchiveLayout, sealer: ManifestSigner | None) -> None:
+async def filed(backend: MemoryBackend, layout: ArchiveLayout, signer: ManifestSigner | None) -> None:
     """File everything of the layout, as a run does, and note which names were written."""
     backend.puts.clear()
     documents = []
     for planned in layout.files:
         deposited = await store(backend, planned, a_source(content()), tags={})
         documents.append(a_filed_document(planned.facts, deposited))
-    await conclude(backend, layout, an_envelope(), documents, archived_at=NOON, extra={}, sealer=sealer)
+    await conclude(backend, layout, an_envelope(), documents, archived_at=NOON, extra={}, signer=signer)
 
 
 async def test_the_seal_comes_before_the_manifest_which_stays_the_last() -> None:
     backend, layout = MemoryBackend(), a_layout()
-    await filed(backend, layout, a_sealer())
+    await filed(backend, layout, a_signer())
     assert backend.puts[-3:] == [layout.hashes_name, layout.seal_name, layout.manifest_name]
 
 
 async def test_the_seal_fits_the_manifest_and_the_manifest_names_the_key() -> None:
-    backend, layout, sealer = MemoryBackend(), a_layout(), a_sealer()
-    await filed(backend, layout, sealer)
+    backend, layout, signer = MemoryBackend(), a_layout(), a_signer()
+    await filed(backend, layout, signer)
     manifest = backend.files[layout.manifest_name]
-    assert sealer.public.verifies(backend.files[layout.seal_name], manifest)
-    assert Manifest.decode(manifest).sealed_by == sealer.public.id
-    assert not a_sealer(2).public.verifies(backend.files[layout.seal_name], manifest)
-    assert not sealer.public.verifies(backend.files[layout.seal_name], manifest + b" ")
+    assert signer.public.verifies(backend.files[layout.seal_name], manifest)
+    assert Manifest.decode(manifest).sealed_by == signer.public.id
+    assert not a_signer(2).public.verifies(backend.files[layout.seal_name], manifest)
+    assert not signer.public.verifies(backend.files[layout.seal_name], manifest + b" ")
 
 
 async def test_without_a_key_there_is_no_seal() -> None:
@@ -65,32 +65,32 @@ async def test_without_a_key_there_is_no_seal() -> None:
 
 async def test_a_run_that_is_repeated_leaves_a_sealed_manifest_as_it_is() -> None:
     backend, layout = MemoryBackend(), a_layout()
-    await filed(backend, layout, a_sealer())
-    await filed(backend, layout, a_sealer())
+    await filed(backend, layout, a_signer())
+    await filed(backend, layout, a_signer())
     assert backend.puts == []
 
 
 @pytest.mark.parametrize("seal", [None, b"", b"x" * 64])
 async def test_a_seal_that_is_missing_or_does_not_fit_is_made_again(seal: bytes | None) -> None:
-    backend, layout, sealer = MemoryBackend(), a_layout(), a_sealer()
-    await filed(backend, layout, sealer)
+    backend, layout, signer = MemoryBackend(), a_layout(), a_signer()
+    await filed(backend, layout, signer)
     del backend.files[layout.seal_name]
     if seal is not None:
         backend.files[layout.seal_name] = seal
-    await filed(backend, layout, sealer)
-    assert sealer.public.verifies(backend.files[layout.seal_name], backend.files[layout.manifest_name])
+    await filed(backend, layout, signer)
+    assert signer.public.verifies(backend.files[layout.seal_name], backend.files[layout.manifest_name])
 
 
 async def test_another_key_seals_again() -> None:
     backend, layout = MemoryBackend(), a_layout()
-    await filed(backend, layout, a_sealer(1))
-    await filed(backend, layout, a_sealer(2))
-    assert a_sealer(2).public.verifies(backend.files[layout.seal_name], backend.files[layout.manifest_name])
+    await filed(backend, layout, a_signer(1))
+    await filed(backend, layout, a_signer(2))
+    assert a_signer(2).public.verifies(backend.files[layout.seal_name], backend.files[layout.manifest_name])
 
 
 async def test_a_manifest_that_is_written_again_without_a_key_has_no_old_seal_beside_it() -> None:
     backend, layout = MemoryBackend(), a_layout()
-    await filed(backend, layout, a_sealer())
+    await filed(backend, layout, a_signer())
     await filed(backend, layout, None)
     assert layout.seal_name not in backend.files
 
@@ -104,7 +104,7 @@ async def test_a_foreign_file_in_the_place_of_the_seal_is_not_touched() -> None:
 
 async def test_openssl_alone_can_check_the_seal(tmp_path: Path) -> None:
     backend, layout = MemoryBackend(), a_layout()
-    await filed(backend, layout, a_sealer())
+    await filed(backend, layout, a_signer())
     (tmp_path / "public.pem").write_bytes(public_pem())
     (tmp_path / "counterfoil.json").write_bytes(backend.files[layout.manifest_name])
     (tmp_path / "counterfoil.json.sig").write_bytes(backend.files[layout.seal_name])
@@ -117,10 +117,10 @@ async def test_openssl_alone_can_check_the_seal(tmp_path: Path) -> None:
 
 
 def test_keys_are_read_from_pem_files(tmp_path: Path) -> None:
-    sealer = ManifestSigner.load(key_file(tmp_path, private_pem()))
+    signer = ManifestSigner.load(key_file(tmp_path, private_pem()))
     public = PublicKey.load(key_file(tmp_path, public_pem()))
-    assert public.verifies(sealer.seal(b"content"), b"content")
-    assert public.id == sealer.public.id
+    assert public.verifies(signer.sign(b"content"), b"content")
+    assert public.id == signer.public.id
 
 
 def an_elliptic_key() -> bytes:

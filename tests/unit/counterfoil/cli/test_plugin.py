@@ -19,7 +19,7 @@ from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_poi
 from counterfoil.cli.plugin.archive_paths import ArchivePaths
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_json
-from counterfoil.cli.plugin.request import (
+from counterfoil.cli.plugin.send_request import (
     RETRY,
     SKIP,
     RequestCommand,

@@ -37,7 +37,7 @@ from tests.support.fakes.archives import (
     files_named,
 )
 from tests.support.signed_pdfs import signed, unsigned, with_one_byte_changed
-from tests.support.signing_keys import a_sealer, key_file, public_pem
+from tests.support.signing_keys import a_signer, key_file, public_pem
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UNSIGNED = Signatures(state=State.UNSIGNED, detail="it has no signature")
@@ -52,7 +52,7 @@ SIZE = len(unsigned("One"))
 async def archived(
     root: Path,
     *,
-    sealer: ManifestSigner | None = None,
+    signer: ManifestSigner | None = None,
     contents: tuple[bytes, bytes] = (unsigned("One"), unsigned("Two")),
     claims: Mapping[str, Signatures] = MappingProxyType({"Document-2": UNSIGNED}),
 ) -> Path:
@@ -74,7 +74,7 @@ async def archived(
         archived_at=NOON,
         extra={},
         signatures=claims,
-        sealer=sealer,
+        signer=signer,
     )
     return root / layout.folder
 
@@ -86,7 +86,7 @@ async def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def sealed(tmp_path: Path) -> Path:
-    return await archived(tmp_path, sealer=a_sealer())
+    return await archived(tmp_path, signer=a_signer())
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ async def test_a_document_that_was_archived_in_doubt_is_as_it_was_archived_if_th
 ) -> None:
     broken = with_one_byte_changed(signed())
     claims = {"Document-1": Signatures(state=State.BROKEN, detail="the signature 'First' is broken")}
-    folder = await archived(tmp_path, sealer=a_sealer(), contents=(broken, unsigned("Two")), claims=claims)
+    folder = await archived(tmp_path, signer=a_signer(), contents=(broken, unsigned("Two")), claims=claims)
     status, printed = await verified(folder, "--public-key", key)
     assert status == verify.INTACT
     assert "the signature 'First' does not fit what was signed, as when it was archived" in printed
@@ -302,7 +302,7 @@ async def test_a_manifest_that_was_changed_together_with_the_files_is_found_by_t
     assert (await verified(sealed))[0] == verify.INTACT, "without the key nobody can tell"
     status, printed = await verified(sealed, "--public-key", key)
     assert status == WRONG
-    assert f"counterfoil.json.sig: does not fit the manifest and the key {a_sealer().public.id}" in printed
+    assert f"counterfoil.json.sig: does not fit the manifest and the key {a_signer().public.id}" in printed
 
 
 async def test_the_seal_is_checked_with_the_key_and_only_shown_without(sealed: Path, key: str) -> None:
@@ -329,7 +329,7 @@ async def test_a_seal_of_another_key_is_not_accepted(sealed: Path, tmp_path: Pat
     other = key_file(tmp_path, public_pem(2))
     status, printed = await verified(sealed, "--public-key", str(other))
     assert status == WRONG
-    assert f"is not of the key {a_sealer(2).public.id}" in printed
+    assert f"is not of the key {a_signer(2).public.id}" in printed
 
 
 async def test_a_given_key_requires_a_seal(folder: Path, key: str) -> None:

@@ -20,7 +20,7 @@ from counterfoil.resources import EnvelopeEvent, EnvelopeStatus
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
 from tests.support.builders import ENVELOPE, NOON, EventBuilder, a_sender, an_event
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
-from tests.support.signing_keys import a_sealer
+from tests.support.signing_keys import a_signer
 
 DOCUMENT = f"{FOLDER}/Document/file-1.pdf"
 TRAIL = f"{FOLDER}/AuditTrail/audit-trail.pdf"
@@ -41,7 +41,7 @@ UNSIGNED = Signatures(state=State.UNSIGNED, detail="it has no signature")
 def a_scene(**archive_spec: Any) -> Scene:
     """A scene whose controller has a signing key."""
     scene = Scene()
-    scene.sealer = a_sealer()
+    scene.signer = a_signer()
     scene.archive = an_archive(**archive_spec)
     return scene
 
@@ -81,12 +81,12 @@ def stored(event: EnvelopeEvent, outcome: Outcome) -> EnvelopeEvent:
     return msgspec.structs.replace(event, status=status)
 
 
-async def a_folder(scene: Scene, *, sealer: int | None = None) -> dict[str, bytes]:
+async def a_folder(scene: Scene, *, signer: int | None = None) -> dict[str, bytes]:
     """Return the files of this envelope as another controller archives them, with its own key or none."""
     other = Scene()
     other.organization, other.archive = scene.organization, an_archive()
     other.esaw.contents = dict(scene.esaw.contents)
-    other.sealer = a_sealer(sealer) if sealer is not None else None
+    other.signer = a_signer(signer) if signer is not None else None
     event = await collected(other)
     assert isinstance(await archived(other, event), Done)
     return other.backend.stored
@@ -114,27 +114,27 @@ def downloads(scene: Scene) -> list[str]:
 # -- A folder that somebody put into the archive -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sealer", [None, 2], ids=["without a seal", "with a seal of another key"])
-async def test_a_forged_folder_of_the_envelope_is_not_treated_as_its_archive(sealer: int | None) -> None:
+@pytest.mark.parametrize("signer", [None, 2], ids=["without a seal", "with a seal of another key"])
+async def test_a_forged_folder_of_the_envelope_is_not_treated_as_its_archive(signer: int | None) -> None:
     scene = a_scene()
-    planted = forged(await a_folder(scene, sealer=sealer))
+    planted = forged(await a_folder(scene, signer=signer))
     scene.backend.stored |= planted
     with pytest.raises(NameTaken, match="nothing shows that Counterfoil put it there"):
         await collected(scene)
     assert scene.backend.stored == planted
 
 
-@pytest.mark.parametrize("sealer", [None, 2], ids=["without a seal", "with a seal of another key"])
-async def test_a_forged_folder_under_claimed_names_is_replaced_by_what_esaw_has(sealer: int | None) -> None:
+@pytest.mark.parametrize("signer", [None, 2], ids=["without a seal", "with a seal of another key"])
+async def test_a_forged_folder_under_claimed_names_is_replaced_by_what_esaw_has(signer: int | None) -> None:
     scene = a_scene()
     scene.examiner.says = UNSIGNED
     event = await collected(scene)
-    scene.backend.stored |= forged(await a_folder(scene, sealer=sealer))
+    scene.backend.stored |= forged(await a_folder(scene, signer=signer))
     outcome = await archived(scene, event)
     assert isinstance(outcome, Done)
     assert scene.backend.stored[DOCUMENT] == GENUINE
     assert manifest_of(scene).files[0].sha256 == sha256(GENUINE).hexdigest()
-    assert a_sealer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
+    assert a_signer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
 
 
 async def test_a_signature_that_only_a_manifest_without_a_seal_claims_does_not_count() -> None:
@@ -170,16 +170,16 @@ async def test_a_run_that_was_killed_after_the_manifest_comes_to_an_end_though_t
     assert manifest_of(scene).files[1].sha256 == sha256(scene.backend.stored[TRAIL]).hexdigest()
 
 
-@pytest.mark.parametrize("sealer", [None, 1, 2], ids=["no seal", "own seal", "seal of an earlier key"])
+@pytest.mark.parametrize("signer", [None, 1, 2], ids=["no seal", "own seal", "seal of an earlier key"])
 async def test_an_event_that_was_deleted_and_created_again_comes_to_an_end_though_the_trail_differs(
-    sealer: int | None,
+    signer: int | None,
 ) -> None:
     scene = a_scene()
-    scene.backend.stored |= await a_folder(scene, sealer=sealer)
+    scene.backend.stored |= await a_folder(scene, signer=signer)
     scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
     await both(scene)
     assert scene.backend.stored[DOCUMENT] == GENUINE
-    assert a_sealer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
+    assert a_signer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
 
 
 async def test_an_event_that_was_deleted_before_its_manifest_comes_to_an_end_though_the_trail_differs() -> (
@@ -206,7 +206,7 @@ async def test_what_the_events_own_status_has_with_its_hash_is_not_downloaded_ag
 
 async def test_what_a_siblings_status_has_with_its_hash_is_not_downloaded_again() -> None:
     scene = a_scene()
-    scene.sealer = None
+    scene.signer = None
     scene.sibling_events = [await both(scene)]
     second = await collected(scene, an_event().for_action("envelopeCompleted").build())
     assert isinstance(await archived(scene, second), Done)
@@ -215,7 +215,7 @@ async def test_what_a_siblings_status_has_with_its_hash_is_not_downloaded_again(
 
 async def test_a_file_that_is_not_as_the_stored_status_says_is_downloaded_and_replaced() -> None:
     scene = a_scene()
-    scene.sealer = None
+    scene.signer = None
     scene.sibling_events = [await both(scene)]
     scene.backend.stored |= forged(scene.backend.stored)
     second = await collected(scene, an_event().for_action("envelopeCompleted").build())
@@ -252,7 +252,7 @@ async def test_the_folder_of_another_source_with_the_same_envelope_id_is_not_rep
     scene = a_scene(path="{{envelope.id}}/{{file.kind}}/{{file.name}}")
     event = await collected(scene)
     first = Scene(**other)
-    first.archive, first.sealer, first.backend = scene.archive, scene.sealer, scene.backend
+    first.archive, first.signer, first.backend = scene.archive, scene.signer, scene.backend
     first.esaw.contents["file-1"] = b"%PDF-contract of the first"
     assert isinstance(await archived(first, await collected(first)), Done)
     before = dict(first.backend.stored)
@@ -373,7 +373,7 @@ PARAMETERS = {"callback": {"tokenSecretRefs": [{"name": "callback", "key": "toke
 @pytest.mark.parametrize("is_sealed", [True, False])
 async def test_the_second_event_keeps_the_first_ones_parameters_and_tags(is_sealed: bool) -> None:
     scene = Scene(**PARAMETERS)
-    scene.sealer = a_sealer() if is_sealed else None
+    scene.signer = a_signer() if is_sealed else None
     scene.archive = an_archive(
         tags={"case": {"callback": "case"}},
         path="{{tags.case}}/{{organization}}/{{envelope.id}}/{{file.kind}}/{{file.name}}",
@@ -469,7 +469,7 @@ async def test_a_sealed_manifest_of_before_the_origin_was_named_proves_no_file()
     manifest = json.loads(scene.backend.stored[MANIFEST])
     del manifest["envelope"]["origin"], manifest["envelope"]["namespace"]
     scene.backend.stored[MANIFEST] = json.dumps(manifest).encode()
-    scene.backend.stored[SEAL] = a_sealer().seal(scene.backend.stored[MANIFEST])
+    scene.backend.stored[SEAL] = a_signer().sign(scene.backend.stored[MANIFEST])
     assert isinstance(await archived(scene, event), Done)
     assert downloads(scene) == ["download file-1", "download trail-1"]
     assert manifest_of(scene).envelope.origin == "https://esaw.example.com"
@@ -492,12 +492,12 @@ async def test_an_envelope_whose_sealed_manifest_was_changed_is_archived_again_b
     assert scene.esaw.transport.deleted == []
     again = await collected(scene, event)
     assert isinstance(await archived(scene, again), Done)
-    assert a_sealer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
+    assert a_signer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
 
 
 async def test_an_envelope_sealed_by_an_earlier_key_is_deleted() -> None:
     scene = a_scene()
     event = await both(scene)
     scene.clock.advance(hours=1)
-    scene.sealer = a_sealer(2)
+    scene.signer = a_signer(2)
     assert (await clean(event, scene.context(event))).reason == "ArchivedAndDeleted"

@@ -20,7 +20,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from tests.support.builders import ENVELOPE, EventBuilder, an_event, an_organization
-from tests.support.signing_keys import a_sealer
+from tests.support.signing_keys import a_signer
 from tests.unit.controller.reconcile.phases.test_clean import (
     document,
     file_ids,
@@ -278,7 +278,7 @@ async def test_a_file_that_another_event_listed_while_the_delete_was_delayed_is_
 
 async def test_a_sealed_manifest_of_an_event_that_was_removed_is_not_shortened(tmp_path: Path) -> None:
     scene = a_scene(tmp_path, cleanup={"policy": "Keep"})
-    checker = replace(scene.preconditions.signature_checker, sealer=a_sealer())
+    checker = replace(scene.preconditions.signature_checker, signer=a_signer())
     scene.change_preconditions(signature_checker=checker)
     list_files(scene, document(1, 1), legal=("legal-1",))
     await scene.reconcile()

@@ -39,7 +39,7 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH
 from tests.support.builders import ENVELOPE, NOON, AClock, an_event
 from tests.support.fakes.reconcile_context import FOLDER, FakeBackend, Scene, an_archive, missing
-from tests.support.signing_keys import a_sealer
+from tests.support.signing_keys import a_signer
 
 
 async def validated(scene: Scene, event: EnvelopeEvent | None = None) -> Outcome:
@@ -716,7 +716,7 @@ async def test_what_was_verified_in_this_run_is_not_read_again() -> None:
 
 async def test_a_seal_that_is_gone_is_made_again_before_the_delete() -> None:
     scene = Scene()
-    scene.sealer = a_sealer()
+    scene.signer = a_signer()
     event = await archived_before(scene)
     del scene.backend.stored[f"{FOLDER}/counterfoil.json.sig"]
     outcome = await cleaned(scene, event)

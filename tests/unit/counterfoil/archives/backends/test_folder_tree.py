@@ -182,7 +182,7 @@ async def test_a_file_that_an_earlier_version_set_aside_is_removed_when_the_mani
         sha256=digest,
         location=backend.location(FILE.name),
     )
-    await conclude(backend, layout, an_envelope(), [document], archived_at=NOON, extra={}, sealer=None)
+    await conclude(backend, layout, an_envelope(), [document], archived_at=NOON, extra={}, signer=None)
     assert aside not in files
     assert layout.manifest_name in files
     assert files[FILE.name] == NEW

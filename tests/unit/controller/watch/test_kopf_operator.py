@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.watch.operator import operator_settings
+from controller.watch.kopf_operator import operator_settings
 
 
 def test_kopf_never_gives_up_on_the_api_server_and_never_pauses_for_long() -> None:
@@ -30,7 +30,7 @@ from pathlib import Path
 from aiohttp import web
 from controller.cache import Cache
 from controller.watch.heartbeat import WatchHeartbeat
-from controller.watch.operator import WATCHED_PLURALS, OperatorEnded, build_registry, run_operator
+from controller.watch.kopf_operator import WATCHED_PLURALS, OperatorEnded, build_registry, run_operator
 from controller.watch.reflector import Reflector
 from counterfoil.clock import WallClock
 from tests.support.servers.scripted_kubernetes import answered_by

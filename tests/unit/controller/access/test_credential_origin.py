@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controller.access.first_origin import (
+from controller.access.credential_origin import (
     SET_UP_TIME,
     has_moved,
     is_esaw_origin,

@@ -22,7 +22,7 @@ MAX_LISTED_LENGTH: Final = 8192
 _LISTED: Final = re.compile(r"`([^`]+)`")
 
 
-def left_behind(
+def files_left_behind(
     status: EnvelopeEventStatus, documents: Collection[FiledDocument], place: str
 ) -> SideCondition | None:
     """
