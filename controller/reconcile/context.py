@@ -191,7 +191,7 @@ class ReconcileContext:
         """
         Return the other events of this envelope, oldest first, as they were when this run first asked.
 
-        None of them is in work meanwhile (rule 5). One that can't be read is left out. Raises ``ApiError``.
+        None of them runs at the same time (rule 5). One that can't be read is left out. Raises ``ApiError``.
         """
         return (await self._sibling_events()).events
 

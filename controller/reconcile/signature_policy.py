@@ -120,7 +120,7 @@ def _details(answers: Sequence[FileResult]) -> list[tuple[FileLayout, str]]:
 
 
 def _distrust_reason(found: Signatures) -> str:
-    """Say of the first signer that is not trusted why; nothing when there is none, or no trust anchor."""
+    """Return why the first untrusted signer is not trusted; empty without one, or without an anchor."""
     for each in found.found:
         if each.is_distrusted:
             return f"{each.signer!r}, who made the signature {each.field!r}, is not trusted: {each.distrust}"

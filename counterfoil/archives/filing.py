@@ -445,7 +445,7 @@ async def _some_at_once(calls: Sequence[Callable[[], Awaitable[Any]]]) -> list[A
 
 
 class _SpareReads:
-    """The requests that a process may have in work beyond one of each envelope."""
+    """Limit of the concurrent requests of a process, beyond one of each envelope."""
 
     def __init__(self, count: int) -> None:
         self._left = count

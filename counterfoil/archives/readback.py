@@ -143,7 +143,7 @@ async def reading_list(backend: ArchiveBackend, folder: str) -> AsyncIterator[Re
 
 
 async def read_seal(backend: ArchiveBackend, name: str) -> bytes | None:
-    """Read the seal beside a manifest; None: there is none. What is too long for one is cut, and fits
+    """Read the seal beside a manifest; None: there is none. Content that is too long is cut, and fits
     nothing. Raises ``FileNotReturned``."""
     content = bytearray()
     try:

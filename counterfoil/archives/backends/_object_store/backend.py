@@ -5,8 +5,8 @@ An object appears whole or not at all: a small one by one request, a bigger one 
 completed at the end and ended on any error. A run that is killed outright leaves parts that no listing shows;
 each store has its way to clear those away, see docs/archives.md.
 
-Memory per transfer is three parts and a block. No conditional requests: not every server honours them, and
-names are ours by ``claim``.
+Memory per transfer is three parts and a block. No conditional requests: not every server supports them, and
+``claim`` reserves the names.
 """
 
 import asyncio
