@@ -86,7 +86,7 @@ async def takes_one(proxied: ProxiedReceiver) -> bool:
     return await proxied.call() == 200
 
 
-async def test_idle_connections_that_died_without_a_word_cost_one_callback_and_no_more(
+async def test_idle_connections_that_were_dropped_silently_cost_one_callback_and_no_more(
     proxied: ProxiedReceiver,
 ) -> None:
     assert await proxied.call_about_many() == {200}

@@ -69,7 +69,7 @@ async def test_an_empty_list_does_not_say_that_nothing_is_stored(system: Documen
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_001])
-async def test_a_form_brings_a_file_of_any_size(system: DocumentSystem, size: int) -> None:
+async def test_a_form_uploads_a_file_of_any_size(system: DocumentSystem, size: int) -> None:
     backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
     file = a_layout().files[0]
 
@@ -79,7 +79,7 @@ async def test_a_form_brings_a_file_of_any_size(system: DocumentSystem, size: in
     assert system.filed[file.name].path.read_bytes() == content(size)
 
 
-async def test_a_form_that_breaks_off_is_not_filed(system: DocumentSystem) -> None:
+async def test_a_form_that_is_cut_is_not_stored(system: DocumentSystem) -> None:
     backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
 
     with pytest.raises(SourceCut):

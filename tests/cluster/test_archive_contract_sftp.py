@@ -178,7 +178,7 @@ async def test_what_a_killed_run_left_is_swept_and_nothing_else(
         assert set(await sftp.listdir(f"{root}/a/b")) - {".", ".."} == {"other.tmp"}
 
 
-async def test_a_server_without_posix_rename_gets_its_files_replaced_all_the_same(tmp_path: Path) -> None:
+async def test_the_files_of_a_server_without_posix_rename_are_still_replaced(tmp_path: Path) -> None:
     async with own_server(OldServer, tmp_path) as spec:
         backend = await open_backend("dms", spec, {"username": b"u", "password": PASSWORD})
         assert isinstance(backend, RetainingBackend)

@@ -132,9 +132,7 @@ async def test_a_location_is_a_uri(backend: ArchiveBackend, spec: ArchiveSpec) -
 
 
 @pytest.mark.parametrize("cut_at", [0, 1000, 12 * MIB])
-async def test_a_source_that_breaks_off_leaves_no_object(
-    backend: ArchiveBackend, root: Path, cut_at: int
-) -> None:
+async def test_a_source_that_fails_leaves_no_object(backend: ArchiveBackend, root: Path, cut_at: int) -> None:
     file = a_layout().files[0]
 
     with pytest.raises(SourceCut):
@@ -180,7 +178,7 @@ async def test_a_filed_envelope_proves_itself_by_sha256sum(
 
 
 @pytest.mark.parametrize("step", range(STEPS))
-async def test_a_run_that_was_killed_is_made_whole_by_the_next(
+async def test_a_run_that_was_killed_is_completed_by_the_next(
     server: S3Server, backend: ArchiveBackend, spec: ArchiveSpec, root: Path, step: int
 ) -> None:
     layout = the_layout(spec)

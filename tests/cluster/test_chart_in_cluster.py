@@ -573,7 +573,7 @@ async def test_names_that_json_writes_otherwise_and_long_ones_are_recorded_too(
         await installed.kubectl("annotate", "--overwrite", "ee", NAME, f"{ACTS}={other}", f"--as={name}")
 
 
-async def test_nothing_begins_its_life_with_acts_of_others_unless_it_is_restored(
+async def test_nothing_starts_with_the_records_of_others_unless_it_is_restored(
     installed: InstalledChart,
 ) -> None:
     jane = await person(installed, "jane")
@@ -687,7 +687,7 @@ async def test_the_main_job_is_done_with_just_the_charts_rights_and_under_its_po
             await built.kubectl("wait", event, f"--for=jsonpath={{.status.{path}}}={value}", "--timeout=60s")
 
 
-async def test_the_first_installation_brings_no_quota_of_a_kind_that_is_new(
+async def test_the_first_installation_creates_no_quota_of_a_kind_that_is_new(
     installed: InstalledChart,
 ) -> None:
     # When it comes, and what it does then, is seen on the whole node, which has a quota controller.

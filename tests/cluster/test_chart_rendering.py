@@ -820,7 +820,7 @@ async def test_a_quota_is_part_of_the_release_only_if_the_values_enable_it(
     ("enabled", "flags", "has_job"),
     [("auto", (), True), ("auto", (KNOWN,), True), (True, (), False), (False, (), False)],
 )
-async def test_otherwise_a_job_brings_the_quota_unless_the_values_say_that_there_is_none(
+async def test_otherwise_a_job_creates_the_quota_unless_the_values_disable_it(
     program: Helm, enabled: bool | str, flags: tuple[str, ...], has_job: bool
 ) -> None:
     rendered = await render(program, {"floodControl": {"quota": {"enabled": enabled}}}, *flags)

@@ -173,7 +173,7 @@ def test_an_upgrade_keeps_every_object_and_every_secret_as_they_are(upgraded: Up
     assert essence(of_kind(upgraded.after, *OURS)) == essence(before)
 
 
-def test_an_upgrade_brings_the_present_definitions_in_place_of_the_earlier(
+def test_an_upgrade_replaces_the_earlier_definitions(
     upgraded: UpgradedRelease,
 ) -> None:
     assert len(upgraded.present) == len(KINDS)
@@ -186,7 +186,7 @@ def test_an_upgrade_brings_the_present_definitions_in_place_of_the_earlier(
     ("process", "rules"),
     [("receiver", rbac.RECEIVER), ("pages", rbac.PAGES), ("controller", rbac.CONTROLLER)],
 )
-def test_an_upgrade_brings_the_present_rights(
+def test_an_upgrade_installs_the_present_rights(
     upgraded: UpgradedRelease, process: str, rules: tuple[rbac.Rule, ...]
 ) -> None:
     assert tuple(upgraded.after[f"Role/{RELEASE}-{process}"]["rules"]) == rules
@@ -200,7 +200,7 @@ def test_the_present_controller_finishes_an_event_that_the_earlier_release_left(
     assert "Document" in {each["kind"] for each in upgraded.processed["status"]["documents"]}
 
 
-def test_a_rollback_brings_the_earlier_definitions_and_rights(upgraded: UpgradedRelease) -> None:
+def test_a_rollback_restores_the_earlier_definitions_and_rights(upgraded: UpgradedRelease) -> None:
     kinds = ("CustomResourceDefinition", "Role", "RoleBinding")
     before, back = of_kind(upgraded.before, *kinds), of_kind(upgraded.back, *kinds)
     assert back.keys() == before.keys()

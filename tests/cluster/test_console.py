@@ -140,7 +140,7 @@ async def test_a_sender_with_37_waiting_envelopes_is_one_line_and_is_asked_again
     assert [act.what for act in audit_entries(sender["metadata"]["annotations"])] == ["ask"]
 
 
-async def test_a_sender_that_brings_a_key_is_the_administrators_turn_in_the_words_of_the_plugin(
+async def test_a_sender_with_an_own_key_is_the_administrators_task_in_the_words_of_the_plugin(
     scene: Scene,
 ) -> None:
     await scene.local_environment.apply(

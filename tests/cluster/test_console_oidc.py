@@ -128,7 +128,7 @@ async def test_a_session_ends_with_its_id_token(oidc: OidcScene) -> None:
     assert 0 < seconds <= 40
 
 
-async def test_a_code_that_another_browser_brings_is_not_exchanged(oidc: OidcScene) -> None:
+async def test_a_code_from_another_browser_is_not_exchanged(oidc: OidcScene) -> None:
     mallory, jane = oidc.person(), oidc.person()
     stolen = await oidc.follow(mallory, await oidc.begun(mallory))
     await oidc.begun(jane)
@@ -151,7 +151,7 @@ async def test_a_code_that_another_browser_brings_is_not_exchanged(oidc: OidcSce
         {"iss": "https://evil.example"},
     ],
 )
-async def test_an_id_token_for_somebody_else_is_refused(oidc: OidcScene, claims: dict[str, object]) -> None:
+async def test_an_id_token_for_another_client_is_refused(oidc: OidcScene, claims: dict[str, object]) -> None:
     oidc.provider.claims = claims
 
     jane = await oidc.sign_in(oidc.person())

@@ -513,7 +513,7 @@ async def test_what_is_suspended_is_held_and_continues_when_it_is_resumed(
     await scene.reaches(name, Phase.SUCCEEDED)
 
 
-async def test_a_new_delivery_of_a_skipped_event_brings_it_back(scene: ControllerScene) -> None:
+async def test_a_new_delivery_of_a_skipped_event_reopens_it(scene: ControllerScene) -> None:
     envelope = scene.envelope(status=EnvelopeStatus.EXPIRED)
     name = await scene.note(envelope)
     await scene.reaches(name, Phase.SKIPPED)

@@ -317,7 +317,7 @@ async def test_the_users_kubeconfig_is_neither_read_nor_written(shell: Shell) ->
     assert not (shell.home / ".kube").exists()
 
 
-async def test_a_record_about_a_process_that_is_somebody_elses_by_now_ends_nobody(shell: Shell) -> None:
+async def test_a_record_about_a_process_number_that_was_reused_ends_no_process(shell: Shell) -> None:
     note = {"way": "local", "pid": os.getpid(), "created": 1.0}
     (shell.folder / ".cluster").mkdir()
     (shell.folder / ".cluster" / "running.json").write_text(json.dumps(note))

@@ -362,7 +362,7 @@ async def test_the_link_in_a_mail_renews_the_key_and_the_sender_reports_it(scene
     assert browser.page.status == 200, "reloading it is harmless"
 
 
-async def test_no_consent_is_asked_of_a_sender_who_brings_a_key(scene: Scene) -> None:
+async def test_no_consent_is_asked_of_a_sender_with_an_own_key(scene: Scene) -> None:
     await scene.local_environment.sender("technical", scene.bruno, organization="acme")
     browser = await scene.sign_in(scene.bruno)
 
@@ -371,7 +371,7 @@ async def test_no_consent_is_asked_of_a_sender_who_brings_a_key(scene: Scene) ->
     assert "name this page: brings_key" in browser.page.text
 
 
-async def test_a_secret_of_somebody_else_by_that_name_is_not_overwritten(scene: Scene) -> None:
+async def test_a_foreign_secret_of_that_name_is_not_overwritten(scene: Scene) -> None:
     name = consented_sender_name("acme", scene.anna.user_id)
     await scene.local_environment.secret(name, "token", other="thing")
     browser = await scene.sign_in()

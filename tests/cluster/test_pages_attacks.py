@@ -449,7 +449,7 @@ async def test_the_redirect_uri_is_ours_with_any_host_in_the_request(scene: Scen
     assert asked["redirect_uri"] == [f"{scene.pages.public}/oauth/acme/return"]
 
 
-async def test_a_tampered_redirect_uri_brings_no_code(scene: Scene) -> None:
+async def test_a_tampered_redirect_uri_gets_no_code(scene: Scene) -> None:
     anna = await Person.enters(scene, "Tampered")
     async with a_tab(scene, anna.browser) as tab:
         authorize = await tab.leave(anna.link(anna.draft()))

@@ -85,7 +85,7 @@ async def test_a_wrong_key_says_nothing_about_the_envelope(
     assert "does not accept the key" in capsys.readouterr().err
 
 
-async def test_where_nothing_lies_nothing_is_checked(server: S3Server, folder: str) -> None:
+async def test_an_empty_folder_is_not_checked(server: S3Server, folder: str) -> None:
     assert (await verified(f"s3://contracts/{folder}/nowhere", keys_of(server)))[0] == UNCHECKED
 
 

@@ -144,7 +144,7 @@ async def test_a_revoked_key_with_ten_envelopes_is_one_mail_whose_link_resumes_a
     assert not any(scene.esaw.exists(each) for each in envelopes)
 
 
-async def test_sending_ends_in_the_inbox_even_if_that_lies_behind_a_login_of_another_server(
+async def test_sending_ends_in_the_inbox_even_behind_a_login_of_another_server(
     scene: Scene, page: Page
 ) -> None:
     """Browsers apply a form's policy to every redirect that follows it, and nobody knows how many hosts a

@@ -212,7 +212,7 @@ async def test_an_upgrade_with_another_value_loses_no_callback_and_neither_does_
     await release.filed(flow.sent)
 
 
-async def test_an_upgrade_brings_a_new_field_of_a_kind_while_callbacks_flow(
+async def test_an_upgrade_adds_a_new_field_of_a_kind_while_callbacks_arrive(
     release: Release, tmp_path: Path
 ) -> None:
     chart = _chart_with_a_new_field(tmp_path / "chart")
@@ -227,7 +227,7 @@ async def test_an_upgrade_brings_a_new_field_of_a_kind_while_callbacks_flow(
     await release.filed(flow.sent)
 
 
-async def test_a_job_brings_the_quota_which_refuses_no_callback_at_its_coming(
+async def test_a_job_creates_the_quota_which_refuses_no_callback_at_its_start(
     release: Release,
 ) -> None:
     assert release.quotas_at_first == ""
@@ -354,7 +354,7 @@ async def test_an_autoscaler_takes_the_receiver_over_and_releases_it_while_callb
     await release.filed(flow.sent)
 
 
-async def test_load_brings_more_receivers_and_its_end_takes_them_away(release: Release) -> None:
+async def test_load_adds_receivers_and_its_end_removes_them(release: Release) -> None:
     sent = await release.complete(3)
     await release.filed(sent)
     at_once = {"stabilizationWindowSeconds": 0}

@@ -293,7 +293,7 @@ async def has_reason(scene: PagesScene, name: str, reason: str) -> bool:
     return found is not None and found.reason == reason
 
 
-async def test_a_consent_at_the_new_address_of_esaw_brings_a_key_for_it(
+async def test_a_consent_at_the_new_address_of_esaw_gives_a_key_for_it(
     plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     async with (

@@ -147,15 +147,13 @@ class FilingContract:
             assert not set(rest) & set(' #?"<>')
 
     @pytest.mark.parametrize("cut_at", [0, 1000, 6 * MIB])
-    async def test_a_source_that_breaks_off_leaves_no_file(
-        self, backend: ArchiveBackend, cut_at: int
-    ) -> None:
+    async def test_a_source_that_fails_leaves_no_file(self, backend: ArchiveBackend, cut_at: int) -> None:
         with pytest.raises(SourceCut):
             await backend.put("a/b.pdf", broken(content(cut_at), SourceCut()), tags={}, content_type=None)
 
         assert await read(backend, "a/b.pdf") is None
 
-    async def test_a_source_that_breaks_off_leaves_the_old_file(self, backend: ArchiveBackend) -> None:
+    async def test_a_source_that_fails_leaves_the_old_file(self, backend: ArchiveBackend) -> None:
         await _put(backend, "a/b.pdf", b"old")
 
         with pytest.raises(SourceCut):
@@ -272,7 +270,7 @@ class FilingContract:
             await backend.close()
 
     @pytest.mark.parametrize("step", [1, 5, 10])
-    async def test_a_run_that_was_killed_is_made_whole_by_the_next(
+    async def test_a_run_that_was_killed_is_completed_by_the_next(
         self, ground: ArchiveFixture, backend: ArchiveBackend, step: int
     ) -> None:
         layout, contents = a_layout(ground.spec, list(runs.FILES)), runs.file_contents()

@@ -108,6 +108,6 @@ def test_one_bench_that_is_measured_again_replaces_its_section_only() -> None:
     assert added.index("## (c) Of c") < added.index("## (k) Of k")
 
 
-def test_a_bench_that_broke_off_is_among_the_targets() -> None:
+def test_a_bench_that_failed_is_among_the_targets() -> None:
     text = render("- 2 cores", [Section("c", "", 1)])
     assert "| (c) | the bench ended with status 1 | **missed** |" in text

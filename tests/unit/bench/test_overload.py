@@ -174,7 +174,7 @@ def test_goodput_is_compared_with_the_peak_of_its_round() -> None:
     assert "| 4000 | 0.89 (0.89 to 0.89) | >= 0.9 | MISSED |" in report(a_burst(), [a_scenario(890)], LIMIT)
 
 
-def test_the_peak_is_one_load_and_not_the_luckiest_of_each_round() -> None:
+def test_the_peak_is_one_load_and_not_the_best_of_each_round() -> None:
     rounds = {
         32: [Answers(recorded=each, seconds=1.0) for each in (900, 1200, 900)],
         64: [Answers(recorded=1000, seconds=1.0)] * 3,

@@ -59,7 +59,7 @@ def test_a_round_that_another_worker_has_begun_is_not_run_again() -> None:
     assert [next(rounds), next(rounds), next(rounds)] == [1, 3, 4]
 
 
-def test_a_round_in_which_nothing_struck_still_brings_the_campaign_to_its_end() -> None:
+def test_a_round_without_an_effective_fault_still_ends_the_campaign() -> None:
     rounds = missing_rounds([], 1, 1)
     rounds.finish(record(1))
     assert list(rounds) == []

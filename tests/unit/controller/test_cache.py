@@ -47,7 +47,7 @@ def test_a_finished_event_is_not_kept() -> None:
     assert cache.sender_of == {}
 
 
-def test_the_late_echo_of_an_earlier_write_does_not_bring_a_finished_event_back() -> None:
+def test_the_late_echo_of_an_earlier_write_does_not_reopen_a_finished_event() -> None:
     cache = Cache()
     cache.update_event(an_unfinished(5))
     cache.update_event(a_finished(7))
@@ -154,7 +154,7 @@ def test_the_late_answer_to_the_write_that_finished_an_event_does_not_drop_what_
     assert cache.events.get(NAME) == an_unfinished(8)
 
 
-def test_the_late_report_of_a_first_finish_does_not_bring_back_an_event_that_finished_again() -> None:
+def test_the_late_report_of_a_first_finish_does_not_reopen_an_event_that_finished_again() -> None:
     cache = Cache()
     cache.update_event(a_finished(5))
     cache.update_event(a_finished(7))

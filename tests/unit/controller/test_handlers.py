@@ -85,7 +85,7 @@ async def test_after_a_restart_nothing_fires_before_its_time() -> None:
     assert len(scene.reconciled) >= 100
 
 
-async def test_when_nothing_changes_nothing_turns_in_a_circle() -> None:
+async def test_without_changes_nothing_is_repeated() -> None:
     scene = a_scene()
     async with scene.running():
         scene.observe(number(1).build())

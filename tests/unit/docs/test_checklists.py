@@ -256,7 +256,7 @@ ADDITIONS: Mapping[str, Addition] = {
         checks=(
             f"{KINDS}::test_every_kind_of_the_api_can_be_opened",
             f"{KINDS}::test_every_kind_has_its_contract_and_its_section_in_the_manual",
-            "tests/unit/webhook/console/objects/test_archives.py::test_each_kind_shows_its_target_in_words",
+            "tests/unit/webhook/console/test_objects.py::test_each_kind_shows_its_target_in_words",
             "tests/unit/docs/test_archive_matrix.py::test_the_table_has_each_kind_that_keeps_files",
             "tests/security/test_s04_operation_memory.py::"
             "test_all_kinds_of_archives_and_all_their_operations_are_measured",

@@ -292,7 +292,7 @@ async def test_bytes_that_were_archived_reach_the_status_with_the_next_check(sce
     assert scene.metric("archive_bytes_total", archive="dms") == 157
 
 
-async def test_bytes_are_not_lost_when_somebody_else_writes_meanwhile(scene: Scene) -> None:
+async def test_bytes_are_not_lost_when_another_client_writes_meanwhile(scene: Scene) -> None:
     seen = scene.newest()
     scene.archive_pool.count_archived_bytes("dms", 100)
     scene.kube.edit(Archive, "dms", {"status": {"bytesTotal": 40}})
@@ -310,7 +310,7 @@ async def test_bytes_are_not_lost_when_the_api_server_is_down(scene: Scene) -> N
     assert scene.newest().status.bytes_total == 100
 
 
-async def test_a_process_that_does_not_probe_stores_its_bytes_all_the_same(scene: Scene) -> None:
+async def test_a_process_that_does_not_probe_still_stores_its_bytes(scene: Scene) -> None:
     assert await scene.archive_pool.write_bytes(scene.newest()) == scene.newest()
     assert scene.kube.patches == []
     scene.archive_pool.count_archived_bytes("dms", 100)

@@ -588,9 +588,7 @@ async def test_a_key_that_was_refused_in_the_middle_of_work_is_remembered() -> N
 
 
 @pytest.mark.parametrize("is_told_by_a_call", [True, False])
-async def test_the_condition_of_a_refused_key_says_what_brings_another_one(
-    *, is_told_by_a_call: bool
-) -> None:
+async def test_the_condition_of_a_refused_key_says_how_to_get_another_one(*, is_told_by_a_call: bool) -> None:
     scene = Scene(key=KEY if is_told_by_a_call else OTHER)
     if is_told_by_a_call:
         await scene.sender_keys.refused(scene.newest(), await scene.ask())
@@ -651,7 +649,7 @@ async def test_a_key_that_is_refused_when_its_secret_is_gone_is_remembered() -> 
     assert scene.authorized()[:2] == ("False", "TokenRejected")
 
 
-async def test_when_somebody_else_wrote_meanwhile_their_state_stands() -> None:
+async def test_when_another_client_wrote_meanwhile_its_state_stays() -> None:
     scene = Scene()
     seen = scene.newest()
     scene.kube.edit(Sender, "anna", {"spec": {"suspend": True}})

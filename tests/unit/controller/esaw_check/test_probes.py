@@ -203,7 +203,7 @@ async def test_an_envelope_is_described(
     assert await scene.finds(fact, envelope=envelope_id(envelope)) == expected
 
 
-async def test_an_envelope_of_somebody_else_is_not_testable(scene: Scene) -> None:
+async def test_an_envelope_of_another_user_is_not_testable(scene: Scene) -> None:
     unknown = envelope_id("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
     assert await scene.finds(FactId.ENVELOPE_STATUS, envelope=unknown) == (NOT_TESTABLE, None)
     assert await scene.finds(FactId.DRAFT, draft=unknown) == (DEVIATES, "not-found")

@@ -295,7 +295,7 @@ async def test_an_unknown_key_of_another_sender_is_no_reason_to_keep_a_solved_pr
     assert scene.mailer.subjects[1].startswith("Solved: ")
 
 
-async def test_a_brought_key_of_another_user_is_the_administrators_matter() -> None:
+async def test_an_own_key_of_another_user_is_the_administrators_task() -> None:
     scene = Scene(an_unauthorized_sender(sent_mails=True, reason="WrongUser", waiting=1))
     await scene.look_for(2 * DAY)
     assert scene.mailer.recipients == [ADMINISTRATORS]
@@ -335,7 +335,7 @@ async def test_a_suspended_sender_whose_organization_has_no_page_for_consent_end
     assert (problem.reason, problem.ending) == ("KeyNotConfigured", "SenderSuspended")
 
 
-async def test_a_brought_key_that_died_is_its_owners_matter() -> None:
+async def test_an_own_key_that_is_refused_is_its_owners_task() -> None:
     scene = Scene(an_unauthorized_sender(sent_mails=True))
     await scene.run_once(5)
     assert scene.mailer.recipients == [ANNA]

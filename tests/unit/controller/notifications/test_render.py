@@ -164,7 +164,7 @@ def test_one_waiting_envelope_is_reported_in_the_singular() -> None:
     assert "One of your envelopes waits" in bodies(mail_about(to_anna(waiting=1)))[0]
 
 
-def test_a_key_that_was_brought_is_renewed_by_its_owner_and_never_by_mail() -> None:
+def test_an_own_key_is_renewed_by_its_owner_and_never_by_mail() -> None:
     text, _ = bodies(
         mail_about(to_anna(sent_mails=True, tokenSecretRef={"name": "anna-key", "key": "token"}))
     )

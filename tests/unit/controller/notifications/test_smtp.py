@@ -190,7 +190,7 @@ async def test_a_server_that_never_says_whether_it_took_a_mail_is_not_waited_for
         assert found.value.reason == "MailServerUnreachable"
 
 
-async def test_a_mail_that_was_taken_is_brought_although_the_server_lets_nobody_go() -> None:
+async def test_a_mail_that_was_accepted_is_sent_although_the_server_does_not_end_the_session() -> None:
     async with smtp.SmtpServer(tls="none", login=False) as server:
         server.behaviour.answers_quit = False
         # As long as the farewell alone is waited for.

@@ -661,7 +661,7 @@ async def test_an_event_that_ended_while_the_clock_was_ahead_is_listed_after_the
     assert (await scene.look()).status.reason == "FilesListedLate"
 
 
-async def test_a_clock_that_is_ahead_brings_no_list_forward(scene: KeptScene) -> None:
+async def test_a_clock_that_is_ahead_starts_no_list_earlier(scene: KeptScene) -> None:
     scene.finder.enqueue(scene.newest())
     scene.clock.set_back(days=-30)
     asked = len(scene.envelope.asked)

@@ -652,7 +652,7 @@ async def test_parameters_that_come_before_the_first_file_are_archived(tmp_path:
 # -- Places that were changed --------------------------------------------------------------------------------
 
 
-async def test_what_lies_where_the_path_led_before_is_named_until_the_end(scene: Scene) -> None:
+async def test_files_under_the_earlier_path_are_named_until_the_end(scene: Scene) -> None:
     await move(scene, "new/{{envelope.id}}/{{file.name}}", 2)
     after = await scene.reconcile()
     assert after.status.phase is Phase.SUCCEEDED
@@ -806,7 +806,9 @@ async def test_deliveries_counted_in_between_cost_nothing(scene: Scene) -> None:
     assert scene.envelope.transport.deleted == [ENVELOPE]
 
 
-async def test_a_status_that_the_api_server_refuses_ends_in_words_and_not_in_a_circle(scene: Scene) -> None:
+async def test_a_status_that_the_api_server_refuses_ends_with_a_message_and_not_in_a_loop(
+    scene: Scene,
+) -> None:
     scene.kube.fail(
         "patch_status",
         Rejected(422, "Invalid", "the API server answered 422 Invalid: status.documents: too many"),

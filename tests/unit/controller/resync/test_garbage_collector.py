@@ -450,7 +450,7 @@ async def test_the_first_pass_leaves_a_start_to_the_events_that_waited_for_it() 
     assert (scene.clock.slept, scene.kube.asked) == ([START_SECONDS], [])
 
 
-async def test_a_pass_longer_than_the_api_server_remembers_comes_to_its_end_all_the_same() -> None:
+async def test_a_pass_longer_than_the_memory_of_the_api_server_still_ends() -> None:
     events = [finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)]
     scene = Scene(*events, kube=ExpiringListKubeClient())
     await scene.pass_finished()

@@ -1153,7 +1153,7 @@ async def test_the_activity_is_kept_until_it_was_counted_again() -> None:
     assert (await scene.look(activity=newer)).status.activity == newer
 
 
-async def test_when_somebody_else_wrote_meanwhile_nothing_is_overwritten() -> None:
+async def test_when_another_client_wrote_meanwhile_nothing_is_overwritten() -> None:
     scene = Scene()
     seen = scene.newest()
     scene.kube.edit(Organization, "acme", {"spec": {"suspend": True}})

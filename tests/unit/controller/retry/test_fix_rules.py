@@ -294,7 +294,7 @@ NEARLY_FULL, FULL_AND_AWAY = (
     ],
 )
 @pytest.mark.parametrize("known", [None, LONG_AGO])
-def test_a_thing_is_settled_when_it_works_in_another_way_than_before(
+def test_an_object_is_settled_when_it_works_with_another_configuration_than_before(
     before: Any, after: Any, is_settled_now: bool, known: datetime | None
 ) -> None:
     found = settled_time(replace(before, settled_time=known), after, now=NOON + timedelta(milliseconds=3))

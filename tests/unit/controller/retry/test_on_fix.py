@@ -362,7 +362,7 @@ async def test_an_event_whose_cause_nobody_fixed_stays_as_it_is() -> None:
     assert retry_scene.scene.kube.patches == []
 
 
-async def test_an_event_that_somebody_reopened_since_the_pass_read_it_is_left_to_them() -> None:
+async def test_an_event_that_was_reopened_since_the_pass_read_it_is_not_written() -> None:
     event = event_failed("TagMissing").build()
     retry_scene = RetryScene(event)
     missed_by_everyone(retry_scene)
@@ -380,7 +380,7 @@ async def test_an_event_that_may_not_be_reopened_breaks_no_pass_off(refusal: Api
     assert await retry_scene.failed_event_retrier.retry_if_fixed(event) is event
 
 
-async def test_a_change_that_was_made_while_no_controller_ran_counts_all_the_same() -> None:
+async def test_a_change_that_was_made_while_no_controller_ran_still_counts() -> None:
     event = event_failed("TagMissing").build()
     retry_scene = RetryScene(event)
     raw = an_archive_that_works(1).to_dict()
@@ -399,7 +399,7 @@ async def test_once_per_change() -> None:
     assert await retry_scene.reopened_after(an_archive_that_works(3), an_archive_that_works(4)) == []
 
 
-async def test_an_event_that_somebody_else_reopened_meanwhile_is_left_to_them() -> None:
+async def test_an_event_that_another_client_reopened_meanwhile_is_not_written() -> None:
     event = event_failed("ArchiveFull").build()
     retry_scene = RetryScene(event)
     kube = retry_scene.scene.kube

@@ -210,7 +210,7 @@ async def test_no_more_work_is_in_progress_than_the_limit_allows() -> None:
         assert work.started == ["a", "b", "c"]
 
 
-async def test_work_that_breaks_off_stops_nobody_else() -> None:
+async def test_work_that_fails_stops_no_other_work() -> None:
     clock, work = AClock(), ReleasedWork()
 
     def burst(event: str) -> None:

@@ -225,7 +225,7 @@ async def test_a_page_of_a_proxy_becomes_too_old() -> None:
     ],
     ids=lambda body: body[:60].decode(errors="replace"),
 )
-async def test_json_that_is_no_list_breaks_off_with_pauses_that_grow(body: bytes) -> None:
+async def test_json_that_is_no_list_fails_with_growing_pauses(body: bytes) -> None:
     async with answering(200, body) as scene:
         for _ in range(3):
             with pytest.raises(aiohttp.ClientPayloadError):

@@ -100,7 +100,7 @@ async def test_silence_while_the_api_server_is_down_is_no_reason_to_restart() ->
     assert await scene.says("watches") is not None
 
 
-async def test_a_schedule_that_no_longer_turns_fails_once_something_is_overdue() -> None:
+async def test_a_schedule_that_stopped_fails_once_something_is_overdue() -> None:
     scene = Scene()
     scene.workqueue.enqueue_at(a_queue_item("a"), NOON)
     scene.clock.advance(seconds=119)

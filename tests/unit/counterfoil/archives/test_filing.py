@@ -148,7 +148,7 @@ async def test_a_document_that_was_corrupted_once_is_sent_again() -> None:
     assert backend.files[file.name] == content()
 
 
-async def test_a_source_that_breaks_off_leaves_nothing_under_the_name() -> None:
+async def test_a_source_that_fails_leaves_nothing_under_the_name() -> None:
     backend, file = MemoryBackend(), a_layout().files[0]
 
     with pytest.raises(SourceCut):

@@ -53,7 +53,7 @@ def assert_nothing_is_half(root: Path, spec: ArchiveSpec) -> None:
 
 
 @pytest.mark.parametrize("step", range(STEPS))
-async def test_a_run_that_was_killed_is_made_whole_by_the_next(tmp_path: Path, step: int) -> None:
+async def test_a_run_that_was_killed_is_completed_by_the_next(tmp_path: Path, step: int) -> None:
     spec = a_spec(root=str(tmp_path))
     layout = the_layout(spec)
 

@@ -58,7 +58,7 @@ def test_nothing_in_a_status_controls_the_terminal_or_shows_a_token() -> None:
     assert len(said.splitlines()) == 3
 
 
-async def test_a_check_without_a_controller_reports_it_at_once_and_is_asked_for_all_the_same() -> None:
+async def test_a_check_without_a_controller_reports_it_at_once_and_is_still_requested() -> None:
     kube = KnowsItsUser(an_organization(), a_shard_lease(0, 1, renewed=NOON))
     with pytest.raises(CommandError, match="no controller works") as ended:
         await check.run(the_arguments(), kube, io.StringIO())

@@ -337,7 +337,7 @@ async def test_deleting_twice_is_a_404_the_second_time(scene: Scene) -> None:
     assert (answered.value.status, answered.value.error_id) == (404, "ERR0007")
 
 
-async def test_a_delete_whose_answer_is_lost_has_happened_all_the_same(scene: Scene) -> None:
+async def test_a_delete_whose_answer_is_lost_has_still_happened(scene: Scene) -> None:
     envelope = scene.an_envelope()
     file = (await the_files(scene, envelope))[0]
     scene.standin.fault("delete", lose_answer=True, times=1)

@@ -307,7 +307,7 @@ async def test_the_same_id_in_another_spelling_is_believed(same: str) -> None:
         (silence, "timeout"),
     ],
 )
-async def test_a_connection_that_brings_no_answer_is_unreachable(script: Script, kind: str) -> None:
+async def test_a_connection_without_an_answer_is_unreachable(script: Script, kind: str) -> None:
     async with against(script, call_limits=CallLimits(silence=0.1)) as setup:
         problem = await problem_of(setup)
     assert isinstance(problem, EsawUnreachable)
@@ -394,7 +394,7 @@ async def test_when_all_connections_are_taken_the_error_does_not_blame_esaw(limi
     assert met.value.kind == "busy"
 
 
-async def test_a_call_that_we_break_off_is_not_counted() -> None:
+async def test_a_call_that_is_cancelled_is_not_counted() -> None:
     async with against(silence) as setup:
         call = asyncio.create_task(setup.user.whoami())
         await setup.server.arrived.wait()

@@ -274,7 +274,7 @@ async def test_a_file_says_whether_esaw_named_it() -> None:
         assert not file.is_named
 
 
-async def test_an_attachment_that_is_a_web_page_is_a_file_all_the_same() -> None:
+async def test_an_attachment_that_is_a_web_page_is_still_a_file() -> None:
     page = answering(b"<html>", Content_Type="text/html", Content_Disposition="attachment; filename=a.html")
     async with against(page) as setup:
         assert await whole_file(setup.user) == b"<html>"

@@ -77,7 +77,7 @@ async def test_no_second_sees_more_than_the_rate_and_its_burst(rate: float, gaps
         assert len(within) <= max(1.0, rate) + rate + 0.001
 
 
-async def test_callers_at_the_same_time_get_turns_one_after_the_other() -> None:
+async def test_concurrent_callers_get_slots_one_after_the_other() -> None:
     clock = ManualClock()
     rate_limiter = a_rate_limiter(clock, per_second=1)
     turns: list[float] = []

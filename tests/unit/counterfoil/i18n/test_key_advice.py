@@ -31,7 +31,7 @@ def test_where_everything_is_set_up_the_sender_acts_and_can_be_written_to() -> N
     assert found.command_line("contracts") == ""
 
 
-def test_a_sender_that_brings_a_key_is_the_administrators_turn_with_the_command_for_a_new_key() -> None:
+def test_a_sender_with_an_own_key_is_the_administrators_task_with_the_command_for_a_new_key() -> None:
     found = advice(spec={"token_secret_ref": SECRET})
     assert (found.responsible, found.link, found.can_mail) == (Responsible.ADMINISTRATOR, "", False)
     assert "put a new one into Secret/anna-key, key 'token'" in found.text()
@@ -103,7 +103,7 @@ def test_each_advice_is_said_in_each_language(language: str) -> None:
     ],
     ids=["consent", "no page", "no address", "secret"],
 )
-def test_a_condition_asks_nobody_for_a_consent_that_brings_no_key(
+def test_a_condition_asks_nobody_for_a_consent_that_gives_no_key(
     spec: dict[str, Any], organization: dict[str, Any], text: str
 ) -> None:
     sender = a_sender_that()

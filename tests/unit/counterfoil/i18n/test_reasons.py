@@ -110,7 +110,7 @@ def test_every_language_has_all_words_and_no_others(language: Language) -> None:
 
 
 @pytest.mark.parametrize("language", Language)
-def test_where_it_is_somebodys_turn_it_is_said_what_to_do(language: Language) -> None:
+def test_where_a_person_must_act_the_text_says_what_to_do(language: Language) -> None:
     lost = [
         each.name
         for each in CATALOGUE.values()

@@ -101,7 +101,7 @@ async def test_a_label_or_a_suspension_set_meanwhile_is_kept_and_seen() -> None:
     assert stored.metadata.labels["mine"] == "yes"
 
 
-async def test_an_event_whose_status_somebody_else_changed_is_left_to_them() -> None:
+async def test_an_event_whose_status_another_client_changed_is_not_written() -> None:
     event = an_event().build()
     kube = InMemoryKubeClient(event)
     kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Skipped"}})

@@ -22,7 +22,7 @@ def test_a_signer_below_an_intermediate_authority_is_trusted() -> None:
     assert fault(ANNA, ROOT, others=(BETWEEN,)) == ""
 
 
-def test_without_what_lies_between_it_leads_nowhere() -> None:
+def test_without_the_parts_between_it_leads_nowhere() -> None:
     assert fault(ANNA, ROOT) == NO_CHAIN
 
 

@@ -107,7 +107,7 @@ async def test_envelopes_live_and_call_back_from_afar(remote: StandInControl, us
     assert {each.headers["Authorization"] for each in receiver.seen} == {"Basic ZXNhdzpzZWNyZXQ="}
 
 
-async def test_every_end_can_be_brought_about_from_afar(remote: StandInControl, user: User) -> None:
+async def test_every_final_state_can_be_set_by_the_control_api(remote: StandInControl, user: User) -> None:
     ends = {"reject": "Rejected", "expire": "Expired", "cancel": "Canceled"}
     for method, status in ends.items():
         envelope = await remote.add_envelope(sender=user, status="Active", callbacks=CallbackUrls())

@@ -123,7 +123,7 @@ async def test_an_awkward_name_is_exact_in_json_and_header(
     assert header.isascii()
 
 
-async def test_a_file_of_somebody_else_or_of_a_deleted_envelope_is_404(
+async def test_a_file_of_another_user_or_of_a_deleted_envelope_is_404(
     esaw: StandIn, user: User, api: httpx.AsyncClient
 ) -> None:
     foreign = first_file(esaw, esaw.add_envelope(sender=bruno(esaw)))

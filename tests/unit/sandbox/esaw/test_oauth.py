@@ -273,7 +273,7 @@ async def test_a_consent_without_the_token_of_its_form_is_not_taken(
     assert "Allow" in (await browser.open(link(esaw, app))).buttons
 
 
-async def test_names_are_shown_and_not_obeyed(esaw: StandIn) -> None:
+async def test_names_are_shown_and_not_interpreted(esaw: StandIn) -> None:
     evil = "<script>alert(1)</script>'\"><img src=x onerror=alert(1)>"
     app = esaw.register_app(name=evil, redirect_uris=[RETURN])
     mallory = esaw.add_user(email="m@example.com", given_name=evil, surname=evil)

@@ -368,7 +368,7 @@ async def test_an_active_envelope_can_be_deleted(esaw: StandIn, user: User, api:
     assert (await api.post("envelope/delete", json={"EnvelopeId": envelope})).status_code == 200
 
 
-async def test_somebody_elses_envelope_cannot_be_deleted(esaw: StandIn, api: httpx.AsyncClient) -> None:
+async def test_an_envelope_of_another_user_cannot_be_deleted(esaw: StandIn, api: httpx.AsyncClient) -> None:
     envelope = esaw.add_envelope(sender=bruno(esaw))
     assert (await api.post("envelope/delete", json={"EnvelopeId": envelope})).status_code == 404
     assert esaw.exists(envelope)

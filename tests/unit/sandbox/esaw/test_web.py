@@ -273,7 +273,7 @@ async def test_nobody_sees_or_sends_the_draft_of_another(esaw: StandIn, inside: 
     assert len(esaw.drafts(other)) == len(esaw.drafts(user)) == 1
 
 
-async def test_what_was_typed_is_shown_and_not_obeyed(inside: Browser) -> None:
+async def test_what_was_typed_is_shown_and_not_interpreted(inside: Browser) -> None:
     evil = "<script>alert(1)</script>'\"><img src=x>"
     await make_draft(inside, name=evil, given_name=evil, surname=evil, document=(f"{evil}.txt", b"x"))
     for path in (inside.page.url, "/Inbox/Index"):

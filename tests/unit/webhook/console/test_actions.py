@@ -30,7 +30,7 @@ def asked(kube: InMemoryKubeClient) -> list[str]:
     ]
 
 
-async def test_somebody_who_writes_at_the_same_time_loses_nothing_and_hides_nothing() -> None:
+async def test_a_concurrent_writer_loses_nothing_and_hides_nothing() -> None:
     event = a_failed_event(1)
     kube = InMemoryKubeClient(event)
     foreign = {"metadata": {"annotations": {"of": "somebody else"}}}

@@ -315,7 +315,7 @@ def test_senders_whose_organization_has_no_page_for_consent_are_one_entry_of_an_
     assert (entry.kind, entry.reason, entry.count) == (AttentionKind.KEY, "KeyNotConfigured", 2)
 
 
-def test_a_sender_that_brings_a_key_is_offered_neither_a_link_nor_a_mail() -> None:
+def test_a_sender_with_an_own_key_is_offered_neither_a_link_nor_a_mail() -> None:
     sender = a_sender_that()
     secret = SecretKeyRef(name="anna-key", key="token")
     sender = structs.replace(sender, spec=structs.replace(sender.spec, token_secret_ref=secret))

@@ -347,7 +347,7 @@ async def test_the_colours_that_a_person_chooses_stay_in_the_browser_without_a_s
         assert page.get("data-theme") == kept
 
 
-async def test_a_form_of_somebody_else_changes_no_colours() -> None:
+async def test_a_third_party_form_changes_no_colours() -> None:
     async with a_console() as console:
         answer = await console.http.post(
             "/theme", data={"form": "x", "theme": "dark"}, headers=await console.signed_in()
@@ -514,7 +514,7 @@ async def test_a_file_is_sent_in_parts_with_the_headers_of_every_answer() -> Non
     assert "attachment" in answer.headers["Content-Disposition"]
 
 
-async def test_a_file_that_can_not_be_finished_breaks_off_and_does_not_end_as_if_it_were_whole() -> None:
+async def test_a_file_that_can_not_be_finished_ends_with_an_error_and_not_as_if_it_were_whole() -> None:
     async with a_console() as console:
         browser = await console.signed_in()
         console.client_factory.event_pages = [(A_PAGE, "next"), Unavailable(503, "Gone", "it went away")]

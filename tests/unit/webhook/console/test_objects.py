@@ -53,7 +53,7 @@ def test_a_bucket_shows_its_server_and_prefix_and_not_its_secret() -> None:
     )
 
 
-def test_the_settings_of_a_kind_of_somebody_else_are_not_shown() -> None:
+def test_the_settings_of_a_third_party_kind_are_not_shown() -> None:
     archive = an_archive("custom", settings={"password": "hunter2", "url": "https://user:hunter2@x"})
     assert "hunter2" not in str(target_of(archive))
 

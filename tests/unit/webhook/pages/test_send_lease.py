@@ -114,7 +114,7 @@ class Scene:
         await self.kube.patch(Lease, lease.name, {"metadata": {"annotations": named}})
 
 
-async def test_a_lease_in_which_somebody_else_wrote_that_the_draft_was_sent_does_not_count_as_sent() -> None:
+async def test_a_lease_in_which_another_client_wrote_that_the_draft_was_sent_does_not_count_as_sent() -> None:
     scene = Scene()
     lease = await scene.begun()
 

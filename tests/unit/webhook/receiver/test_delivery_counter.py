@@ -651,7 +651,7 @@ class PolicedKubeClient(FakeKubeClient):
         return await super().patch_status(kind, name, status, resource_version=resource_version)
 
 
-async def test_a_delivery_whose_reopening_is_refused_is_counted_all_the_same() -> None:
+async def test_a_delivery_whose_reopening_is_refused_is_still_counted() -> None:
     kube = PolicedKubeClient()
     kube.put(EVENT, phase="Failed", completionTime="2025-01-01T11:30:00Z")
     counter = DeliveryCounter(kube, clock=ManualClock(), random=Random(1), limits=ReceiverLimits())

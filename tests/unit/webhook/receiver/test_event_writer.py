@@ -487,7 +487,7 @@ async def test_a_burst_of_one_organization_delays_another_one_by_no_more_than_on
     assert max(order.index(each["metadata"]["name"]) for each in others) <= 10
 
 
-async def test_a_write_that_failed_returns_its_turn() -> None:
+async def test_a_write_that_failed_releases_its_slot() -> None:
     parts = WriterParts(ReceiverLimits(wait_seconds=0.01), turns=1)
     parts.kube.trouble["create"] = unavailable()
     await parts.event_writer.create(EVENT)

@@ -1353,7 +1353,7 @@ async def test_a_decision_of_a_person_before_the_delete_stops_it_although_no_wat
 
 
 @pytest.mark.parametrize("moment", ["download file-1", "files"])
-async def test_a_person_who_chooses_keep_during_a_run_is_obeyed(scene: Scene, moment: str) -> None:
+async def test_a_choice_of_keep_during_a_run_takes_effect(scene: Scene, moment: str) -> None:
     scene.envelope.meanwhile[moment] = lambda: keep(scene)
     first = await scene.reconcile()
     assert scene.envelope.transport.deleted == []

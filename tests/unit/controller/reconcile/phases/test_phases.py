@@ -419,7 +419,7 @@ async def broken_off(scene: Scene) -> None:
     del scene.esaw.problems["download trail-1"]
 
 
-async def test_what_another_event_of_the_envelope_filed_before_it_broke_off_is_recognised() -> None:
+async def test_what_another_event_of_the_envelope_archived_before_its_failure_is_recognised() -> None:
     scene = Scene()
     await broken_off(scene)
     event = await claimed(scene)

@@ -59,7 +59,7 @@ def test_every_kind_has_its_contract_and_its_section_in_the_manual(kind: str) ->
 
 
 @pytest.mark.usefixtures("package")
-async def test_a_kind_that_another_package_brings_is_opened() -> None:
+async def test_a_kind_of_another_package_is_opened() -> None:
     backend = await open_backend("dms", a_spec("shelf"), {})
 
     assert backend.kind == "shelf"
@@ -77,7 +77,7 @@ async def test_an_unregistered_kind_is_reported_with_the_registered_ones() -> No
         await open_backend("dms", a_spec("dms-9"), {})
 
 
-async def test_the_word_of_a_server_that_gives_none_can_not_be_relied_on() -> None:
+async def test_the_checksum_of_a_server_that_reports_none_can_not_be_relied_on() -> None:
     spec = ArchiveSpec(
         filesystem=Filesystem(root="/srv"), verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE
     )

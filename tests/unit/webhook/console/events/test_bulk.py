@@ -221,7 +221,7 @@ async def test_an_empty_selection_gets_a_message() -> None:
     assert not page.xpath("//form[@action='/bulk']")
 
 
-async def test_somebody_who_may_only_look_reads_nothing_by_it() -> None:
+async def test_a_read_only_user_reads_nothing_by_it() -> None:
     kube = InMemoryKubeClient(an_event(1))
     with pytest.raises(PageError) as trouble:
         await sent_by(VIEW, kube, {"do": "retry-all", "filter": "phase=Failed"})

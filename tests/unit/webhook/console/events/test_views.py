@@ -241,7 +241,7 @@ async def test_an_address_that_no_sender_has_finds_nothing_and_reads_no_events()
     assert ("page", "envelopeevents") not in kube.asked
 
 
-async def test_somebody_who_may_not_list_senders_searches_events_all_the_same() -> None:
+async def test_a_user_who_may_not_list_senders_can_still_search_events() -> None:
     kube = InMemoryKubeClient(a_listed_event(1), a_sender_that())
     rights = Rights(frozenset({("list", "envelopeevents")}))
 
