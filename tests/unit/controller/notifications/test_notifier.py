@@ -906,17 +906,20 @@ async def test_calls_that_fail_since_just_now_or_failed_before_esaw_answered_aga
     assert scene.mailer.sent_mails == []
 
 
-async def test_a_retry_or_a_suspension_of_what_esaw_refused_ends_no_problem() -> None:
+async def test_a_retry_of_what_esaw_refused_ends_no_problem_and_a_suspension_ends_it() -> None:
     scene = Scene()
     with_esaw(scene, "True", "EsawAnswers")
     scene.clock.advance(minutes=10)
     pass_finished(scene, refused := refused_by_esaw(scene))
     await scene.run_once(3)
-    for reason in ("RetryRequested", "Suspended"):
+    for reason, expected in (
+        ("RetryRequested", [CALLS_FAIL]),
+        ("Suspended", [CALLS_FAIL, f"Solved: {CALLS_FAIL}"]),
+    ):
         scene.clock.advance(minutes=10)
         pass_finished(scene, replace(refused, status=replace(refused.status, reason=reason)))
         await scene.look_for(HOUR)
-    assert scene.mailer.subjects == [CALLS_FAIL]
+        assert scene.mailer.subjects == expected
 
 
 # -- Callbacks that are refused ------------------------------------------------------------------------------
