@@ -4,6 +4,8 @@ import importlib
 import os
 import sys
 
+from counterfoil.process_exit import exit_process
+
 PROCESSES = {
     "receiver": "webhook.receiver.app",
     "pages": "webhook.pages.app",
@@ -27,3 +29,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    exit_process(0)
