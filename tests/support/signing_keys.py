@@ -40,7 +40,11 @@ def _key(number: int) -> Ed25519PrivateKey:
 
 @functools.cache
 def rsa_private_pem() -> str:
-    """A key as Google's console gives one for a service account."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    """
+    A key as Google's console gives one for a service account, but shorter.
+
+    Each reader of a key examines it: 41 ms of CPU for 2048 bits, 6 ms for these.
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     return key.private_bytes(encoding, form, serialization.NoEncryption()).decode()
