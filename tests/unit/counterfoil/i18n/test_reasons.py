@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[4]
 SPEAKERS = ("controller", "counterfoil/archives", "webhook")
 """Folders whose code gives reasons."""
 
+CONSTANTS = ("counterfoil/resources/envelopeevent.py", "counterfoil/resources/reopening.py")
+"""Modules with reasons as constants, beside names of conditions."""
+
 READERS_OF_ESAW = tuple(
     f"controller/esaw_check/{name}.py"
     for name in ("assumptions", "envelope_assumptions", "probes", "responses")
@@ -78,7 +81,8 @@ def all_said() -> dict[str, str]:
     by_the_code = {
         word: place for path, place in places.items() if place not in READERS_OF_ESAW for word in said(path)
     }
-    return by_the_code | dict(said_by_the_schema())
+    by_constants = {word: place for place in CONSTANTS for word in said(ROOT / place) if word in CATALOGUE}
+    return by_constants | by_the_code | dict(said_by_the_schema())
 
 
 def said_by_the_schema() -> Iterator[tuple[str, str]]:
