@@ -41,6 +41,7 @@ from sandbox.environment.api_proxy import api_proxy, kubeconfig_through
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess, ProcessNotReady
 from sandbox.esaw import Behaviour, CallbackUrls, DocumentSpec, StandIn, User
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.proxies import Passage, Proxy, Ticks, operation_of
 from sandbox.servers.s3_rclone import S3Server
 from sandbox.servers.smtp import SmtpServer
@@ -640,7 +641,7 @@ async def _document_of_another_user(esaw: StandIn) -> bytes:
     eve = esaw.add_user(email="eve@example.com", given_name="Eve", surname="Fabbri")
     envelope = esaw.add_envelope(sender=eve, documents=[DocumentSpec(name="other.pdf", pages=1)])
     (document,) = [each for each in esaw.files(envelope) if each.kind == "Document"]
-    async with httpx.AsyncClient(trust_env=False, headers={"ApiToken": eve.token}) as http:
+    async with plain_http(headers={"ApiToken": eve.token}) as http:
         answer = await http.get(f"{esaw.url}/Api/v6/file/{document.file_id}")
         return answer.raise_for_status().content
 

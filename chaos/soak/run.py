@@ -13,8 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import httpx
-
 from chaos.evidence import DeleteWatch
 from chaos.faults import Injector
 from chaos.plan import plan
@@ -27,6 +25,7 @@ from chaos.soak.traffic import Traffic
 from chaos.stage import BUCKET, Servers, Stage, opened
 from sandbox.controlplane.control_plane import control_plane
 from sandbox.controlplane.install_crds import CRDS
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.s3_rclone import s3_server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
 
@@ -101,7 +100,7 @@ async def run_soak(servers: Servers, course: Course, folder: Path) -> SoakRecord
         struck: Counter[str] = Counter()
         supervisor = asyncio.create_task(stage.supervise())
         try:
-            async with httpx.AsyncClient(trust_env=False, timeout=REQUEST_SECONDS) as http:
+            async with plain_http(timeout=REQUEST_SECONDS) as http:
                 traffic = Traffic(stage, accounts, http, course.seed)
                 await _for_a_while(course, traffic, accounts, sampler, struck)
                 await traffic.end()

@@ -15,6 +15,7 @@ import psutil
 
 from chaos.soak.flatness import Sample
 from sandbox.environment.processes import CounterfoilProcess
+from sandbox.servers.plain_http import plain_http
 
 TIMEOUT_SECONDS: Final = 5.0
 """Timeout for the metrics of a process. A stopped process gives none."""
@@ -40,7 +41,7 @@ class Sampler:
         """Sample."""
         began = due = time.monotonic()
         psutil.cpu_percent(None)
-        async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_SECONDS) as http:
+        async with plain_http(timeout=TIMEOUT_SECONDS) as http:
             while True:
                 due += self.interval
                 await asyncio.sleep(max(0.0, due - time.monotonic()))

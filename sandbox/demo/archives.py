@@ -22,6 +22,7 @@ from obstore.store import AzureStore, S3Store
 from sandbox.demo.output import DemoOutput
 from sandbox.servers import azblob_azurite, cmis_opencmis, s3_versity
 from sandbox.servers.http_document_system import document_system
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.sftp_rclone import sftp_server
 from sandbox.servers.webdav_wsgidav import wsgidav_server
 
@@ -169,7 +170,7 @@ async def _sftp(_: Path) -> AsyncIterator[DemoArchive]:
 async def _cmis(_: Path) -> AsyncIterator[DemoArchive]:
     async with (
         cmis_opencmis.cmis_server() as server,
-        httpx.AsyncClient(auth=(cmis_opencmis.USERNAME, cmis_opencmis.PASSWORD), trust_env=False) as http,
+        plain_http(auth=(cmis_opencmis.USERNAME, cmis_opencmis.PASSWORD)) as http,
     ):
         root = f"{server.url}/{cmis_opencmis.REPOSITORY}/root"
 

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
-
 from sandbox.controlplane.processes import run
 from sandbox.demo.archives import copy_files, print_tags
 from sandbox.demo.envelopes import process_end
 from sandbox.demo.output import shell_command, tree_lines
 from sandbox.demo.scenarios import DUPLICATES, NAMES, DemoRun, callback_url
 from sandbox.environment.processes import CounterfoilProcess
+from sandbox.servers.plain_http import plain_http
 
 _SHA256SUM = shutil.which("sha256sum") or "sha256sum"
 
@@ -127,7 +126,7 @@ async def _check_callbacks(demo_run: DemoRun, checks: DemoChecks) -> None:
     wrong = callback_url(demo_run, "acme", demo_run.ids["forged"]).replace(
         demo_run.local_environment.tokens["acme"], "a" * 48
     )
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain_http() as http:
         status = (await http.get(wrong)).status_code
     checks.check(group, f"a callback with a wrong token: {status}", came_true=status == 404)
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from sandbox.controlplane.processes import CommandResult, run
 from sandbox.demo import consent
 from sandbox.demo.archives import DemoArchive
@@ -22,6 +20,7 @@ from sandbox.demo.output import DemoOutput, shell_command
 from sandbox.environment.local import LocalEnvironment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, StandIn, User
+from sandbox.servers.plain_http import plain_http
 
 NAMESPACE = "demo"
 METADATA = "<contract><customer>Rossi &amp; Figli</customer><number>2026-0815</number></contract>"
@@ -136,7 +135,7 @@ async def _complete_others(demo_run: DemoRun) -> None:
     deleted = make("deleted", status="Completed")
     await esaw.delete(deleted)
     await esaw.repeat_callback(deleted)
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain_http() as http:
         await http.get(callback_url(demo_run, "acme", demo_run.add("forged", str(uuid.uuid4()), None)))
     await esaw.repeat_callback(make("duplicates", status="Completed", documents=[CONTRACT]), times=DUPLICATES)
 

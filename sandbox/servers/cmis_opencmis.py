@@ -81,7 +81,7 @@ async def _ready(server: ServerProcess, running: CmisServer) -> None:
     try:
         async with (
             asyncio.timeout(READY_SECONDS),
-            httpx.AsyncClient(auth=(USERNAME, PASSWORD), trust_env=False) as http,
+            plain_http(auth=(USERNAME, PASSWORD)) as http,
         ):
             while not await _answers(server, running, http):  # noqa: ASYNC110 - it gives no event to wait for
                 await asyncio.sleep(0.1)

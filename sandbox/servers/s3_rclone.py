@@ -20,6 +20,7 @@ from sandbox.controlplane import binaries
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
+from sandbox.servers.plain_http import plain_http
 
 READY_SECONDS = 60.0
 TIMEOUT_SECONDS = 5.0
@@ -60,7 +61,7 @@ class S3Server:
         ]
         self._server = ServerProcess(argv, log=self.logs / "s3.log", environment=os.environ)
         try:
-            async with asyncio.timeout(READY_SECONDS), httpx.AsyncClient(trust_env=False) as http:
+            async with asyncio.timeout(READY_SECONDS), plain_http() as http:
                 while not await self._answers(http):  # noqa: ASYNC110 - another process gives no event to wait for
                     await asyncio.sleep(0.05)
         except TimeoutError:

@@ -18,6 +18,7 @@ import httpx
 from sandbox.controlplane.folders import owned_folder
 from sandbox.controlplane.ports import free_port
 from sandbox.controlplane.processes import ServerProcess
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.readiness import wait_until_listening
 
 USERNAME = "counterfoil"
@@ -47,7 +48,7 @@ class WsgidavServer:
         content: bytes | None = None,
     ) -> httpx.Response:
         """Do something at the server as anybody with its login can. Raises ``httpx.HTTPStatusError``."""
-        async with httpx.AsyncClient(auth=(self.username, self.password), trust_env=False) as http:
+        async with plain_http(auth=(self.username, self.password)) as http:
             answer = await http.request(method, f"{self.url}/{path}", headers=headers, content=content)
         return answer.raise_for_status()
 

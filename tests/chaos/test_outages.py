@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import httpx
 import pytest
 
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, find_condition, is_condition_true
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.environment.processes import CounterfoilProcess
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, puts
 from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.support.callers import Answer, Caller, calling
@@ -145,7 +145,7 @@ class Starting:
         return self.scene.local_environment.processes[-1]
 
     async def says(self, path: str) -> tuple[int, str]:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain_http() as http:
             answer = await http.get(f"{self.process.private}{path}")
             return answer.status_code, answer.text
 

@@ -5,7 +5,6 @@ The contract of archives, for a folder of a real CMIS repository, and what is pa
 import secrets
 from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 
 from counterfoil.archives import open_backend
@@ -20,6 +19,7 @@ from counterfoil.testing.archive_contract import (
     WireContract,
 )
 from sandbox.servers.cmis_opencmis import PASSWORD, REPOSITORY, USERNAME, CmisServer, cmis_server
+from sandbox.servers.plain_http import plain_http
 from tests.support.fakes.archives import once
 from tests.support.scenes.archive_fixtures import refusing
 
@@ -92,7 +92,7 @@ async def test_tags_become_the_properties_that_are_named(server: CmisServer, roo
         "a/b.pdf", once(b"x"), tags={"customer": "Müller & Söhne"}, content_type="application/pdf"
     )
 
-    async with httpx.AsyncClient(auth=(USERNAME, PASSWORD), trust_env=False) as http:
+    async with plain_http(auth=(USERNAME, PASSWORD)) as http:
         url = f"{server.url}/{REPOSITORY}/root/{root}/a/b.pdf?cmisselector=object&succinct=true"
         properties = (await http.get(url)).json()["succinctProperties"]
     assert properties["StringProp"] == "Müller & Söhne"
@@ -105,7 +105,7 @@ async def test_a_folder_is_listed_whose_documents_have_much_to_say(
 ) -> None:
     about = {"cmis:objectTypeId": "ComplexType", "StringProp": "ü" * 1024}
     url = f"{server.url}/{REPOSITORY}/root/{root}"
-    async with httpx.AsyncClient(auth=(USERNAME, PASSWORD), trust_env=False) as http:
+    async with plain_http(auth=(USERNAME, PASSWORD)) as http:
         folder = fields("createFolder", {"cmis:name": "a", "cmis:objectTypeId": "cmis:folder"})
         (await http.post(url, data=folder)).raise_for_status()
         for number in range(400):

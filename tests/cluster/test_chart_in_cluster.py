@@ -37,6 +37,7 @@ from sandbox.controlplane.third_party_crds import third_party_crds
 from sandbox.environment.local import local_environment
 from sandbox.esaw import DocumentSpec
 from sandbox.release.helm import CHART, Helm, HelmError
+from sandbox.servers.plain_http import plain_http
 from tests.support.builders import NOON
 from tests.support.scenes.chart import (
     EVERYTHING,
@@ -675,7 +676,7 @@ async def test_the_main_job_is_done_with_just_the_charts_rights_and_under_its_po
         )
         url = built.callback_url("acme", receiver)
         url = url.replace("##EnvelopeId##", envelope).replace("##Action##", "envelopeFinished")
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain_http() as http:
             for _ in range(2):
                 await until_answered(http, url, 200)
         pages = await built.pages(kubeconfig=await account(f"{RELEASE}-pages"))
@@ -709,7 +710,7 @@ async def test_a_flood_beyond_the_quota_gets_503_and_is_taken_once_there_is_room
         way = await installed.plane.kubeconfig_for(f"{RELEASE}-receiver", NAMESPACE)
         receiver = await built.receiver(kubeconfig=way)
         url = built.callback_url("flooded", receiver).replace("##Action##", "envelopeFinished")
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain_http() as http:
             await built.kubectl(*used(1))
             await until_answered(http, url, 200)
             await built.kubectl(*used(100_000))

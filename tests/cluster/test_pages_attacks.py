@@ -21,6 +21,7 @@ from counterfoil.sealing import Sealing
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Behaviour, User
 from sandbox.esaw.browser import Browser
+from sandbox.servers.plain_http import plain_http
 from tests.support.scenes.pages import FIELDS, PASSWORD, Scene, a_tab, pages_scene
 from webhook.pages.cookies import FlowCookies, form_cookie
 
@@ -111,7 +112,7 @@ async def test_a_state_works_once_even_with_the_cookies_from_before(scene: Scene
         before = a_copy(tab.http.cookies.jar)
         assert (await tab.get(back)).headers["Location"] == f"{scene.esaw.url}/Inbox/Index"
         says(await tab.get(back), 400, "state_missing")
-        async with httpx.AsyncClient(cookies=before, trust_env=False) as again:
+        async with plain_http(cookies=before) as again:
             says(await again.get(back), 409, "state_used")
     assert len(scene.esaw.sends(draft)) == 1
 
@@ -124,7 +125,7 @@ async def test_a_state_that_comes_back_many_times_at_once_works_once(scene: Scen
         jars = [a_copy(tab.http.cookies.jar) for _ in range(8)]
 
     async def come(jar: CookieJar) -> int:
-        async with httpx.AsyncClient(cookies=jar, trust_env=False, timeout=60) as http:
+        async with plain_http(cookies=jar, timeout=60) as http:
             return (await http.get(back)).status_code
 
     assert sorted(await asyncio.gather(*map(come, jars))) == [303, *[409] * 7]
@@ -679,7 +680,7 @@ async def test_a_bad_key_file_leaves_the_pages_in_service(scene: Scene) -> None:
     bad = scene.local_environment.sealing_keys / "a-bad-one"
     bad.write_text("not base64!")
     try:
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain_http() as http:
             answer = await http.get(f"{scene.pages.private}/readyz")
             metrics = (await http.get(f"{scene.pages.private}/metrics")).text
     finally:

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from counterfoil.resources import TRACEPARENT_ANNOTATION, Phase, envelope_id, event_name
 from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.servers.plain_http import plain_http
 from tests.support.scenes.controller import a_controller_scene, eventually
 from tests.support.servers.trace_collector import trace_collector
 
@@ -27,7 +27,7 @@ async def test_one_trace_spans_receiver_and_controller_and_the_logs_name_it(
             # Something to log about.
             built.esaw.fault("envelope", id=envelope, status=500, times=1)
             url = built.local_environment.callback_url("acme", receiver).replace("##EnvelopeId##", envelope)
-            async with httpx.AsyncClient(trust_env=False) as http:
+            async with plain_http() as http:
 
                 async def taken() -> bool:
                     answer = await http.get(url.replace("##Action##", "envelopeFinished"))

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
 import msgspec
 import pytest
 
@@ -27,6 +26,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw.browser import Browser
 from sandbox.release.helm import CHART, helm
+from sandbox.servers.plain_http import plain_http
 from sandbox.servers.smtp import PASSWORD as SMTP_PASSWORD
 from sandbox.servers.smtp import SmtpServer
 from tests.support.scenes.chart import with_image
@@ -170,7 +170,7 @@ async def look(run: Run, console: CounterfoilProcess) -> None:
     token = await run.scene.local_environment.person("jane", *rbac.ADMINISTRATOR)
     run.secrets["token of the person"] = token
     (event,) = (each["metadata"]["name"] for each in (await run.scene.local_environment.events())[:1])
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain_http() as http:
         person = await Person(console, http).sign_in(token)
         for path in (*CONSOLE_PAGES, f"/events/{event}"):
             answer = (await person.get(path)).answer

@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
 
 from counterfoil.callback_auth import is_valid_token
@@ -25,6 +24,7 @@ from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Archive, Organization, Phase, Sender
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
+from sandbox.servers.plain_http import plain_http
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
 from tests.support.servers.scripted_esaw import ScriptedServer, answering, running
 
@@ -121,7 +121,7 @@ async def test_no_secret_leaves_as_the_client_secret(attacked: Attacked) -> None
         await attacked.organization(name, oauth=oauth, beforeSend={"inboxURL": attacked.host.url})
         query = f"draftId={uuid.uuid4()}&userId={uuid.uuid4()}&organizationId={uuid.uuid4()}"
 
-        async with httpx.AsyncClient(trust_env=False, timeout=60) as browser:
+        async with plain_http(timeout=60) as browser:
             answer = await browser.get(f"{attacked.pages.public}/before-send/{name}?{query}")
 
         assert "name this page: not_configured" in answer.text

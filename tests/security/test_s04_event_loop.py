@@ -42,6 +42,7 @@ from counterfoil.untrusted.json_bounds import text_memory
 from counterfoil.untrusted.loop_watchdog import INTERVAL_SECONDS, watched_event_loop
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
+from sandbox.servers.plain_http import plain_http
 from tests.support.fakes.archives import MemoryBackend, a_file, a_layout, a_spec, an_envelope
 from tests.support.scenes.esaw_check import a_subject_of, hostile_esaw
 from tests.support.scenes.pages import Scene, pages_scene, until
@@ -412,7 +413,7 @@ async def test_no_metadata_of_an_envelope_holds_the_loop_of_the_controller(scene
     async def send(metadata: str) -> str:
         envelope = scene.esaw.add_envelope(sender=scene.anna, metadata=metadata)
         url = address.replace("##EnvelopeId##", envelope).replace("##Action##", "envelopeFinished")
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain_http() as http:
             assert (await http.get(url)).status_code == 200
         return envelope
 
@@ -458,7 +459,7 @@ async def receiver_and_console(scene: Scene) -> tuple[CounterfoilProcess, Counte
     await environment.ready("archive/folder", "organization/acme")
     receiver, console = await environment.receiver(), await environment.console()
     address = environment.callback_url("acme", receiver).partition("?")[0]
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with plain_http() as http:
         assert (await http.get(f"{address}?envelopeId={ENVELOPE}&action=envelopeFinished")).status_code == 200
     return receiver, console, address
 
@@ -480,7 +481,7 @@ async def test_no_request_holds_the_loop_of_receiver_and_console(scene: Scene) -
         ("POST", f"{console.public}/sign-in", FORM, b"token=" + b"A" * 12_000 + b"." * 12_000),
     ]
     before = [await blocks(receiver), await blocks(console)]
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+    async with plain_http(timeout=60) as http:
         for method, url, headers, body in requests * 5:
             answer = await http.request(method, url, headers=headers, content=body)
             assert answer.status_code < 600

@@ -77,7 +77,7 @@ async def test_while_esaw_is_down_nobody_is_locked_out_by_failed_returns(scene: 
 
 async def test_a_return_without_its_browsers_flow_reaches_neither_leases_nor_esaw(scene: Scene) -> None:
     before = len(scene.esaw.requests())
-    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+    async with plain_http(timeout=60) as http:
         for query in ({}, {"state": "x"}, {"state": "x", "code": "y"}, {"error": "access_denied"}):
             answer = await http.get(f"{scene.pages.public}/oauth/acme/return", params=query)
             assert answer.status_code == 400
@@ -91,7 +91,7 @@ async def test_paths_without_a_page_take_nothing_of_the_rate_of_all(
     settings = {"proxies": "1", "page_rate": "0.1", "page_burst": "5", "address_burst": "1000"}
     async with (
         pages_scene(plane, namespace, tmp_path, **settings) as scene,
-        httpx.AsyncClient(trust_env=False, timeout=60) as http,
+        plain_http(timeout=60) as http,
     ):
         for number in range(50):
             headers = {"X-Forwarded-For": f"198.51.100.{number}"}
@@ -106,7 +106,7 @@ async def test_one_client_uses_up_its_own_rate_only(
     settings = {"proxies": "1", "address_rate": "0.1", "address_burst": "5", "page_burst": "10"}
     async with (
         pages_scene(plane, namespace, tmp_path, page_rate="0.1", **settings) as scene,
-        httpx.AsyncClient(trust_env=False, timeout=60) as http,
+        plain_http(timeout=60) as http,
     ):
         link = scene.link("0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d")
         own = [(await http.get(link, headers={"X-Forwarded-For": ATTACKER})).status_code for _ in range(30)]

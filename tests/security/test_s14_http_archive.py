@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import httpx
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -12,6 +11,7 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.backend import FileNotStored
 from counterfoil.archives.filing import store
 from sandbox.servers.http_document_system import DocumentSystem, document_system
+from sandbox.servers.plain_http import plain_http
 from tests.cluster.test_archive_contract_http import a_spec, login_of
 from tests.support.fakes.archives import a_layout, a_source, content, files_named
 
@@ -53,7 +53,7 @@ async def test_a_signature_is_good_for_its_own_request_only(method: str, is_othe
             await store(backend, file, a_source(content(100)), tags={})
         headers = await signed_headers(system, first.name)
         target = second.name if is_other_file else first.name
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with plain_http() as http:
             own = await http.request("GET", f"{system.url}/{first.name}", headers=headers)
             replayed = await http.request(method, f"{system.url}/{target}", headers=headers)
 

@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 from sandbox.esaw.control.api import Control
+from sandbox.servers.plain_http import plain_http
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,8 +32,8 @@ class ControlClient:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.AsyncClient(
-            base_url=f"{self.url}/_control/", timeout=httpx.Timeout(10, read=REQUEST_TIMEOUT), trust_env=False
+        self._http = plain_http(
+            base_url=f"{self.url}/_control/", timeout=httpx.Timeout(10, read=REQUEST_TIMEOUT)
         )
 
     async def __aenter__(self) -> Self:
