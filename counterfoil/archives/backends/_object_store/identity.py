@@ -141,7 +141,7 @@ def _trust(url: str, *, from_environment: bool) -> ssl.SSLContext:
     """Return the context for an address. Without TLS it trusts nobody: to read the public authorities takes
     40 ms of CPU, and a metadata service has no TLS."""
     if url.startswith("http:"):
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return without_finite_fields(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     return without_finite_fields(httpx.create_ssl_context(trust_env=from_environment))
 
 
