@@ -1,6 +1,7 @@
 """Watch events, and the EnvelopeEvents that continue because of them."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -395,6 +396,30 @@ async def test_what_was_suspended_continues_when_it_is_resumed(level: str) -> No
             scene.observe(a_sender(version=2))
         await turns()
     assert scene.reconciled == [event.name]
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_resumed"),
+    [
+        pytest.param(
+            {"ttl": {"succeeded": "9000h"}},
+            False,
+            marks=pytest.mark.xfail(strict=True, reason="any new spec retries it"),
+        ),
+        ({"defaultSenderRef": {"name": "ben"}}, True),
+    ],
+)
+async def test_an_envelope_that_was_not_found_is_looked_for_at_once_only_if_another_sender_may_see_it(
+    spec: dict[str, Any], *, is_resumed: bool
+) -> None:
+    scene = a_scene()
+    scene.answers(finishes)
+    events = waiting("EnvelopeNotFound", 2)
+    async with scene.running():
+        scene.observe(*events)
+        scene.observe(an_organization(version=2, generation=2, **spec))
+        await turns()
+    assert scene.reconciled == ([each.name for each in events] if is_resumed else [])
 
 
 async def test_an_organization_that_appears_resumes_its_events() -> None:

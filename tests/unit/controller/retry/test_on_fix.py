@@ -287,6 +287,30 @@ async def test_a_new_spec_has_that_retried_once(reason: str, is_away_between: bo
     assert await retry_scene.reopened_after(away_again, an_organization_that_works(5, generation=2)) == []
 
 
+@pytest.mark.parametrize(
+    ("spec", "is_retried"),
+    [
+        pytest.param(
+            {"ttl": {"succeeded": "9000h"}},
+            False,
+            marks=pytest.mark.xfail(strict=True, reason="any new spec retries it"),
+        ),
+        ({"baseURL": "https://other.example"}, True),
+        ({"defaultSenderRef": {"name": "ben"}}, True),
+    ],
+)
+@pytest.mark.parametrize("is_away_between", [False, True])
+async def test_an_envelope_that_was_not_found_is_retried_only_when_another_esaw_or_sender_may_show_it(
+    spec: dict[str, Any], *, is_retried: bool, is_away_between: bool
+) -> None:
+    event = event_failed("EnvelopeNotFound").build()
+    retry_scene = RetryScene(event)
+    away = [settled(an_organization(version=2, generation=2, **spec), "Ready")] if is_away_between else []
+    new = an_organization_that_works(3, generation=2, **spec)
+    reopened = await retry_scene.reopened_after(an_organization_that_works(1), *away, new)
+    assert reopened == ([event.name] if is_retried else [])
+
+
 async def test_a_recovery_and_a_new_spec_at_once_are_two_fixes() -> None:
     events = [event_failed("EsawUnreachable", 1).build(), event_failed("V5EnvelopeKept", 2).build()]
     retry_scene = RetryScene(*events)
