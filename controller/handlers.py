@@ -12,7 +12,12 @@ from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
-from controller.retry.fix_rules import archive_may_fix, organization_may_fix
+from controller.retry.fix_rules import (
+    access_of,
+    archive_may_fix,
+    organization_may_fix,
+    organization_spec_may_fix,
+)
 from controller.scheduling.due import ARCHIVE_NOT_PROBED, ARCHIVE_PROBE_OVERDUE
 from controller.scheduling.event_queue import EventQueue
 from counterfoil.resources import (
@@ -59,7 +64,9 @@ class EventHandlers:
             for event in events:
                 self.cache.sender_of.pop(event.name, None)
             self.event_queue.mark_due_now(events, _awaits_consent)
-        self.event_queue.mark_due_now(events, _organization_may_fix)
+        is_new_access = before is None or access_of(before.spec) != access_of(after.spec)
+        may_fix = organization_may_fix if is_new_access else organization_spec_may_fix
+        self.event_queue.mark_due_now(events, lambda event: may_fix(event.status.reason or ""))
         self.event_queue.enqueue_all(events)
 
     def sender_changed(self, before: Sender | None, after: Sender | None) -> None:
@@ -123,10 +130,6 @@ def _awaits_consent(event: EnvelopeEvent) -> bool:
 
 def _misses_sender(event: EnvelopeEvent) -> bool:
     return event.status.reason == "SenderMissing"
-
-
-def _organization_may_fix(event: EnvelopeEvent) -> bool:
-    return organization_may_fix(event.status.reason or "")
 
 
 def _fault(archive: Archive) -> tuple[str, int | None] | None:

@@ -30,7 +30,7 @@ from controller.notifications.problem_tracking import MAX_EXAMPLES
 from controller.resync.callback_address import address_fault
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
-from controller.retry.fix_rules import settled_time, spec_observed_time
+from controller.retry.fix_rules import envelope_access, settled_time, spec_observed_time
 from counterfoil.callback_auth import (
     SALT_BYTES,
     CallbackSecretInvalid,
@@ -189,10 +189,12 @@ class OrganizationStatusUpdater:
             archived_actions=await self._archived_actions(organization),
         )
         now = self.clock.now()
+        spec_observed = spec_observed_time(organization.status, status, now=now)
         status = msgspec.structs.replace(
             status,
             settled_time=settled_time(organization.status, status, now=now),
-            spec_observed_time=spec_observed_time(organization.status, status, now=now),
+            spec_observed_time=spec_observed,
+            envelope_access=envelope_access(organization, spec_observed, now=now),
         )
         stored = await write_status_or_skip(self.kube, organization, status)
         if stored is not None:

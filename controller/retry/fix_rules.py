@@ -24,8 +24,10 @@ from counterfoil.resources import (
     Archive,
     ArchiveStatus,
     Condition,
+    EnvelopeAccess,
     EnvelopeEvent,
     Organization,
+    OrganizationSpec,
     OrganizationStatus,
     Phase,
     Sender,
@@ -59,13 +61,20 @@ _ORGANIZATION_FIXES = frozenset(
 )
 """In addition to all that begin with ``Esaw`` (its eSAW)."""
 
-_NEW_SPEC_FIXES = frozenset({"AuditTrailMissing", "EnvelopeNotFound", "V5EnvelopeKept"})
+_NEW_SPEC_FIXES = frozenset({"AuditTrailMissing", "V5EnvelopeKept"})
 """
 Causes that a new spec of the Organization may solve, and its recovery can't.
 
-A retry without it would end in the same way and send one more notice. Such an event is archived, or its
-sender may not see the envelope: another default Sender or another eSAW may show it. Another key does not, as
-the user of a Sender never changes (``late_sender`` has the Envelope that names another Sender).
+A retry without it would end in the same way and send one more notice: such an event is archived.
+"""
+
+_NEW_ACCESS_FIXES = frozenset({"EnvelopeNotFound"})
+"""
+Causes that only another default Sender or another eSAW may solve: these may show the envelope.
+
+After another edit of the spec, such as another callback token, all forged callbacks would be retried. Another
+key shows the same envelopes, as the user of a Sender never changes (``late_sender`` has the Envelope that
+names another Sender).
 """
 
 _WORKS_ON = frozenset({"EsawCallsFailing", "TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"})
@@ -86,7 +95,12 @@ def archive_may_fix(reason: str) -> bool:
 
 
 def organization_may_fix(reason: str) -> bool:
-    """Whether a new spec of the Organization may solve the cause."""
+    """Whether a new spec of the Organization, with another eSAW or default Sender, may solve the cause."""
+    return reason in _NEW_ACCESS_FIXES or organization_spec_may_fix(reason)
+
+
+def organization_spec_may_fix(reason: str) -> bool:
+    """Whether a new spec of the Organization, with the same eSAW and default Sender, may solve the cause."""
     is_for_new_spec = reason in _NEW_SPEC_FIXES or archive_may_fix(reason)
     return is_for_new_spec or organization_recovery_may_fix(reason)
 
@@ -134,6 +148,31 @@ def spec_observed_time(
     if before.spec_observed_time is not None and believed_time(before.spec_observed_time, now) is None:
         is_known = False
     return before.spec_observed_time if is_known else now.replace(microsecond=0)
+
+
+def access_of(spec: OrganizationSpec) -> tuple[str, str | None]:
+    """Return the values that decide which envelopes are shown: address of eSAW and default Sender."""
+    return spec.base_url, spec.default_sender_ref.name if spec.default_sender_ref is not None else None
+
+
+def envelope_access(
+    organization: Organization, spec_observed: datetime | None, *, now: datetime
+) -> EnvelopeAccess:
+    """
+    Return the ``envelopeAccess`` of the Organization's next status, whose ``specObservedTime`` is given.
+
+    A status without a value does not tell whether the current spec changed it: its time is that of the spec.
+    """
+    before, (base_url, default_sender) = organization.status.envelope_access, access_of(organization.spec)
+    if before is None:
+        return EnvelopeAccess(base_url=base_url, default_sender=default_sender, observed_time=spec_observed)
+    observed = before.observed_time
+    is_known = (before.base_url, before.default_sender) == (base_url, default_sender)
+    if is_known and (observed is None or believed_time(observed, now) is not None):
+        return before
+    return EnvelopeAccess(
+        base_url=base_url, default_sender=default_sender, observed_time=now.replace(microsecond=0)
+    )
 
 
 def fixed_at(resource: SharedResource, now: datetime) -> datetime | None:
@@ -198,12 +237,21 @@ def find_fix(event: EnvelopeEvent, cache: Cache, now: datetime) -> SharedResourc
         return None
     for resource in _possible_fixes(event, cache):
         at = fixed_at(resource, now)
-        is_recovery_enough = organization_recovery_may_fix(event.status.cause)
-        if at is not None and isinstance(resource, Organization) and not is_recovery_enough:
-            at = believed_time(resource.status.spec_observed_time, now)
+        if at is not None and isinstance(resource, Organization):
+            at = _changed_at(resource, at, event.status.cause, now)
         if at is not None and at >= ended.replace(microsecond=0):
             return resource
     return None
+
+
+def _changed_at(organization: Organization, settled: datetime, cause: str, now: datetime) -> datetime | None:
+    """Return the time of the last change that may solve the cause; ``settled`` is since when it works."""
+    if organization_recovery_may_fix(cause):
+        return settled
+    if organization_spec_may_fix(cause):
+        return believed_time(organization.status.spec_observed_time, now)
+    access = organization.status.envelope_access
+    return believed_time(access.observed_time, now) if access is not None else None
 
 
 def _possible_fixes(event: EnvelopeEvent, cache: Cache) -> Iterator[SharedResource]:

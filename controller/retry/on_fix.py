@@ -16,15 +16,18 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from enum import Enum, auto
+from typing import Final, NamedTuple
 
 from controller.cache import Cache
 from controller.retry.fix_rules import (
     ReadyState,
+    access_of,
     archive_may_fix,
     find_fix,
     organization_may_fix,
     organization_recovery_may_fix,
+    organization_spec_may_fix,
     ready_state,
     sender_may_fix,
 )
@@ -46,19 +49,50 @@ from counterfoil.resources import (
 _log = logging.getLogger(__name__)
 
 
+class _Change(Enum):
+    """A change of an object that works. Each solves the causes that those above it solve, too."""
+
+    RECOVERY = auto()
+    """It works again, with the same spec."""
+    SPEC = auto()
+    ACCESS = auto()
+    """The address of eSAW, or the default Sender."""
+
+
+_ORGANIZATION_MAY_FIX: Final = {
+    _Change.RECOVERY: organization_recovery_may_fix,
+    _Change.SPEC: organization_spec_may_fix,
+    _Change.ACCESS: organization_may_fix,
+}
+
+
+class _Spec(NamedTuple):
+    """One version of the spec of an object."""
+
+    uid: str
+    generation: int
+    access: tuple[str, str | None] | None
+    """The part of an Organization's spec that decides which envelopes are shown."""
+
+    def change_to(self, other: "_Spec") -> _Change:
+        """Return what the other spec changes."""
+        if (self.uid, self.access) != (other.uid, other.access):
+            return _Change.ACCESS
+        return _Change.SPEC if self != other else _Change.RECOVERY
+
+
 class _Fix(NamedTuple):
     """An object that was fixed, and the causes that it may solve."""
 
     subject: str
-    is_new_spec: bool
-    """Whether its spec is another; else it works again with the same spec."""
+    change: _Change
     organizations: Callable[[], Iterable[str]]
     may_fix: Callable[[str], bool]
 
     @property
-    def key(self) -> tuple[str, bool]:
+    def key(self) -> tuple[str, _Change]:
         """Its identity: a recovery solves less than a new spec."""
-        return self.subject, self.is_new_spec
+        return self.subject, self.change
 
 
 @dataclass
@@ -73,11 +107,11 @@ class FailedEventRetrier:
     lock: Callable[[str], AbstractAsyncContextManager[None]]
     _ready_states: dict[tuple[str, str], ReadyState | None] = field(default_factory=dict)
     _fixes: asyncio.Queue[_Fix] = field(default_factory=asyncio.Queue)
-    _queued: set[tuple[str, bool]] = field(default_factory=set)
-    _latest_fixes: dict[tuple[str, bool], tuple[float, _Fix]] = field(default_factory=dict)
+    _queued: set[tuple[str, _Change]] = field(default_factory=set)
+    _latest_fixes: dict[tuple[str, _Change], tuple[float, _Fix]] = field(default_factory=dict)
     """The last changes of each object, and the monotonic times at which they were observed."""
-    _specs: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
-    """Uid and generation of each object when it was first observed, or last worked."""
+    _specs: dict[tuple[str, str], _Spec] = field(default_factory=dict)
+    """The spec of each object when it was first observed, or last worked."""
 
     def resource_changed(self, _: Resource | None, resource: Resource | None) -> None:
         """Compare with the last observed state. The first one is no fix, so a restart lists nothing."""
@@ -87,11 +121,12 @@ class FailedEventRetrier:
         is_first = key not in self._ready_states
         before = self._ready_states.get(key)
         self._ready_states[key] = state
-        spec = (resource.uid, resource.metadata.generation)
-        is_new_spec = self._specs.setdefault(key, spec) != spec
+        access = access_of(resource.spec) if isinstance(resource, Organization) else None
+        spec = _Spec(resource.uid, resource.metadata.generation, access)
+        change = self._specs.setdefault(key, spec).change_to(spec)
         if not is_first and state is not None and state != before:
             self._specs[key] = spec
-            fix = self._fix_of(resource, is_new_spec=is_new_spec)
+            fix = self._fix_of(resource, change)
             self._latest_fixes[fix.key] = (self.clock.monotonic(), fix)
             self._enqueue(fix)
 
@@ -132,16 +167,15 @@ class FailedEventRetrier:
             self._queued.add(fix.key)
             self._fixes.put_nowait(fix)
 
-    def _fix_of(self, resource: Organization | Sender | Archive, *, is_new_spec: bool) -> _Fix:
+    def _fix_of(self, resource: Organization | Sender | Archive, change: _Change) -> _Fix:
         subject = f"{resource.KIND}/{resource.name}"
         name = resource.name
         if isinstance(resource, Archive):
-            return _Fix(subject, is_new_spec, lambda: self._organizations_using(name), archive_may_fix)
+            return _Fix(subject, change, lambda: self._organizations_using(name), archive_may_fix)
         if isinstance(resource, Organization):
-            may_fix = organization_may_fix if is_new_spec else organization_recovery_may_fix
-            return _Fix(subject, is_new_spec, lambda: [name], may_fix)
+            return _Fix(subject, change, lambda: [name], _ORGANIZATION_MAY_FIX[change])
         organization = resource.spec.organization_ref.name
-        return _Fix(subject, is_new_spec, lambda: [organization], sender_may_fix)
+        return _Fix(subject, change, lambda: [organization], sender_may_fix)
 
     def _organizations_using(self, archive: str) -> list[str]:
         refs = {each.name: each.spec.archive_ref for each in self.cache.organizations}

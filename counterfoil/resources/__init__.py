@@ -81,6 +81,7 @@ from counterfoil.resources.organization import (
     Activity,
     CallbackURLs,
     CleanupPolicy,
+    EnvelopeAccess,
     EnvelopeStatus,
     EventLoad,
     EvidenceSpec,

@@ -1065,6 +1065,22 @@ class SealingKeyStatus(ResourcePart, frozen=True):
     ]
 
 
+class EnvelopeAccess(ResourcePart, frozen=True):
+    """The values of the spec that decide which envelopes are shown, as a controller last observed them."""
+
+    base_url: Annotated[str, schema("`spec.baseURL`.", maxLength=512)]
+    default_sender: Annotated[
+        str | None, schema("Name in `spec.defaultSenderRef`.", minLength=1, maxLength=63)
+    ] = None
+    observed_time: Annotated[
+        datetime | None,
+        schema(
+            "Time at which a controller first observed these values (RFC 3339, UTC). Events that "
+            "failed earlier with EnvelopeNotFound are retried."
+        ),
+    ] = None
+
+
 class OrganizationStatus(ResourcePart, frozen=True):
     """State of the Organization, written by the controller."""
 
@@ -1175,6 +1191,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
             "that failed earlier and that only a new spec can help are retried."
         ),
     ] = None
+    envelope_access: EnvelopeAccess | None = None
     settled_time: Annotated[
         datetime | None,
         schema(

@@ -400,14 +400,7 @@ async def test_what_was_suspended_continues_when_it_is_resumed(level: str) -> No
 
 @pytest.mark.parametrize(
     ("spec", "is_resumed"),
-    [
-        pytest.param(
-            {"ttl": {"succeeded": "9000h"}},
-            False,
-            marks=pytest.mark.xfail(strict=True, reason="any new spec retries it"),
-        ),
-        ({"defaultSenderRef": {"name": "ben"}}, True),
-    ],
+    [({"ttl": {"succeeded": "9000h"}}, False), ({"defaultSenderRef": {"name": "ben"}}, True)],
 )
 async def test_an_envelope_that_was_not_found_is_looked_for_at_once_only_if_another_sender_may_see_it(
     spec: dict[str, Any], *, is_resumed: bool

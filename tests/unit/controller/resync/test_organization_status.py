@@ -32,6 +32,7 @@ from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import (
     Activity,
     Archive,
+    EnvelopeAccess,
     EventLoad,
     Organization,
     OrganizationStatus,
@@ -218,6 +219,31 @@ async def test_an_organization_says_since_when_all_works_with_its_current_config
 
     scene.kube.edit(Organization, "acme", {"metadata": {"generation": 2}})
     assert (await scene.look()).status.settled_time == NOON + timedelta(seconds=22)
+
+
+async def test_only_another_esaw_or_default_sender_is_another_access_to_envelopes() -> None:
+    scene = Scene()
+    first = (await scene.look()).status.envelope_access
+    scene.kube.edit(
+        Organization, "acme", {"metadata": {"generation": 2}, "spec": {"ttl": {"failed": "999h"}}}
+    )
+    second = (await scene.look()).status
+    assert second.spec_observed_time != NOON
+    assert second.envelope_access == first
+    scene.kube.edit(
+        Organization, "acme", {"metadata": {"generation": 3}, "spec": {"defaultSenderRef": {"name": "ben"}}}
+    )
+    third = (await scene.look()).status
+    expected = EnvelopeAccess(
+        base_url=scene.newest().spec.base_url,
+        default_sender="ben",
+        observed_time=third.spec_observed_time,
+    )
+    assert third.envelope_access == expected
+    scene.kube.edit(Organization, "acme", {"metadata": {"generation": 4}, "spec": {"defaultSenderRef": None}})
+    fourth = (await scene.look()).status.envelope_access
+    assert fourth is not None
+    assert fourth.default_sender is None
 
 
 async def test_an_organization_whose_esaw_can_be_reached_again_is_settled_then() -> None:

@@ -9,10 +9,12 @@ from msgspec.structs import replace
 from controller.cache import Cache
 from controller.retry.fix_rules import (
     archive_may_fix,
+    envelope_access,
     find_fix,
     fixed_at,
     organization_may_fix,
     organization_recovery_may_fix,
+    organization_spec_may_fix,
     sender_may_fix,
     settled_time,
     spec_observed_time,
@@ -22,6 +24,7 @@ from counterfoil.resources import (
     Archive,
     ArchiveStatus,
     Condition,
+    EnvelopeAccess,
     EnvelopeEvent,
     EnvelopeEventStatus,
     LastError,
@@ -133,9 +136,7 @@ def test_only_what_may_solve_the_cause_counts(reason: str, resource: Any, found:
     assert fixed(failed(reason).build(), a_cache(resource)) == found
 
 
-@pytest.mark.parametrize(
-    "reason", ["AuditTrailMissing", "EnvelopeNotFound", "V5EnvelopeKept", "TagMissing", "ArchiveFull"]
-)
+@pytest.mark.parametrize("reason", ["AuditTrailMissing", "V5EnvelopeKept", "TagMissing", "ArchiveFull"])
 @pytest.mark.parametrize(
     ("organization", "found"),
     [
@@ -151,6 +152,57 @@ def test_what_only_another_spec_can_change_is_retried_after_a_new_spec_alone(
     reason: str, organization: Organization, found: str | None
 ) -> None:
     assert fixed(failed(reason).build(), a_cache(organization)) == found
+
+
+def an_organization_with_access(access: EnvelopeAccess | None, truth: str = "True") -> Organization:
+    """An Organization whose spec changed, and which works, since the event failed."""
+    organization = an_organization_settled(AFTER, truth, spec_changed=AFTER)
+    return replace(organization, status=replace(organization.status, envelope_access=access))
+
+
+def access(at: datetime | None, **other: str) -> EnvelopeAccess:
+    """The access to envelopes of ``an_organization``, known since ``at``."""
+    spec = an_organization().spec
+    known = EnvelopeAccess(base_url=spec.base_url, default_sender="anna", observed_time=at)
+    return replace(known, **other)
+
+
+@pytest.mark.parametrize(
+    ("organization", "found"),
+    [
+        (an_organization_with_access(access(AFTER)), "Organization/acme"),
+        (an_organization_with_access(access(AFTER), "False"), None),
+        # The spec is another, such as another callback token; who looks at the envelope is the same.
+        (an_organization_with_access(access(BEFORE)), None),
+        (an_organization_with_access(access(None)), None),
+        (an_organization_with_access(None), None),
+    ],
+)
+def test_an_envelope_that_was_not_found_is_retried_after_another_esaw_or_default_sender_alone(
+    organization: Organization, found: str | None
+) -> None:
+    assert fixed(failed("EnvelopeNotFound").build(), a_cache(organization)) == found
+
+
+@pytest.mark.parametrize(
+    ("before", "since"),
+    [
+        (access(LONG_AGO), LONG_AGO),
+        (access(None), None),
+        (access(LONG_AGO, base_url="https://other.example"), NOON),
+        (access(LONG_AGO, default_sender="ben"), NOON),
+        (replace(access(LONG_AGO), default_sender=None), NOON),
+        (access(NOON + timedelta(days=30)), NOON),
+        # A status of an earlier version: the current spec may have changed it.
+        (None, BEFORE),
+    ],
+)
+def test_the_access_to_envelopes_is_new_when_the_esaw_or_the_default_sender_is(
+    before: EnvelopeAccess | None, since: datetime | None
+) -> None:
+    organization = an_organization_with_access(before)
+    found = envelope_access(organization, BEFORE, now=NOON + timedelta(milliseconds=3))
+    assert found == access(since)
 
 
 @pytest.mark.parametrize(
@@ -332,6 +384,7 @@ def test_a_change_is_only_said_to_solve_what_it_can(
 ) -> None:
     assert archive_may_fix(reason) is archive
     assert organization_may_fix(reason) is organization
+    assert organization_spec_may_fix(reason) is (organization and reason != "EnvelopeNotFound")
     is_spec_alone = archive or reason in ("AuditTrailMissing", "EnvelopeNotFound", "V5EnvelopeKept")
     assert organization_recovery_may_fix(reason) is (organization and not is_spec_alone)
     assert sender_may_fix(reason) is sender
