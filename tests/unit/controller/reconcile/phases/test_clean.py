@@ -2156,6 +2156,22 @@ async def test_an_expired_envelope_that_is_shown_and_then_gone_in_one_attempt_is
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
 
 
+@pytest.mark.xfail(strict=True, reason="what eSAW showed is stored at the end of an attempt only")
+async def test_an_expired_envelope_that_was_shown_before_a_kill_is_not_called_deleted_by_an_earlier_delete(
+    tmp_path: Path,
+) -> None:
+    scene = await delete_unanswered(tmp_path, EnvelopeStatus.EXPIRED)
+    scene.envelope.meanwhile["download file-1"] = kill
+    with pytest.raises(Killed):
+        await scene.reconcile()
+    scene.envelope.meanwhile.clear()
+    restart_and_sign(scene)
+    scene.envelope.deleted = True
+    scene.restarted()
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+
+
 async def test_a_repeated_delete_replaces_what_was_stored_about_the_first_one(tmp_path: Path) -> None:
     scene = await delete_unanswered(tmp_path, EnvelopeStatus.COMPLETED)
     after = await scene.reconcile()
