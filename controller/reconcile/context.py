@@ -48,6 +48,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
     is_condition_true,
+    with_condition,
 )
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED
 from counterfoil.resources.naming import EnvelopeId, event_name
@@ -146,7 +147,7 @@ class ReconcileContext:
     async def envelope_now(self) -> EnvelopeResponse:
         """Ask eSAW for the envelope again; it may have been restarted since the beginning of this run."""
         envelope = await self.esaw.envelope(self.event.spec.envelope_id)
-        self._shown()
+        await self._record_shown()
         return envelope
 
     @property
@@ -155,13 +156,32 @@ class ReconcileContext:
         also not in this run."""
         return self.event.status.may_have_deleted and not self._is_shown
 
-    def _shown(self) -> None:
-        """Record that eSAW shows the envelope: an earlier request to delete it had no effect."""
-        if self.may_have_deleted:
-            message = "eSignAnyWhere showed the envelope after the request to delete it."
-            refuted = SideCondition(DELETE_REQUESTED_CONDITION, "False", DELETE_UNCONFIRMED, message)
-            self.side_conditions.append(refuted)
-        self._is_shown = True
+    async def _record_shown(self) -> None:
+        """
+        Record that eSAW shows the envelope: an earlier request to delete it had no effect.
+
+        It is stored at once, because others may delete the envelope while this run downloads its files, and
+        this process may be killed. Raises ``LeaseLost``, ``Superseded``, ``ApiError``.
+        """
+        is_refuted, self._is_shown = self.may_have_deleted, True
+        if not is_refuted:
+            return
+        message = "eSignAnyWhere showed the envelope after the request to delete it."
+        refuted = SideCondition(DELETE_REQUESTED_CONDITION, "False", DELETE_UNCONFIRMED, message)
+        # The outcome states it as well: it is not known whether a write that fails was stored.
+        self.side_conditions.append(refuted)
+        await self.record(refuted)
+
+    async def record(self, condition: SideCondition) -> None:
+        """
+        Store a condition now, not only with the outcome: a later run must know of it after a kill, too.
+
+        Raises ``LeaseLost``, ``Superseded``, ``ApiError``.
+        """
+        known, now = self.fence.event.status.conditions, self.clock.now()
+        stated = (condition.type, condition.status, condition.reason, condition.message)
+        generation = self.event.metadata.generation
+        await self.fence.record(with_condition(known, *stated, now=now, generation=generation))
 
     async def envelope_facts(self) -> EnvelopeFacts:
         """Return the facts from which path and tags are built."""
@@ -295,7 +315,7 @@ class ReconcileContext:
         v5 without a document confirms nothing: v5 may name documents in a way that is not known here.
         """
         files = (await self.esaw.files(self.event.spec.envelope_id)).files()
-        self._shown()
+        await self._record_shown()
         if isinstance(envelope, V5EnvelopeResponse):
             by_v5 = envelope.listed().files()
             confirms = any(each.kind is FileKind.DOCUMENT for each in by_v5)

@@ -61,7 +61,6 @@ from counterfoil.resources import (
     FileKind,
     Phase,
     find_condition,
-    with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import (
@@ -346,7 +345,7 @@ async def _delete_on(
 ) -> Outcome:
     await context.check_root()
     if _is_expired(event):
-        await _record_delete(event, context)
+        await _record_delete(context)
     if (decision := await _decision(context)) is not None:
         return decision
     try:
@@ -399,7 +398,7 @@ def _deleted_facts(event: EnvelopeEvent) -> PhaseFacts:
     return _CONFIRMED if was_recorded or _is_expired(event) else PhaseFacts()
 
 
-async def _record_delete(event: EnvelopeEvent, context: ReconcileContext) -> None:
+async def _record_delete(context: ReconcileContext) -> None:
     """
     Store that the delete of an Expired envelope is sent, before it is.
 
@@ -407,10 +406,7 @@ async def _record_delete(event: EnvelopeEvent, context: ReconcileContext) -> Non
     Unless the delete may have had an effect, the end of this attempt takes it back.
     """
     context.side_conditions.append(_delete_requested(DELETE_UNCONFIRMED, _NO_EFFECT))
-    sent = _delete_requested(DELETE_UNANSWERED, _SENT)
-    told, now = (sent.type, sent.status, sent.reason, sent.message), context.clock.now()
-    known, generation = event.status.conditions, event.metadata.generation
-    await context.fence.record(with_condition(known, *told, now=now, generation=generation))
+    await context.record(_delete_requested(DELETE_UNANSWERED, _SENT))
 
 
 def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:

@@ -2156,7 +2156,6 @@ async def test_an_expired_envelope_that_is_shown_and_then_gone_in_one_attempt_is
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
 
 
-@pytest.mark.xfail(strict=True, reason="what eSAW showed is stored at the end of an attempt only")
 async def test_an_expired_envelope_that_was_shown_before_a_kill_is_not_called_deleted_by_an_earlier_delete(
     tmp_path: Path,
 ) -> None:
