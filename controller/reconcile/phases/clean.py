@@ -29,7 +29,6 @@ from controller.reconcile.outcomes import (
     counted,
 )
 from controller.reconcile.phases.missing_envelope import (
-    DELETED,
     deleted_envelope,
     deletion_in_history,
     has_archived_last_state,
@@ -76,8 +75,10 @@ _SENT: Final = "The request to delete the envelope is sent; its answer is not kn
 
 _NO_EFFECT: Final = "The request to delete the envelope was not sent, or eSignAnyWhere refused it."
 
+_DELETED: Final = "The envelope was archived, then deleted in eSignAnyWhere."
+
 _CONFIRMED: Final = PhaseFacts(
-    side_conditions=(SideCondition(DELETE_REQUESTED_CONDITION, "True", "ArchivedAndDeleted", DELETED),)
+    side_conditions=(SideCondition(DELETE_REQUESTED_CONDITION, "True", "ArchivedAndDeleted", _DELETED),)
 )
 """The condition of an envelope that a request of this event deleted."""
 
@@ -184,17 +185,18 @@ async def _without_envelope(
     if not await _is_gone(event, context):
         return _not_visible(event, context, damage)
     if damage is not None and not damage.is_unread:
-        return await _archived_again(event, context) or Fail(
+        outcome = await _archived_again(event, context) or Fail(
             "ArchivedFilesLost", f"{damage.message} The envelope is no longer in eSignAnyWhere."
         )
-    if _is_expired(event) and not context.may_have_deleted:
+    elif _is_expired(event) and not context.may_have_deleted:
         # Others deleted it. Before that it may have been restarted and signed.
         return await _archived_again(event, context) or await deleted_envelope(
             event.status.documents, event, context
         )
-    # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
-    gone = _gone(damage)
-    return dataclasses.replace(gone, facts=_CONFIRMED) if context.may_have_deleted else gone
+    else:
+        # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
+        outcome = _gone(damage)
+    return dataclasses.replace(outcome, facts=_CONFIRMED) if context.may_have_deleted else outcome
 
 
 def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None) -> Wait | Fail:
@@ -389,7 +391,7 @@ async def _send_delete(
             message,
             facts=PhaseFacts(side_conditions=(_delete_requested(DELETE_UNCONFIRMED, message),)),
         )
-    return Done("ArchivedAndDeleted", DELETED, facts=_deleted_facts(event))
+    return Done("ArchivedAndDeleted", _DELETED, facts=_deleted_facts(event))
 
 
 def _deleted_facts(event: EnvelopeEvent) -> PhaseFacts:

@@ -13,7 +13,6 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EvidenceSpec,
     FiledDocument,
-    find_condition,
     is_condition_true,
 )
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
@@ -24,9 +23,6 @@ UNKNOWN_ENVELOPE_ATTEMPTS = 3
 be faster than eSAW's own index."""
 
 _NOT_FOUND: Final = "EnvelopeNotFound"
-
-DELETED = "The envelope was archived, then deleted in eSignAnyWhere."
-"""Message of the event whose own request deleted the envelope, after eSAW listed just the archived files."""
 
 _T = TypeVar("_T")
 
@@ -118,14 +114,10 @@ def _archived_later(sibling: EnvelopeEvent, event: EnvelopeEvent, evidence: Evid
 def _has_last_state(sibling: EnvelopeEvent) -> bool:
     """Whether the envelope can't have changed after this event archived it: it was not Expired, or this event
     deleted it itself."""
-    cleaned, summary = find_condition(sibling.status.conditions, "Cleaned"), sibling.status.envelope
+    conditions, summary = sibling.status.conditions, sibling.status.envelope
     if summary is not None and summary.status not in CHANGEABLE_STATUSES:
         return True
-    if cleaned is None or cleaned.status != "True":
-        return False
-    return cleaned.message == DELETED or is_condition_true(
-        sibling.status.conditions, DELETE_REQUESTED_CONDITION
-    )
+    return all(is_condition_true(conditions, each) for each in ("Cleaned", DELETE_REQUESTED_CONDITION))
 
 
 async def deleted_envelope(

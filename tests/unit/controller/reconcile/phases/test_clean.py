@@ -478,6 +478,7 @@ async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_reported_to
     lose_a_file(scene)
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "ArchivedFilesLost")
+    assert requested(after) == ("True", "ArchivedAndDeleted")
     assert "audit-trail.pdf" in (after.status.message or "")
 
 

@@ -18,9 +18,10 @@ from counterfoil.resources import (
     EnvelopeSummary,
     LocalObjectReference,
     Phase,
+    with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from tests.support.builders import EventBuilder, an_event
+from tests.support.builders import NOON, EventBuilder, an_event
 from tests.support.fakes import reconcile_context
 from tests.unit.controller.reconcile.test_reconciler import Scene
 
@@ -179,3 +180,18 @@ async def test_an_expired_envelope_that_another_event_deleted_without_an_answer_
     sibling = sibling.with_condition("DeleteRequested", requested, "ArchivedAndDeleted")
     outcome = await explained(sibling, envelope=seen("Expired"))
     assert isinstance(outcome, Skip if requested == "True" else Fail)
+
+
+async def test_the_message_of_another_event_does_not_prove_that_it_deleted_an_expired_envelope() -> None:
+    sibling = archived_as_expired(a_sibling()).with_condition("DeleteRequested", "False", "DeleteUnconfirmed")
+    cleaned = with_condition(
+        sibling.build().status.conditions,
+        "Cleaned",
+        "True",
+        reason="ArchivedAndDeleted",
+        message="The envelope was archived, then deleted in eSignAnyWhere.",
+        now=NOON,
+        generation=1,
+    )
+    outcome = await explained(sibling.status(conditions=cleaned), envelope=seen("Expired"))
+    assert outcome.reason == "EnvelopeDeleted"
