@@ -5,6 +5,7 @@ import itertools
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import msgspec
@@ -63,6 +64,8 @@ class FakeKubeClient(KubeClient):
         """A field of the status that the schema does not have."""
         self.answering = asyncio.Event()
         self.answering.set()
+        self.server_clock: ManualClock | None = None
+        """The clock of the header ``Date``; None: without the header."""
         self._versions = itertools.count(1)
         self._news = asyncio.Event()
 
@@ -131,6 +134,10 @@ class FakeKubeClient(KubeClient):
         self._news.set()
         await asyncio.sleep(0)  # other tasks come in between, as with a real request
         await self.answering.wait()
+        if self.server_clock is not None:
+            at = self.server_clock.monotonic()
+            self.server_date = format_datetime(self.server_clock.now(), usegmt=True)
+            self.server_date_between = (at, at)
         if verb in self.trouble:
             raise self.trouble[verb]
 

@@ -1,11 +1,14 @@
 """Creation of events: which answer of the API server leads to which outcome, and its effect on readiness."""
 
 import asyncio
+from datetime import timedelta
 from random import Random
 
 import pytest
 
+from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError, Conflict, Forbidden, NotFound, Rejected
+from counterfoil.kube.server_clock import ServerClock
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import envelope_id, find_condition
@@ -24,17 +27,23 @@ NAME = EVENT["metadata"]["name"]
 class WriterParts:
     """An intake with everything around it."""
 
-    def __init__(self, limits: ReceiverLimits, *, turns: int = 64) -> None:
+    def __init__(self, limits: ReceiverLimits, *, turns: int = 64, behind: timedelta | None = None) -> None:
+        """``behind`` is the error of this machine's clock; None: responses have no time."""
         self.kube = FakeKubeClient()
         self.clock = ManualClock()
-        self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
+        clock: Clock = self.clock
+        if behind is not None:
+            self.kube.server_clock = ManualClock()
+            self.clock.correct(seconds=behind.total_seconds())
+            clock = ServerClock(self.clock, self.kube)
+        self.deliveries = DeliveryCounter(self.kube, clock=clock, random=Random(1), limits=limits)
         self.write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
         self.event_writer = EventWriter(
             self.kube,
             self.deliveries,
             self.write_probe,
             turns=FairSlots(turns),
-            clock=self.clock,
+            clock=clock,
             limits=limits,
         )
 
@@ -228,6 +237,30 @@ async def test_a_delivery_in_transit_when_the_event_ended_only_counts(
 
     assert await parts.deliveries.flush()
     assert (parts.kube.event(NAME).status.phase, parts.kube.event(NAME).deliveries) == (phase, 2)
+
+
+@pytest.mark.xfail(strict=True, reason="the time before the first response is that of the machine")
+@HOW
+@ENDED
+@pytest.mark.parametrize("behind", [timedelta(minutes=8), timedelta(hours=3)])
+async def test_a_delivery_after_the_last_attempt_reopens_also_if_the_clock_of_the_receiver_is_behind(
+    phase: str, seen: bool, behind: timedelta
+) -> None:
+    """The first response after a pause, such as that of a suspended machine, brings the time."""
+    parts = WriterParts(ReceiverLimits(), behind=behind)
+    await an_ended_event(parts, phase, seen=seen)
+    started = {"phase": "Validating", "startTime": "2025-01-01T12:01:00Z", "seconds": 0}
+    attempts = [{**started, "outcome": "Skip", "reason": "UnexpectedStatus"}]
+    parts.kube.put(EVENT, phase=phase, completionTime="2025-01-01T12:01:00Z", attemptHistory=attempts)
+    for each in (parts.clock, parts.kube.server_clock):
+        assert each is not None
+        each.time += timedelta(minutes=2)
+
+    assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
+
+    event = parts.kube.event(NAME)
+    assert (event.status.phase, event.status.reason) == ("Pending", "Redelivered")
+    assert event.status.last_delivery_time == parts.kube.server_clock.now()
 
 
 async def test_equal_deliveries_at_once_reopen_an_event_once(parts: WriterParts) -> None:
