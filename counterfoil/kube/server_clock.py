@@ -1,5 +1,5 @@
 """
-The clock of the API server, which all controllers and the times of creation share.
+The clock of the API server, which all controllers, receivers and pages and the times of creation share.
 
 A wait begins by the clock of one controller, and may end by that of another one, or after this one was
 corrected. By the API server's clock both are the same, also if the clock of a node is wrong. Each confirmed

@@ -470,7 +470,6 @@ def test_each_module_with_a_time_of_the_wall_clock_has_it(product: list[Module])
     expect_none(missing)
 
 
-@pytest.mark.xfail(strict=True, reason="receiver and pages use the machine's clock")
 def test_receiver_and_pages_use_the_clock_of_the_api_server(product: list[Module]) -> None:
     expect_none(machine_clocks(product))
 

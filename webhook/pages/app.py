@@ -13,6 +13,7 @@ from counterfoil.esaw import EsawClients, new_http_client
 from counterfoil.health import Checks
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import ApiError
+from counterfoil.kube.server_clock import ServerClock
 from counterfoil.resources import Organization
 from counterfoil.sealing import Sealing, SealingKeysInvalid
 from counterfoil.settings import PagesSettings, load
@@ -33,13 +34,14 @@ async def serve(
     process: HttpProcess, settings: PagesSettings, sealing: Sealing, *, limits: PageLimits
 ) -> None:
     """Run the pages until SIGTERM or SIGINT, then answer accepted requests."""
-    clock, metrics, monotonic = process.clock, process.metrics, process.monotonic
+    metrics, monotonic = process.metrics, process.monotonic
     async with (
         connect(
             namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
         ) as kube,
         new_http_client(call_limits=ESAW_LIMITS) as http,
     ):
+        clock = ServerClock(process.clock, kube)
         attempt = settings.attempt.total_seconds()
         esaw_clients = EsawClients(http, clock, metrics.esaw_request, ESAW_LIMITS)
         send_leases = SendLeases(kube, sealing, clock, attempt_seconds=max(1, round(attempt)))

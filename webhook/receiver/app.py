@@ -13,6 +13,7 @@ from random import SystemRandom
 from counterfoil import tracing
 from counterfoil.health import Checks
 from counterfoil.kube.client import connect
+from counterfoil.kube.server_clock import ServerClock
 from counterfoil.settings import ReceiverSettings, load
 from counterfoil.untrusted.fair_slots import FairSlots
 from webhook.http_server.process import HttpProcess, run_process
@@ -30,15 +31,16 @@ _log = logging.getLogger(__name__)
 
 async def serve(process: HttpProcess, settings: ReceiverSettings, *, limits: ReceiverLimits) -> None:
     """Run a receiver until SIGTERM or SIGINT, then answer accepted callbacks and write the counts."""
-    clock, metrics, monotonic = process.clock, process.metrics, process.monotonic
-    organization_cache = OrganizationCache(
-        metrics,
-        clock=clock,
-        new_bucket=lambda: TokenBucket(rate=settings.callback_rate, burst=settings.callback_burst),
-    )
+    metrics, monotonic = process.metrics, process.monotonic
     async with connect(
         namespace=settings.namespace, observe=metrics.kubernetes_request, connections=settings.connections
     ) as kube:
+        clock = ServerClock(process.clock, kube)
+        organization_cache = OrganizationCache(
+            metrics,
+            clock=clock,
+            new_bucket=lambda: TokenBucket(rate=settings.callback_rate, burst=settings.callback_burst),
+        )
         write_probe = WriteProbe(kube, monotonic=monotonic, valid_seconds=limits.probe_seconds)
         delivery_counter = DeliveryCounter(kube, clock=clock, random=SystemRandom(), limits=limits)
         turns = FairSlots(settings.connections)

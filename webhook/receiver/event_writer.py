@@ -19,7 +19,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -102,8 +102,9 @@ class StatusRefused(Exception):
     the callback again."""
 
 
-Write = Callable[[str, Raw, datetime], Awaitable[CallbackOutcome]]
-"""Stores a callback: name of the event, the event, and the time of the callback."""
+Write = Callable[[str, Raw, float], Awaitable[CallbackOutcome]]
+"""Stores a callback: name of the event, the event, and the time of the callback in seconds of
+``Clock.monotonic``."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class EventWriter:
         The timeout of the write begins after the wait. With one timeout for both, each write of a lasting
         overload would begin shortly before its end, and the API server would work for answers 503.
         """
-        name, received = event["metadata"]["name"], self.clock.now()
+        name, received = event["metadata"]["name"], self.clock.monotonic()
         organization = event["spec"]["organizationRef"]["name"]
         if not await self._take_turn(organization):
             # There was no request, so this is no failure of the API server and leaves the readiness.
@@ -190,7 +191,7 @@ class EventWriter:
             return False
         return True
 
-    async def _create_or_count(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
+    async def _create_or_count(self, name: str, event: Raw, received: float) -> CallbackOutcome:
         """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``,
         ``NotConfirmed``, ``EventMismatch``, ``EventVanishing``, ``StatusRefused``."""
         if name in self._known_names:
@@ -211,7 +212,7 @@ class EventWriter:
             raise NotConfirmed("what answered is not the API server: it sent another object")
         return CallbackOutcome.NOTED
 
-    async def _count_only(self, name: str, event: Raw, received: datetime) -> CallbackOutcome:
+    async def _count_only(self, name: str, event: Raw, received: float) -> CallbackOutcome:
         try:
             existing = await self._get_existing(name, event)
         except NotFound:
@@ -230,22 +231,25 @@ class EventWriter:
             raise EventVanishing(f"EnvelopeEvent/{name} is being deleted")
         return existing
 
-    async def _count_or_store(self, event: Raw, existing: ExistingEvent, received: datetime) -> None:
+    async def _count_or_store(self, event: Raw, existing: ExistingEvent, received: float) -> None:
         name, parameters = event["metadata"]["name"], event["spec"].get("parameters", {})
         completion = existing.status
         known = {**completion.parameters, **existing.spec.parameters}
         if different := different_values(parameters, known):
             message = "%d parameters have other values than in an earlier callback and were left out"
             _log.warning(message, different, extra={"event": name})
+        # After the read, since a response of the API server corrects the clock.
+        now = self.clock.now()
+        received_time = now - timedelta(seconds=self.clock.monotonic() - received)
         is_reopened = is_reopened_by_callback(
-            completion.phase, considered_time(completion), received=received, now=self.clock.now()
+            completion.phase, considered_time(completion), received=received_time, now=now
         )
         is_considered = is_reopened or may_be_restarted(completion)
         if not is_considered and not new_parameters(parameters, known):
-            self.delivery_counter.count(name, received)
+            self.delivery_counter.count(name, received_time)
             return
         try:
-            await self.delivery_counter.store(name, received, parameters)
+            await self.delivery_counter.store(name, received_time, parameters)
         except (Rejected, ResourceInvalid) as refusal:
             raise StatusRefused(str(refusal)) from refusal
 
