@@ -1183,6 +1183,51 @@ async def test_an_envelope_that_esaw_still_finishes_after_its_callback_is_waited
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
+async def restarted_and_active_for(hours: int, scene: Scene) -> EnvelopeEvent:
+    """Run the event of a restarted envelope that eSAW does not finish in this time."""
+    scene.envelope.status = EnvelopeStatus.ACTIVE
+    deliver_again(scene)
+    after = await scene.reconcile()
+    for _ in range(4 * hours):
+        scene.clock.advance(minutes=15)
+        after = await scene.reconcile()
+    return after
+
+
+@pytest.mark.xfail(strict=True, reason="it waits until the deadline of its attempts, then fails")
+async def test_a_repeated_callback_of_the_expiry_of_a_restarted_envelope_is_no_failure(
+    tmp_path: Path,
+) -> None:
+    scene = delayed_and_expired(tmp_path)
+    await scene.reconcile()
+    after = await restarted_and_active_for(26, scene)
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
+    # The same after the re-opening by another one.
+    again = reopened_status(after.status, reason="Redelivered", message="again", now=scene.clock.now())
+    await scene.status_writer.store(after, again)
+    after = await restarted_and_active_for(2, scene)
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
+    restart_and_sign(scene)
+    again = reopened_status(after.status, reason="Redelivered", message="again", now=scene.clock.now())
+    await scene.status_writer.store(after, again)
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+async def test_a_later_callback_makes_the_wait_for_the_end_of_a_restarted_envelope_longer(
+    tmp_path: Path,
+) -> None:
+    scene = delayed_and_expired(tmp_path)
+    await scene.reconcile()
+    scene.envelope.status = EnvelopeStatus.ACTIVE
+    for _ in range(8):
+        deliver_again(scene)
+        received = scene.clock.now().isoformat()
+        scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"lastDeliveryTime": received}})
+        assert (await scene.reconcile()).status.reason == "StillActive"
+        scene.clock.advance(minutes=15)
+
+
 async def test_a_status_that_does_not_say_which_callbacks_were_considered_asks_esaw_once(
     tmp_path: Path,
 ) -> None:
