@@ -5,7 +5,9 @@ The callback is only a hint; each fact is read from eSAW with the sender's own k
 Postprocessing using Callback Handlers": validate all input parameters.) Nothing is changed.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import Final
 
 import msgspec
 
@@ -30,6 +32,12 @@ from counterfoil.resources import (
     LocalObjectReference,
     without_checksum,
 )
+
+_STILL_ACTIVE: Final = "StillActive"
+
+_FINISHING: Final = timedelta(hours=1)
+"""Time in which eSAW finishes an envelope after its last callback. A restarted envelope that is still Active
+then is not signed yet: an older callback was repeated, or one of several signers signed."""
 
 
 async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -91,13 +99,24 @@ def _finished_time(envelope: EnvelopeResponse, now: datetime) -> datetime | None
     return finished.replace(microsecond=0)
 
 
-async def _still_active(event: EnvelopeEvent, context: ReconcileContext, seen: PhaseFacts) -> Wait:
-    """Wait until eSAW has finished the envelope; say if a step of eSAW itself is in an error state."""
+async def _still_active(event: EnvelopeEvent, context: ReconcileContext, seen: PhaseFacts) -> Wait | Skip:
+    """
+    Wait until eSAW has finished the envelope; say if a step of eSAW itself is in an error state.
+
+    A restarted envelope is left to its next callback after ``_FINISHING``.
+    """
     # Status callbacks are sent before the final state is reached (Namirial, "Introduction REST"), so the
     # first attempt is no sign of an error.
     failed = await _failed_step(event, context) if event.status.attempts else None
     if failed is None:
-        return Wait("StillActive", "eSignAnyWhere has not finished this envelope yet.", facts=seen)
+        if _is_restarted(event, context.clock.now()):
+            return Skip(
+                "EnvelopeRestarted",
+                "The envelope was archived as Expired, but was restarted since; it stays in eSignAnyWhere "
+                "until its next callback.",
+                facts=seen,
+            )
+        return Wait(_STILL_ACTIVE, "eSignAnyWhere has not finished this envelope yet.", facts=seen)
     step = f"`{failed.name}`" if failed.name else "without a name"
     left = failed.remaining_attempts or 0
     return Wait(
@@ -106,6 +125,20 @@ async def _still_active(event: EnvelopeEvent, context: ReconcileContext, seen: P
         f"with {left or 'no'} attempts left.",
         facts=seen,
     )
+
+
+def _is_restarted(event: EnvelopeEvent, now: datetime) -> bool:
+    """Whether the envelope was archived as Expired, and was Active in each attempt of ``_FINISHING``, without
+    a callback."""
+    status = event.status
+    if status.archive is None or not any(each.outdated for each in status.documents):
+        return False
+    # The history is older than the last retry, and the number of attempts is not.
+    latest = status.attempt_history[::-1][: status.attempts]
+    active = [each.start_time for each in takewhile(lambda each: each.reason == _STILL_ACTIVE, latest)]
+    if not active:
+        return False
+    return now - max(active[-1], status.last_delivery_time or active[-1]) >= _FINISHING
 
 
 async def _failed_step(event: EnvelopeEvent, context: ReconcileContext) -> HistoryEvent | None:
