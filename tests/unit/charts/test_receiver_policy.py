@@ -9,8 +9,8 @@ import pytest
 import yaml
 from msgspec.structs import replace
 
-from counterfoil.resources import EnvelopeEvent, EnvelopeSummary, Phase, to_json_dict
-from counterfoil.resources.envelopeevent import EventNotice, NoticeState
+from counterfoil.resources import EnvelopeEvent, EnvelopeSummary, LastError, Phase, to_json_dict
+from counterfoil.resources.envelopeevent import SHORT_LIST_REASONS, EventNotice, NoticeState
 from sandbox.release.helm import CHART
 from tests.support.builders import NOON, EventBuilder, an_event
 from tests.support.cel import Variables, evaluate
@@ -62,6 +62,27 @@ FULL = {
 }
 
 
+def events_of_earlier_versions(phase: Phase) -> list[EnvelopeEvent]:
+    """Return events whose list was short, without the condition about it."""
+    begun = [an_event(), an_event().archived()]
+    conditions = [each.with_condition("Ready", "False").with_condition("Stalled", "True") for each in begun]
+    return [
+        replace(
+            built,
+            status=replace(
+                built.status,
+                phase=phase,
+                reason=reason or cause,
+                last_error=LastError(reason=cause, message="The list was short.", time=NOON),
+                completion_time=NOON,
+            ),
+        )
+        for built in (each.build() for each in (an_event(), *conditions))
+        for reason in ("DeadlineExceeded", None)
+        for cause in sorted(SHORT_LIST_REASONS)
+    ]
+
+
 def events(phase: Phase) -> list[EnvelopeEvent]:
     """Return events of this phase: new and old, archived and not, of each kind of envelope."""
     begun: list[EventBuilder] = [
@@ -75,6 +96,17 @@ def events(phase: Phase) -> list[EnvelopeEvent]:
         for reason in REASONS
         for envelope in (None, EnvelopeSummary(status="Expired"), EnvelopeSummary(status="Completed"))
     ]
+
+
+@pytest.mark.xfail(strict=True, reason="a receiver adds the condition EvidenceComplete")
+@pytest.mark.parametrize("phase", [Phase.SKIPPED, Phase.FAILED])
+def test_the_policy_accepts_the_reopening_of_an_event_whose_list_an_earlier_version_found_short(
+    phase: Phase,
+) -> None:
+    for event in events_of_earlier_versions(phase):
+        status = status_with(event, PendingCount(3, LATER, LATER), now=LATER)
+        assert status.phase is Phase.PENDING
+        assert refusals(to_json_dict(event.status), to_json_dict(status)) == []
 
 
 @pytest.mark.parametrize("phase", Phase)
