@@ -32,6 +32,7 @@ from controller.scheduling.due import has_request, is_suspended
 from counterfoil.clock import Clock
 from counterfoil.kube.status import with_deliveries
 from counterfoil.resources import EnvelopeEvent, Phase, RetrySpec
+from counterfoil.resources.reopening import with_short_list
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Reconciler:
             # Another process may be in the middle of it, without a Lease.
             event = await fence.claim()
         known_deliveries, inputs = event.deliveries, self._inputs(event)
-        status = with_authorized(event.status, sender.name, inputs)
+        status = with_authorized(with_short_list(event.status, now=inputs.now), sender.name, inputs)
         while True:
             current = msgspec.structs.replace(event, status=status)
             limit = attempt_timeout(status, inputs, self.attempt_timeout)

@@ -47,6 +47,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus, with_summary
+from counterfoil.resources.reopening import with_short_list
 
 PHASE_ORDER = tuple(PHASE_CONDITIONS)
 
@@ -155,7 +156,7 @@ def _status_after(
     status: EnvelopeEventStatus, phase: Phase, outcome: Outcome, inputs: TransitionInput
 ) -> EnvelopeEventStatus:
     outcome = dataclasses.replace(outcome, message=outcome.message[:MAX_MESSAGE_LENGTH])
-    draft = _Draft(status, inputs)
+    draft = _Draft(with_short_list(status, now=inputs.now), inputs)
     draft.add_facts(outcome.facts)
     if outcome.reason == KEY_DOUBTED:
         draft.set_condition("Authorized", "Unknown", outcome)

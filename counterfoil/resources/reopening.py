@@ -143,25 +143,54 @@ def has_new_delivery(event: EnvelopeEvent) -> bool:
     return may_be_restarted(event.status) and (considered is None or event.deliveries > considered)
 
 
+def with_short_list(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:
+    """
+    Return the status with the condition that a list of the files was short, which a status of an earlier
+    version lacks: what eSAW lists after the missing files may come late, too.
+
+    Only the controller sets it. Of an event that a receiver re-opened, the last error tells.
+    """
+    reason, message, last = status.cause, status.message, status.last_error
+    if status.phase is Phase.PENDING and last is not None:
+        reason, message = last.reason, last.message
+    is_known = find_condition(status.conditions, EVIDENCE_CONDITION) is not None
+    if is_known or reason not in SHORT_LIST_REASONS:
+        return status
+    generation = status.observed_generation or 0
+    conditions = with_condition(
+        status.conditions,
+        EVIDENCE_CONDITION,
+        "Unknown",
+        reason,
+        message or "A list of the files was short.",
+        now=now,
+        generation=generation,
+    )
+    return replace(status, conditions=conditions)
+
+
 def reopened_status(
+    status: EnvelopeEventStatus, *, reason: str, message: str, now: datetime
+) -> EnvelopeEventStatus:
+    """Return the status of an event that the controller re-opens (``status_for_first_attempt``), which keeps
+    that a list of the files was short (``with_short_list``)."""
+    short = with_short_list(status, now=now)
+    return status_for_first_attempt(short, reason=reason, message=message, now=now)
+
+
+def status_for_first_attempt(
     status: EnvelopeEventStatus, *, reason: str, message: str, now: datetime
 ) -> EnvelopeEventStatus:
     """
     Return the status of an event that waits for its first attempt, with this ``reason`` and ``message``.
 
     Attempts, deadlines and mismatches are reset, and the notice of the earlier final state is void.
-    Conditions other than the summary are removed unless ``Archived`` or ``Cleaned`` is True. That a list of
-    the files was short stays: what eSAW lists after the missing files may come late, too.
+    Conditions other than the summary and ``EvidenceComplete`` are removed unless ``Archived`` or ``Cleaned``
+    is True. The admission policy accepts this from a receiver.
     """
     filed = any(is_condition_true(status.conditions, each) for each in ("Archived", "Cleaned"))
     always = ("Ready", "Stalled", EVIDENCE_CONDITION)
     kept = tuple(each for each in status.conditions if filed or each.type in always)
-    if status.cause in SHORT_LIST_REASONS and find_condition(kept, EVIDENCE_CONDITION) is None:
-        generation = status.observed_generation or 0
-        short = status.message or message
-        kept = with_condition(
-            kept, EVIDENCE_CONDITION, "Unknown", status.cause, short, now=now, generation=generation
-        )
     ready = find_condition(status.conditions, "Ready")
     if ready is not None:
         generation = ready.observed_generation

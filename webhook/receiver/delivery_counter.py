@@ -30,7 +30,7 @@ from counterfoil.resources.reopening import (
     considered_time,
     is_reopened_by_callback,
     may_be_restarted,
-    reopened_status,
+    status_for_first_attempt,
 )
 from webhook.receiver.later_parameters import new_parameters, with_parameters
 from webhook.receiver.limits import ReceiverLimits
@@ -276,7 +276,9 @@ def status_with(event: EnvelopeEvent, pending_count: PendingCount, *, now: datet
     status = event.status
     if _reopens(pending_count.last, status, now):
         message = f"eSignAnyWhere called again after the event was {status.phase}."
-        status = reopened_status(status, reason="Redelivered", message=message, now=pending_count.last)
+        status = status_for_first_attempt(
+            status, reason="Redelivered", message=message, now=pending_count.last
+        )
     return counted(event, status, pending_count)
 
 

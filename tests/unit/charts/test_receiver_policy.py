@@ -98,7 +98,6 @@ def events(phase: Phase) -> list[EnvelopeEvent]:
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="a receiver adds the condition EvidenceComplete")
 @pytest.mark.parametrize("phase", [Phase.SKIPPED, Phase.FAILED])
 def test_the_policy_accepts_the_reopening_of_an_event_whose_list_an_earlier_version_found_short(
     phase: Phase,

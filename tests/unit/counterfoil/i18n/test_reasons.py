@@ -33,6 +33,7 @@ TELL |= {
     "_write",
     "_write_unusable",
     "reopened_status",
+    "status_for_first_attempt",
     "MailError",
     "_ProbeResult",
 }

@@ -30,12 +30,18 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeStatus,
     FileKind,
+    LastError,
     Organization,
     Phase,
     Sender,
     find_condition,
+    is_condition_true,
 )
-from counterfoil.resources.reopening import is_reopened_by_callback, reopened_status
+from counterfoil.resources.reopening import (
+    is_reopened_by_callback,
+    reopened_status,
+    status_for_first_attempt,
+)
 from counterfoil.resources.request import Request, RequestOutcome
 from counterfoil.signatures.results import Signatures, State
 from sandbox.servers.http_document_system import DocumentSystem, document_system
@@ -1960,6 +1966,58 @@ async def test_a_short_list_that_was_stored_before_the_condition_existed_counts_
     after = await (retried_by_a_person(scene) if is_retried else scene.reconcile())
     assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "LateFilesPending")
     assert scene.envelope.transport.deleted == []
+
+
+async def reopened_by_a_callback_after_an_earlier_version(scene: Scene) -> None:
+    """Let an event fail for a short list, as an earlier version stored it, and a receiver re-open it."""
+    event, now = scene.newest(), scene.clock.now()
+    failed = msgspec.structs.replace(
+        event.status,
+        phase=Phase.FAILED,
+        reason="DeadlineExceeded",
+        completion_time=now,
+        last_error=LastError(reason="AuditTrailPending", message="No audit trail yet.", time=now),
+        conditions=tuple(each for each in event.status.conditions if each.type != "EvidenceComplete"),
+    )
+    stored = await scene.status_writer.store(event, failed)
+    scene.clock.advance(minutes=1)
+    status = status_for_first_attempt(
+        failed, reason="Redelivered", message="called again", now=scene.clock.now()
+    )
+    await scene.status_writer.store(stored, status)
+
+
+@pytest.mark.parametrize("is_archived", [False, True])
+async def test_a_short_list_of_an_earlier_version_counts_as_short_after_a_callback_reopens_its_event(
+    tmp_path: Path, *, is_archived: bool
+) -> None:
+    """A receiver may not set the condition, so the controller does."""
+    scene = a_scene_without_trail(tmp_path)
+    if is_archived:
+        scene.envelope.contents["trail-1"] = TRAIL
+        scene.envelope.but("delete", HttpStatusError(503))
+    waiting = await scene.reconcile()
+    assert is_condition_true(waiting.status.conditions, "Archived") is is_archived
+    await reopened_by_a_callback_after_an_earlier_version(scene)
+    scene.envelope.problems.clear()
+    scene.envelope.contents["trail-1"] = TRAIL
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "LateFilesPending")
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_a_short_list_of_an_earlier_version_is_kept_by_the_first_write_after_a_callback(
+    tmp_path: Path,
+) -> None:
+    """Later errors replace the one that tells of it."""
+    scene = a_scene_without_trail(tmp_path)
+    await scene.reconcile()
+    await reopened_by_a_callback_after_an_earlier_version(scene)
+    scene.observe(an_organization(version=2, suspend=True, evidence={"wait": "10m"}))
+    held = await scene.reconcile()
+    evidence = find_condition(held.status.conditions, "EvidenceComplete")
+    assert evidence is not None
+    assert (evidence.status, evidence.reason) == ("Unknown", "AuditTrailPending")
 
 
 async def test_two_documents_that_name_one_audit_trail_do_not_each_have_their_own(tmp_path: Path) -> None:
