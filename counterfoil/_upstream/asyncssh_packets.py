@@ -54,7 +54,12 @@ MAX_LOGIN_PACKETS: Final = 200
 """SSH packets until the end of the login."""
 
 MAX_USELESS_PACKETS: Final = 10_000
-"""SSH packets of a connection that carry nothing: one in ten seconds for more than a day."""
+"""SSH packets of a connection that carry nothing, beyond ``USELESS_FOR_EACH`` for each other packet: one in
+ten seconds for more than a day."""
+
+USELESS_FOR_EACH: Final = 4
+"""SSH packets that carry nothing for each one that does. Some servers hide the sizes of their packets by one
+before each."""
 
 Process = Callable[[sftp.SFTPClientHandler, SSHPacket], Any]
 
@@ -122,7 +127,8 @@ def _counted(process: Callable[..., Any]) -> Callable[..., Any]:
     def checked(ssh: connection.SSHConnection, kind: int, number: int, packet: SSHPacket) -> Any:
         received = _received.setdefault(ssh, _Received())
         received.useless += 1
-        if received.useless > MAX_USELESS_PACKETS:
+        useful = received.packets - received.useless
+        if received.useless > MAX_USELESS_PACKETS + USELESS_FOR_EACH * useful:
             raise ProtocolError("too many packets without content")
         return process(ssh, kind, number, packet)
 
@@ -131,10 +137,10 @@ def _counted(process: Callable[..., Any]) -> Callable[..., Any]:
 
 def _receive_packet(ssh: connection.SSHConnection) -> bool:
     """Process a packet; False ends the loop of asyncssh, which continues in the next turn of the loop."""
+    received = _received.setdefault(ssh, _Received())
     has_more = RECEIVE_PACKET(ssh)
     if not has_more:
         return False
-    received = _received.setdefault(ssh, _Received())
     received.packets += 1
     if received.packets > MAX_LOGIN_PACKETS and not ssh._auth_complete:
         raise ProtocolError("too many packets before the end of the login")

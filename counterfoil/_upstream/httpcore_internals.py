@@ -49,8 +49,8 @@ MAX_SMALL_PARTS: Final = 10_000
 
 SMALL_PART_BYTES: Final = 64
 
-MAX_INTERIM_RESPONSES: Final = 10
-"""Responses with 1xx before a response; a server sends 100 or 103 once."""
+MAX_INTERIM_RESPONSES: Final = 200
+"""Responses with 1xx before a response. A WebDAV server may send 102 every 20 seconds. (RFC 2518, 10.1)"""
 
 MAX_FIELDS: Final = 200
 """Fields in the head or in the trailers of a response."""

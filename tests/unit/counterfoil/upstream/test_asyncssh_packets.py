@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from asyncssh.constants import (
 )
 from asyncssh.packet import SSHPacket, String, UInt32
 
+from counterfoil._upstream import asyncssh_packets
 from counterfoil._upstream.asyncssh_packets import (
     MAX_LOGIN_PACKETS,
     MAX_NAMES,
@@ -98,7 +100,14 @@ def test_a_packet_that_is_cut_is_an_error_of_the_server(kind: int) -> None:
         processed(kind, SSHPacket(b"\0" if kind == FXP_STATUS else UInt32(1)))
 
 
-class Server(asyncssh.SSHServer):
+class Open(asyncssh.SSHServer):
+    """Lets everybody in."""
+
+    def begin_auth(self, username: str) -> bool:
+        return False
+
+
+class Server(Open):
     """Lets everybody in, and sends packets without content after the login and a packet to an SFTP client."""
 
     def __init__(self, useless: int, first: bytes) -> None:
@@ -107,9 +116,6 @@ class Server(asyncssh.SSHServer):
 
     def connection_made(self, conn: Any) -> None:
         self._connection = conn
-
-    def begin_auth(self, username: str) -> bool:
-        return False
 
     def auth_completed(self) -> None:
         for _ in range(self._useless):
@@ -168,7 +174,34 @@ async def test_an_sftp_server_with_too_many_extensions_is_refused() -> None:
 
 
 async def test_a_connection_with_too_many_packets_without_content_ends() -> None:
-    assert await opened_with(useless=MAX_USELESS_PACKETS + 1)
+    assert await opened_with(useless=MAX_USELESS_PACKETS + 1_000)
+
+
+async def test_a_server_may_send_a_packet_without_content_before_each_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # asyncssh does, as a server, too. So does mod_sftp of ProFTPD.
+    bound_packets()
+    monkeypatch.setattr(asyncssh_packets, "MAX_USELESS_PACKETS", 100)
+    server = await asyncssh.create_server(
+        Open,
+        "127.0.0.1",
+        0,
+        server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+        sftp_factory=lambda chan: asyncssh.SFTPServer(chan, chroot=bytes(tmp_path)),
+        gss_host=None,
+    )
+    try:
+        async with asyncssh.connect(
+            "127.0.0.1", server.get_port(), known_hosts=None, config=None, username="a"
+        ) as ssh:
+            async with ssh.start_sftp_client() as client:
+                for _ in range(300):
+                    await client.stat("/")
+            received = asyncssh_packets._received[ssh]
+    finally:
+        server.close()
+    assert received.useless > 200
 
 
 class Scene:
