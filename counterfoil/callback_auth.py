@@ -24,9 +24,6 @@ MAX_TOKEN_LENGTH = 256
 SALT_BYTES = 16
 """Length of a salt: two organizations with one token have two hashes, and no table has them."""
 
-MIN_PASSWORD_LENGTH = 16
-"""Minimum length of a password: a client that knows the token can try as many as the receiver answers."""
-
 _TOKEN_HASH = re.compile(r"sha256\$(?P<salt>[0-9a-f]{32})\$(?P<digest>[0-9a-f]{64})")
 
 _BASIC_AUTH_HASH = re.compile(r"hmac-sha256\$(?P<salt>[0-9a-f]{32})\$(?P<digest>[0-9a-f]{64})")
@@ -92,15 +89,11 @@ def basic_auth_hash(username: str, password: str, *, token: str, salt: bytes) ->
 
     The token is the key of the hash, so nobody who reads the hash alone can try passwords on it.
 
-    Raises ``CallbackSecretInvalid`` for a password that is too short, or for values that RFC 7617 cannot
-    carry: a colon in the user name, or an empty one.
+    Raises ``CallbackSecretInvalid`` for values that RFC 7617 cannot carry: a colon in the user name, or an
+    empty one.
     """
     if not username or ":" in username or not password:
         raise CallbackSecretInvalid("basic auth needs a username without a colon and a password")
-    if len(password) < MIN_PASSWORD_LENGTH:
-        raise CallbackSecretInvalid(
-            f"the password has at least {MIN_PASSWORD_LENGTH} characters, not {len(password)}"
-        )
     credentials = f"{username}:{password}".encode()
     return f"hmac-sha256${salt.hex()}${_keyed_digest(token, salt, credentials)}"
 

@@ -119,7 +119,8 @@ class CallbackSpec(ResourcePart, frozen=True):
         schema(
             "A Secret (same namespace, type kubernetes.io/basic-auth, label "
             "`counterfoil.dev/use=callback`) with the `username` and `password` that a callback "
-            "must send in addition to the token. The password has at least 16 characters. Default none."
+            "must send in addition to the token. Use a random password of at least 16 characters. Default "
+            "none."
         ),
     ] = None
     parameters: Annotated[

@@ -165,6 +165,9 @@ class CallbackHandler:
         if not organization.has_token(token):
             return self._refused(CallbackOutcome.UNKNOWN, name, "no token of this organization")
         if not organization.allows(token, request.headers.get("Authorization")):
+            if not organization.is_complete:
+                detail = "its status has fewer hashes for basic auth than tokens"
+                return CallbackResult(CallbackOutcome.NOT_READY, name, detail=detail)
             return self._refused(CallbackOutcome.UNAUTHORIZED, name, None)
         return organization
 

@@ -64,6 +64,12 @@ class OrganizationView:
         """Whether the controller has published everything that a callback is checked against."""
         return bool(self.token_hashes) and (bool(self.basic_auth_hashes) or not self.needs_basic_auth)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether each token has its hash of basic auth, if that is needed: without it a call with the right
+        password is not allowed."""
+        return not self.needs_basic_auth or len(self.basic_auth_hashes) >= len(self.token_hashes)
+
     def event_action(self, given: str | None) -> str | None:
         """Return the action of the event for a callback with this action; None: it is ignored."""
         if given is None:

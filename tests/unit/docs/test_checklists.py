@@ -269,7 +269,7 @@ ADDITIONS: Mapping[str, Addition] = {
             inserted("counterfoil/settings.py", "    connections: int = setting(64", SETTING),
             inserted(
                 "webhook/receiver/app.py",
-                "    clock, metrics, monotonic = process.",
+                "    metrics, monotonic = process.",
                 "    _ = settings.shelves\n",
             ),
         ),

@@ -421,13 +421,6 @@ TROUBLES: list[tuple[dict[str, Any], dict[str, dict[str, bytes]], str, str]] = [
         "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
     ),
     (
-        {"callback": BASIC},
-        {"lock": {"username": b"esaw", "password": b"a-short-secret!"}},
-        "BasicAuthRefused",
-        "Secret/lock: the password has at least 16 characters, not 15. "
-        "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out.",
-    ),
-    (
         {"archiveRef": None},
         {},
         "ArchiveMissing",

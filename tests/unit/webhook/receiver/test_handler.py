@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from counterfoil.callback_auth import token_hash
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.logs import JsonFormatter
@@ -447,6 +448,17 @@ async def test_wrong_passwords_never_delay_the_right_one(counter: Counter) -> No
         assert (await counter.asked(f"{PATH}?{QUERY}", headers={"Authorization": wrong})).status == 401
     right = "Basic " + base64.b64encode(f"esaw:{PASSWORD}".encode()).decode()
     assert (await counter.asked(f"{PATH}?{QUERY}", headers={"Authorization": right})).status == 200
+
+
+async def test_a_new_token_without_a_hash_of_the_password_is_answered_503(counter: Counter) -> None:
+    # The Secret of the password could not be used when the token was added.
+    locked = with_basic_auth(an_organization())
+    locked["status"]["callbackTokenHashes"].append(token_hash("another-token-0123456789", bytes(16)))
+    counter.organization_cache.update(added(locked))
+    right = "Basic " + base64.b64encode(f"esaw:{PASSWORD}".encode()).decode()
+    another = PATH.replace(TOKEN, "another-token-0123456789")
+    assert (await counter.asked(f"{PATH}?{QUERY}", headers={"Authorization": right})).status == 200
+    assert (await counter.asked(f"{another}?{QUERY}", headers={"Authorization": right})).status == 503
 
 
 async def test_the_second_lock_does_not_reveal_to_an_untrusted_client_that_the_organization_exists(
