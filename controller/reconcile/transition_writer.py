@@ -15,7 +15,7 @@ from counterfoil.clock import Clock
 from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, is_condition_true
-from counterfoil.resources.reopening import PHASES_REOPENED_BY_CALLBACK, reopened_status
+from counterfoil.resources.reopening import PHASES_REOPENED_BY_CALLBACK, REDELIVERED, reopened_status
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TransitionWriter:
             if not is_ended or (newest.deliveries or 0) <= known_deliveries:
                 return newest
             message = f"eSignAnyWhere called again during the attempt that ended as {newest.phase}."
-            return reopened_status(newest, reason="Redelivered", message=message, now=self.clock.now())
+            return reopened_status(newest, reason=REDELIVERED, message=message, now=self.clock.now())
 
         return await self.status_writer.store(event, status, revise=revise)
 

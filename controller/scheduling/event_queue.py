@@ -16,6 +16,10 @@ from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock
 from counterfoil.resources import EnvelopeEvent
+from counterfoil.resources.reopening import REDELIVERED, has_new_delivery
+
+WOKEN_PAUSE = timedelta(minutes=1)
+"""Pause between two runs of an event that a callback woke: each asks eSAW, and callbacks can be repeated."""
 
 IsFixed = Callable[[EnvelopeEvent], bool]
 """Whether the change of an object may have fixed what an event in this state waits for."""
@@ -32,6 +36,8 @@ class EventQueue:
     """Events that are due at once, independent of their next attempt time, until their next run."""
     _changes_in_run: dict[str, list[IsFixed]] = field(default_factory=dict)
     """The changes of objects since the run of an event began, by the name of the running event."""
+    _woken_at: dict[str, float] = field(default_factory=dict)
+    """When the last run of an event began that a callback woke, in seconds of the monotonic clock."""
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Enqueue an event at its due time."""
@@ -70,6 +76,9 @@ class EventQueue:
         """Let the event's next attempt time count again."""
         self._due_now.discard(name)
         self._changes_in_run[name] = []
+        event = self.cache.events.get(name)
+        if event is not None and has_new_delivery(event):
+            self._woken_at[name] = self.clock.monotonic()
 
     def run_ended(self, event: EnvelopeEvent) -> None:
         """Let the event be due at once if it waits in this state for what was changed during its run."""
@@ -85,16 +94,24 @@ class EventQueue:
         """Remove an event that is finished or deleted."""
         self.workqueue.forget(name)
         self._due_now.discard(name)
+        self._woken_at.pop(name, None)
 
     def _due_time(self, event: EnvelopeEvent) -> datetime | None:
         if event.name in self._due_now and not (is_suspended(event, self.cache) or has_request(event)):
             return EPOCH
-        return due_time(event, self.cache, self.clock.now())
+        now = self.clock.now()
+        due, woken_at = due_time(event, self.cache, now), self._woken_at.get(event.name)
+        if due is None or woken_at is None or not has_new_delivery(event):
+            return due
+        return max(due, now + WOKEN_PAUSE - timedelta(seconds=self.clock.monotonic() - woken_at))
 
     def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
-        created = event.metadata.creation_timestamp
+        begin = event.metadata.creation_timestamp
+        if has_new_delivery(event) or event.status.reason == REDELIVERED:
+            # An old event that callbacks start again and again comes before no newer one.
+            begin = event.status.last_delivery_time or begin
         return QueueItem(
-            sort_key=f"{created.isoformat() if created else ''} {event.name}",
+            sort_key=f"{begin.isoformat() if begin else ''} {event.name}",
             event=event.name,
             envelope=event.spec.envelope_id,
             organization=event.organization,

@@ -38,6 +38,9 @@ CLEANUP_DELAYED = "CleanupDelayed"
 LATE_FILES_PENDING = "LateFilesPending"
 """Reason of an archived event whose envelope may still get further files."""
 
+REDELIVERED = "Redelivered"
+"""Reason of an event that a callback re-opened, until its next run."""
+
 DELETE_DELAYED_REASONS = frozenset({CLEANUP_DELAYED, LATE_FILES_PENDING})
 """Reasons of archived events that wait for the time of the delete."""
 

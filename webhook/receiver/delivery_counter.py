@@ -27,6 +27,7 @@ from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected, Unav
 from counterfoil.kube.status import patch_status
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Origin, ResourceInvalid
 from counterfoil.resources.reopening import (
+    REDELIVERED,
     considered_time,
     is_reopened_by_callback,
     may_be_restarted,
@@ -276,9 +277,7 @@ def status_with(event: EnvelopeEvent, pending_count: PendingCount, *, now: datet
     status = event.status
     if _reopens(pending_count.last, status, now):
         message = f"eSignAnyWhere called again after the event was {status.phase}."
-        status = status_for_first_attempt(
-            status, reason="Redelivered", message=message, now=pending_count.last
-        )
+        status = status_for_first_attempt(status, reason=REDELIVERED, message=message, now=pending_count.last)
     return counted(event, status, pending_count)
 
 

@@ -49,7 +49,7 @@ NO_REASONS |= {"AlreadyExists", "FilesLeftBehind", "NotChecked"}
 and a reason of the API server."""
 
 
-def said(path: Path) -> Iterator[str]:
+def said(path: Path, constant: re.Pattern[str] = REASON) -> Iterator[str]:
     """All reasons that a module can give: in calls, in constants, and in tables and returned tuples."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
@@ -57,7 +57,7 @@ def said(path: Path) -> Iterator[str]:
             yield from words(node.args, pattern)
             yield from words([each.value for each in node.keywords if each.arg == "reason"], ONE_WORD)
         elif isinstance(node, ast.AnnAssign | ast.Assign) and isinstance(node.value, ast.Constant):
-            yield from words([node.value], REASON)
+            yield from words([node.value], constant)
         elif isinstance(node, ast.Tuple):
             is_finding = any(True for _ in words(node.elts[:1], re.compile("True|False")))
             yield from words(node.elts[1:], ONE_WORD if is_finding else REASON)
@@ -82,7 +82,9 @@ def all_said() -> dict[str, str]:
     by_the_code = {
         word: place for path, place in places.items() if place not in READERS_OF_ESAW for word in said(path)
     }
-    by_constants = {word: place for place in CONSTANTS for word in said(ROOT / place) if word in CATALOGUE}
+    by_constants = {
+        word: place for place in CONSTANTS for word in said(ROOT / place, ONE_WORD) if word in CATALOGUE
+    }
     return by_constants | by_the_code | dict(said_by_the_schema())
 
 
