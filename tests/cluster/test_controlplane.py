@@ -158,7 +158,7 @@ async def test_a_folder_without_kinds_is_a_mistake(plane: ControlPlane, tmp_path
 
 async def test_each_test_has_its_own_namespace(kubectl: Kubectl, namespace: str) -> None:
     assert (await kubectl("get", "configmaps", "-n", namespace, "-o", "name")) == ""
-    assert namespace.startswith("each-test-has-a-namespace")
+    assert namespace.startswith("each-test-has-its-own-namespace")
 
 
 async def test_a_service_account_may_do_what_rbac_grants_and_nothing_else(

@@ -22,8 +22,10 @@ NOBODY = 65534
 """The user of both processes if the tests run as root: root may read everything."""
 
 START = """
-import ctypes, encodings.idna, importlib, os, resource, runpy, sys
+import ctypes, encodings.idna, importlib, os, resource, runpy, signal, sys
 _, user, imported, *sys.argv = sys.argv
+# Tests that a shell runs in the background ignore it.
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 importlib.import_module(imported)
 resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
 if os.getuid() == 0:
