@@ -135,6 +135,18 @@ def may_be_restarted(status: UnfinishedStatus) -> bool:
     return is_delayed and envelope is not None and envelope.status in CHANGEABLE_STATUSES
 
 
+class KnownStatus(EndedStatus, UnfinishedStatus, Protocol):
+    """The part of a status that tells whether a callback is more than one more delivery."""
+
+
+def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) -> bool:
+    """Whether a callback received at ``received`` is stored before it is answered: it re-opens the event, or
+    may tell that the envelope was restarted."""
+    considered = considered_time(status)
+    is_reopened = is_reopened_by_callback(status.phase, considered, received=received, now=now)
+    return is_reopened or may_be_restarted(status)
+
+
 def has_new_delivery(event: EnvelopeEvent) -> bool:
     """
     Whether a callback came since eSAW was last asked for the envelope of an event that waits for the time of

@@ -30,7 +30,7 @@ from counterfoil.resources.reopening import (
     REDELIVERED,
     considered_time,
     is_reopened_by_callback,
-    may_be_restarted,
+    must_be_stored,
     status_for_first_attempt,
 )
 from webhook.receiver.later_parameters import new_parameters, with_parameters
@@ -108,9 +108,8 @@ class DeliveryCounter:
             if event.metadata.deletion_timestamp is not None:
                 raise Conflict(409, "Conflict", "the event is being deleted")
             now = self._clock.now()
-            reopens = _reopens(received, event.status, now)
-            is_considered = reopens or may_be_restarted(event.status)
-            if not is_considered and not new_parameters(parameters, event.parameters):
+            is_stored = must_be_stored(event.status, received=received, now=now)
+            if not is_stored and not new_parameters(parameters, event.parameters):
                 # Another delivery stored the same meanwhile; this one counts like any other.
                 self.count(name, received)
                 return
@@ -129,7 +128,8 @@ class DeliveryCounter:
                         "it drops status.parameters. Apply the CustomResourceDefinitions of this version."
                     )
                     raise Rejected(200, "Dropped", message)
-                what = "re-opened an event" if reopens else "was stored for the controller"
+                is_reopened = status.phase is not event.status.phase
+                what = "re-opened an event" if is_reopened else "was stored for the controller"
                 _log.info("a delivery %s", what, extra={"event": name})
                 return
         raise Conflict(409, "Conflict", "others kept writing to the event")

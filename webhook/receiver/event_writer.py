@@ -29,7 +29,7 @@ from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound,
 from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventSpec, Phase, ResourceInvalid, ResourcePart
-from counterfoil.resources.reopening import considered_time, is_reopened_by_callback, may_be_restarted
+from counterfoil.resources.reopening import must_be_stored
 from counterfoil.untrusted.fair_slots import FairSlots
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.later_parameters import different_values, new_parameters
@@ -241,11 +241,8 @@ class EventWriter:
         # After the read, since a response of the API server corrects the clock.
         now = self.clock.now()
         received_time = now - timedelta(seconds=self.clock.monotonic() - received)
-        is_reopened = is_reopened_by_callback(
-            completion.phase, considered_time(completion), received=received_time, now=now
-        )
-        is_considered = is_reopened or may_be_restarted(completion)
-        if not is_considered and not new_parameters(parameters, known):
+        is_stored = must_be_stored(completion, received=received_time, now=now)
+        if not is_stored and not new_parameters(parameters, known):
             self.delivery_counter.count(name, received_time)
             return
         try:
