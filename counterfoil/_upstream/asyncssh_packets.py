@@ -73,9 +73,6 @@ PROCESS_HANDLE = sftp.SFTPClientHandler._process_handle
 RECEIVE_PACKET = connection.SSHConnection._recv_packet
 """The method of asyncssh for SSH packets."""
 
-RECEIVE_SFTP_PACKET = sftp.SFTPClientHandler.recv_packet
-"""The method of asyncssh for SFTP packets."""
-
 _PROCESS_USELESS = {
     kind: connection.SSHConnection._packet_handlers[kind]
     for kind in (MSG_IGNORE, MSG_UNIMPLEMENTED, MSG_DEBUG, MSG_GLOBAL_REQUEST)
