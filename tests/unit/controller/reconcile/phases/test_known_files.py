@@ -45,6 +45,14 @@ def another_event(scene: Scene) -> EnvelopeEvent:
     return first
 
 
+async def list_and_not_download_legal_document(scene: Scene) -> None:
+    """Let eSAW list a document and a legal one, whose download fails."""
+    list_files(scene, document(1, 1), legal=("legal-1",))
+    scene.envelope.but("download legal-1", HttpStatusError(503))
+    assert (await scene.reconcile()).status.reason == "EsawFailing"
+    scene.envelope.problems.clear()
+
+
 async def is_kept_and_told(scene: Scene, phase: Phase = Phase.COLLECTING) -> EnvelopeEvent:
     """Check that the next run waits for the files, and that the event fails after the wait."""
     waiting = await scene.reconcile()
@@ -92,10 +100,7 @@ async def test_a_listed_file_whose_download_failed_is_not_forgotten_when_the_nex
 
 async def test_a_list_that_was_short_once_is_believed_only_after_the_wait(tmp_path: Path) -> None:
     scene = a_scene(tmp_path)
-    list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download legal-1", HttpStatusError(503))
-    await scene.reconcile()
-    scene.envelope.problems.clear()
+    await list_and_not_download_legal_document(scene)
     list_files(scene, document(1, 1))
     await scene.reconcile()
     assert (await scene.reconcile()).status.reason == "DocumentsPending"
@@ -149,10 +154,7 @@ async def test_a_file_that_could_not_be_archived_until_the_deadline_is_not_forgo
 
 async def test_a_status_that_esaw_gives_for_a_moment_lets_no_file_be_forgotten(tmp_path: Path) -> None:
     scene = a_scene(tmp_path, statuses=["Completed"])
-    list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download legal-1", HttpStatusError(503))
-    await scene.reconcile()
-    scene.envelope.problems.clear()
+    await list_and_not_download_legal_document(scene)
     for status in (EnvelopeStatus.ACTIVE, EnvelopeStatus.REJECTED, EnvelopeStatus.COMPLETED):
         scene.envelope.status = status
         list_files(scene, document(1, 1))
@@ -164,10 +166,7 @@ async def test_a_status_that_esaw_gives_for_a_moment_lets_no_file_be_forgotten(t
 async def test_an_expired_envelope_that_was_restarted_may_have_other_files(tmp_path: Path) -> None:
     scene = a_scene(tmp_path, statuses=["Completed", "Expired"])
     scene.envelope.status = EnvelopeStatus.EXPIRED
-    list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download legal-1", HttpStatusError(503))
-    await scene.reconcile()
-    scene.envelope.problems.clear()
+    await list_and_not_download_legal_document(scene)
     list_files(scene, document(2, 1), trail="trail-2")
     scene.envelope.contents["trail-2"] = b"%PDF-trail"
     for status in (EnvelopeStatus.ACTIVE, EnvelopeStatus.COMPLETED):
@@ -181,10 +180,7 @@ async def test_an_expired_envelope_that_was_restarted_may_have_other_files(tmp_p
 
 async def test_files_that_the_api_server_does_not_take_are_not_forgotten(tmp_path: Path) -> None:
     scene = a_scene(tmp_path)
-    list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download legal-1", HttpStatusError(503))
-    await scene.reconcile()
-    scene.envelope.problems.clear()
+    await list_and_not_download_legal_document(scene)
     for _ in range(2):
         scene.kube.fail("patch_status", TooLarge(500, "500", "etcdserver: request is too large"))
     list_files(scene, document(1, 1))
@@ -196,10 +192,7 @@ async def test_files_that_the_api_server_does_not_take_are_not_forgotten(tmp_pat
 async def test_a_file_of_before_a_restart_is_not_said_to_be_at_another_place(tmp_path: Path) -> None:
     scene = a_scene(tmp_path, statuses=["Completed", "Expired"], cleanup={"policy": "Keep"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
-    list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download legal-1", HttpStatusError(503))
-    await scene.reconcile()
-    scene.envelope.problems.clear()
+    await list_and_not_download_legal_document(scene)
     list_files(scene, document(1, 1))
     scene.envelope.status = EnvelopeStatus.COMPLETED
     after = await retried_by_a_person(scene)
@@ -331,10 +324,7 @@ async def test_two_events_whose_lists_are_equal_need_no_wait(tmp_path: Path) -> 
 async def test_the_list_of_an_event_whose_action_is_no_longer_listed_stops_the_delete(tmp_path: Path) -> None:
     scene = of_two_actions(tmp_path)
     first = another_event(scene)
-    list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download legal-1", HttpStatusError(503))
-    assert (await scene.reconcile()).status.reason == "EsawFailing"
-    scene.envelope.problems.clear()
+    await list_and_not_download_legal_document(scene)
     list_files(scene, document(1, 1))
     scene.event = first
     reduced = an_organization(evidence={"wait": "10m"}, actions=ACTIONS[:1])
@@ -556,10 +546,7 @@ async def test_a_gap_that_is_recorded_after_a_short_list_is_not_replaced_by_a_la
     tmp_path: Path,
 ) -> None:
     scene = a_scene(tmp_path)
-    list_files(scene, document(1, 1), legal=("legal-1",))
-    scene.envelope.but("download legal-1", HttpStatusError(503))
-    await scene.reconcile()
-    scene.envelope.problems.clear()
+    await list_and_not_download_legal_document(scene)
     list_files(scene, document(1, 1))
     await scene.reconcile()
     assert (await scene.reconcile()).status.reason == "DocumentsPending"
