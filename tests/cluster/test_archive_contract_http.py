@@ -10,8 +10,7 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveRefused, NameTaken, SettingsInvalid
 from counterfoil.archives.filing import store
-from counterfoil.resources.archive import ArchiveSpec, Http, HttpMode, SignaturePolicy, VerifyMode
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import HttpMode, SignaturePolicy, VerifyMode
 from counterfoil.testing.archive_contract import (
     ArchiveFixture,
     FilingContract,
@@ -23,7 +22,7 @@ from counterfoil.testing.archive_contract import (
 )
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.fakes.archives import SourceCut, a_layout, a_source, content, once
-from tests.support.scenes.archive_fixtures import refusing
+from tests.support.scenes.archive_fixtures import an_http_spec, login_of, refusing
 
 
 @pytest.fixture
@@ -36,41 +35,43 @@ class TestHttp(FilingContract, WireContract, LoginContract, RootContract, FullCo
     @pytest.fixture
     async def ground(self, system: DocumentSystem) -> ArchiveFixture:
         return ArchiveFixture(
-            a_spec(system.url),
+            an_http_spec(system.url),
             login_of(system),
             address=("127.0.0.1", system.port),
-            reroute=lambda port: a_spec(f"http://127.0.0.1:{port}/inbox"),
+            reroute=lambda port: an_http_spec(f"http://127.0.0.1:{port}/inbox"),
         )
 
     @pytest.fixture
     async def stranger(self, system: DocumentSystem) -> ArchiveBackend:
         return await open_backend(
-            "dms", a_spec(system.url), {**login_of(system), "signingSecret": b"whsec_V1JPTkc="}
+            "dms", an_http_spec(system.url), {**login_of(system), "signingSecret": b"whsec_V1JPTkc="}
         )
 
     @pytest.fixture
     async def rootless(self, system: DocumentSystem) -> ArchiveBackend:
-        return await open_backend("dms", a_spec(f"http://127.0.0.1:{system.port}/nowhere"), login_of(system))
+        return await open_backend(
+            "dms", an_http_spec(f"http://127.0.0.1:{system.port}/nowhere"), login_of(system)
+        )
 
     @pytest.fixture
     async def full(self, system: DocumentSystem) -> AsyncIterator[ArchiveBackend]:
         async with refusing(f"http://127.0.0.1:{system.port}", {"POST"}, 507) as url:
-            yield await open_backend("dms", a_spec(f"{url}/inbox"), login_of(system))
+            yield await open_backend("dms", an_http_spec(f"{url}/inbox"), login_of(system))
 
     @pytest.fixture
     async def forbidden(self, system: DocumentSystem) -> AsyncIterator[ArchiveBackend]:
         async with refusing(f"http://127.0.0.1:{system.port}", {"POST"}, 403) as url:
-            yield await open_backend("dms", a_spec(f"{url}/inbox"), login_of(system))
+            yield await open_backend("dms", an_http_spec(f"{url}/inbox"), login_of(system))
 
 
 async def test_an_empty_list_does_not_say_that_nothing_is_stored(system: DocumentSystem) -> None:
-    backend = await open_backend("dms", a_spec(system.url), login_of(system))
+    backend = await open_backend("dms", an_http_spec(system.url), login_of(system))
     assert (await backend.entries("a"), backend.lists_files) == ([], False)
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_001])
 async def test_a_form_uploads_a_file_of_any_size(system: DocumentSystem, size: int) -> None:
-    backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
+    backend = await open_backend("dms", an_http_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
     file = a_layout().files[0]
 
     stored_file = await store(backend, file, a_source(content(size)), tags={"customer": "c"})
@@ -80,7 +81,7 @@ async def test_a_form_uploads_a_file_of_any_size(system: DocumentSystem, size: i
 
 
 async def test_a_form_that_is_cut_is_not_stored(system: DocumentSystem) -> None:
-    backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
+    backend = await open_backend("dms", an_http_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
 
     with pytest.raises(SourceCut):
         await store(backend, a_layout().files[0], a_source(content(3_000_000), cut_at=1_000_000), tags={})
@@ -89,7 +90,7 @@ async def test_a_form_that_is_cut_is_not_stored(system: DocumentSystem) -> None:
 
 
 async def test_a_form_has_name_and_tags_as_fields(system: DocumentSystem) -> None:
-    backend = await open_backend("dms", a_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
+    backend = await open_backend("dms", an_http_spec(system.url, mode=HttpMode.MULTIPART), login_of(system))
 
     await backend.put(
         "a/ü.pdf", once(b"x"), tags={"customer": "Müller & Söhne"}, content_type="application/pdf"
@@ -103,7 +104,7 @@ async def test_a_form_has_name_and_tags_as_fields(system: DocumentSystem) -> Non
 async def test_a_file_that_is_sent_again_has_the_same_key(system: DocumentSystem) -> None:
     keys = []
     for data in (b"old", b"new"):
-        backend = await open_backend("dms", a_spec(system.url), login_of(system))
+        backend = await open_backend("dms", an_http_spec(system.url), login_of(system))
         await backend.put("a/b.pdf", once(data), tags={}, content_type=None)
         keys.append(system.filed["a/b.pdf"].key)
 
@@ -112,7 +113,7 @@ async def test_a_file_that_is_sent_again_has_the_same_key(system: DocumentSystem
 
 
 async def test_a_file_that_another_run_replaced_is_found_by_its_name(system: DocumentSystem) -> None:
-    backend, other = [await open_backend("dms", a_spec(system.url), login_of(system)) for _ in range(2)]
+    backend, other = [await open_backend("dms", an_http_spec(system.url), login_of(system)) for _ in range(2)]
     await backend.put("a/b.pdf", once(b"one"), tags={}, content_type=None)
     await other.put("a/b.pdf", once(b"two"), tags={}, content_type=None)
 
@@ -120,7 +121,7 @@ async def test_a_file_that_another_run_replaced_is_found_by_its_name(system: Doc
 
 
 async def test_a_name_that_the_system_gave_to_another_is_occupied(system: DocumentSystem) -> None:
-    backend = await open_backend("dms", a_spec(system.url), login_of(system))
+    backend = await open_backend("dms", an_http_spec(system.url), login_of(system))
     await backend.put("a/b.pdf", once(b"theirs"), tags={}, content_type=None)
     system.filed["a/b.pdf"].key = "somebody else's"
 
@@ -130,7 +131,7 @@ async def test_a_name_that_the_system_gave_to_another_is_occupied(system: Docume
 
 async def test_a_system_that_serves_no_reads_can_report_the_checksum_of_its_files() -> None:
     async with document_system(serves_downloads=False) as system:
-        spec = a_spec(system.url, verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
+        spec = an_http_spec(system.url, verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
         backend = await open_backend("dms", spec, login_of(system))
         file = a_layout().files[0]
 
@@ -143,7 +144,7 @@ async def test_a_system_that_serves_no_reads_can_report_the_checksum_of_its_file
 
 async def test_a_system_that_serves_no_reads_is_reported_when_a_read_is_needed() -> None:
     async with document_system(serves_downloads=False) as system:
-        backend = await open_backend("dms", a_spec(system.url), login_of(system))
+        backend = await open_backend("dms", an_http_spec(system.url), login_of(system))
 
         with pytest.raises(ArchiveRefused, match="does not return the stored files") as trouble:
             await store(backend, a_layout().files[0], a_source(content(1000)), tags={})
@@ -153,27 +154,9 @@ async def test_a_system_that_serves_no_reads_is_reported_when_a_read_is_needed()
 
 async def test_checksum_and_signatures_do_not_go_together(system: DocumentSystem) -> None:
     with pytest.raises(SettingsInvalid, match=r"spec\.signatures to Ignore"):
-        await open_backend("dms", a_spec(system.url, verify=VerifyMode.CHECKSUM), login_of(system))
+        await open_backend("dms", an_http_spec(system.url, verify=VerifyMode.CHECKSUM), login_of(system))
 
 
 async def test_a_signing_secret_that_is_none_is_refused(system: DocumentSystem) -> None:
     with pytest.raises(SettingsInvalid, match="base64 behind `whsec_`"):
-        await open_backend("dms", a_spec(system.url), {"signingSecret": b"whsec_%%%"})
-
-
-def a_spec(
-    url: str,
-    *,
-    mode: HttpMode = HttpMode.PER_FILE,
-    verify: VerifyMode = VerifyMode.READ_BACK,
-    signatures: SignaturePolicy = SignaturePolicy.REPORT,
-) -> ArchiveSpec:
-    return ArchiveSpec(
-        http=Http(url=url, mode=mode, credentials_secret_ref=LocalObjectReference(name="dms")),
-        verify=verify,
-        signatures=signatures,
-    )
-
-
-def login_of(system: DocumentSystem) -> dict[str, bytes]:
-    return {"signingSecret": system.signing_secret.encode(), "bearerToken": system.token.encode()}
+        await open_backend("dms", an_http_spec(system.url), {"signingSecret": b"whsec_%%%"})

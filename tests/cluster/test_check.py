@@ -12,8 +12,8 @@ from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import REQUEST_LABEL, Organization
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec
-from tests.cluster.test_plugin import Terminal, a_scene_with_people, terminal
 from tests.support.scenes.controller import ControllerScene
+from tests.support.scenes.plugin import Terminal, a_scene_with_people, terminal
 
 UNKNOWN = "0f9c1c2e-1111-4222-8333-444455556666"
 

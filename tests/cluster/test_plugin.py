@@ -6,101 +6,25 @@ has, and as somebody who may only look.
 import json
 import re
 import subprocess
-import sys
 import tarfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Organization, Phase, Sender
 from counterfoil.resources.audit_annotation import audit_entries
-from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
-from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually
-
-COUNTERFOIL = ["counterfoil.dev"]
-READS: tuple[rbac.Rule, ...] = (
-    {"apiGroups": COUNTERFOIL, "resources": ["*"], "verbs": ["get", "list", "watch"]},
+from tests.support.scenes.controller import ControllerScene, eventually
+from tests.support.scenes.plugin import (
+    BIN,
+    Terminal,
+    a_scene_with_people,
+    refused,
+    terminal,
 )
-ADMINISTERS: tuple[rbac.Rule, ...] = (
-    {"apiGroups": COUNTERFOIL, "resources": ["*"], "verbs": ["*"]},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch"]},
-    {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["get", "list"]},
-)
-BIN = Path(sys.executable).parent
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Result of a command."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Its output, read as JSON."""
-        return json.loads(self.out)
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """Somebody's terminal: their kubeconfig, kubectl and the plugin on PATH."""
-
-    kubectl: Path
-    kubeconfig: Path
-    home: Path
-    plugin: Path = BIN
-    """Folder of the plugin, for PATH."""
-
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """Environment of programs started here."""
-        path = f"{self.plugin}:{self.kubectl.parent}:/usr/bin:/bin"
-        return {"PATH": path, "HOME": str(self.home), "KUBECONFIG": str(self.kubeconfig)}
-
-    async def __call__(self, *arguments: str) -> Answer:
-        """Type ``kubectl counterfoil ...``; the namespace is the one of the kubeconfig's context."""
-        ended = await run([self.kubectl, "counterfoil", *arguments], environment=self.environment)
-        return Answer(ended.code, ended.out, ended.err)
-
-    async def complete(self, *words: str) -> list[str]:
-        """Completions that kubectl itself offers for the last word."""
-        ended = await run([self.kubectl, "__complete", "counterfoil", *words], environment=self.environment)
-        return [line for line in ended.out.splitlines() if not line.startswith(":")]
-
-
-@asynccontextmanager
-async def a_scene_with_people(plane: ControlPlane, folder: Path) -> AsyncIterator[ControllerScene]:
-    """A namespace with a running controller, and two people."""
-    async with a_controller_scene(plane, folder) as built:
-        await built.local_environment.apply(
-            *rbac.service_account_with_rules("administrator", ADMINISTERS),
-            *rbac.service_account_with_rules("looker", READS),
-        )
-        await built.local_environment.ready("archive/dms", "organization/acme")
-        yield built
-
-
-@pytest.fixture(scope="module")
-async def scene(
-    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[ControllerScene]:
-    async with a_scene_with_people(plane, tmp_path_factory.mktemp("controller")) as built:
-        yield built
-
-
-async def terminal(scene: ControllerScene, name: str) -> Terminal:
-    kubeconfig = await scene.local_environment.plane.kubeconfig_for(name, scene.local_environment.namespace)
-    return Terminal(scene.local_environment.plane.kubectl.program, kubeconfig, scene.local_environment.folder)
 
 
 @pytest.fixture
@@ -113,13 +37,12 @@ async def looker(scene: ControllerScene) -> Terminal:
     return await terminal(scene, "looker")
 
 
-async def refused(scene: ControllerScene) -> str:
-    """An event that failed because eSAW refused what was asked, once."""
-    envelope = scene.envelope()
-    scene.esaw.fault("envelope", id=envelope, status=400, times=1)
-    event = await scene.note(envelope)
-    await scene.reaches(event, Phase.FAILED, "EsawRefused")
-    return event
+@pytest.fixture(scope="module")
+async def scene(
+    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ControllerScene]:
+    async with a_scene_with_people(plane, tmp_path_factory.mktemp("controller")) as built:
+        yield built
 
 
 # -- url -----------------------------------------------------------------------------------------------------

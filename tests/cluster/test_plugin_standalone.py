@@ -17,8 +17,8 @@ from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import Phase
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.release import plugin
-from tests.cluster.test_plugin import Terminal, a_scene_with_people, refused, terminal
 from tests.support.scenes.controller import ControllerScene
+from tests.support.scenes.plugin import Terminal, a_scene_with_people, refused, terminal
 
 PYTHON = Path(sys.base_prefix) / "bin" / "python3"
 UNKNOWN = "0f9c1c2e-1111-4222-8333-444455556666"

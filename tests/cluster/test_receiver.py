@@ -9,135 +9,31 @@ import base64
 import json
 import os
 import signal
-import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
-from counterfoil.callback_auth import basic_auth_hash, token_hash
+from counterfoil.callback_auth import token_hash
 from counterfoil.kube.client import KubeClient, connect
-from counterfoil.resources import API_VERSION, EnvelopeEvent, Organization, Origin, envelope_id
+from counterfoil.resources import EnvelopeEvent, Organization, Origin, envelope_id
 from counterfoil.resources.event_factory import new_event
-from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
-from sandbox.environment.processes import CounterfoilProcess, running_receiver
-from tests.support.pauses import pauses
+from sandbox.environment.processes import CounterfoilProcess
+from tests.support.scenes.receiver_site import (
+    TOKEN,
+    Site,
+    a_guid,
+    a_raw_organization,
+    a_site,
+    answers,
+    eventually,
+)
 
-TOKEN = "a-good-token-0123456789"
 OLD_TOKEN = "an-old-token-0123456789"
-
-
-def an_organization(name: str = "acme", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "Organization",
-        "metadata": {"name": name},
-        "spec": {
-            "baseURL": "https://esaw.example.com",
-            "archiveRef": {"name": "dms"},
-            "callback": {"tokenSecretRefs": [{"name": "callback", "key": "token"}]},
-            **spec,
-        },
-    }
-
-
-def a_guid() -> str:
-    return str(uuid.uuid4())
-
-
-@dataclass
-class Site:
-    """A namespace with an organization and receivers in it, and a client of theirs."""
-
-    plane: ControlPlane
-    namespace: str
-    kubeconfig: Path
-    folder: Path
-    session: aiohttp.ClientSession
-    opened: AsyncExitStack
-
-    async def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return await self.plane.kubectl(*arguments, "-n", self.namespace, stdin=stdin)
-
-    async def create(self, raw: Mapping[str, Any]) -> None:
-        await self.plane.objects(self.namespace).apply(raw)
-
-    async def publish(
-        self, name: str, *, tokens: tuple[str, ...] = (TOKEN,), password: str | None = None
-    ) -> None:
-        """Write into an Organization's status what the controller would."""
-        status: dict[str, Any] = {"callbackTokenHashes": [token_hash(each, bytes(16)) for each in tokens]}
-        if password is not None:
-            hashes = [basic_auth_hash("esaw", password, token=each, salt=bytes(16)) for each in tokens]
-            status["basicAuthHashes"] = hashes
-        async with self.kube() as kube:
-            await kube.patch_status(Organization, name, status, resource_version=None)
-
-    async def receiver(self, **settings: str) -> CounterfoilProcess:
-        """Start one more receiver and wait until it is ready."""
-        started = await self.opened.enter_async_context(
-            running_receiver(
-                kubeconfig=self.kubeconfig,
-                namespace=self.namespace,
-                log=self.folder / f"receiver-{a_guid()}.log",
-                settings=settings,
-            )
-        )
-        await started.until_ready()
-        return started
-
-    async def asked(
-        self,
-        receiver: CounterfoilProcess,
-        envelope: str,
-        action: str = "envelopeFinished",
-        *,
-        method: str = "GET",
-        path: str = f"/callbacks/acme/{TOKEN}",
-        **options: Any,
-    ) -> aiohttp.ClientResponse:
-        """Call back and return the answer, which must not have a body."""
-        url = f"{receiver.public}{path}?envelopeId={envelope}&action={action}"
-        async with self.session.request(method, url, **options) as answer:
-            assert await answer.read() == b""
-            return answer
-
-    async def status(
-        self, receiver: CounterfoilProcess, envelope: str, *arguments: str, **options: Any
-    ) -> int:
-        return (await self.asked(receiver, envelope, *arguments, **options)).status
-
-    async def events(self) -> list[EnvelopeEvent]:
-        async with self.kube() as kube:
-            return [EnvelopeEvent.parse(raw) async for raw in kube.list(EnvelopeEvent)]
-
-    async def event(self) -> EnvelopeEvent:
-        """The only event there is."""
-        (only,) = await self.events()
-        return only
-
-    def kube(self) -> Any:
-        return connect(namespace=self.namespace, kubeconfig=self.plane.kubeconfig)
-
-
-async def a_site(plane: ControlPlane, namespace: str, folder: Path, opened: AsyncExitStack) -> Site:
-    for each in rbac.service_account_with_rules("receiver", rbac.RECEIVER):
-        await plane.objects(namespace).apply(each)
-    session = await opened.enter_async_context(
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), trust_env=False)
-    )
-    kubeconfig = await plane.kubeconfig_for("receiver", namespace)
-    site = Site(plane, namespace, kubeconfig, folder, session, opened)
-    await site.create(an_organization())
-    await site.publish("acme")
-    return site
 
 
 @pytest.fixture
@@ -151,29 +47,12 @@ async def receiver(site: Site) -> CounterfoilProcess:
     return await site.receiver()
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
-    """Wait until a condition holds that only another process can bring about."""
-    deadline, waits = time.monotonic() + seconds, pauses()
-    while not await condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        await asyncio.sleep(next(waits))
-
-
 async def deliveries_become(site: Site, expected: int) -> None:
     async def they_are() -> bool:
         return (await site.event()).deliveries >= expected
 
     await eventually(they_are)
     assert (await site.event()).deliveries == expected
-
-
-async def answers(site: Site, receiver: CounterfoilProcess, status: int, **options: Any) -> None:
-    """Wait until callbacks of an action that nobody asked for are answered like that."""
-
-    async def it_does() -> bool:
-        return await site.status(receiver, a_guid(), "nothingAsked", **options) == status
-
-    await eventually(it_does)
 
 
 # -- The table of answers ------------------------------------------------------------------------------------
@@ -205,7 +84,7 @@ async def test_the_parameters_that_an_organization_lists_reach_the_event_without
 
     assert await recorded_parameters() == {}
     callback = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "parameters": ["orderNo"]}
-    await site.create(an_organization(callback=callback))
+    await site.create(a_raw_organization(callback=callback))
 
     async with asyncio.timeout(30):
         while not (found := await recorded_parameters()):  # noqa: ASYNC110 - another process
@@ -217,7 +96,7 @@ async def test_parameters_of_a_callback_are_stored_although_the_sweep_made_its_e
     site: Site, receiver: CounterfoilProcess
 ) -> None:
     callback = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "parameters": ["orderNo"]}
-    await site.create(an_organization(callback=callback))
+    await site.create(a_raw_organization(callback=callback))
 
     async def called_back() -> EnvelopeEvent:
         envelope = envelope_id(a_guid())
@@ -240,7 +119,7 @@ async def test_parameters_of_a_callback_are_stored_although_the_sweep_made_its_e
 
 async def test_an_action_of_the_maximum_length_is_stored(site: Site, receiver: CounterfoilProcess) -> None:
     action = "a" * 64
-    await site.create(an_organization(actions=[{"action": action}]))
+    await site.create(a_raw_organization(actions=[{"action": action}]))
     async with asyncio.timeout(30):
         while not (found := await site.events()):
             assert await site.status(receiver, a_guid(), action) == 200
@@ -276,7 +155,7 @@ async def test_401_for_a_wrong_second_lock_and_200_for_the_right_one(
     site: Site, receiver: CounterfoilProcess
 ) -> None:
     callback = {"tokenSecretRefs": [{"name": "s", "key": "k"}], "basicAuthSecretRef": {"name": "basic"}}
-    await site.create(an_organization("locked", callback=callback))
+    await site.create(a_raw_organization("locked", callback=callback))
     await site.publish("locked", password="geheim-0123456789")
     path = f"/callbacks/locked/{TOKEN}"
     await answers(site, receiver, 401, path=path)
@@ -322,7 +201,7 @@ async def test_429_with_the_time_to_wait_for_more_than_the_rate(site: Site) -> N
 async def test_503_until_the_controller_has_published_the_tokens(
     site: Site, receiver: CounterfoilProcess
 ) -> None:
-    await site.create(an_organization("young"))
+    await site.create(a_raw_organization("young"))
     await answers(site, receiver, 503, path=f"/callbacks/young/{TOKEN}")
     answer = await site.asked(receiver, a_guid(), path=f"/callbacks/young/{TOKEN}")
     assert answer.headers["Retry-After"] == "10"
@@ -676,7 +555,7 @@ async def test_without_the_api_server_it_answers_503_and_recovers_automatically(
             return await site.status(receiver, known) == 200
 
         await eventually(noted_again)
-        await site.create(an_organization("born-later"))
+        await site.create(a_raw_organization("born-later"))
         await site.publish("born-later")
         await answers(site, receiver, 200, path=f"/callbacks/born-later/{TOKEN}")
 

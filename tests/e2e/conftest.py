@@ -9,11 +9,9 @@ from playwright.async_api import Browser, BrowserContext
 
 from sandbox.browser.chromium import chromium
 from tests.cluster.conftest import pytest_configure
+from tests.support.pauses import BROWSER_STEP_MILLISECONDS
 
 __all__ = ["pytest_configure"]  # the control plane of the cluster tests
-
-PATIENCE = 60_000
-"""Milliseconds that a step in a browser may take on a busy machine."""
 
 
 @pytest.fixture(scope="session")
@@ -27,5 +25,5 @@ async def browser() -> AsyncIterator[Browser]:
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     """The browser of somebody who was never here before."""
     async with await browser.new_context(locale="en-GB") as fresh:
-        fresh.set_default_timeout(PATIENCE)
+        fresh.set_default_timeout(BROWSER_STEP_MILLISECONDS)
         yield fresh

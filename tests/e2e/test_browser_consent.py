@@ -17,7 +17,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import StandIn, User
-from tests.e2e.conftest import PATIENCE
+from tests.support.pauses import BROWSER_STEP_MILLISECONDS
 from tests.support.scenes.browser_consent import Scene, a_draft, consent_scene, press, sender_name, sign_in
 
 
@@ -66,7 +66,7 @@ async def consented(page: Page, scene: Scene, name: str, organization: str = "ac
 async def a_context(browser: Browser, **kind: Any) -> AsyncIterator[BrowserContext]:
     """A browser of another kind."""
     async with await browser.new_context(**kind) as context:
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(BROWSER_STEP_MILLISECONDS)
         yield context
 
 

@@ -19,10 +19,10 @@ from counterfoil.resources import EnvelopeEvent, Organization
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.browser.axe import axe
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.e2e.conftest import PATIENCE
+from tests.support.pauses import BROWSER_STEP_MILLISECONDS
 from tests.support.scenes.console import MISSING_BUCKET, Scene, console_scene, now
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=BROWSER_STEP_MILLISECONDS)
 
 NAMESPACE = "browser-console"
 NO_RIGHTS = "browser-console-elsewhere"
@@ -76,7 +76,7 @@ ARCHIVED: dict[str, Any] = {
 async def a_browser(browser: Browser, **kind: Any) -> AsyncIterator[BrowserContext]:
     """Somebody's browser."""
     async with await browser.new_context(**{"locale": "en-GB", **kind}) as context:
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(BROWSER_STEP_MILLISECONDS)
         yield context
 
 
@@ -669,7 +669,7 @@ async def test_what_a_person_asks_for_is_done_and_seen_without_loading_the_page_
 
 
 async def _until_it_is_in_trouble(scene: Scene) -> None:
-    async with asyncio.timeout(PATIENCE / 1000):
+    async with asyncio.timeout(BROWSER_STEP_MILLISECONDS / 1000):
         while True:
             events = await scene.local_environment.events()
             if events and "lastError" in json.dumps(events[0].get("status", {})):

@@ -10,7 +10,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from sandbox.controlplane.ports import free_port
-from tests.e2e.conftest import PATIENCE
+from tests.support.pauses import BROWSER_STEP_MILLISECONDS
 from tests.support.scenes.console import console_scene
 from tests.support.scenes.oidc import JANE, console_settings, janes_role, plane_that_trusts
 from tests.support.servers.openid_provider import openid_provider
@@ -36,7 +36,7 @@ async def oidc(browser: Browser, tmp_path: Path) -> AsyncIterator[OidcBrowser]:
             await browser.new_context(locale="en-GB", ignore_https_errors=True) as context,
         ):
             await scene.local_environment.apply(*janes_role())
-            context.set_default_timeout(PATIENCE)
+            context.set_default_timeout(BROWSER_STEP_MILLISECONDS)
             yield OidcBrowser(await context.new_page(), url)
 
 

@@ -9,7 +9,7 @@ import pytest
 from counterfoil.resources import EnvelopeEvent, envelope_id
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.cluster.test_receiver import TOKEN, Site, a_guid, a_site, an_organization, answers
+from tests.support.scenes.receiver_site import TOKEN, Site, a_guid, a_raw_organization, a_site, answers
 from webhook.receiver.readiness import MAX_CONSECUTIVE_FAILURES
 
 
@@ -18,7 +18,7 @@ async def site(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIter
     """A namespace with the organizations ``acme`` and ``other``."""
     async with AsyncExitStack() as opened:
         site = await a_site(plane, namespace, tmp_path, opened)
-        await site.create(an_organization("other"))
+        await site.create(a_raw_organization("other"))
         await site.publish("other")
         yield site
 

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
-from tests.cluster.test_receiver import TOKEN, Site, a_guid, a_site, an_organization, answers
+from tests.support.scenes.receiver_site import TOKEN, Site, a_guid, a_raw_organization, a_site, answers
 
 _PATIENT = aiohttp.ClientTimeout(total=60)
 PASSWORD = "geheim-0123456789"
@@ -28,7 +28,7 @@ async def site(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIter
     async with AsyncExitStack() as opened:
         site = await a_site(plane, namespace, tmp_path, opened)
         callback = {"tokenSecretRefs": [{"name": "s", "key": "k"}], "basicAuthSecretRef": {"name": "basic"}}
-        await site.create(an_organization("locked", callback=callback))
+        await site.create(a_raw_organization("locked", callback=callback))
         await site.publish("locked", password=PASSWORD)
         yield site
 

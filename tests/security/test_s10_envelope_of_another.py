@@ -16,13 +16,12 @@ from counterfoil.esaw import new_http_client
 from counterfoil.resources import Envelope, Phase, Sender
 from counterfoil.resources.envelopeevent import Origin
 from sandbox.esaw import StandIn, User
-from tests.support.builders import ENVELOPE, AClock, a_sender, an_event
+from tests.support.builders import ENVELOPE, KEY, AClock, a_sender, an_event, known_to_work
 from tests.support.fakes.reconcile_context import missing
+from tests.support.scenes.preconditions import PreconditionsScene as ControllerScene
+from tests.support.scenes.reconciler import ReconcilerScene
+from tests.support.scenes.send_page import SendScene as PagesScene
 from tests.support.servers.standin_peers import bruno
-from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
-from tests.unit.controller.reconcile.test_preconditions import Scene as ControllerScene
-from tests.unit.controller.reconcile.test_reconciler import Scene as ReconcilerScene
-from tests.unit.webhook.pages.test_send import Scene as PagesScene
 
 
 @pytest.fixture(name="pages")

@@ -12,8 +12,8 @@ from counterfoil.archives.backend import FileNotStored
 from counterfoil.archives.filing import store
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from sandbox.servers.plain_http import plain_http
-from tests.cluster.test_archive_contract_http import a_spec, login_of
 from tests.support.fakes.archives import a_layout, a_source, content, files_named
+from tests.support.scenes.archive_fixtures import an_http_spec, login_of
 
 
 @asynccontextmanager
@@ -34,7 +34,7 @@ async def a_listener() -> AsyncIterator[tuple[str, list[web.Request]]]:
 async def signed_headers(system: DocumentSystem, name: str) -> dict[str, str]:
     """Listen to Counterfoil reading a file; return the headers that prove who asks."""
     async with a_listener() as (url, requests):
-        backend = await open_backend("dms", a_spec(f"{url}/inbox"), login_of(system))
+        backend = await open_backend("dms", an_http_spec(f"{url}/inbox"), login_of(system))
         with pytest.raises(FileNotStored):
             _ = [block async for block in backend.read(name)]
         await backend.close()
@@ -48,7 +48,7 @@ async def signed_headers(system: DocumentSystem, name: str) -> dict[str, str]:
 async def test_a_signature_is_good_for_its_own_request_only(method: str, is_other_file: bool) -> None:
     first, second = a_layout(*files_named("one.pdf", "two.pdf")).files
     async with document_system() as system:
-        backend = await open_backend("dms", a_spec(system.url), login_of(system))
+        backend = await open_backend("dms", an_http_spec(system.url), login_of(system))
         for file in (first, second):
             await store(backend, file, a_source(content(100)), tags={})
         headers = await signed_headers(system, first.name)

@@ -6,8 +6,8 @@ import pytest
 
 from counterfoil import tracing
 from counterfoil.resources import TRACEPARENT_ANNOTATION
+from tests.support.scenes.receiver_parts import PATH, QUERY, a_counter
 from tests.support.servers.trace_collector import Collector, trace_collector
-from tests.unit.webhook.receiver.test_handler import PATH, QUERY, a_counter
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

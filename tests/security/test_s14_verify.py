@@ -4,9 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
+from tests.support.scenes.verify import archived, verified
 from tests.support.signed_pdfs import signed, unsigned, with_one_byte_changed
 from tests.support.signing_keys import a_signer, key_file, public_pem
-from tests.unit.counterfoil.cli.test_verify import archived, verified
 
 
 def rewrite(folder: Path) -> None:

@@ -10,8 +10,11 @@ from typing import Any, Self
 
 import msgspec
 
+from counterfoil.esaw import ApiToken
 from counterfoil.resources import (
+    Archive,
     ArchiveLocation,
+    Envelope,
     EnvelopeEvent,
     EnvelopeEventStatus,
     EnvelopeSummary,
@@ -32,6 +35,13 @@ from counterfoil.resources.naming import EnvelopeId, event_name
 NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 ORIGIN = "https://esaw.example.com"
 ENVELOPE = EnvelopeId("0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d")
+KEY = "k" * 66
+"""The API token of ``a_sender``."""
+OTHER_KEY = "n" * 66
+ANNA = "7a0f9b9e-0000-4000-8000-000000000001"
+"""The eSAW user of ``a_sender``."""
+WEBHOOK = {"url": "https://erp.acme.example/hook", "signingSecretRef": {"name": "hook", "key": "secret"}}
+"""The ``spec.webhook`` of an Organization."""
 
 
 class AClock:
@@ -244,10 +254,47 @@ def a_sender(
             },
             "spec": {
                 "organizationRef": {"name": organization},
-                "userID": "7a0f9b9e-0000-4000-8000-000000000001",
+                "userID": ANNA,
                 "tokenSecretRef": {"name": f"{name}-key", "key": "token"},
                 **spec,
             },
             "status": {"conditions": conditions},
+        }
+    )
+
+
+def ready(archive: Archive, truth: str = "True") -> Archive:
+    raw = archive.to_dict()
+    raw["status"] = {
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": truth,
+                "reason": "Tested",
+                "message": "",
+                "lastTransitionTime": "2026-07-01T12:00:00Z",
+            }
+        ]
+    }
+    return Archive.parse(raw)
+
+
+def known_to_work(sender: Sender, key: str = KEY, origin: str = ORIGIN) -> Sender:
+    """Return the sender as it is after its key was verified."""
+    status = {"key": {"fingerprint": ApiToken.parse(key, origin).fingerprint, "origin": origin}}
+    raw = sender.to_dict()
+    raw["status"] = {**raw.get("status", {}), **status}
+    return Sender.parse(raw)
+
+
+def an_envelope(sender: str, organization: str = "acme") -> Envelope:
+    return Envelope.parse(
+        {
+            "metadata": {"name": ENVELOPE},
+            "spec": {
+                "organizationRef": {"name": organization},
+                "envelopeID": ENVELOPE,
+                "senderRef": {"name": sender},
+            },
         }
     )

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 FIRST_SECONDS = 0.05
 LONGEST_SECONDS = 0.3
 GROWTH = 1.15
+BROWSER_STEP_MILLISECONDS = 60_000
+"""Time that a step in a browser may take on a busy machine."""
 
 
 def pauses() -> Iterator[float]:

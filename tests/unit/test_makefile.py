@@ -1,9 +1,8 @@
 """The parts of ``make test-unit`` have all unit tests, each one once."""
 
 import re
-from pathlib import Path
 
-ROOT = next(each for each in Path(__file__).parents if (each / "pyproject.toml").is_file())
+from tests.support.repository import ROOT
 
 
 def parts_of(makefile: str) -> list[str]:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = next(each for each in Path(__file__).parents if (each / "pyproject.toml").is_file())
+from tests.support.repository import ROOT
+
 PRODUCT = ("controller", "webhook", "counterfoil")
 MAXIMUM_MODULES = 15
 """Maximum number of modules in a folder, without its ``__init__.py``."""

@@ -10,13 +10,19 @@ from bench.setup import BenchSetup, bench_setup
 from counterfoil.resources import to_json_dict
 from sandbox.controlplane.control_plane import ControlPlane
 
-CONCURRENCY = 4
+
+@pytest.fixture
+def concurrency() -> int:
+    """The number of events that the archive takes at once."""
+    return 4
 
 
 @pytest.fixture
-async def setup(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[BenchSetup]:
-    """One organization, whose archive takes ``CONCURRENCY`` events at once."""
+async def setup(
+    plane: ControlPlane, namespace: str, tmp_path: Path, concurrency: int
+) -> AsyncIterator[BenchSetup]:
+    """One organization and its archive."""
     async with bench_setup(
-        tmp_path, concurrency=CONCURRENCY, plane=plane, namespace=namespace, retry=to_json_dict(RETRY)
+        tmp_path, concurrency=concurrency, plane=plane, namespace=namespace, retry=to_json_dict(RETRY)
     ) as built:
         yield built

@@ -181,6 +181,9 @@ class InMemoryKubeClient(KubeClient):
             data=dict(self.secrets[name]),
         )
 
+    async def whoami(self) -> str:
+        return "jane"
+
     async def create_event(self, body: Mapping[str, Any]) -> None:
         self._begin("create_event", body["metadata"]["name"])
         self.announced.append(dict(body))

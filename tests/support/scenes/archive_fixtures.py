@@ -5,6 +5,9 @@ Servers for the contract tests of several kinds of archives, which refuse some r
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
+from counterfoil.resources.archive import ArchiveSpec, Http, HttpMode, SignaturePolicy, VerifyMode
+from counterfoil.resources.base import LocalObjectReference
+from sandbox.servers.http_document_system import DocumentSystem
 from sandbox.servers.proxies import Instead, Proxy, Ticks, TrapPoint
 
 
@@ -20,3 +23,21 @@ async def refusing(
     async with Proxy(upstream, ticks=Ticks()) as proxy:
         proxy.trap(lambda passage: passage.method in methods, TrapPoint.ARRIVED, refuse, times=None)
         yield proxy.url
+
+
+def an_http_spec(
+    url: str,
+    *,
+    mode: HttpMode = HttpMode.PER_FILE,
+    verify: VerifyMode = VerifyMode.READ_BACK,
+    signatures: SignaturePolicy = SignaturePolicy.REPORT,
+) -> ArchiveSpec:
+    return ArchiveSpec(
+        http=Http(url=url, mode=mode, credentials_secret_ref=LocalObjectReference(name="dms")),
+        verify=verify,
+        signatures=signatures,
+    )
+
+
+def login_of(system: DocumentSystem) -> dict[str, bytes]:
+    return {"signingSecret": system.signing_secret.encode(), "bearerToken": system.token.encode()}

@@ -7,11 +7,23 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from controller.esaw_check.probes import EsawCheckSubject
+from controller.esaw_check.responses import NoAnswer
+from counterfoil.callback_auth import token_hash
 from counterfoil.esaw import ApiToken
+from counterfoil.esaw.transport import RawResponse
+from counterfoil.resources import Organization
+from counterfoil.resources.organization import (
+    CallbackURLs,
+    CheckOutcome,
+    OrganizationCheckResult,
+    OrganizationStatus,
+)
 from sandbox.esaw import StandIn, User
 from tests.support.builders import a_sender, an_organization
 
@@ -74,3 +86,52 @@ def a_subject_of(url: str) -> EsawCheckSubject:
     """Build the subject of a check of the eSAW at this address."""
     token = ApiToken.parse("a" * 40, url)
     return EsawCheckSubject(an_organization(baseURL=url), sender=a_sender(), token=token)
+
+
+AS_EXPECTED, DEVIATES, NOT_TESTABLE = CheckOutcome
+
+
+NOT_ASKED = NoAnswer("The time ended.")
+
+
+def says(content: Any, status: int = 200) -> RawResponse:
+    """An answer in JSON."""
+    return RawResponse(status, "application/json", body=json.dumps(content).encode())
+
+
+def error(status: int, error_id: str) -> RawResponse:
+    """An error of eSAW."""
+    return says({"ErrorId": error_id, "Message": "No.", "TraceId": "t"}, status)
+
+
+def page(status: int = 200) -> RawResponse:
+    """A web page of anything."""
+    return RawResponse(status, "text/html; charset=utf-8", body=b"<!doctype html><title>Log in</title>")
+
+
+def bare(status: int) -> RawResponse:
+    """An answer without a body."""
+    return RawResponse(status)
+
+
+def outcome(line: OrganizationCheckResult) -> tuple[CheckOutcome, str | None]:
+    return line.outcome, line.found
+
+
+COMPLETED, REJECTED = says({"EnvelopeStatus": "Completed"}), says({"EnvelopeStatus": "Rejected"})
+
+
+TOKEN = "a-token-of-27-characters-xx"
+
+
+OURS = f"https://hooks.example/callbacks/acme/{TOKEN}?envelopeId=##EnvelopeId##&action=##Action##"
+
+
+def an_organization_with_urls(**spec: Any) -> Organization:
+    """An Organization that knows its address."""
+    urls = CallbackURLs(envelope=OURS.replace(TOKEN, "<token>"), status="", workstep="")
+    status = OrganizationStatus(callback_urls=urls, callback_token_hashes=(token_hash(TOKEN, bytes(16)),))
+    return replace(an_organization(**spec), status=status)
+
+
+OAUTH = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}, "publicURL": "https://sign.example"}

@@ -39,10 +39,10 @@ from counterfoil.kube.status import StatusWriter
 from counterfoil.metrics import Metrics
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Resource, Sender
 from tests.support.builders import AClock
+from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers
-from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
 
 Reconcile = Callable[[EnvelopeEvent], EnvelopeEvent]
 

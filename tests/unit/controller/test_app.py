@@ -13,10 +13,10 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.settings import ControllerSettings, load
 from tests.support.builders import AClock
+from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers
-from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
 
 PROCESSES = 2
 OWNER = next(each for each in range(PROCESSES) if held_shards(each, of=PROCESSES).owns(*UNSHARDED_WORK))

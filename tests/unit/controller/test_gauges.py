@@ -9,11 +9,10 @@ from controller.gauges import Gauges, publish_shards
 from controller.sharding import HeldShards
 from counterfoil.resources import Phase, with_condition
 from counterfoil.resources.conditions import ConditionStatus
-from tests.support.builders import NOON, a_sender, an_event, an_organization
+from tests.support.builders import NOON, a_sender, an_event, an_organization, ready
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene
-from tests.unit.controller.resync.test_organization_status import ready
 
 
 class Scrape:

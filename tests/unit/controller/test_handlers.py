@@ -23,11 +23,10 @@ from counterfoil.resources import (
     Resource,
     Sender,
 )
-from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization, ready
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene, moved, turns
-from tests.unit.controller.resync.test_organization_status import ready
 
 LATER = NOON + timedelta(hours=1)
 

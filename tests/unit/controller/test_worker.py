@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from controller.worker import Worker
 from counterfoil.kube.errors import api_error
-from tests.unit.controller.reconcile.test_reconciler import Scene
+from tests.support.scenes.reconciler import ReconcilerScene
 
 
 @pytest.mark.parametrize("status", [400, 404, 413])
 async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(tmp_path: Path, status: int) -> None:
-    scene = Scene(tmp_path)
+    scene = ReconcilerScene(tmp_path)
     scene.cache.update(scene.newest())
     refused = api_error(status, b"<html>nginx</html>", None, creating=False)
     scene.kube.fail("patch_status", *[refused] * 100)
@@ -52,7 +52,7 @@ async def test_a_proxys_4xx_to_each_status_write_does_not_drop_the_event(tmp_pat
 async def test_the_archive_or_esaw_that_failed_a_run_is_checked_at_once(
     tmp_path: Path, reason: str, checked: list[str]
 ) -> None:
-    scene, found = Scene(tmp_path), list[str]()
+    scene, found = ReconcilerScene(tmp_path), list[str]()
     scene.cache.update(scene.newest())
     waiting = replace(scene.newest(), status=replace(scene.newest().status, reason=reason))
     reconciler = SimpleNamespace(reconcile=AsyncMock(return_value=waiting))

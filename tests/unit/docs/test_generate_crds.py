@@ -22,8 +22,8 @@ from counterfoil.resources.base import (
 )
 from docs import generate_reference
 from docs.generate_crds import crd
+from tests.support.repository import ROOT
 
-ROOT = next(each for each in Path(__file__).parents if (each / "pyproject.toml").is_file())
 NEEDED = (
     "charts",
     "changes",

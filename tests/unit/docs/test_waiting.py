@@ -18,12 +18,11 @@ from counterfoil.resources import (
     Phase,
     Resource,
 )
-from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization, ready
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene, turns
+from tests.support.scenes.notices import NoticeScene, a_finished_event, until
 from tests.support.servers.scripted_esaw import answering, running
-from tests.unit.controller.notices import test_delivery as notices
-from tests.unit.controller.resync.test_organization_status import ready
 
 PAGE = Path(__file__).parents[3] / "docs" / "contributing" / "waiting.md"
 CONTEXTS = {
@@ -251,9 +250,9 @@ async def test_an_event_runs_after_the_next_list_although_no_change_was_seen(key
 @pytest.mark.parametrize("reason", reasons_of("notice"))
 async def test_the_next_process_sends_a_notice_whose_process_was_killed(reason: str) -> None:
     error = LastError(reason=reason, message="HTTP 500", time=NOON)
-    event = notices.a_finished_event(attempts=3, last_error=error, next_attempt_time=NOON)
+    event = a_finished_event(attempts=3, last_error=error, next_attempt_time=NOON)
     async with running(answering(b"", 200)) as server:
-        scene = notices.Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         async with scene.controller(event):
-            await notices.until(lambda: scene.notice().state is NoticeState.DELIVERED)
+            await until(lambda: scene.notice().state is NoticeState.DELIVERED)
     assert len(server.received) == 1

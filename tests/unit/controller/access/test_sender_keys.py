@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -19,60 +18,23 @@ from controller.access.sender_keys import (
 from controller.cache import Cache
 from counterfoil.esaw import (
     ApiToken,
-    EsawClient,
     EsawError,
     EsawUnreachable,
-    EsawUserClient,
     HttpStatusError,
-    WhoAmI,
 )
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import Forbidden
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import Sender, find_condition
-from tests.support.builders import ORIGIN, AClock, a_sender, an_organization
+from tests.support.builders import ANNA, KEY, ORIGIN, OTHER_KEY, AClock, a_sender, an_organization
+from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.kube import InMemoryKubeClient
 
-KEY = "k" * 66
-OTHER = "n" * 66
 FORBIDDEN = Forbidden(403, "Forbidden", "secrets is forbidden")
-ANNA = "7a0f9b9e-0000-4000-8000-000000000001"
 
 
 def fingerprint(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:8]
-
-
-class FakeEsawClient(EsawClient):
-    """Knows whose keys work, and counts who asks."""
-
-    origin = ORIGIN
-
-    def __init__(self, **users: str) -> None:
-        self.users = {KEY: ANNA} | users
-        self.asked: list[str] = []
-        self.problem: Exception | None = None
-        self.while_asked: Callable[[], None] = lambda: None
-
-    def as_user(self, token: ApiToken) -> EsawUserClient:
-        return FakeEsawUser(self, token)
-
-
-class FakeEsawUser(EsawUserClient):
-    def __init__(self, esaw: FakeEsawClient, token: ApiToken) -> None:
-        self._esaw = esaw
-        self.token = token
-
-    async def whoami(self) -> WhoAmI:
-        self._esaw.asked.append(self.token.reveal())
-        self._esaw.while_asked()
-        await asyncio.sleep(0)
-        if self._esaw.problem is not None:
-            raise self._esaw.problem
-        user = self._esaw.users.get(self.token.reveal())
-        if user is None:
-            raise HttpStatusError(401)
-        return WhoAmI(user_id=user)
 
 
 class Scene:
@@ -82,7 +44,7 @@ class Scene:
         self.sender = sender or a_sender(authorized=None)
         self.clock = AClock()
         self.kube = InMemoryKubeClient(self.sender)
-        self.esaw = FakeEsawClient()
+        self.esaw = KeyCheckingEsawClient()
         self.cache = Cache()
         self.put_key(key)
         self.restart()
@@ -150,27 +112,27 @@ async def test_many_events_that_start_at_once_verify_a_key_once() -> None:
 
 
 async def test_many_events_that_start_at_once_have_a_bad_key_refused_once() -> None:
-    scene = Scene(key=OTHER)
+    scene = Scene(key=OTHER_KEY)
     seen = scene.newest()
     doubted = await asyncio.gather(*(scene.ask(seen) for _ in range(50)), return_exceptions=True)
     assert {type(each) for each in doubted} == {KeyStateUnknown}
-    assert (scene.esaw.asked, len(scene.kube.patches)) == ([OTHER], 1)
+    assert (scene.esaw.asked, len(scene.kube.patches)) == ([OTHER_KEY], 1)
     scene.clock.advance(minutes=1)
     refused = await asyncio.gather(*(scene.ask(seen) for _ in range(50)), return_exceptions=True)
     assert {type(each) for each in refused} == {KeyUnusable}
-    assert scene.esaw.asked == [OTHER, OTHER]
+    assert scene.esaw.asked == [OTHER_KEY, OTHER_KEY]
     assert len(scene.kube.patches) == 2
 
 
 async def test_one_401_makes_a_new_key_doubtful_and_not_refused() -> None:
-    scene = Scene(key=OTHER)
+    scene = Scene(key=OTHER_KEY)
     doubt = await scene.refusal()
     assert isinstance(doubt, KeyStateUnknown)
     assert doubt.until == scene.clock.now() + timedelta(minutes=1)
     assert scene.authorized() == ("Unknown", "KeyDoubted", str(doubt))
     scene.clock.advance(seconds=59)
     assert isinstance(await scene.refusal(), KeyStateUnknown)
-    assert scene.esaw.asked == [OTHER], "it is not asked again within the minute"
+    assert scene.esaw.asked == [OTHER_KEY], "it is not asked again within the minute"
 
 
 async def test_a_401_to_a_key_that_worked_changes_nothing_if_the_key_works_a_minute_later() -> None:
@@ -214,7 +176,7 @@ async def test_an_esaw_that_cannot_be_asked_again_leaves_a_doubted_key_as_it_is(
 
 
 async def test_a_new_key_is_verified_at_once_though_the_old_one_is_in_doubt() -> None:
-    scene = Scene(key=OTHER)
+    scene = Scene(key=OTHER_KEY)
     await scene.refusal()
     scene.put_key(KEY)
     scene.clock.advance(seconds=FRESH_SECONDS + 1)
@@ -235,7 +197,7 @@ class Senders(Scene):
         for name in names:
             self.kube.put(a_sender(name, authorized=None))
             self.kube.secret_uses[f"{name}-key"] = "token"
-            self.kube.secrets[f"{name}-key"] = {"token": f"{name}{OTHER}".encode()}
+            self.kube.secrets[f"{name}-key"] = {"token": f"{name}{OTHER_KEY}".encode()}
 
     def restart(self) -> None:
         """Lose everything that is only in memory; read the Senders again."""
@@ -359,17 +321,17 @@ async def test_keys_refused_at_once_are_one_problem_if_a_colleagues_key_is_refus
 
 
 async def test_a_key_that_esaw_refuses_is_unusable_and_the_sender_reports_it() -> None:
-    scene = Scene(key=OTHER)
+    scene = Scene(key=OTHER_KEY)
     refused = await scene.confirmed_refusal()
     assert (refused.reason, str(refused)) == scene.authorized()[1:]
     assert scene.authorized()[:2] == ("False", "TokenRejected")
     key = scene.newest().status.key
     assert key is not None
-    assert (key.fingerprint, key.verified_time) == (fingerprint(OTHER), None), "it was never accepted"
+    assert (key.fingerprint, key.verified_time) == (fingerprint(OTHER_KEY), None), "it was never accepted"
 
 
 async def test_a_refused_key_is_not_asked_about_again_and_again_but_from_time_to_time() -> None:
-    scene = Scene(key=OTHER)
+    scene = Scene(key=OTHER_KEY)
     await scene.confirmed_refusal()
     for _ in range(10):
         await scene.refusal()
@@ -378,13 +340,13 @@ async def test_a_refused_key_is_not_asked_about_again_and_again_but_from_time_to
     await scene.refusal()
     assert len(scene.esaw.asked) == 3
     assert len(scene.kube.patches) == 2, "an equal answer is no news"
-    scene.esaw.users[OTHER] = ANNA
+    scene.esaw.users[OTHER_KEY] = ANNA
     scene.clock.advance(seconds=RECHECK_SECONDS + 1)
-    assert (await scene.ask()).reveal() == OTHER
+    assert (await scene.ask()).reveal() == OTHER_KEY
 
 
 async def test_another_key_in_the_secret_is_verified_before_it_is_given_out() -> None:
-    scene = Scene(key=OTHER)
+    scene = Scene(key=OTHER_KEY)
     await scene.confirmed_refusal()
     scene.put_key(KEY)
     scene.clock.advance(seconds=11)
@@ -456,7 +418,7 @@ async def test_while_esaw_cannot_be_asked_about_a_new_key_that_is_said_once(prob
 async def test_an_esaw_that_cannot_be_asked_says_nothing_about_a_key_that_it_has_refused(
     problem: EsawError,
 ) -> None:
-    scene = Scene(key=OTHER)
+    scene = Scene(key=OTHER_KEY)
     await scene.confirmed_refusal()
     refused = scene.authorized()
     scene.esaw.problem = problem
@@ -467,7 +429,7 @@ async def test_an_esaw_that_cannot_be_asked_says_nothing_about_a_key_that_it_has
 
 
 async def test_a_new_key_in_place_of_a_refused_one_is_unknown_until_esaw_was_asked() -> None:
-    scene = Scene(key=OTHER)
+    scene = Scene(key=OTHER_KEY)
     await scene.confirmed_refusal()
     scene.put_key(KEY)
     scene.clock.advance(seconds=FRESH_SECONDS + 1)
@@ -550,7 +512,7 @@ async def test_a_secret_that_may_not_be_read_is_reported_as_such_and_says_nothin
     assert (await scene.ask()).reveal() == KEY, "it is tried at once, since nothing is remembered"
 
 
-@pytest.mark.parametrize("key", [KEY, OTHER])
+@pytest.mark.parametrize("key", [KEY, OTHER_KEY])
 async def test_the_state_of_a_key_stays_while_its_secret_may_not_be_read(key: str) -> None:
     """An API server that has just started refuses permitted requests; this must not cause a mail that asks
     for a new key."""
@@ -589,7 +551,7 @@ async def test_a_key_that_was_refused_in_the_middle_of_work_is_remembered() -> N
 
 @pytest.mark.parametrize("is_told_by_a_call", [True, False])
 async def test_the_condition_of_a_refused_key_says_how_to_get_another_one(*, is_told_by_a_call: bool) -> None:
-    scene = Scene(key=KEY if is_told_by_a_call else OTHER)
+    scene = Scene(key=KEY if is_told_by_a_call else OTHER_KEY)
     if is_told_by_a_call:
         await scene.sender_keys.refused(scene.newest(), await scene.ask())
     else:
@@ -618,8 +580,8 @@ async def test_many_events_whose_key_is_refused_at_once_write_that_down_once(
 
 
 async def test_the_refusal_of_an_old_key_does_not_shut_out_the_new_one() -> None:
-    scene = Scene(key=OTHER)
-    scene.esaw.users[OTHER] = ANNA
+    scene = Scene(key=OTHER_KEY)
+    scene.esaw.users[OTHER_KEY] = ANNA
     old = await scene.ask()
     seen_by_the_worker = scene.newest()
     scene.put_key(KEY)
@@ -633,12 +595,12 @@ async def test_the_refusal_of_an_old_key_does_not_shut_out_the_new_one() -> None
 async def test_an_old_key_that_is_refused_after_a_new_one_was_stored_changes_nothing() -> None:
     """A rotation of keys during work must not cause a mail that asks for a new key."""
     scene = Scene()
-    scene.esaw.users[OTHER] = ANNA
+    scene.esaw.users[OTHER_KEY] = ANNA
     old = await scene.ask()
-    scene.put_key(OTHER)
+    scene.put_key(OTHER_KEY)
     await scene.sender_keys.refused(scene.newest(), old)
     assert scene.authorized()[0] == "True"
-    assert (await scene.ask()).reveal() == OTHER
+    assert (await scene.ask()).reveal() == OTHER_KEY
 
 
 async def test_a_key_that_is_refused_when_its_secret_is_gone_is_remembered() -> None:
@@ -671,11 +633,11 @@ async def test_how_many_events_wait_is_written_only_when_it_changed() -> None:
 async def test_no_key_is_in_any_status() -> None:
     scene = Scene()
     await scene.ask()
-    scene.put_key(OTHER)
+    scene.put_key(OTHER_KEY)
     scene.clock.advance(seconds=11)
     await scene.refusal()
     assert KEY not in str(scene.kube.patches)
-    assert OTHER not in str(scene.kube.patches)
+    assert OTHER_KEY not in str(scene.kube.patches)
 
 
 # -- The summary for tools -----------------------------------------------------------------------------------
@@ -694,7 +656,7 @@ async def test_a_sender_whose_key_works_is_ready_with_the_same_write() -> None:
 
 
 async def test_a_sender_whose_key_is_refused_is_stalled_and_while_that_is_doubted_it_is_not() -> None:
-    scene = Scene(key=OTHER)
+    scene = Scene(key=OTHER_KEY)
     await scene.refusal()
     assert summary(scene) == {"Ready": ("Unknown", "KeyDoubted"), "Stalled": ("False", "NotStalled")}
     scene.clock.advance(seconds=60)
@@ -870,7 +832,7 @@ async def test_a_key_never_goes_to_the_origin_of_the_key_that_replaces_it() -> N
     scene.kube.secret_annotations["anna-key"] = {ORIGIN_ANNOTATION: ELSEWHERE}
 
     def replace_key() -> None:
-        scene.put_key(OTHER)
+        scene.put_key(OTHER_KEY)
         scene.kube.secret_annotations["anna-key"] = {ORIGIN_ANNOTATION: scene.esaw.origin}
 
     scene.kube.just_before("secret", lambda: None)

@@ -17,9 +17,9 @@ from counterfoil.resources import LocalObjectReference, Sender, SenderKey, find_
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.sender import SenderSpec, SenderStatus
 from counterfoil.sealing import SECRET_TYPE, Sealing
-from tests.support.builders import ORIGIN, AClock, an_organization
+from tests.support.builders import ANNA, KEY, ORIGIN, OTHER_KEY, AClock, an_organization
+from tests.support.fakes.esaw import KeyCheckingEsawClient
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.unit.controller.access.test_sender_keys import ANNA, KEY, OTHER, FakeEsawClient
 
 ACCEPTED = {
     "type": "Authorized",
@@ -50,7 +50,7 @@ class Scene:
         self.sealing = Sealing(folder)
         self.sender = a_consented_sender(**status)
         self.kube = InMemoryKubeClient(self.sender)
-        self.esaw = FakeEsawClient(**{OTHER: ANNA})
+        self.esaw = KeyCheckingEsawClient(**{OTHER_KEY: ANNA})
         self.clock = AClock()
         self.cache = Cache()
         self.cache.update(an_organization(oauth=WITH_PAGE))
@@ -181,11 +181,13 @@ async def test_a_new_key_that_the_pages_just_wrote_is_used_and_not_the_one_remem
     assert await scene.ask() == KEY
     scene.esaw.users.pop(KEY)
 
-    scene.consent(OTHER)
-    told = {"status": {"key": {"fingerprint": ApiToken.parse(OTHER, ORIGIN).fingerprint, "origin": ORIGIN}}}
+    scene.consent(OTHER_KEY)
+    told = {
+        "status": {"key": {"fingerprint": ApiToken.parse(OTHER_KEY, ORIGIN).fingerprint, "origin": ORIGIN}}
+    }
     scene.kube.edit(Sender, scene.sender.name, told)
 
-    assert await scene.ask() == OTHER
+    assert await scene.ask() == OTHER_KEY
     authorized = find_condition(scene.newest().status.conditions, "Authorized")
     assert authorized is not None
     assert authorized.status == "True"
@@ -230,12 +232,12 @@ async def test_a_consented_key_stays_with_its_esaw_until_a_consent_elsewhere(tmp
     assert await scene.refusal() == "OriginChanged"
     assert scene.esaw.asked == []
 
-    token = ApiToken.parse(OTHER, scene.esaw.origin)
+    token = ApiToken.parse(OTHER_KEY, scene.esaw.origin)
     scene.kube.secrets[scene.sender.name] = {
         "token": scene.sealing.seal_with_newest(token, "tests", scene.sender).data
     }
     scene.clock.advance(seconds=11)
-    assert await scene.ask() == OTHER
+    assert await scene.ask() == OTHER_KEY
     key = scene.newest().status.key
     assert key is not None
     assert key.origin == "https://elsewhere.example"

@@ -1,6 +1,5 @@
 """Each line about any eSAW: which answer is expected, which deviates, and which says nothing."""
 
-import json
 from typing import Any
 
 import pytest
@@ -19,44 +18,28 @@ from counterfoil.resources.organization import (
     CheckOutcome,
     CleanupPolicy,
     ClientAuthentication,
-    OrganizationCheckResult,
     Pkce,
 )
+from tests.support.scenes.esaw_check import (
+    AS_EXPECTED,
+    DEVIATES,
+    NOT_ASKED,
+    NOT_TESTABLE,
+    bare,
+    error,
+    outcome,
+    page,
+    says,
+)
 
-AS_EXPECTED, DEVIATES, NOT_TESTABLE = CheckOutcome
 USER = "0f9c1c2e-4b1d-4c58-9a57-6d1f0a3b2c4d"
 WHO = {"UserId": USER, "Email": "a@example.com", "GivenName": "A", "Surname": "B", "UserName": "a"}
 FIELDS = "UserId,Email,GivenName,Surname,UserName"
 UNREACHABLE = NoAnswer("No connection.", is_unreachable=True)
-NOT_ASKED = NoAnswer("The time ended.")
-
-
-def says(content: Any, status: int = 200) -> RawResponse:
-    """An answer in JSON."""
-    return RawResponse(status, "application/json", body=json.dumps(content).encode())
-
-
-def error(status: int, error_id: str) -> RawResponse:
-    """An error of eSAW."""
-    return says({"ErrorId": error_id, "Message": "No.", "TraceId": "t"}, status)
-
-
-def page(status: int = 200) -> RawResponse:
-    """A web page of anything."""
-    return RawResponse(status, "text/html; charset=utf-8", body=b"<!doctype html><title>Log in</title>")
-
-
-def bare(status: int) -> RawResponse:
-    """An answer without a body."""
-    return RawResponse(status)
 
 
 REDIRECT = RawResponse(302, redirect_origin="https://login.example")
 VERSION = says({"Version": "25.4.0.21"})
-
-
-def outcome(line: OrganizationCheckResult) -> tuple[CheckOutcome, str | None]:
-    return line.outcome, line.found
 
 
 # -- The address ---------------------------------------------------------------------------------------------

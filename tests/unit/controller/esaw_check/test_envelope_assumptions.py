@@ -7,16 +7,21 @@ from msgspec.structs import replace
 
 from controller.esaw_check import envelope_assumptions as envelopes
 from controller.esaw_check.responses import Answer
-from counterfoil.callback_auth import token_hash
 from counterfoil.esaw.transport import RawResponse
-from counterfoil.resources import FileKind, Organization
-from counterfoil.resources.organization import CallbackURLs, OrganizationStatus, UnlistedAction
+from counterfoil.resources import FileKind
+from counterfoil.resources.organization import UnlistedAction
 from tests.support.builders import NOON, an_organization
-from tests.unit.controller.esaw_check.test_assumptions import (
+from tests.support.scenes.esaw_check import (
     AS_EXPECTED,
+    COMPLETED,
     DEVIATES,
     NOT_ASKED,
     NOT_TESTABLE,
+    OAUTH,
+    OURS,
+    REJECTED,
+    TOKEN,
+    an_organization_with_urls,
     bare,
     error,
     outcome,
@@ -25,17 +30,7 @@ from tests.unit.controller.esaw_check.test_assumptions import (
 )
 
 Expected = tuple[Any, str | None]
-COMPLETED, REJECTED = says({"EnvelopeStatus": "Completed"}), says({"EnvelopeStatus": "Rejected"})
 ACTIVE = says({"EnvelopeStatus": "Active"})
-TOKEN = "a-token-of-27-characters-xx"
-OURS = f"https://hooks.example/callbacks/acme/{TOKEN}?envelopeId=##EnvelopeId##&action=##Action##"
-
-
-def organization(**spec: Any) -> Organization:
-    """An Organization that knows its address."""
-    urls = CallbackURLs(envelope=OURS.replace(TOKEN, "<token>"), status="", workstep="")
-    status = OrganizationStatus(callback_urls=urls, callback_token_hashes=(token_hash(TOKEN, bytes(16)),))
-    return replace(an_organization(**spec), status=status)
 
 
 def files(**parts: Any) -> RawResponse:
@@ -123,11 +118,11 @@ def test_each_listed_file_must_have_an_id(answer: Answer, expected: Expected) ->
 def test_a_completed_envelope_must_list_its_audit_trail(
     answer: Answer, envelope: Answer, expected: Expected
 ) -> None:
-    assert outcome(envelopes.envelope_audit_trail(answer, envelope, organization())) == expected
+    assert outcome(envelopes.envelope_audit_trail(answer, envelope, an_organization_with_urls())) == expected
 
 
 def test_an_organization_that_requires_no_audit_trail_gets_no_advice_to_do_so() -> None:
-    optional = organization(evidence={"auditTrail": "Optional"})
+    optional = an_organization_with_urls(evidence={"auditTrail": "Optional"})
     answer = envelopes.envelope_audit_trail(files(AuditTrail=None), COMPLETED, optional)
     assert outcome(answer) == (AS_EXPECTED, "absent")
 
@@ -220,7 +215,7 @@ def calling(url: str | None) -> RawResponse:
     ],
 )
 def test_esaw_must_call_our_url(configuration: Answer, expected: Expected) -> None:
-    line = envelopes.callback_url([configuration], organization())
+    line = envelopes.callback_url([configuration], an_organization_with_urls())
     assert outcome(line) == expected
     assert "another-token" not in line.message
     assert TOKEN not in line.message
@@ -240,11 +235,13 @@ def test_esaw_must_call_our_url(configuration: Answer, expected: Expected) -> No
     ],
 )
 def test_esaw_calls_some_schemes_and_ports_only(url: str, expected: Expected) -> None:
-    assert outcome(envelopes.callback_port([NOT_ASKED, calling(url)], organization())) == expected
+    assert (
+        outcome(envelopes.callback_port([NOT_ASKED, calling(url)], an_organization_with_urls())) == expected
+    )
 
 
 def test_without_a_shown_url_the_port_is_that_of_the_own_url() -> None:
-    assert outcome(envelopes.callback_port([NOT_ASKED], organization())) == (AS_EXPECTED, "ok")
+    assert outcome(envelopes.callback_port([NOT_ASKED], an_organization_with_urls())) == (AS_EXPECTED, "ok")
     assert outcome(envelopes.callback_port([NOT_ASKED], an_organization())) == (NOT_TESTABLE, None)
 
 
@@ -256,10 +253,10 @@ def test_unlisted_actions_are_named_with_their_counts() -> None:
         ({}, (DEVIATES, "workstepFinished=3,other=3")),
         ({"unlistedActions": "Archive"}, (AS_EXPECTED, "workstepFinished=3,other=3")),
     ):
-        known = organization(**spec)
+        known = an_organization_with_urls(**spec)
         line = envelopes.unlisted_actions(replace(known, status=replace(known.status, unlisted_actions=seen)))
         assert outcome(line) == expected
-    assert outcome(envelopes.unlisted_actions(organization())) == (AS_EXPECTED, "none")
+    assert outcome(envelopes.unlisted_actions(an_organization_with_urls())) == (AS_EXPECTED, "none")
 
 
 # -- The draft -----------------------------------------------------------------------------------------------
@@ -292,7 +289,6 @@ def test_a_draft_whose_actions_name_a_bulk_as_null_is_no_bulk() -> None:
     assert outcome(envelopes.draft(answer)) == (AS_EXPECTED, "found")
 
 
-OAUTH = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}, "publicURL": "https://sign.example"}
 PAGE = "https://sign.example/before-send/acme"
 
 
@@ -307,13 +303,16 @@ PAGE = "https://sign.example/before-send/acme"
     ],
 )
 def test_esaw_must_lead_to_our_page_before_sending(url: str | None, expected: Expected) -> None:
-    of = organization(oauth=OAUTH, beforeSend={"fields": []})
+    of = an_organization_with_urls(oauth=OAUTH, beforeSend={"fields": []})
     answer = says({"RedirectConfiguration": {"BeforeSendRedirectUrl": url}})
     assert outcome(envelopes.before_send_redirect(answer, of)) == expected
 
 
 def test_a_redirect_before_sending_is_not_testable_where_none_is_shown_or_wanted() -> None:
-    of = organization(oauth=OAUTH, beforeSend={"fields": []})
+    of = an_organization_with_urls(oauth=OAUTH, beforeSend={"fields": []})
     assert outcome(envelopes.before_send_redirect(says({"MetaData": ""}), of)) == (NOT_TESTABLE, None)
     answer = says({"RedirectConfiguration": {"BeforeSendRedirectUrl": "https://x.example"}})
-    assert outcome(envelopes.before_send_redirect(answer, organization())) == (NOT_TESTABLE, None)
+    assert outcome(envelopes.before_send_redirect(answer, an_organization_with_urls())) == (
+        NOT_TESTABLE,
+        None,
+    )

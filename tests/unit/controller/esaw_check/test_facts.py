@@ -9,11 +9,10 @@ from controller.esaw_check import assumptions, envelope_assumptions
 from counterfoil.resources.organization import OrganizationCheckResult
 from sandbox.esaw.facts import read_facts
 from tests.support.esaw_variants import ENVELOPE, Path, an_answer, paths, with_null, without
-from tests.unit.controller.esaw_check.test_assumptions import says
-from tests.unit.controller.esaw_check.test_envelope_assumptions import COMPLETED, OAUTH, organization
+from tests.support.scenes.esaw_check import COMPLETED, OAUTH, an_organization_with_urls, says
 
 FACTS = read_facts()
-PAGED = organization(oauth=OAUTH, beforeSend={"fields": []})
+PAGED = an_organization_with_urls(oauth=OAUTH, beforeSend={"fields": []})
 
 Line = Callable[[Any], OrganizationCheckResult]
 
@@ -29,17 +28,27 @@ LINES: list[tuple[str, str, Line]] = [
     (
         "files",
         "trail",
-        lambda answer: envelope_assumptions.envelope_audit_trail(answer, COMPLETED, organization()),
+        lambda answer: envelope_assumptions.envelope_audit_trail(
+            answer, COMPLETED, an_organization_with_urls()
+        ),
     ),
     ("configuration", "metadata", envelope_assumptions.envelope_metadata),
-    ("configuration", "callback", lambda answer: envelope_assumptions.callback_url([answer], organization())),
-    ("configuration", "port", lambda answer: envelope_assumptions.callback_port([answer], organization())),
+    (
+        "configuration",
+        "callback",
+        lambda answer: envelope_assumptions.callback_url([answer], an_organization_with_urls()),
+    ),
+    (
+        "configuration",
+        "port",
+        lambda answer: envelope_assumptions.callback_port([answer], an_organization_with_urls()),
+    ),
     ("history", "history", envelope_assumptions.envelope_history),
     ("draft", "draft", envelope_assumptions.draft),
     (
         "draft_configuration",
         "callback",
-        lambda answer: envelope_assumptions.callback_url([answer], organization()),
+        lambda answer: envelope_assumptions.callback_url([answer], an_organization_with_urls()),
     ),
     (
         "draft_configuration",

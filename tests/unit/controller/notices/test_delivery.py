@@ -5,35 +5,27 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-from msgspec import structs
-from prometheus_client import CollectorRegistry
 
 from controller.access import secret_cache
-from controller.access.secret_cache import SecretCache
-from controller.cache import Cache
-from controller.event_recorder import EventRecorder
 from controller.notices import delivery
-from controller.notices.client import NoticeClient
-from controller.notices.delivery import CONCURRENT_NOTICES, NoticeDelivery
-from controller.notices.policy import NotDelivered
+from controller.notices.delivery import CONCURRENT_NOTICES
 from controller.scheduling.backoff import Backoff
-from counterfoil.clock import WallClock
 from counterfoil.kube.watch import WatchEvent
-from counterfoil.metrics import Metrics
-from counterfoil.resources import EnvelopeEvent, EventNotice, NoticeState, Organization, Phase
-from tests.support.builders import NOON, an_event, an_organization
-from tests.support.fakes.kube import InMemoryKubeClient
-from tests.support.servers.scripted_esaw import Script, ScriptedServer, answering, running, silence
-
-KEY = bytes(range(32))
-SECRET = b"whsec_" + base64.b64encode(KEY)
-RETRY = {"initial": "20ms", "max": "20ms", "deadline": "1h"}
-NOTICE = EventNotice(id="msg_1", state=NoticeState.PENDING)
+from counterfoil.resources import EnvelopeEvent, NoticeState, Phase
+from tests.support.builders import an_organization
+from tests.support.scenes.notices import (
+    RETRY,
+    SECRET,
+    SIGNING_KEY,
+    NoticeScene,
+    a_finished_event,
+    ids,
+    until,
+    with_webhook,
+)
+from tests.support.servers.scripted_esaw import Script, answering, running, silence
 
 
 @pytest.fixture(autouse=True)
@@ -42,110 +34,17 @@ def first_list_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "SECOND_LIST_DELAY_SECONDS", 0.0)
 
 
-def a_finished_event(number: int = 1, *, organization: str = "acme", **notice: Any) -> EnvelopeEvent:
-    event = (
-        an_event(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d")
-        .archived()
-        .status(
-            phase=Phase.SUCCEEDED,
-            reason="ArchivedAndKept",
-            completion_time=NOON,
-            notice=structs.replace(NOTICE, id=f"msg_{number}", **notice),
-        )
-        .build()
-    )
-    ref = structs.replace(event.spec.organization_ref, name=organization)
-    return structs.replace(event, spec=structs.replace(event.spec, organization_ref=ref))
-
-
-def with_webhook(url: str, *, name: str = "acme", generation: int = 1, **spec: Any) -> Organization:
-    webhook = {"url": url, "signingSecretRef": {"name": "hook", "key": "secret"}}
-    settings = {"retry": RETRY, "webhook": webhook, **spec}
-    return an_organization(name, version=generation, generation=generation, **settings)
-
-
-class Scene:
-    """A namespace with finished events, and the receiver of an organization."""
-
-    def __init__(self, url: str, *events: EnvelopeEvent, timeout: float = 5.0) -> None:
-        self.url = url
-        self.kube = InMemoryKubeClient(*events)
-        self.kube.secret_uses["hook"] = "webhook"
-        self.kube.secrets["hook"] = {"secret": SECRET}
-        self.cache = Cache()
-        self.cache.update(with_webhook(url))
-        self.metrics = Metrics(CollectorRegistry(), version="test")
-        self.failed: list[tuple[str, str]] = []
-        self.timeout = timeout
-
-    def notice(self, number: int = 1) -> EventNotice:
-        found = self.kube.stored(a_finished_event(number).name).status.notice
-        assert found is not None
-        return found
-
-    def count(self, outcome: str, organization: str = "acme") -> float:
-        labels = {"organization": organization, "outcome": outcome}
-        return self.metrics.registry.get_sample_value("counterfoil_webhook_notices_total", labels) or 0
-
-    def observe(self, *events: EnvelopeEvent) -> None:
-        for each in events:
-            raw = self.kube.stored(each.name).to_dict()
-            self.kube.changes.put_nowait(WatchEvent("ADDED", raw))
-
-    @asynccontextmanager
-    async def controller(self, *events: EnvelopeEvent) -> AsyncIterator[NoticeDelivery]:
-        """Run one controller, which lists these events first; its end is a kill."""
-        clock = WallClock()
-
-        def on_failed(event: EnvelopeEvent, result: NotDelivered) -> None:
-            self.failed.append((event.name, result.reason))
-
-        built = NoticeDelivery(
-            kube=self.kube,
-            cache=self.cache,
-            secrets=SecretCache(self.kube, clock),
-            client=NoticeClient(clock, timeout_seconds=self.timeout),
-            event_recorder=EventRecorder(self.kube, clock),
-            metrics=self.metrics,
-            clock=clock,
-            random=lambda: 1.0,
-            labels="",
-            on_failed=on_failed,
-        )
-        self.cache.add_handler(Organization, built.organization_changed)
-        task = asyncio.create_task(built.run())
-        self.observe(*events)
-        try:
-            yield built
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    def statuses(self) -> int:
-        return len(self.kube.patches)
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not is_so():  # noqa: ASYNC110 - the work of several tasks
-            await asyncio.sleep(0.01)
-
-
-def ids(server: ScriptedServer) -> list[str]:
-    return [each.headers["webhook-id"] for each in server.received]
-
-
 async def test_a_pending_notice_is_sent_signed_and_costs_one_write() -> None:
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         async with scene.controller(event):
             await until(lambda: scene.notice().state is NoticeState.DELIVERED)
     request = server.received[0]
     assert json.loads(request.body)["id"] == request.headers["webhook-id"] == "msg_1"
     assert request.headers["content-type"] == "application/cloudevents+json; charset=utf-8"
     signed = f"msg_1.{request.headers['webhook-timestamp']}.".encode() + request.body
-    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    expected = base64.b64encode(hmac.new(SIGNING_KEY, signed, hashlib.sha256).digest()).decode()
     assert request.headers["webhook-signature"] == f"v1,{expected}"
     assert scene.statuses() == 1
     assert [list(changes) for _, changes in scene.kube.patches] == [["notice"]], "nothing else is written"
@@ -156,7 +55,7 @@ async def test_a_pending_notice_is_sent_signed_and_costs_one_write() -> None:
 async def test_500_and_then_200_is_sent_again_with_the_same_id_and_body() -> None:
     event = a_finished_event()
     async with running(answering(b"", 500), answering(b"", 503), answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         async with scene.controller(event):
             await until(lambda: scene.notice().state is NoticeState.DELIVERED)
     assert ids(server) == ["msg_1"] * 3
@@ -169,7 +68,7 @@ async def test_500_and_then_200_is_sent_again_with_the_same_id_and_body() -> Non
 async def test_what_is_retried_shows_its_last_error_and_survives_a_kill() -> None:
     event = a_finished_event()
     async with running(answering(b"", 500)) as broken:
-        scene = Scene(broken.url, event)
+        scene = NoticeScene(broken.url, event)
         async with scene.controller(event):
             await until(lambda: scene.notice().attempts >= 2)
     notice = scene.notice()
@@ -187,7 +86,7 @@ async def test_what_is_retried_shows_its_last_error_and_survives_a_kill() -> Non
 async def test_a_kill_between_the_answer_and_the_write_sends_it_again_with_the_same_id() -> None:
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         scene.kube.go_away("patch_status", times=1)
         async with scene.controller(event):
             await until(lambda: ("patch_status", event.name) in scene.kube.asked)
@@ -203,7 +102,7 @@ async def test_an_unreachable_api_server_does_not_make_it_send_twice(
     monkeypatch.setattr("controller.notices.delivery.LOST_OUTCOME", Backoff((0.02,)))
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         scene.kube.go_away("patch_status", times=3)
         async with scene.controller(event):
             await until(lambda: scene.notice().state is NoticeState.DELIVERED)
@@ -213,7 +112,7 @@ async def test_an_unreachable_api_server_does_not_make_it_send_twice(
 async def test_410_is_final_and_a_person_is_notified() -> None:
     event = a_finished_event()
     async with running(answering(b"", 410)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         async with scene.controller(event):
             await until(lambda: scene.notice().state is NoticeState.FAILED)
             await asyncio.sleep(0.1)
@@ -226,7 +125,7 @@ async def test_410_is_final_and_a_person_is_notified() -> None:
 async def test_after_the_deadline_it_is_given_up_once() -> None:
     event = a_finished_event()
     async with running(answering(b"", 500)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         scene.cache.update(with_webhook(server.url, generation=2, retry={**RETRY, "deadline": "100ms"}))
         async with scene.controller(event):
             await until(lambda: scene.notice().state is NoticeState.FAILED)
@@ -240,7 +139,7 @@ async def test_a_receiver_that_hangs_holds_only_its_own_organization() -> None:
     stuck = [a_finished_event(number, organization="slow") for number in range(1, 10)]
     event = a_finished_event(99)
     async with running(silence) as hanging, running(answering(b"", 200)) as server:
-        scene = Scene(server.url, *stuck, event)
+        scene = NoticeScene(server.url, *stuck, event)
         scene.cache.update(with_webhook(hanging.url, name="slow"))
         async with scene.controller(*stuck, event):
             await until(lambda: scene.notice(99).state is NoticeState.DELIVERED)
@@ -251,7 +150,7 @@ async def test_a_receiver_that_hangs_holds_only_its_own_organization() -> None:
 async def test_a_notice_of_a_state_that_ended_is_not_sent() -> None:
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         scene.observe(event)
         scene.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": "Pending", "notice": None}})
         async with scene.controller():
@@ -263,7 +162,7 @@ async def test_a_notice_of_a_state_that_ended_is_not_sent() -> None:
 async def test_an_event_that_is_reopened_during_the_attempt_keeps_its_new_state() -> None:
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         reopened = {"status": {"phase": "Pending", "notice": None}}
         scene.kube.just_before("patch_status", lambda: scene.kube.edit(EnvelopeEvent, event.name, reopened))
         async with scene.controller(event):
@@ -276,7 +175,7 @@ async def test_an_event_that_is_reopened_during_the_attempt_keeps_its_new_state(
 async def test_a_delivery_that_is_counted_meanwhile_is_kept() -> None:
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         counted = {"status": {"deliveries": 7}}
         scene.kube.just_before("patch_status", lambda: scene.kube.edit(EnvelopeEvent, event.name, counted))
         async with scene.controller(event):
@@ -288,7 +187,7 @@ async def test_a_delivery_that_is_counted_meanwhile_is_kept() -> None:
 async def test_a_suspended_organization_sends_nothing_until_it_is_resumed() -> None:
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         scene.cache.update(with_webhook(server.url, generation=2, suspend=True))
         async with scene.controller(event):
             await asyncio.sleep(0.2)
@@ -313,7 +212,7 @@ async def test_without_a_signing_secret_nothing_is_sent_until_there_is_one(
     monkeypatch.setattr(secret_cache, "FRESH_SECONDS", -1)
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         slow = {"initial": "1h", "max": "1h", "deadline": "24h"}
         scene.cache.update(with_webhook(server.url, generation=2, retry=slow))
         del scene.kube.secrets["hook"]
@@ -338,7 +237,7 @@ async def test_a_changed_webhook_sends_what_waits_at_once() -> None:
     event = a_finished_event()
     slow = {"initial": "1h", "max": "1h", "deadline": "24h"}
     async with running(answering(b"", 404)) as wrong, running(answering(b"", 200)) as right:
-        scene = Scene(wrong.url, event)
+        scene = NoticeScene(wrong.url, event)
         scene.cache.update(with_webhook(wrong.url, generation=2, retry=slow))
         async with scene.controller(event):
             await until(lambda: scene.notice().attempts == 1)
@@ -349,7 +248,7 @@ async def test_a_changed_webhook_sends_what_waits_at_once() -> None:
 async def test_a_removed_webhook_ends_the_attempts_and_nobody_is_notified() -> None:
     event = a_finished_event()
     async with running(answering(b"", 500)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         scene.cache.update(an_organization(version=2, generation=2))
         async with scene.controller(event):
             await until(lambda: scene.notice().state is NoticeState.FAILED)
@@ -363,7 +262,7 @@ async def test_a_removed_webhook_ends_the_attempts_and_nobody_is_notified() -> N
 async def test_a_notice_that_another_controller_delivered_is_not_sent() -> None:
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         scene.observe(event)
         scene.kube.edit(EnvelopeEvent, event.name, {"status": {"notice": {"state": "Delivered"}}})
         async with scene.controller():
@@ -381,7 +280,7 @@ async def test_what_a_new_list_does_not_name_is_forgotten() -> None:
         await answering(b"", 500)(writer)
 
     async with running(answers_after_the_list) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         async with scene.controller(event) as built:
             await is_asked.wait()
             scene.kube.changes.put_nowait(WatchEvent("SYNCED", {}, frozenset()))
@@ -402,7 +301,7 @@ async def test_at_a_clean_end_the_running_attempt_is_stored() -> None:
 
     scripts: tuple[Script, ...] = (answers_late,)
     async with running(*scripts) as server:
-        scene = Scene(server.url, event)
+        scene = NoticeScene(server.url, event)
         async with scene.controller(event) as built:
             await server.arrived.wait()
             draining = asyncio.create_task(built.drain())

@@ -32,7 +32,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from tests.support.builders import NOON, AClock, a_sender, an_event, an_organization
+from tests.support.builders import NOON, WEBHOOK, AClock, a_sender, an_event, an_organization
 from tests.support.scenes.notifications import (
     MAILS,
     PUBLIC,
@@ -45,7 +45,6 @@ from tests.support.scenes.notifications import (
     an_archive_that_is,
     an_unauthorized_sender,
 )
-from tests.unit.controller.resync.test_organization_status import WEBHOOK
 
 ANNA = ("anna@acme.example",)
 ADMINISTRATORS = ("admin@acme.example", "boss@acme.example")

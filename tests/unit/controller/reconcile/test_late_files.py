@@ -33,14 +33,14 @@ from counterfoil.resources import (
 from counterfoil.retention import removal_time
 from tests.support.builders import an_event, an_organization
 from tests.support.fakes.reconcile_context import missing
+from tests.support.scenes.documents import document, list_files, retried_by_a_person
 from tests.support.scenes.handlers import turns
-from tests.unit.controller.reconcile.phases.test_clean import document, list_files, retried_by_a_person
-from tests.unit.controller.reconcile.test_reconciler import Scene
+from tests.support.scenes.reconciler import ReconcilerScene
 
 WAIT = timedelta(minutes=10)
 
 
-class KeptScene(Scene):
+class KeptScene(ReconcilerScene):
     """An archived envelope that is kept, and eSAW may list further files of it."""
 
     def __init__(self, folder: Path, **spec: Any) -> None:

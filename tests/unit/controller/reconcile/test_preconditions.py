@@ -3,27 +3,17 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 from msgspec import structs
-from prometheus_client import CollectorRegistry
 
-from controller.access.archive_pool import ArchivePool
 from controller.access.archive_root import root_of
-from controller.access.secret_cache import SecretCache
-from controller.access.sender_keys import SenderKeys
-from controller.cache import Cache
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
-from controller.reconcile.preconditions import SENDER_GRACE_SECONDS, Admitted, Preconditions, RecordOnly
-from controller.reconcile.signature_policy import SignatureChecker
+from controller.reconcile.preconditions import SENDER_GRACE_SECONDS, Admitted, RecordOnly
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.esaw import ApiToken
 from counterfoil.esaw.errors import NotProven
-from counterfoil.esaw.registry import EsawClients
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.watch import Raw
-from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     ENVELOPE_LABEL,
     SENDER_LABEL,
@@ -31,7 +21,6 @@ from counterfoil.resources import (
     Attempt,
     AttemptOutcome,
     Condition,
-    Envelope,
     EnvelopeEvent,
     Organization,
     Origin,
@@ -39,136 +28,67 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.conditions import ConditionStatus
-from tests.support.builders import ENVELOPE, NOON, ORIGIN, AClock, a_sender, an_event, an_organization
-from tests.support.fakes.kube import InMemoryKubeClient
-from tests.support.fakes.leases import held_shards
+from tests.support.builders import (
+    ENVELOPE,
+    KEY,
+    NOON,
+    a_sender,
+    an_envelope,
+    an_event,
+    an_organization,
+)
 from tests.support.fakes.reconcile_context import (
-    FakeSignatureCheck,
-    FakeTagWorkers,
     a_probed_archive,
     an_archive,
     probed,
 )
-
-KEY = "k" * 66
-
-
-class Scene:
-    """Everything that an event needs, to be taken away piece by piece."""
-
-    def __init__(self) -> None:
-        self.clock = AClock()
-        self.kube = InMemoryKubeClient()
-        self.cache = Cache()
-        self.cache.organizations.put(an_organization())
-        self.cache.senders.put(known_to_work(a_sender()))
-        self.cache.archives.put(a_probed_archive())
-        self.kube.secret_uses["anna-key"] = "token"
-        self.kube.secrets["anna-key"] = {"token": KEY.encode()}
-        secrets = SecretCache(self.kube, self.clock)
-        self.archive_pool = ArchivePool(
-            self.kube, self.cache, secrets, self.clock, Metrics(CollectorRegistry(), version="test")
-        )
-        # Nothing here calls eSAW, and the client of a process takes longer to make than all the rest.
-        http = httpx.AsyncClient(trust_env=False, verify=False)
-        self.preconditions = Preconditions(
-            kube=self.kube,
-            cache=self.cache,
-            sender_keys=SenderKeys(self.kube, self.cache, secrets, self.clock),
-            archive_pool=self.archive_pool,
-            esaw_clients=EsawClients(http, self.clock, lambda operation, code, seconds: None),
-            clock=self.clock,
-            signature_checker=SignatureChecker(FakeSignatureCheck(), None),
-            tag_workers=FakeTagWorkers(),
-            held=held_shards(),
-        )
-
-    def organization(self, **spec: Any) -> Organization:
-        changed = an_organization(version=2, **spec)
-        self.cache.organizations.put(changed)
-        return changed
-
-    async def sender(self, event: EnvelopeEvent | None = None) -> Sender | Outcome:
-        organization = self.cache.organizations.get("acme")
-        assert organization is not None
-        return await self.preconditions.sender(event or an_event().build(), organization)
-
-    async def prepare(self, reason: str | None = None, *, attempts: int = 10) -> Admitted | Outcome:
-        builder = an_event()
-        if reason is not None:
-            builder = builder.in_phase(Phase.ARCHIVING, reason).status(attempts=attempts)
-        event, organization = builder.build(), self.cache.organizations.get("acme")
-        sender = self.cache.senders.get("anna")
-        assert organization is not None
-        assert sender is not None
-        return await self.preconditions.prepare(event, organization, sender)
-
-
-def known_to_work(sender: Sender, key: str = KEY, origin: str = ORIGIN) -> Sender:
-    """Return the sender as it is after its key was verified."""
-    status = {"key": {"fingerprint": ApiToken.parse(key, origin).fingerprint, "origin": origin}}
-    raw = sender.to_dict()
-    raw["status"] = {**raw.get("status", {}), **status}
-    return Sender.parse(raw)
-
-
-def an_envelope(sender: str, organization: str = "acme") -> Envelope:
-    return Envelope.parse(
-        {
-            "metadata": {"name": ENVELOPE},
-            "spec": {
-                "organizationRef": {"name": organization},
-                "envelopeID": ENVELOPE,
-                "senderRef": {"name": sender},
-            },
-        }
-    )
+from tests.support.scenes.preconditions import PreconditionsScene
 
 
 @pytest.fixture
-def scene() -> Scene:
-    return Scene()
+def scene() -> PreconditionsScene:
+    return PreconditionsScene()
 
 
 # -- May it be worked on at all? -----------------------------------------------------------------------------
 
 
-def test_an_event_whose_organization_archives_its_action_may_be_worked_on(scene: Scene) -> None:
+def test_an_event_whose_organization_archives_its_action_may_be_worked_on(scene: PreconditionsScene) -> None:
     assert scene.preconditions.admit(an_event().build()) == an_organization()
 
 
-def test_letter_case_of_the_action_does_not_matter(scene: Scene) -> None:
+def test_letter_case_of_the_action_does_not_matter(scene: PreconditionsScene) -> None:
     assert isinstance(
         scene.preconditions.admit(an_event().for_action("ENVELOPEfinished").build()), Organization
     )
 
 
-def test_a_suspended_event_is_held_even_without_its_organization(scene: Scene) -> None:
+def test_a_suspended_event_is_held_even_without_its_organization(scene: PreconditionsScene) -> None:
     scene.cache.organizations.remove("acme")
     outcome = scene.preconditions.admit(an_event().suspended().build())
     assert outcome == Hold("Suspended", "spec.suspend of this event is true.")
 
 
-def test_an_event_without_its_organization_waits_for_it(scene: Scene) -> None:
+def test_an_event_without_its_organization_waits_for_it(scene: PreconditionsScene) -> None:
     scene.cache.organizations.remove("acme")
     outcome = scene.preconditions.admit(an_event().build())
     assert outcome == Wait("OrganizationMissing", "Organization/acme does not exist.")
 
 
-def test_a_suspended_organization_holds_all_its_events(scene: Scene) -> None:
+def test_a_suspended_organization_holds_all_its_events(scene: PreconditionsScene) -> None:
     scene.organization(suspend=True)
     outcome = scene.preconditions.admit(an_event().build())
     assert outcome == Hold("OrganizationSuspended", "spec.suspend of Organization/acme is true.")
 
 
-def test_an_action_that_is_only_recorded_needs_no_phase(scene: Scene) -> None:
+def test_an_action_that_is_only_recorded_needs_no_phase(scene: PreconditionsScene) -> None:
     scene.organization(actions=[{"action": "workstepFinished", "handling": "Record"}])
     assert isinstance(
         scene.preconditions.admit(an_event().for_action("workstepFinished").build()), RecordOnly
     )
 
 
-def test_an_action_that_is_no_longer_listed_holds_its_events(scene: Scene) -> None:
+def test_an_action_that_is_no_longer_listed_holds_its_events(scene: PreconditionsScene) -> None:
     outcome = scene.preconditions.admit(an_event().for_action("envelopeExpired").build())
     assert isinstance(outcome, Hold)
     assert (outcome.reason, outcome.message) == (
@@ -181,19 +101,21 @@ def test_an_action_that_is_no_longer_listed_holds_its_events(scene: Scene) -> No
 # -- Who sent it? --------------------------------------------------------------------------------------------
 
 
-async def test_the_envelope_shows_who_sent_it(scene: Scene) -> None:
+async def test_the_envelope_shows_who_sent_it(scene: PreconditionsScene) -> None:
     scene.kube.put(an_envelope("ben"))
     scene.cache.senders.put(a_sender("ben"))
     assert await scene.sender() == a_sender("ben")
 
 
-async def test_without_an_envelope_it_is_the_organizations_default_sender(scene: Scene) -> None:
+async def test_without_an_envelope_it_is_the_organizations_default_sender(scene: PreconditionsScene) -> None:
     sender = await scene.sender()
     assert isinstance(sender, Sender)
     assert sender.name == "anna"
 
 
-async def test_the_envelope_of_another_organization_with_the_same_id_reveals_nothing(scene: Scene) -> None:
+async def test_the_envelope_of_another_organization_with_the_same_id_reveals_nothing(
+    scene: PreconditionsScene,
+) -> None:
     scene.organization(defaultSenderRef={"name": "anna"})
     scene.kube.put(an_envelope(sender="other", organization="other"))
     sender = await scene.sender()
@@ -201,7 +123,7 @@ async def test_the_envelope_of_another_organization_with_the_same_id_reveals_not
     assert sender.name == "anna"
 
 
-async def test_what_the_sweep_found_with_a_senders_key_is_this_senders(scene: Scene) -> None:
+async def test_what_the_sweep_found_with_a_senders_key_is_this_senders(scene: PreconditionsScene) -> None:
     scene.cache.senders.put(a_sender("ben"))
     found = an_event().by(Origin.SWEEP).labelled(SENDER_LABEL, "ben").build()
     assert await scene.sender(found) == a_sender("ben")
@@ -212,7 +134,9 @@ async def test_what_the_sweep_found_with_a_senders_key_is_this_senders(scene: Sc
     assert sender.name == "anna", "for a callback, the label is but a guess of the receiver's"
 
 
-async def test_a_label_with_a_sender_of_another_organization_reveals_nothing(scene: Scene) -> None:
+async def test_a_label_with_a_sender_of_another_organization_reveals_nothing(
+    scene: PreconditionsScene,
+) -> None:
     scene.organization(defaultSenderRef={"name": "anna"})
     scene.cache.senders.put(a_sender("emil", organization="other"))
     found = an_event().by(Origin.SWEEP).labelled(SENDER_LABEL, "emil").build()
@@ -221,14 +145,14 @@ async def test_a_label_with_a_sender_of_another_organization_reveals_nothing(sce
     assert sender.name == "anna"
 
 
-async def test_the_sender_is_looked_up_once_per_event(scene: Scene) -> None:
+async def test_the_sender_is_looked_up_once_per_event(scene: PreconditionsScene) -> None:
     await scene.sender()
     await scene.sender()
     assert scene.kube.asked == [("get", ENVELOPE)]
 
 
 async def test_an_envelope_that_esaw_does_not_show_to_this_sender_may_be_recorded_as_anothers_since(
-    scene: Scene,
+    scene: PreconditionsScene,
 ) -> None:
     await scene.sender()
     scene.kube.put(an_envelope("ben"))
@@ -238,7 +162,9 @@ async def test_an_envelope_that_esaw_does_not_show_to_this_sender_may_be_recorde
     )
 
 
-async def test_an_event_whose_sender_nobody_knows_fails_and_says_what_to_do(scene: Scene) -> None:
+async def test_an_event_whose_sender_nobody_knows_fails_and_says_what_to_do(
+    scene: PreconditionsScene,
+) -> None:
     scene.organization(defaultSenderRef=None)
     outcome = await scene.sender()
     assert isinstance(outcome, Fail)
@@ -246,7 +172,9 @@ async def test_an_event_whose_sender_nobody_knows_fails_and_says_what_to_do(scen
     assert "Set a default" in outcome.message
 
 
-async def test_an_event_whose_sender_does_not_exist_waits_for_it_and_looks_again(scene: Scene) -> None:
+async def test_an_event_whose_sender_does_not_exist_waits_for_it_and_looks_again(
+    scene: PreconditionsScene,
+) -> None:
     scene.cache.senders.remove("anna")
     outcome = await scene.sender()
     assert outcome == Wait("SenderMissing", "Sender/anna does not exist.")
@@ -254,14 +182,16 @@ async def test_an_event_whose_sender_does_not_exist_waits_for_it_and_looks_again
     assert isinstance(await scene.sender(), Sender)
 
 
-async def test_a_sender_of_another_organization_is_never_used(scene: Scene) -> None:
+async def test_a_sender_of_another_organization_is_never_used(scene: PreconditionsScene) -> None:
     scene.cache.senders.put(a_sender(version=2, organization="other"))
     outcome = await scene.sender()
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SenderOfOtherOrganization"
 
 
-async def test_an_unreachable_api_server_is_no_reason_to_take_the_default_sender(scene: Scene) -> None:
+async def test_an_unreachable_api_server_is_no_reason_to_take_the_default_sender(
+    scene: PreconditionsScene,
+) -> None:
     scene.kube.go_away("get", times=1)
     with pytest.raises(Unavailable):
         await scene.sender()
@@ -270,14 +200,16 @@ async def test_an_unreachable_api_server_is_no_reason_to_take_the_default_sender
 # -- With which key, into which archive? ---------------------------------------------------------------------
 
 
-async def test_when_all_is_there_the_event_is_admitted(scene: Scene) -> None:
+async def test_when_all_is_there_the_event_is_admitted(scene: PreconditionsScene) -> None:
     admitted = await scene.prepare()
     assert isinstance(admitted, Admitted)
     assert admitted.token.reveal() == KEY
     assert (admitted.context.archive.name, admitted.context.sender.name) == ("dms", "anna")
 
 
-async def test_the_siblings_of_an_event_are_those_of_its_envelope_by_their_specs(scene: Scene) -> None:
+async def test_the_siblings_of_an_event_are_those_of_its_envelope_by_their_specs(
+    scene: PreconditionsScene,
+) -> None:
     other = "11111111-4b1d-4c58-9a57-6d1f0a3b2c4d"
     hidden = an_event().for_action("workstepFinished").labelled(ENVELOPE_LABEL, other).build()
     foreign = an_event(other).labelled(ENVELOPE_LABEL, ENVELOPE).build()
@@ -289,7 +221,9 @@ async def test_the_siblings_of_an_event_are_those_of_its_envelope_by_their_specs
     assert [each.name for each in found.events] == [hidden.name]
 
 
-async def test_a_sibling_that_cannot_be_read_forbids_the_delete_and_hides_no_other(scene: Scene) -> None:
+async def test_a_sibling_that_cannot_be_read_forbids_the_delete_and_hides_no_other(
+    scene: PreconditionsScene,
+) -> None:
     sibling = an_event().for_action("workstepFinished").build()
     odd = an_event().for_action("other").build()
     scene.kube.put(sibling)
@@ -303,7 +237,7 @@ async def test_a_sibling_that_cannot_be_read_forbids_the_delete_and_hides_no_oth
 
 
 async def test_a_sender_who_sends_by_the_page_may_be_recorded_after_the_first_callback(
-    scene: Scene,
+    scene: PreconditionsScene,
 ) -> None:
     oauth = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}}
     scene.organization(defaultSenderRef=None, oauth=oauth)
@@ -326,7 +260,7 @@ def a_draft_lease(created: datetime, kind: str = "draft", organization: str = "a
 OAUTH = {"clientID": "c", "clientSecretRef": {"name": "s", "key": "k"}}
 
 
-async def test_the_default_sender_waits_some_minutes_while_a_draft_is_open(scene: Scene) -> None:
+async def test_the_default_sender_waits_some_minutes_while_a_draft_is_open(scene: PreconditionsScene) -> None:
     scene.organization(oauth=OAUTH)
     event = an_event().build()
     scene.kube.objects[("leases", "counterfoil-draft-1")] = a_draft_lease(NOON - timedelta(minutes=2))
@@ -339,7 +273,7 @@ async def test_the_default_sender_waits_some_minutes_while_a_draft_is_open(scene
     assert isinstance(await scene.sender(event), Sender)
 
 
-async def test_an_event_without_a_sender_waits_as_long_as_a_draft_is_open(scene: Scene) -> None:
+async def test_an_event_without_a_sender_waits_as_long_as_a_draft_is_open(scene: PreconditionsScene) -> None:
     scene.organization(defaultSenderRef=None, oauth=OAUTH)
     event = an_event().build()
     scene.kube.objects[("leases", "counterfoil-draft-1")] = a_draft_lease(NOON - timedelta(minutes=2))
@@ -360,31 +294,33 @@ async def test_an_event_without_a_sender_waits_as_long_as_a_draft_is_open(scene:
     ],
     ids=["sent", "of another organization", "begun after the callback", "of the day before yesterday"],
 )
-async def test_a_lease_that_can_not_be_about_the_envelope_delays_no_event(scene: Scene, lease: Raw) -> None:
+async def test_a_lease_that_can_not_be_about_the_envelope_delays_no_event(
+    scene: PreconditionsScene, lease: Raw
+) -> None:
     scene.organization(oauth=OAUTH)
     scene.kube.objects[("leases", "counterfoil-draft-1")] = lease
     assert isinstance(await scene.sender(), Sender)
 
 
-async def test_an_organization_without_the_page_lists_no_lease(scene: Scene) -> None:
+async def test_an_organization_without_the_page_lists_no_lease(scene: PreconditionsScene) -> None:
     scene.organization()
     await scene.sender()
     assert "list" not in [verb for verb, _ in scene.kube.asked]
 
 
-async def test_a_suspended_sender_holds_its_events(scene: Scene) -> None:
+async def test_a_suspended_sender_holds_its_events(scene: PreconditionsScene) -> None:
     scene.cache.senders.put(a_sender(version=2, suspend=True))
     outcome = await scene.prepare()
     assert outcome == Hold("SenderSuspended", "spec.suspend of Sender/anna is true.")
 
 
-async def test_an_organization_without_an_archive_lets_its_events_wait(scene: Scene) -> None:
+async def test_an_organization_without_an_archive_lets_its_events_wait(scene: PreconditionsScene) -> None:
     scene.organization(archiveRef=None)
     outcome = await scene.prepare()
     assert outcome == Wait("ArchiveMissing", "Organization/acme has no spec.archiveRef.")
 
 
-async def test_an_archive_that_does_not_exist_is_waited_for(scene: Scene) -> None:
+async def test_an_archive_that_does_not_exist_is_waited_for(scene: PreconditionsScene) -> None:
     scene.cache.archives.remove("dms")
     outcome = await scene.prepare()
     assert outcome == Wait("ArchiveMissing", "Archive/dms does not exist.")
@@ -410,7 +346,9 @@ APART: dict[str, tuple[str, dict[str, Any], int]] = {
 }
 
 
-async def prepared_beside(scene: Scene, path: str, other: dict[str, Any], day: int) -> Admitted | Outcome:
+async def prepared_beside(
+    scene: PreconditionsScene, path: str, other: dict[str, Any], day: int
+) -> Admitted | Outcome:
     """Prepare a run of an Organization of the second day, beside another one."""
     scene.cache.archives.put(a_probed_archive(version=2, path=path))
     scene.cache.archives.put(an_archive("twin", path=path))
@@ -422,7 +360,7 @@ async def prepared_beside(scene: Scene, path: str, other: dict[str, Any], day: i
 
 @pytest.mark.parametrize("shared", SHARED)
 async def test_an_organization_waits_while_an_older_one_of_another_esaw_has_the_same_folders(
-    scene: Scene, shared: str
+    scene: PreconditionsScene, shared: str
 ) -> None:
     outcome = await prepared_beside(scene, *SHARED[shared])
     assert outcome == Wait(
@@ -435,7 +373,7 @@ async def test_an_organization_waits_while_an_older_one_of_another_esaw_has_the_
 
 @pytest.mark.parametrize("apart", APART)
 async def test_an_organization_whose_folders_are_apart_from_those_of_others_is_archived(
-    scene: Scene, apart: str
+    scene: PreconditionsScene, apart: str
 ) -> None:
     assert isinstance(await prepared_beside(scene, *APART[apart]), Admitted)
 
@@ -478,7 +416,7 @@ TWO_PLACES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-async def prepared_at(scene: Scene, one: Archive, other: Archive) -> Admitted | Outcome:
+async def prepared_at(scene: PreconditionsScene, one: Archive, other: Archive) -> Admitted | Outcome:
     """Prepare a run whose Archive is beside that of an older Organization of another eSAW."""
     scene.cache.archives.put(one if one.status.root is not None else await probed_by(scene, one))
     scene.cache.archives.put(other)
@@ -489,7 +427,7 @@ async def prepared_at(scene: Scene, one: Archive, other: Archive) -> Admitted | 
     return await scene.prepare()
 
 
-async def probed_by(scene: Scene, archive: Archive) -> Archive:
+async def probed_by(scene: PreconditionsScene, archive: Archive) -> Archive:
     """Return the Archive as after its first probe; unchanged if it can't be opened."""
     try:
         return probed(archive, root_of(await scene.archive_pool.backend(archive)))
@@ -503,7 +441,7 @@ def archive_in(name: str, spec: dict[str, Any]) -> Archive:
 
 @pytest.mark.parametrize("places", ONE_PLACE)
 async def test_archives_of_one_place_in_two_spellings_have_the_same_folders(
-    scene: Scene, places: tuple[dict[str, Any], dict[str, Any]]
+    scene: PreconditionsScene, places: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:
     outcome = await prepared_at(scene, archive_in("dms", places[0]), archive_in("twin", places[1]))
     assert isinstance(outcome, Wait)
@@ -512,7 +450,7 @@ async def test_archives_of_one_place_in_two_spellings_have_the_same_folders(
 
 @pytest.mark.parametrize("places", TWO_PLACES)
 async def test_archives_of_two_places_on_one_server_are_apart(
-    scene: Scene, places: tuple[dict[str, Any], dict[str, Any]]
+    scene: PreconditionsScene, places: tuple[dict[str, Any], dict[str, Any]]
 ) -> None:
     outcome = await prepared_at(scene, archive_in("dms", places[0]), archive_in("twin", places[1]))
     # Some of their Secrets do not exist, which is found later.
@@ -521,7 +459,7 @@ async def test_archives_of_two_places_on_one_server_are_apart(
 
 @pytest.mark.parametrize(("same_marker", "same_place"), [(True, False), (False, True)])
 async def test_the_markers_of_two_archives_decide_whether_they_have_the_same_folders(
-    scene: Scene, same_marker: bool, same_place: bool
+    scene: PreconditionsScene, same_marker: bool, same_place: bool
 ) -> None:
     def marked(name: str, place: str, marker: str) -> Archive:
         archive = archive_in(name, {"webdav": {"url": f"{DAV}/{place}"}})
@@ -537,14 +475,16 @@ async def test_the_markers_of_two_archives_decide_whether_they_have_the_same_fol
     assert isinstance(outcome, Wait if same_marker else Admitted)
 
 
-async def test_a_key_that_is_not_there_needs_a_person(scene: Scene) -> None:
+async def test_a_key_that_is_not_there_needs_a_person(scene: PreconditionsScene) -> None:
     del scene.kube.secrets["anna-key"]
     outcome = await scene.prepare()
     assert isinstance(outcome, NeedConsent)
     assert outcome.reason == "KeyMissing"
 
 
-async def test_an_archive_that_cannot_be_opened_is_waited_for_in_its_own_words(scene: Scene) -> None:
+async def test_an_archive_that_cannot_be_opened_is_waited_for_in_its_own_words(
+    scene: PreconditionsScene,
+) -> None:
     scene.cache.archives.put(an_archive(version=2, generation=2, filesystem={"root": "relative"}))
     outcome = await scene.prepare()
     assert isinstance(outcome, Wait)
@@ -569,7 +509,7 @@ def failing(reason: str, truth: ConditionStatus = "False") -> Condition:
     ids=["never probed", "probed with another spec", "probed by the version before"],
 )
 async def test_an_event_waits_without_an_attempt_until_a_probe_has_stored_the_root(
-    scene: Scene, conditions: tuple[Condition, ...], generation: int
+    scene: PreconditionsScene, conditions: tuple[Condition, ...], generation: int
 ) -> None:
     archive = an_archive(version=2, generation=generation)
     scene.cache.archives.put(
@@ -582,7 +522,7 @@ async def test_an_event_waits_without_an_attempt_until_a_probe_has_stored_the_ro
 
 @pytest.mark.parametrize("conditions", [(), (failing("Probed", "True"),)], ids=["never probed", "Ready"])
 async def test_an_older_event_counts_attempts_while_no_probe_stores_the_root(
-    scene: Scene, conditions: tuple[Condition, ...]
+    scene: PreconditionsScene, conditions: tuple[Condition, ...]
 ) -> None:
     archive = an_archive(version=2)
     scene.cache.archives.put(
@@ -594,7 +534,7 @@ async def test_an_older_event_counts_attempts_while_no_probe_stores_the_root(
     assert waiting.reason == "ArchiveNotProbed"
 
 
-def unprobed(scene: Scene, *reasons: str, seconds: float) -> EnvelopeEvent:
+def unprobed(scene: PreconditionsScene, *reasons: str, seconds: float) -> EnvelopeEvent:
     """An event whose last attempts ended with these reasons, the first one some seconds ago."""
     scene.cache.archives.put(an_archive(version=2))
     scene.clock.advance(minutes=10)
@@ -620,7 +560,7 @@ def unprobed(scene: Scene, *reasons: str, seconds: float) -> EnvelopeEvent:
     ],
 )
 async def test_an_event_whose_attempts_find_no_probe_for_five_minutes_says_that_an_administrator_must_act(
-    scene: Scene, reasons: tuple[str, ...], seconds: float, expected: str
+    scene: PreconditionsScene, reasons: tuple[str, ...], seconds: float, expected: str
 ) -> None:
     event, organization = unprobed(scene, *reasons, seconds=seconds), scene.cache.organizations.get("acme")
     sender = scene.cache.senders.get("anna")
@@ -637,7 +577,7 @@ async def test_an_event_whose_attempts_find_no_probe_for_five_minutes_says_that_
     ("found", "reason"), [("ArchiveFull", "ArchiveFull"), ("OriginChanged", "ArchiveNotReady")]
 )
 async def test_an_event_counts_attempts_while_the_first_probe_of_a_root_fails(
-    scene: Scene, found: str, reason: str
+    scene: PreconditionsScene, found: str, reason: str
 ) -> None:
     archive = an_archive(version=2)
     scene.cache.archives.put(
@@ -646,7 +586,9 @@ async def test_an_event_counts_attempts_while_the_first_probe_of_a_root_fails(
     assert await scene.prepare() == Wait(reason, "Archive/dms: it failed.")
 
 
-async def test_an_event_waits_for_the_probe_of_another_root_at_the_same_server(scene: Scene) -> None:
+async def test_an_event_waits_for_the_probe_of_another_root_at_the_same_server(
+    scene: PreconditionsScene,
+) -> None:
     webdav = an_archive(version=2, filesystem=None, webdav={"url": f"{DAV}/2027"})
     scene.cache.archives.put(probed(webdav, f"{DAV}/2026/"))
     waiting = await scene.prepare()
@@ -654,13 +596,13 @@ async def test_an_event_waits_for_the_probe_of_another_root_at_the_same_server(s
     assert waiting.reason == "ArchiveNotProbed"
 
 
-async def test_a_kind_without_a_root_needs_no_probe(scene: Scene) -> None:
+async def test_a_kind_without_a_root_needs_no_probe(scene: PreconditionsScene) -> None:
     scene.cache.archives.put(an_archive(version=2, filesystem=None, http={"url": DAV}))
     assert isinstance(await scene.prepare(), Admitted)
 
 
 async def test_while_the_probe_fails_for_the_same_reason_the_event_waits_without_an_attempt(
-    scene: Scene,
+    scene: PreconditionsScene,
 ) -> None:
     scene.cache.archives.put(a_failing_archive("ArchiveUnreachable"))
     waiting = await scene.prepare("ArchiveUnreachable")
@@ -678,25 +620,25 @@ async def test_while_the_probe_fails_for_the_same_reason_the_event_waits_without
     ids=["new", "retried", "other_reason", "overloaded"],
 )
 async def test_an_event_that_the_probe_says_nothing_about_is_tried(
-    scene: Scene, found: str, event: str | None
+    scene: PreconditionsScene, found: str, event: str | None
 ) -> None:
     scene.cache.archives.put(a_failing_archive(found))
     assert isinstance(await scene.prepare(event), Admitted)
 
 
-async def test_attempts_that_follow_each_other_faster_than_probes_are_made(scene: Scene) -> None:
+async def test_attempts_that_follow_each_other_faster_than_probes_are_made(scene: PreconditionsScene) -> None:
     scene.cache.archives.put(a_failing_archive("ArchiveUnreachable"))
     scene.organization(retry={"initial": "1s", "max": "1h"})
     assert isinstance(await scene.prepare("ArchiveUnreachable", attempts=2), Admitted)
     assert isinstance(await scene.prepare("ArchiveUnreachable", attempts=20), Wait)
 
 
-async def test_an_archive_that_was_changed_since_its_probe_is_tried(scene: Scene) -> None:
+async def test_an_archive_that_was_changed_since_its_probe_is_tried(scene: PreconditionsScene) -> None:
     scene.cache.archives.put(a_failing_archive("ArchiveUnreachable", generation=2))
     assert isinstance(await scene.prepare("ArchiveUnreachable"), Admitted)
 
 
-async def test_what_is_filed_is_counted_for_its_archive(scene: Scene) -> None:
+async def test_what_is_filed_is_counted_for_its_archive(scene: PreconditionsScene) -> None:
     admitted = await scene.prepare()
     assert isinstance(admitted, Admitted)
     scene.kube.put(an_archive())

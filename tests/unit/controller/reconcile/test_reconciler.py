@@ -12,179 +12,46 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from controller.access.archive_pool import ArchivePool
-from controller.access.secret_cache import SecretCache
-from controller.access.sender_keys import SenderKeys
 from controller.cache import version_number
-from controller.event_recorder import EventRecorder
 from controller.notices.policy import notice_id
-from controller.reconcile.phase_runner import PhaseRunner
-from controller.reconcile.preconditions import Preconditions
-from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.signature_policy import SignatureChecker
-from controller.reconcile.transition_announcer import TransitionAnnouncer
-from controller.reconcile.transition_writer import TransitionWriter
 from controller.sharding import LeaseLost
-from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FilesResponse, HttpStatusError
+from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedFile
 from counterfoil.kube.errors import Rejected, TooLarge, api_error
-from counterfoil.kube.status import StatusWriter, Superseded
+from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
     REQUEST_LABEL,
     SENDER_LABEL,
-    Archive,
     EnvelopeEvent,
     EnvelopeStatus,
     EventNotice,
     NoticeState,
-    Organization,
     Phase,
-    Sender,
     find_condition,
     is_condition_true,
 )
 from counterfoil.resources.reopening import reopened_status
 from counterfoil.signatures.results import Signatures, State
-from tests.support.builders import ENVELOPE, EventBuilder, a_sender, an_event, an_organization
+from tests.support.builders import (
+    ENVELOPE,
+    WEBHOOK,
+    a_sender,
+    an_event,
+    an_organization,
+    known_to_work,
+)
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import (
     FakeEsawUserClient,
-    FakeSignatureCheck,
-    FakeTagWorkers,
     a_probed_archive,
     an_archive,
 )
-from tests.support.scenes.handlers import Scene as Base
-from tests.support.scenes.handlers import turns
-from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
-from tests.unit.controller.resync.test_organization_status import WEBHOOK, FakeEsawClient, FakeEsawClients
-
-
-class EsawOfOne(FakeEsawClient):
-    """An eSAW with one envelope."""
-
-    def __init__(self, envelope: FakeEsawUserClient) -> None:
-        super().__init__()
-        self._envelope = envelope
-
-    def as_user(self, token: ApiToken) -> EsawUserClient:
-        return self._envelope
-
-
-class Scene:
-    """An event, and all that the driver needs, with a real archive on the disk."""
-
-    def __init__(
-        self,
-        folder: Path,
-        builder: EventBuilder | None = None,
-        *,
-        noted: str = "anna",
-        esaw: FakeEsawClient | None = None,
-        **spec: Any,
-    ) -> None:
-        base = Base()
-        self.root = folder
-        self.clock, self.kube, self.cache, self.metrics = (
-            base.clock,
-            base.kube,
-            base.cache,
-            base.metrics,
-        )
-        builder = builder or an_event()
-        self.event = (builder.labelled(SENDER_LABEL, noted) if noted else builder).build()
-        self.envelope = FakeEsawUserClient()
-        self.organization = an_organization(**spec)
-        for each in (
-            self.organization,
-            known_to_work(a_sender()),
-            a_probed_archive(root=folder),
-        ):
-            self.kube.put(each)
-            base.observe(each)
-        self.kube.put(self.event)
-        self.kube.secret_uses["anna-key"] = "token"
-        self.kube.secrets["anna-key"] = {"token": KEY.encode()}
-        self.secrets = SecretCache(self.kube, self.clock)
-        self.sender_keys = SenderKeys(self.kube, self.cache, self.secrets, self.clock)
-        self.event_recorder = EventRecorder(self.kube, self.clock)
-        self.status_writer = StatusWriter(self.kube, sleep=self.clock.sleep)
-        self.examiner = FakeSignatureCheck()
-        self.reconciler = Reconciler(
-            cache=self.cache,
-            phase_runner=PhaseRunner(
-                preconditions=Preconditions(
-                    kube=self.kube,
-                    cache=self.cache,
-                    sender_keys=self.sender_keys,
-                    archive_pool=self._new_pool(),
-                    esaw_clients=FakeEsawClients(esaw or EsawOfOne(self.envelope)),
-                    clock=self.clock,
-                    signature_checker=SignatureChecker(self.examiner, None),
-                    tag_workers=FakeTagWorkers(),
-                    held=held_shards(),
-                ),
-                sender_keys=self.sender_keys,
-                metrics=self.metrics,
-                clock=self.clock,
-            ),
-            transition_writer=TransitionWriter(
-                status_writer=self.status_writer,
-                announcer=TransitionAnnouncer(self.event_recorder, self.metrics, self.clock),
-                clock=self.clock,
-            ),
-            clock=self.clock,
-            random=lambda: 1.0,
-            attempt_timeout=timedelta(hours=6),
-        )
-        self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
-
-    def restarted(self) -> None:
-        """Let another process reconcile from now on."""
-        self.change_preconditions(archive_pool=self._new_pool())
-        self.reconciler = dataclasses.replace(self.reconciler, _own_versions={})
-        self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
-
-    @property
-    def preconditions(self) -> Preconditions:
-        return self.reconciler.phase_runner.preconditions
-
-    def change_preconditions(self, **fields: Any) -> None:
-        """Let the reconciler admit events by preconditions with other parts."""
-        preconditions = dataclasses.replace(self.preconditions, **fields)
-        runner = dataclasses.replace(self.reconciler.phase_runner, preconditions=preconditions)
-        self.reconciler = dataclasses.replace(self.reconciler, phase_runner=runner)
-
-    def _new_pool(self) -> ArchivePool:
-        return ArchivePool(self.kube, self.cache, self.secrets, self.clock, self.metrics)
-
-    def observe(self, resource: Organization | Sender | Archive) -> None:
-        """Store an object as a person changed it, and let the watch report it."""
-        self.kube.put(resource)
-        self.cache.update(resource)
-
-    def newest(self) -> EnvelopeEvent:
-        return self.kube.stored(self.event.name)
-
-    async def reconcile(self, times: int = 1) -> EnvelopeEvent:
-        for _ in range(times):
-            await self.reconciler.reconcile(self.newest())
-        return self.newest()
-
-    async def recorded(self) -> list[tuple[str, str]]:
-        """Type and reason of the Kubernetes Events that were posted."""
-        posting = asyncio.create_task(self.event_recorder.run())
-        await turns()
-        posting.cancel()
-        return [(each["type"], each["reason"]) for each in self.kube.announced]
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(f"counterfoil_{name}", labels)
+from tests.support.scenes.reconciler import EsawOfOne, ReconcilerScene
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
+def scene(tmp_path: Path) -> ReconcilerScene:
+    return ReconcilerScene(tmp_path)
 
 
 def truth(event: EnvelopeEvent, type_: str) -> tuple[str, str]:
@@ -193,7 +60,9 @@ def truth(event: EnvelopeEvent, type_: str) -> tuple[str, str]:
     return found.status, found.reason
 
 
-async def test_the_happy_path_takes_three_writes_and_nothing_is_reported_twice(scene: Scene) -> None:
+async def test_the_happy_path_takes_three_writes_and_nothing_is_reported_twice(
+    scene: ReconcilerScene,
+) -> None:
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
     assert [changes["phase"] for _, changes in scene.kube.patches] == [
@@ -213,7 +82,7 @@ async def test_an_event_whose_sender_is_determined_moves_to_the_queue_of_its_sen
     tmp_path: Path, noted: str
 ) -> None:
     """Else all events of senders who consented would share the room of one, and wait for each other."""
-    scene = Scene(tmp_path, an_event(), noted=noted)
+    scene = ReconcilerScene(tmp_path, an_event(), noted=noted)
     once = await scene.reconcile()
     assert once.metadata.labels[SENDER_LABEL] == "anna"
     assert once.status.phase is Phase.PENDING
@@ -221,18 +90,18 @@ async def test_an_event_whose_sender_is_determined_moves_to_the_queue_of_its_sen
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
 
 
-def deliver_again(scene: Scene) -> None:
+def deliver_again(scene: ReconcilerScene) -> None:
     """Count a callback as the receiver does while the event is unfinished."""
     known = scene.newest().deliveries
     scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"deliveries": known + 1}})
 
 
-def restart_the_envelope(scene: Scene) -> None:
+def restart_the_envelope(scene: ReconcilerScene) -> None:
     scene.envelope.status = EnvelopeStatus.COMPLETED
 
 
 async def test_a_callback_between_the_answer_of_esaw_and_the_end_of_the_event_reopens_it(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.envelope.status = EnvelopeStatus.REJECTED
     scene.kube.just_before("patch_status", partial(deliver_again, scene))
@@ -243,7 +112,9 @@ async def test_a_callback_between_the_answer_of_esaw_and_the_end_of_the_event_re
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-async def test_a_callback_early_in_a_run_reopens_an_event_that_the_run_fails_later(scene: Scene) -> None:
+async def test_a_callback_early_in_a_run_reopens_an_event_that_the_run_fails_later(
+    scene: ReconcilerScene,
+) -> None:
     scene.envelope.meanwhile["files"] = partial(deliver_again, scene)
     scene.envelope.but("download trail-1", HttpStatusError(403, error_id="ERR0010"))
     opened = (await scene.reconcile()).status
@@ -252,7 +123,9 @@ async def test_a_callback_early_in_a_run_reopens_an_event_that_the_run_fails_lat
     assert (failed.phase, failed.reason) == (Phase.FAILED, "NotPermitted"), "once for each callback"
 
 
-async def test_that_everything_is_archived_is_stored_before_the_envelope_is_deleted(scene: Scene) -> None:
+async def test_that_everything_is_archived_is_stored_before_the_envelope_is_deleted(
+    scene: ReconcilerScene,
+) -> None:
     stored: list[bool] = []
     scene.envelope.transport.just_before = lambda: stored.append(
         is_condition_true(scene.newest().status.conditions, "Archived")
@@ -261,7 +134,7 @@ async def test_that_everything_is_archived_is_stored_before_the_envelope_is_dele
     assert stored == [True]
 
 
-async def test_the_names_are_claimed_before_anything_is_written(scene: Scene) -> None:
+async def test_the_names_are_claimed_before_anything_is_written(scene: ReconcilerScene) -> None:
     stored: list[int] = []
     scene.kube.just_before("patch_status", lambda: stored.append(len(list((scene.root / "acme").rglob("*")))))
     after = await scene.reconcile()
@@ -269,7 +142,9 @@ async def test_the_names_are_claimed_before_anything_is_written(scene: Scene) ->
     assert all(each.location for each in after.status.documents)
 
 
-async def test_a_new_envelope_costs_the_archive_two_lists_and_three_operations_per_file(scene: Scene) -> None:
+async def test_a_new_envelope_costs_the_archive_two_lists_and_three_operations_per_file(
+    scene: ReconcilerScene,
+) -> None:
     """Two files, the hashes and the manifest are each written and read back. Each of these names and that of
     the seal is asked for once while it is absent. The marker of the root is read before the first request and
     before the delete."""
@@ -282,7 +157,7 @@ async def test_a_new_envelope_costs_the_archive_two_lists_and_three_operations_p
 
 
 async def test_the_notice_is_in_the_final_write_and_costs_none(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, webhook=WEBHOOK)
+    scene = ReconcilerScene(tmp_path, webhook=WEBHOOK)
     after = await scene.reconcile()
     assert after.status.phase is Phase.SUCCEEDED
     assert len(scene.kube.patches) == 3
@@ -291,7 +166,7 @@ async def test_the_notice_is_in_the_final_write_and_costs_none(tmp_path: Path) -
 
 
 async def test_a_failed_event_has_a_notice_and_a_waiting_one_has_none(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, webhook=WEBHOOK, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
+    scene = ReconcilerScene(tmp_path, webhook=WEBHOOK, retry={"initial": "1s", "max": "1s", "deadline": "1m"})
     scene.envelope.but("envelope", EsawUnreachable("connect"))
     waiting = await scene.reconcile()
     assert (waiting.status.phase, waiting.status.notice) == (Phase.VALIDATING, None)
@@ -302,7 +177,7 @@ async def test_a_failed_event_has_a_notice_and_a_waiting_one_has_none(tmp_path: 
 
 
 async def test_an_event_that_is_only_recorded_takes_one_write(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, actions=[{"action": "envelopeFinished", "handling": "Record"}])
+    scene = ReconcilerScene(tmp_path, actions=[{"action": "envelopeFinished", "handling": "Record"}])
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "Recorded")
     assert len(scene.kube.patches) == 1
@@ -310,7 +185,7 @@ async def test_an_event_that_is_only_recorded_takes_one_write(tmp_path: Path) ->
 
 
 async def test_a_run_that_begins_in_the_middle_continues_from_there(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
+    scene = ReconcilerScene(tmp_path)
     scene.envelope.but("delete", EsawUnreachable("connect"))
     assert (await scene.reconcile()).status.phase is Phase.CLEANING
     scene.envelope.problems.clear()
@@ -330,7 +205,7 @@ async def test_a_run_that_begins_in_the_middle_continues_from_there(tmp_path: Pa
     ],
 )
 async def test_an_attempt_that_fails_says_where_why_and_when_again(
-    scene: Scene, operation: str, phase: Phase, type_: str, reason: str
+    scene: ReconcilerScene, operation: str, phase: Phase, type_: str, reason: str
 ) -> None:
     scene.envelope.but(operation, HttpStatusError(503))
     after = await scene.reconcile()
@@ -346,7 +221,7 @@ async def test_an_attempt_that_fails_says_where_why_and_when_again(
     assert scene.metric("attempts_total", phase=phase, outcome="wait", reason=reason) == 1
 
 
-async def test_equal_retries_are_reported_once_and_change_no_text(scene: Scene) -> None:
+async def test_equal_retries_are_reported_once_and_change_no_text(scene: ReconcilerScene) -> None:
     scene.envelope.but("files", EsawUnreachable("connect"))
     first = await scene.reconcile()
     later = await scene.reconcile(times=5)
@@ -364,7 +239,7 @@ class HangingEsaw(FakeEsawUserClient):
 
 
 async def test_an_attempt_that_does_not_end_is_ended_and_says_for_whom_it_waited(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, esaw=EsawOfOne(HangingEsaw()))
+    scene = ReconcilerScene(tmp_path, esaw=EsawOfOne(HangingEsaw()))
     scene.reconciler = dataclasses.replace(scene.reconciler, attempt_timeout=timedelta(seconds=0.05))
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.COLLECTING, "AttemptOverdue")
@@ -372,7 +247,7 @@ async def test_an_attempt_that_does_not_end_is_ended_and_says_for_whom_it_waited
     assert after.status.attempts == 1
 
 
-async def test_what_was_archived_before_the_failure_is_in_the_status(scene: Scene) -> None:
+async def test_what_was_archived_before_the_failure_is_in_the_status(scene: ReconcilerScene) -> None:
     scene.envelope.but("download trail-1", EsawUnreachable("cut"))
     after = await scene.reconcile()
     assert [each.sha256 is not None for each in after.status.documents] == [True, False]
@@ -390,7 +265,7 @@ GARBAGE = {
 @pytest.mark.parametrize("file_id", ["file-1", "trail-1"])
 @pytest.mark.parametrize("garbage", GARBAGE)
 async def test_what_comes_in_place_of_a_file_is_not_archived_and_the_envelope_stays(
-    scene: Scene, file_id: str, garbage: str
+    scene: ReconcilerScene, file_id: str, garbage: str
 ) -> None:
     whole = scene.envelope.contents[file_id]
     scene.envelope.contents[file_id] = GARBAGE[garbage]
@@ -402,7 +277,7 @@ async def test_what_comes_in_place_of_a_file_is_not_archived_and_the_envelope_st
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-def change_list(scene: Scene, change: Callable[[FilesResponse], FilesResponse]) -> None:
+def change_list(scene: ReconcilerScene, change: Callable[[FilesResponse], FilesResponse]) -> None:
     """Let eSAW list other files than those of the fake."""
     listed = scene.envelope.files
 
@@ -414,7 +289,7 @@ def change_list(scene: Scene, change: Callable[[FilesResponse], FilesResponse]) 
 
 @pytest.mark.parametrize("name", [None, "Certificate"])
 async def test_garbage_in_place_of_a_legal_document_of_any_name_is_not_archived(
-    scene: Scene, name: str | None
+    scene: ReconcilerScene, name: str | None
 ) -> None:
     def named(listed: FilesResponse) -> FilesResponse:
         papers = (structs.replace(each, file_name=name) for each in listed.legal_documents or ())
@@ -427,7 +302,7 @@ async def test_garbage_in_place_of_a_legal_document_of_any_name_is_not_archived(
 
 
 async def test_garbage_in_place_of_a_document_not_named_pdf_is_not_archived_without_a_signature_check(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.observe(a_probed_archive(root=scene.root, version=9, generation=2, signatures="Ignore"))
     scene.envelope.contents["file-1"] = GARBAGE["plain text"]
@@ -436,7 +311,7 @@ async def test_garbage_in_place_of_a_document_not_named_pdf_is_not_archived_with
     assert scene.envelope.transport.deleted == []
 
 
-async def test_any_bytes_that_a_signer_uploaded_as_a_pdf_are_archived(scene: Scene) -> None:
+async def test_any_bytes_that_a_signer_uploaded_as_a_pdf_are_archived(scene: ReconcilerScene) -> None:
     def attached(listed: FilesResponse) -> FilesResponse:
         passport = ListedFile(file_id="att-1", file_name="passport.pdf")
         documents = (structs.replace(each, attachments=(passport,)) for each in listed.documents or ())
@@ -447,7 +322,7 @@ async def test_any_bytes_that_a_signer_uploaded_as_a_pdf_are_archived(scene: Sce
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-async def test_an_audit_trail_in_utf_16_is_archived(scene: Scene) -> None:
+async def test_an_audit_trail_in_utf_16_is_archived(scene: ReconcilerScene) -> None:
     def with_xml(listed: FilesResponse) -> FilesResponse:
         return structs.replace(listed, audit_trail=AuditTrail(file_id="trail-1", xml_file_id="x-1"))
 
@@ -459,7 +334,7 @@ async def test_an_audit_trail_in_utf_16_is_archived(scene: Scene) -> None:
 @pytest.mark.parametrize("file_id", ["file-1", "trail-1", "legal-1"])
 @pytest.mark.parametrize("state", [State.BROKEN, State.UNREADABLE])
 async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is_reported(
-    scene: Scene, file_id: str, state: State
+    scene: ReconcilerScene, file_id: str, state: State
 ) -> None:
     scene.envelope.contents["legal-1"] = b"%PDF-legal"
     doubted = Signatures(state=state, detail="it can't be read as a PDF")
@@ -480,7 +355,7 @@ async def test_an_envelope_with_a_file_in_doubt_is_archived_and_kept_and_that_is
 CUT, UNCUT = b"%PDF-contr", b"%PDF-contract"
 
 
-def cut_document(scene: Scene) -> None:
+def cut_document(scene: ReconcilerScene) -> None:
     """Let eSAW send a document that is cut."""
     scene.envelope.contents["file-1"] = CUT
     scene.examiner.says = Signatures(state=State.INTACT)
@@ -488,7 +363,7 @@ def cut_document(scene: Scene) -> None:
 
 
 async def test_a_document_that_was_cut_once_is_downloaded_again_and_then_the_envelope_is_deleted(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     cut_document(scene)
     await scene.reconcile()
@@ -498,13 +373,15 @@ async def test_a_document_that_was_cut_once_is_downloaded_again_and_then_the_env
 
 
 async def test_a_document_in_doubt_fails_the_event_of_an_envelope_that_is_kept_too(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"})
     cut_document(scene)
     after = await scene.reconcile(2)
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "DocumentInDoubt")
 
 
-async def test_a_document_that_was_archived_cut_is_downloaded_again_by_the_next_run(scene: Scene) -> None:
+async def test_a_document_that_was_archived_cut_is_downloaded_again_by_the_next_run(
+    scene: ReconcilerScene,
+) -> None:
     cut_document(scene)
     failed = await scene.reconcile(2)
     scene.envelope.contents["file-1"] = UNCUT
@@ -515,7 +392,7 @@ async def test_a_document_that_was_archived_cut_is_downloaded_again_by_the_next_
 
 
 async def test_a_document_that_was_archived_cut_is_another_programs_for_an_event_that_was_created_again(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     cut_document(scene)
     await scene.reconcile(2)
@@ -530,7 +407,7 @@ async def test_a_document_that_was_archived_cut_is_another_programs_for_an_event
 async def test_what_an_earlier_check_found_stops_no_retry_after_signatures_are_ignored(
     tmp_path: Path, policy: str
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": policy})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": policy})
     cut_document(scene)
     failed = await scene.reconcile(2)
     assert (failed.status.phase, failed.status.reason) == (Phase.FAILED, "DocumentInDoubt")
@@ -546,14 +423,16 @@ async def test_what_an_earlier_check_found_stops_no_retry_after_signatures_are_i
     assert "it is cut" not in manifest.read_text()
 
 
-async def test_without_an_earlier_check_an_archive_that_ignores_signatures_says_nothing(scene: Scene) -> None:
+async def test_without_an_earlier_check_an_archive_that_ignores_signatures_says_nothing(
+    scene: ReconcilerScene,
+) -> None:
     scene.observe(a_probed_archive(version=9, generation=2, signatures="Ignore", root=scene.root))
     after = await scene.reconcile()
     assert after.status.reason == "ArchivedAndDeleted"
     assert find_condition(after.status.conditions, "SignaturesChecked") is None
 
 
-async def move(scene: Scene, path: str, generation: int) -> None:
+async def move(scene: ReconcilerScene, path: str, generation: int) -> None:
     """Let a person change spec.path of the Archive while the second file can't be downloaded."""
     scene.envelope.but("download trail-1", EsawUnreachable("cut"))
     await scene.reconcile(2)
@@ -562,7 +441,9 @@ async def move(scene: Scene, path: str, generation: int) -> None:
     del scene.envelope.problems["download trail-1"]
 
 
-async def test_nothing_is_remembered_of_an_event_that_was_deleted_or_left_the_watch(scene: Scene) -> None:
+async def test_nothing_is_remembered_of_an_event_that_was_deleted_or_left_the_watch(
+    scene: ReconcilerScene,
+) -> None:
     scene.envelope.but("download trail-1", EsawUnreachable("cut"))
     scene.cache.update(scene.newest())
     waiting = await scene.reconcile()
@@ -583,22 +464,22 @@ LATE = {
 }
 
 
-def tagged_by_callback(tmp_path: Path, *, required: bool) -> Scene:
-    scene = Scene(tmp_path)
+def tagged_by_callback(tmp_path: Path, *, required: bool) -> ReconcilerScene:
+    scene = ReconcilerScene(tmp_path)
     tags = {"order": {"callback": "orderNo", "required": required}}
     archive = a_probed_archive(version=2, generation=2, root=tmp_path, tags=tags)
     scene.observe(archive)
     return scene
 
 
-def add_parameters(scene: Scene, *conditions: dict[str, str]) -> None:
+def add_parameters(scene: ReconcilerScene, *conditions: dict[str, str]) -> None:
     """Add a parameter as the receiver does."""
     known = scene.newest().to_dict()["status"].get("conditions", [])
     status = {"parameters": {"orderNo": "4711"}, "conditions": [*known, *conditions]}
     scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": status})
 
 
-def manifest_of(scene: Scene) -> dict[str, Any]:
+def manifest_of(scene: ReconcilerScene) -> dict[str, Any]:
     (manifest,) = scene.root.rglob("counterfoil.json")
     found: dict[str, Any] = json.loads(manifest.read_bytes())
     return found
@@ -652,7 +533,7 @@ async def test_parameters_that_come_before_the_first_file_are_archived(tmp_path:
 # -- Places that were changed --------------------------------------------------------------------------------
 
 
-async def test_files_under_the_earlier_path_are_named_until_the_end(scene: Scene) -> None:
+async def test_files_under_the_earlier_path_are_named_until_the_end(scene: ReconcilerScene) -> None:
     await move(scene, "new/{{envelope.id}}/{{file.name}}", 2)
     after = await scene.reconcile()
     assert after.status.phase is Phase.SUCCEEDED
@@ -665,7 +546,7 @@ async def test_files_under_the_earlier_path_are_named_until_the_end(scene: Scene
     assert ("Warning", "PlaceChanged") in await scene.recorded()
 
 
-async def test_files_under_a_path_that_is_used_again_are_not_left_behind(scene: Scene) -> None:
+async def test_files_under_a_path_that_is_used_again_are_not_left_behind(scene: ReconcilerScene) -> None:
     old = an_archive().spec.path
     await move(scene, "new/{{envelope.id}}/{{file.name}}", 2)
     await move(scene, old, 3)
@@ -677,14 +558,16 @@ async def test_files_under_a_path_that_is_used_again_are_not_left_behind(scene: 
     assert "/acme/" not in left.message
 
 
-async def test_an_event_whose_files_lie_at_their_places_has_nothing_left_behind(scene: Scene) -> None:
+async def test_an_event_whose_files_lie_at_their_places_has_nothing_left_behind(
+    scene: ReconcilerScene,
+) -> None:
     after = await scene.reconcile()
     assert find_condition(after.status.conditions, "FilesLeftBehind") is None
 
 
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
 async def test_a_key_that_is_refused_twice_parks_the_event_and_is_remembered(
-    scene: Scene, operation: str
+    scene: ReconcilerScene, operation: str
 ) -> None:
     scene.envelope.but(operation, HttpStatusError(401)).but("whoami", HttpStatusError(401))
     doubted = await scene.reconcile()
@@ -705,7 +588,9 @@ async def test_a_key_that_is_refused_twice_parks_the_event_and_is_remembered(
 
 
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
-async def test_a_proxys_401_of_a_minute_costs_a_minute_and_no_consent(scene: Scene, operation: str) -> None:
+async def test_a_proxys_401_of_a_minute_costs_a_minute_and_no_consent(
+    scene: ReconcilerScene, operation: str
+) -> None:
     scene.envelope.but(operation, HttpStatusError(401))
     await scene.reconcile()
     del scene.envelope.problems[operation]
@@ -718,7 +603,7 @@ async def test_a_proxys_401_of_a_minute_costs_a_minute_and_no_consent(scene: Sce
     assert scene.envelope.asked.count("whoami") == 1
 
 
-async def test_a_401_with_esaws_own_error_id_is_believed_at_once(scene: Scene) -> None:
+async def test_a_401_with_esaws_own_error_id_is_believed_at_once(scene: ReconcilerScene) -> None:
     scene.envelope.but("envelope", HttpStatusError(401, "ERR0010"))
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.AWAITING_CONSENT, "TokenRejected")
@@ -726,7 +611,7 @@ async def test_a_401_with_esaws_own_error_id_is_believed_at_once(scene: Scene) -
 
 @pytest.mark.parametrize("status", [400, 403, 405, 409, 418, 423])
 @pytest.mark.parametrize("operation", ["envelope", "files", "download file-1", "delete"])
-async def test_a_firewalls_refusal_is_waited_out(scene: Scene, operation: str, status: int) -> None:
+async def test_a_firewalls_refusal_is_waited_out(scene: ReconcilerScene, operation: str, status: int) -> None:
     scene.envelope.but(operation, HttpStatusError(status))
     after = await scene.reconcile()
     assert (after.status.reason, after.status.phase.is_final) == ("EsawAnswerUnreadable", False)
@@ -735,7 +620,7 @@ async def test_a_firewalls_refusal_is_waited_out(scene: Scene, operation: str, s
 
 
 async def test_a_parked_event_is_labelled_with_whose_key_it_waits_for(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
+    scene = ReconcilerScene(tmp_path)
     scene.kube.edit(EnvelopeEvent, scene.event.name, {"metadata": {"labels": {SENDER_LABEL: None}}})
     del scene.kube.secrets["anna-key"]
     after = await scene.reconcile(2)
@@ -743,26 +628,26 @@ async def test_a_parked_event_is_labelled_with_whose_key_it_waits_for(tmp_path: 
     assert after.metadata.labels[SENDER_LABEL] == "anna"
 
 
-async def test_a_label_that_cannot_be_set_holds_nothing_up(scene: Scene) -> None:
+async def test_a_label_that_cannot_be_set_holds_nothing_up(scene: ReconcilerScene) -> None:
     scene.kube.edit(EnvelopeEvent, scene.event.name, {"metadata": {"labels": {SENDER_LABEL: "ben"}}})
     scene.kube.go_away("patch", times=1)
     after = await scene.reconcile()
     assert after.status.phase is Phase.SUCCEEDED
 
 
-def suspend_event(scene: Scene) -> None:
+def suspend_event(scene: ReconcilerScene) -> None:
     scene.kube.edit(EnvelopeEvent, scene.event.name, {"spec": {"suspend": True}})
 
 
-def suspend_organization(scene: Scene) -> None:
+def suspend_organization(scene: ReconcilerScene) -> None:
     scene.cache.organizations.put(an_organization(version=2, generation=2, suspend=True))
 
 
-def suspend_sender(scene: Scene) -> None:
+def suspend_sender(scene: ReconcilerScene) -> None:
     scene.cache.senders.put(known_to_work(a_sender(version=500, suspend=True)))
 
 
-SUSPENSIONS: list[tuple[Callable[[Scene], None], str]] = [
+SUSPENSIONS: list[tuple[Callable[[ReconcilerScene], None], str]] = [
     (suspend_event, "Suspended"),
     (suspend_organization, "OrganizationSuspended"),
     (suspend_sender, "SenderSuspended"),
@@ -771,7 +656,7 @@ SUSPENSIONS: list[tuple[Callable[[Scene], None], str]] = [
 
 @pytest.mark.parametrize(("suspend", "reason"), SUSPENSIONS)
 async def test_who_suspends_it_in_the_middle_stops_it_before_the_envelope_is_deleted(
-    scene: Scene, suspend: Callable[[Scene], None], reason: str
+    scene: ReconcilerScene, suspend: Callable[[ReconcilerScene], None], reason: str
 ) -> None:
     scene.kube.just_before("patch_status", lambda: None)
     scene.kube.just_before("patch_status", partial(suspend, scene))
@@ -784,7 +669,7 @@ async def test_who_suspends_it_in_the_middle_stops_it_before_the_envelope_is_del
 
 
 async def test_what_a_person_asks_for_in_the_middle_comes_before_the_envelope_is_deleted(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     """``skip`` says that the envelope stays; the request waits only for the phase that is in progress."""
     ask = {"metadata": {"labels": {REQUEST_LABEL: "skip"}}}
@@ -795,7 +680,7 @@ async def test_what_a_person_asks_for_in_the_middle_comes_before_the_envelope_is
     assert scene.envelope.transport.deleted == []
 
 
-async def test_deliveries_counted_in_between_cost_nothing(scene: Scene) -> None:
+async def test_deliveries_counted_in_between_cost_nothing(scene: ReconcilerScene) -> None:
     for times in range(2, 5):
         scene.kube.just_before(
             "patch_status",
@@ -807,7 +692,7 @@ async def test_deliveries_counted_in_between_cost_nothing(scene: Scene) -> None:
 
 
 async def test_a_status_that_the_api_server_refuses_ends_with_a_message_and_not_in_a_loop(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.kube.fail(
         "patch_status",
@@ -819,7 +704,9 @@ async def test_a_status_that_the_api_server_refuses_ends_with_a_message_and_not_
     assert "too many" in after.status.message
 
 
-async def test_a_status_that_is_too_large_for_the_api_server_ends_with_what_is_too_much(scene: Scene) -> None:
+async def test_a_status_that_is_too_large_for_the_api_server_ends_with_what_is_too_much(
+    scene: ReconcilerScene,
+) -> None:
     words = "the API server answered 500 500: etcdserver: request is too large"
     scene.kube.fail("patch_status", TooLarge(500, "500", words))
     after = await scene.reconcile()
@@ -835,7 +722,7 @@ async def test_a_status_that_is_too_large_for_the_api_server_ends_with_what_is_t
 async def test_an_event_that_has_no_room_for_its_end_ends_with_the_bare_list_of_its_files(
     tmp_path: Path, refused: Rejected
 ) -> None:
-    scene = Scene(tmp_path, an_event().archived())
+    scene = ReconcilerScene(tmp_path, an_event().archived())
     scene.kube.fail("patch_status", refused, refused)
     after = await scene.reconcile()
     assert after.status.phase is Phase.FAILED
@@ -848,7 +735,7 @@ async def test_an_event_that_has_no_room_for_its_end_ends_with_the_bare_list_of_
     )
 
 
-async def test_what_was_deleted_already_is_not_said_to_be_in_esaw(scene: Scene) -> None:
+async def test_what_was_deleted_already_is_not_said_to_be_in_esaw(scene: ReconcilerScene) -> None:
     full = TooLarge(500, "500", "the API server answered 500 500: etcdserver: request is too large")
     scene.envelope.transport.just_before = partial(scene.kube.fail, "patch_status", full)
     after = await scene.reconcile()
@@ -857,7 +744,7 @@ async def test_what_was_deleted_already_is_not_said_to_be_in_esaw(scene: Scene) 
     assert "stays in eSignAnyWhere" not in (after.status.message or "")
 
 
-async def test_an_error_that_nobody_thought_of_is_ours_and_is_tried_again(scene: Scene) -> None:
+async def test_an_error_that_nobody_thought_of_is_ours_and_is_tried_again(scene: ReconcilerScene) -> None:
     scene.envelope.but("files", RuntimeError("a secret detail"))
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.COLLECTING, "InternalError")
@@ -865,7 +752,7 @@ async def test_an_error_that_nobody_thought_of_is_ours_and_is_tried_again(scene:
     assert "secret" not in after.status.message
 
 
-async def test_what_is_given_up_fails_with_its_last_failure_and_is_counted(scene: Scene) -> None:
+async def test_what_is_given_up_fails_with_its_last_failure_and_is_counted(scene: ReconcilerScene) -> None:
     scene.envelope.but("files", EsawUnreachable("connect"))
     after = await scene.reconcile()
     for _ in range(24):
@@ -876,7 +763,7 @@ async def test_what_is_given_up_fails_with_its_last_failure_and_is_counted(scene
     assert scene.metric("retries_exhausted_total", organization="acme") == 1
 
 
-async def test_the_time_from_the_record_to_the_end_is_measured(scene: Scene) -> None:
+async def test_the_time_from_the_record_to_the_end_is_measured(scene: ReconcilerScene) -> None:
     scene.clock.advance(seconds=90)
     await scene.reconcile()
     assert scene.metric("event_seconds_sum", organization="acme") == 90
@@ -884,7 +771,7 @@ async def test_the_time_from_the_record_to_the_end_is_measured(scene: Scene) -> 
 
 
 async def test_each_finished_event_is_one_line_of_the_log(
-    scene: Scene, caplog: pytest.LogCaptureFixture
+    scene: ReconcilerScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
         await scene.reconcile()
@@ -894,7 +781,7 @@ async def test_each_finished_event_is_one_line_of_the_log(
 
 
 async def test_the_time_to_the_archive_ends_before_the_clean_up(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
     scene.clock.advance(seconds=90)
     assert (await scene.reconcile()).status.phase is Phase.CLEANING
     assert scene.metric("archived_seconds_sum", organization="acme") == 90
@@ -903,7 +790,7 @@ async def test_the_time_to_the_archive_ends_before_the_clean_up(tmp_path: Path) 
     assert scene.metric("archived_seconds_count", organization="acme") == 1
 
 
-async def test_the_time_to_the_archive_begins_with_the_end_of_the_envelope(scene: Scene) -> None:
+async def test_the_time_to_the_archive_begins_with_the_end_of_the_envelope(scene: ReconcilerScene) -> None:
     scene.clock.advance(hours=5)
     ended = (scene.clock.now() - timedelta(seconds=30)).isoformat()
     scene.envelope.activities = json.dumps([{"FinishedDate": ended}]).encode()
@@ -911,7 +798,7 @@ async def test_the_time_to_the_archive_begins_with_the_end_of_the_envelope(scene
     assert scene.metric("archived_seconds_sum", organization="acme") == 30
 
 
-async def test_the_wait_for_a_consent_is_no_time_to_the_archive(scene: Scene) -> None:
+async def test_the_wait_for_a_consent_is_no_time_to_the_archive(scene: ReconcilerScene) -> None:
     scene.envelope.but("envelope", HttpStatusError(401, "ERR0010"))
     await scene.reconcile()
     del scene.envelope.problems["envelope"]
@@ -921,7 +808,9 @@ async def test_the_wait_for_a_consent_is_no_time_to_the_archive(scene: Scene) ->
     assert scene.metric("archived_seconds_count", organization="acme") in (None, 0)
 
 
-async def test_a_failed_event_is_counted_by_phase_and_reason_and_its_retry_has_no_time(scene: Scene) -> None:
+async def test_a_failed_event_is_counted_by_phase_and_reason_and_its_retry_has_no_time(
+    scene: ReconcilerScene,
+) -> None:
     (scene.root / "acme").write_bytes(b"a file where a folder has to be")
     failed = await scene.reconcile()
     labels = {"organization": "acme", "phase": "Collecting", "reason": "NameOccupied"}
@@ -934,7 +823,7 @@ async def test_a_failed_event_is_counted_by_phase_and_reason_and_its_retry_has_n
     assert scene.metric("archived_seconds_count", organization="acme") in (None, 0)
 
 
-async def test_a_failure_of_the_archive_is_reported_in_its_own_words(scene: Scene) -> None:
+async def test_a_failure_of_the_archive_is_reported_in_its_own_words(scene: ReconcilerScene) -> None:
     (scene.root / "acme").write_bytes(b"a file where a folder has to be")
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "NameOccupied")
@@ -944,14 +833,14 @@ async def test_a_failure_of_the_archive_is_reported_in_its_own_words(scene: Scen
 
 @pytest.mark.parametrize("status", [400, 404, 409, 410, 413, 422])
 async def test_a_4xx_of_a_proxy_to_a_status_write_is_tried_again_and_fails_nothing(
-    scene: Scene, status: int
+    scene: ReconcilerScene, status: int
 ) -> None:
     scene.kube.fail("patch_status", api_error(status, b"<html>nginx</html>", None, creating=False))
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
 
 
 async def test_an_event_of_another_shard_is_left_to_its_holder_before_any_request(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
+    scene = ReconcilerScene(tmp_path)
     others = held_shards(1 - scene.event.shard_number % 2, of=2)
     scene.change_preconditions(held=others)
     before = list(scene.kube.asked)

@@ -17,7 +17,7 @@ from counterfoil.esaw import EsawUnreachable
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import CLAIM_ANNOTATION, Archive, EnvelopeEvent, Phase
 from tests.support.archive_contents import sha256_of
-from tests.unit.controller.reconcile.test_reconciler import Scene
+from tests.support.scenes.reconciler import ReconcilerScene
 
 
 class ATrailThatDiffers(dict[str, bytes]):
@@ -66,7 +66,7 @@ class FirstIsSlow(ArchivePool):
 
 
 async def test_the_run_that_lost_removes_nothing_that_the_other_archived(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
+    scene = ReconcilerScene(tmp_path)
     scene.envelope.contents = ATrailThatDiffers(scene.envelope.contents)
     pool = FirstIsSlow(scene.kube, scene.cache, scene.secrets, scene.clock, scene.metrics)
     scene.change_preconditions(archive_pool=pool)
@@ -94,7 +94,7 @@ def files_below(folder: Path) -> list[Path]:
 async def test_the_delete_of_an_envelope_with_two_files_costs_four_reads(tmp_path: Path) -> None:
     """Of Organization, Sender, Archive and event. Until all files are stored, the claim of their names is
     recent enough."""
-    scene = Scene(tmp_path)
+    scene = ReconcilerScene(tmp_path)
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
     verbs = [verb for verb, _ in scene.kube.asked]
     assert (verbs.count("get_partial"), verbs.count("patch"), verbs.count("patch_status")) == (0, 0, 3)
@@ -111,7 +111,7 @@ async def test_the_delete_of_an_envelope_with_two_files_costs_four_reads(tmp_pat
 async def test_a_run_that_resumes_the_archiving_of_another_process_claims_the_event_first(
     tmp_path: Path, *, same_process: bool
 ) -> None:
-    scene = Scene(tmp_path)
+    scene = ReconcilerScene(tmp_path)
     scene.envelope.problems["download file-1"] = EsawUnreachable("connect")
     waiting = await scene.reconcile()
     assert waiting.status.phase is Phase.ARCHIVING
@@ -125,7 +125,7 @@ async def test_a_run_that_resumes_the_archiving_of_another_process_claims_the_ev
 
 
 async def test_an_event_that_was_touched_while_it_waited_is_claimed(tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
+    scene = ReconcilerScene(tmp_path)
     scene.envelope.problems["download file-1"] = EsawUnreachable("connect")
     waiting = await scene.reconcile()
     scene.kube.edit(EnvelopeEvent, waiting.name, {"metadata": {"annotations": {"note": "of a person"}}})

@@ -18,10 +18,10 @@ from sandbox.esaw.core.behaviour import FilesOfV5
 from sandbox.esaw.core.faults import FaultOptions
 from sandbox.esaw.core.model import EnvelopeOptions
 from tests.support.builders import an_event
+from tests.support.fakes.esaw import FakeEsawClient
+from tests.support.scenes.reconciler import ReconcilerScene
 from tests.support.servers.scripted_esaw import RecordingObserver
 from tests.support.servers.standin_peers import anna
-from tests.unit.controller.reconcile.test_reconciler import Scene
-from tests.unit.controller.resync.test_organization_status import FakeEsawClient
 
 METADATA = "<meta><customer>42</customer></meta>"
 FILES = 6
@@ -56,7 +56,7 @@ class V5Scene:
 
     standin: StandIn
     envelope: str
-    inner: Scene
+    inner: ReconcilerScene
 
     async def reconcile(self) -> EnvelopeEvent:
         return await self.inner.reconcile()
@@ -78,7 +78,7 @@ async def v5_scene(
         envelope = standin.add_envelope(sender=sender, **options)
         esaw = EsawClient(standin.url, http=http, clock=WallClock(), observe=RecordingObserver())
         one = OneUser(esaw.as_user(ApiToken.parse(sender.token, esaw.origin)))
-        yield V5Scene(standin, envelope, Scene(folder, an_event(envelope), esaw=one, **spec))
+        yield V5Scene(standin, envelope, ReconcilerScene(folder, an_event(envelope), esaw=one, **spec))
 
 
 def result(event: EnvelopeEvent) -> tuple[Phase, str | None]:

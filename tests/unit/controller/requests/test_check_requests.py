@@ -6,12 +6,12 @@ from controller.requests.check_requests import CheckRequests
 from counterfoil.resources import OrganizationStatus, Request, RequestOutcome
 from sandbox.esaw import StandIn
 from tests.support.builders import an_organization
-from tests.unit.controller.esaw_check.test_checker import Scene
+from tests.support.scenes.esaw_checker import EsawCheckerScene
 
 
 async def test_a_check_becomes_the_status_and_a_sentence_of_counts() -> None:
     async with StandIn(seed=7) as standin:
-        scene = Scene(standin)
+        scene = EsawCheckerScene(standin)
         user = scene.sender("anna")
         envelope = standin.add_envelope(sender=user)
         asked = Request("check", by="jane", parameters={"envelope": envelope.upper(), "draft": ""})
@@ -29,7 +29,7 @@ async def test_a_check_becomes_the_status_and_a_sentence_of_counts() -> None:
 @pytest.mark.parametrize("name", ["envelope", "draft"])
 async def test_a_parameter_that_is_no_guid_is_refused_before_anything_is_asked(name: str, text: str) -> None:
     async with StandIn(seed=7) as standin:
-        scene = Scene(standin)
+        scene = EsawCheckerScene(standin)
         scene.sender("anna")
         async with scene.checker() as checker:
             result = await CheckRequests(checker).check(

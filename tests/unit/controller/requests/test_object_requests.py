@@ -16,10 +16,9 @@ from counterfoil.resources import (
     SenderStatus,
     SweepResult,
 )
-from tests.support.builders import NOON, a_sender, an_organization
+from tests.support.builders import NOON, a_sender, an_organization, known_to_work
 from tests.support.scenes.notifications import MAILS, PUBLIC, an_unauthorized_sender
-from tests.unit.controller.reconcile.test_preconditions import known_to_work
-from tests.unit.controller.resync.test_resync import ResyncScene
+from tests.support.scenes.resync import ResyncScene
 
 
 def requests_of(scene: ResyncScene) -> ObjectRequests:

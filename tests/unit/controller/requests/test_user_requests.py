@@ -39,7 +39,7 @@ from counterfoil.resources import (
 from counterfoil.resources.request import REQUEST_ID_ANNOTATION, request_changes
 from tests.support.builders import NOON, AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.unit.controller.scheduling.test_workqueue import a_workqueue
+from tests.support.scenes.workqueue import a_workqueue
 
 
 class RecordingCache(Cache):

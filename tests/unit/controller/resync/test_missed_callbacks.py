@@ -30,10 +30,9 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.naming import EnvelopeId
-from tests.support.builders import ENVELOPE, NOON, AClock, a_sender, an_event, an_organization
+from tests.support.builders import ENVELOPE, NOON, AClock, a_sender, an_event, an_organization, known_to_work
+from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.unit.controller.reconcile.test_preconditions import known_to_work
-from tests.unit.controller.resync.test_organization_status import FakeEsawClient, FakeEsawClients
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
 

@@ -20,7 +20,6 @@ from controller.resync.organization_status import VERSION_CHECK_PASSES, Organiza
 from counterfoil.callback_auth import is_valid_basic_auth, is_valid_token
 from counterfoil.esaw import (
     ApiToken,
-    EsawClient,
     EsawError,
     EsawUnreachable,
     HttpStatusError,
@@ -41,46 +40,24 @@ from counterfoil.resources import (
     find_condition,
 )
 from counterfoil.sealing import Sealing
-from tests.support.builders import NOON, ORIGIN, AClock, a_sender, an_event, an_organization
+from tests.support.builders import (
+    KEY,
+    NOON,
+    ORIGIN,
+    WEBHOOK,
+    AClock,
+    a_sender,
+    an_event,
+    an_organization,
+    known_to_work,
+    ready,
+)
+from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
-from tests.unit.controller.reconcile.test_preconditions import KEY, known_to_work
 
 TOKEN = "callback-token-0123456789"
-WEBHOOK = {"url": "https://erp.acme.example/hook", "signingSecretRef": {"name": "hook", "key": "secret"}}
 OTHER = "another-token-0123456789"
-
-
-class FakeEsawClient(EsawClient):
-    """Tells its version, or fails."""
-
-    origin = ORIGIN
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.problem: EsawError | None = None
-        self.says = "25.52.0.100"
-        self.tokens: list[ApiToken | None] = []
-        """The tokens with which the version was requested."""
-
-    async def version(self, token: ApiToken | None = None) -> str:
-        self.asked += 1
-        self.tokens.append(token)
-        if self.problem is not None:
-            raise self.problem
-        return self.says
-
-
-class FakeEsawClients(EsawClients):
-    """The same eSAW for all organizations."""
-
-    def __init__(self, esaw: FakeEsawClient) -> None:
-        # Without an HTTP client, which takes longer to make than many tests need for the rest.
-        self._clients = {}
-        self._esaw = esaw
-
-    def for_organization(self, organization: Organization) -> EsawClient:
-        return self._esaw
 
 
 class Scene:
@@ -127,22 +104,6 @@ class Scene:
         found = find_condition((await self.look()).status.conditions, type_)
         assert found is not None
         return found.status, found.reason, found.message
-
-
-def ready(archive: Archive, truth: str = "True") -> Archive:
-    raw = archive.to_dict()
-    raw["status"] = {
-        "conditions": [
-            {
-                "type": "Ready",
-                "status": truth,
-                "reason": "Tested",
-                "message": "",
-                "lastTransitionTime": "2026-07-01T12:00:00Z",
-            }
-        ]
-    }
-    return Archive.parse(raw)
 
 
 def tokens_of(status: OrganizationStatus) -> tuple[str, ...]:

@@ -11,13 +11,12 @@ from controller.retry.reopener import Reopener
 from counterfoil.esaw import HttpStatusError
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase
-from tests.support.builders import a_sender, an_event, an_organization
+from tests.support.builders import KEY, a_sender, an_envelope, an_event, an_organization, known_to_work
 from tests.support.fakes.reconcile_context import missing
-from tests.unit.controller.reconcile.test_preconditions import KEY, an_envelope, known_to_work
-from tests.unit.controller.reconcile.test_reconciler import Scene
+from tests.support.scenes.reconciler import ReconcilerScene
 
 
-class LateScene(Scene):
+class LateScene(ReconcilerScene):
     """An event of the default Sender, in a namespace with another Sender."""
 
     def __init__(self, folder: Path) -> None:

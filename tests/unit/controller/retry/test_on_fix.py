@@ -17,11 +17,17 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.builders import (
+    NOON,
+    EventBuilder,
+    a_sender,
+    an_event,
+    an_organization,
+    known_to_work,
+    ready,
+)
 from tests.support.fakes.reconcile_context import an_archive
 from tests.support.scenes.handlers import Scene, turns
-from tests.unit.controller.reconcile.test_preconditions import known_to_work
-from tests.unit.controller.resync.test_organization_status import ready
 
 
 def event_failed(reason: str, count: int = 1, *, organization: str = "acme") -> EventBuilder:

@@ -1,71 +1,13 @@
 """When and by whom events are worked on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 
-from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
-from controller.scheduling.workqueue import LOCK_SECONDS, WorkQueue
+from controller.scheduling.workqueue import LOCK_SECONDS
 from tests.support.builders import NOON, AClock
-
-
-def a_queue_item(event: str, *, envelope: str | None = None) -> QueueItem:
-    return QueueItem(
-        sort_key=event,
-        event=event,
-        envelope=envelope or f"envelope-of-{event}",
-        organization="acme",
-        sender="anna",
-        archive="dms",
-    )
-
-
-class ReleasedWork:
-    """Work that a test releases, event by event."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.ended: list[str] = []
-        self.releases: dict[str, asyncio.Event] = {}
-        self.open = True
-        self.on_start: Callable[[str], None] = lambda event: None
-
-    async def reconcile(self, event: str) -> None:
-        self.started.append(event)
-        self.on_start(event)
-        if not self.open:
-            await self.releases.setdefault(event, asyncio.Event()).wait()
-        self.ended.append(event)
-
-    def let_go(self, event: str) -> None:
-        self.releases.setdefault(event, asyncio.Event()).set()
-
-
-def a_workqueue(clock: AClock, *, process: int = 100) -> WorkQueue:
-    concurrency_limits = ConcurrencyLimits(
-        process=process, organization={"acme": process}, sender={"acme": process}, archive={"dms": process}
-    )
-    return WorkQueue(clock=clock, concurrency_limits=lambda: concurrency_limits)
-
-
-@asynccontextmanager
-async def running(workqueue: WorkQueue, work: ReleasedWork) -> AsyncIterator[None]:
-    task = asyncio.create_task(workqueue.run(work.reconcile))
-    try:
-        await turns()
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def turns(count: int = 20) -> None:
-    """Let everything run that can run."""
-    for _ in range(count):
-        await asyncio.sleep(0)
+from tests.support.scenes.workqueue import ReleasedWork, a_queue_item, a_workqueue, running, turns
 
 
 async def test_what_is_due_is_worked_on_at_once() -> None:

@@ -20,7 +20,7 @@ from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.unit.controller.scheduling.test_workqueue import ReleasedWork, a_queue_item, running, turns
+from tests.support.scenes.workqueue import ReleasedWork, a_queue_item, running, turns
 
 SILENCE, OVERDUE = timedelta(minutes=5), timedelta(minutes=2)
 

@@ -12,8 +12,8 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.resources import REQUEST_LABEL, Organization
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from tests.support.builders import NOON, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import a_shard_lease
-from tests.unit.counterfoil.cli.test_plugin import KnowsItsUser
 
 TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
 
@@ -59,7 +59,7 @@ def test_nothing_in_a_status_controls_the_terminal_or_shows_a_token() -> None:
 
 
 async def test_a_check_without_a_controller_reports_it_at_once_and_is_still_requested() -> None:
-    kube = KnowsItsUser(an_organization(), a_shard_lease(0, 1, renewed=NOON))
+    kube = InMemoryKubeClient(an_organization(), a_shard_lease(0, 1, renewed=NOON))
     with pytest.raises(CommandError, match="no controller works") as ended:
         await check.run(the_arguments(), kube, io.StringIO())
     assert ended.value.exit_status is ExitStatus.NOT_ALL
@@ -67,7 +67,7 @@ async def test_a_check_without_a_controller_reports_it_at_once_and_is_still_requ
 
 
 async def test_a_check_that_takes_too_long_says_where_its_result_will_be() -> None:
-    kube = KnowsItsUser(an_organization(), a_shard_lease(0, 1, renewed=datetime.now(UTC)))
+    kube = InMemoryKubeClient(an_organization(), a_shard_lease(0, 1, renewed=datetime.now(UTC)))
     with pytest.raises(CommandError, match=r"has not answered within 0\.01 s") as ended:
         await check.run(the_arguments(), kube, io.StringIO())
     assert ended.value.exit_status is ExitStatus.NOT_ALL
@@ -75,7 +75,7 @@ async def test_a_check_that_takes_too_long_says_where_its_result_will_be() -> No
 
 @pytest.mark.parametrize("name", ["envelope", "draft"])
 async def test_an_id_that_is_no_guid_is_asked_for_nothing(name: str) -> None:
-    kube = KnowsItsUser(an_organization())
+    kube = InMemoryKubeClient(an_organization())
     with pytest.raises(CommandError, match="is no GUID") as ended:
         await check.run(the_arguments(**{name: "7/../8"}), kube, io.StringIO())
     assert (ended.value.exit_status, kube.asked) == (ExitStatus.MISUSED, [])

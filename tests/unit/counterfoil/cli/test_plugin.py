@@ -359,7 +359,7 @@ def test_the_last_attempts_and_what_a_person_asked_for_last_are_reported() -> No
 
 
 async def test_the_answer_to_ones_own_request_is_distinguished_from_that_to_another() -> None:
-    kube = KnowsItsUser(an_organization())
+    kube = InMemoryKubeClient(an_organization())
     id_ = await make_request(kube, Organization, "acme", "sweep")
     other = LastRequest(request="sweep", outcome=RequestOutcome.REFUSED, handled_time=NOON, id="of another")
     kube.edit(Organization, "acme", {"status": {"lastRequest": to_json_dict(other)}})
@@ -372,7 +372,7 @@ async def test_the_answer_to_ones_own_request_is_distinguished_from_that_to_anot
 
 
 async def test_a_request_that_another_one_replaced_is_not_waited_for() -> None:
-    kube = KnowsItsUser(an_organization())
+    kube = InMemoryKubeClient(an_organization())
     id_ = await make_request(kube, Organization, "acme", "sweep")
     await make_request(kube, Organization, "acme", "sweep")
     with pytest.raises(CommandError, match="somebody made another request"):
@@ -380,7 +380,7 @@ async def test_a_request_that_another_one_replaced_is_not_waited_for() -> None:
 
 
 async def test_a_request_has_its_parameters_and_gives_up_beside_writers_that_never_pause() -> None:
-    kube = KnowsItsUser(an_organization())
+    kube = InMemoryKubeClient(an_organization())
     await make_request(kube, Organization, "acme", "check", because="new", parameters={"envelope": "77"})
     annotations = kube.objects[Organization.PLURAL, "acme"]["metadata"]["annotations"]
     assert annotations["counterfoil.dev/request-envelope"] == "77"
@@ -390,15 +390,8 @@ async def test_a_request_has_its_parameters_and_gives_up_beside_writers_that_nev
         await make_request(kube, Organization, "acme", "sweep")
 
 
-class KnowsItsUser(InMemoryKubeClient):
-    """The API server of a user who is known."""
-
-    async def whoami(self) -> str:
-        return "jane"
-
-
 async def test_a_sweep_without_a_controller_reports_it_at_once() -> None:
-    kube = KnowsItsUser(an_organization(), a_shard_lease(0, 1, renewed=NOON))
+    kube = InMemoryKubeClient(an_organization(), a_shard_lease(0, 1, renewed=NOON))
     args = argparse.Namespace(organization="acme", timeout=120.0, output="text")
     with pytest.raises(CommandError, match="no controller works") as ended:
         await sweep.run(args, kube, io.StringIO())
@@ -410,7 +403,7 @@ async def test_a_sweep_without_a_controller_reports_it_at_once() -> None:
 async def test_a_sweep_that_skipped_senders_is_not_complete_and_reports_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kube = KnowsItsUser(an_organization(), a_shard_lease(0, 1, renewed=datetime.now(UTC)))
+    kube = InMemoryKubeClient(an_organization(), a_shard_lease(0, 1, renewed=datetime.now(UTC)))
     said = "Finished envelopes without an event: 1. Not searched: Sender/anna."
 
     async def answered(*arguments: object) -> tuple[Organization, LastRequest]:

@@ -9,8 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from sandbox.mutation.forked_tests import ResultRecorder, dependents, imports_of
-
-ROOT = next(each for each in Path(__file__).parents if (each / "pyproject.toml").is_file())
+from tests.support.repository import ROOT
 
 PROGRAM = """
 import sys

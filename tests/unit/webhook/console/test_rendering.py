@@ -40,6 +40,7 @@ from counterfoil.resources.organization import (
 )
 from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder
+from tests.support.markup import NASTY
 from tests.support.scenes.console_parts import (
     FULL,
     VIEW,
@@ -48,7 +49,6 @@ from tests.support.scenes.console_parts import (
     an_authenticated_user,
     an_organization_that,
 )
-from tests.unit.webhook.pages.test_rendering import NASTY
 from webhook.console import attention, charts
 from webhook.console.access import Rights
 from webhook.console.actions import Action

@@ -9,20 +9,11 @@ import lxml.html
 import pytest
 
 from counterfoil.i18n.catalogue import LANGUAGES, Catalogue, CatalogueName, load_catalogue
+from tests.support.markup import NASTY
 from webhook.pages.errors import PageErrorKind
 from webhook.pages.form_fields import FieldFault, FormField
 from webhook.pages.rendering import PageLink, PageRenderer
 
-NASTY = (
-    "<script>alert(1)</script>",
-    '"><img src=x onerror=alert(1)>',
-    "' onfocus='alert(1)' autofocus='",
-    "</title></style></select><svg/onload=alert(1)>",
-    "{{ 7*7 }}{% raw %}",
-    "{0}{code}{user.__class__}",
-    "javascript:alert(1)",
-    "&lt;b&gt;&#x3c;b&#x3e;",
-)
 RENDERER = PageRenderer()
 ENGLISH = load_catalogue(CatalogueName.PAGES, "en")
 

@@ -9,158 +9,36 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 
-from counterfoil.esaw import ApiToken, CallLimits, EsawClient, EsawClients, drafts, new_http_client
+from counterfoil.esaw import CallLimits, drafts, new_http_client
 from counterfoil.esaw.errors import HttpStatusError, ResponseTooLarge
 from counterfoil.kube.errors import Rejected
-from counterfoil.kube.watch import Raw
-from counterfoil.resources import Envelope, Resource, Sender
+from counterfoil.resources import Envelope
 from counterfoil.resources.lease import Lease
-from sandbox.esaw import Behaviour, Recipient, StandIn, User
+from sandbox.esaw import Behaviour, StandIn
 from sandbox.esaw.core.faults import GarbageKind
-from tests.support.builders import AClock, a_sender, an_organization
-from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.builders import AClock, a_sender
 from tests.support.scenes.controller import eventually
-from tests.support.servers.standin_peers import anna, bruno
-from webhook.console.sessions import ProcessCookieCipher
+from tests.support.scenes.send_page import ATTEMPT, SendScene
+from tests.support.servers.standin_peers import bruno
 from webhook.http_server.errors import PageError
 from webhook.pages.errors import PageErrorKind
 from webhook.pages.limits import MAX_ENVELOPE_WRITES, PageLimits
-from webhook.pages.send import DraftSender, SendJob
-from webhook.pages.send_lease import SendLease, SendLeases
-from webhook.pages.send_recovery import SendRecovery
-
-ATTEMPT = 2.0
-"""Seconds of an attempt; a fifth of it is for the Envelopes."""
-
-
-class WatchedKubeClient(InMemoryKubeClient):
-    """Counts the creates of Envelopes in progress, and answers none after the first ``slow_after``."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slow_after: int | None = None
-        self.concurrent = self.most = 0
-        self.begun = asyncio.Event()
-        """Set when the first of them has arrived."""
-
-    async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
-        if kind is not Envelope:
-            return await super().create(kind, body)
-        self.begun.set()
-        self.concurrent += 1
-        self.most = max(self.most, self.concurrent)
-        try:
-            await asyncio.sleep(0)
-            stored = sum(plural == Envelope.PLURAL for plural, _ in self.objects)
-            if self.slow_after is not None and stored >= self.slow_after:
-                await asyncio.Event().wait()
-            return await super().create(kind, body)
-        finally:
-            self.concurrent -= 1
-
-
-class Keys:
-    """The senders whose key is known: Anna, or nobody."""
-
-    def __init__(self, sender: Sender | None, token: str) -> None:
-        self._sender = sender
-        self._token = token
-
-    async def find_sender(self, *_: object) -> Sender | None:
-        return self._sender
-
-    async def get_token(self, _: Sender, esaw: EsawClient) -> ApiToken:
-        return ApiToken.parse(self._token, esaw.origin)
-
-
-class Scene:
-    """An eSAW, an API server, and the parts of the pages that send."""
-
-    def __init__(self, esaw: StandIn, clock: AClock, http: httpx.AsyncClient) -> None:
-        self.esaw = esaw
-        self.anna = anna(esaw)
-        self.clock = clock
-        self.kube = WatchedKubeClient()
-        self.cipher = ProcessCookieCipher()
-        self.limits = PageLimits()
-        self.call_limits: CallLimits | None = None
-        self.organization = an_organization(baseURL=esaw.url)
-        self.kube.put(self.organization)
-        self.sender = a_sender(email=self.anna.email, tokenSecretRef=None)
-        self._http = http
-
-    @property
-    def clients(self) -> EsawClients:
-        return EsawClients(self._http, self.clock, lambda *_: None, self.call_limits)
-
-    @property
-    def leases(self) -> SendLeases:
-        return SendLeases(self.kube, self.cipher, self.clock, attempt_seconds=round(self._attempt))
-
-    _attempt = ATTEMPT
-
-    def draft_sender(self, attempt: float = ATTEMPT) -> DraftSender:
-        self._attempt = attempt
-        return DraftSender(
-            self.kube, self.leases, self.clock, attempt, self.limits, monotonic=self.clock.monotonic
-        )
-
-    def recovery(self, draft_sender: DraftSender, *, with_key: bool = False) -> SendRecovery:
-        """The recovery of a replica; usually without the sender's key, so that it can't ask eSAW."""
-        keys: Any = Keys(self.sender if with_key else None, self.anna.token)
-        return SendRecovery(
-            kube=self.kube,
-            send_leases=self.leases,
-            draft_sender=draft_sender,
-            consent_service=keys,
-            esaw_clients=self.clients,
-            clock=self.clock,
-            limits=self.limits,
-        )
-
-    def a_bulk(self, recipients: int) -> str:
-        people = [Recipient(email=f"kim-{number}@people.example") for number in range(recipients)]
-        return self.esaw.add_draft(owner=self.anna, bulk_recipients=people)
-
-    def job(self, draft: str, user: User | None = None) -> SendJob:
-        token = ApiToken.parse((user or self.anna).token.encode(), self.esaw.url)
-        user_client = self.clients.for_organization(self.organization).as_user(token)
-        return SendJob(self.organization, self.sender, user_client, draft)
-
-    def envelopes(self) -> dict[str, Raw]:
-        return {name: raw["spec"] for (kind, name), raw in self.kube.objects.items() if kind == "envelopes"}
-
-    async def lease(self) -> SendLease:
-        drafts_begun = [each async for each in self.leases.list_drafts()]
-        [lease] = [*drafts_begun, *[each async for each in self.leases.list_sent()]]
-        return lease
-
-    async def lost_answer(self, draft: str) -> SendLease:
-        """Send the draft in a process that is killed before it has the answer."""
-        lease = await self.leases.acquire("acme", "anna", draft)
-        assert lease is not None
-        await drafts.send(self.job(draft).user, draft)
-        self.clock.advance(seconds=ATTEMPT + 1)
-        return lease
-
-    def searches(self) -> int:
-        return len(self.esaw.requests("find"))
+from webhook.pages.send import SendJob
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
+async def scene() -> AsyncIterator[SendScene]:
     clock = AClock()
     async with StandIn(now=clock.now) as esaw, new_http_client() as http:
-        yield Scene(esaw, clock, http)
+        yield SendScene(esaw, clock, http)
 
 
 # With the answer
 
 
-async def test_a_bulk_leaves_one_envelope_per_recipient_all_of_the_same_draft(scene: Scene) -> None:
+async def test_a_bulk_leaves_one_envelope_per_recipient_all_of_the_same_draft(scene: SendScene) -> None:
     draft = scene.a_bulk(3)
 
     await scene.draft_sender().send(scene.job(draft))
@@ -179,13 +57,13 @@ async def test_a_bulk_leaves_one_envelope_per_recipient_all_of_the_same_draft(sc
     assert (lease.is_completed, lease.envelopes) == (True, ())
 
 
-async def test_no_address_of_a_recipient_is_stored(scene: Scene) -> None:
+async def test_no_address_of_a_recipient_is_stored(scene: SendScene) -> None:
     await scene.draft_sender().send(scene.job(scene.a_bulk(3)))
     assert "people.example" not in repr(scene.kube.objects)
 
 
 async def test_a_thousand_envelopes_cost_one_call_to_esaw_and_a_bounded_number_of_writes_at_once(
-    scene: Scene,
+    scene: SendScene,
 ) -> None:
     draft = scene.a_bulk(1000)
     scene.esaw.clear_requests()
@@ -199,7 +77,7 @@ async def test_a_thousand_envelopes_cost_one_call_to_esaw_and_a_bounded_number_o
     assert written == ["create", "patch", *["create"] * 1000, "patch"]
 
 
-async def test_all_drafts_of_a_process_share_the_limit_of_writes(scene: Scene) -> None:
+async def test_all_drafts_of_a_process_share_the_limit_of_writes(scene: SendScene) -> None:
     sender = scene.draft_sender(attempt=60.0)
     bulks = [scene.a_bulk(40) for _ in range(3)]
     await asyncio.gather(*(sender.send(scene.job(draft)) for draft in bulks))
@@ -207,7 +85,7 @@ async def test_all_drafts_of_a_process_share_the_limit_of_writes(scene: Scene) -
     assert scene.kube.most == MAX_ENVELOPE_WRITES
 
 
-async def test_the_ids_are_stored_before_the_first_envelope(scene: Scene) -> None:
+async def test_the_ids_are_stored_before_the_first_envelope(scene: SendScene) -> None:
     draft = scene.a_bulk(20)
     seen: list[tuple[str, ...]] = []
 
@@ -221,7 +99,7 @@ async def test_the_ids_are_stored_before_the_first_envelope(scene: Scene) -> Non
 
 
 @pytest.mark.parametrize("verb", ["create", "patch"])
-async def test_a_write_that_fails_is_repeated(scene: Scene, verb: str) -> None:
+async def test_a_write_that_fails_is_repeated(scene: SendScene, verb: str) -> None:
     draft = scene.a_bulk(30)
     sender = scene.draft_sender()
     refused = Rejected(403, "Forbidden", "exceeded quota")
@@ -238,7 +116,7 @@ async def test_a_write_that_fails_is_repeated(scene: Scene, verb: str) -> None:
     assert (await scene.lease()).is_completed
 
 
-async def test_an_envelope_whose_record_is_being_deleted_is_not_recorded(scene: Scene) -> None:
+async def test_an_envelope_whose_record_is_being_deleted_is_not_recorded(scene: SendScene) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     lease = await scene.lost_answer(draft)
     [envelope] = scene.esaw.envelopes_of(draft)
@@ -254,7 +132,7 @@ async def test_an_envelope_whose_record_is_being_deleted_is_not_recorded(scene: 
 
 
 async def test_the_person_continues_before_all_is_written_and_the_recovery_writes_the_rest(
-    scene: Scene,
+    scene: SendScene,
 ) -> None:
     draft = scene.a_bulk(1000)
     scene.kube.slow_after = 300
@@ -281,7 +159,7 @@ async def test_the_person_continues_before_all_is_written_and_the_recovery_write
     assert scene.esaw.requests() == [], "which needs neither eSAW nor the sender's key"
 
 
-async def test_a_bulk_that_was_sent_is_not_sent_again_by_a_second_click(scene: Scene) -> None:
+async def test_a_bulk_that_was_sent_is_not_sent_again_by_a_second_click(scene: SendScene) -> None:
     draft = scene.a_bulk(40)
     scene.kube.slow_after = 0
     sender = scene.draft_sender()
@@ -293,7 +171,7 @@ async def test_a_bulk_that_was_sent_is_not_sent_again_by_a_second_click(scene: S
     assert [each.outcome for each in scene.esaw.sends(draft)] == [200]
 
 
-async def test_of_several_replicas_one_writes_what_is_left(scene: Scene) -> None:
+async def test_of_several_replicas_one_writes_what_is_left(scene: SendScene) -> None:
     draft = scene.a_bulk(40)
     scene.kube.slow_after = 0
     await scene.draft_sender().send(scene.job(draft))
@@ -308,7 +186,7 @@ async def test_of_several_replicas_one_writes_what_is_left(scene: Scene) -> None
 
 
 async def test_a_refused_bulk_delays_no_other_and_is_given_up_after_many_refusals(
-    scene: Scene, caplog: pytest.LogCaptureFixture
+    scene: SendScene, caplog: pytest.LogCaptureFixture
 ) -> None:
     scene.kube.slow_after = 0
     for draft in (first := scene.a_bulk(2), second := scene.a_bulk(3)):
@@ -336,7 +214,9 @@ async def test_a_refused_bulk_delays_no_other_and_is_given_up_after_many_refusal
 # Without the answer
 
 
-async def test_a_bulk_whose_answer_was_lost_is_found_with_one_search_and_one_question(scene: Scene) -> None:
+async def test_a_bulk_whose_answer_was_lost_is_found_with_one_search_and_one_question(
+    scene: SendScene,
+) -> None:
     draft = scene.a_bulk(200)
     lease = await scene.lost_answer(draft)
     scene.esaw.clear_requests()
@@ -349,7 +229,7 @@ async def test_a_bulk_whose_answer_was_lost_is_found_with_one_search_and_one_que
     assert not (await scene.lease()).is_completed, "the search may not show all of them yet"
 
 
-async def test_a_bulk_whose_parent_is_the_draft_is_certain(scene: Scene) -> None:
+async def test_a_bulk_whose_parent_is_the_draft_is_certain(scene: SendScene) -> None:
     scene.esaw.set_behaviour(Behaviour(draft_id_becomes_envelope_id=True))
     draft = scene.a_bulk(5)
     lease = await scene.lost_answer(draft)
@@ -361,7 +241,7 @@ async def test_a_bulk_whose_parent_is_the_draft_is_certain(scene: Scene) -> None
     assert not (await scene.lease()).is_completed, "the search may not show all of them yet"
 
 
-async def test_a_bulk_that_a_colleague_shares_is_not_the_users_own(scene: Scene) -> None:
+async def test_a_bulk_that_a_colleague_shares_is_not_the_users_own(scene: SendScene) -> None:
     scene.esaw.set_behaviour(Behaviour())
     draft = scene.a_bulk(5)
     lease = await scene.lost_answer(draft)
@@ -372,7 +252,7 @@ async def test_a_bulk_that_a_colleague_shares_is_not_the_users_own(scene: Scene)
 
 
 async def test_the_questions_of_one_pass_are_bounded_and_the_next_pass_asks_about_others(
-    scene: Scene,
+    scene: SendScene,
 ) -> None:
     scene.limits = PageLimits(confirmations=2)
     draft = scene.esaw.add_draft(owner=scene.anna)
@@ -389,7 +269,7 @@ async def test_the_questions_of_one_pass_are_bounded_and_the_next_pass_asks_abou
     assert known == [(2, 3), (4, 3), (5, 2), (5, 1)], "and one question whether the draft kept its id"
 
 
-async def test_an_answer_that_is_too_large_splits_the_search(scene: Scene) -> None:
+async def test_an_answer_that_is_too_large_splits_the_search(scene: SendScene) -> None:
     draft = scene.a_bulk(10)
     lease = await scene.lost_answer(draft)
     scene.clock.advance(minutes=10)
@@ -404,7 +284,7 @@ async def test_an_answer_that_is_too_large_splits_the_search(scene: Scene) -> No
     assert 3 <= scene.searches() <= 12
 
 
-async def test_a_search_that_can_not_be_split_any_more_ends_with_an_error(scene: Scene) -> None:
+async def test_a_search_that_can_not_be_split_any_more_ends_with_an_error(scene: SendScene) -> None:
     draft = scene.a_bulk(100)
     lease = await scene.lost_answer(draft)
     scene.call_limits = CallLimits(max_json_bytes=3000)
@@ -415,7 +295,7 @@ async def test_a_search_that_can_not_be_split_any_more_ends_with_an_error(scene:
     assert scene.searches() <= scene.limits.searches
 
 
-async def test_the_number_of_searches_and_of_hits_is_bounded(scene: Scene) -> None:
+async def test_the_number_of_searches_and_of_hits_is_bounded(scene: SendScene) -> None:
     scene.limits = PageLimits(searches=3, search_hits=7)
     draft = scene.a_bulk(10)
     lease = await scene.lost_answer(draft)
@@ -428,7 +308,9 @@ async def test_the_number_of_searches_and_of_hits_is_bounded(scene: Scene) -> No
     assert scene.searches() == 3
 
 
-async def test_after_something_was_found_the_recovery_searches_at_intervals_that_double(scene: Scene) -> None:
+async def test_after_something_was_found_the_recovery_searches_at_intervals_that_double(
+    scene: SendScene,
+) -> None:
     draft = scene.a_bulk(5)
     await scene.lost_answer(draft)
     recovery = scene.recovery(scene.draft_sender(), with_key=True)
@@ -442,7 +324,7 @@ async def test_after_something_was_found_the_recovery_searches_at_intervals_that
     assert 5 <= scene.searches() <= 10, "in the hour for which the Lease is kept"
 
 
-async def test_a_search_that_found_nothing_yet_is_repeated_in_each_pass(scene: Scene) -> None:
+async def test_a_search_that_found_nothing_yet_is_repeated_in_each_pass(scene: SendScene) -> None:
     draft = scene.a_bulk(5)
     await scene.lost_answer(draft)
     scene.esaw.set_behaviour(Behaviour(most_hits=0))
@@ -461,7 +343,7 @@ async def test_a_search_that_found_nothing_yet_is_repeated_in_each_pass(scene: S
 # Giving up
 
 
-async def test_a_lease_that_can_not_be_recovered_delays_no_other(scene: Scene) -> None:
+async def test_a_lease_that_can_not_be_recovered_delays_no_other(scene: SendScene) -> None:
     await scene.leases.acquire("acme", "anna", "no GUID")
     bulk = scene.a_bulk(3)
     scene.kube.slow_after = 0
@@ -476,7 +358,7 @@ async def test_a_lease_that_can_not_be_recovered_delays_no_other(scene: Scene) -
     assert not [name for kind, name in scene.kube.objects if name.startswith("counterfoil-state-")]
 
 
-async def test_a_lease_whose_esaw_hangs_delays_no_other(scene: Scene) -> None:
+async def test_a_lease_whose_esaw_hangs_delays_no_other(scene: SendScene) -> None:
     await scene.lost_answer(scene.esaw.add_draft(owner=scene.anna))
     bulk = scene.a_bulk(3)
     scene.kube.slow_after = 0
@@ -497,7 +379,7 @@ async def test_a_lease_whose_esaw_hangs_delays_no_other(scene: Scene) -> None:
         await running
 
 
-async def test_a_bulk_is_not_given_up_while_nobody_could_try(scene: Scene) -> None:
+async def test_a_bulk_is_not_given_up_while_nobody_could_try(scene: SendScene) -> None:
     bulk = scene.a_bulk(40)
     scene.kube.slow_after = 0
     await scene.draft_sender().send(scene.job(bulk))
@@ -515,7 +397,7 @@ async def test_a_bulk_is_not_given_up_while_nobody_could_try(scene: Scene) -> No
 
 @pytest.mark.parametrize("days", [0, 3])
 async def test_a_draft_is_given_up_after_an_hour_of_searches_that_were_answered(
-    scene: Scene, days: int
+    scene: SendScene, days: int
 ) -> None:
     await scene.lost_answer(scene.esaw.add_draft(owner=scene.anna))
     scene.esaw.set_behaviour(Behaviour(most_hits=0))
@@ -538,7 +420,7 @@ async def test_a_draft_is_given_up_after_an_hour_of_searches_that_were_answered(
     assert expected <= scene.searches() - refused <= expected + 1
 
 
-async def test_a_pass_lists_the_drafts_that_are_open_and_not_those_of_a_day(scene: Scene) -> None:
+async def test_a_pass_lists_the_drafts_that_are_open_and_not_those_of_a_day(scene: SendScene) -> None:
     for _ in range(3):
         await scene.draft_sender().send(scene.job(scene.esaw.add_draft(owner=scene.anna)))
     assert [each async for each in scene.leases.list_drafts()] == []
@@ -556,7 +438,7 @@ async def test_a_pass_lists_the_drafts_that_are_open_and_not_those_of_a_day(scen
 
 
 @pytest.mark.parametrize("fault", [{"status": 404}, {"status": 500}, {"garbage": "json"}])
-async def test_a_hit_that_can_not_be_read_delays_no_other(scene: Scene, fault: dict[str, Any]) -> None:
+async def test_a_hit_that_can_not_be_read_delays_no_other(scene: SendScene, fault: dict[str, Any]) -> None:
     other = scene.esaw.add_draft(owner=scene.anna)
     draft = scene.esaw.add_draft(owner=scene.anna)
     lease = await scene.lost_answer(draft)
@@ -569,7 +451,7 @@ async def test_a_hit_that_can_not_be_read_delays_no_other(scene: Scene, fault: d
 
 
 @pytest.mark.parametrize("status", [403, 404])
-async def test_a_hit_that_another_program_refuses_may_be_the_users_own(scene: Scene, status: int) -> None:
+async def test_a_hit_that_another_program_refuses_may_be_the_users_own(scene: SendScene, status: int) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     lease = await scene.lost_answer(draft)
     envelope = scene.esaw.envelope_of(draft)
@@ -579,7 +461,7 @@ async def test_a_hit_that_another_program_refuses_may_be_the_users_own(scene: Sc
         await scene.draft_sender().complete(scene.job(draft), lease)
 
 
-async def test_the_search_uses_the_address_that_esaw_has_now(scene: Scene) -> None:
+async def test_the_search_uses_the_address_that_esaw_has_now(scene: SendScene) -> None:
     scene.sender = a_sender(email="before@people.example", tokenSecretRef=None)
     draft = scene.esaw.add_draft(owner=scene.anna)
     lease = await scene.lost_answer(draft)
@@ -592,7 +474,7 @@ async def test_the_search_uses_the_address_that_esaw_has_now(scene: Scene) -> No
 # The answer to the person
 
 
-async def error_kind(scene: Scene, draft: str, tags: Mapping[str, str] | None = None) -> PageErrorKind:
+async def error_kind(scene: SendScene, draft: str, tags: Mapping[str, str] | None = None) -> PageErrorKind:
     """The kind of the error with which an attempt to send ends."""
     with pytest.raises(PageError) as raised:
         await scene.draft_sender(attempt=0.6).send(replace(scene.job(draft), tags=tags))
@@ -601,7 +483,7 @@ async def error_kind(scene: Scene, draft: str, tags: Mapping[str, str] | None = 
 
 
 async def test_an_esaw_that_is_too_slow_before_the_send_leaves_a_draft_that_can_be_sent_at_once(
-    scene: Scene,
+    scene: SendScene,
 ) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     scene.esaw.fault("draft_update", delay=5, times=1)
@@ -614,7 +496,7 @@ async def test_an_esaw_that_is_too_slow_before_the_send_leaves_a_draft_that_can_
 @pytest.mark.parametrize("garbage", ["html", "nothing", "oauth"])
 @pytest.mark.parametrize("status", [400, 403, 404, 409])
 async def test_a_draft_that_was_sent_is_recorded_although_another_program_answered_for_esaw(
-    scene: Scene, status: int, garbage: GarbageKind
+    scene: SendScene, status: int, garbage: GarbageKind
 ) -> None:
     draft = scene.a_bulk(3)
     scene.esaw.fault("draft_send", times=1, lose_answer=True, status=status, bare=True, garbage=garbage)
@@ -624,14 +506,14 @@ async def test_a_draft_that_was_sent_is_recorded_although_another_program_answer
     assert sorted(scene.envelopes()) == sorted(scene.esaw.envelopes_of(draft))
 
 
-async def test_no_page_says_that_esaw_refused_a_draft_when_another_program_answered(scene: Scene) -> None:
+async def test_no_page_says_that_esaw_refused_a_draft_when_another_program_answered(scene: SendScene) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     scene.esaw.fault("draft_send", times=1, status=403, bare=True)
 
     assert await error_kind(scene, draft) is PageErrorKind.UNKNOWN_OUTCOME
 
 
-async def test_the_result_is_unknown_if_the_api_server_is_down_after_the_send(scene: Scene) -> None:
+async def test_the_result_is_unknown_if_the_api_server_is_down_after_the_send(scene: SendScene) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     scene.esaw.fault("draft_send", times=1, lose_answer=True)
     scene.kube.go_away("get", 9)
@@ -641,7 +523,7 @@ async def test_the_result_is_unknown_if_the_api_server_is_down_after_the_send(sc
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 401}, {"garbage": "html"}, {"delay": 5}])
 async def test_the_result_of_an_earlier_attempt_is_unknown_while_esaw_can_not_be_asked(
-    scene: Scene, fault: dict[str, Any]
+    scene: SendScene, fault: dict[str, Any]
 ) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     await scene.lost_answer(draft)
@@ -652,7 +534,7 @@ async def test_the_result_of_an_earlier_attempt_is_unknown_while_esaw_can_not_be
 
 @pytest.mark.parametrize("verb", ["get", "patch"])
 async def test_the_result_is_unknown_to_a_second_click_if_the_api_server_is_down(
-    scene: Scene, verb: str
+    scene: SendScene, verb: str
 ) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     await scene.lost_answer(draft)
@@ -667,12 +549,12 @@ async def test_the_result_is_unknown_to_a_second_click_if_the_api_server_is_down
 # Tags that were corrected after a lost answer
 
 
-def with_tags(scene: Scene, draft: str, kind: str) -> SendJob:
+def with_tags(scene: SendScene, draft: str, kind: str) -> SendJob:
     """The job of a form in which a person entered this kind."""
     return replace(scene.job(draft), tags={"kind": kind})
 
 
-async def lost_answer_with_tags(scene: Scene, draft: str, *, is_sent: bool = True) -> None:
+async def lost_answer_with_tags(scene: SendScene, draft: str, *, is_sent: bool = True) -> None:
     """An attempt with the tag ``Sale`` whose process is killed around the call that sends."""
     lease = await scene.leases.acquire("acme", "anna", draft, {"kind": "Sale"})
     assert lease is not None
@@ -683,7 +565,7 @@ async def lost_answer_with_tags(scene: Scene, draft: str, *, is_sent: bool = Tru
 
 @pytest.mark.parametrize(("kind", "has_tags"), [("Sale", True), ("Lease", False)])
 async def test_a_person_who_corrects_the_tags_of_a_sent_draft_reads_that_it_was_sent_before(
-    scene: Scene, kind: str, *, has_tags: bool
+    scene: SendScene, kind: str, *, has_tags: bool
 ) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     await lost_answer_with_tags(scene, draft)
@@ -692,7 +574,7 @@ async def test_a_person_who_corrects_the_tags_of_a_sent_draft_reads_that_it_was_
     assert await scene.draft_sender().send(with_tags(scene, draft, kind)) is has_tags
 
 
-async def test_tags_that_came_after_the_end_of_a_send_are_not_those_of_the_envelope(scene: Scene) -> None:
+async def test_tags_that_came_after_the_end_of_a_send_are_not_those_of_the_envelope(scene: SendScene) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     assert await scene.draft_sender().send(with_tags(scene, draft, "Sale"))
 
@@ -701,7 +583,7 @@ async def test_tags_that_came_after_the_end_of_a_send_are_not_those_of_the_envel
 
 
 async def test_tags_that_were_corrected_before_the_draft_was_sent_are_those_of_the_envelope(
-    scene: Scene,
+    scene: SendScene,
 ) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     await lost_answer_with_tags(scene, draft, is_sent=False)
@@ -710,7 +592,7 @@ async def test_tags_that_were_corrected_before_the_draft_was_sent_are_those_of_t
 
 
 async def test_an_attempt_that_was_killed_after_it_took_over_does_not_hide_which_tags_were_sent(
-    scene: Scene,
+    scene: SendScene,
 ) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     await lost_answer_with_tags(scene, draft)
@@ -721,7 +603,7 @@ async def test_an_attempt_that_was_killed_after_it_took_over_does_not_hide_which
     assert not await scene.draft_sender().send(with_tags(scene, draft, "Lease"))
 
 
-async def test_the_recovery_of_a_bulk_does_not_hide_which_tags_were_sent(scene: Scene) -> None:
+async def test_the_recovery_of_a_bulk_does_not_hide_which_tags_were_sent(scene: SendScene) -> None:
     draft = scene.a_bulk(2)
     scene.kube.slow_after = 0
     await scene.draft_sender().send(with_tags(scene, draft, "Sale"))
@@ -733,7 +615,7 @@ async def test_the_recovery_of_a_bulk_does_not_hide_which_tags_were_sent(scene: 
     assert not await scene.draft_sender().send(with_tags(scene, draft, "Lease"))
 
 
-async def test_no_tag_can_be_read_or_written_in_a_lease_by_others(scene: Scene) -> None:
+async def test_no_tag_can_be_read_or_written_in_a_lease_by_others(scene: SendScene) -> None:
     draft = scene.esaw.add_draft(owner=scene.anna)
     await lost_answer_with_tags(scene, draft)
     lease = await scene.lease()

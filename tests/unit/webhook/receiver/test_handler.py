@@ -7,133 +7,42 @@ import logging
 import socket
 import traceback
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from random import Random
 from typing import Any
 
 import aiohttp
 import pytest
-from prometheus_client import CollectorRegistry
 
 from counterfoil.callback_auth import token_hash
 from counterfoil.kube.errors import Forbidden
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.logs import JsonFormatter
-from counterfoil.metrics import Metrics
 from counterfoil.resources import Workstep
 from counterfoil.settings import ListenAddress
-from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.scenes.receiver_parts import (
     GUID,
     PASSWORD,
+    PATH,
+    QUERY,
     TOKEN,
-    FakeKubeClient,
-    ManualClock,
+    Counter,
+    a_counter,
     added,
     an_organization,
     synced,
     unavailable,
     with_basic_auth,
 )
-from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
-from webhook.receiver.delivery_counter import DeliveryCounter
-from webhook.receiver.event_writer import EventWriter
-from webhook.receiver.handler import CallbackHandler
 from webhook.receiver.limits import ReceiverLimits
-from webhook.receiver.organizations import OrganizationCache
-from webhook.receiver.readiness import WriteProbe
-from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
-PATH = f"/callbacks/acme/{TOKEN}"
-QUERY = f"envelopeId={GUID}&action=envelopeFinished"
-
-
-class Counter:
-    """A receiver on a loopback port, over an API server in memory, with one organization ``acme``."""
-
-    def __init__(
-        self,
-        limits: ReceiverLimits,
-        *,
-        rate: float = 1000.0,
-        burst: int = 1000,
-        organizations_read: bool = True,
-        turns: int = 64,
-    ) -> None:
-        self.kube = FakeKubeClient()
-        self.clock = ManualClock()
-        self.metrics = Metrics(CollectorRegistry(), version="0")
-        self.organization_cache = OrganizationCache(
-            self.metrics, clock=self.clock, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)
-        )
-        self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
-        write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
-        event_writer = EventWriter(
-            self.kube,
-            self.deliveries,
-            write_probe,
-            turns=FairSlots(turns),
-            clock=self.clock,
-            limits=limits,
-        )
-        self.handler = CallbackHandler(
-            self.organization_cache,
-            event_writer,
-            self.metrics,
-            unlisted_actions=UnlistedActionCounter(self.kube, self.metrics, clock=self.clock, seconds=30.0),
-            limits=limits,
-            clock=self.clock,
-        )
-        self.organization_cache.update(added(an_organization()))
-        if organizations_read:
-            self.organization_cache.update(synced("acme"))
-        self.address = ListenAddress("127.0.0.1", 0)
-        self.session: aiohttp.ClientSession
-
-    async def asked(
-        self, target: str, *, method: str = "GET", data: object = None, headers: dict[str, str] | None = None
-    ) -> aiohttp.ClientResponse:
-        """Ask, and make sure that the answer has no body."""
-        url = f"http://{self.address}{target}"
-        async with self.session.request(method, url, data=data, headers=headers) as answer:
-            assert await answer.read() == b""
-            return answer
-
-    async def status(self, query: str = QUERY, *, path: str = PATH, method: str = "GET") -> int:
-        return (await self.asked(f"{path}?{query}", method=method)).status
-
-    def counted(self, outcome: str, organization: str = "acme") -> float | None:
-        labels = {"organization": organization, "outcome": outcome}
-        return self.metrics.registry.get_sample_value("counterfoil_callbacks_total", labels)
-
-    def uncounted_seconds(self) -> float | None:
-        labels = {"organization": "acme"}
-        return self.metrics.registry.get_sample_value("counterfoil_uncounted_event_seconds", labels)
-
-
-@asynccontextmanager
-async def a_counter(limits: ReceiverLimits | None = None, **circumstances: Any) -> AsyncIterator[Counter]:
-    limits = limits or ReceiverLimits()
-    counter = Counter(limits, **circumstances)
-    async with (
-        public_server(
-            ListenAddress("127.0.0.1", 0), counter.handler, limits=limits, grace_seconds=2.0
-        ) as address,
-        aiohttp.ClientSession(trust_env=False) as session,
-    ):
-        counter.address, counter.session = address, session
-        yield counter
+# -- 200 -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 async def counter() -> AsyncIterator[Counter]:
     async with a_counter() as running:
         yield running
-
-
-# -- 200 -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -19,7 +19,7 @@ from controller.requests.event_requests import EventRequests
 from controller.scheduling.due import due_time
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, TransferBroken, UnexpectedRedirect, UnreachableKind
-from counterfoil.esaw.models import AuditTrail, ListedDocument, ListedLegalDocument
+from counterfoil.esaw.models import ListedDocument
 from counterfoil.kube.errors import Rejected
 from counterfoil.kube.server_clock import ServerClock
 from counterfoil.resources import (
@@ -47,42 +47,34 @@ from counterfoil.signatures.results import Signatures, State
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.builders import ENVELOPE, an_event, an_organization
 from tests.support.fakes.reconcile_context import a_probed_archive, an_archive, missing
-from tests.unit.controller.reconcile.test_reconciler import Scene
+from tests.support.scenes.documents import (
+    document,
+    file_ids,
+    list_files,
+    manifests,
+    retried_by_a_person,
+)
+from tests.support.scenes.reconciler import ReconcilerScene
 
 TRAIL = b"%PDF-trail"
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
+def scene(tmp_path: Path) -> ReconcilerScene:
+    return ReconcilerScene(tmp_path)
 
 
-def a_scene_without_trail(folder: Path, **spec: Any) -> Scene:
-    scene = Scene(folder, **{"evidence": {"wait": "10m"}, **spec})
+def a_scene_without_trail(folder: Path, **spec: Any) -> ReconcilerScene:
+    scene = ReconcilerScene(folder, **{"evidence": {"wait": "10m"}, **spec})
     del scene.envelope.contents["trail-1"]
     return scene
-
-
-def file_ids(event: EnvelopeEvent) -> list[str]:
-    return [each.file_id for each in event.status.documents]
-
-
-def manifests(scene: Scene) -> str:
-    return "".join(each.read_text() for each in scene.root.rglob("counterfoil.json"))
-
-
-async def retried_by_a_person(scene: Scene) -> EnvelopeEvent:
-    event = scene.newest()
-    status = reopened_status(event.status, reason="RetryRequested", message="", now=scene.clock.now())
-    await scene.status_writer.store(event, status)
-    return await scene.reconcile()
 
 
 # -- The delete itself ---------------------------------------------------------------------------------------
 
 
 async def test_a_delete_that_another_program_answered_is_repeated_until_the_envelope_is_gone(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.envelope.transport.is_another_program = True
     first = await scene.reconcile()
@@ -94,7 +86,7 @@ async def test_a_delete_that_another_program_answered_is_repeated_until_the_enve
 
 @pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503)])
 async def test_a_delete_whose_confirmation_gets_no_answer_is_confirmed_by_the_next_attempt(
-    scene: Scene, problem: Exception
+    scene: ReconcilerScene, problem: Exception
 ) -> None:
     scene.envelope.transport.just_before = lambda: scene.envelope.problems.update(envelope=problem)
     first = await scene.reconcile()
@@ -107,7 +99,7 @@ async def test_a_delete_whose_confirmation_gets_no_answer_is_confirmed_by_the_ne
     assert scene.envelope.transport.deleted == [ENVELOPE]
 
 
-async def test_a_pause_that_esaw_asks_for_after_a_delete_is_kept(scene: Scene) -> None:
+async def test_a_pause_that_esaw_asks_for_after_a_delete_is_kept(scene: ReconcilerScene) -> None:
     scene.envelope.but("delete", HttpStatusError(503, retry_after=7200.0))
     status = (await scene.reconcile()).status
     assert status.reason == "DeleteUnanswered"
@@ -119,7 +111,7 @@ async def test_a_pause_that_esaw_asks_for_after_a_delete_is_kept(scene: Scene) -
 
 
 async def test_a_file_that_appears_during_the_first_download_is_archived_before_the_delete(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.contents.update(
         {"legal-1": b"%PDF-paper"}
@@ -137,7 +129,7 @@ async def test_a_file_that_appears_during_the_first_download_is_archived_before_
 async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_before_the_delete(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await scene.reconcile()
     scene.envelope.contents["legal-1"] = b"%PDF-paper"
     scene.clock.advance(hours=168)
@@ -149,7 +141,7 @@ async def test_a_file_that_appears_while_the_delete_is_delayed_is_archived_befor
     assert "legal-1" in file_ids(second)
 
 
-async def test_a_file_that_is_now_of_another_kind_is_archived_again(scene: Scene) -> None:
+async def test_a_file_that_is_now_of_another_kind_is_archived_again(scene: ReconcilerScene) -> None:
     scene.envelope.contents["file-2"] = b"%PDF-appendix"
     scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.papers.add("file-2")
     await scene.reconcile()
@@ -272,38 +264,38 @@ async def test_an_organization_that_declares_no_audit_trails_waits_for_none(tmp_
 # -- The archive at this moment ------------------------------------------------------------------------------
 
 
-def stored(scene: Scene, name: str) -> Path:
+def stored(scene: ReconcilerScene, name: str) -> Path:
     (found,) = scene.root.rglob(name)
     return found
 
 
-def spoil(scene: Scene) -> None:
+def spoil(scene: ReconcilerScene) -> None:
     document = stored(scene, "file-1.pdf")
     document.write_bytes(b"x" * document.stat().st_size)
 
 
-def empty(scene: Scene) -> None:
+def empty(scene: ReconcilerScene) -> None:
     shutil.rmtree(scene.root / "acme")
 
 
-def lose_a_file(scene: Scene) -> None:
+def lose_a_file(scene: ReconcilerScene) -> None:
     stored(scene, "audit-trail.pdf").unlink()
 
 
-def lose_the_manifest(scene: Scene) -> None:
+def lose_the_manifest(scene: ReconcilerScene) -> None:
     stored(scene, "counterfoil.json").unlink()
 
 
-def spoil_the_manifest(scene: Scene) -> None:
+def spoil_the_manifest(scene: ReconcilerScene) -> None:
     manifest = stored(scene, "counterfoil.json")
     manifest.write_text(manifest.read_text().replace("trail-1", "trail-2"))
 
 
-def cut_the_manifest(scene: Scene) -> None:
+def cut_the_manifest(scene: ReconcilerScene) -> None:
     stored(scene, "counterfoil.json").write_text("{")
 
 
-def spoil_the_hashes(scene: Scene) -> None:
+def spoil_the_hashes(scene: ReconcilerScene) -> None:
     stored(scene, "counterfoil.sha256").write_text("")
 
 
@@ -320,9 +312,9 @@ DAMAGES = [
 
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_an_archive_that_was_damaged_while_the_delete_was_delayed_is_repaired_before_the_delete(
-    tmp_path: Path, damage: Callable[[Scene], None]
+    tmp_path: Path, damage: Callable[[ReconcilerScene], None]
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await scene.reconcile()
     before = {path: path.read_bytes() for path in scene.root.rglob("*") if path.is_file()}
     damage(scene)
@@ -337,7 +329,7 @@ async def test_an_archive_that_was_damaged_while_the_delete_was_delayed_is_repai
     assert scene.envelope.transport.deleted == [ENVELOPE]
 
 
-async def test_a_retry_months_after_a_refused_delete_believes_no_old_proof(scene: Scene) -> None:
+async def test_a_retry_months_after_a_refused_delete_believes_no_old_proof(scene: ReconcilerScene) -> None:
     scene.envelope.but("delete", HttpStatusError(403, error_id="ERR0010"))
     assert (await scene.reconcile()).status.phase is Phase.FAILED
     scene.envelope.problems.clear()
@@ -349,7 +341,9 @@ async def test_a_retry_months_after_a_refused_delete_believes_no_old_proof(scene
     assert "file-1" in manifests(scene)
 
 
-async def test_an_archive_that_is_down_at_the_second_verification_is_waited_for(scene: Scene) -> None:
+async def test_an_archive_that_is_down_at_the_second_verification_is_waited_for(
+    scene: ReconcilerScene,
+) -> None:
     scene.envelope.but("delete", EsawUnreachable("connect"))
     await scene.reconcile()
     scene.envelope.problems.clear()
@@ -366,7 +360,7 @@ async def test_an_archive_that_is_down_at_the_second_verification_is_waited_for(
 async def test_an_archived_envelope_that_the_key_does_not_see_any_more_is_not_called_deleted(
     tmp_path: Path, policy: str, history: HttpStatusError | None
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": policy, "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": policy, "after": "168h"})
     if policy == "Keep":
         scene.envelope.meanwhile["download trail-1"] = lambda: scene.envelope.problems.update(files=missing())
     first = await scene.reconcile()
@@ -387,7 +381,7 @@ async def test_an_archived_envelope_that_the_key_does_not_see_any_more_is_not_ca
 
 
 async def test_a_delete_whose_answer_was_lost_succeeded_also_where_the_history_may_not_be_read(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.envelope.but("delete", EsawUnreachable("timeout"))
     asked = (await scene.reconcile()).status
@@ -411,7 +405,7 @@ async def test_a_delete_whose_answer_was_lost_succeeded_also_where_the_history_m
     ],
 )
 async def test_an_answer_that_is_not_esaws_own_leaves_open_whether_the_envelope_was_deleted(
-    scene: Scene, answer: Exception
+    scene: ReconcilerScene, answer: Exception
 ) -> None:
     scene.envelope.but("delete", answer)
     assert (await scene.reconcile()).status.reason == "DeleteUnanswered"
@@ -421,7 +415,7 @@ async def test_an_answer_that_is_not_esaws_own_leaves_open_whether_the_envelope_
 
 
 async def test_an_envelope_that_esaw_shows_after_an_unanswered_delete_was_not_deleted_by_it(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.envelope.but("delete", EsawUnreachable("timeout"))
     await scene.reconcile()
@@ -439,7 +433,7 @@ async def test_an_envelope_that_esaw_shows_after_an_unanswered_delete_was_not_de
 async def test_a_retry_of_a_kept_envelope_that_esaw_does_not_show_reads_the_archive_again(
     tmp_path: Path, *, is_deleted: bool
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"})
     assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
     empty(scene)
     scene.envelope.problems.update(files=missing())
@@ -451,7 +445,7 @@ async def test_a_retry_of_a_kept_envelope_that_esaw_does_not_show_reads_the_arch
 
 @pytest.mark.parametrize("problem", [EsawUnreachable("timeout"), HttpStatusError(503)])
 async def test_a_list_that_is_not_answered_does_not_prove_that_the_envelope_was_deleted(
-    scene: Scene, problem: Exception
+    scene: ReconcilerScene, problem: Exception
 ) -> None:
     scene.envelope.meanwhile["download trail-1"] = partial(scene.envelope.problems.update, files=problem)
     assert (await scene.reconcile()).status.phase is Phase.CLEANING
@@ -465,7 +459,7 @@ async def test_a_list_that_is_not_answered_does_not_prove_that_the_envelope_was_
 
 @pytest.mark.parametrize("kind", ["busy", "connect", "forbidden", "proxy", "tls"])
 async def test_a_delete_that_was_not_sent_does_not_prove_that_the_envelope_was_deleted(
-    scene: Scene, kind: UnreachableKind
+    scene: ReconcilerScene, kind: UnreachableKind
 ) -> None:
     scene.envelope.but("delete", EsawUnreachable(kind))
     await scene.reconcile()
@@ -475,7 +469,7 @@ async def test_a_delete_that_was_not_sent_does_not_prove_that_the_envelope_was_d
 
 
 async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_reported_to_a_person(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.envelope.but("delete", EsawUnreachable("timeout"))
     await scene.reconcile()
@@ -491,7 +485,7 @@ async def test_files_that_are_neither_in_the_archive_nor_in_esaw_are_reported_to
 async def test_after_a_change_of_the_path_the_files_are_verified_where_they_were_archived(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
     await scene.reconcile()
     files = sorted(scene.root.rglob("*"))
     scene.observe(
@@ -508,7 +502,7 @@ async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_be
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()
     new.mkdir()
-    scene = Scene(old, cleanup={"policy": "Delete", "after": "24h"})
+    scene = ReconcilerScene(old, cleanup={"policy": "Delete", "after": "24h"})
     await scene.reconcile()
     scene.observe(a_probed_archive(version=2, generation=2, root=new))
     scene.clock.advance(hours=24)
@@ -523,7 +517,7 @@ async def test_after_a_move_to_another_archive_the_envelope_is_archived_there_be
 async def test_an_envelope_whose_documents_differ_at_each_download_is_kept_in_the_end(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=["Expired"])
+    scene = ReconcilerScene(tmp_path, statuses=["Expired"])
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.renders_anew = True
     for _ in range(MAX_MISMATCHES):
@@ -536,7 +530,7 @@ async def test_an_envelope_whose_documents_differ_at_each_download_is_kept_in_th
 
 
 async def test_after_a_list_grew_the_delete_waits_and_a_file_that_is_listed_even_later_is_archived(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.envelope.meanwhile["download file-1"] = partial(
         scene.envelope.contents.update, {"legal-1": b"%PDF-paper"}
@@ -555,7 +549,7 @@ async def test_after_a_list_grew_the_delete_waits_and_a_file_that_is_listed_even
 
 
 async def test_a_list_that_grew_after_the_delay_of_the_delete_is_waited_for(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await scene.reconcile()
     scene.envelope.contents["legal-1"] = b"%PDF-paper"
     scene.clock.advance(hours=168)
@@ -567,7 +561,7 @@ async def test_a_list_that_grew_after_the_delay_of_the_delete_is_waited_for(tmp_
 
 @pytest.mark.parametrize("is_retried", [False, True])
 async def test_a_list_that_grew_while_the_archive_did_not_work_is_waited_for(
-    scene: Scene, *, is_retried: bool
+    scene: ReconcilerScene, *, is_retried: bool
 ) -> None:
     scene.envelope.but("download file-1", EsawUnreachable("connect"))
     assert (await scene.reconcile()).status.phase is Phase.ARCHIVING
@@ -584,7 +578,9 @@ async def test_a_list_that_grew_while_the_archive_did_not_work_is_waited_for(
     assert "legal-1" in manifests(scene)
 
 
-async def test_a_list_that_grew_by_a_clock_that_was_ahead_is_waited_for_as_configured(scene: Scene) -> None:
+async def test_a_list_that_grew_by_a_clock_that_was_ahead_is_waited_for_as_configured(
+    scene: ReconcilerScene,
+) -> None:
     scene.envelope.meanwhile["download file-1"] = partial(
         scene.envelope.contents.update, {"legal-1": b"%PDF-paper"}
     )
@@ -601,7 +597,7 @@ async def test_a_list_that_grew_by_a_clock_that_was_ahead_is_waited_for_as_confi
 
 
 async def test_a_list_that_grew_by_a_clock_that_was_behind_is_waited_for_from_the_creation_on(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     created = scene.clock.now()
     scene.clock.set_back(hours=1)
@@ -622,7 +618,9 @@ async def test_a_list_that_grew_by_a_clock_that_was_behind_is_waited_for_from_th
 async def test_an_envelope_that_a_clock_that_was_behind_validated_waits_for_its_documents_as_configured(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=["Rejected"], cleanup={"policy": "Keep"}, evidence={"wait": "10m"})
+    scene = ReconcilerScene(
+        tmp_path, statuses=["Rejected"], cleanup={"policy": "Keep"}, evidence={"wait": "10m"}
+    )
     scene.envelope.status = EnvelopeStatus.REJECTED
     documents = dict(scene.envelope.contents)
     scene.envelope.contents.clear()
@@ -640,7 +638,7 @@ async def test_another_event_of_an_envelope_whose_list_changed_does_not_delete_i
     tmp_path: Path, *, is_short: bool
 ) -> None:
     actions = ("envelopeFinished", "workstepFinished")
-    scene = Scene(tmp_path, actions=[{"action": each, "handling": "Archive"} for each in actions])
+    scene = ReconcilerScene(tmp_path, actions=[{"action": each, "handling": "Archive"} for each in actions])
     if is_short:
         del scene.envelope.contents["trail-1"]
         await scene.reconcile()
@@ -661,7 +659,7 @@ async def test_another_event_of_an_envelope_whose_list_changed_does_not_delete_i
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-async def waits_for_late_files(scene: Scene) -> None:
+async def waits_for_late_files(scene: ReconcilerScene) -> None:
     """Check that a run archives what is listed, and that the delete waits for ``evidence.wait`` since."""
     waiting = await scene.reconcile()
     assert (waiting.status.phase, waiting.status.reason) == (Phase.CLEANING, "LateFilesPending")
@@ -669,7 +667,7 @@ async def waits_for_late_files(scene: Scene) -> None:
     assert scene.envelope.transport.deleted == []
 
 
-async def after_the_wait(scene: Scene) -> EnvelopeEvent:
+async def after_the_wait(scene: ReconcilerScene) -> EnvelopeEvent:
     """Let a run archive what is listed, and return the event after a run at the end of the wait."""
     await waits_for_late_files(scene)
     scene.clock.advance(minutes=10)
@@ -677,7 +675,7 @@ async def after_the_wait(scene: Scene) -> EnvelopeEvent:
 
 
 async def test_a_list_that_never_stays_the_same_ends_in_a_failure_and_a_retry_begins_to_count_again(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     scene.envelope.but("delete", EsawUnreachable("connect"))
     assert (await scene.reconcile()).status.phase is Phase.CLEANING
@@ -701,7 +699,7 @@ CUT = b"%PDF-contr"
 
 
 async def test_a_download_that_was_cut_before_the_delay_of_the_delete_does_not_end_it(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     scene.examiner.found[CUT] = Signatures(state=State.UNREADABLE, detail="it is cut")
     whole, scene.envelope.contents["file-1"] = scene.envelope.contents["file-1"], CUT
     assert (await scene.reconcile()).status.reason == "DocumentInDoubt"
@@ -724,7 +722,7 @@ async def test_an_archive_that_was_damaged_before_the_delay_of_the_delete_does_n
     assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "CleanupDelayed")
 
 
-async def test_a_cut_download_of_a_file_that_is_listed_late_is_repeated(scene: Scene) -> None:
+async def test_a_cut_download_of_a_file_that_is_listed_late_is_repeated(scene: ReconcilerScene) -> None:
     scene.examiner.found[CUT] = Signatures(state=State.UNREADABLE, detail="it is cut")
     scene.envelope.meanwhile["download file-1"] = partial(scene.envelope.contents.update, {"legal-1": CUT})
     assert (await scene.reconcile()).status.reason == "FilesChanged"
@@ -737,7 +735,7 @@ async def test_a_cut_download_of_a_file_that_is_listed_late_is_repeated(scene: S
 async def test_a_file_that_is_not_listed_any_more_is_waited_for_after_another_wait(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=["Rejected"], cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, statuses=["Rejected"], cleanup={"policy": "Delete", "after": "168h"})
     scene.envelope.status = EnvelopeStatus.REJECTED
     list_files(scene, document(1, 1), document(3, 3))
     assert (await scene.reconcile()).status.reason == "CleanupDelayed"
@@ -754,7 +752,9 @@ async def test_a_file_that_is_not_listed_any_more_is_waited_for_after_another_wa
     assert (listed.status, listed.reason) == ("True", "DocumentsListed")
 
 
-async def test_the_wait_for_a_known_file_begins_with_the_first_list_of_each_time(scene: Scene) -> None:
+async def test_the_wait_for_a_known_file_begins_with_the_first_list_of_each_time(
+    scene: ReconcilerScene,
+) -> None:
     scene.envelope.contents["legal-1"] = b"%PDF-paper"
     scene.envelope.but("delete", HttpStatusError(503))
     await scene.reconcile()
@@ -780,7 +780,7 @@ async def test_a_known_file_is_waited_for_after_the_audit_trail_was_missing(tmp_
 
 
 async def test_the_wait_for_a_known_file_ends_also_for_an_event_that_was_created_after_it_began(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     """As after a restore: the status is older than the object."""
     scene.envelope.contents["legal-1"] = b"%PDF-paper"
@@ -797,7 +797,7 @@ async def test_the_wait_for_a_known_file_ends_also_for_an_event_that_was_created
 
 
 async def test_the_delay_of_a_restored_event_ends_although_its_deletes_fail(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await scene.reconcile()
     restored = {"metadata": {"creationTimestamp": "2026-07-02T12:00:00Z"}}
     scene.kube.edit(EnvelopeEvent, scene.newest().name, restored)
@@ -808,7 +808,9 @@ async def test_the_delay_of_a_restored_event_ends_although_its_deletes_fail(tmp_
         scene.clock.advance(hours=1)
 
 
-async def test_a_file_that_the_archive_lost_after_a_list_grew_is_archived_again(scene: Scene) -> None:
+async def test_a_file_that_the_archive_lost_after_a_list_grew_is_archived_again(
+    scene: ReconcilerScene,
+) -> None:
     scene.envelope.meanwhile["download file-1"] = partial(
         scene.envelope.contents.update, {"legal-1": b"%PDF-paper"}
     )
@@ -822,7 +824,7 @@ async def test_a_file_that_the_archive_lost_after_a_list_grew_is_archived_again(
 
 
 async def test_a_delay_that_has_passed_is_not_repeated_after_a_mismatch(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await scene.reconcile()
     scene.envelope.contents["legal-1"] = b"%PDF-paper"
     scene.clock.advance(hours=168)
@@ -836,7 +838,7 @@ BOTH = ["Completed", "Expired"]
 SIGNED = b"%PDF-contract, signed by all"
 
 
-def restart_and_sign(scene: Scene) -> None:
+def restart_and_sign(scene: ReconcilerScene) -> None:
     scene.envelope.status = EnvelopeStatus.COMPLETED
     scene.envelope.contents["file-1"] = SIGNED
 
@@ -844,7 +846,7 @@ def restart_and_sign(scene: Scene) -> None:
 async def test_a_kept_envelope_that_was_archived_as_expired_is_archived_again_after_it_was_signed(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     event = await scene.reconcile()
     assert "file-1" in manifests(scene)
@@ -867,7 +869,7 @@ async def test_an_envelope_that_is_restarted_and_signed_while_it_is_archived_as_
     tmp_path: Path, policy: str, reason: str
 ) -> None:
     """Its callback only counted, because the event was in progress."""
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": policy})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": policy})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.meanwhile["download trail-1"] = partial(restart_and_sign, scene)
     assert (await scene.reconcile()).status.reason == "FilesChanged"
@@ -882,7 +884,7 @@ async def test_an_envelope_that_is_restarted_and_signed_while_it_is_archived_as_
 async def test_an_expired_envelope_that_is_restarted_during_the_last_comparison_is_not_deleted(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH)
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.but("delete", EsawUnreachable("connect"))
     assert (await scene.reconcile()).status.phase is Phase.CLEANING
@@ -896,7 +898,7 @@ async def test_an_expired_envelope_that_is_restarted_during_the_last_comparison_
 
 
 async def test_an_expired_envelope_whose_documents_have_other_ids_is_archived_again(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "1h"})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "1h"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     await scene.reconcile()
     scene.envelope.contents["file-2"] = scene.envelope.contents.pop("file-1")
@@ -909,7 +911,7 @@ async def test_an_expired_envelope_whose_documents_have_other_ids_is_archived_ag
 async def test_an_expired_envelope_with_another_document_behind_its_audit_trail_is_archived_again(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "1h"})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "1h"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     event = await scene.reconcile()
     # No order of the files is promised.
@@ -927,7 +929,7 @@ async def test_an_expired_envelope_with_another_document_behind_its_audit_trail_
 async def test_a_kept_envelope_that_is_restarted_while_it_is_archived_waits_for_its_next_callback(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.meanwhile["download trail-1"] = lambda: setattr(
         scene.envelope, "status", EnvelopeStatus.ACTIVE
@@ -940,7 +942,7 @@ async def test_an_expired_envelope_that_must_be_kept_and_that_others_deleted_is_
     tmp_path: Path,
 ) -> None:
     """It may have been restarted and signed before that."""
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.meanwhile["download trail-1"] = lambda: scene.envelope.problems.update(envelope=missing())
     scene.envelope.deleted_for_history = True
@@ -954,7 +956,7 @@ async def test_an_expired_envelope_that_is_signed_and_then_deleted_by_others_bef
     tmp_path: Path,
 ) -> None:
     """Its callback only counted, because the event waited for the time of the delete."""
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     assert (await scene.reconcile()).status.reason == "CleanupDelayed"
     restart_and_sign(scene)
@@ -966,7 +968,7 @@ async def test_an_expired_envelope_that_is_signed_and_then_deleted_by_others_bef
 
 
 async def test_an_expired_envelope_that_is_gone_after_an_unanswered_delete_is_clean(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, statuses=BOTH)
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.but("delete", EsawUnreachable("timeout"))
     assert (await scene.reconcile()).status.reason == "DeleteUnanswered"
@@ -986,7 +988,7 @@ def kill() -> None:
 async def test_an_expired_envelope_that_was_deleted_just_before_a_kill_is_clean(
     tmp_path: Path, history: Exception | None
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH)
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.transport.just_before = partial(scene.kube.just_before, "patch_status", kill)
     with pytest.raises(Killed):
@@ -1000,7 +1002,7 @@ async def test_an_expired_envelope_that_was_deleted_just_before_a_kill_is_clean(
 
 
 async def test_that_an_expired_envelope_is_deleted_costs_one_write_more(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, statuses=BOTH)
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     after = await scene.reconcile()
     assert len(scene.kube.patches) == 4
@@ -1016,7 +1018,7 @@ def requested(event: EnvelopeEvent) -> tuple[str, str]:
 async def test_an_expired_envelope_is_not_deleted_if_the_api_server_refuses_to_record_the_delete(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH)
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     # The last question to eSAW before the delete.
     scene.envelope.meanwhile["download file-1"] = lambda: scene.envelope.meanwhile.update(
@@ -1032,7 +1034,7 @@ async def test_an_expired_envelope_is_not_deleted_if_the_api_server_refuses_to_r
 async def test_an_expired_envelope_whose_delete_esaw_refused_and_others_deleted_is_a_failure(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH)
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     scene.envelope.but("delete", HttpStatusError(429))
     first = await scene.reconcile()
@@ -1044,7 +1046,7 @@ async def test_an_expired_envelope_whose_delete_esaw_refused_and_others_deleted_
 
 
 async def test_a_person_who_suspends_an_event_while_its_delete_is_recorded_is_obeyed(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, statuses=BOTH)
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
     scene.envelope.status = EnvelopeStatus.EXPIRED
 
     def suspend() -> None:
@@ -1061,7 +1063,7 @@ async def test_a_person_who_suspends_an_event_while_its_delete_is_recorded_is_ob
 
 @pytest.mark.parametrize("problem", [HttpStatusError(400), HttpStatusError(403), HttpStatusError(404)])
 async def test_a_delete_that_another_program_refused_may_have_deleted_the_envelope(
-    scene: Scene, problem: HttpStatusError
+    scene: ReconcilerScene, problem: HttpStatusError
 ) -> None:
     """Its answer may replace that of eSAW."""
     scene.envelope.but("delete", problem)
@@ -1079,7 +1081,7 @@ async def test_a_delete_that_another_program_refused_may_have_deleted_the_envelo
 async def test_a_signed_envelope_that_lists_fewer_files_than_before_it_expired_is_waited_for(
     tmp_path: Path, late: str
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
     scene.envelope.contents[late] = b"%PDF-appendix"
     scene.envelope.status = EnvelopeStatus.EXPIRED
     assert (await scene.reconcile()).status.reason == "ArchivedAsExpired"
@@ -1098,7 +1100,7 @@ async def test_a_signed_envelope_that_lists_fewer_files_than_before_it_expired_i
 async def test_an_expired_envelope_that_is_signed_during_the_delay_of_the_delete_is_archived_again(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     assert (await scene.reconcile()).status.reason == "CleanupDelayed"
     assert (await retried_by_a_person(scene)).status.reason == "CleanupDelayed"
@@ -1108,13 +1110,13 @@ async def test_an_expired_envelope_that_is_signed_during_the_delay_of_the_delete
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
-def deliver_again(scene: Scene) -> None:
+def deliver_again(scene: ReconcilerScene) -> None:
     """Count a callback as the receiver does while the event is unfinished."""
     known = scene.newest().deliveries
     scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"deliveries": known + 1}})
 
 
-def is_due(scene: Scene) -> bool:
+def is_due(scene: ReconcilerScene) -> bool:
     due = due_time(scene.newest(), scene.cache, scene.clock.now())
     return due is not None and due <= scene.clock.now()
 
@@ -1130,7 +1132,7 @@ async def test_a_callback_during_the_delay_of_the_delete_starts_the_event_of_a_r
     tmp_path: Path, delay: dict[str, Any], reason: str
 ) -> None:
     """The receiver only counts it: more is not its right."""
-    scene = Scene(tmp_path, statuses=BOTH, **delay)
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, **delay)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     if reason == "LateFilesPending":
         list_grows_during_the_first_download(scene)
@@ -1145,8 +1147,8 @@ async def test_a_callback_during_the_delay_of_the_delete_starts_the_event_of_a_r
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
-def delayed_and_expired(folder: Path) -> Scene:
-    scene = Scene(folder, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
+def delayed_and_expired(folder: Path) -> ReconcilerScene:
+    scene = ReconcilerScene(folder, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
     scene.envelope.status = EnvelopeStatus.EXPIRED
     return scene
 
@@ -1189,7 +1191,7 @@ async def test_an_envelope_that_esaw_still_finishes_after_its_callback_is_waited
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
-async def restarted_and_active_for(hours: int, scene: Scene) -> EnvelopeEvent:
+async def restarted_and_active_for(hours: int, scene: ReconcilerScene) -> EnvelopeEvent:
     """Run the event of a restarted envelope until its end, at most for the time in which eSAW does not finish
     the envelope."""
     scene.envelope.status = EnvelopeStatus.ACTIVE
@@ -1247,7 +1249,7 @@ async def test_a_status_that_does_not_say_which_callbacks_were_considered_asks_e
     assert not is_due(scene)
 
 
-def list_grows_during_the_first_download(scene: Scene) -> None:
+def list_grows_during_the_first_download(scene: ReconcilerScene) -> None:
     scene.envelope.meanwhile["download file-1"] = partial(
         scene.envelope.contents.update, {"legal-1": b"%PDF-paper"}
     )
@@ -1262,7 +1264,7 @@ UNFINISHED = [EnvelopeStatus.REJECTED, EnvelopeStatus.CANCELED, EnvelopeStatus.E
 async def test_an_envelope_for_which_esaw_keeps_no_finished_document_is_skipped_after_the_wait(
     tmp_path: Path, status: EnvelopeStatus
 ) -> None:
-    scene = Scene(tmp_path, statuses=[status], evidence={"wait": "10m"})
+    scene = ReconcilerScene(tmp_path, statuses=[status], evidence={"wait": "10m"})
     scene.envelope.status = status
     scene.envelope.contents.clear()
     waiting = await scene.reconcile()
@@ -1275,7 +1277,7 @@ async def test_an_envelope_for_which_esaw_keeps_no_finished_document_is_skipped_
 
 
 async def test_documents_of_a_rejected_envelope_that_are_listed_late_are_archived(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, statuses=["Rejected"])
+    scene = ReconcilerScene(tmp_path, statuses=["Rejected"])
     scene.envelope.status = EnvelopeStatus.REJECTED
     contents, scene.envelope.contents = scene.envelope.contents, {}
     await scene.reconcile()
@@ -1318,7 +1320,9 @@ async def test_an_expired_envelope_without_an_audit_trail_is_deleted_once_none_c
     assert scene.envelope.transport.deleted == [ENVELOPE]
 
 
-async def test_a_completed_envelope_without_files_is_a_failure_at_the_deadline(scene: Scene) -> None:
+async def test_a_completed_envelope_without_files_is_a_failure_at_the_deadline(
+    scene: ReconcilerScene,
+) -> None:
     scene.envelope.contents.clear()
     after = await scene.reconcile()
     for _ in range(24):
@@ -1327,32 +1331,32 @@ async def test_a_completed_envelope_without_files_is_a_failure_at_the_deadline(s
     assert (after.status.phase, after.status.cause) == (Phase.FAILED, "NoFiles")
 
 
-def keep(scene: Scene) -> None:
+def keep(scene: ReconcilerScene) -> None:
     """Let a person choose Keep while a run is in work."""
     scene.observe(an_organization(version=2, cleanup={"policy": "Keep"}))
 
 
-def suspend_the_event(scene: Scene) -> None:
+def suspend_the_event(scene: ReconcilerScene) -> None:
     scene.kube.edit(EnvelopeEvent, scene.event.name, {"spec": {"suspend": True}})
 
 
-def ask_for_a_skip(scene: Scene) -> None:
+def ask_for_a_skip(scene: ReconcilerScene) -> None:
     scene.kube.edit(EnvelopeEvent, scene.event.name, {"metadata": {"labels": {REQUEST_LABEL: "skip"}}})
 
 
-def suspend_the_sender(scene: Scene) -> None:
+def suspend_the_sender(scene: ReconcilerScene) -> None:
     scene.kube.edit(Sender, "anna", {"spec": {"suspend": True}})
 
 
-def suspend_the_organization(scene: Scene) -> None:
+def suspend_the_organization(scene: ReconcilerScene) -> None:
     scene.kube.edit(Organization, "acme", {"spec": {"suspend": True}})
 
 
-def correct_the_archive(scene: Scene) -> None:
+def correct_the_archive(scene: ReconcilerScene) -> None:
     scene.kube.edit(Archive, "dms", {"spec": {"path": "other/{{envelope.id}}/{{file.name}}"}})
 
 
-def remove_the_sender(scene: Scene) -> None:
+def remove_the_sender(scene: ReconcilerScene) -> None:
     del scene.kube.objects[Sender.PLURAL, "anna"]
 
 
@@ -1360,7 +1364,7 @@ def remove_the_sender(scene: Scene) -> None:
 async def test_a_file_that_appears_while_an_envelope_is_archived_that_is_kept_is_archived(
     tmp_path: Path, status: EnvelopeStatus
 ) -> None:
-    scene = Scene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Keep"})
     scene.envelope.status = status
     late = partial(scene.envelope.contents.update, {"legal-1": b"%PDF-paper"})
     scene.envelope.meanwhile["download file-1"] = late
@@ -1371,7 +1375,7 @@ async def test_a_file_that_appears_while_an_envelope_is_archived_that_is_kept_is
 
 
 async def test_a_retry_of_a_kept_envelope_archives_what_was_listed_since(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"})
     assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
     scene.envelope.contents["legal-1"] = b"%PDF-paper"
     result = await EventRequests(scene.clock).retry(scene.newest(), Request("retry"))
@@ -1394,7 +1398,7 @@ DECISIONS = [
 
 @pytest.mark.parametrize("decide", DECISIONS)
 async def test_a_decision_of_a_person_before_the_delete_stops_it_although_no_watch_reports_it(
-    scene: Scene, decide: Callable[[Scene], None]
+    scene: ReconcilerScene, decide: Callable[[ReconcilerScene], None]
 ) -> None:
     scene.envelope.but("delete", EsawUnreachable("connect"))
     assert (await scene.reconcile()).status.phase is Phase.CLEANING
@@ -1406,7 +1410,7 @@ async def test_a_decision_of_a_person_before_the_delete_stops_it_although_no_wat
 
 
 @pytest.mark.parametrize("moment", ["download file-1", "files"])
-async def test_a_choice_of_keep_during_a_run_takes_effect(scene: Scene, moment: str) -> None:
+async def test_a_choice_of_keep_during_a_run_takes_effect(scene: ReconcilerScene, moment: str) -> None:
     scene.envelope.meanwhile[moment] = lambda: keep(scene)
     first = await scene.reconcile()
     assert scene.envelope.transport.deleted == []
@@ -1444,34 +1448,6 @@ async def test_each_document_needs_its_audit_trail_if_one_has_its_own(tmp_path: 
     assert (await after_the_wait(scene)).status.reason == "ArchivedAndDeleted"
 
 
-def list_files(
-    scene: Scene, *documents: ListedDocument, trail: str | None = "trail-1", legal: tuple[str, ...] = ()
-) -> None:
-    """Let eSAW list these files, and have each of them."""
-
-    async def files(envelope: str) -> FilesResponse:
-        scene.envelope.begin("files")
-        papers = tuple(ListedLegalDocument(file_id=each, file_name=f"{each}.pdf") for each in legal)
-        return FilesResponse(
-            documents=documents or None, audit_trail=AuditTrail(file_id=trail), legal_documents=papers
-        )
-
-    for each in documents:
-        for file_id in filter(None, (each.file_id, each.audit_trail_file_id)):
-            scene.envelope.contents.setdefault(file_id, f"%PDF-{file_id}".encode())
-    scene.envelope.contents.update({each: f"%PDF-{each}".encode() for each in legal})
-    scene.envelope.files = files  # type: ignore[method-assign]
-
-
-def document(number: int, document_number: int | None, *, has_trail: bool = False) -> ListedDocument:
-    return ListedDocument(
-        file_id=f"file-{number}",
-        file_name=f"file-{number}.pdf",
-        document_number=document_number,
-        audit_trail_file_id=f"own-{number}" if has_trail else None,
-    )
-
-
 INCOMPLETE_LISTS = {
     "no document": (),
     "a gap": (document(1, 1), document(3, 3)),
@@ -1486,7 +1462,9 @@ INCOMPLETE_LISTS = {
 async def test_a_completed_envelope_whose_documents_are_not_all_listed_is_archived_and_kept(
     tmp_path: Path, documents: tuple[ListedDocument, ...], policy: str
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": policy}, evidence={"wait": "10m", "auditTrail": "Optional"})
+    scene = ReconcilerScene(
+        tmp_path, cleanup={"policy": policy}, evidence={"wait": "10m", "auditTrail": "Optional"}
+    )
     list_files(scene, *documents)
     waiting = await scene.reconcile()
     assert (waiting.status.phase, waiting.status.reason) == (Phase.COLLECTING, "DocumentsPending")
@@ -1505,7 +1483,7 @@ async def test_a_completed_envelope_whose_documents_are_not_all_listed_is_archiv
 async def test_documents_that_are_listed_after_the_audit_trail_are_archived_before_the_delete(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    scene = ReconcilerScene(tmp_path, evidence={"wait": "10m"})
     list_files(scene)
     assert (await scene.reconcile()).status.reason == "DocumentsPending"
     scene.clock.advance(minutes=10)
@@ -1529,7 +1507,7 @@ async def test_documents_that_are_listed_after_the_audit_trail_are_archived_befo
     ],
 )
 async def test_document_numbers_without_a_gap_delay_no_delete(
-    scene: Scene, documents: tuple[ListedDocument, ...]
+    scene: ReconcilerScene, documents: tuple[ListedDocument, ...]
 ) -> None:
     list_files(scene, *documents)
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
@@ -1554,7 +1532,9 @@ async def test_a_legal_document_that_is_listed_after_a_late_audit_trail_is_archi
     assert "legal-1" in manifests(scene)
 
 
-async def test_an_envelope_whose_first_list_is_complete_is_deleted_without_a_pause(scene: Scene) -> None:
+async def test_an_envelope_whose_first_list_is_complete_is_deleted_without_a_pause(
+    scene: ReconcilerScene,
+) -> None:
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
@@ -1562,7 +1542,7 @@ async def test_an_envelope_whose_first_list_is_complete_is_deleted_without_a_pau
 async def test_each_document_needs_its_audit_trail_also_if_numbers_are_repeated_or_null(
     tmp_path: Path, numbers: tuple[int | None, int | None]
 ) -> None:
-    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    scene = ReconcilerScene(tmp_path, evidence={"wait": "10m"})
     first, second = numbers
     list_files(scene, document(1, first, has_trail=True), document(2, second), trail=None)
     waiting = await scene.reconcile()
@@ -1574,7 +1554,7 @@ async def test_each_document_needs_its_audit_trail_also_if_numbers_are_repeated_
 
 
 async def test_what_was_archived_with_its_manifest_is_not_left_behind(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, statuses=["Completed", "Expired"], cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, statuses=["Completed", "Expired"], cleanup={"policy": "Keep"})
     by_status = {"path": "{{envelope.status}}/{{envelope.id}}/{{file.name}}"}
     archive = a_probed_archive(root=scene.root, version=9, generation=2, **by_status)
     scene.kube.put(archive)
@@ -1591,7 +1571,7 @@ async def test_what_was_archived_with_its_manifest_is_not_left_behind(tmp_path: 
 # -- Another root in the place of the archive ----------------------------------------------------------------
 
 
-async def probed(scene: Scene) -> None:
+async def probed(scene: ReconcilerScene) -> None:
     """Let the controller probe the archive, as it does every few minutes."""
     pool = scene.preconditions.archive_pool
     newest = await pool.update_status(Archive.parse(scene.kube.objects["archives", "dms"]))
@@ -1600,7 +1580,7 @@ async def probed(scene: Scene) -> None:
 
 
 async def test_nothing_is_archived_or_deleted_in_an_empty_folder_in_the_place_of_the_root(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     await probed(scene)
     volume = scene.root.rename(scene.root.with_name("unmounted"))
@@ -1616,7 +1596,9 @@ async def test_nothing_is_archived_or_deleted_in_an_empty_folder_in_the_place_of
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-async def test_no_envelope_is_deleted_if_the_root_was_replaced_after_it_was_archived(scene: Scene) -> None:
+async def test_no_envelope_is_deleted_if_the_root_was_replaced_after_it_was_archived(
+    scene: ReconcilerScene,
+) -> None:
     await probed(scene)
     copy = scene.root.with_name("copy")
 
@@ -1632,7 +1614,9 @@ async def test_no_envelope_is_deleted_if_the_root_was_replaced_after_it_was_arch
     assert scene.envelope.transport.deleted == []
 
 
-async def test_nothing_is_archived_or_deleted_before_the_first_probe_of_the_archive(scene: Scene) -> None:
+async def test_nothing_is_archived_or_deleted_before_the_first_probe_of_the_archive(
+    scene: ReconcilerScene,
+) -> None:
     scene.observe(an_archive(version=2, filesystem={"root": str(scene.root)}))
     waiting = await scene.reconcile()
     assert (waiting.status.phase, waiting.status.reason) == (Phase.VALIDATING, "ArchiveNotProbed")
@@ -1647,7 +1631,7 @@ async def test_nothing_is_archived_or_deleted_before_the_first_probe_of_the_arch
 async def test_an_archived_envelope_is_not_deleted_while_the_status_of_its_archive_names_no_root(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     await probed(scene)
     assert (await scene.reconcile()).status.reason == "CleanupDelayed"
     scene.kube.edit(Archive, "dms", {"status": {"root": None}})
@@ -1664,7 +1648,7 @@ async def test_an_archived_envelope_is_not_deleted_while_the_status_of_its_archi
 async def test_a_delay_after_an_archiving_by_a_clock_ahead_lasts_as_long_as_configured(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     scene.clock.advance(days=30)
     await scene.reconcile()
     scene.clock.set_back(days=30)
@@ -1695,7 +1679,7 @@ async def test_two_waits_that_began_by_a_clock_that_was_ahead_end_as_configured(
 
 
 async def test_a_wait_that_a_clock_ahead_began_does_not_begin_again_after_a_failure(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
     scene.clock.advance(days=365)
     await scene.reconcile()
     scene.clock.set_back(days=365)
@@ -1716,7 +1700,7 @@ async def test_an_archived_file_that_esaw_no_longer_lists_stays_and_the_envelope
     tmp_path: Path,
 ) -> None:
     spec: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
-    scene = Scene(tmp_path, **spec)
+    scene = ReconcilerScene(tmp_path, **spec)
     list_files(scene, document(1, 1), document(2, 2), document(3, 3), legal=("legal-1",))
     archived = await scene.reconcile()
     list_files(scene, document(1, 1), document(2, 2))
@@ -1741,7 +1725,7 @@ async def test_an_archived_file_that_esaw_lists_again_within_the_wait_delays_no_
     tmp_path: Path,
 ) -> None:
     spec: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
-    scene = Scene(tmp_path, **spec)
+    scene = ReconcilerScene(tmp_path, **spec)
     list_files(scene, document(1, 1), legal=("legal-1",))
     await scene.reconcile()
     list_files(scene, document(1, 1))
@@ -1756,7 +1740,7 @@ async def test_a_retry_after_a_shrunken_list_deletes_once_all_archived_files_are
     tmp_path: Path,
 ) -> None:
     spec: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "0s"}}
-    scene = Scene(tmp_path, **spec)
+    scene = ReconcilerScene(tmp_path, **spec)
     list_files(scene, document(1, 1), legal=("legal-1",))
     await scene.reconcile()
     list_files(scene, document(1, 1))
@@ -1782,7 +1766,7 @@ async def test_a_retry_after_a_shrunken_list_deletes_once_all_archived_files_are
 async def test_before_a_delete_a_list_is_first_compared_with_the_event_and_then_with_its_other_events(
     tmp_path: Path, listed: tuple[ListedDocument, ...], reason: str, recorded: list[str]
 ) -> None:
-    scene = Scene(
+    scene = ReconcilerScene(
         tmp_path,
         cleanup={"policy": "Delete", "after": "168h"},
         evidence={"wait": "10m"},
@@ -1808,7 +1792,7 @@ async def test_a_damaged_archive_is_no_reason_to_believe_a_list_that_lacks_an_ar
     tmp_path: Path,
 ) -> None:
     spec: dict[str, Any] = {"cleanup": {"policy": "Delete", "after": "168h"}, "evidence": {"wait": "10m"}}
-    scene = Scene(tmp_path, **spec)
+    scene = ReconcilerScene(tmp_path, **spec)
     list_files(scene, document(1, 1), legal=("legal-1",))
     archived = await scene.reconcile()
     lose_a_file(scene)
@@ -1826,7 +1810,7 @@ async def test_a_damaged_archive_is_no_reason_to_believe_a_list_that_lacks_an_ar
 @pytest.mark.parametrize("policy", ["Delete", "Keep"])
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_retry_of_an_event_without_its_audit_trail_archives_again_what_the_archive_lost(
-    tmp_path: Path, damage: Callable[[Scene], None], policy: str
+    tmp_path: Path, damage: Callable[[ReconcilerScene], None], policy: str
 ) -> None:
     scene = a_scene_without_trail(tmp_path, cleanup={"policy": policy}, evidence={"wait": "0s"})
     scene.envelope.contents["file-2"] = b"%PDF-second"
@@ -1849,7 +1833,7 @@ async def test_a_retry_of_an_event_without_its_audit_trail_archives_again_what_t
 async def test_a_retry_of_an_event_without_its_documents_archives_again_what_the_archive_lost(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, evidence={"wait": "0s"})
+    scene = ReconcilerScene(tmp_path, evidence={"wait": "0s"})
     list_files(scene, document(1, 1), document(3, 3))
     assert (await scene.reconcile()).status.reason == "DocumentsMissing"
     empty(scene)
@@ -1886,7 +1870,7 @@ async def test_an_incomplete_envelope_that_the_key_does_not_see_is_not_called_ve
 async def test_a_list_that_lacks_an_archived_file_is_no_proof_that_the_archive_has_it(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, evidence={"wait": "0s"}, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, evidence={"wait": "0s"}, cleanup={"policy": "Delete", "after": "168h"})
     list_files(scene, document(1, 1), legal=("legal-1",))
     await scene.reconcile()
     list_files(scene, document(1, 1))
@@ -1903,7 +1887,7 @@ async def test_a_list_that_lacks_an_archived_file_is_no_proof_that_the_archive_h
 async def test_a_rejected_envelope_whose_first_list_looks_short_is_not_deleted_before_the_end_of_the_wait(
     tmp_path: Path, status: EnvelopeStatus, documents: tuple[ListedDocument, ...]
 ) -> None:
-    scene = Scene(tmp_path, statuses=[status], evidence={"wait": "10m"})
+    scene = ReconcilerScene(tmp_path, statuses=[status], evidence={"wait": "10m"})
     scene.envelope.status = status
     list_files(scene, *documents)
     waiting = await scene.reconcile()
@@ -1921,7 +1905,7 @@ async def test_a_rejected_envelope_whose_first_list_looks_short_is_not_deleted_b
 async def test_a_rejected_envelope_whose_first_list_is_complete_is_deleted_without_a_pause(
     tmp_path: Path, status: EnvelopeStatus
 ) -> None:
-    scene = Scene(tmp_path, statuses=[status], evidence={"wait": "10m"})
+    scene = ReconcilerScene(tmp_path, statuses=[status], evidence={"wait": "10m"})
     scene.envelope.status = status
     list_files(scene, document(1, 1), document(2, 2))
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
@@ -1929,7 +1913,7 @@ async def test_a_rejected_envelope_whose_first_list_is_complete_is_deleted_witho
 
 async def test_documents_that_are_still_not_listed_are_not_reported_as_listed(tmp_path: Path) -> None:
     spec: dict[str, Any] = {"cleanup": {"policy": "Keep"}, "evidence": {"wait": "10m"}}
-    scene = Scene(tmp_path, statuses=["Rejected"], **spec)
+    scene = ReconcilerScene(tmp_path, statuses=["Rejected"], **spec)
     scene.envelope.status = EnvelopeStatus.REJECTED
     list_files(scene, trail=None)
     assert (await scene.reconcile()).status.reason == "NoFiles"
@@ -1943,7 +1927,7 @@ async def test_documents_that_are_still_not_listed_are_not_reported_as_listed(tm
 
 
 async def test_a_retry_during_the_wait_for_documents_does_not_shorten_it(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    scene = ReconcilerScene(tmp_path, evidence={"wait": "10m"})
     list_files(scene)
     assert (await scene.reconcile()).status.reason == "DocumentsPending"
     list_files(scene, document(1, 1))
@@ -1968,7 +1952,7 @@ async def test_a_short_list_that_was_stored_before_the_condition_existed_counts_
     assert scene.envelope.transport.deleted == []
 
 
-async def reopened_by_a_callback_after_an_earlier_version(scene: Scene) -> None:
+async def reopened_by_a_callback_after_an_earlier_version(scene: ReconcilerScene) -> None:
     """Let an event fail for a short list, as an earlier version stored it, and a receiver re-open it."""
     event, now = scene.newest(), scene.clock.now()
     failed = msgspec.structs.replace(
@@ -2021,7 +2005,7 @@ async def test_a_short_list_of_an_earlier_version_is_kept_by_the_first_write_aft
 
 
 async def test_two_documents_that_name_one_audit_trail_do_not_each_have_their_own(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    scene = ReconcilerScene(tmp_path, evidence={"wait": "10m"})
     second = msgspec.structs.replace(document(2, 2), audit_trail_file_id="own-1")
     list_files(scene, document(1, 1, has_trail=True), second, trail=None)
     assert (await scene.reconcile()).status.reason == "AuditTrailPending"
@@ -2039,7 +2023,7 @@ NOT_RETURNED = (
 
 
 @asynccontextmanager
-async def a_checksum_archive(scene: Scene) -> AsyncIterator[DocumentSystem]:
+async def a_checksum_archive(scene: ReconcilerScene) -> AsyncIterator[DocumentSystem]:
     """Let the events be archived in a system that reports checksums and returns no files."""
     async with document_system(serves_downloads=False) as system:
         settings: dict[str, Any] = {"url": system.url, "credentialsSecretRef": {"name": "dms"}}
@@ -2055,7 +2039,7 @@ async def a_checksum_archive(scene: Scene) -> AsyncIterator[DocumentSystem]:
 
 @pytest.mark.parametrize("may_read_history", [True, False])
 async def test_files_whose_checksums_a_restart_forgot_are_not_lost_after_an_unanswered_delete(
-    scene: Scene, *, may_read_history: bool
+    scene: ReconcilerScene, *, may_read_history: bool
 ) -> None:
     async with a_checksum_archive(scene) as system:
         scene.envelope.but("delete", EsawUnreachable("timeout"))
@@ -2076,7 +2060,7 @@ async def test_files_whose_checksums_a_restart_forgot_are_not_lost_after_an_unan
 async def test_a_retry_of_a_kept_envelope_that_is_gone_reports_no_file_as_lost_whose_checksum_is_unknown(
     tmp_path: Path, *, is_deleted: bool
 ) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Keep"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"})
     async with a_checksum_archive(scene):
         assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
         scene.envelope.problems.update(files=missing())
@@ -2089,7 +2073,7 @@ async def test_a_retry_of_a_kept_envelope_that_is_gone_reports_no_file_as_lost_w
 
 
 async def test_files_whose_checksums_restarts_forgot_are_sent_again_before_the_delete(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "168h"})
     async with a_checksum_archive(scene) as system:
         await scene.reconcile()
         scene.clock.advance(hours=168)
@@ -2123,7 +2107,7 @@ async def test_an_incomplete_envelope_that_is_gone_is_not_called_verified_if_its
 
 
 async def test_an_event_that_failed_since_its_checksums_were_forgotten_ends_after_a_retry(
-    scene: Scene,
+    scene: ReconcilerScene,
 ) -> None:
     async with a_checksum_archive(scene):
         scene.envelope.but("delete", EsawUnreachable("timeout"))
@@ -2159,7 +2143,7 @@ async def test_an_incomplete_envelope_whose_checksums_a_restart_forgot_is_archiv
 # -- Clocks --------------------------------------------------------------------------------------------------
 
 
-def taken_over(scene: Scene, real: datetime, ahead: timedelta) -> None:
+def taken_over(scene: ReconcilerScene, real: datetime, ahead: timedelta) -> None:
     """Let a controller continue whose machine's clock differs from the API server's, which is right."""
     scene.restarted()
     scene.clock.set_back(seconds=(scene.clock.now() - real - ahead).total_seconds())
@@ -2181,7 +2165,7 @@ async def test_a_wait_lasts_as_long_as_it_should_although_a_controller_has_a_wro
     tmp_path: Path, first: timedelta, second: timedelta
 ) -> None:
     """The event is older than the error of the clock, so its creation does not limit the time."""
-    scene = Scene(tmp_path, evidence={"wait": "10m"})
+    scene = ReconcilerScene(tmp_path, evidence={"wait": "10m"})
     real = scene.clock.now() + timedelta(hours=2)
     taken_over(scene, real, first)
     list_grows = partial(scene.envelope.contents.update, {"legal-1": b"%PDF-paper"})
@@ -2196,9 +2180,9 @@ async def test_a_wait_lasts_as_long_as_it_should_although_a_controller_has_a_wro
 # -- After a request to delete the envelope ------------------------------------------------------------------
 
 
-async def delete_unanswered(folder: Path, status: EnvelopeStatus, **spec: Any) -> Scene:
+async def delete_unanswered(folder: Path, status: EnvelopeStatus, **spec: Any) -> ReconcilerScene:
     """Return the scene of an archived envelope whose delete eSAW neither answered nor carried out."""
-    scene = Scene(folder, **{"statuses": BOTH, **spec})
+    scene = ReconcilerScene(folder, **{"statuses": BOTH, **spec})
     scene.envelope.status = status
     scene.envelope.but("delete", HttpStatusError(503))
     after = await scene.reconcile()
@@ -2319,7 +2303,7 @@ async def test_an_unanswered_delete_that_an_earlier_version_stored_is_refuted_as
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
 
 
-async def store_as_earlier_versions(scene: Scene) -> None:
+async def store_as_earlier_versions(scene: ReconcilerScene) -> None:
     """Store in the condition Cleaned that the result of the delete is not known."""
     event = scene.newest()
     conditions = tuple(

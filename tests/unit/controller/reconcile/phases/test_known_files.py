@@ -20,24 +20,18 @@ from counterfoil.resources import (
     with_condition,
 )
 from tests.support.builders import ENVELOPE, EventBuilder, an_event, an_organization
+from tests.support.scenes.documents import document, file_ids, list_files, manifests, retried_by_a_person
+from tests.support.scenes.reconciler import ReconcilerScene
 from tests.support.signing_keys import a_signer
-from tests.unit.controller.reconcile.phases.test_clean import (
-    document,
-    file_ids,
-    list_files,
-    manifests,
-    retried_by_a_person,
-)
-from tests.unit.controller.reconcile.test_reconciler import Scene
 
 ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
 
 
-def a_scene(folder: Path, **spec: Any) -> Scene:
-    return Scene(folder, **{"evidence": {"wait": "10m"}, **spec})
+def a_scene(folder: Path, **spec: Any) -> ReconcilerScene:
+    return ReconcilerScene(folder, **{"evidence": {"wait": "10m"}, **spec})
 
 
-def another_event(scene: Scene) -> EnvelopeEvent:
+def another_event(scene: ReconcilerScene) -> EnvelopeEvent:
     """Let the scene continue with another event of the envelope; return the event before."""
     first = scene.event
     scene.event = an_event().for_action("workstepFinished").labelled(SENDER_LABEL, "anna").build()
@@ -45,7 +39,7 @@ def another_event(scene: Scene) -> EnvelopeEvent:
     return first
 
 
-async def list_and_not_download_legal_document(scene: Scene) -> None:
+async def list_and_not_download_legal_document(scene: ReconcilerScene) -> None:
     """Let eSAW list a document and a legal one, whose download fails."""
     list_files(scene, document(1, 1), legal=("legal-1",))
     scene.envelope.but("download legal-1", HttpStatusError(503))
@@ -53,7 +47,7 @@ async def list_and_not_download_legal_document(scene: Scene) -> None:
     scene.envelope.problems.clear()
 
 
-async def is_kept_and_told(scene: Scene, phase: Phase = Phase.COLLECTING) -> EnvelopeEvent:
+async def is_kept_and_told(scene: ReconcilerScene, phase: Phase = Phase.COLLECTING) -> EnvelopeEvent:
     """Check that the next run waits for the files, and that the event fails after the wait."""
     waiting = await scene.reconcile()
     assert (waiting.status.phase, waiting.status.reason) == (phase, "DocumentsPending")
@@ -213,7 +207,7 @@ async def test_a_file_of_a_list_without_the_audit_trail_is_not_forgotten(tmp_pat
 # -- Between the events of one envelope ----------------------------------------------------------------------
 
 
-def of_two_actions(folder: Path, **spec: Any) -> Scene:
+def of_two_actions(folder: Path, **spec: Any) -> ReconcilerScene:
     return a_scene(folder, actions=ACTIONS, **spec)
 
 
@@ -395,7 +389,7 @@ async def test_an_event_of_a_person_looks_for_the_other_events_of_its_envelope(
     tmp_path: Path, first: EventBuilder, second: EventBuilder
 ) -> None:
     """A person can give it any name, so one action can make two events."""
-    scene = Scene(tmp_path, first, evidence={"wait": "10m"}, actions=ACTIONS[:1])
+    scene = ReconcilerScene(tmp_path, first, evidence={"wait": "10m"}, actions=ACTIONS[:1])
     known = an_organization(version=2, evidence={"wait": "10m"}, actions=ACTIONS[:1])
     scene.observe(
         structs.replace(known, status=structs.replace(known.status, archived_actions=("envelopeFinished",)))
@@ -436,7 +430,7 @@ def condition(event: EnvelopeEvent, type_: str) -> tuple[str, str]:
     return found.status, found.reason
 
 
-async def archived_with_a_gap(scene: Scene) -> None:
+async def archived_with_a_gap(scene: ReconcilerScene) -> None:
     """Archive an envelope whose second document is never listed; the next list has the first alone."""
     list_files(scene, document(1, 1), document(3, 3))
     assert (await scene.reconcile()).status.reason == "DocumentsPending"
@@ -572,7 +566,7 @@ async def test_an_audit_trail_of_each_document_that_is_required_later_is_missed_
     assert (kept.status.phase, kept.status.reason) == (Phase.FAILED, "AuditTrailMissing")
 
 
-async def stored_as(scene: Scene, type_: str, truth: Any) -> None:
+async def stored_as(scene: ReconcilerScene, type_: str, truth: Any) -> None:
     """Store the condition of a short list as an earlier version did."""
     event, now = scene.newest(), scene.clock.now()
     message = "eSignAnyWhere no longer lists every file that it listed for this envelope before."

@@ -23,13 +23,13 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, EventBuilder, an_event
 from tests.support.fakes import reconcile_context
-from tests.unit.controller.reconcile.test_reconciler import Scene
+from tests.support.scenes.reconciler import ReconcilerScene
 
 ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
 BOTH = ["Completed", "Expired"]
 
 
-def another_event(scene: Scene) -> EnvelopeEvent:
+def another_event(scene: ReconcilerScene) -> EnvelopeEvent:
     """Let eSAW report another action of the envelope, and return the event before it."""
     first = scene.newest()
     scene.event = an_event().for_action("workstepFinished").labelled(SENDER_LABEL, "anna").build()
@@ -40,7 +40,9 @@ def another_event(scene: Scene) -> EnvelopeEvent:
 async def test_a_document_that_was_signed_after_another_event_archived_the_expired_envelope_is_not_archived(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, actions=ACTIONS, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(
+        tmp_path, actions=ACTIONS, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"}
+    )
     scene.envelope.status = EnvelopeStatus.EXPIRED
     assert (await scene.reconcile()).status.reason == "CleanupDelayed"
     another_event(scene)
@@ -56,7 +58,7 @@ async def test_a_document_that_was_signed_after_another_event_archived_the_expir
 async def test_the_event_that_deleted_an_expired_envelope_archived_it_for_its_other_events(
     tmp_path: Path,
 ) -> None:
-    scene = Scene(tmp_path, actions=ACTIONS, statuses=BOTH)
+    scene = ReconcilerScene(tmp_path, actions=ACTIONS, statuses=BOTH)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
     another_event(scene)

@@ -1,0 +1,86 @@
+"""Clients of eSAW in memory."""
+
+import asyncio
+from collections.abc import Callable
+
+from counterfoil.esaw import (
+    ApiToken,
+    EsawClient,
+    EsawError,
+    EsawUserClient,
+    HttpStatusError,
+    WhoAmI,
+)
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.resources import (
+    Organization,
+)
+from tests.support.builders import (
+    ANNA,
+    KEY,
+    ORIGIN,
+)
+
+
+class KeyCheckingEsawClient(EsawClient):
+    """Knows whose keys work, and counts who asks."""
+
+    origin = ORIGIN
+
+    def __init__(self, **users: str) -> None:
+        self.users = {KEY: ANNA} | users
+        self.asked: list[str] = []
+        self.problem: Exception | None = None
+        self.while_asked: Callable[[], None] = lambda: None
+
+    def as_user(self, token: ApiToken) -> EsawUserClient:
+        return KeyCheckingEsawUser(self, token)
+
+
+class KeyCheckingEsawUser(EsawUserClient):
+    def __init__(self, esaw: KeyCheckingEsawClient, token: ApiToken) -> None:
+        self._esaw = esaw
+        self.token = token
+
+    async def whoami(self) -> WhoAmI:
+        self._esaw.asked.append(self.token.reveal())
+        self._esaw.while_asked()
+        await asyncio.sleep(0)
+        if self._esaw.problem is not None:
+            raise self._esaw.problem
+        user = self._esaw.users.get(self.token.reveal())
+        if user is None:
+            raise HttpStatusError(401)
+        return WhoAmI(user_id=user)
+
+
+class FakeEsawClient(EsawClient):
+    """Tells its version, or fails."""
+
+    origin = ORIGIN
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.problem: EsawError | None = None
+        self.says = "25.52.0.100"
+        self.tokens: list[ApiToken | None] = []
+        """The tokens with which the version was requested."""
+
+    async def version(self, token: ApiToken | None = None) -> str:
+        self.asked += 1
+        self.tokens.append(token)
+        if self.problem is not None:
+            raise self.problem
+        return self.says
+
+
+class FakeEsawClients(EsawClients):
+    """The same eSAW for all organizations."""
+
+    def __init__(self, esaw: FakeEsawClient) -> None:
+        # Without an HTTP client, which takes longer to make than many tests need for the rest.
+        self._clients = {}
+        self._esaw = esaw
+
+    def for_organization(self, organization: Organization) -> EsawClient:
+        return self._esaw

@@ -1,0 +1,109 @@
+"""
+Keep the tests' shape: what two of them need is in ``tests/support``, once.
+
+Each rule takes parsed modules and returns its violations as ``path:line: message``. Each rule is tested with
+a planted violation and with the tests themselves.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.repository import ROOT
+
+
+class Module(NamedTuple):
+    """A parsed Python file, with its path relative to the root."""
+
+    path: str
+    tree: ast.Module
+
+
+def modules_of(root: Path) -> Iterator[Module]:
+    """The tests, and each other module that has their name in it."""
+    for folder in sorted(each for each in root.iterdir() if each.is_dir() and each.name[0] != "."):
+        for file in sorted(folder.rglob("*.py")):
+            source = file.read_text(encoding="utf-8")
+            if folder.name == "tests" or "tests" in source:
+                yield Module(file.relative_to(root).as_posix(), ast.parse(source))
+
+
+# -- Rules -----------------------------------------------------------------------------------------
+
+
+def imports_of_tests(modules: Iterable[Module]) -> list[str]:
+    """No module imports a module with tests, or a conftest; only a conftest takes the hooks of another."""
+    return [
+        f"{module.path}:{line}: {name} is imported; what two modules need is in tests/support"
+        for module in modules
+        for line, name in _imported(module)
+        if any(part.startswith("test_") for part in name.split(".")[1:])
+        or ("conftest" in name.split(".") and Path(module.path).name != "conftest.py")
+    ]
+
+
+def _imported(module: Module) -> Iterator[tuple[int, str]]:
+    """The names below ``tests`` that a module imports, with the package of a relative import."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            folders = Path(module.path).parts[: -node.level] if node.level else ()
+            start = ".".join(filter(None, (*folders, node.module)))
+            # A fixture or function may be named as a test; a module may be imported from its package.
+            names = [start, *(f"{start}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from ((node.lineno, name) for name in names[:1] if name.startswith("tests"))
+        yield from (
+            (node.lineno, name)
+            for name in names[1:]
+            if name.startswith("tests") and (ROOT / f"{name.replace('.', '/')}.py").is_file()
+        )
+
+
+# -- The tests -------------------------------------------------------------------------------------
+
+
+def test_no_module_imports_a_module_with_tests() -> None:
+    assert imports_of_tests(modules_of(ROOT)) == []
+
+
+# -- Planted violations ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from tests.unit.test_locks import check",
+        "import tests.unit.test_locks",
+        "import tests.unit.test_locks as locks",
+        "from tests.unit import test_locks",
+        "from .test_locks import check",
+        "from . import test_locks",
+        "def test_it():\n    from tests.unit.test_locks import check",
+        "from tests.e2e.conftest import browser",
+        "from tests.e2e import conftest",
+    ],
+)
+@pytest.mark.parametrize("path", ["tests/unit/test_a.py", "tests/support/a.py", "bench/a.py"])
+def test_an_import_of_a_test_is_refused(path: str, statement: str) -> None:
+    if "from ." in statement:
+        path = "tests/unit/test_a.py"
+    (violation,) = imports_of_tests([Module(path, ast.parse(statement))])
+    assert violation.startswith(f"{path}:{statement.count(chr(10)) + 1}: tests.")
+
+
+@pytest.mark.parametrize(
+    ("path", "statement"),
+    [
+        ("tests/unit/test_a.py", "from tests.support.builders import an_event"),
+        ("tests/unit/test_a.py", "from aiohttp.test_utils import TestServer"),
+        ("tests/chaos/conftest.py", "from tests.cluster.conftest import pytest_configure"),
+    ],
+)
+def test_an_import_of_the_shared_parts_is_fine(path: str, statement: str) -> None:
+    assert imports_of_tests([Module(path, ast.parse(statement))]) == []
