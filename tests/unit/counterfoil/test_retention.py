@@ -79,12 +79,14 @@ def test_nobody_is_notified_of_what_is_archived_or_gone_or_not_finished(event: E
 EXPIRED = EnvelopeSummary(name="Contract", status="Expired")
 
 
-@pytest.mark.parametrize("planned", [NOON + 91 * DAY, None])
-def test_an_envelope_that_was_archived_as_expired_is_warned_about_if_esaw_deletes_it_before_it_is_asked_again(
-    planned: datetime | None,
+@pytest.mark.parametrize(
+    ("reason", "planned"), [("EsawUnreachable", NOON + 91 * DAY), ("CleanupDelayed", None)]
+)
+def test_an_envelope_that_was_archived_as_expired_is_warned_about_if_esaw_was_not_asked_again_in_time(
+    reason: str, planned: datetime | None
 ) -> None:
     """It can be signed until then, and its event ends as EnvelopeDeleted."""
-    event = an_event().in_phase(Phase.CLEANING, "CleanupDelayed").with_condition("Archived")
+    event = an_event().in_phase(Phase.CLEANING, reason).with_condition("Archived")
     event = event.status(envelope=EXPIRED, next_attempt_time=planned)
     assert deletion_time(event.build(), 90 * DAY) == NOON + 90 * DAY
 

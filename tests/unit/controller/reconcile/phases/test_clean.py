@@ -43,6 +43,7 @@ from counterfoil.resources.reopening import (
     status_for_first_attempt,
 )
 from counterfoil.resources.request import Request, RequestOutcome
+from counterfoil.retention import imminent_deletion
 from counterfoil.signatures.results import Signatures, State
 from sandbox.servers.http_document_system import DocumentSystem, document_system
 from tests.support.builders import ENVELOPE, an_event, an_organization
@@ -1147,8 +1148,11 @@ async def test_a_callback_during_the_delay_of_the_delete_starts_the_event_of_a_r
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
+DELAY = {"policy": "Delete", "after": "168h"}
+
+
 def delayed_and_expired(folder: Path) -> ReconcilerScene:
-    scene = ReconcilerScene(folder, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
+    scene = ReconcilerScene(folder, statuses=BOTH, cleanup=DELAY)
     scene.envelope.status = EnvelopeStatus.EXPIRED
     return scene
 
@@ -1247,6 +1251,100 @@ async def test_a_status_that_does_not_say_which_callbacks_were_considered_asks_e
     assert is_due(scene)
     await scene.reconcile()
     assert not is_due(scene)
+
+
+def expired_with_a_delay_beyond_the_retention(folder: Path) -> ReconcilerScene:
+    delay = {"policy": "Delete", "after": "1440h"}
+    scene = ReconcilerScene(folder, statuses=BOTH, cleanup=delay, retention="720h")
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    return scene
+
+
+def is_warned_about(scene: ReconcilerScene) -> bool:
+    now = scene.clock.now()
+    return imminent_deletion(scene.newest(), scene.organization.spec, now) is not None
+
+
+@pytest.mark.xfail(strict=True, reason="A delay beyond the retention is reported as not archived for weeks")
+async def test_an_archived_expired_envelope_is_asked_for_before_esaws_own_deletion_and_nobody_is_warned(
+    tmp_path: Path,
+) -> None:
+    scene = expired_with_a_delay_beyond_the_retention(tmp_path)
+    waiting, archived = await scene.reconcile(), scene.clock.now()
+    assert waiting.status.next_attempt_time == archived + timedelta(days=29)
+    assert "by its own retention" in (waiting.status.message or "")
+    for day in range(60):
+        scene.clock.advance(days=1)
+        assert not is_warned_about(scene), f"day {day + 1}"
+        if day == 28:
+            asked = await scene.reconcile()
+            assert (asked.status.reason, asked.status.message) == ("CleanupDelayed", waiting.status.message)
+            assert asked.status.next_attempt_time == archived + timedelta(days=60)
+
+
+@pytest.mark.xfail(strict=True, reason="A delay beyond the retention is reported as not archived for weeks")
+async def test_an_expired_envelope_that_was_signed_without_a_callback_is_archived_before_esaws_own_deletion(
+    tmp_path: Path,
+) -> None:
+    scene = expired_with_a_delay_beyond_the_retention(tmp_path)
+    await scene.reconcile()
+    restart_and_sign(scene)
+    scene.clock.advance(days=29)
+    assert is_due(scene)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    await scene.reconcile()
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+@pytest.mark.xfail(strict=True, reason="A delay beyond the retention is reported as not archived for weeks")
+async def test_a_retention_that_is_stated_later_plans_the_question_to_esaw_again(tmp_path: Path) -> None:
+    scene = delayed_and_expired(tmp_path)
+    await scene.reconcile()
+    assert not is_due(scene)
+    scene.observe(an_organization(version=2, cleanup=DELAY, statuses=BOTH, retention="72h"))
+    assert is_due(scene)
+    await scene.reconcile()
+    assert not is_due(scene)
+    scene.clock.advance(days=2)
+    assert is_due(scene)
+    await scene.reconcile()
+    assert not is_due(scene)
+
+
+@pytest.mark.xfail(strict=True, reason="The deadline runs while the delete is not due")
+@pytest.mark.parametrize("operation", ["envelope", "archive"])
+async def test_no_deadline_runs_before_the_delete_of_an_expired_envelope_is_due(
+    tmp_path: Path, operation: str
+) -> None:
+    scene = delayed_and_expired(tmp_path)
+    await scene.reconcile()
+    deliver_again(scene)
+    if operation == "archive":
+        scene.observe(an_archive(root=tmp_path))
+    else:
+        scene.envelope.but("envelope", EsawUnreachable("connect"))
+    for _ in range(6 * 24 + 23):
+        assert not (after := await scene.reconcile()).status.phase.is_final
+        scene.clock.advance(hours=1)
+    assert after.status.reason not in ("CleanupDelayed", None)
+    scene.envelope.problems.clear()
+    scene.observe(a_probed_archive(root=tmp_path))
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+
+
+@pytest.mark.xfail(strict=True, reason="The deadline runs while the delete is not due")
+async def test_the_deadline_of_a_delayed_delete_begins_when_the_delete_is_due(tmp_path: Path) -> None:
+    scene = delayed_and_expired(tmp_path)
+    due = (await scene.reconcile()).status.next_attempt_time
+    deliver_again(scene)
+    scene.envelope.but("envelope", EsawUnreachable("connect"))
+    after = await scene.reconcile()
+    while not after.status.phase.is_final:
+        scene.clock.advance(hours=1)
+        after = await scene.reconcile()
+    assert due is not None
+    assert after.status.reason == "DeadlineExceeded"
+    assert after.status.completion_time == due + timedelta(hours=24)
 
 
 def list_grows_during_the_first_download(scene: ReconcilerScene) -> None:
