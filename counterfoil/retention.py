@@ -13,6 +13,7 @@ from typing import Final
 from counterfoil.resources.conditions import find_condition, is_condition_true
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, EnvelopeEvent, NoticeState, Origin, Phase
 from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus, OrganizationSpec
+from counterfoil.resources.reopening import may_be_restarted
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -59,14 +60,24 @@ def deletion_time(event: EnvelopeEvent, retention: timedelta | None) -> datetime
     Return when eSAW deletes the envelope of an event that is unfinished or failed.
 
     None: nothing is lost by that, the envelope is not finished yet, or the retention is unknown. An envelope
-    that was archived as Expired may be signed until Counterfoil asks eSAW again.
+    that was archived as Expired may be signed until Counterfoil asks eSAW again, which it does in time
+    (``last_question``) unless eSAW does not answer.
     """
     if retention is None or not _is_needed(event):
         return None
-    deleted = next((each for end in _ends(event) if (each := _later(end, retention)) is not None), None)
-    asked = event.status.next_attempt_time
-    is_asked_before = deleted is not None and asked is not None and asked <= deleted
-    return None if is_asked_before and _is_archived(event) else deleted
+    deleted, asked = _retention_end(event, retention), event.status.next_attempt_time
+    if deleted is None or asked is None or not _is_archived(event):
+        return deleted
+    return None if asked <= deleted or may_be_restarted(event.status) else deleted
+
+
+def last_question(event: EnvelopeEvent, retention: timedelta | None) -> datetime | None:
+    """
+    Return when eSAW is asked a last time for an envelope that was archived as Expired, if its delete comes
+    after eSAW's own: it may have been restarted and signed. None: the retention is unknown.
+    """
+    end = _retention_end(event, retention) if retention is not None else None
+    return end - MIN_NOTICE if end is not None else None
 
 
 def imminent_deletion(event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> datetime | None:
@@ -138,6 +149,10 @@ def _is_archived(event: EnvelopeEvent) -> bool:
     evidence = find_condition(event.status.conditions, EVIDENCE_CONDITION)
     lacks_evidence = evidence is not None and evidence.status == "False"
     return is_condition_true(event.status.conditions, "Archived") and not lacks_evidence
+
+
+def _retention_end(event: EnvelopeEvent, retention: timedelta) -> datetime | None:
+    return next((each for end in _ends(event) if (each := _later(end, retention)) is not None), None)
 
 
 def _ends(event: EnvelopeEvent) -> Iterator[datetime]:

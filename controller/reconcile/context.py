@@ -29,7 +29,7 @@ from counterfoil.archives.layout import (
     make_layout,
 )
 from counterfoil.archives.tags_subprocess import TagWorkers
-from counterfoil.clock import Clock, believed_time, not_before_creation
+from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.errors import NotProven
@@ -50,6 +50,7 @@ from counterfoil.resources import (
     is_condition_true,
     with_condition,
 )
+from counterfoil.resources.conditions import transition_time
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, DELETE_UNCONFIRMED
 from counterfoil.resources.naming import EnvelopeId, event_name
 
@@ -132,11 +133,10 @@ class ReconcileContext:
         condition, now = find_condition(event.status.conditions, type_), self.clock.now()
         if condition is None:
             return now
-        since = believed_time(condition.last_transition_time, now)
-        if since is None:
+        if believed_time(condition.last_transition_time, now) is None:
             stated = SideCondition(type_, condition.status, condition.reason, condition.message)
             self.side_conditions.append(stated)
-        return not_before_creation(since or now, event.metadata.creation_timestamp)
+        return transition_time(condition, event.metadata.creation_timestamp, now)
 
     async def envelope(self) -> EnvelopeResponse:
         """Return the envelope as eSAW describes it in this run."""

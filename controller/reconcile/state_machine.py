@@ -28,6 +28,7 @@ from controller.reconcile.outcomes import (
     Wait,
 )
 from controller.scheduling import backoff
+from controller.scheduling.due import delete_delay
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
@@ -35,6 +36,7 @@ from counterfoil.resources import (
     PHASE_CONDITIONS,
     Attempt,
     AttemptOutcome,
+    CleanupPolicy,
     EnvelopeEvent,
     EnvelopeEventStatus,
     FiledDocument,
@@ -46,7 +48,7 @@ from counterfoil.resources import (
     is_condition_true,
     with_condition,
 )
-from counterfoil.resources.conditions import ConditionStatus, with_summary
+from counterfoil.resources.conditions import ConditionStatus, transition_time, with_summary
 from counterfoil.resources.reopening import with_short_list
 
 PHASE_ORDER = tuple(PHASE_CONDITIONS)
@@ -90,12 +92,32 @@ def phase_to_resume(status: EnvelopeEventStatus) -> Phase:
 
 
 def phase_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:
-    """Return when the deadline of the present phase began to run, without a time in which the controller did
-    not run."""
+    """Return when the deadline of the present phase begins to run: not before the delete is due, and without
+    a time in which the controller did not run."""
     started, due = _stored_start(status, inputs), status.next_attempt_time
     # Until the start of the attempt: its own duration counts, or attempts of hours would have no deadline.
     began = inputs.attempt_start or inputs.now
-    return started + (began - due) if due is not None and began - due > backoff.DOWNTIME else started
+    if due is not None and began - due > backoff.DOWNTIME:
+        started += began - due
+    return max(started, _delete_due(status, inputs) or started)
+
+
+def _delete_due(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime | None:
+    """Return when the delete of an archived envelope is due. An attempt before that only asks whether an
+    expired envelope was restarted."""
+    event, organization = inputs.event, inputs.organization
+    if event is None or organization is None or phase_to_resume(status) is not Phase.CLEANING:
+        return None
+    if organization.spec.cleanup.policy is CleanupPolicy.KEEP:
+        return None
+    created = event.metadata.creation_timestamp
+
+    def since(type_: str) -> datetime:
+        condition = find_condition(status.conditions, type_)
+        return transition_time(condition, created, inputs.now) if condition is not None else inputs.now
+
+    delays = [each for each in delete_delay(status, organization.spec, since) if each is not None]
+    return max(delays, default=None)
 
 
 def _stored_start(status: EnvelopeEventStatus, inputs: TransitionInput) -> datetime:
@@ -313,6 +335,8 @@ class _Draft:
         if outcome.restart_from is not None:
             # Later phases too: a proof from before must not outlive the result that it proves.
             self.reset_phases(PHASE_ORDER[PHASE_ORDER.index(outcome.restart_from) :], outcome)
+        if outcome.restart_from is not None:
+            started = min(started, now)
         self.change(attempts=attempts, phase_start_time=started)
 
     def set_last_error(self, outcome: Wait | Fail) -> None:

@@ -6,21 +6,26 @@ fixed Archive, an Organization that is no longer suspended) makes all waiting ev
 action.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from controller.cache import Cache
 from controller.scheduling.backoff import longest_backoff
 from counterfoil.clock import believed_time
+from counterfoil.esaw.evidence import may_list_more
 from counterfoil.resources import (
     REQUEST_LABEL,
     EnvelopeEvent,
+    EnvelopeEventStatus,
     Organization,
     OrganizationSpec,
     Phase,
     RetrySpec,
     is_condition_true,
 )
-from counterfoil.resources.reopening import CLEANUP_DELAYED, has_new_delivery
+from counterfoil.resources.reopening import CLEANUP_DELAYED, has_new_delivery, may_be_restarted
+from counterfoil.retention import last_question
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -59,7 +64,10 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
         return EPOCH if _key_works(event, cache) else None
     if has_new_delivery(event):
         return EPOCH
-    longest = longest_pause(event, cache.organizations.get(event.organization))
+    organization = cache.organizations.get(event.organization)
+    if organization is not None and _lacks_last_question(event, organization.spec, now):
+        return EPOCH
+    longest = longest_pause(event, organization)
     planned = believed_time(status.next_attempt_time, now, ahead=longest)
     return planned or event.metadata.creation_timestamp or EPOCH
 
@@ -72,6 +80,41 @@ def longest_pause(event: EnvelopeEvent, organization: Organization | None) -> ti
     delays = {CLEANUP_DELAYED: spec.cleanup.after, ARCHIVE_NOT_PROBED: FIRST_PROBE_PAUSE}
     delay = delays.get(event.status.reason or "", timedelta(0))
     return max(longest_backoff(spec.retry), spec.evidence.wait, delay)
+
+
+class DeleteDelay(NamedTuple):
+    """Until when an archived envelope must not be deleted; None: no such delay."""
+
+    cleanup: datetime | None
+    """By ``spec.cleanup.after``."""
+    listing: datetime | None
+    """Until eSAW lists no further files: ``evidence.wait`` after the list last changed."""
+
+
+def delete_delay(
+    status: EnvelopeEventStatus, spec: OrganizationSpec, since: Callable[[str], datetime]
+) -> DeleteDelay:
+    """
+    Return the delays of the delete. ``since`` returns since when a condition has its status.
+
+    If a list of this envelope was short or grew before, eSAW may still be making its files, such as legal
+    documents. None of them must be deleted unarchived.
+    """
+    after, wait = spec.cleanup.after, spec.evidence.wait
+    # A delay that passed before a mismatch is not repeated. Only what follows the delay counts as one.
+    cleanup = since("Archived") + after if after and not status.mismatches else None
+    # The files were last collected when the list last changed.
+    listing = since("Collected") + wait if wait and may_list_more(status, spec.evidence) else None
+    return DeleteDelay(cleanup, listing)
+
+
+def _lacks_last_question(event: EnvelopeEvent, spec: OrganizationSpec, now: datetime) -> bool:
+    """Whether eSAW would not be asked for a restarted envelope before its own retention deletes it, because
+    ``spec.retention`` was changed after the next attempt was planned."""
+    planned, last = event.status.next_attempt_time, last_question(event, spec.retention)
+    return (
+        may_be_restarted(event.status) and planned is not None and last is not None and now < last < planned
+    )
 
 
 def has_request(event: EnvelopeEvent) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
-from counterfoil.clock import believed_time
+from counterfoil.clock import believed_time, not_before_creation
 from counterfoil.resources.base import FieldSchema, ResourcePart, schema
 
 MAX_MESSAGE_LENGTH = 32768
@@ -137,3 +137,9 @@ def is_condition_true(conditions: tuple[Condition, ...], type_: str) -> bool:
     """Whether the condition of that type is set and ``True``."""
     found = find_condition(conditions, type_)
     return found is not None and found.status == "True"
+
+
+def transition_time(condition: Condition, created: datetime | None, now: datetime) -> datetime:
+    """Return since when a condition has its status, which is not before the object's creation; now if the
+    stored time can't be right."""
+    return not_before_creation(believed_time(condition.last_transition_time, now) or now, created)

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from controller.reconcile import error_policy
@@ -37,7 +38,7 @@ from controller.reconcile.phases.missing_envelope import (
     unless_missing,
 )
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
-from controller.scheduling.due import has_request
+from controller.scheduling.due import delete_delay, has_request
 from counterfoil.archives.backend import FileNotReturned
 from counterfoil.archives.proof import doubt
 from counterfoil.archives.readback import hash_stream
@@ -48,7 +49,6 @@ from counterfoil.esaw.evidence import (
     MissingEvidence,
     has_same_files,
     lists_additional_files,
-    may_list_more,
     missing_evidence,
     recorded_gap,
 )
@@ -68,6 +68,7 @@ from counterfoil.resources.envelopeevent import (
     DELETE_UNCONFIRMED,
 )
 from counterfoil.resources.reopening import CLEANUP_DELAYED, LATE_FILES_PENDING
+from counterfoil.retention import last_question
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
 
@@ -119,20 +120,13 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 
 
 def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
-    """
-    Return the pause until the envelope may be deleted; None if it may be now.
-
-    If a list of this envelope was short or grew before, eSAW may still be making its files, such as legal
-    documents. None of them must be deleted unarchived.
-    """
+    """Return the pause until the envelope may be deleted; None if it may be now."""
     now, spec = context.clock.now(), context.organization.spec
-    complete = _end_of_listing(event, context) if may_list_more(event.status, spec.evidence) else now
-    after = spec.cleanup.after
-    due = context.since(event, "Archived") + after if after else now
-    # A delay that passed before a mismatch is not repeated. Only what follows the delay counts as one.
-    if not event.status.mismatches and now < due:
-        message = f"The envelope is deleted {after} after archiving, as spec.cleanup.after says."
-        return Pause(CLEANUP_DELAYED, message, until=max(due, complete))
+    delay = delete_delay(event.status, spec, partial(context.since, event))
+    complete = delay.listing or now
+    if delay.cleanup is not None and now < delay.cleanup:
+        message = f"The envelope is deleted {spec.cleanup.after} after archiving, as spec.cleanup.after says."
+        return Pause(CLEANUP_DELAYED, message, until=max(delay.cleanup, complete))
     if now < complete:
         message = (
             "The envelope is archived. eSignAnyWhere may list further files until the time in "
@@ -565,7 +559,7 @@ async def _unless_restarted(event: EnvelopeEvent, context: ReconcileContext, del
     if restarted is None:
         # Those that are counted later are not considered: the answer may be older than they are.
         facts = dataclasses.replace(delay.facts, considered_deliveries=event.deliveries)
-        return dataclasses.replace(delay, facts=facts)
+        return dataclasses.replace(_with_last_question(event, context, delay), facts=facts)
     considered = event.status.considered_deliveries
     if isinstance(restarted, Skip) and considered is not None and event.deliveries > considered:
         # eSAW sends the callback of the signed envelope before it is Completed: no further callback follows.
@@ -574,6 +568,17 @@ async def _unless_restarted(event: EnvelopeEvent, context: ReconcileContext, del
         )
         return Wait("StillActive", message, restart_from=Phase.VALIDATING)
     return restarted
+
+
+def _with_last_question(event: EnvelopeEvent, context: ReconcileContext, delay: Pause) -> Pause:
+    """Return the delay of the delete; if eSAW's own retention ends before it, eSAW is asked again shortly
+    before that end."""
+    last = last_question(event, context.organization.spec.retention)
+    if last is None or delay.until <= last:
+        return delay
+    message = f"{delay.message} eSignAnyWhere deletes it before that by its own retention (spec.retention)."
+    until = last if context.clock.now() < last else delay.until
+    return dataclasses.replace(delay, message=message, until=until)
 
 
 async def _changed_documents(event: EnvelopeEvent, context: ReconcileContext) -> Outcome | None:

@@ -82,7 +82,7 @@ EXPIRED = EnvelopeSummary(name="Contract", status="Expired")
 @pytest.mark.parametrize(
     ("reason", "planned"), [("EsawUnreachable", NOON + 91 * DAY), ("CleanupDelayed", None)]
 )
-def test_an_envelope_that_was_archived_as_expired_is_warned_about_if_esaw_was_not_asked_again_in_time(
+def test_an_envelope_that_was_archived_as_expired_is_warned_about_if_esaw_deletes_it_before_it_is_asked_again(
     reason: str, planned: datetime | None
 ) -> None:
     """It can be signed until then, and its event ends as EnvelopeDeleted."""
