@@ -18,7 +18,8 @@ from counterfoil.resources import (
     to_json_dict,
 )
 from fuzz.target import Check, Target, expect, promised
-from tests.support.scenes.receiver_parts import FakeKubeClient, ManualClock
+from tests.support.builders import AClock
+from tests.support.scenes.receiver_parts import FakeKubeClient
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.receiver.organizations import OrganizationCache
 
@@ -26,7 +27,7 @@ KINDS: tuple[type[Resource], ...] = (EnvelopeEvent, Organization, Sender, Archiv
 
 
 def _prepare() -> Check:
-    metrics, clock = Metrics(CollectorRegistry(), version="0"), ManualClock()
+    metrics, clock = Metrics(CollectorRegistry(), version="0"), AClock()
 
     def check(data: bytes) -> None:
         kind = KINDS[data[0] % len(KINDS) if data else 0]

@@ -5,7 +5,6 @@ import base64
 import re
 import selectors
 from collections.abc import Callable
-from datetime import timedelta
 from random import Random
 from typing import Any, TypeVar
 
@@ -14,12 +13,12 @@ from prometheus_client import CollectorRegistry
 from counterfoil.metrics import Metrics
 from counterfoil.untrusted.fair_slots import FairSlots
 from fuzz.target import SEPARATOR, Check, Target, expect
+from tests.support.builders import AClock
 from tests.support.scenes.receiver_parts import (
     GUID,
     PASSWORD,
     TOKEN,
     FakeKubeClient,
-    ManualClock,
     added,
     an_organization,
     synced,
@@ -120,7 +119,7 @@ class _Receiver:
 
     def __init__(self, loop: _EventLoop) -> None:
         limits = ReceiverLimits()
-        self.loop, self.kube, self.clock = loop, FakeKubeClient(), ManualClock()
+        self.loop, self.kube, self.clock = loop, FakeKubeClient(), AClock()
         clock = self.clock
         metrics = Metrics(CollectorRegistry(), version="0")
         cache = OrganizationCache(
@@ -156,7 +155,7 @@ class _Receiver:
             for each in others:
                 each.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-        self.clock.time += timedelta(seconds=SECONDS_PER_INPUT)
+        self.clock.advance(seconds=SECONDS_PER_INPUT)
         self.kube.objects.clear()
         self.kube.requests.clear()
         return bytes(transport.written)

@@ -7,7 +7,6 @@ The tests share one scene; each has its own users and drafts.
 import asyncio
 import copy
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar
 from typing import Any
@@ -22,6 +21,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Behaviour, User
 from sandbox.esaw.browser import Browser
 from sandbox.servers.plain_http import plain_http
+from tests.support.builders import AClock
 from tests.support.scenes.pages import FIELDS, PASSWORD, Scene, a_tab, pages_scene
 from webhook.pages.cookies import FlowCookies, form_cookie
 
@@ -143,30 +143,15 @@ async def test_a_way_back_is_worth_nothing_in_another_browser(scene: Scene) -> N
         assert (await tab.get(back)).status_code == 303, "and it is not used up by that"
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """A clock that stands still, this time ago."""
-
-    ago: timedelta
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) - self.ago
-
-    def monotonic(self) -> float:
-        return 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        raise AssertionError("nobody waits here")
-
-
 async def test_what_was_begun_too_long_ago_is_not_finished(scene: Scene) -> None:
     anna = await Person.enters(scene, "Late")
     draft, user_id = anna.draft(), anna.user.user_id
     sender = consented_sender_name("acme", user_id)
 
     def flows(ago: timedelta) -> FlowCookies:
+        clock = AClock(datetime.now(UTC) - ago)
         return FlowCookies(
-            Sealing(scene.local_environment.sealing_keys), Earlier(ago), flow_seconds=300, form_seconds=3600
+            Sealing(scene.local_environment.sealing_keys), clock, flow_seconds=300, form_seconds=3600
         )
 
     async with a_tab(scene, anna.browser) as tab:

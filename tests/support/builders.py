@@ -45,15 +45,17 @@ WEBHOOK = {"url": "https://erp.acme.example/hook", "signingSecretRef": {"name": 
 
 
 class AClock:
-    """A clock that a test sets."""
+    """The one clock that a test sets. With ``step``, each reading advances it by these seconds."""
 
-    def __init__(self, now: datetime = NOON) -> None:
+    def __init__(self, now: datetime = NOON, *, step: float = 0.0) -> None:
         self._now = now
         self._monotonic = 0.0
+        self._step = step
         self.slept: list[float] = []
 
     def now(self) -> datetime:
         """Return the set time."""
+        self.advance(seconds=self._step)
         return self._now
 
     def advance(self, **how_long: float) -> None:
@@ -63,6 +65,7 @@ class AClock:
 
     def monotonic(self) -> float:
         """Return the seconds that passed."""
+        self.advance(seconds=self._step)
         return self._monotonic
 
     def set_back(self, **how_far: float) -> None:
@@ -72,7 +75,7 @@ class AClock:
     async def sleep(self, seconds: float) -> None:
         """Let time pass at once, and others do what they have to do."""
         self.slept.append(seconds)
-        self.advance(seconds=seconds)
+        self.advance(seconds=max(0.0, seconds))
         await asyncio.sleep(0)
 
 

@@ -45,6 +45,27 @@ def imports_of_tests(modules: Iterable[Module]) -> list[str]:
     ]
 
 
+CLOCKS = {"tests/support/builders.py:AClock", "tests/support/virtual_time.py:VirtualClock"}
+"""The clock that a test sets, and the one of an event loop whose time passes at once."""
+
+
+def other_clocks(modules: Iterable[Module]) -> list[str]:
+    """A test has one of the ``CLOCKS``, or the real one, or a class that changes something of one of them."""
+    return [
+        f"{module.path}:{node.lineno}: {node.name} is one more clock; use AClock"
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+        and module.path.startswith("tests/")
+        and f"{module.path}:{node.name}" not in CLOCKS
+        and not {"AClock", "WallClock", "Protocol"} & {ast.unparse(base) for base in node.bases}
+        and (
+            node.name.endswith("Clock")
+            or {"now", "monotonic"} <= {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+        )
+    ]
+
+
 def _imported(module: Module) -> Iterator[tuple[int, str]]:
     """The names below ``tests`` that a module imports, with the package of a relative import."""
     for node in ast.walk(module.tree):
@@ -70,6 +91,10 @@ def _imported(module: Module) -> Iterator[tuple[int, str]]:
 
 def test_no_module_imports_a_module_with_tests() -> None:
     assert imports_of_tests(modules_of(ROOT)) == []
+
+
+def test_there_is_one_clock() -> None:
+    assert other_clocks(modules_of(ROOT)) == []
 
 
 # -- Planted violations ----------------------------------------------------------------------------
@@ -107,3 +132,17 @@ def test_an_import_of_a_test_is_refused(path: str, statement: str) -> None:
 )
 def test_an_import_of_the_shared_parts_is_fine(path: str, statement: str) -> None:
     assert imports_of_tests([Module(path, ast.parse(statement))]) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "is_refused"),
+    [
+        ("class ManualClock:\n    def now(self): ...", True),
+        ("class Time:\n    def now(self): ...\n    def monotonic(self): ...", True),
+        ("class CountingClock(AClock):\n    def now(self): ...", False),
+        ("class ClockBehind(WallClock):\n    def now(self): ...", False),
+        ("class Scene:\n    def now(self): ...", False),
+    ],
+)
+def test_one_more_clock_is_refused(source: str, *, is_refused: bool) -> None:
+    assert bool(other_clocks([Module("tests/unit/test_a.py", ast.parse(source))])) is is_refused

@@ -1,26 +1,16 @@
 """Held shards for tests: their Leases last until a test ends them."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from controller.sharding import HeldLease, HeldShards
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease, micro_time, shard_lease_name
+from tests.support.builders import AClock
 
 
-@dataclass
-class AMonotonicClock:
-    """A clock that a test moves."""
-
-    seconds: float = 1000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-def held_shards(*numbers: int, of: int = 1, clock: AMonotonicClock | None = None) -> HeldShards:
+def held_shards(*numbers: int, of: int = 1, clock: AClock | None = None) -> HeldShards:
     """Return shards whose Leases are held for an hour of this clock, which stands still without a test."""
-    clock = clock or AMonotonicClock()
-    leases = {each: HeldLease(clock, clock.seconds + 3600.0) for each in numbers or (0,)}
+    clock = clock or AClock()
+    leases = {each: HeldLease(clock.monotonic, clock.monotonic() + 3600.0) for each in numbers or (0,)}
     return HeldShards(leases, of)
 
 

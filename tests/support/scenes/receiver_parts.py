@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from random import Random
 from typing import Any
@@ -23,6 +23,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
 from counterfoil.settings import ListenAddress
 from counterfoil.untrusted.fair_slots import FairSlots
+from tests.support.builders import AClock
 from tests.support.fakes.kube import copied, merge
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
@@ -38,29 +39,6 @@ TOKEN = "a-good-token-0123456789"
 PASSWORD = "geheim-0123456789"
 GUID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
-
-
-class ManualClock:
-    """A clock that advances only when the test advances it, or when a task sleeps."""
-
-    def __init__(self) -> None:
-        self.time = NOON
-        self._start = NOON
-
-    def now(self) -> datetime:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=max(0.0, seconds))
-        await asyncio.sleep(0)
-
-    def monotonic(self) -> float:
-        return (self.time - self._start).total_seconds()
-
-    def correct(self, **how_far: float) -> None:
-        """Set the time back, without time passing."""
-        self.time -= timedelta(**how_far)
-        self._start -= timedelta(**how_far)
 
 
 class FakeKubeClient(KubeClient):
@@ -80,7 +58,7 @@ class FakeKubeClient(KubeClient):
         """A field of the status that the schema does not have."""
         self.answering = asyncio.Event()
         self.answering.set()
-        self.server_clock: ManualClock | None = None
+        self.server_clock: AClock | None = None
         """The clock of the header ``Date``; None: without the header."""
         self._versions = itertools.count(1)
         self._news = asyncio.Event()
@@ -222,7 +200,7 @@ class Counter:
         turns: int = 64,
     ) -> None:
         self.kube = FakeKubeClient()
-        self.clock = ManualClock()
+        self.clock = AClock(NOON)
         self.metrics = Metrics(CollectorRegistry(), version="0")
         self.organization_cache = OrganizationCache(
             self.metrics, clock=self.clock, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)

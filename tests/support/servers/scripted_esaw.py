@@ -25,35 +25,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from counterfoil.esaw import ApiToken, CallLimits, EsawClient, EsawUserClient, new_http_client
+from tests.support.builders import AClock
 
 TOKEN = "Tq7" + "x" * 60 + "9Zk"
 ENVELOPE = "0f9c1c2e-1111-2222-3333-444455556666"
 START = datetime(2026, 7, 2, 10, 0, tzinfo=UTC)
-
-
-class ManualClock:
-    """A clock that stands still until it is moved; a sleep moves it. With ``step``, each reading moves it by
-    these seconds."""
-
-    def __init__(self, step: float = 0.0) -> None:
-        self.time = START
-        self.slept: list[float] = []
-        self.step = step
-
-    def now(self) -> datetime:
-        self.move(self.step)
-        return self.time
-
-    def monotonic(self) -> float:
-        self.move(self.step)
-        return (self.time - START).total_seconds()
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.move(seconds)
-
-    def move(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True)
@@ -139,7 +115,7 @@ class ClientSetup:
 
     esaw: EsawClient
     server: ScriptedServer
-    clock: ManualClock
+    clock: AClock
     observer: RecordingObserver
 
     @property
@@ -151,12 +127,12 @@ class ClientSetup:
 async def against(
     *scripts: Script,
     call_limits: CallLimits | None = None,
-    clock: ManualClock | None = None,
+    clock: AClock | None = None,
     rate: float | None = None,
     path: str = "",
 ) -> AsyncIterator[ClientSetup]:
     """A client of a scripted server."""
-    clock, observer = clock or ManualClock(), RecordingObserver()
+    clock, observer = clock or AClock(START), RecordingObserver()
     async with running(*scripts) as server, new_http_client() as http:
         esaw = EsawClient(
             server.url + path,

@@ -5,24 +5,24 @@ import pytest
 from controller.sharding import HeldLease, HeldShards, LeaseLost
 from counterfoil.resources import SHARD_COUNT, SHARD_LABEL
 from counterfoil.resources.naming import envelope_id, shard
-from tests.support.builders import ENVELOPE, an_event
-from tests.support.fakes.leases import AMonotonicClock, held_shards
+from tests.support.builders import ENVELOPE, AClock, an_event
+from tests.support.fakes.leases import held_shards
 
 
 def test_a_lease_is_held_until_its_end_and_is_not_revived_by_a_late_renewal() -> None:
-    clock = AMonotonicClock(0.0)
-    lease = HeldLease(clock, held_until=10.0)
-    clock.seconds = 9.0
+    clock = AClock()
+    lease = HeldLease(clock.monotonic, held_until=10.0)
+    clock.advance(seconds=9)
     lease.extend(19.0)
-    clock.seconds = 18.0
+    clock.advance(seconds=9)
     assert (lease.is_held(), lease.seconds_left()) == (True, 1.0)
-    clock.seconds = 19.0
+    clock.advance(seconds=1)
     lease.extend(100.0)
     assert (lease.is_held(), lease.seconds_left()) == (False, 0.0)
 
 
 def test_a_lease_that_was_given_up_is_not_held() -> None:
-    lease = HeldLease(AMonotonicClock(0.0), held_until=10.0)
+    lease = HeldLease(AClock().monotonic, held_until=10.0)
     lease.end()
     lease.extend(20.0)
     assert not lease.is_held()
@@ -55,14 +55,14 @@ def test_without_a_shard_nothing_is_owned() -> None:
 
 
 def test_an_event_is_worked_on_only_while_the_lease_of_its_shard_is_held() -> None:
-    clock = AMonotonicClock(0.0)
+    clock = AClock()
     mine = shard(envelope_id(ENVELOPE)) % 2
     event = an_event().build()
     held = held_shards(mine, of=2, clock=clock)
     held.check(event)
     with pytest.raises(LeaseLost, match=f"shard {mine} of 2"):
         held_shards(1 - mine, of=2).check(event)
-    clock.seconds += 3601.0
+    clock.advance(seconds=3601)
     assert held.are_lost
     with pytest.raises(LeaseLost):
         held.check(event)

@@ -16,9 +16,9 @@ from counterfoil.resources import envelope_id
 from counterfoil.resources.organization import CheckOutcome, ClientAuthentication, Pkce
 from sandbox.esaw import DocumentSpec, StandIn, User
 from sandbox.esaw.core.behaviour import Behaviour
-from tests.support.builders import a_sender, an_organization
+from tests.support.builders import AClock, a_sender, an_organization
 from tests.support.scenes.esaw_check import a_check_subject
-from tests.support.servers.scripted_esaw import ManualClock, RecordingObserver, answering, running, silence
+from tests.support.servers.scripted_esaw import START, RecordingObserver, answering, running, silence
 
 AS_EXPECTED, DEVIATES, NOT_TESTABLE = CheckOutcome
 READ_OPERATIONS = frozenset(
@@ -293,7 +293,7 @@ async def test_an_endless_answer_is_read_no_further_than_its_limit() -> None:
 
 
 async def test_the_rate_limit_of_the_organization_holds_for_a_check(scene: Scene) -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     async with new_http_client() as http:
         esaw = EsawClient(
             scene.standin.url,
@@ -303,6 +303,6 @@ async def test_the_rate_limit_of_the_organization_holds_for_a_check(scene: Scene
             requests_per_second=0.1,
         )
         report = await check_esaw(Questions(esaw, clock), scene.subject, clock.now())
-    assert clock.time - datetime(2026, 7, 2, 10, 0, tzinfo=UTC) <= timedelta(seconds=130)
+    assert clock.now() - START <= timedelta(seconds=130)
     assert len(scene.standin.requests()) <= 13
     assert report.results[-1].message.endswith("names one.")

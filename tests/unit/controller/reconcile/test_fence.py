@@ -17,7 +17,7 @@ from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import CLAIM_ANNOTATION, REQUEST_LABEL, EnvelopeEvent
 from tests.support.builders import AClock, an_event
 from tests.support.fakes.kube import InMemoryKubeClient
-from tests.support.fakes.leases import AMonotonicClock, held_shards
+from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import FakeBackend, an_archive
 
 
@@ -27,7 +27,7 @@ class Scene:
     def __init__(self) -> None:
         self.event = an_event().build()
         self.kube = InMemoryKubeClient(self.event)
-        self.lease_clock = AMonotonicClock()
+        self.lease_clock = AClock()
         self.clock = AClock()
         self.fence = self.another_run()
 
@@ -37,7 +37,7 @@ class Scene:
         return Fence(self.kube, held, self.clock, self.kube.stored(self.event.name))
 
     def end_the_lease(self) -> None:
-        self.lease_clock.seconds += 3600.0
+        self.lease_clock.advance(seconds=3600.0)
 
     def change(self, **changes: Any) -> None:
         self.kube.edit(EnvelopeEvent, self.event.name, changes)
@@ -112,7 +112,7 @@ async def test_an_event_that_was_deleted_stops_its_run(scene: Scene) -> None:
 def write(scene: Scene, fence: Fence, *, seconds: float = 0.0) -> None:
     """Write a status as the run of the scene does, which takes this time."""
     began = fence.write_began()
-    scene.lease_clock.seconds += seconds
+    scene.lease_clock.advance(seconds=seconds)
     scene.change(status={"phase": "Archiving"})
     fence.written(scene.kube.stored(scene.event.name), began)
 
@@ -126,7 +126,7 @@ async def test_after_a_write_of_this_run_a_file_is_stored_without_a_read(scene: 
     write(scene, scene.fence)
     await put(FencedBackend(FakeBackend(), scene.fence), "a/1.pdf", content(b"x"))
     assert scene.kube.asked == []
-    scene.lease_clock.seconds += CONFIRMATION_SECONDS
+    scene.lease_clock.advance(seconds=CONFIRMATION_SECONDS)
     await put(FencedBackend(FakeBackend(), scene.fence), "a/2.pdf", content(b"x"))
     assert scene.kube.asked == [("get_partial", scene.event.name)]
 
@@ -181,7 +181,7 @@ async def test_files_that_follow_each_other_are_stored_on_one_read(scene: Scene)
     for number in range(3):
         await put(FencedBackend(FakeBackend(), scene.fence), f"a/{number}.pdf", content(b"x"))
     assert scene.kube.asked == [("get_partial", scene.event.name)]
-    scene.lease_clock.seconds += CONFIRMATION_SECONDS
+    scene.lease_clock.advance(seconds=CONFIRMATION_SECONDS)
     await put(FencedBackend(FakeBackend(), scene.fence), "a/late.pdf", content(b"x"))
     assert scene.kube.asked == [("get_partial", scene.event.name)] * 2
 
@@ -190,7 +190,7 @@ async def test_a_pause_after_the_read_is_noticed_before_the_next_file_is_stored(
     memory = FakeBackend()
     await put(FencedBackend(memory, scene.fence), "a/1.pdf", content(b"x"))
     await scene.another_run().claim()
-    scene.lease_clock.seconds += CONFIRMATION_SECONDS
+    scene.lease_clock.advance(seconds=CONFIRMATION_SECONDS)
     with pytest.raises(Superseded):
         await put(FencedBackend(memory, scene.fence), "a/2.pdf", content(b"x"))
     assert set(memory.stored) == {"a/1.pdf"}
@@ -211,7 +211,7 @@ async def test_unfinished_files_are_removed_on_a_recent_read(scene: Scene) -> No
     await scene.another_run().claim()
     # The other run has not begun to write: its claim waits.
     await fenced.remove_leftovers("a")
-    scene.lease_clock.seconds += CONFIRMATION_SECONDS
+    scene.lease_clock.advance(seconds=CONFIRMATION_SECONDS)
     with pytest.raises(Superseded):
         await fenced.remove_leftovers("a")
 
@@ -223,7 +223,7 @@ async def test_a_claim_waits_until_no_other_run_relies_on_an_older_read(scene: S
 
 async def test_a_read_that_began_before_a_pause_is_as_old_as_its_beginning(scene: Scene) -> None:
     def pause() -> None:
-        scene.lease_clock.seconds += CONFIRMATION_SECONDS
+        scene.lease_clock.advance(seconds=CONFIRMATION_SECONDS)
 
     scene.kube.just_before("get_partial", pause)
     await scene.fence.check_recently()

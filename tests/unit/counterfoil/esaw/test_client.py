@@ -30,12 +30,12 @@ from counterfoil.esaw.errors import OriginMismatch
 from counterfoil.esaw.transport import EsawCall, SecretHeaders
 from counterfoil.resources import EnvelopeStatus
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES
+from tests.support.builders import AClock
 from tests.support.servers.scripted_esaw import (
     ENVELOPE,
     START,
     TOKEN,
     ClientSetup,
-    ManualClock,
     RecordingObserver,
     Script,
     against,
@@ -112,7 +112,7 @@ async def test_a_base_url_may_have_a_path_as_on_premise(path: str) -> None:
 async def test_a_base_url_that_could_send_a_token_astray_is_refused(base_url: str) -> None:
     async with new_http_client() as http:
         with pytest.raises(ValueError, match="base URL"):
-            EsawClient(base_url, http=http, clock=ManualClock(), observe=RecordingObserver())
+            EsawClient(base_url, http=http, clock=AClock(START), observe=RecordingObserver())
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         async with new_http_client() as http:
             esaw = EsawClient(
-                "http://esaw.invalid", http=http, clock=ManualClock(), observe=RecordingObserver()
+                "http://esaw.invalid", http=http, clock=AClock(START), observe=RecordingObserver()
             )
             assert await esaw.version() == "25.52"
     assert proxy.received[0].target == "http://esaw.invalid/Api/v6/system/version"
@@ -334,7 +334,7 @@ async def test_a_port_where_nobody_listens_is_unreachable() -> None:
         pass
     observer = RecordingObserver()
     async with new_http_client() as http:
-        esaw = EsawClient(gone.url, http=http, clock=ManualClock(), observe=observer)
+        esaw = EsawClient(gone.url, http=http, clock=AClock(START), observe=observer)
         with pytest.raises(EsawUnreachable, match="No connection to eSAW") as met:
             await esaw.version()
     assert met.value.kind == "connect"
@@ -344,7 +344,7 @@ async def test_a_port_where_nobody_listens_is_unreachable() -> None:
 async def test_a_certificate_that_is_not_trusted_is_reported_as_such(tmp_path: Path) -> None:
     server, _ = server_tls(tmp_path)
     async with running(answering(b'"1"'), tls=server) as esaw_server, new_http_client() as http:
-        esaw = EsawClient(esaw_server.url, http=http, clock=ManualClock(), observe=RecordingObserver())
+        esaw = EsawClient(esaw_server.url, http=http, clock=AClock(START), observe=RecordingObserver())
         with pytest.raises(EsawUnreachable, match="check its certificate") as met:
             await esaw.version()
     assert met.value.kind == "tls"
@@ -357,7 +357,7 @@ async def test_an_authority_of_ones_own_can_be_trusted(tmp_path: Path) -> None:
         running(answering(b'"25.52"'), tls=server) as esaw_server,
         new_http_client(verify=trusting) as http,
     ):
-        esaw = EsawClient(esaw_server.url, http=http, clock=ManualClock(), observe=RecordingObserver())
+        esaw = EsawClient(esaw_server.url, http=http, clock=AClock(START), observe=RecordingObserver())
         assert await esaw.version() == "25.52"
 
 
@@ -366,7 +366,7 @@ async def test_a_proxy_that_refuses_is_reported_as_such(monkeypatch: pytest.Monk
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         async with new_http_client() as http:
             esaw = EsawClient(
-                "https://esaw.invalid", http=http, clock=ManualClock(), observe=RecordingObserver()
+                "https://esaw.invalid", http=http, clock=AClock(START), observe=RecordingObserver()
             )
             with pytest.raises(EsawUnreachable, match="proxy") as met:
                 await esaw.version()
@@ -377,11 +377,11 @@ async def test_a_proxy_that_refuses_is_reported_as_such(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("limits", [CallLimits(silence=0.05), CallLimits(silence=0.2, answer=0.2)])
 async def test_when_all_connections_are_taken_the_error_does_not_blame_esaw(limits: CallLimits) -> None:
     async with running(silence) as server, httpx.AsyncClient(limits=httpx.Limits(max_connections=1)) as http:
-        patient = EsawClient(server.url, http=http, clock=ManualClock(), observe=RecordingObserver())
+        patient = EsawClient(server.url, http=http, clock=AClock(START), observe=RecordingObserver())
         hasty = EsawClient(
             server.url,
             http=http,
-            clock=ManualClock(),
+            clock=AClock(START),
             observe=RecordingObserver(),
             call_limits=limits,
         )
@@ -459,7 +459,7 @@ async def test_retry_after_pauses_all_users_of_the_organization(header: str, sta
             await setup.esaw.version()
         assert len(setup.server.received) == 1
 
-        setup.clock.move(30)
+        setup.clock.advance(seconds=30)
         await other.whoami()
     assert setup.observer.codes == [("whoami", str(status)), ("whoami", "200")]
 
@@ -478,7 +478,7 @@ async def test_calls_keep_to_the_rate_of_their_organization() -> None:
 
 
 async def test_the_metrics_record_how_long_esaw_took() -> None:
-    async with against(answering(WHO), clock=ManualClock(step=0.25)) as setup:
+    async with against(answering(WHO), clock=AClock(START, step=0.25)) as setup:
         await setup.user.whoami()
     # The clock is read twice.
     assert setup.observer.calls == [("whoami", "200", 0.25)]
@@ -539,7 +539,7 @@ async def test_the_wait_for_the_memory_of_a_large_answer_is_no_fault_of_esaw() -
         assert (await asked).metadata == "x" * 2 * SMALL_BYTES
 
 
-class CountingClock(ManualClock):
+class CountingClock(AClock):
     """A clock that counts how often it is read."""
 
     reads = 0

@@ -20,9 +20,10 @@ from counterfoil.esaw import (
     new_http_client,
 )
 from counterfoil.untrusted.transfer_rate import MinimumRate
+from tests.support.builders import AClock
 from tests.support.servers.scripted_esaw import (
+    START,
     TOKEN,
-    ManualClock,
     RecordingObserver,
     Script,
     against,
@@ -168,7 +169,7 @@ async def test_surplus_is_noticed_behind_tls_and_behind_a_proxy(
             monkeypatch.setenv("HTTP_PROXY", server.url)
         base_url = server.url if behind == "tls" else "http://esaw.invalid"
         async with new_http_client(verify=trusting) as http:
-            esaw = EsawClient(base_url, http=http, clock=ManualClock(), observe=RecordingObserver())
+            esaw = EsawClient(base_url, http=http, clock=AClock(START), observe=RecordingObserver())
             with pytest.raises(TransferBroken, match="more than the length"):
                 await whole_file(esaw.as_user(ApiToken.parse(TOKEN, esaw.origin)))
 
@@ -196,7 +197,7 @@ async def test_a_file_that_trickles_is_given_up_though_no_single_wait_is_long() 
     # The clock moves 20 s with each wait: three waits are a minute, in which a few bytes came.
     pieces = in_chunks(*[b"x"] * 10)
     async with against(
-        pieces, clock=ManualClock(step=20), call_limits=CallLimits(minimum_rate=MinimumRate(window=20))
+        pieces, clock=AClock(START, step=20), call_limits=CallLimits(minimum_rate=MinimumRate(window=20))
     ) as setup:
         with pytest.raises(EsawUnreachable) as met:
             await whole_file(setup.user)
@@ -233,7 +234,7 @@ async def test_an_answer_whose_head_or_body_trickles_ends_with_the_answers_timeo
 async def test_a_large_file_may_take_its_time() -> None:
     call_limits = CallLimits(minimum_rate=MinimumRate(window=20, bytes_per_second=1))
     async with against(
-        answering(bytes(4 * MIB)), clock=ManualClock(step=20), call_limits=call_limits
+        answering(bytes(4 * MIB)), clock=AClock(START, step=20), call_limits=call_limits
     ) as setup:
         assert len(await whole_file(setup.user)) == 4 * MIB
 
@@ -241,7 +242,7 @@ async def test_a_large_file_may_take_its_time() -> None:
 async def test_the_time_in_which_the_archive_is_slow_does_not_count() -> None:
     async with against(answering(bytes(4 * MIB))) as setup, setup.user.download("f1") as file:
         async for _ in file.chunks:
-            setup.clock.move(3600)
+            setup.clock.advance(seconds=3600)
     assert setup.observer.calls == [("download", "200", 0.0)]
 
 

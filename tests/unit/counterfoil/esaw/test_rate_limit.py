@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from counterfoil.esaw import HttpStatusError, RateLimited
 from counterfoil.esaw.rate_limit import RateLimiter, pause_while_waiting
-from tests.support.servers.scripted_esaw import START, ManualClock
+from tests.support.builders import AClock
+from tests.support.servers.scripted_esaw import START
 
 
-def a_rate_limiter(clock: ManualClock, *, per_second: float | None = None) -> RateLimiter:
+def a_rate_limiter(clock: AClock, *, per_second: float | None = None) -> RateLimiter:
     return RateLimiter(clock, per_second=per_second, max_retry_after=3600)
 
 
-async def waits(rate_limiter: RateLimiter, clock: ManualClock, calls: int) -> list[float]:
+async def waits(rate_limiter: RateLimiter, clock: AClock, calls: int) -> list[float]:
     """Return the seconds that each of these calls in a row waited."""
     found = []
     for _ in range(calls):
@@ -30,12 +31,12 @@ async def waits(rate_limiter: RateLimiter, clock: ManualClock, calls: int) -> li
 
 
 async def test_without_a_rate_nobody_waits() -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     assert await waits(a_rate_limiter(clock), clock, 1000) == [0.0] * 1000
 
 
 async def test_one_seconds_worth_goes_at_once_and_then_one_at_a_time() -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     assert await waits(a_rate_limiter(clock, per_second=4), clock, 7) == [
         0.0,
         0.0,
@@ -48,15 +49,15 @@ async def test_one_seconds_worth_goes_at_once_and_then_one_at_a_time() -> None:
 
 
 async def test_a_rate_below_one_gives_no_burst() -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     assert await waits(a_rate_limiter(clock, per_second=0.5), clock, 3) == [0.0, 2.0, 2.0]
 
 
 async def test_what_was_not_used_is_saved_up_for_one_second_only() -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     rate_limiter = a_rate_limiter(clock, per_second=2)
     await waits(rate_limiter, clock, 4)
-    clock.move(3600)
+    clock.advance(seconds=3600)
     assert await waits(rate_limiter, clock, 4) == [0.0, 0.0, 0.5, 0.5]
 
 
@@ -65,11 +66,11 @@ async def test_what_was_not_used_is_saved_up_for_one_second_only() -> None:
     gaps=st.lists(st.floats(min_value=0, max_value=3), min_size=1, max_size=60),
 )
 async def test_no_second_sees_more_than_the_rate_and_its_burst(rate: float, gaps: list[float]) -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     rate_limiter = a_rate_limiter(clock, per_second=rate)
     gone = []
     for gap in gaps:
-        clock.move(gap)
+        clock.advance(seconds=gap)
         await rate_limiter.acquire()
         gone.append(clock.now())
     for moment in gone:
@@ -78,11 +79,11 @@ async def test_no_second_sees_more_than_the_rate_and_its_burst(rate: float, gaps
 
 
 async def test_concurrent_callers_get_slots_one_after_the_other() -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     rate_limiter = a_rate_limiter(clock, per_second=1)
     turns: list[float] = []
 
-    class RecordingClock(ManualClock):
+    class RecordingClock(AClock):
         async def sleep(self, seconds: float) -> None:
             turns.append(seconds)
 
@@ -92,17 +93,17 @@ async def test_concurrent_callers_get_slots_one_after_the_other() -> None:
 
 
 async def test_a_clock_that_is_set_back_makes_nobody_wait_for_the_difference() -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     rate_limiter = a_rate_limiter(clock, per_second=1)
     await rate_limiter.acquire()
-    clock.move(-86400)
+    clock.set_back(days=1)
     assert await waits(rate_limiter, clock, 2) == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("rate", [0, -1])
 def test_a_rate_of_nothing_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="above zero"):
-        a_rate_limiter(ManualClock(), per_second=rate)
+        a_rate_limiter(AClock(START), per_second=rate)
 
 
 @pytest.mark.parametrize(
@@ -126,37 +127,37 @@ def test_a_rate_of_nothing_is_refused(rate: float) -> None:
     ],
 )
 def test_retry_after_is_read_as_seconds_and_as_a_date(header: str | None, seconds: float | None) -> None:
-    assert a_rate_limiter(ManualClock()).parse_retry_after(header) == seconds
+    assert a_rate_limiter(AClock(START)).parse_retry_after(header) == seconds
 
 
 @given(st.text(max_size=80))
 def test_no_value_of_retry_after_breaks_the_reading(header: str) -> None:
-    seconds = a_rate_limiter(ManualClock()).parse_retry_after(header)
+    seconds = a_rate_limiter(AClock(START)).parse_retry_after(header)
     assert seconds is None or 0 <= seconds <= 3600
 
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_pause_refuses_every_call_until_it_has_ended(status: int) -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(status, retry_after=60))
-    clock.move(59)
+    clock.advance(seconds=59)
     with pytest.raises(RateLimited) as paused:
         await rate_limiter.acquire()
     assert paused.value.status == status
     assert paused.value.until == START + timedelta(seconds=60)
     assert paused.value.retry_after == 1.0
-    clock.move(1)
+    clock.advance(seconds=1)
     await rate_limiter.acquire()
 
 
 async def test_a_pause_is_reported_in_words_that_stay_the_same() -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
     told = set()
     for _ in range(3):
-        clock.move(10)
+        clock.advance(seconds=10)
         with pytest.raises(RateLimited) as paused:
             await rate_limiter.acquire()
         told.add(str(paused.value))
@@ -164,11 +165,11 @@ async def test_a_pause_is_reported_in_words_that_stay_the_same() -> None:
 
 
 async def test_a_shorter_pause_does_not_cut_a_longer_one() -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
     rate_limiter.apply_retry_after(HttpStatusError(503, retry_after=5))
-    clock.move(30)
+    clock.advance(seconds=30)
     with pytest.raises(RateLimited):
         await rate_limiter.acquire()
 
@@ -183,13 +184,13 @@ async def test_a_shorter_pause_does_not_cut_a_longer_one() -> None:
     ],
 )
 async def test_other_answers_pause_nothing(answer: HttpStatusError) -> None:
-    rate_limiter = a_rate_limiter(ManualClock())
+    rate_limiter = a_rate_limiter(AClock(START))
     rate_limiter.apply_retry_after(answer)
     await rate_limiter.acquire()
 
 
 async def test_a_call_that_waited_for_its_turn_still_sees_a_pause_that_came_meanwhile() -> None:
-    class Meanwhile(ManualClock):
+    class Meanwhile(AClock):
         async def sleep(self, seconds: float) -> None:
             await super().sleep(seconds)
             rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
@@ -201,15 +202,15 @@ async def test_a_call_that_waited_for_its_turn_still_sees_a_pause_that_came_mean
 
 
 async def test_a_clock_that_is_set_back_does_not_stretch_a_pause_beyond_its_bound() -> None:
-    clock = ManualClock()
+    clock = AClock(START)
     rate_limiter = a_rate_limiter(clock)
     rate_limiter.apply_retry_after(HttpStatusError(429, retry_after=60))
-    clock.move(-86400)
+    clock.set_back(days=1)
     await rate_limiter.acquire()
 
 
 async def test_only_a_long_wait_releases_what_others_can_use() -> None:
-    clock, contexts = ManualClock(), list[str]()
+    clock, contexts = AClock(START), list[str]()
 
     @asynccontextmanager
     async def while_waiting() -> AsyncIterator[None]:

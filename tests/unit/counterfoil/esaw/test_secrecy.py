@@ -9,11 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from counterfoil.esaw import ApiToken, CallLimits, EsawClient, EsawError, new_http_client
+from tests.support.builders import AClock
 from tests.support.servers.scripted_esaw import (
     ENVELOPE,
+    START,
     TOKEN,
     ClientSetup,
-    ManualClock,
     RecordingObserver,
     Script,
     against,
@@ -79,7 +80,7 @@ async def both_problems(setup: ClientSetup) -> tuple[BaseException, ...]:
     """Return the error of the envelope request, and the error of a download unless it succeeds."""
     with pytest.raises(EsawError) as envelope:
         await setup.user.envelope(ENVELOPE)
-    setup.clock.move(60)
+    setup.clock.advance(seconds=60)
     try:
         await whole_file(setup.user)
     except EsawError as download:
@@ -118,7 +119,7 @@ async def test_a_missing_host_reveals_no_token_either() -> None:
     async with running(silence) as gone:
         pass
     async with new_http_client() as http:
-        user = EsawClient(gone.url, http=http, clock=ManualClock(), observe=RecordingObserver()).as_user(
+        user = EsawClient(gone.url, http=http, clock=AClock(START), observe=RecordingObserver()).as_user(
             ApiToken.parse(TOKEN, gone.url)
         )
         with pytest.raises(EsawError) as met:
@@ -135,5 +136,5 @@ async def test_the_same_failure_is_reported_in_the_same_words_again(name: str) -
             with pytest.raises(EsawError) as met:
                 await setup.user.envelope(ENVELOPE)
             told.add(str(met.value))
-            setup.clock.move(60)
+            setup.clock.advance(seconds=60)
     assert len(told) == 1

@@ -5,7 +5,6 @@ import base64
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from urllib.parse import quote_plus
 
 import httpx
@@ -13,6 +12,7 @@ import pytest
 
 from sandbox.esaw import Behaviour, Browser, BrowserPage, OAuthApp, StandIn, User
 from sandbox.esaw.core.behaviour import ClientAuthentication
+from tests.support.builders import AClock
 from tests.support.servers.standin_peers import bruno, client_of
 
 RETURN = "https://op.example.com/oauth/acme/return"
@@ -20,22 +20,14 @@ VERIFIER = "a-verifier-of-43-characters-or-somewhat-more-0123"
 S256 = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 7, 2, 10, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
+@pytest.fixture
+def clock() -> AClock:
+    return AClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def esaw(clock: Clock) -> AsyncIterator[StandIn]:
-    async with StandIn(now=clock) as running:
+async def esaw(clock: AClock) -> AsyncIterator[StandIn]:
+    async with StandIn(now=clock.now) as running:
         yield running
 
 
@@ -444,21 +436,21 @@ async def test_a_code_lives_for_a_minute(
     app: OAuthApp,
     user: User,
     back_end: httpx.AsyncClient,
-    clock: Clock,
+    clock: AClock,
     seconds: int,
     status: int,
 ) -> None:
     code = await a_code(esaw, app, user)
-    clock.now += timedelta(seconds=seconds)
+    clock.advance(seconds=seconds)
     assert (await redeem(back_end, app, code)).status_code == status
 
 
 async def test_the_lifetime_of_codes_can_be_set(
-    esaw: StandIn, app: OAuthApp, user: User, back_end: httpx.AsyncClient, clock: Clock
+    esaw: StandIn, app: OAuthApp, user: User, back_end: httpx.AsyncClient, clock: AClock
 ) -> None:
     esaw.set_behaviour(Behaviour(code_lifetime=5))
     code = await a_code(esaw, app, user)
-    clock.now += timedelta(seconds=6)
+    clock.advance(seconds=6)
     assert (await redeem(back_end, app, code)).json()["error"] == "invalid_grant"
 
 

@@ -14,6 +14,7 @@ from counterfoil.esaw_check.profile import profile_of
 from counterfoil.resources import envelope_id
 from counterfoil.resources.organization import OrganizationCheck
 from sandbox.esaw import Behaviour, EsawProfile, StandIn, parse_profile
+from tests.support.builders import AClock
 from tests.support.scenes.esaw_check import a_check_subject
 from tests.support.servers.scripted_esaw import RecordingObserver
 from tests.support.servers.standin_peers import anna
@@ -65,15 +66,14 @@ async def check(
     status: str = "Completed",
 ) -> OrganizationCheck:
     """Check a stand-in with three envelopes, one of them old, and a draft, as the controller does."""
-    clock = PastClock()
+    clock = AClock(datetime.now(UTC) - timedelta(days=20))
     async with (
         StandIn(behaviour=behaviour, profile=profile, version=version, now=clock.now) as esaw,
         new_http_client() as http,
     ):
         user = anna(esaw)
-        clock.past = timedelta(days=20)
         esaw.add_envelope(sender=user)
-        clock.past = timedelta()
+        clock.advance(days=20)
         esaw.add_envelope(sender=user)
         subject = replace(
             a_check_subject(esaw, user),
@@ -85,15 +85,6 @@ async def check(
         now = datetime.now(UTC) + timedelta(seconds=1)
         report = await check_esaw(Questions(client, WallClock()), subject, now)
     return OrganizationCheck(start_time=now, time=now, version=report.version, results=report.results)
-
-
-class PastClock:
-    """A clock that can be set into the past."""
-
-    past = timedelta()
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) - self.past
 
 
 def as_profile(check: OrganizationCheck) -> EsawProfile:

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -11,28 +10,21 @@ from pyhanko.pdf_utils.reader import PdfFileReader
 
 from sandbox.esaw import Behaviour, EnvelopeStatus, StandIn
 from sandbox.esaw.core.documents import SignedPdf
+from tests.support.builders import AClock
 from tests.support.servers.standin_peers import Receiver, bruno, client_of
 
 PDF = b"".join(SignedPdf(title="Draft", pages=2, mark=bytes(32)).chunks())
 SIGNER = {"Email": "kim@example.com", "GivenName": "Kim", "Surname": "Berg", "LanguageCode": "EN"}
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = datetime(2026, 7, 2, 10, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
+@pytest.fixture
+def clock() -> AClock:
+    return AClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def esaw(clock: Clock) -> AsyncIterator[StandIn]:
-    async with StandIn(now=clock) as running:
+async def esaw(clock: AClock) -> AsyncIterator[StandIn]:
+    async with StandIn(now=clock.now) as running:
         yield running
 
 
@@ -147,9 +139,9 @@ async def test_an_upload_can_be_used_once_and_only_by_its_owner(
     assert await error_of(await api.post("envelope/send", json=order)) == (400, "ERR0008")
 
 
-async def test_an_upload_is_kept_for_ten_minutes(api: httpx.AsyncClient, clock: Clock) -> None:
+async def test_an_upload_is_kept_for_ten_minutes(api: httpx.AsyncClient, clock: AClock) -> None:
     order = await an_order(api)
-    clock.now += timedelta(minutes=10, seconds=1)
+    clock.advance(minutes=10, seconds=1)
     assert await error_of(await api.post("envelope/send", json=order)) == (400, "ERR0008")
 
 
@@ -192,7 +184,7 @@ async def a_draft(api: httpx.AsyncClient, **more: Any) -> str:
 async def test_a_draft_can_be_looked_at_by_its_owner_only(esaw: StandIn, api: httpx.AsyncClient) -> None:
     draft = await a_draft(api)
     body = (await api.get(f"draft/{draft}")).json()
-    assert (body["Id"], body["Name"], body["CreationDate"]) == (draft, "Lease", "2026-07-02T10:00:00Z")
+    assert (body["Id"], body["Name"], body["CreationDate"]) == (draft, "Lease", "2026-07-01T12:00:00Z")
     assert body["Activities"][0]["Action"]["Sign"]["ContactInformation"]["Email"] == "kim@example.com"
     async with client_of(esaw, bruno(esaw)) as other:
         assert await error_of(await other.get(f"draft/{draft}")) == (404, "ERR0250")

@@ -19,7 +19,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, Resource
 from counterfoil.settings import ListenAddress, SignIn
 from tests.support.builders import AClock, EventBuilder
-from tests.support.scenes.receiver_parts import ManualClock
+from tests.support.scenes.receiver_parts import NOON
 from webhook.console.access import Authenticator
 from webhook.console.actions import ActionService
 from webhook.console.events.views import EventViews
@@ -92,7 +92,7 @@ class Scene:
     """A console to which everybody comes by one proxy."""
 
     def __init__(self, **settings: Any) -> None:
-        self.clock = ManualClock()
+        self.clock = AClock(NOON)
         self.client_factory = CountingTokenClientFactory()
         burst, of_all = settings.get("address_burst", 1000), settings.get("page_burst", 1000)
         others: tuple[str, ...] = settings.get("others", ())

@@ -21,7 +21,8 @@ from counterfoil.kube.watch import Raw
 from counterfoil.metrics import Metrics
 from counterfoil.settings import ListenAddress
 from counterfoil.untrusted.fair_slots import FairSlots
-from tests.support.scenes.receiver_parts import GUID, TOKEN, ManualClock, added, an_organization, synced
+from tests.support.builders import AClock
+from tests.support.scenes.receiver_parts import GUID, NOON, TOKEN, added, an_organization, synced
 from tests.support.servers.scripted_kubernetes import answered_by
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
@@ -80,7 +81,7 @@ class ScriptedApiServer:
 @asynccontextmanager
 async def receiver_before(server: ScriptedApiServer, folder: Path) -> AsyncIterator[Callable[[], Any]]:
     """Yield a function that makes one callback and returns the status of its answer."""
-    limits, clock, metrics = ReceiverLimits(), ManualClock(), Metrics(CollectorRegistry(), version="0")
+    limits, clock, metrics = ReceiverLimits(), AClock(NOON), Metrics(CollectorRegistry(), version="0")
     async with answered_by(server, folder) as kube:
         organizations = OrganizationCache(
             metrics, clock=clock, new_bucket=lambda: TokenBucket(rate=1000, burst=1000)

@@ -19,8 +19,8 @@ from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeSummary, Origin, Phase, Resource, envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.reopening import PHASES_REOPENED_BY_CALLBACK, has_new_delivery
-from tests.support.builders import an_event
-from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, ManualClock, unavailable
+from tests.support.builders import AClock, an_event
+from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, unavailable
 from tests.support.virtual_time import run_in_virtual_time, virtual_time
 from webhook.receiver.delivery_counter import DeliveryCounter, PendingCount, status_with
 from webhook.receiver.limits import ReceiverLimits
@@ -47,12 +47,12 @@ def kube() -> FakeKubeClient:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> AClock:
+    return AClock(NOON)
 
 
 @pytest.fixture
-def new(kube: FakeKubeClient, clock: ManualClock) -> New:
+def new(kube: FakeKubeClient, clock: AClock) -> New:
     """Make the counting of one more receiver."""
 
     def make(**limits: Any) -> DeliveryCounter:
@@ -430,7 +430,7 @@ def test_the_pause_between_rounds_doubles_with_each_failure_up_to_a_limit_and_th
         kube = TimedKubeClient()
         kube.put(EVENT)
         limits = ReceiverLimits(flush_seconds=1.0, max_flush_interval=15.0)
-        deliveries = DeliveryCounter(kube, clock=ManualClock(), random=Random(1), limits=limits)
+        deliveries = DeliveryCounter(kube, clock=AClock(NOON), random=Random(1), limits=limits)
         deliveries.count(NAME, NOON)
         kube.trouble["get"] = unavailable()
         writing = asyncio.create_task(deliveries.run())
@@ -451,7 +451,7 @@ def test_the_pause_between_rounds_doubles_with_each_failure_up_to_a_limit_and_th
 
 
 async def test_after_closing_it_keeps_trying_and_each_failure_costs_a_fifth_of_a_second(
-    kube: FakeKubeClient, new: New, clock: ManualClock
+    kube: FakeKubeClient, new: New, clock: AClock
 ) -> None:
     deliveries = new()
     kube.trouble["get"] = unavailable()
@@ -469,7 +469,7 @@ async def test_after_closing_it_keeps_trying_and_each_failure_costs_a_fifth_of_a
 
 @pytest.mark.parametrize(("is_closed", "seconds"), [(False, 1.5), (True, 0.0)])
 async def test_writes_are_spread_in_time_except_after_closing(
-    kube: FakeKubeClient, new: New, clock: ManualClock, is_closed: bool, seconds: float
+    kube: FakeKubeClient, new: New, clock: AClock, is_closed: bool, seconds: float
 ) -> None:
     deliveries = new(flush_writers=1, flush_spacing=0.5)
     for name in put_events(kube, 3):
@@ -522,7 +522,7 @@ async def test_deliveries_without_room_are_reported_once_in_a_round(
 
 
 async def test_after_a_conflict_the_next_attempt_comes_at_once_but_not_at_the_same_time(
-    ended: FakeKubeClient, new: New, clock: ManualClock
+    ended: FakeKubeClient, new: New, clock: AClock
 ) -> None:
     ended.trouble["patch"] = Conflict(409, "Conflict", "somebody was first")
     with pytest.raises(Conflict, match="others kept writing"):
@@ -531,7 +531,7 @@ async def test_after_a_conflict_the_next_attempt_comes_at_once_but_not_at_the_sa
 
 
 async def test_after_a_conflict_a_count_waits_a_short_time_before_the_next_attempt(
-    kube: FakeKubeClient, new: New, clock: ManualClock
+    kube: FakeKubeClient, new: New, clock: AClock
 ) -> None:
     deliveries = new(flush_conflicts=3, flush_spacing=0.0)
     deliveries.count(NAME, NOON)
@@ -547,7 +547,7 @@ async def test_after_a_conflict_a_count_waits_a_short_time_before_the_next_attem
 @given(st.lists(st.sampled_from(["a", "b", "write a", "write b", "lose", "down", "up"]), max_size=40))
 def test_every_delivery_is_counted_once_with_any_failure_in_between(steps: list[str]) -> None:
     async def play() -> None:
-        kube, clock = FakeKubeClient(), ManualClock()
+        kube, clock = FakeKubeClient(), AClock(NOON)
         kube.put(EVENT)
         both = {
             name: DeliveryCounter(
@@ -556,7 +556,7 @@ def test_every_delivery_is_counted_once_with_any_failure_in_between(steps: list[
             for name in "ab"
         }
         for step in steps:
-            clock.time += timedelta(microseconds=1)
+            clock.advance(microseconds=1)
             match step.split():
                 case ["write", name]:
                     await both[name].flush()
@@ -598,7 +598,7 @@ async def test_refused_events_delay_no_other_event(problem: ApiError) -> None:
     kube = RefusingKubeClient(problem)
     names = put_events(kube, 40)
     kube.refused = set(names[:20])
-    counter = DeliveryCounter(kube, clock=ManualClock(), random=Random(1), limits=ReceiverLimits())
+    counter = DeliveryCounter(kube, clock=AClock(NOON), random=Random(1), limits=ReceiverLimits())
     for name in names:
         counter.count(name, NOON)
     for _ in range(3):
@@ -611,7 +611,7 @@ async def test_counts_of_refused_events_are_written_when_they_are_allowed() -> N
     kube = RefusingKubeClient(Forbidden(403, "Forbidden", "no"))
     names = put_events(kube, 5)
     kube.refused = set(names)
-    counter = DeliveryCounter(kube, clock=ManualClock(), random=Random(1), limits=ReceiverLimits())
+    counter = DeliveryCounter(kube, clock=AClock(NOON), random=Random(1), limits=ReceiverLimits())
     for name in names:
         counter.count(name, NOON)
     assert not await counter.flush()
@@ -654,7 +654,7 @@ class PolicedKubeClient(FakeKubeClient):
 async def test_a_delivery_whose_reopening_is_refused_is_still_counted() -> None:
     kube = PolicedKubeClient()
     kube.put(EVENT, phase="Failed", completionTime="2025-01-01T11:30:00Z")
-    counter = DeliveryCounter(kube, clock=ManualClock(), random=Random(1), limits=ReceiverLimits())
+    counter = DeliveryCounter(kube, clock=AClock(NOON), random=Random(1), limits=ReceiverLimits())
     counter.count(NAME, NOON)
     assert await counter.flush()
     assert (kube.event(NAME).status.phase, kube.event(NAME).deliveries) == ("Failed", 2)

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -21,8 +21,9 @@ from counterfoil.kube.errors import ApiError, Forbidden, Unavailable
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Phase, Resource, envelope_id
 from counterfoil.resources.event_factory import new_event
+from tests.support.builders import AClock
 from tests.support.fakes.kube import merge
-from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, ManualClock, unavailable
+from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, unavailable
 from tests.support.virtual_time import VirtualTimeLoop
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.limits import ReceiverLimits
@@ -84,7 +85,7 @@ class DeliveryCounterModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
-        self.clock = ManualClock()
+        self.clock = AClock(NOON)
         self.server = FakeKubeClient()
         self.names: list[str] = []
         for action in ("first", "second", "third"):
@@ -103,7 +104,7 @@ class DeliveryCounterModel(RuleBasedStateMachine):
 
     def _now(self) -> datetime:
         """Return a time that no other delivery has."""
-        self.clock.time += timedelta(microseconds=1)
+        self.clock.advance(microseconds=1)
         return self.clock.now()
 
     # -- Deliveries ------------------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ class DeliveryCounterModel(RuleBasedStateMachine):
     def controller_writes(self, event: int) -> None:
         """The controller writes the status between a read and a write of the receivers."""
         if self.names[event] in self.events:
-            self._edit(self.names[event], attempts=self.clock.time.microsecond)
+            self._edit(self.names[event], attempts=self.clock.now().microsecond)
 
     @rule(event=st.just(2))
     def delete(self, event: int) -> None:

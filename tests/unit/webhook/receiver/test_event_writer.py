@@ -14,7 +14,8 @@ from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
 from counterfoil.untrusted.fair_slots import FairSlots
-from tests.support.scenes.receiver_parts import GUID, FakeKubeClient, ManualClock, unavailable
+from tests.support.builders import AClock
+from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, unavailable
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.event_writer import EventWriter
 from webhook.receiver.limits import ReceiverLimits
@@ -30,11 +31,11 @@ class WriterParts:
     def __init__(self, limits: ReceiverLimits, *, turns: int = 64, behind: timedelta | None = None) -> None:
         """``behind`` is the error of this machine's clock; None: responses have no time."""
         self.kube = FakeKubeClient()
-        self.clock, self.server = ManualClock(), ManualClock()
+        self.clock, self.server = AClock(NOON), AClock(NOON)
         clock: Clock = self.clock
         if behind is not None:
             self.kube.server_clock = self.server
-            self.clock.correct(seconds=behind.total_seconds())
+            self.clock.set_back(seconds=behind.total_seconds())
             clock = ServerClock(self.clock, self.kube)
         self.deliveries = DeliveryCounter(self.kube, clock=clock, random=Random(1), limits=limits)
         self.write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
@@ -251,8 +252,8 @@ async def test_a_delivery_after_the_last_attempt_reopens_also_if_the_clock_of_th
     started = {"phase": "Validating", "startTime": "2025-01-01T12:01:00Z", "seconds": 0}
     attempts = [{**started, "outcome": "Skip", "reason": "UnexpectedStatus"}]
     parts.kube.put(EVENT, phase=phase, completionTime="2025-01-01T12:01:00Z", attemptHistory=attempts)
-    parts.clock.time += timedelta(minutes=2)
-    parts.server.time += timedelta(minutes=2)
+    parts.clock.advance(minutes=2)
+    parts.server.advance(minutes=2)
 
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
 

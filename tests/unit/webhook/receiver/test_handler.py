@@ -7,7 +7,7 @@ import logging
 import socket
 import traceback
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -287,7 +287,7 @@ async def test_an_unknown_organization_or_token_is_answered_404_alike(counter: C
 async def test_an_unknown_organization_or_token_is_answered_503_while_the_organizations_are_not_followed(
     counter: Counter, path: str
 ) -> None:
-    counter.clock.time += timedelta(seconds=121)
+    counter.clock.advance(seconds=121)
     answer = await counter.asked(f"{path}?{QUERY}")
     assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
     assert await counter.status(path=PATH) == 200, "a token that was known is accepted"
@@ -300,7 +300,7 @@ async def test_an_unknown_organization_or_token_is_answered_503_while_the_organi
 async def test_an_unknown_password_or_action_is_answered_503_while_the_organizations_are_not_followed(
     counter: Counter,
 ) -> None:
-    counter.clock.time += timedelta(seconds=121)
+    counter.clock.advance(seconds=121)
     assert await counter.status(f"envelopeId={GUID}&action=newAction") == 503
     counter.organization_cache.update(added(with_basic_auth(an_organization())))
     headers = {"Authorization": "Basic bmV3OnBhc3N3b3Jk"}
@@ -308,7 +308,7 @@ async def test_an_unknown_password_or_action_is_answered_503_while_the_organizat
 
 
 async def test_the_age_of_the_organizations_is_published(counter: Counter) -> None:
-    counter.clock.time += timedelta(seconds=90)
+    counter.clock.advance(seconds=90)
     name = "counterfoil_organizations_age_seconds"
     assert counter.metrics.registry.get_sample_value(name) == 90
     counter.organization_cache.update(added(an_organization()))
@@ -709,15 +709,15 @@ async def test_callbacks_that_could_not_be_stored_take_no_room(counter: Counter,
 
 async def test_events_that_were_created_while_the_clock_was_ahead_are_counted_once(counter: Counter) -> None:
     counter.organization_cache.update(added(full(unfinished=0)))
-    counter.clock.time += timedelta(days=30)
+    counter.clock.advance(days=30)
     for number in range(3):
         assert await counter.status(f"envelopeId={GUID[:-1]}{number}&action=envelopeFinished") == 200
-    counter.clock.correct(days=30)
-    counter.clock.time += timedelta(seconds=60)
+    counter.clock.set_back(days=30)
+    counter.clock.advance(seconds=60)
     counter.organization_cache.update(added(counted_at(counter.clock.now(), unfinished=99)))
     assert await counter.status(f"envelopeId={GUID[:-1]}4&action=envelopeFinished") == 200
     assert await counter.status(f"envelopeId={GUID[:-1]}5&action=envelopeFinished") == 503
-    counter.clock.time += timedelta(seconds=400)
+    counter.clock.advance(seconds=400)
     assert counter.uncounted_seconds() == 400
 
 
@@ -726,13 +726,13 @@ async def test_a_count_that_arrives_while_the_clock_is_ahead_counts_when_the_clo
 ) -> None:
     counter.organization_cache.update(added(full(unfinished=0)))
     assert await counter.status() == 200
-    counter.clock.time += timedelta(seconds=60)
+    counter.clock.advance(seconds=60)
     count = counted_at(counter.clock.now(), unfinished=99)
-    counter.clock.correct(days=-30)
+    counter.clock.set_back(days=-30)
     counter.organization_cache.update(added(count))
-    counter.clock.time += timedelta(seconds=340)
+    counter.clock.advance(seconds=340)
     assert counter.uncounted_seconds() == 400
-    counter.clock.correct(days=30)
+    counter.clock.set_back(days=30)
     assert counter.uncounted_seconds() == 0
     assert await counter.status(f"envelopeId={GUID[:-1]}4&action=envelopeFinished") == 200
 

@@ -9,9 +9,10 @@ from prometheus_client import CollectorRegistry
 from counterfoil.callback_auth import token_hash
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.metrics import Metrics
+from tests.support.builders import AClock
 from tests.support.scenes.receiver_parts import (
+    NOON,
     TOKEN,
-    ManualClock,
     added,
     an_organization,
     synced,
@@ -27,12 +28,12 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> AClock:
+    return AClock(NOON)
 
 
 @pytest.fixture
-def organization_cache(metrics: Metrics, clock: ManualClock) -> OrganizationCache:
+def organization_cache(metrics: Metrics, clock: AClock) -> OrganizationCache:
     return OrganizationCache(metrics, clock=clock, new_bucket=lambda: TokenBucket(rate=1.0, burst=1))
 
 
@@ -136,7 +137,7 @@ def test_a_change_is_followed_and_does_not_refill_the_bucket(organization_cache:
 
 
 async def test_the_age_of_events_that_no_count_includes_is_a_metric(
-    organization_cache: OrganizationCache, metrics: Metrics, clock: ManualClock
+    organization_cache: OrganizationCache, metrics: Metrics, clock: AClock
 ) -> None:
     def age() -> float | None:
         return metrics.registry.get_sample_value(
