@@ -265,6 +265,23 @@ async def test_many_at_once_reopen_it_once_and_all_are_counted(ended: FakeKubeCl
     assert ended.event(NAME).deliveries == 31
 
 
+RESTARTABLE = {"phase": "Cleaning", "reason": "CleanupDelayed", "envelope": {"status": "Expired"}}
+"""The status of an event whose callbacks are all stored before they are answered."""
+
+
+@pytest.mark.xfail(strict=True, reason="Callbacks of one event at once conflict with each other")
+@pytest.mark.parametrize("status", [RESTARTABLE, {"phase": "Failed"}, {"phase": "Pending"}])
+async def test_callbacks_of_one_event_at_once_are_stored_together(
+    kube: FakeKubeClient, new: New, status: dict[str, Any]
+) -> None:
+    kube.put(EVENT, **status)
+    counter = new()
+    given = ({"orderNo": "1"} if status["phase"] == "Pending" else {} for _ in range(500))
+    await asyncio.gather(*(counter.store(NAME, NOON, each) for each in given))
+    assert kube.event(NAME).deliveries == 501
+    assert kube.asked("patch") <= 2
+
+
 async def test_parameters_that_an_older_schema_drops_are_not_stored(kube: FakeKubeClient, new: New) -> None:
     kube.dropped = "parameters"
     with pytest.raises(Rejected, match=r"drops status\.parameters"):
