@@ -6,15 +6,16 @@ count and writes the status at the version that it read; so several receivers an
 The first callback is the event's creation and needs no write.
 
 ``store`` stores a callback that re-opens its event, that the controller must consider, or that has new
-parameters, and returns after that; then eSAW is answered (docs/decisions/0009). A killed process loses about
-a second of counts; an orderly stop writes all counts first.
+parameters, and returns after that; then eSAW is answered (docs/decisions/0009). Those of one event that wait
+for this at once are one write, so they do not conflict with each other. A killed process loses about a second
+of counts; an orderly stop writes all counts first.
 """
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import Random
 from types import MappingProxyType
@@ -63,6 +64,32 @@ class UnconfirmedWrite:
         return (status.deliveries, status.last_delivery_time) == (self.deliveries, self.last)
 
 
+@dataclass(eq=False, slots=True)
+class WaitingDelivery:
+    """A callback whose answer waits until it is stored."""
+
+    received: datetime
+    parameters: Mapping[str, str]
+    is_alone: bool = False
+    """Whether it gets a separate write: the API server refused one of it and others."""
+    is_settled: bool = False
+    problem: Exception | None = None
+    """Why it is not stored, once it is settled."""
+
+    def settle(self, problem: Exception | None = None) -> None:
+        """End the wait."""
+        self.is_settled, self.problem = True, problem
+
+
+@dataclass(eq=False, slots=True)
+class WaitingDeliveries:
+    """The callbacks of one event that wait, oldest first."""
+
+    deliveries: list[WaitingDelivery] = field(default_factory=list)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """The first that waits stores all of them. If it is cancelled, the next one does."""
+
+
 class DeliveryCounter:
     """Counts the callbacks of one receiver."""
 
@@ -76,6 +103,7 @@ class DeliveryCounter:
         self._failed: dict[str, PendingCount] = {}
         """Counts of this round that could not be written. They come after all others in the next one."""
         self._unconfirmed: dict[str, UnconfirmedWrite] = {}
+        self._waiting: dict[str, WaitingDeliveries] = {}
         self._is_full = False
         self._closing = asyncio.Event()
 
@@ -103,36 +131,81 @@ class DeliveryCounter:
 
         Raises ``ApiError``, ``ResourceInvalid``.
         """
+        waiting = self._waiting.setdefault(name, WaitingDeliveries())
+        own = WaitingDelivery(received, parameters)
+        waiting.deliveries.append(own)
+        try:
+            async with waiting.turn:
+                if not own.is_settled:
+                    await self._store_waiting(name, waiting.deliveries, own)
+        finally:
+            waiting.deliveries[:] = [each for each in waiting.deliveries if each is not own]
+            if not waiting.deliveries and self._waiting.get(name) is waiting:
+                del self._waiting[name]
+        if own.problem is not None:
+            raise own.problem
+
+    async def _store_waiting(
+        self, name: str, waiting: Sequence[WaitingDelivery], own: WaitingDelivery
+    ) -> None:
+        """Settle a delivery that waits, and those that wait with it."""
+
+        def together() -> list[WaitingDelivery]:
+            """Return those of the next write, also of those that came since the last one."""
+            others = (each for each in waiting if not each.is_alone and not each.is_settled)
+            return [own] if own.is_alone else list(others)
+
+        problem: Exception = Conflict(409, "Conflict", "others kept writing to the event")
         for _ in range(self._limits.flush_conflicts):
-            event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
-            if event.metadata.deletion_timestamp is not None:
-                raise Conflict(409, "Conflict", "the event is being deleted")
-            now = self._clock.now()
-            is_stored = must_be_stored(event.status, received=received, now=now)
-            if not is_stored and not new_parameters(parameters, event.parameters):
-                # Another delivery stored the same meanwhile; this one counts like any other.
-                self.count(name, received)
-                return
-            counted = status_with(event, PendingCount(1, received, received), now=now)
-            status = with_parameters(event, counted, parameters, now=received)
             try:
-                raw = await patch_status(self._kube, event, status)
+                event = EnvelopeEvent.parse(await self._kube.get(EnvelopeEvent, name))
+                stored = together()
+                await self._store_together(event, stored)
             except Conflict:
                 await self._sleep_before_retry()
-            except Rejected:
-                self.count(name, received)
-                raise
+            except Rejected as refusal:
+                if len(stored) == 1:
+                    self.count(name, own.received)
+                    own.settle(refusal)
+                    return
+                # Perhaps for what one of them has.
+                for each in stored:
+                    each.is_alone = True
+            except (ApiError, ResourceInvalid) as failure:
+                problem = failure
+                break
             else:
-                if raw is None or new_parameters(parameters, EnvelopeEvent.parse(raw).parameters):
-                    message = (
-                        "it drops status.parameters. Apply the CustomResourceDefinitions of this version."
-                    )
-                    raise Rejected(200, "Dropped", message)
-                is_reopened = status.phase is not event.status.phase
-                what = "re-opened an event" if is_reopened else "was stored for the controller"
-                _log.info("a delivery %s", what, extra={"event": name})
                 return
-        raise Conflict(409, "Conflict", "others kept writing to the event")
+        for each in together():
+            each.settle(problem)
+
+    async def _store_together(self, event: EnvelopeEvent, waiting: Sequence[WaitingDelivery]) -> None:
+        """Store deliveries in one write and settle them; only count them if another one stored the same
+        before. Raises ``ApiError``, ``ResourceInvalid``."""
+        if event.metadata.deletion_timestamp is not None:
+            raise Conflict(409, "Conflict", "the event is being deleted")
+        name, status, now = event.name, event.status, self._clock.now()
+        parameters: dict[str, str] = {}
+        for each in waiting:
+            parameters |= new_parameters(each.parameters, parameters)
+        is_stored = any(must_be_stored(status, received=each.received, now=now) for each in waiting)
+        if not is_stored and not new_parameters(parameters, event.parameters):
+            for each in waiting:
+                self.count(name, each.received)
+                each.settle()
+            return
+        times = [each.received for each in waiting]
+        counted = status_with(event, PendingCount(len(times), min(times), max(times)), now=now)
+        after = with_parameters(event, counted, parameters, now=max(times))
+        raw = await patch_status(self._kube, event, after)
+        known = EnvelopeEvent.parse(raw).parameters if raw is not None else {}
+        for each in waiting:
+            is_dropped = raw is None or new_parameters(each.parameters, known)
+            message = "it drops status.parameters. Apply the CustomResourceDefinitions of this version."
+            each.settle(Rejected(200, "Dropped", message) if is_dropped else None)
+        is_reopened = after.phase is not status.phase
+        what = "re-opened an event" if is_reopened else "was stored for the controller"
+        _log.info("a delivery %s", what, extra={"event": name})
 
     async def run(self) -> None:
         """Write what gathers, round after round; ends after ``close`` when nothing is left."""

@@ -93,6 +93,10 @@ class EventVanishing(Exception):
     """The event of this name is being deleted, so it proves nothing: a finalizer delays the end only."""
 
 
+class EventContended(Exception):
+    """Other processes kept writing to the event; eSAW sends the callback again."""
+
+
 class EventMismatch(Exception):
     """The event of this name is about another callback, so neither is confirmed with it."""
 
@@ -156,9 +160,10 @@ class EventWriter:
             # The API server works, so a client that chooses ids cannot end this receiver's readiness.
             _log.error("the event was not created: %s", mismatch, extra={"event": name})
             return CallbackOutcome.MISMATCH
-        except EventVanishing as vanishing:
-            # The API server works, and a finalizer that stays must not end this receiver's readiness.
-            _log.warning("the event was not created: %s", vanishing, extra={"event": name})
+        except (EventVanishing, EventContended) as state:
+            # The API server works: a finalizer that stays, or a conflict, must not end this receiver's
+            # readiness.
+            _log.warning("the event was not created: %s", state, extra={"event": name})
             return CallbackOutcome.UNAVAILABLE
         except StatusRefused as refusal:
             # The API server works, so callbacks of one event must not end this receiver's readiness.
@@ -193,7 +198,7 @@ class EventWriter:
 
     async def _create_or_count(self, name: str, event: Raw, received: float) -> CallbackOutcome:
         """Return ``NOTED``, or ``KNOWN`` for a stored event. Raises ``ApiError``, ``ResourceInvalid``,
-        ``NotConfirmed``, ``EventMismatch``, ``EventVanishing``, ``StatusRefused``."""
+        ``NotConfirmed``, ``EventMismatch``, ``EventVanishing``, ``EventContended``, ``StatusRefused``."""
         if name in self._known_names:
             with suppress(NotFound):
                 await self._count_or_store(event, await self._get_existing(name, event), received)
@@ -247,6 +252,8 @@ class EventWriter:
             return
         try:
             await self.delivery_counter.store(name, received_time, parameters)
+        except Conflict as conflict:
+            raise EventContended(str(conflict)) from conflict
         except (Rejected, ResourceInvalid) as refusal:
             raise StatusRefused(str(refusal)) from refusal
 

@@ -269,7 +269,6 @@ RESTARTABLE = {"phase": "Cleaning", "reason": "CleanupDelayed", "envelope": {"st
 """The status of an event whose callbacks are all stored before they are answered."""
 
 
-@pytest.mark.xfail(strict=True, reason="Callbacks of one event at once conflict with each other")
 @pytest.mark.parametrize("status", [RESTARTABLE, {"phase": "Failed"}, {"phase": "Pending"}])
 async def test_callbacks_of_one_event_at_once_are_stored_together(
     kube: FakeKubeClient, new: New, status: dict[str, Any]
@@ -280,6 +279,90 @@ async def test_callbacks_of_one_event_at_once_are_stored_together(
     await asyncio.gather(*(counter.store(NAME, NOON, each) for each in given))
     assert kube.event(NAME).deliveries == 501
     assert kube.asked("patch") <= 2
+
+
+async def test_a_callback_whose_client_leaves_during_the_write_costs_no_other_its_answer(
+    kube: FakeKubeClient, new: New
+) -> None:
+    kube.put(EVENT, **RESTARTABLE)
+    counter = new()
+    kube.answering.clear()
+    first, *others = (asyncio.create_task(counter.store(NAME, NOON)) for _ in range(5))
+    await kube.until_asked("get")
+    first.cancel()
+    kube.answering.set()
+    await asyncio.gather(*others)
+    assert first.cancelled()
+    assert (kube.event(NAME).deliveries, kube.asked("patch")) == (5, 1)
+
+
+async def test_callbacks_that_come_during_a_write_are_stored_by_the_next_one(
+    kube: FakeKubeClient, new: New
+) -> None:
+    kube.put(EVENT, **RESTARTABLE)
+    counter = new()
+    first = asyncio.create_task(counter.store(NAME, NOON))
+    await kube.until_asked("patch")
+    await asyncio.gather(*(counter.store(NAME, NOON) for _ in range(20)))
+    assert first.done()
+    assert (kube.event(NAME).deliveries, kube.asked("patch")) == (22, 2)
+
+
+async def test_parameters_that_the_api_server_refuses_cost_only_their_own_callback() -> None:
+    refusing = RefusingParametersKubeClient()
+    refusing.put(EVENT, **RESTARTABLE)
+    counter = DeliveryCounter(refusing, clock=AClock(NOON), random=Random(1), limits=ReceiverLimits())
+    given = ({"bad": "1"} if number == 3 else {} for number in range(10))
+    results = await asyncio.gather(
+        *(counter.store(NAME, NOON, each) for each in given), return_exceptions=True
+    )
+    assert [type(each) for each in results if each is not None] == [Rejected]
+    assert isinstance(results[3], Rejected)
+    assert await counter.flush()
+    assert refusing.event(NAME).deliveries == 11
+
+
+async def test_parameters_that_an_older_schema_drops_cost_only_their_own_callback(
+    kube: FakeKubeClient, new: New
+) -> None:
+    kube.put(EVENT, **RESTARTABLE)
+    kube.dropped, counter = "parameters", new()
+    results = await asyncio.gather(
+        counter.store(NAME, NOON), counter.store(NAME, NOON, {"orderNo": "1"}), return_exceptions=True
+    )
+    assert [type(each) for each in results] == [type(None), Rejected]
+
+
+@pytest.mark.parametrize("verb", ["get", "patch"])
+async def test_while_the_api_server_is_down_callbacks_that_wait_together_ask_it_once(
+    kube: FakeKubeClient, new: New, verb: str
+) -> None:
+    kube.put(EVENT, **RESTARTABLE)
+    kube.trouble[verb], counter = unavailable(), new()
+    results = await asyncio.gather(*(counter.store(NAME, NOON) for _ in range(9)), return_exceptions=True)
+    assert {type(each) for each in results} == {Unavailable}
+    assert (kube.asked(verb), counter.pending_events) == (1, 0)
+    kube.trouble.clear()
+    await counter.store(NAME, NOON)
+    assert kube.event(NAME).deliveries == 2
+
+
+async def test_several_receivers_store_callbacks_of_one_event_at_once(kube: FakeKubeClient, new: New) -> None:
+    kube.put(EVENT, **RESTARTABLE)
+    receivers = [new() for _ in range(5)]
+    await asyncio.gather(*(each.store(NAME, NOON) for each in receivers for _ in range(20)))
+    assert kube.event(NAME).deliveries == 101
+
+
+class RefusingParametersKubeClient(FakeKubeClient):
+    """Refuses each write of parameters."""
+
+    async def patch_status(
+        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
+    ) -> Raw:
+        if "parameters" in status:
+            raise Rejected(422, "Invalid", "no such parameter")
+        return await super().patch_status(kind, name, status, resource_version=resource_version)
 
 
 async def test_parameters_that_an_older_schema_drops_are_not_stored(kube: FakeKubeClient, new: New) -> None:

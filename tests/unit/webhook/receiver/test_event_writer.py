@@ -313,7 +313,6 @@ async def test_events_that_stay_in_deletion_leave_the_receiver_ready(parts: Writ
     assert await parts.write_probe.check() is None
 
 
-@pytest.mark.xfail(strict=True, reason="A conflict about one event counts as a failure of the API server")
 async def test_an_event_that_others_keep_writing_leaves_the_receiver_ready(parts: WriterParts) -> None:
     parts.kube.put(EVENT, phase="Failed", completionTime="2025-01-01T11:30:00Z")
     parts.kube.trouble["patch"] = Conflict(409, "Conflict", "another was first")
