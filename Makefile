@@ -1,4 +1,4 @@
-# Counterfoil's commands. Each does its own set-up: the environment is .venv, from the hash-locked locks/dev.txt.
+# Counterfoil's commands. Each does its own set-up: the environment is .venv, from the hash-locked release/locks/dev.txt.
 # `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -19,13 +19,13 @@ help: ## list the commands
 
 # It says everything on stderr: `eval "$(make -s cluster)"` reads the standard output (-s: nor the folder that make
 # names when another make runs it).
-$(VENV)/.installed: locks/dev.txt pyproject.toml
+$(VENV)/.installed: release/locks/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Counterfoil needs Python 3.11 or newer; this is %s. Say make PYTHON=..." % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	@echo '[setup] making $(VENV) from locks/dev.txt' >&2
+	@echo '[setup] making $(VENV) from release/locks/dev.txt' >&2
 	@$(PYTHON) -m venv --clear $(VENV)
-	@sed -n '/^uv==/,/^[a-z].*==/{/^uv==/p;/^    --hash/p}' locks/dev.txt | sed '$$ s/ *\\$$//' > $(VENV)/uv.txt
+	@sed -n '/^uv==/,/^[a-z].*==/{/^uv==/p;/^    --hash/p}' release/locks/dev.txt | sed '$$ s/ *\\$$//' > $(VENV)/uv.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $(VENV)/uv.txt
-	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes locks/dev.txt
+	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes release/locks/dev.txt
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -34,30 +34,30 @@ setup: $(VENV)/.installed ## make the environment (every other target runs it fi
 
 .PHONY: lock
 lock: setup ## renew the lock files from pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o locks/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -c locks/dev.txt -o locks/runtime.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra otel -c locks/dev.txt -o locks/traces.txt
-	echo 'hatchling>=1.29' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c locks/dev.txt -o locks/build.txt
-	echo 'pip-audit>=2.10' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o locks/audit.txt
-	echo 'cosmic-ray>=8.7' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c locks/dev.txt -o locks/mutation.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --group dev -o release/locks/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml -c release/locks/dev.txt -o release/locks/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml --extra otel -c release/locks/dev.txt -o release/locks/traces.txt
+	echo 'hatchling>=1.29' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c release/locks/dev.txt -o release/locks/build.txt
+	echo 'pip-audit>=2.10' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -o release/locks/audit.txt
+	echo 'cosmic-ray>=8.7' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header - -c release/locks/dev.txt -o release/locks/mutation.txt
 
 # A registry without advisories answers that it does not know a package: --strict makes that a failure.
 .PHONY: audit
 audit: setup ## compare the locks with the public advisories (asks PyPI for each locked package; not part of make test)
 	@$(BIN)/uv venv --quiet --allow-existing $(VENV)/audit
-	@$(BIN)/uv pip sync --quiet --python $(VENV)/audit/bin/python --require-hashes locks/audit.txt
-	@for lock in runtime traces build dev mutation; do echo "[audit] locks/$$lock.txt"; \
-	  $(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner=off -r locks/$$lock.txt; done
+	@$(BIN)/uv pip sync --quiet --python $(VENV)/audit/bin/python --require-hashes release/locks/audit.txt
+	@for lock in runtime traces build dev mutation; do echo "[audit] release/locks/$$lock.txt"; \
+	  $(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner=off -r release/locks/$$lock.txt; done
 
 # Cosmic Ray and what it needs lie apart, in the versions that the rest of the environment has.
 .PHONY: mutation
 mutation: setup ## how many changes of the product its unit tests notice (MODULE='...', SAMPLE=N, SEED=S; long for all)
-	@$(BIN)/uv pip install --quiet --require-hashes --no-deps --target $(VENV)/mutation -r locks/mutation.txt
-	@$(BIN)/python -m sandbox.mutation $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP_KILLED),--keep-killed) $(if $(ALL_TESTS),--all-tests)
+	@$(BIN)/uv pip install --quiet --require-hashes --no-deps --target $(VENV)/mutation -r release/locks/mutation.txt
+	@$(BIN)/python -m verification.mutation $(MODULE) $(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP_KILLED),--keep-killed) $(if $(ALL_TESTS),--all-tests)
 
 .PHONY: chart
 chart: setup ## renew the CRDs, the chart's copy of them, its schema and README, and the reference of the CRDs
-	@$(BIN)/python docs/generate_crds.py && $(BIN)/python docs/generate_artifacthub.py && $(BIN)/python docs/generate_chart.py && $(BIN)/python docs/generate_reference.py
+	@$(BIN)/python docs/tools/generate_crds.py && $(BIN)/python docs/tools/generate_artifacthub.py && $(BIN)/python docs/tools/generate_chart.py && $(BIN)/python docs/tools/generate_reference.py
 
 .PHONY: cluster cluster-down
 cluster: setup ## start a local control plane with the CRDs, detached; prints export KUBECONFIG=... (CLUSTER=kind: with kind)
@@ -79,13 +79,13 @@ lint-text: setup
 	@echo '[lint] ruff'; $(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@echo '[lint] import rules'; $(BIN)/lint-imports --no-cache | tail -n 2
 	@echo '[lint] spelling'; $(BIN)/codespell
-	@echo '[lint] language'; $(BIN)/python docs/check_language.py
+	@echo '[lint] language'; $(BIN)/python docs/tools/check_language.py
 	@echo '[lint] workflows'; $(BIN)/zizmor --offline --pedantic --quiet .github/workflows
-	@echo '[lint] docs'; $(BIN)/sphinx-build -q -E -a -W --keep-going -b html docs docs/_build && $(BIN)/python docs/check_site.py docs/_build
+	@echo '[lint] docs'; $(BIN)/sphinx-build -q -E -a -W --keep-going -b html docs docs/_build && $(BIN)/python docs/tools/check_site.py docs/_build
 
 .PHONY: docs
 docs: setup ## build the docs as web pages into docs/_build, with a search that needs no server
-	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build && $(BIN)/python docs/check_site.py docs/_build
+	@$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build && $(BIN)/python docs/tools/check_site.py docs/_build
 	@echo '$(CURDIR)/docs/_build/index.html'
 
 # What each process of unit tests collects; all take about the same time. A process of pytest-xdist would collect all
@@ -106,7 +106,7 @@ test-unit: setup ## the fast tests: no cluster, under a minute
 	@echo '[test] unit'; printf '%s\n' $(UNIT_PARTS) | xargs -P $(WORKERS) -I{} \
 	  bash -c 'report=$$($(BIN)/pytest -q {} 2>&1); status=$$?; printf "%s\n" "$$report"; exit $$status'
 
-test-cluster: setup ## the tests on a real API server, with kills and faults (downloaded or built on the first run, with progress)
+test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform kube-score kstatus promtool actionlint
 	@$(BIN)/python -m sandbox.servers opencmis azurite
 	@$(BIN)/python -m sandbox.packages.debian spin gcc
@@ -131,16 +131,16 @@ e2e: setup ## image and chart on a whole node, through a release's life (root; C
 	@echo '[test] e2e'; $(BIN)/pytest -v --capture=no tests/e2e/test_node$(if $(CLUSTER),.py -k 'not load_brings',*.py)
 
 .PHONY: image
-image: setup ## build the image and its bill of materials into dist/ (TRACES, BASE, MUTABLE_BASE, IMAGE, TOOL, OPTIONS: see sandbox/release/image.py)
-	@TRACES='$(TRACES)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m sandbox.release.image
+image: setup ## build the image and its bill of materials into dist/ (TRACES, BASE, MUTABLE_BASE, IMAGE, TOOL, OPTIONS: see release/image/build.py)
+	@TRACES='$(TRACES)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m release.image.build
 
 .PHONY: release version
 release: setup ## build everything that a release has into dist/release/ (VERSION=1.2.3; REPOSITORY, BASE, COSIGN_KEY)
-	@VERSION='$(VERSION)' REPOSITORY='$(REPOSITORY)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' OPTIONS='$(OPTIONS)' $(BIN)/python -m sandbox.release
+	@VERSION='$(VERSION)' REPOSITORY='$(REPOSITORY)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' OPTIONS='$(OPTIONS)' $(BIN)/python -m release
 
 version: setup ## set the version everywhere and write its section of the changelog (VERSION=1.2.3)
-	@VERSION='$(VERSION)' $(BIN)/python -m sandbox.release set
-	@$(BIN)/python docs/generate_artifacthub.py && $(BIN)/python docs/generate_chart.py
+	@VERSION='$(VERSION)' $(BIN)/python -m release set
+	@$(BIN)/python docs/tools/generate_artifacthub.py && $(BIN)/python docs/tools/generate_chart.py
 
 .PHONY: demo
 demo: setup ## the main job on this machine (KEEP=1: leave it running; VERBOSE=1: all details; ARCHIVE=webdav|sftp|cmis|s3|http|azblob|filesystem)
@@ -149,30 +149,30 @@ demo: setup ## the main job on this machine (KEEP=1: leave it running; VERBOSE=1
 .PHONY: model
 model: setup ## check the formal model at large bounds (make test has small bounds)
 	@$(BIN)/python -m sandbox.packages.debian spin gcc
-	@$(BIN)/python -m formal
+	@$(BIN)/python -m verification.formal
 
 # Number of inputs of each fuzz target.
 INPUTS ?= 1000000
 
 .PHONY: fuzz
 fuzz: setup ## fuzz the readers of others' bytes (hours; continues the corpus; make test has a short run)
-	@$(BIN)/python -m fuzz --inputs $(INPUTS)
+	@$(BIN)/python -m verification.fuzz --inputs $(INPUTS)
 
 .PHONY: chaos
 chaos: setup ## the fault campaign: rounds of random faults until FAULTS of them struck, WORKERS side by side; continues where it was stopped (SEED=1, FAULTS=1000, WORKERS=1)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
-	@$(BIN)/python -m chaos run --seed $(or $(SEED),1) --faults $(or $(FAULTS),1000) --workers $(or $(WORKERS),1)
+	@$(BIN)/python -m verification.chaos run --seed $(or $(SEED),1) --faults $(or $(FAULTS),1000) --workers $(or $(WORKERS),1)
 
 .PHONY: soak
 soak: setup ## the soak test: a steady load and faults for MINUTES, in which no process grows and no event is lost (SEED=1, MINUTES=60)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
-	@$(BIN)/python -m chaos soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60)
+	@$(BIN)/python -m verification.chaos soak --seed $(or $(SEED),1) --minutes $(or $(MINUTES),60)
 
 .PHONY: bench
 bench: setup ## speed, as ratios to the raw limit in the same run (thirty minutes; wants a quiet machine)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone
-	@$(BIN)/python -m bench --output bench/RESULTS.md
-	@$(BIN)/python docs/generate_charts.py
+	@$(BIN)/python -m verification.bench --output verification/bench/RESULTS.md
+	@$(BIN)/python docs/tools/generate_charts.py
 
 # They are among the tests of `make test`, too.
 .PHONY: bench-smoke
@@ -183,4 +183,4 @@ bench-smoke: setup ## the benches at a tiny size: they check counts of requests 
 .PHONY: bench-peers
 bench-peers: setup ## the controller beside a small reconciler in Go that does the same work (builds it; wants a quiet machine)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl
-	@$(BIN)/python -m bench p
+	@$(BIN)/python -m verification.bench p

@@ -1,1 +1,1 @@
-"""Documentation, and the scripts that write parts of it from the code."""
+"""Documentation; its programs are in ``docs/tools/``."""

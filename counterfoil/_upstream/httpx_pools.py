@@ -5,7 +5,7 @@ Upstream: https://github.com/encode/httpcore/pull/1035. Versions: httpcore up to
 
 At the beginning and end of each request, httpcore checks every connection of the pool. For each idle
 connection it counts the idle connections again. With 32 concurrent requests this was half of the CPU of
-archiving (bench/RESULTS.md). So ``PooledClient`` has several pools of few connections.
+archiving (verification/bench/RESULTS.md). So ``PooledClient`` has several pools of few connections.
 
 All requests of a task use the same pool, so that the calls of one event share a connection. A new task uses
 the pool with the fewest tasks, the first of them if equal, so that an idle process has few open connections.

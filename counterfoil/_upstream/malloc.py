@@ -5,7 +5,7 @@ Upstream: https://man7.org/linux/man-pages/man3/mallopt.3.html (``M_MMAP_THRESHO
 Versions: all of glibc; without glibc this module does nothing.
 
 By default, glibc returns large freed blocks to the kernel and maps them again for the next use. The kernel
-fills each page with zeros first: half of the CPU of a large download (bench/RESULTS.md).
+fills each page with zeros first: half of the CPU of a large download (verification/bench/RESULTS.md).
 
 glibc also has up to eight arenas for each core, and a thread uses only the free blocks of one. Blocks
 that one thread has freed do not serve another one then: up to 10 MiB more for a document.

@@ -2,7 +2,7 @@
 The five resources of ``counterfoil.dev/v1beta1`` as immutable, typed values, and the functions for their
 names.
 
-``docs/generate_crds.py`` writes ``crds/`` from them. Import from this package.
+``docs/tools/generate_crds.py`` writes ``crds/`` from them. Import from this package.
 """
 
 from counterfoil.resources.archive import Archive, ArchiveRoot, ArchiveSpec, ArchiveStatus, TagRule

@@ -2,8 +2,8 @@
 Base of the five kinds: what a type declares about its fields, and conversion between JSON and typed values.
 
 A field is declared once: type and default are Python's, and ``schema`` in its annotation says the rest.
-``docs/generate_crds.py`` writes ``crds/`` from it. ``parse`` reads a ``dict`` of the API server into frozen
-structs; ``to_dict`` builds one. Unknown fields are ignored on reading (a newer CRD can have more
+``docs/tools/generate_crds.py`` writes ``crds/`` from it. ``parse`` reads a ``dict`` of the API server into
+frozen structs; ``to_dict`` builds one. Unknown fields are ignored on reading (a newer CRD can have more
 fields) and never written. This module sends no requests.
 """
 

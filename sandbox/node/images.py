@@ -90,7 +90,7 @@ async def build(folder: Path) -> Images:
     await buildah.from_tar(base, BASE_IMAGE)
     say("building Counterfoil's image from the Containerfile")
     with tempfile.TemporaryDirectory(prefix="counterfoil-context-") as context:
-        await buildah.build(IMAGE, ROOT, ROOT / "Containerfile", *as_this_machine(Path(context)))
+        await buildah.build(IMAGE, ROOT, ROOT / "release" / "Containerfile", *as_this_machine(Path(context)))
         say("building the image with eSAW's stand-in and rclone beside it")
         sandbox_context(Path(context), rclone)
         await buildah.build(SANDBOX_IMAGE, Path(context), Path(context) / "Containerfile")

@@ -4,12 +4,12 @@ A short slice of the fault campaign (``make chaos``): the whole way from the pla
 
 from pathlib import Path
 
-from chaos.plan import plan
-from chaos.rounds import SENT_DRAFTS, run_round
-from chaos.stage import Servers
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.s3_rclone import S3Server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
+from verification.chaos.plan import plan
+from verification.chaos.rounds import SENT_DRAFTS, run_round
+from verification.chaos.stage import Servers
 
 SEED, ROUND = 5, 391
 """A round with a real archive server, several controllers and shards, drafts, bulks, and kills."""

@@ -27,6 +27,7 @@ from counterfoil.resources import envelope_id, event_name
 from counterfoil.resources.audit_annotation import AuditEntry, audit_entries, with_audit_entry
 from counterfoil.resources.envelopeevent import Origin
 from counterfoil.resources.event_factory import new_event
+from release.helm import CHART, Helm, HelmError
 from sandbox.controlplane import rbac
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
@@ -36,7 +37,6 @@ from sandbox.controlplane.schemas import LOCATION, write_schemas
 from sandbox.controlplane.third_party_crds import third_party_crds
 from sandbox.environment.local import local_environment
 from sandbox.esaw import DocumentSpec
-from sandbox.release.helm import CHART, Helm, HelmError
 from sandbox.servers.plain_http import plain_http
 from tests.support.builders import NOON
 from tests.support.scenes.chart import (

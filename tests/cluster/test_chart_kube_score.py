@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from release.helm import Helm, helm
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.processes import run
-from sandbox.release.helm import Helm, helm
 from tests.support.scenes.chart import KUBERNETES, MONITORING, RELEASE, VARIANTS, render
 
 PAGE = Path(__file__).parents[2] / "docs" / "chart.md"

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from counterfoil.resources.audit_annotation import AUDIT_ANNOTATION_PATTERN
+from release.helm import CHART, Helm, HelmError, helm
 from sandbox.controlplane import rbac
-from sandbox.release.helm import CHART, Helm, HelmError, helm
 from tests.support.scenes.chart import (
     EVERYTHING,
     KUBERNETES,

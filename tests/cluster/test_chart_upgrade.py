@@ -16,12 +16,12 @@ import pytest
 
 from counterfoil.resources import Envelope, envelope_id
 from counterfoil.resources.event_factory import new_event
+from release.helm import CHART
 from sandbox.controlplane import rbac
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.esaw import DocumentSpec
-from sandbox.release.helm import CHART
 from tests.support.crd_cases import built
 from tests.support.scenes.chart import NAMESPACE, RELEASE, with_image
 from tests.support.scenes.hook_jobs import HelmWithHookJobs

@@ -16,7 +16,7 @@ from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import Rejected
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
 from counterfoil.resources.base import PrinterColumn, ResourcePart, schema
-from docs import generate_crds
+from docs.tools import generate_crds
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.install_crds import install_crds
 from sandbox.controlplane.kubectl import Kubectl, KubectlError

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 
-from docs.record_demo import COMMAND, RECORDING, ROOT, shape
+from docs.tools.record_demo import COMMAND, RECORDING, ROOT, shape
 
 
 async def test_the_demo_prints_what_the_docs_show() -> None:
@@ -19,4 +19,4 @@ async def test_the_demo_prints_what_the_docs_show() -> None:
             demo.send_signal(signal.SIGTERM)
             await demo.wait()
     assert demo.returncode == 0, printed
-    assert shape(printed) == shape(RECORDING.read_text("utf-8")), "run: python docs/record_demo.py"
+    assert shape(printed) == shape(RECORDING.read_text("utf-8")), "run: python docs/tools/record_demo.py"

@@ -55,7 +55,7 @@ NOT_TYPED = {
     "kubectl counterfoil url acme": "needs a controller: docs/start.md and the README have it, too",
     "kubectl counterfoil check acme": "needs a controller and an eSAW: tests/cluster/test_check.py",
     ".venv/bin/pytest": "runs other tests",
-    ".venv/bin/python docs/generate_archive_matrix.py": "needs the result of all contract tests",
+    ".venv/bin/python docs/tools/generate_archive_matrix.py": "needs the result of all contract tests",
     "COUNTERFOIL_HUGE_FILES=1": "takes many minutes and gigabytes",
     "python -m counterfoil.cli.restore status now.json --digest": "needs a lost status: test_restore.py",
 }

@@ -1,9 +1,9 @@
-"""The model of one envelope at small bounds (``python -m formal small``), with Spin and a C compiler."""
+"""The model of one envelope at small bounds (``python -m verification.formal small``), with Spin."""
 
 import pytest
 
-import formal.__main__ as model
-from formal.__main__ import PROTECTIONS, REMAINING, SMALL, Check
+import verification.formal.__main__ as model
+from verification.formal.__main__ import PROTECTIONS, REMAINING, SMALL, Check
 
 
 def described(check: Check) -> str:

@@ -31,7 +31,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [UV, "build", "--wheel", "--no-build-isolation", *python, "--out-dir", folder], cwd=ROOT, check=True
     )
     (wheel,) = folder.glob("*.whl")
-    locked: list[str | Path] = ["--constraints", ROOT / "locks" / "runtime.txt"]
+    locked: list[str | Path] = ["--constraints", ROOT / "release" / "locks" / "runtime.txt"]
     subprocess.run([UV, "tool", "install", *python, *locked, wheel], env={**os.environ, **places}, check=True)
     return folder / "bin"
 

@@ -15,8 +15,8 @@ import pytest
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import Phase
+from release import plugin
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.release import plugin
 from tests.support.scenes.controller import ControllerScene
 from tests.support.scenes.plugin import Terminal, a_scene_with_people, refused, terminal
 

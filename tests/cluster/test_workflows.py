@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from release.image import build
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.processes import CommandResult, command_environment, run
-from sandbox.release import image
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -73,5 +73,5 @@ def test_code_of_the_project_never_runs_with_the_rights_to_publish() -> None:
 def test_ci_runs_the_command_of_a_person_in_the_base_of_the_image() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))["jobs"]
     assert jobs["test"]["steps"][-1]["run"] == "bash .ci/run"
-    named = image.choose_base({}, image.BASE_FILE.read_text("utf-8"))
+    named = build.choose_base({}, build.BASE_FILE.read_text("utf-8"))
     assert jobs["test"]["container"]["image"] == named

@@ -27,13 +27,13 @@ from controller.resync.event_load import UNKNOWN_ENVELOPE
 from counterfoil.resources import envelope_id
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
+from release.helm import CHART, helm
 from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.controlplane.processes import ServerProcess, run
 from sandbox.node.images import SANDBOX_IMAGE
 from sandbox.node.kind import KindNode
 from sandbox.node.node import Node
-from sandbox.release.helm import CHART, helm
 from tests.support.neighbours import ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
 from tests.support.scenes.chaos import eventually
 from tests.support.scenes.release import ACME, HOME, PATIENCE, RELEASE, SCRAPER, Flow, Release, release_in

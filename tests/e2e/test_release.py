@@ -22,8 +22,8 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from release import oci, statements
 from sandbox.node import images
-from sandbox.release import oci, statements
 
 VERSION = "9.8.7"
 BASE = "localhost/counterfoil-base:release"
@@ -93,7 +93,7 @@ def commit(folder: Path) -> None:
 def release(clone: Path, environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command of `make release`, or of `make version`."""
     return subprocess.run(
-        [sys.executable, "-m", "sandbox.release", *arguments],
+        [sys.executable, "-m", "release", *arguments],
         cwd=clone,
         env=environment,
         check=False,

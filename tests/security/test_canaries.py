@@ -21,11 +21,11 @@ import msgspec
 import pytest
 
 from counterfoil.resources import consented_sender_name
+from release.helm import CHART, helm
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw.browser import Browser
-from sandbox.release.helm import CHART, helm
 from sandbox.servers.plain_http import plain_http
 from sandbox.servers.smtp import PASSWORD as SMTP_PASSWORD
 from sandbox.servers.smtp import SmtpServer

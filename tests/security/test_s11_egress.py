@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from release.helm import CHART, Helm, HelmError, helm
 from sandbox.controlplane.control_plane import ControlPlane
-from sandbox.release.helm import CHART, Helm, HelmError, helm
 from tests.support.scenes.chart import NAMESPACE, RELEASE, Rendered, render, with_image
 
 INTERNET = ("1.1.1.1", "203.0.113.7", "8.8.8.8", "2606:4700::1111")

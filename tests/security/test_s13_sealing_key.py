@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from release.helm import CHART, Helm, HelmError, helm
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
-from sandbox.release.helm import CHART, Helm, HelmError, helm
 from tests.support.scenes.chart import Rendered, with_image
 from tests.support.scenes.hook_jobs import hook_jobs
 

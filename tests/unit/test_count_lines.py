@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from docs import count_lines
+from docs.tools import count_lines
 
 
 @pytest.mark.parametrize(

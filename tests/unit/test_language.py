@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from docs import check_language
-from docs.check_language import Rules, check, check_subject
+from docs.tools import check_language
+from docs.tools.check_language import Rules, check, check_subject
 
 RULES = Rules.parse(check_language.WORD_LIST.read_text(encoding="utf-8"))
 
@@ -139,7 +139,7 @@ def test_a_longer_phrase_may_be_good_english() -> None:
         pytest.param("docs/a.md", f"```\n{SENTENCE} one two\n```\n", [], id="a code fence"),
         pytest.param("docs/a/b.md", f"{SENTENCE} one two\n", [1], id="a folder of the manual"),
         pytest.param("docs/reference/a.md", f"{SENTENCE} one two\n", [], id="a generated page"),
-        pytest.param("bench/a.md", f"{SENTENCE} one two\n", [], id="not the manual"),
+        pytest.param("verification/bench/a.md", f"{SENTENCE} one two\n", [], id="not the manual"),
         pytest.param("a/en.toml", f'a = "One."\nb = "{SENTENCE} one two"\n', [2], id="an English catalogue"),
         pytest.param(
             "counterfoil/cli/a.py", f'A = (\n    "{SENTENCE} "\n    "one two"\n)\n', [2], id="a help text"
@@ -189,7 +189,7 @@ def test_the_command_checks_files_and_folders(tmp_path: Path) -> None:
 
 def test_the_linter_keeps_its_own_rules() -> None:
     path = Path(check_language.__file__)
-    assert check("docs/check_language.py", path.read_text(encoding="utf-8"), RULES) == []
+    assert check("docs/tools/check_language.py", path.read_text(encoding="utf-8"), RULES) == []
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -20,7 +20,9 @@ def test_wheel_chart_and_image_name_the_same_licence() -> None:
     chart = yaml.safe_load((ROOT / "charts" / "counterfoil" / "Chart.yaml").read_text(encoding="utf-8"))
     assert project["license"] == LICENCE
     assert chart["annotations"]["artifacthub.io/license"] == LICENCE
-    assert f'org.opencontainers.image.licenses="{LICENCE}"' in (ROOT / "Containerfile").read_text()
+    assert (
+        f'org.opencontainers.image.licenses="{LICENCE}"' in (ROOT / "release" / "Containerfile").read_text()
+    )
 
 
 def test_wheel_and_image_carry_the_licences_of_all_that_they_contain() -> None:
@@ -31,7 +33,7 @@ def test_wheel_and_image_carry_the_licences_of_all_that_they_contain() -> None:
         *(str(each.relative_to(ROOT)) for each in ROOT.glob("webhook/**/*LICENSE*")),
     }
     assert set(project["license-files"]) == needed
-    copied = (ROOT / "Containerfile").read_text(encoding="utf-8")
+    copied = (ROOT / "release" / "Containerfile").read_text(encoding="utf-8")
     assert "COPY pyproject.toml README.md LICENSE NOTICE ./" in copied
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert {"!LICENSE", "!NOTICE"} <= set(ignored)

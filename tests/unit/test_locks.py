@@ -20,7 +20,7 @@ def names(requirements: list[str]) -> set[str]:
 
 def required_by_the_project(lock: str) -> set[str]:
     """Return the locked packages that are not there for another package only."""
-    text = (ROOT / "locks" / lock).read_text()
+    text = (ROOT / "release" / "locks" / lock).read_text()
     blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.MULTILINE)
     return {each.partition("==")[0] for each in blocks if "counterfoil (pyproject.toml" in each}
 

@@ -6,6 +6,7 @@ tested with a planted violation and with the product itself.
 """
 
 import ast
+import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.support.repository import ROOT
 PRODUCT = ("controller", "webhook", "counterfoil")
 MAXIMUM_MODULES = 15
 """Maximum number of modules in a folder, without its ``__init__.py``."""
+MAXIMUM_ENTRIES = 20
+"""Maximum number of files and folders at the top level of the repository, hidden ones included."""
 
 
 WALL_CLOCK_FIELDS = {
@@ -132,6 +135,13 @@ def crowded_folders(paths: Iterable[str]) -> list[str]:
         for folder, count in sorted(counts.items())
         if count > MAXIMUM_MODULES
     ]
+
+
+def crowded_top_level(paths: Iterable[str]) -> list[str]:
+    """The top level has at most ``MAXIMUM_ENTRIES`` entries."""
+    count = len({path.partition("/")[0] for path in paths})
+    maximum = f"the maximum is {MAXIMUM_ENTRIES} (decision 0056)"
+    return [f".:1: {count} entries; {maximum}"] if count > MAXIMUM_ENTRIES else []
 
 
 def modules_without_docstring(modules: Iterable[Module]) -> list[str]:
@@ -581,6 +591,19 @@ def test_a_crowded_folder_is_refused(plant: Plant) -> None:
     assert crowded_folders(module.path for module in modules) == [
         "controller/watch:1: 16 modules; the maximum is 15"
     ]
+
+
+def test_one_entry_too_many_at_the_top_level_is_refused() -> None:
+    full = [f"folder{number}/module.py" for number in range(MAXIMUM_ENTRIES)]
+    assert crowded_top_level([*full, "folder0/another.py"]) == []
+    assert crowded_top_level([*full, "another.toml"]) == [
+        ".:1: 21 entries; the maximum is 20 (decision 0056)"
+    ]
+
+
+def test_the_top_level_has_few_entries() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert crowded_top_level(listed.stdout.splitlines()) == []
 
 
 def test_a_module_without_a_docstring_is_refused(plant: Plant) -> None:

@@ -114,7 +114,7 @@ def test_there_is_one_clock() -> None:
         "from tests.e2e import conftest",
     ],
 )
-@pytest.mark.parametrize("path", ["tests/unit/test_a.py", "tests/support/a.py", "bench/a.py"])
+@pytest.mark.parametrize("path", ["tests/unit/test_a.py", "tests/support/a.py", "verification/bench/a.py"])
 def test_an_import_of_a_test_is_refused(path: str, statement: str) -> None:
     if "from ." in statement:
         path = "tests/unit/test_a.py"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.outage import RETRY
-from bench.setup import BenchSetup, bench_setup
 from counterfoil.resources import to_json_dict
 from sandbox.controlplane.control_plane import ControlPlane
+from verification.bench.outage import RETRY
+from verification.bench.setup import BenchSetup, bench_setup
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from bench.big_and_many import VALUES, cases, measure, memory_limit, report
-from bench.machine import MIB
-from bench.transfer import MAX_MEMORY
 from sandbox.controlplane.control_plane import ControlPlane
+from verification.bench.big_and_many import VALUES, cases, measure, memory_limit, report
+from verification.bench.machine import MIB
+from verification.bench.transfer import MAX_MEMORY
 
 SIZE = 96 * MIB
 """Three times the bound, so that a controller that holds the document exceeds it."""

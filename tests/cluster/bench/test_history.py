@@ -5,11 +5,11 @@ import math
 
 import pytest
 
-from bench import history
-from bench.history import HistoryResult, measure
-from bench.setup import BenchSetup
 from controller.resync.event_load import COUNT_SECONDS
 from controller.resync.garbage_collector import PAGE_SIZE
+from verification.bench import history
+from verification.bench.history import HistoryResult, measure
+from verification.bench.setup import BenchSetup
 
 HISTORY = 1200
 COUNT = 8

@@ -1,7 +1,7 @@
 """A tiny bench (h): order and number of events after an outage of the archive. No times."""
 
-from bench.outage import measure, report
-from bench.setup import BenchSetup
+from verification.bench.outage import measure, report
+from verification.bench.setup import BenchSetup
 
 COUNT = 40
 WAIT_SECONDS = 3.0

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bench.overload import measure_burst, receivers_environment
 from sandbox.controlplane.control_plane import ControlPlane
+from verification.bench.overload import measure_burst, receivers_environment
 
 COUNT = 60
 

@@ -1,7 +1,7 @@
 """The set-up of the benches: nothing but the bench creates events."""
 
-from bench.setup import ORGANIZATION, BenchSetup
 from counterfoil.resources import Organization
+from verification.bench.setup import ORGANIZATION, BenchSetup
 
 
 async def test_the_controller_of_a_bench_does_not_search_for_missed_callbacks(setup: BenchSetup) -> None:

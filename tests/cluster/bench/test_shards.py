@@ -1,10 +1,10 @@
 """A tiny bench (f): each controller finishes the events of its shard, and the other one takes them over. No
 times."""
 
-from bench.setup import BenchSetup
-from bench.shards import ShardsResult, envelopes_by_shard, report, shard_round, take_over
 from counterfoil.resources import envelope_id
 from counterfoil.resources.naming import shard
+from verification.bench.setup import BenchSetup
+from verification.bench.shards import ShardsResult, envelopes_by_shard, report, shard_round, take_over
 
 MAX_ESAW_REQUESTS = 9
 """Requests to eSAW for an event of three files."""

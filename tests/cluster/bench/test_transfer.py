@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bench.machine import MIB
-from bench.transfer import TransferMethod, measure_rates
+from verification.bench.machine import MIB
+from verification.bench.transfer import TransferMethod, measure_rates
 
 KINDS = ("filesystem", "http")
 """Kinds whose servers start at once."""

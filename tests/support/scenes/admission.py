@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
+from release.helm import CHART, helm
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
-from sandbox.release.helm import CHART, helm
 from tests.support.scenes.chart import with_image
 
 PATIENCE = 60.0

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from sandbox.release.helm import CHART, Helm
+from release.helm import CHART, Helm
 
 RELEASE = "counterfoil"
 NAMESPACE = "contracts"

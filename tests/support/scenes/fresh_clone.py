@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 LONG_AGO = 946684800
 """Before this environment was made: in the clone nothing is installed again."""
-LOCKED = ("locks/dev.txt", "pyproject.toml")
+LOCKED = ("release/locks/dev.txt", "pyproject.toml")
 
 
 def fresh_clone(folder: Path) -> Path:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from release.helm import Helm
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.controlplane.processes import CommandResult, run
-from sandbox.release.helm import Helm
 
 PAUSE = 0.1
 """Seconds between lists of the Jobs."""

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 from counterfoil.resources import ORGANIZATION_LABEL, EnvelopeEvent, Phase
+from release.helm import CHART, Helm
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.esaw import CallbackUrls, User
 from sandbox.node.images import IMAGE
-from sandbox.release.helm import CHART, Helm
 from tests.support.neighbours import BUCKET, ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
 from tests.support.scenes.chaos import eventually
 

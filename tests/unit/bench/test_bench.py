@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import Section, render, targets, updated
-from bench.machine import ProcessMemory
-from bench.plain_script import write_and_read_back
-from bench.setup import MetricSamples
-from bench.spread import Spread, order_of_turn
+from verification.bench.__main__ import Section, render, targets, updated
+from verification.bench.machine import ProcessMemory
+from verification.bench.plain_script import write_and_read_back
+from verification.bench.setup import MetricSamples
+from verification.bench.spread import Spread, order_of_turn
 
 
 def test_a_spread_shows_the_median_and_how_far_the_rounds_lie_apart() -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.big_and_many import VALUES, BigResult, cases, memory_limit, report
-from bench.machine import MIB
 from counterfoil.settings import ControllerSettings
+from verification.bench.big_and_many import VALUES, BigResult, cases, memory_limit, report
+from verification.bench.machine import MIB
 
 USUAL = ControllerSettings(namespace="").concurrency
 

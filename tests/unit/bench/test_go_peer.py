@@ -4,9 +4,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from bench.go_peer import PEER, ApiRequests, PeerRound, report
-from bench.plain_script import PlainScriptResult
 from controller.reconcile.state_machine import PERSIST_AFTER, next_phase
+from verification.bench.go_peer import PEER, ApiRequests, PeerRound, report
+from verification.bench.plain_script import PlainScriptResult
 
 ROOT = Path(__file__).parents[3]
 METRICS = (

@@ -4,7 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bench.history import (
+from controller.resync.garbage_collector import is_expired
+from counterfoil.resources import EnvelopeEvent
+from tests.support.builders import an_organization
+from verification.bench.history import (
     CountResult,
     HistoryResult,
     HistoryRound,
@@ -13,9 +16,6 @@ from bench.history import (
     finished_events,
     report,
 )
-from controller.resync.garbage_collector import is_expired
-from counterfoil.resources import EnvelopeEvent
-from tests.support.builders import an_organization
 
 ROUND = HistoryRound(
     first=3.0, last=10.0, rate=40.0, memory_rest=110.0, memory_peak=120.0, writes=4.0, lists=4

@@ -5,8 +5,8 @@ import asyncio
 import httpx
 import pytest
 
-from bench.__main__ import targets
-from bench.neighbours import Round, hang, report, server, trickle
+from verification.bench.__main__ import targets
+from verification.bench.neighbours import Round, hang, report, server, trickle
 
 
 async def test_the_hostile_esaw_takes_a_connection_and_never_answers() -> None:

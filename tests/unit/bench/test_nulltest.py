@@ -27,7 +27,7 @@ from tests.support.fakes.archives import (
     files_named,
 )
 
-PACKAGE = Path(__file__).parents[3] / "bench/nulltest"
+PACKAGE = Path(__file__).parents[3] / "verification/bench/nulltest"
 KIND = Custom(kind="nulltest")
 SPEC = ArchiveSpec(custom=KIND, verify=VerifyMode.CHECKSUM, signatures=SignaturePolicy.IGNORE)
 

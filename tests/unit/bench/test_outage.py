@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bench.outage import (
+from counterfoil.resources import EnvelopeEvent, Phase
+from sandbox.esaw import RecordedRequest
+from verification.bench.outage import (
     RETRY,
     OutageResult,
     RecoveryRound,
@@ -15,8 +17,6 @@ from bench.outage import (
     runs_by_envelope,
     waiting_events,
 )
-from counterfoil.resources import EnvelopeEvent, Phase
-from sandbox.esaw import RecordedRequest
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

@@ -7,7 +7,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bench.overload import (
+from sandbox.servers.proxies import Proxy, Ticks
+from verification.bench.overload import (
     Answers,
     BurstJob,
     BurstResult,
@@ -20,7 +21,6 @@ from bench.overload import (
     send_burst,
     send_load,
 )
-from sandbox.servers.proxies import Proxy, Ticks
 
 CREATE = "/apis/counterfoil.dev/v1beta1/namespaces/bench/envelopeevents"
 LIMIT = 256.0

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from bench.machine import CoreSplit, on_cores
-from bench.receiver import KINDS, CallbackRound, CpuUse, report
+from verification.bench.machine import CoreSplit, on_cores
+from verification.bench.receiver import KINDS, CallbackRound, CpuUse, report
 
 
 def rounds(*rates: float, cpu: CpuUse) -> list[CallbackRound]:

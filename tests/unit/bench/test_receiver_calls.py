@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from bench.receiver_calls import Work, measure
+from verification.bench.receiver_calls import Work, measure
 
 COUNT = 50
 

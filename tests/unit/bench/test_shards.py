@@ -1,6 +1,6 @@
 """The report of bench (f)."""
 
-from bench.shards import ShardRound, ShardsResult, TakeOver, report
+from verification.bench.shards import ShardRound, ShardsResult, TakeOver, report
 
 
 def a_round(rate: float) -> ShardRound:

@@ -5,8 +5,8 @@ from statistics import mean
 
 import pytest
 
-from bench import sizes
-from bench.sizes import Constants, cluster_of, largest_share, recording_seconds, size
+from verification.bench import sizes
+from verification.bench.sizes import Constants, cluster_of, largest_share, recording_seconds, size
 
 CONSTANTS = Constants(
     creates=1000.0,

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from chaos.checker import (
+from verification.chaos.checker import (
     DRAFT_STAYS,
     MEMORY_LIMITS,
     NEIGHBOUR_SECONDS,
@@ -28,7 +28,7 @@ from chaos.checker import (
     digest,
     violations,
 )
-from chaos.mails import Mail
+from verification.chaos.mails import Mail
 
 ENVELOPE = "0f9c1c2e-0000-4000-8000-000000000001"
 OTHER = "0f9c1c2e-0000-4000-8000-000000000002"

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from chaos.mails import (
+from tests.support.builders import NOON
+from verification.chaos.mails import (
     CONSENT,
     FAILED,
     GONE,
@@ -20,7 +21,6 @@ from chaos.mails import (
     MailFacts,
     wrong_mails,
 )
-from tests.support.builders import NOON
 
 ENVELOPE = "0f9c1c2e-0000-4000-8000-000000000001"
 ANNA, BRUNO, OPS = "anna@x.example", "bruno@x.example", "ops@x.example"

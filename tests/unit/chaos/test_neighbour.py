@@ -1,7 +1,7 @@
 """The second Organization of a round has nothing in common with the first one."""
 
-from chaos.neighbour import seed_of
 from sandbox.esaw import StandIn
+from verification.chaos.neighbour import seed_of
 
 
 async def test_the_ids_and_keys_of_both_organizations_differ() -> None:

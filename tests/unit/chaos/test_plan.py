@@ -7,11 +7,11 @@ from functools import cache
 import msgspec
 import pytest
 
-from chaos import faults
-from chaos.plan import CLOCKS, DRAFT, KINDS, OF_DRAFTS, PLANTED, RECORD, USUAL, WAYS, Round, plan
-from chaos.stage import operation
 from counterfoil.resources.organization import OAuth
 from sandbox.servers.proxies import Passage, TrapPoint
+from verification.chaos import faults
+from verification.chaos.plan import CLOCKS, DRAFT, KINDS, OF_DRAFTS, PLANTED, RECORD, USUAL, WAYS, Round, plan
+from verification.chaos.stage import operation
 
 
 @cache

@@ -5,10 +5,10 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from chaos.plan import PLANTED
-from chaos.planted import Source, planted_files
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from tests.support.signing_keys import a_signer
+from verification.chaos.plan import PLANTED
+from verification.chaos.planted import Source, planted_files
 
 SOURCE = Source("e1", "acme", "round-1", "https://esaw.example", a_signer().public.id)
 FORGED = b"%PDF ten times as much"

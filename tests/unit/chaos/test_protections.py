@@ -4,8 +4,8 @@ import tomllib
 
 import pytest
 
-from chaos.protections import FOUND, ROOT, Protection, parse
-from chaos.report import PAGE, protected
+from verification.chaos.protections import FOUND, ROOT, Protection, parse
+from verification.chaos.report import PAGE, protected
 
 PROTECTIONS = parse(tomllib.loads(FOUND.read_text(encoding="utf-8")))
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chaos import report
-from chaos.records import Record, append, missing_rounds, read
-from chaos.soak import section as soak
+from verification.chaos import report
+from verification.chaos.records import Record, append, missing_rounds, read
+from verification.chaos.soak import section as soak
 
 
 def record(number: int, *, seed: int = 1, violations: tuple[str, ...] = (), **struck: int) -> Record:

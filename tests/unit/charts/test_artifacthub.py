@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from docs import generate_artifacthub as generator
+from docs.tools import generate_artifacthub as generator
 
 CHART = yaml.safe_load((generator.CHART / "Chart.yaml").read_text("utf-8"))
 ANNOTATIONS: dict[str, str] = CHART["annotations"]
@@ -18,7 +18,7 @@ def listed(name: str) -> list[Any]:
 
 def test_the_annotations_are_those_that_the_generator_writes() -> None:
     assert (generator.CHART / "Chart.yaml").read_text("utf-8") == generator.text(), (
-        "python docs/generate_artifacthub.py"
+        "python docs/tools/generate_artifacthub.py"
     )
     assert generator.annotations() == ANNOTATIONS
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from counterfoil.settings import describe_settings
-from docs import generate_chart
-from docs.generate_chart import CHART, MADE_BY_THE_CHART, SETTINGS
+from docs.tools import generate_chart
+from docs.tools.generate_chart import CHART, MADE_BY_THE_CHART, SETTINGS
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 GENERATED = generate_chart.files()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from docs.generate_chart import CHART
+from docs.tools.generate_chart import CHART
 
 PATH = "/api/v1/namespaces/contracts/resourcequotas/counterfoil"
 QUOTA: dict[str, Any] = {

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from counterfoil.metrics import CallbackOutcome, Metrics
 from counterfoil.resources import Phase
-from docs.generate_metrics import describe_metrics
+from docs.tools.generate_metrics import describe_metrics
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "charts" / "counterfoil" / "files"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from counterfoil.resources import EnvelopeEvent, EnvelopeSummary, LastError, Phase, to_json_dict
 from counterfoil.resources.envelopeevent import SHORT_LIST_REASONS, EventNotice, NoticeState
-from sandbox.release.helm import CHART
+from release.helm import CHART
 from tests.support.builders import NOON, EventBuilder, an_event
 from tests.support.cel import Variables, evaluate
 from webhook.receiver.delivery_counter import PendingCount, counted, status_with

@@ -3,7 +3,7 @@
 import inspect
 
 from counterfoil.testing.archive_contract import cases
-from docs.generate_archive_matrix import BEGIN, END, KINDS, NOT_RUN, PAGE, PASSED, sentence
+from docs.tools.generate_archive_matrix import BEGIN, END, KINDS, NOT_RUN, PAGE, PASSED, sentence
 
 HEADER, _, *ROWS = [
     [cell.strip() for cell in line.strip("| ").split("|")]

@@ -1,12 +1,12 @@
-"""The charts of docs/performance.md show what bench/RESULTS.md says."""
+"""The charts of docs/performance.md show what verification/bench/RESULTS.md says."""
 
 import re
 from xml.etree import ElementTree
 
 import pytest
 
-from docs import generate_charts
-from docs.generate_charts import CHARTS, FOLDER, Bar, Chart, ResultsError, bars, svg
+from docs.tools import generate_charts
+from docs.tools.generate_charts import CHARTS, FOLDER, Bar, Chart, ResultsError, bars, svg
 
 RESULTS = """\
 # Results
@@ -58,7 +58,7 @@ def test_the_charts_are_up_to_date() -> None:
     committed = generate_charts.committed()
     assert {path.name: path.read_text("utf-8") for path in FOLDER.glob("bench-*.svg")} == {
         path.name: content for path, content in committed.items()
-    }, "run: python docs/generate_charts.py"
+    }, "run: python docs/tools/generate_charts.py"
 
 
 def test_the_page_shows_each_chart_with_a_text_in_its_place() -> None:

@@ -20,19 +20,16 @@ ROOT = Path(__file__).parents[3]
 LANGUAGES = ("en", "de", "it")
 NEEDED = (
     *(
-        "bench",
-        "chaos",
         "charts",
         "controller",
         "counterfoil",
         "crds",
         "docs",
-        "formal",
-        "fuzz",
         "sandbox",
         "tests",
+        "verification",
     ),
-    *("webhook", "CHANGELOG.md", "changes", "Makefile", "README.md", "pyproject.toml"),
+    *("webhook", "CHANGELOG.md", "release", "Makefile", "README.md", "pyproject.toml"),
 )
 
 Step = Callable[[Path], None]
@@ -216,7 +213,7 @@ ADDITIONS: Mapping[str, Addition] = {
             inserted("docs/operating.md", " `Cleaning` | in this phase", " `Indexing`"),
             inserted("docs/operating.md", "`Cleaned`, and `Ready` for", "`Indexed`, "),
         ),
-        needless=frozenset({"controller/reconcile/state_machine.py", "formal/envelope.pml"}),
+        needless=frozenset({"controller/reconcile/state_machine.py", "verification/formal/envelope.pml"}),
         checks=(
             f"{CATALOGUES}::test_each_phase_and_the_condition_that_it_makes_true_has_a_name",
             "tests/unit/controller/reconcile/phases/test_phases.py::test_there_is_a_function_for_each_phase_in_order",
@@ -273,7 +270,7 @@ ADDITIONS: Mapping[str, Addition] = {
                 "    _ = settings.shelves\n",
             ),
         ),
-        needless=frozenset({"docs/generate_chart.py"}),
+        needless=frozenset({"docs/tools/generate_chart.py"}),
         checks=(
             "tests/unit/counterfoil/test_settings.py::test_every_setting_is_read",
             f"{DOCS}::test_the_page_of_settings_is_up_to_date",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 PAGES = ROOT / "docs" / "contributing"
 
 PLACE = re.compile(
-    r"(?:controller|webhook|counterfoil|sandbox|bench|docs|tests|charts|crds|image)/[\w./-]*\w\.\w+"
+    r"(?<![\w/])(?:controller|webhook|counterfoil|sandbox|verification|release|docs|tests|charts|crds)/[\w./-]*\w\.\w+"
 )
 """A path of the repository, as the pages and the drawings write it."""
 

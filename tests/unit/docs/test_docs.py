@@ -5,24 +5,24 @@ import re
 from counterfoil.esaw_check.facts import FactId
 from counterfoil.logs import FIELDS
 from counterfoil.resources import PHASE_CONDITIONS, Phase
-from docs import check_language, generate_metrics, generate_plugin, generate_reasons, generate_settings
+from docs.tools import check_language, generate_metrics, generate_plugin, generate_reasons, generate_settings
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:
     assert generate_settings.PAGE.read_text(encoding="utf-8") == generate_settings.page(), (
-        "run: python docs/generate_settings.py"
+        "run: python docs/tools/generate_settings.py"
     )
 
 
 def test_the_page_of_reasons_is_up_to_date() -> None:
     assert generate_reasons.PAGE.read_text(encoding="utf-8") == generate_reasons.page(), (
-        "run: python docs/generate_reasons.py"
+        "run: python docs/tools/generate_reasons.py"
     )
 
 
 def test_the_page_of_the_plugins_commands_is_up_to_date() -> None:
     assert generate_plugin.PAGE.read_text(encoding="utf-8") == generate_plugin.page(), (
-        "run: python docs/generate_plugin.py"
+        "run: python docs/tools/generate_plugin.py"
     )
 
 
@@ -36,7 +36,7 @@ def test_the_page_of_operating_explains_each_phase_and_its_condition() -> None:
 
 def test_the_page_of_metrics_is_up_to_date() -> None:
     assert generate_metrics.PAGE.read_text(encoding="utf-8") == generate_metrics.page(), (
-        "run: python docs/generate_metrics.py"
+        "run: python docs/tools/generate_metrics.py"
     )
 
 

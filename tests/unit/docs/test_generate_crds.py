@@ -20,13 +20,13 @@ from counterfoil.resources.base import (
     ValidationRule,
     schema,
 )
-from docs import generate_reference
-from docs.generate_crds import crd
+from docs.tools import generate_reference
+from docs.tools.generate_crds import crd
 from tests.support.repository import ROOT
 
 NEEDED = (
     "charts",
-    "changes",
+    "release",
     "counterfoil",
     "controller",
     "webhook",
@@ -196,7 +196,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert text.count(LAST_FIELD) == 1
     module.write_text(text.replace(LAST_FIELD, COLOUR + LAST_FIELD), encoding="utf-8")
     recipe = re.findall(r"(?m)^chart: .*\n\t@(.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"))
-    programs = re.findall(r"docs/\w+\.py", recipe[0])
+    programs = re.findall(r"docs/tools/\w+\.py", recipe[0])
     assert programs
     for program in programs:
         run(folder, program)

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from docs import generate_drawings
+from docs.tools import generate_drawings
 
 ROOT = Path(__file__).parents[3]
-PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "CODE_OF_CONDUCT.md"]
+PAGES = [
+    *("README.md", "CHANGELOG.md"),
+    *(".github/CONTRIBUTING.md", ".github/SECURITY.md", ".github/CODE_OF_CONDUCT.md"),
+]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -46,5 +49,5 @@ def test_a_dead_link_is_found(tmp_path: Path, link: str) -> None:
 @pytest.mark.parametrize("drawing", generate_drawings.committed(), ids=lambda path: path.name)
 def test_the_drawings_are_up_to_date(drawing: Path) -> None:
     assert drawing.read_text("utf-8") == generate_drawings.svg(drawing.with_suffix(".dot")), (
-        "run: python docs/generate_drawings.py"
+        "run: python docs/tools/generate_drawings.py"
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from docs import record_demo
+from docs.tools import record_demo
 
 GUID = "8c835ccb-9c12-4bea-99f0-bb76d9562c64"
 OTHER_GUID = "df3516a7-c575-40dd-8c0e-944c8ba344f2"
@@ -26,7 +26,7 @@ To look around: make demo KEEP=1
 
 def test_the_readme_shows_what_was_recorded() -> None:
     readme, recording = (path.read_text("utf-8") for path in (record_demo.README, record_demo.RECORDING))
-    assert readme == record_demo.with_excerpt(readme, recording), "run: python docs/record_demo.py"
+    assert readme == record_demo.with_excerpt(readme, recording), "run: python docs/tools/record_demo.py"
 
 
 def test_an_excerpt_is_the_final_table_and_the_checks() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from docs.check_site import check, loaded_elsewhere, main
+from docs.tools.check_site import check, loaded_elsewhere, main
 
 DOCS = Path(__file__).parents[3] / "docs"
 DRAWING = "digraph { archive -> manifest }\n"
@@ -70,7 +70,7 @@ def test_every_build_of_the_docs_is_checked() -> None:
     assert len(builds) == 2, "lint and docs"
     assert [line for line in builds if " -W " not in line] == []
     assert [
-        line for line in builds if not line.endswith(" && $(BIN)/python docs/check_site.py docs/_build")
+        line for line in builds if not line.endswith(" && $(BIN)/python docs/tools/check_site.py docs/_build")
     ] == []
 
 

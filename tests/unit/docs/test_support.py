@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
+from release.plugin import PYTHONS
 from sandbox.controlplane.binaries import module_of
 from sandbox.node.images import SUITE
-from sandbox.release.plugin import PYTHONS
 
 ROOT = Path(__file__).parents[3]
 ROWS = {

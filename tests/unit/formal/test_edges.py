@@ -2,11 +2,13 @@
 
 from controller.reconcile.state_machine import PHASE_ORDER
 from counterfoil.resources import Phase
-from formal import edges
+from verification.formal import edges
 
 
 def test_the_model_has_the_transitions_of_the_state_machine() -> None:
-    assert edges.FILE.read_text(encoding="utf-8") == edges.render(), "run `python -m formal.edges`"
+    assert edges.FILE.read_text(encoding="utf-8") == edges.render(), (
+        "run `python -m verification.formal.edges`"
+    )
 
 
 def test_every_phase_has_a_transition_for_every_outcome() -> None:

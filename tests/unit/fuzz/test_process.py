@@ -2,8 +2,8 @@
 
 import pytest
 
-from fuzz.guides import GUIDES
-from fuzz.process import other_modules
+from verification.fuzz.guides import GUIDES
+from verification.fuzz.process import other_modules
 
 
 def test_of_the_packages_of_the_guides_all_other_modules_are_excluded() -> None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from fuzz.report import BEGIN, END, TargetSums, row, write
-from fuzz.runner import RunResult
-from fuzz.target import Finding
+from verification.fuzz.report import BEGIN, END, TargetSums, row, write
+from verification.fuzz.runner import RunResult
+from verification.fuzz.target import Finding
 
 
 def test_inputs_and_time_of_all_runs_are_summed_and_the_rest_is_of_the_last_run() -> None:

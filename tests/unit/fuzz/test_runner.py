@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import fuzz.targets
-from fuzz.guides import GUIDES
-from fuzz.runner import FuzzError, RunResult, run_target, store_findings
+import verification.fuzz.targets
 from tests.unit.fuzz import planted
+from verification.fuzz.guides import GUIDES
+from verification.fuzz.runner import FuzzError, RunResult, run_target, store_findings
 
 INPUTS = 400
 
@@ -82,4 +82,6 @@ def test_a_target_that_cannot_be_imported_is_reported(tmp_path: Path) -> None:
 
 
 def test_each_target_has_modules_that_guide_the_engine() -> None:
-    assert sorted(GUIDES) == sorted(each.name for each in pkgutil.iter_modules(fuzz.targets.__path__))
+    assert sorted(GUIDES) == sorted(
+        each.name for each in pkgutil.iter_modules(verification.fuzz.targets.__path__)
+    )

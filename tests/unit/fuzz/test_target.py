@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fuzz.target import PropertyViolated, promised, result_of
+from verification.fuzz.target import PropertyViolated, promised, result_of
 
 
 async def _value(number: int) -> int:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from chaos.soak.run import write_crds
 from sandbox.controlplane.install_crds import CRDS
+from verification.chaos.soak.run import write_crds
 
 
 def test_only_the_lower_bound_of_the_time_to_live_differs(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chaos.soak.flatness import BOUNDS, MIB, Growth, Sample, growths, unproven
+from verification.chaos.soak.flatness import BOUNDS, MIB, Growth, Sample, growths, unproven
 
 HOUR = 3600.0
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chaos.soak.ledger import Ledger
+from verification.chaos.soak.ledger import Ledger
 
 
 def event(envelope: str, phase: str = "Succeeded", reason: str = "Archived") -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from itertools import islice
 
-from chaos.plan import KINDS
-from chaos.soak import load
+from verification.chaos.plan import KINDS
+from verification.chaos.soak import load
 
 STEPS = list(islice(load.steps(1), 2000))
 

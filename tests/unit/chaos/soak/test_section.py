@@ -3,10 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from chaos import report
-from chaos.soak import section as soak
-from chaos.soak.flatness import MIB, Growth
-from chaos.soak.records import SoakRecord, append, read
+from verification.chaos import report
+from verification.chaos.soak import section as soak
+from verification.chaos.soak.flatness import MIB, Growth
+from verification.chaos.soak.records import SoakRecord, append, read
 
 FLAT = Growth("controller-0-0", "memory", 200 * MIB, 201 * MIB, 250 * MIB, 1.5 * MIB, 210 * MIB)
 LEAK = Growth("receiver-0", "tasks", 20, 60, 61, 53.3, 28)

@@ -103,7 +103,7 @@ def test_every_reason_of_the_code_has_its_entry() -> None:
     }
     assert missing == {}, (
         "add them to counterfoil/i18n/reasons (entries.toml and each language), "
-        "then: python docs/generate_reasons.py"
+        "then: python docs/tools/generate_reasons.py"
     )
 
 

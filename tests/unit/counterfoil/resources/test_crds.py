@@ -35,7 +35,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import MAX_FILE_ID_LENGTH, MAX_PARAMETER_LENGTH, MAX_TAG_LENGTH
 from counterfoil.resources.request import MAX_REQUEST_TEXT_LENGTH
-from docs import generate_crds
+from docs.tools import generate_crds
 from tests.support.crd_cases import RULES
 
 ROOT = Path(__file__).parents[4]
@@ -250,7 +250,7 @@ def test_a_file_is_what_its_type_declares(path: Path) -> None:
 
 def test_the_reference_page_is_up_to_date() -> None:
     ended = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "generate_reference.py"), "--check"],
+        [sys.executable, str(ROOT / "docs" / "tools" / "generate_reference.py"), "--check"],
         capture_output=True,
         text=True,
         check=False,

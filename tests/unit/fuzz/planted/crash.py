@@ -3,7 +3,7 @@
 import os
 import signal
 
-from fuzz.target import Check, Target
+from verification.fuzz.target import Check, Target
 
 
 def _prepare() -> Check:

@@ -1,6 +1,6 @@
 """A reader that never returns for one input."""
 
-from fuzz.target import Check, Target
+from verification.fuzz.target import Check, Target
 
 
 def _prepare() -> Check:

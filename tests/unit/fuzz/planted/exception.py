@@ -1,6 +1,6 @@
 """A reader that raises an exception that it does not document, for one input in a million of random ones."""
 
-from fuzz.target import Check, Target
+from verification.fuzz.target import Check, Target
 
 
 def _prepare() -> Check:

@@ -2,7 +2,7 @@
 
 import logging
 
-from fuzz.target import Check, Target
+from verification.fuzz.target import Check, Target
 
 _log = logging.getLogger(__name__)
 

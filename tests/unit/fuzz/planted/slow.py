@@ -2,7 +2,7 @@
 
 import time
 
-from fuzz.target import Check, Target
+from verification.fuzz.target import Check, Target
 
 
 def _prepare() -> Check:

@@ -1,0 +1,1 @@
+"""The programs that write parts of the documentation from the code, and check it."""

@@ -1,0 +1,181 @@
+"""
+Writes what the chart has from elsewhere: ``python docs/tools/generate_chart.py`` (``make chart``).
+
+- ``README.md`` from ``values.yaml``: a comment that begins with ``# --`` describes the value under it (the
+  way of helm-docs);
+- the settings in ``values.schema.json`` from the settings themselves;
+- ``files/crds/`` from ``crds/``.
+
+A unit test holds all of them against their sources, so they can't drift apart.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import yaml
+
+from counterfoil.durations import PATTERN, Duration
+from counterfoil.settings import (
+    CommonSettings,
+    ConsoleSettings,
+    ControllerSettings,
+    PagesSettings,
+    ReceiverSettings,
+    describe_settings,
+)
+
+REPOSITORY = Path(__file__).parents[2]
+CHART = REPOSITORY / "charts" / "counterfoil"
+
+SETTINGS = {
+    "everySettings": CommonSettings,
+    "receiverSettings": ReceiverSettings,
+    "pagesSettings": PagesSettings,
+    "consoleSettings": ConsoleSettings,
+    "controllerSettings": ControllerSettings,
+}
+MADE_BY_THE_CHART = frozenset(
+    {
+        "namespace",
+        "listen",
+        "private_listen",
+        "sealing_keys",
+        "manifest_key",
+        "node_addresses",
+        "shards",
+        "identity",
+    }
+)
+"""Settings that are no values, because the chart's own objects decide them."""
+
+HEAD = """# Chart of Counterfoil
+
+{description}
+
+```console
+$ helm install counterfoil charts/counterfoil --namespace contracts --create-namespace \\
+    --set image.repository=YOUR-REGISTRY/counterfoil
+```
+
+How to go on is in [docs/chart.md](../../docs/chart.md). This page is written by `make chart` from
+`values.yaml`.
+
+Chart {version}, Counterfoil {appVersion}, Kubernetes {kubeVersion}.
+
+## Values
+
+| Value | Default | |
+|---|---|---|
+"""
+
+
+def files() -> dict[Path, Callable[[], str]]:
+    """Return every file that this writes, with the function that returns its content."""
+    return {
+        CHART / "README.md": readme,
+        CHART / "values.schema.json": schema,
+        **{
+            CHART / "files" / "crds" / crd.name: partial(crd.read_text, encoding="utf-8")
+            for crd in sorted((REPOSITORY / "crds").glob("*.yaml"))
+        },
+    }
+
+
+# -- README.md -----------------------------------------------------------------------------------------------
+
+
+class DescribedValue(NamedTuple):
+    """A value with what its comment says."""
+
+    path: str
+    text: str
+    default: Any
+
+
+def readme() -> str:
+    """Return the page."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    rows = [f"| `{each.path}` | {_cell(each.default)} | {each.text} |" for each in described()]
+    return HEAD.format(**chart) + "\n".join(rows) + "\n"
+
+
+def described() -> Iterator[DescribedValue]:
+    """Go through the values that have a description, in the order of the file."""
+    text = (CHART / "values.yaml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    inside: list[tuple[int, str]] = []
+    said: str | None = None
+    for line in text.splitlines():
+        if (comment := re.fullmatch(r" *# -- (.*)", line)) is not None:
+            said = comment[1]
+        elif (entry := re.match(r"( *)([A-Za-z][A-Za-z0-9]*):", line)) is not None:
+            depth = len(entry[1])
+            inside = [*(each for each in inside if each[0] < depth), (depth, entry[2])]
+            if said is not None:
+                keys = [name for _, name in inside]
+                yield DescribedValue(".".join(keys), said, _value(values, keys))
+            said = None
+
+
+def _value(values: Any, keys: list[str]) -> Any:
+    for key in keys:
+        values = values[key]
+    return values
+
+
+def _cell(value: Any) -> str:
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+# -- values.schema.json --------------------------------------------------------------------------------------
+
+
+def schema() -> str:
+    """Return the schema as it is, with the settings as they are."""
+    stored = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
+    stored["$defs"] |= {name: _settings(kind) for name, kind in SETTINGS.items()}
+    return json.dumps(stored, indent=2) + "\n"
+
+
+def _settings(kind: type[CommonSettings]) -> dict[str, Any]:
+    hints = get_type_hints(kind)
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            _camel(each.name): {"description": each.text, **_type(hints[each.name])}
+            for each in describe_settings(kind)
+            if each.name not in MADE_BY_THE_CHART
+        },
+    }
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
+
+
+def _type(hint: Any) -> dict[str, Any]:
+    """Return what a value of this type looks like in JSON."""
+    kinds = [each for each in get_args(hint) or (hint,) if each is not type(None)]
+    kind = kinds[0]
+    if issubclass(kind, StrEnum):
+        return {"enum": [each.value for each in kind]}
+    if kind is Duration:
+        return {"type": "string", "pattern": PATTERN}
+    if kind is bool:
+        return {"type": "boolean"}
+    if kind is int:
+        return {"type": "integer", "minimum": 0}
+    if kind is float:
+        return {"type": "number", "minimum": 0}
+    return {"type": "string"}
+
+
+if __name__ == "__main__":
+    for path, content in files().items():
+        path.write_text(content(), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The parts of a release: image, locks and changes, and the programs that build and check them."""

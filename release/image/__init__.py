@@ -1,0 +1,1 @@
+"""The image: how it is built, and the steps inside of its build."""

@@ -1,1 +1,0 @@
-"""Building the image, and installing the chart with Helm."""

@@ -1,0 +1,1 @@
+"""Verification beside the tests: fault campaign, fuzzing, formal model, mutation testing, benchmarks."""

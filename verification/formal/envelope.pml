@@ -1,0 +1,396 @@
+/*
+ * One envelope from its callback to its delete: receiver, API server, two controllers with a Lease, archive, eSAW.
+ *
+ * Every statement outside `atomic` can be followed by a step of any other process, so each process can pause
+ * anywhere and for any time. A crash forgets what a controller has in memory. What remains is in the globals.
+ * docs/contributing/model.md explains the abstraction. `python -m verification.formal` checks the model.
+ *
+ * Switches that take one protection out, to show that the model finds what it protects from:
+ *   NO_RELIST     the files are not listed again before the delete
+ *   NO_FENCE      no check of Lease and version before a write to the archive
+ *   NO_PROOF      the proof is not stored before the delete
+ *   NO_VERIFY     the files of an earlier run are not read again before the delete
+ *   NO_CONFIRM    the receiver answers 200 before the API server confirmed
+ * Switches that drop an assumption, to show what remains (docs/contributing/model.md):
+ *   PAUSED_CORRUPTION  a pause between the fence and the commit of a file that the archive then corrupts
+ *   PAUSED_MANIFEST  a pause between the fence and the commit of the manifest
+ *   PAUSED_DISCARD   a pause between the fence and the removal of a file
+ *   LATE_IN_DELETE   a file that eSAW lists only after the list before the delete
+ */
+#include "edges.pml"
+
+/* How many times each fault may happen. LATE is also the maximum number of legal documents. */
+#ifndef CRASHES
+#define CRASHES 1
+#endif
+#ifndef MOVES
+#define MOVES 1
+#endif
+#ifndef LATE
+#define LATE 1
+#endif
+#ifndef OUTAGES
+#define OUTAGES 1
+#endif
+#ifndef LOST
+#define LOST 1
+#endif
+#ifndef CORRUPTED
+#define CORRUPTED 1
+#endif
+#ifndef INTERRUPTIONS
+#define INTERRUPTIONS 1
+#endif
+#ifndef REVOKED
+#define REVOKED 0
+#endif
+#ifndef CLEARED
+#define CLEARED 0
+#endif
+#ifndef REPEATED
+#define REPEATED 1
+#endif
+
+byte crashes = CRASHES;             /* a controller is killed */
+byte moves = MOVES;                 /* the Lease goes to the other controller, while this one pauses */
+byte late = LATE;                   /* eSAW lists a further legal document */
+byte outages = OUTAGES;             /* a request to the API server fails, carried out or not */
+byte lost = LOST;                   /* the answer to a delete in eSAW is lost, or the delete is not carried out */
+byte corrupted = CORRUPTED;         /* the archive stores other bytes than it was sent */
+byte interruptions = INTERRUPTIONS; /* any other outcome of a phase */
+byte revoked = REVOKED;             /* eSAW does not accept the key any more */
+byte cleared = CLEARED;             /* somebody removes an archived file */
+byte repeated = REPEATED;           /* eSAW calls once more after a 200 */
+
+/*
+ * Contents of a file: 0 is none. eSAW renders the audit trail again at each download, so that it has one of two
+ * contents. A legal document always has the same content. eSAW lists the legal documents one after the other, and
+ * they are archived in the same order. So the number of them says which ones a list, a status, the archive or a
+ * manifest has.
+ */
+#define NONE 0
+#define WRONG 3
+
+/* eSAW */
+bool exists = true;         /* the envelope */
+byte lists_legal = 0;       /* legal documents in the list of files */
+byte deleted_legal = 0;     /* those in the list when the envelope was deleted */
+bool key_works = true;
+bool answered = false;      /* one callback got 200 */
+
+/* API server: the event. `resume` is the first phase whose condition is not True. */
+bool stored = false;
+byte created = 0;
+byte version = 0;
+byte phase = PENDING;
+byte resume = VALIDATING;
+byte ev_legal = 0;          /* legal documents in status.documents */
+byte ev_trail = NONE;       /* its SHA-256 of the audit trail */
+byte mismatches = 0;
+byte lease = 1;
+
+/* Archive */
+byte ar_trail = NONE;
+byte ar_legal = 0;          /* legal documents, each whole */
+byte mf_trail = NONE;       /* the manifest; NONE: there is no manifest */
+byte mf_legal = 0;
+
+bool deleting[3];           /* a controller is between the last list of files and the delete */
+bool crash[3];
+bool running[3];            /* a controller is in a run */
+
+#define is_final(p) (p == SUCCEEDED || p == SKIPPED || p == FAILED)
+#define is_whole(content) (content == 1 || content == 2)
+
+/* A write of the status, conditional on the version. `after` is the transition. */
+#define STORE(after) \
+    if \
+    :: outages > 0 -> outages--; goto end_idle /* not carried out */ \
+    :: outages > 0 -> atomic { outages--; if :: version == v -> after; version++ :: else -> skip fi }; goto end_idle \
+    :: atomic { version == v -> after; version++; v = version; own = version } \
+    :: atomic { version != v -> goto end_idle } /* Superseded */ \
+    fi
+
+#ifdef NO_FENCE
+#define FENCED(act) atomic { act }
+#define FENCE skip
+#else
+/* The fence and the act without a pause between them. */
+#define FENCED(act) if :: atomic { lease == me && version == v -> act } :: else -> goto end_idle fi
+#define FENCE if :: lease == me && version == v -> skip :: else -> goto end_idle fi
+#endif
+
+#ifdef PAUSED_CORRUPTION
+#define MAY_CORRUPT true
+#else
+#define MAY_CORRUPT (lease == me && version == v)
+#endif
+
+/* A request to eSAW with the sender's key. */
+#define ASK if :: key_works -> skip :: else -> STORE(need_consent(p)); goto end_idle fi
+
+/* Everything else that can end a phase. */
+inline interrupt(p) {
+    if
+    :: wait(p)
+    :: exceed_deadline(p)
+    :: pause(p)
+    :: hold(p)
+    :: skip_envelope(p)
+    :: fail(p)
+    fi
+}
+#define INTERRUPT if :: skip :: interruptions > 0 -> interruptions--; STORE(interrupt(p)); goto end_idle fi
+
+#define DOWNLOAD_TRAIL(content) \
+    if \
+    :: atomic { exists -> if :: content = 1 :: content = 2 fi } \
+    :: atomic { !exists -> STORE(fail(p)); goto end_idle } \
+    fi
+
+proctype Controller(byte me) {
+    byte v, p, sent, there, uploads, legal, s_trail, own = 0;
+    bool ours, verified, damaged;
+
+end_restart:
+    {
+        skip;
+end_idle:
+        running[me] = false;
+end_free:
+        do
+        :: atomic {
+            (lease == me && stored && !is_final(phase) && (phase != AWAITING_CONSENT || key_works)) ->
+            running[me] = true; v = version; ours = (own == v && v > 0); own = 0; p = resume; legal = ev_legal; s_trail = ev_trail; verified = false; damaged = false;
+            sent = NONE; there = NONE; uploads = 0
+        };
+        if
+        :: p == ARCHIVING && !ours ->
+            /* Another process may be in the middle of it: move the version (claim). */
+            FENCED(version++; v = version)
+        :: else -> skip
+        fi;
+
+        if
+        :: p == VALIDATING ->
+            INTERRUPT; ASK;
+            if
+            :: exists -> p = COLLECTING
+            :: else -> STORE(fail(p)); goto end_idle
+            fi
+        :: else -> skip
+        fi;
+
+        if
+        :: p == COLLECTING ->
+            INTERRUPT; ASK;
+            if
+            :: exists -> legal = lists_legal
+            :: else -> STORE(fail(p)); goto end_idle
+            fi;
+            STORE(done(COLLECTING); ev_legal = legal; ev_trail = NONE);
+            p = ARCHIVING
+        :: p == ARCHIVING ->
+            /* A run that resumes here lists the files itself. */
+            ASK;
+            if
+            :: exists && lists_legal != ev_legal -> STORE(restart_from(ARCHIVING, COLLECTING)); goto end_idle
+            :: exists && lists_legal == ev_legal -> skip
+            :: !exists -> STORE(fail(p)); goto end_idle
+            fi
+        :: else -> skip
+        fi;
+
+        if
+        :: p == ARCHIVING ->
+            INTERRUPT; ASK;
+            if
+            :: atomic {
+                mf_trail != NONE && ar_trail == mf_trail && mf_legal >= legal && ar_legal >= legal ->
+                s_trail = mf_trail /* An earlier run archived everything, and the archive still has it. */
+            }
+            :: else ->
+                there = ar_trail;
+                if
+                :: there != NONE -> DOWNLOAD_TRAIL(sent)
+                :: else -> sent = NONE
+                fi;
+                uploads = 0;
+                do
+                :: there != NONE && sent == there -> s_trail = sent; break
+                :: !(there != NONE && sent == there) && uploads == 2 -> STORE(wait(p)); goto end_idle
+                :: !(there != NONE && sent == there) && uploads < 2 ->
+                    DOWNLOAD_TRAIL(sent);
+                    FENCE; /* after the last byte; a pause before the commit is possible */
+                    if
+                    :: ar_trail = sent
+                    :: atomic { corrupted > 0 && MAY_CORRUPT -> corrupted--; ar_trail = WRONG }
+                    fi;
+                    uploads++;
+                    there = ar_trail;
+                    if
+                    :: there != NONE && there != sent ->
+                        /* Remove it if it is still there: the archive corrupted it. */
+#ifdef PAUSED_DISCARD
+                        FENCE;
+                        if :: ar_trail == there -> skip :: else -> goto replaced fi;
+                        ar_trail = NONE;
+replaced:               skip
+#else
+                        FENCED(if :: ar_trail == there -> ar_trail = NONE :: else -> skip fi)
+#endif
+                    :: else -> skip
+                    fi
+                od;
+                uploads = 0;
+                do
+                :: uploads < legal ->
+                    if
+                    :: exists -> skip
+                    :: else -> STORE(fail(p)); goto end_idle
+                    fi;
+                    FENCE;
+                    atomic { uploads++; ar_legal = (ar_legal > uploads -> ar_legal : uploads) }
+                :: else -> break
+                od
+            fi;
+            /* The manifest comes last. */
+#ifdef PAUSED_MANIFEST
+            FENCE;
+            atomic { mf_trail = s_trail; mf_legal = legal };
+#else
+            FENCED(mf_trail = s_trail; mf_legal = legal);
+#endif
+            if
+            :: mf_trail == s_trail && mf_legal == legal -> skip
+            :: else -> STORE(wait(p)); goto end_idle
+            fi;
+            verified = true;
+#ifdef NO_PROOF
+            skip;
+#else
+            STORE(done(ARCHIVING); ev_trail = s_trail);
+#endif
+            p = CLEANING
+        :: else -> skip
+        fi;
+
+        INTERRUPT; ASK;
+#ifndef NO_VERIFY
+        if
+        :: !verified ->
+            atomic {
+                damaged = !(mf_trail == ev_trail && ar_trail == ev_trail && mf_legal >= ev_legal && ar_legal >= ev_legal)
+            }
+        :: else -> skip
+        fi;
+#endif
+        if
+        :: atomic { exists -> deleting[me] = true; there = lists_legal }
+        :: !exists && !damaged -> STORE(done(CLEANING)); goto end_idle /* an earlier delete, whose answer was lost */
+        :: !exists && damaged -> STORE(fail(CLEANING)); goto end_idle
+        fi;
+#ifndef NO_RELIST
+        if
+        :: damaged || there != ev_legal ->
+            deleting[me] = false;
+            if
+            :: mismatches < MAX_MISMATCHES ->
+                STORE(restart_from(CLEANING, COLLECTING); mismatches++)
+            :: else -> STORE(fail(CLEANING); mismatches++)
+            fi;
+            goto end_idle
+        :: else -> skip
+        fi;
+#endif
+        if
+        :: atomic { lease == me && version == v -> assert(resume == CLEANING) } /* rule 4: the proof is stored */
+        :: else -> deleting[me] = false; goto end_idle
+        fi;
+        if
+        :: atomic { lost > 0 -> lost--; deleting[me] = false }; STORE(wait(p)); goto end_idle
+        :: skip
+        fi;
+        atomic {
+            if
+            :: exists ->
+                /* Rule 4: everything that eSAW lists now is in the archive. */
+                assert(is_whole(ar_trail) && mf_trail != NONE);
+                assert(ar_legal >= lists_legal && mf_legal >= lists_legal);
+                exists = false; deleted_legal = lists_legal
+            :: else -> skip
+            fi;
+            deleting[me] = false
+        };
+        if
+        :: atomic { lost > 0 -> lost-- }; STORE(wait(p)); goto end_idle
+        :: skip
+        fi;
+        STORE(done(CLEANING));
+        goto end_idle
+        od
+    } unless { crash[me] };
+    atomic { running[me] = false; crash[me] = false; deleting[me] = false; own = 0; v = 0; p = 0; goto end_restart }
+}
+
+/* The receiver: it creates the event, and answers 200 if the API server confirmed that. */
+#define CREATE if :: !stored -> stored = true; created++ :: stored && (phase == SKIPPED || phase == FAILED) -> \
+    phase = PENDING; resume = (resume == CLEANING -> CLEANING : VALIDATING); mismatches = 0; version++ \
+    :: else -> skip fi
+
+proctype Receiver() {
+    do
+    :: answered && repeated == 0 -> break
+    :: atomic { !answered || repeated > 0 ->
+        if :: answered -> repeated-- :: else -> skip fi };
+#ifdef NO_CONFIRM
+        answered = true;
+#endif
+        if
+        :: atomic { outages > 0 -> outages-- } /* 503; eSAW calls again */
+        :: atomic { outages > 0 -> outages--; CREATE } /* created, but the answer was lost: 503 */
+        :: atomic { CREATE };
+            assert(stored); /* Rule 1 */
+            answered = true
+        fi
+    od
+}
+
+/* Other people, other systems, and time. */
+proctype Environment() {
+end:
+    do
+    :: atomic { crashes > 0 && stored -> crashes--; crash[lease] = true }
+    :: atomic { moves > 0 && stored -> moves--; lease = 3 - lease }
+#ifdef LATE_IN_DELETE
+    :: atomic { late > 0 && exists -> late--; lists_legal++ }
+#else
+    :: atomic { late > 0 && exists && !(deleting[1] || deleting[2]) -> late--; lists_legal++ }
+#endif
+    :: atomic { revoked > 0 -> revoked--; key_works = false }
+    :: atomic { cleared > 0 && exists && !running[1] && !running[2] && ar_trail != NONE -> cleared--; ar_trail = NONE }
+    :: atomic { phase == AWAITING_CONSENT && !key_works -> key_works = true } /* the sender consents again */
+    od
+}
+
+/* Looked at after every step. */
+proctype Rules() {
+    atomic {
+        assert(created <= 1);                                      /* rule 2 */
+        assert(!answered || stored);                               /* rule 1 */
+        assert(exists || (is_whole(ar_trail) && mf_trail != NONE)); /* rules 3 and 4: nothing is lost later */
+        assert(exists || (ar_legal >= deleted_legal && mf_legal >= deleted_legal))
+    }
+}
+
+/* When nothing can happen any more, the event has ended. */
+proctype Ends() {
+end:
+    timeout -> assert(stored && answered && is_final(phase))
+}
+
+init {
+    atomic {
+        run Controller(1); run Controller(2); run Receiver(); run Environment(); run Rules(); run Ends()
+    }
+}
