@@ -21,6 +21,8 @@ PLACES: dict[str, str] = {
     "charts/counterfoil/Chart.yaml": r"(?m)^((?:appV|v)ersion: )(\S+)()$",
 }
 """Locations of the version: a file, and a pattern with the version as its second group."""
+NOT_RELEASED = re.compile(r"(?m)^## \S+ \(not released\)\n")
+"""Heading of the first version's section, which is in the changelog before its release."""
 
 
 class ReleaseRefused(Exception):
@@ -87,6 +89,11 @@ def check(version: str, state: RepositoryState) -> None:
             f"CHANGELOG.md has no heading for {version}. `make version VERSION={version}` writes it from "
             "release/changes/."
         )
+    if NOT_RELEASED.search(state.changelog):
+        raise ReleaseRefused(
+            f"CHANGELOG.md has a version that is not released. "
+            f"`make version VERSION={version}` gives it a date."
+        )
     if state.fragments:
         raise ReleaseRefused(
             f"These changes are in no section of CHANGELOG.md: {', '.join(state.fragments)}. "
@@ -135,13 +142,21 @@ def _changed(root: Path) -> list[str]:
 
 
 def set_version(root: Path, version: str, day: date) -> None:
-    """Write the version into all ``PLACES``, and the changelog's section. Raises ``ReleaseRefused``."""
+    """
+    Write the version into all ``PLACES``, and the changelog's section. Raises ``ReleaseRefused``.
+
+    The section of the first version is in the changelog already: it gets a date, and the changes since then.
+    """
     state = read(root)
     if parse(version) < parse(state.project):
         raise ReleaseRefused(f"VERSION {version} is older than {state.project} in pyproject.toml.")
     for name, pattern in PLACES.items():
         text = re.sub(pattern, rf"\g<1>{version}\g<3>", _text(root / name))
         (root / name).write_text(text, encoding="utf-8")
+    changelog, heading = root / "CHANGELOG.md", f"## {version} ({day.isoformat()})\n"
+    if not state.fragments and NOT_RELEASED.search(state.changelog):
+        changelog.write_text(NOT_RELEASED.sub(heading, state.changelog), encoding="utf-8")
+        return
     asked = subprocess.run(
         [
             *(sys.executable, "-m", "towncrier", "build", "--yes"),
@@ -152,6 +167,10 @@ def set_version(root: Path, version: str, day: date) -> None:
     )
     if asked.returncode != 0:
         raise ReleaseRefused("towncrier wrote no section into CHANGELOG.md.")
+    before, _, written = _text(changelog).partition(heading)
+    if NOT_RELEASED.search(written):
+        changes, first = (each.strip() for each in NOT_RELEASED.split(written, maxsplit=1))
+        changelog.write_text(f"{before}{heading}\n{first}\n\n{changes}\n", encoding="utf-8")
 
 
 def _text(path: Path) -> str:

@@ -22,6 +22,7 @@ READY = RepositoryState(
     tags=["v1.2.2", "v0.9.0", "nightly"],
     tags_here=[],
 )
+FIRST = "## 0.1.0 (not released)\n\nThe first version.\n\n### Added\n\n- All.\n"
 
 
 def test_a_state_in_which_all_agrees_can_be_released() -> None:
@@ -49,6 +50,7 @@ def test_a_malformed_version_is_refused_with_an_example(wrong: str) -> None:
         (replace(READY, tags=["v1.10.0"]), "older than the newest release, v1.10.0"),
         (replace(READY, changelog="## 1.2.2 (2026-01-01)\n## 1.2.30 (2026-01-01)\n"), "no heading for 1.2.3"),
         (replace(READY, changelog=f"{READY.changelog}\n## Unreleased\n"), "heading Unreleased"),
+        (replace(READY, changelog=f"{READY.changelog}\n{FIRST}"), "has a version that is not released"),
         (replace(READY, fragments=["+a.added.md"]), "in no section of CHANGELOG.md: +a.added.md"),
     ],
 )
@@ -67,6 +69,8 @@ def repository(tmp_path: Path) -> Path:
     for name in (*PLACES, "CHANGELOG.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
+    changelog = tmp_path / "CHANGELOG.md"
+    changelog.write_text(changelog.read_text("utf-8").partition("\n## ")[0] + "\n", encoding="utf-8")
     (tmp_path / "release" / "changes").mkdir(parents=True)
     (tmp_path / "release" / "changes" / "README.md").write_text("How.\n")
     (tmp_path / "release" / "changes" / "+quota.added.md").write_text("A quota.\n")
@@ -88,6 +92,28 @@ def test_setting_a_version_writes_all_places_and_the_section_and_uses_the_fragme
         in state.changelog
     )
     assert (state.fragments, state.changed != []) == ([], True)
+
+
+@pytest.mark.parametrize(
+    ("fragments", "section"),
+    [
+        ([], "## 0.9.0 (2026-02-03)\n\nThe first version.\n\n### Added\n\n- All.\n"),
+        (
+            ["+quota.added.md"],
+            "## 0.9.0 (2026-02-03)\n\nThe first version.\n\n### Added\n\n- All.\n\n### Added\n\n- A quota.\n",
+        ),
+    ],
+)
+def test_the_section_of_the_first_version_gets_a_date_and_the_changes_since_then(
+    repository: Path, fragments: list[str], section: str
+) -> None:
+    head = (repository / "CHANGELOG.md").read_text("utf-8")
+    (repository / "CHANGELOG.md").write_text(f"{head}{FIRST}", encoding="utf-8")
+    for path in (repository / "release" / "changes").iterdir():
+        if path.name not in ("README.md", *fragments):
+            path.unlink()
+    version.set_version(repository, "0.9.0", date(2026, 2, 3))
+    assert version.read(repository).changelog == head + section
 
 
 def test_an_older_version_is_not_set(repository: Path) -> None:
