@@ -12,7 +12,6 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from verification.chaos.checker import (
-    DRAFT_STAYS,
     MEMORY_LIMITS,
     NEIGHBOUR_SECONDS,
     NO_DRAFT,
@@ -140,7 +139,6 @@ def sealed(seal: bytes) -> Evidence:
 INBOX = PageAnswer(is_inbox=True, text="", sent_before=0, sent=1)
 FAILED = PageAnswer(False, "This attempt did not send your envelope.", sent_before=0, sent=0)
 UNCERTAIN = PageAnswer(False, "It is not certain that your envelope was sent", sent_before=0, sent=1)
-STAYS = PageAnswer(False, "Your draft stays in eSignAnyWhere.", sent_before=0, sent=0)
 UNSENT = DraftEvidence("d1", owner="u1", sent=0, envelopes=(), expected=2)
 
 
@@ -200,9 +198,9 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         # A repeated callback opened the event again.
         decided(Decision("skip", ENVELOPE, stored=5), called_again=frozenset({ENVELOPE})),
         replace(GOOD, memory={"controller-0-1": 1 << 30, "receiver-0": 256 << 20}),
-        drafted(FAILED, STAYS, UNCERTAIN, replace(INBOX, sent_before=1)),
+        drafted(FAILED, UNCERTAIN, replace(INBOX, sent_before=1)),
         replace(drafted(INBOX, recorded=""), restores=1),
-        replace(GOOD, drafts=(replace(UNSENT, answers=(FAILED, STAYS)),)),
+        replace(GOOD, drafts=(replace(UNSENT, answers=(FAILED,)),)),
         beside(GOOD, seconds={ENVELOPE: NEIGHBOUR_SECONDS}),
         # Half of an upload of an event that did not succeed, under a temporary name
         replace(failed(), archive={f"{FOLDER}/.half": b"x"}),
@@ -310,7 +308,6 @@ WRONG = {
     "a page says that there is no such draft, and it was not sent": replace(
         GOOD, drafts=(replace(UNSENT, answers=(replace(FAILED, text=f"{NO_DRAFT}. It was sent"),)),)
     ),
-    "a page says that the draft stays, and it was sent": drafted(replace(STAYS, sent_before=1, sent=1)),
     "no rest: ": replace(GOOD, unsettled=(f"{OTHER}: Pending",)),
 }
 
@@ -360,8 +357,6 @@ def test_the_sentences_that_are_judged_are_those_of_the_pages() -> None:
         if name not in ("unknown_outcome", "confirm")  # these deny nothing
         for text in section.values()
     ]
-    assert [
-        each for each in (SENT, *NOT_SENT, DRAFT_STAYS, NO_DRAFT) if not any(each in text for text in said)
-    ] == []
+    assert [each for each in (SENT, *NOT_SENT, NO_DRAFT) if not any(each in text for text in said)] == []
     denials = (text for text in said if re.search(r"\b(not|nothing)\b[^.]*\bsen[dt]\b", text, re.IGNORECASE))
     assert [each for each in denials if not any(claim in each for claim in NOT_SENT)] == []

@@ -212,7 +212,7 @@ async def test_a_page_has_a_trace_that_its_client_only_links_to(
 
 @pytest.mark.parametrize(
     ("path", "told"),
-    [("/before-send/acme", "Your draft stays"), ("/consent/acme/anna", "wait for your consent")],
+    [("/before-send/acme", "your draft stays"), ("/consent/acme/anna", "wait for your consent")],
     ids=["before sending", "link of a mail"],
 )
 async def test_a_sender_who_denies_sees_the_consequence(
@@ -226,7 +226,7 @@ async def test_a_sender_who_denies_sees_the_consequence(
         "/oauth/acme/return", params={"state": state, "error": "access_denied"}, headers={"Cookie": cookie}
     )
 
-    texts = ("Your draft stays", "wait for your consent")
+    texts = ("your draft stays", "wait for your consent")
     assert [text for text in texts if text in back.text] == [told]
 
 
