@@ -404,9 +404,10 @@ class Stage:
             audit_trail_differs=order.trail_differs,
             callbacks=CallbackUrls(envelope=self.environment.callback_url("acme", receiver)),
         )
-        self.envelopes.append(envelope)
         if order.planted:
             await self._plant(envelope, order.planted)
+        # Only now, since a fault deletes any of them, and an envelope that is gone cannot end.
+        self.envelopes.append(envelope)
         await (self.esaw.expire(envelope) if order.expired else self.esaw.complete(envelope))
         return envelope
 
