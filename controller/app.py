@@ -28,12 +28,12 @@ from controller.event_recorder import EventRecorder
 from controller.gauges import Gauges
 from controller.generations import GenerationEnd, StopRequest, end_of_generation
 from controller.handlers import EventHandlers
-from controller.notices.client import NoticeClient
-from controller.notices.delivery import NoticeDelivery
 from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
 from controller.notifications.notifier import Notifier
 from controller.notifications.policy import NotificationTimings
 from controller.notifications.smtp import SmtpMailer
+from controller.outgoing_webhook.client import NoticeClient
+from controller.outgoing_webhook.delivery import NoticeDelivery
 from controller.reconcile.file_listing import list_files
 from controller.reconcile.late_files import LateFileFinder
 from controller.reconcile.phase_runner import PhaseRunner

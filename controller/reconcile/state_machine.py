@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from controller.notices.policy import with_notice
+from controller.outgoing_webhook.policy import with_notice
 from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
     Done,

@@ -5,7 +5,7 @@ from functools import partial
 
 import msgspec
 
-from controller.notices.policy import resent
+from controller.outgoing_webhook.policy import resent
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
 from counterfoil.readiness import with_readiness

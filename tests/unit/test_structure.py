@@ -25,7 +25,7 @@ MAXIMUM_ENTRIES = 20
 
 WALL_CLOCK_FIELDS = {
     "controller/esaw_check/probes.py": {"now"},
-    "controller/notices/delivery.py": {"next_attempt"},
+    "controller/outgoing_webhook/delivery.py": {"next_attempt"},
     "controller/notifications/delivery.py": {"at", "claims"},
     "controller/notifications/notifier.py": {"_counted", "_deliveries", "_passes"},
     "controller/resync/envelope_search.py": {"start", "end"},
@@ -43,7 +43,7 @@ times, or with those of eSAW or of another service. What measures an age uses ``
 
 LOOPS_WITHOUT_TRY = {
     # The callee catches the errors of its object.
-    "controller/notices/delivery.py": {"waiting.items()"},
+    "controller/outgoing_webhook/delivery.py": {"waiting.items()"},
     "controller/notifications/notifier.py": {"self.cache.organizations"},
     "controller/reconcile/late_files.py": {"queue.due_events(self.clock.monotonic())"},
     "controller/resync/garbage_collector.py": {

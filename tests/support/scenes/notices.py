@@ -12,9 +12,9 @@ from prometheus_client import CollectorRegistry
 from controller.access.secret_cache import SecretCache
 from controller.cache import Cache
 from controller.event_recorder import EventRecorder
-from controller.notices.client import NoticeClient
-from controller.notices.delivery import NoticeDelivery
-from controller.notices.policy import NotDelivered
+from controller.outgoing_webhook.client import NoticeClient
+from controller.outgoing_webhook.delivery import NoticeDelivery
+from controller.outgoing_webhook.policy import NotDelivered
 from counterfoil.clock import WallClock
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.metrics import Metrics

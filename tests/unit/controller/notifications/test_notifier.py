@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controller.notices.policy import resent
 from controller.notifications.policy import QUIET_PERIOD, NotificationTimings
 from controller.notifications.problem_tracking import FailureSummary
 from controller.notifications.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError, MessageRejected
+from controller.outgoing_webhook.policy import resent
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import Conflict, Rejected, Unavailable

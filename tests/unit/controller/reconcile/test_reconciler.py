@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from controller.cache import version_number
-from controller.notices.policy import notice_id
+from controller.outgoing_webhook.policy import notice_id
 from controller.sharding import LeaseLost
 from counterfoil.esaw import EsawUnreachable, FilesResponse, HttpStatusError
 from counterfoil.esaw.models import AuditTrail, ListedFile

@@ -9,7 +9,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from controller.notices.client import NoticeClient
+from controller.outgoing_webhook.client import NoticeClient
 from counterfoil.archives.backends._http import make_http_client
 from counterfoil.archives.backends._object_store.identity import NoIdentity, ask
 from counterfoil.clock import WallClock

@@ -9,8 +9,8 @@ import json
 import pytest
 
 from controller.access import secret_cache
-from controller.notices import delivery
-from controller.notices.delivery import CONCURRENT_NOTICES
+from controller.outgoing_webhook import delivery
+from controller.outgoing_webhook.delivery import CONCURRENT_NOTICES
 from controller.scheduling.backoff import Backoff
 from counterfoil.kube.watch import WatchEvent
 from counterfoil.resources import EnvelopeEvent, NoticeState, Phase
@@ -99,7 +99,7 @@ async def test_a_kill_between_the_answer_and_the_write_sends_it_again_with_the_s
 async def test_an_unreachable_api_server_does_not_make_it_send_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("controller.notices.delivery.LOST_OUTCOME", Backoff((0.02,)))
+    monkeypatch.setattr("controller.outgoing_webhook.delivery.LOST_OUTCOME", Backoff((0.02,)))
     event = a_finished_event()
     async with running(answering(b"", 200)) as server:
         scene = NoticeScene(server.url, event)

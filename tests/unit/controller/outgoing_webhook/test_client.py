@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.notices.client import NoticeClient
-from controller.notices.policy import AttemptResult, Delivered, NotDelivered
+from controller.outgoing_webhook.client import NoticeClient
+from controller.outgoing_webhook.policy import AttemptResult, Delivered, NotDelivered
 from counterfoil.untrusted.addresses import Addresses
 from tests.support.builders import NOON, AClock
 from tests.support.servers.scripted_esaw import (

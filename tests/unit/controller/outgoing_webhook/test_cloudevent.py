@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from controller.notices.cloudevent import (
+from controller.outgoing_webhook.cloudevent import (
     MAX_DOCUMENTS_BYTES_IN_NOTICE,
     MAX_DOCUMENTS_IN_NOTICE,
     cloudevent,

@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from controller.notices.policy import (
+from controller.outgoing_webhook.policy import (
     Delivered,
     NotDelivered,
     after_attempt,

@@ -26,9 +26,9 @@ from controller.access.secret_cache import (
 )
 from controller.cache import Cache, version_number
 from controller.event_recorder import EventRecorder
-from controller.notices.client import NoticeClient
-from controller.notices.cloudevent import CONTENT_TYPE, cloudevent
-from controller.notices.policy import (
+from controller.outgoing_webhook.client import NoticeClient
+from controller.outgoing_webhook.cloudevent import CONTENT_TYPE, cloudevent
+from controller.outgoing_webhook.policy import (
     SECRET_REASONS,
     WEBHOOK_REMOVED,
     AttemptResult,
