@@ -28,10 +28,10 @@ from controller.event_recorder import EventRecorder
 from controller.gauges import Gauges
 from controller.generations import GenerationEnd, StopRequest, end_of_generation
 from controller.handlers import EventHandlers
-from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
-from controller.notifications.notifier import Notifier
-from controller.notifications.policy import NotificationTimings
-from controller.notifications.smtp import SmtpMailer
+from controller.mails.delivery import MailDelivery, NotificationStatusWriter
+from controller.mails.notifier import Notifier
+from controller.mails.policy import NotificationTimings
+from controller.mails.smtp import SmtpMailer
 from controller.outgoing_webhook.client import NoticeClient
 from controller.outgoing_webhook.delivery import NoticeDelivery
 from controller.reconcile.file_listing import list_files

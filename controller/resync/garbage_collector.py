@@ -33,7 +33,7 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from controller.cache import Cache
-from controller.notifications.problem_tracking import FailureSummary
+from controller.mails.problem_tracking import FailureSummary
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
 from counterfoil.kube.answers import http_date

@@ -26,7 +26,7 @@ from controller.access.secret_cache import (
 )
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
-from controller.notifications.problem_tracking import MAX_EXAMPLES
+from controller.mails.problem_tracking import MAX_EXAMPLES
 from controller.resync.callback_address import address_fault
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale

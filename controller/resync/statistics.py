@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from controller.notifications.problem_tracking import FailureSummary
+from controller.mails.problem_tracking import FailureSummary
 from counterfoil.clock import CLOCK_DIFFERENCE
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Activity, EnvelopeEvent, HourlyActivity, Phase, is_condition_true

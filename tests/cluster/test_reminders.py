@@ -16,11 +16,11 @@ from prometheus_client import CollectorRegistry
 
 from controller.access.secret_cache import SecretCache
 from controller.cache import Cache
-from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
-from controller.notifications.notifier import Notifier
-from controller.notifications.policy import NotificationTimings
-from controller.notifications.problem_tracking import FailureSummary
-from controller.notifications.smtp import SmtpMailer
+from controller.mails.delivery import MailDelivery, NotificationStatusWriter
+from controller.mails.notifier import Notifier
+from controller.mails.policy import NotificationTimings
+from controller.mails.problem_tracking import FailureSummary
+from controller.mails.smtp import SmtpMailer
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.client import KubeClient, connect

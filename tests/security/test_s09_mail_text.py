@@ -5,9 +5,9 @@ import re
 import lxml.html
 import pytest
 
-from controller.notifications.policy import Notification
-from controller.notifications.render import MailRenderer, message
-from controller.notifications.smtp import MailServer, SmtpMailer
+from controller.mails.policy import Notification
+from controller.mails.render import MailRenderer, message
+from controller.mails.smtp import MailServer, SmtpMailer
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Organization
 from sandbox.servers.smtp import ReceivedMail, SmtpServer

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from controller.notifications.smtp import MailError, MailServer, SmtpMailer
+from controller.mails.smtp import MailError, MailServer, SmtpMailer
 
 PASSWORD = "a-secret-password"
 

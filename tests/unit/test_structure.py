@@ -26,8 +26,8 @@ MAXIMUM_ENTRIES = 20
 WALL_CLOCK_FIELDS = {
     "controller/esaw_check/probes.py": {"now"},
     "controller/outgoing_webhook/delivery.py": {"next_attempt"},
-    "controller/notifications/delivery.py": {"at", "claims"},
-    "controller/notifications/notifier.py": {"_counted", "_deliveries", "_passes"},
+    "controller/mails/delivery.py": {"at", "claims"},
+    "controller/mails/notifier.py": {"_counted", "_deliveries", "_passes"},
     "controller/resync/envelope_search.py": {"start", "end"},
     "controller/resync/missed_callbacks.py": {"_continue_at"},
     "controller/resync/statistics.py": {"_created", "_archived", "endangered"},
@@ -44,7 +44,7 @@ times, or with those of eSAW or of another service. What measures an age uses ``
 LOOPS_WITHOUT_TRY = {
     # The callee catches the errors of its object.
     "controller/outgoing_webhook/delivery.py": {"waiting.items()"},
-    "controller/notifications/notifier.py": {"self.cache.organizations"},
+    "controller/mails/notifier.py": {"self.cache.organizations"},
     "controller/reconcile/late_files.py": {"queue.due_events(self.clock.monotonic())"},
     "controller/resync/garbage_collector.py": {
         "page",

@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from controller.access.secret_cache import SecretCache
 from controller.cache import Cache
-from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
-from controller.notifications.notifier import Notifier
-from controller.notifications.policy import NotificationTimings
-from controller.notifications.render import MailContent
-from controller.notifications.smtp import MailError, MailServer, SmtpMailer
+from controller.mails.delivery import MailDelivery, NotificationStatusWriter
+from controller.mails.notifier import Notifier
+from controller.mails.policy import NotificationTimings
+from controller.mails.render import MailContent
+from controller.mails.smtp import MailError, MailServer, SmtpMailer
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     Archive,

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from controller.cache import Cache
-from controller.notifications.problem_tracking import FailureSummary
+from controller.mails.problem_tracking import FailureSummary
 from controller.resync.garbage_collector import (
     FAILING_SECONDS,
     MAX_REST_SECONDS,

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from controller.notifications.problem_tracking import (
+from controller.mails.problem_tracking import (
     MAX_EXAMPLES,
     MAX_PROBLEMS,
     FailureSummary,

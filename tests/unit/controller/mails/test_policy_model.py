@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from controller.notifications.policy import QUIET_PERIOD, NotificationTimings
-from controller.notifications.problem_tracking import FailureSummary
-from controller.notifications.smtp import MailError, MailServer
+from controller.mails.policy import QUIET_PERIOD, NotificationTimings
+from controller.mails.problem_tracking import FailureSummary
+from controller.mails.smtp import MailError, MailServer
 from counterfoil.resources import EnvelopeEvent, Sender
 from tests.support.scenes.notifications import (
     MAILS,

@@ -17,10 +17,10 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from controller.cache import Cache
-from controller.notifications import policy, problem_tracking
-from controller.notifications.delivery import MailDelivery, NotificationStatusWriter
-from controller.notifications.policy import NotificationTimings, removable_causes
-from controller.notifications.problem_tracking import FailureSummary, Observation, Problems
+from controller.mails import policy, problem_tracking
+from controller.mails.delivery import MailDelivery, NotificationStatusWriter
+from controller.mails.policy import NotificationTimings, removable_causes
+from controller.mails.problem_tracking import FailureSummary, Observation, Problems
 from counterfoil.clock import Clock, age
 from counterfoil.i18n.problems import (
     ARCHIVE_MISSING,

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from controller.notifications.render import message
-from controller.notifications.smtp import MailError, MailServer, MessageRejected, SmtpMailer, Tls
+from controller.mails.render import message
+from controller.mails.smtp import MailError, MailServer, MessageRejected, SmtpMailer, Tls
 from counterfoil.untrusted.host_lookup import HostLookup
 from sandbox.servers import smtp
 from tests.support.builders import NOON

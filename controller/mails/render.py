@@ -28,8 +28,8 @@ import jinja2
 import msgspec
 from msgspec.structs import replace
 
-from controller.notifications.policy import MAX_NAMED_SENDERS, Notification, has_user_secret
-from controller.notifications.problem_tracking import notified_and_open
+from controller.mails.policy import MAX_NAMED_SENDERS, Notification, has_user_secret
+from controller.mails.problem_tracking import notified_and_open
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.problems import (
     ARCHIVE_MISSING,

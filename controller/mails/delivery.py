@@ -17,16 +17,16 @@ from msgspec.structs import replace
 
 from controller.access.secret_cache import SecretCache, SecretMissing
 from controller.cache import Cache
-from controller.notifications import problem_tracking
-from controller.notifications.policy import (
+from controller.mails import problem_tracking
+from controller.mails.policy import (
     Notification,
     NotificationTimings,
     due_notifications,
     key_fingerprint,
 )
-from controller.notifications.problem_tracking import Problems
-from controller.notifications.render import MailRenderer, address, message, person_name
-from controller.notifications.smtp import MailError, MailServer, MessageRejected, SmtpMailer
+from controller.mails.problem_tracking import Problems
+from controller.mails.render import MailRenderer, address, message, person_name
+from controller.mails.smtp import MailError, MailServer, MessageRejected, SmtpMailer
 from controller.scheduling.backoff import MAIL_SERVER, REJECTED_MAIL, Backoff
 from counterfoil.clock import Clock, believed_time
 from counterfoil.i18n.problems import kind_of

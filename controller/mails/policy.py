@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from controller.notifications.problem_tracking import (
+from controller.mails.problem_tracking import (
     MAX_MESSAGE_LENGTH,
     OUTAGE,
     Observation,

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controller.notifications.policy import QUIET_PERIOD, NotificationTimings
-from controller.notifications.problem_tracking import FailureSummary
-from controller.notifications.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError, MessageRejected
+from controller.mails.policy import QUIET_PERIOD, NotificationTimings
+from controller.mails.problem_tracking import FailureSummary
+from controller.mails.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError, MessageRejected
 from controller.outgoing_webhook.policy import resent
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics

@@ -11,9 +11,9 @@ from email.message import EmailMessage
 import pytest
 
 from controller.access.archive_root import EarlierManifest, check_new_root, origin_changed
-from controller.notifications.policy import Notification
-from controller.notifications.problem_tracking import MAX_MESSAGE_LENGTH
-from controller.notifications.render import (
+from controller.mails.policy import Notification
+from controller.mails.problem_tracking import MAX_MESSAGE_LENGTH
+from controller.mails.render import (
     MailContent,
     MailLink,
     MailRenderer,
