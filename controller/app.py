@@ -23,7 +23,6 @@ from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
 from controller.election.elections import ElectionThread
-from controller.esaw_check.checker import EsawChecker
 from controller.event_recorder import EventRecorder
 from controller.gauges import Gauges
 from controller.generations import GenerationEnd, StopRequest, end_of_generation
@@ -43,6 +42,7 @@ from controller.reconcile.signature_policy import SignatureChecker
 from controller.reconcile.transition_announcer import TransitionAnnouncer
 from controller.reconcile.transition_writer import TransitionWriter
 from controller.requests.check_requests import CheckRequests
+from controller.requests.esaw_checker import EsawChecker
 from controller.requests.event_requests import EventRequests
 from controller.requests.object_requests import ObjectRequests
 from controller.requests.request_table import RequestTable

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from controller.esaw_check.checker import EsawChecker
+from controller.requests.esaw_checker import EsawChecker
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.resources import Organization, OrganizationStatus, envelope_id
 from counterfoil.resources.naming import EnvelopeId

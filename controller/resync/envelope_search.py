@@ -17,13 +17,11 @@ from typing import NamedTuple
 
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import ResponseTooLarge
+from counterfoil.esaw.limits import TRUSTED_HITS
 from counterfoil.resources import EnvelopeStatus
 
 OVERLAP = timedelta(seconds=1)
 """Time by which windows overlap: eSAW may leave out their very ends, or cut fractions of a second."""
-
-TRUSTED_HITS = 50
-"""Number of hits from which an answer may be cut off. eSAW documents no maximum."""
 
 MIN_WINDOW = timedelta(minutes=1)
 """Window that is not split further: hardly a sender sends fifty envelopes within it."""

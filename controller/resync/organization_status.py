@@ -27,7 +27,6 @@ from controller.access.secret_cache import (
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
-from controller.resync.callback_address import address_fault
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import envelope_access, settled_time, spec_observed_time
@@ -51,6 +50,7 @@ from counterfoil.esaw.errors import (
 )
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
+from counterfoil.esaw_check.callback_address import address_fault
 from counterfoil.i18n.problems import ProblemKind, open_problems
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError

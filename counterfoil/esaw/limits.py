@@ -54,6 +54,8 @@ MAX_BULK_ENVELOPES: Final = 5000
 into the annotations of one object."""
 MAX_SENT_HITS: Final = 2 * MAX_BULK_ENVELOPES
 """Envelopes in one answer about what a user sent since some time ago; of more, it asks for a shorter time."""
+TRUSTED_HITS: Final = 50
+"""Number of hits from which an answer of a search may be cut off. eSAW documents no maximum."""
 TOKEN_LENGTH: Final = 4096
 """Characters. 66 today, "length may change"."""
 READ_BYTES: Final = 256 * KIB

@@ -1,6 +1,8 @@
 """
-The check of what Counterfoil assumes about eSAW: the facts, and the report that its user may send in.
+The check of what Counterfoil assumes about eSAW, read-only, for a person who asked for it.
 
-The controller asks eSAW (``controller.esaw_check``); the plugin and the console show the result in
-``Organization.status.check``. This package sends no requests.
+``probes`` sends the questions, ``responses`` reads single answers, ``assumptions`` and
+``envelope_assumptions`` decide, ``facts`` has the words of the result, and ``profile`` is the report that its
+user may send in. ``controller.requests.esaw_checker`` chooses a Sender's key and starts the check; the plugin
+and the console show the result in ``Organization.status.check``.
 """

@@ -21,7 +21,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.esaw_check.probes import Questions, check_esaw
 from controller.reconcile.context import FILES_NAMED_IN_LOOP
 from controller.reconcile.phases.archive import MAX_FINDINGS_MEMORY
 from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
@@ -33,6 +32,7 @@ from counterfoil.esaw import CallLimits, EsawClient, EsawUserClient, ResponseInv
 from counterfoil.esaw.drafts import find_sent
 from counterfoil.esaw.limits import MAX_SENT_HITS
 from counterfoil.esaw.models import EnvelopeResponse, FilesResponse, FoundEnvelope
+from counterfoil.esaw_check.probes import Questions, check_esaw
 from counterfoil.metrics import Metrics
 from counterfoil.resources import MAX_DOCUMENTS, EnvelopeEvent, EnvelopeStatus, FiledDocument, envelope_id
 from counterfoil.resources.organization import CheckOutcome

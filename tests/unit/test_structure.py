@@ -24,7 +24,7 @@ MAXIMUM_ENTRIES = 20
 
 
 WALL_CLOCK_FIELDS = {
-    "controller/esaw_check/probes.py": {"now"},
+    "counterfoil/esaw_check/probes.py": {"now"},
     "controller/outgoing_webhook/delivery.py": {"next_attempt"},
     "controller/mails/delivery.py": {"at", "claims"},
     "controller/mails/notifier.py": {"_counted", "_deliveries", "_passes"},
@@ -55,7 +55,7 @@ LOOPS_WITHOUT_TRY = {
     "webhook/console/events/bulk.py": {"sorted(done)[:self.limits.bulk_organizations]"},
     # The parts of one object, or of one question about it.
     "controller/access/archive_root.py": {"manifests"},
-    "controller/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
+    "counterfoil/esaw_check/probes.py": {"both", "variants", "('v5', 'v4')"},
     "controller/reconcile/phases/clean.py": {"event.status.documents"},
     "controller/resync/envelope_search.py": {
         "((window.start, middle), (middle, window.end))",

@@ -12,11 +12,11 @@ from typing import Any
 from aiohttp import web
 from msgspec.structs import replace
 
-from controller.esaw_check.probes import EsawCheckSubject
-from controller.esaw_check.responses import NoAnswer
 from counterfoil.callback_auth import token_hash
 from counterfoil.esaw import ApiToken
 from counterfoil.esaw.transport import RawResponse
+from counterfoil.esaw_check.probes import EsawCheckSubject
+from counterfoil.esaw_check.responses import NoAnswer
 from counterfoil.resources import Organization
 from counterfoil.resources.organization import (
     CallbackURLs,

@@ -7,7 +7,7 @@ from typing import Any
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
-from controller.esaw_check.checker import EsawChecker
+from controller.requests.esaw_checker import EsawChecker
 from counterfoil.clock import WallClock
 from counterfoil.esaw import EsawClients, new_http_client
 from counterfoil.resources.organization import OrganizationCheck

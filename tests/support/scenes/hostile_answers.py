@@ -13,7 +13,6 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from functools import partial
 from itertools import cycle, product
 
-from controller.esaw_check.probes import Questions, check_esaw
 from counterfoil._upstream.malloc import keep_large_blocks
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend
@@ -27,6 +26,7 @@ from counterfoil.archives.streams import single_chunk
 from counterfoil.archives.verify import verify_documents
 from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, EsawClient, EsawError, EsawUserClient, new_http_client
+from counterfoil.esaw_check.probes import Questions, check_esaw
 from counterfoil.process_exit import exit_process
 from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses

@@ -21,7 +21,7 @@ CONSTANTS = ("counterfoil/resources/envelopeevent.py", "counterfoil/resources/re
 """Modules with reasons as constants, beside names of conditions."""
 
 READERS_OF_ESAW = tuple(
-    f"controller/esaw_check/{name}.py"
+    f"counterfoil/esaw_check/{name}.py"
     for name in ("assumptions", "envelope_assumptions", "probes", "responses")
 )
 """Modules that read eSAW's answers: their capitalized words are names of eSAW's fields."""

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from controller.esaw_check.probes import Questions, check_esaw
 from counterfoil.clock import WallClock
 from counterfoil.esaw import EsawClient, new_http_client
+from counterfoil.esaw_check.probes import Questions, check_esaw
 from counterfoil.esaw_check.profile import profile_of
 from counterfoil.resources import envelope_id
 from counterfoil.resources.organization import OrganizationCheck

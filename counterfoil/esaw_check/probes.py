@@ -17,17 +17,17 @@ from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
-from controller.esaw_check import assumptions
-from controller.esaw_check import envelope_assumptions as envelopes
-from controller.esaw_check.assumptions import TokenAnswer
-from controller.esaw_check.responses import Answer, NoAnswer, error_id, reduced
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient, rfc3339
 from counterfoil.esaw.errors import EsawError, EsawUnreachable
 from counterfoil.esaw.limits import MIB
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall, SecretHeaders
+from counterfoil.esaw_check import assumptions
+from counterfoil.esaw_check import envelope_assumptions as envelopes
+from counterfoil.esaw_check.assumptions import TokenAnswer
 from counterfoil.esaw_check.facts import FactId
+from counterfoil.esaw_check.responses import Answer, NoAnswer, error_id, reduced
 from counterfoil.http_client import basic_client_credentials
 from counterfoil.resources import FileKind, Organization, Sender, envelope_id
 from counterfoil.resources.naming import EnvelopeId

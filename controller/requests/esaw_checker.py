@@ -12,12 +12,12 @@ from controller.access.credential_origin import client_secret_fault
 from controller.access.secret_cache import SecretCache, SecretMissing, value_of
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
-from controller.esaw_check.probes import EsawCheckSubject, Questions, check_esaw
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
+from counterfoil.esaw_check.probes import EsawCheckSubject, Questions, check_esaw
 from counterfoil.kube.secret import SecretUse
 from counterfoil.resources import Organization
 from counterfoil.resources.naming import EnvelopeId

@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from controller.esaw_check.responses import (
+from counterfoil.esaw.errors import MISSING_ENVELOPE, ResponseInvalid
+from counterfoil.esaw.limits import TRUSTED_HITS
+from counterfoil.esaw.models import parse_version
+from counterfoil.esaw.transport import RawResponse
+from counterfoil.esaw_check.facts import FactId, shareable
+from counterfoil.esaw_check.responses import (
     Answer,
     NoAnswer,
     content,
@@ -23,11 +28,6 @@ from controller.esaw_check.responses import (
     plain_name,
     text,
 )
-from controller.resync.envelope_search import TRUSTED_HITS
-from counterfoil.esaw.errors import MISSING_ENVELOPE, ResponseInvalid
-from counterfoil.esaw.models import parse_version
-from counterfoil.esaw.transport import RawResponse
-from counterfoil.esaw_check.facts import FactId, shareable
 from counterfoil.resources import EnvelopeStatus
 from counterfoil.resources.naming import is_same_user
 from counterfoil.resources.organization import (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from controller.esaw_check import assumptions, envelope_assumptions
+from counterfoil.esaw_check import assumptions, envelope_assumptions
 from counterfoil.resources.organization import OrganizationCheckResult
 from sandbox.esaw.facts import read_facts
 from tests.support.esaw_variants import ENVELOPE, Path, an_answer, paths, with_null, without

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from controller.esaw_check.probes import EsawCheckReport, EsawCheckSubject, Questions, check_esaw
 from counterfoil.clock import WallClock
 from counterfoil.esaw import ApiToken, EsawClient, new_http_client
 from counterfoil.esaw_check.facts import FactId
+from counterfoil.esaw_check.probes import EsawCheckReport, EsawCheckSubject, Questions, check_esaw
 from counterfoil.resources import envelope_id
 from counterfoil.resources.organization import CheckOutcome, ClientAuthentication, Pkce
 from sandbox.esaw import DocumentSpec, StandIn, User

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from controller.esaw_check.assumptions import V5_ERROR, as_expected, deviates, not_testable, without_use
-from controller.esaw_check.responses import (
+from counterfoil.callback_auth import is_valid_token
+from counterfoil.esaw.errors import MISSING_DRAFT
+from counterfoil.esaw.models import CONFIGURATION_MEMBERS, is_file_id
+from counterfoil.esaw_check.assumptions import V5_ERROR, as_expected, deviates, not_testable, without_use
+from counterfoil.esaw_check.callback_address import address_fault
+from counterfoil.esaw_check.facts import FactId
+from counterfoil.esaw_check.responses import (
     Answer,
     NoAnswer,
     content,
@@ -25,11 +30,6 @@ from controller.esaw_check.responses import (
     plain_name,
     text,
 )
-from controller.resync.callback_address import address_fault
-from counterfoil.callback_auth import is_valid_token
-from counterfoil.esaw.errors import MISSING_DRAFT
-from counterfoil.esaw.models import CONFIGURATION_MEMBERS, is_file_id
-from counterfoil.esaw_check.facts import FactId
 from counterfoil.resources import EnvelopeStatus, FileKind, Organization
 from counterfoil.resources.organization import (
     ActionHandling,

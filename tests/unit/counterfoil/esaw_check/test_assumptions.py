@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
-from controller.esaw_check import assumptions
-from controller.esaw_check.assumptions import (
+from counterfoil.esaw.transport import RawResponse
+from counterfoil.esaw_check import assumptions
+from counterfoil.esaw_check.assumptions import (
     TokenAnswer,
     envelope_statuses,
     find_one_day,
     hits,
     v5_envelopes,
 )
-from controller.esaw_check.responses import SMALL_BYTES, Answer, NoAnswer, content, error_id, reduced
-from counterfoil.esaw.transport import RawResponse
+from counterfoil.esaw_check.responses import SMALL_BYTES, Answer, NoAnswer, content, error_id, reduced
 from counterfoil.resources.organization import (
     CheckOutcome,
     CleanupPolicy,

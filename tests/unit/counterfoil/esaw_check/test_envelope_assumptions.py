@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from controller.esaw_check import envelope_assumptions as envelopes
-from controller.esaw_check.responses import Answer
 from counterfoil.esaw.transport import RawResponse
+from counterfoil.esaw_check import envelope_assumptions as envelopes
+from counterfoil.esaw_check.responses import Answer
 from counterfoil.resources import FileKind
 from counterfoil.resources.organization import UnlistedAction
 from tests.support.builders import NOON, an_organization
