@@ -14,12 +14,12 @@ from controller.cache import Cache
 from controller.scheduling.due import EPOCH, due_time, has_request, is_suspended
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, age, believed_time
 from counterfoil.resources import EnvelopeEvent
 from counterfoil.resources.reopening import REDELIVERED, has_new_delivery
 
-WOKEN_PAUSE = timedelta(minutes=1)
-"""Pause between two runs of an event that a callback woke: each asks eSAW, and callbacks can be repeated."""
+CALLBACK_PAUSE = timedelta(minutes=1)
+"""Pause between two runs of an event that callbacks start: each asks eSAW, and callbacks can be repeated."""
 
 IsFixed = Callable[[EnvelopeEvent], bool]
 """Whether the change of an object may have fixed what an event in this state waits for."""
@@ -36,8 +36,12 @@ class EventQueue:
     """Events that are due at once, independent of their next attempt time, until their next run."""
     _changes_in_run: dict[str, list[IsFixed]] = field(default_factory=dict)
     """The changes of objects since the run of an event began, by the name of the running event."""
-    _woken_at: dict[str, float] = field(default_factory=dict)
-    """When the last run of an event began that a callback woke, in seconds of the monotonic clock."""
+    _called: dict[str, datetime] = field(default_factory=dict)
+    """The callback that starts an event again, until its next run: a repeated one does not change its
+    place."""
+    _began: dict[str, datetime] = field(default_factory=dict)
+    """When the last run of an event began that a callback started, the oldest first; also of events that
+    ended in it."""
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Enqueue an event at its due time."""
@@ -76,9 +80,13 @@ class EventQueue:
         """Let the event's next attempt time count again."""
         self._due_now.discard(name)
         self._changes_in_run[name] = []
+        self._called.pop(name, None)
         event = self.cache.events.get(name)
-        if event is not None and has_new_delivery(event):
-            self._woken_at[name] = self.clock.monotonic()
+        if event is not None and _is_started_by_callback(event):
+            now = self.clock.now()
+            self._forget_pauses(now)
+            self._began.pop(name, None)
+            self._began[name] = now
 
     def run_ended(self, event: EnvelopeEvent) -> None:
         """Let the event be due at once if it waits in this state for what was changed during its run."""
@@ -94,22 +102,38 @@ class EventQueue:
         """Remove an event that is finished or deleted."""
         self.workqueue.forget(name)
         self._due_now.discard(name)
-        self._woken_at.pop(name, None)
+        self._called.pop(name, None)
 
     def _due_time(self, event: EnvelopeEvent) -> datetime | None:
         if event.name in self._due_now and not (is_suspended(event, self.cache) or has_request(event)):
             return EPOCH
         now = self.clock.now()
-        due, woken_at = due_time(event, self.cache, now), self._woken_at.get(event.name)
-        if due is None or woken_at is None or not has_new_delivery(event):
+        due = due_time(event, self.cache, now)
+        began = believed_time(self._began.get(event.name), now)
+        if due is None or began is None or not _is_started_by_callback(event):
             return due
-        return max(due, now + WOKEN_PAUSE - timedelta(seconds=self.clock.monotonic() - woken_at))
+        return max(due, began + CALLBACK_PAUSE)
+
+    def _forget_pauses(self, now: datetime) -> None:
+        """Remove the pauses that have ended."""
+        for name, began in list(self._began.items()):
+            if age(began, now) <= CALLBACK_PAUSE:
+                return
+            del self._began[name]
+
+    def _begin(self, event: EnvelopeEvent) -> datetime | None:
+        """Return the time that decides the event's place: of its creation, or of the callback that starts it
+        again. An old event that callbacks start again and again comes before no newer one."""
+        created = event.metadata.creation_timestamp
+        if not _is_started_by_callback(event):
+            self._called.pop(event.name, None)
+            return created
+        now = self.clock.now()
+        called = believed_time(event.status.last_delivery_time, now) or now
+        return self._called.setdefault(event.name, max(called, created or called))
 
     def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
-        begin = event.metadata.creation_timestamp
-        if has_new_delivery(event) or event.status.reason == REDELIVERED:
-            # An old event that callbacks start again and again comes before no newer one.
-            begin = event.status.last_delivery_time or begin
+        begin = self._begin(event)
         return QueueItem(
             sort_key=f"{begin.isoformat() if begin else ''} {event.name}",
             event=event.name,
@@ -118,6 +142,10 @@ class EventQueue:
             sender=self.cache.sender_name(event),
             archive=self.cache.archive_name(event),
         )
+
+
+def _is_started_by_callback(event: EnvelopeEvent) -> bool:
+    return has_new_delivery(event) or event.status.reason == REDELIVERED
 
 
 def concurrency_limits(cache: Cache, process_limit: int) -> ConcurrencyLimits:

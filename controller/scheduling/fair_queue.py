@@ -19,7 +19,7 @@ class QueueItem(NamedTuple):
     """One event with the keys of its limits."""
 
     sort_key: str
-    """Creation time and name; sorts oldest first."""
+    """Time and name; sorts oldest first."""
     event: str
     envelope: str
     organization: str
