@@ -103,7 +103,7 @@ async def test_an_event_found_by_the_sweep_was_first_delivered_when_esaw_called(
 
 async def test_a_later_count_is_added_and_the_first_delivery_stays(kube: FakeKubeClient, new: New) -> None:
     kube.put(
-        EVENT, deliveries=7, firstDeliveryTime="2025-01-01T10:00:00Z", lastDeliveryTime="2025-01-01T13:00:00Z"
+        EVENT, deliveries=7, firstDeliveryTime="2025-01-01T10:00:00Z", lastDeliveryTime="2025-01-01T12:01:00Z"
     )
     deliveries = new()
     deliveries.count(NAME, NOON)
@@ -112,7 +112,21 @@ async def test_a_later_count_is_added_and_the_first_delivery_stays(kube: FakeKub
     stored = kube.objects[NAME]["status"]
     assert stored["deliveries"] == 8
     assert stored["firstDeliveryTime"] == "2025-01-01T10:00:00Z"
-    assert stored["lastDeliveryTime"] == "2025-01-01T13:00:00Z"
+    assert stored["lastDeliveryTime"] == "2025-01-01T12:01:00Z"
+
+
+@pytest.mark.xfail(strict=True, reason="the latest time stays for ever")
+async def test_a_last_delivery_that_a_wrong_clock_put_into_the_future_is_replaced(
+    kube: FakeKubeClient, new: New
+) -> None:
+    future = (NOON + timedelta(days=365)).isoformat()
+    kube.put(EVENT, deliveries=7, firstDeliveryTime="2025-01-01T10:00:00Z", lastDeliveryTime=future)
+    deliveries = new()
+    deliveries.count(NAME, NOON)
+    await deliveries.flush()
+
+    status = kube.event(NAME).status
+    assert (status.deliveries, status.last_delivery_time) == (8, NOON)
 
 
 async def test_two_receivers_that_write_at_once_stay_exact(kube: FakeKubeClient, new: New) -> None:
