@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, believed_time
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound, Rejected, Unavailable
 from counterfoil.kube.status import patch_status
@@ -292,7 +292,8 @@ class DeliveryCounter:
                 raise
             # Of a re-opening that is refused, at least the count stays.
             _log.error("an event was not re-opened: %s", refusal, extra={"event": name})
-            await self._patch(event, counted(event, event.status, pending_count), pending_count.count)
+            only_counted = counted(event, event.status, pending_count, now=self._clock.now())
+            await self._patch(event, only_counted, pending_count.count)
         self._clear(name)
 
     async def _patch(self, event: EnvelopeEvent, status: EnvelopeEventStatus, count: int) -> None:
@@ -351,17 +352,20 @@ def status_with(event: EnvelopeEvent, pending_count: PendingCount, *, now: datet
     if _reopens(pending_count.last, status, now):
         message = f"eSignAnyWhere called again after the event was {status.phase}."
         status = status_for_first_attempt(status, reason=REDELIVERED, message=message, now=pending_count.last)
-    return counted(event, status, pending_count)
+    return counted(event, status, pending_count, now=now)
 
 
 def counted(
-    event: EnvelopeEvent, status: EnvelopeEventStatus, pending_count: PendingCount
+    event: EnvelopeEvent, status: EnvelopeEventStatus, pending_count: PendingCount, *, now: datetime
 ) -> EnvelopeEventStatus:
-    """Return a status of ``event`` with a tally added."""
+    """Return a status of ``event`` with a tally added. A time of the last delivery that is far after ``now``
+    is replaced."""
     created = event.metadata.creation_timestamp if event.spec.origin is Origin.CALLBACK else None
     return msgspec.structs.replace(
         status,
         deliveries=event.deliveries + pending_count.count,
         first_delivery_time=status.first_delivery_time or created or pending_count.first,
-        last_delivery_time=max(status.last_delivery_time or pending_count.last, pending_count.last),
+        last_delivery_time=max(
+            believed_time(status.last_delivery_time, now) or pending_count.last, pending_count.last
+        ),
     )

@@ -108,12 +108,19 @@ def test_the_policy_accepts_the_reopening_of_an_event_whose_list_an_earlier_vers
         assert refusals(to_json_dict(event.status), to_json_dict(status)) == []
 
 
+def test_the_policy_accepts_that_a_wrong_time_of_the_last_callback_is_replaced() -> None:
+    event = an_event().status(deliveries=2, last_delivery_time=LATER + timedelta(days=365)).build()
+    status = counted(event, event.status, PendingCount(1, LATER, LATER), now=LATER)
+    assert status.last_delivery_time == LATER
+    assert refusals(to_json_dict(event.status), to_json_dict(status)) == []
+
+
 @pytest.mark.parametrize("phase", Phase)
 def test_the_policy_accepts_each_status_that_the_receiver_writes(phase: Phase) -> None:
     added: tuple[dict[str, str], ...] = ({}, {"costCenter": "8", "contract": "A-7"})
     for event, parameters in itertools.product(events(phase), added):
         tally = PendingCount(3, LATER, LATER)
-        for status in (status_with(event, tally, now=LATER), counted(event, event.status, tally)):
+        for status in (status_with(event, tally, now=LATER), counted(event, event.status, tally, now=LATER)):
             written = with_parameters(event, status, parameters, now=LATER)
             assert refusals(to_json_dict(event.status), to_json_dict(written)) == []
 

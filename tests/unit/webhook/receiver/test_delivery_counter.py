@@ -115,7 +115,6 @@ async def test_a_later_count_is_added_and_the_first_delivery_stays(kube: FakeKub
     assert stored["lastDeliveryTime"] == "2025-01-01T12:01:00Z"
 
 
-@pytest.mark.xfail(strict=True, reason="the latest time stays for ever")
 async def test_a_last_delivery_that_a_wrong_clock_put_into_the_future_is_replaced(
     kube: FakeKubeClient, new: New
 ) -> None:
