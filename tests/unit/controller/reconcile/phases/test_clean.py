@@ -1181,6 +1181,66 @@ async def test_a_callback_that_is_counted_during_the_question_to_esaw_is_conside
     assert is_due(scene)
 
 
+LATE_FILES = {"cleanup": {"policy": "Delete"}, "evidence": {"wait": "168h"}}
+
+
+async def waits_for_the_delete(folder: Path, reason: str) -> ReconcilerScene:
+    """Return the scene of an archived Expired envelope whose delete is due in some days."""
+    if reason == "CleanupDelayed":
+        scene = delayed_and_expired(folder)
+    else:
+        scene = ReconcilerScene(folder, statuses=BOTH, **LATE_FILES)
+        scene.envelope.status = EnvelopeStatus.EXPIRED
+        list_grows_during_the_first_download(scene)
+        assert (await scene.reconcile()).status.reason == "FilesChanged"
+    assert (await scene.reconcile()).status.reason == reason
+    return scene
+
+
+@pytest.mark.xfail(strict=True, reason="one such answer counts as the answer to the callback")
+@pytest.mark.parametrize("reason", ["CleanupDelayed", "LateFilesPending"])
+async def test_an_answer_that_does_not_show_the_envelope_is_no_answer_to_a_callback_during_the_delay(
+    tmp_path: Path, reason: str
+) -> None:
+    scene = await waits_for_the_delete(tmp_path, reason)
+    deliver_again(scene)
+    scene.envelope.but("envelope", missing())
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "EnvelopeNotFound")
+    scene.envelope.problems.clear()
+    restart_and_sign(scene)
+    scene.clock.advance(minutes=1)
+    assert is_due(scene)
+    assert (await scene.reconcile()).status.reason == "FilesChanged"
+    await scene.reconcile()
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+@pytest.mark.xfail(strict=True, reason="the deletion is reported at the end of the delay")
+@pytest.mark.parametrize("reason", ["CleanupDelayed", "LateFilesPending"])
+async def test_an_expired_envelope_that_others_delete_during_the_delay_is_a_failure_at_its_callback(
+    tmp_path: Path, reason: str
+) -> None:
+    scene = await waits_for_the_delete(tmp_path, reason)
+    deliver_again(scene)
+    scene.envelope.deleted = True
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
+
+
+@pytest.mark.xfail(strict=True, reason="the event waits for the end of the delay")
+async def test_an_expired_envelope_that_the_key_no_longer_sees_is_a_failure_after_three_answers(
+    tmp_path: Path,
+) -> None:
+    scene = await waits_for_the_delete(tmp_path, "CleanupDelayed")
+    deliver_again(scene)
+    scene.envelope.but("envelope", missing())
+    for _ in range(2):
+        assert (await scene.reconcile()).status.phase is Phase.CLEANING
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeNotFound")
+
+
 async def test_an_envelope_that_esaw_still_finishes_after_its_callback_is_waited_for(tmp_path: Path) -> None:
     """eSAW sends the callback first, and no other follows."""
     scene = delayed_and_expired(tmp_path)
