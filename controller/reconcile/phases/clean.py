@@ -112,7 +112,11 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         return await _without_envelope(event, context, await _damage(event, context))
 
     if (delay := _delay(event, context)) is not None:
-        return await _unless_restarted(event, context, delay) if _is_expired(event) else delay
+        if not _is_expired(event):
+            return delay
+        # An answer that does not show the envelope says nothing about its state.
+        asked = await unless_missing(_unless_restarted(event, context, delay))
+        return asked or await _without_envelope(event, context, await _damage(event, context))
 
     damage = await _damage(event, context)
     deleted = await unless_missing(_delete(event, context, damage))
@@ -554,8 +558,12 @@ async def _restarted(context: ReconcileContext) -> Outcome | None:
 
 
 async def _unless_restarted(event: EnvelopeEvent, context: ReconcileContext, delay: Pause) -> Outcome:
-    """Return the delay of the delete, unless the expired envelope was restarted: it may be signed by now."""
-    restarted = await unless_missing(_restarted(context))
+    """
+    Return the delay of the delete, unless the expired envelope was restarted: it may be signed by now.
+
+    Raises ``EsawError``, also if eSAW does not show the envelope.
+    """
+    restarted = await _restarted(context)
     if restarted is None:
         # Those that are counted later are not considered: the answer may be older than they are.
         facts = dataclasses.replace(delay.facts, considered_deliveries=event.deliveries)

@@ -1197,7 +1197,6 @@ async def waits_for_the_delete(folder: Path, reason: str) -> ReconcilerScene:
     return scene
 
 
-@pytest.mark.xfail(strict=True, reason="one such answer counts as the answer to the callback")
 @pytest.mark.parametrize("reason", ["CleanupDelayed", "LateFilesPending"])
 async def test_an_answer_that_does_not_show_the_envelope_is_no_answer_to_a_callback_during_the_delay(
     tmp_path: Path, reason: str
@@ -1216,7 +1215,6 @@ async def test_an_answer_that_does_not_show_the_envelope_is_no_answer_to_a_callb
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
-@pytest.mark.xfail(strict=True, reason="the deletion is reported at the end of the delay")
 @pytest.mark.parametrize("reason", ["CleanupDelayed", "LateFilesPending"])
 async def test_an_expired_envelope_that_others_delete_during_the_delay_is_a_failure_at_its_callback(
     tmp_path: Path, reason: str
@@ -1228,7 +1226,6 @@ async def test_an_expired_envelope_that_others_delete_during_the_delay_is_a_fail
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
 
 
-@pytest.mark.xfail(strict=True, reason="the event waits for the end of the delay")
 async def test_an_expired_envelope_that_the_key_no_longer_sees_is_a_failure_after_three_answers(
     tmp_path: Path,
 ) -> None:
