@@ -85,6 +85,39 @@ async def test_a_delete_that_another_program_answered_is_repeated_until_the_enve
     assert scene.envelope.transport.deleted == [ENVELOPE, ENVELOPE]
 
 
+@pytest.mark.xfail(strict=True, reason="the delete that eSAW confirmed is forgotten")
+@pytest.mark.parametrize("history", [None, HttpStatusError(403, "ERR0010")])
+@pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_a_delete_that_esaw_carries_out_a_moment_after_its_answer_is_a_success(
+    tmp_path: Path, status: EnvelopeStatus, history: Exception | None
+) -> None:
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
+    scene.envelope.status = status
+    scene.envelope.transport.is_another_program = True
+    first = await scene.reconcile()
+    assert (first.status.reason, requested(first)) == ("DeleteUnconfirmed", ("True", "DeleteUnconfirmed"))
+    scene.envelope.deleted = True
+    if history is not None:
+        scene.envelope.but("history", history)
+    after = await scene.reconcile()
+    assert (after.status.reason, requested(after)) == ("ArchivedAndDeleted", ("True", "ArchivedAndDeleted"))
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+
+
+async def test_an_expired_envelope_that_is_shown_again_after_a_confirmed_delete_was_not_deleted_by_it(
+    tmp_path: Path,
+) -> None:
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.transport.is_another_program = True
+    assert (await scene.reconcile()).status.reason == "DeleteUnconfirmed"
+    scene.envelope.but("files", HttpStatusError(503))
+    assert requested(await scene.reconcile()) == ("False", "DeleteUnconfirmed")
+    scene.envelope.problems.clear()
+    scene.envelope.deleted = True
+    assert (await scene.reconcile()).status.reason == "EnvelopeDeleted"
+
+
 @pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503)])
 async def test_a_delete_whose_confirmation_gets_no_answer_is_confirmed_by_the_next_attempt(
     scene: ReconcilerScene, problem: Exception
