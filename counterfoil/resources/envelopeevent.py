@@ -134,7 +134,8 @@ DELETE_UNANSWERED = "DeleteUnanswered"
 """Reason of an attempt that sent the request to delete, and did not learn whether the envelope is gone."""
 
 DELETE_UNCONFIRMED = "DeleteUnconfirmed"
-"""Reason of an attempt in which eSAW still had the envelope after a request to delete it."""
+"""Reason of an attempt in which eSAW still had the envelope after a request to delete it. eSAW may delete it
+later."""
 
 LATE_FILES_UNKNOWN = "LateFilesUnknown"
 """Reason of the condition while eSAW can't be asked for files that it lists late."""

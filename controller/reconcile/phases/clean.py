@@ -61,7 +61,6 @@ from counterfoil.resources import (
     Phase,
     find_condition,
 )
-from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.envelopeevent import (
     DELETE_REQUESTED_CONDITION,
     DELETE_UNANSWERED,
@@ -387,6 +386,7 @@ async def _send_delete(
         return Wait(
             DELETE_UNCONFIRMED,
             message,
+            # eSAW may carry it out later. Only a later attempt that is shown the envelope refutes it.
             facts=PhaseFacts(side_conditions=(_delete_requested(DELETE_UNCONFIRMED, message),)),
         )
     return Done("ArchivedAndDeleted", _DELETED, facts=_deleted_facts(event))
@@ -405,7 +405,8 @@ async def _record_delete(context: ReconcileContext) -> None:
     Others may restart, sign and delete such an envelope. After a kill only this tells whose delete it was.
     Unless the delete may have had an effect, the end of this attempt takes it back.
     """
-    context.side_conditions.append(_delete_requested(DELETE_UNCONFIRMED, _NO_EFFECT))
+    none = SideCondition(DELETE_REQUESTED_CONDITION, "False", DELETE_UNCONFIRMED, _NO_EFFECT)
+    context.side_conditions.append(none)
     await context.record(_delete_requested(DELETE_UNANSWERED, _SENT))
 
 
@@ -423,10 +424,9 @@ def _unknown_result(problem: EsawError) -> str:
 
 
 def _delete_requested(reason: str, message: str) -> SideCondition:
-    """Return the condition of an envelope whose delete was requested. The history of attempts is too short
-    for it."""
-    truth: ConditionStatus = "True" if reason == DELETE_UNANSWERED else "False"
-    return SideCondition(DELETE_REQUESTED_CONDITION, truth, reason, message)
+    """Return the condition of an envelope whose delete was requested, and may have had an effect. The history
+    of attempts is too short for it."""
+    return SideCondition(DELETE_REQUESTED_CONDITION, "True", reason, message)
 
 
 async def _still_exists(context: ReconcileContext) -> bool:

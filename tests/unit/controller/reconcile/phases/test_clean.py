@@ -85,7 +85,6 @@ async def test_a_delete_that_another_program_answered_is_repeated_until_the_enve
     assert scene.envelope.transport.deleted == [ENVELOPE, ENVELOPE]
 
 
-@pytest.mark.xfail(strict=True, reason="the delete that eSAW confirmed is forgotten")
 @pytest.mark.parametrize("history", [None, HttpStatusError(403, "ERR0010")])
 @pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
 async def test_a_delete_that_esaw_carries_out_a_moment_after_its_answer_is_a_success(
