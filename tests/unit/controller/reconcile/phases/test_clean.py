@@ -1034,6 +1034,25 @@ async def test_an_expired_envelope_that_was_deleted_just_before_a_kill_is_clean(
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
+@pytest.mark.xfail(strict=True, reason="nothing tells whose delete it was")
+@pytest.mark.parametrize("cleanup", [{"policy": "Delete"}, {"policy": "Delete", "after": "24h"}])
+async def test_an_envelope_that_was_deleted_just_before_a_kill_is_clean_if_no_history_can_be_read(
+    tmp_path: Path, cleanup: dict[str, str]
+) -> None:
+    scene = ReconcilerScene(tmp_path, cleanup=cleanup)
+    scene.envelope.but("history", HttpStatusError(403, "ERR0010"))
+    if "after" in cleanup:
+        assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+        scene.clock.advance(hours=24)
+    scene.envelope.transport.just_before = partial(scene.kube.just_before, "patch_status", kill)
+    with pytest.raises(Killed):
+        await scene.reconcile()
+    assert scene.envelope.transport.deleted == [ENVELOPE]
+    scene.restarted()
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
 async def test_that_an_expired_envelope_is_deleted_costs_one_write_more(tmp_path: Path) -> None:
     scene = ReconcilerScene(tmp_path, statuses=BOTH)
     scene.envelope.status = EnvelopeStatus.EXPIRED
