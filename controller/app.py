@@ -19,6 +19,7 @@ from typing import Any
 import kopf
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.history_access import HistoryAccess
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
@@ -270,8 +271,18 @@ def build(
         labels=labels,
         on_failed=lambda event, result: notifier.notice_failed(event, result.reason, result.message),
     )
+    history_access = HistoryAccess(clock)
     preconditions = Preconditions(
-        kube, cache, sender_keys, archive_pool, esaw_clients, clock, signature_checker, tag_workers, held
+        kube,
+        cache,
+        sender_keys,
+        archive_pool,
+        esaw_clients,
+        clock,
+        signature_checker,
+        tag_workers,
+        held,
+        history_access,
     )
     late_file_finder = LateFileFinder(kube, cache, partial(list_files, preconditions), reopener, clock)
     reconciler = Reconciler(
@@ -320,6 +331,7 @@ def build(
     cache.add_handler(EnvelopeEvent, worker.event_changed)
     cache.add_handler(Organization, event_handlers.organization_changed)
     cache.add_handler(Sender, event_handlers.sender_changed)
+    cache.add_handler(Sender, history_access.sender_changed)
     cache.add_handler(Archive, event_handlers.archive_changed)
     for kind in (Organization, Sender, Archive):
         cache.add_handler(kind, user_requests.object_changed)

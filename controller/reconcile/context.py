@@ -17,6 +17,7 @@ from functools import partial
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from controller.access.history_access import HistoryAccess
 from controller.reconcile.fence import Fence
 from controller.reconcile.outcomes import SideCondition
 from controller.reconcile.signature_policy import SignatureChecker
@@ -105,6 +106,7 @@ class ReconcileContext:
     changed_object: Callable[[], Awaitable[str | None]]
     """Returns which of Organization, Sender and Archive has another spec in the API server than in this run,
     as in ``Sender/anna``; None: none. A run may last hours. Raises ``ApiError``."""
+    history_access: HistoryAccess
     side_conditions: list[SideCondition] = field(default_factory=list, init=False)
     """Conditions that are stored however the attempt ends, also with an error."""
     verified: tuple[FiledDocument, ...] = field(default=(), init=False)

@@ -13,6 +13,7 @@ from typing import Final
 
 from controller.access.archive_pool import ArchivePool
 from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
+from controller.access.history_access import HistoryAccess
 from controller.access.open_drafts import is_draft_open
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
@@ -104,6 +105,7 @@ class Preconditions:
     signature_checker: SignatureChecker
     tag_workers: TagWorkers
     held: HeldShards
+    history_access: HistoryAccess
 
     async def check(self, event: EnvelopeEvent) -> Admitted | RecordOnly | Relabelled | Outcome:
         """
@@ -209,6 +211,7 @@ class Preconditions:
             on_file_archived=partial(self.archive_pool.count_archived_bytes, archive.name),
             sibling_events=partial(self._sibling_events, event),
             changed_object=partial(self._changed_object, organization, sender, archive),
+            history_access=self.history_access,
         )
         return Admitted(context, token)
 

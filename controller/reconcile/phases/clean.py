@@ -35,6 +35,7 @@ from controller.reconcile.phases.missing_envelope import (
     has_archived_last_state,
     not_found,
     not_shown_message,
+    proves_deletion,
     unless_missing,
 )
 from controller.reconcile.phases.unlisted_files import lacks_known, settled_evidence, wait_for_known_files
@@ -343,7 +344,7 @@ async def _delete_on(
     proof: deletion.ProofOfArchive, event: EnvelopeEvent, context: ReconcileContext
 ) -> Outcome:
     await context.check_root()
-    if _is_expired(event):
+    if _is_expired(event) or not await proves_deletion(event, context):
         await _record_delete(context)
     if (decision := await _decision(context)) is not None:
         return decision
@@ -365,7 +366,7 @@ async def _send_delete(
     except EsawError as problem:
         if isinstance(problem, HttpStatusError) and problem.is_missing_envelope:
             # This key listed its files just now, so it was deleted since.
-            return dataclasses.replace(_gone(), facts=_deleted_facts(event))
+            return dataclasses.replace(_gone(), facts=_deleted_facts(context))
         if isinstance(problem, HttpStatusError) and problem.is_of_v5:
             return _of_v5(event, context, "the API v6 does not delete it (ERR0063)")
         if had_no_effect(problem):
@@ -389,21 +390,23 @@ async def _send_delete(
             # eSAW may carry it out later. Only a later attempt that is shown the envelope refutes it.
             facts=PhaseFacts(side_conditions=(_delete_requested(DELETE_UNCONFIRMED, message),)),
         )
-    return Done("ArchivedAndDeleted", _DELETED, facts=_deleted_facts(event))
+    return Done("ArchivedAndDeleted", _DELETED, facts=_deleted_facts(context))
 
 
-def _deleted_facts(event: EnvelopeEvent) -> PhaseFacts:
+def _deleted_facts(context: ReconcileContext) -> PhaseFacts:
     """Return what replaces the condition of this request to delete the envelope, or of an earlier one."""
-    was_recorded = find_condition(event.status.conditions, DELETE_REQUESTED_CONDITION) is not None
-    return _CONFIRMED if was_recorded or _is_expired(event) else PhaseFacts()
+    conditions = context.fence.event.status.conditions
+    was_recorded = find_condition(conditions, DELETE_REQUESTED_CONDITION) is not None
+    return _CONFIRMED if was_recorded else PhaseFacts()
 
 
 async def _record_delete(context: ReconcileContext) -> None:
     """
-    Store that the delete of an Expired envelope is sent, before it is.
+    Store that a delete is sent, before it is.
 
-    Others may restart, sign and delete such an envelope. After a kill only this tells whose delete it was.
-    Unless the delete may have had an effect, the end of this attempt takes it back.
+    Others may restart, sign and delete an Expired envelope, and some users may read no history. After a kill
+    only this tells whose delete it was. Unless the delete may have had an effect, the end of this attempt
+    takes it back.
     """
     none = SideCondition(DELETE_REQUESTED_CONDITION, "False", DELETE_UNCONFIRMED, _NO_EFFECT)
     context.side_conditions.append(none)

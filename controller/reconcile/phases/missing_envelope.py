@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from controller.reconcile.context import ReconcileContext
 from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
 from counterfoil.archives.proof import doubt, is_kept
-from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.evidence import recorded_gap
 from counterfoil.resources import (
     EnvelopeEvent,
@@ -157,14 +157,30 @@ async def was_deleted(event: EnvelopeEvent, context: ReconcileContext) -> bool:
 async def deletion_in_history(event: EnvelopeEvent, context: ReconcileContext) -> bool | None:
     """Whether eSAW's history says that the envelope was deleted; None if this user may not read histories.
     Raises ``EsawError``."""
+    access, sender = context.history_access, context.sender.name
     try:
         history = await unless_missing(context.esaw.history(event.spec.envelope_id))
     except HttpStatusError as answer:
         # A proxy's 403 has no error id.
         if answer.status == 403 and answer.error_id is not None:
+            access.found(sender, readable=False)
             return None
         raise
+    if history is not None:
+        access.found(sender, readable=True)
     return history is not None and history.has_been_deleted
+
+
+async def proves_deletion(event: EnvelopeEvent, context: ReconcileContext) -> bool:
+    """Whether eSAW's history will tell of the deletion of an envelope that exists. Asks only if it is not
+    known whether this user may read histories."""
+    access, sender = context.history_access, context.sender.name
+    if access.is_readable(sender) is None:
+        try:
+            await deletion_in_history(event, context)
+        except EsawError:
+            return False
+    return access.is_readable(sender) is True
 
 
 def is_missing(problem: BaseException | None) -> bool:

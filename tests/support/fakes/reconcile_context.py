@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw, structs
 
 from controller.access.archive_root import MARKER_NAME, ArchiveMarker
+from controller.access.history_access import HistoryAccess
 from controller.reconcile.context import ReconcileContext, SiblingEvents
 from controller.reconcile.fence import Fence
 from controller.reconcile.signature_policy import SignatureChecker
@@ -345,6 +346,7 @@ class Scene:
             on_file_archived=self.counted.append,
             sibling_events=self._sibling_events,
             changed_object=_nothing,
+            history_access=HistoryAccess(self.clock),
         )
 
     async def _sibling_events(self) -> SiblingEvents:

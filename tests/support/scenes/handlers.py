@@ -12,6 +12,7 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.history_access import HistoryAccess
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
@@ -112,6 +113,7 @@ class Scene:
                     signature_checker=SignatureChecker(FakeSignatureCheck(), None),
                     tag_workers=FakeTagWorkers(),
                     held=self.held,
+                    history_access=HistoryAccess(self.clock),
                 ),
                 sender_keys=self.sender_keys,
                 metrics=self.metrics,

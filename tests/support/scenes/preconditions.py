@@ -6,6 +6,7 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.history_access import HistoryAccess
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.cache import Cache
@@ -65,6 +66,7 @@ class PreconditionsScene:
             signature_checker=SignatureChecker(FakeSignatureCheck(), None),
             tag_workers=FakeTagWorkers(),
             held=held_shards(),
+            history_access=HistoryAccess(self.clock),
         )
 
     def organization(self, **spec: Any) -> Organization:

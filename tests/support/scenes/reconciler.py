@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.access.archive_pool import ArchivePool
+from controller.access.history_access import HistoryAccess
 from controller.access.secret_cache import SecretCache
 from controller.access.sender_keys import SenderKeys
 from controller.event_recorder import EventRecorder
@@ -108,6 +109,7 @@ class ReconcilerScene:
                     signature_checker=SignatureChecker(self.examiner, None),
                     tag_workers=FakeTagWorkers(),
                     held=held_shards(),
+                    history_access=HistoryAccess(self.clock),
                 ),
                 sender_keys=self.sender_keys,
                 metrics=self.metrics,

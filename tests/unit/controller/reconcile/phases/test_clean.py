@@ -1034,7 +1034,6 @@ async def test_an_expired_envelope_that_was_deleted_just_before_a_kill_is_clean(
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
 
 
-@pytest.mark.xfail(strict=True, reason="nothing tells whose delete it was")
 @pytest.mark.parametrize("cleanup", [{"policy": "Delete"}, {"policy": "Delete", "after": "24h"}])
 async def test_an_envelope_that_was_deleted_just_before_a_kill_is_clean_if_no_history_can_be_read(
     tmp_path: Path, cleanup: dict[str, str]
@@ -1051,6 +1050,34 @@ async def test_an_envelope_that_was_deleted_just_before_a_kill_is_clean_if_no_hi
     scene.restarted()
     after = await scene.reconcile()
     assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndDeleted")
+
+
+@pytest.mark.parametrize(
+    ("history", "writes"), [(None, 3), (HttpStatusError(403, "ERR0010"), 4), (HttpStatusError(503), 4)]
+)
+async def test_a_delete_is_recorded_before_it_is_sent_only_if_no_history_proves_it(
+    scene: ReconcilerScene, history: Exception | None, writes: int
+) -> None:
+    if history is not None:
+        scene.envelope.but("history", history)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+    assert len(scene.kube.patches) == writes
+
+
+async def test_whether_a_sender_may_read_histories_is_asked_once_a_day(scene: ReconcilerScene) -> None:
+    for hours, asked in ((0, 1), (23, 1), (24, 2)):
+        await delete_another_envelope(scene, hours)
+        assert scene.envelope.asked.count("history") == asked
+
+
+async def delete_another_envelope(scene: ReconcilerScene, hours: int) -> None:
+    """Archive and delete an envelope as if none had been before, some hours after the first one."""
+    scene.kube.put(scene.event)
+    scene.envelope.deleted = False
+    start = scene.event.metadata.creation_timestamp
+    assert start is not None
+    scene.clock.advance(seconds=(start + timedelta(hours=hours) - scene.clock.now()).total_seconds())
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
 async def test_that_an_expired_envelope_is_deleted_costs_one_write_more(tmp_path: Path) -> None:
@@ -1232,15 +1259,12 @@ async def test_a_callback_that_is_counted_during_the_question_to_esaw_is_conside
     assert is_due(scene)
 
 
-LATE_FILES = {"cleanup": {"policy": "Delete"}, "evidence": {"wait": "168h"}}
-
-
 async def waits_for_the_delete(folder: Path, reason: str) -> ReconcilerScene:
     """Return the scene of an archived Expired envelope whose delete is due in some days."""
     if reason == "CleanupDelayed":
         scene = delayed_and_expired(folder)
     else:
-        scene = ReconcilerScene(folder, statuses=BOTH, **LATE_FILES)
+        scene = ReconcilerScene(folder, statuses=BOTH, evidence={"wait": "168h"})
         scene.envelope.status = EnvelopeStatus.EXPIRED
         list_grows_during_the_first_download(scene)
         assert (await scene.reconcile()).status.reason == "FilesChanged"
