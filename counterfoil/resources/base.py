@@ -227,6 +227,8 @@ class Resource(ResourcePart, frozen=True):
     PLURAL: ClassVar[str]
     API_VERSION: ClassVar[str] = API_VERSION
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ()
+    CATEGORIES: ClassVar[tuple[str, ...]] = ("counterfoil",)
+    """Groups in which ``kubectl get`` lists the kind; none for one of many objects that nobody configures."""
     SELECTABLE_FIELDS: ClassVar[tuple[str, ...]] = ()
     """JSON paths of the fields that a field selector can name."""
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = ()

@@ -100,6 +100,7 @@ class Envelope(Resource, frozen=True):
     KIND: ClassVar[str] = "Envelope"
     PLURAL: ClassVar[str] = "envelopes"
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ("env",)
+    CATEGORIES: ClassVar[tuple[str, ...]] = ()
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Organization", ".spec.organizationRef.name", "Organization of the envelope."),
         PrinterColumn("Sender", ".spec.senderRef.name", "Sender of the envelope."),

@@ -623,6 +623,7 @@ class EnvelopeEvent(Resource, frozen=True):
     KIND: ClassVar[str] = "EnvelopeEvent"
     PLURAL: ClassVar[str] = "envelopeevents"
     SHORT_NAMES: ClassVar[tuple[str, ...]] = ("ee",)
+    CATEGORIES: ClassVar[tuple[str, ...]] = ()
     SELECTABLE_FIELDS: ClassVar[tuple[str, ...]] = (
         ".status.phase",
         ".status.reason",
@@ -633,18 +634,24 @@ class EnvelopeEvent(Resource, frozen=True):
         ".status.envelope.status",
     )
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
-        PrinterColumn("Envelope", ".spec.envelopeID", "Id of the envelope in eSignAnyWhere."),
-        PrinterColumn("Action", ".spec.action", "Action that eSignAnyWhere reported."),
+        PrinterColumn("Organization", ".spec.organizationRef.name", "Organization of the envelope."),
+        PrinterColumn("Title", ".status.envelope.name", "Name of the envelope in eSignAnyWhere."),
         PrinterColumn("Phase", ".status.phase", "Current phase of the processing."),
         PrinterColumn("Reason", ".status.reason", "Cause of the current state."),
         PrinterColumn("Attempts", ".status.attempts", "Attempts of the current phase.", type="integer"),
-        PrinterColumn(
-            "Deliveries", ".status.deliveries", "Number of callbacks for this event.", type="integer"
-        ),
         # No date: such a column shows an age, and "<invalid>" for every time in the future.
         PrinterColumn("Next", ".status.nextAttemptTime", "Time of the next attempt (UTC)."),
         PrinterColumn(
             "Age", ".metadata.creationTimestamp", "Time since the event was recorded.", type="date"
+        ),
+        PrinterColumn("Envelope", ".spec.envelopeID", "Id of the envelope in eSignAnyWhere.", is_wide=True),
+        PrinterColumn("Action", ".spec.action", "Action that eSignAnyWhere reported.", is_wide=True),
+        PrinterColumn(
+            "Deliveries",
+            ".status.deliveries",
+            "Number of callbacks for this event.",
+            type="integer",
+            is_wide=True,
         ),
         PrinterColumn("Sender", ".status.envelope.senderRef.name", "Sender whose key is used.", is_wide=True),
         PrinterColumn("Origin", ".spec.origin", "Component or person that created the event.", is_wide=True),

@@ -194,16 +194,18 @@ class Sender(Resource, frozen=True):
     )
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Organization", ".spec.organizationRef.name", "Organization of the user."),
-        PrinterColumn("User", ".spec.userID", "Id of the user in eSignAnyWhere."),
         PrinterColumn(
             "Authorized",
             '.status.conditions[?(@.type=="Authorized")].status',
             "Whether eSignAnyWhere accepts the key.",
         ),
         PrinterColumn(
-            "Reason",
-            '.status.conditions[?(@.type=="Authorized")].reason',
-            "Reason of the condition Authorized.",
+            "Ready",
+            '.status.conditions[?(@.type=="Ready")].status',
+            "Whether events of the user are processed.",
+        ),
+        PrinterColumn(
+            "Reason", '.status.conditions[?(@.type=="Ready")].reason', "Reason of the condition Ready."
         ),
         PrinterColumn(
             "Waiting", ".status.waitingEvents", "Number of events that wait for a new key.", type="integer"
@@ -217,6 +219,7 @@ class Sender(Resource, frozen=True):
         PrinterColumn(
             "Age", ".metadata.creationTimestamp", "Time since the Sender was created.", type="date"
         ),
+        PrinterColumn("User", ".spec.userID", "Id of the user in eSignAnyWhere.", is_wide=True),
         PrinterColumn("Email", ".spec.email", "Address of the user.", is_wide=True),
         PrinterColumn(
             "Fingerprint", ".status.key.fingerprint", "First 8 hex digits of the key's SHA-256.", is_wide=True

@@ -83,7 +83,7 @@ def crd(kind: type[Resource]) -> Schema:
         "plural": kind.PLURAL,
         "singular": kind.KIND.lower(),
         **({"shortNames": [*kind.SHORT_NAMES]} if kind.SHORT_NAMES else {}),
-        "categories": ["counterfoil"],
+        **({"categories": [*kind.CATEGORIES]} if kind.CATEGORIES else {}),
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
