@@ -54,6 +54,8 @@ async def open_backend(name: str, spec: ArchiveSpec, credentials: Mapping[str, b
     _check_verify(name, kind, spec)
     # In a thread, since the first import of a kind can take as long as many requests.
     opener = await asyncio.to_thread(_opener, name, kind, spec)
+    if spec.custom is not None and spec.credentials_secret_ref is not None:
+        credentials = spec.credentials_secret_ref.renamed(credentials)
     return await opener(name, spec, credentials)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from counterfoil.archives.errors import SettingsInvalid
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive_kinds import CredentialsReference
 
 _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -14,9 +14,10 @@ _NOT_IN_A_LINE = re.compile(r"[\x00-\x1f\x7f]")
 class Credentials:
     """The Secret of one Archive; an Archive without one has none of the keys."""
 
-    def __init__(self, archive: str, ref: LocalObjectReference | None, content: Mapping[str, bytes]) -> None:
+    def __init__(self, archive: str, ref: CredentialsReference | None, content: Mapping[str, bytes]) -> None:
         """Take ``content`` as it is in the Secret that ``ref`` names."""
         self.archive = archive
+        self._ref = ref
         self._content = {} if ref is None else content
         self.secret = "its Secret" if ref is None else f"Secret `{ref.name}`"
         self.key = "the pod's own identity" if ref is None else f"the key in {self.secret}"
@@ -28,7 +29,7 @@ class Credentials:
         text = self._text(key).rstrip("\r\n")
         if _NOT_IN_A_LINE.search(text):
             raise SettingsInvalid(
-                f"Archive/{self.archive}: `{key}` in {self.secret} is no single line of text."
+                f"Archive/{self.archive}: `{self.name_of(key)}` in {self.secret} is no single line of text."
             )
         return text or None
 
@@ -36,7 +37,7 @@ class Credentials:
         """Return a text of one line that must be there. Raises ``SettingsInvalid``."""
         text = self.line(key)
         if text is None:
-            raise SettingsInvalid(f"Archive/{self.archive}: {self.secret} has no `{key}`.")
+            raise SettingsInvalid(f"Archive/{self.archive}: {self.secret} has no `{self.name_of(key)}`.")
         return text
 
     def multiline_text(self, key: str) -> str | None:
@@ -45,10 +46,16 @@ class Credentials:
 
     def has_any(self, keys: Iterable[str]) -> bool:
         """Tell whether any of these is there."""
-        return any(self._content.get(key) for key in keys)
+        return any(self._content.get(self.name_of(key)) for key in keys)
+
+    def name_of(self, key: str) -> str:
+        """Return the Secret's own name of a key, for messages."""
+        return key if self._ref is None else self._ref.key(key)
 
     def _text(self, key: str) -> str:
         try:
-            return self._content.get(key, b"").decode()
+            return self._content.get(self.name_of(key), b"").decode()
         except UnicodeDecodeError as error:
-            raise SettingsInvalid(f"Archive/{self.archive}: `{key}` in {self.secret} is no text.") from error
+            raise SettingsInvalid(
+                f"Archive/{self.archive}: `{self.name_of(key)}` in {self.secret} is no text."
+            ) from error

@@ -29,7 +29,7 @@ from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.verify import CheckReport, CheckStatus, CheckSubject, check_archive
 from counterfoil.process_exit import exit_process
 from counterfoil.resources.archive import S3, ArchiveSpec, Filesystem
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive_kinds import CredentialsReference
 from counterfoil.signatures.worker_pool import SignatureWorkers
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
 
@@ -178,7 +178,7 @@ async def _open_bucket(
         region=chosen.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
         endpoint=chosen.endpoint or environ.get("AWS_ENDPOINT_URL"),
         force_path_style=chosen.path_style,
-        credentials_secret_ref=LocalObjectReference(name="environment") if credentials else None,
+        credentials_secret_ref=CredentialsReference(name="environment") if credentials else None,
     )
     return await open_backend("verify", ArchiveSpec(s3=settings), credentials), folder
 

@@ -16,6 +16,7 @@ from counterfoil.resources.archive_kinds import (
     TARGET_FIELDS,
     AzureBlob,
     Cmis,
+    CredentialsReference,
     Custom,
     Filesystem,
     GoogleCloudStorage,
@@ -46,6 +47,7 @@ __all__ = [
     "S3",
     "AzureBlob",
     "Cmis",
+    "CredentialsReference",
     "Custom",
     "Filesystem",
     "GoogleCloudStorage",
@@ -258,9 +260,9 @@ class ArchiveSpec(KindFields, frozen=True):
         return "{{organization}}" in folder.rpartition("/")[0]
 
     @property
-    def credentials_secret_ref(self) -> LocalObjectReference | None:
+    def credentials_secret_ref(self) -> CredentialsReference | None:
         """The Secret with the credentials of the kind that is set, or None when it needs none."""
-        ref: LocalObjectReference | None = getattr(self.settings, "credentials_secret_ref", None)
+        ref: CredentialsReference | None = getattr(self.settings, "credentials_secret_ref", None)
         return ref
 
 

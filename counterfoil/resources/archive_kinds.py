@@ -22,13 +22,32 @@ from counterfoil.resources.base import (
     ValidationRule,
     address,
     schema,
+    secret_key,
 )
 
 DISCARDED_SCHEME = "discarded:"
 """Prefix of the locations of files that an archive of another package did not keep. With ``verify: Checksum``
 no byte is read back, so only this prefix says it. No such file counts as archived for a delete."""
 
-SecretRef = LocalObjectReference | None
+
+class CredentialsReference(LocalObjectReference, frozen=True):
+    """Reference to the Secret of an archive, which may have other names for its keys."""
+
+    keys: Annotated[
+        dict[str, Annotated[str, secret_key("AWS_ACCESS_KEY_ID")]], schema("Declared by _secret.")
+    ] = {}
+
+    def key(self, name: str) -> str:
+        """Return the key in the Secret of what Counterfoil calls ``name``."""
+        return self.keys.get(name, name)
+
+    def renamed(self, content: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Return the content of the Secret with the names that Counterfoil uses."""
+        found = {name: content[key] for name, key in self.keys.items() if key in content}
+        return {**{key: value for key, value in content.items() if key not in self.keys}, **found}
+
+
+SecretRef = CredentialsReference | None
 
 _ONLY_HTTPS = "https; http only for loopback and cluster-internal names."
 
@@ -61,7 +80,20 @@ BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 
 def _secret(keys: str, **keywords: Any) -> FieldSchema:
     """Describe the reference to the Secret of an archive, which has these ``keys``."""
-    return schema(f"A Secret (same namespace, label `counterfoil.dev/use=archive`) with {keys}", **keywords)
+    names = re.findall("`([a-zA-Z]+)`", keys)
+    known = ", ".join(f"'{each}'" for each in names)
+    rule = ValidationRule(
+        f"self.all(name, name in [{known}])",
+        f"keys gives the Secret's own names of {', '.join(names)}, and of nothing else",
+    )
+    described = schema(
+        "The Secret's own names of keys that have another name there, as a bucket claim writes them. Default "
+        "none. Example: {accessKeyId: AWS_ACCESS_KEY_ID}.",
+        *((rule,) if names else ()),
+        maxProperties=8,
+    )
+    text = f"A Secret (same namespace, label `counterfoil.dev/use=archive`) with {keys}"
+    return schema(text, parts={"keys": described}, **keywords)
 
 
 def _own_identity(pattern: str, hosts: str) -> "ValidationRule":

@@ -165,10 +165,12 @@ def address(description: str, example: str, max_length: int = 1024) -> FieldSche
     return schema(description, *address_rules(form), maxLength=max_length)
 
 
-ORGANIZATION_NAME = schema("Name of the Organization. Example: acme.", minLength=1, maxLength=63)
-SENDER_NAME = schema("Name of the Sender.", minLength=1, maxLength=63)
-ARCHIVE_NAME = schema("Name of the Archive.", minLength=1, maxLength=253)
-SECRET_NAME = schema("Name of the Secret.", maxLength=253, pattern="^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+_OBJECT_NAME = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+
+ORGANIZATION_NAME = schema("Name of the Organization. Example: acme.", maxLength=63, pattern=_OBJECT_NAME)
+SENDER_NAME = schema("Name of the Sender.", maxLength=63, pattern=_OBJECT_NAME)
+ARCHIVE_NAME = schema("Name of the Archive.", maxLength=253, pattern=_OBJECT_NAME)
+SECRET_NAME = schema("Name of the Secret.", maxLength=253, pattern=_OBJECT_NAME)
 OBSERVED_GENERATION = schema("The metadata.generation that this status describes.", minimum=0)
 
 

@@ -117,7 +117,7 @@ class CallbackSpec(ResourcePart, frozen=True):
     basic_auth_secret_ref: Annotated[
         LocalObjectReference | None,
         schema(
-            "A Secret (same namespace, type kubernetes.io/basic-auth, label "
+            "A Secret (same namespace, of any type, label "
             "`counterfoil.dev/use=callback`) with the `username` and `password` that a callback "
             "must send in addition to the token. Use a random password of at least 16 characters. Default "
             "none."

@@ -12,8 +12,7 @@ import pytest
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveRefused, SettingsInvalid
-from counterfoil.resources.archive import ArchiveSpec, AzureBlob, TagRule
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import ArchiveSpec, AzureBlob, CredentialsReference, TagRule
 from counterfoil.testing.archive_contract import (
     ArchiveFixture,
     ListingContract,
@@ -132,6 +131,6 @@ async def test_more_tags_than_azure_takes_are_refused() -> None:
 def a_spec(url: str, container: str) -> ArchiveSpec:
     return ArchiveSpec(
         azblob=AzureBlob(
-            container=container, endpoint=url, credentials_secret_ref=LocalObjectReference(name="azure")
+            container=container, endpoint=url, credentials_secret_ref=CredentialsReference(name="azure")
         )
     )

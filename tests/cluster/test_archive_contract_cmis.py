@@ -10,8 +10,7 @@ import pytest
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveRefused, NameTaken, SettingsInvalid
-from counterfoil.resources.archive import ArchiveSpec, Cmis, TagRule
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import ArchiveSpec, Cmis, CredentialsReference, TagRule
 from counterfoil.testing.archive_contract import (
     ArchiveFixture,
     ListingContract,
@@ -183,7 +182,7 @@ def a_spec(
             root_folder=f"/{root}",
             document_type=document_type,
             properties=properties or {},
-            credentials_secret_ref=LocalObjectReference(name="cmis"),
+            credentials_secret_ref=CredentialsReference(name="cmis"),
         ),
         tags={"customer": TagRule(value="x")},
     )

@@ -15,8 +15,7 @@ from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.backends.gcs import open_gcs
 from counterfoil.archives.errors import SettingsInvalid
-from counterfoil.resources.archive import ArchiveSpec, GoogleCloudStorage
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import ArchiveSpec, CredentialsReference, GoogleCloudStorage
 from counterfoil.testing.archive_contract import (
     ArchiveFixture,
     FaultProxy,
@@ -106,7 +105,7 @@ async def test_a_secret_that_can_not_work_is_reported(given: dict[str, bytes], s
 
 def a_spec(bucket: str = "contracts") -> ArchiveSpec:
     return ArchiveSpec(
-        gcs=GoogleCloudStorage(bucket=bucket, credentials_secret_ref=LocalObjectReference(name="gcs"))
+        gcs=GoogleCloudStorage(bucket=bucket, credentials_secret_ref=CredentialsReference(name="gcs"))
     )
 
 

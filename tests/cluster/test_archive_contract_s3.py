@@ -10,8 +10,7 @@ import pytest
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import S3, ArchiveSpec, CredentialsReference, ObjectLock
 from counterfoil.testing.archive_contract import (
     ArchiveFixture,
     ListingContract,
@@ -125,7 +124,7 @@ def a_spec(
             endpoint=url,
             force_path_style=True,
             object_lock=object_lock,
-            credentials_secret_ref=LocalObjectReference(name="bucket-credentials"),
+            credentials_secret_ref=CredentialsReference(name="bucket-credentials"),
         )
     )
 

@@ -22,8 +22,7 @@ from counterfoil.archives.errors import (
     NameTaken,
     SettingsInvalid,
 )
-from counterfoil.resources.archive import ArchiveSpec, Sftp
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import ArchiveSpec, CredentialsReference, Sftp
 from counterfoil.testing.archive_contract import (
     ArchiveFixture,
     ListingContract,
@@ -335,7 +334,7 @@ async def own_server(kind: type[asyncssh.SFTPServer] | None, folder: Path) -> As
                 host="127.0.0.1",
                 port=acceptor.get_port(),
                 host_keys=(public_key_line(key),),
-                credentials_secret_ref=LocalObjectReference(name="sftp"),
+                credentials_secret_ref=CredentialsReference(name="sftp"),
             )
         )
     finally:
@@ -381,7 +380,7 @@ def a_spec(
             port=port or server.port,
             root=root,
             host_keys=(server.host_key,) if host_keys is None else host_keys,
-            credentials_secret_ref=LocalObjectReference(name="sftp"),
+            credentials_secret_ref=CredentialsReference(name="sftp"),
         )
     )
 

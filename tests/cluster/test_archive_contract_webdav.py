@@ -13,8 +13,7 @@ import pytest
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken
-from counterfoil.resources.archive import ArchiveSpec, WebDav
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import ArchiveSpec, CredentialsReference, WebDav
 from counterfoil.testing.archive_contract import (
     ArchiveFixture,
     ListingContract,
@@ -198,7 +197,7 @@ async def test_a_server_that_is_no_webdav_server_is_reported(server: RcloneWebda
 
 
 def a_spec(url: str) -> ArchiveSpec:
-    return ArchiveSpec(webdav=WebDav(url=url, credentials_secret_ref=LocalObjectReference(name="dav")))
+    return ArchiveSpec(webdav=WebDav(url=url, credentials_secret_ref=CredentialsReference(name="dav")))
 
 
 def login_of(server: RcloneWebdavServer | WsgidavServer) -> dict[str, bytes]:

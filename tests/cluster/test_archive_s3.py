@@ -17,8 +17,7 @@ from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.errors import ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.filing import claim_names, store
 from counterfoil.archives.verify import verify_folder
-from counterfoil.resources.archive import S3, ArchiveSpec
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import S3, ArchiveSpec, CredentialsReference
 from sandbox.esaw.core.filenames import AWKWARD_NAMES
 from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.support.fakes.archives import SourceCut, a_layout, a_source, content, files_named, once
@@ -60,7 +59,7 @@ def a_spec(server: S3Server, *, bucket: str = "contracts", prefix: str = "") -> 
             region="eu-central-1",
             endpoint=server.url,
             force_path_style=True,
-            credentials_secret_ref=LocalObjectReference(name="bucket-credentials"),
+            credentials_secret_ref=CredentialsReference(name="bucket-credentials"),
         )
     )
 

@@ -18,8 +18,7 @@ from counterfoil.archives.backends._object_store.object_lock import ObjectLockSt
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.archives.filing import store
 from counterfoil.archives.verify import verify_folder
-from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import S3, ArchiveSpec, CredentialsReference, ObjectLock
 from counterfoil.testing.archive_contract.fixture import a_layout, a_source, content, file_envelope, read
 from sandbox.servers.s3_versity import DOMAIN, REGION, VersityServer, versity_server
 from tests.support.fakes.archives import once
@@ -266,7 +265,7 @@ def a_spec(
             endpoint=url,
             force_path_style=force_path_style,
             object_lock=object_lock,
-            credentials_secret_ref=LocalObjectReference(name="bucket-credentials"),
+            credentials_secret_ref=CredentialsReference(name="bucket-credentials"),
         )
     )
 

@@ -10,8 +10,7 @@ import pytest
 from counterfoil.archives import open_backend
 from counterfoil.archives.filing import conclude, store
 from counterfoil.cli.verify import INTACT, UNCHECKED, WRONG, main
-from counterfoil.resources.archive import S3, ArchiveSpec
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import S3, ArchiveSpec, CredentialsReference
 from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.support.fakes.archives import a_filed_document, a_layout, a_source, an_envelope, files_named
 from tests.support.signed_pdfs import signed, unsigned
@@ -32,7 +31,7 @@ async def folder(server: S3Server) -> str:
             region="eu-central-1",
             endpoint=server.url,
             force_path_style=True,
-            credentials_secret_ref=LocalObjectReference(name="key"),
+            credentials_secret_ref=CredentialsReference(name="key"),
         )
     )
     keys = {"accessKeyId": server.access_key.encode(), "secretAccessKey": server.secret_key.encode()}

@@ -697,7 +697,41 @@ LOCKED: Raw = {
     "objectLock": {"mode": "Governance", "retainDays": 3650},
 }
 
+SECRET_KEYS = {
+    "s3": ("accessKeyId", "secretAccessKey", "sessionToken"),
+    "azblob": ("accountName", "accountKey"),
+    "gcs": ("serviceAccountJson",),
+    "webdav": ("username", "password", "bearerToken"),
+    "sftp": ("username", "password", "privateKey"),
+    "cmis": ("username", "password"),
+    "http": ("signingSecret", "bearerToken"),
+}
+"""The keys that Counterfoil reads in the Secret of an archive."""
+
+
+def keys(kind: str, names: Mapping[str, str]) -> Changes:
+    """Give keys of the Secret of an archive other names."""
+    return spec(**{kind: {**KINDS[kind], "credentialsSecretRef": {"name": "s", "keys": names}}})
+
+
 ARCHIVES = [
+    *(
+        Rule(
+            kind=Archive,
+            at=f"spec.{kind}.credentialsSecretRef.keys",
+            says="keys gives the Secret's own names of",
+            accepted={
+                "each key": keys(kind, {name: f"OTHER_{name}" for name in names}),
+                "one key": keys(kind, {names[0]: "a.b-c"}),
+                "none": keys(kind, {}),
+            },
+            refused={
+                "another key": keys(kind, {"user": "USER"}),
+                "another case": keys(kind, {"PASSWORD": "p"}),
+            },
+        )
+        for kind, names in SECRET_KEYS.items()
+    ),
     Rule(
         kind=Archive,
         at="spec",

@@ -16,13 +16,13 @@ from counterfoil.resources.archive import (
     ArchiveSpec,
     AzureBlob,
     Cmis,
+    CredentialsReference,
     Filesystem,
     Http,
     Sftp,
     SignaturePolicy,
     WebDav,
 )
-from counterfoil.resources.base import LocalObjectReference
 from sandbox.servers import azblob_azurite, cmis_opencmis
 from sandbox.servers.http_document_system import document_system
 from sandbox.servers.s3_rclone import s3_server
@@ -30,7 +30,7 @@ from sandbox.servers.sftp_rclone import sftp_server
 from sandbox.servers.webdav_rclone import rclone_webdav_server
 
 BUCKET = "contracts"
-SECRET = LocalObjectReference(name="key")
+SECRET = CredentialsReference(name="key")
 
 
 class ArchiveTarget(msgspec.Struct, frozen=True):

@@ -366,7 +366,8 @@ def _authorization(credentials: Credentials) -> str | None:
     if token is not None:
         if not token.isascii():
             raise SettingsInvalid(
-                f"Archive/{credentials.archive}: `bearerToken` in {credentials.secret} is no token."
+                f"Archive/{credentials.archive}: `{credentials.name_of('bearerToken')}` "
+                f"in {credentials.secret} is no token."
             )
         return f"Bearer {token}"
     if not credentials.has_any(("username", "password")):

@@ -109,7 +109,8 @@ class SshLogin:
         text, password = credentials.multiline_text("privateKey"), credentials.line("password")
         if text is None and password is None:
             raise SettingsInvalid(
-                f"Archive/{archive}: {credentials.secret} has neither `password` nor `privateKey`."
+                f"Archive/{archive}: {credentials.secret} has neither `{credentials.name_of('password')}` "
+                f"nor `{credentials.name_of('privateKey')}`."
             )
         return cls(username, password, _private_key(archive, credentials, text), credentials.secret)
 
@@ -281,5 +282,6 @@ def _private_key(archive: str, credentials: Credentials, text: str | None) -> as
         return asyncssh.import_private_key(text + "\n")
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise SettingsInvalid(
-            f"Archive/{archive}: `privateKey` in {credentials.secret} is no private key without a passphrase."
+            f"Archive/{archive}: `{credentials.name_of('privateKey')}` in {credentials.secret} "
+            "is no private key without a passphrase."
         ) from error

@@ -206,5 +206,6 @@ def _authorizer(
 
 def _unusable(name: str, secret: Credentials) -> SettingsInvalid:
     return SettingsInvalid(
-        f"Archive/{name}: `accountName` or `accountKey` in {secret.secret} can't be used as it is written."
+        f"Archive/{name}: `{secret.name_of('accountName')}` or `{secret.name_of('accountKey')}` in "
+        f"{secret.secret} can't be used as it is written."
     )

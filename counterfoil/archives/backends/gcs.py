@@ -188,7 +188,9 @@ def _key(name: str, secret: Credentials) -> ServiceAccountKey:
     """Return the service account's key. Raises ``SettingsInvalid``."""
     text = secret.multiline_text("serviceAccountJson")
     if text is None:
-        raise SettingsInvalid(f"Archive/{name}: {secret.secret} has no `serviceAccountJson`.")
+        raise SettingsInvalid(
+            f"Archive/{name}: {secret.secret} has no `{secret.name_of('serviceAccountJson')}`."
+        )
     try:
         return msgspec.json.decode(text, type=ServiceAccountKey)
     except msgspec.ValidationError as error:

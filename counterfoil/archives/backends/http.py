@@ -346,7 +346,8 @@ def _signature(archive: str, secret: Credentials, clock: Clock) -> WebhookSignat
         key = decoded_key(text) if text.startswith(SECRET_PREFIX) else text.encode()
     except SigningSecretInvalid as invalid:
         raise SettingsInvalid(
-            f"Archive/{archive}: `signingSecret` in {secret.secret} can't be used: {invalid}."
+            f"Archive/{archive}: `{secret.name_of('signingSecret')}` in {secret.secret} can't be used: "
+            f"{invalid}."
         ) from invalid
     return WebhookSignature((key,), clock)
 

@@ -5,8 +5,14 @@ Servers for the contract tests of several kinds of archives, which refuse some r
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
-from counterfoil.resources.archive import ArchiveSpec, Http, HttpMode, SignaturePolicy, VerifyMode
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import (
+    ArchiveSpec,
+    CredentialsReference,
+    Http,
+    HttpMode,
+    SignaturePolicy,
+    VerifyMode,
+)
 from sandbox.servers.http_document_system import DocumentSystem
 from sandbox.servers.proxies import Instead, Proxy, Ticks, TrapPoint
 
@@ -33,7 +39,7 @@ def an_http_spec(
     signatures: SignaturePolicy = SignaturePolicy.REPORT,
 ) -> ArchiveSpec:
     return ArchiveSpec(
-        http=Http(url=url, mode=mode, credentials_secret_ref=LocalObjectReference(name="dms")),
+        http=Http(url=url, mode=mode, credentials_secret_ref=CredentialsReference(name="dms")),
         verify=verify,
         signatures=signatures,
     )

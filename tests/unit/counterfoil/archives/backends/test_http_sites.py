@@ -28,8 +28,15 @@ from counterfoil.archives.backends.webdav import WebDavBackend
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.archives.filing import SPARE_READS
-from counterfoil.resources.archive import ArchiveSpec, Cmis, Http, SignaturePolicy, VerifyMode, WebDav
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import (
+    ArchiveSpec,
+    Cmis,
+    CredentialsReference,
+    Http,
+    SignaturePolicy,
+    VerifyMode,
+    WebDav,
+)
 from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
 from tests.support.fakes.archives import content, once
 from tests.support.servers.scripted_esaw import head, running, sending
@@ -71,7 +78,7 @@ async def scripted_server(
 
 
 async def a_backend(url: str, **credentials: bytes) -> ArchiveBackend:
-    ref = LocalObjectReference(name="dav") if credentials else None
+    ref = CredentialsReference(name="dav") if credentials else None
     return await open_backend(
         "dms", ArchiveSpec(webdav=WebDav(url=url, credentials_secret_ref=ref)), credentials
     )

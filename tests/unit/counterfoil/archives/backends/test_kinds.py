@@ -12,6 +12,7 @@ from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.resources.archive import (
     KINDS,
     ArchiveSpec,
+    CredentialsReference,
     Custom,
     Filesystem,
     SignaturePolicy,
@@ -22,7 +23,10 @@ ROOT = Path(__file__).parents[5]
 MODULE = """
 from tests.support.fakes.archives import MemoryBackend
 
+RECEIVED = []
+
 async def open_shelf(name, spec, credentials):
+    RECEIVED.append(credentials)
     return MemoryBackend()
 """
 ENTRY_POINTS = """
@@ -63,6 +67,15 @@ async def test_a_kind_of_another_package_is_opened() -> None:
     backend = await open_backend("dms", a_spec("shelf"), {})
 
     assert backend.kind == "shelf"
+
+
+@pytest.mark.usefixtures("package")
+async def test_a_kind_of_another_package_gets_the_names_that_it_knows() -> None:
+    reference = CredentialsReference(name="claim", keys={"login": "USER"})
+    spec = ArchiveSpec(custom=Custom(kind="shelf", credentials_secret_ref=reference))
+    await open_backend("dms", spec, {"USER": b"jane", "login": b"of somebody else"})
+
+    assert sys.modules["acme_shelf"].RECEIVED[-1] == {"USER": b"jane", "login": b"jane"}
 
 
 @pytest.mark.usefixtures("package")

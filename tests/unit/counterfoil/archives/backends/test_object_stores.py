@@ -38,15 +38,14 @@ from counterfoil.archives.backends.s3 import open_s3
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, NameTaken
 from counterfoil.archives.readback import read_back
 from counterfoil.archives.streams import observe_sent
-from counterfoil.resources.archive import S3, ArchiveSpec, AzureBlob, GoogleCloudStorage
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import S3, ArchiveSpec, AzureBlob, CredentialsReference, GoogleCloudStorage
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.archives import once
 from tests.support.signing_keys import rsa_private_pem
 
 MIB = 1024 * 1024
 KINDS = ("s3", "azblob", "gcs")
-REF = LocalObjectReference(name="bucket-credentials")
+REF = CredentialsReference(name="bucket-credentials")
 
 
 @dataclass

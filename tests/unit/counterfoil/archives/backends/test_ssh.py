@@ -12,8 +12,7 @@ from msgspec.structs import replace
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable
-from counterfoil.resources.archive import ArchiveSpec, Sftp
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive import ArchiveSpec, CredentialsReference, Sftp
 from sandbox.servers.sftp_rclone import public_key_line
 
 LOGIN = {"username": b"u", "password": b"p"}
@@ -64,7 +63,7 @@ async def server(
                 port=acceptor.get_port(),
                 root="/",
                 host_keys=(public_key_line(key),),
-                credentials_secret_ref=LocalObjectReference(name="sftp"),
+                credentials_secret_ref=CredentialsReference(name="sftp"),
             )
         )
 
