@@ -92,6 +92,8 @@ class Gauges:
     def _set_archives(self) -> None:
         refs = (each.spec.archive_ref for each in self.cache.organizations)
         used = {ref.name for ref in refs if ref is not None and self.owns("archive", ref.name)}
+        # A person suspended it, as for a maintenance: nobody has to be alarmed.
+        used -= {each.name for each in self.cache.archives if each.spec.suspend}
         for gone in self._known_archives - used:
             self.metrics.archive_ready.remove(gone)
         self._known_archives = used

@@ -99,6 +99,8 @@ class EventHandlers:
             if before is not None:
                 self.archive_pool.forget(before.name)
                 self.resync.trigger()
+                # Events that its suspension held say now that it is missing.
+                self.event_queue.enqueue_all(self._events_of_archive(before.name))
             return
         is_spec_changed = before is None or before.metadata.generation != after.metadata.generation
         was_ready = before is not None and is_condition_true(before.status.conditions, "Ready")
@@ -119,9 +121,12 @@ class EventHandlers:
         is_fault_new = _fault(after) is not None and (before is None or _fault(after) != _fault(before))
         may_be_fixed = is_spec_changed or has_new_root or (is_ready and not was_ready)
         if may_be_fixed or is_fault_new:
-            events = [event for event in self.cache.events if self.cache.archive_name(event) == after.name]
+            events = self._events_of_archive(after.name)
             self.event_queue.mark_due_now(events, _archive_may_fix if may_be_fixed else _awaits_probe)
             self.event_queue.enqueue_all(events)
+
+    def _events_of_archive(self, name: str) -> list[EnvelopeEvent]:
+        return [event for event in self.cache.events if self.cache.archive_name(event) == name]
 
 
 def _awaits_consent(event: EnvelopeEvent) -> bool:

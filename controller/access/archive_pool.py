@@ -333,6 +333,11 @@ class ArchivePool:
         return await self._store(archive, msgspec.structs.replace(archive.status, bytes_total=total))
 
     async def _probe_result(self, archive: Archive) -> _ProbeResult:
+        if archive.spec.suspend:
+            message = (
+                "spec.suspend is true: nothing is archived and the archive is not probed until it is false."
+            )
+            return _ProbeResult("False", "ArchiveSuspended", message)
         if wrong := problems(archive.spec):
             return _ProbeResult("False", "SettingsInvalid", f"{'; '.join(wrong)}. Correct the Archive.")
         try:

@@ -281,8 +281,14 @@ class Notifier:
             archive = self.cache.archives.get(ref.name)
             ready = find_condition(conditions if archive is None else archive.status.conditions, "Ready")
             is_missing = ready is not None and ready.reason == ARCHIVE_MISSING
-            # Unknown is an Archive whose first probe is not over.
-            if ready is not None and ready.status == "False" and (archive is not None or is_missing):
+            # Unknown is an Archive whose first probe is not over. A person suspended one for a maintenance.
+            is_suspended = archive is not None and archive.spec.suspend
+            if (
+                not is_suspended
+                and ready is not None
+                and ready.status == "False"
+                and (archive is not None or is_missing)
+            ):
                 yield f"{ProblemKind.ARCHIVE}/{ref.name}", ready
         reachable = find_condition(conditions, "Reachable")
         if reachable is not None and reachable.status == "False":

@@ -163,7 +163,12 @@ class Preconditions:
                 f"{event.spec.action}. List it there, or skip this event."
             )
             return Hold("ActionNotConfigured", message)
-        return RecordOnly() if rule.handling is ActionHandling.RECORD else organization
+        if rule.handling is ActionHandling.RECORD:
+            return RecordOnly()
+        archive = self.cache.archives.get(self.cache.archive_name(event))
+        if archive is not None and archive.spec.suspend:
+            return Hold("ArchiveSuspended", f"spec.suspend of Archive/{archive.name} is true.")
+        return organization
 
     async def prepare(
         self, event: EnvelopeEvent, organization: Organization, sender: Sender

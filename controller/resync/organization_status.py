@@ -382,6 +382,11 @@ class OrganizationStatusUpdater:
         if archive is None:
             message = f"Archive/{ref.name} does not exist. Create it, or correct spec.archiveRef."
             return CheckResult("False", "ArchiveMissing", message)
+        if archive.spec.suspend:
+            message = (
+                f"spec.suspend of Archive/{ref.name} is true: callbacks are recorded, and envelopes wait."
+            )
+            return CheckResult("False", "ArchiveSuspended", message)
         others, archives = self.cache.organizations, self.cache.archives
         if (reason := shared_archive_conflict(organization, archive, others, archives.get)) is not None:
             return CheckResult("False", "ArchiveShared", reason)

@@ -16,6 +16,7 @@ from counterfoil.clock import believed_time
 from counterfoil.esaw.evidence import may_list_more
 from counterfoil.resources import (
     REQUEST_LABEL,
+    ActionHandling,
     EnvelopeEvent,
     EnvelopeEventStatus,
     Organization,
@@ -29,7 +30,7 @@ from counterfoil.retention import last_question
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
-SUSPENDED_REASONS = frozenset({"Suspended", "OrganizationSuspended", "SenderSuspended"})
+SUSPENDED_REASONS = frozenset({"Suspended", "OrganizationSuspended", "SenderSuspended", "ArchiveSuspended"})
 """Reasons of suspended events: they wait only for the end of the suspension."""
 
 ACTION_NOT_CONFIGURED = "ActionNotConfigured"
@@ -53,13 +54,13 @@ def due_time(event: EnvelopeEvent, cache: Cache, now: datetime) -> datetime | No
     status = event.status
     if status.phase.is_final or has_request(event):
         return None
+    if status.reason == ACTION_NOT_CONFIGURED and not _is_action_listed(event, cache):
+        return None
     if is_suspended(event, cache):
         # One run, so that the status shows the suspension; then none until the suspension ends.
         return None if status.reason in SUSPENDED_REASONS else EPOCH
-    if status.reason in SUSPENDED_REASONS:
+    if status.reason in {*SUSPENDED_REASONS, ACTION_NOT_CONFIGURED}:
         return EPOCH
-    if status.reason == ACTION_NOT_CONFIGURED:
-        return EPOCH if _is_action_listed(event, cache) else None
     if status.phase is Phase.AWAITING_CONSENT:
         return EPOCH if _key_works(event, cache) else None
     if has_new_delivery(event):
@@ -123,14 +124,23 @@ def has_request(event: EnvelopeEvent) -> bool:
 
 
 def is_suspended(event: EnvelopeEvent, cache: Cache) -> bool:
-    """Whether a person suspended the event, its organization or its sender."""
+    """
+    Whether a person suspended the event, its organization, its sender or its archive.
+
+    A run must end with one of ``SUSPENDED_REASONS`` then, or the event is due without end. So sender and
+    archive count only where the preconditions come to them.
+    """
     organization = cache.organizations.get(event.organization)
+    if event.spec.suspend or organization is None:
+        return event.spec.suspend
+    if organization.spec.suspend:
+        return True
+    rule = organization.spec.rule(event.spec.action)
+    if rule is None or rule.handling is not ActionHandling.ARCHIVE:
+        return False
     sender = cache.senders.get(cache.sender_of.get(event.name, ""))
-    return (
-        event.spec.suspend
-        or (organization is not None and organization.spec.suspend)
-        or (sender is not None and sender.spec.suspend)
-    )
+    archive = cache.archives.get(cache.archive_name(event))
+    return (sender is not None and sender.spec.suspend) or (archive is not None and archive.spec.suspend)
 
 
 def _is_action_listed(event: EnvelopeEvent, cache: Cache) -> bool:

@@ -235,6 +235,13 @@ class ArchiveSpec(KindFields, frozen=True):
     max_concurrency: Annotated[
         int, schema("Transfers at once. Default 8, 1 to 256.", minimum=1, maximum=256)
     ] = 8
+    suspend: Annotated[
+        bool,
+        schema(
+            "True suspends all events that need this Archive until the value is false again, as during a "
+            "maintenance. It is not probed meanwhile, and nothing is lost. Default false."
+        ),
+    ] = False
 
     @property
     def kind(self) -> str:
@@ -354,6 +361,9 @@ class Archive(Resource, frozen=True):
         PrinterColumn("Bytes", ".status.bytesTotal", "Bytes archived so far.", type="integer"),
         PrinterColumn(
             "Age", ".metadata.creationTimestamp", "Time since the Archive was created.", type="date"
+        ),
+        PrinterColumn(
+            "Suspended", ".spec.suspend", "Whether the Archive is suspended.", type="boolean", is_wide=True
         ),
         PrinterColumn("Verify", ".spec.verify", "How arrival is proved.", is_wide=True),
         PrinterColumn("Signatures", ".spec.signatures", "What a broken signature leads to.", is_wide=True),

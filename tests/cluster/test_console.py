@@ -184,18 +184,22 @@ async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(s
     jane = await scene.signed_in(at="/archives")
     assert MISSING_BUCKET in jane.text
     await jane.press("probe", within="broken")
+    await jane.press("suspend", within="broken", why="an update")
     await (await jane.get("/organizations")).press("sweep")
     await jane.press("suspend", why="a move")
 
     archive = await scene.local_environment.read("archive", "broken")
     organization = await scene.local_environment.read("org", "acme")
     assert archive["metadata"]["labels"]["counterfoil.dev/request"] == "probe"
+    assert archive["spec"]["suspend"] is True
     assert organization["metadata"]["labels"]["counterfoil.dev/request"] == "sweep"
     assert organization["metadata"]["annotations"]["counterfoil.dev/request-by"] == FULL_NAME.format(
         scene.local_environment.namespace
     )
     assert organization["spec"]["suspend"] is True
-    assert "acme is suspended" in (await jane.get("/attention")).text
+    tasks = (await jane.get("/attention")).text
+    assert "acme is suspended" in tasks
+    assert "broken is suspended" in tasks
 
 
 async def test_a_check_is_asked_for_by_its_page_which_shows_the_last_result(scene: Scene) -> None:

@@ -460,7 +460,8 @@ async def test_the_tables_of_the_configured_kinds_fit_120_columns(
     }
     for kind, (name, status) in statuses.items():
         await own.patch_status(kind, name, status, resource_version=None)
-    for kind in (*statuses, Envelope):
+    tables: tuple[type[Resource], ...] = (*statuses, Envelope)
+    for kind in tables:
         lines = (await kubectl("get", kind.PLURAL, "-n", namespace)).splitlines()
         assert max(len(line.rstrip()) for line in lines) <= 120, (kind.KIND, lines)
 

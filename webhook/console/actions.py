@@ -52,7 +52,7 @@ _NAMES: Final[Mapping[Action, str]] = {Action.ASK: "consent mail"}
 ALLOWED: Final[Mapping[type[Resource], frozenset[Action]]] = {
     EnvelopeEvent: frozenset({Action.RETRY, Action.SKIP, Action.SUSPEND, Action.RESUME}),
     Sender: frozenset({Action.ASK, Action.SUSPEND, Action.RESUME}),
-    Archive: frozenset({Action.PROBE}),
+    Archive: frozenset({Action.PROBE, Action.SUSPEND, Action.RESUME}),
     Organization: frozenset({Action.SWEEP, Action.CHECK, Action.SUSPEND, Action.RESUME}),
 }
 """The actions of each kind."""

@@ -40,7 +40,7 @@ from counterfoil.resources.shard_leases import UnheldShard
 
 MAX_EXAMPLES: Final = 3
 _REPORTED_ELSEWHERE: Final = frozenset(
-    {"ArchiveNotReady", "EsawCallsFailing", "EsawUnreachable", "OrganizationSuspended"}
+    {"ArchiveNotReady", "ArchiveSuspended", "EsawCallsFailing", "EsawUnreachable", "OrganizationSuspended"}
 )
 """Reasons of an Organization's Ready that another entry or the page of Organizations reports."""
 
@@ -158,7 +158,7 @@ def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
     problems = _open_problems(snapshot, ProblemKind.ARCHIVE)
     for each in _broken(snapshot.archives):
         ready = find_condition(each.status.conditions, "Ready")
-        if ready is None:
+        if ready is None or each.spec.suspend:
             continue
         ref = LocalObjectReference(name=each.name)
         users = [one.name for one in snapshot.organizations if one.spec.archive_ref == ref]
@@ -348,7 +348,7 @@ def _retries(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
 
 def _is_told_otherwise(snapshot: ClusterSnapshot, organization: str, reason: str) -> bool:
     """Whether the entry of an Archive or an Organization tells why these events wait."""
-    if reason == "OrganizationSuspended":
+    if reason in ("OrganizationSuspended", "ArchiveSuspended"):
         return True
     mine = next((each for each in snapshot.organizations if each.name == organization), None)
     if mine is None:

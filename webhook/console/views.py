@@ -63,6 +63,7 @@ class ConsoleViews(ViewBase):
             request,
             entries=attention.attention_items(snapshot),
             organizations=snapshot.organizations,
+            archives=snapshot.archives,
             of=snapshot.of,
             charts=charts.overview(shown),
             counts=_exact_counts(request.user, snapshot, shown),

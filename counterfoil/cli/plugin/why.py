@@ -13,7 +13,7 @@ from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_json
 from counterfoil.durations import Duration
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
-from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
@@ -314,10 +314,10 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         return f"nothing; it is removed {_format_time(removed, now)}" if removed is not None else "nothing"
     if status.phase.is_final:
         return "nothing automatically; a new callback or `kubectl counterfoil retry` starts it again"
-    if status.reason in ("Suspended", "OrganizationSuspended", "SenderSuspended"):
-        return "continues when the suspension ends"
     if status.reason == "ActionNotConfigured":
         return "continues when spec.actions of the Organization lists the action"
+    if status.reason and ReasonContext.HELD in find_reason(status.reason).contexts:
+        return "continues when the suspension ends"
     if status.next_attempt_time is None:
         return "worked on as soon as there is room, oldest first"
     return (

@@ -108,9 +108,11 @@ def an_unauthorized_sender(
     return Sender.parse(raw)
 
 
-def an_archive_that_is(truth: str, *, reason: str = "ArchiveUnreachable", since: datetime = NOON) -> Archive:
+def an_archive_that_is(
+    truth: str, *, reason: str = "ArchiveUnreachable", since: datetime = NOON, **spec: Any
+) -> Archive:
     """Build the Archive ``dms``, ready or not."""
-    raw = an_archive().to_dict()
+    raw = an_archive(**spec).to_dict()
     raw["status"] = {"conditions": [a_condition("Ready", truth, reason, since)]}
     return Archive.parse(raw)
 

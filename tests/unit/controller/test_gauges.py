@@ -81,6 +81,17 @@ def test_an_archive_that_no_organization_uses_is_not_shown_and_one_that_is_missi
     assert scrape.shows("archive_ready", archive="other") is None
 
 
+def test_a_suspended_archive_is_not_shown_as_one_that_fails() -> None:
+    scene = Scene()
+    scene.observe(ready(an_archive(), "False"), an_organization())
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("archive_ready", archive="dms") == 0
+    scene.observe(ready(an_archive(version=2, generation=2, suspend=True), "False"))
+    scrape.gauges.refresh()
+    assert scrape.shows("archive_ready", archive="dms") is None
+
+
 async def test_finished_events_are_those_of_the_garbage_collectors_last_pass() -> None:
     finished = an_event().in_phase(Phase.FAILED).build()
     scene = Scene(finished)

@@ -370,15 +370,15 @@ async def test_a_resumed_event_that_fails_again_waits_for_its_next_time() -> Non
     assert len(scene.reconciled) == 1
 
 
-@pytest.mark.parametrize("level", ["event", "organization", "sender"])
+@pytest.mark.parametrize("level", ["event", "organization", "sender", "archive"])
 async def test_what_was_suspended_continues_when_it_is_resumed(level: str) -> None:
     scene = Scene()
-    reason = {"event": "Suspended", "organization": "OrganizationSuspended", "sender": "SenderSuspended"}[
-        level
-    ]
+    reason = "Suspended" if level == "event" else f"{level.capitalize()}Suspended"
     builder = number(1).in_phase(Phase.VALIDATING, reason)
     scene.observe(
-        an_organization(suspend=level == "organization"), a_sender(suspend=level == "sender"), an_archive()
+        an_organization(suspend=level == "organization"),
+        a_sender(suspend=level == "sender"),
+        an_archive(suspend=level == "archive"),
     )
     event = builder.build()
     scene.cache.sender_of[event.name] = "anna"
@@ -393,6 +393,8 @@ async def test_what_was_suspended_continues_when_it_is_resumed(level: str) -> No
             scene.observe(an_organization(version=2, generation=2))
         if level == "sender":
             scene.observe(a_sender(version=2))
+        if level == "archive":
+            scene.observe(an_archive(version=2, generation=2))
         await turns()
     assert scene.reconciled == [event.name]
 
@@ -528,20 +530,21 @@ async def test_a_held_event_is_not_resumed_by_a_change_that_solves_nothing_for_i
     assert scene.reconciled == []
 
 
-async def test_the_end_of_an_organization_or_sender_that_held_events_is_shown_in_them() -> None:
-    for held_by in ("organization", "sender"):
+async def test_the_end_of_an_object_that_held_events_is_shown_in_them() -> None:
+    for held_by in ("organization", "sender", "archive"):
         scene = Scene()
         organization = an_organization(suspend=held_by == "organization")
         sender = a_sender(suspend=held_by == "sender")
-        scene.observe(organization, sender, an_archive())
-        reason = "OrganizationSuspended" if held_by == "organization" else "SenderSuspended"
+        archive = an_archive(suspend=held_by == "archive")
+        scene.observe(organization, sender, archive)
+        reason = f"{held_by.capitalize()}Suspended"
         event = number(1).in_phase(Phase.VALIDATING, reason).build()
         scene.cache.sender_of[event.name] = "anna"
         async with scene.running():
             scene.observe(event)
             await turns()
             assert scene.reconciled == []
-            scene.see_deleted(organization if held_by == "organization" else sender)
+            scene.see_deleted({"organization": organization, "sender": sender, "archive": archive}[held_by])
             await turns()
         assert scene.reconciled == [event.name]
 

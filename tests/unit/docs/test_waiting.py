@@ -190,7 +190,7 @@ def test_no_object_is_named_for_an_event_that_waits_for_time_only(reason: str) -
 def waits_for(reason: str) -> tuple[list[Resource], EnvelopeEvent]:
     """Return objects for which an event with this reason waits, and the event."""
     organization: dict[str, Any] = {}
-    sender = a_sender()
+    sender, archive = a_sender(), an_archive()
     event = builder(reason)
     match reason:
         case "Suspended":
@@ -199,11 +199,13 @@ def waits_for(reason: str) -> tuple[list[Resource], EnvelopeEvent]:
             organization = {"suspend": True}
         case "SenderSuspended":
             sender = a_sender(suspend=True)
+        case "ArchiveSuspended":
+            archive = an_archive(suspend=True)
         case "ActionNotConfigured":
             organization = {"actions": [{"action": "workstepFinished"}]}
         case _:
             sender = a_sender(authorized="False")
-    return [an_organization(**organization), sender, ready(an_archive())], event.build()
+    return [an_organization(**organization), sender, ready(archive)], event.build()
 
 
 def newer(resource: Resource) -> Resource:
@@ -227,7 +229,7 @@ async def test_an_event_that_waits_for_a_person_runs_when_that_change_is_seen_an
         scene.workqueue.wake()
         await turns()
         assert scene.reconciled == []
-        for each in (an_organization(), a_sender(), builder(reason).build()):
+        for each in (an_organization(), a_sender(), ready(an_archive()), builder(reason).build()):
             scene.observe(newer(each))
         await turns()
     assert scene.reconciled[:1] == [event.name]

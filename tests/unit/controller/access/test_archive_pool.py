@@ -229,6 +229,20 @@ async def test_an_archive_that_does_not_work_says_why_and_says_it_once(scene: Sc
     assert len(scene.kube.patches) == 1
 
 
+async def test_a_suspended_archive_is_not_probed_and_works_again_when_it_is_resumed(scene: Scene) -> None:
+    await scene.archive_pool.update_status(scene.newest())
+    volume = scene.unmount()
+    scene.kube.edit(Archive, "dms", {"spec": {"suspend": True}, "metadata": {"generation": 2}})
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[:2] == ("False", "ArchiveSuspended")
+    volume.rename(scene.root)
+    scene.clock.advance(minutes=5)
+    scene.kube.edit(Archive, "dms", {"spec": {"suspend": False}, "metadata": {"generation": 3}})
+    await scene.archive_pool.update_status(scene.newest())
+    assert scene.ready()[:2] == ("True", "Probed")
+    assert scene.newest().status.settled_time == NOON + timedelta(minutes=5), "what failed is retried"
+
+
 async def test_an_archive_says_since_when_it_works_with_its_current_configuration(scene: Scene) -> None:
     await scene.archive_pool.update_status(scene.newest())
     first = scene.newest().status.settled_time

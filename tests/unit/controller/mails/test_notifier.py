@@ -726,6 +726,23 @@ async def test_an_action_that_was_needed_for_a_moment_only_is_not_in_the_mail_ab
     assert scene.mailer.subjects[1:] == ["Solved: [acme] Archive dms can't be used: ArchiveUnreachable"]
 
 
+@pytest.mark.parametrize("has_mail", [True, False])
+async def test_a_suspended_archive_is_no_mail_and_its_end_solves_the_earlier_problem(has_mail: bool) -> None:
+    scene = Scene()
+    scene.cache.events.put(an_event().build())
+    if has_mail:
+        scene.set(an_archive_that_is("False"))
+        await scene.look_for(HOUR)
+    before = len(scene.mailer.sent_mails)
+    assert before == (1 if has_mail else 0)
+    scene.set(an_archive_that_is("False", reason="ArchiveSuspended", suspend=True))
+    await scene.look_for(DAY)
+    assert len(scene.mailer.sent_mails) == before
+    scene.set(an_archive_that_is("True", since=scene.clock.now()))
+    await scene.look_for(HOUR)
+    assert len(scene.mailer.sent_mails) == 2 * before
+
+
 async def test_a_new_archive_whose_first_probe_is_slow_is_no_mail() -> None:
     scene = Scene()
     scene.cache.events.put(an_event().in_phase(Phase.ARCHIVING, "ArchiveNotProbed").build())

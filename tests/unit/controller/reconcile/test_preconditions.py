@@ -81,6 +81,20 @@ def test_a_suspended_organization_holds_all_its_events(scene: PreconditionsScene
     assert outcome == Hold("OrganizationSuspended", "spec.suspend of Organization/acme is true.")
 
 
+def test_a_suspended_archive_holds_the_events_that_need_it(scene: PreconditionsScene) -> None:
+    scene.organization(
+        actions=[{"action": "envelopeFinished"}, {"action": "workstepFinished", "handling": "Record"}]
+    )
+    scene.cache.archives.put(an_archive(version=9, suspend=True))
+    outcome = scene.preconditions.admit(an_event().build())
+    assert outcome == Hold("ArchiveSuspended", "spec.suspend of Archive/dms is true.")
+    recorded = scene.preconditions.admit(an_event().for_action("workstepFinished").build())
+    assert isinstance(recorded, RecordOnly)
+    # An archive of another Organization holds nothing here.
+    scene.cache.organizations.put(an_organization(archiveRef={"name": "other"}, version=3))
+    assert isinstance(scene.preconditions.admit(an_event().build()), Organization)
+
+
 def test_an_action_that_is_only_recorded_needs_no_phase(scene: PreconditionsScene) -> None:
     scene.organization(actions=[{"action": "workstepFinished", "handling": "Record"}])
     assert isinstance(

@@ -561,6 +561,14 @@ async def test_a_suspended_organization_is_not_ready_until_it_is_resumed() -> No
     assert await scene.condition("Stalled") == ("False", "NotStalled", "Nobody has to act.")
 
 
+async def test_the_organization_of_a_suspended_archive_is_not_ready_until_it_is_resumed() -> None:
+    scene = Scene()
+    scene.cache.archives.put(an_archive(version=2, suspend=True))
+    assert (await scene.condition())[:2] == ("False", "ArchiveSuspended")
+    scene.cache.archives.put(ready(an_archive(version=3)))
+    assert (await scene.condition())[:2] == ("True", "Ready")
+
+
 async def test_an_organization_whose_esaw_nobody_could_confirm_yet_is_ready() -> None:
     """Before the first consent no key works; its callbacks and its consent page do."""
     scene = Scene()

@@ -9,13 +9,15 @@ from controller.cache import Cache
 from controller.scheduling.due import EPOCH, FIRST_PROBE_PAUSE, due_time, is_suspended
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, EnvelopeSummary, LocalObjectReference, Phase
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
+from tests.support.fakes.reconcile_context import an_archive
 
 LATER = NOON + timedelta(hours=1)
 
 
-def a_cache(*, suspended: bool = False, **sender: object) -> Cache:
+def a_cache(*, suspended: bool = False, archive_suspended: bool = False, **sender: object) -> Cache:
     cache = Cache()
     cache.organizations.put(an_organization(suspend=suspended))
+    cache.archives.put(an_archive(suspend=archive_suspended))
     cache.senders.put(a_sender(**sender))  # type: ignore[arg-type]
     return cache
 
@@ -53,6 +55,7 @@ SUSPENSIONS = [
     (an_event().suspended(), a_cache(), "Suspended"),
     (an_event(), a_cache(suspended=True), "OrganizationSuspended"),
     (an_event(), a_cache(suspend=True), "SenderSuspended"),
+    (an_event(), a_cache(archive_suspended=True), "ArchiveSuspended"),
 ]
 
 
@@ -66,7 +69,9 @@ def test_an_event_that_a_person_holds_is_looked_at_once_and_then_not_any_more(
     assert due_time(builder.in_phase(Phase.VALIDATING, reason).build(), cache, NOON) is None
 
 
-@pytest.mark.parametrize("reason", ["Suspended", "OrganizationSuspended", "SenderSuspended"])
+@pytest.mark.parametrize(
+    "reason", ["Suspended", "OrganizationSuspended", "SenderSuspended", "ArchiveSuspended"]
+)
 def test_an_event_that_is_held_no_longer_is_due_at_once(reason: str) -> None:
     cache = a_cache()
     event = of_anna(cache, an_event().in_phase(Phase.VALIDATING, reason).build())
@@ -76,6 +81,24 @@ def test_an_event_that_is_held_no_longer_is_due_at_once(reason: str) -> None:
 def test_an_event_that_is_held_in_one_way_and_was_in_another_is_not_due() -> None:
     cache = a_cache(suspended=True)
     assert due_time(an_event().in_phase(Phase.VALIDATING, "Suspended").build(), cache, NOON) is None
+
+
+@pytest.mark.parametrize("cache", [a_cache(archive_suspended=True), a_cache(suspend=True)])
+def test_an_event_whose_run_does_not_end_as_suspended_is_not_due_again_and_again(cache: Cache) -> None:
+    """The preconditions come to neither the sender nor the archive of these events."""
+    unlisted = of_anna(
+        cache,
+        an_event().for_action("envelopeClosed").in_phase(Phase.VALIDATING, "ActionNotConfigured").build(),
+    )
+    assert due_time(unlisted, cache, NOON) is None
+    cache.organizations.put(
+        an_organization(version=2, actions=[{"action": "envelopeClosed", "handling": "Record"}])
+    )
+    assert not is_suspended(unlisted, cache)
+    cache.organizations.remove("acme")
+    waiting = an_event().in_phase(Phase.VALIDATING, "OrganizationMissing").status(next_attempt_time=LATER)
+    assert due_time(of_anna(cache, waiting.build()), cache, NOON) == LATER
+    cache.organizations.put(an_organization())
 
 
 def test_an_event_whose_action_is_not_configured_is_due_when_it_is_listed_again() -> None:

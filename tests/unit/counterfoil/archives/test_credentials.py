@@ -38,7 +38,7 @@ def an_archive(kind: str, names: Mapping[str, str]) -> Archive:
 
 
 @pytest.mark.parametrize("kind", SECRET_KEYS)
-async def test_a_secret_may_have_names_of_its_own(kind: str) -> None:
+async def test_a_secret_may_have_other_names(kind: str) -> None:
     names = {name: f"OTHER_{name}" for name in CONTENT[kind]}
     content = {names[name]: value for name, value in CONTENT[kind].items()}
     backend = await archives.open_backend("dms", an_archive(kind, names).spec, content)

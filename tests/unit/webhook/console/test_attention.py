@@ -278,6 +278,16 @@ def test_events_that_wait_for_what_their_organization_lacks_are_reported_once() 
     assert [each.kind for each in attention_items(snapshot)] == [AttentionKind.ORGANIZATION]
 
 
+def test_a_suspended_archive_is_no_task_and_neither_are_the_events_that_it_holds() -> None:
+    archive = an_archive_that("False", "ArchiveSuspended")
+    snapshot = ClusterSnapshot(
+        organizations=(an_organization_that("False", "ArchiveSuspended"),),
+        archives=(structs.replace(archive, spec=structs.replace(archive.spec, suspend=True)),),
+        retrying=(a_retrying_event(1, "ArchiveSuspended"),),
+    )
+    assert attention_items(snapshot) == ()
+
+
 def test_a_retry_that_fails_again_does_not_make_its_cause_younger() -> None:
     attempts = tuple(
         Attempt(

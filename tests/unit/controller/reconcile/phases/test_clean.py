@@ -1581,6 +1581,10 @@ def correct_the_archive(scene: ReconcilerScene) -> None:
     scene.kube.edit(Archive, "dms", {"spec": {"path": "other/{{envelope.id}}/{{file.name}}"}})
 
 
+def suspend_the_archive(scene: ReconcilerScene) -> None:
+    scene.kube.edit(Archive, "dms", {"spec": {"suspend": True}})
+
+
 def remove_the_sender(scene: ReconcilerScene) -> None:
     del scene.kube.objects[Sender.PLURAL, "anna"]
 
@@ -1616,6 +1620,7 @@ DECISIONS = [
     ask_for_a_skip,
     suspend_the_sender,
     suspend_the_organization,
+    suspend_the_archive,
     correct_the_archive,
     remove_the_sender,
 ]
