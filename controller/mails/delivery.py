@@ -416,9 +416,9 @@ def _thread(organization: Organization, notification: Notification) -> str | Non
     problem = notification.problem
     if problem is None or notification.kind in (MailKind.DIGEST, MailKind.ESCALATION):
         return None
-    if notification.kind is not MailKind.SOLVED and notification.since == problem.since:
+    if notification.kind is not MailKind.SOLVED and notification.since == problem.start_time:
         return None
-    return _about(organization, MailKind(kind_of(problem)), notification.key, problem.since)
+    return _about(organization, MailKind(kind_of(problem)), notification.key, problem.start_time)
 
 
 def _sender(from_: str) -> Address:

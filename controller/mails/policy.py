@@ -131,7 +131,7 @@ def _to_administrators_about_senders(
     unresponsive = unresponsive_senders(senders, organization, now, unreachable=unreachable)
     news = [each for each in unresponsive if not _is_escalated(each, now)]
     if problem is not None and news:
-        since = max(each.status.notified_time or problem.since for each in news)
+        since = max(each.status.notified_time or problem.start_time for each in news)
         yield Notification(MailKind.ESCALATION, since, problem, tuple(news))
 
 
@@ -141,19 +141,21 @@ def _about_problems(
     for each in problems:
         if _is_digest_due(each, now, timings):
             last = each.notified_time
-            yield Notification(MailKind.DIGEST, each.since if last is None else last + timings.digest, each)
+            yield Notification(
+                MailKind.DIGEST, each.start_time if last is None else last + timings.digest, each
+            )
         if kind_of(each) not in _MAILED:
             continue
-        is_due = each.notified_time is None and age(each.since, now) >= timings.gather
+        is_due = each.notified_time is None and age(each.start_time, now) >= timings.gather
         if each.solved_time is not None:
             if kind_of(each) in ENDS_WITHOUT_MAIL:
                 continue
             if each.notified_time is not None and age(each.solved_time, now) >= timings.settle:
                 yield Notification(MailKind.SOLVED, each.solved_time, each)
         elif is_due and not _is_covered_by_archive(each, problems):
-            yield Notification(MailKind(kind_of(each)), each.since, each)
+            yield Notification(MailKind(kind_of(each)), each.start_time, each)
         elif needs_further_mail(each, now):
-            yield Notification(MailKind(kind_of(each)), each.reason_time or each.since, each)
+            yield Notification(MailKind(kind_of(each)), each.reason_time or each.start_time, each)
 
 
 def _is_digest_due(problem: ReportedProblem, now: datetime, timings: NotificationTimings) -> bool:

@@ -256,7 +256,7 @@ def _new_problem(observation: Observation, now: datetime, count: int) -> Reporte
         message=observation.message or None,
         count=count,
         examples=observation.examples[:MAX_EXAMPLES],
-        since=now.replace(microsecond=0),
+        start_time=now.replace(microsecond=0),
         last_seen_time=(observation.at or now).replace(microsecond=0),
     )
 

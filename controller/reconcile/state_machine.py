@@ -166,7 +166,7 @@ def _with_attempt(
     attempt = Attempt(
         phase=phase,
         start_time=started.replace(microsecond=0),
-        seconds=max(0, round((inputs.now - started).total_seconds())),
+        duration_seconds=max(0, round((inputs.now - started).total_seconds())),
         outcome=AttemptOutcome(type(outcome).__name__),
         reason=outcome.reason,
     )

@@ -60,7 +60,7 @@ class EsawChecker:
         _log.info("eSAW was checked", extra={"organization": organization.name})
         return OrganizationCheck(
             start_time=started,
-            time=self.clock.now().replace(microsecond=0),
+            completion_time=self.clock.now().replace(microsecond=0),
             version=report.version,
             by=by[:MAX_NAME_LENGTH] if by else None,
             results=report.results,

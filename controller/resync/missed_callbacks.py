@@ -136,7 +136,9 @@ class SweepOutcome(NamedTuple):
         """Return the result for the Organization's status."""
         is_silent = self.is_complete and not self.unusable and not self.without_event
         message = None if is_silent else self.message
-        return SweepResult(time=now, found=self.created, complete=self.is_complete, message=message)
+        return SweepResult(
+            completion_time=now, found=self.created, complete=self.is_complete, message=message
+        )
 
 
 class _SweepCut(Exception):

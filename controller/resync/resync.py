@@ -235,7 +235,7 @@ class Resync:
 
     def _is_sweep_due(self, organization: Organization) -> bool:
         sweep, last, now = organization.spec.sweep, organization.status.sweep, self.clock.now()
-        if last is not None and last.complete and age(last.time, now) < sweep.interval:
+        if last is not None and last.complete and age(last.completion_time, now) < sweep.interval:
             return False
         return self.clock.monotonic() >= self._next_sweep.get(organization.name, -math.inf)
 

@@ -63,7 +63,7 @@ class ActivityCounter:
         return Activity(
             count_time=self.now.replace(microsecond=0),
             hours=tuple(
-                HourlyActivity(time=each, noted=self._created[each], archived=self._archived[each])
+                HourlyActivity(start_time=each, noted=self._created[each], archived=self._archived[each])
                 for each in sorted({*self._created, *self._archived})
             ),
             archived_within=_in_step_order(self._archived_within),

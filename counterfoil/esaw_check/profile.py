@@ -39,7 +39,7 @@ def profile_of(check: OrganizationCheck) -> EsawProfile:
     """Return what may be sent of a check: facts with a known id, each with what it may say."""
     version = check.version or ""
     return EsawProfile(
-        time=check.time,
+        time=check.completion_time,
         esaw_version=version if _VERSION.fullmatch(version) else None,
         facts=tuple(
             ProfileFact(each.id, each.outcome, shareable(each.id, each.found))

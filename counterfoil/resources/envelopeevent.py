@@ -319,7 +319,7 @@ class Attempt(ResourcePart, frozen=True):
 
     phase: Annotated[Phase, schema("Phase of the attempt.")]
     start_time: Annotated[datetime, schema("Start of the attempt (RFC 3339, UTC).")]
-    seconds: Annotated[int, schema("Duration of the attempt in whole seconds.", minimum=0)]
+    duration_seconds: Annotated[int, schema("Duration of the attempt in whole seconds.", minimum=0)]
     outcome: Annotated[
         AttemptOutcome,
         schema(

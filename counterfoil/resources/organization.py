@@ -796,7 +796,7 @@ class ReportedProblem(ResourcePart, frozen=True):
     reason: Annotated[
         str, schema("Reason, in one CamelCase word that stays the same between versions.", maxLength=256)
     ]
-    since: Annotated[datetime, schema("Time of the first occurrence (RFC 3339, UTC).")]
+    start_time: Annotated[datetime, schema("Time of the first occurrence (RFC 3339, UTC).")]
     message: Annotated[
         str | None,
         schema(
@@ -855,7 +855,7 @@ class ReportedProblem(ResourcePart, frozen=True):
 class SweepResult(ResourcePart, frozen=True):
     """The last search for finished envelopes without a callback."""
 
-    time: Annotated[datetime, schema("End of the search (RFC 3339, UTC).")]
+    completion_time: Annotated[datetime, schema("End of the search (RFC 3339, UTC).")]
     found: Annotated[int, schema("Number of envelopes that got an event by the search.", minimum=0)]
     complete: Annotated[
         bool,
@@ -902,7 +902,7 @@ class OrganizationCheck(ResourcePart, frozen=True):
     """
 
     start_time: Annotated[datetime, schema("Time at which the check began (RFC 3339, UTC).")]
-    time: Annotated[datetime, schema("Time at which the check ended (RFC 3339, UTC).")]
+    completion_time: Annotated[datetime, schema("Time at which the check ended (RFC 3339, UTC).")]
     version: Annotated[str | None, schema("The version that eSAW named.", maxLength=MAX_VERSION_LENGTH)] = (
         None
     )
@@ -970,7 +970,7 @@ OVERFLOW_BUCKET: Final = "longer"
 class HourlyActivity(ResourcePart, frozen=True):
     """One hour."""
 
-    time: Annotated[datetime, schema("Start of the hour (RFC 3339, UTC).")]
+    start_time: Annotated[datetime, schema("Start of the hour (RFC 3339, UTC).")]
     noted: Annotated[int, schema("Number of events that were recorded in this hour.", minimum=0)] = 0
     archived: Annotated[int, schema("Number of events that succeeded in this hour.", minimum=0)] = 0
 

@@ -126,7 +126,7 @@ FAILED = EnvelopeEventStatus(
         Attempt(
             phase=Phase.CLEANING,
             start_time=NOON,
-            seconds=1,
+            duration_seconds=1,
             outcome=AttemptOutcome.FAIL,
             reason="SignatureBroken",
         ),

@@ -209,7 +209,7 @@ def _failing_calls(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
                 reason=problem.reason,
                 message=problem.message or "",
                 count=problem.count,
-                since=problem.since,
+                since=problem.start_time,
                 examples=problem.examples[:MAX_EXAMPLES],
                 suspended=each.spec.suspend,
             )
@@ -321,7 +321,7 @@ def _failures(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             reason=reason,
             message=problems[0].message or "",
             count=sum(problem.count for problem in problems),
-            since=min(problem.since for problem in problems),
+            since=min(problem.start_time for problem in problems),
             examples=problems[0].examples[:MAX_EXAMPLES],
         )
 
@@ -377,7 +377,7 @@ def _by_cause(events: Iterable[EnvelopeEvent]) -> dict[tuple[str, str], list[Env
 
 def _since(events: Iterable[EnvelopeEvent], problems: Iterable[ReportedProblem] = ()) -> datetime | None:
     """Return when a cause began. A retry that fails again does not make it younger."""
-    times = [problem.since for problem in problems]
+    times = [problem.start_time for problem in problems]
     for event in events:
         status = event.status
         times += [
@@ -400,7 +400,7 @@ def _reported(snapshot: ClusterSnapshot, kind: ProblemKind) -> Iterable[Attentio
             reason=problem.reason,
             message=problem.message or "",
             count=problem.count,
-            since=problem.since,
+            since=problem.start_time,
             examples=problem.examples[:MAX_EXAMPLES],
         )
 

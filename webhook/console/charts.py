@@ -63,7 +63,7 @@ def _by_hour(name: str, found: Sequence[Activity], count: Callable[[HourlyActivi
         return _chart(name, found, [])
     counts: Counter[datetime] = Counter()
     for hour in (hour for each in found for hour in each.hours):
-        counts[hour.time] += count(hour)
+        counts[hour.start_time] += count(hour)
     last = max(each.count_time for each in found).replace(minute=0, second=0, microsecond=0)
     hours = [last - timedelta(hours=ago) for ago in range(ACTIVITY_HOURS - 1, -1, -1)]
     return _chart(name, found, [(f"{each:%H}:00", counts[each]) for each in hours])

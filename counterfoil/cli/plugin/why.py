@@ -226,7 +226,7 @@ def explain(
         controller=str(absence) if is_abandoned else None,
         steps=_condition_summaries(event),
         attempts=tuple(
-            AttemptSummary(each.phase, each.outcome, each.reason, each.start_time, each.seconds)
+            AttemptSummary(each.phase, each.outcome, each.reason, each.start_time, each.duration_seconds)
             for each in status.attempt_history
         ),
         last_request=_request_summary(event),

@@ -228,7 +228,7 @@ class Scene:
         ready = [a_condition("Ready", "True", "Ready")]
         activity = {
             "countTime": now(),
-            "hours": [{"time": now()[:13] + ":00:00Z", "noted": 118, "archived": 117}],
+            "hours": [{"startTime": now()[:13] + ":00:00Z", "noted": 118, "archived": 117}],
             "archivedWithin": {"1s": 4, "10s": 113},
             "unfinishedFor": {"1h": 38, "24h": 3},
         }

@@ -67,7 +67,7 @@ def a_problem(cause: str = "failed/NameOccupied/dms", **changes: Any) -> Reporte
     values: dict[str, Any] = {
         "cause": cause,
         "reason": f"{cause}/{cause}".split("/")[1],
-        "since": NOON,
+        "start_time": NOON,
         "count": 1,
     }
     return ReportedProblem(**{**values, **changes})

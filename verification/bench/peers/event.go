@@ -75,7 +75,7 @@ type ObjectReference struct {
 type Attempt struct {
 	Phase     string      `json:"phase"`
 	StartTime metav1.Time `json:"startTime"`
-	Seconds   int64       `json:"seconds"`
+	Seconds   int64       `json:"durationSeconds"`
 	Outcome   string      `json:"outcome"`
 	Reason    string      `json:"reason"`
 }

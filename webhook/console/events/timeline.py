@@ -134,7 +134,7 @@ def _attempts_and_conditions(event: EnvelopeEvent) -> Iterator[TimelineEntry]:
             truth=attempt.outcome,
             reason=attempt.reason,
             text=text,
-            count=attempt.seconds,
+            count=attempt.duration_seconds,
         )
     for each in conditions:
         yield TimelineEntry(

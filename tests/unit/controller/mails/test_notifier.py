@@ -1510,7 +1510,7 @@ async def test_envelopes_that_esaw_deletes_soon_are_in_the_daily_reminder() -> N
 AHEAD = NOON + timedelta(days=30)
 
 
-@pytest.mark.parametrize("times", [{"since": AHEAD}, {"mail_attempt_time": AHEAD}])
+@pytest.mark.parametrize("times", [{"start_time": AHEAD}, {"mail_attempt_time": AHEAD}])
 async def test_a_problem_with_a_time_of_a_clock_ahead_is_mailed_now(times: dict[str, Any]) -> None:
     scene = Scene()
     organization = scene.organization()

@@ -92,7 +92,7 @@ def test_a_problem_that_comes_back_before_its_end_was_reported_is_the_same() -> 
     problems = mark_ended(mark_notified(noted(1), CAUSE, NOON), CAUSE, LATER)
     assert only(problems).solved_time == LATER
     back = only(add_observation(problems, failure_observation(a_failed_event(2), "dms"), LATER))
-    assert (back.solved_time, back.notified_time, back.since, back.count) == (None, NOON, NOON, 1)
+    assert (back.solved_time, back.notified_time, back.start_time, back.count) == (None, NOON, NOON, 1)
 
 
 def test_a_problem_keeps_the_reason_of_its_mail() -> None:
@@ -188,7 +188,9 @@ def test_a_problem_is_not_solved_while_its_events_are_tried_again() -> None:
 
 
 def attempt(phase: Phase, outcome: str, reason: str) -> Attempt:
-    return Attempt(phase=phase, start_time=NOON, seconds=1, outcome=AttemptOutcome(outcome), reason=reason)
+    return Attempt(
+        phase=phase, start_time=NOON, duration_seconds=1, outcome=AttemptOutcome(outcome), reason=reason
+    )
 
 
 FAILED_BEFORE = attempt(Phase.ARCHIVING, "Fail", "NameOccupied")

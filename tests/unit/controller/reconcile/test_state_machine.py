@@ -147,14 +147,14 @@ def test_each_attempt_is_in_the_history_with_its_duration() -> None:
         Attempt(
             phase=Phase.VALIDATING,
             start_time=started.replace(microsecond=0),
-            seconds=8,
+            duration_seconds=8,
             outcome=AttemptOutcome.WAIT,
             reason="EsawUnreachable",
         ),
         Attempt(
             phase=Phase.VALIDATING,
             start_time=NOON + timedelta(minutes=1),
-            seconds=0,
+            duration_seconds=0,
             outcome=AttemptOutcome.DONE,
             reason="Fine",
         ),
@@ -170,7 +170,7 @@ def test_each_outcome_of_an_attempt_has_a_name_in_the_history(outcome: type[Done
 def test_a_clock_that_was_set_back_makes_no_negative_duration() -> None:
     inputs = dataclasses.replace(at(), attempt_start=NOON + timedelta(hours=1))
     status = next_status(EnvelopeEventStatus(), Phase.COLLECTING, Wait("Odd", "Odd."), inputs)
-    assert [each.seconds for each in status.attempt_history] == [0]
+    assert [each.duration_seconds for each in status.attempt_history] == [0]
 
 
 def test_the_history_has_the_last_ten_attempts() -> None:

@@ -22,7 +22,7 @@ async def test_the_default_senders_key_is_preferred() -> None:
         check = await scene.check()
         assert {each.user_id for each in standin.requests("find")} == {users[1].user_id}
         assert check.by == "jane"
-        assert check.start_time <= check.time
+        assert check.start_time <= check.completion_time
 
 
 async def test_another_authorized_senders_key_serves_where_the_default_one_has_none() -> None:

@@ -35,7 +35,7 @@ async def test_a_sweep_says_how_many_envelopes_it_found(tmp_path: Path) -> None:
     result = await requests_of(scene).sweep(scene.organization(), Request("sweep"))
     assert result.message == "Finished envelopes without an event: 1. Each of them has one now."
     swept = result.change(scene.organization().status).sweep
-    assert (swept.found, swept.time) == (1, scene.scene.clock.now())
+    assert (swept.found, swept.completion_time) == (1, scene.scene.clock.now())
 
 
 async def test_a_sweep_names_the_senders_that_it_skipped_and_does_not_count_as_done(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_a_sweep_names_the_senders_that_it_skipped_and_does_not_count_as_d
         "or the key failed: Sender/anna, Sender/sender-0, Sender/sender-1 and 3 more. The search is repeated "
         "automatically."
     )
-    swept = OrganizationStatus(sweep=SweepResult(time=NOON, found=1))
+    swept = OrganizationStatus(sweep=SweepResult(completion_time=NOON, found=1))
     assert not result.change(swept).sweep.complete
 
 

@@ -583,7 +583,7 @@ async def test_an_envelope_whose_event_has_a_taken_name_is_not_said_to_have_one(
 async def test_a_sweep_that_leaves_nothing_out_has_no_message_in_the_status() -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE)
-    assert (await scene.sweep()).result(NOON) == SweepResult(time=NOON, found=1)
+    assert (await scene.sweep()).result(NOON) == SweepResult(completion_time=NOON, found=1)
 
 
 async def test_an_envelope_whose_event_the_api_server_refuses_costs_no_other() -> None:

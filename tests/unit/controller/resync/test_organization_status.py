@@ -605,7 +605,7 @@ def events_of_envelopes(number: int, *, each: int = 1) -> list[str]:
 def with_failing_calls(scene: Scene, reason: str = "EsawRefused", **changes: Any) -> None:
     """Store the open problem that the passes over all events find."""
     found = {"count": 3, "examples": events_of_envelopes(3)}
-    problem = {"cause": "esaw", "reason": reason, "since": NOON.isoformat(), **found, **changes}
+    problem = {"cause": "esaw", "reason": reason, "startTime": NOON.isoformat(), **found, **changes}
     scene.kube.edit(Organization, "acme", {"status": {"problems": [problem]}})
 
 

@@ -461,7 +461,9 @@ async def test_without_settings_an_organization_is_swept_every_six_hours(tmp_pat
     second = resync_scene.organization().status.sweep
     assert first is not None
     assert second is not None
-    assert timedelta(hours=6) <= second.time - first.time < timedelta(hours=6, minutes=1)
+    assert (
+        timedelta(hours=6) <= second.completion_time - first.completion_time < timedelta(hours=6, minutes=1)
+    )
 
 
 async def test_an_error_of_the_api_server_does_not_end_the_passes(tmp_path: Path) -> None:
@@ -531,14 +533,14 @@ async def test_a_key_that_worked_is_checked_again_when_its_organization_leads_el
 
 async def test_a_sweep_that_a_clock_ahead_recorded_does_not_delay_the_next_one(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
-    swept = SweepResult(time=resync_scene.scene.clock.now() + timedelta(days=30), found=0)
+    swept = SweepResult(completion_time=resync_scene.scene.clock.now() + timedelta(days=30), found=0)
     organization = an_organization(version=2)
     resync_scene.put(replace(organization, status=replace(organization.status, sweep=swept)))
     async with resync_scene.resync_running():
         await resync_scene.next_pass()
     found = resync_scene.organization().status.sweep
     assert found is not None
-    assert found.time < swept.time
+    assert found.completion_time < swept.completion_time
 
 
 async def test_the_names_of_deleted_objects_do_not_stay_in_memory(tmp_path: Path) -> None:

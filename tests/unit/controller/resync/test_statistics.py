@@ -42,9 +42,9 @@ def test_each_hour_of_the_last_day_has_what_was_recorded_and_what_was_archived_i
     )
 
     assert found.hours == (
-        HourlyActivity(time=datetime(2026, 6, 30, 13, tzinfo=UTC), noted=1),
-        HourlyActivity(time=datetime(2026, 7, 1, 10, tzinfo=UTC), noted=1),
-        HourlyActivity(time=datetime(2026, 7, 1, 11, tzinfo=UTC), noted=2, archived=2),
+        HourlyActivity(start_time=datetime(2026, 6, 30, 13, tzinfo=UTC), noted=1),
+        HourlyActivity(start_time=datetime(2026, 7, 1, 10, tzinfo=UTC), noted=1),
+        HourlyActivity(start_time=datetime(2026, 7, 1, 11, tzinfo=UTC), noted=2, archived=2),
     )
 
 

@@ -19,7 +19,7 @@ TOKEN = "q8Zk3vXW1nT5rB7yH2sD9fG4jL6mP0aQcEuIoRtYwVbN1xKd"
 
 
 def a_check(*lines: OrganizationCheckResult) -> OrganizationCheck:
-    return OrganizationCheck(start_time=NOON, time=NOON, version="25.4", results=lines)
+    return OrganizationCheck(start_time=NOON, completion_time=NOON, version="25.4", results=lines)
 
 
 def the_arguments(**given: Any) -> argparse.Namespace:

@@ -334,7 +334,7 @@ def test_the_last_attempts_and_what_a_person_asked_for_last_are_reported() -> No
     attempt = Attempt(
         phase=Phase.COLLECTING,
         start_time=NOON,
-        seconds=75,
+        duration_seconds=75,
         outcome=AttemptOutcome.WAIT,
         reason="EsawFailing",
     )

@@ -14,7 +14,7 @@ TIME = datetime(2026, 7, 2, 10, 0, tzinfo=UTC)
 
 def a_check(*lines: OrganizationCheckResult, version: str | None = "25.4.0.21") -> OrganizationCheck:
     return OrganizationCheck(
-        start_time=TIME, time=TIME, version=version, by="anna@example.com", results=lines
+        start_time=TIME, completion_time=TIME, version=version, by="anna@example.com", results=lines
     )
 
 

@@ -149,6 +149,16 @@ def test_the_fields_by_which_events_can_be_selected() -> None:
 
 
 @each_kind
+def test_the_name_of_a_time_ends_in_time_and_that_of_a_duration_says_its_unit(kind: type[Resource]) -> None:
+    # The one of an error is `time`, as in the contract.
+    times = [path for path, schema in fields(kind) if schema.get("format") == "date-time"]
+    assert [each for each in times if not each.endswith("Time") and not each.endswith("lastError.time")] == []
+    assert [
+        path for path, _ in fields(kind) if path.rpartition(".")[2] in ("seconds", "since", "duration")
+    ] == []
+
+
+@each_kind
 def test_every_field_is_described(kind: type[Resource]) -> None:
     assert [
         path for path, schema in fields(kind) if schema.get("description", "").strip()[-1:] not in {".", "…"}

@@ -118,7 +118,11 @@ def test_a_callback_that_is_counted_late_does_not_reopen_an_event_that_ended_aft
 def an_end_after_an_attempt(reason: str) -> EnvelopeEventStatus:
     """Return the status of an event whose last attempt began an hour before its end."""
     attempt = Attempt(
-        phase=Phase.ARCHIVING, start_time=THEN, seconds=3600, outcome=AttemptOutcome.FAIL, reason=reason
+        phase=Phase.ARCHIVING,
+        start_time=THEN,
+        duration_seconds=3600,
+        outcome=AttemptOutcome.FAIL,
+        reason=reason,
     )
     return EnvelopeEventStatus(
         phase=Phase.FAILED,

@@ -84,7 +84,9 @@ async def check(
         # An envelope of this moment counts as sent before it.
         now = datetime.now(UTC) + timedelta(seconds=1)
         report = await check_esaw(Questions(client, WallClock()), subject, now)
-    return OrganizationCheck(start_time=now, time=now, version=report.version, results=report.results)
+    return OrganizationCheck(
+        start_time=now, completion_time=now, version=report.version, results=report.results
+    )
 
 
 def as_profile(check: OrganizationCheck) -> EsawProfile:

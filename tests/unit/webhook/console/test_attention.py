@@ -111,7 +111,9 @@ def test_what_works_is_no_entry() -> None:
 
 
 def test_where_not_all_could_be_read_the_controllers_count_is_shown() -> None:
-    counted = ReportedProblem(cause="failed/NameOccupied/dms", reason="NameOccupied", since=NOON, count=2000)
+    counted = ReportedProblem(
+        cause="failed/NameOccupied/dms", reason="NameOccupied", start_time=NOON, count=2000
+    )
     organization = an_organization_that(problems=(counted,))
     failed = tuple(a_failed_event(number) for number in range(5))
 
@@ -122,10 +124,10 @@ def test_where_not_all_could_be_read_the_controllers_count_is_shown() -> None:
 
 def test_a_cause_of_which_no_event_was_read_is_known_from_the_controllers_count() -> None:
     counted = ReportedProblem(
-        cause="failed/SenderUnknown", reason="SenderUnknown", since=NOON, count=3, examples=("an-event",)
+        cause="failed/SenderUnknown", reason="SenderUnknown", start_time=NOON, count=3, examples=("an-event",)
     )
     over = ReportedProblem(
-        cause="failed/TagMissing", reason="TagMissing", since=NOON, count=9, solved_time=NOON
+        cause="failed/TagMissing", reason="TagMissing", start_time=NOON, count=9, solved_time=NOON
     )
     organization = an_organization_that(problems=(counted, over))
 
@@ -152,7 +154,7 @@ def test_only_what_concerns_the_chosen_organization_is_shown() -> None:
 
 def test_notices_that_were_given_up_are_one_entry() -> None:
     problem = ReportedProblem(
-        cause="webhook/WebhookGone", reason="WebhookGone", since=NOON, count=3, examples=("event-1",)
+        cause="webhook/WebhookGone", reason="WebhookGone", start_time=NOON, count=3, examples=("event-1",)
     )
     organization = structs.replace(an_organization(), status=OrganizationStatus(problems=(problem,)))
 
@@ -203,7 +205,7 @@ def test_envelopes_that_esaw_deletes_soon_are_one_entry_before_what_only_failed(
         cause="retention/RetentionEnding",
         reason="RetentionEnding",
         message="eSignAnyWhere deletes the envelope of EnvelopeEvent/event-1 about noon.",
-        since=NOON,
+        start_time=NOON,
         count=2,
         examples=("event-1", "event-2"),
     )
@@ -223,14 +225,18 @@ def test_envelopes_that_esaw_deletes_soon_are_one_entry_before_what_only_failed(
 
 def test_a_retention_that_no_longer_endangers_anything_is_no_entry() -> None:
     ended = ReportedProblem(
-        cause="retention/RetentionEnding", reason="RetentionEnding", since=NOON, solved_time=NOON
+        cause="retention/RetentionEnding", reason="RetentionEnding", start_time=NOON, solved_time=NOON
     )
     assert attention_items(ClusterSnapshot(organizations=(an_organization_that(problems=(ended,)),))) == ()
 
 
 def test_events_that_can_not_be_read_are_one_entry() -> None:
     unreadable = ReportedProblem(
-        cause="unreadable/EventUnreadable", reason="EventUnreadable", since=NOON, count=2, examples=("e-1",)
+        cause="unreadable/EventUnreadable",
+        reason="EventUnreadable",
+        start_time=NOON,
+        count=2,
+        examples=("e-1",),
     )
     organization = an_organization_that(problems=(unreadable,))
     (found,) = attention_items(ClusterSnapshot(organizations=(organization,)))
@@ -293,7 +299,7 @@ def test_a_retry_that_fails_again_does_not_make_its_cause_younger() -> None:
         Attempt(
             phase=Phase.ARCHIVING,
             start_time=NOON + timedelta(hours=hour),
-            seconds=1,
+            duration_seconds=1,
             outcome=AttemptOutcome.FAIL,
             reason="NameOccupied",
         )
@@ -305,7 +311,7 @@ def test_a_retry_that_fails_again_does_not_make_its_cause_younger() -> None:
         status=structs.replace(a_failed_event(1).status, attempt_history=attempts, completion_time=again),
     )
     reported = ReportedProblem(
-        cause="failed/NameOccupied", reason="NameOccupied", since=NOON - timedelta(minutes=1), count=1
+        cause="failed/NameOccupied", reason="NameOccupied", start_time=NOON - timedelta(minutes=1), count=1
     )
 
     alone = the_one(ClusterSnapshot(failed=(event,)))
@@ -313,7 +319,7 @@ def test_a_retry_that_fails_again_does_not_make_its_cause_younger() -> None:
         ClusterSnapshot(failed=(event,), organizations=(an_organization_that(problems=(reported,)),))
     )
 
-    assert (alone.since, counted.since) == (NOON, reported.since)
+    assert (alone.since, counted.since) == (NOON, reported.start_time)
 
 
 def test_senders_whose_organization_has_no_page_for_consent_are_one_entry_of_an_administrator() -> None:

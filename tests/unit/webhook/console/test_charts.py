@@ -42,7 +42,7 @@ def an_organization_with(**activity: Any) -> Organization:
 def hours(*counts: tuple[int, int, int]) -> tuple[HourlyActivity, ...]:
     """Hours before noon, with the number of recorded and of archived events in each."""
     return tuple(
-        HourlyActivity(time=NOON - ago * HOUR, noted=noted, archived=archived)
+        HourlyActivity(start_time=NOON - ago * HOUR, noted=noted, archived=archived)
         for ago, noted, archived in counts
     )
 
@@ -94,7 +94,7 @@ def test_what_happened_is_in_order_with_the_next_step_last() -> None:
                 Attempt(
                     phase=Phase.ARCHIVING,
                     start_time=NOON,
-                    seconds=7,
+                    duration_seconds=7,
                     outcome=AttemptOutcome.WAIT,
                     reason="ArchiveFull",
                 ),

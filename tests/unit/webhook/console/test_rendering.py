@@ -90,7 +90,13 @@ def an_event(text: str = "x", phase: Phase = Phase.FAILED, reason: str = "NameOc
             message=text,
             last_error=LastError(reason="ArchiveFull", message=text + "!", time=NOON),
             attempt_history=tuple(
-                Attempt(phase=Phase.ARCHIVING, start_time=NOON, seconds=7, outcome=each, reason="ArchiveFull")
+                Attempt(
+                    phase=Phase.ARCHIVING,
+                    start_time=NOON,
+                    duration_seconds=7,
+                    outcome=each,
+                    reason="ArchiveFull",
+                )
                 for each in AttemptOutcome
             ),
             last_request=LastRequest(
@@ -202,7 +208,9 @@ def test_only_an_organization_that_exists_can_be_suspended(organization: str, *,
 def busy() -> Organization:
     """An organization with something to draw."""
     activity = Activity(
-        count_time=NOON, hours=(HourlyActivity(time=NOON, noted=3, archived=2),), unfinished_for={"1m": 1}
+        count_time=NOON,
+        hours=(HourlyActivity(start_time=NOON, noted=3, archived=2),),
+        unfinished_for={"1m": 1},
     )
     return replace(
         an_organization_that(), status=OrganizationStatus(activity=activity, events={"Failed": 3, "Odd": 1})
@@ -240,7 +248,7 @@ def check_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> 
         OrganizationCheckResult(id=name, outcome=outcome, found=text, message=text, setting=text)
         for outcome, name in zip(cycle(CheckOutcome), [*FactId, "of-a-newer-version"], strict=False)
     ]
-    check = OrganizationCheck(start_time=NOON, time=NOON, version=text, results=tuple(lines))
+    check = OrganizationCheck(start_time=NOON, completion_time=NOON, version=text, results=tuple(lines))
     outcomes = Counter(each.outcome.value for each in check.results)
     return shown(
         "check.html", language, rights, organization=an_organization_that(), check=check, outcomes=outcomes

@@ -153,7 +153,7 @@ async def test_a_check_is_shown_with_a_button_for_the_next_one() -> None:
     line = OrganizationCheckResult(
         id="draft", outcome=CheckOutcome.DEVIATES, found="not-found", message="No such draft."
     )
-    check = OrganizationCheck(start_time=NOON, time=NOON, version="25.4", results=(line,))
+    check = OrganizationCheck(start_time=NOON, completion_time=NOON, version="25.4", results=(line,))
     status = msgspec.structs.replace(organization.status, check=check)
     kube = InMemoryKubeClient(msgspec.structs.replace(organization, status=status))
 

@@ -178,7 +178,7 @@ async def test_a_delivery_reopens_a_skipped_or_failed_event_in_the_same_write(
 async def test_a_delivery_during_the_last_attempt_that_is_written_after_the_end_reopens_the_event(
     kube: FakeKubeClient, new: New
 ) -> None:
-    attempt = {"phase": "Validating", "seconds": 60, "outcome": "Fail", "reason": "NotPermitted"}
+    attempt = {"phase": "Validating", "durationSeconds": 60, "outcome": "Fail", "reason": "NotPermitted"}
     kube.put(
         EVENT,
         phase="Failed",

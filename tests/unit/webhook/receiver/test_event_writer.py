@@ -249,7 +249,7 @@ async def test_a_delivery_after_the_last_attempt_reopens_also_if_the_clock_of_th
     """The first response after a pause, such as that of a suspended machine, brings the time."""
     parts = WriterParts(ReceiverLimits(), behind=behind)
     await an_ended_event(parts, phase, seen=seen)
-    started = {"phase": "Validating", "startTime": "2025-01-01T12:01:00Z", "seconds": 0}
+    started = {"phase": "Validating", "startTime": "2025-01-01T12:01:00Z", "durationSeconds": 0}
     attempts = [{**started, "outcome": "Skip", "reason": "UnexpectedStatus"}]
     parts.kube.put(EVENT, phase=phase, completionTime="2025-01-01T12:01:00Z", attemptHistory=attempts)
     parts.clock.advance(minutes=2)

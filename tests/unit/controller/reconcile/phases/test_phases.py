@@ -215,7 +215,13 @@ async def test_an_envelope_that_another_of_its_events_archived_is_skipped_with_t
 def attempts(*reasons: str) -> tuple[Attempt, ...]:
     """Return a history of attempts that ended for these reasons, oldest first."""
     return tuple(
-        Attempt(phase=Phase.VALIDATING, start_time=NOON, seconds=1, outcome=AttemptOutcome.WAIT, reason=each)
+        Attempt(
+            phase=Phase.VALIDATING,
+            start_time=NOON,
+            duration_seconds=1,
+            outcome=AttemptOutcome.WAIT,
+            reason=each,
+        )
         for each in reasons
     )
 

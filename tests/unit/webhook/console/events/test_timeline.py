@@ -24,7 +24,9 @@ def a_condition(type_: str, truth: Any = "True", reason: str = "Done", message: 
 
 
 def an_attempt(phase: Phase, outcome: AttemptOutcome, reason: str = "Done", **ago: float) -> Attempt:
-    return Attempt(phase=phase, start_time=NOON - timedelta(**ago), seconds=1, outcome=outcome, reason=reason)
+    return Attempt(
+        phase=phase, start_time=NOON - timedelta(**ago), duration_seconds=1, outcome=outcome, reason=reason
+    )
 
 
 def texts(entries: tuple[TimelineEntry, ...]) -> list[str]:
