@@ -20,7 +20,6 @@ from counterfoil.resources import (
     FiledDocument,
     FileKind,
     LastError,
-    LocalObjectReference,
     Organization,
     Phase,
     Resource,
@@ -31,7 +30,7 @@ from counterfoil.resources import (
     merge_patch,
     to_json_dict,
 )
-from counterfoil.resources.archive import DEFAULT_PATH, KINDS
+from counterfoil.resources.archive import DEFAULT_PATH, KINDS, CredentialsReference
 from counterfoil.resources.archive_kinds import EXAMPLES
 from counterfoil.resources.base import parse_part
 
@@ -223,7 +222,7 @@ def test_an_archive_names_the_secret_of_its_kind() -> None:
     archive = Archive.parse(
         raw(Archive) | {"spec": {"s3": {"bucket": "abc", "credentialsSecretRef": {"name": "keys"}}}}
     )
-    assert archive.spec.credentials_secret_ref == LocalObjectReference(name="keys")
+    assert archive.spec.credentials_secret_ref == CredentialsReference(name="keys")
 
 
 def test_tags_are_read_by_their_names() -> None:
