@@ -204,7 +204,7 @@ async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(s
 
 async def test_a_check_is_asked_for_by_its_page_which_shows_the_last_result(scene: Scene) -> None:
     line = {"id": "base-url", "outcome": "Deviates", "found": "not-esaw", "message": "That is no eSAW."}
-    check = {"startTime": now(), "time": now(), "results": [line]}
+    check = {"startTime": now(), "completionTime": now(), "results": [line]}
     await scene.kube.patch_status(Organization, "acme", {"check": check}, resource_version=None)
     jane = await scene.signed_in(at="/organizations/acme/check")
     assert "0 as expected, 1 deviate" in jane.text

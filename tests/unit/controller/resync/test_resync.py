@@ -369,7 +369,7 @@ async def test_a_sweep_is_made_at_once_and_then_at_its_interval(tmp_path: Path) 
 async def test_a_restart_is_no_reason_to_sweep_before_the_interval_has_passed(tmp_path: Path) -> None:
     resync_scene = ResyncScene(tmp_path)
     swept = an_organization(version=2, generation=2, sweep={"interval": "1h"}).to_dict()
-    swept["status"] = {"sweep": {"time": "2026-07-01T11:30:00Z", "found": 0}}
+    swept["status"] = {"sweep": {"completionTime": "2026-07-01T11:30:00Z", "found": 0}}
     resync_scene.put(Organization.parse(swept), known_to_work(a_sender(version=2)))
     created = [("create", event_name("acme", ENVELOPE, "envelopeFinished"))]
     async with resync_scene.resync_running():
