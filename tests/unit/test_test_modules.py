@@ -66,6 +66,20 @@ def other_clocks(modules: Iterable[Module]) -> list[str]:
     ]
 
 
+def other_archives(modules: Iterable[Module]) -> list[str]:
+    """A class that is an archive changes something of ``MemoryBackend``, or of a backend of the product."""
+    return [
+        f"{module.path}:{node.lineno}: {node.name} is one more archive; use MemoryBackend"
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+        and module.path.startswith("tests/")
+        and (module.path, node.name) != ("tests/support/fakes/archives.py", "MemoryBackend")
+        and not node.bases
+        and {"entries", "put", "probe"} <= {getattr(each, "name", "") for each in node.body}
+    ]
+
+
 def _imported(module: Module) -> Iterator[tuple[int, str]]:
     """The names below ``tests`` that a module imports, with the package of a relative import."""
     for node in ast.walk(module.tree):
@@ -95,6 +109,10 @@ def test_no_module_imports_a_module_with_tests() -> None:
 
 def test_there_is_one_clock() -> None:
     assert other_clocks(modules_of(ROOT)) == []
+
+
+def test_there_is_one_archive_in_memory() -> None:
+    assert other_archives(modules_of(ROOT)) == []
 
 
 # -- Planted violations ----------------------------------------------------------------------------
@@ -146,3 +164,10 @@ def test_an_import_of_the_shared_parts_is_fine(path: str, statement: str) -> Non
 )
 def test_one_more_clock_is_refused(source: str, *, is_refused: bool) -> None:
     assert bool(other_clocks([Module("tests/unit/test_a.py", ast.parse(source))])) is is_refused
+
+
+@pytest.mark.parametrize(("bases", "is_refused"), [("", True), ("(MemoryBackend)", False)])
+def test_one_more_archive_is_refused(bases: str, *, is_refused: bool) -> None:
+    methods = "".join(f"    async def {name}(self, name): ...\n" for name in ("entries", "put", "probe"))
+    tree = ast.parse(f"class Shelf{bases}:\n{methods}")
+    assert bool(other_archives([Module("tests/unit/test_a.py", tree)])) is is_refused

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from counterfoil.archives.backend import FileNotStored, StoredEntry
+from counterfoil.archives.backend import FileNotStored, StoredEntry, is_temporary
 from counterfoil.archives.filing import Source, StoredFile
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, make_layout, no_claims
 from counterfoil.resources.archive import ArchiveSpec, Filesystem, TagRule
@@ -129,36 +129,55 @@ def unharmed(data: bytes) -> bytes:
 
 @dataclass
 class MemoryBackend:
-    """An archive in memory. ``spoil`` changes the bytes before they are stored."""
+    """The archive in memory. ``spoil`` changes the bytes before they are stored."""
 
-    kind: ClassVar[str] = "shelf"
+    kind: ClassVar[str] = "memory"
     lists_files: ClassVar[bool] = True
     spoil: Callable[[bytes], bytes] = unharmed
     files: dict[str, bytes] = field(default_factory=dict)
+    unlisted: set[str] = field(default_factory=set)
+    """Names of stored files that ``entries`` leaves out."""
+    problems: dict[str, Exception] = field(default_factory=dict)
+    """Raised by ``put`` of a name that ends so, or by the operation of that name."""
     puts: list[str] = field(default_factory=list)
-    discarded: list[str] = field(default_factory=list)
     described: dict[str, tuple[Mapping[str, str], str | None]] = field(default_factory=dict)
     """Tags and content type of each upload."""
+    discarded: list[str] = field(default_factory=list)
+    reads: int = 0
+    probes: int = 0
+    closed: bool = False
+
+    @property
+    def put_names(self) -> list[str]:
+        """The last segments of ``puts``."""
+        return [name.rpartition("/")[2] for name in self.puts]
 
     def location(self, name: str) -> str:
-        return f"shelf:/{name}"
+        return f"memory:///{name}"
 
     async def entries(self, folder: str) -> list[StoredEntry]:
+        self._begin("entries")
         return [
             StoredEntry(name, len(data))
             for name, data in sorted(self.files.items())
-            if name.startswith(f"{folder}/")
+            if name.startswith(f"{folder}/") and name not in self.unlisted
         ]
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
+        self._begin("put")
+        for end, problem in self.problems.items():
+            if name.endswith(end):
+                raise problem
         data = b"".join([chunk async for chunk in chunks])
         self.files[name] = self.spoil(data)
         self.puts.append(name)
         self.described[name] = (tags, content_type)
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
+        self._begin("read")
+        self.reads += 1
         if name not in self.files:
             raise FileNotStored
         yield self.files[name]
@@ -168,13 +187,19 @@ class MemoryBackend:
         self.discarded.append(name)
 
     async def probe(self) -> None:
-        return None
+        self.probes += 1
+        self._begin("probe")
 
     async def remove_leftovers(self, folder: str) -> None:
-        return None
+        for name in [each for each in self.files if each.startswith(f"{folder}/") and is_temporary(each)]:
+            del self.files[name]
 
     async def close(self) -> None:
-        return None
+        self.closed = True
+
+    def _begin(self, operation: str) -> None:
+        if operation in self.problems:
+            raise self.problems[operation]
 
 
 @dataclass

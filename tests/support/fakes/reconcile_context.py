@@ -2,10 +2,10 @@
 A reconcile context for tests: an eSAW user and an archive in memory, with the interfaces of the real ones.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 from msgspec import Raw, structs
@@ -15,7 +15,6 @@ from controller.access.history_access import HistoryAccess
 from controller.reconcile.context import ReconcileContext, SiblingEvents
 from controller.reconcile.fence import Fence
 from controller.reconcile.signature_policy import SignatureChecker
-from counterfoil.archives.backend import FileNotStored, StoredEntry, is_temporary
 from counterfoil.archives.layout import EnvelopeFacts, check, envelope_fields
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.archives.tags import collect
@@ -45,6 +44,7 @@ from counterfoil.signatures.anchors import NO_ANCHORS, Anchors
 from counterfoil.signatures.results import Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
 from tests.support.builders import ENVELOPE, ORIGIN, AClock, a_sender, an_organization
+from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
 
@@ -203,70 +203,6 @@ class FakeTagWorkers(TagWorkers):
         return collect(spec.tags, envelope.metadata_text, envelope_fields(envelope), envelope.parameters)
 
 
-class FakeBackend:
-    """An archive in memory."""
-
-    kind: ClassVar[str] = "memory"
-    lists_files = True
-
-    def __init__(self) -> None:
-        self.stored: dict[str, bytes] = {}
-        self.unlisted: set[str] = set()
-        """Names of stored files that ``entries`` leaves out."""
-        self.problems: dict[str, Exception] = {}
-        """Raised by ``put`` of a name that ends so, or by the operation of that name."""
-        self.puts: list[str] = []
-        self.reads = 0
-        self.probes = 0
-        self.closed = False
-
-    def location(self, name: str) -> str:
-        return f"memory:///{name}"
-
-    async def entries(self, folder: str) -> list[StoredEntry]:
-        self._begin("entries")
-        return [
-            StoredEntry(name, len(self.stored[name]))
-            for name in sorted(self.stored)
-            if name.startswith(folder) and name not in self.unlisted
-        ]
-
-    async def put(
-        self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
-    ) -> None:
-        self._begin("put")
-        for end, problem in self.problems.items():
-            if name.endswith(end):
-                raise problem
-        self.stored[name] = b"".join([chunk async for chunk in chunks])
-        self.puts.append(name.rsplit("/", 1)[-1])
-
-    async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        self._begin("read")
-        self.reads += 1
-        if name not in self.stored:
-            raise FileNotStored
-        yield self.stored[name]
-
-    async def discard(self, name: str) -> None:
-        self.stored.pop(name, None)
-
-    async def probe(self) -> None:
-        self.probes += 1
-        self._begin("probe")
-
-    async def remove_leftovers(self, folder: str) -> None:
-        for name in [each for each in self.stored if each.startswith(folder) and is_temporary(each)]:
-            del self.stored[name]
-
-    async def close(self) -> None:
-        self.closed = True
-
-    def _begin(self, operation: str) -> None:
-        if operation in self.problems:
-            raise self.problems[operation]
-
-
 def an_archive(name: str = "dms", *, version: int = 1, generation: int = 1, **spec: Any) -> Archive:
     return Archive.parse(
         {
@@ -320,7 +256,7 @@ class Scene:
     def __init__(self, **organization: Any) -> None:
         self.clock = AClock()
         self.esaw = FakeEsawUserClient()
-        self.backend = FakeBackend()
+        self.backend = MemoryBackend()
         self.organization: Organization = an_organization(**organization)
         self.archive = an_archive()
         self.sender = a_sender()

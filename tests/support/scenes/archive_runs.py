@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import msgspec
 
-from counterfoil.archives.backend import ArchiveBackend, NegativeCacheBackend, StoredEntry
+from counterfoil.archives.backend import ArchiveBackend, ForwardingBackend, NegativeCacheBackend
 from counterfoil.archives.filing import Source, claim_names, conclude, find_concluded, store
 from counterfoil.archives.layout import ArchiveLayout
 from counterfoil.resources.archive import ArchiveSpec
@@ -98,48 +98,26 @@ class Steps:
         self._left -= 1
 
 
-class SteppingBackend:
-    """Takes a step before and after each call of the inner archive backend."""
+class SteppingBackend(ForwardingBackend):
+    """Takes a step before and after each upload, and after each file that was read."""
 
     kind: ClassVar[str] = "stepping"
 
-    def __init__(self, inside: ArchiveBackend, steps: Steps) -> None:
-        self._inside = inside
+    def __init__(self, backend: ArchiveBackend, steps: Steps) -> None:
+        super().__init__(backend)
         self._steps = steps
-
-    @property
-    def lists_files(self) -> bool:
-        return self._inside.lists_files
-
-    def location(self, name: str) -> str:
-        return self._inside.location(name)
-
-    async def entries(self, folder: str) -> list[StoredEntry]:
-        return await self._inside.entries(folder)
 
     async def put(
         self, name: str, chunks: AsyncIterable[bytes], *, tags: Mapping[str, str], content_type: str | None
     ) -> None:
         self._steps.take()
-        await self._inside.put(name, chunks, tags=tags, content_type=content_type)
+        await super().put(name, chunks, tags=tags, content_type=content_type)
         self._steps.take()
 
     async def read(self, name: str) -> AsyncGenerator[bytes, None]:
-        async for block in self._inside.read(name):
+        async for block in super().read(name):
             yield block
         self._steps.take()
-
-    async def discard(self, name: str) -> None:
-        await self._inside.discard(name)
-
-    async def probe(self) -> None:
-        await self._inside.probe()
-
-    async def remove_leftovers(self, folder: str) -> None:
-        await self._inside.remove_leftovers(folder)
-
-    async def close(self) -> None:
-        await self._inside.close()
 
 
 async def die(last: int, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> None:

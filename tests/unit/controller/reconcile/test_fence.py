@@ -16,9 +16,10 @@ from counterfoil.kube.errors import NotFound
 from counterfoil.kube.status import StatusWriter, Superseded
 from counterfoil.resources import CLAIM_ANNOTATION, REQUEST_LABEL, EnvelopeEvent
 from tests.support.builders import AClock, an_event
+from tests.support.fakes.archives import MemoryBackend, RetainingMemoryBackend
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
-from tests.support.fakes.reconcile_context import FakeBackend, an_archive
+from tests.support.fakes.reconcile_context import an_archive
 
 
 class Scene:
@@ -124,10 +125,10 @@ async def test_a_state_that_this_run_stored_itself_stops_nothing(scene: Scene) -
 
 async def test_after_a_write_of_this_run_a_file_is_stored_without_a_read(scene: Scene) -> None:
     write(scene, scene.fence)
-    await put(FencedBackend(FakeBackend(), scene.fence), "a/1.pdf", content(b"x"))
+    await put(FencedBackend(MemoryBackend(), scene.fence), "a/1.pdf", content(b"x"))
     assert scene.kube.asked == []
     scene.lease_clock.advance(seconds=CONFIRMATION_SECONDS)
-    await put(FencedBackend(FakeBackend(), scene.fence), "a/2.pdf", content(b"x"))
+    await put(FencedBackend(MemoryBackend(), scene.fence), "a/2.pdf", content(b"x"))
     assert scene.kube.asked == [("get_partial", scene.event.name)]
 
 
@@ -179,25 +180,25 @@ async def test_of_two_runs_that_believe_in_the_lease_the_later_claim_counts(scen
 
 async def test_files_that_follow_each_other_are_stored_on_one_read(scene: Scene) -> None:
     for number in range(3):
-        await put(FencedBackend(FakeBackend(), scene.fence), f"a/{number}.pdf", content(b"x"))
+        await put(FencedBackend(MemoryBackend(), scene.fence), f"a/{number}.pdf", content(b"x"))
     assert scene.kube.asked == [("get_partial", scene.event.name)]
     scene.lease_clock.advance(seconds=CONFIRMATION_SECONDS)
-    await put(FencedBackend(FakeBackend(), scene.fence), "a/late.pdf", content(b"x"))
+    await put(FencedBackend(MemoryBackend(), scene.fence), "a/late.pdf", content(b"x"))
     assert scene.kube.asked == [("get_partial", scene.event.name)] * 2
 
 
 async def test_a_pause_after_the_read_is_noticed_before_the_next_file_is_stored(scene: Scene) -> None:
-    memory = FakeBackend()
+    memory = MemoryBackend()
     await put(FencedBackend(memory, scene.fence), "a/1.pdf", content(b"x"))
     await scene.another_run().claim()
     scene.lease_clock.advance(seconds=CONFIRMATION_SECONDS)
     with pytest.raises(Superseded):
         await put(FencedBackend(memory, scene.fence), "a/2.pdf", content(b"x"))
-    assert set(memory.stored) == {"a/1.pdf"}
+    assert set(memory.files) == {"a/1.pdf"}
 
 
 async def test_a_recent_read_is_not_enough_to_remove_or_to_delete(scene: Scene) -> None:
-    fenced = FencedBackend(FakeBackend(), scene.fence)
+    fenced = FencedBackend(MemoryBackend(), scene.fence)
     await put(fenced, "a/1.pdf", content(b"x"))
     await scene.another_run().claim()
     for act in (fenced.discard("a/1.pdf"), scene.fence.check()):
@@ -206,7 +207,7 @@ async def test_a_recent_read_is_not_enough_to_remove_or_to_delete(scene: Scene) 
 
 
 async def test_unfinished_files_are_removed_on_a_recent_read(scene: Scene) -> None:
-    fenced = FencedBackend(FakeBackend(), scene.fence)
+    fenced = FencedBackend(MemoryBackend(), scene.fence)
     await put(fenced, "a/1.pdf", content(b"x"))
     await scene.another_run().claim()
     # The other run has not begun to write: its claim waits.
@@ -268,67 +269,56 @@ async def test_a_lease_that_ends_in_the_middle_of_an_upload_leaves_the_stored_fi
 
 async def test_no_upload_begins_without_the_lease(scene: Scene) -> None:
     scene.end_the_lease()
-    memory = FakeBackend()
+    memory = MemoryBackend()
     with pytest.raises(LeaseLost):
         await put(FencedBackend(memory, scene.fence), "a/file.pdf", content(b"x"))
-    assert (memory.stored, memory.puts) == ({}, [])
+    assert (memory.files, memory.puts) == ({}, [])
 
 
 @pytest.mark.parametrize("operation", ["discard", "remove_leftovers"])
 async def test_a_run_that_was_superseded_removes_nothing(scene: Scene, operation: str) -> None:
     await scene.another_run().claim()
-    memory = FakeBackend()
-    memory.stored["a/file.pdf"] = b"of the other run"
+    memory = MemoryBackend()
+    memory.files["a/file.pdf"] = b"of the other run"
     with pytest.raises(Superseded):
         await getattr(FencedBackend(memory, scene.fence), operation)("a/file.pdf")
-    assert memory.stored
-
-
-class LockingBackend(FakeBackend):
-    """An archive that protects files from changes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.retained: list[str] = []
-
-    async def retain(self, name: str) -> None:
-        self.retained.append(name)
+    assert memory.files
 
 
 async def test_a_file_is_protected_through_every_wrapper_of_a_controller(scene: Scene) -> None:
     """The instrumented backend once hid it, and no controller ever set a lock."""
-    locking = LockingBackend()
+    locking = RetainingMemoryBackend()
     wrapped = FencedBackend(InstrumentedBackend(locking, lambda operation, seconds: None), scene.fence)
     assert isinstance(wrapped, RetainingBackend)
     await wrapped.retain("a/file.pdf")
-    assert locking.retained == ["a/file.pdf"]
-    await FencedBackend(FakeBackend(), scene.fence).retain("a/file.pdf")
+    assert locking.retained == [("a/file.pdf", None)]
+    await FencedBackend(MemoryBackend(), scene.fence).retain("a/file.pdf")
 
 
 # -- Filing over it ------------------------------------------------------------------------------------------
 
 
-class Corrupting(FakeBackend):
+class Corrupting(MemoryBackend):
     """Stores other bytes than it is sent; another writer may replace them before they are removed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.replaced_by: bytes | None = None
-        self.discarded: list[bytes] = []
+        self.removed: list[bytes] = []
 
     async def put(self, name: str, chunks: Any, **options: Any) -> None:
         await super().put(name, chunks, **options)
-        self.stored[name] += b"?"
+        self.files[name] += b"?"
         self.reads = 0
 
     async def read(self, name: str) -> Any:
         if self.reads == 1 and self.replaced_by is not None:
-            self.stored[name] = self.replaced_by
+            self.files[name] = self.replaced_by
         async for chunk in super().read(name):
             yield chunk
 
     async def discard(self, name: str) -> None:
-        self.discarded.append(self.stored[name])
+        self.removed.append(self.files[name])
         await super().discard(name)
 
 
@@ -340,4 +330,4 @@ async def test_only_the_wrong_bytes_that_were_read_are_removed(
     backend.replaced_by = replaced_by
     with pytest.raises(VerificationFailed):
         await filing._write(backend, "a/counterfoil.json", b"{}", "application/json", {})
-    assert backend.discarded == discarded
+    assert backend.removed == discarded

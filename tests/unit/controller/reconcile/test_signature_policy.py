@@ -52,7 +52,7 @@ async def archived(scene: Scene) -> Outcome:
 
 
 def manifest_of(scene: Scene) -> Manifest:
-    return Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    return Manifest.decode(scene.backend.files[f"{FOLDER}/counterfoil.json"])
 
 
 # -- Report --------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ async def test_each_run_examines_the_files_itself_and_the_same_result_leaves_the
     outcome = await archived(scene)
     assert scene.examiner.asked == [b"%PDF-contract", b"%PDF-trail"]
     assert [each.reason for each in outcome.facts.side_conditions] == ["SignaturesIntact"]
-    assert scene.backend.puts.count("counterfoil.json") == 1
+    assert scene.backend.put_names.count("counterfoil.json") == 1
 
 
 async def test_what_was_archived_without_an_examination_is_examined_when_the_archive_asks_for_it() -> None:
@@ -205,7 +205,7 @@ async def test_a_signature_that_is_broken_or_missing_keeps_the_envelope_where_it
     assert [(each.type, each.status) for each in outcome.facts.side_conditions] == [
         ("SignaturesChecked", "False")
     ]
-    assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
+    assert f"{FOLDER}/counterfoil.json" not in scene.backend.files
     assert not scene.esaw.deleted
 
 
@@ -226,7 +226,7 @@ async def test_a_signer_who_is_not_trusted_keeps_the_envelope_where_it_is() -> N
     assert outcome.reason == "SignerUntrusted"
     assert outcome.message.startswith("Archive/dms requires trusted signers. ")
     assert "'Eve', who made the signature 'First', is not trusted: no way" in outcome.message
-    assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
+    assert f"{FOLDER}/counterfoil.json" not in scene.backend.files
 
 
 async def test_with_other_trust_anchors_an_earlier_run_is_not_relied_on() -> None:
@@ -260,9 +260,9 @@ async def test_once_the_archive_no_longer_requires_it_the_same_envelope_is_filed
 
 async def claimed_again(scene: Scene) -> EnvelopeEvent:
     """The event as its failed run left it: its names are claimed, its files are filed."""
-    stored, scene.backend.stored = scene.backend.stored, {}
+    stored, scene.backend.files = scene.backend.files, {}
     event = await claimed(scene)
-    scene.backend.stored = stored
+    scene.backend.files = stored
     return event
 
 
@@ -315,5 +315,5 @@ async def test_with_a_key_the_manifest_is_sealed() -> None:
     scene = a_scene()
     scene.signer = a_signer()
     await archived(scene)
-    seal = scene.backend.stored[f"{FOLDER}/counterfoil.json.sig"]
-    assert a_signer().public.verifies(seal, scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    seal = scene.backend.files[f"{FOLDER}/counterfoil.json.sig"]
+    assert a_signer().public.verifies(seal, scene.backend.files[f"{FOLDER}/counterfoil.json"])

@@ -130,7 +130,7 @@ async def test_a_document_that_was_stored_as_garbage_is_found_by_read_back_and_n
 
     assert backend.puts == [file.name] * 2
     assert backend.files == {}
-    assert trouble.value.message.startswith(f"shelf:/{file.name} was sent 2 times")
+    assert trouble.value.message.startswith(f"memory:///{file.name} was sent 2 times")
 
 
 async def test_a_document_that_was_corrupted_once_is_sent_again() -> None:
@@ -190,7 +190,7 @@ async def test_claiming_an_empty_folder_gives_the_locations_in_the_order_of_the_
     layout = a_layout(*files_named("a.pdf", "b.pdf"))
 
     assert await claim_names(MemoryBackend(), layout, key=None) == tuple(
-        f"shelf:/{file.name}" for file in layout.files
+        f"memory:///{file.name}" for file in layout.files
     )
 
 
@@ -425,14 +425,14 @@ async def test_the_manifest_is_written_last_and_says_everything() -> None:
     location = await filed(backend, layout)
 
     assert backend.puts[-2:] == [layout.hashes_name, layout.manifest_name]
-    assert location == f"shelf:/{layout.manifest_name}"
+    assert location == f"memory:///{layout.manifest_name}"
     manifest = Manifest.decode(backend.files[layout.manifest_name])
     assert manifest.envelope.id == ENVELOPE_ID
     assert manifest.sender.email == "ann@acme.example"
     assert manifest.times.archived == "2026-03-01T12:00:00Z"
     assert [(file.name, file.size, file.location) for file in manifest.files] == [
-        ("Document/a.pdf", 1000, f"shelf:/{layout.folder}/Document/a.pdf"),
-        ("Document/b.pdf", 1000, f"shelf:/{layout.folder}/Document/b.pdf"),
+        ("Document/a.pdf", 1000, f"memory:///{layout.folder}/Document/a.pdf"),
+        ("Document/b.pdf", 1000, f"memory:///{layout.folder}/Document/b.pdf"),
     ]
     assert manifest.extra == {"event": "e-1"}
     assert await find_concluded(backend, layout, ENVELOPE_ID, key=None) == FoundManifest(
@@ -684,7 +684,7 @@ async def test_a_file_that_was_stored_elsewhere_is_never_in_a_manifest() -> None
         for name in (layout.files[0].name, "elsewhere.pdf")
     )
 
-    with pytest.raises(ValueError, match=r"was deposited as shelf:/elsewhere\.pdf"):
+    with pytest.raises(ValueError, match=r"was deposited as memory:///elsewhere\.pdf"):
         await conclude(backend, layout, an_envelope(), [elsewhere], archived_at=NOW, extra={}, signer=None)
     await conclude(backend, layout, an_envelope(), [here], archived_at=NOW, extra={}, signer=None)
 
@@ -813,7 +813,7 @@ async def test_two_files_under_one_name_get_no_manifest() -> None:
         await filed(backend, layout)
 
     assert trouble.value.reason == "ListingDiffers"
-    assert f"shelf:/{layout.files[1].name}" in trouble.value.message
+    assert f"memory:///{layout.files[1].name}" in trouble.value.message
     assert "{{file.number}}" in trouble.value.message
     assert layout.manifest_name not in backend.files
 
@@ -840,7 +840,7 @@ async def test_a_folder_that_lists_other_files_than_were_stored_gets_no_manifest
 
     assert trouble.value.reason == "ListingDiffers"
     assert says in trouble.value.message
-    assert trouble.value.message.startswith(f"shelf:/{layout.files[0].name} ")
+    assert trouble.value.message.startswith(f"memory:///{layout.files[0].name} ")
     assert layout.manifest_name not in backend.files
 
 

@@ -89,7 +89,7 @@ async def a_folder(scene: Scene, *, signer: int | None = None) -> dict[str, byte
     other.signer = a_signer(signer) if signer is not None else None
     event = await collected(other)
     assert isinstance(await archived(other, event), Done)
-    return other.backend.stored
+    return other.backend.files
 
 
 def forged(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -104,7 +104,7 @@ def forged(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def manifest_of(scene: Scene) -> Manifest:
-    return Manifest.decode(scene.backend.stored[MANIFEST])
+    return Manifest.decode(scene.backend.files[MANIFEST])
 
 
 def downloads(scene: Scene) -> list[str]:
@@ -118,10 +118,10 @@ def downloads(scene: Scene) -> list[str]:
 async def test_a_forged_folder_of_the_envelope_is_not_treated_as_its_archive(signer: int | None) -> None:
     scene = a_scene()
     planted = forged(await a_folder(scene, signer=signer))
-    scene.backend.stored |= planted
+    scene.backend.files |= planted
     with pytest.raises(NameTaken, match="nothing shows that Counterfoil put it there"):
         await collected(scene)
-    assert scene.backend.stored == planted
+    assert scene.backend.files == planted
 
 
 @pytest.mark.parametrize("signer", [None, 2], ids=["without a seal", "with a seal of another key"])
@@ -129,19 +129,19 @@ async def test_a_forged_folder_under_claimed_names_is_replaced_by_what_esaw_has(
     scene = a_scene()
     scene.examiner.says = UNSIGNED
     event = await collected(scene)
-    scene.backend.stored |= forged(await a_folder(scene, signer=signer))
+    scene.backend.files |= forged(await a_folder(scene, signer=signer))
     outcome = await archived(scene, event)
     assert isinstance(outcome, Done)
-    assert scene.backend.stored[DOCUMENT] == GENUINE
+    assert scene.backend.files[DOCUMENT] == GENUINE
     assert manifest_of(scene).files[0].sha256 == sha256(GENUINE).hexdigest()
-    assert a_signer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
+    assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
 
 
 async def test_a_signature_that_only_a_manifest_without_a_seal_claims_does_not_count() -> None:
     scene = a_scene(signatures="Require")
     scene.examiner.says = UNSIGNED
     event = await collected(scene)
-    scene.backend.stored |= forged(await a_folder(scene))
+    scene.backend.files |= forged(await a_folder(scene))
     outcome = await archived(scene, event)
     assert isinstance(outcome, Fail)
     assert outcome.reason == "SignatureBroken"
@@ -152,10 +152,10 @@ async def test_a_manifest_without_a_seal_makes_no_file_replaceable() -> None:
     scene = a_scene()
     planted = await a_folder(scene)
     planted[DOCUMENT] = b"another program's"
-    scene.backend.stored |= planted
+    scene.backend.files |= planted
     with pytest.raises(NameTaken):
         await collected(scene)
-    assert scene.backend.stored == planted
+    assert scene.backend.files == planted
 
 
 # -- Files that an earlier run archived, with only their bytes to show it ------------------------------------
@@ -167,7 +167,7 @@ async def test_a_run_that_was_killed_after_the_manifest_comes_to_an_end_though_t
     assert isinstance(await archived(scene, event), Done)
     scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
     assert isinstance(await archived(scene, event), Done)
-    assert manifest_of(scene).files[1].sha256 == sha256(scene.backend.stored[TRAIL]).hexdigest()
+    assert manifest_of(scene).files[1].sha256 == sha256(scene.backend.files[TRAIL]).hexdigest()
 
 
 @pytest.mark.parametrize("signer", [None, 1, 2], ids=["no seal", "own seal", "seal of an earlier key"])
@@ -175,11 +175,11 @@ async def test_an_event_that_was_deleted_and_created_again_comes_to_an_end_thoug
     signer: int | None,
 ) -> None:
     scene = a_scene()
-    scene.backend.stored |= await a_folder(scene, signer=signer)
+    scene.backend.files |= await a_folder(scene, signer=signer)
     scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
     await both(scene)
-    assert scene.backend.stored[DOCUMENT] == GENUINE
-    assert a_signer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
+    assert scene.backend.files[DOCUMENT] == GENUINE
+    assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
 
 
 async def test_an_event_that_was_deleted_before_its_manifest_comes_to_an_end_though_the_trail_differs() -> (
@@ -187,7 +187,7 @@ async def test_an_event_that_was_deleted_before_its_manifest_comes_to_an_end_tho
 ):
     scene = a_scene()
     files = await a_folder(scene)
-    scene.backend.stored |= {name: files[name] for name in (DOCUMENT, TRAIL)}
+    scene.backend.files |= {name: files[name] for name in (DOCUMENT, TRAIL)}
     scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
     await both(scene)
 
@@ -201,7 +201,7 @@ async def test_what_the_events_own_status_has_with_its_hash_is_not_downloaded_ag
     outcome = await archived(scene, await collected(scene, event))
     assert isinstance(outcome, Done)
     assert downloads(scene) == []
-    assert scene.backend.puts.count("counterfoil.json") == 1
+    assert scene.backend.put_names.count("counterfoil.json") == 1
 
 
 async def test_what_a_siblings_status_has_with_its_hash_is_not_downloaded_again() -> None:
@@ -217,10 +217,10 @@ async def test_a_file_that_is_not_as_the_stored_status_says_is_downloaded_and_re
     scene = a_scene()
     scene.signer = None
     scene.sibling_events = [await both(scene)]
-    scene.backend.stored |= forged(scene.backend.stored)
+    scene.backend.files |= forged(scene.backend.files)
     second = await collected(scene, an_event().for_action("envelopeCompleted").build())
     assert isinstance(await archived(scene, second), Done)
-    assert scene.backend.stored[DOCUMENT] == GENUINE
+    assert scene.backend.files[DOCUMENT] == GENUINE
 
 
 async def test_a_doubtful_file_is_downloaded_again_with_any_stored_status() -> None:
@@ -235,7 +235,7 @@ async def test_a_doubtful_file_is_downloaded_again_with_any_stored_status() -> N
     scene.esaw.contents["file-1"] = b"%PDF-contract, whole this time"
     scene.examiner.found[b"%PDF-contract, whole this time"] = UNSIGNED
     assert isinstance(await archived(scene, again), Done)
-    assert scene.backend.stored[DOCUMENT] == b"%PDF-contract, whole this time"
+    assert scene.backend.files[DOCUMENT] == b"%PDF-contract, whole this time"
 
 
 # -- Another's folder ----------------------------------------------------------------------------------------
@@ -255,12 +255,12 @@ async def test_the_folder_of_another_source_with_the_same_envelope_id_is_not_rep
     first.archive, first.signer, first.backend = scene.archive, scene.signer, scene.backend
     first.esaw.contents["file-1"] = b"%PDF-contract of the first"
     assert isinstance(await archived(first, await collected(first)), Done)
-    before = dict(first.backend.stored)
+    before = dict(first.backend.files)
     with pytest.raises(NameTaken, match=r"spec\.path"):
         await archived(scene, event)
     with pytest.raises(NameTaken, match=r"spec\.path"):
         await collected(scene)
-    assert scene.backend.stored == before
+    assert scene.backend.files == before
 
 
 # -- An earlier state of the envelope that was archived completely -------------------------------------------
@@ -359,7 +359,7 @@ async def test_files_that_the_second_event_archived_and_that_are_gone_are_lost(l
     second = await both(scene, an_event().for_action("envelopeCompleted"))
     scene.sibling_events, scene.esaw.deleted = [second], True
     scene.clock.advance(hours=1)
-    del scene.backend.stored[lost]
+    del scene.backend.files[lost]
     outcome = await clean(first, scene.context(first))
     assert isinstance(outcome, Fail)
     assert outcome.reason == "ArchivedFilesLost"
@@ -383,7 +383,7 @@ async def test_the_second_event_keeps_the_first_ones_parameters_and_tags(is_seal
     second = an_event().for_action("envelopeCompleted").created(NOON + timedelta(minutes=1))
     after = await both(scene, second)
     assert after.status.archive == first.status.archive
-    manifest = Manifest.decode(scene.backend.stored[f"7/{MANIFEST}"])
+    manifest = Manifest.decode(scene.backend.files[f"7/{MANIFEST}"])
     assert [(each.action, each.parameters) for each in manifest.times.actions] == [
         ("envelopeFinished", {"case": "7"}),
         ("envelopeCompleted", {}),
@@ -429,7 +429,7 @@ async def test_a_manifest_that_can_not_be_read_is_another_programs_unless_the_na
 ) -> None:
     scene = a_scene()
     event = await collected(scene)
-    scene.backend.stored[MANIFEST] = content
+    scene.backend.files[MANIFEST] = content
     with pytest.raises(NameTaken, match="no manifest that Counterfoil can read"):
         await collected(scene)
     assert isinstance(await archived(scene, event), Done)
@@ -439,9 +439,9 @@ async def test_a_manifest_that_can_not_be_read_is_another_programs_unless_the_na
 async def test_a_file_that_is_gone_beside_its_sealed_manifest_is_archived_again() -> None:
     scene = a_scene()
     event = await both(scene)
-    del scene.backend.stored[DOCUMENT]
+    del scene.backend.files[DOCUMENT]
     assert isinstance(await archived(scene, await collected(scene, event)), Done)
-    assert scene.backend.stored[DOCUMENT] == GENUINE
+    assert scene.backend.files[DOCUMENT] == GENUINE
     assert downloads(scene) == ["download file-1"]
 
 
@@ -466,10 +466,10 @@ async def test_a_sealed_manifest_of_before_the_origin_was_named_proves_no_file()
     scene = a_scene()
     event = await collected(scene)
     assert isinstance(await archived(scene, event), Done)
-    manifest = json.loads(scene.backend.stored[MANIFEST])
+    manifest = json.loads(scene.backend.files[MANIFEST])
     del manifest["envelope"]["origin"], manifest["envelope"]["namespace"]
-    scene.backend.stored[MANIFEST] = json.dumps(manifest).encode()
-    scene.backend.stored[SEAL] = a_signer().sign(scene.backend.stored[MANIFEST])
+    scene.backend.files[MANIFEST] = json.dumps(manifest).encode()
+    scene.backend.files[SEAL] = a_signer().sign(scene.backend.files[MANIFEST])
     assert isinstance(await archived(scene, event), Done)
     assert downloads(scene) == ["download file-1", "download trail-1"]
     assert manifest_of(scene).envelope.origin == "https://esaw.example.com"
@@ -482,8 +482,8 @@ async def test_an_envelope_whose_sealed_manifest_was_changed_is_archived_again_b
     scene = a_scene()
     event = await both(scene)
     scene.clock.advance(hours=1)
-    content = scene.backend.stored[changed]
-    scene.backend.stored[changed] = (
+    content = scene.backend.files[changed]
+    scene.backend.files[changed] = (
         content.replace(b"Contract", b"Lease") if changed == MANIFEST else b"x" * 64
     )
     outcome = await clean(event, scene.context(event))
@@ -492,7 +492,7 @@ async def test_an_envelope_whose_sealed_manifest_was_changed_is_archived_again_b
     assert scene.esaw.transport.deleted == []
     again = await collected(scene, event)
     assert isinstance(await archived(scene, again), Done)
-    assert a_signer().public.verifies(scene.backend.stored[SEAL], scene.backend.stored[MANIFEST])
+    assert a_signer().public.verifies(scene.backend.files[SEAL], scene.backend.files[MANIFEST])
 
 
 async def test_an_envelope_sealed_by_an_earlier_key_is_deleted() -> None:

@@ -38,7 +38,8 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import MAX_TAG_LENGTH
 from tests.support.builders import ENVELOPE, NOON, AClock, an_event
-from tests.support.fakes.reconcile_context import FOLDER, FakeBackend, Scene, an_archive, missing
+from tests.support.fakes.archives import MemoryBackend
+from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
 from tests.support.signing_keys import a_signer
 
 
@@ -362,7 +363,7 @@ async def test_every_file_gets_a_name_in_the_archive_before_anything_is_written(
         ("file-1", f"memory:///{FOLDER}/Document/file-1.pdf", None),
         ("trail-1", f"memory:///{FOLDER}/AuditTrail/audit-trail.pdf", None),
     ]
-    assert scene.backend.stored == {}
+    assert scene.backend.files == {}
     assert not any(each.startswith("download") for each in scene.esaw.asked)
 
 
@@ -377,7 +378,7 @@ async def test_an_envelope_for_which_no_file_is_listed_yet_is_waited_for() -> No
 
 async def test_a_foreign_file_under_our_name_is_not_touched() -> None:
     scene = Scene()
-    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"another program's"
+    scene.backend.files[f"{FOLDER}/Document/file-1.pdf"] = b"another program's"
     event = an_event().build()
     with pytest.raises(NameTaken):
         await collect(event, scene.context(event))
@@ -386,17 +387,17 @@ async def test_a_foreign_file_under_our_name_is_not_touched() -> None:
 async def test_a_file_of_another_program_that_one_list_leaves_out_is_not_replaced() -> None:
     scene = Scene()
     name = f"{FOLDER}/Document/file-1.pdf"
-    scene.backend.stored[name] = b"another program's"
+    scene.backend.files[name] = b"another program's"
     scene.backend.unlisted.add(name)
     with pytest.raises(NameTaken):
         await claimed(scene)
-    assert scene.backend.stored == {name: b"another program's"}
+    assert scene.backend.files == {name: b"another program's"}
 
 
 async def test_what_an_earlier_run_claimed_is_ours() -> None:
     scene = Scene()
     event = await claimed(scene)
-    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"half of it"
+    scene.backend.files[f"{FOLDER}/Document/file-1.pdf"] = b"half of it"
     assert isinstance(await collect(event, scene.context(event)), Done)
 
 
@@ -430,7 +431,7 @@ async def test_what_another_event_of_the_envelope_archived_before_its_failure_is
     await broken_off(scene)
     event = await claimed(scene)
     assert isinstance(await archive(event, scene.context(event)), Done)
-    assert scene.backend.puts.count("file-1.pdf") == 1
+    assert scene.backend.put_names.count("file-1.pdf") == 1
 
 
 async def broken_off_for_a_sibling(scene: Scene) -> None:
@@ -451,14 +452,14 @@ async def test_what_a_siblings_status_names_is_ours_though_the_audit_trail_diffe
     await broken_off_for_a_sibling(scene)
     event = await claimed(scene)
     assert isinstance(await archive(event, scene.context(event)), Done)
-    stored = scene.backend.stored[f"{FOLDER}/AuditTrail/audit-trail.pdf"]
+    stored = scene.backend.files[f"{FOLDER}/AuditTrail/audit-trail.pdf"]
     assert stored == b"%PDF-trail: and then it was downloaded"
 
 
 async def test_a_half_written_manifest_beside_a_siblings_files_is_ours() -> None:
     scene = Scene()
     await broken_off_for_a_sibling(scene)
-    scene.backend.stored[f"{FOLDER}/counterfoil.json"] = b'{"half of'
+    scene.backend.files[f"{FOLDER}/counterfoil.json"] = b'{"half of'
     event = await claimed(scene)
     assert isinstance(await archive(event, scene.context(event)), Done)
 
@@ -466,7 +467,7 @@ async def test_a_half_written_manifest_beside_a_siblings_files_is_ours() -> None
 async def test_a_sibling_that_filed_elsewhere_makes_no_file_ours() -> None:
     scene = Scene()
     scene.sibling_events = [an_event().for_action("envelopeCompleted").archived("file-1.pdf").build()]
-    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"another program's"
+    scene.backend.files[f"{FOLDER}/Document/file-1.pdf"] = b"another program's"
     with pytest.raises(NameTaken, match="nothing shows that Counterfoil put it there"):
         await claimed(scene)
 
@@ -474,7 +475,7 @@ async def test_a_sibling_that_filed_elsewhere_makes_no_file_ours() -> None:
 async def test_what_differs_from_esaws_file_stays_foreign() -> None:
     scene = Scene()
     await broken_off(scene)
-    scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF-contract with a note of somebody's"
+    scene.backend.files[f"{FOLDER}/Document/file-1.pdf"] = b"%PDF-contract with a note of somebody's"
     with pytest.raises(NameTaken):
         await claimed(scene)
 
@@ -488,7 +489,12 @@ async def test_all_files_arrive_and_the_manifest_comes_last() -> None:
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Done)
     assert outcome.message == "Archive/dms has 2 files with 23 bytes, all read back."
-    assert scene.backend.puts == ["file-1.pdf", "audit-trail.pdf", "counterfoil.sha256", "counterfoil.json"]
+    assert scene.backend.put_names == [
+        "file-1.pdf",
+        "audit-trail.pdf",
+        "counterfoil.sha256",
+        "counterfoil.json",
+    ]
     assert outcome.facts.archive is not None
     assert outcome.facts.archive.manifest == f"memory:///{FOLDER}/counterfoil.json"
     assert all(each.sha256 and each.size for each in outcome.facts.documents or ())
@@ -499,9 +505,9 @@ async def test_what_a_killed_run_left_behind_is_removed_before_the_first_file_is
     scene = Scene()
     event = await claimed(scene)
     leftover = f"{FOLDER}/Document/{temporary_name()}"
-    scene.backend.stored[leftover] = b"%PDF-con"
+    scene.backend.files[leftover] = b"%PDF-con"
     await archive(event, scene.context(event))
-    assert leftover not in scene.backend.stored
+    assert leftover not in scene.backend.files
 
 
 async def test_parameters_are_not_called_archived_while_a_file_has_its_tags_from_before_them() -> None:
@@ -511,7 +517,7 @@ async def test_parameters_are_not_called_archived_while_a_file_has_its_tags_from
     late = an_event().with_condition("ParametersArchived", "False").build().status.conditions
     event = msgspec.structs.replace(event, status=msgspec.structs.replace(event.status, conditions=late))
     outcome = await archive(event, scene.context(event))
-    assert scene.backend.puts.count("file-1.pdf") == 1
+    assert scene.backend.put_names.count("file-1.pdf") == 1
     assert "ParametersArchived" not in {each.type for each in outcome.facts.side_conditions}
 
 
@@ -519,7 +525,7 @@ async def test_the_manifest_names_the_envelope_the_event_and_the_time_of_the_cal
     scene = Scene()
     event = await claimed(scene)
     await archive(event, scene.context(event))
-    manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    manifest = Manifest.decode(scene.backend.files[f"{FOLDER}/counterfoil.json"])
     assert (manifest.envelope.id, manifest.envelope.status) == (ENVELOPE, "Completed")
     assert manifest.times.archived == "2026-07-01T12:00:00Z"
     assert [(each.action, each.time) for each in manifest.times.actions] == [
@@ -548,10 +554,10 @@ async def test_archiving_twice_leaves_everything_as_once_and_counts_its_bytes_on
     event = await claimed(scene)
     once = await archive(event, scene.context(event))
     scene.esaw.asked.clear()
-    stored, puts = dict(scene.backend.stored), list(scene.backend.puts)
+    stored, puts = dict(scene.backend.files), list(scene.backend.put_names)
     twice = await archive(event, scene.context(event))
     assert once.facts == twice.facts
-    assert (scene.backend.stored, scene.backend.puts) == (stored, puts)
+    assert (scene.backend.files, scene.backend.put_names) == (stored, puts)
     assert scene.counted == [13, 10]
     assert [each for each in scene.esaw.asked if each.startswith("download")] == [
         "download file-1",
@@ -570,13 +576,13 @@ async def test_what_was_archived_before_an_expired_envelope_was_restarted_is_arc
     scene.esaw.status = at_last
     scene.esaw.contents["file-1"] = b"%PDF-contract, signed by one more"
     assert isinstance(await archive(event, scene.context(event)), Done)
-    assert scene.backend.stored[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF-contract, signed by one more"
-    manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    assert scene.backend.files[f"{FOLDER}/Document/file-1.pdf"] == b"%PDF-contract, signed by one more"
+    manifest = Manifest.decode(scene.backend.files[f"{FOLDER}/counterfoil.json"])
     assert manifest.envelope.status == at_last
     assert manifest.files[0].sha256 == sha256(b"%PDF-contract, signed by one more").hexdigest()
 
 
-class MovedBackend(FakeBackend):
+class MovedBackend(MemoryBackend):
     """The same files under another address."""
 
     def location(self, name: str) -> str:
@@ -588,14 +594,14 @@ async def test_when_the_archive_has_another_address_the_manifest_names_it_and_no
     event = await claimed(scene)
     await archive(event, scene.context(event))
     scene.backend, before = MovedBackend(), scene.backend
-    scene.backend.stored = before.stored
+    scene.backend.files = before.files
     event = await claimed(scene)
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Done)
-    assert scene.backend.puts == ["counterfoil.sha256", "counterfoil.json"]
+    assert scene.backend.put_names == ["counterfoil.sha256", "counterfoil.json"]
     places = [each.location or "" for each in outcome.facts.documents or ()]
     assert places == [each.location for each in event.status.documents]
-    manifest = Manifest.decode(scene.backend.stored[f"{FOLDER}/counterfoil.json"])
+    manifest = Manifest.decode(scene.backend.files[f"{FOLDER}/counterfoil.json"])
     assert [each.location for each in manifest.files] == places
     assert all(each.startswith("memory://new-address/") for each in places)
 
@@ -612,7 +618,7 @@ async def test_an_archive_with_other_names_in_the_same_folder_is_archived_again_
         f"memory:///{FOLDER}/file-1.pdf",
         f"memory:///{FOLDER}/audit-trail.pdf",
     ]
-    assert f"{FOLDER}/file-1.pdf" in scene.backend.stored
+    assert f"{FOLDER}/file-1.pdf" in scene.backend.files
 
 
 async def test_a_run_that_was_killed_in_the_middle_continues_and_sends_nothing_twice() -> None:
@@ -624,7 +630,7 @@ async def test_a_run_that_was_killed_in_the_middle_continues_and_sends_nothing_t
     assert [each.sha256 is not None for each in partly.value.documents] == [True, False]
     del scene.esaw.problems["download trail-1"]
     assert isinstance(await archive(event, scene.context(event)), Done)
-    assert scene.backend.puts.count("file-1.pdf") == 1
+    assert scene.backend.put_names.count("file-1.pdf") == 1
 
 
 async def test_when_the_files_are_others_than_were_claimed_they_are_listed_again() -> None:
@@ -634,7 +640,7 @@ async def test_when_the_files_are_others_than_were_claimed_they_are_listed_again
     outcome = await archive(event, scene.context(event))
     assert isinstance(outcome, Wait)
     assert (outcome.reason, outcome.restart_from) == ("FilesChanged", Phase.COLLECTING)
-    assert scene.backend.stored == {}
+    assert scene.backend.files == {}
 
 
 async def test_when_the_path_of_the_archive_was_changed_the_names_are_claimed_again() -> None:
@@ -668,7 +674,7 @@ async def test_an_envelope_that_is_deleted_while_it_is_archived_is_a_failure_tha
     assert "2 of its 3 files arrived in Archive/dms" in outcome.message
     assert outcome.facts.documents is not None
     assert outcome.facts.documents[0].sha256 is not None
-    assert f"{FOLDER}/counterfoil.json" not in scene.backend.stored
+    assert f"{FOLDER}/counterfoil.json" not in scene.backend.files
 
 
 async def test_a_file_that_esaw_no_longer_has_although_the_envelope_lives_is_left_to_the_table() -> None:
@@ -724,7 +730,7 @@ async def test_a_seal_that_is_gone_is_made_again_before_the_delete() -> None:
     scene = Scene()
     scene.signer = a_signer()
     event = await archived_before(scene)
-    del scene.backend.stored[f"{FOLDER}/counterfoil.json.sig"]
+    del scene.backend.files[f"{FOLDER}/counterfoil.json.sig"]
     outcome = await cleaned(scene, event)
     assert isinstance(outcome, Wait)
     assert (outcome.reason, outcome.restart_from) == ("ArchivedFilesChanged", Phase.COLLECTING)

@@ -66,7 +66,7 @@ def test_every_kind_has_its_contract_and_its_section_in_the_manual(kind: str) ->
 async def test_a_kind_of_another_package_is_opened() -> None:
     backend = await open_backend("dms", a_spec("shelf"), {})
 
-    assert backend.kind == "shelf"
+    assert backend.kind == "memory"
 
 
 @pytest.mark.usefixtures("package")
