@@ -15,6 +15,7 @@ import httpx
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Browser, OAuthApp, Recipient, StandIn, User
 from sandbox.servers.proxies import Proxy
+from verification.chaos.checker import NO_DRAFT
 from verification.chaos.plan import DraftOrder
 
 NAME: Final = "desk"
@@ -86,12 +87,16 @@ class Senders:
         """Let each person try to send each draft while faults strike."""
         await asyncio.gather(*(self._send_later(each) for each in self.drafts))
 
-    async def return_all(self) -> tuple[str, ...]:
-        """Let people who return send the drafts that they could not send, and let all consent again; return
-        what they could not do."""
+    async def return_all(self, *, restored: bool) -> tuple[str, ...]:
+        """
+        Let people who return send the drafts that they could not send, and let all consent again.
+
+        Returns what they could not do. If an etcd was ``restored``, the Lease of a draft that was sent can be
+        lost; then the pages can only say that there is no such draft.
+        """
         problems = await asyncio.gather(
             *(
-                self._send_at_last(each)
+                self._send_at_last(each, restored=restored)
                 for each in self.drafts
                 if each.order.returns and not self._saw_inbox(each)
             )
@@ -133,10 +138,12 @@ class Senders:
                     return
                 await asyncio.sleep(PAUSE_SECONDS)
 
-    async def _send_at_last(self, draft: Draft) -> str | None:
+    async def _send_at_last(self, draft: Draft, *, restored: bool) -> str | None:
         async with Browser() as browser:
             for _ in range(LAST_TRIES):
                 if await self._try(browser, draft):
+                    return None
+                if restored and NO_DRAFT in browser.page.text and self.sent(draft.id):
                     return None
                 await asyncio.sleep(PAUSE_SECONDS)
             return f"draft {draft.id}: its owner can't send it ({browser.page.text[:200]})"

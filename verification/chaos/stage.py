@@ -232,7 +232,7 @@ class Stage:
         if self.senders is None or self.rotation is None:
             return ()
         problems = [*await self.rotation.end(), *await self._use_keys(self.senders)]
-        problems += await self.senders.return_all()
+        problems += await self.senders.return_all(restored=self.restores > 0)
         refused = [each for each in self.senders.people if not await self.consent_again(each)]
         return (*problems, *(f"consent of {each.email}: it can't be given" for each in refused))
 
