@@ -133,8 +133,11 @@ class Injector:
         await stored.wait()
 
     async def end(self) -> None:
-        """End all faults: nothing more strikes, all servers and processes run, the sender has a valid key,
-        and people move away planted files that keep an event from its end."""
+        """
+        End all faults: nothing more strikes, all servers and processes run, the sender has a valid key.
+
+        People resume what a restored etcd suspends again, and move planted files away.
+        """
         for way, trap in self._traps:
             way.remove([trap])
         for way in self.stage.ways.values():
@@ -145,6 +148,8 @@ class Injector:
         await self.stage.trigger_callbacks()
         self.stage.resume()
         self.stage.correct_clocks()
+        if self.stage.restores:
+            await self.stage.resume_suspended()
         await self.stage.move_planted_away()
 
     # Effects that take a while

@@ -516,6 +516,13 @@ class Stage:
         patch = json.dumps({"spec": {"suspend": is_suspended}})
         await persist(lambda: self.environment.kubectl("patch", kind, name, "--type=merge", "-p", patch))
 
+    async def resume_suspended(self) -> None:
+        """Resume what is suspended, as a person does if a restore lost the end of a suspension."""
+        for kind in ("organizations", "envelopeevents"):
+            for each in await persist(partial(self.environment.listed, kind)):
+                if each["spec"].get("suspend"):
+                    await self.set_suspend(kind, each["metadata"]["name"], is_suspended=False)
+
     async def label_event(self, name: str, *labels: str) -> None:
         """Set labels of an event, or remove those that end with a hyphen."""
         await persist(lambda: self.environment.kubectl("label", "--overwrite", "ee", name, *labels))
