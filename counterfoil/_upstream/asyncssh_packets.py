@@ -22,16 +22,14 @@ from weakref import WeakKeyDictionary
 
 import asyncssh
 from asyncssh import ProtocolError, SFTPBadMessage, connection, sftp
+from asyncssh.channel import SSHChannel
 from asyncssh.constants import (
     FXP_ATTRS,
     FXP_DATA,
     FXP_HANDLE,
     FXP_NAME,
     FXP_STATUS,
-    MSG_DEBUG,
-    MSG_GLOBAL_REQUEST,
-    MSG_IGNORE,
-    MSG_UNIMPLEMENTED,
+    MSG_CHANNEL_DATA,
 )
 from asyncssh.packet import PacketDecodeError, SSHPacket, UInt32
 
@@ -47,19 +45,29 @@ MAX_VERSION_BYTES: Final = 16 * 1024
 MAX_HANDLE_BYTES: Final = 4 + 256
 """Bytes of one packet with the handle of a file. (draft-ietf-secsh-filexfer-02, 6.2)"""
 
-PACKETS_PER_TURN: Final = 50
-"""SSH packets after which other tasks run."""
+TURN_SECONDS: Final = 0.001
+"""Seconds of work on the SSH packets of a connection after which other tasks run."""
+
+BULK_BYTES: Final = 1024
+"""Data of the files in each SSH packet, on average, from which a connection is read without a pause."""
 
 MAX_LOGIN_PACKETS: Final = 200
 """SSH packets until the end of the login."""
 
 MAX_USELESS_PACKETS: Final = 10_000
-"""SSH packets of a connection that carry nothing, beyond ``USELESS_FOR_EACH`` for each other packet: one in
-ten seconds for more than a day."""
+"""SSH packets of a connection without content, beyond ``USELESS_FOR_EACH`` for each other packet and
+``USELESS_PER_SECOND``."""
 
 USELESS_FOR_EACH: Final = 4
-"""SSH packets that carry nothing for each one that does. Some servers hide the sizes of their packets by one
+"""SSH packets without content for each one that has some. Some servers hide the sizes of their packets by one
 before each."""
+
+USELESS_PER_SECOND: Final = 1
+"""SSH packets without content in a second. Servers ask every few seconds whether the client is still
+there."""
+
+CONTENT_BYTES: Final = 16
+"""Data that a packet with content has; an answer of SFTP has more."""
 
 Process = Callable[[sftp.SFTPClientHandler, SSHPacket], Any]
 
@@ -73,10 +81,8 @@ PROCESS_HANDLE = sftp.SFTPClientHandler._process_handle
 RECEIVE_PACKET = connection.SSHConnection._recv_packet
 """The method of asyncssh for SSH packets."""
 
-_PROCESS_USELESS = {
-    kind: connection.SSHConnection._packet_handlers[kind]
-    for kind in (MSG_IGNORE, MSG_UNIMPLEMENTED, MSG_DEBUG, MSG_GLOBAL_REQUEST)
-}
+PROCESS_DATA = SSHChannel._packet_handlers[MSG_CHANNEL_DATA]
+"""The method of asyncssh for the data of a channel."""
 
 READ = sftp.SFTPClientHandler.read
 """The method of asyncssh that requests data."""
@@ -94,8 +100,7 @@ def bound_packets() -> None:
     setattr(sftp.SFTPClientHandler, "read", _read)  # noqa: B010
     setattr(sftp.SFTPClientHandler, "recv_packet", _receive_sftp_packet)  # noqa: B010
     setattr(connection.SSHConnection, "_recv_packet", _receive_packet)  # noqa: B010
-    for kind, process in _PROCESS_USELESS.items():
-        connection.SSHConnection._packet_handlers[kind] = _counted(process)
+    SSHChannel._packet_handlers[MSG_CHANNEL_DATA] = _process_data
 
 
 async def _receive_sftp_packet(handler: sftp.SFTPClientHandler) -> SSHPacket:
@@ -111,41 +116,67 @@ async def _receive_sftp_packet(handler: sftp.SFTPClientHandler) -> SSHPacket:
 
 @dataclass
 class _Received:
-    """Counts the SSH packets of a connection."""
+    """The packets of a connection, and the work on them since other tasks ran."""
 
+    since: float
+    """Time of the first packet."""
     packets: int = 0
-    useless: int = 0
+    with_content: int = 0
+    turn_seconds: float = 0.0
+    turn_packets: int = 0
+    turn_bytes: int = 0
+
+    def is_flood(self, now: float) -> bool:
+        """Whether too many packets had no content."""
+        free = MAX_USELESS_PACKETS + USELESS_PER_SECOND * (now - self.since)
+        return self.packets - self.with_content > free + USELESS_FOR_EACH * self.with_content
+
+    def end_turn(self) -> float:
+        """Begin another turn; return the seconds for which nothing is read. Small packets have the loop for
+        half of the time at most."""
+        pause = 0.0 if self.turn_bytes >= BULK_BYTES * self.turn_packets else self.turn_seconds
+        self.turn_seconds, self.turn_packets, self.turn_bytes = 0.0, 0, 0
+        return pause
 
 
 _received: WeakKeyDictionary[connection.SSHConnection, _Received] = WeakKeyDictionary()
 
 
-def _counted(process: Callable[..., Any]) -> Callable[..., Any]:
-    def checked(ssh: connection.SSHConnection, kind: int, number: int, packet: SSHPacket) -> Any:
-        received = _received.setdefault(ssh, _Received())
-        received.useless += 1
-        useful = received.packets - received.useless
-        if received.useless > MAX_USELESS_PACKETS + USELESS_FOR_EACH * useful:
-            raise ProtocolError("too many packets without content")
-        return process(ssh, kind, number, packet)
+def _received_by(ssh: connection.SSHConnection) -> _Received:
+    received = _received.get(ssh)
+    if received is None:
+        received = _received[ssh] = _Received(ssh._loop.time())
+    return received
 
-    return checked
+
+def _process_data(channel: SSHChannel[bytes], kind: int, number: int, packet: SSHPacket) -> Any:
+    size = len(packet.get_remaining_payload())
+    if channel._conn is not None and size >= CONTENT_BYTES:
+        received = _received_by(channel._conn)
+        received.with_content += 1
+        received.turn_bytes += size
+    return PROCESS_DATA(channel, kind, number, packet)
 
 
 def _receive_packet(ssh: connection.SSHConnection) -> bool:
-    """Process a packet; False ends the loop of asyncssh, which continues in the next turn of the loop."""
-    received = _received.setdefault(ssh, _Received())
+    """Process a packet; False ends the loop of asyncssh, which continues in another turn of the loop."""
+    received, began, size = _received_by(ssh), ssh._loop.time(), len(ssh._inpbuf)
     has_more = RECEIVE_PACKET(ssh)
-    if not has_more:
+    if len(ssh._inpbuf) == size and not has_more:
+        # The rest of the packet has not come yet.
         return False
+    now, transport = ssh._loop.time(), ssh._transport
     received.packets += 1
+    received.turn_packets += 1
+    received.turn_seconds += now - began
     if received.packets > MAX_LOGIN_PACKETS and not ssh._auth_complete:
         raise ProtocolError("too many packets before the end of the login")
-    transport = ssh._transport
-    if received.packets % PACKETS_PER_TURN or transport is None:
-        return True
+    if received.is_flood(now):
+        raise ProtocolError("too many packets without content")
+    if received.turn_seconds < TURN_SECONDS or transport is None:
+        return has_more
     transport.pause_reading()
-    ssh._loop.call_soon(_continue, ssh, transport)
+    ssh._loop.call_later(received.end_turn(), _continue, ssh, transport)
     return False
 
 

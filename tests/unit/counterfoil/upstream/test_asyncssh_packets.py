@@ -22,16 +22,19 @@ from asyncssh.packet import SSHPacket, String, UInt32
 
 from counterfoil._upstream import asyncssh_packets
 from counterfoil._upstream.asyncssh_packets import (
+    BULK_BYTES,
     MAX_LOGIN_PACKETS,
     MAX_NAMES,
     MAX_PACKET_BYTES,
     MAX_USELESS_PACKETS,
     MAX_VERSION_BYTES,
-    PACKETS_PER_TURN,
     PROCESS_HANDLE,
     PROCESS_NAME,
     READ,
     RECEIVE_PACKET,
+    TURN_SECONDS,
+    USELESS_FOR_EACH,
+    USELESS_PER_SECOND,
     bound_packets,
 )
 
@@ -194,7 +197,7 @@ async def test_an_sftp_server_with_too_many_extensions_is_refused() -> None:
     "kind",
     [
         IGNORE,
-        pytest.param(UNKNOWN, marks=pytest.mark.xfail(strict=True, reason="counted as content")),
+        UNKNOWN,
     ],
     ids=["ignored", "unknown"],
 )
@@ -229,7 +232,36 @@ async def test_a_server_may_send_a_packet_without_content_before_each_other(
             received = asyncssh_packets._received[ssh]
     finally:
         server.close()
-    assert received.useless > 200
+    assert received.packets - received.with_content > 200
+
+
+@pytest.mark.parametrize(
+    ("seconds", "with_content", "useless", "is_flood"),
+    [
+        (0, 0, MAX_USELESS_PACKETS, False),
+        (0, 0, MAX_USELESS_PACKETS + 1, True),
+        (7 * 86_400, 0, 7 * 86_400 * USELESS_PER_SECOND, False),
+        (60, 0, MAX_USELESS_PACKETS + 60 * USELESS_PER_SECOND + 1, True),
+        (0, 1_000_000, 1_000_000 * USELESS_FOR_EACH, False),
+    ],
+    ids=["some", "too many", "a week", "a minute", "before each other"],
+)
+def test_a_connection_may_last_as_long_as_its_server_sends_few_packets_without_content(
+    seconds: float, with_content: int, useless: int, is_flood: bool
+) -> None:
+    received = asyncssh_packets._Received(100.0, packets=with_content + useless, with_content=with_content)
+    assert received.is_flood(100.0 + seconds) is is_flood
+
+
+@pytest.mark.parametrize(
+    ("size", "pause"), [(0, 2 * TURN_SECONDS), (60, 2 * TURN_SECONDS), (BULK_BYTES, 0.0)]
+)
+def test_only_small_packets_make_a_connection_pause(size: int, pause: float) -> None:
+    received = asyncssh_packets._Received(
+        0.0, turn_seconds=2 * TURN_SECONDS, turn_packets=30, turn_bytes=30 * size
+    )
+    assert received.end_turn() == pause
+    assert (received.turn_seconds, received.turn_packets, received.turn_bytes) == (0.0, 0, 0)
 
 
 class Scene:
@@ -275,9 +307,10 @@ class Scene:
 async def test_other_tasks_run_between_small_packets_and_a_flood_before_the_login_ends_the_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(asyncssh_packets, "TURN_SECONDS", 0.0)
     scene = Scene(bounded=True, monkeypatch=monkeypatch)
     assert "before the end of the login" in await scene.connect(MAX_LOGIN_PACKETS + 10)
-    assert scene.at_most == PACKETS_PER_TURN
+    assert scene.at_most == 1
 
 
 async def test_asyncssh_still_processes_all_packets_of_a_read_in_one_step(
