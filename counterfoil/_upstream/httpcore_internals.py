@@ -29,6 +29,7 @@ which takes tenths of a second. Upstream: https://github.com/python-hyper/h11/bl
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -50,7 +51,10 @@ MAX_SMALL_PARTS: Final = 10_000
 SMALL_PART_BYTES: Final = 64
 
 MAX_INTERIM_RESPONSES: Final = 200
-"""Responses with 1xx before a response. A WebDAV server may send 102 every 20 seconds. (RFC 2518, 10.1)"""
+"""Responses with 1xx before a response, beyond ``INTERIM_RESPONSES_PER_SECOND``."""
+
+INTERIM_RESPONSES_PER_SECOND: Final = 1
+"""A WebDAV server may send 102 every 20 seconds, for as long as it works. (RFC 2518, 10.1)"""
 
 MAX_FIELDS: Final = 200
 """Fields in the head or in the trailers of a response."""
@@ -83,13 +87,22 @@ def pace_responses() -> None:
     setattr(httpcore.AsyncHTTP11Connection, "_receive_event", _paced_event)  # noqa: B010
 
 
+@dataclass
 class _Parts:
     """Counts the parts of one response."""
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.size = 0
-        self.interim = 0
+    count: int = 0
+    size: int = 0
+    interim: int = 0
+    interim_since: float = 0.0
+    """Time of the first interim response."""
+
+    def is_flood(self, now: float) -> bool:
+        """Whether one more interim response is one too many."""
+        self.interim_since = self.interim_since if self.interim else now
+        self.interim += 1
+        free = INTERIM_RESPONSES_PER_SECOND * (now - self.interim_since)
+        return self.interim > MAX_INTERIM_RESPONSES + free
 
 
 _parts: WeakKeyDictionary[httpcore.AsyncHTTP11Connection, _Parts] = WeakKeyDictionary()
@@ -112,8 +125,7 @@ async def _paced_event(
         parts.count = parts.size = parts.interim = 0
         return event
     if isinstance(event, h11.InformationalResponse):
-        parts.interim += 1
-        if parts.interim > MAX_INTERIM_RESPONSES:
+        if parts.is_flood(asyncio.get_running_loop().time()):
             raise httpcore.RemoteProtocolError("too many interim responses")
         await asyncio.sleep(0)
         return event

@@ -16,6 +16,7 @@ from counterfoil._upstream.httpcore_internals import (
     MAX_SMALL_PARTS,
     RECEIVE_EVENT,
     SMALL_PART_BYTES,
+    _Parts,
     has_trailing_bytes,
     pace_responses,
 )
@@ -112,7 +113,7 @@ FIELDS = b"a:\r\n" * (MAX_FIELDS + 2)
     ("response", "error"),
     [
         (CHUNKED + SMALL * 2 * MAX_SMALL_PARTS, "small parts"),
-        (INTERIM * (MAX_INTERIM_RESPONSES + 1), "interim responses"),
+        (INTERIM * 2 * MAX_INTERIM_RESPONSES, "interim responses"),
         (INTERIM[:-2] + FIELDS + b"\r\n", "too many fields"),
         (CHUNKED[:-2] + FIELDS + b"\r\n", "too many fields"),
         (CHUNKED + b"0\r\n" + FIELDS + b"\r\n", "too many fields"),
@@ -131,6 +132,23 @@ async def test_a_response_after_some_interim_responses_is_read() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Security-Policy: %s\r\nContent-Length: 2\r\n\r\n" % (b"x" * 16_000)
     async with server_of(INTERIM * MAX_INTERIM_RESPONSES + head + b"ok") as url, httpx.AsyncClient() as http:
         assert (await http.get(url)).content == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "is_flood"),
+    [
+        (MAX_INTERIM_RESPONSES, 0.0, False),
+        (MAX_INTERIM_RESPONSES + 1, 0.0, True),
+        (MAX_INTERIM_RESPONSES * 5, 0.1, True),
+        (6 * 180, 20.0, False),
+    ],
+    ids=["some", "too many", "too fast", "six hours"],
+)
+def test_a_server_may_send_interim_responses_for_as_long_as_it_works(
+    count: int, seconds: float, is_flood: bool
+) -> None:
+    parts = _Parts()
+    assert any(parts.is_flood(100.0 + number * seconds) for number in range(count)) is is_flood
 
 
 async def test_many_parts_of_some_size_and_many_small_responses_are_read() -> None:
