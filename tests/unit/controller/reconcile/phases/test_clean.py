@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -1371,6 +1371,120 @@ async def test_a_later_callback_makes_the_wait_for_the_end_of_a_restarted_envelo
         scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"lastDeliveryTime": received}})
         assert (await scene.reconcile()).status.reason == "StillActive"
         scene.clock.advance(minutes=15)
+
+
+SOMEBODY_HAS_TO_SIGN = b'[{"Status":"Pending","Action":{"Sign":{}}}]'
+
+
+def count_callback(scene: ReconcilerScene) -> None:
+    """Count a callback with its time."""
+    deliver_again(scene)
+    received = scene.clock.now().isoformat()
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"status": {"lastDeliveryTime": received}})
+
+
+async def reconcile_for(scene: ReconcilerScene, **how_long: float) -> EnvelopeEvent:
+    """Reconcile the event whenever it is due, for this time or until it ends."""
+    event, end = await scene.reconcile(), scene.clock.now() + timedelta(**how_long)
+    while not event.status.phase.is_final and scene.clock.now() < end:
+        assert event.status.next_attempt_time is not None
+        seconds = (event.status.next_attempt_time - scene.clock.now()).total_seconds()
+        scene.clock.advance(seconds=max(1.0, seconds))
+        event = await scene.reconcile()
+    return event
+
+
+async def restarted_after_a_failed_delete(folder: Path) -> ReconcilerScene:
+    scene = ReconcilerScene(folder, statuses=BOTH)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.but("delete", HttpStatusError(503))
+    await scene.reconcile()
+    del scene.envelope.problems["delete"]
+    return scene
+
+
+async def restarted_at_the_end_of_the_delay(folder: Path) -> ReconcilerScene:
+    scene = delayed_and_expired(folder)
+    await scene.reconcile()
+    scene.clock.advance(hours=168)
+    return scene
+
+
+async def restarted_during_the_delay(folder: Path) -> ReconcilerScene:
+    scene = delayed_and_expired(folder)
+    await scene.reconcile()
+    return scene
+
+
+async def restarted_while_it_is_kept(folder: Path) -> ReconcilerScene:
+    scene = ReconcilerScene(folder, statuses=BOTH, cleanup={"policy": "Keep"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    # The callback is counted while the files are read.
+    scene.envelope.meanwhile["download trail-1"] = lambda: setattr(
+        scene.envelope, "status", EnvelopeStatus.ACTIVE
+    )
+    return scene
+
+
+async def restarted_without_an_archived_state(folder: Path) -> ReconcilerScene:
+    scene = ReconcilerScene(folder)
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    event = await scene.reconcile()
+    assert event.status.reason == "UnexpectedStatus"
+    again = reopened_status(event.status, reason="Redelivered", message="again", now=scene.clock.now())
+    await scene.status_writer.store(event, again)
+    return scene
+
+
+RESTARTED = [
+    restarted_after_a_failed_delete,
+    restarted_at_the_end_of_the_delay,
+    restarted_during_the_delay,
+    restarted_while_it_is_kept,
+    restarted_without_an_archived_state,
+]
+
+
+@pytest.mark.xfail(strict=True, reason="the event ends")
+@pytest.mark.parametrize("restarted", RESTARTED)
+async def test_a_signed_envelope_is_archived_however_long_esaw_takes_to_finish_it_after_its_restart(
+    tmp_path: Path, restarted: Callable[[Path], Awaitable[ReconcilerScene]]
+) -> None:
+    """No callback follows the one that came before."""
+    scene = await restarted(tmp_path)
+    scene.envelope.but("history", HttpStatusError(403, "ERR0010"))
+    if "download trail-1" not in scene.envelope.meanwhile:
+        scene.envelope.status = EnvelopeStatus.ACTIVE
+    count_callback(scene)
+    after = await reconcile_for(scene, hours=3)
+    assert (after.status.phase, after.status.reason) == (Phase.VALIDATING, "StillActive")
+    after = await reconcile_for(scene, hours=48)
+    assert (after.status.phase, after.status.reason) == (Phase.VALIDATING, "EnvelopeUnfinished")
+    assert is_condition_true(after.status.conditions, "Stalled")
+    restart_and_sign(scene)
+    scene.clock.advance(hours=1)
+    assert is_due(scene)
+    await scene.reconcile()
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+@pytest.mark.xfail(strict=True, reason="the event fails at its deadline")
+@pytest.mark.parametrize("retry", [{}, {"max": "5m"}, {"max": "10m"}])
+@pytest.mark.parametrize("restarted", RESTARTED[-1:])
+async def test_a_restarted_envelope_that_somebody_has_yet_to_sign_is_left_to_its_next_callback(
+    tmp_path: Path, restarted: Callable[[Path], Awaitable[ReconcilerScene]], retry: dict[str, str]
+) -> None:
+    scene = await restarted(tmp_path)
+    spec = msgspec.structs.replace(scene.organization.spec, retry=an_organization(retry=retry).spec.retry)
+    scene.observe(msgspec.structs.replace(scene.organization, spec=spec))
+    scene.envelope.activities = SOMEBODY_HAS_TO_SIGN
+    if "download trail-1" not in scene.envelope.meanwhile:
+        scene.envelope.status = EnvelopeStatus.ACTIVE
+    count_callback(scene)
+    started = scene.clock.now()
+    after = await reconcile_for(scene, hours=48)
+    assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
+    assert timedelta(hours=1) <= scene.clock.now() - started < timedelta(hours=3)
 
 
 async def test_a_status_that_does_not_say_which_callbacks_were_considered_asks_esaw_once(
