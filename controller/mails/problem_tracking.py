@@ -39,7 +39,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
 from counterfoil.resources.organization import MAX_PROBLEM_MAILS
-from counterfoil.resources.reopening import DELETE_DELAYED_REASONS
+from counterfoil.resources.reopening import DELETE_DELAYED_REASONS, ENVELOPE_UNFINISHED
 
 Problems = tuple[ReportedProblem, ...]
 
@@ -52,6 +52,9 @@ MAX_MESSAGE_LENGTH = 1000
 
 MAX_REMEMBERED_EVENTS = 10_000
 """Maximum number of remembered names of failed events; a remembered event is not counted twice."""
+
+_NEED_A_PERSON = frozenset({ACTION_NOT_CONFIGURED, ENVELOPE_UNFINISHED})
+"""Reasons of unfinished events that have no deadline, and of which a person must know."""
 
 _ASKS_NOTHING = SUSPENDED_REASONS | DELETE_DELAYED_REASONS | {ACTION_NOT_CONFIGURED}
 """Reasons of unfinished events that need no answer of eSAW for a long time. Their last attempt tells nothing
@@ -330,7 +333,7 @@ class FailureSummary:
     """
     Failures of one Organization in a pass over all events. Grows with the number of causes, not of events.
 
-    An event that is held because its action is not listed counts as one, since a person must act.
+    An event counts as one as well if it waits without a deadline and a person must act.
     """
 
     failed: dict[str, Observation] = field(default_factory=dict)
@@ -363,7 +366,7 @@ class FailureSummary:
     def add(self, event: EnvelopeEvent, archive: str) -> None:
         """Count an event."""
         status = event.status
-        if status.phase == "Failed" or status.reason == ACTION_NOT_CONFIGURED:
+        if status.phase == "Failed" or status.reason in _NEED_A_PERSON:
             self._add_failure(failure_observation(event, archive))
         elif not status.phase.is_final:
             self.at_risk |= {failure_cause(replace(status, reason=each), archive) for each in _risks(status)}

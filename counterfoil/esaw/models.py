@@ -60,10 +60,27 @@ class NamedModel(EsawModel, frozen=True):
         return self.name_text or ""
 
 
+_SIGNATURES: Final = ("Sign", "SignAsP7M")
+"""Actions of a step in which a person signs. eSAW carries out some others itself."""
+
+
 class WorkflowActivity(EsawModel, frozen=True):
     """One step of an envelope's workflow."""
 
     finished_text: str | None = msgspec.field(name="FinishedDate", default=None)
+
+
+class ActivityState(EsawModel, frozen=True):
+    """The state of one step of an envelope's workflow."""
+
+    status_text: str | None = msgspec.field(name="Status", default=None)
+    action: dict[str, msgspec.Raw] | None = None
+
+    @property
+    def awaits_signature(self) -> bool:
+        """Whether a person has yet to sign in this step."""
+        wanted = (bytes((self.action or {}).get(each, b"null")) for each in _SIGNATURES)
+        return self.status_text == "Pending" and any(each != b"null" for each in wanted)
 
 
 class WorkflowResponse(EsawModel, frozen=True):
@@ -95,6 +112,16 @@ class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
         except JSON_ERRORS:
             return None
         return WorkflowResponse(activities=steps).finished_date
+
+    @property
+    def awaits_signature(self) -> bool:
+        """Whether a person has yet to sign, so that the end of the envelope and its callback are still to
+        come; False when eSAW doesn't say (or not as expected)."""
+        try:
+            steps = msgspec.json.decode(self.workflow, type=tuple[ActivityState, ...] | None)
+        except JSON_ERRORS:
+            return False
+        return any(each.awaits_signature for each in steps or ())
 
     @property
     def sent_date(self) -> datetime | None:
@@ -388,6 +415,9 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
     raise ResponseInvalid(operation, what)
 
 
+_AWAITED: Final = ActivityState(status_text="Pending", action={_SIGNATURES[0]: msgspec.Raw(b"{}")})
+
+
 def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
     """Read an envelope. Raises ``EnvelopeStatusUnknown`` for a status that is null, left out or not one of
     ``EnvelopeStatus``."""
@@ -397,11 +427,12 @@ def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
     found = decode(EnvelopeResponse, operation, body)
     refuse_long_texts(operation, found)
     # The steps are a view of the whole answer, which a run would keep with them.
-    finished = (
-        WorkflowActivity(finished_text=found.finished_date.isoformat()) if found.finished_date else None
-    )
-    steps = msgspec.json.encode([finished] if finished is not None else [])
-    return msgspec.structs.replace(found, workflow=msgspec.Raw(steps))
+    steps: list[EsawModel] = []
+    if found.finished_date is not None:
+        steps.append(WorkflowActivity(finished_text=found.finished_date.isoformat()))
+    if found.status is EnvelopeStatus.ACTIVE and found.awaits_signature:
+        steps.append(_AWAITED)
+    return msgspec.structs.replace(found, workflow=msgspec.Raw(msgspec.json.encode(steps)))
 
 
 def decode_files(operation: str, body: bytes) -> FilesResponse:

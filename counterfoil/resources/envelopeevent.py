@@ -342,6 +342,13 @@ class EnvelopeSummary(ResourcePart, frozen=True):
             "When the last step of a Completed envelope was finished, RFC 3339. Absent if eSAW does not tell."
         ),
     ] = None
+    restarted_time: Annotated[
+        datetime | None,
+        schema(
+            "When the controller first saw the envelope Active after it had been Expired, RFC 3339. Absent "
+            "if the envelope is not Active, or was not Expired before."
+        ),
+    ] = None
     sender_ref: Annotated[
         LocalObjectReference | None,
         schema("The Sender (same namespace) whose key is used.", parts={"name": SENDER_NAME}),
@@ -523,8 +530,8 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     considered_deliveries: Annotated[
         int | None,
         schema(
-            "Number of callbacks that were known when the controller last asked eSAW for the status of an "
-            "Expired envelope that waits for its delete. A later callback may tell of its restart.",
+            "Number of callbacks that were known when eSAW last showed the envelope Expired, or Active "
+            "after that. A later callback may tell of its restart, or of its end.",
             minimum=0,
         ),
     ] = None

@@ -38,8 +38,17 @@ CLEANUP_DELAYED = "CleanupDelayed"
 LATE_FILES_PENDING = "LateFilesPending"
 """Reason of an archived event whose envelope may still get further files."""
 
+STILL_ACTIVE = "StillActive"
+"""Reason of an event whose envelope eSAW has not finished yet."""
+
+ENVELOPE_UNFINISHED = "EnvelopeUnfinished"
+"""Reason of an event whose envelope was restarted, and not finished by eSAW for a long time since."""
+
 REDELIVERED = "Redelivered"
 """Reason of an event that a callback re-opened, until its next run."""
+
+UNFINISHED_REASONS = frozenset({STILL_ACTIVE, ENVELOPE_UNFINISHED})
+"""Reasons of events that wait until eSAW has finished the envelope."""
 
 DELETE_DELAYED_REASONS = frozenset({CLEANUP_DELAYED, LATE_FILES_PENDING})
 """Reasons of archived events that wait for the time of the delete."""
@@ -150,12 +159,19 @@ def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) ->
 def has_new_delivery(event: EnvelopeEvent) -> bool:
     """
     Whether a callback came since eSAW was last asked for the envelope of an event that waits for the time of
-    the delete. Counters decide, not clocks.
+    the delete, or for the end of a restarted envelope. Counters decide, not clocks.
 
     A status of an earlier version does not tell which callbacks were considered: eSAW is asked once.
     """
     considered = event.status.considered_deliveries
-    return may_be_restarted(event.status) and (considered is None or event.deliveries > considered)
+    is_watched = may_be_restarted(event.status) or is_restarted(event.status)
+    return is_watched and (considered is None or event.deliveries > considered)
+
+
+def is_restarted(status: EnvelopeEventStatus) -> bool:
+    """Whether the event waits for the end of an envelope that was restarted."""
+    is_unfinished = status.phase is Phase.VALIDATING and status.reason in UNFINISHED_REASONS
+    return is_unfinished and status.envelope is not None and status.envelope.restarted_time is not None
 
 
 def with_short_list(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:

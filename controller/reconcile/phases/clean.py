@@ -67,7 +67,7 @@ from counterfoil.resources.envelopeevent import (
     DELETE_UNANSWERED,
     DELETE_UNCONFIRMED,
 )
-from counterfoil.resources.reopening import CLEANUP_DELAYED, LATE_FILES_PENDING
+from counterfoil.resources.reopening import CLEANUP_DELAYED, LATE_FILES_PENDING, STILL_ACTIVE
 from counterfoil.retention import last_question
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
@@ -547,10 +547,11 @@ async def _restarted(context: ReconcileContext) -> Outcome | None:
     if envelope.status is EnvelopeStatus.EXPIRED:
         return None
     if envelope.status is EnvelopeStatus.ACTIVE:
-        return Skip(
-            "EnvelopeRestarted",
-            "The envelope was archived as Expired, but was restarted since; it stays in eSignAnyWhere until "
-            "its next callback.",
+        # It may be signed already: eSAW calls before it finishes the envelope, and once.
+        return Wait(
+            STILL_ACTIVE,
+            "The envelope was archived as Expired, and is Active again. eSignAnyWhere has not finished it.",
+            restart_from=Phase.VALIDATING,
         )
     # Its callback may have come already: one for an unfinished event only counts.
     return Wait(
@@ -567,18 +568,11 @@ async def _unless_restarted(event: EnvelopeEvent, context: ReconcileContext, del
     Raises ``EsawError``, also if eSAW does not show the envelope.
     """
     restarted = await _restarted(context)
-    if restarted is None:
-        # Those that are counted later are not considered: the answer may be older than they are.
-        facts = dataclasses.replace(delay.facts, considered_deliveries=event.deliveries)
-        return dataclasses.replace(_with_last_question(event, context, delay), facts=facts)
-    considered = event.status.considered_deliveries
-    if isinstance(restarted, Skip) and considered is not None and event.deliveries > considered:
-        # eSAW sends the callback of the signed envelope before it is Completed: no further callback follows.
-        message = (
-            "The envelope was archived as Expired and restarted since. eSignAnyWhere has not finished it yet."
-        )
-        return Wait("StillActive", message, restart_from=Phase.VALIDATING)
-    return restarted
+    if restarted is not None:
+        return restarted
+    # Those that are counted later are not considered: the answer may be older than they are.
+    facts = dataclasses.replace(delay.facts, considered_deliveries=event.deliveries)
+    return dataclasses.replace(_with_last_question(event, context, delay), facts=facts)
 
 
 def _with_last_question(event: EnvelopeEvent, context: ReconcileContext, delay: Pause) -> Pause:

@@ -6,13 +6,12 @@ Postprocessing using Callback Handlers": validate all input parameters.) Nothing
 """
 
 from datetime import datetime, timedelta
-from itertools import takewhile
 from typing import Final
 
 import msgspec
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Done, Outcome, PhaseFacts, Skip, Wait
+from controller.reconcile.outcomes import Done, Outcome, Pause, PhaseFacts, Skip, Wait
 from controller.reconcile.phases.missing_envelope import (
     deletion_in_history,
     explain_deletion,
@@ -32,12 +31,10 @@ from counterfoil.resources import (
     LocalObjectReference,
     without_checksum,
 )
-
-_STILL_ACTIVE: Final = "StillActive"
+from counterfoil.resources.reopening import ENVELOPE_UNFINISHED, STILL_ACTIVE, is_restarted
 
 _FINISHING: Final = timedelta(hours=1)
-"""Time in which eSAW finishes an envelope after its last callback. A restarted envelope that is still Active
-then is not signed yet: an older callback was repeated, or one of several signers signed."""
+"""Time after the last callback in which an answer of eSAW may be older than that callback."""
 
 
 async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -46,19 +43,29 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if envelope is None:
         return await explain_missing(event, context)
 
+    now = context.clock.now()
+    restarted = _restarted_time(event, envelope.status, now)
+    may_change = restarted is not None or envelope.status is EnvelopeStatus.EXPIRED
     seen = PhaseFacts(
         envelope=EnvelopeSummary(
             name=envelope.name[:MAX_TEXT_LENGTH],
             status=envelope.status,
             sender_ref=LocalObjectReference(name=context.sender.name),
-            finished_time=_finished_time(envelope, context.clock.now()),
+            finished_time=_finished_time(envelope, now),
+            restarted_time=restarted,
         ),
         documents=_documents(event, envelope.status),
+        considered_deliveries=event.deliveries if may_change else None,
     )
     if envelope.status in context.organization.spec.statuses:
         return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
     if envelope.status is EnvelopeStatus.ACTIVE:
-        return await _still_active(event, context, seen)
+        failed = await _failed_step(event, context)
+        if failed is not None:
+            return _in_error_state(failed, seen)
+        if restarted is not None:
+            return _still_restarted(event, envelope, context, restarted, seen)
+        return Wait(STILL_ACTIVE, "eSignAnyWhere has not finished this envelope yet.", facts=seen)
     accepted = ", ".join(context.organization.spec.statuses)
     return Skip(
         "UnexpectedStatus",
@@ -99,24 +106,55 @@ def _finished_time(envelope: EnvelopeResponse, now: datetime) -> datetime | None
     return finished.replace(microsecond=0)
 
 
-async def _still_active(event: EnvelopeEvent, context: ReconcileContext, seen: PhaseFacts) -> Wait | Skip:
-    """
-    Wait until eSAW has finished the envelope; say if a step of eSAW itself is in an error state.
+def _restarted_time(event: EnvelopeEvent, status: EnvelopeStatus, now: datetime) -> datetime | None:
+    """Return when an Active envelope was first seen after it had been Expired; None: it was not Expired."""
+    earlier = event.status.envelope
+    if status is not EnvelopeStatus.ACTIVE or earlier is None:
+        return None
+    if earlier.status == EnvelopeStatus.EXPIRED:
+        return now.replace(microsecond=0)
+    if earlier.restarted_time is None:
+        return None
+    return believed_time(earlier.restarted_time, now) or now.replace(microsecond=0)
 
-    A restarted envelope is left to its next callback after ``_FINISHING``.
+
+def _still_restarted(
+    event: EnvelopeEvent,
+    envelope: EnvelopeResponse,
+    context: ReconcileContext,
+    restarted: datetime,
+    seen: PhaseFacts,
+) -> Pause | Skip:
     """
-    # Status callbacks are sent before the final state is reached (Namirial, "Introduction REST"), so the
-    # first attempt is no sign of an error.
-    failed = await _failed_step(event, context) if event.status.attempts else None
-    if failed is None:
-        if _is_restarted(event, context.clock.now()):
-            return Skip(
-                "EnvelopeRestarted",
-                "The envelope was archived as Expired, but was restarted since; it stays in eSignAnyWhere "
-                "until its next callback.",
-                facts=seen,
-            )
-        return Wait(_STILL_ACTIVE, "eSignAnyWhere has not finished this envelope yet.", facts=seen)
+    Return the outcome for an envelope that was Expired and is Active again.
+
+    eSAW calls before it finishes a signed envelope, and calls once, so the last callback may have been that
+    one. Only a step in which somebody has yet to sign shows that another callback follows. Otherwise eSAW is
+    asked at growing intervals, without a deadline; a person hears of it when the deadline would have passed.
+    """
+    now, retry = context.clock.now(), context.organization.spec.retry
+    called = believed_time(event.status.last_delivery_time, now)
+    waited = max(now - max(restarted, called or restarted), timedelta(0))
+    if waited >= _FINISHING and envelope.awaits_signature:
+        return Skip(
+            "EnvelopeRestarted",
+            "The envelope was restarted after it had expired, and somebody has yet to sign it; it stays in "
+            "eSignAnyWhere until its next callback.",
+            facts=seen,
+        )
+    initial, longest, deadline = (
+        timedelta(seconds=each.total_seconds()) for each in (retry.initial, retry.max, retry.deadline)
+    )
+    until = now + min(max(initial, waited / 2), longest)
+    message = "The envelope was restarted after it had expired. eSignAnyWhere has not finished it yet."
+    if waited < deadline:
+        return Pause(STILL_ACTIVE, message, until=until, facts=seen)
+    message = f"{message} {retry.deadline} have passed since the restart, or since the last callback."
+    return Pause(ENVELOPE_UNFINISHED, message, until=until, facts=seen)
+
+
+def _in_error_state(failed: HistoryEvent, seen: PhaseFacts) -> Wait:
+    """Return the outcome for an envelope that eSAW can't finish, since one of its steps failed."""
     step = f"`{failed.name}`" if failed.name else "without a name"
     left = failed.remaining_attempts or 0
     return Wait(
@@ -127,21 +165,12 @@ async def _still_active(event: EnvelopeEvent, context: ReconcileContext, seen: P
     )
 
 
-def _is_restarted(event: EnvelopeEvent, now: datetime) -> bool:
-    """Whether the envelope was archived as Expired, and was Active in each attempt of ``_FINISHING``, without
-    a callback."""
-    status = event.status
-    if status.archive is None or not any(each.outdated for each in status.documents):
-        return False
-    # The history is older than the last retry, and the number of attempts is not.
-    latest = status.attempt_history[::-1][: status.attempts]
-    active = [each.start_time for each in takewhile(lambda each: each.reason == _STILL_ACTIVE, latest)]
-    if not active:
-        return False
-    return now - max(active[-1], status.last_delivery_time or active[-1]) >= _FINISHING
-
-
 async def _failed_step(event: EnvelopeEvent, context: ReconcileContext) -> HistoryEvent | None:
+    """Return the step of eSAW that is in an error state; None: none is known to be."""
+    # Status callbacks are sent before the final state is reached (Namirial, "Introduction REST"), so the
+    # first attempt is no sign of an error.
+    if not event.status.attempts and not is_restarted(event.status):
+        return None
     try:
         return await context.esaw.failed_step(event.spec.envelope_id)
     except EsawError:

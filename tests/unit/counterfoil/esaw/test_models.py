@@ -15,6 +15,7 @@ from counterfoil.esaw.models import (
     FindResponse,
     HistoryEventsResponse,
     decode,
+    decode_envelope,
     parse_error,
     parse_version,
 )
@@ -272,6 +273,35 @@ def test_when_an_envelope_was_finished_is_read_and_never_in_the_way(
     body = msgspec.json.encode({"Id": ENVELOPE, "EnvelopeStatus": "Completed", "Activities": activities})
     found = decode(EnvelopeResponse, "envelope", body).finished_date
     assert found == (finished and datetime(2026, 5, finished, 10, tzinfo=UTC))
+
+
+SIGN = {"Status": "Pending", "Action": {"Sign": {"SigningGroup": 1}, "View": None}}
+
+
+@pytest.mark.parametrize(
+    ("activities", "awaits"),
+    [
+        ([SIGN], True),
+        ([{"FinishedDate": "2026-05-01T10:00:00Z", **SIGN, "Status": "Completed"}, SIGN], True),
+        ([{"Status": "Pending", "Action": {"SignAsP7M": {}}}], True),
+        ([{**SIGN, "Status": "Completed"}], False),
+        ([{"Status": "Pending", "Action": {"Sign": None, "SendCopy": {}}}], False),
+        ([{"Status": "Pending", "Action": {"SignAutomatic": {}}}], False),
+        ([{"Status": "Pending", "Action": None}, {"Status": "Pending"}, {}], False),
+        ([{"Status": "Pending", "Action": "Sign"}], False),
+        ([SIGN, 7], False),
+        ("none", False),
+        (None, False),
+        ([], False),
+    ],
+)
+def test_whether_somebody_has_yet_to_sign_is_read_and_never_guessed(activities: object, awaits: bool) -> None:
+    body = msgspec.json.encode({"Id": ENVELOPE, "EnvelopeStatus": "Active", "Activities": activities})
+    assert decode(EnvelopeResponse, "envelope", body).awaits_signature is awaits
+    kept = decode_envelope("envelope", body)
+    assert kept.awaits_signature is awaits
+    if awaits:
+        assert kept.finished_date == decode(EnvelopeResponse, "envelope", body).finished_date
 
 
 @pytest.mark.parametrize(

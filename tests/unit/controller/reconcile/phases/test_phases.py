@@ -839,8 +839,8 @@ async def test_an_expired_envelope_that_was_restarted_since_is_not_deleted() -> 
     await context.envelope()
     scene.esaw.status = EnvelopeStatus.ACTIVE
     outcome = await clean(event, context)
-    assert isinstance(outcome, Skip)
-    assert outcome.reason == "EnvelopeRestarted"
+    assert isinstance(outcome, Wait)
+    assert (outcome.reason, outcome.restart_from) == ("StillActive", Phase.VALIDATING)
     assert scene.esaw.transport.deleted == []
 
 
