@@ -66,6 +66,29 @@ def other_clocks(modules: Iterable[Module]) -> list[str]:
     ]
 
 
+API_SERVERS = {
+    "tests/support/fakes/kube.py:InMemoryKubeClient",
+    # Reports objects as a watch does, in any order, and stores no change of a client.
+    "tests/unit/controller/test_cache_model.py:ApiServer",
+    # Refuses what a support bundle reads; it has no objects.
+    "tests/unit/counterfoil/cli/test_plugin.py:ForbiddingKubeClient",
+}
+"""The API server in memory, and what has the interface of ``KubeClient`` without being one."""
+
+
+def other_api_servers(modules: Iterable[Module]) -> list[str]:
+    """A ``KubeClient`` of a test changes something of ``InMemoryKubeClient``."""
+    return [
+        f"{module.path}:{node.lineno}: {node.name} is one more API server; use InMemoryKubeClient"
+        for module in modules
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+        and module.path.startswith("tests/")
+        and f"{module.path}:{node.name}" not in API_SERVERS
+        and "KubeClient" in {ast.unparse(base) for base in node.bases}
+    ]
+
+
 def other_archives(modules: Iterable[Module]) -> list[str]:
     """A class that is an archive changes something of ``MemoryBackend``, or of a backend of the product."""
     return [
@@ -109,6 +132,10 @@ def test_no_module_imports_a_module_with_tests() -> None:
 
 def test_there_is_one_clock() -> None:
     assert other_clocks(modules_of(ROOT)) == []
+
+
+def test_there_is_one_api_server_in_memory() -> None:
+    assert other_api_servers(modules_of(ROOT)) == []
 
 
 def test_there_is_one_archive_in_memory() -> None:
@@ -171,3 +198,9 @@ def test_one_more_archive_is_refused(bases: str, *, is_refused: bool) -> None:
     methods = "".join(f"    async def {name}(self, name): ...\n" for name in ("entries", "put", "probe"))
     tree = ast.parse(f"class Shelf{bases}:\n{methods}")
     assert bool(other_archives([Module("tests/unit/test_a.py", tree)])) is is_refused
+
+
+@pytest.mark.parametrize(("base", "is_refused"), [("KubeClient", True), ("InMemoryKubeClient", False)])
+def test_one_more_api_server_is_refused(base: str, *, is_refused: bool) -> None:
+    tree = ast.parse(f"class Server({base}):\n    async def get(self, kind, name): ...")
+    assert bool(other_api_servers([Module("tests/unit/test_a.py", tree)])) is is_refused

@@ -5,6 +5,7 @@ Whole objects in and out as dicts, merge patches, resourceVersion preconditions,
 """
 
 import asyncio
+import itertools
 import pickle
 import re
 from collections import Counter, defaultdict
@@ -49,6 +50,10 @@ class InMemoryKubeClient(KubeClient):
         self.answering = asyncio.Event()
         """While it is not set, statuses are stored, but the writer gets no response."""
         self.answering.set()
+        self.trouble: dict[str, ApiError] = {}
+        """By verb: the answer to each request, while it is set."""
+        self.lost: dict[str, ApiError] = {}
+        """By verb: raised once, after a request was carried out."""
         self.refused: dict[Where, ApiError] = {}
         """By verb and name: the answer to each request about one object."""
         self.unknown_status_fields: set[str] = set()
@@ -56,7 +61,7 @@ class InMemoryKubeClient(KubeClient):
         self.server_date: str | None = None
         self._problems: defaultdict[str, list[ApiError]] = defaultdict(list)
         self._before: defaultdict[str, list[Callable[[], None]]] = defaultdict(list)
-        self._version = 100
+        self._versions = itertools.count(101)
         for each in resources:
             self.put(each)
 
@@ -65,6 +70,10 @@ class InMemoryKubeClient(KubeClient):
     def put(self, resource: Resource) -> None:
         """Store an object as it is."""
         self.objects[resource.PLURAL, resource.name] = resource.to_dict()
+
+    def count(self, verb: str) -> int:
+        """Return the number of requests with that verb."""
+        return sum(each == verb for each, _ in self.asked)
 
     def stored(self, name: str) -> EnvelopeEvent:
         """Return an event as it is stored."""
@@ -98,42 +107,50 @@ class InMemoryKubeClient(KubeClient):
     # -- Cluster ---------------------------------------------------------------------------------------------
 
     async def get(self, kind: type[Resource], name: str) -> Raw:
-        self._begin("get", name)
+        await self._arrive("get", name)
         return copied(self._at(kind, name))
 
     async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
-        self._begin("get_partial", name)
+        await self._arrive("get_partial", name)
         return msgspec.convert(self._at(kind, name), shape)
 
     async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
         name = body["metadata"]["name"]
-        self._begin("create", name)
+        await self._arrive("create", name)
         if (kind.PLURAL, name) in self.objects:
             raise AlreadyExists(409, "AlreadyExists", f"{name} exists")
-        self._version += 1
         raw = copied(dict(body))
-        raw["metadata"] |= {"uid": f"uid-{name}", "resourceVersion": str(self._version), "generation": 1}
+        version = str(next(self._versions))
+        raw["metadata"] |= {"uid": f"uid-{name}", "resourceVersion": version, "generation": 1}
         self.objects[kind.PLURAL, name] = raw
+        self._answer("create")
         return copied(raw)
 
+    async def create_from_json(self, kind: type[Resource], body: bytes, shape: type[PartialT]) -> PartialT:
+        return msgspec.convert(await self.create(kind, msgspec.json.decode(body)), shape)
+
+    async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
+        await self._arrive("create_dry_run", msgspec.json.decode(body)["metadata"]["name"])
+
     async def patch(self, kind: type[Resource], name: str, changes: Mapping[str, Any]) -> Raw:
-        self._begin("patch", name)
+        await self._arrive("patch", name)
         version = changes.get("metadata", {}).get("resourceVersion")
         return self._patched(kind, name, changes, version)
 
     async def patch_status(
         self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
     ) -> Raw:
-        self._begin("patch_status", name)
+        await self._arrive("patch_status", name)
         raw = self._patched(kind, name, {"status": status}, resource_version)
         self.patches.append((name, dict(status)))
+        self._answer("patch_status")
         await self.answering.wait()
         return raw
 
     async def delete(
         self, kind: type[Resource], name: str, *, uid: str | None = None, resource_version: str | None = None
     ) -> None:
-        self._begin("delete", name)
+        await self._arrive("delete", name)
         found = self._at(kind, name)["metadata"]
         if uid not in (None, found.get("uid")) or resource_version not in (None, found["resourceVersion"]):
             raise Conflict(409, "Conflict", "it is another one by now")
@@ -142,7 +159,7 @@ class InMemoryKubeClient(KubeClient):
     async def page(
         self, kind: type[Resource], *, limit: int, token: str = "", labels: str = "", fields: str = ""
     ) -> tuple[list[Raw], str]:
-        self._begin("page", kind.PLURAL)
+        await self._arrive("page", kind.PLURAL)
         chosen = [
             copied(raw)
             for (plural, _), raw in sorted(self.objects.items())
@@ -153,7 +170,7 @@ class InMemoryKubeClient(KubeClient):
         return chosen[start : start + limit], more
 
     async def count_by_label(self, kind: type[Resource], label: str, fields: str) -> Counter[str]:
-        self._begin("count_by_label", kind.PLURAL)
+        await self._arrive("count_by_label", kind.PLURAL)
         found = [raw for (plural, _), raw in self.objects.items() if plural == kind.PLURAL]
         labels = [raw["metadata"].get("labels", {}) for raw in found if _has_fields(raw, fields)]
         return Counter(each[label] for each in labels if label in each)
@@ -165,7 +182,7 @@ class InMemoryKubeClient(KubeClient):
             yield await self.changes.get()
 
     async def secret(self, name: str) -> Secret:
-        self._begin("secret", name)
+        await self._arrive("secret", name)
         if name not in self.secrets:
             raise NotFound(404, "NotFound", f"secrets {name!r} not found")
         labels = {USE_LABEL: self.secret_uses[name]} if name in self.secret_uses else {}
@@ -185,11 +202,11 @@ class InMemoryKubeClient(KubeClient):
         return "jane"
 
     async def create_event(self, body: Mapping[str, Any]) -> None:
-        self._begin("create_event", body["metadata"]["name"])
+        await self._arrive("create_event", body["metadata"]["name"])
         self.announced.append(dict(body))
 
     async def events_regarding(self, uid: str, *, limit: int) -> Sequence[Raw]:
-        self._begin("events_regarding", uid)
+        await self._arrive("events_regarding", uid)
         return [
             each
             for each in self.announced
@@ -199,14 +216,24 @@ class InMemoryKubeClient(KubeClient):
 
     # -- How -------------------------------------------------------------------------------------------------
 
-    def _begin(self, verb: str, name: str) -> None:
+    async def _arrive(self, verb: str, name: str) -> None:
+        """Take a request; a subclass may let others run before it begins."""
         self.asked.append((verb, name))
+        self._begin(verb, name)
+
+    def _begin(self, verb: str, name: str) -> None:
         if self._before[verb]:
             self._before[verb].pop(0)()
         if self._problems[verb]:
             raise self._problems[verb].pop(0)
+        if verb in self.trouble:
+            raise self.trouble[verb]
         if (verb, name) in self.refused:
             raise self.refused[verb, name]
+
+    def _answer(self, verb: str) -> None:
+        if verb in self.lost:
+            raise self.lost.pop(verb)
 
     def _at(self, kind: type[Resource], name: str) -> Raw:
         try:
@@ -224,13 +251,12 @@ class InMemoryKubeClient(KubeClient):
         return copied(raw)
 
     def _merge(self, raw: Raw, changes: Mapping[str, Any]) -> None:
-        self._version += 1
         merge(raw, changes)
         for field in self.unknown_status_fields:
             raw.get("status", {}).pop(field, None)
         if "spec" in changes:
             raw["metadata"]["generation"] = raw["metadata"].get("generation", 0) + 1
-        raw["metadata"]["resourceVersion"] = str(self._version)
+        raw["metadata"]["resourceVersion"] = str(next(self._versions))
 
 
 def copied(value: T) -> T:

@@ -1,8 +1,6 @@
 """Parts for the tests of the receiver: an API server in memory, organizations, callbacks."""
 
 import asyncio
-import itertools
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -15,16 +13,14 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from counterfoil.callback_auth import basic_auth_hash, token_hash
-from counterfoil.kube.answers import PartialT
-from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, ApiError, Conflict, NotFound, Unavailable
+from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.metrics import Metrics
 from counterfoil.resources import API_VERSION, EnvelopeEvent, Resource
 from counterfoil.settings import ListenAddress
 from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.builders import AClock
-from tests.support.fakes.kube import copied, merge
+from tests.support.fakes.kube import InMemoryKubeClient, copied
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
 from webhook.receiver.delivery_counter import DeliveryCounter
@@ -41,108 +37,55 @@ GUID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
 
 
-class FakeKubeClient(KubeClient):
-    """
-    An API server in memory, for EnvelopeEvents only: versions, preconditions, and trouble on demand.
-
-    ``trouble[verb]`` is raised by every such request while it is set; ``lost[verb]`` is raised once after the
-    request was carried out. While ``answering`` is not set, requests wait.
-    """
+class ReceiverKubeClient(InMemoryKubeClient):
+    """The API server of receivers: other tasks run before each request is carried out, as with a real one."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, Raw] = {}
-        self.requests: list[tuple[str, str]] = []
-        self.trouble: dict[str, ApiError] = {}
-        self.lost: dict[str, ApiError] = {}
-        self.dropped = ""
-        """A field of the status that the schema does not have."""
-        self.answering = asyncio.Event()
-        self.answering.set()
+        super().__init__()
         self.server_clock: AClock | None = None
         """The clock of the header ``Date``; None: without the header."""
-        self._versions = itertools.count(1)
         self._news = asyncio.Event()
 
-    async def get(self, kind: type[Resource], name: str) -> Raw:
-        await self._asked("get", name)
-        return copied(self._existing(name))
+    @property
+    def events(self) -> dict[str, Raw]:
+        """The stored events by name, in the order of their creation."""
+        return {name: raw for (plural, name), raw in self.objects.items() if plural == EnvelopeEvent.PLURAL}
 
-    async def get_partial(self, kind: type[Resource], name: str, shape: type[PartialT]) -> PartialT:
-        await self._asked("glimpse", name)
-        return msgspec.convert(self._existing(name), shape)
+    async def create(self, kind: type[Resource], body: Mapping[str, Any]) -> Raw:
+        return await super().create(kind, self._with_defaults(body))
 
-    async def create_from_json(self, kind: type[Resource], body: bytes, shape: type[PartialT]) -> PartialT:
-        raw = json.loads(body)
-        name = raw["metadata"]["name"]
-        await self._asked("create", name)
-        if name in self.objects:
-            raise AlreadyExists(409, "AlreadyExists", "it was there")
-        self.put(raw)
-        self._answer("create")
-        return msgspec.convert(self._existing(name), shape)
+    def put_event(self, raw: Mapping[str, Any], **status: Any) -> None:
+        """Store an event as it is, with its status."""
+        stored = self._with_defaults(raw)
+        stored["status"] |= status
+        self.objects[EnvelopeEvent.PLURAL, stored["metadata"]["name"]] = stored
 
-    async def create_dry_run(self, kind: type[Resource], body: bytes) -> None:
-        await self._asked("try", json.loads(body)["metadata"]["name"])
-
-    async def patch_status(
-        self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
-    ) -> Raw:
-        await self._asked("patch", name)
-        raw = self._existing(name)
-        if raw["metadata"]["resourceVersion"] != resource_version:
-            raise Conflict(409, "Conflict", "somebody was first")
-        changes = json.loads(json.dumps(status))
-        changes.pop(self.dropped, None)
-        merge(raw.setdefault("status", {}), changes)
-        raw["metadata"]["resourceVersion"] = str(next(self._versions))
-        self._answer("patch")
-        return copied(raw)
-
-    def put(self, raw: Mapping[str, Any], **status: Any) -> None:
-        """Store an object as it is, with its status."""
-        stored = {"status": {"phase": "Pending"}, **copied(dict(raw))}
-        stored["status"] = {**stored["status"], **status}
+    def _with_defaults(self, raw: Mapping[str, Any]) -> Raw:
+        stored: Raw = {"status": {"phase": "Pending"}, **copied(dict(raw))}
         stored["metadata"] = {
             "resourceVersion": str(next(self._versions)),
             "creationTimestamp": "2025-01-01T11:00:00Z",
             "uid": "4f2c",
             **stored["metadata"],
         }
-        self.objects[stored["metadata"]["name"]] = stored
-
-    def event(self, name: str) -> EnvelopeEvent:
-        return EnvelopeEvent.parse(self.objects[name])
-
-    def asked(self, verb: str) -> int:
-        """Return the number of requests with that verb."""
-        return sum(each == verb for each, _ in self.requests)
+        return stored
 
     async def until_asked(self, verb: str, times: int = 1) -> None:
         """Wait until this number of requests with that verb has arrived."""
-        while self.asked(verb) < times:
+        while self.count(verb) < times:
             self._news.clear()
             await self._news.wait()
 
-    async def _asked(self, verb: str, name: str) -> None:
-        self.requests.append((verb, name))
+    async def _arrive(self, verb: str, name: str) -> None:
+        self.asked.append((verb, name))
         self._news.set()
-        await asyncio.sleep(0)  # other tasks come in between, as with a real request
+        await asyncio.sleep(0)
         await self.answering.wait()
         if self.server_clock is not None:
             at = self.server_clock.monotonic()
             self.server_date = format_datetime(self.server_clock.now(), usegmt=True)
             self.server_date_between = (at, at)
-        if verb in self.trouble:
-            raise self.trouble[verb]
-
-    def _answer(self, verb: str) -> None:
-        if verb in self.lost:
-            raise self.lost.pop(verb)
-
-    def _existing(self, name: str) -> Raw:
-        if name not in self.objects:
-            raise NotFound(404, "NotFound", "it is not there")
-        return self.objects[name]
+        self._begin(verb, name)
 
 
 def unavailable(status: int = 0) -> Unavailable:
@@ -199,7 +142,7 @@ class Counter:
         organizations_read: bool = True,
         turns: int = 64,
     ) -> None:
-        self.kube = FakeKubeClient()
+        self.kube = ReceiverKubeClient()
         self.clock = AClock(NOON)
         self.metrics = Metrics(CollectorRegistry(), version="0")
         self.organization_cache = OrganizationCache(

@@ -18,7 +18,7 @@ from counterfoil.resources import (
     to_json_dict,
 )
 from tests.support.builders import AClock
-from tests.support.scenes.receiver_parts import FakeKubeClient
+from tests.support.scenes.receiver_parts import ReceiverKubeClient
 from verification.fuzz.target import Check, Target, expect, promised
 from webhook.http_server.rate_limit import TokenBucket
 from webhook.receiver.organizations import OrganizationCache
@@ -44,7 +44,7 @@ def _prepare() -> Check:
         cache = Cache()
         with promised("the controller stores an object that the API server accepts"):
             if kind is not Envelope and (parsed.metadata.resource_version or "0").isdecimal():
-                Reflector(FakeKubeClient(), cache).handle(kind, "ADDED", raw)
+                Reflector(ReceiverKubeClient(), cache).handle(kind, "ADDED", raw)
         if kind is Organization:
             organizations = OrganizationCache(
                 metrics, clock=clock, new_bucket=lambda: TokenBucket(rate=1.0, burst=1)

@@ -17,7 +17,7 @@ from tests.support.scenes.receiver_parts import (
     GUID,
     PASSWORD,
     TOKEN,
-    FakeKubeClient,
+    ReceiverKubeClient,
     added,
     an_organization,
     synced,
@@ -119,7 +119,7 @@ class _Receiver:
 
     def __init__(self, loop: _EventLoop) -> None:
         limits = ReceiverLimits()
-        self.loop, self.kube, self.clock = loop, FakeKubeClient(), AClock()
+        self.loop, self.kube, self.clock = loop, ReceiverKubeClient(), AClock()
         clock = self.clock
         metrics = Metrics(CollectorRegistry(), version="0")
         cache = OrganizationCache(
@@ -157,7 +157,7 @@ class _Receiver:
             await asyncio.gather(*others, return_exceptions=True)
         self.clock.advance(seconds=SECONDS_PER_INPUT)
         self.kube.objects.clear()
-        self.kube.requests.clear()
+        self.kube.asked.clear()
         return bytes(transport.written)
 
 

@@ -49,7 +49,7 @@ class Secrets(InMemoryKubeClient):
         return Secret(metadata, SECRET_TYPE, dict(self.secrets[name]))
 
     async def patch_secret(self, name: str, changes: Mapping[str, Any]) -> None:
-        self._begin("patch_secret", name)
+        await self._arrive("patch_secret", name)
         if changes["metadata"]["resourceVersion"] != self.version(name):
             raise Conflict(409, "Conflict", name)
         self.secrets[name] = {SECRET_KEY: base64.b64decode(changes["data"][SECRET_KEY])}

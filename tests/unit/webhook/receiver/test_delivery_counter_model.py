@@ -23,7 +23,7 @@ from counterfoil.resources import EnvelopeEvent, Phase, Resource, envelope_id
 from counterfoil.resources.event_factory import new_event
 from tests.support.builders import AClock
 from tests.support.fakes.kube import merge
-from tests.support.scenes.receiver_parts import GUID, NOON, FakeKubeClient, unavailable
+from tests.support.scenes.receiver_parts import GUID, NOON, ReceiverKubeClient, unavailable
 from tests.support.virtual_time import VirtualTimeLoop
 from webhook.receiver.delivery_counter import DeliveryCounter
 from webhook.receiver.limits import ReceiverLimits
@@ -49,10 +49,10 @@ class KnownEvent:
     parameters: dict[str, str] = field(default_factory=dict)
 
 
-class Connection(FakeKubeClient):
+class Connection(ReceiverKubeClient):
     """One receiver's connection to the API server; all share the objects."""
 
-    def __init__(self, server: FakeKubeClient, wrote: Callable[["Connection", str], None]) -> None:
+    def __init__(self, server: ReceiverKubeClient, wrote: Callable[["Connection", str], None]) -> None:
         super().__init__()
         self.objects, self._versions = server.objects, server._versions
         self.lost_writes: dict[str, int] = {}
@@ -67,11 +67,11 @@ class Connection(FakeKubeClient):
     async def patch_status(
         self, kind: type[Resource], name: str, status: Mapping[str, Any], *, resource_version: str | None
     ) -> Raw:
-        before = self.event(name).deliveries if name in self.objects else 0
+        before = self.stored(name).deliveries if name in self.events else 0
         try:
             raw = await super().patch_status(kind, name, status, resource_version=resource_version)
         except Unavailable:
-            if (written := self.event(name).deliveries - before) > 0:
+            if (written := self.stored(name).deliveries - before) > 0:
                 self._wrote(self, name)
                 self.lost_writes[name] = written
             raise
@@ -86,11 +86,11 @@ class DeliveryCounterModel(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=VirtualTimeLoop)
         self.clock = AClock(NOON)
-        self.server = FakeKubeClient()
+        self.server = ReceiverKubeClient()
         self.names: list[str] = []
         for action in ("first", "second", "third"):
             event = new_event(organization="acme", envelope=envelope_id(GUID), action=action)
-            self.server.put(event)
+            self.server.put_event(event)
             self.names.append(event["metadata"]["name"])
         self.events = {name: KnownEvent() for name in self.names}
         self.pending: list[Counter[str]] = [Counter(), Counter()]
@@ -142,7 +142,7 @@ class DeliveryCounterModel(RuleBasedStateMachine):
         known.at_most += 1
         known.last = received
         self.pending[receiver][name] += 1
-        stored = self.server.event(name)
+        stored = self.server.stored(name)
         for each, text in parameters.items():
             known.parameters.setdefault(each, stored.parameters.get(each, text))
             assert each in stored.parameters, "the answer is 200, and the parameter is not stored"
@@ -192,7 +192,7 @@ class DeliveryCounterModel(RuleBasedStateMachine):
     def finish(self, event: int, phase: Phase) -> None:
         """The controller finishes an event."""
         name = self.names[event]
-        if name in self.events and not self.server.event(name).status.phase.is_final:
+        if name in self.events and not self.server.stored(name).status.phase.is_final:
             now = self._now()
             self._edit(name, phase=phase, completionTime=now.isoformat())
             self.events[name].finished = (phase, now)
@@ -207,17 +207,17 @@ class DeliveryCounterModel(RuleBasedStateMachine):
     @rule(event=st.just(2))
     def delete(self, event: int) -> None:
         """A person deletes an event; its deliveries are not counted any more."""
-        self.server.objects.pop(self.names[event], None)
+        self.server.objects.pop((EnvelopeEvent.PLURAL, self.names[event]), None)
         self.events.pop(self.names[event], None)
 
     def _edit(self, name: str, **status: Any) -> None:
-        raw = self.server.objects[name]
+        raw = self.server.events[name]
         merge(raw.setdefault("status", {}), json.loads(json.dumps(status)))
         raw["metadata"]["resourceVersion"] = str(next(self.server._versions))
 
     # -- Faults ----------------------------------------------------------------------------------------------
 
-    @rule(receiver=RECEIVER, verb=st.sampled_from(("get", "patch")), is_refused=st.booleans())
+    @rule(receiver=RECEIVER, verb=st.sampled_from(("get", "patch_status")), is_refused=st.booleans())
     def trouble(self, receiver: int, verb: str, is_refused: bool) -> None:
         """The requests of a receiver fail until ``work``."""
         problem: ApiError = Forbidden(403, "Forbidden", "no") if is_refused else unavailable()
@@ -226,7 +226,7 @@ class DeliveryCounterModel(RuleBasedStateMachine):
     @rule(receiver=RECEIVER)
     def lose_answer(self, receiver: int) -> None:
         """The next write of a receiver is carried out, and its answer is lost."""
-        self.connections[receiver].lost["patch"] = unavailable()
+        self.connections[receiver].lost["patch_status"] = unavailable()
 
     @rule(receiver=RECEIVER)
     def work(self, receiver: int) -> None:
@@ -249,12 +249,12 @@ class DeliveryCounterModel(RuleBasedStateMachine):
     @invariant()
     def no_delivery_is_counted_twice(self) -> None:
         for name, known in self.events.items():
-            assert self.server.event(name).deliveries <= known.at_most
+            assert self.server.stored(name).deliveries <= known.at_most
 
     @invariant()
     def parameters_stay(self) -> None:
         for name, known in self.events.items():
-            assert known.parameters.items() <= self.server.event(name).parameters.items()
+            assert known.parameters.items() <= self.server.stored(name).parameters.items()
 
     @invariant()
     def only_a_later_delivery_reopens_an_event(self) -> None:
@@ -262,7 +262,7 @@ class DeliveryCounterModel(RuleBasedStateMachine):
             if known.finished is None:
                 continue
             phase, completion = known.finished
-            is_reopened = self.server.event(name).status.phase is not phase
+            is_reopened = self.server.stored(name).status.phase is not phase
             assert not is_reopened or phase is not Phase.SUCCEEDED
             assert not is_reopened or known.last > completion or not known.is_last_certain
 
@@ -275,7 +275,7 @@ class DeliveryCounterModel(RuleBasedStateMachine):
                 self.runner.run(self.counters[receiver].run())
                 assert self.counters[receiver].pending_events == 0
             for name, known in self.events.items():
-                self._check_at_the_end(self.server.event(name), known)
+                self._check_at_the_end(self.server.stored(name), known)
         finally:
             self.runner.close()
 

@@ -48,8 +48,8 @@ async def counter() -> AsyncIterator[Counter]:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_callback_is_answered_200_and_its_event_is_there(counter: Counter, method: str) -> None:
     assert await counter.status(method=method) == 200
-    (name,) = counter.kube.objects
-    event = counter.kube.event(name)
+    (name,) = counter.kube.events
+    event = counter.kube.stored(name)
     assert (event.organization, event.spec.envelope_id, event.spec.action) == (
         "acme",
         GUID,
@@ -61,14 +61,14 @@ async def test_a_callback_is_answered_200_and_its_event_is_there(counter: Counte
 async def test_the_same_callback_again_is_answered_200_and_counted(counter: Counter) -> None:
     assert [await counter.status() for _ in range(3)] == [200, 200, 200]
     await counter.deliveries.flush()
-    (name,) = counter.kube.objects
-    assert counter.kube.event(name).deliveries == 3
+    (name,) = counter.kube.events
+    assert counter.kube.stored(name).deliveries == 3
     assert counter.counted("known") == 2
 
 
 async def test_an_action_that_nobody_asked_for_is_answered_200_and_not_stored(counter: Counter) -> None:
     assert await counter.status(f"envelopeId={GUID}&action=workstepOpened") == 200
-    assert counter.kube.objects == {}
+    assert counter.kube.events == {}
     assert counter.counted("ignored") == 1
     labels = {"organization": "acme", "action": "workstepOpened"}
     assert counter.metrics.registry.get_sample_value("counterfoil_unlisted_actions_total", labels) == 1
@@ -77,8 +77,8 @@ async def test_an_action_that_nobody_asked_for_is_answered_200_and_not_stored(co
 async def test_an_action_in_another_letter_case_is_the_same_event(counter: Counter) -> None:
     await counter.status(f"envelopeId={GUID}&action=ENVELOPEFINISHED")
     await counter.status()
-    (name,) = counter.kube.objects
-    assert counter.kube.event(name).spec.action == "envelopeFinished"
+    (name,) = counter.kube.events
+    assert counter.kube.stored(name).spec.action == "envelopeFinished"
 
 
 def with_own_parameters(*names: str) -> Any:
@@ -88,14 +88,14 @@ def with_own_parameters(*names: str) -> Any:
 async def test_listed_parameters_are_stored_in_the_event_and_others_are_not(counter: Counter) -> None:
     counter.organization_cache.update(with_own_parameters("orderNo"))
     assert await counter.status(f"{QUERY}&ORDERNO=47%2F11&secret=x") == 200
-    (name,) = counter.kube.objects
-    assert counter.kube.event(name).spec.parameters == {"orderNo": "47/11"}
-    assert "secret" not in json.dumps(counter.kube.objects)
+    (name,) = counter.kube.events
+    assert counter.kube.stored(name).spec.parameters == {"orderNo": "47/11"}
+    assert "secret" not in json.dumps(counter.kube.events)
 
 
 async def test_without_a_list_no_parameter_is_stored(counter: Counter) -> None:
     assert await counter.status(f"{QUERY}&orderNo=4711") == 200
-    (raw,) = counter.kube.objects.values()
+    (raw,) = counter.kube.events.values()
     assert "parameters" not in raw["spec"]
 
 
@@ -104,8 +104,8 @@ async def test_the_same_callback_with_other_parameters_is_a_known_one(counter: C
     for query in (f"{QUERY}&orderNo=4711", f"{QUERY}&orderNo=4712", QUERY):
         assert await counter.status(query) == 200
     assert (counter.counted("noted"), counter.counted("known")) == (1, 2)
-    (name,) = counter.kube.objects
-    assert counter.kube.event(name).spec.parameters == {"orderNo": "4711"}
+    (name,) = counter.kube.events
+    assert counter.kube.stored(name).spec.parameters == {"orderNo": "4711"}
 
 
 async def test_an_unusable_parameter_costs_the_parameter_and_never_the_event(
@@ -117,8 +117,8 @@ async def test_an_unusable_parameter_costs_the_parameter_and_never_the_event(
 
     assert await counter.status(query) == 200
 
-    (name,) = counter.kube.objects
-    assert counter.kube.event(name).spec.parameters == {"tenant": "a"}
+    (name,) = counter.kube.events
+    assert counter.kube.stored(name).spec.parameters == {"tenant": "a"}
     left_out = "counterfoil_callback_parameters_left_out_total"
     assert counter.metrics.registry.get_sample_value(left_out, {"organization": "acme"}) == 2
     assert "2 parameters of the organization are unusable" in caplog.text
@@ -132,8 +132,8 @@ async def test_sixteen_parameters_of_the_maximum_length_fit(counter: Counter) ->
 
     assert await counter.status(query) == 200
 
-    (event,) = counter.kube.objects
-    assert counter.kube.event(event).spec.parameters == dict.fromkeys(names, "x" * 256)
+    (event,) = counter.kube.events
+    assert counter.kube.stored(event).spec.parameters == dict.fromkeys(names, "x" * 256)
 
 
 NO_ACTION = pytest.mark.parametrize("query", [f"envelope={GUID}", f"envelopeId={GUID}&action="])
@@ -152,8 +152,8 @@ async def test_a_callback_without_an_action_is_the_event_of_the_usual_action_whe
     counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
     assert await counter.status(query) == 200
     assert await counter.status(f"envelopeId={GUID}&action=envelopeFinished") == 200
-    (name,) = counter.kube.objects
-    assert counter.kube.event(name).spec.action == "envelopeFinished"
+    (name,) = counter.kube.events
+    assert counter.kube.stored(name).spec.action == "envelopeFinished"
     assert (counter.counted("noted"), counter.counted("known")) == (1, 1)
 
 
@@ -164,7 +164,7 @@ async def test_a_callback_without_an_action_is_ignored_where_nothing_is_archived
     actions = [{"action": "envelopeFinished", "handling": "Record"}]
     counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
     assert await counter.status(query) == 200
-    assert counter.kube.objects == {}
+    assert counter.kube.events == {}
 
 
 @pytest.mark.parametrize("more", ["", "&workstepId=W1"])
@@ -174,30 +174,30 @@ async def test_an_unlisted_action_is_the_event_of_the_archive_action_where_that_
     spec = {"unlistedActions": "Archive", "actions": [{"action": "envelopeFinished"}]}
     counter.organization_cache.update(added(an_organization(spec=spec)))
     assert await counter.status(f"envelopeId={GUID}&action=envelopeClosed{more}") == 200
-    (name,) = counter.kube.objects
+    (name,) = counter.kube.events
     assert await counter.status() == 200
-    assert list(counter.kube.objects) == [name]
-    assert counter.kube.event(name).spec.action == "envelopeFinished"
+    assert list(counter.kube.events) == [name]
+    assert counter.kube.stored(name).spec.action == "envelopeFinished"
 
 
 async def test_an_action_to_be_recorded_is_stored_too(counter: Counter) -> None:
     actions = [{"action": "envelopeExpired", "handling": "Record"}]
     counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
     await counter.status(f"envelopeId={GUID}&action=envelopeExpired")
-    assert len(counter.kube.objects) == 1
+    assert len(counter.kube.events) == 1
 
 
 async def test_a_suspended_organizations_callbacks_are_recorded(counter: Counter) -> None:
     counter.organization_cache.update(added(an_organization(spec={"suspend": True})))
     await counter.status()
-    assert len(counter.kube.objects) == 1
+    assert len(counter.kube.events) == 1
 
 
 async def test_a_workstep_callback_keeps_its_workstep_but_no_address(counter: Counter) -> None:
     query = f"{QUERY}&workstepId=W1&source=external&time=T&RecipientEmail=signer@example.com"
     await counter.status(query)
-    (stored,) = counter.kube.objects.values()
-    assert counter.kube.event(stored["metadata"]["name"]).spec.workstep == Workstep(
+    (stored,) = counter.kube.events.values()
+    assert counter.kube.stored(stored["metadata"]["name"]).spec.workstep == Workstep(
         id="W1", source="external", time="T"
     )
     assert "@" not in json.dumps(stored)
@@ -208,18 +208,18 @@ async def test_two_worksteps_of_one_envelope_are_two_events(counter: Counter) ->
     counter.organization_cache.update(added(an_organization(spec={"actions": actions})))
     for workstep in ("W1", "W2"):
         await counter.status(f"envelopeId={GUID}&action=workstepFinished&workstepId={workstep}")
-    assert len(counter.kube.objects) == 2
+    assert len(counter.kube.events) == 2
 
 
 async def test_a_workstep_is_no_part_of_the_name_of_an_envelopes_event(counter: Counter) -> None:
     for more in ("", "&workstepId=W1", "&workstepId=W2"):
         assert await counter.status(f"{QUERY}{more}") == 200
-    assert len(counter.kube.objects) == 1
+    assert len(counter.kube.events) == 1
 
 
 async def test_a_name_that_belongs_to_another_callback_is_answered_503_and_counted(counter: Counter) -> None:
     await counter.status()
-    (stored,) = counter.kube.objects.values()
+    (stored,) = counter.kube.events.values()
     stored["spec"]["organizationRef"]["name"] = "other"
 
     assert await counter.status() == 503
@@ -234,7 +234,7 @@ async def test_a_name_that_belongs_to_another_callback_is_answered_503_and_count
 async def test_the_event_carries_the_labels_of_the_contract(counter: Counter) -> None:
     counter.organization_cache.update(added(an_organization(spec={"defaultSenderRef": {"name": "api"}})))
     await counter.status()
-    (stored,) = counter.kube.objects.values()
+    (stored,) = counter.kube.events.values()
     labels = stored["metadata"]["labels"]
     shard = labels.pop("counterfoil.dev/shard")
     assert 0 <= int(shard) < 64
@@ -385,7 +385,7 @@ async def a_chunked_body(chunks: int) -> AsyncIterator[bytes]:
 async def test_a_body_that_says_it_is_too_large_is_answered_413(counter: Counter) -> None:
     answer = await counter.asked(f"{PATH}?{QUERY}", method="POST", data=b"x" * 66_000)
     assert answer.status == 413
-    assert counter.kube.objects == {}
+    assert counter.kube.events == {}
 
 
 async def test_a_body_that_turns_out_too_large_is_answered_413() -> None:
@@ -473,7 +473,7 @@ async def test_a_callback_that_waits_too_long_for_its_turn_is_answered_503_with_
         assert await is_503(counter, f"envelopeId={GUID[:-1]}1&action=envelopeFinished")
         counter.kube.answering.set()
         assert await first == 200
-        assert counter.kube.asked("create") == 1
+        assert counter.kube.count("create") == 1
 
 
 # -- Bounds of the connection --------------------------------------------------------------------------------
@@ -520,7 +520,7 @@ async def test_a_body_that_does_not_come_is_answered_503() -> None:
         answer = await raw(counter, head.encode())
         assert b" 503 " in answer.splitlines()[0]
         assert b"Retry-After: " in answer
-        assert counter.kube.objects == {}
+        assert counter.kube.events == {}
 
 
 async def test_a_client_that_leaves_in_its_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
@@ -534,7 +534,7 @@ async def test_a_client_that_leaves_in_its_body_is_no_error(caplog: pytest.LogCa
         writer.close()
     assert counter.counted("malformed") == 1
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
-    assert counter.kube.objects == {}
+    assert counter.kube.events == {}
 
 
 # -- Connections ---------------------------------------------------------------------------------------------
@@ -672,16 +672,16 @@ async def test_at_a_ceiling_new_callbacks_get_503_and_known_ones_200(
     assert (answer.status, answer.headers["Retry-After"]) == (503, "300")
     assert counter.counted("organization_full") == 1
     assert await counter.status() == 200
-    assert len(counter.kube.objects) == 1
+    assert len(counter.kube.events) == 1
 
 
 async def test_a_known_callback_is_found_at_a_ceiling_by_a_receiver_that_never_saw_it(
     counter: Counter,
 ) -> None:
     await counter.status()
-    (stored,) = counter.kube.objects.values()
+    (stored,) = counter.kube.events.values()
     async with a_counter() as other:
-        other.kube.put(stored)
+        other.kube.put_event(stored)
         other.organization_cache.update(added(full()))
         assert await other.status() == 200
         assert other.deliveries.pending_events == 1
