@@ -89,13 +89,18 @@ def basic_auth_hash(username: str, password: str, *, token: str, salt: bytes) ->
 
     The token is the key of the hash, so nobody who reads the hash alone can try passwords on it.
 
-    Raises ``CallbackSecretInvalid`` for values that RFC 7617 cannot carry: a colon in the user name, or an
-    empty one.
+    Raises as ``check_credentials``.
     """
-    if not username or ":" in username or not password:
-        raise CallbackSecretInvalid("basic auth needs a username without a colon and a password")
+    check_credentials(username, password)
     credentials = f"{username}:{password}".encode()
     return f"hmac-sha256${salt.hex()}${_keyed_digest(token, salt, credentials)}"
+
+
+def check_credentials(username: str, password: str) -> None:
+    """Raise ``CallbackSecretInvalid`` for values that RFC 7617 cannot carry: a colon in the user name, or an
+    empty one."""
+    if not username or ":" in username or not password:
+        raise CallbackSecretInvalid("basic auth needs a username without a colon and a password")
 
 
 def is_basic_auth_hash(text: str) -> bool:

@@ -8,7 +8,6 @@ when it changes and every ``RESYNC_SECONDS``, so a changed token Secret takes ef
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,18 +26,11 @@ from controller.access.secret_cache import (
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.mails.problem_tracking import MAX_EXAMPLES
+from controller.resync.callback_hashes import CallbackSecrets, Credentials, with_hashes
 from controller.resync.event_load import UNKNOWN_ENVELOPE
 from controller.resync.statistics import refresh_if_stale
 from controller.retry.fix_rules import envelope_access, settled_time, spec_observed_time
-from counterfoil.callback_auth import (
-    SALT_BYTES,
-    CallbackSecretInvalid,
-    basic_auth_hash,
-    callback_token,
-    is_valid_token,
-    matches_basic_auth,
-    token_hash,
-)
+from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, check_credentials
 from counterfoil.clock import Clock, believed_time
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import (
@@ -72,9 +64,10 @@ from counterfoil.resources import (
     is_condition_true,
     with_condition,
 )
+from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus, with_summary
 from counterfoil.resources.naming import envelope_of
-from counterfoil.resources.organization import MAX_CALLBACK_TOKENS, shared_archive_conflict
+from counterfoil.resources.organization import shared_archive_conflict
 from counterfoil.sealing import Sealing
 from counterfoil.untrusted.patterns import pattern_error
 
@@ -141,11 +134,7 @@ class OrganizationStatusUpdater:
         load: EventLoad | None = None,
     ) -> Organization | None:
         """Run all checks and store the results; return the new state, or None after a conflict."""
-        tokens, valid_tokens, hashes = await self._tokens(organization)
-        basic, basic_hashes = await self._basic_auth(organization, valid_tokens)
-        if len(valid_tokens) < len(hashes):
-            # Of a token that stays valid and can't be read now, only the published hash is known.
-            basic_hashes = _with_published(basic_hashes, organization)
+        tokens, basic, read = await self._callback_secrets(organization)
         reachable, version = await self._reachable(organization)
         references = (self._archive(organization), self._sender(organization))
         address = _check_address(*self._address(organization))
@@ -169,11 +158,9 @@ class OrganizationStatusUpdater:
         ready = _summary((*settings, *ceilings, _check_suspension(organization), calls, reachable))
         known = organization.status.activity
         status = msgspec.structs.replace(
-            organization.status,
+            with_hashes(organization, read),
             observed_generation=organization.metadata.generation,
             conditions=self._conditions(organization, reachable, ready),
-            callback_token_hashes=hashes,
-            basic_auth_hashes=basic_hashes,
             sealing_key=self._sealing_key(organization),
             callback_urls=self._urls(organization),
             version=version,
@@ -246,23 +233,18 @@ class OrganizationStatusUpdater:
         self.esaw_clients.forget(name)
         self._passes.pop(name, None)
 
-    async def _tokens(
+    async def _callback_secrets(
         self, organization: Organization
-    ) -> tuple[CheckResult, tuple[str, ...], tuple[str, ...]]:
-        """
-        Return the result, the valid tokens and their hashes: one bad token among several must not disable
-        the good ones.
-        """
-        tokens: dict[str, None] = {}
-        hashes: list[str] = []
+    ) -> tuple[CheckResult, CheckResult, CallbackSecrets]:
+        """Read the callback tokens and the password; return the results for both, and what is usable. One bad
+        token among several must not disable the good ones."""
+        tokens: dict[SecretKeyRef, str] = {}
+        unread: set[SecretKeyRef] = set()
         trouble: CheckResult | None = None
         for ref in organization.spec.callback.token_secret_refs:
             try:
                 value = await self.secrets.value(ref.name, ref.key, SecretUse.CALLBACK)
-                token = callback_token(value.strip())
-                published = (*hashes, *organization.status.callback_token_hashes)
-                hashes.append(_token_hash(token, published))
-                tokens[token] = None
+                tokens[ref] = callback_token(value.strip())
             except SecretMissing as missing:
                 advice = (
                     "Put the token of the callback URL in eSignAnyWhere there, or correct "
@@ -271,36 +253,34 @@ class OrganizationStatusUpdater:
                 )
                 trouble = trouble or _missing("CallbackTokenMissing", missing, advice)
                 if isinstance(missing, SecretForbidden):
-                    hashes += _published_hashes(organization)
+                    unread.add(ref)
             except CallbackSecretInvalid as weak:
                 message = (
                     f"Secret/{ref.name}, key {ref.key!r}: {weak}. Put another token there, and into the URL."
                 )
                 trouble = trouble or CheckResult("False", "CallbackTokenRefused", message)
-        return trouble or OK, tuple(tokens), tuple(dict.fromkeys(hashes))
+        basic, credentials = await self._credentials(organization)
+        return trouble or OK, basic, CallbackSecrets(tokens, frozenset(unread), credentials)
 
-    async def _basic_auth(
-        self, organization: Organization, tokens: Sequence[str]
-    ) -> tuple[CheckResult, tuple[str, ...]]:
-        """Return the result, and the hashes of the user name and password, one for each token."""
+    async def _credentials(self, organization: Organization) -> tuple[CheckResult, Credentials | None]:
+        """Return the result, and the user name and password. Without them the published hashes stay: a lost
+        Secret must not disable authentication. Without a hash all calls are refused."""
         ref = organization.spec.callback.basic_auth_secret_ref
         if ref is None:
-            return OK, ()
+            return OK, None
         try:
             username = (await self.secrets.value(ref.name, "username", SecretUse.CALLBACK)).decode()
             password = (await self.secrets.value(ref.name, "password", SecretUse.CALLBACK)).decode()
-            published = organization.status.basic_auth_hashes
-            return OK, tuple(_basic_auth_hash(username, password, each, published) for each in tokens)
+            check_credentials(username, password)
         except SecretMissing as missing:
-            trouble = _missing("BasicAuthMissing", missing, _BASIC_ADVICE)
+            return _missing("BasicAuthMissing", missing, _BASIC_ADVICE), None
         except UnicodeDecodeError:
             message = f"Secret/{ref.name}: username and password have to be UTF-8. {_BASIC_ADVICE}"
-            trouble = CheckResult("False", "BasicAuthRefused", message)
+            return CheckResult("False", "BasicAuthRefused", message), None
         except CallbackSecretInvalid as refused:
             message = f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
-            trouble = CheckResult("False", "BasicAuthRefused", message)
-        # The old hashes stay: a lost Secret must not disable authentication. Without one all are refused.
-        return trouble, organization.status.basic_auth_hashes
+            return CheckResult("False", "BasicAuthRefused", message), None
+        return OK, (username, password)
 
     async def _reachable(self, organization: Organization) -> tuple[CheckResult, str | None]:
         passes = self._passes.get(organization.name, 0)
@@ -551,39 +531,6 @@ def _check_suspension(organization: Organization) -> CheckResult:
         return OK
     message = "spec.suspend is true: callbacks are recorded, and envelopes wait until it is false."
     return CheckResult("False", "OrganizationSuspended", message)
-
-
-def _token_hash(token: str, published: Sequence[str]) -> str:
-    """Return the hash of a token; the published one if there is one, since each new salt would cause a
-    write."""
-    known = (each for each in published if is_valid_token(token, (each,)))
-    return next(known, None) or token_hash(token, secrets.token_bytes(SALT_BYTES))
-
-
-def _basic_auth_hash(username: str, password: str, token: str, published: Sequence[str]) -> str:
-    """Return the hash of a user name and password for a token; the published one if there is one."""
-    known = (each for each in published if matches_basic_auth(username, password, token, each))
-    new_salt = secrets.token_bytes(SALT_BYTES)
-    return next(known, None) or basic_auth_hash(username, password, token=token, salt=new_salt)
-
-
-def _with_published(hashes: tuple[str, ...], organization: Organization) -> tuple[str, ...]:
-    """Return hashes of basic auth and the published ones, as many as the status may have."""
-    if organization.spec.callback.basic_auth_secret_ref is None:
-        return ()
-    return tuple(dict.fromkeys((*hashes, *organization.status.basic_auth_hashes)))[:MAX_CALLBACK_TOKENS]
-
-
-def _published_hashes(organization: Organization) -> tuple[str, ...]:
-    """
-    Return the hashes in the status that remain valid when no Secret can be read to compute them again.
-
-    Without them the receiver refuses every callback. Of another spec they say nothing: it may have taken a
-    token away.
-    """
-    status = organization.status
-    fits = status.observed_generation == organization.metadata.generation
-    return status.callback_token_hashes if fits else ()
 
 
 def _check_address(url: str | None, setting: str) -> CheckResult:

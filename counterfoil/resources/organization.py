@@ -19,6 +19,7 @@ from counterfoil.resources.base import (
     ARCHIVE_NAME,
     EMAIL_RULE,
     OBSERVED_GENERATION,
+    SECRET_NAME,
     SENDER_NAME,
     LocalObjectReference,
     PrinterColumn,
@@ -1066,6 +1067,28 @@ class SealingKeyStatus(ResourcePart, frozen=True):
     ]
 
 
+_TOKEN_HASH = schema(
+    "`sha256$salt$hash`; salt (16 bytes) and hash in lower-case hex.",
+    maxLength=104,
+    pattern=r"^sha256\$[0-9a-f]{32}\$[0-9a-f]{64}$",
+)
+
+_BASIC_AUTH_HASH = schema(
+    "`hmac-sha256$salt$hash`; salt (16 bytes) and hash in lower-case hex.",
+    maxLength=109,
+    pattern=r"^hmac-sha256\$[0-9a-f]{32}\$[0-9a-f]{64}$",
+)
+
+
+class CallbackToken(ResourcePart, frozen=True):
+    """The hashes of one callback token, which stay while its Secret may not be read."""
+
+    name: Annotated[str, SECRET_NAME]
+    key: Annotated[str, secret_key("token")]
+    hash: Annotated[str, _TOKEN_HASH]
+    basic_auth_hash: Annotated[str | None, _BASIC_AUTH_HASH] = None
+
+
 class EnvelopeAccess(ResourcePart, frozen=True):
     """The values of the spec that decide which envelopes are shown, as a controller last observed them."""
 
@@ -1104,17 +1127,7 @@ class OrganizationStatus(ResourcePart, frozen=True):
         ),
     ] = None
     callback_token_hashes: Annotated[
-        tuple[
-            Annotated[
-                str,
-                schema(
-                    "`sha256$salt$hash`; salt (16 bytes) and hash in lower-case hex.",
-                    maxLength=104,
-                    pattern=r"^sha256\$[0-9a-f]{32}\$[0-9a-f]{64}$",
-                ),
-            ],
-            ...,
-        ],
+        tuple[Annotated[str, _TOKEN_HASH], ...],
         schema(
             "Salted SHA-256 of each callback token, so that the receiver needs no Secret. Only a "
             "Secret with the label `counterfoil.dev/use=callback` is hashed.",
@@ -1124,21 +1137,19 @@ class OrganizationStatus(ResourcePart, frozen=True):
     ] = ()
     sealing_key: SealingKeyStatus | None = None
     basic_auth_hashes: Annotated[
-        tuple[
-            Annotated[
-                str,
-                schema(
-                    "`hmac-sha256$salt$hash`; salt (16 bytes) and hash in lower-case hex.",
-                    maxLength=109,
-                    pattern=r"^hmac-sha256\$[0-9a-f]{32}\$[0-9a-f]{64}$",
-                ),
-            ],
-            ...,
-        ],
+        tuple[Annotated[str, _BASIC_AUTH_HASH], ...],
         schema(
             "For each callback token: salted HMAC-SHA-256 of `username:password` of the basic "
             "authentication with the token as key, so that the receiver needs no Secret.",
             list_type="atomic",
+            maxItems=MAX_CALLBACK_TOKENS,
+        ),
+    ] = ()
+    callback_tokens: Annotated[
+        tuple[CallbackToken, ...],
+        schema(
+            "The reference to each callback token, with its hashes of the two lists.",
+            keys=("name", "key"),
             maxItems=MAX_CALLBACK_TOKENS,
         ),
     ] = ()
