@@ -11,17 +11,12 @@ from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
 
-from controller.access.archive_pool import ArchivePool
-from controller.access.secret_cache import SecretCache
-from controller.cache import Cache
-from counterfoil.metrics import Metrics
 from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.resources import Archive, find_condition
-from tests.support.builders import NOON, AClock
-from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.builders import NOON
 from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.controller_parts import ControllerParts
 from tests.support.servers.scripted_esaw import ScriptedServer, answering, running
 
 PASSWORD = "password-that-stays-home"
@@ -41,30 +36,21 @@ def created_again(url: str, name: str = "dms") -> Archive:
     return replace(built, metadata=replace(built.metadata, name=name, creation_timestamp=NOON))
 
 
-class Namespace:
+class Namespace(ControllerParts):
     """One Archive that was created again, with the Secret of its predecessor."""
 
     def __init__(self, archive: Archive, *others: Archive) -> None:
-        self.kube = InMemoryKubeClient(archive)
-        self.kube.secrets["dms-key"] = {"username": b"u", "password": PASSWORD.encode()}
-        self.kube.secret_uses["dms-key"] = "archive"
+        super().__init__(archive)
+        self.kube.put_secret("dms-key", "archive", {"username": b"u", "password": PASSWORD.encode()})
         self.kube.secret_created["dms-key"] = NOON - timedelta(days=1)
         self.archive = archive
-        clock, cache = AClock(), Cache()
         for other in others:
-            cache.archives.put(other)
-        self.pool = ArchivePool(
-            self.kube,
-            cache,
-            SecretCache(self.kube, clock),
-            clock,
-            Metrics(CollectorRegistry(), version="test"),
-        )
+            self.cache.archives.put(other)
 
     async def probe(self) -> tuple[str, str]:
         """Probe the archive; return reason and message of its condition."""
-        after = await self.pool.update_status(Archive.parse(self.kube.objects["archives", "dms"]))
-        await self.pool.close()
+        after = await self.archive_pool.update_status(Archive.parse(self.kube.objects["archives", "dms"]))
+        await self.archive_pool.close()
         assert after is not None
         found = find_condition(after.status.conditions, "Ready")
         assert found is not None

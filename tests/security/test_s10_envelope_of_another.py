@@ -123,8 +123,7 @@ async def test_the_controller_uses_no_sender_of_another_organization() -> None:
 async def test_the_label_of_a_sender_who_does_not_see_the_envelope_deletes_nothing(tmp_path: Path) -> None:
     scene = ReconcilerScene(tmp_path, an_event().by(Origin.SWEEP), noted="ben", defaultSenderRef=None)
     scene.observe(known_to_work(a_sender("ben")))
-    scene.kube.secret_uses["ben-key"] = "token"
-    scene.kube.secrets["ben-key"] = {"token": KEY.encode()}
+    scene.kube.put_secret("ben-key", "token", {"token": KEY.encode()})
     for each in ("envelope", "files", "configuration", "delete", "history"):
         scene.envelope.but(each, missing())
     for _ in range(5):

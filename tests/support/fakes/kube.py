@@ -71,6 +71,11 @@ class InMemoryKubeClient(KubeClient):
         """Store an object as it is."""
         self.objects[resource.PLURAL, resource.name] = resource.to_dict()
 
+    def put_secret(self, name: str, use: str, data: dict[str, bytes]) -> None:
+        """Store a Secret with the label that allows its use."""
+        self.secret_uses[name] = use
+        self.secrets[name] = data
+
     def count(self, verb: str) -> int:
         """Return the number of requests with that verb."""
         return sum(each == verb for each, _ in self.asked)

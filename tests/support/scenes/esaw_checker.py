@@ -33,8 +33,7 @@ class EsawCheckerScene:
         sender = a_sender(name, userID=user.user_id, tokenSecretRef=ref)
         self.cache.senders.put(known_to_work(sender, user.token, self.standin.url))
         self.kube.put(sender)
-        self.kube.secret_uses[f"key-{name}"] = "token"
-        self.kube.secrets[f"key-{name}"] = {"token": user.token.encode()}
+        self.kube.put_secret(f"key-{name}", "token", {"token": user.token.encode()})
         return user
 
     @asynccontextmanager

@@ -4,27 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import msgspec
-from prometheus_client import CollectorRegistry
 
-from controller.access.archive_pool import ArchivePool
-from controller.access.history_access import HistoryAccess
-from controller.access.secret_cache import SecretCache
-from controller.access.sender_keys import SenderKeys
-from controller.cache import Cache
-from controller.event_recorder import EventRecorder
 from controller.gauges import Gauges
 from controller.handlers import EventHandlers
-from controller.reconcile.phase_runner import PhaseRunner
-from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.signature_policy import SignatureChecker
-from controller.reconcile.transition_announcer import TransitionAnnouncer
-from controller.reconcile.transition_writer import TransitionWriter
 from controller.resync.event_load import EventLoadCounter
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
@@ -36,14 +23,9 @@ from controller.scheduling.workqueue import WorkQueue
 from controller.watch.reflector import Reflector
 from controller.worker import Worker
 from counterfoil.esaw.registry import EsawClients
-from counterfoil.kube.status import StatusWriter
-from counterfoil.metrics import Metrics
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Resource, Sender
-from tests.support.builders import AClock
-from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
-from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import held_shards
-from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers
+from tests.support.scenes.controller_parts import ControllerParts
 
 Reconcile = Callable[[EnvelopeEvent], EnvelopeEvent]
 
@@ -67,7 +49,7 @@ class FakeReconciler(Reconciler):
         return self.record.answer(event)
 
 
-class Scene:
+class HandlersScene(ControllerParts):
     """One controller, ``shard`` of ``shards``."""
 
     def __init__(
@@ -78,17 +60,8 @@ class Scene:
         process_limit: int = 100,
         esaw_clients: EsawClients | None = None,
     ) -> None:
-        self.clock = AClock()
-        self.kube = InMemoryKubeClient(*resources)
-        self.cache = Cache()
-        self.esaw = FakeEsawClient()
-        self.metrics = Metrics(CollectorRegistry(), version="test")
-        secrets = SecretCache(self.kube, self.clock)
-        esaw_clients = esaw_clients or FakeEsawClients(self.esaw)
-        self.archive_pool = ArchivePool(self.kube, self.cache, secrets, self.clock, self.metrics)
-        self.sender_keys = SenderKeys(self.kube, self.cache, secrets, self.clock)
+        super().__init__(*resources, esaw_clients=esaw_clients, held=held_shards(shard, of=shards))
         self.statistics = EventStatistics()
-        self.held = held_shards(shard, of=shards)
         self.garbage_collector = GarbageCollector(
             kube=self.kube,
             cache=self.cache,
@@ -98,36 +71,7 @@ class Scene:
             reopeners=(),
             pass_finished=lambda began, failures: None,
         )
-        self.event_recorder = EventRecorder(self.kube, self.clock)
-        self.status_writer = StatusWriter(self.kube)
-        self.reconciler = FakeReconciler(
-            cache=self.cache,
-            phase_runner=PhaseRunner(
-                preconditions=Preconditions(
-                    kube=self.kube,
-                    cache=self.cache,
-                    sender_keys=self.sender_keys,
-                    archive_pool=self.archive_pool,
-                    esaw_clients=esaw_clients,
-                    clock=self.clock,
-                    signature_checker=SignatureChecker(FakeSignatureCheck(), None),
-                    tag_workers=FakeTagWorkers(),
-                    held=self.held,
-                    history_access=HistoryAccess(self.clock),
-                ),
-                sender_keys=self.sender_keys,
-                metrics=self.metrics,
-                clock=self.clock,
-            ),
-            transition_writer=TransitionWriter(
-                status_writer=self.status_writer,
-                announcer=TransitionAnnouncer(self.event_recorder, self.metrics, self.clock),
-                clock=self.clock,
-            ),
-            clock=self.clock,
-            random=lambda: 1.0,
-            attempt_timeout=timedelta(hours=6),
-        )
+        self.reconciler = FakeReconciler(**self.reconciler_parts())
         self.workqueue = WorkQueue(
             clock=self.clock, concurrency_limits=partial(concurrency_limits, self.cache, process_limit)
         )
@@ -135,9 +79,9 @@ class Scene:
         organizations = OrganizationStatusUpdater(
             kube=self.kube,
             cache=self.cache,
-            secrets=secrets,
+            secrets=self.secrets,
             sender_keys=self.sender_keys,
-            esaw_clients=esaw_clients,
+            esaw_clients=self.esaw_clients,
             clock=self.clock,
             callback_url=None,
         )
@@ -148,12 +92,12 @@ class Scene:
             archive_pool=self.archive_pool,
             sender_keys=self.sender_keys,
             organizations=organizations,
-            esaw_clients=esaw_clients,
+            esaw_clients=self.esaw_clients,
             missed_callback_finder=MissedCallbackFinder(
                 kube=self.kube,
                 cache=self.cache,
                 sender_keys=self.sender_keys,
-                esaw_clients=esaw_clients,
+                esaw_clients=self.esaw_clients,
                 clock=self.clock,
                 metrics=self.metrics,
                 load=event_load.load,

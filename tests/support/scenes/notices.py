@@ -63,8 +63,7 @@ class NoticeScene:
     def __init__(self, url: str, *events: EnvelopeEvent, timeout: float = 5.0) -> None:
         self.url = url
         self.kube = InMemoryKubeClient(*events)
-        self.kube.secret_uses["hook"] = "webhook"
-        self.kube.secrets["hook"] = {"secret": SECRET}
+        self.kube.put_secret("hook", "webhook", {"secret": SECRET})
         self.cache = Cache()
         self.cache.update(with_webhook(url))
         self.metrics = Metrics(CollectorRegistry(), version="test")

@@ -198,8 +198,7 @@ class Scene:
         settings = MAILS if notifications is None else notifications
         organization = an_organization(**{"notifications": settings, "oauth": PUBLIC, **spec})
         self.kube = kube or InMemoryKubeClient(organization, an_archive_that_is("True"), *resources)
-        self.kube.secret_uses["smtp"] = "smtp"
-        self.kube.secrets["smtp"] = {"host": b"mail.acme.example"}
+        self.kube.put_secret("smtp", "smtp", {"host": b"mail.acme.example"})
         self.mailer = mailer or FakeMailer()
         self.metrics = Metrics(CollectorRegistry(), version="test")
         self.again(sends_mail=sends_mail)

@@ -2,21 +2,11 @@
 
 import asyncio
 import dataclasses
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from controller.access.archive_pool import ArchivePool
-from controller.access.history_access import HistoryAccess
-from controller.access.secret_cache import SecretCache
-from controller.access.sender_keys import SenderKeys
-from controller.event_recorder import EventRecorder
-from controller.reconcile.phase_runner import PhaseRunner
 from controller.reconcile.preconditions import Preconditions
 from controller.reconcile.reconciler import Reconciler
-from controller.reconcile.signature_policy import SignatureChecker
-from controller.reconcile.transition_announcer import TransitionAnnouncer
-from controller.reconcile.transition_writer import TransitionWriter
 from counterfoil.esaw import ApiToken, EsawUserClient
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import (
@@ -27,7 +17,6 @@ from counterfoil.resources import (
     Sender,
 )
 from tests.support.builders import (
-    KEY,
     EventBuilder,
     a_sender,
     an_event,
@@ -35,14 +24,11 @@ from tests.support.builders import (
     known_to_work,
 )
 from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
-from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import (
     FakeEsawUserClient,
-    FakeSignatureCheck,
-    FakeTagWorkers,
     a_probed_archive,
 )
-from tests.support.scenes.handlers import Scene as Base
+from tests.support.scenes.controller_parts import ControllerParts
 from tests.support.scenes.handlers import turns
 
 
@@ -57,7 +43,7 @@ class EsawOfOne(FakeEsawClient):
         return self._envelope
 
 
-class ReconcilerScene:
+class ReconcilerScene(ControllerParts):
     """An event, and all that the driver needs, with a real archive on the disk."""
 
     def __init__(
@@ -69,66 +55,23 @@ class ReconcilerScene:
         esaw: FakeEsawClient | None = None,
         **spec: Any,
     ) -> None:
-        base = Base()
+        self.envelope = FakeEsawUserClient()
+        super().__init__(esaw_clients=FakeEsawClients(esaw or EsawOfOne(self.envelope)))
+        self.status_writer = StatusWriter(self.kube, sleep=self.clock.sleep)
         self.root = folder
-        self.clock, self.kube, self.cache, self.metrics = (
-            base.clock,
-            base.kube,
-            base.cache,
-            base.metrics,
-        )
         builder = builder or an_event()
         self.event = (builder.labelled(SENDER_LABEL, noted) if noted else builder).build()
-        self.envelope = FakeEsawUserClient()
         self.organization = an_organization(**spec)
-        for each in (
-            self.organization,
-            known_to_work(a_sender()),
-            a_probed_archive(root=folder),
-        ):
-            self.kube.put(each)
-            base.observe(each)
+        for each in (self.organization, known_to_work(a_sender()), a_probed_archive(root=folder)):
+            self.observe(each)
         self.kube.put(self.event)
-        self.kube.secret_uses["anna-key"] = "token"
-        self.kube.secrets["anna-key"] = {"token": KEY.encode()}
-        self.secrets = SecretCache(self.kube, self.clock)
-        self.sender_keys = SenderKeys(self.kube, self.cache, self.secrets, self.clock)
-        self.event_recorder = EventRecorder(self.kube, self.clock)
-        self.status_writer = StatusWriter(self.kube, sleep=self.clock.sleep)
-        self.examiner = FakeSignatureCheck()
-        self.reconciler = Reconciler(
-            cache=self.cache,
-            phase_runner=PhaseRunner(
-                preconditions=Preconditions(
-                    kube=self.kube,
-                    cache=self.cache,
-                    sender_keys=self.sender_keys,
-                    archive_pool=self._new_pool(),
-                    esaw_clients=FakeEsawClients(esaw or EsawOfOne(self.envelope)),
-                    clock=self.clock,
-                    signature_checker=SignatureChecker(self.examiner, None),
-                    tag_workers=FakeTagWorkers(),
-                    held=held_shards(),
-                    history_access=HistoryAccess(self.clock),
-                ),
-                sender_keys=self.sender_keys,
-                metrics=self.metrics,
-                clock=self.clock,
-            ),
-            transition_writer=TransitionWriter(
-                status_writer=self.status_writer,
-                announcer=TransitionAnnouncer(self.event_recorder, self.metrics, self.clock),
-                clock=self.clock,
-            ),
-            clock=self.clock,
-            random=lambda: 1.0,
-            attempt_timeout=timedelta(hours=6),
-        )
+        self.put_key()
+        self.reconciler = Reconciler(**self.reconciler_parts())
         self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
 
     def restarted(self) -> None:
         """Let another process reconcile from now on."""
-        self.change_preconditions(archive_pool=self._new_pool())
+        self.change_preconditions(archive_pool=self.new_archive_pool())
         self.reconciler = dataclasses.replace(self.reconciler, _own_versions={})
         self.cache.add_handler(EnvelopeEvent, self.reconciler.event_changed)
 
@@ -141,9 +84,6 @@ class ReconcilerScene:
         preconditions = dataclasses.replace(self.preconditions, **fields)
         runner = dataclasses.replace(self.reconciler.phase_runner, preconditions=preconditions)
         self.reconciler = dataclasses.replace(self.reconciler, phase_runner=runner)
-
-    def _new_pool(self) -> ArchivePool:
-        return ArchivePool(self.kube, self.cache, self.secrets, self.clock, self.metrics)
 
     def observe(self, resource: Organization | Sender | Archive) -> None:
         """Store an object as a person changed it, and let the watch report it."""

@@ -33,7 +33,7 @@ from tests.support.builders import (
 )
 from tests.support.fakes.esaw import FakeEsawClient
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.handlers import Scene, turns
+from tests.support.scenes.handlers import HandlersScene, turns
 
 
 class AcceptedUser(EsawUserClient):
@@ -100,7 +100,7 @@ class ResyncScene:
 
     def __init__(self, folder: Path, *, shard: int = 0, shards: int = 1) -> None:
         self.esaw_clients = EsawClientPerOrganization()
-        self.scene = Scene(shard=shard, shards=shards, esaw_clients=self.esaw_clients)
+        self.scene = HandlersScene(shard=shard, shards=shards, esaw_clients=self.esaw_clients)
         self.root = folder / "dms"
         self.root.mkdir(exist_ok=True)
         self.resync: Resync = self.scene.resync

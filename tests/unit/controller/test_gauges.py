@@ -12,13 +12,13 @@ from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, a_sender, an_event, an_organization, ready
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.handlers import Scene
+from tests.support.scenes.handlers import HandlersScene
 
 
 class Scrape:
     """The metrics of a scrape."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: HandlersScene) -> None:
         self.scene = scene
         self.gauges = Gauges(
             metrics=scene.metrics,
@@ -33,7 +33,7 @@ class Scrape:
 
 
 def test_unfinished_events_are_counted_by_phase_and_the_oldest_is_known() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(an_organization())
     for count, phase in enumerate((Phase.ARCHIVING, Phase.ARCHIVING, Phase.AWAITING_CONSENT)):
         builder = an_event(f"{count:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d").in_phase(phase)
@@ -47,7 +47,7 @@ def test_unfinished_events_are_counted_by_phase_and_the_oldest_is_known() -> Non
 
 
 def test_the_oldest_unfinished_event_is_one_that_is_not_archived() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(an_organization())
     waiting = an_event().archived().status(phase=Phase.CLEANING, reason="CleanupDelayed")
     scene.observe(waiting.created(NOON - timedelta(days=20)).build())
@@ -60,7 +60,7 @@ def test_the_oldest_unfinished_event_is_one_that_is_not_archived() -> None:
 
 
 def test_an_organization_without_events_shows_zeros() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(an_organization())
     scrape = Scrape(scene)
     scrape.gauges.refresh()
@@ -69,7 +69,7 @@ def test_an_organization_without_events_shows_zeros() -> None:
 
 
 def test_an_archive_that_no_organization_uses_is_not_shown_and_one_that_is_missing_is() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(ready(an_archive(), "False"), an_organization(archiveRef={"name": "other"}))
     scrape = Scrape(scene)
     scrape.gauges.refresh()
@@ -82,7 +82,7 @@ def test_an_archive_that_no_organization_uses_is_not_shown_and_one_that_is_missi
 
 
 def test_a_suspended_archive_is_not_shown_as_one_that_fails() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(ready(an_archive(), "False"), an_organization())
     scrape = Scrape(scene)
     scrape.gauges.refresh()
@@ -94,7 +94,7 @@ def test_a_suspended_archive_is_not_shown_as_one_that_fails() -> None:
 
 async def test_finished_events_are_those_of_the_garbage_collectors_last_pass() -> None:
     finished = an_event().in_phase(Phase.FAILED).build()
-    scene = Scene(finished)
+    scene = HandlersScene(finished)
     scene.observe(an_organization())
     async with scene.running(scene.garbage_collector.run()):
         pass
@@ -104,7 +104,7 @@ async def test_finished_events_are_those_of_the_garbage_collectors_last_pass() -
 
 
 async def test_envelopes_that_esaw_deletes_soon_are_counted_by_the_last_pass() -> None:
-    scene = Scene(an_event().in_phase(Phase.FAILED).created(NOON - timedelta(days=29)).build())
+    scene = HandlersScene(an_event().in_phase(Phase.FAILED).created(NOON - timedelta(days=29)).build())
     scene.observe(an_organization(retention="720h"))
     scrape = Scrape(scene)
     scrape.gauges.refresh()
@@ -116,7 +116,7 @@ async def test_envelopes_that_esaw_deletes_soon_are_counted_by_the_last_pass() -
 
 
 def test_senders_are_counted_by_whether_their_key_works() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(
         an_organization(),
         a_sender("a"),
@@ -133,7 +133,7 @@ def test_senders_are_counted_by_whether_their_key_works() -> None:
 def test_over_all_controllers_each_sender_is_counted_once() -> None:
     shown = []
     for shard in range(3):
-        scene = Scene(shard=shard, shards=3)
+        scene = HandlersScene(shard=shard, shards=3)
         scene.observe(an_organization(), *(a_sender(f"sender-{count}") for count in range(30)))
         scrape = Scrape(scene)
         scrape.gauges.refresh()
@@ -143,7 +143,7 @@ def test_over_all_controllers_each_sender_is_counted_once() -> None:
 
 
 def test_the_series_of_an_organization_that_is_gone_are_gone() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(an_organization())
     scrape = Scrape(scene)
     scrape.gauges.refresh()
@@ -153,7 +153,7 @@ def test_the_series_of_an_organization_that_is_gone_are_gone() -> None:
 
 
 def test_each_failure_that_an_attempt_can_meet_starts_at_zero() -> None:
-    scrape = Scrape(Scene())
+    scrape = Scrape(HandlersScene())
     for phase in ("Validating", "Archiving", "Cleaning"):
         for outcome, reason in (
             ("wait", "EsawFailing"),
@@ -164,7 +164,7 @@ def test_each_failure_that_an_attempt_can_meet_starts_at_zero() -> None:
 
 
 def test_a_mail_server_is_ready_until_its_condition_says_otherwise() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     mail = {"smtpSecretRef": {"name": "smtp"}, "from": "a@acme.example"}
     scene.observe(an_organization("silent"), an_organization("acme", notifications=mail))
     scrape = Scrape(scene)
@@ -182,7 +182,7 @@ def test_a_mail_server_is_ready_until_its_condition_says_otherwise() -> None:
 
 
 def test_the_held_shards_are_counted_at_each_scrape() -> None:
-    scrape, held = Scrape(Scene()), [HeldShards({}, 4)]
+    scrape, held = Scrape(HandlersScene()), [HeldShards({}, 4)]
     publish_shards(scrape.scene.metrics, lambda: held[-1])
     assert (scrape.shows("shards"), scrape.shows("shards_held")) == (4, 0)
     held.append(held_shards(1, 3, of=4))
@@ -193,7 +193,7 @@ def test_the_held_shards_are_counted_at_each_scrape() -> None:
 def test_an_esaw_is_reachable_unless_its_condition_says_otherwise_or_it_is_unknown(
     truth: ConditionStatus, shown: int | None
 ) -> None:
-    scene, organization = Scene(), an_organization("acme")
+    scene, organization = HandlersScene(), an_organization("acme")
     conditions = with_condition((), "Reachable", truth, "Reason", "In words.", now=NOON, generation=1)
     scene.observe(replace(organization, status=replace(organization.status, conditions=conditions)))
     scrape = Scrape(scene)

@@ -26,7 +26,7 @@ from counterfoil.resources import (
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization, ready
 from tests.support.fakes.leases import held_shards
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.handlers import Scene, moved, turns
+from tests.support.scenes.handlers import HandlersScene, moved, turns
 
 LATER = NOON + timedelta(hours=1)
 
@@ -40,8 +40,8 @@ def number(count: int) -> EventBuilder:
     )
 
 
-def a_scene(*, process_limit: int = 100) -> Scene:
-    scene = Scene(process_limit=process_limit)
+def a_scene(*, process_limit: int = 100) -> HandlersScene:
+    scene = HandlersScene(process_limit=process_limit)
     scene.observe(an_organization(), a_sender(), ready(an_archive()))
     return scene
 
@@ -225,7 +225,7 @@ async def test_an_object_that_cannot_be_read_harms_no_other() -> None:
 
 
 async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
-    scene = Scene(process_limit=1)
+    scene = HandlersScene(process_limit=1)
     scene.observe(an_organization(), a_sender(authorized="False"), ready(an_archive()))
     scene.answers(finishes)
     parked = [number(each).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build() for each in range(10)]
@@ -241,7 +241,7 @@ async def test_a_new_key_resumes_all_waiting_events_oldest_first() -> None:
 
 
 async def test_an_archive_that_works_again_resumes_what_waited_for_it() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(an_organization(), a_sender(), ready(an_archive(), "False"))
     scene.answers(finishes)
     mine, other = waiting("ArchiveFull"), waiting("EsawFailing", 2)[1:]
@@ -290,7 +290,7 @@ async def test_an_archive_whose_status_gets_a_root_resumes_what_waited_for_its_p
 async def test_an_archive_that_a_probe_finds_unusable_wakes_what_waited_for_its_probe_and_nothing_else(
     reason: str,
 ) -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(an_organization(), a_sender(), ready(an_archive(), "Unknown"))
     async with scene.running():
         first, second = waiting(reason, 2)
@@ -311,9 +311,8 @@ def at_a_server(version: int = 1) -> Archive:
 
 
 async def test_an_archive_that_was_fixed_has_its_secrets_read_again() -> None:
-    scene = Scene()
-    scene.kube.secret_uses["dms-key"] = "archive"
-    scene.kube.secrets["dms-key"] = {"username": b"a", "password": b"old"}
+    scene = HandlersScene()
+    scene.kube.put_secret("dms-key", "archive", {"username": b"a", "password": b"old"})
     scene.observe(ready(at_a_server(), "False"))
     before = await scene.archive_pool.backend(at_a_server())
     scene.kube.secrets["dms-key"] = {"username": b"a", "password": b"new"}
@@ -323,7 +322,7 @@ async def test_an_archive_that_was_fixed_has_its_secrets_read_again() -> None:
 
 
 def test_an_archive_of_no_kind_at_all_is_seen_like_any_other() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(an_archive(filesystem=None))
     scene.observe(an_archive(version=2, generation=2, filesystem=None))
     assert len(scene.cache.archives) == 1
@@ -372,7 +371,7 @@ async def test_a_resumed_event_that_fails_again_waits_for_its_next_time() -> Non
 
 @pytest.mark.parametrize("level", ["event", "organization", "sender", "archive"])
 async def test_what_was_suspended_continues_when_it_is_resumed(level: str) -> None:
-    scene = Scene()
+    scene = HandlersScene()
     reason = "Suspended" if level == "event" else f"{level.capitalize()}Suspended"
     builder = number(1).in_phase(Phase.VALIDATING, reason)
     scene.observe(
@@ -417,7 +416,7 @@ async def test_an_envelope_that_was_not_found_is_looked_for_at_once_only_if_anot
 
 
 async def test_an_organization_that_appears_resumes_its_events() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(a_sender(), an_archive())
     scene.answers(finishes)
     events = waiting("OrganizationMissing", 3)
@@ -431,7 +430,7 @@ async def test_an_organization_that_appears_resumes_its_events() -> None:
 
 
 async def test_a_sender_that_appears_resumes_who_missed_it() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(an_organization(), an_archive())
     scene.answers(finishes)
     events = waiting("SenderMissing", 2)
@@ -454,7 +453,7 @@ async def test_a_sender_that_appears_resumes_who_missed_it() -> None:
 async def test_an_object_that_appears_while_the_run_that_missed_it_stores_its_state_resumes_the_event(
     reason: str, missing: Resource
 ) -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(
         *(each for each in (an_organization(), a_sender(), an_archive()) if type(each) is not type(missing))
     )
@@ -488,7 +487,7 @@ async def test_a_change_during_a_run_that_ends_for_another_cause_does_not_hasten
 
 
 async def test_another_default_sender_frees_what_waits_for_the_key_of_the_old_one() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(an_organization(), a_sender(authorized="False"), a_sender("ben"), an_archive())
     event = number(1).in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
     scene.cache.sender_of[event.name] = "anna"
@@ -504,7 +503,7 @@ async def test_another_default_sender_frees_what_waits_for_the_key_of_the_old_on
 
 @pytest.mark.parametrize("label", [None, "anna", "ben"])
 async def test_after_a_change_of_leader_a_consent_resumes_an_event_with_any_label(label: str | None) -> None:
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(
         an_organization(), a_sender(authorized="False"), a_sender("ben", authorized="False"), an_archive()
     )
@@ -532,7 +531,7 @@ async def test_a_held_event_is_not_resumed_by_a_change_that_solves_nothing_for_i
 
 async def test_the_end_of_an_object_that_held_events_is_shown_in_them() -> None:
     for held_by in ("organization", "sender", "archive"):
-        scene = Scene()
+        scene = HandlersScene()
         organization = an_organization(suspend=held_by == "organization")
         sender = a_sender(suspend=held_by == "sender")
         archive = an_archive(suspend=held_by == "archive")
@@ -568,7 +567,7 @@ def test_each_shared_object_has_one_controller_that_writes_its_status() -> None:
 
 
 async def test_everything_is_known_before_the_first_event_comes() -> None:
-    scene = Scene(an_organization(), a_sender(), an_archive())
+    scene = HandlersScene(an_organization(), a_sender(), an_archive())
     await scene.reflector.load()
     assert (len(scene.cache.organizations), len(scene.cache.senders), len(scene.cache.archives)) == (
         1,
@@ -578,7 +577,7 @@ async def test_everything_is_known_before_the_first_event_comes() -> None:
 
 
 def test_limits_are_those_of_the_objects_as_they_are_now() -> None:
-    cache = Scene().cache
+    cache = HandlersScene().cache
     cache.update(an_organization(limits={"concurrency": 3, "perSenderConcurrency": 2}))
     cache.update(an_archive(maxConcurrency=5))
     limits = concurrency_limits(cache, 7)
@@ -596,7 +595,7 @@ def test_limits_are_those_of_the_objects_as_they_are_now() -> None:
 
 
 def test_a_subscriber_is_called_once_for_each_newer_state() -> None:
-    scene = Scene()
+    scene = HandlersScene()
     heard: list[object] = []
     for kind in (Organization, Sender, Archive):
         scene.cache.add_handler(kind, lambda before, after: heard.append(after))

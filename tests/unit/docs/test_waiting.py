@@ -20,7 +20,7 @@ from counterfoil.resources import (
 )
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization, ready
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.handlers import Scene, turns
+from tests.support.scenes.handlers import HandlersScene, turns
 from tests.support.scenes.notices import NoticeScene, a_finished_event, until
 from tests.support.servers.scripted_esaw import answering, running
 
@@ -136,9 +136,9 @@ def retried(reason: str) -> EnvelopeEvent:
     )
 
 
-def an_idle_scene(*resources: Resource) -> Scene:
+def an_idle_scene(*resources: Resource) -> HandlersScene:
     """A new process that has listed these objects; none of them changes."""
-    scene = Scene()
+    scene = HandlersScene()
     scene.observe(*resources)
     return scene
 

@@ -13,13 +13,11 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import (
     LIST_AGAIN_SECONDS,
     MAX_OTHER_PROBES,
     MAX_SECRET_ORIGINS,
-    ArchivePool,
 )
 from controller.access.archive_root import (
     CHECK_AGAIN_SECONDS,
@@ -29,8 +27,7 @@ from controller.access.archive_root import (
     expected_marker,
     write_marker,
 )
-from controller.access.secret_cache import FRESH_SECONDS, SecretCache
-from controller.cache import Cache
+from controller.access.secret_cache import FRESH_SECONDS
 from counterfoil.archives.backends.filesystem import FilesystemBackend
 from counterfoil.archives.errors import (
     ArchiveRefused,
@@ -40,7 +37,6 @@ from counterfoil.archives.errors import (
 )
 from counterfoil.archives.manifest import Manifest, ManifestEnvelope, ManifestSender, ManifestTimes
 from counterfoil.kube.errors import Forbidden, Unavailable
-from counterfoil.metrics import Metrics
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import (
     Archive,
@@ -52,31 +48,22 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive_kinds import SETTINGS
 from counterfoil.untrusted.transfer_rate import MinimumRate
-from tests.support.builders import ENVELOPE, NOON, AClock, an_event, an_organization
+from tests.support.builders import ENVELOPE, NOON, an_event, an_organization
 from tests.support.fakes.archives import MemoryBackend, once
-from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.controller_parts import ControllerParts
 from tests.support.signed_pdfs import BETWEEN, ROOT
 
 
-class Scene:
+class Scene(ControllerParts):
     """The pool of a namespace with one Archive on the disk."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = AClock()
+        super().__init__()
         self.root = folder / "dms"
         self.root.mkdir()
-        self.kube = InMemoryKubeClient(self.archive())
+        self.kube.put(self.archive())
         self.kube.secret_uses |= {"dms-key": "archive", "authorities": "trust"}
-        self.metrics = Metrics(CollectorRegistry(), version="test")
-        self.cache = Cache()
-        self.archive_pool = ArchivePool(
-            self.kube,
-            self.cache,
-            SecretCache(self.kube, self.clock),
-            self.clock,
-            self.metrics,
-        )
 
     def archive(self, **more: Any) -> Archive:
         return an_archive(filesystem={"root": str(self.root)}, **more)
@@ -149,8 +136,7 @@ async def test_a_secret_that_is_not_there_is_reported_with_what_to_do(scene: Sce
 
 
 async def test_a_secret_for_another_use_is_no_credential_until_it_is_labelled(scene: Scene) -> None:
-    scene.kube.secrets["dms-key"] = {"accessKeyId": b"a", "secretAccessKey": b"one"}
-    scene.kube.secret_uses["dms-key"] = "smtp"
+    scene.kube.put_secret("dms-key", "smtp", {"accessKeyId": b"a", "secretAccessKey": b"one"})
     with pytest.raises(SettingsInvalid) as trouble:
         await scene.archive_pool.backend(an_s3())
     assert trouble.value.reason == "SecretNotLabelled"
@@ -171,8 +157,7 @@ async def test_an_open_archive_whose_secret_loses_its_label_is_not_used(scene: S
 
 
 async def test_trust_anchors_have_a_separate_use(scene: Scene) -> None:
-    scene.kube.secrets["authorities"] = {"ca.pem": ROOT.pem}
-    scene.kube.secret_uses["authorities"] = "archive"
+    scene.kube.put_secret("authorities", "archive", {"ca.pem": ROOT.pem})
     with pytest.raises(SettingsInvalid) as trouble:
         await scene.archive_pool.anchors(an_archive(trustAnchorsSecretRef={"name": "authorities"}))
     assert trouble.value.reason == "SecretNotLabelled"

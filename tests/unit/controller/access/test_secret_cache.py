@@ -20,8 +20,7 @@ from tests.support.fakes.kube import InMemoryKubeClient
 async def test_a_clock_that_is_set_back_keeps_no_old_secret() -> None:
     kube, clock = InMemoryKubeClient(), AClock()
     secrets = SecretCache(kube, clock)
-    kube.secret_uses["smtp"] = "smtp"
-    kube.secrets["smtp"] = {"password": b"old"}
+    kube.put_secret("smtp", "smtp", {"password": b"old"})
     assert await secrets.value("smtp", "password", SecretUse.SMTP) == b"old"
     kube.secrets["smtp"] = {"password": b"new"}
 
@@ -34,8 +33,7 @@ async def test_a_clock_that_is_set_back_keeps_no_old_secret() -> None:
 
 async def test_a_secret_is_read_for_the_use_that_it_is_labelled_for_and_for_no_other() -> None:
     kube = InMemoryKubeClient()
-    kube.secrets["one"] = {"key": b"value"}
-    kube.secret_uses["one"] = "archive"
+    kube.put_secret("one", "archive", {"key": b"value"})
     secrets = SecretCache(kube, AClock())
 
     assert await secrets.data("one", SecretUse.ARCHIVE) == {"key": b"value"}
@@ -59,8 +57,7 @@ async def test_a_label_counts_as_soon_as_the_cache_is_old() -> None:
 
 async def test_a_missing_key_is_named_and_the_other_keys_are_not() -> None:
     kube = InMemoryKubeClient()
-    kube.secrets["one"] = {"0-generated": b"value"}
-    kube.secret_uses["one"] = "token"
+    kube.put_secret("one", "token", {"0-generated": b"value"})
     with pytest.raises(SecretMissing) as raised:
         await SecretCache(kube, AClock()).value("one", "apiKey", SecretUse.TOKEN)
     assert str(raised.value) == "Secret/one has no key 'apiKey'."
@@ -87,7 +84,6 @@ async def test_a_sealed_key_is_read_for_its_sender_and_for_no_reference_with_any
 
 async def test_a_secret_of_another_type_is_no_sealed_key() -> None:
     kube, sender = InMemoryKubeClient(), a_sender(tokenSecretRef=None)
-    kube.secrets[sender.name] = {"token": b"somebody's"}
-    kube.secret_uses[sender.name] = "token"
+    kube.put_secret(sender.name, "token", {"token": b"somebody's"})
     with pytest.raises(SecretMissing, match="not of the type"):
         await SecretCache(kube, AClock()).sealed_token(sender)

@@ -55,8 +55,7 @@ class Scene:
         self.sender_keys = SenderKeys(self.kube, self.cache, secrets, self.clock)
 
     def put_key(self, key: str | bytes, *, name: str = "token") -> None:
-        self.kube.secret_uses["anna-key"] = "token"
-        self.kube.secrets["anna-key"] = {name: key.encode() if isinstance(key, str) else key}
+        self.kube.put_secret("anna-key", "token", {name: key.encode() if isinstance(key, str) else key})
 
     def newest(self) -> Sender:
         return Sender.parse(self.kube.objects["senders", "anna"])
@@ -196,8 +195,7 @@ class Senders(Scene):
         super().__init__()
         for name in names:
             self.kube.put(a_sender(name, authorized=None))
-            self.kube.secret_uses[f"{name}-key"] = "token"
-            self.kube.secrets[f"{name}-key"] = {"token": f"{name}{OTHER_KEY}".encode()}
+            self.kube.put_secret(f"{name}-key", "token", {"token": f"{name}{OTHER_KEY}".encode()})
 
     def restart(self) -> None:
         """Lose everything that is only in memory; read the Senders again."""

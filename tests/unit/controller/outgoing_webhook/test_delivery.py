@@ -228,8 +228,7 @@ async def test_without_a_signing_secret_nothing_is_sent_until_there_is_one(
             await asyncio.sleep(0.2)
             assert server.received == []
             assert scene.notice().attempts == 1, "waiting costs no further write"
-            scene.kube.secrets["hook"] = {"secret": SECRET}
-            scene.kube.secret_uses["hook"] = "webhook"
+            scene.kube.put_secret("hook", "webhook", {"secret": SECRET})
             await until(lambda: scene.notice().state is NoticeState.DELIVERED)
 
 

@@ -5,16 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from controller.access.secret_cache import SecretCache
-from controller.access.sender_keys import SenderKeys
-from controller.cache import Cache
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepBounds, SweepOutcome
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
 from counterfoil.esaw.errors import ResponseTooLarge
 from counterfoil.kube.errors import Rejected, Unavailable
-from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
     SENDER_LABEL,
@@ -30,9 +25,9 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.naming import EnvelopeId
-from tests.support.builders import ENVELOPE, NOON, AClock, a_sender, an_event, an_organization, known_to_work
+from tests.support.builders import ENVELOPE, NOON, a_sender, an_event, an_organization, known_to_work
 from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
-from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.scenes.controller_parts import ControllerParts
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
 
@@ -98,24 +93,20 @@ class FakeEsawUser(EsawUserClient):
         return tuple(FoundEnvelope(id=each) for each in hits[: self._esaw.most_hits])
 
 
-class Scene:
+class Scene(ControllerParts):
     def __init__(self, *senders: str, bounds: SweepBounds | None = None, **spec: Any) -> None:
-        self.clock = AClock()
+        self.finding = FindingEsawClient()
+        super().__init__(esaw_clients=FakeEsawClients(self.finding))
         self.load: EventLoad | None = None
-        self.metrics = Metrics(CollectorRegistry(), version="0")
-        self.kube = InMemoryKubeClient()
-        self.cache = Cache()
-        self.esaw = FindingEsawClient()
         given = {"sweep": {"interval": "1h", "lookback": "48h"}, **spec}
         self.organization = an_organization(**{key: value for key, value in given.items() if value})
         for name in senders or ("anna",):
             self.put_sender(known_to_work(a_sender(name), key_of(name)))
-        sender_keys = SenderKeys(self.kube, self.cache, SecretCache(self.kube, self.clock), self.clock)
         self.missed_callback_finder = MissedCallbackFinder(
             kube=self.kube,
             cache=self.cache,
-            sender_keys=sender_keys,
-            esaw_clients=FakeEsawClients(self.esaw),
+            sender_keys=self.sender_keys,
+            esaw_clients=self.esaw_clients,
             clock=self.clock,
             metrics=self.metrics,
             load=lambda _: self.load,
@@ -125,11 +116,10 @@ class Scene:
     def put_sender(self, sender: Sender) -> None:
         self.cache.senders.put(sender)
         self.kube.put(sender)
-        self.kube.secret_uses[f"{sender.name}-key"] = "token"
-        self.kube.secrets[f"{sender.name}-key"] = {"token": key_of(sender.name).encode()}
+        self.kube.put_secret(f"{sender.name}-key", "token", {"token": key_of(sender.name).encode()})
 
     def finds(self, sender: str, *envelopes: str, status: EnvelopeStatus = EnvelopeStatus.COMPLETED) -> None:
-        self.esaw.finds.setdefault(key_of(sender), {})[status] = list(envelopes)
+        self.finding.finds.setdefault(key_of(sender), {})[status] = list(envelopes)
 
     async def swept(self) -> int:
         return (await self.sweep()).created
@@ -173,9 +163,9 @@ async def test_an_envelope_with_a_callback_is_not_listed() -> None:
 async def test_it_searches_the_configured_range_a_day_at_a_time() -> None:
     scene = Scene()
     await scene.swept()
-    assert [end for _, end in scene.esaw.spans] == [NOON, NOON - timedelta(days=1)]
+    assert [end for _, end in scene.finding.spans] == [NOON, NOON - timedelta(days=1)]
     # eSAW leaves out what was sent at the very ends, so windows overlap.
-    first, second = (start for start, _ in scene.esaw.spans)
+    first, second = (start for start, _ in scene.finding.spans)
     assert first < NOON - timedelta(days=1)
     assert second < NOON - timedelta(days=2)
 
@@ -187,7 +177,7 @@ LONG = timedelta(days=30)
 async def test_an_envelope_that_took_weeks_to_sign_is_found_without_any_settings() -> None:
     scene = Scene(sweep=None)
     scene.finds("anna", ENVELOPE)
-    scene.esaw.sent[ENVELOPE] = NOON - LONG
+    scene.finding.sent[ENVELOPE] = NOON - LONG
     assert await scene.swept() == 1
 
 
@@ -196,16 +186,16 @@ async def test_an_answer_that_may_be_cut_off_splits_its_window(most_hits: int) -
     scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
     envelopes = [f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d" for number in range(2 * most_hits)]
     scene.finds("anna", *envelopes)
-    scene.esaw.sent = {each: NOON - timedelta(seconds=30 * n + 1) for n, each in enumerate(envelopes)}
-    scene.esaw.most_hits = most_hits
+    scene.finding.sent = {each: NOON - timedelta(seconds=30 * n + 1) for n, each in enumerate(envelopes)}
+    scene.finding.most_hits = most_hits
     assert await scene.swept() == len(envelopes)
 
 
 async def test_an_answer_that_is_too_large_splits_its_window() -> None:
     scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
     scene.finds("anna", ENVELOPE)
-    scene.esaw.sent[ENVELOPE] = NOON - timedelta(hours=13)
-    scene.esaw.too_large = timedelta(hours=7)
+    scene.finding.sent[ENVELOPE] = NOON - timedelta(hours=13)
+    scene.finding.too_large = timedelta(hours=7)
     assert await scene.swept() == 1
 
 
@@ -213,7 +203,7 @@ async def test_a_window_that_cannot_be_split_any_more_is_taken_as_it_is() -> Non
     scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
     envelopes = [f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d" for number in range(60)]
     scene.finds("anna", *envelopes)
-    scene.esaw.sent = dict.fromkeys(envelopes, NOON - timedelta(hours=1))
+    scene.finding.sent = dict.fromkeys(envelopes, NOON - timedelta(hours=1))
     outcome = await scene.sweep()
     assert (outcome.created, outcome.is_complete) == (len(envelopes), False)
 
@@ -283,7 +273,7 @@ async def test_an_envelope_that_was_finished_before_events_are_kept_is_found_whe
 ) -> None:
     scene = Scene(sweep=None, ttl={"succeeded": "72h"}, cleanup={"policy": policy})
     scene.finds("anna", ENVELOPE)
-    scene.esaw.sent = {ENVELOPE: NOON - timedelta(days=5)}
+    scene.finding.sent = {ENVELOPE: NOON - timedelta(days=5)}
     assert await scene.swept() == 1
     assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
@@ -310,7 +300,7 @@ async def test_each_sender_whose_key_works_is_asked_for_and_nobody_else() -> Non
 @pytest.mark.parametrize("problem", [EsawUnreachable("connect"), HttpStatusError(503)])
 async def test_a_sender_whose_envelopes_cannot_be_asked_for_delays_no_other(problem: Exception) -> None:
     scene = Scene("anna", "ben")
-    scene.esaw.problems[key_of("anna")] = problem
+    scene.finding.problems[key_of("anna")] = problem
     scene.finds("ben", SECOND)
     assert await scene.swept() == 1
 
@@ -318,7 +308,7 @@ async def test_a_sender_whose_envelopes_cannot_be_asked_for_delays_no_other(prob
 @pytest.mark.parametrize(("error_id", "still_works"), [("ERR0010", False), (None, True)])
 async def test_a_key_that_esaw_itself_refuses_is_remembered(error_id: str | None, still_works: bool) -> None:
     scene = Scene()
-    scene.esaw.problems[key_of("anna")] = HttpStatusError(401, error_id)
+    scene.finding.problems[key_of("anna")] = HttpStatusError(401, error_id)
     await scene.swept()
     anna = scene.cache.senders.get("anna")
     assert anna is not None
@@ -342,14 +332,14 @@ async def test_an_organization_that_archives_nothing_is_not_swept() -> None:
     scene = Scene(actions=[{"action": "envelopeFinished", "handling": "Record"}])
     scene.finds("anna", ENVELOPE)
     assert await scene.swept() == 0
-    assert scene.esaw.spans == []
+    assert scene.finding.spans == []
 
 
 async def test_without_its_own_settings_an_organization_is_searched_thirty_two_days_back() -> None:
     scene = Scene(sweep=None)
     await scene.swept()
-    assert scene.esaw.spans[-1][1] == NOON - timedelta(days=31)
-    assert len(scene.esaw.spans) == 32
+    assert scene.finding.spans[-1][1] == NOON - timedelta(days=31)
+    assert len(scene.finding.spans) == 32
 
 
 async def test_the_action_is_the_usual_one_where_that_is_archived_else_the_first() -> None:
@@ -420,7 +410,7 @@ async def test_a_sweep_leaves_half_of_the_ceilings_to_callbacks_and_reports_it(
 async def test_a_sweep_that_was_cut_continues_when_there_is_room() -> None:
     scene = Scene(limits=LIMITS)
     scene.finds("anna", *map(numbered, range(120)))
-    scene.esaw.sent = {numbered(n): NOON - timedelta(minutes=10 * n + 1) for n in range(120)}
+    scene.finding.sent = {numbered(n): NOON - timedelta(minutes=10 * n + 1) for n in range(120)}
     found = []
     for _ in range(3):
         found.append(await scene.swept())
@@ -463,40 +453,40 @@ async def test_one_sweep_starts_a_bounded_number_of_events() -> None:
 async def test_a_list_without_end_is_cut_and_the_next_sweep_looks_further_back() -> None:
     limits = {"unfinishedEvents": 10_000_000}
     scene = Scene("anna", "ben", bounds=SweepBounds(hits=20), sweep=None, limits=limits)
-    scene.esaw.endless = True
+    scene.finding.endless = True
     outcome = await scene.sweep()
     assert outcome.created == 40
     assert "Sender/anna has more than 20 envelopes; Sender/ben has more than 20 envelopes" in outcome.message
-    last = scene.esaw.spans[-1][1]
+    last = scene.finding.spans[-1][1]
     await scene.sweep()
-    assert scene.esaw.spans[-1][1] == last - timedelta(days=1)
+    assert scene.finding.spans[-1][1] == last - timedelta(days=1)
 
 
 async def test_the_requests_of_one_search_are_bounded() -> None:
     scene = Scene(bounds=SweepBounds(requests=5), sweep=None)
     outcome = await scene.sweep()
-    assert len(scene.esaw.spans) == 5
+    assert len(scene.finding.spans) == 5
     assert "needs too many requests" in outcome.message
     await scene.sweep()
-    assert scene.esaw.spans[-1][1] < NOON - timedelta(days=8)
+    assert scene.finding.spans[-1][1] < NOON - timedelta(days=8)
 
 
 async def test_an_answer_with_fewer_hits_than_an_earlier_one_is_complete() -> None:
     scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
     envelopes = [numbered(number) for number in range(1000)]
     scene.finds("anna", *envelopes)
-    scene.esaw.sent = {each: NOON - timedelta(seconds=80 * n + 1) for n, each in enumerate(envelopes)}
+    scene.finding.sent = {each: NOON - timedelta(seconds=80 * n + 1) for n, each in enumerate(envelopes)}
     assert await scene.swept() == 1000
-    assert len(scene.esaw.spans) == 3
+    assert len(scene.finding.spans) == 3
 
 
 async def test_answers_that_do_not_depend_on_the_time_split_no_further() -> None:
     scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
     scene.finds("anna", *map(numbered, range(300)))
-    scene.esaw.ignores_time = True
+    scene.finding.ignores_time = True
     outcome = await scene.sweep()
     assert (outcome.created, outcome.is_complete) == (300, False)
-    assert len(scene.esaw.spans) == 3
+    assert len(scene.finding.spans) == 3
 
 
 @pytest.mark.parametrize("most_hits", [1, 20, 50, 10_000])
@@ -505,7 +495,7 @@ async def test_a_sweep_in_an_esaw_that_ignores_the_time_is_not_complete_and_repo
 ) -> None:
     scene = Scene()
     scene.finds("anna", *map(numbered, range(300)))
-    scene.esaw.ignores_time, scene.esaw.most_hits = True, most_hits
+    scene.finding.ignores_time, scene.finding.most_hits = True, most_hits
     outcome = await scene.sweep()
     assert outcome.created == min(300, most_hits)
     assert not outcome.is_complete
@@ -517,8 +507,8 @@ async def test_a_sweep_whose_smallest_window_may_be_cut_is_not_complete_and_repo
     scene = Scene(sweep={"interval": "1h", "lookback": "24h"})
     envelopes = list(map(numbered, range(60)))
     scene.finds("anna", *envelopes)
-    scene.esaw.sent = {each: NOON - timedelta(hours=1, milliseconds=n) for n, each in enumerate(envelopes)}
-    scene.esaw.most_hits = 50
+    scene.finding.sent = {each: NOON - timedelta(hours=1, milliseconds=n) for n, each in enumerate(envelopes)}
+    scene.finding.most_hits = 50
     outcome = await scene.sweep()
     assert (outcome.created, outcome.is_complete) == (50, False)
     assert "Sender/anna gets 50 envelopes for one minute, perhaps not all" in outcome.message
@@ -529,7 +519,7 @@ async def test_a_larger_answer_shows_that_the_smallest_window_was_not_cut() -> N
     scene.finds("anna", *map(numbered, range(160)))
     minute = {numbered(n): NOON - timedelta(hours=1) for n in range(60)}
     day = {numbered(n): NOON - timedelta(hours=25, minutes=10 * (n - 60)) for n in range(60, 160)}
-    scene.esaw.sent = minute | day
+    scene.finding.sent = minute | day
     outcome = await scene.sweep()
     assert (outcome.created, outcome.is_complete) == (160, True)
 
@@ -537,7 +527,7 @@ async def test_a_larger_answer_shows_that_the_smallest_window_was_not_cut() -> N
 async def test_a_sweep_of_different_days_with_as_many_envelopes_each_is_complete() -> None:
     scene = Scene()
     scene.finds("anna", numbered(1), numbered(2))
-    scene.esaw.sent = {numbered(n): NOON - timedelta(hours=24 * n - 12) for n in (1, 2)}
+    scene.finding.sent = {numbered(n): NOON - timedelta(hours=24 * n - 12) for n in (1, 2)}
     outcome = await scene.sweep()
     assert (outcome.created, outcome.is_complete) == (2, True)
 

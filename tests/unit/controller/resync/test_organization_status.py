@@ -13,9 +13,7 @@ import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-from controller.access.secret_cache import FRESH_SECONDS, SecretCache
-from controller.access.sender_keys import SenderKeys
-from controller.cache import Cache
+from controller.access.secret_cache import FRESH_SECONDS
 from controller.resync.organization_status import VERSION_CHECK_PASSES, OrganizationStatusUpdater
 from counterfoil.callback_auth import is_valid_basic_auth, is_valid_token
 from counterfoil.esaw import (
@@ -52,37 +50,31 @@ from tests.support.builders import (
     known_to_work,
     ready,
 )
-from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
-from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.controller_parts import ControllerParts
 
 TOKEN = "callback-token-0123456789"
 OTHER = "another-token-0123456789"
 
 
-class Scene:
+class Scene(ControllerParts):
     """An Organization with all that it needs."""
 
     def __init__(
         self, *, callback_url: str | None = None, esaw_clients: EsawClients | None = None, **spec: Any
     ) -> None:
-        self.clock = AClock()
-        self.esaw = FakeEsawClient()
-        self.cache = Cache()
+        super().__init__(an_organization(**spec), esaw_clients=esaw_clients)
         self.cache.archives.put(ready(an_archive()))
         self.cache.senders.put(known_to_work(a_sender()))
-        self.kube = InMemoryKubeClient(an_organization(**spec))
-        self.kube.secret_uses |= dict.fromkeys(("callback", "more", "lock"), "callback")
-        self.kube.secret_uses |= {"anna-key": "token", "hook": "webhook"}
-        self.kube.secrets["callback"] = {"token": TOKEN.encode()}
-        self.kube.secrets["anna-key"] = {"token": KEY.encode()}
-        secrets = SecretCache(self.kube, self.clock)
+        self.kube.secret_uses |= {"more": "callback", "lock": "callback", "hook": "webhook"}
+        self.kube.put_secret("callback", "callback", {"token": TOKEN.encode()})
+        self.put_key()
         self.organizations = OrganizationStatusUpdater(
             kube=self.kube,
             cache=self.cache,
-            secrets=secrets,
-            sender_keys=SenderKeys(self.kube, self.cache, secrets, self.clock),
-            esaw_clients=esaw_clients or FakeEsawClients(self.esaw),
+            secrets=self.secrets,
+            sender_keys=self.sender_keys,
+            esaw_clients=self.esaw_clients,
             clock=self.clock,
             callback_url=callback_url,
         )
@@ -482,8 +474,7 @@ async def test_an_organization_whose_events_can_have_no_sender_is_not_ready(
 ) -> None:
     scene = Scene(**{"defaultSenderRef": None, **spec})
     scene.cache.senders.remove("anna")
-    scene.kube.secret_uses["another"] = "oauth"
-    scene.kube.secrets["another"] = {"secret": b"the client's"}
+    scene.kube.put_secret("another", "oauth", {"secret": b"the client's"})
     for sender in senders:
         scene.cache.senders.put(sender)
     wanted = ("True", "Ready") if is_ready else ("False", "NoUsableSender")
@@ -1295,8 +1286,7 @@ async def test_no_origin_is_recorded_where_the_namespace_knows_another_esaw() ->
 
 async def test_a_client_secret_of_another_esaw_makes_the_organization_unready() -> None:
     scene = Scene(oauth=APP)
-    scene.kube.secrets["oauth"] = {"secret": b"client-secret"}
-    scene.kube.secret_uses["oauth"] = "oauth"
+    scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
     await scene.look()
     assert (await scene.condition())[:2] == ("True", "Ready")
 
@@ -1312,8 +1302,7 @@ async def test_a_client_secret_of_another_esaw_makes_the_organization_unready() 
 
 async def test_a_new_client_secret_in_a_namespace_of_several_esaws_needs_its_annotation() -> None:
     scene = Scene(oauth=APP)
-    scene.kube.secrets["oauth"] = {"secret": b"client-secret"}
-    scene.kube.secret_uses["oauth"] = "oauth"
+    scene.kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
     other = an_organization(baseURL=ELSEWHERE)
     scene.cache.organizations.put(replace(other, metadata=replace(other.metadata, name="other")))
     assert (await scene.condition())[:2] == ("False", "OriginUnknown")

@@ -22,8 +22,7 @@ class LateScene(ReconcilerScene):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.observe(known_to_work(a_sender("ben")))
-        self.kube.secret_uses["ben-key"] = "token"
-        self.kube.secrets["ben-key"] = {"token": KEY.encode()}
+        self.kube.put_secret("ben-key", "token", {"token": KEY.encode()})
         self.finder = LateSenderFinder(
             self.kube, Reopener(self.status_writer, self.event_recorder, self.clock)
         )

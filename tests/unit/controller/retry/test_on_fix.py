@@ -27,7 +27,7 @@ from tests.support.builders import (
     ready,
 )
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.handlers import Scene, turns
+from tests.support.scenes.handlers import HandlersScene, turns
 
 
 def event_failed(reason: str, count: int = 1, *, organization: str = "acme") -> EventBuilder:
@@ -43,7 +43,7 @@ class RetryScene:
     """A namespace with failed events, in which their causes are fixed."""
 
     def __init__(self, *events: EnvelopeEvent) -> None:
-        self.scene = Scene(*events)
+        self.scene = HandlersScene(*events)
         self.scene.observe(an_organization())
         self.failed_event_retrier = FailedEventRetrier(
             kube=self.scene.kube,

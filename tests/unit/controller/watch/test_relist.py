@@ -7,14 +7,14 @@ from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import Archive, EnvelopeEvent, Organization, Phase, Resource, Sender
 from tests.support.builders import a_sender, an_event, an_organization
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.scenes.handlers import Scene, turns
+from tests.support.scenes.handlers import HandlersScene, turns
 
 
 class RelistScene:
     """A namespace of which a controller knows everything, and of which something vanishes unseen."""
 
     def __init__(self, *resources: Resource) -> None:
-        self.scene = Scene(*resources)
+        self.scene = HandlersScene(*resources)
         self.scene.observe(*resources)
         self.deletion_detector = DeletionDetector(
             self.scene.kube, self.scene.cache, self.scene.clock, labels="", fields=""

@@ -127,8 +127,7 @@ ELSEWHERE = "https://elsewhere.example"
 def a_service(tmp_path: Path, annotation: str | None = None) -> ConsentService:
     (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
     kube = InMemoryKubeClient()
-    kube.secrets["oauth"] = {"secret": b"client-secret"}
-    kube.secret_uses["oauth"] = "oauth"
+    kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
     kube.secret_annotations["oauth"] = {} if annotation is None else {ORIGIN_ANNOTATION: annotation}
     return ConsentService(kube, Sealing(tmp_path), AClock())
 

@@ -1,0 +1,97 @@
+"""The parts of a controller over an API server in memory, which the scenes of its tests share."""
+
+from datetime import timedelta
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from controller.access.archive_pool import ArchivePool
+from controller.access.history_access import HistoryAccess
+from controller.access.secret_cache import SecretCache
+from controller.access.sender_keys import SenderKeys
+from controller.cache import Cache
+from controller.event_recorder import EventRecorder
+from controller.reconcile.phase_runner import PhaseRunner
+from controller.reconcile.preconditions import Preconditions
+from controller.reconcile.signature_policy import SignatureChecker
+from controller.reconcile.transition_announcer import TransitionAnnouncer
+from controller.reconcile.transition_writer import TransitionWriter
+from controller.sharding import HeldShards
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.status import StatusWriter
+from counterfoil.metrics import Metrics
+from counterfoil.resources import Resource
+from tests.support.builders import KEY, AClock
+from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
+from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.fakes.leases import held_shards
+from tests.support.fakes.reconcile_context import FakeSignatureCheck, FakeTagWorkers
+
+
+class ControllerParts:
+    """Clock, API server, cache, and what reads Secrets, keys and archives."""
+
+    def __init__(
+        self,
+        *resources: Resource,
+        esaw_clients: EsawClients | None = None,
+        held: HeldShards | None = None,
+        **status_writer: Any,
+    ) -> None:
+        self.clock = AClock()
+        self.kube = InMemoryKubeClient(*resources)
+        self.cache = Cache()
+        self.metrics = Metrics(CollectorRegistry(), version="test")
+        self.esaw = FakeEsawClient()
+        self.esaw_clients = esaw_clients or FakeEsawClients(self.esaw)
+        self.held = held or held_shards()
+        self.examiner = FakeSignatureCheck()
+        self.secrets = SecretCache(self.kube, self.clock)
+        self.sender_keys = SenderKeys(self.kube, self.cache, self.secrets, self.clock)
+        self.archive_pool = self.new_archive_pool()
+        self.event_recorder = EventRecorder(self.kube, self.clock)
+        self.status_writer = StatusWriter(self.kube, **status_writer)
+
+    def put_key(self, sender: str = "anna", key: str | bytes = KEY, *, name: str = "token") -> None:
+        """Store the Secret with the API token of a sender."""
+        data = key.encode() if isinstance(key, str) else key
+        self.kube.put_secret(f"{sender}-key", "token", {name: data})
+
+    def new_archive_pool(self) -> ArchivePool:
+        """Build the pool of one more process."""
+        return ArchivePool(self.kube, self.cache, self.secrets, self.clock, self.metrics)
+
+    def new_preconditions(self) -> Preconditions:
+        """Build what admits events."""
+        return Preconditions(
+            kube=self.kube,
+            cache=self.cache,
+            sender_keys=self.sender_keys,
+            archive_pool=self.archive_pool,
+            esaw_clients=self.esaw_clients,
+            clock=self.clock,
+            signature_checker=SignatureChecker(self.examiner, None),
+            tag_workers=FakeTagWorkers(),
+            held=self.held,
+            history_access=HistoryAccess(self.clock),
+        )
+
+    def reconciler_parts(self) -> dict[str, Any]:
+        """Build the arguments of a ``Reconciler``."""
+        return {
+            "cache": self.cache,
+            "phase_runner": PhaseRunner(
+                preconditions=self.new_preconditions(),
+                sender_keys=self.sender_keys,
+                metrics=self.metrics,
+                clock=self.clock,
+            ),
+            "transition_writer": TransitionWriter(
+                status_writer=self.status_writer,
+                announcer=TransitionAnnouncer(self.event_recorder, self.metrics, self.clock),
+                clock=self.clock,
+            ),
+            "clock": self.clock,
+            "random": lambda: 1.0,
+            "attempt_timeout": timedelta(hours=6),
+        }
