@@ -40,6 +40,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.reopening import (
     is_reopened_by_callback,
+    must_be_stored,
     reopened_status,
     status_for_first_attempt,
 )
@@ -57,6 +58,7 @@ from tests.support.scenes.documents import (
     retried_by_a_person,
 )
 from tests.support.scenes.reconciler import ReconcilerScene
+from webhook.receiver.delivery_counter import PendingCount, status_with
 
 TRAIL = b"%PDF-trail"
 
@@ -1523,6 +1525,89 @@ async def test_a_status_that_does_not_say_which_callbacks_were_considered_asks_e
     assert is_due(scene)
     await scene.reconcile()
     assert not is_due(scene)
+
+
+async def asked_by_a_person(scene: ReconcilerScene, request: str) -> None:
+    """Carry out a request on the event, as the controller does."""
+    requests, event = EventRequests(scene.clock), scene.newest()
+    carry_out = requests.skip if request == "skip" else requests.retry
+    result = await carry_out(event, Request(request))
+    assert result.change is not None
+    last = Request(request).handled(result.outcome, "", now=scene.clock.now())
+    await scene.status_writer.store(
+        event, msgspec.structs.replace(result.change(event.status), last_request=last)
+    )
+
+
+def reopened_by_callback(scene: ReconcilerScene) -> bool:
+    """Store a callback of an ended event as the receiver does; return whether it re-opens the event."""
+    scene.clock.advance(minutes=10)
+    now, event = scene.clock.now(), scene.newest()
+    status = status_with(event, PendingCount(1, now, now), now=now)
+    scene.kube.put(msgspec.structs.replace(event, status=status))
+    return must_be_stored(event.status, received=now, now=now)
+
+
+@pytest.mark.xfail(strict=True, reason="a callback undoes what a person decided")
+async def test_an_archived_envelope_that_a_person_skipped_is_not_deleted_after_a_callback(
+    tmp_path: Path,
+) -> None:
+    scene = ReconcilerScene(tmp_path, cleanup=DELAY)
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    await asked_by_a_person(scene, "skip")
+    assert not reopened_by_callback(scene)
+    assert (scene.newest().status.reason, scene.newest().deliveries) == ("SkippedByRequest", 2)
+    await asked_by_a_person(scene, "retry")
+    scene.clock.advance(hours=168)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="a callback undoes what a person decided")
+async def test_an_expired_envelope_that_a_person_skipped_is_archived_and_kept_only_after_it_was_signed(
+    tmp_path: Path,
+) -> None:
+    scene = delayed_and_expired(tmp_path)
+    await scene.reconcile()
+    await asked_by_a_person(scene, "skip")
+    assert reopened_by_callback(scene)
+    assert (await scene.reconcile()).status.reason == "SkippedByRequest"
+    scene.clock.advance(hours=200)
+    scene.envelope.status = EnvelopeStatus.ACTIVE
+    assert reopened_by_callback(scene)
+    assert (await scene.reconcile()).status.reason == "StillActive"
+    restart_and_sign(scene)
+    scene.envelope.but("files", HttpStatusError(503))
+    assert not (await scene.reconcile()).status.phase.is_final
+    scene.envelope.problems.clear()
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert "a person skipped" in (after.status.message or "")
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+    assert scene.envelope.transport.deleted == []
+    await asked_by_a_person(scene, "retry")
+    scene.clock.advance(hours=200)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.xfail(strict=True, reason="a callback undoes what a person decided")
+async def test_a_failed_attempt_does_not_give_up_a_signed_envelope_that_a_person_skipped_before(
+    tmp_path: Path,
+) -> None:
+    scene = delayed_and_expired(tmp_path)
+    await scene.reconcile()
+    await asked_by_a_person(scene, "skip")
+    restart_and_sign(scene)
+    assert reopened_by_callback(scene)
+    scene.envelope.but("files", HttpStatusError(503))
+    for _ in range(26):
+        failed = await scene.reconcile()
+        scene.clock.advance(hours=1)
+    assert failed.status.reason == "DeadlineExceeded"
+    scene.envelope.problems.clear()
+    again = reopened_status(failed.status, reason="CauseSolved", message="", now=scene.clock.now())
+    await scene.status_writer.store(failed, again)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
 def expired_with_a_delay_beyond_the_retention(folder: Path) -> ReconcilerScene:
