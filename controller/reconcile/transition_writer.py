@@ -15,7 +15,12 @@ from counterfoil.clock import Clock
 from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, is_condition_true
-from counterfoil.resources.reopening import PHASES_REOPENED_BY_CALLBACK, REDELIVERED, reopened_status
+from counterfoil.resources.reopening import (
+    PHASES_REOPENED_BY_CALLBACK,
+    REDELIVERED,
+    is_given_up,
+    reopened_status,
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class TransitionWriter:
         """
 
         def revise(newest: EnvelopeEventStatus) -> EnvelopeEventStatus:
-            is_ended = newest.phase in PHASES_REOPENED_BY_CALLBACK
+            is_ended = newest.phase in PHASES_REOPENED_BY_CALLBACK and not is_given_up(newest)
             if not is_ended or (newest.deliveries or 0) <= known_deliveries:
                 return newest
             message = f"eSignAnyWhere called again during the attempt that ended as {newest.phase}."

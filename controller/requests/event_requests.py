@@ -9,9 +9,23 @@ from controller.outgoing_webhook.policy import resent
 from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
 from counterfoil.readiness import with_readiness
-from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, NoticeState, Phase
+from counterfoil.resources import (
+    PHASE_CONDITIONS,
+    EnvelopeEvent,
+    EnvelopeEventStatus,
+    NoticeState,
+    Phase,
+    is_condition_true,
+    with_condition,
+)
 from counterfoil.resources.envelopeevent import state_of
-from counterfoil.resources.reopening import is_reopened_by_retry, reopened_status
+from counterfoil.resources.organization import CHANGEABLE_STATUSES
+from counterfoil.resources.reopening import (
+    SKIPPED_BY_REQUEST,
+    SKIPPED_UNTIL_A_CHANGE,
+    is_reopened_by_retry,
+    reopened_status,
+)
 from counterfoil.resources.request import EXPECTED_PARAMETER, Request, RequestOutcome
 
 
@@ -65,15 +79,29 @@ class EventRequests:
         )
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
-        now, reason = self.clock.now(), "SkippedByRequest"
-        message = "A person gave this event up. Counterfoil does nothing more for it."
+        now, conditions = self.clock.now(), status.conditions
+        message = "A person gave this event up. Only a person's retry starts it again."
+        if status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES:
+            message = SKIPPED_UNTIL_A_CHANGE
+            # A callback begins with the first phase, as after each other skip.
+            for type_ in PHASE_CONDITIONS.values():
+                if is_condition_true(conditions, type_):
+                    conditions = with_condition(
+                        conditions,
+                        type_,
+                        "False",
+                        SKIPPED_BY_REQUEST,
+                        message,
+                        now=now,
+                        generation=generation,
+                    )
         conditions = with_readiness(
-            status.conditions, "True", reason, message, now=now, generation=generation
+            conditions, "True", SKIPPED_BY_REQUEST, message, now=now, generation=generation
         )
         return msgspec.structs.replace(
             status,
             phase=Phase.SKIPPED,
-            reason=reason,
+            reason=SKIPPED_BY_REQUEST,
             message=message,
             conditions=conditions,
             next_attempt_time=None,

@@ -54,7 +54,13 @@ from counterfoil.resources import (
 from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationLimits
-from counterfoil.resources.reopening import RECORDED, may_be_restarted, reopened_status
+from counterfoil.resources.reopening import (
+    RECORDED,
+    SKIPPED_BY_REQUEST,
+    is_given_up,
+    may_be_restarted,
+    reopened_status,
+)
 from counterfoil.untrusted.event_ceiling import EventCeiling
 
 _log = logging.getLogger(__name__)
@@ -397,9 +403,9 @@ def _may_end_otherwise(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
     if phase is Phase.SUCCEEDED:
         # The sweep creates events of actions that are archived; this one was recorded before that.
         return reason == RECORDED
-    if phase is not Phase.SKIPPED or reason == "SkippedByRequest":
+    if phase is not Phase.SKIPPED or is_given_up(event.status):
         return False
-    if reason in ("ArchivedAsExpired", "NoFinishedDocuments"):
+    if reason in (SKIPPED_BY_REQUEST, "ArchivedAsExpired", "NoFinishedDocuments"):
         # Settled in this status.
         return event.status.envelope is None or event.status.envelope.status != found
     return True

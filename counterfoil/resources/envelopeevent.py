@@ -44,7 +44,7 @@ from counterfoil.resources.naming import (
     is_envelope_action,
     shard,
 )
-from counterfoil.resources.request import LastRequest, request_values
+from counterfoil.resources.request import LastRequest, RequestOutcome, request_values
 
 DEADLINE_EXCEEDED = "DeadlineExceeded"
 """Reason of an event whose deadline passed without success; ``last_error`` has the cause."""
@@ -606,6 +606,13 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
         if self.reason == DEADLINE_EXCEEDED and self.last_error is not None:
             return self.last_error.reason
         return self.reason or ""
+
+    @property
+    def is_skipped_by_person(self) -> bool:
+        """Whether a skip is the last request of a person that was carried out. A callback may have started
+        the event again since."""
+        last = self.last_request
+        return last is not None and (last.request, last.outcome) == ("skip", RequestOutcome.DONE)
 
     @property
     def may_have_deleted(self) -> bool:

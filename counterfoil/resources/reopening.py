@@ -2,8 +2,9 @@
 Re-opening: the status of a finished event that starts again, after a callback or a person's request.
 
 Pure. A callback re-opens an event that is Skipped or Failed; a callback from before its last attempt is only
-counted. One that comes while an archived event waits for its delete makes the event due, if its envelope can
-still be restarted (``has_new_delivery``).
+counted. So is one of an event that a person skipped, unless its envelope may have changed since
+(``is_given_up``). One that comes while an archived event waits for its delete makes the event due, if its
+envelope can still be restarted (``has_new_delivery``).
 
 Claimed names and filed documents stay in the status, so that nothing is filed twice. An event whose documents
 are archived continues after that step: its proof is the condition ``Archived``.
@@ -56,6 +57,12 @@ DELETE_DELAYED_REASONS = frozenset({CLEANUP_DELAYED, LATE_FILES_PENDING})
 SKIPPED_BY_REQUEST = "SkippedByRequest"
 """Reason of an event that a person skipped."""
 
+SKIPPED_UNTIL_A_CHANGE = (
+    "A person gave this event up before its envelope was finished. If the envelope changes and eSignAnyWhere "
+    "calls again, it is archived. It is deleted only after a person's retry."
+)
+"""Message of such an event whose envelope can still change."""
+
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
 
 
@@ -103,6 +110,10 @@ class UnfinishedStatus(Protocol):
         """The envelope as it was archived."""
 
 
+class KnownStatus(EndedStatus, UnfinishedStatus, Protocol):
+    """The part of a status that tells whether a callback is more than one more delivery."""
+
+
 def considered_time(status: EndedStatus) -> datetime | None:
     """
     Return up to when the end of an event considers callbacks; None: it has not ended.
@@ -136,6 +147,22 @@ def is_reopened_by_callback(
     return completed is None or received > completed
 
 
+def is_given_up(status: KnownStatus) -> bool:
+    """Whether a person skipped the event, and its envelope can't have changed since, so that only a person
+    starts it again. An envelope that eSAW never showed was given up in any state."""
+    envelope = status.envelope
+    may_change = envelope is not None and envelope.status in CHANGEABLE_STATUSES
+    return status.reason == SKIPPED_BY_REQUEST and not may_change
+
+
+def is_started_by_callback(status: KnownStatus, *, received: datetime, now: datetime) -> bool:
+    """Whether a callback received at ``received`` starts an ended event again."""
+    considered = considered_time(status)
+    return not is_given_up(status) and is_reopened_by_callback(
+        status.phase, considered, received=received, now=now
+    )
+
+
 def may_be_restarted(status: UnfinishedStatus) -> bool:
     """Whether the event waits for the time of the delete, and its envelope can still be restarted and signed.
     A callback may tell of that."""
@@ -144,16 +171,11 @@ def may_be_restarted(status: UnfinishedStatus) -> bool:
     return is_delayed and envelope is not None and envelope.status in CHANGEABLE_STATUSES
 
 
-class KnownStatus(EndedStatus, UnfinishedStatus, Protocol):
-    """The part of a status that tells whether a callback is more than one more delivery."""
-
-
 def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) -> bool:
     """Whether a callback received at ``received`` is stored before it is answered: it re-opens the event, or
     may tell that the envelope was restarted."""
-    considered = considered_time(status)
-    is_reopened = is_reopened_by_callback(status.phase, considered, received=received, now=now)
-    return is_reopened or may_be_restarted(status)
+    is_started = is_started_by_callback(status, received=received, now=now)
+    return is_started or may_be_restarted(status)
 
 
 def has_new_delivery(event: EnvelopeEvent) -> bool:

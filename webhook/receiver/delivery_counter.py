@@ -29,8 +29,7 @@ from counterfoil.kube.status import patch_status
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, Origin, ResourceInvalid
 from counterfoil.resources.reopening import (
     REDELIVERED,
-    considered_time,
-    is_reopened_by_callback,
+    is_started_by_callback,
     must_be_stored,
     status_for_first_attempt,
 )
@@ -342,7 +341,7 @@ class DeliveryCounter:
 
 
 def _reopens(received: datetime, status: EnvelopeEventStatus, now: datetime) -> bool:
-    return is_reopened_by_callback(status.phase, considered_time(status), received=received, now=now)
+    return is_started_by_callback(status, received=received, now=now)
 
 
 def status_with(event: EnvelopeEvent, pending_count: PendingCount, *, now: datetime) -> EnvelopeEventStatus:

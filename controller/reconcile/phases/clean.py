@@ -105,7 +105,7 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     if (found := doubt(event.status)) is not None:
         return _in_doubt(event, found)
     cleanup = context.organization.spec.cleanup
-    if cleanup.policy is CleanupPolicy.KEEP:
+    if cleanup.policy is CleanupPolicy.KEEP or event.status.is_skipped_by_person:
         kept = await unless_missing(_keep(event, context))
         if kept is not None:
             return kept
@@ -228,7 +228,10 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "eSignAnyWhere. If it is restarted there, its next callback archives it again.",
             facts=facts,
         )
-    message = "The envelope was archived and stays in eSignAnyWhere, as spec.cleanup.policy says."
+    why = "as spec.cleanup.policy says"
+    if event.status.is_skipped_by_person:
+        why = "because a person skipped this event before its last callback"
+    message = f"The envelope was archived and stays in eSignAnyWhere, {why}."
     return Done("ArchivedAndKept", message, facts=facts)
 
 

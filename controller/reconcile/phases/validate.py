@@ -31,7 +31,13 @@ from counterfoil.resources import (
     LocalObjectReference,
     without_checksum,
 )
-from counterfoil.resources.reopening import ENVELOPE_UNFINISHED, STILL_ACTIVE, is_restarted
+from counterfoil.resources.reopening import (
+    ENVELOPE_UNFINISHED,
+    SKIPPED_BY_REQUEST,
+    SKIPPED_UNTIL_A_CHANGE,
+    STILL_ACTIVE,
+    is_restarted,
+)
 
 _FINISHING: Final = timedelta(hours=1)
 """Time after the last callback in which an answer of eSAW may be older than that callback."""
@@ -57,6 +63,8 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         documents=_documents(event, envelope.status),
         considered_deliveries=event.deliveries if may_change else None,
     )
+    if _is_as_skipped(event, envelope.status):
+        return Skip(SKIPPED_BY_REQUEST, SKIPPED_UNTIL_A_CHANGE, facts=seen)
     if envelope.status in context.organization.spec.statuses:
         return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
     if envelope.status is EnvelopeStatus.ACTIVE:
@@ -72,6 +80,14 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         f"The envelope is {envelope.status}; Organization/{context.organization.name} archives {accepted}.",
         facts=seen,
     )
+
+
+def _is_as_skipped(event: EnvelopeEvent, status: EnvelopeStatus) -> bool:
+    """Whether a callback started the event of an Expired envelope that a person skipped, and the envelope is
+    still Expired."""
+    earlier = event.status.envelope
+    was_expired = earlier is not None and earlier.status == EnvelopeStatus.EXPIRED
+    return event.status.is_skipped_by_person and was_expired and status is EnvelopeStatus.EXPIRED
 
 
 def _documents(event: EnvelopeEvent, status: EnvelopeStatus) -> tuple[FiledDocument, ...] | None:

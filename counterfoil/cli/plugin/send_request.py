@@ -222,7 +222,8 @@ SKIP = RequestCommand(
     "skip",
     frozenset({Phase.SUCCEEDED, Phase.SKIPPED}),
     SUMMARY="give events up on purpose",
-    DETAILS="Counterfoil does nothing more for them. A new callback, or retry, takes them up again.",
+    DETAILS="Counterfoil does nothing more for them and deletes nothing. Only retry takes them up again. A "
+    "new callback does so for an Active or Expired envelope, and keeps the envelope.",
 )
 
 

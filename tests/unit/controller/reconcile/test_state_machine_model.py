@@ -215,7 +215,8 @@ class StateMachineModel(RuleBasedStateMachine):
         """A delivery comes now, or came two days ago and is counted only now."""
         received = self.clock.now() - timedelta(hours=age)
         considered = considered_time(self.status)
-        if self.phase in (Phase.SKIPPED, Phase.FAILED) and considered is not None and received > considered:
+        is_ended = self.phase in (Phase.SKIPPED, Phase.FAILED) and self.status.reason != "SkippedByRequest"
+        if is_ended and considered is not None and received > considered:
             self._expect_reopened()
         before = self.event.deliveries
         self._store(status_with(self.event, PendingCount(1, received, received), now=self.clock.now()))

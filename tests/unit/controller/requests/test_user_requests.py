@@ -242,7 +242,7 @@ async def test_a_skip_is_carried_out_only_in_the_state_that_was_shown(
 async def test_a_skip_says_nothing_about_an_envelope_that_nobody_asked_for() -> None:
     event = asked(an_event().in_phase(Phase.FAILED).status(reason="EnvelopeDeleted"), "skip").build()
     after = await Scene(event).carried_out(event)
-    assert after.status.message == "A person gave this event up. Counterfoil does nothing more for it."
+    assert after.status.message == "A person gave this event up. Only a person's retry starts it again."
 
 
 @pytest.mark.parametrize(

@@ -253,8 +253,8 @@ async def test_what_a_person_skipped_and_what_is_not_skipped_stays_as_it_is(
     assert (event.status.phase, event.status.reason) == (phase, reason)
 
 
-@pytest.mark.parametrize("reason", ["ArchivedAsExpired", "NoFinishedDocuments"])
-@pytest.mark.parametrize(("recorded", "phase"), [("Expired", Phase.SKIPPED), ("Rejected", Phase.PENDING)])
+@pytest.mark.parametrize("reason", ["SkippedByRequest", "ArchivedAsExpired", "NoFinishedDocuments"])
+@pytest.mark.parametrize(("recorded", "phase"), [("Expired", Phase.SKIPPED), ("Active", Phase.PENDING)])
 async def test_what_is_settled_starts_again_only_if_the_envelope_has_another_status_now(
     reason: str, recorded: str, phase: Phase
 ) -> None:

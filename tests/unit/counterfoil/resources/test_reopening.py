@@ -3,12 +3,14 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.resources import (
     Attempt,
     AttemptOutcome,
     Condition,
     EnvelopeEventStatus,
+    EnvelopeSummary,
     FiledDocument,
     FileKind,
     Phase,
@@ -19,6 +21,8 @@ from counterfoil.resources.reopening import (
     considered_time,
     is_reopened_by_callback,
     is_reopened_by_retry,
+    is_started_by_callback,
+    must_be_stored,
     reopened_status,
 )
 
@@ -155,6 +159,24 @@ def test_a_callback_since_the_last_attempt_began_reopens_an_event_although_it_is
     status = an_end_after_an_attempt(reason)
     considered = considered_time(status)
     assert is_reopened_by_callback(status.phase, considered, received=THEN + received, now=NOW) is is_reopened
+
+
+@pytest.mark.parametrize(
+    ("envelope", "is_started"),
+    [(None, False), ("Completed", False), ("Rejected", False), ("Expired", True), ("Active", True)],
+)
+def test_a_callback_starts_an_event_that_a_person_skipped_only_if_its_envelope_may_have_changed(
+    envelope: str | None, *, is_started: bool
+) -> None:
+    summary = EnvelopeSummary(status=envelope) if envelope is not None else None
+    status = replace(
+        an_end_after_an_attempt("SkippedByRequest"),
+        phase=Phase.SKIPPED,
+        envelope=summary,
+        completion_time=THEN,
+    )
+    assert is_started_by_callback(status, received=NOW, now=NOW) is is_started
+    assert must_be_stored(status, received=NOW, now=NOW) is is_started
 
 
 def test_an_unfinished_event_considers_no_callback() -> None:

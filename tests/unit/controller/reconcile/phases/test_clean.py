@@ -1548,7 +1548,6 @@ def reopened_by_callback(scene: ReconcilerScene) -> bool:
     return must_be_stored(event.status, received=now, now=now)
 
 
-@pytest.mark.xfail(strict=True, reason="a callback undoes what a person decided")
 async def test_an_archived_envelope_that_a_person_skipped_is_not_deleted_after_a_callback(
     tmp_path: Path,
 ) -> None:
@@ -1562,7 +1561,6 @@ async def test_an_archived_envelope_that_a_person_skipped_is_not_deleted_after_a
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="a callback undoes what a person decided")
 async def test_an_expired_envelope_that_a_person_skipped_is_archived_and_kept_only_after_it_was_signed(
     tmp_path: Path,
 ) -> None:
@@ -1589,7 +1587,6 @@ async def test_an_expired_envelope_that_a_person_skipped_is_archived_and_kept_on
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="a callback undoes what a person decided")
 async def test_a_failed_attempt_does_not_give_up_a_signed_envelope_that_a_person_skipped_before(
     tmp_path: Path,
 ) -> None:
