@@ -67,6 +67,14 @@ class PartialArchive(Exception):
         self.documents = documents
 
 
+def is_of_a_person(event: EnvelopeEvent) -> bool:
+    """Whether a person created the event. It may have any name, so its action can make several events of the
+    envelope."""
+    organization, envelope, action, workstep = event.spec.subject
+    usual = event_name(organization, EnvelopeId(envelope), action, workstep)
+    return event.spec.origin is Origin.MANUAL or event.name != usual
+
+
 class TooManyFiles(Exception):
     """The envelope has more files than an event takes. The message is for people."""
 
@@ -220,17 +228,17 @@ class ReconcileContext:
     async def possible_siblings(self) -> tuple[EnvelopeEvent, ...]:
         """Return the other events of this envelope; none, and without a request, if the Organization's
         actions make one event of an envelope. Raises ``ApiError``."""
-        several = self.organization.spec.has_several_events or self._is_of_a_person
+        several = self.organization.spec.has_several_events or is_of_a_person(self.event)
         return await self.siblings() if several else ()
 
     async def siblings_before_delete(self) -> tuple[EnvelopeEvent, ...]:
         """
         Return the other events of this envelope, also those of actions that the Organization no longer
-        lists; none, and without a request, if it never listed others.
+        lists, and of persons; none, and without a request, if the Organization never had such events.
 
         Raises ``ApiError``, and ``NotProven`` for one that can't be read: it may name a file of the envelope.
         """
-        if not self.organization.may_have_several_events and not self._is_of_a_person:
+        if not self.organization.may_have_several_events and not is_of_a_person(self.event):
             return ()
         found = await self._sibling_events()
         if found.unreadable:
@@ -243,14 +251,6 @@ class ReconcileContext:
             same = (each for each in found.events if each.spec.envelope_id == own.envelope_id)
             self._siblings = found._replace(events=tuple(sorted(same, key=_creation)))
         return self._siblings
-
-    @property
-    def _is_of_a_person(self) -> bool:
-        """Whether a person created the event. It may have any name, so its action can make several events of
-        the envelope."""
-        organization, envelope, action, workstep = self.event.spec.subject
-        usual = event_name(organization, EnvelopeId(envelope), action, workstep)
-        return self.event.spec.origin is Origin.MANUAL or self.event.name != usual
 
     async def _actions(self) -> tuple[ActionFacts, ...]:
         """

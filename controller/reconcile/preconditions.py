@@ -11,13 +11,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from controller.access.archive_pool import ArchivePool
 from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
 from controller.access.history_access import HistoryAccess
 from controller.access.open_drafts import is_draft_open
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
-from controller.reconcile.context import ReconcileContext, SiblingEvents
+from controller.reconcile.context import ReconcileContext, SiblingEvents, is_of_a_person
 from controller.reconcile.fence import Fence, FencedBackend
 from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.signature_policy import SignatureChecker
@@ -33,6 +35,7 @@ from counterfoil.esaw.registry import EsawClients
 from counterfoil.esaw.token import ApiToken
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
+from counterfoil.kube.status import apply_change
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
     SENDER_LABEL,
@@ -48,7 +51,11 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
-from counterfoil.resources.organization import shared_archive_conflict
+from counterfoil.resources.organization import (
+    FURTHER_ACTIONS,
+    OrganizationStatus,
+    shared_archive_conflict,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -199,6 +206,8 @@ class Preconditions:
             return Wait("ArchiveNotReady", str(trouble))
         if not is_root_known(archive, backend):
             return self._without_root(event, archive)
+        if is_of_a_person(event) and not organization.may_have_several_events:
+            organization = await self._with_several_events(organization)
         fence = Fence(self.kube, self.held, self.clock, event)
         marked = MarkedBackend(backend, partial(self.archive_pool.check_root_recently, archive, backend))
         context = ReconcileContext(
@@ -240,9 +249,31 @@ class Preconditions:
                 newest = type(each).parse(await self.kube.get(type(each), each.name))
             except (NotFound, ResourceInvalid):
                 newest = None
-            if newest is None or newest.spec != each.spec:
+            if newest is None or newest.spec != each.spec or _has_more_events(newest, each):
                 return f"{each.KIND}/{each.name}"
         return None
+
+    async def _with_several_events(self, organization: Organization) -> Organization:
+        """
+        Store that a person created an event of an envelope, before that event lists the first file: from then
+        on each event of this Organization looks for others before its delete.
+
+        Raises ``ApiError``.
+        """
+
+        def change(newest: Organization) -> OrganizationStatus:
+            if newest.may_have_several_events:
+                return newest.status
+            actions = {
+                *newest.spec.archived_actions,
+                *(newest.status.archived_actions or ()),
+                FURTHER_ACTIONS,
+            }
+            return msgspec.structs.replace(newest.status, archived_actions=tuple(sorted(actions)[:3]))
+
+        stored = await apply_change(self.kube, Organization, organization.name, None, change)
+        self.cache.update(stored)
+        return stored
 
     async def _sibling_events(self, event: EnvelopeEvent) -> SiblingEvents:
         # Not from the cache, which does not contain finished events.
@@ -347,6 +378,13 @@ class Preconditions:
 
 def _is_observed(archive: Archive, condition: Condition) -> bool:
     return condition.observed_generation == archive.metadata.generation
+
+
+def _has_more_events(newest: Organization | Sender | Archive, known: Organization | Sender | Archive) -> bool:
+    """Whether an envelope may have other events, which this run did not look for."""
+    if not isinstance(newest, Organization) or not isinstance(known, Organization):
+        return False
+    return newest.may_have_several_events and not known.may_have_several_events
 
 
 def _unready_archive(event: EnvelopeEvent, organization: Organization, archive: Archive) -> Wait | None:

@@ -40,8 +40,12 @@ from counterfoil.resources.naming import ACTION_RULE, PARAMETER_NAME_RULE, TAG_N
 from counterfoil.resources.request import LastRequest, request_values
 
 MAX_VERSION_LENGTH = 64
-MAX_CALLBACK_TOKENS = 8
 """Maximum characters of eSAW's version; a longer text is something else."""
+
+MAX_CALLBACK_TOKENS = 8
+
+FURTHER_ACTIONS = "*"
+"""In the place of an action: events that the listed actions do not name."""
 
 
 class ActionHandling(StrEnum):
@@ -758,7 +762,8 @@ class OrganizationSpec(ResourcePart, frozen=True):
     def archived_actions(self) -> frozenset[str]:
         """The actions whose events archive envelopes; ``*`` for those that are not listed."""
         listed = {each.action for each in self.actions if each.handling is ActionHandling.ARCHIVE}
-        return frozenset(listed if self.unlisted_actions is UnlistedActions.IGNORE else {*listed, "*"})
+        is_closed = self.unlisted_actions is UnlistedActions.IGNORE
+        return frozenset(listed if is_closed else {*listed, FURTHER_ACTIONS})
 
     @property
     def has_several_events(self) -> bool:
@@ -1191,7 +1196,8 @@ class OrganizationStatus(ResourcePart, frozen=True):
         tuple[Annotated[str, schema("Name of an action, or `*`.", maxLength=64)], ...] | None,
         schema(
             "Actions whose events archive envelopes, by this spec or by an earlier one; two are enough. `*` "
-            "stands for unlisted actions. Without a value it is unknown.",
+            "stands for unlisted actions, and for events that a person created. Without a value it is "
+            "unknown.",
             list_type="set",
             maxItems=3,
         ),
