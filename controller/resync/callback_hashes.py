@@ -46,6 +46,7 @@ def with_hashes(organization: Organization, read: CallbackSecrets) -> Organizati
     status, callback = organization.status, organization.spec.callback
     known = {SecretKeyRef(name=each.name, key=each.key): each for each in status.callback_tokens}
     token_hashes, basic_hashes = [*status.callback_token_hashes], [*status.basic_auth_hashes]
+    basic_of_token = {each.hash: each.basic_auth_hash for each in status.callback_tokens}
     is_changed = _is_password_changed(known, read)
     tokens: list[CallbackToken] = []
     for ref in callback.token_secret_refs:
@@ -54,7 +55,7 @@ def with_hashes(organization: Organization, read: CallbackSecrets) -> Organizati
             tokens.append(replace(before, basic_auth_hash=None) if is_changed else before)
         elif (token := read.tokens.get(ref)) is not None:
             own = _token_hash(token, token_hashes)
-            basic = before.basic_auth_hash if before is not None and before.hash == own else None
+            basic = basic_of_token.get(own)
             if read.credentials is not None:
                 basic = _basic_auth_hash(read.credentials, token, basic_hashes)
                 basic_hashes.append(basic)

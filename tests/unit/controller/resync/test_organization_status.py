@@ -897,7 +897,6 @@ async def test_no_password_of_another_token_counts_for_a_token_that_is_rotated_w
         assert len(status.basic_auth_hashes) < len(status.callback_token_hashes) == len(refs)
 
 
-@pytest.mark.xfail(strict=True, reason="the password is known by the name of the Secret")
 async def test_a_token_that_moves_to_another_secret_while_the_password_is_lost_keeps_its_password() -> None:
     scene = await with_two_tokens()
     del scene.kube.secrets["lock"]
