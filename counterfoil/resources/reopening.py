@@ -20,12 +20,13 @@ from counterfoil.clock import CLOCK_DIFFERENCE, believed_time
 from counterfoil.resources.conditions import find_condition, is_condition_true, with_condition, with_summary
 from counterfoil.resources.envelopeevent import (
     EVIDENCE_CONDITION,
+    FINAL_PHASES,
     SHORT_LIST_REASONS,
     EnvelopeEvent,
     EnvelopeEventStatus,
     Phase,
 )
-from counterfoil.resources.organization import CHANGEABLE_STATUSES
+from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus
 
 ARCHIVED_AND_KEPT = "ArchivedAndKept"
 """Reason of an event that succeeded while its envelope stays in eSAW, so that a retry can list its files."""
@@ -172,10 +173,15 @@ def may_be_restarted(status: UnfinishedStatus) -> bool:
 
 
 def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) -> bool:
-    """Whether a callback received at ``received`` is stored before it is answered: it re-opens the event, or
-    may tell that the envelope was restarted."""
-    is_started = is_started_by_callback(status, received=received, now=now)
-    return is_started or may_be_restarted(status)
+    """
+    Whether a callback received at ``received`` is stored before it is answered: it re-opens the event, or may
+    tell that the envelope was restarted.
+
+    An attempt that has asked eSAW already may begin the wait for the delete after the callback.
+    """
+    envelope, is_ended = status.envelope, status.phase in FINAL_PHASES
+    is_expired = envelope is not None and envelope.status == EnvelopeStatus.EXPIRED
+    return is_started_by_callback(status, received=received, now=now) or (is_expired and not is_ended)
 
 
 def has_new_delivery(event: EnvelopeEvent) -> bool:

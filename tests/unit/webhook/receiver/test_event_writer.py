@@ -626,16 +626,13 @@ def wait_for_the_delete(parts: WriterParts, phase: str = "Cleaning", reason: str
     parts.kube.put_event(EVENT, phase=phase, reason=reason, envelope={"status": "Expired"})
 
 
-LOST = pytest.mark.xfail(strict=True, reason="a kill of the receiver loses it")
-
-
 @pytest.mark.parametrize(
     ("phase", "reason"),
     [
         ("Cleaning", "CleanupDelayed"),
-        pytest.param("Cleaning", "EnvelopeNotFound", marks=LOST),
-        pytest.param("Archiving", "ArchiveUnreachable", marks=LOST),
-        pytest.param("Collecting", "NoFiles", marks=LOST),
+        ("Cleaning", "EnvelopeNotFound"),
+        ("Archiving", "ArchiveUnreachable"),
+        ("Collecting", "NoFiles"),
     ],
 )
 async def test_a_callback_of_an_expired_envelope_is_answered_only_when_its_count_is_stored(
