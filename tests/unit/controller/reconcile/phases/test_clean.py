@@ -1453,7 +1453,9 @@ async def test_a_signed_envelope_is_archived_however_long_esaw_takes_to_finish_i
     restart_and_sign(scene)
     scene.clock.advance(hours=1)
     assert is_due(scene)
-    await scene.reconcile()
+    envelope = (await scene.reconcile()).status.envelope
+    assert envelope is not None
+    assert envelope.restarted_time is None
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
 
 
