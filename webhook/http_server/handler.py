@@ -25,11 +25,11 @@ from prometheus_client import Counter, Histogram
 from counterfoil import tracing
 from counterfoil.i18n.catalogue import LANGUAGES, Catalogue, CatalogueName, load_catalogue
 from counterfoil.kube.errors import ApiError
-from webhook.http_server.client_ip import NO_ADDRESS, client_ip
 from webhook.http_server.cookies import parse_cookies
 from webhook.http_server.errors import ErrorKind, HttpErrorKind, PageError
 from webhook.http_server.limits import HttpLimits
 from webhook.http_server.rate_limit import ClientBuckets
+from webhook.http_server.request_headers import NO_ADDRESS, client_ip
 from webhook.http_server.responses import FAVICON_PATH, PageResponse, favicon
 
 _log = logging.getLogger(__name__)

@@ -22,10 +22,10 @@ from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.resources import Organization, ResourceInvalid, Sender, consented_sender_name
 from counterfoil.resources.organization import BeforeSendField, OAuth, Pkce
-from webhook.http_server import request_origin
 from webhook.http_server.errors import HttpErrorKind, PageError
 from webhook.http_server.handler import BrowserRequest, check_rate
 from webhook.http_server.rate_limit import ClientBuckets, TokenBucket, TokenBuckets
+from webhook.http_server.request_headers import is_from
 from webhook.http_server.responses import PageResponse
 from webhook.pages import form_fields
 from webhook.pages.consent import Consent, ConsentService
@@ -106,7 +106,7 @@ class PageViews:
         organization = site.organization.name
         context.restart_url = site.urls.before_send(draft, user_id)
         sender = consented_sender_name(organization, user_id)
-        is_own_click = request_origin.is_from(site.urls.esaw, context.headers)
+        is_own_click = is_from(site.urls.esaw, context.headers)
         flow = self.flow_cookies.begin(organization, user_id, sender, draft, is_own_click=is_own_click)
         return await self._redirect_to_esaw(site, flow)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhook.http_server.client_ip import client_ip
+from webhook.http_server.request_headers import client_ip
 
 PROXY, ANNA, FORGED = "10.0.0.9", "203.0.113.7", "198.51.100.66"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from webhook.http_server.request_origin import is_from
+from webhook.http_server.request_headers import is_from
 
 ESAW = "https://esaw.example.com/base"
 

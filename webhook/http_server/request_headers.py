@@ -1,14 +1,20 @@
 """
-The address of the client of a request. Pure.
+What the headers of a request prove about its client: its address, and the page that it comes from. Pure.
 
 Every proxy appends to ``X-Forwarded-For`` the address that called it. With N known proxies, the N-th address
 from the end is the one that the outermost proxy wrote; all addresses before it are untrusted.
+
+Any page can link to a person's draft, and eSAW's OAuth does not ask a person who consented before. So the
+pages send a draft without a form only if the request comes from eSAW's pages; otherwise they ask the person.
 """
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
+
+from counterfoil.origin import origin_of
 
 NO_ADDRESS: Final = "nowhere"
 """Name of a client without an address, as on a Unix socket."""
@@ -55,3 +61,19 @@ def _normalized_address(text: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.IPv6Network((int(address), _IPV6_PREFIX_LENGTH), strict=False))
+
+
+def is_from(site: str, headers: Mapping[str, str]) -> bool:
+    """
+    Whether a request comes from a page of this site, or from a client that is no browser.
+
+    A page can hide its referrer but cannot forge another origin. A client that sends neither a referrer nor
+    ``Sec-Fetch-Site`` is no browser (since 2023), and so has no session that another page could use.
+    (Fetch Metadata; the same rule as in Go's ``net/http.CrossOriginProtection``)
+    """
+    referrer = headers.get("Referer")
+    if referrer is None:
+        return "Sec-Fetch-Site" not in headers
+    with suppress(ValueError):
+        return origin_of(referrer) == origin_of(site)
+    return False
