@@ -16,7 +16,6 @@ import msgspec
 from controller.access.archive_pool import ArchivePool
 from controller.access.archive_root import MarkedBackend, is_root_known, not_probed_message
 from controller.access.history_access import HistoryAccess
-from controller.access.open_drafts import is_draft_open
 from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKeys
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext, SiblingEvents, is_of_a_person
@@ -38,6 +37,7 @@ from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.status import apply_change
 from counterfoil.resources import (
     MAX_ATTEMPT_HISTORY,
+    ORGANIZATION_LABEL,
     SENDER_LABEL,
     ActionHandling,
     Archive,
@@ -51,6 +51,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import (
     FURTHER_ACTIONS,
     OrganizationStatus,
@@ -58,6 +59,9 @@ from counterfoil.resources.organization import (
 )
 
 _log = logging.getLogger(__name__)
+
+MAX_DRAFT_AGE: Final = timedelta(days=1)
+"""Maximum age of the Lease of a draft for which an event waits."""
 
 TRIED_BY_EVENTS = frozenset({"ArchiveOverloaded", "ArchiveUnresponsive"})
 """Reasons of an Archive whose end only the transfers of events show."""
@@ -338,8 +342,22 @@ class Preconditions:
         return Wait(ARCHIVE_NOT_PROBED, message)
 
     async def _is_draft_open(self, event: EnvelopeEvent) -> bool:
-        created, now = event.metadata.creation_timestamp, self.clock.now()
-        return created is not None and await is_draft_open(self.kube, event.organization, created, now)
+        """
+        Whether a draft of the Organization may still become the envelope of this event. Raises ``ApiError``.
+
+        The pages create the Lease of a draft before they send it, and mark it as sent after they recorded
+        the sender. A Lease delays an event and proves nothing else, so it is believed for a bounded time
+        only (rule 13).
+        """
+        received, now = event.metadata.creation_timestamp, self.clock.now()
+        if received is None:
+            return False
+        labels = f"{LEASE_KIND_LABEL}={KIND_DRAFT},{ORGANIZATION_LABEL}={event.organization}"
+        async for lease in self.kube.list_readable(Lease, labels=labels):
+            created = lease.metadata.creation_timestamp
+            if created is not None and created <= received and now - created < MAX_DRAFT_AGE:
+                return True
+        return False
 
     def _may_be_sender(self, name: str, organization: Organization) -> bool:
         """Whether a label may name the sender: one of another Organization was set by somebody else."""
