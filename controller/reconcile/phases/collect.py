@@ -6,13 +6,14 @@ distinguishes its own partial work from a file of a third party, and never overw
 writes nothing, and downloads a file only to compare it with a stored file.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.files_left_behind import files_left_behind
 from controller.reconcile.outcomes import (
     Done,
     Fail,
@@ -47,6 +48,7 @@ from counterfoil.resources import (
     MAX_TEXT_LENGTH,
     ArchiveLocation,
     EnvelopeEvent,
+    EnvelopeEventStatus,
     FiledDocument,
     LocalObjectReference,
     find_condition,
@@ -59,6 +61,16 @@ _LACKS_OUTDATED = (
     "eSignAnyWhere lists other files than before the envelope expired and was restarted. A file may "
     "be listed late."
 )
+
+FILES_LEFT_BEHIND: Final = "FilesLeftBehind"
+"""Condition with the files that a change of ``spec.path`` or ``spec.archiveRef`` left at their old places:
+they are there without a manifest. Counterfoil does not remove them, since the old place may be in another
+Archive. It stays to the end of the event."""
+
+MAX_LISTED_LENGTH: Final = 8192
+"""Maximum characters of all locations in the message. The rest is counted."""
+
+_LISTED: Final = re.compile(r"`([^`]+)`")
 
 
 async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -94,7 +106,7 @@ async def collect(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
                 each
                 for each in (
                     _evidence_condition(event, context, listed, missing),
-                    files_left_behind(event.status, documents, manifest.removesuffix(MANIFEST_NAME)),
+                    _files_left_behind(event.status, documents, manifest.removesuffix(MANIFEST_NAME)),
                 )
                 if each is not None
             ),
@@ -268,3 +280,52 @@ def _check_lengths(locations: Iterable[str], context: ReconcileContext) -> None:
             f"event takes {MAX_LOCATION_LENGTH} at most. Shorten spec.path of "
             f"Archive/{context.archive.name}.",
         )
+
+
+def _files_left_behind(
+    status: EnvelopeEventStatus, documents: Collection[FiledDocument], place: str
+) -> SideCondition | None:
+    """
+    Return what lies elsewhere than at the present locations of the ``documents``, according to the status;
+    None: never anything.
+
+    A file that is not among them lies elsewhere if it is not in their folder, ``place``.
+    """
+    known = find_condition(status.conditions, FILES_LEFT_BEHIND)
+    manifest = status.archive.manifest if status.archive is not None else None
+    folder = manifest.removesuffix(MANIFEST_NAME) if manifest is not None else None
+    locations, ids = {each.location for each in documents}, {each.file_id for each in documents}
+    claimed = (
+        each.location
+        for each in status.documents
+        if each.location
+        and not _is_archived(each, folder)
+        and (each.file_id in ids or not each.location.startswith(place))
+    )
+    earlier = _LISTED.findall(known.message) if known is not None else []
+    left = [each for each in dict.fromkeys([*earlier, *claimed]) if each not in locations]
+    if left:
+        return SideCondition(FILES_LEFT_BEHIND, "True", "PlaceChanged", _left_behind_message(left))
+    if known is None:
+        return None
+    return SideCondition(FILES_LEFT_BEHIND, "False", "FilesListed", "All files lie at their present places.")
+
+
+def _is_archived(document: FiledDocument, folder: str | None) -> bool:
+    """Whether the file is in the folder of a manifest: evidence of that earlier state, which stays."""
+    return folder is not None and (document.location or "").startswith(folder)
+
+
+def _left_behind_message(left: Iterable[str]) -> str:
+    listed, length, more = [], 0, 0
+    for each in left:
+        length += len(each)
+        if length > MAX_LISTED_LENGTH:
+            more += 1
+        else:
+            listed.append(f"`{each}`")
+    rest = f" and at {more} more places" if more else ""
+    return (
+        f"Files of an earlier attempt may lie without a manifest at {', '.join(listed)}{rest}, since "
+        "spec.path or spec.archiveRef was changed meanwhile. Remove them there once the event has succeeded."
+    )
