@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from controller.access.instrumented import InstrumentedBackend
 from controller.reconcile.fence import CONFIRMATION_SECONDS, Fence, FencedBackend
 from controller.sharding import HeldShards, LeaseLost
 from counterfoil.archives import filing, open_backend
-from counterfoil.archives.backend import ArchiveBackend, RetainingBackend
+from counterfoil.archives.backend import ArchiveBackend, InstrumentedBackend, RetainingBackend
 from counterfoil.archives.errors import VerificationFailed
 from counterfoil.kube.errors import NotFound
 from counterfoil.kube.status import StatusWriter, Superseded

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from controller.access.archive_pool import ArchivePool
-from controller.access.instrumented import InstrumentedBackend
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import ArchiveBackend, InstrumentedBackend
 from counterfoil.esaw import EsawUnreachable
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import CLAIM_ANNOTATION, Archive, EnvelopeEvent, Phase
