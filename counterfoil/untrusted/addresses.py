@@ -5,16 +5,23 @@ A user who may change an Organization or an Archive chooses host names, and othe
 ``Addresses`` looks a name up and checks every address; the caller connects to a checked one. So a name that
 changes meanwhile (DNS rebinding) reaches nothing else. Private networks are allowed, since most archives are
 in one.
+
+A NetworkPolicy does not apply to traffic of a pod with itself, and with many network plugins not to traffic
+with its node. So the process itself refuses both: its own addresses and those of the node.
 """
 
 import ipaddress
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from counterfoil.untrusted.host_lookup import resolve_host
-from counterfoil.untrusted.own_addresses import IPAddress, gateways, is_own_address
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Looks up the addresses of a host name for a port. Raises ``OSError``."""
@@ -57,6 +64,59 @@ _LOCAL_NAT64_BITS = tuple(
     tuple(bit for bit in range(prefix, 128) if not 64 <= bit < 72)[:32] for prefix in (48, 56, 64, 96)
 )
 """The bits with the IPv4 address for each length of the prefix; bits 64 to 71 are none of them. (RFC 6052)"""
+
+
+PROC_NET: Final = Path("/proc/net")
+
+_DOCUMENTATION: Final = {4: "203.0.113.1", 6: "2001:db8::1"}
+"""Addresses that no machine has. (RFC 5737, RFC 3849)"""
+
+
+def is_own_address(ip: IPAddress) -> bool:
+    """
+    Whether an interface of this machine has this address now, in the network namespace of the process.
+
+    Only an own address can be bound. Where any address can be (``ip_nonlocal_bind``), this says nothing.
+    """
+    return _can_bind(ip.version, str(ip)) and not _can_bind(ip.version, _DOCUMENTATION[ip.version])
+
+
+def _can_bind(version: int, address: str) -> bool:
+    try:
+        with socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as found:
+            found.bind((address, 0))
+    except OSError:
+        return False
+    return True
+
+
+def gateways(folder: Path = PROC_NET) -> frozenset[IPAddress]:
+    """
+    Return the routers of this machine. In a pod, its node is the router with many network plugins.
+
+    Empty where Linux does not list routes.
+    """
+    return frozenset(
+        each for each in (*_gateways_v4(folder / "route"), *_gateways_v6(folder / "ipv6_route")) if int(each)
+    )
+
+
+def _gateways_v4(path: Path) -> Iterator[IPAddress]:
+    # The bytes of the address in memory, written as a number of the machine.
+    for _, _, gateway, *_ in _rows(path)[1:]:
+        yield ipaddress.IPv4Address(struct.pack("=I", int(gateway, 16)))
+
+
+def _gateways_v6(path: Path) -> Iterator[IPAddress]:
+    for _, _, _, _, gateway, *_ in _rows(path):
+        yield ipaddress.IPv6Address(bytes.fromhex(gateway))
+
+
+def _rows(path: Path) -> list[list[str]]:
+    try:
+        return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        return []
 
 
 class AddressForbidden(OSError):

@@ -10,9 +10,10 @@ from counterfoil.untrusted.addresses import (
     Addresses,
     AddressForbidden,
     allowed_addresses,
+    gateways,
     is_forbidden_address,
+    is_own_address,
 )
-from counterfoil.untrusted.own_addresses import gateways, is_own_address
 
 
 @pytest.mark.parametrize(
