@@ -54,9 +54,8 @@ from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
 from controller.resync.resync import Resync
 from controller.resync.statistics import EventStatistics
-from controller.retry.late_sender import LateSenderFinder
 from controller.retry.on_fix import FailedEventRetrier
-from controller.retry.reopener import Reopener
+from controller.retry.reopener import LateSenderFinder, Reopener
 from controller.scheduling.clock_changes import ClockChangeDetector
 from controller.scheduling.event_queue import EventQueue, concurrency_limits
 from controller.scheduling.workqueue import WorkQueue

@@ -73,7 +73,7 @@ _NEW_ACCESS_FIXES = frozenset({"EnvelopeNotFound"})
 Causes that only another default Sender or another eSAW may solve: these may show the envelope.
 
 After another edit of the spec, such as another callback token, all forged callbacks would be retried. Another
-key shows the same envelopes, as the user of a Sender never changes (``late_sender`` has the Envelope that
+key shows the same envelopes, as the user of a Sender never changes (``reopener`` has the Envelope that
 names another Sender).
 """
 

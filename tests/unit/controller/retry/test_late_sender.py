@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from controller.retry.fix_rules import organization_may_fix
-from controller.retry.late_sender import LateSenderFinder
-from controller.retry.reopener import Reopener
+from controller.retry.reopener import LateSenderFinder, Reopener
 from counterfoil.esaw import HttpStatusError
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Phase
