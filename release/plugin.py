@@ -59,7 +59,6 @@ OWN_MODULES = (
     "cli/plugin/*",
     "esaw_check/__init__.py",
     "esaw_check/facts.py",
-    "esaw_check/profile.py",
     "i18n/*.py",
     "i18n/console/en.toml",
     "i18n/reasons/*",

@@ -3,13 +3,21 @@ The facts that a check of eSAW establishes: their ids, and what each may say in 
 
 ``found`` of a fact goes into a report that its user sends to others. So each fact has a pattern that holds
 numbers, words of the protocol and names of fields, and no name, address, host, id or token.
+
+``EsawProfile`` is that report. Another eSAW behaves like this one: the stand-in can be set up from it. The
+messages of a check stay out, since they name hosts and objects.
 """
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
+
+import msgspec
+
+from counterfoil.resources.organization import CheckOutcome, OrganizationCheck
 
 
 class FactId(StrEnum):
@@ -91,3 +99,38 @@ def shareable(fact: str, found: str | None) -> str | None:
     if found is None or fact not in set(FactId):
         return None
     return found if _PATTERNS[FactId(fact)].fullmatch(found) else None
+
+
+_VERSION = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,8}){0,5}")
+
+
+class ProfileFact(msgspec.Struct, frozen=True):
+    """One fact."""
+
+    id: str
+    outcome: CheckOutcome
+    found: str | None
+
+
+class EsawProfile(msgspec.Struct, frozen=True, rename="camel"):
+    """The report; ``esaw_version`` is None if eSAW names none, or none of digits and dots."""
+
+    time: datetime
+    esaw_version: str | None
+    facts: tuple[ProfileFact, ...]
+    kind: Literal["EsawProfile"] = "EsawProfile"
+    version: Literal[1] = 1
+
+
+def profile_of(check: OrganizationCheck) -> EsawProfile:
+    """Return what may be sent of a check: facts with a known id, each with what it may say."""
+    version = check.version or ""
+    return EsawProfile(
+        time=check.completion_time,
+        esaw_version=version if _VERSION.fullmatch(version) else None,
+        facts=tuple(
+            ProfileFact(each.id, each.outcome, shareable(each.id, each.found))
+            for each in check.results
+            if each.id in set(FactId)
+        ),
+    )

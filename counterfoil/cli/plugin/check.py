@@ -10,7 +10,7 @@ from typing import TextIO
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
-from counterfoil.esaw_check.profile import profile_of
+from counterfoil.esaw_check.facts import profile_of
 from counterfoil.kube.client import KubeClient
 from counterfoil.logs import redact
 from counterfoil.resources import Organization, RequestOutcome, envelope_id

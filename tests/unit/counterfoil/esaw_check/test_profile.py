@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
-from counterfoil.esaw_check.facts import FactId, shareable
-from counterfoil.esaw_check.profile import profile_of
+from counterfoil.esaw_check.facts import FactId, profile_of, shareable
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 
 TIME = datetime(2026, 7, 2, 10, 0, tzinfo=UTC)

@@ -9,8 +9,8 @@ import pytest
 
 from counterfoil.clock import WallClock
 from counterfoil.esaw import EsawClient, new_http_client
+from counterfoil.esaw_check.facts import profile_of
 from counterfoil.esaw_check.probes import Questions, check_esaw
-from counterfoil.esaw_check.profile import profile_of
 from counterfoil.resources import envelope_id
 from counterfoil.resources.organization import OrganizationCheck
 from sandbox.esaw import Behaviour, EsawProfile, StandIn, parse_profile
