@@ -21,8 +21,7 @@ from counterfoil.esaw.models import (
     WhoAmI,
 )
 from counterfoil.esaw.registry import EsawClients
-from counterfoil.esaw.token import ApiToken
-from counterfoil.esaw.token_header import TokenHeader
+from counterfoil.esaw.token import ApiToken, TokenHeader
 from counterfoil.esaw.transport import FileDownload
 
 __all__ = [

@@ -41,8 +41,7 @@ from counterfoil.esaw.errors import (
 from counterfoil.esaw.limits import READ_BYTES, CallLimits
 from counterfoil.esaw.models import is_oauth_error, parse_error, refuse_error_body
 from counterfoil.esaw.rate_limit import RateLimiter
-from counterfoil.esaw.token import ApiToken
-from counterfoil.esaw.token_header import AcceptedHeader, TokenHeader
+from counterfoil.esaw.token import AcceptedHeader, ApiToken, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
 from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
