@@ -19,8 +19,7 @@ from typing import Self
 from kubernetes.aio.client import ApiClient, CoordinationV1Api
 from kubernetes.aio.leaderelection.electionconfig import Config
 
-from controller.election.other_counts import OtherCounts
-from controller.election.shard_lock import LeaseTimings, ShardLock, Turns
+from controller.election.shard_lock import LeaseTimings, OtherCounts, ShardLock, Turns
 from controller.sharding import HeldLease, HeldShards
 from counterfoil._upstream.event_loop import EventLoop
 from counterfoil._upstream.leader_election import Seconds, boot_time, leader_election_class

@@ -8,7 +8,8 @@ process that does not hold the Lease takes it, and here such a write is refused 
   the one that it wrote into the Lease;
 - another process with fewer shards should get it first: a process waits the retry period for each shard that
   it has, so that pods that start together share the shards;
-- a Lease of another number of shards is held.
+- a Lease of another number of shards is held. Pods with the old and the new ``shards`` overlap during an
+  upgrade. With two and with three shards, an envelope belongs to different Leases, so both would work on it.
 
 A Lease with a lower version than before shows that etcd was restored from a backup. A watch that continues
 from a version of the time before then reports nothing until the server reaches this version again, and no
@@ -23,14 +24,48 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from kubernetes.aio.client import CoordinationV1Api
 from kubernetes.aio.leaderelection.leaderelectionrecord import LeaderElectionRecord
 
-from controller.election.other_counts import OtherCounts
 from controller.sharding import HeldLease
 from counterfoil._upstream.leader_election import RobustLeaseLock
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, believed_duration, shard_lease_name
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class OtherCounts:
+    """The held Leases of other numbers of shards than ``count``."""
+
+    api: CoordinationV1Api
+    namespace: str
+    count: int
+    clock: Callable[[], float]
+    _unchanged_since: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Version of each Lease, and the time of its first observation."""
+
+    async def newest_acquired(self) -> datetime | None:
+        """
+        Return the time at which the newest of them was acquired; None if none is held.
+
+        A Lease is expired after its duration without a change, by this process's clock. Raises an error of
+        any kind.
+        """
+        selector = f"{SHARD_LEASE_COUNT_LABEL},{SHARD_LEASE_COUNT_LABEL}!={self.count}"
+        listed = await self.api.list_namespaced_lease(self.namespace, label_selector=selector)
+        items: list[Any] = listed.items
+        return max((each.spec.acquire_time for each in items if self._is_held(each)), default=None)
+
+    def _is_held(self, lease: Any) -> bool:
+        metadata, spec = lease.metadata, lease.spec
+        if spec is None or not spec.holder_identity or spec.acquire_time is None:
+            return False
+        version, since = self._unchanged_since.get(metadata.name, ("", 0.0))
+        if version != metadata.resource_version:
+            since = self.clock()
+            self._unchanged_since[metadata.name] = metadata.resource_version, since
+        return self.clock() < since + believed_duration(spec.lease_duration_seconds)
 
 
 @dataclass(frozen=True)
