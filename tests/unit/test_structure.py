@@ -31,6 +31,7 @@ WALL_CLOCK_FIELDS = {
     "controller/resync/envelope_search.py": {"start", "end"},
     "controller/resync/missed_callbacks.py": {"_continue_at"},
     "controller/resync/statistics.py": {"_created", "_archived", "endangered"},
+    "controller/scheduling/event_queue.py": {"_called", "_began"},
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
     "counterfoil/esaw/rate_limit.py": {"_pause"},
     "counterfoil/kube/server_clock.py": {"_zero"},

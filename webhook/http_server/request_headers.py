@@ -1,5 +1,5 @@
 """
-What the headers of a request prove about its client: its address, and the page that it comes from. Pure.
+The client of a request, by its headers: its address, and the page that it comes from. Pure.
 
 Every proxy appends to ``X-Forwarded-For`` the address that called it. With N known proxies, the N-th address
 from the end is the one that the outermost proxy wrote; all addresses before it are untrusted.
