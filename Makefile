@@ -130,6 +130,12 @@ e2e: setup ## image and chart on a whole node, through a release's life (root; C
 	@$(BIN)/python -m sandbox.node prepare
 	@echo '[test] e2e'; $(BIN)/pytest -v --capture=no tests/e2e/test_node$(if $(CLUSTER),.py -k 'not load_brings',*.py)
 
+# Needs the Python alone: no browser, no docs and no type checkers. A separate environment brings pip.
+.PHONY: plugin
+plugin: ## build the kubectl plugin, one file, into dist/ (SOURCE_DATE_EPOCH: the date of its files)
+	@test -x $(VENV)/plugin/bin/python || $(PYTHON) -m venv $(VENV)/plugin
+	@$(VENV)/plugin/bin/python -m release.plugin
+
 .PHONY: image
 image: setup ## build the image and its bill of materials into dist/ (TRACES, BASE, MUTABLE_BASE, IMAGE, TOOL, OPTIONS: see release/image/build.py)
 	@TRACES='$(TRACES)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m release.image.build

@@ -11,15 +11,18 @@ models and calls of the official Kubernetes client, which Counterfoil does witho
 The same sources and lock give the same bytes.
 """
 
+import asyncio
 import io
+import os
 import re
 import stat
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from release.wheels import Target, download, locked
+from release.wheels import Target, WheelsMissing, download, locked
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "release" / "locks" / "runtime.txt"
@@ -57,6 +60,7 @@ OWN_MODULES = (
     "settings.py",
     "cli/__init__.py",
     "cli/plugin/*",
+    "cli/plugin/installation/*",
     "esaw_check/__init__.py",
     "esaw_check/facts.py",
     "i18n/*.py",
@@ -156,3 +160,19 @@ async def _compiled() -> dict[str, bytes]:
                 name = f"libraries/{platform}-cpython-{python.replace('.', '')}.so"
                 files[name] = archive.read(library)
     return files
+
+
+def main() -> None:
+    """Write the plugin to the given file, ``dist/kubectl-counterfoil`` by default, and print its path."""
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist" / "kubectl-counterfoil"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.write_bytes(asyncio.run(build(int(os.environ.get("SOURCE_DATE_EPOCH", "0")))))
+    except WheelsMissing as missing:
+        sys.exit(f"{missing}")
+    path.chmod(0o755)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

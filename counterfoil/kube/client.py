@@ -90,12 +90,22 @@ class KubeClient:
     observe: RequestObserver
     bearer: str | None = None
     """A user's token; None for the credentials of the configuration."""
+    impersonated: str | None = None
+    """The user in whose name requests are made (``Impersonate-User``); None: the owner of the credentials."""
     server_date: str | None = None
     """The header ``Date`` of the API server's last confirmed response, for ``answers.http_date``; None before
     the first one."""
     server_date_between: tuple[float, float] = (0.0, 0.0)
     """When the request was sent whose response has ``server_date``, and when that came; seconds of
     ``time.monotonic``."""
+
+    def in_namespace(self, namespace: str) -> "KubeClient":
+        """Return a client of the same session for another namespace."""
+        return replace(self, namespace=namespace)
+
+    def in_all_namespaces(self) -> "KubeClient":
+        """Return a client of the same session that lists the objects of all namespaces."""
+        return replace(self, namespace="")
 
     # -- Objects of a kind: Counterfoil's resources and Leases -----------------------------------------------
 
@@ -299,6 +309,12 @@ class KubeClient:
         """Return the version of the API server."""
         return await self._call("get", "version", "/version")
 
+    async def served_resources(self, group: str, version: str) -> Sequence[Raw]:
+        """Return the resources of a group that the API server has. Raises ``ApiError`` with status 404 for an
+        unknown group."""
+        answer = await self._call("get", "apis", f"/apis/{group}/{version}")
+        return tuple(each for each in answer.get("resources", ()) if "/" not in each["name"])
+
     async def list_events(self) -> Sequence[Raw]:
         """Return the Kubernetes Events of the namespace, 500 at most; the API server keeps them for an
         hour."""
@@ -318,7 +334,8 @@ class KubeClient:
     def _path(self, kind: type[Resource] | tuple[str, str], *parts: str) -> str:
         """Return a path in the namespace. A kind that is not Counterfoil's is its API and its plural."""
         api, plural = kind if isinstance(kind, tuple) else (f"apis/{kind.API_VERSION}", kind.PLURAL)
-        return "/".join([f"/{api}/namespaces/{self.namespace}/{plural}", *map(_segment, parts)])
+        place = f"namespaces/{self.namespace}/" if self.namespace else ""
+        return "/".join([f"/{api}/{place}{plural}", *map(_segment, parts)])
 
     async def _request_page(
         self, kind: type[Resource], *, limit: int, token: str, labels: str, fields: str
@@ -422,9 +439,11 @@ class KubeClient:
         return {setting["key"]: setting["value"] for setting in auth.values()}
 
     async def _headers(self) -> dict[str, str]:
+        impersonation = {"Impersonate-User": self.impersonated} if self.impersonated is not None else {}
         return {
             "Accept": "application/json",
             "User-Agent": "counterfoil",
+            **impersonation,
             **await self.authorization(),
         }
 
@@ -482,6 +501,8 @@ async def connect(
     context: str | None = None,
     observe: RequestObserver = lambda verb, resource, status: None,
     connections: int = 128,
+    impersonated: str | None = None,
+    request_seconds: float = REQUEST_TIMEOUT_SECONDS,
 ) -> AsyncIterator[KubeClient]:
     """
     Open a client of the API server, and close its connections at the end.
@@ -489,15 +510,17 @@ async def connect(
     ``namespace`` of None: the namespace of the pod, or ``default`` outside a pod. Configuration:
     ``kubeconfig`` if given, else ``$KUBECONFIG``, else the pod's ServiceAccount, else ``~/.kube/config``.
     ``context`` names a context of the kubeconfig; None is the current context. ``connections`` is the maximum
-    number of open connections.
+    number of open connections. ``impersonated`` is the user in whose name requests are made, and
+    ``request_seconds`` the time after which one fails.
     """
     configuration = await load_configuration(kubeconfig, context)
-    async with _new_session(configuration, connections) as session:
+    async with _new_session(configuration, connections, request_seconds) as session:
         yield KubeClient(
             session=session,
             configuration=configuration,
             namespace=namespace or own_namespace(),
             observe=observe,
+            impersonated=impersonated,
         )
 
 
@@ -556,10 +579,15 @@ async def open_token_client_factory(
         )
 
 
-def _new_session(configuration: Configuration, connections: int, **options: Any) -> aiohttp.ClientSession:
+def _new_session(
+    configuration: Configuration,
+    connections: int,
+    request_seconds: float = REQUEST_TIMEOUT_SECONDS,
+    **options: Any,
+) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=new_connection_pool(configuration, connections),
-        timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=request_seconds),
         read_bufsize=2**21,  # one line of a watch is one object
         **options,
     )

@@ -8,12 +8,14 @@ import os
 from pathlib import Path
 
 import aiohttp
+import yaml
 from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
 from counterfoil.kube.errors import NotConfigured
 
+_NAME_ANOTHER = "Name another one by --kubeconfig FILE or $KUBECONFIG."
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -33,9 +35,37 @@ async def load_configuration(kubeconfig: Path | None, context: str | None = None
             )
     except Exception as trouble:
         # The official client raises every error of its parts, up to a TypeError for an empty file.
-        words = " ".join(str(trouble).split())
+        words = _fault_of_kubeconfig(chosen or "~/.kube/config", context) or " ".join(str(trouble).split())
         raise NotConfigured(f"{chosen or 'the configuration'} leads to no API server: {words}") from trouble
     return configuration
+
+
+def _fault_of_kubeconfig(chosen: str, context: str | None) -> str | None:
+    """Return what is wrong with the files of a kubeconfig and what to type; None: nothing that is known."""
+    contents = []
+    for path in (Path(each).expanduser() for each in chosen.split(os.pathsep) if each):
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as unreadable:
+            return f"{path} can't be read ({type(unreadable).__name__}). {_NAME_ANOTHER}"
+        except yaml.YAMLError:
+            return f"{path} is no kubeconfig, since it is no YAML. {_NAME_ANOTHER}"
+        if not isinstance(content, dict):
+            found = "it is empty" if content is None else "it has no fields"
+            return f"{path} is no kubeconfig: {found}. {_NAME_ANOTHER}"
+        contents.append(content)
+    if not contents:
+        return f"the file does not exist. {_NAME_ANOTHER}"
+    names = [str(each.get("name")) for content in contents for each in content.get("contexts") or ()]
+    current = context or next(
+        (each["current-context"] for each in contents if each.get("current-context")), None
+    )
+    known = f"There are: {', '.join(names)}." if names else "It has no context at all."
+    if current is None:
+        return f"it names no current context. Type `kubectl config use-context NAME`. {known}"
+    return f"it has no context {current!r}. {known}" if current not in names else None
 
 
 def is_in_cluster() -> bool:

@@ -11,14 +11,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from counterfoil.cli.plugin.exit_status import ExitStatus
-from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Organization, Phase, Sender
+from counterfoil.resources import REQUEST_LABEL, Archive, EnvelopeEvent, Organization, Phase, Sender
 from counterfoil.resources.audit_annotation import audit_entries
+from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
 from tests.support.scenes.controller import ControllerScene, eventually
 from tests.support.scenes.plugin import (
+    ADMINISTERS,
     BIN,
     Terminal,
     a_scene_with_people,
@@ -115,6 +118,87 @@ async def test_an_organization_that_does_not_exist_is_said_to_be_missing_in_one_
     assert answer.code == ExitStatus.NOT_FOUND
     assert "In another namespace? Say which with -n." in answer.err
     assert answer.err.count("\n") == 1
+
+
+# -- status, preflight, setup, suspend -----------------------------------------------------------------------
+
+
+async def test_status_shows_what_waits_with_a_command_that_can_be_typed(
+    scene: ControllerScene, administrator: Terminal, looker: Terminal
+) -> None:
+    await refused(scene)
+    answer = await administrator("status")
+    assert answer.code == ExitStatus.NOT_ALL
+    assert max(map(len, answer.out.splitlines())) <= 120
+    lines = answer.out.replace("\\\n", "").splitlines()
+    typed = next(each for each in lines if "retry --all-failed --reason EsawRefused" in each)
+    words = typed.partition("$ kubectl counterfoil ")[2].split()
+    asked = await administrator(*words, "--dry-run")
+    assert (asked.code, "would be asked for" in asked.out) == (ExitStatus.DONE, True)
+    # Without rights to pods the rest is shown, and what is missing is named.
+    seen = await looker("status", "-o", "yaml")
+    found = yaml.safe_load(seen.out)
+    assert {each["name"] for each in found["organizations"]} >= {"acme"}
+    assert any(each.startswith("pods") for each in found["unread"])
+
+
+async def test_a_user_without_rights_learns_which_one_is_missing(
+    scene: ControllerScene, administrator: Terminal
+) -> None:
+    everywhere = await administrator("status", "-A")
+    assert everywhere.code == ExitStatus.NOT_ALLOWED
+    assert "cannot list resource" in everywhere.err
+    somebody = await administrator("status", "--as", "somebody")
+    assert somebody.code == ExitStatus.NOT_ALLOWED
+    assert "cannot impersonate" in somebody.err
+
+
+async def test_preflight_finds_the_crds_and_names_the_rights_that_are_missing(
+    administrator: Terminal,
+) -> None:
+    answer = await administrator("preflight", "-o", "json")
+    lines = {each["check"]: each for each in answer.json}
+    assert (lines["Kubernetes"]["outcome"], lines["CRDs"]["outcome"]) == ("ok", "ok")
+    assert "create customresourcedefinitions" in lines["right to install"]["found"]
+    assert lines["archive dms"]["outcome"] == "ok"
+
+
+async def test_setup_creates_an_organization_that_becomes_ready(
+    scene: ControllerScene, administrator: Terminal, tmp_path: Path
+) -> None:
+    await scene.local_environment.apply(
+        *rbac.service_account_with_rules(
+            "installer",
+            (*ADMINISTERS, {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}),
+        )
+    )
+    installer, esaw, milton = await terminal(scene, "installer"), scene.esaw, scene.user("Milton")
+    key = tmp_path / "key"
+    key.write_text(milton.token)
+    answer = await installer(
+        *("setup", "initech", "--sender", "milton", "--archive", "dms", "--base-url", esaw.url),
+        *("--user-id", milton.user_id, "--api-key-file", str(key)),
+    )
+    assert "Organization/initech: ready" in answer.out, answer
+    # The controller has no public address here, so the URLs lack the host.
+    assert (answer.code, "<your-host>" in answer.err) == (ExitStatus.NOT_ALL, True)
+    again = await installer(
+        *("setup", "initech", "--sender", "milton", "--archive", "dms", "--base-url", esaw.url),
+        *("--user-id", milton.user_id, "--api-key-file", str(key), "--timeout", "0"),
+    )
+    assert (again.code, again.out.count("exists already")) == (ExitStatus.DONE, 4)
+
+
+async def test_an_archive_is_suspended_and_resumed(scene: ControllerScene, administrator: Terminal) -> None:
+    event = await scene.note(scene.envelope())
+    suspended = await administrator("suspend", "archive", "dms", "--because", "an update")
+    assert suspended.out == "Archive/dms: suspended\n"
+    await scene.until_condition(Archive, "dms", "Ready", ("False", "ArchiveSuspended"))
+    held = await scene.note(scene.envelope())
+    await scene.reaches(held, Phase.VALIDATING, "ArchiveSuspended")
+    assert (await administrator("resume", "archive/dms")).code == ExitStatus.DONE
+    await scene.reaches(held, Phase.SUCCEEDED)
+    await scene.reaches(event, Phase.SUCCEEDED)
 
 
 # -- why -----------------------------------------------------------------------------------------------------

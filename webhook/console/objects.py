@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
+from counterfoil.i18n.attention import title_of
 from counterfoil.resources import Archive, Sender, find_condition
-from webhook.console.attention import title_of
 
 _SHOWN: Final = (
     "bucket",

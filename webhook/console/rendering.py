@@ -20,12 +20,12 @@ from typing import Any, Final
 import yaml
 from aiohttp import web
 
+from counterfoil.i18n.attention import sender_of, title_of
 from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.i18n.reasons import ReasonText, find_reason
 from counterfoil.resources import Language
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.settings import SignIn
-from webhook.console.attention import sender_of, title_of
 from webhook.console.limits import ConsoleLimits
 from webhook.console.objects import document_link, kind_of, target_of
 from webhook.console.sessions import THEMES

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from counterfoil.clock import Clock
+from counterfoil.i18n.attention import sender_of
 from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
@@ -16,7 +17,6 @@ from counterfoil.resources import EnvelopeEvent, Organization, Resource, Resourc
 from counterfoil.resources.lease import Lease
 from webhook.console.access import SENDERS, AuthenticatedUser
 from webhook.console.actions import Action, ActionService
-from webhook.console.attention import sender_of
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
 from webhook.console.rendering import ConsoleRenderer

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
+from counterfoil.i18n import attention
+from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
@@ -24,10 +26,9 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.shard_leases import UnheldShard, unheld_shards
-from webhook.console import attention, charts
+from webhook.console import charts
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest
-from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events.bulk import confirmation
 from webhook.console.objects import SenderSearch, page_of, read_search

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TextIO
 
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.esaw_check.facts import profile_of
 from counterfoil.kube.client import KubeClient
@@ -60,12 +60,12 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
             f"no controller works, so the check takes place when one runs. {absence} "
             "Check the controller's pods.",
         )
-    async with _progress(out, is_shown=args.output != "json"):
+    async with _progress(out, is_shown=not is_for_programs(args.output)):
         organization, last = await wait_for_answer(kube, Organization, args.organization, id_, args.timeout)
     check = organization.status.check
     if last.outcome is not RequestOutcome.DONE or check is None:
         raise CommandError(ExitStatus.NOT_ALL, f"the check did not take place: {last.message}")
-    out.write(format_json(profile_of(check)) if args.output == "json" else page(check))
+    out.write(format_answer(args.output, profile_of(check)) if is_for_programs(args.output) else page(check))
     deviates = any(each.outcome is CheckOutcome.DEVIATES for each in check.results)
     return ExitStatus.NOT_ALL if deviates else ExitStatus.DONE
 

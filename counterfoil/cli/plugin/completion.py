@@ -2,8 +2,8 @@
 Completion: what may follow on a command line, for kubectl and for shells.
 
 kubectl asks an executable ``kubectl_complete-counterfoil`` on PATH and understands cobra's answer: one
-candidate a line, then ``:`` and a directive. The scripts for bash, zsh and fish ask the same for
-``kubectl-counterfoil`` itself.
+candidate a line, then ``:`` and a directive. The scripts for bash, zsh, fish and PowerShell (7.3 or newer)
+ask the same for ``kubectl-counterfoil`` itself.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TextIO
 
-from counterfoil.cli.plugin import config_flags
+from counterfoil.cli.plugin import config_flags, suspension
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.kube.errors import ApiError, NotConfigured
 from counterfoil.resources import EnvelopeEvent, Organization, Resource, Sender
@@ -67,6 +67,23 @@ function __kubectl_counterfoil
 end
 complete -c kubectl-counterfoil -f -a '(__kubectl_counterfoil)'
 """,
+    "powershell": """\
+Register-ArgumentCompleter -Native -CommandName kubectl-counterfoil -ScriptBlock {
+    param($wordToComplete, $commandAst, $cursorPosition)
+
+    # The words as the other shells pass them.
+
+    $typed = @($commandAst.CommandElements | Select-Object -Skip 1 | ForEach-Object { "$_" })
+    if ($wordToComplete -eq '') { $typed += '' }
+
+    # Without the directive.
+
+    $found = kubectl_complete-counterfoil @typed 2>$null
+    $found | Where-Object { $_ -and -not $_.StartsWith(':') } | ForEach-Object {
+        [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+    }
+}
+""",
 }
 
 
@@ -96,6 +113,8 @@ def write_candidates(
         offered, directive = _flags(subparsers[command]), DIRECTIVE_NO_FILE_COMP
     elif command == "completion":
         offered, directive = sorted(SCRIPTS), DIRECTIVE_NO_FILE_COMP
+    elif command in ("suspend", "resume"):
+        offered, directive = _suspendable(typed, before), DIRECTIVE_NO_FILE_COMP
     elif (kind := KINDS.get(command)) is not None:
         offered, directive = _names(kind, before), DIRECTIVE_NO_FILE_COMP
     else:
@@ -108,6 +127,14 @@ def _flags(parser: argparse.ArgumentParser) -> list[str]:
     return sorted(
         flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")
     )
+
+
+def _suspendable(typed: str, before: Sequence[str]) -> list[str]:
+    """Return the kinds that can be suspended; after one of them, names of its objects."""
+    words = [each for each in before if not each.startswith("-")]
+    kinds = {each.KIND.lower(): each for each in suspension.KINDS}
+    kind = next((kinds[each] for each in reversed(words) if each in kinds), None)
+    return sorted(kinds) if kind is None else _names(kind, before)
 
 
 def _names(kind: type[Resource], before: Sequence[str]) -> list[str]:

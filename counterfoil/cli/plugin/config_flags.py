@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
-from counterfoil.kube.client import KubeClient, connect
+from counterfoil.durations import Duration
+from counterfoil.kube.client import REQUEST_TIMEOUT_SECONDS, KubeClient, connect
 from counterfoil.kube.config import is_in_cluster
 
 
@@ -34,6 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="kubeconfig file. Default: $KUBECONFIG, else ~/.kube/config; in a pod, its service account",
     )
+    flags.add_argument(
+        "--as",
+        dest="impersonated",
+        default=unset,
+        metavar="USER",
+        help="user in whose name the API server is asked; you need the right to impersonate. Default: you",
+    )
+    flags.add_argument(
+        "--request-timeout",
+        type=_seconds,
+        default=unset,
+        metavar="TIME",
+        help="longest time for one request, such as 5s or 1m. Default: 20s",
+    )
 
 
 @asynccontextmanager
@@ -45,8 +60,26 @@ async def connect_to_api_server(args: argparse.Namespace) -> AsyncIterator[KubeC
     if known and context not in known:
         raise CommandError(ExitStatus.MISUSED, f"no context {context!r}; there are: {', '.join(known)}")
     namespace = getattr(args, "namespace", None) or context_namespace(kubeconfig, context)
-    async with connect(namespace=namespace, kubeconfig=kubeconfig, context=context, connections=8) as kube:
+    async with connect(
+        namespace=namespace,
+        kubeconfig=kubeconfig,
+        context=context,
+        connections=8,
+        impersonated=getattr(args, "impersonated", None),
+        request_seconds=getattr(args, "request_timeout", REQUEST_TIMEOUT_SECONDS),
+    ) as kube:
         yield kube
+
+
+def _seconds(text: str) -> float:
+    """Return a time as seconds; a number without a unit is seconds, as for kubectl."""
+    try:
+        span = Duration.parse(f"{text}s" if text.isdecimal() else text)
+    except ValueError as invalid:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 5s or 1m") from invalid
+    if not span:
+        raise argparse.ArgumentTypeError("a request needs a time above 0s")
+    return span.total_seconds()
 
 
 def context_namespace(kubeconfig: Path | None = None, context: str | None = None) -> str | None:

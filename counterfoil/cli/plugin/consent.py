@@ -6,7 +6,7 @@ from typing import TextIO
 import msgspec
 from msgspec.structs import replace
 
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.i18n.key_advice import consent_link, key_advice
 from counterfoil.kube.client import KubeClient
@@ -67,5 +67,5 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         link = replace(link, mail=last.message)
         status = ExitStatus.DONE if last.outcome is RequestOutcome.DONE else ExitStatus.NOT_ALL
     text = f"{url}\n{link.mail}\n" if link.mail is not None else f"{url}\n"
-    out.write(format_json(link) if args.output == "json" else text)
+    out.write(format_answer(args.output, link) if is_for_programs(args.output) else text)
     return status

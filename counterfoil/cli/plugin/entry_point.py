@@ -25,20 +25,27 @@ from counterfoil.cli.plugin import (
     why,
 )
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, load_for
+from counterfoil.cli.plugin.installation import preflight, setup, status
 from counterfoil.cli.plugin.send_request import RETRY, SKIP, RequestCommand
+from counterfoil.cli.plugin.suspension import RESUME, SUSPEND, SuspensionCommand
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
 from counterfoil.logs import redact
 from counterfoil.process_exit import exit_process
 from counterfoil.resources import ResourceInvalid
 from counterfoil.settings import LogFormat, LogLevel
 
-COMMANDS: MappingProxyType[str, ModuleType | RequestCommand] = MappingProxyType(
+COMMANDS: MappingProxyType[str, ModuleType | RequestCommand | SuspensionCommand] = MappingProxyType(
     {
+        "status": status,
+        "preflight": preflight,
+        "setup": setup,
         "url": url,
         "check": check,
         "why": why,
         "retry": RETRY,
         "skip": SKIP,
+        "suspend": SUSPEND,
+        "resume": RESUME,
         "consent": consent,
         "sweep": sweep,
         "reseal": reseal,
@@ -135,19 +142,25 @@ def run(argv: Sequence[str], out: TextIO, err: TextIO) -> int:
         if args.command == "completion":
             return completion.write_script(args, out)
         args.output = getattr(args, "output", "text")
-        return asyncio.run(_run(args, out))
-    except CommandError as stopped:
-        exit_status, words = stopped.exit_status, str(stopped)
-    except NotConfigured as problem:
-        exit_status, words = ExitStatus.NO_ANSWER, str(problem)
-    except ApiError as problem:
-        exit_status, words = _describe_api_error(problem)
-    except ResourceInvalid as invalid:
-        exit_status, words = ExitStatus.NOT_ALL, f"{invalid}. Is the plugin older than Counterfoil?"
+        return asyncio.run(carry_out(args, out))
+    except (CommandError, NotConfigured, ApiError, ResourceInvalid) as problem:
+        exit_status, words = describe(problem)
     except KeyboardInterrupt:
         return 130
     err.write(f"{PROGRAM}: {redact(words)}\n")
     return exit_status
+
+
+def describe(problem: CommandError | NotConfigured | ApiError | ResourceInvalid) -> tuple[ExitStatus, str]:
+    """Return the exit status and the line for what stopped a command."""
+    match problem:
+        case CommandError():
+            return problem.exit_status, str(problem)
+        case NotConfigured():
+            return ExitStatus.NO_ANSWER, str(problem)
+        case ApiError():
+            return _describe_api_error(problem)
+    return ExitStatus.NOT_ALL, f"{problem}. Is the plugin older than Counterfoil?"
 
 
 def _run_standalone(name: str, argv: Sequence[str], out: TextIO) -> int:
@@ -168,7 +181,8 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-async def _run(args: argparse.Namespace, out: TextIO) -> ExitStatus:
+async def carry_out(args: argparse.Namespace, out: TextIO) -> ExitStatus:
+    """Run a command that asks the API server. Raises what ``describe`` takes."""
     async with config_flags.connect_to_api_server(args) as kube:
         exit_status: ExitStatus = await COMMANDS[args.command].run(args, kube, out)
         return exit_status
@@ -188,6 +202,12 @@ def _describe_api_error(problem: ApiError) -> tuple[ExitStatus, str]:
             return ExitStatus.NOT_ALLOWED, f"the API server does not know you: {problem}. Sign in again."
         case Forbidden():
             return ExitStatus.NOT_ALLOWED, f"you have no right to do that: {problem}"
+        case Unavailable() if problem.status == 404:
+            # No Status object: the API server has no such API.
+            return ExitStatus.NOT_FOUND, (
+                "this cluster has no resources of counterfoil.dev, so Counterfoil is not installed there. Is "
+                "it the right context? `kubectl counterfoil preflight` says what an installation needs."
+            )
         case Unavailable():
             return ExitStatus.NO_ANSWER, f"{problem}. Try again later."
         case Rejected():
@@ -200,7 +220,7 @@ def _add_output_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        choices=("text", "json"),
+        choices=("text", "json", "yaml"),
         default=argparse.SUPPRESS,
         help="output format. Default: text",
     )

@@ -7,6 +7,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 import msgspec
+import yaml
 
 
 class ExitStatus(IntEnum):
@@ -46,9 +47,18 @@ class CommandError(Exception):
         self.exit_status = exit_status
 
 
-def format_json(answer: Any) -> str:
-    """Return what a command found as JSON for ``-o json``, with a line break at its end."""
-    return msgspec.json.format(msgspec.json.encode(answer)).decode() + "\n"
+def is_for_programs(output: str) -> bool:
+    """Whether ``-o`` asks for a format that programs read."""
+    return output in ("json", "yaml")
+
+
+def format_answer(output: str, answer: Any) -> str:
+    """Return what a command found as JSON or YAML, as ``-o`` says, with a line break at its end."""
+    encoded = msgspec.json.encode(answer)
+    if output == "yaml":
+        text: str = yaml.safe_dump(msgspec.json.decode(encoded), sort_keys=False, allow_unicode=True)
+        return text
+    return msgspec.json.format(encoded).decode() + "\n"
 
 
 def counted(number: int, noun: str) -> str:

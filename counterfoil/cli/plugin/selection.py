@@ -3,6 +3,7 @@ Which events are meant: by name, by the envelope's GUID, by label selector, by r
 """
 
 import argparse
+from contextlib import suppress
 from difflib import get_close_matches
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
@@ -22,9 +23,10 @@ async def select_event(kube: KubeClient, word: str) -> EnvelopeEvent:
     if not found:
         raise CommandError(
             ExitStatus.NOT_FOUND,
-            f"no EnvelopeEvent in namespace {kube.namespace} has this name or envelope id: {word}. Either "
-            "eSignAnyWhere never called about it (`kubectl counterfoil sweep ORGANIZATION` looks for such "
-            "envelopes), or it was finished long ago and removed.",
+            f"no EnvelopeEvent in namespace {kube.namespace} has this name or envelope id: {word}. "
+            "`kubectl counterfoil why -A` looks in all namespaces. If eSignAnyWhere never called about the "
+            "envelope, `kubectl counterfoil sweep ORGANIZATION` finds it. Events that were finished long ago "
+            "are removed. A short id of the console is no name: copy the whole id.",
         )
     if len(found) > 1:
         names = "".join(f"\n  {each.name}  ({each.spec.action}, {each.status.phase})" for each in found)
@@ -32,6 +34,26 @@ async def select_event(kube: KubeClient, word: str) -> EnvelopeEvent:
             ExitStatus.NOT_FOUND, f"envelope {word} has several events; name the one you mean:{names}"
         )
     return found[0]
+
+
+async def namespace_of(kube: KubeClient, word: str) -> str:
+    """Return the namespace that has the event of that name or envelope. Raises ``CommandError`` for none, and
+    for several namespaces; ``ApiError``."""
+    everywhere, found = kube.in_all_namespaces(), set[str]()
+    selectors = [f"metadata.name={word}"]
+    with suppress(ValueError):
+        selectors.append(f"spec.envelopeID={envelope_id(word)}")
+    for fields in selectors:
+        async for raw in everywhere.list(EnvelopeEvent, fields=fields):
+            found.add(raw["metadata"]["namespace"])
+    if len(found) == 1:
+        return found.pop()
+    if found:
+        names = ", ".join(sorted(found))
+        raise CommandError(ExitStatus.NOT_FOUND, f"several namespaces have it; name one by -n: {names}")
+    raise CommandError(
+        ExitStatus.NOT_FOUND, f"no namespace has an EnvelopeEvent of this name or envelope: {word}"
+    )
 
 
 async def select_events(kube: KubeClient, args: argparse.Namespace) -> list[EnvelopeEvent]:
@@ -54,7 +76,7 @@ async def select_events(kube: KubeClient, args: argparse.Namespace) -> list[Enve
         EnvelopeEvent.parse(raw)
         async for raw in kube.list(EnvelopeEvent, labels=args.selector or "", fields=fields)
     ]
-    found = [each for each in listed if args.reason in (None, each.status.reason)]
+    found = [each for each in listed if args.reason in (None, each.status.reason, each.status.cause)]
     if not found and args.reason is not None:
         _check_reason(args.reason)
     return found
@@ -84,7 +106,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason",
         metavar="REASON",
-        help="only those whose column REASON says this, such as ArchiveUnreachable",
+        help="only those with this reason, such as ArchiveUnreachable; of DeadlineExceeded also the last "
+        "problem's",
     )
 
 
@@ -97,3 +120,10 @@ async def _of_envelope(kube: KubeClient, word: str) -> list[EnvelopeEvent]:
         EnvelopeEvent.parse(raw)
         async for raw in kube.list(EnvelopeEvent, fields=f"spec.envelopeID={envelope}")
     ]
+
+
+def stated_reason(text: str) -> str:
+    """Return a reason without spaces around it. Raises ``ArgumentTypeError`` for one without words."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("give the reason in words, or leave the flag out")
+    return text.strip()

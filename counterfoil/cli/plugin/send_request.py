@@ -17,7 +17,13 @@ from typing import NamedTuple, TextIO, TypeVar
 import msgspec
 
 from counterfoil.cli.plugin import selection
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, counted, format_json
+from counterfoil.cli.plugin.exit_status import (
+    CommandError,
+    ExitStatus,
+    counted,
+    format_answer,
+    is_for_programs,
+)
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict, NotFound
 from counterfoil.kube.recorded_write import NoLongerMatches, is_any, write_recorded
@@ -123,7 +129,7 @@ class RequestCommand(NamedTuple):
         selection.add_arguments(parser)
         parser.add_argument(
             "--because",
-            type=_stated_reason,
+            type=selection.stated_reason,
             metavar="TEXT",
             help="reason of the request, stored with the event",
         )
@@ -147,11 +153,11 @@ class RequestCommand(NamedTuple):
         for event in events:
             asked, says = await self._request_for_event(kube, event, by, args)
             answers.append(EventRequestResult(event.name, asked, says))
-            if args.output != "json":
+            if not is_for_programs(args.output):
                 # At once, so that an end in the middle shows how far it came.
                 out.write(f"{event.name}: {says}\n")
-        if args.output == "json":
-            out.write(format_json(answers))
+        if is_for_programs(args.output):
+            out.write(format_answer(args.output, answers))
         elif not events:
             out.write("no event matches\n")
         elif args.dry_run:
@@ -225,13 +231,6 @@ SKIP = RequestCommand(
     DETAILS="Counterfoil does nothing more for them and deletes nothing. Only retry takes them up again. A "
     "new callback does so for an Active or Expired envelope, and keeps the envelope.",
 )
-
-
-def _stated_reason(text: str) -> str:
-    """Return a reason without spaces around it. Raises ``ArgumentTypeError`` for one without words."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("give the reason in words, or leave the flag out")
-    return text.strip()
 
 
 def _audit_entry(by: str, request: str, because: str | None) -> AuditEntry:

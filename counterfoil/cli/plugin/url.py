@@ -8,7 +8,7 @@ from typing import TextIO
 import msgspec
 
 from counterfoil.callback_auth import CallbackSecretInvalid, callback_token, is_valid_token
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_json
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
 from counterfoil.kube.secret import SecretUse
@@ -66,8 +66,8 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         basic_auth_secret=ref.name if ref is not None else None,
         parameters=organization.spec.callback.parameters,
     )
-    if args.output == "json":
-        out.write(format_json(urls))
+    if is_for_programs(args.output):
+        out.write(format_answer(args.output, urls))
     else:
         out.write(f"finished envelopes (Callback URL):               {urls.envelope}\n")
         out.write(f"status changes (Status update callback URL):     {urls.status}\n")

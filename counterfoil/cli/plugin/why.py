@@ -9,7 +9,7 @@ from typing import TextIO
 import msgspec
 
 from counterfoil.cli.plugin import selection
-from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_json
+from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs
 from counterfoil.durations import Duration
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
@@ -133,10 +133,13 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("event", metavar="NAME|GUID", help="the event, by its name or its envelope's id")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="look in all namespaces")
 
 
 async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
     """Print it. Raises ``CommandError``, ``ApiError``."""
+    if args.all_namespaces:
+        kube = kube.in_namespace(await selection.namespace_of(kube, args.event))
     event = await selection.select_event(kube, args.event)
     organization: Organization | None = None
     sender: Sender | None = None
@@ -157,7 +160,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     now, leases = datetime.now(UTC), await kube.shard_leases()
     absence = None if leases is None else unheld_shard(leases, event.shard_number, now)
     why = explain(event, organization, sender, kubernetes_events, now, archive=archive, absence=absence)
-    out.write(format_json(why) if args.output == "json" else page(why))
+    out.write(format_answer(args.output, why) if is_for_programs(args.output) else page(why))
     return ExitStatus.DONE
 
 

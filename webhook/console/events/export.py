@@ -17,10 +17,10 @@ from typing import Any, Final
 import msgspec
 
 from counterfoil.clock import Clock
+from counterfoil.i18n.attention import sender_of, title_of
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, ResourceInvalid, Sender
 from webhook.console.access import AuthenticatedUser
-from webhook.console.attention import sender_of, title_of
 from webhook.console.events.filters import EventFilter
 from webhook.console.events.search import EventSearch
 from webhook.console.limits import ConsoleLimits

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from counterfoil.clock import Clock
+from counterfoil.i18n.attention import title_of
 from counterfoil.kube.errors import Expired
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import SENDER_LABEL, EnvelopeEvent, Sender
 from webhook.console.access import SENDERS, AuthenticatedUser
-from webhook.console.attention import title_of
 from webhook.console.events.filters import EventFilter
 from webhook.console.limits import ConsoleLimits
 from webhook.console.view_base import missing_senders, parsed

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from counterfoil.i18n import attention
 from counterfoil.i18n.problems import is_about_archive, newer_condition
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
@@ -19,7 +20,6 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.shard_leases import unheld_shard
-from webhook.console import attention
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
 from webhook.console.events.bulk import BulkService, can_retry, can_skip, is_confirmed, parse_bulk

@@ -24,6 +24,7 @@ from controller.mails.render import (
     person_name,
 )
 from counterfoil.archives.errors import ArchiveRefused
+from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.metrics import MailKind
 from counterfoil.resources import Language, Organization
@@ -39,7 +40,6 @@ from tests.support.scenes.notifications import (
     a_problem,
     an_unauthorized_sender,
 )
-from webhook.console.attention import AttentionItem, AttentionKind
 
 TOKEN = "Tk9" * 22
 """As eSAW makes them: 66 letters and digits."""

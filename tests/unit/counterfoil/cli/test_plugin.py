@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point, sweep
 from counterfoil.cli.plugin.archive_paths import ArchivePaths
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
-from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_json
+from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_answer
 from counterfoil.cli.plugin.send_request import (
     RETRY,
     SKIP,
@@ -355,7 +355,7 @@ def test_the_last_attempts_and_what_a_person_asked_for_last_are_reported() -> No
         "Done: The event was Failed; it is tried again.\n"
     ) in text
     assert "Last request" not in page(explain(an_event().build(), None, None, (), NOON))
-    assert format_json(why).count('"seconds": 75') == 1
+    assert format_answer("json", why).count('"seconds": 75') == 1
 
 
 async def test_the_answer_to_ones_own_request_is_distinguished_from_that_to_another() -> None:
@@ -490,8 +490,9 @@ def test_a_token_can_not_hide_in_the_field_for_hashes() -> None:
     ("words", "expected"),
     [
         (["di"], ["diagnose"]),
-        (["retry", "--re"], ["--reason"]),
-        (["completion", ""], ["bash", "fish", "zsh"]),
+        (["retry", "--re"], ["--reason", "--request-timeout"]),
+        (["completion", ""], ["bash", "fish", "powershell", "zsh"]),
+        (["suspend", "arch"], ["archive"]),
         (["-n", "contracts", "why", "--con"], ["--context"]),
         (["verify", "/arch"], []),
         (["verify", "--pu"], ["--public-key"]),

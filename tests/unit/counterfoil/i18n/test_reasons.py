@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[4]
 SPEAKERS = ("controller", "counterfoil/archives", "webhook")
 """Folders whose code gives reasons."""
 
+ATTENTION = Path("counterfoil/i18n/attention.py")
+"""The module outside them that gives one: no controller is there to write it."""
+
 CONSTANTS = ("counterfoil/resources/envelopeevent.py", "counterfoil/resources/reopening.py")
 """Modules with reasons as constants, beside names of conditions."""
 
@@ -78,6 +81,7 @@ def words(among: list[ast.expr], pattern: re.Pattern[str]) -> Iterator[str]:
 @functools.cache
 def all_said() -> dict[str, str]:
     modules = [path for folder in SPEAKERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    modules.append(ROOT / ATTENTION)
     places = {path: path.relative_to(ROOT).as_posix() for path in modules}
     by_the_code = {
         word: place for path, place in places.items() if place not in READERS_OF_ESAW for word in said(path)

@@ -12,6 +12,8 @@ import pytest
 from msgspec.structs import replace
 
 from counterfoil.esaw_check.facts import FactId
+from counterfoil.i18n import attention
+from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.i18n.catalogue import LANGUAGES, CatalogueName, load_catalogue
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import find_reason
@@ -49,10 +51,9 @@ from tests.support.scenes.console_parts import (
     an_authenticated_user,
     an_organization_that,
 )
-from webhook.console import attention, charts
+from webhook.console import charts
 from webhook.console.access import Rights
 from webhook.console.actions import Action
-from webhook.console.attention import ClusterSnapshot
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events import filters
 from webhook.console.events.bulk import can_retry, can_skip, confirmation

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
 from counterfoil.i18n.reasons import Responsible
 from counterfoil.resources import (
     Attempt,
@@ -22,7 +23,6 @@ from counterfoil.resources.base import SENDER_LABEL, SecretKeyRef
 from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder, an_organization
 from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
-from webhook.console.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
 
 
 def a_waiting_event(number: int, sender: str = "anna") -> EnvelopeEvent:

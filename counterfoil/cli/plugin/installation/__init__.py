@@ -1,0 +1,5 @@
+"""
+The commands about an installation as a whole: ``status``, ``preflight`` and ``setup``.
+
+They ask the API server with the user's own rights. Only ``setup`` writes.
+"""

@@ -1,0 +1,318 @@
+"""
+``preflight``: whether a cluster can have Counterfoil, and whether an installation has what it needs.
+
+Each line says what was found and what to do. Before an installation the API server, the CRDs and the user's
+rights are asked, and eSAW from this machine. Afterwards the processes, and the results of the controller's
+checks of eSAW and the archives. A callback URL is tried with a token that nobody has, so that
+nothing is stored. Nothing is written.
+"""
+
+import argparse
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any, Final, TextIO
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from counterfoil import __version__
+from counterfoil.cli.plugin.exit_status import ExitStatus, format_answer, is_for_programs
+from counterfoil.cli.plugin.installation.status import POD_LABELS, overview, read
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
+from counterfoil.resources import GROUP, VERSION, Archive, EnvelopeEvent, Organization, Sender, find_condition
+from counterfoil.resources.envelope import Envelope
+
+SUMMARY = "check a cluster before the installation, or an installation"
+DETAILS = (
+    "Reads only. What the pods reach is what the controller found, in the conditions of Organizations and "
+    "Archives. Callback URLs and --base-url are tried from this machine, with no valid token."
+)
+
+MINIMUM_KUBERNETES: Final = (1, 31)
+"""As ``kubeVersion`` of the chart; a test compares."""
+
+ANSWER_SECONDS: Final = 10.0
+RECEIVER: Final = "counterfoil"
+"""Header ``Server`` of the receiver."""
+
+NO_TOKEN: Final = "preflight-has-no-token-00000000"  # noqa: S105 - the token of nobody
+
+INSTALLS: Final = (
+    ("create", "customresourcedefinitions", "apiextensions.k8s.io"),
+    ("create", "validatingadmissionpolicies", "admissionregistration.k8s.io"),
+    ("create", "clusterroles", "rbac.authorization.k8s.io"),
+    ("create", "deployments", "apps"),
+    ("create", "services", ""),
+    ("create", "serviceaccounts", ""),
+    ("create", "roles", "rbac.authorization.k8s.io"),
+    ("create", "networkpolicies", "networking.k8s.io"),
+)
+"""Rights for `helm install`: verb, resource and API group."""
+
+OPERATES: Final = (
+    ("create", Organization.PLURAL, GROUP),
+    ("create", Archive.PLURAL, GROUP),
+    ("create", Sender.PLURAL, GROUP),
+    ("patch", EnvelopeEvent.PLURAL, GROUP),
+    ("create", "secrets", ""),
+    ("get", "secrets", ""),
+)
+"""Rights for ``setup`` and the requests of an administrator."""
+
+
+class Outcome(StrEnum):
+    """Result of one check."""
+
+    OK = "ok"
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+
+
+class PreflightLine(msgspec.Struct, frozen=True):
+    """One check: what was looked at, the result, and what was found or has to be done."""
+
+    check: str
+    outcome: Outcome
+    found: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "--base-url", metavar="URL", help="also try this address of eSignAnyWhere from this machine"
+    )
+    parser.add_argument(
+        "--callback-url", metavar="URL", help="also try this public address of the receiver from this machine"
+    )
+
+
+async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
+    """Print a line for each check. Raises nothing but what a broken program raises."""
+    lines: list[PreflightLine] = []
+    async for line in checks(kube, args.base_url, args.callback_url):
+        lines.append(line)
+        if not is_for_programs(args.output):
+            # At once: some take seconds.
+            out.write(written(line))
+            out.flush()
+    if is_for_programs(args.output):
+        out.write(format_answer(args.output, lines))
+    is_wrong = any(each.outcome is Outcome.WRONG for each in lines)
+    return ExitStatus.NOT_ALL if is_wrong else ExitStatus.DONE
+
+
+def written(line: PreflightLine) -> str:
+    """Return a line as text."""
+    text = f"{line.outcome:<8}{line.check:<22}{line.found}"
+    return "".join(char if char.isprintable() else "?" for char in text) + "\n"
+
+
+async def checks(
+    kube: KubeClient, base_url: str | None, callback_url: str | None
+) -> AsyncIterator[PreflightLine]:
+    """Yield the result of each check, in the order in which a fault has to be corrected."""
+    version = await _kubernetes(kube)
+    yield version
+    if version.outcome is Outcome.UNKNOWN:
+        return
+    definitions = await _definitions(kube)
+    yield definitions
+    for each in await _rights(kube, is_installed=definitions.outcome is Outcome.OK):
+        yield each
+    if definitions.outcome is Outcome.OK:
+        async for each in _installation(kube):
+            yield each
+    async with _session() as session:
+        if base_url is not None:
+            yield await _esaw(session, base_url)
+        if callback_url is not None:
+            yield await _callback(session, "the receiver", callback_url)
+        if definitions.outcome is Outcome.OK:
+            async for each in _callbacks(kube, session):
+                yield each
+
+
+# -- The API server ------------------------------------------------------------------------------------------
+
+
+async def _kubernetes(kube: KubeClient) -> PreflightLine:
+    try:
+        version = await kube.server_version()
+        found = (int(version["major"]), int("".join(filter(str.isdecimal, version["minor"]))))
+    except (ApiError, KeyError, ValueError) as problem:
+        return PreflightLine("Kubernetes", Outcome.UNKNOWN, f"{problem}. Check kubeconfig and network.")
+    name = str(version.get("gitVersion", ""))
+    if found < MINIMUM_KUBERNETES:
+        minimum = ".".join(map(str, MINIMUM_KUBERNETES))
+        words = f"{name} is too old: Counterfoil needs {minimum} or newer. Upgrade the cluster."
+        return PreflightLine("Kubernetes", Outcome.WRONG, words)
+    return PreflightLine("Kubernetes", Outcome.OK, name)
+
+
+async def _definitions(kube: KubeClient) -> PreflightLine:
+    kinds = {each.PLURAL for each in (Archive, Envelope, EnvelopeEvent, Organization, Sender)}
+    try:
+        served = {each["name"] for each in await kube.served_resources(GROUP, VERSION)}
+    except ApiError as problem:
+        if problem.status == 404:
+            words = "not installed yet; `helm install` of the chart brings them"
+            return PreflightLine("CRDs", Outcome.UNKNOWN, words)
+        return PreflightLine("CRDs", Outcome.UNKNOWN, str(problem))
+    if missing := sorted(kinds - served):
+        words = f"{', '.join(missing)} are missing. Apply the CustomResourceDefinitions of this version."
+        return PreflightLine("CRDs", Outcome.WRONG, words)
+    return PreflightLine("CRDs", Outcome.OK, f"{GROUP}/{VERSION} has all {len(kinds)} kinds")
+
+
+async def _rights(kube: KubeClient, *, is_installed: bool) -> list[PreflightLine]:
+    found = [await _right(kube, "right to install", INSTALLS, is_needed=not is_installed)]
+    if is_installed:
+        found.append(await _right(kube, "right to operate", OPERATES, is_needed=True))
+    return found
+
+
+async def _right(
+    kube: KubeClient, check: str, needed: Sequence[tuple[str, str, str]], *, is_needed: bool
+) -> PreflightLine:
+    try:
+        allowed = await asyncio.gather(
+            *(kube.is_allowed(verb, resource, group=group) for verb, resource, group in needed)
+        )
+    except ApiError as problem:
+        return PreflightLine(check, Outcome.UNKNOWN, str(problem))
+    missing = [
+        f"{verb} {resource}" for (verb, resource, _), has in zip(needed, allowed, strict=True) if not has
+    ]
+    if not missing:
+        return PreflightLine(check, Outcome.OK, f"you may {needed[0][0]} {needed[0][1]} and the rest")
+    words = f"you may not {', '.join(missing)}"
+    advice = " in this namespace. Ask a person who may, or have a Role with it bound to you."
+    return PreflightLine(check, Outcome.WRONG if is_needed else Outcome.UNKNOWN, words + advice)
+
+
+# -- The installation ----------------------------------------------------------------------------------------
+
+
+async def _installation(kube: KubeClient) -> AsyncIterator[PreflightLine]:
+    try:
+        reading = await read(kube)
+    except ApiError as problem:
+        yield PreflightLine("Organizations", Outcome.UNKNOWN, str(problem))
+        return
+    now = datetime.now(UTC)
+    found = overview(reading, kube.namespace, now)
+    for process in found.processes:
+        outcome = Outcome.OK if process.ready == process.pods else Outcome.WRONG
+        words = "; ".join((f"{process.ready} of {process.pods} pods are ready", *process.problems))
+        yield PreflightLine(f"process {process.name}", outcome, words)
+    if reading.pods is not None and not found.processes:
+        words = f"no pod has the label {POD_LABELS}; is it the namespace of the release?"
+        yield PreflightLine("processes", Outcome.UNKNOWN, words)
+    if (line := _versions(reading.pods or ())) is not None:
+        yield line
+    for each in reading.snapshot.unheld_shards:
+        yield PreflightLine("controller", Outcome.WRONG, f"{each} Look at the controller's pods.")
+    for organization in reading.snapshot.organizations:
+        yield _condition(f"eSAW of {organization.name}", organization.status.conditions, "Reachable")
+    for archive in reading.snapshot.archives:
+        yield _condition(f"archive {archive.name}", archive.status.conditions, "Ready")
+    for text in found.unread:
+        yield PreflightLine("not read", Outcome.UNKNOWN, text)
+
+
+def _versions(pods: Iterable[Mapping[str, Any]]) -> PreflightLine | None:
+    labels = (each["metadata"].get("labels") or {} for each in pods)
+    versions = {each["app.kubernetes.io/version"] for each in labels if "app.kubernetes.io/version" in each}
+    if not versions:
+        return None
+    others = sorted(versions - {__version__})
+    if not others:
+        return PreflightLine("versions", Outcome.OK, f"plugin and processes are {__version__}")
+    words = f"the plugin is {__version__}, processes are {', '.join(others)}. Use the plugin of that release."
+    return PreflightLine("versions", Outcome.WRONG, words)
+
+
+def _condition(check: str, conditions: Iterable[Any], type_: str) -> PreflightLine:
+    found = find_condition(tuple(conditions), type_)
+    if found is None or found.status == "Unknown":
+        words = found.message if found is not None else "no controller has looked at it yet"
+        return PreflightLine(check, Outcome.UNKNOWN, words)
+    outcome = Outcome.OK if found.status == "True" else Outcome.WRONG
+    return PreflightLine(check, outcome, f"{found.reason}: {found.message}")
+
+
+# -- From this machine ---------------------------------------------------------------------------------------
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS), trust_env=True, auto_decompress=False
+    )
+
+
+async def _esaw(session: aiohttp.ClientSession, base_url: str) -> PreflightLine:
+    async def judge(response: aiohttp.ClientResponse) -> tuple[Outcome, str]:
+        return Outcome.OK, f"{urlsplit(base_url).hostname} answers {response.status} to this machine"
+
+    return await _ask(session, "eSAW from here", f"{base_url.rstrip('/')}/Api/v6/version", judge)
+
+
+async def _callbacks(kube: KubeClient, session: aiohttp.ClientSession) -> AsyncIterator[PreflightLine]:
+    try:
+        async for organization in kube.list_readable(Organization):
+            urls = organization.status.callback_urls
+            if urls is not None:
+                yield await _callback(session, f"callback {organization.name}", urls.envelope)
+    except ApiError as problem:
+        yield PreflightLine("callback URLs", Outcome.UNKNOWN, str(problem))
+
+
+async def _callback(session: aiohttp.ClientSession, check: str, url: str) -> PreflightLine:
+    """Try a callback URL with a token that no Organization has: the receiver answers 404, and stores
+    nothing."""
+    if "<your-host>" in url:
+        words = "the public address is not known: set the receiver's host in the chart, or oauth.publicURL"
+        return PreflightLine(check, Outcome.WRONG, words)
+    place = urlsplit(url)
+    name = place.path.split("/")[2] if place.path.startswith("/callbacks/") else "nobody"
+    tried = f"{place.scheme}://{place.netloc}/callbacks/{name}/{NO_TOKEN}"
+
+    async def judge(response: aiohttp.ClientResponse) -> tuple[Outcome, str]:
+        is_receiver = response.headers.get("Server") == RECEIVER
+        if response.status == 404 and is_receiver:
+            return Outcome.OK, f"{place.netloc} leads to the receiver, as seen from this machine"
+        if is_receiver:
+            return Outcome.UNKNOWN, f"the receiver at {place.netloc} answers {response.status}, not 404"
+        return Outcome.WRONG, (
+            f"another server answers {response.status} at {place.netloc}. Check DNS, and the Ingress or "
+            "HTTPRoute."
+        )
+
+    return await _ask(session, check, tried, judge)
+
+
+Judge = Callable[[aiohttp.ClientResponse], Awaitable[tuple[Outcome, str]]]
+
+
+async def _ask(session: aiohttp.ClientSession, check: str, url: str, judge: Judge) -> PreflightLine:
+    host = urlsplit(url).hostname or ""
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, partial(socket.getaddrinfo, host, None))
+    except (OSError, UnicodeError):
+        return PreflightLine(check, Outcome.WRONG, f"DNS has no address of {host!r} for this machine.")
+    try:
+        async with session.get(url, allow_redirects=False) as response:
+            outcome, words = await judge(response)
+    except aiohttp.ClientSSLError as problem:
+        words = f"TLS of {host} fails for this machine ({type(problem).__name__}). Check its certificate."
+        return PreflightLine(check, Outcome.WRONG, words)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as problem:
+        words = f"{host} gives this machine no answer ({type(problem).__name__}). Check address and firewall."
+        return PreflightLine(check, Outcome.WRONG, words)
+    return PreflightLine(check, outcome, words)

@@ -1,0 +1,368 @@
+"""
+``status``: one screen about an installation: its processes, its Organizations, and what waits for a person.
+
+What waits is what the first page of the console lists (``counterfoil.i18n.attention``), with the command to
+type. What the user may not read is named, not guessed.
+"""
+
+import argparse
+import asyncio
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import msgspec
+
+from counterfoil import __version__
+from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs
+from counterfoil.durations import Duration
+from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
+from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import (
+    FINAL_PHASES,
+    ORGANIZATION_LABEL,
+    Archive,
+    EnvelopeEvent,
+    Organization,
+    Phase,
+    Resource,
+    ResourceInvalid,
+    Sender,
+    find_condition,
+)
+from counterfoil.resources.shard_leases import unheld_shards
+
+SUMMARY = "show processes, Organizations and what waits for a person, on one screen"
+DETAILS = (
+    "Each entry of what waits says for whom, since when, and what to type. The exit status is 1 if something "
+    "waits for a person."
+)
+
+POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
+COMPONENT_LABEL = "app.kubernetes.io/component"
+MAX_EVENTS = 500
+"""Events of each kind that are read; the controller's counts stand for the rest."""
+
+WIDTH = 118
+TURNS: Mapping[Responsible, str] = {
+    Responsible.NOBODY: "nobody",
+    Responsible.SENDER: "the sender",
+    Responsible.ADMINISTRATOR: "an administrator",
+}
+
+
+class ProcessStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """The pods of one process."""
+
+    name: str
+    pods: int
+    ready: int
+    problems: tuple[str, ...] = ()
+
+
+class OrganizationLine(msgspec.Struct, frozen=True, rename="camel"):
+    """One Organization."""
+
+    name: str
+    ready: str
+    reason: str
+    archive: str
+    unfinished: int
+    awaiting_consent: int
+    failed: int
+    suspended: bool
+
+
+class WaitingItem(msgspec.Struct, frozen=True, rename="camel"):
+    """One cause for which something waits."""
+
+    what: str
+    reason: str
+    for_whom: str
+    since: datetime | None
+    do: str
+    command: str
+
+
+class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
+    """The state of one namespace."""
+
+    namespace: str
+    plugin: str
+    processes: tuple[ProcessStatus, ...]
+    organizations: tuple[OrganizationLine, ...]
+    waiting: tuple[WaitingItem, ...]
+    suspended: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+    """Objects that could not be read, each with the reason."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The objects of a namespace, as far as they can be read."""
+
+    snapshot: ClusterSnapshot
+    pods: Sequence[Raw] | None
+    """None: they could not be read."""
+    unread: tuple[str, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "-A", "--all-namespaces", action="store_true", help="each namespace with an Organization"
+    )
+
+
+async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
+    """Print it. Raises ``ApiError`` if nothing at all can be read."""
+    clients = await _clients(kube) if args.all_namespaces else [kube]
+    now = datetime.now(UTC)
+    found = [overview(await read(each), each.namespace, now) for each in clients]
+    if is_for_programs(args.output):
+        out.write(format_answer(args.output, found if args.all_namespaces else found[0]))
+    else:
+        out.write("\n".join(page(each, now) for each in found) or "no namespace has an Organization\n")
+    is_waiting = any(each.waiting or any(one.problems for one in each.processes) for each in found)
+    return ExitStatus.NOT_ALL if is_waiting else ExitStatus.DONE
+
+
+async def _clients(kube: KubeClient) -> list[KubeClient]:
+    """Return a client for each namespace with an Organization. Raises ``ApiError``."""
+    everywhere = kube.in_all_namespaces()
+    namespaces = {raw["metadata"].get("namespace", "") async for raw in everywhere.list(Organization)}
+    return [kube.in_namespace(each) for each in sorted(namespaces)]
+
+
+# -- Reading -------------------------------------------------------------------------------------------------
+
+
+async def read(kube: KubeClient) -> Reading:
+    """Read what the user may. Raises ``ApiError`` if the Organizations can't be read."""
+    organizations = await _readable(kube, Organization)
+    unread: list[str] = []
+
+    async def optional(kind: type[Resource], **selection: str) -> tuple[Any, ...]:
+        try:
+            return await _readable(kube, kind, **selection)
+        except ApiError as problem:
+            unread.append(f"{kind.PLURAL}: {problem}")
+            return ()
+
+    others = ",".join(f"status.phase!={each}" for each in sorted({*FINAL_PHASES, Phase.AWAITING_CONSENT}))
+    senders, archives, failed, waiting, retrying, leases = await asyncio.gather(
+        optional(Sender),
+        optional(Archive),
+        optional(EnvelopeEvent, fields=f"status.phase={Phase.FAILED}"),
+        optional(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"),
+        optional(EnvelopeEvent, fields=others),
+        kube.shard_leases(),
+    )
+    pods: Sequence[Raw] | None = None
+    try:
+        pods = await kube.pods(labels=POD_LABELS)
+    except ApiError as problem:
+        unread.append(f"pods: {problem}")
+    if leases is None:
+        unread.append("leases, which tell whether a controller works")
+    snapshot = ClusterSnapshot(
+        organizations=organizations,
+        senders=senders,
+        archives=archives,
+        failed=failed,
+        waiting=waiting,
+        retrying=retrying,
+        unheld_shards=unheld_shards(leases, datetime.now(UTC)) if leases is not None else (),
+        is_more_failed=len(failed) >= MAX_EVENTS,
+        is_more_waiting=len(waiting) >= MAX_EVENTS,
+        is_more_retrying=len(retrying) >= MAX_EVENTS,
+    )
+    return Reading(snapshot, pods, tuple(dict.fromkeys(unread)))
+
+
+async def _readable(kube: KubeClient, kind: type[Any], *, fields: str = "") -> tuple[Any, ...]:
+    items, _ = await kube.page(kind, limit=MAX_EVENTS, fields=fields)
+    found = []
+    for raw in items:
+        try:
+            found.append(kind.parse(raw))
+        except ResourceInvalid:
+            # The controller reports an object that can't be read as a separate problem.
+            continue
+    return tuple(found)
+
+
+# -- Decisions -----------------------------------------------------------------------------------------------
+
+
+def overview(reading: Reading, namespace: str, now: datetime) -> InstallationStatus:
+    """Return the state of an installation; pure."""
+    snapshot = reading.snapshot
+    shown: Iterable[Organization | Archive | Sender] = (
+        *snapshot.organizations,
+        *snapshot.archives,
+        *snapshot.senders,
+    )
+    return InstallationStatus(
+        namespace=namespace,
+        plugin=__version__,
+        processes=tuple(_processes(reading.pods or ())),
+        organizations=tuple(_organization_line(each) for each in snapshot.organizations),
+        waiting=tuple(_waiting(each, namespace) for each in attention_items(snapshot)),
+        suspended=tuple(f"{each.KIND}/{each.name}" for each in shown if each.spec.suspend),
+        unread=reading.unread,
+    )
+
+
+def _processes(pods: Iterable[Raw]) -> Iterable[ProcessStatus]:
+    by_component: dict[str, list[Raw]] = {}
+    for pod in pods:
+        labels = pod["metadata"].get("labels") or {}
+        if pod.get("status", {}).get("phase") != "Succeeded":
+            by_component.setdefault(labels.get(COMPONENT_LABEL, "other"), []).append(pod)
+    for name, members in sorted(by_component.items()):
+        ready = [each for each in members if _is_ready(each)]
+        problems = tuple(
+            f"{each['metadata']['name']}: {_why_not_ready(each)}" for each in members if each not in ready
+        )
+        yield ProcessStatus(name, len(members), len(ready), problems)
+
+
+def _is_ready(pod: Raw) -> bool:
+    conditions = pod.get("status", {}).get("conditions") or ()
+    return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
+
+
+def _why_not_ready(pod: Raw) -> str:
+    status = pod.get("status", {})
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason"):
+            return str(waiting["reason"])
+    return str(status.get("reason") or status.get("phase") or "not ready")
+
+
+def _organization_line(organization: Organization) -> OrganizationLine:
+    status, ref = organization.status, organization.spec.archive_ref
+    ready = find_condition(status.conditions, "Ready")
+    unfinished = sum(number for phase, number in status.events.items() if phase not in FINAL_PHASES)
+    return OrganizationLine(
+        organization.name,
+        ready.status if ready is not None else "Unknown",
+        ready.reason if ready is not None else "",
+        ref.name if ref is not None else "",
+        unfinished,
+        status.events.get(Phase.AWAITING_CONSENT, 0),
+        status.events.get(Phase.FAILED, 0),
+        organization.spec.suspend,
+    )
+
+
+def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
+    reason = find_reason(item.reason)
+    advice = item.advice
+    responsible = advice.responsible if advice is not None else reason.responsible
+    do = (advice.text() if advice is not None else "") or reason.localized_text().do
+    number = f"{item.count}{' or more' if item.is_more else ''}"
+    events = f"{number} {'event' if item.count == 1 else 'events'}"
+    match item.kind:
+        case AttentionKind.CONTROLLER:
+            what = "no controller works"
+        case AttentionKind.ARCHIVE:
+            what = f"Archive/{item.name}" + (f", {events}" if item.count else "")
+        case AttentionKind.ORGANIZATION:
+            what = f"Organization/{item.organization}" + (f", {events}" if item.count else "")
+        case AttentionKind.CONSENT:
+            what = f"Sender/{item.name} of {item.organization}, {events}"
+        case _:
+            what = f"{events} of {item.organization}"
+    return WaitingItem(what, item.reason, TURNS[responsible], item.since, do, _command(item, namespace))
+
+
+def _command(item: AttentionItem, namespace: str) -> str:
+    """Return what to type about a cause, in the namespace."""
+    plugin, kubectl = f"kubectl counterfoil -n {namespace}", f"kubectl -n {namespace}"
+    match item.kind:
+        case AttentionKind.CONTROLLER:
+            return f"{kubectl} get pods -l {COMPONENT_LABEL}=controller"
+        case AttentionKind.ARCHIVE:
+            return f"{kubectl} describe archive {item.name}"
+        case AttentionKind.ORGANIZATION if not item.examples:
+            return f"{kubectl} describe organization {item.organization}"
+        case AttentionKind.CONSENT:
+            typed = item.advice.command_line(namespace) if item.advice is not None else ""
+            return typed or f"{plugin} consent {item.name}"
+        case AttentionKind.FAILED:
+            mine = f"-l {ORGANIZATION_LABEL}={item.organization}"
+            return f"{plugin} retry --all-failed --reason {item.reason} {mine}"
+        case AttentionKind.UNREADABLE if item.examples:
+            return f"{kubectl} get ee {item.examples[0]} -o yaml"
+    if item.examples:
+        return f"{plugin} why {item.examples[0]}"
+    return f"{kubectl} describe organization {item.organization}"
+
+
+# -- The page ------------------------------------------------------------------------------------------------
+
+
+def page(found: InstallationStatus, now: datetime) -> str:
+    """Return the state as text of at most 120 columns."""
+    lines = [f"Namespace {found.namespace}, plugin {found.plugin}", "", "Processes"]
+    lines += [_process_line(each) for each in found.processes] or ["  none is known"]
+    lines += [f"    {problem}" for each in found.processes for problem in each.problems]
+    lines += ["", "Organizations", *_organization_table(found.organizations), "", "What waits for a person"]
+    for each in found.waiting:
+        since = f", since {_age(each.since, now)}" if each.since is not None else ""
+        lines.append(f"  {each.what}: {each.reason}, for {each.for_whom}{since}")
+        lines += textwrap.wrap(each.do, WIDTH, initial_indent="    ", subsequent_indent="    ")
+        lines += _command_lines(each.command)
+    lines += [] if found.waiting else ["  nothing"]
+    if found.suspended:
+        lines += ["", "Suspended (`kubectl counterfoil resume KIND/NAME` ends it)"]
+        lines += [f"  {each}" for each in found.suspended]
+    if found.unread:
+        lines += ["", "Not read"]
+        for text in found.unread:
+            lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
+    # Names come from users: what they wrote must not control the terminal.
+    printable = ("".join(char if char.isprintable() else "?" for char in line) for line in lines)
+    return "".join(f"{line}\n" for line in printable)
+
+
+def _command_lines(command: str) -> list[str]:
+    """Return a command that can be pasted, in lines that fit."""
+    wrapped = textwrap.wrap(command, WIDTH - 8, break_long_words=False, break_on_hyphens=False)
+    return textwrap.indent("$ " + " \\\n    ".join(wrapped), "    ").splitlines()
+
+
+def _process_line(process: ProcessStatus) -> str:
+    return f"  {process.name:<12}{counted(process.pods, 'pod')}, {process.ready} ready"
+
+
+def _organization_table(organizations: Sequence[OrganizationLine]) -> list[str]:
+    if not organizations:
+        return ["  none: `kubectl counterfoil setup` creates one"]
+    head = ("NAME", "READY", "REASON", "ARCHIVE", "UNFINISHED", "CONSENT", "FAILED")
+    rows = [
+        (each.name, each.ready, each.reason, each.archive, *map(str, numbers))
+        for each in organizations
+        for numbers in ((each.unfinished, each.awaiting_consent, each.failed),)
+    ]
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    return [
+        "  " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+
+
+def _age(moment: datetime, now: datetime) -> str:
+    seconds = max(0, round((now - moment).total_seconds()))
+    if seconds >= 2 * 86400:
+        return f"{seconds // 86400} days"
+    # Seconds matter in the first minutes only.
+    return str(Duration(seconds=seconds if seconds < 600 else seconds // 60 * 60))

@@ -1,0 +1,126 @@
+"""The flags of the plugin about the API server, and what it says without a usable one."""
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from aiohttp import web
+
+from counterfoil.cli.plugin import entry_point
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer
+from counterfoil.kube.errors import ApiError
+
+NONE = "Name another one by --kubeconfig FILE or $KUBECONFIG."
+
+
+def run(*words: str) -> tuple[int, str]:
+    err = io.StringIO()
+    return entry_point.run(words, io.StringIO(), err), err.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", f"it is empty. {NONE}"),
+        ("just text", f"it has no fields. {NONE}"),
+        ("{", f"it is no YAML. {NONE}"),
+        ("contexts: [{name: one}]", "Type `kubectl config use-context NAME`. There are: one."),
+        ("apiVersion: v1", "It has no context at all."),
+        ("current-context: two\ncontexts: [{name: one}]", "it has no context 'two'. There are: one."),
+    ],
+)
+def test_a_file_that_is_no_kubeconfig_is_described_with_what_to_type(
+    tmp_path: Path, content: str, says: str
+) -> None:
+    path = tmp_path / "config"
+    path.write_text(content)
+    code, err = run("why", "x", "--kubeconfig", str(path))
+    assert code == ExitStatus.NO_ANSWER
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_a_missing_kubeconfig_is_called_missing(tmp_path: Path) -> None:
+    code, err = run("status", "--kubeconfig", str(tmp_path / "nothing"))
+    assert (code, f"the file does not exist. {NONE}" in err) == (ExitStatus.NO_ANSWER, True)
+
+
+@asynccontextmanager
+async def an_api_server(*, status: int = 200, text: str = "") -> AsyncIterator[tuple[str, list[web.Request]]]:
+    asked: list[web.Request] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request)
+        return web.Response(status=status, text=text)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
+    await runner.cleanup()
+
+
+def a_kubeconfig(folder: Path, url: str) -> Path:
+    path = folder / "config"
+    named = {
+        "current-context": "it",
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "clusters": [{"name": "it", "cluster": {"server": url}}],
+        "users": [{"name": "it", "user": {"token": "t"}}],
+    }
+    path.write_text(yaml.safe_dump(named))
+    return path
+
+
+async def asked(folder: Path, url: str, *words: str) -> tuple[int, str]:
+    err = io.StringIO()
+    args = entry_point.parsers()[0].parse_args([*words, "--kubeconfig", str(a_kubeconfig(folder, url))])
+    args.output = "text"
+    try:
+        return await entry_point.carry_out(args, io.StringIO()), ""
+    except (CommandError, ApiError) as problem:
+        code, text = entry_point.describe(problem)
+        err.write(text)
+        return code, err.getvalue()
+
+
+async def test_a_request_is_made_in_the_name_of_another_user(tmp_path: Path) -> None:
+    async with an_api_server(status=403) as (url, requests):
+        code, _ = await asked(tmp_path, url, "status", "--as", "jane")
+    assert code == ExitStatus.NOT_ALLOWED
+    assert {each.headers["Impersonate-User"] for each in requests} == {"jane"}
+
+
+async def test_without_the_flag_nobody_is_impersonated(tmp_path: Path) -> None:
+    async with an_api_server(status=403) as (url, requests):
+        await asked(tmp_path, url, "status")
+    assert all("Impersonate-User" not in each.headers for each in requests)
+
+
+async def test_a_cluster_without_counterfoil_is_called_that(tmp_path: Path) -> None:
+    async with an_api_server(status=404, text="404 page not found") as (url, _):
+        code, text = await asked(tmp_path, url, "status")
+    assert code == ExitStatus.NOT_FOUND
+    assert "Counterfoil is not installed there" in text
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("5s", 5), ("1m", 60), ("7", 7)])
+def test_a_timeout_is_written_as_for_kubectl(text: str, seconds: float) -> None:
+    args = entry_point.parsers()[0].parse_args(["status", "--request-timeout", text])
+    assert args.request_timeout == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "soon", "-1s"])
+def test_a_timeout_that_is_none_is_refused(text: str) -> None:
+    code, err = run("status", f"--request-timeout={text}")
+    assert (code, "--request-timeout" in err) == (ExitStatus.MISUSED, True)
+
+
+def test_what_is_found_can_be_read_as_yaml() -> None:
+    answer = {"b": [1, {"a": "ü"}], "a": None}
+    assert yaml.safe_load(format_answer("yaml", answer)) == answer

@@ -1,0 +1,150 @@
+"""``kubectl counterfoil preflight``: what it finds before an installation, and in one."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+
+from counterfoil.cli.plugin.installation import preflight
+from counterfoil.cli.plugin.installation.preflight import Outcome, PreflightLine
+from counterfoil.kube.errors import Unavailable
+from counterfoil.kube.watch import Raw
+from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Sender
+from counterfoil.resources.lease import Lease
+from tests.support.fakes.kube import InMemoryKubeClient
+
+ROOT = Path(__file__).parents[4]
+ALL = tuple(each.PLURAL for each in (Archive, Envelope, EnvelopeEvent, Organization, Sender))
+
+
+class ACluster(InMemoryKubeClient):
+    """A cluster with a version, CRDs and rights."""
+
+    def __init__(
+        self, *, minor: str = "35", served: tuple[str, ...] | None = ALL, refused: str = "", version: str = ""
+    ) -> None:
+        super().__init__()
+        self.minor, self.served, self.refused_resource, self.version = minor, served, refused, version
+
+    async def server_version(self) -> Raw:
+        """Return the version."""
+        return {"major": "1", "minor": self.minor, "gitVersion": f"v1.{self.minor}.0"}
+
+    async def served_resources(self, group: str, version: str) -> Sequence[Raw]:
+        """Return the kinds that it has."""
+        if self.served is None:
+            raise Unavailable(404, "404", "unknown")
+        return [{"name": each} for each in self.served]
+
+    async def is_allowed(self, verb: str, resource: str, *, group: str = "") -> bool:
+        """Refuse one resource."""
+        return resource != self.refused_resource
+
+    async def shard_leases(self) -> tuple[Lease, ...] | None:
+        """Return no Lease: they can't be read."""
+        return None
+
+    async def pods(self, *, labels: str) -> Sequence[Raw]:
+        """Return one pod."""
+        found = {"app.kubernetes.io/component": "receiver", "app.kubernetes.io/version": self.version}
+        ready = {"type": "Ready", "status": "True"}
+        return [{"metadata": {"name": "r", "labels": found}, "status": {"conditions": [ready]}}]
+
+
+async def checked(
+    cluster: ACluster, base_url: str | None = None, callback_url: str | None = None
+) -> dict[str, PreflightLine]:
+    return {each.check: each async for each in preflight.checks(cluster, base_url, callback_url)}
+
+
+@asynccontextmanager
+async def serving(status: int, **headers: str) -> AsyncIterator[tuple[str, list[str]]]:
+    """A server at the public address; yields its URL, and the paths that it is asked for."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        return web.Response(status=status, headers=headers)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
+    await runner.cleanup()
+
+
+def test_the_oldest_kubernetes_is_that_of_the_chart() -> None:
+    chart = yaml.safe_load((ROOT / "charts" / "counterfoil" / "Chart.yaml").read_text(encoding="utf-8"))
+    minimum = ".".join(map(str, preflight.MINIMUM_KUBERNETES))
+    assert chart["kubeVersion"] == f">={minimum}.0-0"
+
+
+@pytest.mark.parametrize(
+    ("minor", "outcome"), [("30", "wrong"), ("31", "ok"), ("35+", "ok"), ("?", "unknown")]
+)
+async def test_the_version_of_kubernetes_is_judged(minor: str, outcome: str) -> None:
+    assert (await checked(ACluster(minor=minor)))["Kubernetes"].outcome == outcome
+
+
+async def test_a_cluster_without_the_crds_is_one_before_the_installation() -> None:
+    lines = await checked(ACluster(served=None, refused="deployments"))
+    assert lines["CRDs"].outcome is Outcome.UNKNOWN
+    assert lines["right to install"].outcome is Outcome.WRONG
+    assert "create deployments" in lines["right to install"].found
+    assert "process receiver" not in lines
+
+
+async def test_a_crd_of_an_older_version_that_is_missing_is_named() -> None:
+    lines = await checked(ACluster(served=ALL[1:]))
+    assert lines["CRDs"].outcome is Outcome.WRONG
+    assert ALL[0] in lines["CRDs"].found
+
+
+async def test_an_installation_says_which_processes_are_ready_and_of_which_version() -> None:
+    lines = await checked(ACluster(version="0.0.1", refused="secrets"))
+    assert lines["process receiver"].outcome is Outcome.OK
+    assert lines["versions"].outcome is Outcome.WRONG
+    assert lines["right to operate"].outcome is Outcome.WRONG
+    assert "leases" in lines["not read"].found
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "outcome"),
+    [
+        (404, {"Server": "counterfoil"}, "ok"),
+        (404, {"Server": "nginx"}, "wrong"),
+        (200, {"Server": "nginx"}, "wrong"),
+        (503, {"Server": "counterfoil"}, "unknown"),
+    ],
+)
+async def test_a_callback_url_is_tried_with_a_token_that_nobody_has(
+    status: int, headers: dict[str, str], outcome: str
+) -> None:
+    async with serving(status, **headers) as (url, asked):
+        lines = await checked(ACluster(), None, f"{url}/callbacks/acme/the-token?envelopeId=##EnvelopeId##")
+    assert lines["the receiver"].outcome == outcome
+    assert asked == [f"/callbacks/acme/{preflight.NO_TOKEN}"]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://nowhere.invalid", "http://127.0.0.1:1", "https://<your-host>/callbacks/acme/t"]
+)
+async def test_an_address_that_leads_nowhere_is_wrong(url: str) -> None:
+    assert (await checked(ACluster(), None, url))["the receiver"].outcome is Outcome.WRONG
+
+
+async def test_esaw_is_asked_from_this_machine() -> None:
+    async with serving(401) as (url, asked):
+        line = (await checked(ACluster(), url))["eSAW from here"]
+    assert (line.outcome, asked) == (Outcome.OK, ["/Api/v6/version"])
+
+
+def test_a_line_controls_no_terminal() -> None:
+    line: Any = PreflightLine("x", Outcome.OK, "\x1b[2J")
+    assert "\x1b" not in preflight.written(line)

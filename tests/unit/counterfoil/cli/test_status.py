@@ -1,0 +1,111 @@
+"""``kubectl counterfoil status``: what it says about processes, Organizations and what waits."""
+
+from datetime import timedelta
+from typing import Any
+
+from msgspec import structs
+
+from counterfoil.cli.plugin.installation.status import InstallationStatus, Reading, overview, page
+from counterfoil.i18n.attention import ClusterSnapshot
+from counterfoil.resources import Phase
+from counterfoil.resources.shard_leases import UnheldShard
+from tests.support.builders import NOON, EventBuilder
+from tests.support.scenes.console_parts import an_archive_that, an_organization_that
+from tests.support.scenes.notifications import an_unauthorized_sender
+
+
+def a_pod(component: str, *, is_ready: bool = True, **status_: Any) -> dict[str, Any]:
+    ready = {"type": "Ready", "status": "True" if is_ready else "False"}
+    return {
+        "metadata": {
+            "name": f"counterfoil-{component}-x",
+            "labels": {"app.kubernetes.io/component": component},
+        },
+        "status": {"phase": "Running", "conditions": [ready], **status_},
+    }
+
+
+def found(*pods: dict[str, Any], unread: tuple[str, ...] = (), **snapshot: Any) -> InstallationStatus:
+    return overview(Reading(ClusterSnapshot(**snapshot), pods, unread), "contracts", NOON)
+
+
+def test_each_process_says_how_many_of_its_pods_are_ready_and_why_another_is_not() -> None:
+    crashing = {"containerStatuses": [{"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
+    text = page(found(a_pod("receiver"), a_pod("receiver", is_ready=False, **crashing)), NOON)
+    assert "receiver    2 pods, 1 ready" in text
+    assert "counterfoil-receiver-x: CrashLoopBackOff" in text
+
+
+def test_a_finished_job_is_no_process() -> None:
+    assert found(a_pod("quota", is_ready=False, phase="Succeeded")).processes == ()
+
+
+def test_what_waits_says_for_whom_since_when_and_what_to_type() -> None:
+    failed = (
+        EventBuilder()
+        .in_phase(Phase.FAILED, "NameOccupied")
+        .status(completion_time=NOON - timedelta(hours=3))
+        .build()
+    )
+    organization = an_organization_that()
+    (entry,) = found(organizations=(organization,), failed=(failed,)).waiting
+    assert (entry.what, entry.reason, entry.for_whom) == (
+        "1 event of acme",
+        "NameOccupied",
+        "an administrator",
+    )
+    assert entry.command == (
+        "kubectl counterfoil -n contracts retry --all-failed --reason NameOccupied "
+        "-l counterfoil.dev/organization=acme"
+    )
+    text = page(found(organizations=(organization,), failed=(failed,)), NOON)
+    assert "1 event of acme: NameOccupied, for an administrator, since 3h" in text
+    assert f"    $ {entry.command}\n" in text
+
+
+def test_a_key_that_does_not_work_says_what_its_owner_needs() -> None:
+    sender = an_unauthorized_sender(waiting=2)
+    (entry,) = found(organizations=(an_organization_that(),), senders=(sender,)).waiting
+    assert entry.what.startswith(f"Sender/{sender.name} of acme, 2 events")
+    assert entry.command.startswith("kubectl ")
+
+
+def test_an_absent_controller_and_an_archive_that_fails_have_a_command() -> None:
+    snapshot: dict[str, Any] = {
+        "organizations": (an_organization_that(),),
+        "archives": (an_archive_that(),),
+        "unheld_shards": (UnheldShard(),),
+    }
+    commands = [each.command for each in found(**snapshot).waiting]
+    assert commands == [
+        "kubectl -n contracts get pods -l app.kubernetes.io/component=controller",
+        "kubectl -n contracts describe archive dms",
+    ]
+
+
+def test_what_is_suspended_and_what_could_not_be_read_are_said_apart() -> None:
+    archive = an_archive_that("False", "ArchiveSuspended")
+    suspended = structs.replace(archive, spec=structs.replace(archive.spec, suspend=True))
+    seen = found(archives=(suspended,), unread=("pods: no right",))
+    assert (seen.waiting, seen.suspended) == ((), ("Archive/dms",))
+    assert "Archive/dms" in page(seen, NOON)
+    assert "pods: no right" in page(seen, NOON)
+
+
+def test_the_page_fits_120_columns_and_controls_no_terminal() -> None:
+    broken = an_archive_that("False", "ArchiveCredentialsRejected")
+    organizations = tuple(
+        an_organization_that("False", "ArchiveCredentialsRejected", name=f"organization-{number}")
+        for number in range(3)
+    )
+    text = page(
+        found(
+            *(a_pod(each) for each in ("controller", "receiver", "pages", "console")),
+            organizations=organizations,
+            archives=(broken,),
+            unread=("pods: the API server answered 403 " * 9, "\x1b[2J"),
+        ),
+        NOON,
+    )
+    assert max(map(len, text.splitlines())) <= 120
+    assert "\x1b" not in text
