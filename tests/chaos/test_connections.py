@@ -15,7 +15,7 @@ import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess, running_receiver
-from tests.support.scenes.chaos import eventually
+from tests.support.pauses import eventually
 from tests.support.scenes.receiver_site import Site, a_guid, a_site
 from tests.support.servers.breakable_connections import BreakableProxy, Fault
 

@@ -8,7 +8,8 @@ from functools import partial
 
 from counterfoil.resources import Phase
 from tests.support.callers import calling
-from tests.support.scenes.chaos import Scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene
 
 
 async def test_a_thousand_equal_callbacks_make_one_event_that_is_worked_once_and_counts_them_all(

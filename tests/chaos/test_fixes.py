@@ -13,7 +13,8 @@ import pytest
 from counterfoil.resources import Archive, EnvelopeEvent, Phase, is_condition_true
 from counterfoil.resources.naming import envelope_id, shard
 from sandbox.servers.proxies import Passage, TrapPoint
-from tests.support.scenes.chaos import Scene, eventually, kills
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene, kills
 
 SHARDS = "4"
 WORKS, PROBES, COLLECTS = "0", "1", "3"

@@ -27,7 +27,8 @@ from sandbox.servers.proxies import (
     stores,
 )
 from sandbox.servers.s3_rclone import S3Server
-from tests.support.scenes.chaos import Scene, eventually, kills, opened
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene, kills, opened
 
 MIB = 1024 * 1024
 

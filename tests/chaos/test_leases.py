@@ -15,7 +15,8 @@ from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw.core.model import FileKind
 from sandbox.servers.proxies import asks
 from tests.support.archive_contents import proves_itself, sha256_of
-from tests.support.scenes.chaos import Scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene
 
 FAST = {"lease_duration": "3s", "renew_deadline": "2s", "retry_period": "1s"}
 """The shortest Leases, so that a test does not wait."""

@@ -18,7 +18,8 @@ from sandbox.servers.plain_http import plain_http
 from sandbox.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, puts
 from sandbox.servers.s3_rclone import S3Server, s3_server
 from tests.support.callers import Answer, Caller, calling
-from tests.support.scenes.chaos import BUCKET, Scene, eventually, opened
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import BUCKET, Scene, opened
 
 CALLS_PER_SECOND = 25
 OUTAGE_SECONDS = 20.0

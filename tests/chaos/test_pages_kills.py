@@ -24,7 +24,8 @@ from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import Recipient, User
 from sandbox.esaw.browser import Browser
 from sandbox.servers.proxies import Cut, Passage, Proxy, Ticks, TrapPoint, Where
-from tests.support.scenes.chaos import eventually, kills
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import kills
 from tests.support.scenes.pages import ATTEMPT, FIELDS, PASSWORD, Scene
 from webhook.pages.send_lease import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION, ENVELOPES_ANNOTATION
 

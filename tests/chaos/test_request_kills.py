@@ -4,7 +4,8 @@ import pytest
 
 from counterfoil.resources import REQUEST_LABEL, Organization
 from sandbox.servers.proxies import Passage, TrapPoint
-from tests.support.scenes.chaos import Scene, eventually, kills
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene, kills
 
 
 def adds_the_id(each: Passage) -> bool:

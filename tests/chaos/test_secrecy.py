@@ -19,7 +19,8 @@ from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw.core.faults import FaultOptions
 from sandbox.servers.proxies import Cut, TrapPoint, asks, puts, stores
 from sandbox.servers.s3_rclone import S3Server
-from tests.support.scenes.chaos import Scene, eventually, kills, opened
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene, kills, opened
 
 FORGED = "f0rg3d0n3" * 6
 """A token that somebody sent; it may be a good one elsewhere."""

@@ -9,7 +9,8 @@ from itertools import groupby, pairwise
 from counterfoil.resources import Phase
 from counterfoil.resources.naming import envelope_id, shard
 from sandbox.servers.proxies import Passage, stores
-from tests.support.scenes.chaos import Scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene
 
 ACTIONS = ("envelopeFinished", "workstepFinished")
 

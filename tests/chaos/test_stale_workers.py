@@ -15,7 +15,8 @@ import pytest
 
 from sandbox.servers.proxies import Hold, Trap, TrapPoint, asks, stores
 from tests.support.archive_contents import sha256_of
-from tests.support.scenes.chaos import Scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene
 
 MIB = 1024 * 1024
 

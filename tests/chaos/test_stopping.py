@@ -9,7 +9,8 @@ import signal
 from counterfoil.resources import Phase
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.servers.proxies import Hold, Passage, TrapPoint, begins_parts, of_file
-from tests.support.scenes.chaos import Scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene
 
 MIB = 1024 * 1024
 LARGE = 12 * MIB

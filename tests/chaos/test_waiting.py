@@ -7,7 +7,8 @@ import asyncio
 from datetime import UTC, datetime
 
 from counterfoil.resources import EnvelopeEvent, Phase
-from tests.support.scenes.chaos import Scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene
 
 
 async def all_wait(scene: Scene, number: int) -> list[EnvelopeEvent] | None:

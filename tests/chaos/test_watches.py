@@ -11,7 +11,8 @@ import pytest
 from counterfoil.resources import REQUEST_LABEL, EnvelopeEvent, Phase, Sender
 from sandbox.servers.plain_http import plain_http
 from sandbox.servers.proxies import Cut, Hold, Instead, Passage, TrapPoint, watches
-from tests.support.scenes.chaos import Scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene
 
 GONE = {
     "apiVersion": "v1",

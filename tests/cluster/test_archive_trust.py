@@ -20,7 +20,8 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import DocumentSpec, User
 from sandbox.esaw.core.documents import authority_certificate
 from sandbox.servers.smtp import SmtpServer
-from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.controller import ControllerScene, a_controller_scene
 from tests.support.signed_pdfs import ANNA, BETWEEN, ROOT, Identity, signed_by
 
 ESAW = authority_certificate()

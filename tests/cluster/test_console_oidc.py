@@ -15,9 +15,9 @@ import pytest
 
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.controlplane.control_plane import ControlPlane
+from tests.support.pauses import eventually
 from tests.support.scenes.console import Person, Scene, console_scene
 from tests.support.scenes.oidc import JANE, console_settings, janes_role, plane_that_trusts
-from tests.support.scenes.pages import until
 from tests.support.servers.openid_provider import OpenIdProvider, new_signing_key, openid_provider
 
 
@@ -203,4 +203,4 @@ async def test_codes_cannot_be_tried_at_will(oidc: OidcScene) -> None:
         await jane.get(f"/oidc/return?state={state}&code=guess")
         return jane.answer.status_code == 429
 
-    await until(is_limited)
+    await eventually(is_limited)

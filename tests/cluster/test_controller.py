@@ -34,7 +34,8 @@ from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Behaviour, DocumentSpec, EnvelopeStatus
 from sandbox.esaw.core.faults import GarbageKind
-from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.controller import ControllerScene, a_controller_scene
 
 HAPPY = ("Validated", "Authorized", "Collected", "Archived", "Cleaned", "Ready")
 

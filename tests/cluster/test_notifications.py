@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, User
 from sandbox.servers.smtp import PASSWORD, ReceivedMail, SmtpServer
-from tests.support.pauses import pauses
+from tests.support.pauses import eventually
 
 ADMINISTRATOR = "admin@acme.example"
 PATIENCE_SECONDS = 60.0
@@ -56,13 +56,6 @@ class Scene:
         ]
         return {phase: phases.count(phase) for phase in phases}
 
-    async def until(self, wanted: Callable[[], Awaitable[bool]]) -> None:
-        """Ask until the condition holds."""
-        waits = pauses()
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while not await wanted():  # noqa: ASYNC110 - other processes give no event to wait for
-                await asyncio.sleep(next(waits))
-
     async def until_phases(self, **wanted: int) -> None:
         """Ask until the events are in just these phases."""
         seen: dict[str, int] = {}
@@ -73,8 +66,8 @@ class Scene:
             return seen == wanted
 
         try:
-            await self.until(are)
-        except TimeoutError:
+            await eventually(are)
+        except AssertionError:
             pytest.fail(f"the events never were {wanted}, but {seen}")
 
     async def notified(self) -> dict[str, Any]:
@@ -89,7 +82,7 @@ class Scene:
         async def is_so() -> bool:
             return (await self.notified()).get("status") == truth
 
-        await self.until(is_so)
+        await eventually(is_so)
         return await self.notified()
 
     async def problems(self) -> dict[str, dict[str, Any]]:
@@ -112,7 +105,7 @@ class Scene:
             )
             return any(each["type"] == "Notified" for each in conditions)
 
-        await self.until(is_recorded)
+        await eventually(is_recorded)
 
 
 @pytest.fixture
@@ -174,7 +167,7 @@ async def test_a_revoked_key_with_ten_envelopes_is_one_mail_and_a_new_key_resume
         status = (await scene.local_environment.read("sender", "anna"))["status"]
         return bool(status.get("waitingEvents") == 10)
 
-    await scene.until(all_counted)
+    await eventually(all_counted)
     await scene.local_environment.secret(
         "anna-key", "token", token=scene.local_environment.esaw.new_token(scene.anna)
     )
@@ -192,7 +185,7 @@ async def test_a_killed_controller_does_not_write_again_about_what_was_reported(
     async def is_marked() -> bool:
         return "notifiedTime" in (await scene.local_environment.read("sender", "anna"))["status"]
 
-    await scene.until(is_marked)
+    await eventually(is_marked)
     controller = controller_of(scene)
     controller.kill()
     await controller.start()
@@ -220,9 +213,9 @@ async def test_a_controller_that_gets_sigterm_marks_the_mail_that_a_server_is_ju
     async def has_ended() -> bool:
         return controller.server.ended
 
-    await scene.until(has_begun_to_stop)
+    await eventually(has_begun_to_stop)
     taken.set()
-    await scene.until(has_ended)
+    await eventually(has_ended)
     assert controller.server.exit_code == 0
     assert "notifiedTime" in (await scene.local_environment.read("sender", "anna"))["status"]
 
@@ -243,7 +236,7 @@ async def test_envelopes_of_an_unknown_sender_are_one_mail_that_says_how_to_add_
     async def is_without_default() -> bool:
         return "defaultSenderRef" not in (await scene.local_environment.read("organization", "acme"))["spec"]
 
-    await scene.until(is_without_default)
+    await eventually(is_without_default)
     await scene.completed(5)
     await scene.until_phases(Failed=5)
     (mail,) = await scene.mail.arrived(1)
@@ -253,7 +246,7 @@ async def test_envelopes_of_an_unknown_sender_are_one_mail_that_says_how_to_add_
     async def all_counted() -> bool:
         return (await scene.problems()).get("failed/SenderUnknown", {}).get("count") == 5
 
-    await scene.until(all_counted)
+    await eventually(all_counted)
     controller = controller_of(scene)
     controller.kill()
     await controller.start()

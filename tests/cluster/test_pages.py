@@ -16,7 +16,8 @@ from lxml import etree
 from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Behaviour, Recipient
-from tests.support.scenes.pages import ATTEMPT, FIELDS, Scene, a_tab, pages_scene, until
+from tests.support.pauses import eventually
+from tests.support.scenes.pages import ATTEMPT, FIELDS, Scene, a_tab, pages_scene
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ async def test_a_bulk_of_a_thousand_leads_to_the_inbox_in_time_and_all_its_envel
     async def are_known() -> bool:
         return children <= (await scene.envelopes()).keys()
 
-    await until(are_known, seconds=120)
+    await eventually(are_known, within=120)
     specs = await scene.envelopes()
     assert {specs[child]["draftID"] for child in children} == {draft}
     assert {specs[child]["senderRef"]["name"] for child in children} == {
@@ -434,7 +435,7 @@ async def test_the_process_ends_in_order_and_finishes_what_it_began(scene: Scene
     async with a_tab(scene, browser) as tab:
         back = str(await tab.back(scene.link(draft)))
         going = asyncio.create_task(tab.get(back))
-        await until(lambda: _is_sending(scene, draft))
+        await eventually(lambda: _is_sending(scene, draft))
         await scene.pages.stop()
         assert (await going).status_code == 303
     assert scene.pages.server.exit_code == 0

@@ -10,7 +10,8 @@ from counterfoil.resources import consented_sender_name
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import Recipient
 from sandbox.esaw.browser import Browser
-from tests.support.scenes.pages import FIELDS, Scene, pages_scene, until
+from tests.support.pauses import eventually
+from tests.support.scenes.pages import FIELDS, Scene, pages_scene
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ async def test_what_was_sent_with_consent_and_tags_is_archived_with_them_and_del
     async def is_done() -> bool:
         return await phases(scene) == ["Succeeded"]
 
-    await until(is_done)
+    await eventually(is_done)
 
     assert not scene.esaw.exists(envelope)
     manifest = json.loads(
@@ -81,7 +82,7 @@ async def test_each_envelope_of_a_bulk_is_archived_by_the_key_of_its_sender(scen
     async def are_done() -> bool:
         return await phases(scene) == ["Succeeded"] * 4
 
-    await until(are_done)
+    await eventually(are_done)
     assert not any(map(scene.esaw.exists, scene.esaw.envelopes_of(draft)))
 
 
@@ -96,7 +97,7 @@ async def test_a_new_consent_resumes_everything_that_waited_for_it(scene: Scene)
     async def all_wait() -> bool:
         return await phases(scene) == ["AwaitingConsent"] * 5
 
-    await until(all_wait)
+    await eventually(all_wait)
     sender = await scene.local_environment.read("sender", name)
     assert sender["status"]["conditions"][0]["status"] == "False"
 
@@ -107,6 +108,6 @@ async def test_a_new_consent_resumes_everything_that_waited_for_it(scene: Scene)
     async def all_done() -> bool:
         return await phases(scene) == ["Succeeded"] * 5
 
-    await until(all_done)
+    await eventually(all_done)
     after = await scene.local_environment.read("sender", name)
     assert after["status"]["conditions"][0]["status"] == "True"

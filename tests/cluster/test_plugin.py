@@ -19,7 +19,8 @@ from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.processes import run
-from tests.support.scenes.controller import ControllerScene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.controller import ControllerScene
 from tests.support.scenes.plugin import (
     ADMINISTERS,
     BIN,

@@ -23,15 +23,8 @@ from counterfoil.resources import EnvelopeEvent, Organization, Origin, envelope_
 from counterfoil.resources.event_factory import new_event
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.environment.processes import CounterfoilProcess
-from tests.support.scenes.receiver_site import (
-    TOKEN,
-    Site,
-    a_guid,
-    a_raw_organization,
-    a_site,
-    answers,
-    eventually,
-)
+from tests.support.pauses import eventually
+from tests.support.scenes.receiver_site import TOKEN, Site, a_guid, a_raw_organization, a_site, answers
 
 OLD_TOKEN = "an-old-token-0123456789"
 

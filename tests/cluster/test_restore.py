@@ -16,7 +16,8 @@ from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.environment.local import LocalEnvironment, local_environment
 from tests.support.builders import a_sender
-from tests.support.scenes.chaos import Scene, eventually, opened
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene, opened
 
 KINDS = "archives,organizations,senders,envelopes,envelopeevents,secrets"
 

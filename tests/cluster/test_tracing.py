@@ -9,7 +9,8 @@ import pytest
 from counterfoil.resources import TRACEPARENT_ANNOTATION, Phase, envelope_id, event_name
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.plain_http import plain_http
-from tests.support.scenes.controller import a_controller_scene, eventually
+from tests.support.pauses import eventually
+from tests.support.scenes.controller import a_controller_scene
 from tests.support.servers.trace_collector import trace_collector
 
 

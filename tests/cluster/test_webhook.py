@@ -18,6 +18,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, User
+from tests.support.pauses import eventually
 from tests.support.servers.scripted_esaw import Received, Script, ScriptedServer, answering, running, silence
 
 KEY = bytes(range(32))
@@ -42,12 +43,13 @@ class Scene:
 
     async def seen(self) -> None:
         """Wait until the controller knows the organization as it is."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while True:
-                found = await self.local_environment.read("organization", "acme")
-                if found.get("status", {}).get("observedGeneration") == found["metadata"]["generation"]:
-                    return
-                await asyncio.sleep(0.1)
+
+        async def is_observed() -> bool:
+            found = await self.local_environment.read("organization", "acme")
+            generation: int = found["metadata"]["generation"]
+            return bool(found.get("status", {}).get("observedGeneration") == generation)
+
+        await eventually(is_observed)
 
     async def completed(self) -> str:
         """Complete an envelope, about which eSAW calls; return its id."""
@@ -66,12 +68,15 @@ class Scene:
     async def until_event(self, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Wait for a status of the only event."""
         status: dict[str, Any] = {}
+
+        async def reached() -> bool:
+            status.clear()
+            status.update((await self.event()).get("status", {}))
+            return is_so(status)
+
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while not is_so(status):
-                    await asyncio.sleep(0.1)
-                    status = (await self.event()).get("status", {})
-        except TimeoutError:
+            await eventually(reached)
+        except AssertionError:
             pytest.fail(f"the event never came to that: {json.dumps(status)[:2000]}")
         return status
 

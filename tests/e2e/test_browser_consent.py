@@ -17,7 +17,7 @@ from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.esaw import StandIn, User
-from tests.support.pauses import BROWSER_STEP_MILLISECONDS
+from tests.support.pauses import BROWSER_STEP_MILLISECONDS, eventually
 from tests.support.scenes.browser_consent import Scene, a_draft, consent_scene, press, sender_name, sign_in
 
 
@@ -126,7 +126,7 @@ async def test_a_revoked_key_with_ten_envelopes_is_one_mail_whose_link_resumes_a
     async def has_mail() -> bool:
         return bool(scene.mails_to(berta))
 
-    await scene.until(has_mail)
+    await eventually(has_mail)
     statuses = [await scene.event_of(each) for each in envelopes]
     named = sender_name("acme", berta)
     assert [each for each in statuses if named not in each["message"]] == []

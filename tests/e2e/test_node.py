@@ -35,7 +35,7 @@ from sandbox.node.images import SANDBOX_IMAGE
 from sandbox.node.kind import KindNode
 from sandbox.node.node import Node
 from tests.support.neighbours import ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
-from tests.support.scenes.chaos import eventually
+from tests.support.pauses import eventually
 from tests.support.scenes.release import ACME, HOME, PATIENCE, RELEASE, SCRAPER, Flow, Release, release_in
 
 PROCESSES = ("receiver", "pages", "console", "controller")

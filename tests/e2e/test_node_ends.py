@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from sandbox.node.namespaces import CGROUP_PREFIX, CGROUPS, LinuxNamespaces
-from tests.support.scenes.chaos import eventually
+from tests.support.pauses import eventually
 
 PATIENCE = 60.0
 STARTER = """

@@ -29,10 +29,11 @@ from sandbox.esaw.browser import Browser
 from sandbox.servers.plain_http import plain_http
 from sandbox.servers.smtp import PASSWORD as SMTP_PASSWORD
 from sandbox.servers.smtp import SmtpServer
+from tests.support.pauses import eventually
 from tests.support.scenes.chart import with_image
 from tests.support.scenes.console import Person
 from tests.support.scenes.hook_jobs import hook_jobs
-from tests.support.scenes.pages import FIELDS, Scene, pages_scene, until
+from tests.support.scenes.pages import FIELDS, Scene, pages_scene
 from tests.support.servers.trace_collector import Collector, trace_collector
 
 CONSOLE_PAGES = ("/", "/events", "/senders", "/archives", "/organizations", "/attention")
@@ -106,19 +107,19 @@ async def work(run: Run, smtp: SmtpServer, console: CounterfoilProcess) -> None:
     async with await scene.sign_in() as browser:
         envelopes = [await send(run, browser, number) for number in range(2)]
         await scene.esaw.complete(envelopes[0])
-        await until(lambda: phases_are(scene, ["Succeeded"]))
+        await eventually(lambda: phases_are(scene, ["Succeeded"]))
         (sender,) = await scene.senders()
         run.secrets["API token"] = await scene.token(sender)
         scene.esaw.withdraw_consent(scene.anna, scene.app.client_id)
         await scene.esaw.complete(envelopes[1])
-        await until(lambda: phases_are(scene, ["AwaitingConsent", "Succeeded"]))
-        await until(lambda: is_mailed(smtp))
+        await eventually(lambda: phases_are(scene, ["AwaitingConsent", "Succeeded"]))
+        await eventually(lambda: is_mailed(smtp))
         name = consented_sender_name("acme", scene.anna.user_id)
         link = (await scene.local_environment.read("sender", name))["status"]["consentURL"]
         await visit(run, browser, "consent", link)
         await browser.press("Allow")
         keep(run, browser, "consent given")
-        await until(lambda: phases_are(scene, ["Succeeded", "Succeeded"]))
+        await eventually(lambda: phases_are(scene, ["Succeeded", "Succeeded"]))
     run.secrets["renewed API token"] = await scene.token((await scene.senders())[0])
     await refuse_a_key(run)
     await look(run, console)
@@ -135,7 +136,7 @@ async def refuse_a_key(run: Run) -> None:
     async def is_logged() -> bool:
         return '"level":"debug"' in (environment.folder / "controller.log").read_text()
 
-    await until(is_logged)
+    await eventually(is_logged)
 
 
 async def send(run: Run, browser: Browser, number: int) -> str:
@@ -201,7 +202,7 @@ async def collect(
     async def have_arrived() -> bool:
         return {"callback", "event"} <= {each.name for each in collector.spans}
 
-    await until(have_arrived)
+    await eventually(have_arrived)
     listed = (
         await environment.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name")
     ).split()
@@ -246,7 +247,7 @@ async def crash(run: Run, processes: list[CounterfoilProcess]) -> None:
     async def have_ended() -> bool:
         return all(each.server.ended for each in processes)
 
-    await until(have_ended)
+    await eventually(have_ended)
     run.texts |= {path.name: path.read_text() for path in run.scene.local_environment.folder.glob("*.log")}
 
 

@@ -22,8 +22,9 @@ from counterfoil.kube.secret import SecretUse
 from counterfoil.resources import REQUEST_LABEL, Archive, Organization, Sender
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
+from tests.support.pauses import eventually
 from tests.support.scenes.admission import WRITER, GuardedNamespace, guarded_namespace
-from tests.support.scenes.controller import ControllerScene, a_controller_scene, eventually
+from tests.support.scenes.controller import ControllerScene, a_controller_scene
 from tests.support.servers.scripted_esaw import Received, ScriptedServer, answering, running
 
 HOST = "https://host.of.the.user"

@@ -25,7 +25,8 @@ from counterfoil.resources import (
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.servers.proxies import Proxy, Ticks
 from sandbox.servers.webdav_rclone import RcloneWebdavServer, rclone_webdav_server
-from tests.support.scenes.chaos import Scene, eventually, opened
+from tests.support.pauses import eventually
+from tests.support.scenes.chaos import Scene, opened
 from tests.support.scenes.pages import Scene as PagesScene
 from tests.support.scenes.pages import a_tab, pages_scene
 from tests.support.servers.scripted_esaw import ScriptedServer, answering, running

@@ -44,8 +44,9 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.servers.plain_http import plain_http
 from tests.support.fakes.archives import MemoryBackend, a_file, a_layout, a_spec, an_envelope
+from tests.support.pauses import eventually
 from tests.support.scenes.esaw_check import a_subject_of, hostile_esaw
-from tests.support.scenes.pages import Scene, pages_scene, until
+from tests.support.scenes.pages import Scene, pages_scene
 from tests.support.servers.scripted_esaw import ENVELOPE, against, answering
 from webhook.console.sessions import COOKIE
 from webhook.http_server.forms import FORM_TYPE
@@ -423,7 +424,7 @@ async def test_no_metadata_of_an_envelope_holds_the_loop_of_the_controller(scene
             states = [each.status.reason if not each.status.phase.is_final else "done" for each in events]
             return sorted(map(str, states)) == sorted(expected)
 
-        await until(is_so)
+        await eventually(is_so)
 
     await send("<r><a>1</a><b>1</b></r>")
     await reached("done")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.controlplane.control_plane import ControlPlane
+from tests.support.pauses import eventually
 from tests.support.scenes.console import Person, Scene, console_scene
-from tests.support.scenes.pages import until
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def until_refused(person: Person) -> None:
     async def is_refused() -> bool:
         return not await is_signed_in(person)
 
-    await until(is_refused)
+    await eventually(is_refused)
 
 
 async def sign_out(person: Person) -> None:

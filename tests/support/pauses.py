@@ -1,6 +1,12 @@
-"""The pauses of a test that waits for what another process does, which gives no event to wait for."""
+"""The wait of a test for what another process does, which gives no event to wait for."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar, overload
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 60.0
 
 FIRST_SECONDS = 0.05
 LONGEST_SECONDS = 0.3
@@ -20,3 +26,22 @@ def pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * GROWTH, LONGEST_SECONDS)
+
+
+@overload
+async def eventually(what: Callable[[], Awaitable[T | None]], *, within: float = ...) -> T: ...
+@overload
+async def eventually(what: Callable[[], T | None], *, within: float = ...) -> T: ...
+async def eventually(what: Callable[[], Any], *, within: float = PATIENCE_SECONDS) -> Any:
+    """Ask until the answer is true or the timeout ends; return the answer."""
+    seen, waits = None, pauses()
+    try:
+        async with asyncio.timeout(within):
+            while not seen:
+                asked = what()
+                seen = await asked if isinstance(asked, Awaitable) else asked
+                if not seen:
+                    await asyncio.sleep(next(waits))
+    except TimeoutError:
+        raise AssertionError(f"it was not so within {within:.0f} s; the last answer was {seen!r}") from None
+    return seen

@@ -7,7 +7,7 @@ policies do what they do out there.
 
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,8 @@ from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import OAuthApp, StandIn, User
 from sandbox.servers.smtp import ReceivedMail, SmtpServer
-from tests.support.scenes.pages import FIELDS, PASSWORD, until
+from tests.support.pauses import eventually
+from tests.support.scenes.pages import FIELDS, PASSWORD
 
 PATIENCE_SECONDS = 60.0
 ADMINISTRATOR = "admin@acme.example"
@@ -110,11 +111,7 @@ class Scene:
             phases = [each.get("status", {}).get("phase") for each in wanted]
             return phases == [phase] * len(envelopes)
 
-        await self.until(are)
-
-    async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
-        """Wait for something."""
-        await until(true, seconds=PATIENCE_SECONDS)
+        await eventually(are)
 
     async def sender_of(self, envelope: str) -> str:
         """The recorded sender of an envelope."""

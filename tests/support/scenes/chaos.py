@@ -8,11 +8,11 @@ it never does.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 from counterfoil.archives.names import HASHES_NAME
 from counterfoil.kube.client import KubeClient, connect
@@ -27,31 +27,11 @@ from sandbox.esaw import DocumentSpec, StandIn, User
 from sandbox.servers.proxies import Action, Cut, Proxy, Ticks, Where, asks, stores
 from sandbox.servers.s3_rclone import S3Server
 from tests.support.archive_contents import ArchiveFolder, proves_itself, sha256_of
-from tests.support.pauses import pauses
+from tests.support.pauses import PATIENCE_SECONDS, eventually
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 60.0
 BUCKET = "contracts"
-
-
-@overload
-async def eventually(what: Callable[[], Awaitable[T | None]], *, within: float = ...) -> T: ...
-@overload
-async def eventually(what: Callable[[], T | None], *, within: float = ...) -> T: ...
-async def eventually(what: Callable[[], Any], *, within: float = PATIENCE_SECONDS) -> Any:
-    """Ask until the answer is true or the timeout ends; return the answer."""
-    seen, waits = None, pauses()
-    try:
-        async with asyncio.timeout(within):
-            while not seen:
-                asked = what()
-                seen = await asked if isinstance(asked, Awaitable) else asked
-                if not seen:
-                    await asyncio.sleep(next(waits))
-    except TimeoutError:
-        raise AssertionError(f"it was not so within {within:.0f} s; the last answer was {seen!r}") from None
-    return seen
 
 
 def kills(process: CounterfoilProcess) -> Action:

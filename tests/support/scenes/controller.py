@@ -4,7 +4,6 @@ A namespace with a running controller, its archive on the disk, and the stand-in
 ``eventually`` asks until the condition holds. Nothing here waits for a fixed time or decides a result.
 """
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,9 +27,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import DocumentSpec, StandIn, User
-from tests.support.pauses import pauses
-
-PATIENCE_SECONDS = 60.0
+from tests.support.pauses import eventually
 
 R = TypeVar("R", Organization, Sender, Archive)
 
@@ -96,16 +93,17 @@ class ControllerScene:
 
     async def is_so(self, name: str, so: Callable[[EnvelopeEvent], bool]) -> EnvelopeEvent:
         """Wait until the condition holds for an event; return the event at that time."""
-        event = await self.event(name)
+        last: EnvelopeEvent | None = None
+
+        async def event() -> EnvelopeEvent | None:
+            nonlocal last
+            last = await self.event(name)
+            return last if so(last) else None
+
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                waits = pauses()
-                while not so(event):
-                    await asyncio.sleep(next(waits))
-                    event = await self.event(name)
-        except TimeoutError:
-            raise AssertionError(f"it never came to that; the event is {event.status!r}") from None
-        return event
+            return await eventually(event)
+        except AssertionError:
+            raise AssertionError(f"it never came to that; the event is {last and last.status!r}") from None
 
     async def reaches(self, name: str, phase: Phase, reason: str | None = None) -> EnvelopeEvent:
         """Wait until an event is in that phase, for that reason if one is given."""
@@ -166,14 +164,6 @@ class ControllerScene:
         """Return the names of the files in the archive for an envelope."""
         found = [each for each in self.archive.rglob("*") if each.is_file() and envelope in str(each)]
         return sorted(each.name for each in found)
-
-
-async def eventually(is_so: Callable[[], Any]) -> None:
-    """Ask until the condition holds."""
-    waits = pauses()
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await is_so():  # noqa: ASYNC110 - another process gives no event to wait for
-            await asyncio.sleep(next(waits))
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
-from tests.support.scenes.pages import until
+from tests.support.pauses import eventually
 from tests.support.servers.openid_provider import OpenIdProvider
 
 JANE = "oidc:jane@acme.example"
@@ -33,7 +33,7 @@ async def plane_that_trusts(provider: OpenIdProvider) -> AsyncIterator[ControlPl
     async with control_plane(flags=flags) as running:
         await running.apply_crds()
         # The API server reads the document in the background after its start.
-        await until(has_discovered)
+        await eventually(has_discovered)
         yield running
 
 

@@ -3,9 +3,8 @@ Scenes for the tests of the pages: a control plane, the stand-in eSAW, a pages p
 browsers.
 """
 
-import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.esaw import OAuthApp, StandIn, User
 from sandbox.esaw.browser import Browser
-from tests.support.pauses import pauses
 from tests.support.servers.standin_peers import client_of
 
 PASSWORD = "a password of Anna's own"
@@ -162,14 +160,6 @@ async def a_tab(scene: Scene, browser: Browser | None = None) -> AsyncIterator[T
     cookies = browser.cookies if browser is not None else None
     async with httpx.AsyncClient(cookies=cookies, trust_env=False, timeout=60, verify=False) as http:
         yield Tab(scene, http)
-
-
-async def until(true: Callable[[], Awaitable[bool]], *, seconds: float = 60.0) -> None:
-    """Wait until the condition holds; another process gives no event to wait for."""
-    waits = pauses()
-    async with asyncio.timeout(seconds):
-        while not await true():  # noqa: ASYNC110
-            await asyncio.sleep(next(waits))
 
 
 SETTINGS = {

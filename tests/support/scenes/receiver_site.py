@@ -1,9 +1,7 @@
 """A namespace of the control plane with an Organization, and receivers in it as processes."""
 
-import asyncio
-import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from counterfoil.resources import API_VERSION, EnvelopeEvent, Organization
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess, running_receiver
-from tests.support.pauses import pauses
+from tests.support.pauses import eventually
 
 TOKEN = "a-good-token-0123456789"
 
@@ -126,14 +124,6 @@ async def a_site(plane: ControlPlane, namespace: str, folder: Path, opened: Asyn
     await site.create(a_raw_organization())
     await site.publish("acme")
     return site
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
-    """Wait until a condition holds that only another process can bring about."""
-    deadline, waits = time.monotonic() + seconds, pauses()
-    while not await condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        await asyncio.sleep(next(waits))
 
 
 async def answers(site: Site, receiver: CounterfoilProcess, status: int, **options: Any) -> None:

@@ -19,7 +19,7 @@ from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.esaw import CallbackUrls, User
 from sandbox.node.images import IMAGE
 from tests.support.neighbours import BUCKET, ESAW_PORT, NAMESPACE, S3_PORT, Neighbours, make_namespace
-from tests.support.scenes.chaos import eventually
+from tests.support.pauses import eventually
 
 RELEASE = "counterfoil"
 HOME = "contracts"

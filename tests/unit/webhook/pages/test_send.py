@@ -19,7 +19,7 @@ from counterfoil.resources.lease import Lease
 from sandbox.esaw import Behaviour, StandIn
 from sandbox.esaw.core.faults import GarbageKind
 from tests.support.builders import AClock, a_sender
-from tests.support.scenes.controller import eventually
+from tests.support.pauses import eventually
 from tests.support.scenes.send_page import ATTEMPT, SendScene
 from tests.support.servers.standin_peers import bruno
 from webhook.http_server.errors import PageError
