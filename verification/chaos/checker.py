@@ -133,7 +133,8 @@ class Evidence:
     """The Ed25519 key of the seals, as 32 bytes; empty: there are no seals."""
     decisions: tuple[Decision, ...] = ()
     called_again: frozenset[str] = frozenset()
-    """Envelopes with more than one attempt of a callback. A repeated one opens a skipped event again."""
+    """Envelopes with more than one attempt of a callback. A repeated one opens a skipped event again, unless
+    a person skipped it."""
     memory: Mapping[str, int] = field(default_factory=dict)
     """Maximum memory of each process with its workers, in bytes."""
     unsettled: tuple[str, ...] = field(default=())
@@ -323,13 +324,31 @@ def _decisions(evidence: Evidence) -> Iterator[str]:
     if evidence.restores:  # the decision itself can be lost
         return
     for decision in evidence.decisions:
-        if decision.what == "skip" and decision.envelope in evidence.called_again:
+        if (
+            decision.what == "skip"
+            and decision.envelope in evidence.called_again
+            and not _is_last_skip(decision, evidence)
+        ):
             continue
         for delete in evidence.deletes:
             is_meant = decision.envelope in ("", delete.envelope)
             is_in_force = decision.ended is None or delete.arrived < decision.ended
             if is_meant and is_in_force and decision.stored < delete.listed:
                 yield f"delete of {delete.envelope}: a person had decided to {decision.what}"
+
+
+def _is_last_skip(decision: Decision, evidence: Evidence) -> bool:
+    """Whether the event is skipped by this decision, which no callback undoes. A skip of an event that had
+    ended as Skipped does nothing."""
+    skips = (each for each in evidence.decisions if (each.what, each.envelope) == ("skip", decision.envelope))
+    return decision == max(skips, key=lambda each: each.stored) and _is_skipped(decision.envelope, evidence)
+
+
+def _is_skipped(envelope: str, evidence: Evidence) -> bool:
+    """Whether a skip is the last request of a person on the event that was carried out."""
+    events = (each for each in evidence.events if each["spec"]["envelopeID"] == envelope)
+    last = (each.get("status", {}).get("lastRequest") or {} for each in events)
+    return any((each.get("request"), each.get("outcome")) == ("skip", "Done") for each in last)
 
 
 def _memory(evidence: Evidence) -> Iterator[str]:
@@ -417,7 +436,10 @@ def _events(evidence: Evidence) -> Iterator[str]:
         is_planted = any(envelope in path for path in evidence.planted)
         if phase == "Failed" and reason == OCCUPIED and not is_planted and not evidence.restores:
             yield f"event {name}: {reason}, but no other program's file is in its folder"
-        if phase == "Succeeded" and evidence.policy == "Delete" and envelope not in evidence.gone:
+        # What changed after a skip is archived, and deleted only after a retry.
+        is_kept = reason == "ArchivedAndKept" and _is_skipped(envelope, evidence)
+        is_deleted = evidence.policy == "Delete" and phase == "Succeeded" and not is_kept
+        if is_deleted and envelope not in evidence.gone:
             yield f"event {name}: Succeeded, but the envelope is still in eSAW"
 
 

@@ -73,6 +73,11 @@ def event(
     }
 
 
+def skipped(event: dict[str, Any]) -> dict[str, Any]:
+    """The event after a person's skip that was carried out."""
+    return {**event, "status": {**event["status"], "lastRequest": {"request": "skip", "outcome": "Done"}}}
+
+
 def said(message: str, phase: str = "Succeeded", reason: str = "ArchivedAndDeleted") -> dict[str, Any]:
     """An event with this message in its status."""
     found = event(phase, reason)
@@ -120,10 +125,10 @@ def at_delete(**changed: bytes | None) -> Evidence:
     )
 
 
-def decided(decision: Decision, **changed: Any) -> Evidence:
+def decided(*decisions: Decision, **changed: Any) -> Evidence:
     """A round in which eSAW listed the files at 10, and the request to delete arrived at 12."""
     delete = Delete(ENVELOPE, archive(), archived=True, arrived=12, listed=10)
-    return replace(GOOD, deletes=(delete,), decisions=(decision,), **changed)
+    return replace(GOOD, deletes=(delete,), decisions=decisions, **changed)
 
 
 def sealed(seal: bytes) -> Evidence:
@@ -195,8 +200,23 @@ def mails(*sent: tuple[str, str], to: str = "", **changed: Any) -> Evidence:
         decided(Decision("suspend", ENVELOPE, stored=11)),
         decided(Decision("suspend", OTHER, stored=5)),
         decided(Decision("suspend", "", stored=5), restores=1),
-        # A repeated callback opened the event again.
+        # A repeated callback opened the event again: it had ended as Skipped before the skip.
         decided(Decision("skip", ENVELOPE, stored=5), called_again=frozenset({ENVELOPE})),
+        # The first skip did nothing, and the second came after the delete.
+        decided(
+            Decision("skip", ENVELOPE, stored=5),
+            Decision("skip", ENVELOPE, stored=11),
+            called_again=frozenset({ENVELOPE}),
+            events=(skipped(event()),),
+        ),
+        # An envelope that was signed after a skip
+        replace(
+            GOOD,
+            gone=frozenset(),
+            deletes=(),
+            successes={},
+            events=(skipped(event(reason="ArchivedAndKept")),),
+        ),
         replace(GOOD, memory={"controller-0-1": 1 << 30, "receiver-0": 256 << 20}),
         drafted(FAILED, UNCERTAIN, replace(INBOX, sent_before=1)),
         replace(drafted(INBOX, recorded=""), restores=1),
@@ -241,6 +261,14 @@ WRONG = {
     "Failed with Unheard, for which nobody is responsible": failed("Unheard"),
     "Failed with ArchivedAndDeleted, for which nobody": failed("ArchivedAndDeleted"),
     "Succeeded, but the envelope is still in eSAW": replace(GOOD, gone=frozenset(), deletes=(), successes={}),
+    "1: Succeeded, but the envelope is still in eSAW": replace(
+        GOOD, gone=frozenset(), deletes=(), successes={}, events=(event(reason="ArchivedAndKept"),)
+    ),
+    f"delete of {ENVELOPE}: a person had decided to skip": decided(
+        Decision("skip", ENVELOPE, stored=5),
+        called_again=frozenset({ENVELOPE}),
+        events=(skipped(event()),),
+    ),
     "an event failed with Full, and no mail reports it": mails(),
     "2 mails about one problem (failed: Full)": mails(("<1@x>", FULL), ("<2@x>", "2 events failed: Full")),
     "2 mails to a@x about 1 keys that died": mails(
