@@ -27,6 +27,11 @@ class Clock(Protocol):
         """Return the current time, timezone-aware, in UTC."""
         ...
 
+    def lead(self) -> timedelta:
+        """Return by how much ``now`` may be ahead, because its sources differ. What can't be undone waits
+        that much longer."""
+        ...
+
     def monotonic(self) -> float:
         """Return the seconds of a clock that is never set; only differences have a meaning."""
         ...
@@ -42,6 +47,10 @@ class WallClock:
     def now(self) -> datetime:
         """Return the current time, timezone-aware, in UTC."""
         return datetime.now(UTC)
+
+    def lead(self) -> timedelta:
+        """Return zero: there is one source."""
+        return timedelta(0)
 
     def monotonic(self) -> float:
         """Return the seconds of a clock that is never set; only differences have a meaning."""

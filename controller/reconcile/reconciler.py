@@ -126,6 +126,9 @@ class Reconciler:
     def _inputs(self, event: EnvelopeEvent, attempt_start: datetime | None = None) -> TransitionInput:
         """Return the input of a transition now, by the newest spec of the Organization."""
         organization = self.cache.organizations.get(event.organization)
+        if attempt_start is not None:
+            # The earliest time that it can be: a later callback may re-open the event.
+            attempt_start -= self.clock.lead()
         return TransitionInput(
             now=self.clock.now(),
             generation=event.metadata.generation,

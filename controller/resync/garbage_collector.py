@@ -36,7 +36,6 @@ from controller.cache import Cache
 from controller.mails.problem_tracking import FailureSummary
 from controller.resync.statistics import EventStatistics, PassStatistics
 from counterfoil.clock import Clock
-from counterfoil.kube.answers import http_date
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, Expired, NotFound
 from counterfoil.kube.watch import Raw
@@ -287,8 +286,7 @@ class GarbageCollector:
 
     def _now(self) -> datetime:
         """Return the time by which removals are judged: the earlier of the two clocks."""
-        now, server_time = self.machine_clock.now(), http_date(self.kube.server_date)
-        return now if server_time is None else min(now, server_time)
+        return min(self.machine_clock.now(), self.clock.now() - self.clock.lead())
 
     @property
     def _is_failing_for_long(self) -> bool:

@@ -4,8 +4,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from typing import Any, cast
 
 import pytest
 
@@ -24,22 +22,6 @@ LONG_AGO = NOON - timedelta(days=34)
 PATIENCE_SECONDS = 60.0
 
 
-class LaterServer:
-    """A client of the API server that reports the time of a clock as the server's."""
-
-    def __init__(self, kube: KubeClient, clock: AClock) -> None:
-        self._kube = kube
-        self._clock = clock
-
-    @property
-    def server_date(self) -> str:
-        """The header ``Date`` of the last response."""
-        return format_datetime(self._clock.now(), usegmt=True)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._kube, name)
-
-
 class Scene:
     """A namespace with expired events, and the garbage collector that deletes them."""
 
@@ -51,7 +33,7 @@ class Scene:
         self.cache.organizations.put(an_organization(ttl={"failed": "72h"}))
         self.passes = asyncio.Semaphore(0)
         self.garbage_collector = GarbageCollector(
-            kube=cast(KubeClient, LaterServer(controller, self.clock)),
+            kube=controller,
             cache=self.cache,
             clock=self.clock,
             machine_clock=self.clock,

@@ -58,6 +58,10 @@ class AClock:
         self.advance(seconds=self._step)
         return self._now
 
+    def lead(self) -> timedelta:
+        """Return zero."""
+        return timedelta(0)
+
     def advance(self, **how_long: float) -> None:
         """Let time pass."""
         self._now += timedelta(**how_long)

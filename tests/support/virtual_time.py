@@ -48,6 +48,10 @@ class VirtualClock:
         """Return the current time."""
         return NOON + timedelta(seconds=self.monotonic())
 
+    def lead(self) -> timedelta:
+        """Return zero."""
+        return timedelta(0)
+
     def monotonic(self) -> float:
         """Return the seconds that passed."""
         return self._loop.time() - self._start

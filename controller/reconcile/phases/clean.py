@@ -126,11 +126,11 @@ async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
 def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
     """Return the pause until the envelope may be deleted; None if it may be now."""
     now, spec = context.clock.now(), context.organization.spec
-    delay = delete_delay(event.status, spec, partial(context.since, event))
-    complete = delay.listing or now
-    if delay.cleanup is not None and now < delay.cleanup:
+    delay, lead = delete_delay(event.status, spec, partial(context.since, event)), context.clock.lead()
+    complete = delay.listing + lead if delay.listing is not None else now
+    if delay.cleanup is not None and now < delay.cleanup + lead:
         message = f"The envelope is deleted {spec.cleanup.after} after archiving, as spec.cleanup.after says."
-        return Pause(CLEANUP_DELAYED, message, until=max(delay.cleanup, complete))
+        return Pause(CLEANUP_DELAYED, message, until=max(delay.cleanup + lead, complete))
     if now < complete:
         message = (
             "The envelope is archived. eSignAnyWhere may list further files until the time in "

@@ -194,8 +194,9 @@ def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime |
     """
     Return when to list the files again, at intervals that double; None if the list counts as complete.
     """
-    now, end, spec = context.clock.now(), context.evidence_deadline(event), context.organization.spec
-    since = end - spec.evidence.wait
+    now, spec = context.clock.now(), context.organization.spec
+    since = context.evidence_deadline(event) - spec.evidence.wait
+    end = since + spec.evidence.wait + context.clock.lead()
     return min(end, now + max(spec.retry.initial, now - since)) if now < end else None
 
 

@@ -61,7 +61,7 @@ def wait_for_known_files(event: EnvelopeEvent, context: ReconcileContext) -> Pau
     if known is not None and known.status == "False":
         since = believed_time(known.last_transition_time, now) or now
         is_over = known.reason == _MISSING
-    end = since + spec.evidence.wait
+    end = since + spec.evidence.wait + context.clock.lead()
     if now < end and not is_over:
         waits = SideCondition(KNOWN_FILES_CONDITION, "False", _PENDING, FILES_NOT_LISTED)
         # Only a first statement: that there is one tells also after a re-opening that a list was short.

@@ -22,6 +22,7 @@ from controller.resync.garbage_collector import (
 )
 from controller.resync.statistics import EventStatistics
 from counterfoil.kube.errors import ApiError, Expired, Forbidden, Rejected, Unavailable
+from counterfoil.kube.server_clock import ServerClock
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ARCHIVED_LABEL,
@@ -667,10 +668,27 @@ async def test_events_are_removed_when_the_clock_of_the_api_server_agrees(
 ) -> None:
     event = an_event().in_phase(Phase.SUCCEEDED).status(completion_time=NOON - timedelta(hours=1)).build()
     scene = Scene(event)
-    scene.clock.advance(seconds=own.total_seconds())
-    scene.kube.server_date = format_datetime(NOON + of_the_server, usegmt=True)
+    scene.garbage_collector.machine_clock = AClock(NOON + own)
+    scene.clock.advance(seconds=of_the_server.total_seconds())
     await scene.pass_finished()
     assert scene.there() == (set() if is_removed else {event.name})
+
+
+async def test_no_event_is_removed_while_only_one_of_several_api_servers_says_that_it_can_be() -> None:
+    event = an_event().in_phase(Phase.SUCCEEDED).status(completion_time=NOON - timedelta(hours=1)).build()
+    scene = Scene(event)
+    clock = ServerClock(scene.clock, scene.kube)
+    scene.garbage_collector.clock, scene.garbage_collector.machine_clock = (
+        clock,
+        AClock(NOON + timedelta(days=33)),
+    )
+    for ahead in (timedelta(0), timedelta(days=33)):
+        scene.clock.advance(seconds=1)
+        scene.kube.server_date = format_datetime(NOON + ahead, usegmt=True)
+        scene.kube.server_date_between = (scene.clock.monotonic(), scene.clock.monotonic())
+        assert abs(clock.now() - NOON - ahead) < timedelta(seconds=5)
+    await scene.pass_finished()
+    assert scene.there() == {event.name}
 
 
 @pytest.mark.parametrize("days", [-33, 33])
@@ -685,8 +703,7 @@ async def test_a_pass_begins_by_the_clock_by_which_problems_have_times(days: int
 async def test_an_envelope_stays_while_only_the_own_clock_says_that_its_event_can_be_gone() -> None:
     scene = Scene()
     scene.kube.put(an_envelope(NOON, **MARKED))
-    scene.clock.advance(days=40)
-    scene.kube.server_date = format_datetime(NOON, usegmt=True)
+    scene.garbage_collector.machine_clock = AClock(NOON + timedelta(days=40))
     await scene.pass_finished()
     assert scene.there() == {ENVELOPE}
 

@@ -76,3 +76,57 @@ def test_without_a_date_that_can_be_right_it_is_the_clock_of_the_machine(header:
     scene.respond(NOON)
     scene.kube.server_date = header
     assert scene.clock.now() == scene.machine.now()
+
+
+AHEAD = timedelta(minutes=20)
+
+
+def test_the_lead_is_that_of_the_newest_response_before_the_earliest_one_of_ten_minutes() -> None:
+    scene = Scene()
+    for seconds in range(1, 60):
+        scene.machine.advance(seconds=10)
+        is_ahead = seconds % 3 == 0
+        scene.respond(scene.machine.now() + (AHEAD if is_ahead else timedelta(0)))
+        scene.clock.now()
+        expected = AHEAD if is_ahead else timedelta(0)
+        assert abs(scene.clock.lead() - expected) <= timedelta(seconds=2)
+        assert abs(scene.clock.now() - scene.clock.lead() - scene.machine.now()) <= timedelta(seconds=2)
+
+
+def test_a_time_that_all_responses_have_for_long_has_no_lead() -> None:
+    """The clock of the machine before the first response does not count, and a suspension ends."""
+    scene = Scene(timedelta(days=400))
+    scene.machine.advance(seconds=1)
+    scene.respond(NOON)
+    assert scene.clock.lead() == timedelta(0)
+    scene.machine.advance(seconds=1)
+    scene.respond(scene.clock.now() + AHEAD)
+    leads = []
+    for _ in range(21):
+        leads.append(scene.clock.lead())
+        scene.machine.advance(minutes=1)
+        scene.respond(scene.clock.now())
+    assert leads[10] > AHEAD - timedelta(seconds=2)
+    assert scene.clock.lead() == timedelta(0)
+
+
+def test_that_the_clocks_of_api_servers_differ_is_logged_once_in_ten_minutes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene()
+    for number in range(40):
+        scene.machine.advance(minutes=1, seconds=1)
+        scene.respond(scene.machine.now() + (AHEAD if number % 2 else timedelta(0)))
+        scene.clock.now()
+    assert 3 <= len(caplog.messages) <= 5
+    assert all(each.startswith("the API server's time was 0:") for each in caplog.messages)
+
+
+def test_after_a_long_time_without_a_response_the_first_one_counts_alone() -> None:
+    scene = Scene()
+    scene.machine.advance(seconds=1)
+    scene.respond(scene.machine.now())
+    scene.clock.now()
+    scene.machine.advance(hours=1)
+    scene.respond(scene.machine.now() + AHEAD)
+    assert scene.clock.lead() == timedelta(0)

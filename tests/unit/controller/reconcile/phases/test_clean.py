@@ -2618,7 +2618,6 @@ def answer_of_api_server(scene: ReconcilerScene, ahead: timedelta) -> None:
     scene.kube.server_date_between = (scene.clock.monotonic(), scene.clock.monotonic())
 
 
-@pytest.mark.xfail(strict=True, reason="The newest answer ends a wait, although the others contradict it")
 @pytest.mark.parametrize(
     ("reason", "spec"),
     [
