@@ -43,7 +43,7 @@ from counterfoil.i18n.problems import (
 from counterfoil.i18n.reasons import find_reason
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
-from counterfoil.resources import Language, Notifications, Organization, ReportedProblem, Sender
+from counterfoil.resources import GROUP, Language, Notifications, Organization, ReportedProblem, Sender
 from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 _POLICY = SMTP.clone(cte_type="7bit")
@@ -407,7 +407,12 @@ def external_text(text: str, *, limit: int = MAX_MESSAGE_LENGTH) -> str:
     characters (and a mark of omission), without links and without text that looks like a key."""
     line = redact(_single_line(text))
     line = line if len(line) <= limit else f"{line[:limit]}…"
-    return _LINKED_HOST.sub(lambda host: host[0].replace(".", "[.]"), line).replace("://", "[:]//")
+    return _LINKED_HOST.sub(_without_link, line).replace("://", "[:]//")
+
+
+def _without_link(host: re.Match[str]) -> str:
+    # Labels of Counterfoil are in commands that the message says to type, such as counterfoil.dev/use.
+    return host[0] if host[0].lower() == GROUP else host[0].replace(".", "[.]")
 
 
 # -- The MIME message ------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ import msgspec
 
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
-from counterfoil.archives.errors import ArchiveError
+from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.manifest_signature import PublicKey, SigningKeyInvalid
 from counterfoil.archives.names import MANIFEST_NAME
 from counterfoil.archives.verify import CheckReport, CheckStatus, CheckSubject, check_archive
@@ -128,7 +128,13 @@ async def _checks(
 ) -> list[CheckReport]:
     backend, folder = await _open_location(chosen, environ)
     try:
-        if not await backend.entries(folder):
+        try:
+            has_files = await backend.entries(folder)
+        except NameTaken as too_many:
+            raise CheckImpossible(
+                f"{too_many} Perhaps name another folder: one envelope's, which has {MANIFEST_NAME}."
+            ) from None
+        if not has_files:
             raise CheckImpossible("there are no files.")
         async with aclosing(examiner):
             return [each async for each in check_archive(backend, folder, key=key, examiner=examiner)]

@@ -183,7 +183,10 @@ class _Check:
             ),
             None,
         )
-        self.why_not = NoAnswer("eSignAnyWhere accepted the key of the Sender in no header.")
+        silent = next((each for each in answers if isinstance(each, NoAnswer)), None)
+        # Without an answer nobody judged the key.
+        refused = NoAnswer("eSignAnyWhere accepted the key of the Sender in no header.")
+        self.why_not = silent if silent is not None and self.headers is None else refused
         return answers[0], answers[1]
 
     async def _as_user(

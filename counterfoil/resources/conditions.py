@@ -123,9 +123,16 @@ def with_summary(
 ) -> tuple[Condition, ...]:
     """Return the conditions with ``Ready`` set to this, and ``Stalled`` to the same cause or to False."""
     conditions = with_condition(conditions, "Ready", status, reason, message, now=now, generation=generation)
-    cause = (reason, message) if is_stalled else ("NotStalled", "Nobody has to act.")
+    cause = (reason, message) if is_stalled else ("NotStalled", _not_stalled_message(status))
     truth: ConditionStatus = "True" if is_stalled else "False"
     return with_condition(conditions, "Stalled", truth, *cause, now=now, generation=generation)
+
+
+def _not_stalled_message(ready: ConditionStatus) -> str:
+    if ready == "True":
+        return "Nobody has to act."
+    # Some causes end without a person, and an administrator should know about them nevertheless.
+    return "Counterfoil continues automatically when the cause ends. The condition Ready names the cause."
 
 
 def find_condition(conditions: tuple[Condition, ...], type_: str) -> Condition | None:

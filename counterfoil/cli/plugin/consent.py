@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.i18n.key_advice import consent_link, key_advice
+from counterfoil.i18n.problems import key_failure
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import Organization, RequestOutcome, Sender, find_condition
 
@@ -53,7 +54,8 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         organization = Organization.parse(await kube.get(Organization, sender.spec.organization_ref.name))
     url = consent_link(sender, organization)
     if not url:
-        advice = key_advice(sender, organization, "TokenRejected")
+        refused = key_failure(sender)
+        advice = key_advice(sender, organization, refused.reason if refused is not None else "TokenRejected")
         command = advice.command_line(kube.namespace)
         raise CommandError(ExitStatus.NOT_FOUND, f"{advice.text()} Command: {command}")
     authorized = find_condition(sender.status.conditions, "Authorized")

@@ -269,7 +269,8 @@ def page(why: EventExplanation) -> str:
         lines += ["", "Steps"]
     for each in why.steps:
         message = "as above" if each.message and each.message in (why.message, why.means) else each.message
-        lines.append(f"  {each.name:<18}{STATUS_TEXTS.get(each.status, each.status):<9}{message}")
+        word = "kept" if each.reason == "ArchivedAndKept" else STATUS_TEXTS.get(each.status, each.status)
+        lines.append(f"  {each.name:<18}{word:<9}{message}")
     if why.attempts:
         lines += ["", "Last attempts"]
     for attempt in why.attempts:
@@ -314,7 +315,11 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         return f"the files of the envelope are listed again {_format_time(status.next_attempt_time, now)}"
     if status.phase is Phase.SUCCEEDED:
         removed = removal_time(event, organization.spec) if organization is not None else None
-        return f"nothing; it is removed {_format_time(removed, now)}" if removed is not None else "nothing"
+        if removed is None:
+            return "nothing"
+        days = max(1, round((removed - now).total_seconds() / 86400))
+        kept = "the archived files stay" if status.archive is not None else "no archived file is affected"
+        return f"nothing; this EnvelopeEvent is removed in {counted(days, 'day')} ({_clock(removed)}), {kept}"
     if status.phase.is_final:
         return "nothing automatically; a new callback or `kubectl counterfoil retry` starts it again"
     if status.reason == "ActionNotConfigured":

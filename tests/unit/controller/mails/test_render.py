@@ -481,6 +481,10 @@ def test_no_text_from_outside_becomes_html() -> None:
 
 
 EXTERNAL = {
+    "type `kubectl label secret s counterfoil.dev/use=archive`": (
+        "type `kubectl label secret s counterfoil.dev/use=archive`"
+    ),
+    "see counterfoil.dev.evil.example/use": "see counterfoil[.]dev[.]evil[.]example/use",
     "J.R. Tolkien": "J.R. Tolkien",
     "contract.pdf is not a PDF": "contract.pdf is not a PDF",
     "two\r\nlines\x00 and\ttabs": "two lines and tabs",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from counterfoil.cli.plugin import completion, config_flags, diagnose, entry_point, sweep
+from counterfoil.cli.plugin import completion, config_flags, consent, diagnose, entry_point, sweep
 from counterfoil.cli.plugin.archive_paths import ArchivePaths
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_answer
@@ -51,6 +51,7 @@ from counterfoil.resources import (
     Resource,
     to_json_dict,
 )
+from counterfoil.resources.base import parse_part
 from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -171,6 +172,22 @@ def test_the_notice_to_the_webhook_is_reported(notice: EventNotice, says: str) -
     assert f"Notice        {says}\n" in told(an_event().in_phase(Phase.SUCCEEDED).status(notice=notice))
 
 
+async def test_the_secret_of_a_lost_key_is_created_and_not_patched() -> None:
+    sender = an_unauthorized_sender(reason="KeyMissing", tokenSecretRef={"name": "anna-key", "key": "token"})
+    kube = InMemoryKubeClient(sender, an_organization())
+    with pytest.raises(CommandError) as stopped:
+        await consent.run(argparse.Namespace(sender="anna", mail=False, output="text"), kube, io.StringIO())
+    assert "create secret generic anna-key" in str(stopped.value)
+
+
+def test_a_kept_envelope_is_not_called_cleaned() -> None:
+    kept = a_condition("Cleaned", "True", "ArchivedAndKept", NOON)
+    event = an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndKept").build()
+    status = replace(event.status, conditions=(parse_part(Condition, kept),), completion_time=NOON)
+    text = page(explain(replace(event, status=status), an_organization(), None, (), NOON))
+    assert re.search(r"^  Cleaned +kept ", text, re.MULTILINE)
+
+
 def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
     event = an_event().in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
     event.status(envelope=EnvelopeSummary(name="Lease", status="Completed"))
@@ -189,7 +206,7 @@ def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
         (an_event().in_phase(Phase.PENDING, "Suspended"), "continues when the suspension ends"),
         (
             an_event().in_phase(Phase.SUCCEEDED, "ArchivedAndDeleted").status(completion_time=NOON),
-            "nothing; it is removed in 792h (2026-08-03 12:00:00 UTC)",
+            "nothing; this EnvelopeEvent is removed in 33 days (2026-08-03 12:00:00 UTC), ",
         ),
         (
             an_event()

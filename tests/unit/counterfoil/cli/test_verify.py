@@ -4,6 +4,7 @@ change.
 """
 
 import asyncio
+import io
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from counterfoil.archives.backend import MAX_ENTRIES
 from counterfoil.cli import verify
 from counterfoil.cli.verify import UNCHECKED, WRONG
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
@@ -351,3 +353,12 @@ async def test_the_command_needs_nothing_of_kubernetes(folder: Path) -> None:
         sys.executable, "-c", script, env={}, stdout=asyncio.subprocess.DEVNULL, cwd=os.sep
     )
     assert await process.wait() == verify.INTACT
+
+
+def test_for_a_folder_of_many_envelopes_another_one_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(MAX_ENTRIES + 1):
+        (tmp_path / str(number)).touch()
+    assert verify.main([str(tmp_path)], {}, io.StringIO()) == UNCHECKED
+    assert "name another folder: one envelope's, which has counterfoil.json" in capsys.readouterr().err

@@ -279,6 +279,13 @@ async def test_nothing_at_the_address_is_reported() -> None:
     assert (report.results[0].outcome, report.results[0].found) == (DEVIATES, "unreachable")
 
 
+async def test_a_key_that_nobody_judged_is_not_called_refused() -> None:
+    async with running(silence) as server:
+        url = server.url
+    report = await checked(url, token=ApiToken.parse("x" * 66, url), sender=a_sender())
+    assert not [each.message for each in report.results if "in no header" in each.message]
+
+
 async def test_a_server_that_never_answers_ends_the_check_in_time() -> None:
     async with running(silence) as server:
         report = await checked(server.url, token=ApiToken.parse("x" * 66, server.url), sender=a_sender())
