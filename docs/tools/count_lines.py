@@ -3,11 +3,13 @@ Print the product's lines of Python by package, as a Markdown table: ``python do
 
 A package counts with all its subpackages; the first level of them follows in separate rows. Code lines have
 neither blank lines nor comments nor docstrings. A second table counts the modules that a reader may expect
-elsewhere: with one public definition, with few lines, or with one importer.
+elsewhere: with one public definition, with few lines, or with one importer. A third one counts the lines of
+tests and of verification, and the files and folders at the top level.
 """
 
 import ast
 import io
+import subprocess
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
@@ -115,6 +117,18 @@ def _imports(tree: ast.Module) -> set[str]:
     return found
 
 
+def top_level(root: Path) -> int:
+    """Return the number of files and folders at the top level of the repository, hidden ones included."""
+    listed = subprocess.run(
+        ["git", "ls-files"],  # noqa: S607
+        cwd=root,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return len({each.partition("/")[0] for each in listed.stdout.splitlines()})
+
+
 def table(rows: list[Count]) -> str:
     """Return the Markdown table, with the total of the product packages."""
     product = [row for row in rows if row.package in PRODUCT]
@@ -131,3 +145,6 @@ if __name__ == "__main__":
     small = small_modules(ROOT)
     print("\n| Modules | One public definition | Under 40 lines | One importer |\n|---:|---:|---:|---:|")
     print("| " + " | ".join(map(str, small)) + " |")
+    tests, verification = count(ROOT, "tests").lines, count(ROOT, "verification").lines
+    print("\n| Lines of tests | Lines of verification | Entries at the top level |\n|---:|---:|---:|")
+    print(f"| {tests:,} | {verification:,} | {top_level(ROOT)} |")

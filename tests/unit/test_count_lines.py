@@ -1,5 +1,6 @@
 """The table of product lines counts what people wrote, by package."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,13 @@ def test_small_modules_are_counted_by_definitions_lines_and_importers(tmp_path: 
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(source, encoding="utf-8")
     assert count_lines.small_modules(tmp_path) == (3, 1, 1, 1)
+
+
+def test_hidden_files_and_folders_count_at_the_top_level(tmp_path: Path) -> None:
+    for path in (".ci/run", "controller/a.py", "controller/b.py", "README.md"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("", encoding="utf-8")
+    for command in (("init", "--quiet"), ("add", "--all")):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "not-in-git").touch()
+    assert count_lines.top_level(tmp_path) == 3
