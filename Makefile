@@ -137,8 +137,8 @@ plugin: ## build the kubectl plugin, one file, into dist/ (SOURCE_DATE_EPOCH: th
 	@$(VENV)/plugin/bin/python -m release.plugin
 
 .PHONY: image
-image: setup ## build the image and its bill of materials into dist/ (TRACES, BASE, MUTABLE_BASE, IMAGE, TOOL, OPTIONS: see release/image/build.py)
-	@TRACES='$(TRACES)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m release.image.build
+image: setup ## build the image and its bill of materials into dist/ (TRIAL=1: the trial's too; TRACES, BASE, MUTABLE_BASE, IMAGE, TOOL, OPTIONS: see release/image/build.py)
+	@TRIAL='$(TRIAL)' TRACES='$(TRACES)' BASE='$(BASE)' MUTABLE_BASE='$(MUTABLE_BASE)' IMAGE='$(IMAGE)' TOOL='$(TOOL)' OPTIONS='$(OPTIONS)' $(BIN)/python -m release.image.build
 
 .PHONY: release version
 release: setup ## build everything that a release has into dist/release/ (VERSION=1.2.3; REPOSITORY, BASE, COSIGN_KEY)

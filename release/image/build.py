@@ -10,13 +10,16 @@ The base image is the line in ``release/image/base.txt``, and it has to name a d
 another image, so the same sources would give another image, and nobody would have looked at that one.
 
 There are two variants. The one for traces also has OpenTelemetry, which a release without a collector does
-not need.
+not need. A trial in a cluster (``charts/counterfoil/values-trial.yaml``) needs
+``counterfoil-trial-VERSION.tar``, which has the sandbox as well. It has no bill of materials: it is not for
+production.
 
-Environment: ``TRACES=1`` the variant for traces, ``BASE`` another base image, ``MUTABLE_BASE=1`` one without
-a digest (for a trial), ``IMAGE`` another name, ``TOOL`` one of the three programs, ``OPTIONS`` more for its
-``build``, such as ``--volume`` with a company's certificates.
+Environment: ``TRIAL=1`` the trial's image as well, ``TRACES=1`` the variant for traces, ``BASE`` another
+base image, ``MUTABLE_BASE=1`` one without a digest (for a trial), ``IMAGE`` another name, ``TOOL`` one of the
+three programs, ``OPTIONS`` more for its ``build``, such as ``--volume`` with a company's certificates.
 """
 
+import asyncio
 import json
 import os
 import platform
@@ -25,6 +28,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +36,9 @@ from typing import NamedTuple
 
 from release import bill_of_materials
 from release.bill_of_materials import NotLocked
+from sandbox.controlplane import binaries
+from sandbox.controlplane.toolchain import NoGoError
+from sandbox.trial.image import image_name, write_context
 
 ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
@@ -112,9 +119,20 @@ def commands(tool: str, spec: ImageSpec, archive: Path) -> list[list[str]]:
         "--file=release/Containerfile",
         ".",
     ]
+    return [build, _export(tool, spec.image, archive)]
+
+
+def trial_commands(tool: str, containerfile: Path, archive: Path) -> list[list[str]]:
+    """Return what is run for the trial's image, after Counterfoil's own was built."""
+    build = [tool, "build", f"--tag={image_name()}", f"--file={containerfile}", str(containerfile.parent)]
+    return [build, _export(tool, image_name(), archive)]
+
+
+def _export(tool: str, image: str, archive: Path) -> list[str]:
+    """Return the command that writes an image into a file."""
     if tool == "buildah":
-        return [build, [tool, "push", spec.image, f"docker-archive:{archive}:{spec.image}"]]
-    return [build, [tool, "save", "--output", str(archive), spec.image]]
+        return [tool, "push", image, f"docker-archive:{archive}:{image}"]
+    return [tool, "save", "--output", str(archive), image]
 
 
 def multi_architecture_commands(
@@ -197,7 +215,8 @@ def make(environment: Mapping[str, str]) -> None:
     """
     Build everything.
 
-    Raises ``BaseMutable``, ``BuildToolMissing``, ``BuildCommandFailed``, ``NotLocked``.
+    Raises ``BaseMutable``, ``BuildToolMissing``, ``BuildCommandFailed``, ``NotLocked``; for the trial's image
+    ``BuildError`` and ``NoGoError``.
     """
     spec = image_spec(environment)
     tool = choose_tool(environment.get("TOOL") or None, works)
@@ -207,15 +226,35 @@ def make(environment: Mapping[str, str]) -> None:
     for command in commands(tool, spec, archive):
         _run(command, environment)
     write_bill_of_materials(archive, archive.with_suffix(".cdx.json"), spec)
+    _report(spec.image, archive)
+    if environment.get("TRIAL") == "1":
+        trial = DIST / f"counterfoil-trial-{spec.version}.tar"
+        trial.unlink(missing_ok=True)
+        versitygw = asyncio.run(binaries.ensure("versitygw"))["versitygw"]
+        with tempfile.TemporaryDirectory(prefix="counterfoil-trial-") as folder:
+            containerfile = write_context(Path(folder), spec.image, versitygw)
+            for command in trial_commands(tool, containerfile, trial):
+                _run(command, environment)
+        _report(image_name(), trial)
+
+
+def _report(image: str, archive: Path) -> None:
     megabytes = archive.stat().st_size / 1e6
-    print(f"[image] {spec.image}, {platform.machine()}, {megabytes:.0f} MB: {archive.relative_to(ROOT)}")
+    print(f"[image] {image}, {platform.machine()}, {megabytes:.0f} MB: {archive.relative_to(ROOT)}")
 
 
 def main() -> int:
     """Build; return the exit status."""
     try:
         make(os.environ)
-    except (BaseMutable, BuildToolMissing, BuildCommandFailed, NotLocked) as problem:
+    except (
+        BaseMutable,
+        BuildToolMissing,
+        BuildCommandFailed,
+        NotLocked,
+        binaries.BuildError,
+        NoGoError,
+    ) as problem:
         print(f"[image] {problem}", file=sys.stderr)
         return 1
     return 0

@@ -9,7 +9,6 @@ is handed into it.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,14 +19,15 @@ from sandbox.controlplane import binaries
 from sandbox.controlplane.processes import run
 from sandbox.node.settings import PAUSE_IMAGE
 from sandbox.packages import debian
+from sandbox.trial.image import image_name, write_context
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("buildah", "debootstrap")
-PROGRAMS = ("rclone",)
+PROGRAMS = ("versitygw",)
 SUITE = "bookworm"
 BASE_IMAGE = f"localhost/counterfoil-base:{SUITE}"
 IMAGE = "localhost/counterfoil:e2e"
-SANDBOX_IMAGE = "localhost/counterfoil-sandbox:e2e"
+SANDBOX_IMAGE = image_name()
 INCLUDED = "python3,python3-venv,python3-pip,ca-certificates"
 # As in the base image that the Containerfile names: `python` and `pip`, which may install where they are.
 FINISH = """
@@ -36,12 +36,6 @@ ln -sf /usr/bin/python3 /usr/local/bin/python
 ln -sf /usr/bin/pip3 /usr/local/bin/pip
 rm -f /usr/lib/python3*/EXTERNALLY-MANAGED
 rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/* /usr/share/doc /usr/share/man /usr/share/locale
-"""
-SANDBOX = f"""
-FROM {IMAGE}
-COPY sandbox /srv/sandbox
-COPY rclone /usr/local/bin/rclone
-ENV PYTHONPATH=/srv
 """
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -85,15 +79,15 @@ async def prepare() -> Path:
 async def build(folder: Path) -> Images:
     """Build everything into ``folder``. Raises ``ImageError``."""
     base = await prepare()
-    rclone = (await binaries.ensure("rclone"))["rclone"]
+    versitygw = (await binaries.ensure("versitygw"))["versitygw"]
     buildah = _Buildah(folder / "storage")
     await buildah.from_tar(base, BASE_IMAGE)
     say("building Counterfoil's image from the Containerfile")
     with tempfile.TemporaryDirectory(prefix="counterfoil-context-") as context:
         await buildah.build(IMAGE, ROOT, ROOT / "release" / "Containerfile", *as_this_machine(Path(context)))
-        say("building the image with eSAW's stand-in and rclone beside it")
-        sandbox_context(Path(context), rclone)
-        await buildah.build(SANDBOX_IMAGE, Path(context), Path(context) / "Containerfile")
+        say("building the trial's image, with eSAW's stand-in and an S3 server beside it")
+        containerfile = write_context(Path(context) / "trial", IMAGE, versitygw)
+        await buildah.build(SANDBOX_IMAGE, containerfile.parent, containerfile)
     images = Images(*(folder / f"{name}.tar" for name in ("counterfoil", "sandbox", "pause")))
     await buildah.export(IMAGE, images.ours, IMAGE)
     await buildah.export(SANDBOX_IMAGE, images.sandbox, SANDBOX_IMAGE)
@@ -204,12 +198,3 @@ def as_this_machine(folder: Path) -> list[str]:
         if each.startswith("/") and Path(each).exists()
     ]
     return [f"--volume={configuration}:/etc/pip.conf:ro", *bound]
-
-
-def sandbox_context(folder: Path, rclone: Path) -> None:
-    """Write the build context of the image with the sandbox."""
-    shutil.copytree(
-        ROOT / "sandbox", folder / "sandbox", ignore=shutil.ignore_patterns("__pycache__", "go", "npm")
-    )
-    shutil.copy2(rclone, folder / "rclone")
-    (folder / "Containerfile").write_text(SANDBOX)

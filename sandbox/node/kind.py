@@ -20,6 +20,7 @@ from sandbox.controlplane import binaries
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.processes import CommandResult, run
 from sandbox.node import images
+from sandbox.trial.image import write_context
 
 NAME = "counterfoil-e2e"
 CONTAINER = f"{NAME}-control-plane"
@@ -59,10 +60,12 @@ class KindNode:
 
     async def images(self, folder: Path) -> None:
         """Build the images and give them to the node."""
-        await self._do("docker", "build", f"--tag={images.IMAGE}", str(images.ROOT))
-        rclone = (await binaries.ensure("rclone"))["rclone"]
-        images.sandbox_context(folder, rclone)
-        await self._do("docker", "build", f"--tag={images.SANDBOX_IMAGE}", str(folder))
+        base = (images.ROOT / "release" / "image" / "base.txt").read_text().splitlines()[-1]
+        containerfile = ["--file=release/Containerfile", str(images.ROOT)]
+        await self._do("docker", "build", f"--build-arg=BASE={base}", f"--tag={images.IMAGE}", *containerfile)
+        versitygw = (await binaries.ensure("versitygw"))["versitygw"]
+        write_context(folder / "trial", images.IMAGE, versitygw)
+        await self._do("docker", "build", f"--tag={images.SANDBOX_IMAGE}", str(folder / "trial"))
         await self._do("kind", "load", "docker-image", f"--name={NAME}", images.IMAGE, images.SANDBOX_IMAGE)
 
     async def restart_runtime(self) -> None:

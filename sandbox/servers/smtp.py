@@ -104,6 +104,8 @@ class SmtpServer:
     mails: list[ReceivedMail] = field(default_factory=list)
     connections: int = 0
     """Number of connections."""
+    host: str = "127.0.0.1"
+    """Address to listen on; empty for all."""
     port: int = 0
     authority: str = ""
     """Its certificate in PEM, for ``ca.crt``."""
@@ -142,7 +144,7 @@ class SmtpServer:
         context.load_cert_chain(Path(self._folder.name) / "server.pem")
         self._server = await asyncio.get_running_loop().create_server(
             lambda: self._protocol(context),
-            "127.0.0.1",
+            self.host,
             self.port,
             ssl=context if self.tls == "implicit" else None,
         )

@@ -29,7 +29,7 @@ from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.lease import SHARD_LEASE_COUNT_LABEL, Lease
 from release.helm import CHART, helm
 from sandbox.controlplane.binaries import ensure
-from sandbox.controlplane.kubectl import KubectlError
+from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from sandbox.controlplane.processes import ServerProcess, run
 from sandbox.node.images import SANDBOX_IMAGE
 from sandbox.node.kind import KindNode
@@ -41,7 +41,10 @@ from tests.support.scenes.release import ACME, HOME, PATIENCE, RELEASE, SCRAPER,
 PROCESSES = ("receiver", "pages", "console", "controller")
 ROUNDS_OF_DELETION = 6
 ROOT = Path(__file__).parents[2]
+NOTED = re.compile(r"^ {5}\S[^\n]*|^cat > .*?^END$", re.MULTILINE | re.DOTALL)
+"""A command that the notes of the chart print."""
 TRIAL = "trial"
+TRIAL_OF_CHART = "trial-of-chart"
 HELD = "counterfoil.test/held"
 SMALLEST_QUOTA = 1000
 """Fewer the chart's schema does not take."""
@@ -133,9 +136,9 @@ async def test_each_command_that_the_notes_print_works_as_it_is_printed(release:
     install = ["install", RELEASE, CHART, f"--namespace={TRIAL}", "--wait", "--timeout=5m"]
     printed = await release.helm(*install, values=values)
     try:
-        notes = printed.partition("NOTES:")[2].splitlines()
-        commands = [line.strip() for line in notes if line.startswith("     ")]
-        assert len(commands) > 6
+        notes = printed.partition("NOTES:")[2]
+        commands = [each[0].strip() for each in NOTED.finditer(notes)]
+        assert len(commands) > 7
         for command in commands:
             if "port-forward" in command:
                 await _forwards(release, command)
@@ -146,6 +149,26 @@ async def test_each_command_that_the_notes_print_works_as_it_is_printed(release:
     finally:
         await release.helm("uninstall", RELEASE, f"--namespace={TRIAL}")
         await release.cluster.kubectl("delete", "namespace", TRIAL, "--wait=false")
+
+
+async def test_the_trial_of_the_chart_has_an_envelope_signed_and_helm_test_shows_it_archived(
+    release: Release,
+) -> None:
+    await make_namespace(release.cluster.kubectl, TRIAL_OF_CHART)
+    # The kinds exist already.
+    values = {"crds": {"enabled": False}}
+    chosen = ["--values", CHART / "values-trial.yaml", f"--namespace={TRIAL_OF_CHART}"]
+    try:
+        await release.helm("install", "trial", CHART, *chosen, "--wait", "--timeout=10m", values=values)
+        await release.helm("test", "trial", f"--namespace={TRIAL_OF_CHART}", "--timeout=6m")
+        printed = await release.cluster.kubectl("-n", TRIAL_OF_CHART, "logs", "trial-archived")
+        assert re.search(r"envelope \S+ is archived: \d+ files beside s3://contracts/acme/", printed), printed
+        kubectl = release.cluster.kubectl
+        mail = ["-n", TRIAL_OF_CHART, "logs", "deployment/trial-neighbours", "--container=mail"]
+        await eventually(lambda: _mailed(kubectl, mail), within=PATIENCE)
+    finally:
+        await release.helm("uninstall", "trial", f"--namespace={TRIAL_OF_CHART}")
+        await release.cluster.kubectl("delete", "namespace", TRIAL_OF_CHART, "--wait=false")
 
 
 async def test_a_callback_through_the_service_ends_in_the_bucket_and_then_the_envelope_is_deleted(
@@ -536,14 +559,19 @@ def _terminal(release: Release) -> dict[str, str]:
 
 
 async def _typed(release: Release, command: str) -> str:
-    """Type it into a shell, in the repository."""
-    ended = await run(["/bin/bash", "-c", command], environment=_terminal(release), cwd=ROOT)
+    """Type it into a shell, in a folder without the repository."""
+    folder = release.cluster.kubectl.home
+    ended = await run(["/bin/bash", "-c", command], environment=_terminal(release), cwd=folder)
     assert ended.code == 0, f"{command}: {ended.err}"
     return ended.out
 
 
 async def _says(release: Release, command: str, words: str) -> bool:
     return words in await _typed(release, command)
+
+
+async def _mailed(kubectl: Kubectl, logs: Sequence[str]) -> bool:
+    return "To: administrator@acme.example" in await kubectl(*logs)
 
 
 async def _forwards(release: Release, command: str) -> None:

@@ -27,8 +27,8 @@ RESTRICTED = {
 }
 # Makes the bucket, then becomes the server.
 S3_START = (
-    f"mkdir -p /data/{BUCKET} && exec rclone serve s3 --addr=:{S3_PORT} --auth-key=$KEYS --config=/dev/null "
-    "--cache-dir=/tmp/cache /data"
+    f"mkdir -p /data/{BUCKET} /tmp/metadata && exec versitygw --port=:{S3_PORT} --region=us-east-1 --quiet "
+    "posix --sidecar=/tmp/metadata /data"
 )
 
 
@@ -68,7 +68,7 @@ class Neighbours:
         await make_namespace(self.kubectl, NAMESPACE)
         esaw = ["python", "-m", "sandbox.esaw", "--host=0.0.0.0", f"--port={ESAW_PORT}"]
         s3 = ["/bin/sh", "-c", S3_START]
-        keys = {"KEYS": f"{self.access_key},{self.secret_key}"}
+        keys = {"ROOT_ACCESS_KEY": self.access_key, "ROOT_SECRET_KEY": self.secret_key}
         listening = ["python", "-m", "http.server", "8000", "--directory", "/data"]
         await self._apply(
             *self._server("esaw", ESAW_PORT, esaw),
