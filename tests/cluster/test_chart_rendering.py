@@ -1033,6 +1033,8 @@ async def test_the_notes_say_what_is_next(program: Helm) -> None:
         "A Job creates the quota",
     ):
         assert words in notes
+    for path in ("docs/", "charts/"):
+        assert path not in notes.partition("NOTES:")[2], "who installed from a registry has no clone"
 
 
 @pytest.mark.parametrize("enabled", [True, False])

@@ -39,7 +39,7 @@ FILES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "r
 PAGES = {path.relative_to(ROOT).as_posix(): console_commands(path.read_text("utf-8")) for path in FILES}
 
 TYPED_WHOLE = {
-    "README.md": "tests/cluster/test_docs_commands.py types the first ten minutes in a fresh clone",
+    "docs/demo.md": "tests/cluster/test_docs_commands.py types the steps of the demo in a fresh clone",
     "docs/start.md": "tests/e2e/test_node_start.py types the page on a whole node",
     "docs/auditors.md": "below",
 }
@@ -47,7 +47,6 @@ TYPED_WHOLE = {
 
 NOT_TYPED = {
     "make demo     # the main job": "tests/unit/sandbox/demo and `make demo` itself; it takes minutes",
-    "make test     # everything": "it runs this test",
     "helm install counterfoil charts/counterfoil": "needs a node: tests/e2e/test_node*.py",
     "helm test counterfoil": "needs a node: tests/e2e/test_node.py",
     "kubectl -n contracts top pods": "needs a node with metrics-server",
@@ -104,12 +103,6 @@ def test_each_reason_not_to_type_a_command_is_still_one() -> None:
     archives = [each.text for each in PAGES["docs/archives.md"]]
     assert [begin for begin in ARCHIVE_ONLY if not any(each.startswith(begin) for each in archives)] == []
     assert [page for page in TYPED_WHOLE if not PAGES[page]] == []
-
-
-def test_the_readme_has_no_commands_but_those_that_are_typed() -> None:
-    first, _, rest = (ROOT / "README.md").read_text("utf-8").partition("## The first ten minutes")
-    others = console_commands(first) + console_commands(rest.partition("\n## ")[2])
-    assert [each.text for each in others if not each.text.startswith(tuple(NOT_TYPED))] == []
 
 
 def own(command: ConsoleCommand, more: Sequence[tuple[str, str]] = ()) -> ConsoleCommand:
