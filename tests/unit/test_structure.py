@@ -34,7 +34,7 @@ WALL_CLOCK_FIELDS = {
     "controller/scheduling/event_queue.py": {"_called", "_began"},
     "controller/scheduling/workqueue.py": {"_times", "_scheduled"},
     "counterfoil/esaw/rate_limit.py": {"_pause"},
-    "counterfoil/kube/server_clock.py": {"_zero"},
+    "counterfoil/kube/server_clock.py": {"_earliest", "_zero"},
     "counterfoil/sealing.py": {"since"},
     "webhook/console/identity/sign_outs.py": {"_times"},
 }
