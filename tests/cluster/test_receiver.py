@@ -119,13 +119,6 @@ async def test_an_action_of_the_maximum_length_is_stored(site: Site, receiver: C
     assert {each.spec.action for each in found} == {action}
 
 
-async def test_200_for_an_action_that_is_ignored_and_nothing_is_stored(
-    site: Site, receiver: CounterfoilProcess
-) -> None:
-    assert await site.status(receiver, a_guid(), "workstepOpened") == 200
-    assert await site.events() == []
-
-
 async def test_an_action_that_is_ignored_is_in_the_status_of_its_organization(
     site: Site, receiver: CounterfoilProcess
 ) -> None:
@@ -171,11 +164,6 @@ async def test_404_for_health_and_metrics_on_the_public_port(
 ) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         assert await site.status(receiver, a_guid(), path=path) == 404
-
-
-async def test_405_for_any_other_method(site: Site, receiver: CounterfoilProcess) -> None:
-    for method in ("HEAD", "PUT", "DELETE"):
-        assert await site.status(receiver, a_guid(), method=method) == 405
 
 
 async def test_413_for_a_large_body_and_200_for_a_small_one(site: Site, receiver: CounterfoilProcess) -> None:
@@ -249,14 +237,6 @@ async def test_tokens_are_rotated_without_a_restart(site: Site, receiver: Counte
 async def test_a_deleted_organization_is_unknown(site: Site, receiver: CounterfoilProcess) -> None:
     await site.kubectl("delete", "org", "acme")
     await answers(site, receiver, 404)
-
-
-async def test_a_suspended_organizations_callbacks_are_recorded(
-    site: Site, receiver: CounterfoilProcess
-) -> None:
-    await site.kubectl("patch", "org", "acme", "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    assert await site.status(receiver, a_guid()) == 200
-    assert len(await site.events()) == 1
 
 
 # -- One callback, one event ---------------------------------------------------------------------------------
