@@ -14,10 +14,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.access.secret_cache import SecretCache
 from controller.cache import Cache
-from controller.mails.delivery import MailDelivery, NotificationStatusWriter
-from controller.mails.notifier import Notifier
+from controller.mails.delivery import NotificationStatusWriter
 from controller.mails.policy import NotificationTimings
 from controller.mails.problem_tracking import FailureSummary
 from controller.mails.smtp import SmtpMailer
@@ -31,6 +29,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.servers.smtp import ReceivedMail, SmtpServer
 from tests.support.builders import AClock
+from tests.support.scenes.notifications import a_notifier
 
 ADMINISTRATOR = "admin@acme.example"
 CONSOLE = "https://console.acme.example"
@@ -52,22 +51,14 @@ class Scene:
     def begin(self) -> None:
         """Begin like a new process, which has only the stored state."""
         self.cache = Cache()
-        notification_writer, timings = NotificationStatusWriter(self.kube, self.cache), NotificationTimings()
-        self.notifier = Notifier(
-            cache=self.cache,
-            notification_writer=notification_writer,
-            mail_delivery=MailDelivery(
-                notification_writer=notification_writer,
-                secrets=SecretCache(self.kube, self.clock),
-                mailer=SmtpMailer(),
-                metrics=Metrics(CollectorRegistry(), version="test"),
-                clock=self.clock,
-                namespace=self.kube.namespace,
-                timings=timings,
-            ),
-            clock=self.clock,
-            timings=timings,
-            sends_mail=True,
+        self.notifier = a_notifier(
+            self.kube,
+            self.cache,
+            self.clock,
+            SmtpMailer(),
+            NotificationStatusWriter(self.kube, self.cache),
+            metrics=Metrics(CollectorRegistry(), version="test"),
+            timings=NotificationTimings(),
         )
 
     async def watch(self) -> None:

@@ -16,6 +16,8 @@ from controller.mails.notifier import Notifier
 from controller.mails.policy import NotificationTimings
 from controller.mails.render import MailContent
 from controller.mails.smtp import MailError, MailServer, SmtpMailer
+from counterfoil.clock import Clock
+from counterfoil.kube.client import KubeClient
 from counterfoil.metrics import Metrics
 from counterfoil.resources import (
     Archive,
@@ -179,6 +181,37 @@ class FakeMailer(SmtpMailer):
         return [to for to, _ in self.sent_mails]
 
 
+def a_notifier(
+    kube: KubeClient,
+    cache: Cache,
+    clock: Clock,
+    mailer: SmtpMailer,
+    notification_writer: NotificationStatusWriter,
+    *,
+    metrics: Metrics,
+    timings: NotificationTimings,
+    sends_mail: bool = True,
+) -> Notifier:
+    """Build the notifier of one process."""
+    mail_delivery = MailDelivery(
+        notification_writer=notification_writer,
+        secrets=SecretCache(kube, clock),
+        mailer=mailer,
+        metrics=metrics,
+        clock=clock,
+        namespace=kube.namespace,
+        timings=timings,
+    )
+    return Notifier(
+        cache=cache,
+        notification_writer=notification_writer,
+        mail_delivery=mail_delivery,
+        clock=clock,
+        timings=timings,
+        sends_mail=sends_mail,
+    )
+
+
 class Scene:
     """One Organization with all that it needs for mails."""
 
@@ -207,19 +240,13 @@ class Scene:
         """Start a new process, with only the stored state."""
         self.cache = Cache()
         self.notification_writer = NotificationStatusWriter(self.kube, self.cache)
-        self.notifier = Notifier(
-            cache=self.cache,
-            notification_writer=self.notification_writer,
-            mail_delivery=MailDelivery(
-                notification_writer=self.notification_writer,
-                secrets=SecretCache(self.kube, self.clock),
-                mailer=self.mailer,
-                metrics=self.metrics,
-                clock=self.clock,
-                namespace="tests",
-                timings=self.timings,
-            ),
-            clock=self.clock,
+        self.notifier = a_notifier(
+            self.kube,
+            self.cache,
+            self.clock,
+            self.mailer,
+            self.notification_writer,
+            metrics=self.metrics,
             timings=self.timings,
             sends_mail=sends_mail,
         )

@@ -13,6 +13,8 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 from counterfoil.callback_auth import basic_auth_hash, token_hash
+from counterfoil.clock import Clock
+from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.watch import Raw, WatchEvent
 from counterfoil.metrics import Metrics
@@ -130,42 +132,46 @@ PATH = f"/callbacks/acme/{TOKEN}"
 QUERY = f"envelopeId={GUID}&action=envelopeFinished"
 
 
-class Counter:
-    """A receiver on a loopback port, over an API server in memory, with one organization ``acme``."""
+class ReceiverParts:
+    """What answers callbacks, over any API server."""
 
     def __init__(
         self,
+        kube: KubeClient,
+        clock: Clock,
         limits: ReceiverLimits,
         *,
         rate: float = 1000.0,
         burst: int = 1000,
-        organizations_read: bool = True,
         turns: int = 64,
     ) -> None:
-        self.kube = ReceiverKubeClient()
-        self.clock = AClock(NOON)
         self.metrics = Metrics(CollectorRegistry(), version="0")
         self.organization_cache = OrganizationCache(
-            self.metrics, clock=self.clock, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)
+            self.metrics, clock=clock, new_bucket=lambda: TokenBucket(rate=rate, burst=burst)
         )
-        self.deliveries = DeliveryCounter(self.kube, clock=self.clock, random=Random(1), limits=limits)
-        write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
-        event_writer = EventWriter(
-            self.kube,
-            self.deliveries,
-            write_probe,
-            turns=FairSlots(turns),
-            clock=self.clock,
-            limits=limits,
+        self.deliveries = DeliveryCounter(kube, clock=clock, random=Random(1), limits=limits)
+        self.write_probe = WriteProbe(kube, monotonic=clock.monotonic, valid_seconds=5.0)
+        self.event_writer = EventWriter(
+            kube, self.deliveries, self.write_probe, turns=FairSlots(turns), clock=clock, limits=limits
         )
         self.handler = CallbackHandler(
             self.organization_cache,
-            event_writer,
+            self.event_writer,
             self.metrics,
-            unlisted_actions=UnlistedActionCounter(self.kube, self.metrics, clock=self.clock, seconds=30.0),
+            unlisted_actions=UnlistedActionCounter(kube, self.metrics, clock=clock, seconds=30.0),
             limits=limits,
-            clock=self.clock,
+            clock=clock,
         )
+
+
+class Counter(ReceiverParts):
+    """A receiver on a loopback port, over an API server in memory, with one organization ``acme``."""
+
+    def __init__(
+        self, limits: ReceiverLimits, *, organizations_read: bool = True, **circumstances: Any
+    ) -> None:
+        self.kube, self.clock = ReceiverKubeClient(), AClock(NOON)
+        super().__init__(self.kube, self.clock, limits, **circumstances)
         self.organization_cache.update(added(an_organization()))
         if organizations_read:
             self.organization_cache.update(synced("acme"))

@@ -5,34 +5,24 @@ import base64
 import re
 import selectors
 from collections.abc import Callable
-from random import Random
 from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry
-
-from counterfoil.metrics import Metrics
-from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.builders import AClock
 from tests.support.scenes.receiver_parts import (
     GUID,
     PASSWORD,
     TOKEN,
     ReceiverKubeClient,
+    ReceiverParts,
     added,
     an_organization,
     synced,
     with_basic_auth,
 )
 from verification.fuzz.target import SEPARATOR, Check, Target, expect
-from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import http_server
-from webhook.receiver.delivery_counter import DeliveryCounter
-from webhook.receiver.event_writer import EventWriter
-from webhook.receiver.handler import HTTP_STATUS, CallbackHandler
+from webhook.receiver.handler import HTTP_STATUS
 from webhook.receiver.limits import ReceiverLimits
-from webhook.receiver.organizations import OrganizationCache
-from webhook.receiver.readiness import WriteProbe
-from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
 CREDENTIALS = f"esaw:{PASSWORD}".encode()
 
@@ -120,25 +110,12 @@ class _Receiver:
     def __init__(self, loop: _EventLoop) -> None:
         limits = ReceiverLimits()
         self.loop, self.kube, self.clock = loop, ReceiverKubeClient(), AClock()
-        clock = self.clock
-        metrics = Metrics(CollectorRegistry(), version="0")
-        cache = OrganizationCache(
-            metrics, clock=clock, new_bucket=lambda: TokenBucket(rate=1e9, burst=1_000_000_000)
-        )
-        counter = DeliveryCounter(self.kube, clock=clock, random=Random(1), limits=limits)
-        probe = WriteProbe(self.kube, monotonic=clock.monotonic, valid_seconds=5.0)
-        handler = CallbackHandler(
-            cache,
-            EventWriter(self.kube, counter, probe, turns=FairSlots(64), clock=clock, limits=limits),
-            metrics,
-            unlisted_actions=UnlistedActionCounter(self.kube, metrics, clock=clock, seconds=30.0),
-            limits=limits,
-            clock=clock,
-        )
+        parts = ReceiverParts(self.kube, self.clock, limits, rate=1e9, burst=1_000_000_000)
+        cache = parts.organization_cache
         cache.update(added(an_organization()))
         cache.update(added(with_basic_auth(an_organization("globex"))))
         cache.update(synced("acme", "globex"))
-        self.server = http_server(handler, limits)
+        self.server = http_server(parts.handler, limits)
 
     async def answer(self, pieces: list[bytes]) -> bytes:
         """Return what the receiver writes to a connection on which these pieces arrive."""

@@ -9,30 +9,27 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from counterfoil.kube.watch import Raw
-from counterfoil.metrics import Metrics
 from counterfoil.settings import ListenAddress
-from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.builders import AClock
-from tests.support.scenes.receiver_parts import GUID, NOON, TOKEN, added, an_organization, synced
+from tests.support.scenes.receiver_parts import (
+    GUID,
+    NOON,
+    TOKEN,
+    ReceiverParts,
+    added,
+    an_organization,
+    synced,
+)
 from tests.support.servers.scripted_kubernetes import answered_by
-from webhook.http_server.rate_limit import TokenBucket
 from webhook.http_server.server import public_server
-from webhook.receiver.delivery_counter import DeliveryCounter
-from webhook.receiver.event_writer import EventWriter
-from webhook.receiver.handler import CallbackHandler
 from webhook.receiver.limits import ReceiverLimits
-from webhook.receiver.organizations import OrganizationCache
-from webhook.receiver.readiness import WriteProbe
-from webhook.receiver.unlisted_actions import UnlistedActionCounter
 
 Answer = Callable[[Raw], web.Response]
 """Builds an answer from the object of the request, or for a GET from the stored object."""
@@ -81,33 +78,14 @@ class ScriptedApiServer:
 @asynccontextmanager
 async def receiver_before(server: ScriptedApiServer, folder: Path) -> AsyncIterator[Callable[[], Any]]:
     """Yield a function that makes one callback and returns the status of its answer."""
-    limits, clock, metrics = ReceiverLimits(), AClock(NOON), Metrics(CollectorRegistry(), version="0")
+    limits = ReceiverLimits()
     async with answered_by(server, folder) as kube:
-        organizations = OrganizationCache(
-            metrics, clock=clock, new_bucket=lambda: TokenBucket(rate=1000, burst=1000)
-        )
-        organizations.update(added(an_organization()))
-        organizations.update(synced("acme"))
-        writer = EventWriter(
-            kube,
-            DeliveryCounter(kube, clock=clock, random=Random(1), limits=limits),
-            WriteProbe(kube, monotonic=clock.monotonic, valid_seconds=5.0),
-            turns=FairSlots(64),
-            clock=clock,
-            limits=limits,
-        )
-        unlisted_actions = UnlistedActionCounter(kube, metrics, clock=clock, seconds=30.0)
-        handler = CallbackHandler(
-            organizations,
-            writer,
-            metrics,
-            unlisted_actions=unlisted_actions,
-            limits=limits,
-            clock=clock,
-        )
+        receiver = ReceiverParts(kube, AClock(NOON), limits)
+        receiver.organization_cache.update(added(an_organization()))
+        receiver.organization_cache.update(synced("acme"))
         async with (
             public_server(
-                ListenAddress("127.0.0.1", 0), handler, limits=limits, grace_seconds=2.0
+                ListenAddress("127.0.0.1", 0), receiver.handler, limits=limits, grace_seconds=2.0
             ) as address,
             aiohttp.ClientSession(trust_env=False) as session,
         ):

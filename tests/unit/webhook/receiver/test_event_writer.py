@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import timedelta
-from random import Random
 
 import pytest
 
@@ -13,19 +12,16 @@ from counterfoil.kube.watch import Raw
 from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import envelope_id, find_condition
 from counterfoil.resources.event_factory import new_event
-from counterfoil.untrusted.fair_slots import FairSlots
 from tests.support.builders import AClock
-from tests.support.scenes.receiver_parts import GUID, NOON, ReceiverKubeClient, unavailable
-from webhook.receiver.delivery_counter import DeliveryCounter
-from webhook.receiver.event_writer import EventWriter
+from tests.support.scenes.receiver_parts import GUID, NOON, ReceiverKubeClient, ReceiverParts, unavailable
 from webhook.receiver.limits import ReceiverLimits
-from webhook.receiver.readiness import MAX_CONSECUTIVE_FAILURES, WriteProbe
+from webhook.receiver.readiness import MAX_CONSECUTIVE_FAILURES
 
 EVENT = new_event(organization="acme", envelope=envelope_id(GUID), action="envelopeFinished")
 NAME = EVENT["metadata"]["name"]
 
 
-class WriterParts:
+class WriterParts(ReceiverParts):
     """An intake with everything around it."""
 
     def __init__(self, limits: ReceiverLimits, *, turns: int = 64, behind: timedelta | None = None) -> None:
@@ -37,16 +33,7 @@ class WriterParts:
             self.kube.server_clock = self.server
             self.clock.set_back(seconds=behind.total_seconds())
             clock = ServerClock(self.clock, self.kube)
-        self.deliveries = DeliveryCounter(self.kube, clock=clock, random=Random(1), limits=limits)
-        self.write_probe = WriteProbe(self.kube, monotonic=self.clock.monotonic, valid_seconds=5.0)
-        self.event_writer = EventWriter(
-            self.kube,
-            self.deliveries,
-            self.write_probe,
-            turns=FairSlots(turns),
-            clock=clock,
-            limits=limits,
-        )
+        super().__init__(self.kube, clock, limits, turns=turns)
 
 
 @pytest.fixture
