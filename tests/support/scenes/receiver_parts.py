@@ -133,7 +133,7 @@ QUERY = f"envelopeId={GUID}&action=envelopeFinished"
 
 
 class ReceiverParts:
-    """What answers callbacks, over any API server."""
+    """The parts of a receiver that answer callbacks, over any API server."""
 
     def __init__(
         self,
