@@ -294,7 +294,7 @@ def parser(program: str) -> argparse.ArgumentParser:
         ),
     )
     parser.add_argument("--event", metavar="NAME", help="a past envelope, by the name of its EnvelopeEvent")
-    parser.add_argument("--namespace", help="of the event. Environment: COUNTERFOIL_NAMESPACE.")
+    parser.add_argument("-n", "--namespace", help="of the event. Environment: COUNTERFOIL_NAMESPACE.")
     return parser
 
 

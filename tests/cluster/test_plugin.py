@@ -158,6 +158,7 @@ async def test_preflight_finds_the_crds_and_names_the_rights_that_are_missing(
     administrator: Terminal,
 ) -> None:
     answer = await administrator("preflight", "-o", "json")
+    assert answer.out, answer.err
     lines = {each["check"]: each for each in answer.json}
     assert (lines["Kubernetes"]["outcome"], lines["CRDs"]["outcome"]) == ("ok", "ok")
     assert "create customresourcedefinitions" in lines["right to install"]["found"]

@@ -85,4 +85,6 @@ def _arguments_of(method: Callable[..., Any]) -> type[msgspec.Struct]:
 
 
 def _json(body: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json")
+    return web.Response(
+        body=msgspec.json.encode(body) + b"\n", status=status, content_type="application/json"
+    )

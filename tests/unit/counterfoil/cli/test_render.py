@@ -68,6 +68,11 @@ async def test_without_more_than_an_archive_something_typical_is_shown(files: Pa
     assert lines[0] == "folder    acme/00000000-0000-4000-8000-000000000000"
 
 
+async def test_the_namespace_has_the_short_flag_of_kubectl(files: Path) -> None:
+    status, _ = await rendered("--archive", f"{files}/least.yaml", "-n", "contracts")
+    assert status == RENDERED
+
+
 async def test_a_required_tag_that_is_not_found_is_reported_with_its_rule(files: Path) -> None:
     status, lines = await rendered("--archive", f"{files}/tagged.yaml")
     assert status == PROBLEMS

@@ -147,6 +147,7 @@ async def test_an_argument_that_does_not_exist_is_refused(esaw: StandIn) -> None
     async with httpx.AsyncClient(base_url=esaw.url) as client:
         answer = await client.post("/_control/fault", json={"operation": "file", "statsu": 500})
         unknown = await client.post("/_control/no_such_method", json={})
+        assert unknown.text.endswith("}\n"), "the prompt of a shell follows in the next line"
     assert answer.status_code == 400
     assert "statsu" in answer.json()["error"]
     assert unknown.status_code == 404
