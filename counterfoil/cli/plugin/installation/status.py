@@ -50,7 +50,7 @@ MAX_EVENTS = 500
 
 WIDTH = 118
 TURNS: Mapping[Responsible, str] = {
-    Responsible.NOBODY: "nobody",
+    Responsible.NOBODY: "nobody yet",
     Responsible.SENDER: "the sender",
     Responsible.ADMINISTRATOR: "an administrator",
 }
@@ -128,8 +128,13 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         out.write(format_answer(args.output, found if args.all_namespaces else found[0]))
     else:
         out.write("\n".join(page(each, now) for each in found) or "no namespace has an Organization\n")
-    is_waiting = any(each.waiting or any(one.problems for one in each.processes) for each in found)
-    return ExitStatus.NOT_ALL if is_waiting else ExitStatus.DONE
+    return ExitStatus.NOT_ALL if any(map(needs_person, found)) else ExitStatus.DONE
+
+
+def needs_person(found: InstallationStatus) -> bool:
+    """Whether a person has to act: what ends without one is shown, and is no fault."""
+    is_waiting = any(each.for_whom != TURNS[Responsible.NOBODY] for each in found.waiting)
+    return is_waiting or any(each.problems for each in found.processes)
 
 
 async def _clients(kube: KubeClient) -> list[KubeClient]:

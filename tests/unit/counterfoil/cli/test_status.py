@@ -5,9 +5,16 @@ from typing import Any
 
 from msgspec import structs
 
-from counterfoil.cli.plugin.installation.status import InstallationStatus, Reading, overview, page
+from counterfoil.cli.plugin.installation.status import (
+    InstallationStatus,
+    Reading,
+    needs_person,
+    overview,
+    page,
+)
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.resources import Phase
+from counterfoil.resources.conditions import with_condition
 from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import an_archive_that, an_organization_that
@@ -81,6 +88,17 @@ def test_an_absent_controller_and_an_archive_that_fails_have_a_command() -> None
         "kubectl -n contracts get pods -l app.kubernetes.io/component=controller",
         "kubectl -n contracts describe archive dms",
     ]
+
+
+def test_an_outage_that_ends_without_a_person_is_shown_and_is_no_fault() -> None:
+    conditions = with_condition((), "Reachable", "False", "EsawUnreachable", "", now=NOON, generation=1)
+    acme = an_organization_that()
+    away = structs.replace(acme, status=structs.replace(acme.status, conditions=conditions))
+    seen = found(organizations=(away,))
+    assert [each.for_whom for each in seen.waiting] == ["nobody yet"]
+    assert not needs_person(seen)
+    assert needs_person(found(archives=(an_archive_that(),), organizations=(acme,)))
+    assert needs_person(found(a_pod("receiver", is_ready=False)))
 
 
 def test_what_is_suspended_and_what_could_not_be_read_are_said_apart() -> None:
