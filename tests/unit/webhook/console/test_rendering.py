@@ -208,6 +208,13 @@ def test_only_an_organization_that_exists_can_be_suspended(organization: str, *,
     assert ("Suspend the organization" in page.text_content()) is is_offered
 
 
+def test_the_last_label_of_a_chart_ends_within_its_drawing() -> None:
+    (hours, *_) = attention_page().xpath("//figure/svg[count(rect) > 8]")
+    *_, last = hours.xpath("text[@y='117']")
+    assert last.get("text-anchor") == "end"
+    assert float(last.get("x")) <= float(hours.get("viewbox").split()[2])
+
+
 def busy() -> Organization:
     """An organization with something to draw."""
     activity = Activity(
