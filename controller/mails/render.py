@@ -315,8 +315,16 @@ class MailRenderer:
             )
         if kind == ProblemKind.UNREADABLE:
             return tuple(f"{kubectl} get envelopeevent {each} -o yaml" for each in problem.examples)
-        field = "status.notice.state" if kind == ProblemKind.WEBHOOK else "status.phase"
-        failed = f"--field-selector {field}=Failed -l {mine}"
+        if kind == ProblemKind.FAILED:
+            # By the reason, which a field selector knows of the last attempt only.
+            chosen = f"--all-failed --reason {problem.reason} -l {mine}"
+            plugin = f"kubectl counterfoil -n {self.namespace}"
+            return (
+                f"{kubectl} get envelopeevents --field-selector status.phase=Failed -l {mine}",
+                f"{plugin} retry {chosen}",
+                f"{plugin} skip {chosen} --dry-run",
+            )
+        failed = f"--field-selector status.notice.state=Failed -l {mine}"
         return (
             f"{kubectl} get envelopeevents {failed}",
             f"{kubectl} label envelopeevents {failed} counterfoil.dev/request=retry",
