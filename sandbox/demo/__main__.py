@@ -81,9 +81,10 @@ async def _set_up(folder: Path, kind: str, output: DemoOutput) -> AsyncIterator[
         root = folder / "archive"
         root.mkdir()
         await _install(built, second, root, anna, ben)
-        controller = await built.controller()
-        await built.ready("archive/folder", f"archive/{SECOND}", "org/acme", "org/globex")
         receiver = await built.receiver()
+        # Its address is in the callback URLs of all Organizations, also of the one whose pages have another.
+        controller = await built.controller(callback_url=receiver.public)
+        await built.ready("archive/folder", f"archive/{SECOND}", "org/acme", "org/globex")
         envelopes = DemoEnvelopes(built, output)
         consent_demo = await stack.enter_async_context(consent.consent_demo(built, envelopes, folder))
         yield DemoRun(built, output, second, root, receiver, controller, consent_demo, anna, ben, envelopes)
