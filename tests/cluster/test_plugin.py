@@ -283,7 +283,7 @@ async def test_events_are_given_up_by_a_label_selector(
     envelope = (await scene.event(event)).spec.envelope_id
     choice = ("skip", "-l", f"counterfoil.dev/envelope={envelope}")
     digest = (await administrator(*choice, "--dry-run")).out.split("--digest ")[1].strip()
-    answer = await administrator(*choice, "--digest", digest)
+    answer = await administrator(*choice, "--digest", digest, "--because", "a duplicate")
     assert answer.code == ExitStatus.DONE
     await scene.reaches(event, Phase.SKIPPED, "SkippedByRequest")
     assert scene.esaw.exists(envelope)

@@ -86,7 +86,7 @@ async def test_retry_and_skip_are_carried_out(scene: ControllerScene, administra
     assert [each["asked"] for each in retried.json] == [True], retried.err
     await scene.reaches(event, Phase.SUCCEEDED)
     skipped = await refused(scene)
-    assert (await administrator("skip", skipped)).code == ExitStatus.DONE
+    assert (await administrator("skip", skipped, "--because", "a duplicate")).code == ExitStatus.DONE
     await scene.reaches(skipped, Phase.SKIPPED)
 
 

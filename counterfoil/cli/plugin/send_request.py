@@ -131,7 +131,7 @@ class RequestCommand(NamedTuple):
             "--because",
             type=selection.stated_reason,
             metavar="TEXT",
-            help="reason of the request, stored with the event",
+            help="reason of the request, stored with the event; `skip` needs one",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="only print the events and their digest; request nothing"
@@ -148,6 +148,11 @@ class RequestCommand(NamedTuple):
         events = await selection.select_events(kube, args)
         digest = digest_of(events)[:DIGEST_LENGTH]
         self._check_digest(args, events, digest)
+        if self.request == "skip" and args.because is None and not args.dry_run:
+            raise CommandError(
+                ExitStatus.MISUSED,
+                "a skip is permanent, so its reason is stored with the event: give it by --because.",
+            )
         by = "" if args.dry_run else await kube.whoami()
         answers = []
         for event in events:
@@ -161,7 +166,9 @@ class RequestCommand(NamedTuple):
         elif not events:
             out.write("no event matches\n")
         elif args.dry_run:
-            out.write(f"{counted(len(events), 'event')}; to request exactly this, add --digest {digest}\n")
+            reason = "--because TEXT and " if self.request == "skip" else ""
+            number = counted(len(events), "event")
+            out.write(f"{number}; to request exactly this, add {reason}--digest {digest}\n")
         return ExitStatus.DONE if all(each.asked for each in answers) else ExitStatus.NOT_ALL
 
     def _check_digest(self, args: argparse.Namespace, events: Sequence[EnvelopeEvent], digest: str) -> None:
