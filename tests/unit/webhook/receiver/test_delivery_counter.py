@@ -335,6 +335,16 @@ async def test_callbacks_that_come_during_a_write_are_stored_by_the_next_one(
     assert (kube.stored(NAME).deliveries, kube.count("patch_status")) == (22, 2)
 
 
+@pytest.mark.parametrize("number", [1, 5])
+async def test_callbacks_that_were_stored_leave_nothing_in_memory(
+    kube: ReceiverKubeClient, new: New, number: int
+) -> None:
+    kube.put_event(EVENT, **RESTARTABLE)
+    counter = new()
+    await asyncio.gather(*(counter.store(NAME, NOON) for _ in range(number)))
+    assert counter._waiting == {}
+
+
 async def test_parameters_that_the_api_server_refuses_cost_only_their_own_callback() -> None:
     refusing = RefusingParametersKubeClient()
     refusing.put_event(EVENT, **RESTARTABLE)
@@ -732,6 +742,18 @@ async def test_refused_events_delay_no_other_event(problem: ApiError) -> None:
         await counter.flush()
     assert {kube.stored(name).deliveries for name in names[20:]} == {2}
     assert counter.pending_events == 20
+
+
+async def test_a_round_in_which_the_api_server_becomes_unavailable_is_a_failure() -> None:
+    kube = ReceiverKubeClient()
+    names = put_events(kube, 20)
+    # The first events are written. One of the four writers then has three failures in a row.
+    refuse(kube, names[8:], unavailable())
+    counter = DeliveryCounter(kube, clock=AClock(NOON), random=Random(1), limits=ReceiverLimits())
+    for name in names:
+        counter.count(name, NOON)
+    assert not await counter.flush()
+    assert {kube.stored(name).deliveries for name in names[:8]} == {2}
 
 
 async def test_counts_of_refused_events_are_written_when_they_are_allowed() -> None:
