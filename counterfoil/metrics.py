@@ -335,7 +335,8 @@ class Metrics:
         )
         self.archive_ready = cluster_gauge(
             "counterfoil_archive_ready",
-            "Of the archives that organizations name: 1 if the last probe succeeded, otherwise 0.",
+            "Of the archives that organizations name: 1 if the last probe succeeded, otherwise 0; none while "
+            "a person suspends the archive.",
             ("archive",),
         )
         self.esaw_reachable = cluster_gauge(
