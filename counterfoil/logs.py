@@ -99,9 +99,8 @@ _context: ContextVar[Mapping[str, object]] = ContextVar("about", default=Mapping
 
 _LIBRARY_LEVELS = MappingProxyType(
     {
-        # httpx and httpcore log whole URLs, query included.
+        # httpx logs whole URLs, query included.
         "httpx": logging.WARNING,
-        "httpcore": logging.WARNING,
         # It logs the path of a callback, which contains the token; the receiver logs its own line.
         "aiohttp.access": logging.CRITICAL + 1,
         # One line per change of each object, and its whole body at debug.

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
 
 # The tests start Python hundreds of times, and pytest rewrites every assertion. Where the environment forbids
@@ -64,7 +63,6 @@ LONGEST_FILES = (
 )
 _RANKS = {Path(__file__).parent / name: rank for rank, name in enumerate(LONGEST_FILES)}
 
-disable_sniffio_lookup()
 
 # The servers of the tests are on loopback.
 ALLOWED.set(Addresses(allows_loopback=True))

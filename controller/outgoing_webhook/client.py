@@ -9,7 +9,6 @@ of a response only the status and Retry-After are read. The connection goes to a
 import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,8 +18,7 @@ from controller.scheduling.backoff import MAX_RETRY_AFTER
 from counterfoil.clock import Clock
 from counterfoil.http_client import retry_after_seconds, tls_fault
 from counterfoil.untrusted.addresses import ALLOWED, Addresses, is_address_forbidden
-from counterfoil.untrusted.checked_network import only_checked
-from counterfoil.untrusted.tls_handshake import without_finite_fields
+from counterfoil.untrusted.http_transport import new_client
 
 ATTEMPT_TIMEOUT_SECONDS = 15.0
 """Timeout for one attempt, from the look-up of the name to the response. (Standard Webhooks: 15 to 30 s)"""
@@ -81,15 +79,12 @@ class NoticeClient:
 
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
-            http = httpx.AsyncClient(
-                verify=without_finite_fields(httpx.create_ssl_context()),
-                headers={"User-Agent": "Counterfoil", "Accept": "*/*", "Accept-Encoding": "identity"},
+            self._http = new_client(
                 timeout=httpx.Timeout(self.timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                follow_redirects=False,
+                idle=0,
+                headers={"User-Agent": "Counterfoil", "Accept": "*/*", "Accept-Encoding": "identity"},
+                addresses=self.addresses,
             )
-            self._http = only_checked(http, self.addresses)
         return self._http
 
 

@@ -13,16 +13,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import partial
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, TypeVar
 from urllib.parse import quote
 
 import httpx
 
-from counterfoil._upstream.anyio_reads import pause_after_each_read
-from counterfoil._upstream.httpcore_internals import set_read_size
-from counterfoil._upstream.httpx_pools import PooledClient
-from counterfoil._upstream.sniffio_lookup import disable_sniffio_lookup
 from counterfoil.esaw import limits, models
 from counterfoil.esaw.errors import (
     HttpStatusError,
@@ -36,8 +31,7 @@ from counterfoil.esaw.models_v5 import V5EnvelopeResponse, decode_v5, v5_documen
 from counterfoil.esaw.token import ApiToken
 from counterfoil.esaw.transport import EsawCall, EsawTransport, FileDownload
 from counterfoil.resources import EnvelopeStatus, envelope_id
-from counterfoil.untrusted.checked_network import only_checked
-from counterfoil.untrusted.tls_handshake import without_finite_fields
+from counterfoil.untrusted.http_transport import new_client
 
 A = TypeVar("A", bound=models.EsawModel)
 E = TypeVar("E", bound=models.EnvelopeResponse)
@@ -189,38 +183,18 @@ class EsawUserClient:
 
 
 def new_http_client(
-    *, verify: ssl.SSLContext | bool = True, call_limits: CallLimits | None = None
+    *, verify: ssl.SSLContext | None = None, call_limits: CallLimits | None = None
 ) -> httpx.AsyncClient:
-    """
-    Return the HTTP client that all organizations of a process share. The caller closes it.
-
-    The client uses ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment,
-    but no ``.netrc``. It stores no cookies, so that no user gets another user's session. It connects to the
-    addresses that ``counterfoil.untrusted.addresses`` allows.
-    """
+    """Return the HTTP client that all organizations of a process share. The caller closes it."""
     call_limits = call_limits or CallLimits()
-    set_read_size(limits.READ_BYTES)
-    disable_sniffio_lookup()
-    pause_after_each_read()
-    pool_limits = httpx.Limits(
-        max_connections=limits.MAX_CONNECTIONS // limits.CONNECTION_POOLS,
-        max_keepalive_connections=limits.MAX_IDLE_CONNECTIONS // limits.CONNECTION_POOLS,
-        keepalive_expiry=limits.KEEPALIVE_EXPIRY,
-    )
-    http = PooledClient(
-        pools=limits.CONNECTION_POOLS,
-        # One context for all pools: each copy of the authorities' certificates needs a megabyte.
-        verify=without_finite_fields(httpx.create_ssl_context()) if verify is True else verify,
-        limits=pool_limits,
+    return new_client(
         timeout=httpx.Timeout(call_limits.silence, connect=call_limits.connect),
+        connections=limits.MAX_CONNECTIONS,
+        idle=limits.MAX_IDLE_CONNECTIONS,
+        keepalive=limits.KEEPALIVE_EXPIRY,
         headers={"User-Agent": "Counterfoil"},
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        follow_redirects=False,
-        http2=False,
+        verify=verify,
     )
-    for each in http.clients:
-        only_checked(each)
-    return http
 
 
 def rfc3339(moment: datetime) -> str:

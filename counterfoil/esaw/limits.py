@@ -59,12 +59,9 @@ TRUSTED_HITS: Final = 50
 TOKEN_LENGTH: Final = 4096
 """Characters. 66 today, "length may change"."""
 READ_BYTES: Final = 256 * KIB
-"""Maximum bytes per read, equal to the event loop's buffer; with 64 KiB a download costs twice the CPU."""
+"""Maximum bytes per read: the event loop's buffer."""
 MAX_CONNECTIONS: Final = 128
 """Maximum connections over all organizations; ``spec.limits.concurrency`` limits one organization."""
-CONNECTION_POOLS: Final = 8
-"""Number of pools that share the connections, since httpcore examines all connections of a pool for each
-request; see ``counterfoil._upstream.httpx_pools``."""
 MAX_IDLE_CONNECTIONS: Final = 32
 """Kept open between calls."""
 KEEPALIVE_EXPIRY: Final = 15.0

@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 import httpx
 
 from counterfoil import tracing
-from counterfoil._upstream.httpcore_internals import has_trailing_bytes
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import (
     EsawError,
@@ -44,6 +43,7 @@ from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import AcceptedHeader, ApiToken, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
+from counterfoil.untrusted.http_transport import has_trailing_bytes
 from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerTooSlow, Grow
 from counterfoil.untrusted.transfer_rate import RateBudget

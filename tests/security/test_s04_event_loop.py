@@ -28,7 +28,14 @@ from counterfoil.archives.filing import conclude
 from counterfoil.archives.layout import FileFacts, make_layout, no_claims
 from counterfoil.archives.manifest import Manifest, ManifestDamaged
 from counterfoil.clock import WallClock
-from counterfoil.esaw import CallLimits, EsawClient, EsawUserClient, ResponseInvalid, new_http_client
+from counterfoil.esaw import (
+    CallLimits,
+    EsawClient,
+    EsawError,
+    EsawUserClient,
+    ResponseInvalid,
+    new_http_client,
+)
 from counterfoil.esaw.drafts import find_sent
 from counterfoil.esaw.limits import MAX_SENT_HITS
 from counterfoil.esaw.models import EnvelopeResponse, FilesResponse, FoundEnvelope
@@ -47,7 +54,7 @@ from tests.support.fakes.archives import MemoryBackend, a_file, a_layout, a_spec
 from tests.support.pauses import eventually
 from tests.support.scenes.esaw_check import a_subject_of, hostile_esaw
 from tests.support.scenes.pages import Scene, pages_scene
-from tests.support.servers.scripted_esaw import ENVELOPE, against, answering
+from tests.support.servers.scripted_esaw import ENVELOPE, against, answering, sending
 from webhook.console.sessions import COOKIE
 from webhook.http_server.forms import FORM_TYPE
 from webhook.pages.limits import PageLimits
@@ -196,6 +203,31 @@ async def test_no_answer_to_a_check_of_an_esignanywhere_holds_the_loop(*, dense:
             await measured()
     found = {each.id: each.outcome for each in report.results}
     assert found["envelope-statuses"] is CheckOutcome.AS_EXPECTED
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+INTERIM = b"HTTP/1.1 102 Processing\r\n"
+FRAGMENTS = {
+    "chunks of one byte": lambda: CHUNKED + b"1\r\nx\r\n" * 500_000,
+    "chunks with long extensions": lambda: CHUNKED + b"1;%s\r\nx\r\n" % (b"x" * 9_000) * 500,
+    "interim responses": lambda: (INTERIM + b"\r\n") * 100_000,
+    "interim responses without CR": lambda: b"HTTP/1.1 102 Processing\n\n" * 100_000,
+    "fields of interim responses": lambda: (INTERIM + b"a:\r\n" * 150 + b"\r\n") * 3_000,
+    "fields": lambda: CHUNKED[:-2] + b"a:\r\n" * 500_000,
+    "a field without an end": lambda: CHUNKED[:-2] + b"a:" + b"x" * 4 * MIB,
+    "trailers": lambda: CHUNKED + b"0\r\n" + b"a:\r\n" * 500_000,
+    "responses": lambda: b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 100_000,
+    "empty lines": lambda: b"\r\n" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("attack", FRAGMENTS)
+async def test_no_response_in_many_fragments_holds_the_loop(attack: str) -> None:
+    async with against(sending(FRAGMENTS[attack]()), call_limits=CallLimits(silence=1)) as setup:
+        with no_block():
+            with pytest.raises(EsawError):
+                await setup.user.envelope(ENVELOPE)
+            await measured()
 
 
 class ManyEnvelopes:

@@ -12,12 +12,10 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import quote, urlsplit
 
 import httpx
 
-from counterfoil._upstream.anyio_reads import pause_after_each_read
 from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import (
     ArchiveError,
@@ -31,8 +29,7 @@ from counterfoil.archives.errors import (
 from counterfoil.archives.streams import BLOCK
 from counterfoil.http_client import tls_fault
 from counterfoil.untrusted.addresses import is_address_forbidden
-from counterfoil.untrusted.checked_network import only_checked
-from counterfoil.untrusted.tls_handshake import without_finite_fields
+from counterfoil.untrusted.http_transport import new_client
 
 CONNECT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 60.0
@@ -313,26 +310,13 @@ class MultipartForm:
 
 
 def make_http_client(authorization: str | None, silence: float = READ_TIMEOUT_SECONDS) -> httpx.AsyncClient:
-    """
-    Make the client of one archive; its backend closes it. ``authorization`` goes with every request.
-
-    ``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment are honoured. No
-    cookies are kept, and compression is refused: the stored bytes are hashed. It connects to the addresses
-    that ``counterfoil.untrusted.addresses`` allows.
-    """
-    pause_after_each_read()
+    """Make the client of one archive; its backend closes it. ``authorization`` goes with every request.
+    Compression is refused: the stored bytes are hashed."""
     headers = {"User-Agent": "Counterfoil", "Accept-Encoding": "identity"}
     if authorization is not None:
         headers["Authorization"] = authorization
-    http = httpx.AsyncClient(
-        verify=without_finite_fields(httpx.create_ssl_context()),
-        headers=headers,
-        timeout=httpx.Timeout(silence, connect=CONNECT_SECONDS),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=IDLE_CONNECTIONS),
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        follow_redirects=False,
-    )
-    return only_checked(http)
+    timeout = httpx.Timeout(silence, connect=CONNECT_SECONDS)
+    return new_client(timeout=timeout, idle=IDLE_CONNECTIONS, headers=headers)
 
 
 def normal_address(archive: str, field: str, url: str) -> str:

@@ -20,9 +20,9 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import httpx
 
-from counterfoil._upstream.httpcore_internals import pace_responses
 from counterfoil.archives.backends._object_store.sigv4 import SigningCredentials
 from counterfoil.clock import Clock
+from counterfoil.untrusted.http_transport import unchecked_client
 from counterfoil.untrusted.tls_handshake import without_finite_fields
 
 MARGIN = timedelta(minutes=5)
@@ -117,13 +117,10 @@ async def ask(
     sent = {"Accept-Encoding": "identity", **(headers or {})}
     body = bytearray()
     trust = _trust(url, from_environment=not is_metadata)
-    pace_responses()
     try:
         async with (
             asyncio.timeout(timeout),
-            httpx.AsyncClient(
-                verify=trust, timeout=timeout, trust_env=not is_metadata, follow_redirects=False
-            ) as http,
+            unchecked_client(trust, httpx.Timeout(timeout), trust_env=not is_metadata) as http,
             http.stream(method, url, headers=sent, data=None if form is None else dict(form)) as response,
         ):
             async for chunk in response.aiter_raw():

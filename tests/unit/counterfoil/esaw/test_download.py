@@ -163,7 +163,7 @@ async def test_surplus_that_comes_in_its_own_packet_is_noticed_when_it_is_there(
 async def test_surplus_is_noticed_behind_tls_and_behind_a_proxy(
     behind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tls, trusting = server_tls(tmp_path) if behind == "tls" else (None, True)
+    tls, trusting = server_tls(tmp_path) if behind == "tls" else (None, None)
     async with running(sending(head(200, content_length=10) + b"x" * 11), tls=tls) as server:
         if behind == "proxy":
             monkeypatch.setenv("HTTP_PROXY", server.url)
@@ -195,9 +195,14 @@ async def test_a_file_that_stands_still_is_given_up() -> None:
 
 async def test_a_file_that_trickles_is_given_up_though_no_single_wait_is_long() -> None:
     # The clock moves 20 s with each wait: three waits are a minute, in which a few bytes came.
-    pieces = in_chunks(*[b"x"] * 10)
+    async def trickle(writer: asyncio.StreamWriter) -> None:
+        await sending(head(200, content_length=100))(writer)
+        for _ in range(10):
+            await sending(b"x")(writer)
+            await asyncio.sleep(0.02)
+
     async with against(
-        pieces, clock=AClock(START, step=20), call_limits=CallLimits(minimum_rate=MinimumRate(window=20))
+        trickle, clock=AClock(START, step=20), call_limits=CallLimits(minimum_rate=MinimumRate(window=20))
     ) as setup:
         with pytest.raises(EsawUnreachable) as met:
             await whole_file(setup.user)

@@ -1,0 +1,260 @@
+"""
+aiohttp: a response that begins before its request, or does not end where it says, is not refused.
+
+**Bytes after a response.** https://www.rfc-editor.org/rfc/rfc9112.html#section-6.3 forbids a client to ignore
+bytes that follow a complete response: a ``Content-Length`` that is too small makes a shortened document look
+complete. aiohttp returns a connection to its pool as soon as a response is complete. Bytes that come later,
+while nobody uses the connection, are the response to the next request. Upstream:
+https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/connector.py (``BaseConnector._get``) and
+https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/client_reqrep.py (``ClientResponse._response_eof``).
+
+**Interim responses.** aiohttp parses all responses with 1xx that one read brings, and takes any number of
+them. 256 KiB hold the event loop for half a second. Upstream:
+https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/client_proto.py (``ResponseHandler.data_received``).
+
+**An invalid body.** The reader of a chunked body waits without an end if the body becomes invalid after its
+first bytes. Upstream: the same method.
+
+**Other transfer encodings.** A body with one that is not chunked ends with its connection, also when that is
+interrupted. Upstream: https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/_http_parser.pyx
+
+**Reading ahead.** aiohttp reads up to 256 KiB while nobody waits for them, for each connection. Upstream:
+https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/streams.py (``StreamReader.feed_data``).
+
+**Small parts.** aiohttp has no limit for the bytes of a chunked body that are no content.
+
+**Repetition.** aiohttp sends a request a second time when a connection of its pool turns out to be closed,
+also a DELETE. Upstream: https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/client.py
+(``_retry_connection``).
+
+Versions: aiohttp up to 3.14.5; no issues yet.
+"""
+
+import asyncio
+import select
+from functools import partial
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError, RawResponseMessage
+from aiohttp.streams import StreamReader
+
+MAX_INTERIM_RESPONSES: Final = 200
+"""Responses with 1xx before a response, beyond ``INTERIM_RESPONSES_PER_SECOND``."""
+
+INTERIM_RESPONSES_PER_SECOND: Final = 1
+"""A WebDAV server may send 102 every 20 seconds, for as long as it works. (RFC 2518, 10.1)"""
+
+MAX_FIELDS: Final = 200
+"""Fields in the head or in the trailers of a response."""
+
+MAX_FIELD_BYTES: Final = 64 * 1024
+"""Bytes of one field of a response."""
+
+MAX_FRAMING_BYTES: Final = 1024 * 1024
+"""Bytes of a chunked body that are no content, beyond one for each 8 bytes of content. A part of one byte has
+5 of them; bytes that are received and not parsed yet count as well."""
+
+HEAD_END: Final = b"\r\n\r\n"
+
+TAIL: Final = len(HEAD_END) + 2
+"""Last bytes of a chunked body that show whether more follow: they end with one empty line."""
+
+HEAD_STEP: Final = 4096
+"""Bytes of heads that are parsed at once."""
+
+BUFFER_BYTES: Final = 64 * 1024
+"""Bytes of a body that wait for their reader before no more are read; one read brings up to 256 KiB."""
+
+LATE_BYTES_SECONDS: Final = 0.01
+"""Time until bytes that have arrived at a socket are read."""
+
+
+class Connection(ResponseHandler):
+    """A connection that expects one response to one request, and closes at all other bytes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, idle: "set[Connection]") -> None:
+        super().__init__(loop)
+        self.has_extra_bytes = False
+        """Whether bytes came that belong to no response."""
+        self.was_reset = False
+        """Whether the connection ended with an error."""
+        self._idle = idle
+        self._is_waiting = False
+        self._body: StreamReader | None = None
+        self._is_refused = False
+        self._is_chunked = False
+        self._interim = 0
+        self._since = 0.0
+        self._received = 0
+        self._last = b""
+
+    def set_response_params(self, **options: Any) -> None:
+        """Expect a response."""
+        self._idle.discard(self)
+        self._is_waiting, self._body = True, None
+        self._interim = self._received = 0
+        self._since = self._loop.time()
+        self._last = b""
+        super().set_response_params(**options)
+
+    def is_connected(self) -> bool:
+        """Whether a request can be sent. Also asked for a connection of the pool, which must have nothing to
+        read."""
+        return super().is_connected() and self.exception() is None and not self._is_readable()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Remember how the connection ended."""
+        self.was_reset = exc is not None
+        self._idle.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse the bytes: first heads, one by one, then a body."""
+        while data and self._is_waiting and not self._is_refused:
+            data = self._after_head(data)
+        if self._is_refused:
+            return
+        if data and (self._body is None or self._body.is_eof()):
+            self._end_with_extra_bytes()
+            return
+        self._received += len(data)
+        self._last = (self._last + data[-TAIL:])[-TAIL:]
+        error = self.exception()
+        super().data_received(data)
+        if self._body is not None:
+            self._check(self._body, is_valid=self.exception() is error)
+            self._hold()
+
+    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
+        """Take a parsed head. Only the first response after a request is passed on."""
+        message, body = data
+        if 100 <= message.code <= 199 and message.code != 101:
+            self._interim += 1
+        elif self._is_waiting:
+            self._is_waiting, self._body, self._is_chunked = False, body, message.chunked
+            if not message.chunked and "Transfer-Encoding" in message.headers:
+                # Its end is not distinguishable from an interruption. (RFC 9112, 6.3)
+                self._refuse("the response has another transfer encoding than chunked")
+            else:
+                super().feed_data(data, size)
+        else:
+            self.has_extra_bytes = True
+
+    def resume_reading(self, *options: bool, **named_options: bool) -> None:
+        """Continue to parse. The socket is read by ``next_part`` only."""
+        super().resume_reading(*options, **named_options)
+        self._hold()
+
+    async def next_part(self) -> bytes:
+        """Return the next bytes of the body, none at its end. Raises ``aiohttp.ClientError``."""
+        body = self._body
+        if body is None:
+            return b""
+        part = body.read_nowait()
+        if part or body.at_eof():
+            return part
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.start_timeout()
+        return await body.readany()
+
+    async def has_more(self) -> bool:
+        """Whether bytes followed the complete response."""
+        if self._is_readable() and not self.has_extra_bytes:
+            await asyncio.sleep(LATE_BYTES_SECONDS)
+        return self.has_extra_bytes
+
+    def _after_head(self, data: bytes) -> bytes:
+        """Parse one head, or the beginning of one; return the bytes after it."""
+        # An end without CR is valid for aiohttp, but its place is not found here.
+        before, piece = self._interim, data[:HEAD_STEP]
+        found = (self._last + piece).find(HEAD_END)
+        if found >= 0:
+            piece = piece[: found + len(HEAD_END) - len(self._last)]
+        self._last = b"" if found >= 0 else (self._last + piece)[1 - len(HEAD_END) :]
+        error = self.exception()
+        super().data_received(piece)
+        if self.exception() is not error:
+            self._is_refused = True
+        elif self._interim - before + (not self._is_waiting) != (found >= 0):
+            self._refuse("the response has empty lines, or lines without CR")
+        elif self._interim > MAX_INTERIM_RESPONSES + INTERIM_RESPONSES_PER_SECOND * self._waited():
+            self._refuse("too many interim responses")
+        return data[len(piece) :]
+
+    def _waited(self) -> float:
+        """Return the seconds since a response is expected."""
+        return self._loop.time() - self._since
+
+    def _check(self, body: StreamReader, *, is_valid: bool) -> None:
+        framing = self._received - body.total_bytes
+        if not body.is_eof():
+            if not is_valid:
+                self._refuse("the response has no valid body")
+            elif framing > MAX_FRAMING_BYTES + body.total_bytes // 8:
+                self._refuse("the response has too many small parts")
+        elif self._is_chunked:
+            # An error after a complete body is about the bytes that follow it.
+            ends = self._last.endswith(HEAD_END) and not self._last.endswith(b"\r\n" + HEAD_END)
+            if not is_valid or not ends:
+                self._end_with_extra_bytes()
+        elif not is_valid or framing:
+            self._end_with_extra_bytes()
+
+    def _hold(self) -> None:
+        """Read no more of a body until its reader waits, and measure no silence meanwhile."""
+        transport, body = self.transport, self._body
+        if transport is not None and not transport.is_closing() and body is not None and not body.is_eof():
+            transport.pause_reading()
+            self._drop_timeout()
+
+    def _end_with_extra_bytes(self) -> None:
+        self.has_extra_bytes = True
+        self.force_close()
+        if self.transport is not None:
+            self.transport.close()
+
+    def _refuse(self, why: str) -> None:
+        self._is_refused = True
+        self.set_exception(HttpProcessingError(code=0, message=why))
+        if self._body is not None:
+            self._body.set_exception(aiohttp.ClientPayloadError(why))
+        if self.transport is not None:
+            self.transport.close()
+
+    def _is_readable(self) -> bool:
+        """Whether the socket has bytes, or its end, that are not read yet."""
+        if self.transport is None or self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+
+class Response(aiohttp.ClientResponse):
+    """A response whose connection is returned only by ``release``, and not at the end of its body."""
+
+    def _response_eof(self) -> None:
+        """Keep the connection."""
+
+
+def new_session(connector: aiohttp.BaseConnector, idle: set[Connection]) -> aiohttp.ClientSession:
+    """Return a session that sends each request once, and whose connections are ``Connection``. ``idle`` are
+    those in the pool that nobody uses."""
+    # mypy forbids another type under the name of a private attribute.
+    setattr(connector, "_factory", partial(Connection, asyncio.get_running_loop(), idle))  # noqa: B010
+    session = aiohttp.ClientSession(
+        connector=connector,
+        response_class=Response,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+        read_bufsize=BUFFER_BYTES,
+        max_line_size=MAX_FIELD_BYTES,
+        max_field_size=MAX_FIELD_BYTES,
+        max_headers=MAX_FIELDS,
+    )
+    session._retry_connection = False
+    return session
