@@ -103,7 +103,7 @@ async def sign(place: Place) -> None:
         # The stand-in forgets its users when it restarts, and a new user has another id.
         sender = f"jane-{jane.user_id[:8]}"
         token = uuid.uuid4().hex
-        for body in [*_secrets(place, token), *_resources(place, sender), *_sender(sender, jane)]:
+        for body in trial_objects(place, sender, jane, token):
             await objects.apply(body)
         try:
             for kind, name in (("archive", BUCKET), ("sender", sender), ("organization", ORGANIZATION)):
@@ -140,6 +140,11 @@ async def check(place: Place) -> None:
     if await asyncio.to_thread(verify.main, arguments, keys, sys.stdout) != verify.INTACT:
         raise TrialFailed(f"the archive of envelope {envelope} is not as it must be")
     print(f"envelope {envelope} is archived: {len(files)} files beside {manifest}", flush=True)
+
+
+def trial_objects(place: Place, sender: str, user: User, callback_token: str) -> list[dict[str, Any]]:
+    """Return what the Job applies, in this order; ``sender`` is the name of the Sender."""
+    return [*_secrets(place, callback_token), *_resources(place, sender), *_sender(sender, user)]
 
 
 async def _succeeded(objects: NamespaceObjects) -> dict[str, Any] | None:

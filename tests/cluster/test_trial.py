@@ -9,14 +9,27 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from release.helm import CHART, helm
-from sandbox.controlplane.control_plane import ControlPlane
+from sandbox.controlplane import rbac
+from sandbox.controlplane.control_plane import ControlPlane, control_plane
+from sandbox.controlplane.objects import NamespaceObjects, ObjectError
 from sandbox.environment.local import LocalEnvironment, local_environment
+from sandbox.esaw import User
 from sandbox.servers.s3_versity import versity_server
-from sandbox.trial.envelope import ADMINISTRATOR, BUCKET, REGION, Place, TrialFailed, check, sign
+from sandbox.trial.envelope import (
+    ADMINISTRATOR,
+    BUCKET,
+    REGION,
+    Place,
+    TrialFailed,
+    check,
+    sign,
+    trial_objects,
+)
 from sandbox.trial.image import REPOSITORY
 from sandbox.trial.mail_catcher import catch_mails
 from tests.support.scenes.chart import NAMESPACE, Rendered
@@ -24,6 +37,15 @@ from tests.support.scenes.chart import NAMESPACE, Rendered
 TRIAL_VALUES = CHART / "values-trial.yaml"
 RELEASE = "trial"
 PATIENCE = 60.0
+JANE = User(
+    user_id="0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10",
+    email="jane.doe@acme.example",
+    given_name="Jane",
+    surname="Doe",
+    token="0" * 66,
+    organization_id="1",
+)
+EVERYTHING_BUT_SECRETS = {"apiGroups": ["counterfoil.dev"], "resources": ["*"], "verbs": ["*"]}
 
 
 @pytest.fixture(scope="module", name="rendered")
@@ -94,10 +116,7 @@ async def _trial(
             await asyncio.sleep(0.02)
         port = int(mails.getvalue().rpartition(" ")[2])
         account = tmp_path / "account"
-        account.mkdir()
-        (account / "token").write_text(await built.person("envelope", *rules))
-        (account / "namespace").write_text(namespace)
-        (account / "ca.crt").write_bytes(plane.authority.read_bytes())
+        _write_account(account, await built.person("envelope", *rules), namespace, plane.authority)
         receiver = await built.receiver()
         await built.controller()
         yield Trial(
@@ -155,6 +174,65 @@ async def test_another_run_of_the_job_has_another_envelope_archived(trial: Trial
         await sign(trial.place)
         while len(await _succeeded(trial)) < 2:  # noqa: ASYNC110 - events change elsewhere
             await asyncio.sleep(0.1)
+
+
+async def test_the_rights_of_the_job_suffice_under_the_policies_of_the_chart_and_fewer_do_not(
+    tmp_path: Path,
+) -> None:
+    async with control_plane() as plane:
+        await plane.namespace(RELEASE)
+        program = await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
+        values = [f"--namespace={RELEASE}", f"--values={TRIAL_VALUES}"]
+        await program("install", RELEASE, CHART, *values, "--no-hooks")
+        for kind in ("archives", "organizations", "senders"):
+            await plane.kubectl("wait", f"crd/{kind}.counterfoil.dev", "--for=condition=Established")
+        own = rbac.service_account_with_rules("without-secrets", (EVERYTHING_BUT_SECRETS,))
+        for each in own:
+            await plane.objects(RELEASE).apply(each)
+        job = await _account(plane, tmp_path / "job", f"{RELEASE}-envelope")
+        bodies = trial_objects(job, "jane", JANE, "token")
+        lesser = await _account(plane, tmp_path / "lesser", "without-secrets")
+        async with job.api() as as_job, lesser.api() as as_lesser, asyncio.timeout(PATIENCE):
+            archive = next(each for each in bodies if each["kind"] == "Archive")
+            while "needs the right to get it" not in await _refusal(lesser.objects(as_lesser), archive):  # noqa: ASYNC110
+                # A policy counts some moments after it is stored.
+                await asyncio.sleep(0.2)
+            # Each upgrade applies them again.
+            for body in [*bodies, *bodies]:
+                await job.objects(as_job).apply(body)
+
+
+async def _refusal(objects: NamespaceObjects, body: dict[str, Any]) -> str:
+    try:
+        await objects.apply(body)
+    except ObjectError as refused:
+        print(refused)
+        return str(refused)
+    return ""
+
+
+async def _account(plane: ControlPlane, folder: Path, name: str) -> Place:
+    _write_account(folder, await plane.token_for(name, RELEASE), RELEASE, plane.authority)
+    nowhere = "http://127.0.0.1:9"
+    return Place(
+        api_server=plane.url,
+        account=folder,
+        esaw=nowhere,
+        s3=nowhere,
+        access_key="trial",
+        secret_key="known",
+        receiver=nowhere,
+        mail_host="localhost",
+        mail_port=25,
+    )
+
+
+def _write_account(folder: Path, token: str, namespace: str, authority: Path) -> None:
+    """Write the files that a pod has of its ServiceAccount."""
+    folder.mkdir()
+    (folder / "token").write_text(token)
+    (folder / "namespace").write_text(namespace)
+    (folder / "ca.crt").write_bytes(authority.read_bytes())
 
 
 async def _succeeded(trial: Trial) -> list[str]:
