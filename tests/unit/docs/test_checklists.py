@@ -238,10 +238,17 @@ ADDITIONS: Mapping[str, Addition] = {
             written("counterfoil/archives/backends/shelf.py", KIND_MODULE),
             in_each_console_language("webdav", 'shelf = "Shelf"'),
             written("tests/cluster/test_archive_contract_shelf.py", '"""Contract of the kind."""\n'),
-            inserted(
-                "tests/support/crd_cases.py",
-                '    (Archive, "spec.webdav.url"): ',
-                '    (Archive, "spec.shelf.url"): lambda url: spec(shelf={"url": url}),\n',
+            in_sequence(
+                inserted(
+                    "tests/support/crd_cases.py",
+                    '    (Archive, "spec.webdav.url"): ',
+                    '    (Archive, "spec.shelf.url"): lambda url: spec(shelf={"url": url}),\n',
+                ),
+                inserted(
+                    "tests/support/crd_cases.py",
+                    '}\n"""The keys that Counterfoil reads in the Secret of an archive."""',
+                    '    "shelf": ("bearerToken",),\n',
+                ),
             ),
             inserted("tests/support/scenes/hostile_archive.py", '"http")\n', '"shelf", '),
             in_sequence(
