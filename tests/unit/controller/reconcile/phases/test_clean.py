@@ -30,8 +30,10 @@ from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
     EnvelopeStatus,
+    EventNotice,
     FileKind,
     LastError,
+    NoticeState,
     Organization,
     Phase,
     Sender,
@@ -1607,6 +1609,53 @@ async def test_a_failed_attempt_does_not_give_up_a_signed_envelope_that_a_person
     await scene.status_writer.store(failed, again)
     assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+@pytest.mark.xfail(strict=True, reason="each later request replaces the memory of the skip")
+@pytest.mark.parametrize("later", ["skip", "skipp"])
+@pytest.mark.parametrize("is_signed", [False, True])
+async def test_a_request_that_changes_nothing_does_not_undo_a_skip(
+    tmp_path: Path, later: str, is_signed: bool
+) -> None:
+    scene = delayed_and_expired(tmp_path)
+    await scene.reconcile()
+    await asked_by_a_person(scene, "skip")
+    if later == "skip":
+        await asked_by_a_person(scene, later)
+    else:
+        event = scene.newest()
+        refused = Request(later).handled(RequestOutcome.REFUSED, "", now=scene.clock.now())
+        await scene.status_writer.store(event, msgspec.structs.replace(event.status, last_request=refused))
+    last = scene.newest().status.last_request
+    assert last is not None
+    assert last.outcome is not RequestOutcome.DONE
+    if is_signed:
+        restart_and_sign(scene)
+    assert reopened_by_callback(scene)
+    await reconcile_for(scene, hours=400)
+    expected = "ArchivedAndKept" if is_signed else "SkippedByRequest"
+    assert (scene.newest().status.reason, scene.envelope.transport.deleted) == (expected, [])
+
+
+@pytest.mark.xfail(strict=True, reason="a request for the notice counts as the undoing of the skip")
+async def test_a_retry_that_only_sends_a_notice_again_does_not_undo_a_skip(tmp_path: Path) -> None:
+    scene = ReconcilerScene(tmp_path)
+    scene.envelope.status = EnvelopeStatus.ACTIVE
+    await scene.reconcile()
+    await asked_by_a_person(scene, "skip")
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    assert reopened_by_callback(scene)
+    kept = await scene.reconcile()
+    assert kept.status.reason == "ArchivedAndKept"
+    given_up = EventNotice(id="notice", state=NoticeState.FAILED)
+    await scene.status_writer.store(kept, msgspec.structs.replace(kept.status, notice=given_up))
+    await asked_by_a_person(scene, "retry")
+    sent_again = scene.newest()
+    assert sent_again.status.phase is Phase.SUCCEEDED
+    late = reopened_status(sent_again.status, reason="FilesListedLate", message="", now=scene.clock.now())
+    await scene.status_writer.store(sent_again, late)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    assert scene.envelope.transport.deleted == []
 
 
 def expired_with_a_delay_beyond_the_retention(folder: Path) -> ReconcilerScene:
