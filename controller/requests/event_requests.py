@@ -1,6 +1,7 @@
 """The requests on an EnvelopeEvent: ``retry`` and ``skip``, also on finished events."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 import msgspec
@@ -53,12 +54,7 @@ class EventRequests:
             return RequestResult(RequestOutcome.DONE, message, _with_resent_notice)
         if not is_reopened_by_retry(event.status):
             return _nothing_to_do(event)
-        change = partial(
-            reopened_status,
-            reason="RetryRequested",
-            message="A person asked to try again.",
-            now=self.clock.now(),
-        )
+        change = partial(_retried_status, now=self.clock.now())
         message = f"The event was {event.status.phase}; it is tried again."
         return RequestResult(RequestOutcome.DONE, message, change)
 
@@ -107,7 +103,15 @@ class EventRequests:
             next_attempt_time=None,
             completion_time=now,
             notice=None,
+            skipped_time=now.replace(microsecond=0),
         )
+
+
+def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:
+    """Return the status of an event that starts again; a skip of before is undone."""
+    message = "A person asked to try again."
+    again = reopened_status(status, reason="RetryRequested", message=message, now=now)
+    return msgspec.structs.replace(again, skipped_time=None)
 
 
 def _with_resent_notice(status: EnvelopeEventStatus) -> EnvelopeEventStatus:

@@ -597,6 +597,14 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     last_request: Annotated[
         LastRequest | None, schema(parts={"request": request_values("On an EnvelopeEvent: retry, skip")})
     ] = None
+    skipped_time: Annotated[
+        datetime | None,
+        schema(
+            "Time at which a person skipped the event (RFC 3339, UTC). While it is set, the envelope is not "
+            "deleted. A person's retry that starts the event again removes it; no callback and no other "
+            "request does."
+        ),
+    ] = None
     notice: EventNotice | None = None
 
     @property
@@ -609,10 +617,12 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
 
     @property
     def is_skipped_by_person(self) -> bool:
-        """Whether a skip is the last request of a person that was carried out. A callback may have started
-        the event again since."""
+        """Whether a person skipped the event, and no person's retry started it again since. A callback may
+        have."""
         last = self.last_request
-        return last is not None and (last.request, last.outcome) == ("skip", RequestOutcome.DONE)
+        # Earlier versions stored it only here, where each later request replaces it.
+        is_last = last is not None and (last.request, last.outcome) == ("skip", RequestOutcome.DONE)
+        return self.skipped_time is not None or is_last
 
     @property
     def may_have_deleted(self) -> bool:

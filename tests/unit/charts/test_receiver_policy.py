@@ -57,6 +57,7 @@ FULL = {
     "next_attempt_time": NOON,
     "phase_start_time": NOON,
     "mismatches": 1,
+    "skipped_time": NOON,
     "completion_time": NOON,
     "notice": EventNotice(id="1", state=NoticeState.DELIVERED),
 }
