@@ -3,7 +3,7 @@ Send one notice by HTTP, so that no receiver holds the controller up or leads it
 
 One attempt has one timeout for everything. No redirect is followed, no cookie kept, no connection reused, and
 of a response only the status and Retry-After are read. The connection goes to a checked address
-(``counterfoil.untrusted.checked_network``).
+(``counterfoil.untrusted.http_transport``).
 """
 
 import asyncio
