@@ -53,6 +53,18 @@ async def test_one_that_another_receiver_recorded_is_known_and_counted(parts: Wr
     assert parts.deliveries.pending_events == 1
 
 
+async def test_the_time_of_a_delivery_is_that_of_its_arrival(parts: WriterParts) -> None:
+    parts.kube.put_event(EVENT)
+    parts.kube.answering.clear()
+    creating = asyncio.create_task(parts.event_writer.create(EVENT))
+    await parts.kube.until_asked("create")
+    parts.clock.advance(seconds=1)
+    parts.kube.answering.set()
+    assert await creating is CallbackOutcome.KNOWN
+    await parts.deliveries.flush()
+    assert parts.kube.stored(NAME).status.last_delivery_time == NOON
+
+
 async def test_one_that_it_has_seen_itself_is_asked_for_and_not_created_again(parts: WriterParts) -> None:
     await parts.event_writer.create(EVENT)
     assert await parts.event_writer.create(EVENT) is CallbackOutcome.KNOWN
