@@ -662,6 +662,11 @@ class OrganizationSpec(ResourcePart, frozen=True):
                 "each.action.lowerAscii()))",
                 "each action is named once; upper and lower case are the same here",
             ),
+            ValidationRule(
+                "self.all(each, oldSelf.all(known, known.action == each.action || "
+                "known.action.lowerAscii() != each.action.lowerAscii()))",
+                "an action keeps its upper and lower case, since the names of its events contain it",
+            ),
             keys=("action",),
             minItems=1,
             maxItems=32,

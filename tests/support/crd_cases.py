@@ -590,6 +590,25 @@ ORGANIZATIONS = [
     ),
     Rule(
         kind=Organization,
+        at="spec.actions",
+        says="an action keeps its upper and lower case, since the names of its events contain it",
+        accepted={
+            "another action": {"actions": [{"action": "envelopeExpired", "handling": "Archive"}]},
+            "another handling": {"actions": [{"action": "envelopeFinished", "handling": "Record"}]},
+            "one more": {
+                "actions": [{"action": each, "handling": "Archive"} for each in ("Other", "envelopeFinished")]
+            },
+        },
+        refused={
+            "another letter case": {"actions": [{"action": "EnvelopeFinished"}]},
+            "another letter case of one of two": {
+                "actions": [{"action": "envelopeExpired"}, {"action": "envelopefinished"}]
+            },
+        },
+        before={"spec.actions": [{"action": "envelopeFinished"}]},
+    ),
+    Rule(
+        kind=Organization,
         at="spec.actions[].action",
         says="an action is a letter, then at most 63 letters and digits",
         accepted=at(
