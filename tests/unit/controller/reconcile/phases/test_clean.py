@@ -1531,6 +1531,51 @@ async def test_a_status_that_does_not_say_which_callbacks_were_considered_asks_e
     assert not is_due(scene)
 
 
+async def waits_for_the_end_of_a_restart(folder: Path) -> ReconcilerScene:
+    scene = await restarted_during_the_delay(folder)
+    scene.envelope.status = EnvelopeStatus.ACTIVE
+    count_callback(scene)
+    await reconcile_for(scene, hours=30)
+    return scene
+
+
+async def waits_for_its_audit_trail(folder: Path) -> ReconcilerScene:
+    scene = a_scene_without_trail(folder, evidence={"wait": "168h"})
+    await scene.reconcile()
+    return scene
+
+
+@pytest.mark.xfail(strict=True, reason="answers that show the envelope do not end the row")
+@pytest.mark.parametrize(
+    ("waiting", "reason"),
+    [
+        (partial(waits_for_the_delete, reason="CleanupDelayed"), "CleanupDelayed"),
+        (partial(waits_for_the_delete, reason="LateFilesPending"), "LateFilesPending"),
+        (waits_for_the_end_of_a_restart, "EnvelopeUnfinished"),
+        (waits_for_its_audit_trail, "AuditTrailPending"),
+    ],
+)
+async def test_answers_that_do_not_show_the_envelope_are_no_row_if_others_between_them_do(
+    tmp_path: Path, waiting: Callable[[Path], Awaitable[ReconcilerScene]], reason: str
+) -> None:
+    scene = await waiting(tmp_path)
+    for _ in range(4):
+        scene.clock.advance(hours=20)
+        count_callback(scene)
+        for each in ("envelope", "files"):
+            scene.envelope.but(each, missing())
+        unknown = await scene.reconcile()
+        assert (unknown.status.reason, unknown.status.phase.is_final) == ("EnvelopeNotFound", False)
+        scene.envelope.problems.clear()
+        scene.clock.advance(minutes=2)
+        assert (await scene.reconcile()).status.reason == reason
+    for each in ("envelope", "files"):
+        scene.envelope.but(each, missing())
+    for _ in range(3):
+        after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeNotFound")
+
+
 async def asked_by_a_person(scene: ReconcilerScene, request: str) -> None:
     """Carry out a request on the event, as the controller does."""
     requests, event = EventRequests(scene.clock), scene.newest()
