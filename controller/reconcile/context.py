@@ -166,6 +166,11 @@ class ReconcileContext:
         also not in this run."""
         return self.event.status.may_have_deleted and not self._is_shown
 
+    @property
+    def is_shown(self) -> bool:
+        """Whether eSAW showed the envelope in this run."""
+        return self._is_shown
+
     async def _record_shown(self) -> None:
         """
         Record that eSAW shows the envelope: an earlier request to delete it had no effect.

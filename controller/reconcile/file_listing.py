@@ -8,7 +8,7 @@ stored here, except that a refused key is recorded on its Sender.
 from collections.abc import Collection
 
 from controller.reconcile import error_policy
-from controller.reconcile.outcomes import Hold, NeedConsent, Outcome, Wait
+from controller.reconcile.outcomes import ENVELOPE_NOT_FOUND, Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.phases.missing_envelope import not_shown_message, unless_missing, was_deleted
 from controller.reconcile.phases.unlisted_files import FILES_NOT_LISTED
 from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
@@ -63,7 +63,7 @@ async def _list(
             preconditions.sender_keys.doubt(context.sender, admitted.token)
         return outcome
     if listed is None:
-        return Wait("EnvelopeNotFound", not_shown_message(context))
+        return Wait(ENVELOPE_NOT_FOUND, not_shown_message(context))
     status = context.event.status
     # Such a list is short, so it says nothing about late files. One with a further file starts the event
     # again, and the run waits for the files that the list lacks.

@@ -18,6 +18,7 @@ from controller.reconcile.outcomes import (
     Done,
     NeedConsent,
     Outcome,
+    Pause,
     PhaseFacts,
     SideCondition,
     Wait,
@@ -73,6 +74,8 @@ class PhaseRunner:
             outcome = _with_side_conditions(outcome, admitted.context.side_conditions)
             # The status has them now. A later phase must not state again what an outcome replaced.
             admitted.context.side_conditions.clear()
+            if isinstance(outcome, Pause):
+                outcome = dataclasses.replace(outcome, is_shown=admitted.context.is_shown)
             if isinstance(outcome, NeedConsent):
                 await self.sender_keys.refused(sender, admitted.token)
                 # The message that later events of this sender get: it names the sender.

@@ -20,7 +20,7 @@ from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKe
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext, SiblingEvents, is_of_a_person
 from controller.reconcile.fence import Fence, FencedBackend
-from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
+from controller.reconcile.outcomes import ENVELOPE_NOT_FOUND, Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.backoff import RESYNC_SECONDS, pause_ceiling
@@ -136,7 +136,7 @@ class Preconditions:
 
     async def sender(self, event: EnvelopeEvent, organization: Organization) -> Sender | Outcome:
         """Return who sent the envelope: the one its Envelope names, else the organization's default."""
-        if event.status.reason in ("EnvelopeNotFound", "OtherSenderRecorded", "CauseSolved"):
+        if event.status.reason in (ENVELOPE_NOT_FOUND, "OtherSenderRecorded", "CauseSolved"):
             # The sender may have been wrong; the page or a person may have named the correct one since.
             self.cache.sender_of.pop(event.name, None)
         name = self.cache.sender_of.get(event.name) or await self._look_up_sender(event, organization)

@@ -16,6 +16,7 @@ import msgspec
 from controller.outgoing_webhook.policy import with_notice
 from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
+    ENVELOPE_NOT_FOUND,
     Done,
     Fail,
     Hold,
@@ -191,6 +192,8 @@ def _status_after(
             # The deadline does not run while it is too early, nor while a person suspends the event.
             draft.not_ready(phase, outcome, next_attempt_time=outcome.until)
             draft.change(phase_start_time=None)
+            if outcome.is_shown:
+                draft.end_row_of_not_found()
         case Hold():
             draft.not_ready(phase, outcome, next_attempt_time=None)
             draft.change(phase_start_time=None)
@@ -338,6 +341,13 @@ class _Draft:
         if outcome.restart_from is not None:
             started = min(started, now)
         self.change(attempts=attempts, phase_start_time=started)
+
+    def end_row_of_not_found(self) -> None:
+        """Begin to count attempts again if eSAW did not show the envelope in the last one. Other attempts
+        stay counted: one in doubt about a file archives it again once."""
+        history = self.status.attempt_history
+        if history and history[-1].reason == ENVELOPE_NOT_FOUND:
+            self.change(attempts=0)
 
     def set_last_error(self, outcome: Wait | Fail) -> None:
         """Record the outcome as the last error."""

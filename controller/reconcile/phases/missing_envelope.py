@@ -2,10 +2,10 @@
 
 from collections.abc import Awaitable
 from itertools import takewhile
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
+from controller.reconcile.outcomes import ENVELOPE_NOT_FOUND, Fail, PhaseFacts, Skip, Wait, counted
 from counterfoil.archives.proof import doubt, is_kept
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.evidence import recorded_gap
@@ -21,8 +21,6 @@ from counterfoil.resources.organization import CHANGEABLE_STATUSES
 UNKNOWN_ENVELOPE_ATTEMPTS = 3
 """Number of answers in a row that eSAW does not show an envelope, after which the event fails: a callback can
 be faster than eSAW's own index."""
-
-_NOT_FOUND: Final = "EnvelopeNotFound"
 
 _T = TypeVar("_T")
 
@@ -42,13 +40,14 @@ def not_found(event: EnvelopeEvent, message: str) -> Wait | Fail:
     """
     Return the outcome for an envelope that eSAW does not show: a failure after three such answers in a row.
 
-    An attempt that ended otherwise says nothing about the envelope.
+    An attempt that ended otherwise says nothing about the envelope. A pause in which eSAW showed it is no
+    attempt, and sets the number of attempts to 0.
     """
     reasons = [each.reason for each in reversed(event.status.attempt_history)]
-    in_row = sum(1 for _ in takewhile(_NOT_FOUND.__eq__, reasons))
+    in_row = sum(1 for _ in takewhile(ENVELOPE_NOT_FOUND.__eq__, reasons))
     # The history is older than the last retry, and the number of attempts is not.
     is_last = min(in_row, event.status.attempts) + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
-    return Fail(_NOT_FOUND, message) if is_last else Wait(_NOT_FOUND, message)
+    return Fail(ENVELOPE_NOT_FOUND, message) if is_last else Wait(ENVELOPE_NOT_FOUND, message)
 
 
 def not_shown_message(context: ReconcileContext) -> str:
