@@ -2840,6 +2840,46 @@ async def test_an_expired_envelope_that_was_shown_before_a_kill_is_not_called_de
     assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeDeleted")
 
 
+def hide(scene: ReconcilerScene) -> None:
+    """Let eSAW show the envelope no more, to a user who may not read histories."""
+    scene.envelope.problems.update({each: missing() for each in ("envelope", "files", "configuration")})
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+
+
+@pytest.mark.xfail(strict=True, reason="one such answer counts as the deletion")
+@pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_one_answer_without_the_envelope_does_not_confirm_an_unanswered_delete(
+    tmp_path: Path, status: EnvelopeStatus
+) -> None:
+    scene = await delete_unanswered(tmp_path, status)
+    hide(scene)
+    for _ in range(2):
+        after = await scene.reconcile()
+        assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "EnvelopeNotFound")
+    scene.envelope.problems.clear()
+    restart_and_sign(scene)
+    for _ in range(3):
+        after = await scene.reconcile()
+    assert (after.status.reason, scene.envelope.transport.deleted) == ("ArchivedAndDeleted", [ENVELOPE])
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+@pytest.mark.xfail(strict=True, reason="one such answer counts as the deletion")
+@pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_a_delete_that_is_answered_as_if_there_were_no_envelope_is_not_believed_without_a_history(
+    tmp_path: Path, status: EnvelopeStatus
+) -> None:
+    scene = ReconcilerScene(tmp_path, statuses=BOTH)
+    scene.envelope.status = status
+    scene.envelope.but("history", HttpStatusError(403, "ERR0010"))
+    scene.envelope.but("delete", missing())
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.CLEANING, "DeleteUnanswered")
+    del scene.envelope.problems["delete"]
+    after = await scene.reconcile()
+    assert (after.status.reason, scene.envelope.transport.deleted) == ("ArchivedAndDeleted", [ENVELOPE])
+
+
 async def test_a_repeated_delete_replaces_what_was_stored_about_the_first_one(tmp_path: Path) -> None:
     scene = await delete_unanswered(tmp_path, EnvelopeStatus.COMPLETED)
     after = await scene.reconcile()
