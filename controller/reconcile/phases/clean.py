@@ -33,6 +33,7 @@ from controller.reconcile.phases.missing_envelope import (
     deleted_envelope,
     deletion_in_history,
     has_archived_last_state,
+    is_last_of_row,
     not_found,
     not_shown_message,
     proves_deletion,
@@ -171,9 +172,11 @@ async def _is_gone(event: EnvelopeEvent, context: ReconcileContext) -> bool:
     Whether an envelope that eSAW does not show was deleted: it shows no other user's envelope either.
 
     Where the history may not be read, a request to delete it whose effect was not known may have deleted it.
+    Then several such answers in a row decide: one may be a passing error, and no callback starts the event
+    again.
     """
     was_deleted = await deletion_in_history(event, context)
-    return was_deleted if was_deleted is not None else context.may_have_deleted
+    return was_deleted if was_deleted is not None else context.may_have_deleted and is_last_of_row(event)
 
 
 async def _without_envelope(
@@ -368,8 +371,7 @@ async def _send_delete(
         await deletion.delete(context.esaw, proof)
     except EsawError as problem:
         if isinstance(problem, HttpStatusError) and problem.is_missing_envelope:
-            # This key listed its files just now, so it was deleted since.
-            return dataclasses.replace(_gone(), facts=_deleted_facts(context))
+            return await _missing_at_delete(problem, event, context)
         if isinstance(problem, HttpStatusError) and problem.is_of_v5:
             return _of_v5(event, context, "the API v6 does not delete it (ERR0063)")
         if had_no_effect(problem):
@@ -394,6 +396,18 @@ async def _send_delete(
             facts=PhaseFacts(side_conditions=(_delete_requested(DELETE_UNCONFIRMED, message),)),
         )
     return Done("ArchivedAndDeleted", _DELETED, facts=_deleted_facts(context))
+
+
+async def _missing_at_delete(problem: EsawError, event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
+    """Return the outcome of a delete that eSAW answered as if there were no envelope. This key listed its
+    files just now. If no history says that it was deleted since, the next attempts tell."""
+    try:
+        was_deleted = await deletion_in_history(event, context)
+    except EsawError as unknown:
+        return _unanswered(unknown, context)
+    if was_deleted:
+        return dataclasses.replace(_gone(), facts=_deleted_facts(context))
+    return _unanswered(problem, context)
 
 
 def _deleted_facts(context: ReconcileContext) -> PhaseFacts:

@@ -43,11 +43,17 @@ def not_found(event: EnvelopeEvent, message: str) -> Wait | Fail:
     An attempt that ended otherwise says nothing about the envelope. A pause in which eSAW showed it is no
     attempt, and sets the number of attempts to 0.
     """
+    is_last = is_last_of_row(event)
+    return Fail(ENVELOPE_NOT_FOUND, message) if is_last else Wait(ENVELOPE_NOT_FOUND, message)
+
+
+def is_last_of_row(event: EnvelopeEvent) -> bool:
+    """Whether an answer that does not show the envelope is the last of ``UNKNOWN_ENVELOPE_ATTEMPTS`` in a
+    row."""
     reasons = [each.reason for each in reversed(event.status.attempt_history)]
     in_row = sum(1 for _ in takewhile(ENVELOPE_NOT_FOUND.__eq__, reasons))
     # The history is older than the last retry, and the number of attempts is not.
-    is_last = min(in_row, event.status.attempts) + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
-    return Fail(ENVELOPE_NOT_FOUND, message) if is_last else Wait(ENVELOPE_NOT_FOUND, message)
+    return min(in_row, event.status.attempts) + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS
 
 
 def not_shown_message(context: ReconcileContext) -> str:
