@@ -106,7 +106,7 @@ test-unit: setup ## the fast tests: no cluster, under a minute
 	@echo '[test] unit'; printf '%s\n' $(UNIT_PARTS) | xargs -P $(WORKERS) -I{} \
 	  bash -c 'report=$$($(BIN)/pytest -q {} 2>&1); status=$$?; printf "%s\n" "$$report"; exit $$status'
 
-test-cluster: setup ## the tests on a real API server, with kills and faults (built on the first run, with progress)
+test-cluster: setup ## the tests on a real API server, with kills and faults (downloaded or built on the first run, with progress)
 	@$(BIN)/python -m sandbox.controlplane kube-apiserver etcd kubectl rclone versitygw helm kubeconform kube-score kstatus promtool actionlint
 	@$(BIN)/python -m sandbox.servers opencmis azurite
 	@$(BIN)/python -m sandbox.packages.debian spin gcc

@@ -1,6 +1,6 @@
 """
-``python -m sandbox.controlplane NAME...``: build the named binaries unless they are cached, and say where
-they are.
+``python -m sandbox.controlplane NAME...``: download or build the named binaries unless they are cached, and
+say where they are.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from sandbox.controlplane.toolchain import NoGoError
 
 
 def main() -> int:
-    """Build; return the exit status."""
+    """Get them; return the exit status."""
     try:
         built = asyncio.run(ensure(*sys.argv[1:]))
     except (BuildError, NoGoError) as problem:

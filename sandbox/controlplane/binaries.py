@@ -1,9 +1,11 @@
 """
-The programs of the control plane, built from pinned Go modules on their first use and then kept.
+The programs of the control plane, downloaded or built on their first use and then kept.
 
-``ensure`` checks the user's cache folder, under a hash of everything that decides the result: go.mod, go.sum,
-the flags, the platform. What is missing is built, by one process at a time, into a temporary name
-that is renamed when it is complete. So a file in the cache is whole, and it is what the repository pins.
+``ensure`` checks the user's cache folder. What is missing comes from its publisher if ``downloads`` has its
+checksum and the publisher answers within seconds. Everything else is built from pinned Go modules, and
+``COUNTERFOIL_BUILD=1`` builds all. A built program is stored under a hash of everything that decides the
+result: go.mod, go.sum, the flags, the platform. One process at a time writes, into a temporary name that is
+renamed when it is complete. So a file in the cache is whole, and it is what the repository pins.
 
 Modules come through Go's own module proxy and checksum database; go.sum is never written here.
 """
@@ -24,6 +26,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.controlplane.downloads import (
+    UNFINISHED,
+    ChecksumError,
+    Release,
+    fetch,
+    release_of,
+    releases_here,
+)
 from sandbox.controlplane.processes import run
 from sandbox.controlplane.toolchain import Go, find_go, needed_by
 
@@ -45,7 +55,6 @@ its time on telling the other cores that its memory has changed."""
 COMPILER_FLAGS = ("-gcflags=all=-dwarf=false",)
 """No debug information: the linker leaves it out anyway, and it takes a seventh of the compiler's time."""
 NOT_INHERITED = ("GOOS", "GOARCH", "GOEXPERIMENT", "GOAMD64", "GOARM64")
-UNFINISHED = ".unfinished-"
 MODULES_AT_ONCE = 2
 TRIES = 3
 PAUSE = 2.0  # seconds between tries
@@ -57,7 +66,7 @@ TRANSIENT_FAILURE = re.compile(
 
 
 class BuildError(Exception):
-    """A program could not be built."""
+    """A program could neither be downloaded nor built."""
 
 
 @dataclass(frozen=True)
@@ -185,48 +194,74 @@ def say(line: str) -> None:
     print(f"[build] {line}", file=sys.stderr, flush=True)
 
 
-async def ensure(*names: str, report: Report = say, modules: Sequence[Module] = MODULES) -> Binaries:
+async def ensure(
+    *names: str,
+    report: Report = say,
+    modules: Sequence[Module] = MODULES,
+    releases: Sequence[Release] | None = None,
+) -> Binaries:
     """
-    Return the paths of programs that ``modules`` name; build what is missing.
+    Return the paths of programs that ``modules`` name; download or build what is missing. ``releases`` are
+    the ones for this machine unless somebody says others.
 
-    Raises BuildError when a build fails, NoGoError when there is nothing to build with.
+    Raises BuildError when a build fails or a download has a wrong checksum, NoGoError when there is nothing
+    to build with.
     """
     cache = cache_folder()
     wanted = {name: module_of(name, modules) for name in names}
-    targets = {name: _binary_path(module, name) for name, module in wanted.items()}
-    if any(not target.exists() for target in targets.values()):
+    known = _allowed(releases_here() if releases is None else releases)
+    if _missing(wanted, known):
         async with _build_lock(cache / "bin", report):
-            await _build_all(wanted, targets, cache, report)
-    return Binaries(targets)
+            # The previous holder of the lock may have made some.
+            still = _missing(wanted, known)
+            try:
+                await fetch([each for each in known if each.programs.keys() & still], cache, report)
+            except ChecksumError as wrong:
+                raise BuildError(str(wrong)) from wrong
+            await _build_all({name: wanted[name] for name in _missing(wanted, known)}, cache, report)
+    return Binaries({name: _kept(module, name, known) for name, module in wanted.items()})
 
 
-async def _build_all(
-    wanted: Mapping[str, Module], targets: Mapping[str, Path], cache: Path, report: Report
-) -> None:
-    """Build what is missing: the programs of one module together, as they share packages, and two modules at
-    the same time, as one linker uses one core."""
-    missing = defaultdict[str, list[str]](list)
+def _allowed(releases: Sequence[Release]) -> Sequence[Release]:
+    return () if os.environ.get("COUNTERFOIL_BUILD") == "1" else releases
+
+
+def _missing(wanted: Mapping[str, Module], releases: Sequence[Release]) -> list[str]:
+    return [name for name, module in wanted.items() if not _kept(module, name, releases).exists()]
+
+
+def _kept(module: Module, name: str, releases: Sequence[Release]) -> Path:
+    """Return where a program is: as it was built, unless only the download is there."""
+    built = _binary_path(module, name)
+    release = release_of(name, releases)
+    downloaded = release.folder(cache_folder()) / name if release is not None else built
+    return downloaded if downloaded.exists() and not built.exists() else built
+
+
+async def _build_all(wanted: Mapping[str, Module], cache: Path, report: Report) -> None:
+    """Build the programs of one module together, as they share packages, and two modules at the same time, as
+    one linker uses one core."""
+    together = defaultdict[str, list[str]](list)
     for name, module in wanted.items():
-        # The previous holder of the lock may have built it.
-        if not targets[name].exists():
-            missing[module.key()].append(name)
+        together[module.key()].append(name)
     turns = asyncio.Semaphore(MODULES_AT_ONCE)
 
     async def build(names: Sequence[str]) -> None:
         async with turns:
-            await _build(wanted[names[0]], names, targets[names[0]].parent, cache, report)
+            module = wanted[names[0]]
+            await _build(module, names, _binary_path(module, names[0]).parent, cache, report)
 
     try:
         async with asyncio.TaskGroup() as builds:
-            for names in missing.values():
+            for names in together.values():
                 builds.create_task(build(names))
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
 
 
 def missing(*names: str) -> list[str]:
-    """Return those of the programs that ``ensure`` would have to build."""
-    return [name for name in names if not _binary_path(module_of(name), name).exists()]
+    """Return those of the programs that ``ensure`` would have to download or build."""
+    return _missing({name: module_of(name) for name in names}, _allowed(releases_here()))
 
 
 def _binary_path(module: Module, name: str) -> Path:

@@ -64,7 +64,7 @@ async def _set_up(folder: Path, kind: str, output: DemoOutput) -> AsyncIterator[
     opened = demo_archive(kind, folder)
     async with AsyncExitStack() as stack:
         output.step(
-            "Starting a real Kubernetes API server (built from source on the first run: some minutes)"
+            "Starting a real Kubernetes API server (the first run downloads it, or builds it in some minutes)"
         )
         # All at the same time.
         await ensure(*control_plane.PROGRAMS, *archives.PROGRAMS.get(kind, ()))
