@@ -334,7 +334,8 @@ def _decisions(evidence: Evidence) -> Iterator[str]:
             is_meant = decision.envelope in ("", delete.envelope)
             is_in_force = decision.ended is None or delete.arrived < decision.ended
             if is_meant and is_in_force and decision.stored < delete.listed:
-                yield f"delete of {delete.envelope}: a person had decided to {decision.what}"
+                times = f"stored at {decision.stored}, files listed at {delete.listed}"
+                yield f"delete of {delete.envelope}: a person had decided to {decision.what} ({times})"
 
 
 def _is_last_skip(decision: Decision, evidence: Evidence) -> bool:

@@ -252,11 +252,11 @@ class Injector:
         """Skip an event, and retry it later unless ``seconds`` is 0, as persons do."""
         async with self._locks[name]:
             await self.stage.label_event(name, f"{REQUEST}=skip")
-            decision = self.stage.decide("skip", envelope)
+            self.stage.decide("skip", envelope)
             stored.set()
             if seconds:
                 await asyncio.sleep(seconds)
-                decision.ended = self.stage.ticks.next()
+                self.stage.take_back_skips(envelope)
                 await self.stage.label_event(name, f"{REQUEST}=retry")
 
     async def relabel(self, event: Mapping[str, Any], label: str, seconds: float) -> None:

@@ -511,6 +511,13 @@ class Stage:
         self.decisions.append(decision)
         return decision
 
+    def take_back_skips(self, envelope: str) -> None:
+        """Record that a person begins to retry the event of an envelope, which undoes each skip before."""
+        now = self.ticks.next()
+        for each in self.decisions:
+            if (each.what, each.envelope, each.ended) == ("skip", envelope, None):
+                each.ended = now
+
     async def set_suspend(self, kind: str, name: str, *, is_suspended: bool) -> None:
         """Set `spec.suspend` of an object."""
         patch = json.dumps({"spec": {"suspend": is_suspended}})
