@@ -18,6 +18,8 @@ first bytes. Upstream: the same method.
 **Other transfer encodings.** A body with one that is not chunked ends with its connection, also when that is
 interrupted. Upstream: https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/_http_parser.pyx
 
+**Large heads.** aiohttp bounds each field and their number, but not their sum.
+
 **Reading ahead.** aiohttp reads up to 256 KiB while nobody waits for them, for each connection. Upstream:
 https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/streams.py (``StreamReader.feed_data``).
 
@@ -52,6 +54,9 @@ MAX_FIELDS: Final = 200
 MAX_FIELD_BYTES: Final = 64 * 1024
 """Bytes of one field of a response."""
 
+MAX_HEAD_BYTES: Final = 128 * 1024
+"""Bytes of one head of a response; each is several times in memory."""
+
 MAX_FRAMING_BYTES: Final = 1024 * 1024
 """Bytes of a chunked body that are no content, beyond one for each 8 bytes of content. A part of one byte has
 5 of them; bytes that are received and not parsed yet count as well."""
@@ -85,6 +90,8 @@ class Connection(ResponseHandler):
         self._body: StreamReader | None = None
         self._is_refused = False
         self._is_chunked = False
+        self._is_reading = False
+        self._taken = self._head_bytes = 0
         self._interim = 0
         self._since = 0.0
         self._received = 0
@@ -94,7 +101,7 @@ class Connection(ResponseHandler):
         """Expect a response."""
         self._idle.discard(self)
         self._is_waiting, self._body = True, None
-        self._interim = self._received = 0
+        self._interim = self._received = self._head_bytes = 0
         self._since = self._loop.time()
         self._last = b""
         super().set_response_params(**options)
@@ -155,10 +162,14 @@ class Connection(ResponseHandler):
         part = body.read_nowait()
         if part or body.at_eof():
             return part
+        self._is_reading, self._taken = True, body.total_bytes
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
             self.start_timeout()
-        return await body.readany()
+        try:
+            return await body.readany()
+        finally:
+            self._is_reading = False
 
     async def has_more(self) -> bool:
         """Whether bytes followed the complete response."""
@@ -174,14 +185,19 @@ class Connection(ResponseHandler):
         if found >= 0:
             piece = piece[: found + len(HEAD_END) - len(self._last)]
         self._last = b"" if found >= 0 else (self._last + piece)[1 - len(HEAD_END) :]
+        self._head_bytes += len(piece)
         error = self.exception()
         super().data_received(piece)
         if self.exception() is not error:
             self._is_refused = True
+        elif self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse("the response has too large a head")
         elif self._interim - before + (not self._is_waiting) != (found >= 0):
             self._refuse("the response has empty lines, or lines without CR")
         elif self._interim > MAX_INTERIM_RESPONSES + INTERIM_RESPONSES_PER_SECOND * self._waited():
             self._refuse("too many interim responses")
+        if found >= 0:
+            self._head_bytes = 0
         return data[len(piece) :]
 
     def _waited(self) -> float:
@@ -204,9 +220,15 @@ class Connection(ResponseHandler):
             self._end_with_extra_bytes()
 
     def _hold(self) -> None:
-        """Read no more of a body until its reader waits, and measure no silence meanwhile."""
+        """
+        Read no more of a body until its reader waits, and measure no silence meanwhile.
+
+        A reader still waits after bytes that are no content, such as the size of a part.
+        """
         transport, body = self.transport, self._body
-        if transport is not None and not transport.is_closing() and body is not None and not body.is_eof():
+        if transport is None or transport.is_closing() or body is None or body.is_eof():
+            return
+        if not self._is_reading or body.total_bytes > self._taken:
             transport.pause_reading()
             self._drop_timeout()
 

@@ -35,6 +35,8 @@ NEXT_ADDRESS_SECONDS: Final = 0.25
 SMALL_BODY_BYTES: Final = 64 * 1024
 """Bytes of a request's body that are sent at once, without waiting for the server to read."""
 
+_COOKIE_FIELDS = (b"set-cookie", b"set-cookie2")
+
 _BODY = "counterfoil_body"
 """Key of a response's ``_ResponseStream`` in its extensions."""
 
@@ -185,14 +187,15 @@ class _Transport(httpx.AsyncBaseTransport):
         limits = request.extensions.get("timeout", {})
         await self._acquire(limits.get("pool"))
         try:
-            answer = await self._send(request, limits)
+            answer, connection = await self._send(request, limits)
         except BaseException:
             self._release()
             raise
-        body = _ResponseStream(answer, self)
+        body = _ResponseStream(answer, connection, self)
         return httpx.Response(
             answer.status,
-            headers=list(answer.raw_headers),
+            # httpx parses cookies before it drops them, which takes seconds for a head full of them.
+            headers=[each for each in answer.raw_headers if each[0].lower() not in _COOKIE_FIELDS],
             stream=body,
             extensions={"http_version": b"HTTP/1.1", _BODY: body},
         )
@@ -224,7 +227,9 @@ class _Transport(httpx.AsyncBaseTransport):
         if self._turns is not None:
             self._turns.release()
 
-    async def _send(self, request: httpx.Request, limits: Mapping[str, float]) -> aiohttp.ClientResponse:
+    async def _send(
+        self, request: httpx.Request, limits: Mapping[str, float]
+    ) -> tuple[aiohttp.ClientResponse, Connection]:
         body = _body_of(request, limits.get("write"))
         fields = _fields_of(request)
         answer: aiohttp.ClientResponse | None = None
@@ -241,17 +246,19 @@ class _Transport(httpx.AsyncBaseTransport):
                     ),
                     **self._by_proxy(request, fields),
                 )
+            # Now: the response releases it if the rest of the body cannot be sent.
+            connection = _connection_of(answer)
             if isinstance(body, _RequestBody):
                 await body.finish()
         except BaseException as error:
-            if isinstance(body, _RequestBody):
-                await body.stop()
             if answer is not None:
                 answer.close()
+            if isinstance(body, _RequestBody):
+                await body.stop()
             if isinstance(body, _RequestBody) and isinstance(error, httpx.TransportError):
                 body.raise_error()
             raise
-        return answer
+        return answer, connection
 
     def _opened(self) -> aiohttp.ClientSession:
         """Return the session, which needs a running event loop."""
@@ -357,10 +364,9 @@ class _RequestBody(aiohttp.Payload):
 class _ResponseStream(httpx.AsyncByteStream):
     """The body of a response."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, transport: _Transport) -> None:
-        # ``Response`` keeps it until its release.
-        self._connection = cast(Connection, cast(aiohttp.connector.Connection, answer.connection).protocol)
+    def __init__(self, answer: aiohttp.ClientResponse, connection: Connection, transport: _Transport) -> None:
         self._answer = answer
+        self._connection = connection
         self._transport = transport
         self._is_closed = False
 
@@ -381,6 +387,14 @@ class _ResponseStream(httpx.AsyncByteStream):
         if not self._is_closed:
             self._is_closed = True
             self._transport.finish(self._answer, self._connection, is_reusable=self._answer.content.at_eof())
+
+
+def _connection_of(answer: aiohttp.ClientResponse) -> Connection:
+    """Return the connection of a response. Raises ``httpx.ReadError`` if it has none any more."""
+    protocol = None if answer.connection is None else answer.connection.protocol
+    if protocol is None:
+        raise httpx.ReadError("the connection ended before the response was read")
+    return cast(Connection, protocol)
 
 
 def _body_of(request: httpx.Request, timeout: float | None) -> "_RequestBody | bytes | None":

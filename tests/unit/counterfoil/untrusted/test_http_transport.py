@@ -2,11 +2,14 @@
 
 import asyncio
 import base64
+import http.cookiejar
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import aiohttp.abc
+import aiohttp.cookiejar
 import httpx
 import pytest
 
@@ -359,3 +362,42 @@ async def test_some_hosts_are_reached_without_the_proxy(
         async with a_client() as http:
             assert await status(http, server.url) == 200
         assert (proxy.made, server.made) == (0, 1)
+
+
+async def test_cookies_of_a_response_are_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(*_: object) -> None:
+        raise AssertionError("a cookie is parsed")
+
+    monkeypatch.setattr(http.cookiejar, "parse_ns_headers", parse)
+    monkeypatch.setattr(http.cookiejar, "split_header_words", parse)
+    for module in (aiohttp.abc, aiohttp.cookiejar):
+        monkeypatch.setattr(module, "parse_set_cookie_headers", parse)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        fields = b"Set-Cookie: a=b\r\nSET-COOKIE2: a=b\r\nX: kept\r\nContent-Length: 0\r\n\r\n"
+        writer.write(b"HTTP/1.1 200 OK\r\n" + fields)
+
+    async with serving(answer) as url, a_client() as client:
+        response = await client.get(url)
+    assert response.headers.multi_items() == [("x", "kept"), ("content-length", "0")]
+
+
+@pytest.mark.parametrize("pause", [0, 0.01, 0.1])
+async def test_an_answer_is_read_although_the_server_closes_before_the_body_is_sent(pause: float) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 4\r\n\r\nfull")
+        await writer.drain()
+        await reader.read(65536)
+        writer.close()
+
+    async def source() -> AsyncIterator[bytes]:
+        yield b"a" * 1000
+        await asyncio.sleep(pause)
+        yield b"b" * 1000
+        await asyncio.sleep(pause)
+
+    async with serving(refuse) as url, a_client() as client:
+        response = await client.put(url, content=source())
+    assert (response.status_code, response.text) == (507, "full")

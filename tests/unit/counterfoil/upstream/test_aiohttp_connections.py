@@ -340,3 +340,51 @@ async def test_bytes_after_a_response_are_noticed_and_end_the_connection(pieces:
             await asyncio.sleep(0.01)
             assert await connection.has_more()  # type: ignore[attr-defined]
         assert connection.transport is None or connection.transport.is_closing()
+
+
+IN_PARTS = (
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"5\r\nhello\r\n6\r\n world\r\n0\r\nServer-Timing: 1\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("cut", range(len(IN_PARTS[1]) + 1))
+async def test_a_chunked_body_may_arrive_in_any_two_pieces(cut: int) -> None:
+    head, body = IN_PARTS
+    async with server_of(head, body[:cut], body[cut:], pause=0.01) as url, ours() as session:
+        assert await content(session, url) == b"hello world"
+
+
+async def test_a_chunked_body_may_arrive_byte_by_byte() -> None:
+    head, body = IN_PARTS
+    pieces = [body[each : each + 1] for each in range(len(body))]
+    async with server_of(head, *pieces, pause=0.001) as url, ours() as session:
+        assert await content(session, url) == b"hello world"
+
+
+@pytest.mark.parametrize("begin", [b"5\r\n", b"5\r\nhello\r\n", b"5\r\nhello\r\n0\r\n"])
+async def test_a_server_that_is_silent_after_bytes_without_content_is_too_slow(begin: bytes) -> None:
+    timeout = aiohttp.ClientTimeout(sock_read=0.2)
+    async with (
+        server_of(IN_PARTS[0], begin, pause=0.01) as url,
+        ours() as session,
+        session.get(url, timeout=timeout) as response,
+    ):
+        with pytest.raises(aiohttp.SocketTimeoutError):
+            await whole_body(response)
+
+
+@pytest.mark.parametrize(
+    "fields", [[b"X: " + b"a" * 65000] * 3, [b"X: " + b"a" * 900] * 190], ids=["few", "many"]
+)
+async def test_a_head_that_is_too_large_in_sum_is_refused(fields: list[bytes]) -> None:
+    head = b"\r\n".join([b"HTTP/1.1 200 OK", b"Content-Length: 0", *fields]) + b"\r\n\r\n"
+    async with server_of(head) as url, ours() as session:
+        with pytest.raises(aiohttp.ClientError, match="too large a head"):
+            await content(session, url)
+
+
+async def test_each_head_may_have_its_size() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
+    async with server_of(interim, interim, interim, answer(b"right")) as url, ours() as session:
+        assert await content(session, url) == b"right"

@@ -14,7 +14,7 @@ from counterfoil.archives.backend import ArchiveBackend, FileNotStored
 from counterfoil.archives.backends.s3 import endpoint_of, open_s3
 from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUnavailable, SettingsInvalid
 from counterfoil.resources.archive import S3, ArchiveSpec, ObjectLock, TagRule
-from counterfoil.resources.base import LocalObjectReference
+from counterfoil.resources.archive_kinds import CredentialsReference
 from tests.support.builders import AClock
 from tests.support.fakes.archives import content, once
 
@@ -77,7 +77,7 @@ def a_spec(
         "bucket": "contracts",
         "endpoint": url,
         "force_path_style": True,
-        "credentials_secret_ref": LocalObjectReference(name="bucket-credentials"),
+        "credentials_secret_ref": CredentialsReference(name="bucket-credentials"),
         **settings,
     }
     return ArchiveSpec(s3=S3(**given), tags=tags or {})  # type: ignore[arg-type] # a builder takes any of its fields
