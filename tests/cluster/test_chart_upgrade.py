@@ -159,6 +159,14 @@ def essence(objects: Objects) -> dict[str, Any]:
     }
 
 
+def without_defaults(after: Any, before: Any) -> Any:
+    """Return what an object has after an upgrade, without the fields that the present definitions add to what
+    was stored before: a default of a field that is new."""
+    if not isinstance(after, dict) or not isinstance(before, dict):
+        return after
+    return {key: without_defaults(after.get(key), value) for key, value in before.items()}
+
+
 OURS = ("Archive", "Envelope", "EnvelopeEvent", "Organization", "Sender", "Secret")
 
 
@@ -170,7 +178,9 @@ def test_an_upgrade_keeps_every_object_and_every_secret_as_they_are(upgraded: Up
     before = of_kind(upgraded.before, *OURS)
     assert {each["kind"] for each in before.values()} == set(OURS)
     assert f"Secret/{RELEASE}-sealing-keys" in before
-    assert essence(of_kind(upgraded.after, *OURS)) == essence(before)
+    after = of_kind(upgraded.after, *OURS)
+    assert after.keys() == before.keys()
+    assert without_defaults(essence(after), essence(before)) == essence(before)
 
 
 def test_an_upgrade_replaces_the_earlier_definitions(
@@ -210,7 +220,8 @@ def test_a_rollback_restores_the_earlier_definitions_and_rights(upgraded: Upgrad
 
 
 def test_a_rollback_keeps_every_object_and_every_secret(upgraded: UpgradedRelease) -> None:
-    kept, back = of_kind(upgraded.after, *OURS), of_kind(upgraded.back, *OURS)
+    before, back = of_kind(upgraded.before, *OURS), of_kind(upgraded.back, *OURS)
+    kept = without_defaults(of_kind(upgraded.after, *OURS), before)
     assert kept.keys() <= back.keys()
     for name, each in kept.items():
         assert back[name]["metadata"]["uid"] == each["metadata"]["uid"], name
