@@ -1006,7 +1006,10 @@ async def test_each_command_of_the_manual_that_installs_the_chart_works_as_it_is
 ) -> None:
     _, _, release, _, *flags = shlex.split(command)
     said = await program("install", release, CHART, *flags, "--dry-run=client")
-    assert "image: YOUR-REGISTRY/counterfoil:" in said
+    settings = dict(each.split("=", 1) for flag in flags for each in flag.split(",") if "=" in each)
+    # The values of the trial name its image.
+    repository = settings.get("image.repository", "localhost/counterfoil-trial")
+    assert f"image: {repository}:" in said
 
 
 # -- The rest ------------------------------------------------------------------------------------------------
