@@ -8,7 +8,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TextIO
 
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
+from counterfoil.cli.plugin.exit_status import (
+    CommandError,
+    ExitStatus,
+    format_result,
+    is_for_programs,
+    printable,
+)
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.esaw_check.facts import profile_of
 from counterfoil.kube.client import KubeClient
@@ -65,7 +71,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     check = organization.status.check
     if last.outcome is not RequestOutcome.DONE or check is None:
         raise CommandError(ExitStatus.NOT_ALL, f"the check did not take place: {last.message}")
-    out.write(format_answer(args.output, profile_of(check)) if is_for_programs(args.output) else page(check))
+    out.write(format_result(args.output, profile_of(check), page(check)))
     deviates = any(each.outcome is CheckOutcome.DEVIATES for each in check.results)
     return ExitStatus.NOT_ALL if deviates else ExitStatus.DONE
 
@@ -76,9 +82,7 @@ def page(check: OrganizationCheck) -> str:
     summary = ", ".join(f"{counts[outcome]} {text}" for outcome, text in OUTCOME_TEXTS.items())
     version = f"eSignAnyWhere {check.version}: " if check.version else ""
     lines = [*map(_line, check.results), "", f"{version}{summary}"]
-    # What eSAW answered must not control the terminal.
-    printable = ("".join(char if char.isprintable() else "?" for char in redact(line)) for line in lines)
-    return "".join(f"{line}\n" for line in printable)
+    return "".join(f"{printable(redact(line))}\n" for line in lines)
 
 
 def _line(result: OrganizationCheckResult) -> str:

@@ -6,7 +6,7 @@ from typing import TextIO
 import msgspec
 from msgspec.structs import replace
 
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.i18n.key_advice import consent_link, key_advice
 from counterfoil.i18n.problems import key_failure
@@ -69,5 +69,5 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         link = replace(link, mail=last.message)
         status = ExitStatus.DONE if last.outcome is RequestOutcome.DONE else ExitStatus.NOT_ALL
     text = f"{url}\n{link.mail}\n" if link.mail is not None else f"{url}\n"
-    out.write(format_answer(args.output, link) if is_for_programs(args.output) else text)
+    out.write(format_result(args.output, link, text))
     return status

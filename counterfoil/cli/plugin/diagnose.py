@@ -25,7 +25,7 @@ import yaml
 
 from counterfoil import __version__
 from counterfoil.cli.plugin.archive_paths import ArchivePaths
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
@@ -111,15 +111,10 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         _write(path, bundle, f"counterfoil-{stamp}")
     except OSError as trouble:
         raise CommandError(ExitStatus.NOT_ALL, f"{path} can't be written: {trouble.strerror}") from trouble
-    if is_for_programs(args.output):
-        out.write(
-            format_answer(
-                args.output, {"file": str(path), "contains": sorted(bundle.files), "missing": bundle.missing}
-            )
-        )
-    else:
-        out.write("".join(f"missing: {each}\n" for each in bundle.missing))
-        out.write(f"{path}: {len(bundle.files)} files. Look through it before you pass it on.\n")
+    answer = {"file": str(path), "contains": sorted(bundle.files), "missing": bundle.missing}
+    text = "".join(f"missing: {each}\n" for each in bundle.missing)
+    text += f"{path}: {len(bundle.files)} files. Look through it before you pass it on.\n"
+    out.write(format_result(args.output, answer, text))
     return ExitStatus.DONE
 
 

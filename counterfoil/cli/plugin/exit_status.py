@@ -61,6 +61,16 @@ def format_answer(output: str, answer: Any) -> str:
     return msgspec.json.format(encoded).decode() + "\n"
 
 
+def format_result(output: str, answer: Any, text: str) -> str:
+    """Return what a command found as ``-o`` says: for programs, or the text for people."""
+    return format_answer(output, answer) if is_for_programs(output) else text
+
+
+def printable(text: str) -> str:
+    """Return a text for a terminal. Names come from others: what they wrote must not control it."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: "1 event", "2 events"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

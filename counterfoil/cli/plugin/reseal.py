@@ -6,13 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from counterfoil.cli.plugin.exit_status import (
-    CommandError,
-    ExitStatus,
-    format_answer,
-    is_for_programs,
-    load_for,
-)
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result, load_for
 from counterfoil.clock import WallClock
 from counterfoil.kube.client import KubeClient
 
@@ -73,9 +67,5 @@ def _write(
     *,
     is_complete: bool,
 ) -> ExitStatus:
-    out.write(
-        format_answer(args.output, answer)
-        if is_for_programs(args.output)
-        else "".join(f"{each}\n" for each in lines)
-    )
+    out.write(format_result(args.output, answer, "".join(f"{each}\n" for each in lines)))
     return ExitStatus.DONE if is_complete else ExitStatus.NOT_ALL

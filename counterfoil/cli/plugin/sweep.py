@@ -4,7 +4,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import TextIO
 
-from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_answer, is_for_programs
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import Organization, RequestOutcome
@@ -35,9 +35,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     """Ask for it and say what was found. Raises ``CommandError``, ``ApiError``."""
     id_ = await make_request(kube, Organization, args.organization, "sweep")
     if args.timeout == 0:
-        out.write(
-            format_answer(args.output, {"asked": id_}) if is_for_programs(args.output) else "asked for\n"
-        )
+        out.write(format_result(args.output, {"asked": id_}, "asked for\n"))
         return ExitStatus.DONE
     now, leases = datetime.now(UTC), await kube.shard_leases()
     if leases is not None and (absence := unheld_owner(leases, *UNSHARDED_WORK, now)) is not None:
@@ -52,5 +50,5 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         raise CommandError(ExitStatus.NOT_ALL, f"the sweep did not take place: {last.message}")
     if swept is None or not swept.complete:
         raise CommandError(ExitStatus.NOT_ALL, f"the sweep is not complete. {last.message}")
-    out.write(format_answer(args.output, swept) if is_for_programs(args.output) else f"{last.message}\n")
+    out.write(format_result(args.output, swept, f"{last.message}\n"))
     return ExitStatus.DONE

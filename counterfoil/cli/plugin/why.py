@@ -9,7 +9,7 @@ from typing import TextIO
 import msgspec
 
 from counterfoil.cli.plugin import selection
-from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs
+from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_result, printable
 from counterfoil.durations import Duration
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
@@ -160,7 +160,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     now, leases = datetime.now(UTC), await kube.shard_leases()
     absence = None if leases is None else unheld_shard(leases, event.shard_number, now)
     why = explain(event, organization, sender, kubernetes_events, now, archive=archive, absence=absence)
-    out.write(format_answer(args.output, why) if is_for_programs(args.output) else page(why))
+    out.write(format_result(args.output, why, page(why)))
     return ExitStatus.DONE
 
 
@@ -280,9 +280,7 @@ def page(why: EventExplanation) -> str:
         )
     if why.happened:
         lines += ["", "Kubernetes Events (kept for an hour)", *(f"  {each}" for each in why.happened)]
-    # Names come from eSAW's users: what they wrote must not talk to the terminal.
-    printable = ("".join(char if char.isprintable() else "?" for char in line) for line in lines)
-    return "".join(f"{line}\n" for line in printable)
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def _line(title: str, text: str) -> str:

@@ -21,7 +21,7 @@ import aiohttp
 import msgspec
 
 from counterfoil import __version__
-from counterfoil.cli.plugin.exit_status import ExitStatus, format_answer, is_for_programs
+from counterfoil.cli.plugin.exit_status import ExitStatus, format_answer, is_for_programs, printable
 from counterfoil.cli.plugin.installation.status import POD_LABELS, overview, read
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -109,8 +109,7 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
 
 def written(line: PreflightLine) -> str:
     """Return a line as text."""
-    text = f"{line.outcome:<8}{line.check:<22}{line.found}"
-    return "".join(char if char.isprintable() else "?" for char in text) + "\n"
+    return printable(f"{line.outcome:<8}{line.check:<22}{line.found}") + "\n"
 
 
 async def checks(

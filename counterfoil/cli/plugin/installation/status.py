@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import msgspec
 
 from counterfoil import __version__
-from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs
+from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs, printable
 from counterfoil.durations import Duration
 from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
 from counterfoil.i18n.reasons import Responsible, find_reason
@@ -334,9 +334,7 @@ def page(found: InstallationStatus, now: datetime) -> str:
         lines += ["", "Not read"]
         for text in found.unread:
             lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
-    # Names come from users: what they wrote must not control the terminal.
-    printable = ("".join(char if char.isprintable() else "?" for char in line) for line in lines)
-    return "".join(f"{line}\n" for line in printable)
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def _command_lines(command: str) -> list[str]:
