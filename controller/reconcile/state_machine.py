@@ -338,7 +338,6 @@ class _Draft:
         if outcome.restart_from is not None:
             # Later phases too: a proof from before must not outlive the result that it proves.
             self.reset_phases(PHASE_ORDER[PHASE_ORDER.index(outcome.restart_from) :], outcome)
-        if outcome.restart_from is not None:
             started = min(started, now)
         self.change(attempts=attempts, phase_start_time=started)
 

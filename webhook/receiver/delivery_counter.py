@@ -340,15 +340,11 @@ class DeliveryCounter:
                 await self._closing.wait()
 
 
-def _reopens(received: datetime, status: EnvelopeEventStatus, now: datetime) -> bool:
-    return is_started_by_callback(status, received=received, now=now)
-
-
 def status_with(event: EnvelopeEvent, pending_count: PendingCount, *, now: datetime) -> EnvelopeEventStatus:
     """Return the event's status with a tally added, re-opened if its last delivery came after the last
     attempt of an ended event had begun."""
     status = event.status
-    if _reopens(pending_count.last, status, now):
+    if is_started_by_callback(status, received=pending_count.last, now=now):
         message = f"eSignAnyWhere called again after the event was {status.phase}."
         status = status_for_first_attempt(status, reason=REDELIVERED, message=message, now=pending_count.last)
     return counted(event, status, pending_count, now=now)

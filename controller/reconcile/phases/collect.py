@@ -195,8 +195,8 @@ def _next_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime |
     Return when to list the files again, at intervals that double; None if the list counts as complete.
     """
     now, spec = context.clock.now(), context.organization.spec
-    since = context.evidence_deadline(event) - spec.evidence.wait
-    end = since + spec.evidence.wait + context.clock.lead()
+    deadline = context.evidence_deadline(event)
+    since, end = deadline - spec.evidence.wait, deadline + context.clock.lead()
     return min(end, now + max(spec.retry.initial, now - since)) if now < end else None
 
 

@@ -158,12 +158,9 @@ def _still_restarted(
             "eSignAnyWhere until its next callback.",
             facts=seen,
         )
-    initial, longest, deadline = (
-        timedelta(seconds=each.total_seconds()) for each in (retry.initial, retry.max, retry.deadline)
-    )
-    until = now + min(max(initial, waited / 2), longest)
+    until = now + min(max(retry.initial, waited / 2), retry.max)
     message = "The envelope was restarted after it had expired. eSignAnyWhere has not finished it yet."
-    if waited < deadline:
+    if waited < retry.deadline:
         return Pause(STILL_ACTIVE, message, until=until, facts=seen)
     message = f"{message} {retry.deadline} have passed since the restart, or since the last callback."
     return Pause(ENVELOPE_UNFINISHED, message, until=until, facts=seen)
