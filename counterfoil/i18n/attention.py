@@ -24,12 +24,14 @@ from counterfoil.i18n.problems import (
 )
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.resources import (
+    FINAL_PHASES,
     SENDER_LABEL,
     Archive,
     AttemptOutcome,
     EnvelopeEvent,
     LocalObjectReference,
     Organization,
+    Phase,
     ReportedProblem,
     Sender,
     find_condition,
@@ -93,6 +95,12 @@ class AttentionItem:
     def anchor(self) -> str:
         """Its place on the page."""
         return task_anchor(self.kind, self.organization, self.name)
+
+
+RETRYING_SELECTOR: Final = ",".join(
+    f"status.phase!={phase}" for phase in sorted({*FINAL_PHASES, Phase.AWAITING_CONSENT})
+)
+"""Field selector of ``ClusterSnapshot.retrying``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit
 
 from counterfoil.i18n import attention
-from counterfoil.i18n.attention import ClusterSnapshot
+from counterfoil.i18n.attention import RETRYING_SELECTOR, ClusterSnapshot
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
-    FINAL_PHASES,
     ORGANIZATION_LABEL,
     Archive,
     EnvelopeEvent,
@@ -74,9 +73,6 @@ class ConsoleViews(ViewBase):
     async def _snapshot(self, user: AuthenticatedUser, of: str) -> ClusterSnapshot:
         mine = f",spec.organizationRef.name={of}" if of else ""
         labels = f"{ORGANIZATION_LABEL}={of}" if of else ""
-        others = ",".join(
-            f"status.phase!={phase}" for phase in sorted(FINAL_PHASES | {Phase.AWAITING_CONSENT})
-        )
         (organizations, senders, archives, leases), (failed, waiting, retrying) = await asyncio.gather(
             asyncio.gather(
                 self._list_all(user, Organization),
@@ -87,7 +83,7 @@ class ConsoleViews(ViewBase):
             asyncio.gather(
                 self._first_events(user, f"status.phase={Phase.FAILED}{mine}", labels),
                 self._first_events(user, f"status.phase={Phase.AWAITING_CONSENT}{mine}", labels),
-                self._first_events(user, f"{others}{mine}", labels, self.limits.unfinished),
+                self._first_events(user, f"{RETRYING_SELECTOR}{mine}", labels, self.limits.unfinished),
             ),
         )
         extra_senders = await missing_senders(user, waiting.events, senders, self.limits)

@@ -18,7 +18,13 @@ import msgspec
 from counterfoil import __version__
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_answer, is_for_programs, printable
 from counterfoil.durations import Duration
-from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot, attention_items
+from counterfoil.i18n.attention import (
+    RETRYING_SELECTOR,
+    AttentionItem,
+    AttentionKind,
+    ClusterSnapshot,
+    attention_items,
+)
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
@@ -159,13 +165,12 @@ async def read(kube: KubeClient) -> Reading:
             unread.append(f"{kind.PLURAL}: {problem}")
             return ()
 
-    others = ",".join(f"status.phase!={each}" for each in sorted({*FINAL_PHASES, Phase.AWAITING_CONSENT}))
     senders, archives, failed, waiting, retrying, leases = await asyncio.gather(
         optional(Sender),
         optional(Archive),
         optional(EnvelopeEvent, fields=f"status.phase={Phase.FAILED}"),
         optional(EnvelopeEvent, fields=f"status.phase={Phase.AWAITING_CONSENT}"),
-        optional(EnvelopeEvent, fields=others),
+        optional(EnvelopeEvent, fields=RETRYING_SELECTOR),
         kube.shard_leases(),
     )
     pods: Sequence[Raw] | None = None
