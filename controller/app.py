@@ -49,6 +49,7 @@ from controller.requests.object_requests import ObjectRequests
 from controller.requests.request_table import RequestTable
 from controller.requests.user_requests import UserRequests
 from controller.resync.event_load import EventLoadCounter
+from controller.resync.event_starter import EventStarter
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
@@ -222,8 +223,9 @@ def build(
     workqueue = WorkQueue(clock, partial(concurrency_limits, cache, settings.concurrency))
     event_queue = EventQueue(cache, workqueue, clock)
     event_load = EventLoadCounter(kube, cache, clock, held)
+    event_starter = EventStarter(kube, clock, metrics, event_load.load)
     missed_callback_finder = MissedCallbackFinder(
-        kube, cache, sender_keys, esaw_clients, clock, metrics, event_load.load
+        cache, sender_keys, esaw_clients, event_starter, clock, metrics
     )
     resync = Resync(
         kube=kube,

@@ -31,6 +31,7 @@ def new_event(
     origin: Origin = Origin.CALLBACK,
     sender: str | None = None,
     traceparent: str | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """
     Build the EnvelopeEvent to create.
@@ -38,8 +39,10 @@ def new_event(
     ``sender`` is the name of the organization's default Sender, if it has one. The controller determines the
     real sender later and corrects the label. ``parameters`` are the organization's own of the callback; they
     are no part of the name. ``traceparent`` is the trace that continues with the event, if any.
+    ``labels`` are further ones.
     """
     labels = {
+        **(labels or {}),
         ORGANIZATION_LABEL: organization,
         ENVELOPE_LABEL: envelope,
         ACTION_LABEL: action_label(action),

@@ -53,6 +53,7 @@ LOOPS_WITHOUT_TRY = {
         "self.kube.list_readable(Envelope, labels=labels)",
         "self.reopeners",
     },
+    "controller/resync/missed_callbacks.py": {"listing.listed(sweep.organization.spec.statuses, window)"},
     "webhook/console/events/bulk.py": {"sorted(done)[:self.limits.bulk_organizations]"},
     # The parts of one object, or of one question about it.
     "controller/access/archive_root.py": {"manifests"},

@@ -13,6 +13,7 @@ from controller.gauges import Gauges
 from controller.handlers import EventHandlers
 from controller.reconcile.reconciler import Reconciler
 from controller.resync.event_load import EventLoadCounter
+from controller.resync.event_starter import EventStarter
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.missed_callbacks import MissedCallbackFinder
 from controller.resync.organization_status import OrganizationStatusUpdater
@@ -94,13 +95,12 @@ class HandlersScene(ControllerParts):
             organizations=organizations,
             esaw_clients=self.esaw_clients,
             missed_callback_finder=MissedCallbackFinder(
-                kube=self.kube,
                 cache=self.cache,
                 sender_keys=self.sender_keys,
                 esaw_clients=self.esaw_clients,
+                event_starter=EventStarter(self.kube, self.clock, self.metrics, event_load.load),
                 clock=self.clock,
                 metrics=self.metrics,
-                load=event_load.load,
             ),
             statistics=self.statistics,
             event_load=event_load,

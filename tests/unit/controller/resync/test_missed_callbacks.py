@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from controller.resync.event_starter import EventStarter
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepBounds, SweepOutcome
 from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
 from counterfoil.esaw.errors import ResponseTooLarge
@@ -103,13 +104,12 @@ class Scene(ControllerParts):
         for name in senders or ("anna",):
             self.put_sender(known_to_work(a_sender(name), key_of(name)))
         self.missed_callback_finder = MissedCallbackFinder(
-            kube=self.kube,
             cache=self.cache,
             sender_keys=self.sender_keys,
             esaw_clients=self.esaw_clients,
+            event_starter=EventStarter(self.kube, self.clock, self.metrics, lambda _: self.load),
             clock=self.clock,
             metrics=self.metrics,
-            load=lambda _: self.load,
             bounds=bounds or SweepBounds(),
         )
 

@@ -1,0 +1,250 @@
+"""
+Create or re-open the events of envelopes that eSAW listed, within the ceilings of their Organization.
+
+eSAW chooses what it lists, so its lists may never fill etcd or the quota: half of each ceiling is left to
+callbacks, and the number of events of lists that did not succeed is bounded too. The ceiling is checked
+before each write. An envelope that has an event keeps it, of any origin: it starts again only if it
+ended without an archive and may end otherwise now.
+
+This module asks eSAW for nothing.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from counterfoil import tracing
+from counterfoil.clock import Clock
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import AlreadyExists, NotFound, Rejected
+from counterfoil.kube.status import write_status_or_skip
+from counterfoil.metrics import Metrics
+from counterfoil.resources import (
+    ORGANIZATION_LABEL,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    EventLoad,
+    Organization,
+    Origin,
+    Phase,
+    ResourceInvalid,
+    event_name,
+)
+from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.naming import EnvelopeId
+from counterfoil.resources.organization import OrganizationLimits
+from counterfoil.resources.reopening import (
+    RECORDED,
+    SKIPPED_BY_REQUEST,
+    is_given_up,
+    may_be_restarted,
+    reopened_status,
+)
+from counterfoil.untrusted.event_ceiling import EventCeiling
+
+_log = logging.getLogger(__name__)
+
+_REOPENED = {Origin.SWEEP: "FoundBySweep"}
+"""Reason of an event that a search started again, by the origin of the search."""
+
+
+class CeilingReached(Exception):
+    """No further event may be started now; the message says why."""
+
+
+class StartResult(Enum):
+    """The result for one listed envelope."""
+
+    CREATED = auto()
+    KNOWN = auto()
+    """It had an event, which may have been re-opened."""
+    REFUSED = auto()
+    """It has no event: its name is taken, or the API server refuses the event."""
+
+
+class Started(NamedTuple):
+    """The result for one envelope, and the event that it had before, if any."""
+
+    result: StartResult
+    event: EnvelopeEvent | None = None
+
+
+@dataclass
+class EventStarts:
+    """The events of one search: what it may start, and what it started."""
+
+    organization: Organization
+    action: str
+    origin: Origin
+    max_started: int
+    """Maximum number of events that it creates or re-opens."""
+    created: int = 0
+    started: int = 0
+    """Number of events that were created or re-opened."""
+    stored: int | None = None
+    """Number of stored events of this origin that count against the ceiling; None: not counted yet."""
+
+
+@dataclass(frozen=True)
+class EventStarter:
+    """Starts the events of all searches of this process."""
+
+    kube: KubeClient
+    clock: Clock
+    metrics: Metrics
+    load: Callable[[str], EventLoad | None]
+    """Returns the last count of an Organization's events."""
+    _ceilings: dict[str, EventCeiling] = field(default_factory=dict)
+
+    async def start(
+        self,
+        starts: EventStarts,
+        envelope: EnvelopeId,
+        status: EnvelopeStatus,
+        *,
+        sender: str,
+        labels: Mapping[str, str] | None = None,
+    ) -> Started:
+        """
+        Let the envelope have an event; ``status`` is the envelope's, ``sender`` found it.
+
+        Raises ``CeilingReached``, ``ApiError``.
+        """
+        try:
+            known = await self._known(starts, envelope, status)
+            if known is not None:
+                return known
+            is_new = await self._create_event(starts, envelope, sender, labels or {})
+        except Rejected as refused:
+            fields = {"organization": starts.organization.name, "envelope": envelope}
+            _log.error("an event that the %s needs is refused: %s", _word(starts), refused, extra=fields)
+            return Started(StartResult.REFUSED)
+        return Started(StartResult.CREATED if is_new else StartResult.KNOWN)
+
+    async def _known(
+        self, starts: EventStarts, envelope: EnvelopeId, status: EnvelopeStatus
+    ) -> Started | None:
+        """Return the result if the name of the envelope's event is taken. An event that ended without
+        archiving starts again, if that may end otherwise."""
+        organization, action = starts.organization, starts.action
+        try:
+            raw = await self.kube.get(EnvelopeEvent, event_name(organization.name, envelope, action))
+            event = EnvelopeEvent.parse(raw)
+        except NotFound:
+            return None
+        except ResourceInvalid as invalid:
+            _log.warning("an event can't be read: %s", invalid)
+            return Started(StartResult.REFUSED)
+        if event.spec.subject != (organization.name, envelope, action, ""):
+            self.metrics.event_mismatches.labels(organization.name).inc()
+            _log.error(
+                "the %s can't create the event of an envelope: the event of that name is about another "
+                "callback. Delete it if it was made by hand.",
+                _word(starts),
+                extra={"organization": organization.name, "event": event.name},
+            )
+            return Started(StartResult.REFUSED)
+        if _may_end_otherwise(event, status):
+            await self._reserve(starts)
+            await self._reopen(starts, event)
+            starts.started += 1
+        return Started(StartResult.KNOWN, event)
+
+    async def _reserve(self, starts: EventStarts) -> int:
+        """Reserve room for one more unfinished event; return what releases it. Raises ``CeilingReached``,
+        ``ApiError``."""
+        organization, limits = starts.organization, starts.organization.spec.limits
+        if starts.started >= starts.max_started:
+            raise CeilingReached(f"{starts.max_started} events are as many as one {_word(starts)} starts")
+        if starts.stored is None:
+            # A succeeded event needs its files too; the others an eSAW can make by its list alone.
+            fields = f"spec.origin={starts.origin},status.phase!={Phase.SUCCEEDED}"
+            stored = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)
+            starts.stored = stored[organization.name]
+        if starts.stored + starts.created >= limits.unfinished_events:
+            raise CeilingReached(
+                f"{starts.stored + starts.created} events of {_word(starts)}s did not succeed, the maximum "
+                "of spec.limits.unfinishedEvents"
+            )
+        ceiling = self._ceilings.setdefault(organization.name, EventCeiling(self.clock))
+        ceiling.update(_half(limits), self.load(organization.name) or organization.status.load)
+        if (reserved := ceiling.reserve()) is None:
+            raise CeilingReached(
+                "half of spec.limits.unfinishedEvents or spec.limits.unknownEnvelopes is reached, and the "
+                "rest is left to callbacks"
+            )
+        return reserved
+
+    async def _reopen(self, starts: EventStarts, event: EnvelopeEvent) -> None:
+        message = (
+            f"The {_word(starts)} found the envelope after the event was {event.status.phase} "
+            f"({event.status.reason})."
+        )
+        status = reopened_status(
+            event.status, reason=_REOPENED[starts.origin], message=message, now=self.clock.now()
+        )
+        # Not enqueued here: the watch delivers it to the controller of its shard (rule 5).
+        if await write_status_or_skip(self.kube, event, status) is not None:
+            _log.info("the %s re-opened an event", _word(starts), extra={"event": event.name})
+
+    async def _create_event(
+        self, starts: EventStarts, envelope: EnvelopeId, sender: str, labels: Mapping[str, str]
+    ) -> bool:
+        """Create the event; False if another process created it at this moment."""
+        organization = starts.organization.name
+        reserved = await self._reserve(starts)
+        with tracing.span(_word(starts), organization=organization, envelope=envelope) as step:
+            event = new_event(
+                organization=organization,
+                envelope=envelope,
+                action=starts.action,
+                origin=starts.origin,
+                sender=sender,
+                traceparent=step.traceparent,
+                labels=labels,
+            )
+            try:
+                await self.kube.create(EnvelopeEvent, event)
+            except AlreadyExists:
+                self._ceilings[organization].release(reserved)
+                return False
+            except Rejected:
+                self._ceilings[organization].release(reserved)
+                raise
+        starts.created += 1
+        starts.started += 1
+        return True
+
+
+def _word(starts: EventStarts) -> str:
+    """Return the name of the search in a sentence."""
+    return starts.origin.lower()
+
+
+def _half(limits: OrganizationLimits) -> OrganizationLimits:
+    """Return the ceilings of a search: the other half is left to callbacks."""
+    unfinished, unknown = limits.unfinished_events, limits.unknown_envelopes
+    return replace(
+        limits, unfinished_events=unfinished - unfinished // 2, unknown_envelopes=unknown - unknown // 2
+    )
+
+
+def _may_end_otherwise(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
+    """Whether a finished event did not archive its envelope, and may do so now; or an archived one may have
+    to archive it again."""
+    phase, reason = event.status.phase, event.status.reason
+    if may_be_restarted(event.status):
+        return event.status.envelope is None or event.status.envelope.status != found
+    if phase is Phase.SUCCEEDED:
+        # Searches create events of actions that are archived; this one was recorded before that.
+        return reason == RECORDED
+    if phase is not Phase.SKIPPED or is_given_up(event.status):
+        return False
+    if reason in (SKIPPED_BY_REQUEST, "ArchivedAsExpired", "NoFinishedDocuments"):
+        # Settled in this status.
+        return event.status.envelope is None or event.status.envelope.status != found
+    return True
