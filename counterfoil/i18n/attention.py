@@ -38,7 +38,7 @@ from counterfoil.resources import (
     is_condition_true,
 )
 from counterfoil.resources.envelopeevent import DEADLINE_EXCEEDED
-from counterfoil.resources.shard_leases import UnheldShard
+from counterfoil.resources.lease import UnheldShard
 
 MAX_EXAMPLES: Final = 3
 _REPORTED_ELSEWHERE: Final = frozenset(

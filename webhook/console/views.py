@@ -24,7 +24,7 @@ from counterfoil.resources import (
     Phase,
     Sender,
 )
-from counterfoil.resources.shard_leases import UnheldShard, unheld_shards
+from counterfoil.resources.lease import UnheldShard, unheld_shards
 from webhook.console import charts
 from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest

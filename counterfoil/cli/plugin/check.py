@@ -20,9 +20,9 @@ from counterfoil.esaw_check.facts import profile_of
 from counterfoil.kube.client import KubeClient
 from counterfoil.logs import redact
 from counterfoil.resources import Organization, RequestOutcome, envelope_id
+from counterfoil.resources.lease import unheld_owner
 from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
-from counterfoil.resources.shard_leases import unheld_owner
 
 SUMMARY = "ask eSignAnyWhere, read-only, whether it behaves as Counterfoil assumes"
 DETAILS = (

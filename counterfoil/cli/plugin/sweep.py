@@ -8,8 +8,8 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import Organization, RequestOutcome
+from counterfoil.resources.lease import unheld_owner
 from counterfoil.resources.naming import UNSHARDED_WORK
-from counterfoil.resources.shard_leases import unheld_owner
 
 SUMMARY = "look now for finished envelopes whose callback never came"
 DETAILS = (

@@ -28,8 +28,8 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.lease import UnheldShard, unheld_shard
 from counterfoil.resources.request import attribution
-from counterfoil.resources.shard_leases import UnheldShard, unheld_shard
 from counterfoil.retention import deletion_time, removal_time
 
 SUMMARY = "say what happened to an event or envelope, what is next, and who must act"

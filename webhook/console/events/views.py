@@ -19,7 +19,7 @@ from counterfoil.resources import (
     Sender,
 )
 from counterfoil.resources.envelopeevent import state_of
-from counterfoil.resources.shard_leases import unheld_shard
+from counterfoil.resources.lease import unheld_shard
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.events import filters
 from webhook.console.events.bulk import BulkService, can_retry, can_skip, is_confirmed, parse_bulk

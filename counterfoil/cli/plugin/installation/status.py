@@ -41,7 +41,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
-from counterfoil.resources.shard_leases import unheld_shards
+from counterfoil.resources.lease import unheld_shards
 
 SUMMARY = "show processes, Organizations and what waits for a person, on one screen"
 DETAILS = (

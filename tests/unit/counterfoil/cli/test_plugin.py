@@ -52,7 +52,7 @@ from counterfoil.resources import (
     to_json_dict,
 )
 from counterfoil.resources.base import parse_part
-from counterfoil.resources.shard_leases import UnheldShard
+from counterfoil.resources.lease import UnheldShard
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import a_shard_lease

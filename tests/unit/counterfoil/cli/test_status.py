@@ -15,7 +15,7 @@ from counterfoil.cli.plugin.installation.status import (
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.resources import Phase
 from counterfoil.resources.conditions import with_condition
-from counterfoil.resources.shard_leases import UnheldShard
+from counterfoil.resources.lease import UnheldShard
 from tests.support.builders import NOON, EventBuilder
 from tests.support.scenes.console_parts import an_archive_that, an_organization_that
 from tests.support.scenes.notifications import an_unauthorized_sender

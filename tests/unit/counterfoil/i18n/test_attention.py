@@ -20,7 +20,7 @@ from counterfoil.resources import (
     ReportedProblem,
 )
 from counterfoil.resources.base import SENDER_LABEL, SecretKeyRef
-from counterfoil.resources.shard_leases import UnheldShard
+from counterfoil.resources.lease import UnheldShard
 from tests.support.builders import NOON, EventBuilder, an_organization
 from tests.support.scenes.console_parts import a_sender_that, an_archive_that, an_organization_that
 

@@ -34,13 +34,13 @@ from counterfoil.resources import (
     RequestOutcome,
 )
 from counterfoil.resources.envelopeevent import state_of
+from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.organization import (
     CallbackURLs,
     CheckOutcome,
     OrganizationCheck,
     OrganizationCheckResult,
 )
-from counterfoil.resources.shard_leases import UnheldShard
 from tests.support.builders import NOON, EventBuilder
 from tests.support.markup import NASTY
 from tests.support.scenes.console_parts import (

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from counterfoil.resources.shard_leases import UnheldShard, unheld_owner, unheld_shard, unheld_shards
+from counterfoil.resources.lease import UnheldShard, unheld_owner, unheld_shard, unheld_shards
 from tests.support.builders import NOON
 from tests.support.fakes.leases import a_shard_lease
 
