@@ -401,3 +401,21 @@ async def test_an_answer_is_read_although_the_server_closes_before_the_body_is_s
     async with serving(refuse) as url, a_client() as client:
         response = await client.put(url, content=source())
     assert (response.status_code, response.text) == (507, "full")
+
+
+@pytest.mark.parametrize("interim", [b"100 Continue", b"103 Early Hints"])
+async def test_an_interim_response_begins_no_read_timeout_while_the_body_is_sent(interim: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 " + interim + b"\r\n\r\n")
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.sleep(0.6)
+        yield b"x"
+
+    async with serving(answer) as url, a_client(timeout=httpx.Timeout(30, read=0.2)) as client:
+        response = await client.put(url, content=slowly())
+    assert response.status_code == 201

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any, cast
 from unittest.mock import Mock
 
@@ -13,6 +14,7 @@ import aiohttp
 import pytest
 
 from counterfoil._upstream.aiohttp_connections import (
+    BUFFER_BYTES,
     HEAD_STEP,
     MAX_FIELDS,
     MAX_FRAMING_BYTES,
@@ -20,6 +22,14 @@ from counterfoil._upstream.aiohttp_connections import (
     Connection,
     new_session,
 )
+from tests.support.servers.scripted_esaw import (
+    Script,
+    running,
+    server_tls,
+    then_closing,
+    then_cutting,
+)
+from tests.support.servers.scripted_esaw import sending as sending_bytes
 
 MIB = 1024 * 1024
 MakeSession = Callable[[], aiohttp.ClientSession]
@@ -388,3 +398,116 @@ async def test_each_head_may_have_its_size() -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
     async with server_of(interim, interim, interim, answer(b"right")) as url, ours() as session:
         assert await content(session, url) == b"right"
+
+
+# -- Ends of connections -------------------------------------------------------------------------------------
+
+
+UNFRAMED = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def after_a_pause(script: Script) -> Script:
+    """Do as the script says, and wait until all of it is received."""
+
+    async def send(writer: asyncio.StreamWriter) -> None:
+        await script(writer)
+        await asyncio.sleep(0.1)
+
+    return send
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    """A chunked response."""
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    return CHUNKED + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the rest that TLS still holds is discarded at the end of the connection"
+)
+async def test_a_slow_reader_gets_all_of_a_chunked_body_although_the_server_has_closed(
+    tmp_path: Path,
+) -> None:
+    server_context, trust = server_tls(tmp_path)
+    sizes = [150_000, 300_000, 400_000, 600_000, 900_000]
+    sending = [then_closing(sending_bytes(in_chunks(bytes(size), 8192))) for size in sizes]
+    async with (
+        running(*sending, tls=server_context) as server,
+        new_session(aiohttp.TCPConnector(ssl=trust), set()) as session,
+    ):
+        for size in sizes:
+            async with session.get(server.url) as response:
+                connection, received = cast(Any, response.connection).protocol, 0
+                while part := await connection.next_part():
+                    await asyncio.sleep(0.01 if received else 0.2)
+                    received += len(part)
+            assert received == size
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the rest that is not parsed yet is discarded at the end of the connection"
+)
+@pytest.mark.parametrize("size", [1, 16, 100, 8192, 300_000])
+async def test_what_was_received_is_parsed_at_the_end_of_the_connection(size: int) -> None:
+    connection = Connection(asyncio.get_running_loop(), set())
+    connection.set_response_params(read_bufsize=BUFFER_BYTES)
+    response = in_chunks(bytes(150_000 if size == 1 else 300_000), size)
+    connection.data_received(response)
+    _, body = await connection.read()
+    began = time.process_time()
+    connection.connection_lost(None)
+    assert time.process_time() - began < 1
+    assert len(body.read_nowait()) == body.total_bytes
+    assert body.at_eof()
+
+
+@pytest.mark.xfail(strict=True, reason="a reset counts as the end of a body without a length")
+async def test_a_reset_does_not_end_a_body_without_a_length() -> None:
+    script = then_cutting(after_a_pause(sending_bytes(UNFRAMED, b"half")))
+    async with running(script) as server, ours() as session:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await content(session, server.url)
+
+
+@pytest.mark.parametrize(
+    "is_notified",
+    [
+        True,
+        pytest.param(
+            False,
+            marks=pytest.mark.xfail(strict=True, reason="TLS without its end counts as the end of a body"),
+        ),
+    ],
+)
+async def test_only_the_end_of_tls_ends_a_body_without_a_length(tmp_path: Path, *, is_notified: bool) -> None:
+    async def end(writer: asyncio.StreamWriter) -> None:
+        await sending_bytes(UNFRAMED, b"all")(writer)
+        if is_notified:
+            writer.close()
+        else:
+            # Not ``close``, which tells the end of TLS first.
+            writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+    server_context, trust = server_tls(tmp_path)
+    async with (
+        running(end, tls=server_context) as server,
+        new_session(aiohttp.TCPConnector(ssl=trust), set()) as session,
+    ):
+        if is_notified:
+            assert await content(session, server.url) == b"all"
+        else:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await content(session, server.url)
+
+
+@pytest.mark.xfail(strict=True, reason="an interim response ends the read timeout")
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize("interim", [INTERIM, b"HTTP/1.1 100 Continue\r\n\r\n", INTERIM * 3])
+async def test_a_server_that_is_silent_after_an_interim_response_is_given_up(
+    method: str, interim: bytes
+) -> None:
+    timeout = aiohttp.ClientTimeout(sock_read=0.2)
+    data = b"request" if method == "PUT" else None
+    async with server_of(interim) as url, ours() as session, asyncio.timeout(10):
+        with pytest.raises(aiohttp.SocketTimeoutError):
+            await session.request(method, url, data=data, timeout=timeout)
