@@ -18,6 +18,13 @@ first bytes. Upstream: the same method.
 **Other transfer encodings.** A body with one that is not chunked ends with its connection, also when that is
 interrupted. Upstream: https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/_http_parser.pyx
 
+**Ends of connections.** aiohttp discards what it received and did not parse yet: the rest of a chunked body,
+whose reader is slower than TLS. A reset ends a body without a length, and so does the end of a connection
+without that of TLS. Upstream: the same module (``ResponseHandler.connection_lost``).
+
+**Read timeouts.** An interim response ends the one of aiohttp, and half a head begins one while the request
+is still being sent. Upstream: the same module (``ResponseHandler.data_received``).
+
 **Large heads.** aiohttp bounds each field and their number, but not their sum.
 
 **Reading ahead.** aiohttp reads up to 256 KiB while nobody waits for them, for each connection. Upstream:
@@ -34,6 +41,7 @@ Versions: aiohttp up to 3.14.5; no issues yet.
 
 import asyncio
 import select
+import ssl
 from functools import partial
 from typing import Any, Final
 
@@ -89,7 +97,9 @@ class Connection(ResponseHandler):
         self._is_waiting = False
         self._body: StreamReader | None = None
         self._is_refused = False
-        self._is_chunked = False
+        self._is_sent = False
+        self._has_ended = False
+        self._is_chunked = self._is_framed = False
         self._is_reading = False
         self._taken = self._head_bytes = 0
         self._interim = 0
@@ -100,7 +110,7 @@ class Connection(ResponseHandler):
     def set_response_params(self, **options: Any) -> None:
         """Expect a response."""
         self._idle.discard(self)
-        self._is_waiting, self._body = True, None
+        self._is_waiting, self._is_sent, self._body = True, False, None
         self._interim = self._received = self._head_bytes = 0
         self._since = self._loop.time()
         self._last = b""
@@ -112,10 +122,30 @@ class Connection(ResponseHandler):
         return super().is_connected() and self.exception() is None and not self._is_readable()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Remember how the connection ended."""
+        """Parse what is left, and remember how the connection ended."""
         self.was_reset = exc is not None
+        self._has_ended = True
         self._idle.discard(self)
+        if self._body is not None:
+            self._parse_rest(self._body)
+            if (
+                not self._body.is_eof()
+                and not self._is_framed
+                and (self.was_reset or not self._has_tls_end())
+            ):
+                self.was_reset = True
+                self._body.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
         super().connection_lost(exc)
+
+    def start_timeout(self) -> None:
+        """Measure the silence of the server, to which all of the request is sent."""
+        self._is_sent = True
+        super().start_timeout()
+
+    def pause_reading(self) -> None:
+        """Parse no more, unless the connection has ended: the rest is bounded by what TLS holds."""
+        if not self._has_ended:
+            super().pause_reading()
 
     def data_received(self, data: bytes) -> None:
         """Parse the bytes: first heads, one by one, then a body."""
@@ -141,6 +171,7 @@ class Connection(ResponseHandler):
             self._interim += 1
         elif self._is_waiting:
             self._is_waiting, self._body, self._is_chunked = False, body, message.chunked
+            self._is_framed = message.chunked or "Content-Length" in message.headers
             if not message.chunked and "Transfer-Encoding" in message.headers:
                 # Its end is not distinguishable from an interruption. (RFC 9112, 6.3)
                 self._refuse("the response has another transfer encoding than chunked")
@@ -196,6 +227,10 @@ class Connection(ResponseHandler):
             self._refuse("the response has empty lines, or lines without CR")
         elif self._interim > MAX_INTERIM_RESPONSES + INTERIM_RESPONSES_PER_SECOND * self._waited():
             self._refuse("too many interim responses")
+        elif self._is_waiting and self._is_sent:
+            self.start_timeout()
+        elif self._is_waiting:
+            self._drop_timeout()
         if found >= 0:
             self._head_bytes = 0
         return data[len(piece) :]
@@ -203,6 +238,23 @@ class Connection(ResponseHandler):
     def _waited(self) -> float:
         """Return the seconds since a response is expected."""
         return self._loop.time() - self._since
+
+    def _parse_rest(self, body: StreamReader) -> None:
+        """Parse what the parser kept when it was paused; a pause from before can interrupt it once."""
+        before = -1
+        while not body.is_eof() and body.total_bytes > before:
+            before = body.total_bytes
+            self.data_received(b"")
+
+    def _has_tls_end(self) -> bool:
+        """Whether the server has ended TLS, if there is any. (RFC 9112, 9.8)"""
+        tls = None if self.transport is None else self.transport.get_extra_info("ssl_object")
+        try:
+            return tls is None or not tls.read(1)
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            return False
 
     def _check(self, body: StreamReader, *, is_valid: bool) -> None:
         framing = self._received - body.total_bytes
