@@ -1,0 +1,164 @@
+"""A server that stops to read holds neither a socket nor memory of an upload that was given up."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from counterfoil._upstream.event_loop import EventLoop
+from counterfoil.untrusted.http_transport import new_client
+from tests.support.servers.scripted_esaw import server_tls
+
+pytestmark = pytest.mark.xfail(strict=True, reason="a transport sends its buffer before it closes")
+
+UNREAD_BYTES = 64 * 1024 * 1024
+"""More than the buffers of two sockets."""
+
+SECONDS_TO_CLOSE = 5.0
+"""asyncio and uvloop end a connection with TLS after 30."""
+
+SILENT = b""
+FULL = b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\n\r\n"
+EXTRA = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore"
+UNKNOWN_CODING = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"
+NO_HTTP = b"SSH-2.0-other\r\n\r\n"
+
+
+@dataclass
+class Way:
+    """How a server is reached."""
+
+    is_tls: bool = False
+    is_proxied: bool = False
+
+
+WAYS = {
+    "plain": Way(),
+    "tls": Way(is_tls=True),
+    "plain by a proxy": Way(is_proxied=True),
+    "tls by a proxy": Way(is_tls=True, is_proxied=True),
+}
+each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+class Scene:
+    """A server that reads the head of a request, answers ``answer``, and reads no more."""
+
+    def __init__(self, way: Way, folder: Path, monkeypatch: pytest.MonkeyPatch, *, answer: bytes) -> None:
+        self.way = way
+        self.answer = answer
+        self.server_tls, self.client_tls = server_tls(folder)
+        self._monkeypatch = monkeypatch
+        self.port = 0
+        self.is_unread = asyncio.Event()
+        self.is_over = asyncio.Event()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
+            if self.way.is_tls and self.way.is_proxied:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                await writer.start_tls(self.server_tls)
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(self.answer)
+            self.is_unread.set()
+            await self.is_over.wait()
+
+    async def upload(self, *, timeout: httpx.Timeout) -> None:
+        """Send more than the server reads, and raise what comes of it."""
+        is_tls_at_once = self.way.is_tls and not self.way.is_proxied
+        server = await asyncio.start_server(
+            self.serve, "127.0.0.1", 0, ssl=self.server_tls if is_tls_at_once else None
+        )
+        self.port = server.sockets[0].getsockname()[1]
+        self._monkeypatch.delenv("NO_PROXY", raising=False)
+        if self.way.is_proxied:
+            for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+                self._monkeypatch.setenv(name, f"http://127.0.0.1:{self.port}")
+        url = f"http{'s' * self.way.is_tls}://127.0.0.1:{9 if self.way.is_proxied else self.port}/a"
+        async with new_client(timeout=timeout, idle=1, headers={}, verify=self.client_tls) as http:
+            try:
+                await http.put(url, content=too_much())
+            finally:
+                await self.wait_for_no_socket()
+                self.is_over.set()
+                server.close()
+
+    async def wait_for_no_socket(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS_TO_CLOSE):
+                while self.sockets():
+                    await asyncio.sleep(0.05)
+        assert self.sockets() == []
+
+    def sockets(self) -> list[str]:
+        """Return the connections to the server; without those that no process has if aiohttp closed the
+        transport itself, which the system ends some minutes later."""
+        found = sockets_to(self.port)
+        return [each for each in found if each.split()[-1] != "0"] if self.answer == NO_HTTP else found
+
+
+async def too_much() -> AsyncGenerator[bytes, None]:
+    for _ in range(UNREAD_BYTES // 65536):
+        yield b"x" * 65536
+
+
+def sockets_to(port: int) -> list[str]:
+    """Return the system's lines of connections to ``port``: state, bytes in buffers, and number of the socket,
+    0 for those that no process has any more. Those in TIME_WAIT have no buffers."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [
+        " ".join((each[3], each[4], each[9]))
+        for each in lines
+        if each[2].endswith(f":{port:04X}") and each[3] != "06"
+    ]
+
+
+def run_in(loop: type[asyncio.AbstractEventLoop], main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main)
+
+
+@each_way
+@pytest.mark.parametrize(
+    "answer",
+    [SILENT, FULL, EXTRA, UNKNOWN_CODING, NO_HTTP],
+    ids=["silent", "early answer", "bytes after an answer", "refused answer", "no HTTP"],
+)
+@pytest.mark.parametrize("loop", [EventLoop, asyncio.SelectorEventLoop])
+def test_an_upload_that_failed_leaves_no_socket(
+    way: Way,
+    answer: bytes,
+    loop: type[asyncio.AbstractEventLoop],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        scene = Scene(way, tmp_path, monkeypatch, answer=answer)
+        with suppress(httpx.TransportError):
+            await scene.upload(timeout=httpx.Timeout(30, write=0.2))
+
+    run_in(loop, main())
+
+
+@each_way
+def test_an_upload_that_was_cancelled_leaves_no_socket(
+    way: Way, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        scene = Scene(way, tmp_path, monkeypatch, answer=SILENT)
+        sending = asyncio.create_task(scene.upload(timeout=httpx.Timeout(30)))
+        await scene.is_unread.wait()
+        await asyncio.sleep(0.2)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+
+    run_in(EventLoop, main())
