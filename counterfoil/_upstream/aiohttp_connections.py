@@ -32,6 +32,11 @@ https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/streams.py (``StreamRea
 
 **Small parts.** aiohttp has no limit for the bytes of a chunked body that are no content.
 
+**Bytes that nobody reads.** aiohttp closes the transport of a request that failed. A transport sends its
+buffer before it ends, so a server that does not read keeps the socket and the buffer for as long as it likes.
+With TLS they end after 30 seconds. Upstream:
+https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/client_proto.py (``ResponseHandler.close``).
+
 **Repetition.** aiohttp sends a request a second time when a connection of its pool turns out to be closed,
 also a DELETE. Upstream: https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/client.py
 (``_retry_connection``).
@@ -41,7 +46,9 @@ Versions: aiohttp up to 3.14.5; no issues yet.
 
 import asyncio
 import select
+import socket
 import ssl
+import struct
 from functools import partial
 from typing import Any, Final
 
@@ -82,6 +89,9 @@ BUFFER_BYTES: Final = 64 * 1024
 
 LATE_BYTES_SECONDS: Final = 0.01
 """Time until bytes that have arrived at a socket are read."""
+
+RESET: Final = struct.pack("ii", 1, 0)
+"""``SO_LINGER`` of a socket that the system resets when it is closed, without the bytes that are not sent."""
 
 
 class Connection(ResponseHandler):
@@ -136,6 +146,11 @@ class Connection(ResponseHandler):
                 self.was_reset = True
                 self._body.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
         super().connection_lost(exc)
+
+    def close(self) -> None:
+        """End the connection now, also if the server does not read what is not sent yet."""
+        self._end()
+        self.abort()
 
     def start_timeout(self) -> None:
         """Measure the silence of the server, to which all of the request is sent."""
@@ -287,16 +302,25 @@ class Connection(ResponseHandler):
     def _end_with_extra_bytes(self) -> None:
         self.has_extra_bytes = True
         self.force_close()
-        if self.transport is not None:
-            self.transport.close()
+        self._end()
 
     def _refuse(self, why: str) -> None:
         self._is_refused = True
         self.set_exception(HttpProcessingError(code=0, message=why))
         if self._body is not None:
             self._body.set_exception(aiohttp.ClientPayloadError(why))
-        if self.transport is not None:
-            self.transport.close()
+        self._end()
+
+    def _end(self) -> None:
+        """End the connection. The system does not send the rest of a request without a complete response."""
+        transport = self.transport
+        if transport is None:
+            return
+        is_complete = self._body is not None and self._body.is_eof()
+        # The number of a socket that is closing can belong to another one already.
+        if not transport.is_closing() and (not is_complete or transport.get_write_buffer_size()):
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        transport.abort()
 
     def _is_readable(self) -> bool:
         """Whether the socket has bytes, or its end, that are not read yet."""
