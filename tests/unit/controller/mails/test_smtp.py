@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.message import EmailMessage
 from functools import partial
 from typing import Any
@@ -150,6 +151,40 @@ async def test_a_server_that_says_nothing_is_not_waited_for_long() -> None:
         with pytest.raises(MailError) as found:
             await SmtpMailer(command_seconds=0.2).check(reached_by(values))
     assert found.value.reason == "MailServerUnreachable"
+
+
+@pytest.mark.xfail(strict=True, reason="the connection is not ended")
+async def test_a_mail_that_the_server_does_not_read_leaves_no_connection() -> None:
+    is_over, is_closed = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail\r\n")
+        for answer in (b"250 mail\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 Go on\r\n"):
+            await reader.readline()
+            writer.write(answer)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await is_over.wait()
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with suppress(ConnectionError):
+            while len(block := await reader.read(65536)) > 0:
+                received.append(len(block))
+        is_closed.set()
+        writer.close()
+
+    received: list[int] = []
+    large = EmailMessage()
+    large.set_payload(("x" * 75 + "\n") * 150_000)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        values = {"host": "127.0.0.1", "port": str(server.sockets[0].getsockname()[1]), "tls": "none"}
+        with pytest.raises(MailError):
+            await SmtpMailer(data_reply_seconds=0.2).send(
+                reached_by(values), large, sender=SENDER, to=(ANNA,)
+            )
+        await asyncio.sleep(0.1)
+        is_over.set()
+        async with asyncio.timeout(10):
+            await is_closed.wait()
+    assert sum(received) < len(large.as_bytes())
 
 
 async def test_a_recipient_that_is_refused_is_a_matter_of_this_mail_only() -> None:

@@ -44,15 +44,21 @@ class ManyNames(asyncssh.SFTPServer):
 
 @asynccontextmanager
 async def server(
-    folder: Path, *, kex: str = "*25519*", compression: str = "none", names: int = 0
+    folder: Path,
+    *,
+    kex: str = "*25519*",
+    compression: str = "none",
+    names: int = 0,
+    login: type[AnyPassword] = AnyPassword,
+    has_sftp: bool = True,
 ) -> AsyncIterator[ArchiveSpec]:
     key = asyncssh.generate_private_key("ssh-ed25519")
     acceptor = await asyncssh.listen(
         "127.0.0.1",
         0,
-        server_factory=AnyPassword,
+        server_factory=login,
         server_host_keys=[key],
-        sftp_factory=lambda channel: ManyNames(channel, folder, names),
+        sftp_factory=(lambda channel: ManyNames(channel, folder, names)) if has_sftp else None,
         kex_algs=kex,
         compression_algs=compression,
     )
@@ -115,6 +121,35 @@ async def test_a_list_comes_in_packets_of_bounded_size(
             await backend.entries("a")
         await backend.close()
     assert refused.value.reason.startswith("Archive")
+
+
+@pytest.mark.xfail(strict=True, reason="the connection is not ended")
+async def test_a_session_that_is_cancelled_while_it_opens_leaves_no_connection(tmp_path: Path) -> None:
+    """The server logs in, and never opens SFTP."""
+    opening, is_lost = asyncio.Event(), asyncio.Event()
+
+    class Hanging(AnyPassword):
+        def connection_lost(self, exc: Exception | None) -> None:
+            is_lost.set()
+
+        def session_requested(self) -> asyncssh.SSHServerSession[bytes]:
+            return Silent()
+
+    class Silent(asyncssh.SSHServerSession[bytes]):
+        def subsystem_requested(self, subsystem: str) -> bool:
+            opening.set()
+            return True
+
+    async with server(tmp_path, login=Hanging, has_sftp=False) as spec:
+        backend = await open_backend("dms", spec, LOGIN)
+        listing = asyncio.create_task(backend.entries("a"))
+        await opening.wait()
+        listing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await listing
+        async with asyncio.timeout(5):
+            await is_lost.wait()
+        await backend.close()
 
 
 def field(content: bytes) -> bytes:
