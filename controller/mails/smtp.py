@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import StrEnum
+from typing import cast
 
 import aiosmtplib
 
@@ -153,7 +154,7 @@ class SmtpMailer:
     async def _run_session(
         self, server: MailServer, message: bytes | None, sender: str, to: tuple[str, ...]
     ) -> None:
-        smtp = aiosmtplib.SMTP(
+        smtp = _SmtpSession(
             hostname=server.host,
             # The library would look up the server and this host in the threads that all other work of the
             # event loop uses.
@@ -191,6 +192,16 @@ class SmtpMailer:
                 except OSError as error:
                     problem = error
             raise problem
+
+
+class _SmtpSession(aiosmtplib.SMTP):
+    """A session that ends at once, also if the server does not read a mail."""
+
+    def close(self) -> None:
+        """End the connection. A transport that closes would first send what the server has not read."""
+        if self.transport is not None:
+            cast(asyncio.WriteTransport, self.transport).abort()
+        super().close()
 
 
 async def _connect_to(address: str, port: int) -> socket.socket:

@@ -173,8 +173,12 @@ class SshConnection:
             client = _SshClient(self._host_keys)
             try:
                 self._connection = await self._connect(client)
-                # As for file systems: names of others need not be text.
-                self._sftp = await self._connection.start_sftp_client(path_errors="surrogateescape")
+                async with asyncio.timeout(LOGIN_SECONDS):
+                    # As for file systems: names of others need not be text.
+                    self._sftp = await self._connection.start_sftp_client(path_errors="surrogateescape")
+            except asyncio.CancelledError:
+                self.drop()
+                raise
             except Exception as error:
                 # asyncssh decodes numbers of a server that nobody trusts yet, with errors of many types.
                 self.drop()

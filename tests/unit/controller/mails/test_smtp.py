@@ -153,7 +153,6 @@ async def test_a_server_that_says_nothing_is_not_waited_for_long() -> None:
     assert found.value.reason == "MailServerUnreachable"
 
 
-@pytest.mark.xfail(strict=True, reason="the connection is not ended")
 async def test_a_mail_that_the_server_does_not_read_leaves_no_connection() -> None:
     is_over, is_closed = asyncio.Event(), asyncio.Event()
 

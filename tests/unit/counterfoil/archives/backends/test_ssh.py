@@ -123,7 +123,6 @@ async def test_a_list_comes_in_packets_of_bounded_size(
     assert refused.value.reason.startswith("Archive")
 
 
-@pytest.mark.xfail(strict=True, reason="the connection is not ended")
 async def test_a_session_that_is_cancelled_while_it_opens_leaves_no_connection(tmp_path: Path) -> None:
     """The server logs in, and never opens SFTP."""
     opening, is_lost = asyncio.Event(), asyncio.Event()
