@@ -158,7 +158,7 @@ async def test_a_mail_that_the_server_does_not_read_leaves_no_connection() -> No
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 mail\r\n")
-        for answer in (b"250 mail\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 Go on\r\n"):
+        for answer in (b"250 mail\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 Send it\r\n"):
             await reader.readline()
             writer.write(answer)
         writer.transport.pause_reading()  # type: ignore[attr-defined]

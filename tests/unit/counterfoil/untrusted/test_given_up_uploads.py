@@ -30,7 +30,7 @@ NO_HTTP = b"SSH-2.0-other\r\n\r\n"
 
 @dataclass
 class Way:
-    """How a server is reached."""
+    """The connection to a server."""
 
     is_tls: bool = False
     is_proxied: bool = False
@@ -70,7 +70,7 @@ class Scene:
             await self.is_over.wait()
 
     async def upload(self, limits: httpx.Timeout) -> None:
-        """Send more than the server reads, and raise what comes of it."""
+        """Send more than the server reads. Raises as the client."""
         is_tls_at_once = self.way.is_tls and not self.way.is_proxied
         server = await asyncio.start_server(
             self.serve, "127.0.0.1", 0, ssl=self.server_tls if is_tls_at_once else None
