@@ -1155,6 +1155,107 @@ async def test_a_pod_takes_fields_that_do_not_weaken_it(program: Helm, values: d
     await render(program, values)
 
 
+CONTRADICTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "more pods at least than at most": (
+        {"receiver": {"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 8}}},
+        "receiver.autoscaling.minReplicas is 9 and maxReplicas is 8: set maxReplicas to 9 or more.",
+    ),
+    "killed while it completes its requests": (
+        {"receiver": {"terminationGracePeriodSeconds": 1}},
+        "receiver.terminationGracePeriodSeconds is 1, but drain and grace of receiver.settings take 25 s "
+        "together: set it to 26 or more.",
+    ),
+    "killed while it completes its requests, by a longer drain": (
+        {"pages": {"settings": {"drain": "1m10.5s"}}},
+        "pages.terminationGracePeriodSeconds is 40, but drain and grace of pages.settings take 90.5 s "
+        "together: set it to 91 or more.",
+    ),
+    "killed while it releases its shards": (
+        {"controller": {"terminationGracePeriodSeconds": 20}},
+        "controller.terminationGracePeriodSeconds is 20, but grace of controller.settings takes 20 s: set it "
+        "to 21 or more.",
+    ),
+    "scraped twice": (
+        {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}},
+        "podMonitor.enabled and serviceMonitor.enabled are both true, so Prometheus would count each pod "
+        "twice: set one of them to false.",
+    ),
+    "two volumes of keys": (
+        {"sealingKeys": {"existingSecret": "keys", "volume": {"csi": {"driver": "vault"}}}},
+        "sealingKeys.volume replaces the Secrets: remove sealingKeys.existingSecret and "
+        "sealingKeys.extraSecrets, or the volume.",
+    ),
+    "a console without an Ingress for it": (
+        {"console": {"enabled": False, "ingress": {"enabled": True, "host": "console.example.com"}}},
+        "console.ingress.enabled is true, but console.enabled is false: set both to the same.",
+    ),
+    "a console without a route for it": (
+        {"console": {"enabled": False, "httpRoute": {"enabled": True}}},
+        "console.httpRoute.enabled is true, but console.enabled is false: set both to the same.",
+    ),
+    "sessions of one pod": (
+        {"console": {"replicas": 2}},
+        "console.replicas is 2, but console.sessionKeysSecret is empty, so a session would end at each "
+        "request to another pod: name a Secret there, or set console.replicas to 1.",
+    ),
+    "an Ingress for every host": (
+        {"ingress": {"enabled": True}},
+        "ingress.enabled is true, but ingress.host is empty: set it to the host name in callback URLs.",
+    ),
+    "an Ingress of the console for every host": (
+        {"console": {"ingress": {"enabled": True}}},
+        "console.ingress.enabled is true, but console.ingress.host is empty: set it to the console's host "
+        "name.",
+    ),
+    "a route of no gateway": (
+        {"httpRoute": {"enabled": True, "hostnames": ["callbacks.example.com"]}},
+        "httpRoute.enabled is true, but httpRoute.parentRefs is empty: name the Gateway there.",
+    ),
+    "a route of the console for every host": (
+        {"console": {"httpRoute": {"enabled": True, "parentRefs": [{"name": "inside"}]}}},
+        "console.httpRoute.enabled is true, but console.httpRoute.hostnames is empty: name the host there.",
+    ),
+    "callback URLs with a wildcard": (
+        {"ingress": {"enabled": True, "host": "*.example.com"}},
+        "*.example.com is no host name for callback URLs: set controller.settings.callbackUrl, such as "
+        "https://callbacks.example.com.",
+    ),
+    "a policy that denies and warns": (
+        {"admissionPolicy": {"actions": ["Deny", "Warn"]}},
+        "admissionPolicy.actions has Deny and Warn, which the API server refuses: remove Warn, or use "
+        "[Deny, Audit].",
+    ),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="the chart renders them, or names a rule of the schema")
+@pytest.mark.parametrize(("values", "said"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+async def test_values_that_contradict_each_other_are_refused_with_what_to_type(
+    program: Helm, values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(HelmError) as refused:
+        await render(program, values, *MONITORING)
+    assert said in str(refused.value)
+
+
+@pytest.mark.xfail(strict=True, reason="every volume passes")
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"controller": {"extraVolumes": [{"name": "dms", "hostPath": {"path": "/"}}]}},
+        {"receiver": {"extraVolumes": [{"name": "dms", "nfs": {"server": "dms", "path": "/"}}]}},
+        {"sealingKeys": {"volume": {"hostPath": {"path": "/etc"}}}},
+        {"extraPodSpec": {"activeDeadlineSeconds": 60}},
+    ],
+    ids=json.dumps,
+)
+async def test_no_volume_is_of_a_kind_that_pod_security_restricted_refuses(
+    program: Helm, values: dict[str, Any]
+) -> None:
+    with pytest.raises(HelmError, match=r"(?i)schema"):
+        await render(program, values)
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
