@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 import ssl
 import sys
 import uuid
@@ -23,10 +24,17 @@ import pytest
 from counterfoil.callback_auth import token_hash
 from counterfoil.clock import WallClock
 from counterfoil.kube.client import connect
+from counterfoil.kube.secret import USE_LABEL
 from counterfoil.resources import envelope_id, event_name
 from counterfoil.resources.audit_annotation import AuditEntry, audit_entries, with_audit_entry
 from counterfoil.resources.envelopeevent import Origin
 from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.lease import (
+    KIND_DRAFT,
+    LEASE_KIND_LABEL,
+    SHARD_LEASE_COUNT_LABEL,
+    shard_lease_name,
+)
 from release.helm import CHART, Helm, HelmError
 from sandbox.controlplane import rbac
 from sandbox.controlplane.binaries import ensure
@@ -39,6 +47,7 @@ from sandbox.environment.local import local_environment
 from sandbox.esaw import DocumentSpec
 from sandbox.servers.plain_http import plain_http
 from tests.support.builders import NOON
+from tests.support.console_blocks import console_commands, report, typed
 from tests.support.scenes.chart import (
     EVERYTHING,
     MONITORING,
@@ -889,6 +898,17 @@ async def test_uninstalling_keeps_definitions_events_and_sealing_keys_and_instal
     assert await sealing_keys(installed) == before
 
 
+async def test_a_second_release_in_the_namespace_is_refused_with_what_to_do_instead(
+    installed: InstalledChart,
+) -> None:
+    values = with_image({"crds": {"enabled": False}})
+    with pytest.raises(HelmError) as refused:
+        await installed.helm("install", "second", CHART, "-n", NAMESPACE, values=values)
+    said = str(refused.value)
+    assert f"the namespace {NAMESPACE} already has the release {RELEASE} of Counterfoil" in said
+    assert f"upgrade that one, as in `helm -n {NAMESPACE} upgrade {RELEASE}`" in said
+
+
 async def test_a_second_release_elsewhere_does_without_the_definitions(installed: InstalledChart) -> None:
     await installed.plane.namespace("invoices")
     with pytest.raises(HelmError, match="CustomResourceDefinition"):
@@ -898,6 +918,62 @@ async def test_a_second_release_elsewhere_does_without_the_definitions(installed
     assert (
         len((await installed.plane.kubectl("get", "validatingadmissionpolicies", "-o", "name")).split()) == 26
     )
+
+
+LEFT_BY_PROCESSES = [
+    *(
+        {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name, "labels": labels},
+        }
+        for name, labels in (
+            (shard_lease_name(0, 1), {SHARD_LEASE_COUNT_LABEL: "1"}),
+            ("counterfoil-draft-1", {LEASE_KIND_LABEL: KIND_DRAFT}),
+        )
+    ),
+    {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": RELEASE},
+        "spec": {"hard": {"count/leases.coordination.k8s.io": "30000"}},
+    },
+    {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "acme-callback", "labels": {USE_LABEL: "callback"}},
+    },
+]
+
+
+async def test_what_the_manual_says_of_removing_everything_leaves_nothing(
+    installed: InstalledChart, tmp_path: Path
+) -> None:
+    left_by_processes = json.dumps(listed_as(*LEFT_BY_PROCESSES))
+    await installed.kubectl("apply", "--server-side", "-f", "-", stdin=left_by_processes)
+    await installed.helm("uninstall", RELEASE, "-n", "invoices")
+    page = (CHART.parents[1] / "docs" / "chart.md").read_text(encoding="utf-8")
+    commands = console_commands(page.partition("\n## Uninstalling\n")[2].partition("\n## ")[0])
+    programs = await ensure("kubectl", "helm")
+    folders = {str(programs[each].parent) for each in ("kubectl", "helm")}
+    environment = {
+        "PATH": ":".join([*folders, os.environ["PATH"]]),
+        "KUBECONFIG": str(installed.plane.kubeconfig),
+        "HOME": str(tmp_path),
+    }
+    done = await typed(commands, tmp_path, environment, seconds=300.0)
+    assert done.status == 0, report(commands, done)
+    kinds = (
+        await installed.kubectl("api-resources", "--namespaced", "--verbs=list,delete", "-o", "name")
+    ).split()
+    without_events = ",".join(each for each in kinds if not each.startswith("events"))
+    left = (await installed.kubectl("get", without_events, "-o", "name")).split()
+    assert set(left) <= {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+    of_cluster = (
+        "clusterroles,crds,flowschemas,prioritylevelconfigurations,validatingadmissionpolicies,"
+        "validatingadmissionpolicybindings"
+    )
+    assert "counterfoil" not in await installed.plane.kubectl("get", of_cluster, "-o", "name")
 
 
 async def sealing_keys(installed: InstalledChart) -> str:

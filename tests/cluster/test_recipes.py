@@ -9,7 +9,7 @@ import yaml
 
 from release.helm import Helm, helm
 from sandbox.controlplane.kubectl import Kubectl
-from tests.support.scenes.chart import Rendered, render
+from tests.support.scenes.chart import render
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 BLOCK = re.compile(r"^```yaml\n# (?P<kind>[^\n]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -58,15 +58,6 @@ async def test_the_chart_renders_the_values_of_a_recipe(program: Helm, recipe: R
     assert rendered.objects
     for wanted in _strings(values):
         assert wanted in rendered.text, wanted
-
-
-async def test_on_openshift_no_pod_chooses_its_user(program: Helm) -> None:
-    (values,) = (each.text for each in RECIPES if (each.title, each.kind) == ("OpenShift", "values"))
-    rendered: Rendered = await render(program, yaml.safe_load(values))
-    for name, pod in rendered.pods():
-        context = pod["spec"]["securityContext"]
-        assert context.keys() & {"runAsUser", "runAsGroup", "fsGroup"} == set(), name
-        assert context["runAsNonRoot"], name
 
 
 @of("object")

@@ -16,20 +16,8 @@ metadata:
 spec:
   serviceAccountName: {{ include "counterfoil.serviceAccountName" . }}
   automountServiceAccountToken: {{ .token }}
-  enableServiceLinks: false
-  {{- with $root.Values.imagePullSecrets }}
-  imagePullSecrets:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $values.priorityClassName | default $root.Values.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
-  securityContext:
-    {{- toYaml $root.Values.podSecurityContext | nindent 4 }}
   terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
-  {{- with $root.Values.extraPodSpec }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "counterfoil.podFields" (dict "root" $root "values" $values) | nindent 2 }}
   containers:
     - name: {{ .name }}
       image: {{ include "counterfoil.image" $root }}
@@ -102,18 +90,6 @@ spec:
     {{- with $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with $values.nodeSelector | default $root.Values.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $values.tolerations | default $root.Values.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $values.affinity | default $root.Values.affinity }}
-  affinity:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
   {{- if $values.topologySpreadConstraints }}
   topologySpreadConstraints:
     {{- toYaml $values.topologySpreadConstraints | nindent 4 }}
@@ -128,6 +104,44 @@ spec:
           {{- include "counterfoil.processSelector" $ | nindent 10 }}
     {{- end }}
   {{- end }}
+{{- end -}}
+
+{{/* What the values say of every pod: root, values (those of the process; none for a Job and for the test). */}}
+{{- define "counterfoil.podFields" -}}
+enableServiceLinks: false
+securityContext:
+  {{- $context := .root.Values.podSecurityContext }}
+  {{- toYaml (.root.Values.openshift | ternary (omit $context "runAsUser" "runAsGroup" "fsGroup") $context) | nindent 2 }}
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.priorityClassName | default .root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector | default .root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations | default .root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity | default .root.Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.extraPodSpec }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Labels and annotations of the pod of a Job or of the test: root, name. */}}
+{{- define "counterfoil.jobPodLabels" -}}
+{{ include "counterfoil.processLabels" . }}
+{{- with .root.Values.podLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{/* Settings as environment: callbackRate becomes COUNTERFOIL_CALLBACK_RATE. Whole numbers are written out, since YAML made floats of them. */}}

@@ -158,7 +158,6 @@ EVERYTHING: dict[str, Any] = {
         "extraEgress": [{"ports": [{"port": 4317, "protocol": "TCP"}]}],
     },
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-    "serviceMonitor": {"enabled": True},
     "prometheusRule": {"enabled": True, "runbooks": "https://wiki.example.com/runbooks/"},
     "tracing": {"endpoint": "http://collector.monitoring:4318"},
     "grafanaDashboard": {"enabled": True, "annotations": {"grafana_folder": "Contracts"}},
@@ -209,6 +208,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "admissionPolicy": {"enabled": False},
     },
     "no pages": {"pages": {"enabled": False}, "ingress": {"enabled": True, "host": "a.example"}},
+    "service monitor": {"serviceMonitor": {"enabled": True}},
+    "OpenShift": {"openshift": True},
     "percent": {"receiver": {"podDisruptionBudget": {"maxUnavailable": "25%"}}},
 }
 """Values of releases that differ; what is said of the chart is tested with each."""

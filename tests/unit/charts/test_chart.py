@@ -1,6 +1,7 @@
 """The chart's copies equal their sources, every value is described, and the schema allows no other value."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,20 @@ def test_the_schema_refuses_everything_unknown() -> None:
 def test_the_schema_knows_every_value() -> None:
     known = {where for where, _ in properties(SCHEMA)}
     assert set(leaves(values())) - known == set()
+
+
+def test_values_and_manual_name_the_same_memory_of_an_event() -> None:
+    manual = generate_chart.REPOSITORY / "docs"
+    said = [
+        re.findall(sentence, " ".join(path.read_text(encoding="utf-8").split()))
+        for path, sentence in (
+            (CHART / "values.yaml", r"Each concurrent event needs up to (\d+) MiB"),
+            (manual / "chart.md", r"each with up to (\d+) MiB of memory"),
+            (manual / "archives.md", r"A transfer uses at most (\d+) MiB of memory"),
+        )
+    ]
+    assert said == [said[0]] * 3
+    assert len(said[0]) == 1
 
 
 def leaves(values: Mapping[str, Any], before: str = "") -> Iterator[str]:

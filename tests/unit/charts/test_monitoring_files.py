@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 
-from counterfoil.metrics import CallbackOutcome, Metrics
+from counterfoil.metrics import CallbackOutcome
 from counterfoil.resources import Phase
 from docs.tools.generate_metrics import describe_metrics
 
@@ -23,7 +22,7 @@ DASHBOARDS = sorted((FILES / "dashboards").glob("*.json"))
 RUNBOOKS = ROOT / "docs" / "runbooks"
 
 ADDED_BY_PROMETHEUS = {"namespace", "pod", "le", "app_kubernetes_io_component"}
-METRICS = {each.name: each for each in describe_metrics(Metrics(CollectorRegistry(), version="0"))}
+METRICS = {each.name: each for each in describe_metrics()}
 HISTOGRAM_SUFFIXES = ("_bucket", "_count", "_sum")
 VALUES = {
     "phase": {each.value for each in Phase},

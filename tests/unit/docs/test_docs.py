@@ -40,6 +40,18 @@ def test_the_page_of_metrics_is_up_to_date() -> None:
     )
 
 
+def test_each_page_names_a_metric_with_the_labels_that_it_has() -> None:
+    metrics = {each.name: each.labels for each in generate_metrics.describe_metrics()}
+    pages = [*(check_language.ROOT / "docs").rglob("*.md"), check_language.ROOT / "README.md"]
+    named = [
+        (page.name, found[1], tuple(found[2].split(",")))
+        for page in pages
+        for found in re.finditer(r"(counterfoil_[a-z_]+)\{([a-z_, ]+)\}", page.read_text(encoding="utf-8"))
+    ]
+    assert named
+    assert [each for each in named if each[2] != tuple(metrics[each[1]])] == []
+
+
 def test_every_field_of_a_log_line_is_explained() -> None:
     text = (generate_metrics.PAGE.parents[1] / "logs-and-traces.md").read_text(encoding="utf-8")
     assert [each for each in FIELDS if f"`{each}`" not in text] == []
