@@ -69,7 +69,7 @@ def main() -> int:
         _log.critical("the controller can't start: %s", invalid)
         return 1
     block_stop_signals()
-    metrics = Metrics(new_registry(), version=__version__)
+    metrics = Metrics(new_registry(), version=__version__, process="controller")
     if sealing is not None:
         metrics.sealing_key_faults.set_function(sealing.fault_count)
     with (

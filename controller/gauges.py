@@ -7,19 +7,22 @@ supplies the number of those. The sum over all controllers counts each event and
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from prometheus_client import Gauge
 
 from controller.cache import Cache
 from controller.reconcile.error_policy import RULES
 from controller.reconcile.outcomes import outcome_label
 from controller.reconcile.state_machine import PHASE_ORDER
 from controller.resync.statistics import EventStatistics
+from controller.scheduling.due import SUSPENDED_REASONS
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.metrics import Metrics
-from counterfoil.resources import FINAL_PHASES, Phase, find_condition, is_condition_true
+from counterfoil.resources import FINAL_PHASES, Condition, Phase, find_condition, is_condition_true
 
 
 def publish_shards(metrics: Metrics, held: Callable[[], HeldShards]) -> None:
@@ -57,6 +60,7 @@ class Gauges:
         self._known_organizations = organizations
         self._count_events(organizations)
         self._count_senders(organizations)
+        self._count_sender_conditions(organizations)
         self._set_archives()
         self._set_organizations()
 
@@ -89,6 +93,17 @@ class Gauges:
             for truth in ("True", "False", "Unknown"):
                 self.metrics.senders.labels(name, truth).set(counts[name, truth])
 
+    def _count_sender_conditions(self, organizations: set[str]) -> None:
+        self.metrics.sender_conditions.clear()
+        counts = Counter(
+            (sender.spec.organization_ref.name, condition.type, condition.status)
+            for sender in self.cache.senders
+            if sender.spec.organization_ref.name in organizations and self.owns("sender", sender.name)
+            for condition in sender.status.conditions
+        )
+        for labels, count in counts.items():
+            self.metrics.sender_conditions.labels(*labels).set(count)
+
     def _set_archives(self) -> None:
         refs = (each.spec.archive_ref for each in self.cache.organizations)
         used = {ref.name for ref in refs if ref is not None and self.owns("archive", ref.name)}
@@ -101,12 +116,18 @@ class Gauges:
             archive = self.cache.archives.get(name)
             ready = archive is not None and is_condition_true(archive.status.conditions, "Ready")
             self.metrics.archive_ready.labels(name).set(1 if ready else 0)
+        self.metrics.archive_condition.clear()
+        for each in self.cache.archives:
+            if self.owns("archive", each.name):
+                _set_conditions(self.metrics.archive_condition, each.name, each.status.conditions)
 
     def _set_organizations(self) -> None:
+        self.metrics.organization_condition.clear()
         self.metrics.mail_ready.clear()
         self.metrics.esaw_reachable.clear()
         for organization in self.cache.organizations:
             conditions, settings = organization.status.conditions, organization.spec.notifications
+            _set_conditions(self.metrics.organization_condition, organization.name, conditions)
             if settings is not None and settings.smtp_secret_ref is not None:
                 notified = find_condition(conditions, "Notified")
                 fails = notified is not None and notified.status == "False"
@@ -115,3 +136,9 @@ class Gauges:
             if reachable is not None and reachable.status != "Unknown":
                 answers = reachable.status == "True"
                 self.metrics.esaw_reachable.labels(organization.name).set(1 if answers else 0)
+
+
+def _set_conditions(gauge: Gauge, name: str, conditions: Iterable[Condition]) -> None:
+    for condition in conditions:
+        if condition.status != "Unknown" and condition.reason not in SUSPENDED_REASONS:
+            gauge.labels(name, condition.type).set(1 if condition.status == "True" else 0)

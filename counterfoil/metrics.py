@@ -155,12 +155,11 @@ class Metrics:
     """The metrics. Each attribute has the metric's name without the prefix ``counterfoil_`` and the suffix
     ``_total``."""
 
-    def __init__(self, registry: CollectorRegistry, *, version: str) -> None:
+    def __init__(self, registry: CollectorRegistry, *, version: str, process: str = "") -> None:
         self.registry = registry
-        self._callback_counters: dict[tuple[str, str], Counter] = {}
-        """Counters by organization and outcome."""
-        self._kubernetes_counters: dict[tuple[str, str, int], Counter] = {}
-        """Counters by verb, resource and status. Each callback needs both, and ``labels`` is slow."""
+        # By organization and outcome; by verb, resource and status. Callbacks need both: ``labels`` is slow.
+        self._callback_counters = dict[tuple[str, str], Counter]()
+        self._kubernetes_counters = dict[tuple[str, str, int], Counter]()
         self._of_organization, self._of_cluster = list[Metric](), list[Metric]()
         counter, histogram = partial(self._new, Counter), partial(self._new, TracedHistogram)
         gauge, cluster_gauge = partial(self._new, Gauge), partial(self._new, Gauge, is_of_cluster=True)
@@ -201,8 +200,8 @@ class Metrics:
             "Time from a callback's request line to its response.",
             buckets=_REQUEST_BUCKETS,
         )
-        self.pages = counter(
-            "counterfoil_pages_total",
+        self.page_requests = counter(
+            "counterfoil_page_requests_total",
             "Requests of senders' browsers, by page and outcome.",
             ("page", "outcome"),
         )
@@ -212,8 +211,10 @@ class Metrics:
             ("page",),
             buckets=_REQUEST_BUCKETS,
         )
-        self.console = counter(
-            "counterfoil_console_total", "Requests to the console, by page and outcome.", ("page", "outcome")
+        self.console_requests = counter(
+            "counterfoil_console_requests_total",
+            "Requests to the console, by page and outcome.",
+            ("page", "outcome"),
         )
         self.console_seconds = histogram(
             "counterfoil_console_seconds",
@@ -255,8 +256,8 @@ class Metrics:
             ("organization",),
             buckets=_EVENT_BUCKETS,
         )
-        self.archived_seconds = histogram(
-            "counterfoil_archived_seconds",
+        self.event_archived_seconds = histogram(
+            "counterfoil_event_archived_seconds",
             "Time until all files of an event are in the archive, from its creation or the later end of its "
             "envelope. Events that waited for a consent or failed before are left out.",
             ("organization",),
@@ -274,9 +275,9 @@ class Metrics:
         )
         self.esaw_requests = counter(
             "counterfoil_esaw_requests_total",
-            "Requests to eSignAnyWhere, by operation and HTTP status. An unusual status is its class, as in "
-            "`4xx`; `unreachable` is no response, `unreadable` an invalid one.",
-            ("operation", "code"),
+            "Requests to eSignAnyWhere, by organization, operation and HTTP status. An unusual status is its "
+            "class, as in `4xx`; `unreachable` is no response, `unreadable` an invalid one.",
+            ("organization", "operation", "code"),
         )
         self.esaw_request_seconds = histogram(
             "counterfoil_esaw_request_seconds",
@@ -304,6 +305,20 @@ class Metrics:
             "counterfoil_notifications_total",
             "Mails to people, by organization, kind and outcome.",
             ("organization", "kind", "outcome"),
+        )
+        self.organization_condition, self.archive_condition = (
+            cluster_gauge(
+                f"counterfoil_{kind.lower()}_condition",
+                f"Each condition of an {kind}: 1 if it is True, 0 if it is False. None while it is Unknown, "
+                "or False because a person suspended something.",
+                (kind.lower(), "condition"),
+            )
+            for kind in ("Organization", "Archive")
+        )
+        self.sender_conditions = cluster_gauge(
+            "counterfoil_sender_conditions",
+            "Senders, by condition and its status (True, False, Unknown).",
+            ("organization", "condition", "status"),
         )
         self.mail_ready = cluster_gauge(
             "counterfoil_mail_ready",
@@ -366,10 +381,12 @@ class Metrics:
             "tasks that never end.",
         )
         self.build_info = gauge(
-            "counterfoil_build_info", "Always 1, with the version as label.", ("version",)
+            "counterfoil_build_info",
+            "Always 1, with the version and the process (receiver, pages, console, controller) as labels.",
+            ("version", "process"),
         )
 
-        self._initialize_known_labels(version)
+        self._initialize_known_labels(version, process)
 
     def _new(
         self,
@@ -390,8 +407,8 @@ class Metrics:
             self._of_cluster.append(metric)
         return metric
 
-    def _initialize_known_labels(self, version: str) -> None:
-        self.build_info.labels(version).set(1)
+    def _initialize_known_labels(self, version: str, process: str) -> None:
+        self.build_info.labels(version, process).set(1)
         for cause in ("computing", "waiting"):
             self.event_loop_blocks.labels(cause)
             self.event_loop_longest_block_seconds.labels(cause)
@@ -411,7 +428,7 @@ class Metrics:
         """Start an organization's series of events and senders at 0; for the controller."""
         self.event_mismatches.labels(organization)
         self.event_seconds.labels(organization)
-        self.archived_seconds.labels(organization)
+        self.event_archived_seconds.labels(organization)
         self.retries_exhausted.labels(organization)
         self.sweep_found.labels(organization)
         for mail in MailKind:
@@ -455,7 +472,7 @@ class Metrics:
             self._kubernetes_counters[verb, resource, status] = counter
         counter.inc()
 
-    def esaw_request(self, operation: str, code: str, seconds: float) -> None:
-        """Count one request to eSAW; this is the ``observe`` of ``counterfoil.esaw.EsawClient``."""
-        self.esaw_requests.labels(operation, _status_label(code)).inc()
+    def esaw_request(self, organization: str, operation: str, code: str, seconds: float) -> None:
+        """Count one request to eSAW; this is the ``observe`` of ``counterfoil.esaw.EsawClients``."""
+        self.esaw_requests.labels(organization, operation, _status_label(code)).inc()
         self.esaw_request_seconds.labels(operation).observe(seconds)

@@ -83,7 +83,7 @@ class TransitionAnnouncer:
         finished = status.envelope.finished_time if status.envelope is not None else None
         begin = created if finished is None else max(created, finished)
         seconds = max(0.0, (self.clock.now() - begin).total_seconds())
-        self.metrics.archived_seconds.labels(stored.organization).observe(seconds)
+        self.metrics.event_archived_seconds.labels(stored.organization).observe(seconds)
 
 
 def _has_archived(status: EnvelopeEventStatus) -> bool:

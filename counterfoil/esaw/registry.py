@@ -1,5 +1,6 @@
 """One eSAW client per Organization, with its own rate limit and pauses, over one shared HTTP client."""
 
+from collections.abc import Callable
 from functools import partial
 
 import httpx
@@ -7,7 +8,6 @@ import httpx
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.limits import CallLimits
-from counterfoil.esaw.transport import CallObserver
 from counterfoil.resources import Organization
 
 
@@ -18,13 +18,15 @@ class EsawClients:
         self,
         http: httpx.AsyncClient,
         clock: Clock,
-        observe: CallObserver,
+        observe: Callable[[str, str, str, float], None],
         call_limits: CallLimits | None = None,
     ) -> None:
-        """``call_limits``: how long is waited for an answer; the client's own if there are none."""
-        self._new_client = partial(
-            EsawClient, http=http, clock=clock, observe=observe, call_limits=call_limits
-        )
+        """
+        ``observe``: gets organization, operation, code and seconds of each request.
+        ``call_limits``: how long is waited for an answer; the client's own if there are none.
+        """
+        self._observe = observe
+        self._new_client = partial(EsawClient, http=http, clock=clock, call_limits=call_limits)
         self._clients: dict[str, tuple[tuple[str, int | None], EsawClient]] = {}
 
     def for_organization(self, organization: Organization) -> EsawClient:
@@ -34,7 +36,8 @@ class EsawClients:
         if known is not None and known[0] == wanted:
             return known[1]
         per_second = None if wanted[1] is None else wanted[1] / 60
-        client = self._new_client(wanted[0], requests_per_second=per_second)
+        observe = partial(self._observe, organization.name)
+        client = self._new_client(wanted[0], requests_per_second=per_second, observe=observe)
         self._clients[organization.name] = (wanted, client)
         return client
 

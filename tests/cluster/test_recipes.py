@@ -12,6 +12,7 @@ from sandbox.controlplane.kubectl import Kubectl
 from tests.support.scenes.chart import render
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+CRDS = PAGE.parents[1] / "crds"
 BLOCK = re.compile(r"^```yaml\n# (?P<kind>[^\n]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 OF_OTHERS = "velero.io/v1"
 """API whose definitions are not in the test's API server."""
@@ -48,7 +49,29 @@ async def program(tmp_path_factory: pytest.TempPathFactory) -> Helm:
 def test_every_block_says_what_it_is() -> None:
     text = PAGE.read_text("utf-8")
     assert text.count("```yaml") == len(RECIPES)
-    assert {each.kind for each in RECIPES} == {"values", "object", "arguments of oauth2-proxy"}
+    others = {"arguments of oauth2-proxy", "values of kube-state-metrics"}
+    assert {each.kind for each in RECIPES} == {"values", "object", *others}
+
+
+@of("values of kube-state-metrics")
+def test_kube_state_metrics_reads_kinds_and_fields_that_exist(recipe: Recipe) -> None:
+    values = yaml.safe_load(recipe.text)
+    resources = values["customResourceState"]["config"]["spec"]["resources"]
+    (rule,) = values["rbac"]["extraRules"]
+    plurals = []
+    for resource in resources:
+        of_kind = resource["groupVersionKind"]
+        plurals.append(f"{of_kind['kind'].lower()}s")
+        definition = yaml.safe_load((CRDS / f"{plurals[-1]}.yaml").read_text("utf-8"))["spec"]
+        assert definition["group"] == of_kind["group"] == rule["apiGroups"][0]
+        (version,) = (each for each in definition["versions"] if each["name"] == of_kind["version"])
+        schema = version["schema"]["openAPIV3Schema"]["properties"]
+        for metric in resource["metrics"]:
+            gauge = metric["each"]["gauge"]
+            fields = schema[gauge["path"][0]]["properties"][gauge["path"][1]]["items"]["properties"]
+            read = [*gauge["labelsFromPath"].values(), gauge["valueFrom"]]
+            assert {each[0] for each in read} <= fields.keys()
+    assert sorted(rule["resources"]) == sorted(plurals)
 
 
 @of("values")

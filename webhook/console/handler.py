@@ -113,7 +113,7 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
         super().__init__(
             PersonRequest,
             match_route,
-            requests=metrics.console,
+            requests=metrics.console_requests,
             seconds=metrics.console_seconds,
             rates=rates,
             proxies=proxies,

@@ -33,7 +33,7 @@ ProcessSettings: TypeAlias = ReceiverSettings | PagesSettings | ConsoleSettings
 class HttpProcess:
     """One process: its clock, its metrics, and from ``serving`` on its two ports."""
 
-    def __init__(self, settings: ProcessSettings) -> None:
+    def __init__(self, name: str, settings: ProcessSettings) -> None:
         """Take SIGTERM and SIGINT first, so that no signal is lost during the start."""
         self._settings = settings
         self._stop = asyncio.Event()
@@ -42,7 +42,7 @@ class HttpProcess:
             loop.add_signal_handler(number, self._stop.set)
         self._public = AsyncExitStack()
         self.clock = WallClock()
-        self.metrics = Metrics(new_registry(), version=__version__)
+        self.metrics = Metrics(new_registry(), version=__version__, process=name)
         self.monotonic = loop.time
         """A clock in seconds that never goes back."""
 
@@ -98,7 +98,7 @@ def run_process(
     traceback."""
 
     async def run() -> None:
-        process = HttpProcess(settings)
+        process = HttpProcess(name, settings)
         with watched_event_loop(process.metrics):
             await serve(process)
 

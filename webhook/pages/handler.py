@@ -39,7 +39,7 @@ class PageHandler(BrowserHandler[RequestContext]):
         super().__init__(
             RequestContext,
             match_route,
-            requests=metrics.pages,
+            requests=metrics.page_requests,
             seconds=metrics.page_seconds,
             rates=rates,
             proxies=proxies,

@@ -34,7 +34,10 @@ MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 GROUPING = re.compile(r"\b(?:by|on) \(([^)]*)\)")
 
 
-OF_OTHERS = {"kube_resourcequota": {"resource", "resourcequota", "type"}}
+OF_OTHERS = {
+    "kube_resourcequota": {"resource", "resourcequota", "type"},
+    "kube_job_failed": {"condition", "job_name"},
+}
 """Metrics of kube-state-metrics, and their labels."""
 
 
@@ -118,6 +121,14 @@ def test_the_dashboard_of_organizations_shows_those_that_are_chosen_only() -> No
         if title.startswith("organizations: "):
             selections = re.findall(r"counterfoil_[a-z_]+\{([^}]*)\}", query)
             assert all('organization=~"$organization"' in each for each in selections), title
+
+
+def test_each_dashboard_leads_to_the_others_with_the_chosen_values() -> None:
+    dashboards = [json.loads(each.read_text(encoding="utf-8")) for each in DASHBOARDS]
+    for dashboard in dashboards:
+        (link,) = dashboard["links"]
+        assert (link["type"], link["includeVars"], link["keepTime"]) == ("dashboards", True, True)
+        assert all(set(link["tags"]) <= set(other["tags"]) for other in dashboards)
 
 
 def test_no_two_dashboards_have_one_identity() -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from controller.gauges import Gauges, publish_shards
 from controller.sharding import HeldShards
-from counterfoil.resources import Phase, with_condition
+from counterfoil.resources import Condition, Phase, with_condition
 from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, a_sender, an_event, an_organization, ready
 from tests.support.fakes.leases import held_shards
@@ -199,3 +199,59 @@ def test_an_esaw_is_reachable_unless_its_condition_says_otherwise_or_it_is_unkno
     scrape = Scrape(scene)
     scrape.gauges.refresh()
     assert scrape.shows("esaw_reachable", organization="acme") == shown
+
+
+def test_each_condition_of_organizations_and_archives_is_a_gauge_and_none_while_it_is_unknown() -> None:
+    scene = HandlersScene()
+    truths: dict[str, ConditionStatus] = {"Ready": "False", "Reachable": "True", "Notified": "Unknown"}
+    conditions: tuple[Condition, ...] = ()
+    for kind, truth in truths.items():
+        conditions = with_condition(conditions, kind, truth, "Reason", "Words.", now=NOON, generation=1)
+    organization = an_organization()
+    status = replace(organization.status, conditions=conditions)
+    scene.observe(ready(an_archive()), replace(organization, status=status))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    found = {
+        kind: scrape.shows("organization_condition", organization="acme", condition=kind) for kind in truths
+    }
+    assert found == {"Ready": 0, "Reachable": 1, "Notified": None}
+    assert scrape.shows("archive_condition", archive="dms", condition="Ready") == 1
+    scene.metrics.forget_cluster()
+    assert scrape.shows("organization_condition", organization="acme", condition="Ready") is None
+
+
+def test_a_suspended_organization_is_not_shown_as_one_that_is_not_ready() -> None:
+    scene = HandlersScene()
+    suspended = with_condition((), "Ready", "False", "ArchiveSuspended", "Words.", now=NOON, generation=1)
+    organization = an_organization()
+    scene.observe(replace(organization, status=replace(organization.status, conditions=suspended)))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("organization_condition", organization="acme", condition="Ready") is None
+
+
+def test_the_conditions_of_an_organization_that_is_gone_are_gone() -> None:
+    scene = HandlersScene()
+    broken = with_condition((), "Ready", "False", "Reason", "In words.", now=NOON, generation=1)
+    organization = an_organization()
+    scene.observe(replace(organization, status=replace(organization.status, conditions=broken)))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    assert scrape.shows("organization_condition", organization="acme", condition="Ready") == 0
+    scene.see_deleted(an_organization())
+    scrape.gauges.refresh()
+    assert scrape.shows("organization_condition", organization="acme", condition="Ready") is None
+
+
+def test_senders_are_counted_by_each_condition_and_its_status() -> None:
+    scene = HandlersScene()
+    scene.observe(an_organization(), *(a_sender(name, authorized="False") for name in ("anna", "ben")))
+    scene.observe(a_sender("carla"), a_sender("dora", organizationRef={"name": "unknown"}))
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    labels = {"organization": "acme", "condition": "Authorized"}
+    assert scrape.shows("sender_conditions", **labels, status="False") == 2
+    assert scrape.shows("sender_conditions", **labels, status="True") == 1
+    (family,) = scene.metrics.sender_conditions.collect()
+    assert {each.labels["organization"] for each in family.samples} == {"acme"}

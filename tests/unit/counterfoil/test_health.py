@@ -71,7 +71,7 @@ async def test_metrics_are_served_in_the_prometheus_text_format() -> None:
     status, text = await asked("/metrics", registry=registry)
 
     assert status == 200
-    assert 'counterfoil_build_info{version="1.2.3"} 1.0' in text
+    assert 'counterfoil_build_info{process="",version="1.2.3"} 1.0' in text
 
 
 async def test_who_asks_for_openmetrics_gets_it_with_the_same_series() -> None:
@@ -79,7 +79,7 @@ async def test_who_asks_for_openmetrics_gets_it_with_the_same_series() -> None:
     metrics = Metrics(registry, version="1.2.3")
     metrics.initialize_events("acme")
     metrics.initialize_callbacks("acme")
-    metrics.archived_seconds.labels("acme").observe(7, {"trace_id": "a" * 32})
+    metrics.event_archived_seconds.labels("acme").observe(7, {"trace_id": "a" * 32})
     accept = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.4,*/*;q=0.1"
     async with (
         serve_health_and_metrics(ANY_PORT, registry, live={}, ready={}) as address,
@@ -92,7 +92,7 @@ async def test_who_asks_for_openmetrics_gets_it_with_the_same_series() -> None:
     samples = {(each.name, each.labels.get("le")) for family in families for each in family.samples}
     assert {
         ("counterfoil_callbacks_total", None),
-        ("counterfoil_archived_seconds_bucket", "300.0"),
+        ("counterfoil_event_archived_seconds_bucket", "300.0"),
     } <= samples
     exemplars = [each.exemplar.labels for f in families for each in f.samples if each.exemplar]
     assert exemplars == [{"trace_id": "a" * 32}]

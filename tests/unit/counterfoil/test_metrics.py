@@ -9,8 +9,8 @@ from counterfoil.metrics import CallbackOutcome, Metrics, new_registry
 CONTRACT: dict[str, set[str]] = {
     "counterfoil_callbacks_total": {"organization", "outcome"},
     "counterfoil_callback_seconds": set(),
-    "counterfoil_pages_total": {"page", "outcome"},
-    "counterfoil_console_total": {"page", "outcome"},
+    "counterfoil_page_requests_total": {"page", "outcome"},
+    "counterfoil_console_requests_total": {"page", "outcome"},
     "counterfoil_console_seconds": {"page"},
     "counterfoil_page_seconds": {"page"},
     "counterfoil_events": {"organization", "phase"},
@@ -19,10 +19,10 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_attempts_total": {"phase", "outcome", "reason"},
     "counterfoil_phase_seconds": {"phase"},
     "counterfoil_event_seconds": {"organization"},
-    "counterfoil_archived_seconds": {"organization"},
+    "counterfoil_event_archived_seconds": {"organization"},
     "counterfoil_events_failed_total": {"organization", "phase", "reason"},
     "counterfoil_retries_exhausted_total": {"organization"},
-    "counterfoil_esaw_requests_total": {"operation", "code"},
+    "counterfoil_esaw_requests_total": {"organization", "operation", "code"},
     "counterfoil_esaw_request_seconds": {"operation"},
     "counterfoil_archive_bytes_total": {"archive"},
     "counterfoil_archive_seconds": {"archive", "operation"},
@@ -30,6 +30,9 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_callback_parameters_left_out_total": {"organization"},
     "counterfoil_senders": {"organization", "authorized"},
     "counterfoil_notifications_total": {"organization", "kind", "outcome"},
+    "counterfoil_organization_condition": {"organization", "condition"},
+    "counterfoil_archive_condition": {"archive", "condition"},
+    "counterfoil_sender_conditions": {"organization", "condition", "status"},
     "counterfoil_mail_ready": {"organization"},
     "counterfoil_esaw_reachable": {"organization"},
     "counterfoil_sweep_found_total": {"organization"},
@@ -47,7 +50,7 @@ CONTRACT: dict[str, set[str]] = {
     "counterfoil_event_mismatches_total": {"organization"},
     "counterfoil_uncounted_event_seconds": {"organization"},
     "counterfoil_organizations_age_seconds": set(),
-    "counterfoil_build_info": {"version"},
+    "counterfoil_build_info": {"version", "process"},
 }
 
 
@@ -124,8 +127,16 @@ def test_requests_to_the_api_server_are_counted_by_verb_resource_and_code(metric
     assert metrics.registry.get_sample_value("counterfoil_kubernetes_requests_total", labels) == 1
 
 
-def test_the_build_shows_its_version(metrics: Metrics) -> None:
-    assert metrics.registry.get_sample_value("counterfoil_build_info", {"version": "1.2.3"}) == 1
+def test_the_build_shows_its_version_and_the_process() -> None:
+    metrics = Metrics(CollectorRegistry(), version="1.2.3", process="receiver")
+    labels = {"version": "1.2.3", "process": "receiver"}
+    assert metrics.registry.get_sample_value("counterfoil_build_info", labels) == 1
+
+
+def test_requests_to_esaw_are_counted_by_organization(metrics: Metrics) -> None:
+    metrics.esaw_request("acme", "files", "200", 0.1)
+    labels = {"organization": "acme", "operation": "files", "code": "200"}
+    assert metrics.registry.get_sample_value("counterfoil_esaw_requests_total", labels) == 1
 
 
 def test_a_processes_registry_has_its_cpu_time_and_no_created_series() -> None:
@@ -141,7 +152,7 @@ def test_a_processes_registry_has_its_cpu_time_and_no_created_series() -> None:
 def test_unusual_statuses_of_esaw_count_as_their_class() -> None:
     metrics = Metrics(CollectorRegistry(), version="0")
     for code in ("200", "404", "unreachable", *map(str, range(100, 1000))):
-        metrics.esaw_request("files", code, 0.1)
+        metrics.esaw_request("acme", "files", code, 0.1)
     (family,) = metrics.esaw_requests.collect()
     counts = {each.labels["code"]: each.value for each in family.samples}
     assert len(counts) <= 50

@@ -157,15 +157,15 @@ async def test_an_observation_within_a_span_names_its_trace(
     metrics = Metrics(CollectorRegistry(), version="test")
     with sending(collector, monkeypatch):
         with tracing.span("event", traceparent=PARENT):
-            metrics.archived_seconds.labels("acme").observe(7)
+            metrics.event_archived_seconds.labels("acme").observe(7)
         # Neither a trace that is not sampled nor a span that ended can be found.
         with tracing.span("other", traceparent=f"{PARENT[:-2]}00"):
-            metrics.archived_seconds.labels("other").observe(7)
-        metrics.archived_seconds.labels("late").observe(7)
-        metrics.archived_seconds.labels("given").observe(7, tracing.exemplar(PARENT))
+            metrics.event_archived_seconds.labels("other").observe(7)
+        metrics.event_archived_seconds.labels("late").observe(7)
+        metrics.event_archived_seconds.labels("given").observe(7, tracing.exemplar(PARENT))
         # Otherwise the end would wait for the collector, and the collector for this loop.
         await sent(collector, 1)
-    metrics.archived_seconds.labels("off").observe(7, tracing.exemplar(PARENT))
+    metrics.event_archived_seconds.labels("off").observe(7, tracing.exemplar(PARENT))
     named = {
         each.labels["organization"]: each.exemplar.labels["trace_id"]
         for family in metrics.registry.collect()

@@ -784,10 +784,10 @@ async def test_the_time_to_the_archive_ends_before_the_clean_up(tmp_path: Path) 
     scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete", "after": "24h"})
     scene.clock.advance(seconds=90)
     assert (await scene.reconcile()).status.phase is Phase.CLEANING
-    assert scene.metric("archived_seconds_sum", organization="acme") == 90
+    assert scene.metric("event_archived_seconds_sum", organization="acme") == 90
     scene.clock.advance(hours=25)
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
-    assert scene.metric("archived_seconds_count", organization="acme") == 1
+    assert scene.metric("event_archived_seconds_count", organization="acme") == 1
 
 
 async def test_the_time_to_the_archive_begins_with_the_end_of_the_envelope(scene: ReconcilerScene) -> None:
@@ -795,7 +795,7 @@ async def test_the_time_to_the_archive_begins_with_the_end_of_the_envelope(scene
     ended = (scene.clock.now() - timedelta(seconds=30)).isoformat()
     scene.envelope.activities = json.dumps([{"FinishedDate": ended}]).encode()
     await scene.reconcile()
-    assert scene.metric("archived_seconds_sum", organization="acme") == 30
+    assert scene.metric("event_archived_seconds_sum", organization="acme") == 30
 
 
 async def test_the_wait_for_a_consent_is_no_time_to_the_archive(scene: ReconcilerScene) -> None:
@@ -805,7 +805,7 @@ async def test_the_wait_for_a_consent_is_no_time_to_the_archive(scene: Reconcile
     scene.cache.update(known_to_work(a_sender()))
     scene.clock.advance(hours=5)
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
-    assert scene.metric("archived_seconds_count", organization="acme") in (None, 0)
+    assert scene.metric("event_archived_seconds_count", organization="acme") in (None, 0)
 
 
 async def test_a_failed_event_is_counted_by_phase_and_reason_and_its_retry_has_no_time(
@@ -820,7 +820,7 @@ async def test_a_failed_event_is_counted_by_phase_and_reason_and_its_retry_has_n
     scene.kube.put(structs.replace(failed, status=status))
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
     assert scene.metric("events_failed_total", **labels) == 1
-    assert scene.metric("archived_seconds_count", organization="acme") in (None, 0)
+    assert scene.metric("event_archived_seconds_count", organization="acme") in (None, 0)
 
 
 async def test_a_failure_of_the_archive_is_reported_in_its_own_words(scene: ReconcilerScene) -> None:

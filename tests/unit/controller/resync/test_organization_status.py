@@ -1092,7 +1092,7 @@ async def answering(server: Answering) -> AsyncIterator[str]:
 
 
 def real_clients() -> EsawClients:
-    return EsawClients(new_http_client(), AClock(), lambda operation, code, seconds: None)
+    return EsawClients(new_http_client(), AClock(), lambda *_: None)
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -562,7 +562,7 @@ async def test_the_names_of_deleted_objects_do_not_stay_in_memory(tmp_path: Path
 
 
 def test_the_client_of_a_deleted_organization_is_dropped() -> None:
-    clients = EsawClients(new_http_client(), WallClock(), lambda operation, code, seconds: None)
+    clients = EsawClients(new_http_client(), WallClock(), lambda *_: None)
     first = clients.for_organization(an_organization())
     assert clients.for_organization(an_organization()) is first
     clients.forget("acme")

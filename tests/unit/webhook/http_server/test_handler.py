@@ -39,7 +39,7 @@ class CookieHandler(BrowserHandler[BrowserRequest]):
         super().__init__(
             BrowserRequest,
             lambda path: Route(OnlyPage.COOKIES, ("GET",) if path == "/" else ()),
-            requests=metrics.pages,
+            requests=metrics.page_requests,
             seconds=metrics.page_seconds,
             rates=ClientBuckets(
                 TokenBuckets(lambda: TokenBucket(rate=1.0, burst=2), max_buckets=10),
