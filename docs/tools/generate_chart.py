@@ -3,7 +3,7 @@ Writes what the chart has from elsewhere: ``python docs/tools/generate_chart.py`
 
 - ``README.md`` from ``values.yaml``: a comment that begins with ``# --`` describes the value under it (the
   way of helm-docs);
-- the settings in ``values.schema.json`` from the settings themselves;
+- in ``values.schema.json`` the settings from their types, and the alerts from ``files/alerts.yaml``;
 - ``files/crds/`` from ``crds/``.
 
 A unit test holds all of them against their sources, so they can't drift apart.
@@ -136,10 +136,34 @@ def _cell(value: Any) -> str:
 
 
 def schema() -> str:
-    """Return the schema as it is, with the settings as they are."""
+    """Return the schema as it is, with the settings and the alerts as they are."""
     stored = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
     stored["$defs"] |= {name: _settings(kind) for name, kind in SETTINGS.items()}
+    stored["$defs"]["alerts"] = _alerts()
     return json.dumps(stored, indent=2) + "\n"
+
+
+def _alerts() -> dict[str, Any]:
+    groups = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
+    alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+    kinds = {each["alert"]: "alertAbove" if has_threshold(each["expr"]) else "alert" for each in alerts}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {name: {"$ref": f"#/$defs/{kind}"} for name, kind in kinds.items()},
+    }
+
+
+def has_threshold(expression: str) -> bool:
+    """
+    Whether the value ``threshold`` may replace the number with which an alert compares.
+
+    It does if one number above 0 follows ``>``, or only zeros do. The template replaces these numbers. An
+    alert that another comparison with 0 excludes (``unless``) has none.
+    """
+    numbers = [float(each) for each in re.findall(r">=? ([0-9.]+)", expression)]
+    above = [each for each in numbers if each]
+    return len(above) == 1 or (bool(numbers) and not above and "unless sum by" not in expression)
 
 
 def _settings(kind: type[CommonSettings]) -> dict[str, Any]:

@@ -109,6 +109,8 @@ async def _installed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
         for path in await third_party_crds():
             await plane.kubectl("apply", "--server-side", "-f", str(path))
         await plane.namespace(NAMESPACE)
+        # The API server refuses a Pod, as that of the Helm test, whose PriorityClass does not exist.
+        await plane.kubectl("create", "priorityclass", "business", "--value=1000")
         installed = InstalledChart(
             plane,
             HelmWithHookJobs(

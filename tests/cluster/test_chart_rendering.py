@@ -218,6 +218,14 @@ def test_the_definitions_are_kept_and_otherwise_those_of_the_file(default: Rende
     assert rendered["spec"] == source["spec"]
 
 
+def test_the_definitions_take_annotations(everything: Rendered) -> None:
+    for each in everything.all("CustomResourceDefinition"):
+        assert each["metadata"]["annotations"] == {
+            "helm.sh/resource-policy": "keep",
+            "example.com/sync-wave": "-1",
+        }
+
+
 async def test_the_definitions_can_be_left_out_or_go_with_the_release(program: Helm) -> None:
     without = await render(program, {"crds": {"enabled": False}})
     assert without.all("CustomResourceDefinition") == []
@@ -352,6 +360,39 @@ def test_every_other_field_of_a_pod_is_passed_on(everything: Rendered) -> None:
         assert everything.pod(process)["spec"]["hostAliases"][0]["ip"] == "10.3.0.7"
 
 
+def test_each_process_takes_separate_containers_variables_annotations_and_probes(
+    everything: Rendered,
+) -> None:
+    deployment = everything.one("Deployment", f"{RELEASE}-receiver")
+    assert deployment["metadata"]["annotations"] == {"example.com/reload": "true"}
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    assert [each["name"] for each in containers] == ["receiver", "shipper"]
+    assert containers[0]["envFrom"] == [{"secretRef": {"name": "proxy"}}]
+    readiness, startup = containers[0]["readinessProbe"], containers[0]["startupProbe"]
+    assert (readiness["periodSeconds"], readiness["failureThreshold"]) == (5, 2)
+    assert (startup["periodSeconds"], startup["failureThreshold"]) == (2, 120)
+    for process in ("pages", "console", "controller"):
+        (container,) = everything.pod(process)["spec"]["containers"]
+        assert "envFrom" not in container
+        assert container["readinessProbe"]["periodSeconds"] == 3
+
+
+async def test_each_process_takes_annotations_of_its_deployment(program: Helm) -> None:
+    values = {name: {"deploymentAnnotations": {"example.com/of": name}} for name in PROCESSES}
+    rendered = await render(program, values)
+    for name in PROCESSES:
+        annotations = rendered.one("Deployment", f"{RELEASE}-{name}")["metadata"]["annotations"]
+        assert annotations == {"example.com/of": name}
+
+
+def test_a_service_takes_labels_and_fields_of_load_balancers(everything: Rendered) -> None:
+    service = everything.one("Service", f"{RELEASE}-receiver")
+    assert service["metadata"]["labels"]["exposed"] == "yes"
+    assert service["spec"]["loadBalancerClass"] == "example.com/inside"
+    assert service["spec"]["externalTrafficPolicy"] == "Local"
+    assert service["spec"]["ipFamilyPolicy"] == "PreferDualStack"
+
+
 def test_spreading_can_be_switched_off(nothing: Rendered) -> None:
     assert "topologySpreadConstraints" not in nothing.pod("receiver")["spec"]
 
@@ -378,6 +419,13 @@ def test_the_receiver_scales_only_if_it_is_configured(default: Rendered, everyth
     assert scaled["metrics"][0]["resource"]["name"] == "cpu"
     assert scaled["behavior"] == {"scaleDown": {"stabilizationWindowSeconds": 600}}
     assert "replicas" not in everything.one("Deployment", f"{RELEASE}-receiver")["spec"]
+
+
+def test_a_disruption_budget_counts_available_pods_if_it_is_configured(everything: Rendered) -> None:
+    budgets = {each["metadata"]["name"]: each["spec"] for each in everything.all("PodDisruptionBudget")}
+    assert budgets[f"{RELEASE}-receiver"]["minAvailable"] == 2
+    assert "maxUnavailable" not in budgets[f"{RELEASE}-receiver"]
+    assert "minAvailable" not in budgets[f"{RELEASE}-pages"]
 
 
 def test_a_drain_takes_one_pod_at_a_time(default: Rendered) -> None:
@@ -595,6 +643,11 @@ def test_a_route_opens_the_public_paths_and_no_other(everything: Rendered) -> No
     assert opened == {path: (f"{RELEASE}-{name}", ports[name]) for path, name in PUBLIC.items()}
 
 
+def test_routes_take_annotations(everything: Rendered) -> None:
+    for name, where in ((RELEASE, "outside"), (f"{RELEASE}-console", "inside")):
+        assert everything.one("HTTPRoute", name)["metadata"]["annotations"] == {"example.com/route": where}
+
+
 def test_the_console_has_a_separate_ingress(everything: Rendered) -> None:
     assert everything.names("Ingress") == everything.names("HTTPRoute") == {RELEASE, f"{RELEASE}-console"}
 
@@ -750,12 +803,25 @@ async def test_monitors_find_the_pods_by_labels_and_are_found_by_theirs(
     for name, pod in everything.pods():
         if name in PROCESSES:
             assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
-    assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == "private"
+    endpoint = monitor["spec"]["podMetricsEndpoints"][0]
+    assert (endpoint["port"], endpoint["path"], endpoint["interval"]) == ("private", "/metrics", "30s")
+    assert endpoint.items() >= EVERYTHING["podMonitor"]["endpoint"].items()
     other = await render(program, VARIANTS["service monitor"], *MONITORING)
     service = other.one("Service", f"{RELEASE}-metrics")
     assert service["spec"]["clusterIP"] == "None"
     chosen = other.one("ServiceMonitor", RELEASE)["spec"]["selector"]["matchLabels"]
     assert chosen.items() <= service["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("value", KINDS)
+async def test_a_monitor_in_another_namespace_finds_the_pods_of_the_release(
+    program: Helm, value: str
+) -> None:
+    values = {value: {"enabled": True, "namespace": "monitoring"}}
+    (monitor,) = (await render(program, values, *MONITORING)).all(KINDS[value])
+    assert monitor["metadata"]["namespace"] == "monitoring"
+    if value != "prometheusRule":
+        assert monitor["spec"]["namespaceSelector"] == {"matchNames": [NAMESPACE]}
 
 
 @pytest.mark.parametrize("audience", ["operators", "organizations", "service-levels"])
@@ -776,6 +842,9 @@ def test_alerts_are_those_of_the_file_and_lead_to_the_runbooks(everything: Rende
         for rules in (rule, source)
     )
     assert found.keys() == expected.keys()
+    for name, alert in found.items():
+        if name is not None:
+            assert alert["labels"] == {**expected[name]["labels"], "team": "archive"}
     urls = {each["annotations"]["runbook_url"] for each in found.values() if "annotations" in each}
     assert all(each.startswith("https://wiki.example.com/runbooks/") for each in urls)
 
@@ -785,16 +854,63 @@ def alert_rules(rendered: Rendered) -> list[dict[str, Any]]:
     return [each for group in groups for each in group["rules"]]
 
 
-async def test_without_an_address_of_the_runbooks_no_alert_has_a_link(program: Helm) -> None:
-    rules = alert_rules(await render(program, {"prometheusRule": {"enabled": True}}, *MONITORING))
-    annotations = [each["annotations"] for each in rules if "alert" in each]
-    assert annotations
-    assert all(each.keys() == {"summary", "description"} for each in annotations)
+async def test_without_other_values_the_rules_are_those_of_the_file(program: Helm) -> None:
+    rendered = await render(program, {"prometheusRule": {"enabled": True}}, *MONITORING)
+    # The file has the default objectives, and the paths of the runbooks.
     source = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
-    # The file has the default objectives.
-    assert [each["expr"] for each in rules] == [
-        each["expr"] for group in source["groups"] for each in group["rules"]
-    ]
+    assert rendered.one("PrometheusRule", RELEASE)["spec"] == source
+
+
+async def changed_alerts(program: Helm, changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    values = {"prometheusRule": {"enabled": True, "alerts": changes}}
+    rules = alert_rules(await render(program, values, *MONITORING))
+    return {each["alert"]: each for each in rules if "alert" in each}
+
+
+async def test_an_alert_can_be_switched_off_delayed_and_labelled(program: Helm) -> None:
+    changes: dict[str, Any] = {
+        "CounterfoilConsentWaiting": {"enabled": False},
+        "CounterfoilOldestUnfinished": {"for": "1h", "labels": {"severity": "critical", "team": "legal"}},
+        "CounterfoilArchivingLate": {"enabled": False},
+    }
+    before, after = await changed_alerts(program, {}), await changed_alerts(program, changes)
+    assert before.keys() - after.keys() == {"CounterfoilConsentWaiting", "CounterfoilArchivingLate"}
+    oldest = after["CounterfoilOldestUnfinished"]
+    assert (oldest["for"], oldest["labels"]) == ("1h", {"severity": "critical", "team": "legal"})
+    assert oldest["expr"] == before["CounterfoilOldestUnfinished"]["expr"]
+    others = after.keys() - changes.keys()
+    assert {name: after[name] for name in others} == {name: before[name] for name in others}
+
+
+THRESHOLDS = sorted(
+    name
+    for name, each in json.loads((CHART / "values.schema.json").read_text("utf-8"))["$defs"]["alerts"][
+        "properties"
+    ].items()
+    if each["$ref"].endswith("alertAbove")
+)
+
+
+async def test_a_threshold_replaces_the_number_with_which_an_alert_compares_and_nothing_else(
+    program: Helm,
+) -> None:
+    before = await changed_alerts(program, {})
+    after = await changed_alerts(program, {name: {"threshold": 987654} for name in THRESHOLDS})
+    for name in THRESHOLDS:
+        old, new = before[name]["expr"], after[name]["expr"]
+        compared = {float(each) for each in re.findall(r">=? ([0-9.]+)", old)}
+        number = max(compared)
+        assert re.sub(rf"(>=? ){number:g}(?![0-9.])", r"\g<1>987654", old) == new, name
+        assert old != new
+    assert "> 987654" in after["CounterfoilQuotaNearlyFull"]["expr"]
+    assert after["CounterfoilEventsFailed"]["expr"].count("> 987654") == 2
+    half = await changed_alerts(program, {"CounterfoilQuotaNearlyFull": {"threshold": 0.5}})
+    assert half["CounterfoilQuotaNearlyFull"]["expr"].rstrip().endswith("> 0) > 0.5")
+
+
+async def test_the_users_own_rules_are_part_of_the_prometheus_rule(everything: Rendered) -> None:
+    groups = everything.one("PrometheusRule", RELEASE)["spec"]["groups"]
+    assert groups[-1] == EVERYTHING["prometheusRule"]["extraGroups"][0]
 
 
 async def test_an_objective_is_set_in_one_place(program: Helm) -> None:
@@ -1161,6 +1277,14 @@ def with_init_container(**changes: Any) -> dict[str, Any]:
                 ]
             }
         },
+        {"receiver": {"extraContainers": [{"name": "shipper", "image": "shipper"}]}},
+        {
+            "receiver": {
+                "extraContainers": [
+                    {"name": "shipper", "image": "s", "securityContext": {**RESTRICTED, "privileged": True}}
+                ]
+            }
+        },
         {"securityContext": {"privileged": True}},
         {"securityContext": {"allowPrivilegeEscalation": True}},
         {"securityContext": {"readOnlyRootFilesystem": False}},
@@ -1322,6 +1446,11 @@ async def test_no_volume_is_of_a_kind_that_pod_security_restricted_refuses(
         ({"image": {"repository": "registry.example.com/counterfoil:1.0"}}, "/image/repository"),
         ({"image": {"repository": f"counterfoil@sha256:{'a' * 64}"}}, "/image/repository"),
         ({"image": {"repository": "counter foil"}}, "/image/repository"),
+        ({"prometheusRule": {"alerts": {"CounterfoilNothing": {"enabled": False}}}}, "CounterfoilNothing"),
+        ({"prometheusRule": {"alerts": {"CounterfoilArchiveNotReady": {"threshold": 5}}}}, "threshold"),
+        ({"podMonitor": {"endpoint": {"port": "http"}}}, "/podMonitor/endpoint"),
+        ({"receiver": {"service": {"extraSpec": {"selector": {}}}}}, "selector"),
+        ({"receiver": {"probes": {"liveness": {"httpGet": {}}}}}, "httpGet"),
         ({"podMonitor": {"renderMode": "perhaps"}}, "/podMonitor/renderMode"),
         ({"networkPolicy": {"egress": {"esaw": {"ports": ["https"]}}}}, "/networkPolicy/egress/esaw/ports"),
         ({"networkPolicy": {"egress": {"dms": {}}}}, "dms"),

@@ -39,6 +39,10 @@ spec:
         {{- with concat $root.Values.extraEnv $values.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+      {{- with $values.extraEnvFrom }}
+      envFrom:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       ports:
         {{- if .port }}
         - name: http
@@ -46,7 +50,7 @@ spec:
         {{- end }}
         - name: private
           containerPort: 9090
-      {{- include "counterfoil.probes" . | nindent 6 }}
+      {{- include "counterfoil.probes" $values.probes | nindent 6 }}
       resources:
         {{- toYaml $values.resources | nindent 8 }}
       securityContext:
@@ -65,6 +69,9 @@ spec:
         {{- with $values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+    {{- with $values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   volumes:
     - name: tmp
       emptyDir:
@@ -161,21 +168,15 @@ valueFrom:
 
 {{/* Five seconds, since the process gives each of its checks three. */}}
 {{- define "counterfoil.probes" -}}
-startupProbe:
-  httpGet: {path: /healthz, port: private}
-  periodSeconds: 2
-  timeoutSeconds: 5
-  failureThreshold: 60
-livenessProbe:
-  httpGet: {path: /healthz, port: private}
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 6
-readinessProbe:
-  httpGet: {path: /readyz, port: private}
-  periodSeconds: 3
-  timeoutSeconds: 5
-  failureThreshold: 2
+{{- $changes := . -}}
+{{- range $name, $probe := dict
+  "startup" (dict "path" "/healthz" "periodSeconds" 2 "failureThreshold" 60)
+  "liveness" (dict "path" "/healthz" "periodSeconds" 10 "failureThreshold" 6)
+  "readiness" (dict "path" "/readyz" "periodSeconds" 3 "failureThreshold" 2) }}
+{{ $name }}Probe:
+  httpGet: {path: {{ $probe.path }}, port: private}
+  {{- toYaml (merge dict (index $changes $name | default dict) (omit $probe "path") (dict "timeoutSeconds" 5)) | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/* Everything around the pods of a process that serves a public port. */}}
@@ -188,6 +189,10 @@ metadata:
   namespace: {{ .root.Release.Namespace }}
   labels:
     {{- include "counterfoil.processLabels" . | nindent 4 }}
+  {{- with $values.deploymentAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 spec:
   {{- if not .scaled }}
   replicas: {{ $values.replicas }}
@@ -209,12 +214,18 @@ metadata:
   namespace: {{ .root.Release.Namespace }}
   labels:
     {{- include "counterfoil.processLabels" . | nindent 4 }}
+    {{- with $values.service.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- with $values.service.annotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
   type: {{ $values.service.type }}
+  {{- with $values.service.extraSpec }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
   ports:
     - {name: http, port: {{ $values.service.port }}, targetPort: http, appProtocol: http}
   selector:

@@ -115,7 +115,36 @@ EVERYTHING: dict[str, Any] = {
             "behavior": {"scaleDown": {"stabilizationWindowSeconds": 600}},
         },
         "settings": {"callbackRate": 1000000, "callbackBurst": 2000, "drain": "10s"},
-        "service": {"type": "LoadBalancer", "port": 8080, "annotations": {"example.com/internal": "true"}},
+        "service": {
+            "type": "LoadBalancer",
+            "port": 8080,
+            "annotations": {"example.com/internal": "true"},
+            "labels": {"exposed": "yes"},
+            "extraSpec": {
+                "loadBalancerClass": "example.com/inside",
+                "externalTrafficPolicy": "Local",
+                "ipFamilyPolicy": "PreferDualStack",
+            },
+        },
+        "podDisruptionBudget": {"minAvailable": 2},
+        "deploymentAnnotations": {"example.com/reload": "true"},
+        "extraEnvFrom": [{"secretRef": {"name": "proxy"}}],
+        "extraContainers": [
+            {
+                "name": "shipper",
+                "image": "registry.example.com/shipper:1",
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "resources": {
+                    "requests": {"cpu": "10m", "memory": "16Mi", "ephemeral-storage": "16Mi"},
+                    "limits": {"memory": "16Mi", "ephemeral-storage": "128Mi"},
+                },
+            }
+        ],
+        "probes": {"readiness": {"periodSeconds": 5}, "startup": {"failureThreshold": 120}},
         "serviceAccount": {"annotations": {"example.com/role": "receiver"}},
         "extraEnv": [{"name": "TZ", "value": "Europe/Vienna"}],
         "topologySpreadConstraints": [
@@ -128,6 +157,7 @@ EVERYTHING: dict[str, Any] = {
         "ingress": {"enabled": True, "host": "console.example.com", "tlsSecret": "console-tls"},
         "httpRoute": {
             "enabled": True,
+            "annotations": {"example.com/route": "inside"},
             "hostnames": ["console.example.com"],
             "parentRefs": [{"name": "inside"}],
         },
@@ -147,6 +177,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "httpRoute": {
         "enabled": True,
+        "annotations": {"example.com/route": "outside"},
         "hostnames": ["callbacks.example.com"],
         "parentRefs": [{"name": "public", "namespace": "gateways"}],
     },
@@ -157,8 +188,22 @@ EVERYTHING: dict[str, Any] = {
         "egress": {"apiServer": {"to": [{"ipBlock": {"cidr": "10.2.0.1/32"}}], "ports": [6443]}},
         "extraEgress": [{"ports": [{"port": 4317, "protocol": "TCP"}]}],
     },
-    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-    "prometheusRule": {"enabled": True, "runbooks": "https://wiki.example.com/runbooks/"},
+    "crds": {"annotations": {"example.com/sync-wave": "-1"}},
+    "podMonitor": {
+        "enabled": True,
+        "labels": {"release": "prometheus"},
+        "endpoint": {
+            "scrapeTimeout": "10s",
+            "honorLabels": True,
+            "metricRelabelings": [{"sourceLabels": ["__name__"], "regex": "python_gc_.*", "action": "drop"}],
+        },
+    },
+    "prometheusRule": {
+        "enabled": True,
+        "runbooks": "https://wiki.example.com/runbooks/",
+        "alertLabels": {"team": "archive"},
+        "extraGroups": [{"name": "ours", "rules": [{"record": "ours:one", "expr": "vector(1)"}]}],
+    },
     "tracing": {"endpoint": "http://collector.monitoring:4318"},
     "grafanaDashboard": {"enabled": True, "annotations": {"grafana_folder": "Contracts"}},
     "floodControl": {"quota": {"enabled": True}},
@@ -208,7 +253,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "admissionPolicy": {"enabled": False},
     },
     "no pages": {"pages": {"enabled": False}, "ingress": {"enabled": True, "host": "a.example"}},
-    "service monitor": {"serviceMonitor": {"enabled": True}},
+    "service monitor": {"serviceMonitor": {"enabled": True, "endpoint": {"scrapeTimeout": "10s"}}},
     "OpenShift": {"openshift": True},
     "percent": {"receiver": {"podDisruptionBudget": {"maxUnavailable": "25%"}}},
 }

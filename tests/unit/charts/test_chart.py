@@ -58,6 +58,17 @@ def test_the_schema_knows_every_value() -> None:
     assert set(leaves(values())) - known == set()
 
 
+def test_the_comparison_names_files_of_the_chart_and_tests_that_exist() -> None:
+    root = generate_chart.REPOSITORY
+    page = (root / "docs" / "chart-comparison.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    named = [path for row in rows for path in re.findall(r"`([\w/.-]+\.\w+)`", row[-1])]
+    assert len(named) > len(rows) * 0.7
+    roots = (CHART, CHART / "templates", root)
+    missing = [each for each in named if "/" in each and not any((top / each).exists() for top in roots)]
+    assert missing == []
+
+
 def test_values_and_manual_name_the_same_memory_of_an_event() -> None:
     manual = generate_chart.REPOSITORY / "docs"
     said = [
