@@ -26,7 +26,12 @@ OF_THE_VALUES = {
     "nothing": {NO_NETWORK_POLICY, "No matching PodDisruptionBudget was found"},
     "node port, no policies": {NO_NETWORK_POLICY},
     # The Service for metrics selects every pod of the release; the pod of `helm test` has no port for it.
-    "everything": {"Container is missing a readinessProbe"},
+    "service monitor": {"Container is missing a readinessProbe"},
+    # OpenShift chooses both, from the range of the namespace.
+    "OpenShift": {
+        "The container is running with a low user ID",
+        "The container running with a low group ID",
+    },
 }
 """Critical findings that the values of a variant ask for."""
 
