@@ -4,6 +4,7 @@ A CMIS 1.1 repository in memory, as far as the archive kind ``cmis`` uses the br
 The standard does not say whether a folder may have two objects of the same name.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class CmisRepositoryServer:
     url: str = ""
     actions: list[str] = field(default_factory=list)
     children_answer: dict[str, object] | None = None
+    folder_seconds: float = 0.0
+    """Time between the check of a new folder's name and its creation: it is no single step."""
 
     def objects(self, folder: str = "") -> list[tuple[str, bytes | None]]:
         """Names and contents of the objects in a folder, in the order in which they were made."""
@@ -98,6 +101,8 @@ class CmisRepositoryServer:
         if action == "update":
             node.name = name
         else:
+            if action == "createFolder":
+                await asyncio.sleep(self.folder_seconds)
             node = Node(name, form.get("content"))
             siblings.append(node)
         return web.json_response({"succinctProperties": node.properties()}, status=201)

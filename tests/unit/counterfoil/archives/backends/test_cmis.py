@@ -2,6 +2,8 @@
 Archives of kind ``cmis`` at repositories that do and do not keep names unique in a folder.
 """
 
+import asyncio
+
 import pytest
 
 from counterfoil.archives import open_backend
@@ -65,6 +67,24 @@ async def test_a_document_that_is_stored_again_replaces_the_old_one(names: Names
 
         above, _, name = file.name.rpartition("/")
         assert repository.objects(above) == [(name, b"new")]
+
+
+@pytest.mark.xfail(strict=True, reason="each of the first documents makes the folder")
+async def test_the_first_documents_of_a_folder_make_one_folder() -> None:
+    """Some repositories check the name of a new folder and create it in two steps."""
+    async with cmis_repository(Names.UNIQUE) as repository:
+        backend = await opened(repository)
+        repository.folder_seconds = 0.2
+        await asyncio.gather(
+            *(
+                backend.put(f"a/{number}/b.pdf", once(b"x"), tags={}, content_type=None)
+                for number in range(4)
+            )
+        )
+        await backend.close()
+
+        assert repository.objects() == [("a", None)]
+        assert sorted(repository.objects("a")) == [(str(number), None) for number in range(4)]
 
 
 @pytest.mark.parametrize(
