@@ -9,10 +9,12 @@ are made: a type that has to be versioned gets one major version per document.
 Tags become the properties that ``spec.cmis.properties`` names; the manifest has all of them.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, TypeVar
 from urllib.parse import quote, urlencode
+from weakref import WeakValueDictionary
 
 import httpx
 import msgspec
@@ -155,6 +157,8 @@ class CmisBackend(FolderTreeBackend):
         self._settings = settings
         self._root_parts = [part for part in settings.root_folder.split("/") if part]
         self._repository: CmisRepository | None = None
+        self._making: WeakValueDictionary[tuple[str, ...], asyncio.Lock] = WeakValueDictionary()
+        """By path of a folder: some repositories check its name and create it in two steps."""
 
     def location(self, name: str) -> str:
         """Return the address of a name by path, as most repositories have it."""
@@ -264,23 +268,34 @@ class CmisBackend(FolderTreeBackend):
         return await self._site.request("POST", url, headers=_FORM, content=content)
 
     async def _make_folder(self, parts: list[str]) -> None:
-        there = await self._find_object(parts)
-        if there is not None:
-            if not there.is_folder:
-                raise self._name_taken(parts, "is a document where Counterfoil needs a folder")
+        if await self._is_folder(parts):
             return
         if not parts:
             raise self._root_missing()
         await self._make_folder(parts[:-1])
+        making = self._making.setdefault(tuple(parts), asyncio.Lock())
+        others_make_it = making.locked()
+        async with making:
+            if not (others_make_it and await self._is_folder(parts)):
+                await self._create_folder(parts)
+
+    async def _create_folder(self, parts: list[str]) -> None:
         made = await self._post_action(
             parts[:-1], "createFolder", _properties({"cmis:name": parts[-1], "cmis:objectTypeId": FOLDER})
         )
         if not made.is_success:
             refusal = self._refusal(made)
             del made
-            there = await self._find_object(parts)
-            if there is None or not there.is_folder:
+            # Another controller may have been faster.
+            if not await self._is_folder(parts):
                 raise refusal
+
+    async def _is_folder(self, parts: list[str]) -> bool:
+        """Whether a folder exists. Raises ``NameTaken`` for a document."""
+        there = await self._find_object(parts)
+        if there is not None and not there.is_folder:
+            raise self._name_taken(parts, "is a document where Counterfoil needs a folder")
+        return there is not None
 
     async def _send(
         self, parts: list[str], chunks: AsyncIterable[bytes], tags: Mapping[str, str], content_type: str
