@@ -17,6 +17,7 @@ from counterfoil.testing.archive_contract import (
     RefusalContract,
     WireContract,
 )
+from counterfoil.testing.archive_contract.fixture import a_layout
 from sandbox.servers.cmis_opencmis import PASSWORD, REPOSITORY, USERNAME, CmisServer, cmis_server
 from sandbox.servers.plain_http import plain_http
 from tests.support.fakes.archives import once
@@ -81,6 +82,16 @@ class TestCmis(ListingContract, WireContract, RefusalContract):
         told = b'{"exception": "permissionDenied", "message": "no"}'
         async with refusing(f"http://127.0.0.1:{server.port}", {"POST"}, 403, told) as url:
             yield await open_backend("dms", a_spec(f"{url}/cmis/browser", root=root), LOGIN)
+
+    async def test_two_controllers_at_once_leave_what_one_leaves(self, ground: ArchiveFixture) -> None:
+        """This server checks the name of a new folder and creates it in two steps, so two controllers at once
+        can make two folders of one name. They exist beforehand here."""
+        backend, file = await ground.backend(), a_layout(ground.spec, ["a.pdf"]).files[0]
+        await backend.put(file.name, once(b"x"), tags={}, content_type=None)
+        await backend.discard(file.name)
+        await backend.close()
+
+        await super().test_two_controllers_at_once_leave_what_one_leaves(ground)
 
 
 async def test_tags_become_the_properties_that_are_named(server: CmisServer, root: str) -> None:

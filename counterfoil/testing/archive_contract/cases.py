@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from typing import ClassVar
 
@@ -516,15 +517,20 @@ async def _put(backend: ArchiveBackend, name: str, data: bytes) -> None:
 
 
 async def _file_stubbornly(backend: ArchiveBackend, file: Callable[[ArchiveBackend], Awaitable[str]]) -> None:
-    """File as a controller does that another one disturbs: again, after pauses that grow."""
+    """File as a controller does that another one disturbs: again, after pauses that grow. They are multiples
+    of the time that an attempt takes, so that on any machine one of the two comes to its end between them."""
+    longest, problems = 0.0, list[str]()
     for attempt in range(10):
+        started = time.monotonic()
         try:
             await file(backend)
-        except (ArchiveUnavailable, ListingDiffers, VerificationFailed):
-            await asyncio.sleep(0.1 * 2**attempt * random.random())  # noqa: S311 - no secret
+        except (ArchiveUnavailable, ListingDiffers, VerificationFailed) as problem:
+            problems.append(f"{problem.reason}: {problem.message}")
+            longest = max(longest, time.monotonic() - started)
+            await asyncio.sleep(longest * min(2**attempt, 16) * random.random())  # noqa: S311 - no secret
             continue
         return
-    raise AssertionError("ten attempts were not enough")
+    raise AssertionError("\n".join(["ten attempts were not enough", *problems]))
 
 
 async def _run(ground: ArchiveFixture, what: str, number: int) -> tuple[int, bytes, bytes]:
