@@ -64,10 +64,17 @@ class NamespaceObjects:
     async def apply(self, body: Mapping[str, Any]) -> None:
         """Create or change an object, as by ``kubectl apply --server-side --force-conflicts``. Raises
         ``ObjectError``."""
+        await self._apply(body)
+
+    async def apply_dry_run(self, body: Mapping[str, Any]) -> None:
+        """Let the API server decide about ``apply`` and store nothing. Raises ``ObjectError``."""
+        await self._apply(body, dryRun="All")
+
+    async def _apply(self, body: Mapping[str, Any], **params: str) -> None:
         path = f"{self._path(body['kind'])}/{body['metadata']['name']}"
         answer = await self._client.patch(
             path,
-            params={"fieldManager": FIELD_MANAGER, "force": "true"},
+            params={"fieldManager": FIELD_MANAGER, "force": "true", **params},
             # JSON is YAML, too.
             json=body,
             headers={"Content-Type": "application/apply-patch+yaml"},

@@ -203,8 +203,10 @@ async def test_the_rights_of_the_job_suffice_under_the_policies_of_the_chart_and
 
 
 async def _refusal(objects: NamespaceObjects, body: dict[str, Any]) -> str:
+    """Return why the object may not be applied. It is not stored: the policy does not judge an update that
+    changes no reference to a Secret, so it would accept each further one."""
     try:
-        await objects.apply(body)
+        await objects.apply_dry_run(body)
     except ObjectError as refused:
         print(refused)
         return str(refused)
