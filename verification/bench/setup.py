@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -315,3 +316,11 @@ class MetricSamples:
             if sample.name == name
             and all(sample.labels.get(key) in allowed for key, allowed in wanted.items())
         )
+
+    def totals(self, name: str, label: str) -> Counter[str]:
+        """Add up the samples of this name by the value of a label."""
+        sums = Counter[str]()
+        for sample in self._samples:
+            if sample.name == name:
+                sums[sample.labels[label]] += int(sample.value)
+        return sums

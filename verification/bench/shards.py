@@ -18,6 +18,7 @@ import itertools
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -58,8 +59,8 @@ class ShardRound(msgspec.Struct, frozen=True):
     """Cores that all processes of the machine used."""
     counts: Sequence[int]
     """Number of events that each controller finished."""
-    esaw_requests: float
-    """Requests to eSAW per event."""
+    esaw_requests: Mapping[str, int]
+    """Requests to eSAW of all controllers, by operation."""
 
 
 class TakeOver(msgspec.Struct, frozen=True):
@@ -98,14 +99,16 @@ async def shard_round(
     samples = [MetricSamples(await each.metrics()) for each in running]
     await asyncio.gather(*(each.stop() for each in running))
     await setup.delete_events(names)
-    requests = "counterfoil_esaw_requests_total"
+    requests = Counter[str]()
+    for each in samples:
+        requests += each.totals("counterfoil_esaw_requests_total", "operation")
     return ShardRound(
         rate=len(names) / seconds,
         controllers_cpu=used[0],
         cluster_cpu=used[1],
         machine_cpu=used[2],
         counts=[int(each.total("counterfoil_event_seconds_count")) for each in samples],
-        esaw_requests=sum(each.total(requests) for each in samples) / len(names),
+        esaw_requests=requests,
     )
 
 
@@ -221,7 +224,11 @@ def report(result: ShardsResult) -> str:
         ]
         judged = f">= {MIN_SCALING} | {verdict(share >= MIN_SCALING)}" if number > 1 else " | "
         lines.append(f"| {number} | {ratio.text(2)} | {share:.2f} | {' | '.join(columns)} | {judged} |")
-    requests = Spread.of(each.esaw_requests for done in result.rounds.values() for each in done)
+    requests = Spread.of(
+        sum(each.esaw_requests.values()) / sum(each.counts)
+        for done in result.rounds.values()
+        for each in done
+    )
     lines += ["", f"The machine has {len(os.sched_getaffinity(0))} cores. Requests to eSAW per event: "]
     lines[-1] += f"{requests.text(1)}."
     return "\n".join([*lines, "", *_take_over_lines(result.take_overs)])

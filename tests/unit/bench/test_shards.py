@@ -5,7 +5,12 @@ from verification.bench.shards import ShardRound, ShardsResult, TakeOver, report
 
 def a_round(rate: float) -> ShardRound:
     return ShardRound(
-        rate=rate, controllers_cpu=0.2, cluster_cpu=0.1, machine_cpu=0.5, counts=[8], esaw_requests=9.0
+        rate=rate,
+        controllers_cpu=0.2,
+        cluster_cpu=0.1,
+        machine_cpu=0.5,
+        counts=[8],
+        esaw_requests={"files": 72},
     )
 
 

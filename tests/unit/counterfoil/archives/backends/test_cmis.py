@@ -76,10 +76,7 @@ async def test_the_first_documents_of_a_folder_make_one_folder(names: Names) -> 
         backend = await opened(repository)
         repository.folder_seconds = 0.2
         await asyncio.gather(
-            *(
-                backend.put(f"a/{number}/b.pdf", once(b"x"), tags={}, content_type=None)
-                for number in range(4)
-            )
+            *(backend.put(f"a/{number}/b.pdf", once(b"x"), tags={}, content_type=None) for number in range(4))
         )
         await backend.close()
 
