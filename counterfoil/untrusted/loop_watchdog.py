@@ -4,7 +4,8 @@ exports the number of the loop's tasks.
 
 A timer fires every 100 ms. A late timer shows that the loop did not run: a callback computed (``computing``),
 or waited (``waiting``) for a file or for a processor that other processes used. The CPU time of the loop's
-thread tells the two causes apart. The measured time can be 100 ms shorter than the block.
+thread tells the two causes apart. The measured time can be 100 ms shorter than the block. In a thread that
+waits for a processor it can also be 100 ms longer: what the loop did just before the block counts too.
 """
 
 import asyncio

@@ -1,15 +1,17 @@
 """
 Rule 12: no outsider holds the event loop of a process.
 
-The watchdog of each process counts the blocks in which the loop's thread computed for more than 250 ms. A
-slow machine adds no such block: the time in which the thread does not run does not count.
+No input may make the loop's thread compute for more than 250 ms without a pause. A slow machine adds no such
+block: the time in which the thread does not run does not count. The watchdog of each process counts them.
 """
 
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -18,7 +20,6 @@ from typing import cast
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from controller.reconcile.context import FILES_NAMED_IN_LOOP
@@ -40,13 +41,12 @@ from counterfoil.esaw.drafts import find_sent
 from counterfoil.esaw.limits import MAX_SENT_HITS
 from counterfoil.esaw.models import EnvelopeResponse, FilesResponse, FoundEnvelope
 from counterfoil.esaw_check.probes import Questions, check_esaw
-from counterfoil.metrics import Metrics
 from counterfoil.resources import MAX_DOCUMENTS, EnvelopeEvent, EnvelopeStatus, FiledDocument, envelope_id
 from counterfoil.resources.organization import CheckOutcome
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
 from counterfoil.untrusted.host_lookup import HostLookup
 from counterfoil.untrusted.json_bounds import text_memory
-from counterfoil.untrusted.loop_watchdog import INTERVAL_SECONDS, watched_event_loop
+from counterfoil.untrusted.loop_watchdog import MAX_BLOCK_SECONDS
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.processes import CounterfoilProcess
 from sandbox.servers.plain_http import plain_http
@@ -70,16 +70,57 @@ NAMES = tuple(f"field{number}" for number in range(32))
 
 @contextmanager
 def no_block() -> Iterator[None]:
-    """Check that this loop's thread did not compute for more than 250 ms without a pause."""
-    registry = CollectorRegistry()
-    with watched_event_loop(Metrics(registry, version="test")):
+    """
+    Check that this loop's thread did not compute for more than 250 ms without asking for new input.
+
+    Only the CPU time of one iteration of the loop counts. The watchdog adds up to 100 ms of the iterations
+    before, if a busy machine lets this one take long.
+    """
+    selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+    longest, since = 0.0, time.thread_time()
+    select = selector.select
+
+    def measured_select(timeout: float | None = None) -> object:
+        nonlocal longest, since
+        longest = max(longest, time.thread_time() - since)
+        try:
+            return select(timeout)
+        finally:
+            since = time.thread_time()
+
+    selector.select = measured_select
+    try:
         yield
-    assert registry.get_sample_value(BLOCKS, {"cause": "computing"}) == 0
+    finally:
+        del selector.select
+    assert max(longest, time.thread_time() - since) <= MAX_BLOCK_SECONDS
 
 
-async def measured() -> None:
-    """Let the watchdog measure what came before."""
-    await asyncio.sleep(2 * INTERVAL_SECONDS)
+def compute(seconds: float) -> None:
+    """Use CPU time of this thread."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+async def test_a_computation_that_holds_the_loop_is_found() -> None:
+    with pytest.raises(AssertionError), no_block():
+        compute(1.1 * MAX_BLOCK_SECONDS)
+
+
+async def test_a_computation_of_another_task_is_found() -> None:
+    async def other() -> None:
+        compute(1.1 * MAX_BLOCK_SECONDS)
+
+    with pytest.raises(AssertionError), no_block():
+        await asyncio.create_task(other())
+
+
+async def test_computations_with_pauses_hold_no_loop() -> None:
+    with no_block():
+        for _ in range(4):
+            compute(MAX_BLOCK_SECONDS / 3)
+            await asyncio.sleep(0)
 
 
 # -- Parts ---------------------------------------------------------------------------------------------------
@@ -116,19 +157,15 @@ async def test_no_answer_of_esignanywhere_holds_the_loop(attack: str) -> None:
     call, make_body = ANSWERS[attack]
     limits = CallLimits(max_json_bytes=16 * MIB)
     async with against(answering(make_body()), call_limits=limits) as setup:
-        with no_block():
-            with pytest.raises(ResponseInvalid):
-                await call(setup.user)  # type: ignore[misc]  # each call is a coroutine of another type
-            await measured()
+        with no_block(), pytest.raises(ResponseInvalid):
+            await call(setup.user)  # type: ignore[misc]  # each call is a coroutine of another type
 
 
 async def test_no_manifest_in_an_archive_holds_the_loop() -> None:
     members = b'{"schema":"counterfoil.dev/manifest/v1","extra":{"more":['
     for text in (filled(members, b"[]", b"]}}"), filled(members, b'""', b"]}}"), b"[" * 16 * MIB):
-        with no_block():
-            with pytest.raises(ManifestDamaged):
-                Manifest.decode(text)
-            await measured()
+        with no_block(), pytest.raises(ManifestDamaged):
+            Manifest.decode(text)
 
 
 def numbered(count: int, item: str) -> bytes:
@@ -191,7 +228,6 @@ async def test_no_dense_answer_of_esignanywhere_holds_the_loop(attack: str) -> N
             else:
                 with suppress(ResponseInvalid):
                     await use(setup.user)
-            await measured()
 
 
 @pytest.mark.parametrize("dense", [False, True], ids=["long texts", "many members"])
@@ -200,8 +236,7 @@ async def test_no_answer_to_a_check_of_an_esignanywhere_holds_the_loop(*, dense:
         esaw = EsawClient(url, http=http, clock=WallClock(), observe=lambda *_: None)
         with no_block():
             report = await check_esaw(Questions(esaw, WallClock()), a_subject_of(url), datetime.now(UTC))
-            await measured()
-    found = {each.id: each.outcome for each in report.results}
+        found = {each.id: each.outcome for each in report.results}
     assert found["envelope-statuses"] is CheckOutcome.AS_EXPECTED
 
 
@@ -224,30 +259,31 @@ FRAGMENTS = {
 @pytest.mark.parametrize("attack", FRAGMENTS)
 async def test_no_response_in_many_fragments_holds_the_loop(attack: str) -> None:
     async with against(sending(FRAGMENTS[attack]()), call_limits=CallLimits(silence=1)) as setup:
-        with no_block():
-            with pytest.raises(EsawError):
-                await setup.user.envelope(ENVELOPE)
-            await measured()
+        with no_block(), pytest.raises(EsawError):
+            await setup.user.envelope(ENVELOPE)
 
 
+@dataclass(frozen=True)
 class ManyEnvelopes:
-    """An eSignAnyWhere that lists as many envelopes as an answer may have, with ids that are no GUIDs."""
+    """An eSignAnyWhere that lists these envelopes."""
+
+    envelopes: tuple[FoundEnvelope, ...]
 
     async def find(self, **_search: object) -> tuple[FoundEnvelope, ...]:
-        return tuple(FoundEnvelope(id=f"x{number}") for number in range(199_000))
+        return self.envelopes
 
 
 async def test_no_list_of_a_sweep_holds_the_loop() -> None:
-    search = EnvelopeSearch(cast("EsawUserClient", ManyEnvelopes()), 1)
+    """It has as many envelopes as an answer may have, with ids that are no GUIDs."""
+    many = ManyEnvelopes(tuple(FoundEnvelope(id=f"x{number}") for number in range(199_000)))
+    search = EnvelopeSearch(cast("EsawUserClient", many), 1)
     now, unusable = datetime.now(UTC), 0
-    with no_block():
-        with suppress(TooManyRequests):
-            async for each in search.between(EnvelopeStatus.COMPLETED, now - timedelta(days=1), now):
-                try:
-                    envelope_id(each)
-                except ValueError:
-                    unusable += 1
-        await measured()
+    with no_block(), suppress(TooManyRequests):
+        async for each in search.between(EnvelopeStatus.COMPLETED, now - timedelta(days=1), now):
+            try:
+                envelope_id(each)
+            except ValueError:
+                unusable += 1
     assert unusable == 199_000
 
 
@@ -263,11 +299,10 @@ async def test_no_number_of_names_whose_dns_server_hangs_holds_the_loop() -> Non
         waiting = [
             asyncio.create_task(lookup.addresses(f"a.zone{number}.example", 443)) for number in range(400)
         ]
-        await measured()
+        await asyncio.wait(waiting, timeout=0.2)
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        await measured()
     ends.set()
 
 
@@ -302,7 +337,6 @@ async def test_no_dense_manifest_in_an_archive_holds_the_loop(attack: str) -> No
         else:
             with suppress(ManifestDamaged):
                 Manifest.decode(content)
-        await measured()
 
 
 def signatures_of(count: int) -> Signatures:
@@ -337,7 +371,6 @@ async def test_no_number_of_signatures_holds_the_loop_or_makes_a_manifest_unread
             signatures=signatures,
             signer=None,
         )
-        await measured()
     manifest = Manifest.decode(backend.files[layout.manifest_name])
     assert sum(each.signatures.count for each in manifest.files if each.signatures is not None) == (
         200 * MAX_DOCUMENTS
@@ -363,7 +396,6 @@ async def test_no_metadata_of_a_draft_holds_the_loop(attack: str) -> None:
             await asyncio.to_thread(merged, DRAFTS[attack], values, limit=limit)
         except DraftMetadataUnreadable:
             assert attack == "500,000 levels"
-        await measured()
 
 
 def of_files(count: int, name: str) -> list[FileFacts]:
@@ -391,7 +423,6 @@ async def test_no_name_of_a_file_holds_the_loop(attack: str) -> None:
             claimed=no_claims,
         )
         await (in_thread(make) if len(FILES[attack]) > FILES_NAMED_IN_LOOP else in_loop(make))
-        await measured()
 
 
 async def in_thread(function: Callable[[], object]) -> None:
@@ -410,6 +441,17 @@ async def blocks(process: CounterfoilProcess) -> float:
     families = text_string_to_metric_families(await process.metrics())
     samples = [sample for family in families for sample in family.samples if sample.name == BLOCKS]
     return next(each.value for each in samples if each.labels["cause"] == "computing")
+
+
+async def least_blocks(attack: Callable[[], Awaitable[object]], *processes: CounterfoilProcess) -> float:
+    """Return the number of blocks during an attack: the smallest of three. An attack that holds the loop does
+    so each time, and a busy machine makes only some of the short computations long."""
+    counts: list[float] = []
+    while len(counts) < 3 and 0 not in counts:
+        before = sum([await blocks(each) for each in processes])
+        await attack()
+        counts.append(sum([await blocks(each) for each in processes]) - before)
+    return min(counts)
 
 
 @pytest.fixture
@@ -513,12 +555,14 @@ async def test_no_request_holds_the_loop_of_receiver_and_console(scene: Scene) -
         ("GET", f"{console.public}/", {"Accept-Language": "de;q=0.1," * 3000, "Cookie": "a=b;" * 1500}, b""),
         ("POST", f"{console.public}/sign-in", FORM, b"token=" + b"A" * 12_000 + b"." * 12_000),
     ]
-    before = [await blocks(receiver), await blocks(console)]
-    async with plain_http(timeout=60) as http:
-        for method, url, headers, body in requests * 5:
-            answer = await http.request(method, url, headers=headers, content=body)
-            assert answer.status_code < 600
-    assert [await blocks(receiver), await blocks(console)] == before
+
+    async def attack() -> None:
+        async with plain_http(timeout=60) as http:
+            for method, url, headers, body in requests * 5:
+                answer = await http.request(method, url, headers=headers, content=body)
+                assert answer.status_code < 600
+
+    assert await least_blocks(attack, receiver, console) == 0
 
 
 async def send_raw(url: httpx.URL, request: bytes) -> None:
@@ -557,7 +601,6 @@ async def test_no_large_request_holds_the_loop_of_receiver_and_console(scene: Sc
     for attack, request in LARGE_REQUESTS.items():
         process = receiver if "receiver" in attack else console
         url = httpx.URL(address if process is receiver else console.public)
-        before = await blocks(process)
-        await send_raw(url, request.replace(b"{path}", url.raw_path))
-        held[attack] = await blocks(process) - before
+        send = partial(send_raw, url, request.replace(b"{path}", url.raw_path))
+        held[attack] = await least_blocks(send, process)
     assert held == dict.fromkeys(LARGE_REQUESTS, 0)
