@@ -89,7 +89,6 @@ async def test_an_api_server_that_is_down_for_a_while_loses_no_callback_and_ends
         assert {each.status for each in refused} == {503}
         assert all(each.retry_after for each in refused)
         meanwhile = [each for each in load.answers if gone <= each.asked_at < coming]
-        assert len(meanwhile) > OUTAGE_SECONDS * CALLS_PER_SECOND / 4
         assert {each.status for each in meanwhile} == {503}
         events = await worked_off(scene)
         assert {each.status.phase for each in events} == {Phase.SUCCEEDED}

@@ -6,7 +6,6 @@ ever does; in both cases the draft is sent at most once, and an envelope that wa
 killed process is started again, as Kubernetes would.
 """
 
-import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
@@ -28,8 +27,6 @@ from tests.support.pauses import eventually
 from tests.support.scenes.chaos import kills
 from tests.support.scenes.pages import ATTEMPT, FIELDS, PASSWORD, Scene
 from webhook.pages.send_lease import DRAFT_ANNOTATION, ENVELOPE_ANNOTATION, ENVELOPES_ANNOTATION
-
-TRIES = 40
 
 
 @dataclass(frozen=True)
@@ -187,10 +184,7 @@ async def test_a_person_who_returns_after_a_kill_ends_in_the_inbox_with_the_draf
     user, browser, draft = await sits_down(victim, f"{point.name}-{STEPS.index(step)}")
     await is_killed_at(victim, step, point, user, browser, draft)
 
-    for _ in range(TRIES):
-        if await tries(victim, user, browser, draft):
-            break
-        await asyncio.sleep(0.25)
+    await eventually(lambda: tries(victim, user, browser, draft))
 
     assert sent(victim, draft) == 1, browser.page.text
     await eventually(lambda: is_known(victim, user, draft))
@@ -264,10 +258,7 @@ async def test_each_envelope_of_a_bulk_has_its_sender_after_a_kill_and_the_bulk_
     await is_killed_at(victim, step, point, user, browser, draft)
 
     if comes_back:
-        for _ in range(TRIES):
-            if await tries(victim, user, browser, draft):
-                break
-            await asyncio.sleep(0.25)
+        await eventually(lambda: tries(victim, user, browser, draft))
     elif step.name == "send the draft" and point is TrapPoint.ARRIVED:
         assert sent(victim, draft) == 0, "and nobody but its user sends it"
         return

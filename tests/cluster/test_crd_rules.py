@@ -2,7 +2,6 @@
 A real API server takes what the CRDs allow, refuses the rest in words, and shows what kubectl is to show.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.install_crds import install_crds
 from sandbox.controlplane.kubectl import Kubectl, KubectlError
 from tests.support.crd_cases import ID, KINDS, LEAST, NAME, RULES, Rule, built
+from tests.support.pauses import eventually
 
 ROOT = Path(__file__).parents[2]
 NOT_PROCESSED = {
@@ -494,14 +494,16 @@ class Scratch(Resource, frozen=True):
 
 async def explained_once_published(kubectl: Kubectl, field: str) -> str:
     """Return what kubectl explains; the API server publishes a new kind some time after it serves it."""
-    for _ in range(100):
+
+    async def explained() -> str | None:
         try:
             return await kubectl("explain", field)
         except KubectlError as unpublished:
             if "not found in OpenAPI schema" not in str(unpublished):
                 raise
-            await asyncio.sleep(0.3)
-    return await kubectl("explain", field)
+            return None
+
+    return await eventually(explained, within=180)
 
 
 async def test_a_field_that_a_type_declares_is_explained_bounded_and_set(

@@ -79,10 +79,7 @@ async def test_the_parameters_that_an_organization_lists_reach_the_event_without
     callback = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "parameters": ["orderNo"]}
     await site.create(a_raw_organization(callback=callback))
 
-    async with asyncio.timeout(30):
-        while not (found := await recorded_parameters()):  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.1)
-    assert found == {"orderNo": "47/11"}
+    assert await eventually(recorded_parameters) == {"orderNo": "47/11"}
 
 
 async def test_parameters_of_a_callback_are_stored_although_the_sweep_made_its_event(
@@ -91,7 +88,7 @@ async def test_parameters_of_a_callback_are_stored_although_the_sweep_made_its_e
     callback = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "parameters": ["orderNo"]}
     await site.create(a_raw_organization(callback=callback))
 
-    async def called_back() -> EnvelopeEvent:
+    async def called_back() -> EnvelopeEvent | None:
         envelope = envelope_id(a_guid())
         event = new_event(
             organization="acme", envelope=envelope, action="envelopeFinished", origin=Origin.SWEEP
@@ -101,22 +98,22 @@ async def test_parameters_of_a_callback_are_stored_although_the_sweep_made_its_e
         async with site.session.get(f"{receiver.public}/callbacks/acme/{TOKEN}?{query}") as answer:
             assert answer.status == 200
         (stored,) = [each for each in await site.events() if each.spec.envelope_id == envelope]
-        return stored
+        return stored if stored.parameters else None
 
-    async with asyncio.timeout(30):
-        # Until the receiver has seen the change of the Organization.
-        while not (stored := await called_back()).parameters:  # noqa: ASYNC110 - another process
-            await asyncio.sleep(0.1)
+    # Until the receiver has seen the change of the Organization.
+    stored = await eventually(called_back)
     assert (stored.status.parameters, stored.deliveries) == ({"orderNo": "4711"}, 1)
 
 
 async def test_an_action_of_the_maximum_length_is_stored(site: Site, receiver: CounterfoilProcess) -> None:
     action = "a" * 64
     await site.create(a_raw_organization(actions=[{"action": action}]))
-    async with asyncio.timeout(30):
-        while not (found := await site.events()):
-            assert await site.status(receiver, a_guid(), action) == 200
-    assert {each.spec.action for each in found} == {action}
+
+    async def noted() -> list[EnvelopeEvent]:
+        assert await site.status(receiver, a_guid(), action) == 200
+        return await site.events()
+
+    assert {each.spec.action for each in await eventually(noted)} == {action}
 
 
 async def test_an_action_that_is_ignored_is_in_the_status_of_its_organization(

@@ -4,7 +4,6 @@ S15: a receiver that was taken over, or a user who may create events, steers wha
 Only the API server with the chart's admission policies refuses the attacks here.
 """
 
-import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +41,7 @@ from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.controlplane.kubectl import KubectlError
 from sandbox.esaw.core.behaviour import Behaviour
 from sandbox.esaw.core.model import CallbackUrls, EnvelopeStatus
+from tests.support.pauses import eventually
 from tests.support.scenes.admission import (
     CONSOLE_USER,
     WRITER,
@@ -238,9 +238,7 @@ async def test_an_envelope_that_is_signed_during_the_delay_of_its_delete_is_arch
         envelope = scene.envelope(user, status=EnvelopeStatus.ACTIVE, callbacks=called)
         await scene.esaw.expire(envelope)
         name = event_name("patient", envelope_id(envelope), "envelopeFinished")
-        async with asyncio.timeout(30):
-            while not await local.events():  # noqa: ASYNC110 - another process gives no event to wait for
-                await asyncio.sleep(0.1)
+        await eventually(local.events)
         expired = await scene.reaches(name, Phase.CLEANING, "CleanupDelayed")
         assert expired.status.envelope is not None
         assert expired.status.envelope.status == "Expired"
