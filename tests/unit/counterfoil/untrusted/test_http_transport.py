@@ -182,21 +182,24 @@ async def test_a_server_that_does_not_read_is_given_up(content: AsyncIterator[by
 
 
 async def test_nothing_reads_a_source_any_more_after_its_request_was_cancelled() -> None:
-    closed = False
+    closed, is_read = False, asyncio.Event()
 
     async def source() -> AsyncGenerator[bytes, None]:
         nonlocal closed
         try:
             yield b"x"
+            is_read.set()
             await asyncio.sleep(30)
         finally:
             await asyncio.sleep(0.05)
             closed = True
 
     async with running() as server, a_client() as http, aclosing(source()) as content:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await http.post(server.url, content=content)
+        request = asyncio.create_task(http.post(server.url, content=content))
+        await is_read.wait()
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
         assert closed
 
 
