@@ -19,8 +19,10 @@ first bytes. Upstream: the same method.
 interrupted. Upstream: https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/_http_parser.pyx
 
 **Ends of connections.** aiohttp discards what it received and did not parse yet: the rest of a chunked body,
-whose reader is slower than TLS. A reset ends a body without a length, and so does the end of a connection
-without that of TLS. Upstream: the same module (``ResponseHandler.connection_lost``).
+whose reader is slower than TLS. asyncio closes a TLS connection before all is read, if reading was resumed
+and paused again. A reset ends a body without a length, and so does the end of a connection without that of
+TLS. Upstream: the same module (``ResponseHandler.connection_lost``), and
+https://github.com/python/cpython/blob/v3.14.0/Lib/asyncio/sslproto.py (``SSLProtocol._resume_reading``).
 
 **Read timeouts.** An interim response ends the one of aiohttp, and half a head begins one while the request
 is still being sent. Upstream: the same module (``ResponseHandler.data_received``).
@@ -137,12 +139,9 @@ class Connection(ResponseHandler):
         self._has_ended = True
         self._idle.discard(self)
         if self._body is not None:
+            is_orderly = self._read_rest_of_tls() and exc is None
             self._parse_rest(self._body)
-            if (
-                not self._body.is_eof()
-                and not self._is_framed
-                and (self.was_reset or not self._has_tls_end())
-            ):
+            if not self._body.is_eof() and not self._is_framed and not is_orderly:
                 self.was_reset = True
                 self._body.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
         super().connection_lost(exc)
@@ -261,15 +260,17 @@ class Connection(ResponseHandler):
             before = body.total_bytes
             self.data_received(b"")
 
-    def _has_tls_end(self) -> bool:
-        """Whether the server has ended TLS, if there is any. (RFC 9112, 9.8)"""
+    def _read_rest_of_tls(self) -> bool:
+        """Take what TLS still holds; return whether the server has ended it. (RFC 9112, 9.8)"""
         tls = None if self.transport is None else self.transport.get_extra_info("ssl_object")
         try:
-            return tls is None or not tls.read(1)
+            while tls is not None and (data := tls.read(BUFFER_BYTES)):
+                self.data_received(data)
         except ssl.SSLZeroReturnError:
             return True
         except ssl.SSLError:
             return False
+        return True
 
     def _check(self, body: StreamReader, *, is_valid: bool) -> None:
         framing = self._received - body.total_bytes
