@@ -29,7 +29,7 @@ DOMAIN = "s3.acme.example"
 """Domain whose subdomains are buckets; no resolver knows it."""
 
 REGION = "eu-central-1"
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ from tests.support.scenes.chart import NAMESPACE, Rendered
 
 TRIAL_VALUES = CHART / "values-trial.yaml"
 RELEASE = "trial"
-PATIENCE = 60.0
+PATIENCE = 180.0
+"""Seconds for several steps, of which each has a minute elsewhere."""
 JANE = User(
     user_id="0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10",
     email="jane.doe@acme.example",

@@ -51,6 +51,7 @@ from sandbox.environment.processes import CounterfoilProcess
 from verification.bench.machine import CoreSplit, ProcessMemory, cpu_seconds
 from verification.bench.setup import (
     ESAW_DELAY_SECONDS,
+    LASTING_LEASE,
     NAMESPACE,
     ORGANIZATION,
     REPOSITORY,
@@ -209,7 +210,7 @@ async def _archived(setup: BenchSetup, count: int, name: str) -> tuple[HistoryRo
     names = await setup.create_events(await setup.create_envelopes(count))
     async with setup.observed_events() as progress:
         started = time.perf_counter()
-        controller = await setup.controller(name)
+        controller = await setup.controller(name, **LASTING_LEASE)
         await progress.until_succeeded(count)
     await asyncio.sleep(REST_SECONDS)
     memory, samples = ProcessMemory.of(controller.pid), MetricSamples(await controller.metrics())

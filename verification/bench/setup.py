@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -40,6 +40,9 @@ PAUSE_SECONDS = 0.2
 CREATES_AT_ONCE = 16
 ESAW_DELAY_SECONDS = 0.2
 """Latency of eSAW with which filing is judged (docs/decisions/0044)."""
+
+LASTING_LEASE: Final = {"lease_duration": "10m", "renew_deadline": "9m"}
+"""Settings of a controller that keeps its Lease on a busy machine: after a loss it would repeat work."""
 
 SMALL_ENVELOPE = (DocumentSpec(name="contract.pdf"),)
 """Documents of an envelope of three files: eSAW adds the audit trail as PDF and XML."""

@@ -30,7 +30,7 @@ from counterfoil.resources.naming import shard
 from counterfoil.settings import ControllerSettings
 from sandbox.environment.processes import CounterfoilProcess
 from verification.bench.machine import busy_seconds, cpu_seconds_of_all
-from verification.bench.setup import ESAW_DELAY_SECONDS, BenchSetup, MetricSamples, bench_setup
+from verification.bench.setup import ESAW_DELAY_SECONDS, PAUSE_SECONDS, BenchSetup, MetricSamples, bench_setup
 from verification.bench.spread import Spread, verdict
 
 MIN_SCALING = 0.8
@@ -42,6 +42,10 @@ MAX_TAKE_OVER = 2.0
 TAKEN_OVER_EVENTS = 4
 """Number of events of the killed controller's shard that wait for the other one."""
 
+FINISHED = "counterfoil_event_seconds_count"
+"""Metric that counts finished events."""
+
+COUNTED_TIMEOUT = 60.0  # seconds
 TAKE_OVER_TIMEOUT = 120.0  # seconds
 TIMEOUT = 400.0  # seconds for the whole run
 
@@ -96,7 +100,7 @@ async def shard_round(
         await progress.until_succeeded(len(names))
         seconds = time.perf_counter() - started
         used = [(now - earlier) / seconds for now, earlier in zip(_cpu(setup, running), before, strict=True)]
-    samples = [MetricSamples(await each.metrics()) for each in running]
+    samples = await _samples(running, len(names))
     await asyncio.gather(*(each.stop() for each in running))
     await setup.delete_events(names)
     requests = Counter[str]()
@@ -107,9 +111,19 @@ async def shard_round(
         controllers_cpu=used[0],
         cluster_cpu=used[1],
         machine_cpu=used[2],
-        counts=[int(each.total("counterfoil_event_seconds_count")) for each in samples],
+        counts=[int(each.total(FINISHED)) for each in samples],
         esaw_requests=requests,
     )
+
+
+async def _samples(controllers: Sequence[CounterfoilProcess], finished: int) -> list[MetricSamples]:
+    """Return the metrics that count these events: a controller counts one after its status is stored."""
+    async with asyncio.timeout(COUNTED_TIMEOUT):
+        while True:
+            samples = [MetricSamples(await each.metrics()) for each in controllers]
+            if sum(each.total(FINISHED) for each in samples) >= finished:
+                return samples
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 def _cpu(setup: BenchSetup, controllers: Sequence[CounterfoilProcess]) -> tuple[float, float, float]:

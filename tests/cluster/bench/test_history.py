@@ -15,7 +15,7 @@ HISTORY = 1200
 COUNT = 8
 EXPIRED = 510
 MAX_WRITES = 4.9
-"""Four for an event. On a busy machine a few events need one more, after a Lease was lost."""
+"""Four for an event; a few events may need one more."""
 MAX_REMOVAL_WRITES = 2.4
 MAX_OTHER_LISTS = 10
 """Lists that fall into one run and not into the other, such as that of failed events after an archive became
