@@ -21,6 +21,7 @@ from counterfoil.metrics import Metrics
 from counterfoil.resources import EnvelopeEvent, EventNotice, NoticeState, Organization, Phase
 from tests.support.builders import NOON, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.pauses import PATIENCE_SECONDS
 from tests.support.servers.scripted_esaw import ScriptedServer
 
 SIGNING_KEY = bytes(range(32))
@@ -118,7 +119,7 @@ class NoticeScene:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not is_so():  # noqa: ASYNC110 - the work of several tasks
             await asyncio.sleep(0.01)
 

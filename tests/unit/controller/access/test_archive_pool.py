@@ -51,6 +51,7 @@ from counterfoil.untrusted.transfer_rate import MinimumRate
 from tests.support.builders import ENVELOPE, NOON, an_event, an_organization
 from tests.support.fakes.archives import MemoryBackend, once
 from tests.support.fakes.reconcile_context import an_archive
+from tests.support.pauses import eventually
 from tests.support.scenes.controller_parts import ControllerParts
 from tests.support.signed_pdfs import BETWEEN, ROOT
 
@@ -993,10 +994,12 @@ async def test_archives_that_hang_are_probed_in_turn_and_delay_no_archive_that_i
     looks: list[asyncio.Task[Archive | None]] = []
     try:
         looks += [asyncio.create_task(scene.archive_pool.update_status(each)) for each in hanging]
-        await asyncio.sleep(0.5)
+        await eventually(lambda: hung.probes >= MAX_OTHER_PROBES)
+        await asyncio.sleep(0.2)
         assert hung.probes == MAX_OTHER_PROBES
         looks.append(asyncio.create_task(scene.archive_pool.update_status(scene.newest())))
-        await asyncio.sleep(0.5)
+        await eventually(lambda: hung.probes > MAX_OTHER_PROBES)
+        await asyncio.sleep(0.2)
         assert hung.probes == MAX_OTHER_PROBES + 1
     finally:
         hung.may_end.set()
@@ -1034,12 +1037,12 @@ async def test_slow_archives_of_one_server_delay_an_archive_of_another_server_on
     for each in slow:
         scene.kube.put(each)
     looks = [asyncio.create_task(scene.archive_pool.update_status(each)) for each in slow]
-    await asyncio.sleep(0.5)
+    await eventually(lambda: len(probed) >= MAX_OTHER_PROBES)
     looks.append(asyncio.create_task(scene.archive_pool.update_status(scene.newest())))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.2)
     assert probed == ["slow"] * MAX_OTHER_PROBES
     ends.release()
-    await asyncio.sleep(0.5)
+    await eventually(lambda: len(probed) > MAX_OTHER_PROBES)
     assert probed[MAX_OTHER_PROBES:] == ["dms"]
     for _ in looks:
         ends.release()

@@ -126,7 +126,7 @@ async def test_after_the_deadline_it_is_given_up_once() -> None:
     event = a_finished_event()
     async with running(answering(b"", 500)) as server:
         scene = NoticeScene(server.url, event)
-        scene.cache.update(with_webhook(server.url, generation=2, retry={**RETRY, "deadline": "100ms"}))
+        scene.cache.update(with_webhook(server.url, generation=2, retry={**RETRY, "deadline": "1s"}))
         async with scene.controller(event):
             await until(lambda: scene.notice().state is NoticeState.FAILED)
             seen = len(server.received)
@@ -143,6 +143,7 @@ async def test_a_receiver_that_hangs_holds_only_its_own_organization() -> None:
         scene.cache.update(with_webhook(hanging.url, name="slow"))
         async with scene.controller(*stuck, event):
             await until(lambda: scene.notice(99).state is NoticeState.DELIVERED)
+            await until(lambda: len(hanging.received) >= CONCURRENT_NOTICES)
             await asyncio.sleep(0.1)
     assert len(hanging.received) == CONCURRENT_NOTICES
 
