@@ -422,3 +422,27 @@ async def test_an_interim_response_begins_no_read_timeout_while_the_body_is_sent
     async with serving(answer) as url, a_client(timeout=httpx.Timeout(30, read=0.2)) as client:
         response = await client.put(url, content=slowly())
     assert response.status_code == 201
+
+
+async def answered_at_once(answer: bytes) -> httpx.Response:
+    """Send more than a server takes, which answers at once, reads nothing and keeps the connection."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"HTTP/1.1 " + answer + b"\r\nContent-Length: 4\r\n\r\nfull")
+        await asyncio.sleep(30)
+
+    async with serving(serve) as url, a_client(timeout=httpx.Timeout(30, write=0.3)) as client:
+        async with asyncio.timeout(20):
+            return await client.put(url, content=chunks(count=100))
+
+
+@pytest.mark.xfail(strict=True, reason="the answer is discarded at the write timeout")
+async def test_a_refusal_is_returned_although_the_server_reads_no_more() -> None:
+    response = await answered_at_once(b"507 Insufficient Storage")
+    assert (response.status_code, response.text) == (507, "full")
+
+
+async def test_success_is_not_believed_without_all_of_the_body() -> None:
+    with pytest.raises(httpx.WriteTimeout):
+        await answered_at_once(b"201 Created")
