@@ -16,6 +16,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final, cast
 
@@ -180,8 +181,8 @@ class _Transport(httpx.AsyncBaseTransport):
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request, once; return its response when all of the request is sent. Raises
-        ``httpx.TransportError``, and what the request's body raises."""
+        """Send a request, once; return its response when all of the request is sent, or the server refused it
+        and reads no more. Raises ``httpx.TransportError``, and what the request's body raises."""
         if request.url.scheme not in ("http", "https"):
             raise httpx.UnsupportedProtocol("neither http nor https", request=request)
         limits = request.extensions.get("timeout", {})
@@ -249,7 +250,7 @@ class _Transport(httpx.AsyncBaseTransport):
             # Now: the response releases it if the rest of the body cannot be sent.
             connection = _connection_of(answer)
             if isinstance(body, _RequestBody):
-                await body.finish()
+                await _finish(body, answer)
         except BaseException as error:
             if answer is not None:
                 answer.close()
@@ -395,6 +396,15 @@ def _connection_of(answer: aiohttp.ClientResponse) -> Connection:
     if protocol is None:
         raise httpx.ReadError("the connection ended before the response was read")
     return cast(Connection, protocol)
+
+
+async def _finish(body: _RequestBody, answer: aiohttp.ClientResponse) -> None:
+    """Wait until all is sent. A server that refused the request does not have to read the rest."""
+    try:
+        await body.finish()
+    except httpx.WriteTimeout:
+        if answer.status < HTTPStatus.BAD_REQUEST:
+            raise
 
 
 def _body_of(request: httpx.Request, timeout: float | None) -> "_RequestBody | bytes | None":

@@ -437,7 +437,6 @@ async def answered_at_once(answer: bytes) -> httpx.Response:
             return await client.put(url, content=chunks(count=100))
 
 
-@pytest.mark.xfail(strict=True, reason="the answer is discarded at the write timeout")
 async def test_a_refusal_is_returned_although_the_server_reads_no_more() -> None:
     response = await answered_at_once(b"507 Insufficient Storage")
     assert (response.status_code, response.text) == (507, "full")
