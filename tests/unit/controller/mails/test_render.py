@@ -26,7 +26,9 @@ from controller.mails.render import (
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.reasons import CATALOGUE
+from counterfoil.kube.secret import SecretUse, create_commands, label_command
 from counterfoil.metrics import MailKind
+from counterfoil.origin import annotate_command
 from counterfoil.resources import Language, Organization
 from tests.support.builders import NOON, an_organization
 from tests.support.fakes.archives import MemoryBackend
@@ -275,6 +277,58 @@ def test_the_mail_about_another_address_has_the_command_and_warns_of_an_empty_ro
     content = mail_about(about("archive/dms", MailKind.ARCHIVE, reason="OriginChanged", message=said))
     *_, patch = shlex.split(content.commands[-1])
     assert json.loads(patch) == {"status": {"destination": None, "secretOrigins": None}}
+
+
+MOVED = annotate_command("anna-key", "http://127.0.0.1:39404")
+COMMANDS_IN_MESSAGES = {
+    "key/OriginChanged": (
+        f"It belongs to http://127.0.0.1:39403. Or type `{MOVED}` if it belongs there.",
+        [MOVED],
+    ),
+    "key/OriginUnknown": (f"{'It was not sent. ' * 30}Type `{MOVED}` if it belongs there.", [MOVED]),
+    "archive/dms/SecretNotLabelled": (
+        f"Type `{label_command('trust', SecretUse.TRUST)}`.",
+        [label_command("trust", SecretUse.TRUST)],
+    ),
+    "key/KeyMissing": (
+        f"Type {create_commands('anna-key', 'token', 'API_KEY', SecretUse.TOKEN)}.",
+        [
+            "kubectl create secret generic anna-key --from-literal=token=API_KEY",
+            label_command("anna-key", SecretUse.TOKEN),
+        ],
+    ),
+    "callback/SecretNotLabelled": (
+        f"Type `{label_command('callback', SecretUse.CALLBACK)}`.",
+        [label_command("callback", SecretUse.CALLBACK)],
+    ),
+    "webhook/SecretNotLabelled": (
+        f"Type `{label_command('hook', SecretUse.WEBHOOK)}`.",
+        [label_command("hook", SecretUse.WEBHOOK)],
+    ),
+    "failed/OriginChanged": (f"Or type `{MOVED}` if it belongs there.", [MOVED]),
+    "esaw/OriginUnknown": (f"Or type `{MOVED}` if it belongs there.", [MOVED]),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="commands in a message are altered and cut, and are not below")
+@pytest.mark.parametrize("language", Language)
+@pytest.mark.parametrize("cause", COMMANDS_IN_MESSAGES)
+def test_the_commands_of_a_message_are_below_it_whole_and_with_the_namespace(
+    cause: str, language: Language
+) -> None:
+    kind, *_, reason = cause.split("/")
+    said, commands = COMMANDS_IN_MESSAGES[cause]
+    notification = about(cause, MailKind(kind), reason=reason, message=said)
+    content = mail_about(notification, an_addressed_organization(language.value))
+    text, _ = bodies(content)
+    for each in commands:
+        typed = each.replace("kubectl ", "kubectl -n contracts ", 1)
+        assert typed in content.commands
+        assert typed in text
+    shown = content.facts[-1].text
+    assert "kubectl" not in shown
+    assert "the command below" in shown or shown.endswith("…")
+    assert not [each for each in content.commands if re.search(r"\[[:.]\]|…", each)]
 
 
 def test_an_unknown_sender_is_reported_with_how_to_add_one() -> None:
