@@ -14,7 +14,6 @@ recognize a mail that is sent again after a crash.
 
 import hashlib
 import re
-import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from email.headerregistry import Address
@@ -25,14 +24,14 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import jinja2
-import msgspec
 from msgspec.structs import replace
 
 from controller.mails.policy import MAX_NAMED_SENDERS, Notification, has_user_secret
 from controller.mails.problem_tracking import notified_and_open
+from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
+from counterfoil.i18n.commands import commands_about, without_commands
 from counterfoil.i18n.problems import (
-    ARCHIVE_MISSING,
     ProblemKind,
     archive_of,
     is_solved,
@@ -44,7 +43,6 @@ from counterfoil.i18n.reasons import find_reason
 from counterfoil.logs import redact
 from counterfoil.metrics import MailKind
 from counterfoil.resources import GROUP, Language, Notifications, Organization, ReportedProblem, Sender
-from counterfoil.untrusted.json_bounds import JSON_ERRORS
 
 _POLICY = SMTP.clone(cte_type="7bit")
 """Mail servers without 8BITMIME exist; all of them accept seven-bit mails."""
@@ -210,7 +208,8 @@ class MailRenderer:
         if texts.do:
             facts.append(LabelledText(self._text("do"), texts.do))
         if problem.message:
-            facts.append(LabelledText(self._text("message"), external_text(problem.message)))
+            said = without_commands(problem.message, problem.reason)
+            facts.append(LabelledText(self._text("message"), external_text(said)))
         return MailContent(
             language=self._notifications.language,
             subject=self._subject(problem),
@@ -284,51 +283,21 @@ class MailRenderer:
         return f"[{self.organization.name}] {self._text(key, count=count, **values)}"
 
     def _commands(self, problem: ReportedProblem) -> tuple[str, ...]:
-        kubectl, kind = f"kubectl -n {self.namespace}", kind_of(problem)
-        if kind == ProblemKind.ARCHIVE:
-            if problem.reason == ARCHIVE_MISSING:
-                return (
-                    f"{kubectl} get archives",
-                    f"{kubectl} describe organization {self.organization.name}",
-                )
-            describe = f"{kubectl} describe archive {archive_of(problem)}"
-            confirmation = _confirmation(problem, self.namespace)
-            # The note is a comment of the shell: the command is not for everyone who reads it.
-            return (describe, self._text("archive.confirm"), confirmation) if confirmation else (describe,)
-        if kind == ProblemKind.ESAW:
-            describe = f"{kubectl} describe organization {self.organization.name}"
-            why = (f"kubectl counterfoil -n {self.namespace} why {each}" for each in problem.examples[:1])
-            return (describe, *why)
-        if kind == ProblemKind.CALLBACK:
-            describe = f"{kubectl} describe organization {self.organization.name}"
-            sweep = f"kubectl counterfoil -n {self.namespace} sweep {self.organization.name}"
-            return (describe, self._text("callback.sweep"), sweep)
-        if kind == ProblemKind.KEY:
-            return (f"{kubectl} get senders",)
-        mine = f"counterfoil.dev/organization={self.organization.name}"
-        if kind == ProblemKind.RETENTION:
-            unfinished = "--field-selector status.phase!=Succeeded,status.phase!=Skipped"
-            first = problem.examples[0] if problem.examples else "NAME"
-            return (
-                f"{kubectl} get envelopeevents {unfinished} -l {mine}",
-                f"kubectl counterfoil -n {self.namespace} why {first}",
-            )
-        if kind == ProblemKind.UNREADABLE:
-            return tuple(f"{kubectl} get envelopeevent {each} -o yaml" for each in problem.examples)
-        if kind == ProblemKind.FAILED:
-            # By the reason, which a field selector knows of the last attempt only.
-            chosen = f"--all-failed --reason {problem.reason} -l {mine}"
-            plugin = f"kubectl counterfoil -n {self.namespace}"
-            return (
-                f"{kubectl} get envelopeevents --field-selector status.phase=Failed -l {mine}",
-                f"{plugin} retry {chosen}",
-                f"{plugin} skip {chosen} --dry-run",
-            )
-        failed = f"--field-selector status.notice.state=Failed -l {mine}"
-        return (
-            f"{kubectl} get envelopeevents {failed}",
-            f"{kubectl} label envelopeevents {failed} counterfoil.dev/request=retry",
+        """Return what to type, with comments of the shell that say when: not each is for every reader."""
+        kind = kind_of(problem)
+        is_about_keys = kind == ProblemKind.KEY
+        is_wide = kind in (ProblemKind.ESAW, ProblemKind.CALLBACK)
+        item = AttentionItem(
+            kind=AttentionKind.ORGANIZATION if is_wide else AttentionKind(kind),
+            name=archive_of(problem) if kind == ProblemKind.ARCHIVE else problem.reason,
+            organization=self.organization.name,
+            reason=problem.reason,
+            message=problem.message or "",
+            examples=() if is_about_keys else problem.examples,
+            senders=problem.examples if is_about_keys else (),
         )
+        language = self._notifications.language
+        return tuple(line for each in commands_about(item, self.namespace) for line in each.lines(language))
 
     def _console(self, anchor: str = "") -> MailLink | None:
         """Link to the entry of the console's first page where the problem can be solved."""
@@ -356,54 +325,6 @@ class MailRenderer:
         return self._text("footer", organization=self.organization.name)
 
 
-def _confirmation(problem: ReportedProblem, namespace: str) -> str | None:
-    """
-    Return the command of the message that confirms another root or address of the Archive, whole; None if the
-    message has none, or none that is only this.
-
-    A message in a mail is cut and changed, and this command has to be typed as it is. It is made again from
-    its parts, so nothing else in a message can become a command.
-    """
-    archive, message = archive_of(problem), problem.message or ""
-    begin = message.find(f"`kubectl patch archive {archive} ")
-    # A location is percent-encoded, so it has no backquote.
-    end = message.find("`", begin + 1)
-    if problem.reason not in ("ArchiveRootChanged", "OriginChanged") or not 0 <= begin < end:
-        return None
-    expected = ["kubectl", "patch", "archive", archive, "--subresource=status", "--type=merge", "-p"]
-    try:
-        *words, patch = shlex.split(message[begin + 1 : end])
-        decoded = msgspec.json.decode(patch, type=_Patch)
-    except (ValueError, *JSON_ERRORS):
-        return None
-    command = shlex.join((expected[0], "-n", namespace, *expected[1:], patch))
-    # A name that looks like a key is in no mail; the status has it.
-    is_whole = words == expected and decoded.status.is_confirmation and redact(command) == command
-    return command if is_whole and _single_line(command) == command else None
-
-
-class _ConfirmedRoot(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"marker_id": "markerID"}
-):
-    location: str
-    marker_id: None
-
-
-class _ConfirmedStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    root: _ConfirmedRoot | msgspec.UnsetType = msgspec.UNSET
-    destination: msgspec.UnsetType | None = msgspec.UNSET
-    secret_origins: msgspec.UnsetType | None = msgspec.UNSET
-
-    @property
-    def is_confirmation(self) -> bool:
-        """Whether it confirms a root, or an address."""
-        return self.root is not msgspec.UNSET or self.destination is None
-
-
-class _Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    status: _ConfirmedStatus
-
-
 def person_name(sender: Sender) -> str:
     """Return the name of a sender for a mail. The person chose it in eSAW; no part of it can be a link."""
     # A space after each dot: "J.R." stays a name, and "evil.example" is no longer a host.
@@ -419,7 +340,7 @@ def external_text(text: str, *, limit: int = MAX_MESSAGE_LENGTH) -> str:
 
 
 def _without_link(host: re.Match[str]) -> str:
-    # Labels of Counterfoil are in commands that the message says to type, such as counterfoil.dev/use.
+    # Messages name labels of Counterfoil, such as counterfoil.dev/use.
     return host[0] if host[0].lower() == GROUP else host[0].replace(".", "[.]")
 
 

@@ -87,6 +87,8 @@ class AttentionItem:
     """The failed events that were read."""
     advice: KeyAdvice | None = None
     """Advice about the key of one sender."""
+    senders: tuple[str, ...] = ()
+    """Names of some of the senders whose keys are concerned."""
     asked: datetime | None = None
     """When the sender was written to last."""
     suspended: bool = False
@@ -278,6 +280,7 @@ def _sender_item(
         examples=_names(events),
         advice=key_advice(sender, organization_of(sender, snapshot.organizations), reason),
         asked=sender.status.notified_time,
+        senders=(sender.name,),
     )
 
 
@@ -289,6 +292,7 @@ def _merged_key_item(known: AttentionItem | None, entry: AttentionItem) -> Atten
         title=f"{known.title}, {entry.title}"[:300],
         count=known.count + entry.count,
         examples=(*known.examples, *entry.examples)[:MAX_EXAMPLES],
+        senders=(*known.senders, *entry.senders)[:MAX_EXAMPLES],
     )
 
 

@@ -65,7 +65,7 @@ ARCHIVE_MISSING: Final = "ArchiveMissing"
 """Reason of a problem with an Archive that the Organization names and that does not exist."""
 
 
-_CALLBACK_REASONS: Final = frozenset(
+CALLBACK_REASONS: Final = frozenset(
     {
         "BasicAuthMissing",
         "BasicAuthRefused",
@@ -74,6 +74,7 @@ _CALLBACK_REASONS: Final = frozenset(
         "SecretNotLabelled",
     }
 )
+"""Reasons of an Organization's Ready for which callbacks are refused."""
 
 
 class Ending(StrEnum):
@@ -236,7 +237,7 @@ def callback_failure(organization: Organization) -> Condition | None:
     needs_login = callback.basic_auth_secret_ref is not None
     lacks_login = needs_login and len(status.basic_auth_hashes) < len(status.callback_token_hashes)
     ready = find_condition(status.conditions, "Ready")
-    if ready is None or ready.status != "False" or ready.reason not in _CALLBACK_REASONS:
+    if ready is None or ready.status != "False" or ready.reason not in CALLBACK_REASONS:
         return None
     return ready if lacks_token or lacks_login else None
 

@@ -25,13 +25,13 @@ from counterfoil.i18n.attention import (
     ClusterSnapshot,
     attention_items,
 )
+from counterfoil.i18n.commands import commands_about
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     FINAL_PHASES,
-    ORGANIZATION_LABEL,
     Archive,
     EnvelopeEvent,
     Organization,
@@ -92,7 +92,8 @@ class WaitingItem(msgspec.Struct, frozen=True, rename="camel"):
     for_whom: str
     since: datetime | None
     do: str
-    command: str
+    commands: tuple[str, ...]
+    """What to type; a line that begins with ``#`` says when."""
 
 
 class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -291,30 +292,8 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
             what = f"Sender/{item.name} of {item.organization}, {events}"
         case _:
             what = f"{events} of {item.organization}"
-    return WaitingItem(what, item.reason, TURNS[responsible], item.since, do, _command(item, namespace))
-
-
-def _command(item: AttentionItem, namespace: str) -> str:
-    """Return what to type about a cause, in the namespace."""
-    plugin, kubectl = f"kubectl counterfoil -n {namespace}", f"kubectl -n {namespace}"
-    match item.kind:
-        case AttentionKind.CONTROLLER:
-            return f"{kubectl} get pods -l {COMPONENT_LABEL}=controller"
-        case AttentionKind.ARCHIVE:
-            return f"{kubectl} describe archive {item.name}"
-        case AttentionKind.ORGANIZATION if not item.examples:
-            return f"{kubectl} describe organization {item.organization}"
-        case AttentionKind.CONSENT:
-            typed = item.advice.command_line(namespace) if item.advice is not None else ""
-            return typed or f"{plugin} consent {item.name}"
-        case AttentionKind.FAILED:
-            mine = f"-l {ORGANIZATION_LABEL}={item.organization}"
-            return f"{plugin} retry --all-failed --reason {item.reason} {mine}"
-        case AttentionKind.UNREADABLE if item.examples:
-            return f"{kubectl} get ee {item.examples[0]} -o yaml"
-    if item.examples:
-        return f"{plugin} why {item.examples[0]}"
-    return f"{kubectl} describe organization {item.organization}"
+    commands = tuple(line for each in commands_about(item, namespace) for line in each.lines())
+    return WaitingItem(what, item.reason, TURNS[responsible], item.since, do, commands)
 
 
 # -- The page ------------------------------------------------------------------------------------------------
@@ -330,7 +309,7 @@ def page(found: InstallationStatus, now: datetime) -> str:
         since = f", since {_age(each.since, now)}" if each.since is not None else ""
         lines.append(f"  {each.what}: {each.reason}, for {each.for_whom}{since}")
         lines += textwrap.wrap(each.do, WIDTH, initial_indent="    ", subsequent_indent="    ")
-        lines += _command_lines(each.command)
+        lines += [line for command in each.commands for line in _command_lines(command)]
     lines += [] if found.waiting else ["  nothing"]
     if found.suspended:
         lines += ["", "Suspended (`kubectl counterfoil resume KIND/NAME` ends it)"]
@@ -343,7 +322,9 @@ def page(found: InstallationStatus, now: datetime) -> str:
 
 
 def _command_lines(command: str) -> list[str]:
-    """Return a command that can be pasted, in lines that fit."""
+    """Return a command that can be pasted, in lines that fit; or a comment about the next one."""
+    if command.startswith("#"):
+        return [f"    {command}"]
     wrapped = textwrap.wrap(command, WIDTH - 8, break_long_words=False, break_on_hyphens=False)
     return textwrap.indent("$ " + " \\\n    ".join(wrapped), "    ").splitlines()
 

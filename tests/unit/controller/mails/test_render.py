@@ -310,7 +310,6 @@ COMMANDS_IN_MESSAGES = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="commands in a message are altered and cut, and are not below")
 @pytest.mark.parametrize("language", Language)
 @pytest.mark.parametrize("cause", COMMANDS_IN_MESSAGES)
 def test_the_commands_of_a_message_are_below_it_whole_and_with_the_namespace(
