@@ -555,8 +555,9 @@ def _check_ceilings(organization: Organization, load: EventLoad | None) -> tuple
         message = (
             "eSignAnyWhere does not know the envelopes of very many callbacks. At "
             f"{limits.unknown_envelopes} (spec.limits.unknownEnvelopes) new callbacks are answered 503. If "
-            "the callback URL leaked, rotate its token; else let spec.defaultSenderRef name a Sender that "
-            f"may see the envelopes. Then delete the events: kubectl delete ee --field-selector {selector}"
+            "the callback URL leaked, rotate its token, then type `kubectl delete ee --field-selector "
+            f"{selector}`. Else let spec.defaultSenderRef name a Sender that may see the envelopes, then "
+            "retry the events: a deleted event is found only by a sweep."
         )
         found.append(CheckResult("False", "TooManyUnknownEnvelopes", message))
     if load.unfinished_events >= CEILING_SHARE * limits.unfinished_events:

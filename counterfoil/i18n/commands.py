@@ -39,6 +39,8 @@ _CREATE_REASONS: Final = _LABEL_REASONS - {"SecretNotLabelled"}
 _ROOT_REASONS: Final = frozenset({"ArchiveRootChanged", "OriginChanged"})
 _ORIGIN_REASONS: Final = frozenset({"OriginChanged", "OriginUnknown"})
 
+_OF_OBJECTS: Final = (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION)
+
 _RETRIED_IN_VAIN: Final = frozenset({"EnvelopeDeleted"})
 """Reasons that each retry has again."""
 
@@ -93,7 +95,8 @@ def end_commands(reason: str, chosen: str, namespace: str) -> tuple[Command, ...
 
 def _commands_about(item: AttentionItem, namespace: str) -> Iterator[Command]:
     plugin, kubectl = f"kubectl counterfoil -n {namespace}", f"kubectl -n {namespace}"
-    if item.reason == ARCHIVE_MISSING and item.organization:
+    is_missing = item.reason == ARCHIVE_MISSING and item.kind in _OF_OBJECTS
+    if is_missing and item.organization:
         yield Command(f"{kubectl} get archives")
         yield Command(f"{kubectl} describe organization {item.organization}")
         return

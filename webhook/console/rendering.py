@@ -22,6 +22,7 @@ from aiohttp import web
 
 from counterfoil.i18n.attention import sender_of, title_of
 from counterfoil.i18n.catalogue import Catalogue
+from counterfoil.i18n.commands import commands_about
 from counterfoil.i18n.reasons import ReasonText, find_reason
 from counterfoil.resources import Language
 from counterfoil.resources.audit_annotation import audit_entries
@@ -93,6 +94,7 @@ class ConsoleRenderer:
             kind_of=kind_of,
             target_of=target_of,
             document_link=document_link,
+            commands_about=commands_about,
         )
 
     def page(self, template: str, words: Catalogue, now: datetime, **values: Any) -> str:

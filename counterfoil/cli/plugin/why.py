@@ -11,6 +11,7 @@ import msgspec
 from counterfoil.cli.plugin import selection
 from counterfoil.cli.plugin.exit_status import ExitStatus, counted, format_result, printable
 from counterfoil.durations import Duration
+from counterfoil.i18n.commands import commands_in, end_commands
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import is_about_archive, newer_condition
 from counterfoil.i18n.reasons import ReasonContext, Responsible, find_reason
@@ -114,6 +115,8 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     next: str
     turn: str
     do: str
+    commands: tuple[str, ...]
+    """What to type; a line that begins with ``#`` says when."""
     consent_url: str | None
     last_error: str | None
     archive: str | None
@@ -195,10 +198,14 @@ def explain(
     words = reason.localized_text() if reason is not None else None
     responsible = reason.responsible if reason is not None else Responsible.NOBODY
     do, consent_url = words.do if words is not None else "", None
+    said = newer.message if newer is not None else _problem_message(event)
+    commands = () if is_abandoned else _commands(event, cause, said)
     is_key_needed = newer is None or newer.status != "True"
     if status.phase is Phase.AWAITING_CONSENT and sender is not None and is_key_needed and not is_abandoned:
         advice = key_advice(sender, organization, cause)
         responsible, do = advice.responsible, advice.text() or do
+        if typed := advice.command_line(event.metadata.namespace or "default"):
+            commands = (typed,)
         consent_url = advice.link or None
     filed = status.archive
     deleted = deletion_time(event, organization.spec.retention) if organization is not None else None
@@ -220,6 +227,7 @@ def explain(
         next=NEXT_WITHOUT_CONTROLLER if is_abandoned else _next(event, organization, now),
         turn=RESPONSIBLE_TEXTS[responsible],
         do=do,
+        commands=commands,
         consent_url=consent_url,
         last_error=_last_error(event, now),
         # Until the manifest is written, the archive is only the one that was chosen.
@@ -260,6 +268,7 @@ def page(why: EventExplanation) -> str:
     lines += [_line("Last problem", last_error)] if last_error else []
     lines += [_line("Next", why.next), _line("Who must act", why.turn)]
     lines += [_line("To do", why.do)] if why.do else []
+    lines += [_line("" if number else "To type", each) for number, each in enumerate(why.commands)]
     lines += [_line("Deleted there", f"{why.esaw_deletion}, by eSAW itself")] if why.esaw_deletion else []
     lines += [_line("Consent link", why.consent_url)] if why.consent_url else []
     lines += [_line("Filed", why.archive)] if why.archive else []
@@ -292,6 +301,22 @@ def _sender_of(event: EnvelopeEvent) -> str | None:
     if summary is not None and summary.sender_ref is not None:
         return summary.sender_ref.name
     return event.metadata.labels.get(SENDER_LABEL)
+
+
+def _problem_message(event: EnvelopeEvent) -> str:
+    status = event.status
+    if status.reason == "DeadlineExceeded" and status.last_error is not None:
+        return status.last_error.message
+    return status.message or ""
+
+
+def _commands(event: EnvelopeEvent, cause: str, message: str) -> tuple[str, ...]:
+    """Return what to type about an event: what its message says, and for a failed one what ends that."""
+    namespace = event.metadata.namespace or "default"
+    found = commands_in(message, cause, namespace)
+    if event.status.phase is Phase.FAILED:
+        found += end_commands(cause, event.name, namespace)
+    return tuple(line for each in found for line in each.lines())
 
 
 def _phase_text(phase: Phase) -> str:

@@ -1,0 +1,132 @@
+"""The commands about a problem: the same ones everywhere, whole, and no others."""
+
+import re
+from typing import Any
+
+import pytest
+
+from controller.access.archive_root import origin_changed
+from controller.mails.policy import Notification
+from controller.mails.render import MailRenderer, external_text
+from counterfoil.cli.plugin.installation.status import Reading, overview
+from counterfoil.cli.plugin.why import explain
+from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot
+from counterfoil.i18n.commands import commands_about, commands_in, without_commands
+from counterfoil.i18n.reasons import CATALOGUE
+from counterfoil.kube.secret import SecretUse, create_commands, label_command
+from counterfoil.metrics import MailKind
+from counterfoil.origin import annotate_command
+from counterfoil.resources import Language, Phase
+from tests.support.builders import NOON, EventBuilder, an_organization
+from tests.support.scenes.notifications import MAILS, a_problem
+
+DEFANGED = re.compile(r"\[[:.]\]|…|`")
+MESSAGE = " ".join(
+    (
+        f"Or type `{annotate_command('anna-key', 'https://esaw.acme.example:8443')}` if it belongs there.",
+        f"Type `{label_command('trust', SecretUse.TRUST)}`.",
+        f"Type {create_commands('anna-key', 'token', 'API_KEY', SecretUse.TOKEN)}.",
+        str(origin_changed("dms", "s3://a.example/b/", "to s3://c.example/b/")),
+    )
+)
+"""The commands of all kinds of messages; each reason takes its own."""
+
+
+def mailed(kind: str, reason: str, message: str, language: Language) -> list[str]:
+    cause = f"{kind}/{'dms' if kind == 'archive' else reason}"
+    problem = a_problem(cause, reason=reason, message=message, examples=("event-1",))
+    organization = an_organization(notifications={**MAILS, "language": language.value})
+    commands = (
+        MailRenderer(organization, "tests").content(Notification(MailKind(kind), NOON, problem)).commands
+    )
+    return [each for each in commands if not each.startswith("#")]
+
+
+def item(kind: str, reason: str, message: str) -> AttentionItem:
+    is_wide = kind in ("esaw", "callback")
+    return AttentionItem(
+        kind=AttentionKind.ORGANIZATION if is_wide else AttentionKind(kind),
+        name="dms" if kind == "archive" else reason,
+        organization="acme",
+        reason=reason,
+        message=message,
+        examples=() if kind == "key" else ("event-1",),
+        senders=("event-1",) if kind == "key" else (),
+    )
+
+
+@pytest.mark.parametrize("kind", ["failed", "archive", "esaw", "callback", "key", "retention", "webhook"])
+@pytest.mark.parametrize("reason", [name for name, each in CATALOGUE.items() if each.localized_text().do])
+def test_each_reason_has_the_same_whole_commands_in_mails_and_on_pages(kind: str, reason: str) -> None:
+    lines = [each.line for each in commands_about(item(kind, reason, MESSAGE), "tests")]
+    assert lines
+    assert mailed(kind, reason, MESSAGE, Language.GERMAN) == lines
+    for each in lines:
+        assert not DEFANGED.search(each)
+        assert re.match(r"kubectl (counterfoil )?-n tests ", each)
+    assert "kubectl" not in external_text(without_commands(MESSAGE, reason))
+
+
+@pytest.mark.parametrize("reason", [name for name, each in CATALOGUE.items() if each.localized_text().do])
+def test_status_and_why_have_the_commands_of_the_mail_about_a_failure(reason: str) -> None:
+    event = EventBuilder().in_phase(Phase.FAILED, reason).status(message=MESSAGE).build()
+    snapshot = ClusterSnapshot(organizations=(an_organization(),), failed=(event,))
+    (waiting,) = overview(Reading(snapshot, (), ()), "tests", NOON).waiting
+    typed = [each for each in waiting.commands if not each.startswith("#")]
+    assert typed == mailed("failed", reason, MESSAGE, Language.ENGLISH)
+    why = explain(event, an_organization(), None, (), NOON)
+    of_all = f"--all-failed --reason {reason} -l counterfoil.dev/organization=acme"
+    assert {each.replace(event.name, of_all) for each in why.commands} <= set(waiting.commands)
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_retried"), [("EnvelopeDeleted", False), ("EnvelopeNotFound", True), ("NameOccupied", True)]
+)
+def test_only_a_retry_that_can_help_is_offered_and_always_a_skip(reason: str, *, is_retried: bool) -> None:
+    lines = [each.line for each in commands_about(item("failed", reason, ""), "tests")]
+    assert any(" retry " in each for each in lines) is is_retried
+    assert any(" skip " in each and each.endswith("--dry-run") for each in lines)
+
+
+FOREIGN: dict[str, tuple[str, str]] = {
+    "another verb": ("SecretNotLabelled", "kubectl delete secret s"),
+    "another label": ("SecretNotLabelled", "kubectl label secret s counterfoil.dev/use=any"),
+    "another reason": ("EsawRefused", label_command("s", SecretUse.TOKEN)),
+    "a value": ("KeyMissing", "kubectl create secret generic s --from-literal=token=abc"),
+    "a file": ("KeyMissing", "kubectl create secret generic s --from-file=/etc/passwd"),
+    "a second command": ("SecretNotLabelled", f"{label_command('s', SecretUse.TOKEN)} ; rm x"),
+    "a flag": ("SecretNotLabelled", label_command("--all", SecretUse.TOKEN)),
+    "no origin": ("OriginChanged", "kubectl annotate secret s counterfoil.dev/origin=x --overwrite"),
+    "a path": ("OriginChanged", annotate_command("s", "https://a.example/b")),
+    "another patch": (
+        "KeyNotConfigured",
+        """kubectl patch sender s --type=merge -p '{"spec":{"suspend":true}}'""",
+    ),
+    "other events": ("TooManyUnknownEnvelopes", "kubectl delete ee --field-selector status.phase=Failed"),
+    "an open quote": ("OriginChanged", "kubectl annotate secret 's"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_a_message_quotes_becomes_no_command(name: str) -> None:
+    reason, text = FOREIGN[name]
+    message = f"The server said `{text}`."
+    assert commands_in(message, reason, "tests") == ()
+    assert without_commands(message, reason) == "The server said the command in the status."
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_lost_sealing_key_names_the_way_to_the_consent_of_each_sender(count: int) -> None:
+    names: Any = ("anna", "ben")[:count]
+    about = AttentionItem(
+        kind=AttentionKind.KEY,
+        name="SealKeyUnknown",
+        organization="acme",
+        reason="SealKeyUnknown",
+        senders=names,
+    )
+    lines = [each.line for each in commands_about(about, "tests")]
+    assert lines == [
+        "kubectl -n tests get senders",
+        *(f"kubectl counterfoil -n tests consent {each}" for each in names),
+    ]
