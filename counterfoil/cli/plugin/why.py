@@ -116,7 +116,7 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     turn: str
     do: str
     commands: tuple[str, ...]
-    """What to type; a line that begins with ``#`` says when."""
+    """Commands to type; a line that begins with ``#`` says when."""
     consent_url: str | None
     last_error: str | None
     archive: str | None

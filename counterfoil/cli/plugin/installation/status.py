@@ -93,7 +93,7 @@ class WaitingItem(msgspec.Struct, frozen=True, rename="camel"):
     since: datetime | None
     do: str
     commands: tuple[str, ...]
-    """What to type; a line that begins with ``#`` says when."""
+    """Commands to type; a line that begins with ``#`` says when."""
 
 
 class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
