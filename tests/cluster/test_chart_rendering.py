@@ -1198,6 +1198,7 @@ async def test_the_notes_say_what_is_next(program: Helm) -> None:
         "callbackURLs.envelope",
         "Keep a copy of the sealing keys",
         "A Job creates the quota",
+        "OpenShift needs openshift=true",
     ):
         assert words in notes
     for path in ("docs/", "charts/"):

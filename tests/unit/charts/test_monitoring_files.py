@@ -24,8 +24,10 @@ RUNBOOKS = ROOT / "docs" / "runbooks"
 ADDED_BY_PROMETHEUS = {"namespace", "pod", "le", "app_kubernetes_io_component"}
 METRICS = {each.name: each for each in describe_metrics()}
 HISTOGRAM_SUFFIXES = ("_bucket", "_count", "_sum")
+PROCESSES = {"receiver", "pages", "console", "controller"}
 VALUES = {
     "phase": {each.value for each in Phase},
+    "process": PROCESSES,
     "counterfoil_callbacks_total outcome": {each.value for each in CallbackOutcome},
 }
 
@@ -87,6 +89,18 @@ def test_a_query_names_only_what_the_code_has(title: str, query: str) -> None:
                 assert chosen <= known, f"{title}: {label} is never {chosen - known}"
     grouped = {each.strip() for group in GROUPING.findall(query) for each in group.split(",") if each}
     assert grouped <= labels, f"{title}: nothing has the label {grouped - labels}"
+
+
+def test_each_process_has_the_name_that_the_alerts_have() -> None:
+    started = [
+        *(
+            (ROOT / "webhook" / name / "app.py", r'run_process\(\s+"(\w+)",')
+            for name in PROCESSES - {"controller"}
+        ),
+        (ROOT / "controller" / "__main__.py", r'Metrics\([^)]*\), version=__version__, process="(\w+)"\)'),
+    ]
+    names = [re.findall(call, path.read_text(encoding="utf-8")) for path, call in started]
+    assert sorted(name for found in names for name in found) == sorted(PROCESSES)
 
 
 def test_a_query_of_recorded_series_names_only_those_that_are_recorded() -> None:
