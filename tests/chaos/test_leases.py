@@ -97,7 +97,8 @@ async def test_controllers_that_are_paused_beyond_their_leases_in_mid_archive_ha
         "second": await scene.controller("second", await scene.way_to_api(), **FAST),
     }
     for _ in range(PAUSES):
-        paused = await holder(scene)
+        # None for a moment if a busy machine renewed the Lease too late.
+        paused = await eventually(lambda: holder(scene))
         before = len(await finished(scene))
 
         async def is_further(before: int = before) -> bool:
@@ -165,8 +166,12 @@ async def test_another_number_of_shards_loses_and_doubles_nothing(scene: Scene) 
     )
     await holds_what_was_promised(scene, names)
     await nothing_was_deleted_without_proof(scene)
-    for number in range(3):
-        assert (await holder(scene, f"counterfoil-shard-{number}-of-3")).startswith("new-")
+
+    async def new_ones_hold_all() -> bool:
+        holders = [await holder(scene, f"counterfoil-shard-{number}-of-3") for number in range(3)]
+        return all(each.startswith("new-") for each in holders)
+
+    await eventually(new_ones_hold_all)
 
 
 async def start(scene: Scene, name: str, **settings: str) -> CounterfoilProcess:
