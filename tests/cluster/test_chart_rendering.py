@@ -1205,6 +1205,24 @@ async def test_the_notes_say_what_is_next(program: Helm) -> None:
         assert path not in notes.partition("NOTES:")[2], "who installed from a registry has no clone"
 
 
+@pytest.mark.xfail(strict=True, reason="the notes do not say it")
+@pytest.mark.parametrize(
+    ("crds", "words"),
+    [
+        ({}, "kubectl get organizations --all-namespaces"),
+        ({"keep": False}, "WARNING: crds.keep is false."),
+    ],
+)
+async def test_the_notes_say_that_all_releases_share_the_definitions(
+    program: Helm, crds: dict[str, Any], words: str
+) -> None:
+    values = with_image({"crds": crds})
+    said = await program(
+        "install", RELEASE, CHART, "--namespace", NAMESPACE, "--dry-run=client", values=values
+    )
+    assert words in said.partition("NOTES:")[2]
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 async def test_the_notes_say_nothing_of_a_quota_about_which_the_values_decide(
     program: Helm, enabled: bool
