@@ -29,6 +29,8 @@ from sandbox.servers.plain_http import plain_http
 BUCKET: Final = "contracts"
 REGION: Final = "eu-central-1"
 ORGANIZATION: Final = "acme"
+SENDER_KEY: Final = "jane-key"
+"""As all names of Secrets also in the Role of values-trial.yaml."""
 ADMINISTRATOR: Final = "administrator@acme.example"
 INTERVAL: Final = 1.0  # seconds between tries
 READY_SECONDS: Final = 240.0
@@ -209,14 +211,14 @@ def _resources(place: Place, sender: str) -> list[dict[str, Any]]:
 
 def _sender(name: str, user: User) -> list[dict[str, Any]]:
     return [
-        _secret(f"{name}-key", "token", token=user.token),
+        _secret(SENDER_KEY, "token", token=user.token),
         _own(
             "Sender",
             name,
             organizationRef={"name": ORGANIZATION},
             userID=user.user_id,
             email=user.email,
-            tokenSecretRef={"name": f"{name}-key", "key": "token"},
+            tokenSecretRef={"name": SENDER_KEY, "key": "token"},
         ),
     ]
 

@@ -1205,7 +1205,6 @@ async def test_the_notes_say_what_is_next(program: Helm) -> None:
         assert path not in notes.partition("NOTES:")[2], "who installed from a registry has no clone"
 
 
-@pytest.mark.xfail(strict=True, reason="the notes do not say it")
 @pytest.mark.parametrize(
     ("crds", "words"),
     [

@@ -91,7 +91,6 @@ def test_the_addresses_in_the_environment_are_those_of_services(rendered: Render
     assert keys == {"ROOT_ACCESS_KEY": place.access_key, "ROOT_SECRET_KEY": place.secret_key}
 
 
-@pytest.mark.xfail(strict=True, reason="the values of the trial do not do that")
 def test_the_definitions_that_all_releases_share_stay_after_the_trial(rendered: Rendered) -> None:
     definitions = rendered.all("CustomResourceDefinition")
     assert len(definitions) == 5
@@ -99,7 +98,6 @@ def test_the_definitions_that_all_releases_share_stay_after_the_trial(rendered: 
         assert each["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
-@pytest.mark.xfail(strict=True, reason="the values of the trial do not do that")
 def test_only_pods_of_the_namespace_reach_the_neighbours_which_reach_only_these_and_name_servers(
     rendered: Rendered,
 ) -> None:
@@ -113,7 +111,6 @@ def test_only_pods_of_the_namespace_reach_the_neighbours_which_reach_only_these_
     assert {each["port"] for each in names["ports"]} == {53, 5353}
 
 
-@pytest.mark.xfail(strict=True, reason="the values of the trial do not do that")
 def test_the_job_reads_only_the_secrets_that_it_creates(rendered: Rendered) -> None:
     place = Place(
         *("https://a", Path("account"), "http://a", "http://a", "key", "secret", "http://a", "mail"),
