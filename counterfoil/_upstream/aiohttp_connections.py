@@ -16,7 +16,8 @@ https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/client_proto.py (``Resp
 first bytes. Upstream: the same method.
 
 **Other transfer encodings.** A body with one that is not chunked ends with its connection, also when that is
-interrupted. Upstream: https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/_http_parser.pyx
+interrupted. One before chunked is ignored, and the content is coded. The largest length of 64 bits counts as
+no body. Upstream: https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/_http_parser.pyx
 
 **Ends of connections.** aiohttp discards what it received and did not parse yet: the rest of a chunked body,
 whose reader is slower than TLS. asyncio closes a TLS connection before all is read, if reading was resumed
@@ -73,6 +74,9 @@ MAX_FIELD_BYTES: Final = 64 * 1024
 
 MAX_HEAD_BYTES: Final = 128 * 1024
 """Bytes of one head of a response; each is several times in memory."""
+
+MAX_BODY_BYTES: Final = 2**63 - 1
+"""Largest length that a response may declare. aiohttp takes the largest of 64 bits for a body of no bytes."""
 
 MAX_FRAMING_BYTES: Final = 1024 * 1024
 """Bytes of a chunked body that are no content, beyond one for each 8 bytes of content. A part of one byte has
@@ -181,18 +185,21 @@ class Connection(ResponseHandler):
     def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
         """Take a parsed head. Only the first response after a request is passed on."""
         message, body = data
-        if 100 <= message.code <= 199 and message.code != 101:
+        if not self._is_waiting:
+            self.has_extra_bytes = True
+        elif 100 <= message.code <= 199 and message.code != 101:
             self._interim += 1
-        elif self._is_waiting:
+        else:
             self._is_waiting, self._body, self._is_chunked = False, body, message.chunked
             self._is_framed = message.chunked or "Content-Length" in message.headers
-            if not message.chunked and "Transfer-Encoding" in message.headers:
-                # Its end is not distinguishable from an interruption. (RFC 9112, 6.3)
+            codings = [each.lower() for each in message.headers.getall("Transfer-Encoding", ())]
+            if codings != ["chunked"] * message.chunked:
+                # Its end may be an interruption (RFC 9112, 6.3), or its content is coded.
                 self._refuse("the response has another transfer encoding than chunked")
+            elif int(message.headers.get("Content-Length", 0)) > MAX_BODY_BYTES:
+                self._refuse("the response declares a length that no body has")
             else:
                 super().feed_data(data, size)
-        else:
-            self.has_extra_bytes = True
 
     def resume_reading(self, *options: bool, **named_options: bool) -> None:
         """Continue to parse. The socket is read by ``next_part`` only."""
@@ -282,7 +289,7 @@ class Connection(ResponseHandler):
         elif self._is_chunked:
             # An error after a complete body is about the bytes that follow it.
             ends = self._last.endswith(HEAD_END) and not self._last.endswith(b"\r\n" + HEAD_END)
-            if not is_valid or not ends:
+            if not is_valid or not ends or self.has_extra_bytes:
                 self._end_with_extra_bytes()
         elif not is_valid or framing:
             self._end_with_extra_bytes()

@@ -32,7 +32,6 @@ from tests.support.servers.scripted_esaw import (
 from tests.support.servers.scripted_esaw import sending as sending_bytes
 
 MIB = 1024 * 1024
-NOT_YET = pytest.mark.xfail(strict=True, reason="the response is taken")
 MakeSession = Callable[[], aiohttp.ClientSession]
 
 
@@ -288,10 +287,8 @@ async def test_a_body_of_too_many_small_parts_is_refused(
         INTERIM.replace(b"\r", b"") * 100 + answer(b"ok"),
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok",
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2**64 - 1), marks=NOT_YET),
-        pytest.param(
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", marks=NOT_YET
-        ),
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2**64 - 1),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     ],
     ids=[
         "fields of an interim response",
@@ -342,8 +339,8 @@ async def test_many_parts_of_some_size_are_read() -> None:
         [answer(b"")[:-2], b"\r\n\n"],
         [CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + b"more"],
         [CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + answer(b"ok")],
-        pytest.param([CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + answer(b"ok") + answer(b"")], marks=NOT_YET),
-        pytest.param([CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + INTERIM], marks=NOT_YET),
+        [CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + answer(b"ok") + answer(b"")],
+        [CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + INTERIM],
         [CHUNKED + b"2\r\nok\r\n0\r\n\r\n", b"\r\n"],
         [b"HTTP/1.1 204 No Content\r\n\r\n", b"\n"],
     ],
