@@ -537,6 +537,7 @@ EXTERNAL = {
     "type `kubectl label secret s counterfoil.dev/use=archive`": (
         "type `kubectl label secret s counterfoil.dev/use=archive`"
     ),
+    "set counterfoil.dev/request=retry.": "set counterfoil.dev/request=retry.",
     "see counterfoil.dev.evil.example/use": "see counterfoil[.]dev[.]evil[.]example/use",
     "J.R. Tolkien": "J.R. Tolkien",
     "contract.pdf is not a PDF": "contract.pdf is not a PDF",
@@ -552,6 +553,20 @@ EXTERNAL = {
 @pytest.mark.parametrize(("text", "shown"), EXTERNAL.items())
 def test_external_text_is_one_line_without_links(text: str, shown: str) -> None:
     assert external_text(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sign in at counterfoil.dev/login?u=1 now",
+        "counterfoil.dev/use/login",
+        "counterfoil.dev/use=archive?a=b",
+        "counterfoil.dev/user",
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="not yet")
+def test_the_group_is_no_link_either_unless_a_label_follows(text: str) -> None:
+    assert external_text(text) == text.replace("foil.dev", "foil[.]dev")
 
 
 def test_external_text_is_cut_after_keys_were_removed() -> None:

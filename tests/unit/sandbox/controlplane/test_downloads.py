@@ -1,5 +1,6 @@
 """Programs come from their publishers only with the pinned checksum; without a publisher they are built."""
 
+import asyncio
 import hashlib
 import io
 import os
@@ -8,6 +9,7 @@ import socket
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 from sandbox.controlplane import downloads
 from sandbox.controlplane.binaries import MODULES, BuildError, ensure, module_of
 from sandbox.controlplane.downloads import RELEASES, Release
+from tests.support.servers.scripted_esaw import server_tls
 
 A_GO = """#!/bin/sh
 if [ "$1" = env ]; then echo go1.99.0; exit; fi
@@ -43,6 +46,8 @@ class Publisher:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.cut: set[str] = set()
+        self.lengths: dict[str, str] = {}
+        """By path: the length that is declared, instead of the right one."""
         self.asked: list[str] = []
         publisher = self
 
@@ -56,7 +61,9 @@ class Publisher:
                     return
                 content = publisher.files.get(self.path)
                 self.send_response(404 if content is None else 200)
-                self.send_header("Content-Length", str(len(content or b"")))
+                length = publisher.lengths.get(self.path, str(len(content or b"")))
+                if length:
+                    self.send_header("Content-Length", length)
                 self.end_headers()
                 cut = self.path in publisher.cut
                 self.wfile.write((content or b"")[: -10 if cut else None])
@@ -191,6 +198,48 @@ async def test_a_download_that_is_cut_is_built_instead(publisher: Publisher, cac
     assert etcd.read_text() == "built\n"
     assert any("can't be had" in line and "building from source instead" in line for line in said)
     assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("length", ["many", "9" * 5000, "1, 2"], ids=["word", "digits", "list"])
+async def test_a_download_of_no_valid_length_is_built_instead(
+    length: str, publisher: Publisher, cache: Path
+) -> None:
+    release = publisher.releases("/etcd", ETCD, etcd="")
+    publisher.lengths["/etcd"] = length
+    found = await ensure("etcd", report=print, releases=[release])
+    assert found["etcd"].read_text() == "built\n"
+
+
+@pytest.mark.xfail(strict=True, reason="not yet")
+async def test_a_download_without_an_end_is_given_up(publisher: Publisher, tmp_path: Path) -> None:
+    release = publisher.releases("/etcd", bytes(100_000), etcd="")
+    publisher.lengths["/etcd"] = ""
+    said: list[str] = []
+    await downloads.fetch([release], tmp_path, said.append, max_bytes=50_000)
+    assert kept(tmp_path) == []
+    assert "it has more than 50000 bytes" in said[-1]
+
+
+@pytest.mark.xfail(strict=True, reason="not yet")
+async def test_a_redirect_to_an_address_without_tls_is_refused(
+    publisher: Publisher, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = publisher.releases("/etcd", ETCD, etcd="")
+    tls, _ = server_tls(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {release.url}\r\n\r\n".encode())
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(redirect, "127.0.0.1", 0, ssl=tls) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/etcd"
+        said: list[str] = []
+        await downloads.fetch([replace(release, url=url)], cache, said.append)
+    assert kept(cache) == []
+    assert "it redirects to an address without TLS" in said[-1]
 
 
 async def test_a_file_that_the_publisher_does_not_have_is_built_instead(

@@ -41,6 +41,7 @@ from counterfoil.archives.streams import observe_sent
 from counterfoil.resources.archive import S3, ArchiveSpec, AzureBlob, CredentialsReference, GoogleCloudStorage
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.archives import once
+from tests.support.servers.scripted_esaw import server_tls
 from tests.support.signing_keys import rsa_private_pem
 
 MIB = 1024 * 1024
@@ -562,6 +563,27 @@ async def test_a_pod_has_the_identity_that_its_environment_names(name: str, tmp_
         await found.get()
         assert (len(server.heads) > asked) == (name != "keys"), "it is renewed before its end"
     assert "POD-" in (first if isinstance(first, str) else first.access_key_id)
+
+
+@pytest.mark.xfail(strict=True, reason="not yet")
+async def test_a_proxy_with_tls_is_trusted_also_for_an_address_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls, _ = server_tls(tmp_path)
+    body = b'{"access_token": "POD-TOKEN", "expires_in": 3599}'
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await reader.read()
+        writer.close()
+
+    (tmp_path / "token").write_text("TOKEN-OF-THE-POD")
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls) as proxy:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+        monkeypatch.setenv("HTTP_PROXY", f"https://127.0.0.1:{proxy.sockets[0].getsockname()[1]}")
+        environ = environments("http://login.invalid", str(tmp_path / "token"))["workload"]
+        assert await Cached(azure_identity(environ), AClock()).get() == "POD-TOKEN"
 
 
 @pytest.mark.parametrize("days", [30, -30], ids=["ahead", "behind"])
