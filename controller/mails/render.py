@@ -70,6 +70,9 @@ MAX_NAME_LENGTH = 80
 _LINKED_HOST = re.compile(r"(?<=//)[^\s/]+|\bwww\.[^\s/]+|\b[\w-]+(?:\.[\w-]+)+(?=/)", re.IGNORECASE)
 """Hosts of which mail programs make links: after a scheme, after ``www.``, or before a path."""
 
+_LABEL = re.compile(r"/(?:use|origin|request)(?:=[\w-]*+)?(?=[`'\",;.)]*(?:\s|$)|://)")
+"""The text after the group in the labels and annotations that messages say to type, and no other path."""
+
 
 @dataclass(frozen=True)
 class LabelledText:
@@ -340,8 +343,8 @@ def external_text(text: str, *, limit: int = MAX_MESSAGE_LENGTH) -> str:
 
 
 def _without_link(host: re.Match[str]) -> str:
-    # Messages name labels of Counterfoil, such as counterfoil.dev/use.
-    return host[0] if host[0].lower() == GROUP else host[0].replace(".", "[.]")
+    is_label = host[0] == GROUP and _LABEL.match(host.string, host.end()) is not None
+    return host[0] if is_label else host[0].replace(".", "[.]")
 
 
 # -- The MIME message ------------------------------------------------------------------------------------

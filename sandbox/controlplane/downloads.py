@@ -26,6 +26,7 @@ REACHED_WITHIN = 3.0  # seconds until a publisher has answered, its redirects in
 SILENT_FOR = 20.0  # seconds without a byte that end a download
 PROGRESS_INTERVAL = 5.0  # seconds between reports of a download
 CHUNK_BYTES = 1 << 20
+MAX_BYTES = 1 << 30  # of one file; the largest of ``RELEASES`` has a third of it
 UNFINISHED = ".unfinished-"
 
 
@@ -159,10 +160,11 @@ async def fetch(
     report: Callable[[str], None],
     *,
     reached_within: float = REACHED_WITHIN,
+    max_bytes: int = MAX_BYTES,
 ) -> None:
     """
     Download the releases, all at the same time, and keep their programs. Without an answer from its
-    publisher, a release is left out, and ``report`` says why.
+    publisher, a release is left out, and ``report`` says why. So is one of more than ``max_bytes``.
 
     Raises ChecksumError.
     """
@@ -172,7 +174,7 @@ async def fetch(
         timeout=httpx.Timeout(SILENT_FOR, connect=reached_within),
         headers={"Accept-Encoding": "identity"},
     ) as http:
-        downloader = _Downloader(http, cache, report, reached_within)
+        downloader = _Downloader(http, cache, report, reached_within, max_bytes)
         try:
             async with asyncio.TaskGroup() as downloads:
                 for release in releases:
@@ -187,6 +189,7 @@ class _Downloader:
     cache: Path
     report: Callable[[str], None]
     reached_within: float
+    max_bytes: int
 
     async def keep(self, release: Release) -> None:
         """Keep the programs of a release that can be had. Raises ChecksumError."""
@@ -218,15 +221,19 @@ class _Downloader:
             answer = await self.http.send(self.http.build_request("GET", release.url), stream=True)
         try:
             answer.raise_for_status()
+            if release.url.startswith("https:") and answer.url.scheme != "https":
+                raise httpx.UnsupportedProtocol("it redirects to an address without TLS")
             size = answer.headers.get("Content-Length")
             of_all = f" of {int(size) / 1e6:.0f}" if size else ""
             self.report(f"{title}: downloading {release.url}")
             received, next_report = 0, loop.time() + PROGRESS_INTERVAL
             with target.open("wb") as file:
                 async for chunk in answer.aiter_raw(CHUNK_BYTES):
+                    received += len(chunk)
+                    if received > self.max_bytes:
+                        raise httpx.RemoteProtocolError(f"it has more than {self.max_bytes} bytes")
                     checksum.update(chunk)
                     file.write(chunk)
-                    received += len(chunk)
                     if loop.time() >= next_report:
                         self.report(f"{title}: {received / 1e6:.0f}{of_all} MB")
                         next_report = loop.time() + PROGRESS_INTERVAL

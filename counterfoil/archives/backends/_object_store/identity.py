@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies_environment
 
 import httpx
 
@@ -135,9 +136,10 @@ async def ask(
 
 
 def _trust(url: str, *, from_environment: bool) -> ssl.SSLContext:
-    """Return the context for an address. Without TLS it trusts nobody: to read the public authorities takes
-    40 ms of CPU, and a metadata service has no TLS."""
-    if url.startswith("http:"):
+    """Return the context for an address and for proxies of the environment. If none of them has TLS, it
+    trusts nobody: to read the public authorities takes 40 ms of CPU, and a metadata service has no TLS."""
+    proxies = getproxies_environment().values() if from_environment else ()
+    if url.startswith("http:") and not any(each.lower().startswith("https:") for each in proxies):
         return without_finite_fields(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     return without_finite_fields(httpx.create_ssl_context(trust_env=from_environment))
 

@@ -564,7 +564,6 @@ def test_external_text_is_one_line_without_links(text: str, shown: str) -> None:
         "counterfoil.dev/user",
     ],
 )
-@pytest.mark.xfail(strict=True, reason="not yet")
 def test_the_group_is_no_link_either_unless_a_label_follows(text: str) -> None:
     assert external_text(text) == text.replace("foil.dev", "foil[.]dev")
 

@@ -210,7 +210,6 @@ async def test_a_download_of_no_valid_length_is_built_instead(
     assert found["etcd"].read_text() == "built\n"
 
 
-@pytest.mark.xfail(strict=True, reason="not yet")
 async def test_a_download_without_an_end_is_given_up(publisher: Publisher, tmp_path: Path) -> None:
     release = publisher.releases("/etcd", bytes(100_000), etcd="")
     publisher.lengths["/etcd"] = ""
@@ -220,7 +219,6 @@ async def test_a_download_without_an_end_is_given_up(publisher: Publisher, tmp_p
     assert "it has more than 50000 bytes" in said[-1]
 
 
-@pytest.mark.xfail(strict=True, reason="not yet")
 async def test_a_redirect_to_an_address_without_tls_is_refused(
     publisher: Publisher, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

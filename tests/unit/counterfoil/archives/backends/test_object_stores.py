@@ -565,7 +565,6 @@ async def test_a_pod_has_the_identity_that_its_environment_names(name: str, tmp_
     assert "POD-" in (first if isinstance(first, str) else first.access_key_id)
 
 
-@pytest.mark.xfail(strict=True, reason="not yet")
 async def test_a_proxy_with_tls_is_trusted_also_for_an_address_without_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
