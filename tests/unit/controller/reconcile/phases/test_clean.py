@@ -2933,3 +2933,45 @@ async def store_as_earlier_versions(scene: ReconcilerScene) -> None:
         for each in event.status.conditions
     )
     await scene.status_writer.store(event, msgspec.structs.replace(event.status, conditions=conditions))
+
+
+@pytest.mark.xfail(strict=True, reason="a deletion that no history proves is never doubted again")
+@pytest.mark.parametrize("status", [EnvelopeStatus.COMPLETED, EnvelopeStatus.EXPIRED])
+async def test_a_callback_starts_an_event_again_whose_envelope_was_only_assumed_to_be_deleted(
+    tmp_path: Path, status: EnvelopeStatus
+) -> None:
+    scene = await deletion_assumed(tmp_path, status)
+    scene.envelope.problems.clear()
+    if status is EnvelopeStatus.EXPIRED:
+        restart_and_sign(scene)
+    assert reopened_by_callback(scene)
+    after = await scene.reconcile(2 if status is EnvelopeStatus.EXPIRED else 1)
+    assert (after.status.reason, scene.envelope.transport.deleted) == ("ArchivedAndDeleted", [ENVELOPE])
+    if status is EnvelopeStatus.EXPIRED:
+        assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+async def deletion_assumed(folder: Path, status: EnvelopeStatus) -> ReconcilerScene:
+    """Return the scene of an unanswered delete after three passing answers without the envelope."""
+    scene = await delete_unanswered(folder, status)
+    hide(scene)
+    assert (await scene.reconcile(3)).status.phase is Phase.SUCCEEDED
+    return scene
+
+
+@pytest.mark.xfail(strict=True, reason="a callback between the answers without the envelope only counts")
+async def test_no_deletion_is_assumed_if_esaw_called_after_it_last_showed_the_envelope(
+    tmp_path: Path,
+) -> None:
+    scene = await delete_unanswered(tmp_path, EnvelopeStatus.EXPIRED)
+    hide(scene)
+    await scene.reconcile(2)
+    count_callback(scene)
+    after = await scene.reconcile()
+    assert (after.status.phase, after.status.reason) == (Phase.FAILED, "EnvelopeNotFound")
+    scene.envelope.problems.clear()
+    restart_and_sign(scene)
+    assert reopened_by_callback(scene)
+    after = await scene.reconcile(2)
+    assert (after.status.reason, scene.envelope.transport.deleted) == ("ArchivedAndDeleted", [ENVELOPE])
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
