@@ -114,10 +114,13 @@ class Reconciler:
             if not isinstance(outcome, Done):
                 self._remember(event)
                 return event
+            upcoming = next_phase(phase)
+            # After the last phase too if a callback in this run re-opened the event.
+            is_ended = upcoming is Phase.SUCCEEDED or status.phase.is_final
             # A person may suspend the event during a run (the next run reports it) or request a skip.
-            if status.phase.is_final or is_suspended(event, self.cache) or has_request(event):
+            if is_ended or is_suspended(event, self.cache) or has_request(event):
                 return event
-            phase, inputs = next_phase(phase), self._inputs(event)
+            phase, inputs = upcoming, self._inputs(event)
 
     def _remember(self, event: EnvelopeEvent) -> None:
         if not event.status.phase.is_final:

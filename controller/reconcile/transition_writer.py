@@ -16,9 +16,8 @@ from counterfoil.kube.errors import Rejected, TooLarge
 from counterfoil.kube.status import StatusWriter
 from counterfoil.resources import EnvelopeEvent, EnvelopeEventStatus, is_condition_true
 from counterfoil.resources.reopening import (
-    PHASES_REOPENED_BY_CALLBACK,
     REDELIVERED,
-    is_given_up,
+    is_open_to_callbacks,
     reopened_status,
 )
 
@@ -72,8 +71,7 @@ class TransitionWriter:
         """
 
         def revise(newest: EnvelopeEventStatus) -> EnvelopeEventStatus:
-            is_ended = newest.phase in PHASES_REOPENED_BY_CALLBACK and not is_given_up(newest)
-            if not is_ended or (newest.deliveries or 0) <= known_deliveries:
+            if not is_open_to_callbacks(newest) or (newest.deliveries or 0) <= known_deliveries:
                 return newest
             message = f"eSignAnyWhere called again during the attempt that ended as {newest.phase}."
             return reopened_status(newest, reason=REDELIVERED, message=message, now=self.clock.now())

@@ -38,6 +38,7 @@ from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationLimits
 from counterfoil.resources.reopening import (
+    DELETION_ASSUMED,
     RECORDED,
     SKIPPED_BY_REQUEST,
     is_given_up,
@@ -240,8 +241,9 @@ def _may_end_otherwise(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
     if may_be_restarted(event.status):
         return event.status.envelope is None or event.status.envelope.status != found
     if phase is Phase.SUCCEEDED:
-        # Searches create events of actions that are archived; this one was recorded before that.
-        return reason == RECORDED
+        # Searches create events of actions that are archived; one may have been recorded before that. An
+        # envelope that eSAW lists was not deleted.
+        return reason in (RECORDED, DELETION_ASSUMED)
     if phase is not Phase.SKIPPED or is_given_up(event.status):
         return False
     if reason in (SKIPPED_BY_REQUEST, "ArchivedAsExpired", "NoFinishedDocuments"):

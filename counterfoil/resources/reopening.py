@@ -1,10 +1,10 @@
 """
 Re-opening: the status of a finished event that starts again, after a callback or a person's request.
 
-Pure. A callback re-opens an event that is Skipped or Failed; a callback from before its last attempt is only
-counted. So is one of an event that a person skipped, unless its envelope may have changed since
-(``is_given_up``). One that comes while an archived event waits for its delete makes the event due, if its
-envelope can still be restarted (``has_new_delivery``).
+Pure. A callback re-opens an event that is Skipped or Failed, or that only assumes that its envelope was
+deleted; a callback from before its last attempt is only counted. So is one of an event that a person skipped,
+unless its envelope may have changed since (``is_given_up``). One that comes while an archived event waits for
+its delete makes the event due, if its envelope can still be restarted (``has_new_delivery``).
 
 Claimed names and filed documents stay in the status, so that nothing is filed twice. An event whose documents
 are archived continues after that step: its proof is the condition ``Archived``.
@@ -33,6 +33,10 @@ ARCHIVED_AND_KEPT = "ArchivedAndKept"
 
 RECORDED = "Recorded"
 """Reason of an event that succeeded because its action was only recorded; it may be archived since."""
+
+DELETION_ASSUMED = "DeletionAssumed"
+"""Reason of an event that succeeded because eSAW does not show its envelope after a request to delete it. No
+history that may be read confirms this, and a callback or a search may tell otherwise."""
 
 CLEANUP_DELAYED = "CleanupDelayed"
 """Reason of an archived event whose envelope is deleted later, as ``spec.cleanup.after`` says."""
@@ -65,6 +69,7 @@ SKIPPED_UNTIL_A_CHANGE = (
 """Message of such an event whose envelope can still change."""
 
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
+"""Phases in which a callback starts an event again, beside ``DELETION_ASSUMED``."""
 
 
 class _AttemptStart(Protocol):
@@ -130,22 +135,11 @@ def considered_time(status: EndedStatus) -> datetime | None:
 
 def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
     """Whether a person's retry starts the event again."""
-    return status.phase is not Phase.SUCCEEDED or status.reason in (ARCHIVED_AND_KEPT, RECORDED)
-
-
-def is_reopened_by_callback(
-    phase: str, considered: datetime | None, *, received: datetime, now: datetime
-) -> bool:
-    """
-    Whether a callback received at ``received`` re-opens an event of that phase, whose end considers callbacks
-    up to ``considered`` (``considered_time``).
-
-    A time far after ``now`` is not believed: the callback re-opens the event.
-    """
-    if phase not in PHASES_REOPENED_BY_CALLBACK:
-        return False
-    completed = believed_time(considered, now)
-    return completed is None or received > completed
+    return status.phase is not Phase.SUCCEEDED or status.reason in (
+        ARCHIVED_AND_KEPT,
+        DELETION_ASSUMED,
+        RECORDED,
+    )
 
 
 def is_given_up(status: KnownStatus) -> bool:
@@ -156,12 +150,21 @@ def is_given_up(status: KnownStatus) -> bool:
     return status.reason == SKIPPED_BY_REQUEST and not may_change
 
 
+def is_open_to_callbacks(status: KnownStatus) -> bool:
+    """Whether the event has ended, and a later callback starts it again."""
+    if status.phase == Phase.SUCCEEDED:
+        return status.reason == DELETION_ASSUMED
+    return status.phase in PHASES_REOPENED_BY_CALLBACK and not is_given_up(status)
+
+
 def is_started_by_callback(status: KnownStatus, *, received: datetime, now: datetime) -> bool:
-    """Whether a callback received at ``received`` starts an ended event again."""
-    considered = considered_time(status)
-    return not is_given_up(status) and is_reopened_by_callback(
-        status.phase, considered, received=received, now=now
-    )
+    """
+    Whether a callback received at ``received`` starts an ended event again.
+
+    A time of its end far after ``now`` is not believed: the callback starts it.
+    """
+    considered = believed_time(considered_time(status), now)
+    return is_open_to_callbacks(status) and (considered is None or received > considered)
 
 
 def may_be_restarted(status: UnfinishedStatus) -> bool:

@@ -141,6 +141,7 @@ SKIPPED = replace(
 )
 CLEANING = replace(FAILED, phase=Phase.CLEANING, completion_time=None, notice=None)
 SUCCEEDED = replace(FAILED, phase=Phase.SUCCEEDED)
+ASSUMED = replace(SUCCEEDED, reason="DeletionAssumed")
 DELAYED = replace(
     CLEANING, reason="CleanupDelayed", envelope=EnvelopeSummary(name="Lease", status="Expired"), attempts=0
 )
@@ -199,6 +200,7 @@ async def refusal_of_status(
         CLEANING,
         DELAYED,
         SUCCEEDED,
+        ASSUMED,
         FAILED,
         SKIPPED,
     ],
@@ -214,7 +216,7 @@ async def test_a_receiver_counts_reopens_and_adds_parameters(
     await write_status(guarded, RECEIVER, merge_patch(to_json_dict(event.status), to_json_dict(status)))
     after = EnvelopeEvent.parse(json.loads(await guarded.admin("get", TARGET, "-o", "json"))).status
     assert after == status
-    is_reopened = before.phase in {Phase.FAILED, Phase.SKIPPED}
+    is_reopened = before in (ASSUMED, FAILED, SKIPPED)
     assert after.phase is (Phase.PENDING if is_reopened else before.phase)
 
 
@@ -297,6 +299,7 @@ FORGED: dict[str, tuple[EnvelopeEventStatus, dict[str, Any]]] = {
     "a phase": (CLEANING, {"phase": "Succeeded"}),
     "the first phase": (CLEANING, {"phase": "Pending"}),
     "a re-opening of what succeeded": (SUCCEEDED, REOPENED),
+    "an assumed deletion, to re-open it": (SUCCEEDED, {"reason": "DeletionAssumed"}),
     "a re-opening with another reason": (FAILED, {**REOPENED, "reason": "CauseSolved"}),
     "a re-opening with an attempt far away": (
         FAILED,

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum, auto
 from functools import partial
 from typing import Final
 
@@ -68,7 +69,12 @@ from counterfoil.resources.envelopeevent import (
     DELETE_UNANSWERED,
     DELETE_UNCONFIRMED,
 )
-from counterfoil.resources.reopening import CLEANUP_DELAYED, LATE_FILES_PENDING, STILL_ACTIVE
+from counterfoil.resources.reopening import (
+    CLEANUP_DELAYED,
+    DELETION_ASSUMED,
+    LATE_FILES_PENDING,
+    STILL_ACTIVE,
+)
 from counterfoil.retention import last_question
 
 OTHER_FILES = "eSignAnyWhere lists other files than were archived."
@@ -78,6 +84,12 @@ _SENT: Final = "The request to delete the envelope is sent; its answer is not kn
 _NO_EFFECT: Final = "The request to delete the envelope was not sent, or eSignAnyWhere refused it."
 
 _DELETED: Final = "The envelope was archived, then deleted in eSignAnyWhere."
+
+_ASSUMED: Final = (
+    "The envelope was archived. A request to delete it was sent, and eSignAnyWhere does not show it any "
+    "more. Its history, which would tell of the deletion, may not be read. If eSignAnyWhere calls again, it "
+    "is asked again."
+)
 
 _CONFIRMED: Final = PhaseFacts(
     side_conditions=(SideCondition(DELETE_REQUESTED_CONDITION, "True", "ArchivedAndDeleted", _DELETED),)
@@ -97,6 +109,14 @@ class Damage:
     is_unread: bool = False
     """Whether no file is known to be lost or changed: the archive returns none, and their checksums are not
     known any more. Enough for no delete; no damage once the envelope is gone."""
+
+
+class _Deletion(Enum):
+    """Evidence that eSAW deleted an envelope."""
+
+    IN_HISTORY = auto()
+    ASSUMED = auto()
+    """eSAW does not show it after a request to delete it, and its history may not be read."""
 
 
 async def clean(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -164,26 +184,41 @@ async def _decision(context: ReconcileContext) -> Wait | None:
 
 def _gone(unread: Damage | None = None) -> Done:
     message = "The envelope was archived, and is no longer in eSignAnyWhere."
-    return Done("ArchivedAndDeleted", message if unread is None else f"{message} {unread.message}")
+    return Done("ArchivedAndDeleted", _with_unread(message, unread))
 
 
-async def _is_gone(event: EnvelopeEvent, context: ReconcileContext) -> bool:
+def _with_unread(message: str, unread: Damage | None) -> str:
+    return message if unread is None else f"{message} {unread.message}"
+
+
+async def _deletion(event: EnvelopeEvent, context: ReconcileContext) -> _Deletion | None:
     """
-    Whether an envelope that eSAW does not show was deleted: it shows no other user's envelope either.
+    Return what shows that an envelope that eSAW does not show was deleted: it shows no other user's envelope
+    either. None: it is not known to be deleted.
 
     Where the history may not be read, a request to delete it whose effect was not known may have deleted it.
-    Then several such answers in a row decide: one may be a passing error, and no callback starts the event
-    again.
+    Then several such answers in a row decide, since one may be a passing error. A callback after eSAW last
+    showed an Expired envelope may tell that it was restarted: then a person decides.
     """
     was_deleted = await deletion_in_history(event, context)
-    return was_deleted if was_deleted is not None else context.may_have_deleted and is_last_of_row(event)
+    if was_deleted is not None:
+        return _Deletion.IN_HISTORY if was_deleted else None
+    is_assumed = context.may_have_deleted and is_last_of_row(event) and not _was_called_since(event)
+    return _Deletion.ASSUMED if is_assumed else None
+
+
+def _was_called_since(event: EnvelopeEvent) -> bool:
+    """Whether eSAW called after it last showed the envelope Expired. Counters decide, not clocks."""
+    considered = event.status.considered_deliveries
+    return _is_expired(event) and (considered is None or event.deliveries > considered)
 
 
 async def _without_envelope(
     event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None
 ) -> Outcome:
     """Return the outcome for an archived envelope that eSAW does not show."""
-    if not await _is_gone(event, context):
+    deletion_found = await _deletion(event, context)
+    if deletion_found is None:
         return _not_visible(event, context, damage)
     if damage is not None and not damage.is_unread:
         outcome = await _archived_again(event, context) or Fail(
@@ -194,10 +229,13 @@ async def _without_envelope(
         return await _archived_again(event, context) or await deleted_envelope(
             event.status.documents, event, context
         )
+    elif deletion_found is _Deletion.ASSUMED:
+        outcome = Done(DELETION_ASSUMED, _with_unread(_ASSUMED, damage))
     else:
         # The response to an earlier delete was lost, or a person deleted it: the aim is reached.
         outcome = _gone(damage)
-    return dataclasses.replace(outcome, facts=_CONFIRMED) if context.may_have_deleted else outcome
+    is_confirmed = context.may_have_deleted and deletion_found is _Deletion.IN_HISTORY
+    return dataclasses.replace(outcome, facts=_CONFIRMED) if is_confirmed else outcome
 
 
 def _not_visible(event: EnvelopeEvent, context: ReconcileContext, damage: Damage | None) -> Wait | Fail:
@@ -380,11 +418,11 @@ async def _send_delete(
             # Another program's: its reason tells what to correct, and says nothing about the envelope.
             context.side_conditions.append(_delete_requested(DELETE_UNANSWERED, _unknown_result(problem)))
             raise
-        return _unanswered(problem, context)
+        return _unanswered(problem, event, context)
     try:
         still_exists = await _still_exists(context)
     except EsawError as problem:
-        return _unanswered(problem, context)
+        return _unanswered(problem, event, context)
     if still_exists:
         message = (
             "The request to delete the envelope was answered with success, but eSignAnyWhere still has it."
@@ -393,7 +431,7 @@ async def _send_delete(
             DELETE_UNCONFIRMED,
             message,
             # eSAW may carry it out later. Only a later attempt that is shown the envelope refutes it.
-            facts=PhaseFacts(side_conditions=(_delete_requested(DELETE_UNCONFIRMED, message),)),
+            facts=_requested_facts(event, DELETE_UNCONFIRMED, message),
         )
     return Done("ArchivedAndDeleted", _DELETED, facts=_deleted_facts(context))
 
@@ -404,10 +442,10 @@ async def _missing_at_delete(problem: EsawError, event: EnvelopeEvent, context: 
     try:
         was_deleted = await deletion_in_history(event, context)
     except EsawError as unknown:
-        return _unanswered(unknown, context)
+        return _unanswered(unknown, event, context)
     if was_deleted:
         return dataclasses.replace(_gone(), facts=_deleted_facts(context))
-    return _unanswered(problem, context)
+    return _unanswered(problem, event, context)
 
 
 def _deleted_facts(context: ReconcileContext) -> PhaseFacts:
@@ -430,13 +468,22 @@ async def _record_delete(context: ReconcileContext) -> None:
     await context.record(_delete_requested(DELETE_UNANSWERED, _SENT))
 
 
-def _unanswered(problem: EsawError, context: ReconcileContext) -> Wait:
+def _unanswered(problem: EsawError, event: EnvelopeEvent, context: ReconcileContext) -> Wait:
     """Return the outcome if eSAW may have deleted the envelope, or not."""
     found = error_policy.classify(problem, context.clock.now())
     until = found.not_before if isinstance(found, Wait) else None
     message = _unknown_result(problem)
-    facts = PhaseFacts(side_conditions=(_delete_requested(DELETE_UNANSWERED, message),))
+    facts = _requested_facts(event, DELETE_UNANSWERED, message)
     return Wait(DELETE_UNANSWERED, message, not_before=until, facts=facts)
+
+
+def _requested_facts(event: EnvelopeEvent, reason: str, message: str) -> PhaseFacts:
+    """Return what is stored after a request to delete the envelope that may have had an effect."""
+    return PhaseFacts(
+        side_conditions=(_delete_requested(reason, message),),
+        # eSAW showed the envelope right before. A later callback is evidence that it was not deleted.
+        considered_deliveries=event.deliveries if _is_expired(event) else None,
+    )
 
 
 def _unknown_result(problem: EsawError) -> str:
@@ -466,7 +513,7 @@ async def _incomplete(event: EnvelopeEvent, context: ReconcileContext, gap: Miss
         damage = await _damage(event, context)
         if damage is not None and not damage.is_unread:
             return await _without_envelope(event, context, damage)
-        if not await _is_gone(event, context):
+        if await _deletion(event, context) is None:
             return _not_visible(event, context, damage)
         where = "The envelope is no longer in eSignAnyWhere."
     else:

@@ -13,10 +13,12 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EvidenceSpec,
     FiledDocument,
+    find_condition,
     is_condition_true,
 )
 from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
+from counterfoil.resources.reopening import DELETION_ASSUMED
 
 UNKNOWN_ENVELOPE_ATTEMPTS = 3
 """Number of answers in a row that eSAW does not show an envelope, after which the event fails: a callback can
@@ -118,11 +120,14 @@ def _archived_later(sibling: EnvelopeEvent, event: EnvelopeEvent, evidence: Evid
 
 def _has_last_state(sibling: EnvelopeEvent) -> bool:
     """Whether the envelope can't have changed after this event archived it: it was not Expired, or this event
-    deleted it itself."""
+    deleted it itself, which is not only assumed."""
     conditions, summary = sibling.status.conditions, sibling.status.envelope
     if summary is not None and summary.status not in CHANGEABLE_STATUSES:
         return True
-    return all(is_condition_true(conditions, each) for each in ("Cleaned", DELETE_REQUESTED_CONDITION))
+    cleaned = find_condition(conditions, "Cleaned")
+    is_assumed = cleaned is not None and cleaned.reason == DELETION_ASSUMED
+    is_cleaned = all(is_condition_true(conditions, each) for each in ("Cleaned", DELETE_REQUESTED_CONDITION))
+    return is_cleaned and not is_assumed
 
 
 async def deleted_envelope(

@@ -223,6 +223,18 @@ async def test_a_skipped_event_of_an_envelope_that_is_found_starts_again(reason:
     assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
 
 
+@pytest.mark.parametrize("status", EnvelopeStatus)
+async def test_an_envelope_that_is_listed_although_it_was_assumed_to_be_deleted_is_looked_at_again(
+    status: EnvelopeStatus,
+) -> None:
+    scene = Scene(statuses=[status])
+    scene.finds("anna", ENVELOPE, status=status)
+    scene.kube.put(an_ended_event(Phase.SUCCEEDED, "DeletionAssumed"))
+    await scene.swept()
+    (event,) = scene.noted()
+    assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
+
+
 async def test_an_event_that_was_only_recorded_is_archived_after_its_action_became_archive() -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE)

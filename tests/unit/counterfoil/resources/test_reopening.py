@@ -19,7 +19,7 @@ from counterfoil.resources import (
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.resources.reopening import (
     considered_time,
-    is_reopened_by_callback,
+    is_open_to_callbacks,
     is_reopened_by_retry,
     is_started_by_callback,
     must_be_stored,
@@ -111,12 +111,14 @@ def test_names_claimed_in_the_archive_and_deliveries_are_not_forgotten() -> None
 def test_a_callback_reopens_an_event_unless_it_came_before_the_completion(
     phase: Phase, completed: timedelta, *, is_reopened: bool
 ) -> None:
-    assert is_reopened_by_callback(phase, NOW + completed, received=NOW, now=NOW) is is_reopened
+    status = EnvelopeEventStatus(phase=phase, completion_time=NOW + completed)
+    assert is_started_by_callback(status, received=NOW, now=NOW) is is_reopened
 
 
 def test_a_callback_that_is_counted_late_does_not_reopen_an_event_that_ended_after_it() -> None:
     ended, received = NOW - timedelta(hours=1), NOW - timedelta(hours=2)
-    assert not is_reopened_by_callback(Phase.FAILED, ended, received=received, now=NOW)
+    status = EnvelopeEventStatus(phase=Phase.FAILED, completion_time=ended)
+    assert not is_started_by_callback(status, received=received, now=NOW)
 
 
 def an_end_after_an_attempt(reason: str) -> EnvelopeEventStatus:
@@ -156,9 +158,9 @@ def an_end_after_an_attempt(reason: str) -> EnvelopeEventStatus:
 def test_a_callback_since_the_last_attempt_began_reopens_an_event_although_it_is_counted_later(
     reason: str, received: timedelta, *, is_reopened: bool
 ) -> None:
-    status = an_end_after_an_attempt(reason)
-    considered = considered_time(status)
-    assert is_reopened_by_callback(status.phase, considered, received=THEN + received, now=NOW) is is_reopened
+    considered = considered_time(an_end_after_an_attempt(reason))
+    assert considered is not None
+    assert (THEN + received > considered) is is_reopened
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,14 @@ def test_a_callback_starts_an_event_that_a_person_skipped_only_if_its_envelope_m
     assert must_be_stored(status, received=NOW, now=NOW) is is_started
 
 
+def test_a_callback_starts_a_succeeded_event_only_if_its_envelope_is_just_assumed_to_be_deleted() -> None:
+    for reason, is_started in (("DeletionAssumed", True), ("ArchivedAndDeleted", False)):
+        status = replace(an_end_after_an_attempt(reason), phase=Phase.SUCCEEDED)
+        assert is_open_to_callbacks(status) is is_started
+        assert must_be_stored(status, received=NOW, now=NOW) is is_started
+        assert not must_be_stored(status, received=THEN - timedelta(hours=1), now=NOW)
+
+
 def test_an_unfinished_event_considers_no_callback() -> None:
     assert considered_time(EnvelopeEventStatus()) is None
 
@@ -188,6 +198,7 @@ def test_an_unfinished_event_considers_no_callback() -> None:
     [
         (Phase.SUCCEEDED, "ArchivedAndDeleted", False),
         (Phase.SUCCEEDED, "ArchivedAndKept", True),
+        (Phase.SUCCEEDED, "DeletionAssumed", True),
         (Phase.SUCCEEDED, "Recorded", True),
         (Phase.FAILED, "NotPermitted", True),
     ],

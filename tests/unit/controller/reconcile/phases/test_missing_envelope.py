@@ -184,6 +184,12 @@ async def test_an_expired_envelope_that_another_event_deleted_without_an_answer_
     assert isinstance(outcome, Skip if requested == "True" else Fail)
 
 
+async def test_an_expired_envelope_whose_deletion_another_event_assumes_may_have_been_signed() -> None:
+    sibling = archived_as_expired(a_sibling()).with_condition("Cleaned", "True", "DeletionAssumed")
+    sibling = sibling.with_condition("DeleteRequested", "True", "DeleteUnanswered")
+    assert (await explained(sibling, envelope=seen("Expired"))).reason == "EnvelopeDeleted"
+
+
 async def test_the_message_of_another_event_does_not_prove_that_it_deleted_an_expired_envelope() -> None:
     sibling = archived_as_expired(a_sibling()).with_condition("DeleteRequested", "False", "DeleteUnconfirmed")
     cleaned = with_condition(
