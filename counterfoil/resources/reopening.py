@@ -99,6 +99,10 @@ class _KnownEnvelope(Protocol):
     def status(self) -> str | None:
         """Status of the envelope."""
 
+    @property
+    def restarted_time(self) -> datetime | None:
+        """When it was first seen Active after it had been Expired."""
+
 
 class UnfinishedStatus(Protocol):
     """The part of a status that tells whether an event waits for the time of the delete."""
@@ -178,13 +182,15 @@ def may_be_restarted(status: UnfinishedStatus) -> bool:
 def must_be_stored(status: KnownStatus, *, received: datetime, now: datetime) -> bool:
     """
     Whether a callback received at ``received`` is stored before it is answered: it re-opens the event, or may
-    tell that the envelope was restarted.
+    tell that an expired envelope was restarted, or that a restarted one was signed.
 
-    An attempt that has asked eSAW already may begin the wait for the delete after the callback.
+    An attempt that has asked eSAW already may begin the wait for the delete after the callback, or end the
+    event of a restarted envelope.
     """
-    envelope, is_ended = status.envelope, status.phase in FINAL_PHASES
-    is_expired = envelope is not None and envelope.status == EnvelopeStatus.EXPIRED
-    return is_started_by_callback(status, received=received, now=now) or (is_expired and not is_ended)
+    envelope = status.envelope
+    if status.phase in FINAL_PHASES or envelope is None:
+        return is_started_by_callback(status, received=received, now=now)
+    return envelope.status == EnvelopeStatus.EXPIRED or envelope.restarted_time is not None
 
 
 def has_new_delivery(event: EnvelopeEvent) -> bool:

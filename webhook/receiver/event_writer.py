@@ -46,9 +46,10 @@ class AttemptStart(ResourcePart, frozen=True):
 
 
 class ArchivedEnvelope(ResourcePart, frozen=True):
-    """The status of an envelope when it was archived."""
+    """The status in which eSAW last showed an envelope."""
 
     status: str | None = None
+    restarted_time: datetime | None = None
 
 
 class EventCompletion(ResourcePart, frozen=True):

@@ -644,7 +644,6 @@ async def test_a_callback_of_an_expired_envelope_is_answered_only_when_its_count
     assert (after.status.phase, after.status.reason, after.deliveries) == (phase, reason, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="it is counted in memory, which a kill loses")
 @pytest.mark.parametrize(
     ("phase", "reason"), [("Validating", "StillActive"), ("Validating", "EsawFailing"), ("Pending", None)]
 )
