@@ -1694,6 +1694,30 @@ async def test_a_retry_that_only_sends_a_notice_again_does_not_undo_a_skip(tmp_p
     assert scene.envelope.transport.deleted == []
 
 
+@pytest.mark.xfail(strict=True, reason="a skip is final for each envelope that eSAW did not show")
+@pytest.mark.parametrize("problem", [None, HttpStatusError(503)], ids=["before the first attempt", "failing"])
+async def test_an_envelope_that_esaw_was_not_asked_for_is_archived_after_a_skip_if_esaw_calls_again(
+    tmp_path: Path, problem: Exception | None
+) -> None:
+    scene = await skipped_before_an_answer(tmp_path, problem)
+    restart_and_sign(scene)
+    assert reopened_by_callback(scene)
+    after = await scene.reconcile()
+    assert (after.status.reason, scene.envelope.transport.deleted) == ("ArchivedAndKept", [])
+    assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+async def skipped_before_an_answer(folder: Path, problem: Exception | None) -> ReconcilerScene:
+    """Return the scene of an event that a person skipped before eSAW answered for its Expired envelope."""
+    scene = delayed_and_expired(folder)
+    if problem is not None:
+        scene.envelope.but("envelope", problem)
+        await scene.reconcile()
+    await asked_by_a_person(scene, "skip")
+    scene.envelope.problems.clear()
+    return scene
+
+
 def expired_with_a_delay_beyond_the_retention(folder: Path) -> ReconcilerScene:
     delay = {"policy": "Delete", "after": "1440h"}
     scene = ReconcilerScene(folder, statuses=BOTH, cleanup=delay, retention="720h")
