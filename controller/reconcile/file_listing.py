@@ -8,13 +8,14 @@ stored here, except that a refused key is recorded on its Sender.
 from collections.abc import Collection
 
 from controller.reconcile import error_policy
-from controller.reconcile.outcomes import ENVELOPE_NOT_FOUND, Hold, NeedConsent, Outcome, Wait
+from controller.reconcile.outcomes import Hold, NeedConsent, Outcome, Wait
 from controller.reconcile.phases.missing_envelope import not_shown_message, unless_missing, was_deleted
 from controller.reconcile.phases.unlisted_files import FILES_NOT_LISTED
 from controller.reconcile.preconditions import Admitted, Preconditions, RecordOnly, Relabelled
 from counterfoil.esaw.evidence import lacks_known_file, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.resources import EnvelopeEvent
+from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND
 
 
 async def list_files(

@@ -7,13 +7,9 @@ change the object and does not trigger its own watch.
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
 
 from counterfoil.resources import ArchiveLocation, EnvelopeSummary, FiledDocument, Phase
 from counterfoil.resources.conditions import ConditionStatus
-
-ENVELOPE_NOT_FOUND: Final = "EnvelopeNotFound"
-"""Reason of an attempt in which eSAW did not show the envelope, and of an event that failed for it."""
 
 
 def counted(number: int, noun: str) -> str:

@@ -20,7 +20,7 @@ from controller.access.sender_keys import KeyStateUnknown, KeyUnusable, SenderKe
 from controller.cache import Cache
 from controller.reconcile.context import ReconcileContext, SiblingEvents, is_of_a_person
 from controller.reconcile.fence import Fence, FencedBackend
-from controller.reconcile.outcomes import ENVELOPE_NOT_FOUND, Fail, Hold, NeedConsent, Outcome, Pause, Wait
+from controller.reconcile.outcomes import Fail, Hold, NeedConsent, Outcome, Pause, Wait
 from controller.reconcile.signature_policy import SignatureChecker
 from controller.retry.fix_rules import archive_may_fix
 from controller.scheduling.backoff import RESYNC_SECONDS, pause_ceiling
@@ -51,6 +51,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND
 from counterfoil.resources.lease import KIND_DRAFT, LEASE_KIND_LABEL, Lease
 from counterfoil.resources.organization import (
     FURTHER_ACTIONS,

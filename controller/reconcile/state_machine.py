@@ -16,7 +16,6 @@ import msgspec
 from controller.outgoing_webhook.policy import with_notice
 from controller.reconcile.error_policy import KEY_DOUBTED
 from controller.reconcile.outcomes import (
-    ENVELOPE_NOT_FOUND,
     Done,
     Fail,
     Hold,
@@ -50,6 +49,7 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.conditions import ConditionStatus, transition_time, with_summary
+from counterfoil.resources.envelopeevent import ENVELOPE_NOT_FOUND
 from counterfoil.resources.reopening import with_short_list
 
 PHASE_ORDER = tuple(PHASE_CONDITIONS)

@@ -20,11 +20,12 @@ from counterfoil.resources import (
     with_condition,
 )
 from counterfoil.resources.envelopeevent import state_of
-from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.reopening import (
+    GIVEN_UP,
     SKIPPED_BY_REQUEST,
     SKIPPED_UNTIL_A_CHANGE,
     is_reopened_by_retry,
+    may_change,
     reopened_status,
 )
 from counterfoil.resources.request import EXPECTED_PARAMETER, Request, RequestOutcome
@@ -76,8 +77,8 @@ class EventRequests:
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
         now, conditions = self.clock.now(), status.conditions
-        message = "A person gave this event up. Only a person's retry starts it again."
-        if status.envelope is not None and status.envelope.status in CHANGEABLE_STATUSES:
+        message = GIVEN_UP
+        if may_change(status):
             message = SKIPPED_UNTIL_A_CHANGE
             # A callback begins with the first phase, as after each other skip.
             for type_ in PHASE_CONDITIONS.values():

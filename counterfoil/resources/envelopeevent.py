@@ -127,6 +127,9 @@ EVIDENCE_CONDITION = "EvidenceComplete"
 KNOWN_FILES_CONDITION = "KnownFilesListed"
 """Condition: False while a list lacks a known file. Its time is that of the first such list."""
 
+ENVELOPE_NOT_FOUND: Final = "EnvelopeNotFound"
+"""Reason of an attempt in which eSAW did not show the envelope, and of an event that failed for it."""
+
 DELETE_REQUESTED_CONDITION = "DeleteRequested"
 """Condition: True while it is not known whether a request deleted the envelope."""
 

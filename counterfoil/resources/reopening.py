@@ -19,9 +19,11 @@ from msgspec.structs import replace
 from counterfoil.clock import CLOCK_DIFFERENCE, believed_time
 from counterfoil.resources.conditions import find_condition, is_condition_true, with_condition, with_summary
 from counterfoil.resources.envelopeevent import (
+    ENVELOPE_NOT_FOUND,
     EVIDENCE_CONDITION,
     FINAL_PHASES,
     SHORT_LIST_REASONS,
+    AttemptOutcome,
     EnvelopeEvent,
     EnvelopeEventStatus,
     Phase,
@@ -62,9 +64,12 @@ DELETE_DELAYED_REASONS = frozenset({CLEANUP_DELAYED, LATE_FILES_PENDING})
 SKIPPED_BY_REQUEST = "SkippedByRequest"
 """Reason of an event that a person skipped."""
 
+GIVEN_UP = "A person gave this event up. Only a person's retry starts it again."
+"""Message of such an event whose envelope can't change any more."""
+
 SKIPPED_UNTIL_A_CHANGE = (
-    "A person gave this event up before its envelope was finished. If the envelope changes and eSignAnyWhere "
-    "calls again, it is archived. It is deleted only after a person's retry."
+    "A person gave this event up before its envelope was known to be finished. If the envelope changes and "
+    "eSignAnyWhere calls again, it is archived. It is deleted only after a person's retry."
 )
 """Message of such an event whose envelope can still change."""
 
@@ -76,6 +81,14 @@ class _AttemptStart(Protocol):
     @property
     def start_time(self) -> datetime:
         """When the attempt began."""
+
+    @property
+    def outcome(self) -> str:
+        """Its outcome."""
+
+    @property
+    def reason(self) -> str:
+        """Reason of the outcome."""
 
 
 class EndedStatus(Protocol):
@@ -129,10 +142,13 @@ def considered_time(status: EndedStatus) -> datetime | None:
     Return up to when the end of an event considers callbacks; None: it has not ended.
 
     That is shortly before its last attempt began: a later callback may tell of a change that eSAW's answer in
-    that attempt did not have. The times come from the clocks of two processes. A person's skip considers all.
+    that attempt did not have. The times come from the clocks of two processes. A person's skip considers all,
+    unless an attempt that a callback started ended as this skip again.
     """
     ended, attempts = status.completion_time, status.attempt_history
-    if ended is None or not attempts or status.reason == SKIPPED_BY_REQUEST:
+    if ended is None or not attempts:
+        return ended
+    if status.reason == SKIPPED_BY_REQUEST and attempts[-1].reason != SKIPPED_BY_REQUEST:
         return ended
     return min(ended, attempts[-1].start_time - CLOCK_DIFFERENCE)
 
@@ -148,10 +164,22 @@ def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
 
 def is_given_up(status: KnownStatus) -> bool:
     """Whether a person skipped the event, and its envelope can't have changed since, so that only a person
-    starts it again. An envelope that eSAW never showed was given up in any state."""
-    envelope = status.envelope
-    may_change = envelope is not None and envelope.status in CHANGEABLE_STATUSES
-    return status.reason == SKIPPED_BY_REQUEST and not may_change
+    starts it again."""
+    return status.reason == SKIPPED_BY_REQUEST and not may_change(status)
+
+
+def may_change(status: KnownStatus) -> bool:
+    """
+    Whether the envelope of an event can get another status, as far as is known.
+
+    If eSAW did not show it yet, it may be in any status. One that was not found several times in a row, so
+    that the last attempt failed, does not exist for us.
+    """
+    if status.envelope is not None:
+        return status.envelope.status in CHANGEABLE_STATUSES
+    last = status.attempt_history[-1] if status.attempt_history else None
+    not_found = (AttemptOutcome.FAIL, ENVELOPE_NOT_FOUND)
+    return last is None or (last.outcome, last.reason) != not_found
 
 
 def is_open_to_callbacks(status: KnownStatus) -> bool:

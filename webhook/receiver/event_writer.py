@@ -40,9 +40,11 @@ _log = logging.getLogger(__name__)
 
 
 class AttemptStart(ResourcePart, frozen=True):
-    """The start of an attempt."""
+    """The start of an attempt, and its result."""
 
     start_time: datetime
+    outcome: str = ""
+    reason: str = ""
 
 
 class ArchivedEnvelope(ResourcePart, frozen=True):

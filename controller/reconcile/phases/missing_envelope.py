@@ -5,7 +5,7 @@ from itertools import takewhile
 from typing import TypeVar
 
 from controller.reconcile.context import ReconcileContext
-from controller.reconcile.outcomes import ENVELOPE_NOT_FOUND, Fail, PhaseFacts, Skip, Wait, counted
+from controller.reconcile.outcomes import Fail, PhaseFacts, Skip, Wait, counted
 from counterfoil.archives.proof import doubt, is_kept
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.evidence import recorded_gap
@@ -16,7 +16,7 @@ from counterfoil.resources import (
     find_condition,
     is_condition_true,
 )
-from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION
+from counterfoil.resources.envelopeevent import DELETE_REQUESTED_CONDITION, ENVELOPE_NOT_FOUND
 from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.reopening import DELETION_ASSUMED
 

@@ -31,8 +31,10 @@ from counterfoil.resources import (
     LocalObjectReference,
     without_checksum,
 )
+from counterfoil.resources.organization import CHANGEABLE_STATUSES
 from counterfoil.resources.reopening import (
     ENVELOPE_UNFINISHED,
+    GIVEN_UP,
     SKIPPED_BY_REQUEST,
     SKIPPED_UNTIL_A_CHANGE,
     STILL_ACTIVE,
@@ -40,7 +42,8 @@ from counterfoil.resources.reopening import (
 )
 
 _FINISHING: Final = timedelta(hours=1)
-"""Time after the last callback in which an answer of eSAW may be older than that callback."""
+"""Time after the last callback in which an answer of eSAW may be older than that callback. Also the least
+time that an envelope was finished before a skip, by eSAW's clock, to be given up by it."""
 
 
 async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
@@ -63,8 +66,9 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         documents=_documents(event, envelope.status),
         considered_deliveries=event.deliveries if may_change else None,
     )
-    if _is_as_skipped(event, envelope.status):
-        return Skip(SKIPPED_BY_REQUEST, SKIPPED_UNTIL_A_CHANGE, facts=seen)
+    if _is_as_skipped(event, envelope, now):
+        is_finished = envelope.status not in CHANGEABLE_STATUSES
+        return Skip(SKIPPED_BY_REQUEST, GIVEN_UP if is_finished else SKIPPED_UNTIL_A_CHANGE, facts=seen)
     if envelope.status in context.organization.spec.statuses:
         return Done("StatusAccepted", f"The envelope is {envelope.status}.", facts=seen)
     if envelope.status is EnvelopeStatus.ACTIVE:
@@ -82,12 +86,22 @@ async def validate(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     )
 
 
-def _is_as_skipped(event: EnvelopeEvent, status: EnvelopeStatus) -> bool:
-    """Whether a callback started the event of an Expired envelope that a person skipped, and the envelope is
-    still Expired."""
-    earlier = event.status.envelope
-    was_expired = earlier is not None and earlier.status == EnvelopeStatus.EXPIRED
-    return event.status.is_skipped_by_person and was_expired and status is EnvelopeStatus.EXPIRED
+def _is_as_skipped(event: EnvelopeEvent, envelope: EnvelopeResponse, now: datetime) -> bool:
+    """
+    Whether a callback or a sweep started an event that a person skipped, and the envelope is as it was then.
+
+    It is if it is still Expired. One that eSAW had not shown then is Expired now, or was finished clearly
+    before the skip.
+    """
+    earlier, skipped = event.status.envelope, event.status.skipped_time
+    if not event.status.is_skipped_by_person:
+        return False
+    if envelope.status is EnvelopeStatus.EXPIRED:
+        return earlier is None or earlier.status == EnvelopeStatus.EXPIRED
+    finished = _finished_time(envelope, now)
+    if earlier is not None or finished is None or skipped is None:
+        return False
+    return finished < skipped - _FINISHING
 
 
 def _documents(event: EnvelopeEvent, status: EnvelopeStatus) -> tuple[FiledDocument, ...] | None:

@@ -236,7 +236,7 @@ SKIP = RequestCommand(
     frozenset({Phase.SUCCEEDED, Phase.SKIPPED}),
     SUMMARY="give events up on purpose",
     DETAILS="Counterfoil does nothing more for them and deletes nothing. Only retry takes them up again. A "
-    "new callback does so for an Active or Expired envelope, and keeps the envelope.",
+    "new callback does so for an envelope that was not known to be finished, and keeps it.",
 )
 
 

@@ -158,14 +158,14 @@ def an_end_after_an_attempt(reason: str) -> EnvelopeEventStatus:
 def test_a_callback_since_the_last_attempt_began_reopens_an_event_although_it_is_counted_later(
     reason: str, received: timedelta, *, is_reopened: bool
 ) -> None:
-    considered = considered_time(an_end_after_an_attempt(reason))
+    considered = considered_time(replace(an_end_after_an_attempt("NotPermitted"), reason=reason))
     assert considered is not None
     assert (THEN + received > considered) is is_reopened
 
 
 @pytest.mark.parametrize(
     ("envelope", "is_started"),
-    [(None, False), ("Completed", False), ("Rejected", False), ("Expired", True), ("Active", True)],
+    [(None, True), ("Completed", False), ("Rejected", False), ("Expired", True), ("Active", True)],
 )
 def test_a_callback_starts_an_event_that_a_person_skipped_only_if_its_envelope_may_have_changed(
     envelope: str | None, *, is_started: bool
@@ -179,6 +179,24 @@ def test_a_callback_starts_an_event_that_a_person_skipped_only_if_its_envelope_m
     )
     assert is_started_by_callback(status, received=NOW, now=NOW) is is_started
     assert must_be_stored(status, received=NOW, now=NOW) is is_started
+
+
+def test_a_callback_does_not_start_an_event_whose_envelope_was_not_found_before_a_person_skipped_it() -> None:
+    failed = an_end_after_an_attempt("EnvelopeNotFound")
+    status = replace(failed, phase=Phase.SKIPPED, reason="SkippedByRequest")
+    assert not is_started_by_callback(status, received=NOW, now=NOW)
+
+
+def test_a_callback_during_the_attempt_that_ended_as_a_skip_again_starts_the_event() -> None:
+    (attempt,) = an_end_after_an_attempt("SkippedByRequest").attempt_history
+    again = EnvelopeEventStatus(
+        phase=Phase.SKIPPED,
+        reason="SkippedByRequest",
+        envelope=EnvelopeSummary(status="Expired"),
+        completion_time=THEN + timedelta(hours=1),
+        attempt_history=(attempt,),
+    )
+    assert is_started_by_callback(again, received=THEN + timedelta(minutes=30), now=NOW)
 
 
 def test_a_callback_starts_a_succeeded_event_only_if_its_envelope_is_just_assumed_to_be_deleted() -> None:

@@ -1694,7 +1694,6 @@ async def test_a_retry_that_only_sends_a_notice_again_does_not_undo_a_skip(tmp_p
     assert scene.envelope.transport.deleted == []
 
 
-@pytest.mark.xfail(strict=True, reason="a skip is final for each envelope that eSAW did not show")
 @pytest.mark.parametrize("problem", [None, HttpStatusError(503)], ids=["before the first attempt", "failing"])
 async def test_an_envelope_that_esaw_was_not_asked_for_is_archived_after_a_skip_if_esaw_calls_again(
     tmp_path: Path, problem: Exception | None
@@ -1705,6 +1704,41 @@ async def test_an_envelope_that_esaw_was_not_asked_for_is_archived_after_a_skip_
     after = await scene.reconcile()
     assert (after.status.reason, scene.envelope.transport.deleted) == ("ArchivedAndKept", [])
     assert stored(scene, "file-1.pdf").read_bytes() == SIGNED
+
+
+async def test_an_expired_envelope_that_esaw_was_not_asked_for_stays_given_up_until_it_changes(
+    tmp_path: Path,
+) -> None:
+    scene = await skipped_before_an_answer(tmp_path, HttpStatusError(503))
+    assert reopened_by_callback(scene)
+    assert (await scene.reconcile()).status.reason == "SkippedByRequest"
+    assert list(scene.root.rglob("*.pdf")) == []
+    restart_and_sign(scene)
+    assert reopened_by_callback(scene)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+
+
+@pytest.mark.parametrize(("hours", "reason"), [(2, "SkippedByRequest"), (0.5, "ArchivedAndKept")])
+async def test_a_skip_gives_up_an_envelope_that_was_finished_clearly_before_it(
+    tmp_path: Path, hours: float, reason: str
+) -> None:
+    scene = await skipped_before_an_answer(tmp_path, HttpStatusError(503))
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    finished = scene.clock.now() - timedelta(hours=hours)
+    scene.envelope.activities = msgspec.json.encode([{"FinishedDate": finished.isoformat()}])
+    assert reopened_by_callback(scene)
+    after = await scene.reconcile()
+    assert (after.status.reason, scene.envelope.transport.deleted) == (reason, [])
+    assert reopened_by_callback(scene) is False
+
+
+async def test_an_envelope_that_esaw_did_not_show_in_a_row_is_given_up_by_a_skip(tmp_path: Path) -> None:
+    scene = delayed_and_expired(tmp_path)
+    scene.envelope.but("envelope", missing())
+    for times, is_reopened in ((1, True), (3, False)):
+        await scene.reconcile(times)
+        await asked_by_a_person(scene, "skip")
+        assert reopened_by_callback(scene) is is_reopened
 
 
 async def skipped_before_an_answer(folder: Path, problem: Exception | None) -> ReconcilerScene:
