@@ -1221,6 +1221,7 @@ async def test_a_callback_during_the_delay_of_the_delete_starts_the_event_of_a_r
 
 
 SOMEBODY_HAS_TO_SIGN = b'[{"Status":"Pending","Action":{"Sign":{}}}]'
+SOMEBODY_HAS_TO_READ = b'[{"Status":"Pending","Action":{"View":{}}}]'
 
 DELAY = {"policy": "Delete", "after": "168h"}
 
@@ -1478,6 +1479,25 @@ async def test_a_restarted_envelope_that_somebody_has_yet_to_sign_is_left_to_its
     after = await reconcile_for(scene, hours=48)
     assert (after.status.phase, after.status.reason) == (Phase.SKIPPED, "EnvelopeRestarted")
     assert timedelta(hours=1) <= scene.clock.now() - started < timedelta(hours=3)
+
+
+@pytest.mark.xfail(strict=True, reason="it is reported as not finished by eSAW")
+async def test_a_restarted_envelope_that_waits_for_a_reader_is_asked_for_and_is_no_problem(
+    tmp_path: Path,
+) -> None:
+    scene = await restarted_during_the_delay(tmp_path)
+    scene.envelope.status, scene.envelope.activities = EnvelopeStatus.ACTIVE, SOMEBODY_HAS_TO_READ
+    count_callback(scene)
+    after = await reconcile_for(scene, hours=48)
+    assert (after.status.phase, after.status.reason) == (Phase.VALIDATING, "StillActive")
+    assert "yet to read it" in (after.status.message or "")
+    assert not is_condition_true(after.status.conditions, "Stalled")
+    summary = FailureSummary()
+    summary.add(after, "dms")
+    assert not summary.failed
+    assert after.status.next_attempt_time == scene.clock.now() + timedelta(hours=1)
+    scene.envelope.activities = b"[]"
+    assert (await reconcile_for(scene, hours=2)).status.reason == "EnvelopeUnfinished"
 
 
 async def test_a_callback_starts_the_event_of_a_restarted_envelope_that_esaw_has_not_finished(
