@@ -7,7 +7,7 @@ they contain callback tokens, and recipients, because they are personal data. Th
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from pathlib import PurePosixPath
 from typing import Final, TypeVar
@@ -61,7 +61,10 @@ class NamedModel(EsawModel, frozen=True):
 
 
 _SIGNATURES: Final = ("Sign", "SignAsP7M")
-"""Actions of a step in which a person signs. eSAW carries out some others itself."""
+"""Actions of a step in which a person signs."""
+
+_READING: Final = ("View",)
+"""Actions of a step in which a person only reads. eSAW carries out all others itself."""
 
 
 class WorkflowActivity(EsawModel, frozen=True):
@@ -76,10 +79,9 @@ class ActivityState(EsawModel, frozen=True):
     status_text: str | None = msgspec.field(name="Status", default=None)
     action: dict[str, msgspec.Raw] | None = None
 
-    @property
-    def awaits_signature(self) -> bool:
-        """Whether a person has yet to sign in this step."""
-        wanted = (bytes((self.action or {}).get(each, b"null")) for each in _SIGNATURES)
+    def awaits(self, actions: Sequence[str]) -> bool:
+        """Whether a person has yet to take one of these actions in this step."""
+        wanted = (bytes((self.action or {}).get(each, b"null")) for each in actions)
         return self.status_text == "Pending" and any(each != b"null" for each in wanted)
 
 
@@ -117,11 +119,20 @@ class EnvelopeResponse(NamedModel, frozen=True, kw_only=True):
     def awaits_signature(self) -> bool:
         """Whether a person has yet to sign, so that the end of the envelope and its callback are still to
         come; False when eSAW doesn't say (or not as expected)."""
+        return self._awaits(_SIGNATURES)
+
+    @property
+    def awaits_reader(self) -> bool:
+        """Whether a person has yet to read the documents; False when eSAW doesn't say (or not as
+        expected)."""
+        return self._awaits(_READING)
+
+    def _awaits(self, actions: Sequence[str]) -> bool:
         try:
             steps = msgspec.json.decode(self.workflow, type=tuple[ActivityState, ...] | None)
         except JSON_ERRORS:
             return False
-        return any(each.awaits_signature for each in steps or ())
+        return any(each.awaits(actions) for each in steps or ())
 
     @property
     def sent_date(self) -> datetime | None:
@@ -415,7 +426,8 @@ def decode(kind: type[A], operation: str, body: bytes) -> A:
     raise ResponseInvalid(operation, what)
 
 
-_AWAITED: Final = ActivityState(status_text="Pending", action={_SIGNATURES[0]: msgspec.Raw(b"{}")})
+def _awaited(action: str) -> ActivityState:
+    return ActivityState(status_text="Pending", action={action: msgspec.Raw(b"{}")})
 
 
 def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
@@ -430,8 +442,9 @@ def decode_envelope(operation: str, body: bytes) -> EnvelopeResponse:
     steps: list[EsawModel] = []
     if found.finished_date is not None:
         steps.append(WorkflowActivity(finished_text=found.finished_date.isoformat()))
-    if found.status is EnvelopeStatus.ACTIVE and found.awaits_signature:
-        steps.append(_AWAITED)
+    if found.status is EnvelopeStatus.ACTIVE:
+        awaited = ((found.awaits_signature, _SIGNATURES), (found.awaits_reader, _READING))
+        steps += [_awaited(actions[0]) for is_awaited, actions in awaited if is_awaited]
     return msgspec.structs.replace(found, workflow=msgspec.Raw(msgspec.json.encode(steps)))
 
 

@@ -161,6 +161,8 @@ def _still_restarted(
     eSAW calls before it finishes a signed envelope, and calls once, so the last callback may have been that
     one. Only a step in which somebody has yet to sign shows that another callback follows. Otherwise eSAW is
     asked at growing intervals, without a deadline; a person hears of it when the deadline would have passed.
+    It is no problem as long as somebody has yet to read the documents. It is not documented that a callback
+    follows, so eSAW is asked.
     """
     now, retry = context.clock.now(), context.organization.spec.retry
     called = believed_time(event.status.last_delivery_time, now)
@@ -174,6 +176,9 @@ def _still_restarted(
         )
     until = now + min(max(retry.initial, waited / 2), retry.max)
     message = "The envelope was restarted after it had expired. eSignAnyWhere has not finished it yet."
+    if envelope.awaits_reader:
+        message = "The envelope was restarted after it had expired, and somebody has yet to read it."
+        return Pause(STILL_ACTIVE, message, until=until, facts=seen)
     if waited < retry.deadline:
         return Pause(STILL_ACTIVE, message, until=until, facts=seen)
     message = f"{message} {retry.deadline} have passed since the restart, or since the last callback."

@@ -300,8 +300,26 @@ def test_whether_somebody_has_yet_to_sign_is_read_and_never_guessed(activities: 
     assert decode(EnvelopeResponse, "envelope", body).awaits_signature is awaits
     kept = decode_envelope("envelope", body)
     assert kept.awaits_signature is awaits
+    assert not kept.awaits_reader
     if awaits:
         assert kept.finished_date == decode(EnvelopeResponse, "envelope", body).finished_date
+
+
+@pytest.mark.parametrize(
+    ("activities", "awaits"),
+    [
+        ([{"Status": "Pending", "Action": {"View": {}}}], (False, True)),
+        ([SIGN, {"Status": "Pending", "Action": {"View": {}}}], (True, True)),
+        ([{"Status": "Completed", "Action": {"View": {}}}], (False, False)),
+        ([{"Status": "Pending", "Action": {"View": None, "SendCopy": {}}}], (False, False)),
+    ],
+)
+def test_whether_somebody_has_yet_to_read_is_kept_beside_whether_somebody_has_yet_to_sign(
+    activities: object, awaits: tuple[bool, bool]
+) -> None:
+    body = msgspec.json.encode({"Id": ENVELOPE, "EnvelopeStatus": "Active", "Activities": activities})
+    for found in (decode(EnvelopeResponse, "envelope", body), decode_envelope("envelope", body)):
+        assert (found.awaits_signature, found.awaits_reader) == awaits
 
 
 @pytest.mark.parametrize(

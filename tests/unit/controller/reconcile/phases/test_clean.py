@@ -1481,7 +1481,6 @@ async def test_a_restarted_envelope_that_somebody_has_yet_to_sign_is_left_to_its
     assert timedelta(hours=1) <= scene.clock.now() - started < timedelta(hours=3)
 
 
-@pytest.mark.xfail(strict=True, reason="it is reported as not finished by eSAW")
 async def test_a_restarted_envelope_that_waits_for_a_reader_is_asked_for_and_is_no_problem(
     tmp_path: Path,
 ) -> None:
