@@ -73,6 +73,9 @@ SKIPPED_UNTIL_A_CHANGE = (
 )
 """Message of such an event whose envelope can still change."""
 
+_WITHOUT_ENVELOPE = frozenset({ENVELOPE_NOT_FOUND, "EnvelopeDeleted"})
+"""Reasons of attempts that failed because eSAW has no such envelope, or shows it to nobody whose key is here."""
+
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
 """Phases in which a callback starts an event again, beside ``DELETION_ASSUMED``."""
 
@@ -172,14 +175,13 @@ def may_change(status: KnownStatus) -> bool:
     """
     Whether the envelope of an event can get another status, as far as is known.
 
-    If eSAW did not show it yet, it may be in any status. One that was not found several times in a row, so
-    that the last attempt failed, does not exist for us.
+    If eSAW did not show it yet, it may be in any status. One that was deleted, or not found several times in
+    a row, so that the last attempt failed, does not exist for us.
     """
     if status.envelope is not None:
         return status.envelope.status in CHANGEABLE_STATUSES
     last = status.attempt_history[-1] if status.attempt_history else None
-    not_found = (AttemptOutcome.FAIL, ENVELOPE_NOT_FOUND)
-    return last is None or (last.outcome, last.reason) != not_found
+    return last is None or last.outcome != AttemptOutcome.FAIL or last.reason not in _WITHOUT_ENVELOPE
 
 
 def is_open_to_callbacks(status: KnownStatus) -> bool:

@@ -23,6 +23,8 @@ from counterfoil.resources import (
     REQUEST_LABEL,
     REQUEST_REASON_ANNOTATION,
     Archive,
+    Attempt,
+    AttemptOutcome,
     EnvelopeEvent,
     EventNotice,
     LastRequest,
@@ -239,8 +241,11 @@ async def test_a_skip_is_carried_out_only_in_the_state_that_was_shown(
     assert not {*annotations} & {*after.metadata.annotations}
 
 
-async def test_a_skip_says_nothing_about_an_envelope_that_nobody_asked_for() -> None:
-    event = asked(an_event().in_phase(Phase.FAILED).status(reason="EnvelopeDeleted"), "skip").build()
+@pytest.mark.parametrize("reason", ["EnvelopeDeleted", "EnvelopeNotFound"])
+async def test_a_skip_says_nothing_about_an_envelope_that_esaw_does_not_have(reason: str) -> None:
+    failed = Attempt(Phase.VALIDATING, NOON, 1, AttemptOutcome.FAIL, reason)
+    builder = an_event().in_phase(Phase.FAILED).status(reason=reason, attempt_history=(failed,))
+    event = asked(builder, "skip").build()
     after = await Scene(event).carried_out(event)
     assert after.status.message == "A person gave this event up. Only a person's retry starts it again."
 
