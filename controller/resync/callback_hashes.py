@@ -4,8 +4,9 @@ Which hashes of callback tokens and of basic auth the status of an Organization 
 A hash of basic auth has a token as its key, so each token of the spec has a pair of hashes, and keeps it
 alone while its Secret may not be read: an API server that has just started refuses permitted reads. A token
 that was replaced, and a password that was changed, are not valid any more because of another token's Secret.
-Whether a password was changed is known only from a token that can be read. Then a token that can't be read
-has no password until it can, and its calls are answered 503, which eSAW repeats.
+Whether a password was changed is known only from a token that can be read, and was published before. Unless
+one shows that the password is unchanged, a token that can't be read has no password until it can. Its calls
+are answered 503, which eSAW repeats.
 """
 
 import secrets
@@ -47,12 +48,12 @@ def with_hashes(organization: Organization, read: CallbackSecrets) -> Organizati
     known = {SecretKeyRef(name=each.name, key=each.key): each for each in status.callback_tokens}
     token_hashes, basic_hashes = [*status.callback_token_hashes], [*status.basic_auth_hashes]
     basic_of_token = {each.hash: each.basic_auth_hash for each in status.callback_tokens}
-    is_changed = _is_password_changed(known, read)
+    may_be_changed = _may_password_be_changed(known, read)
     tokens: list[CallbackToken] = []
     for ref in callback.token_secret_refs:
         before = known.get(ref)
         if ref in read.unread and before is not None:
-            tokens.append(replace(before, basic_auth_hash=None) if is_changed else before)
+            tokens.append(replace(before, basic_auth_hash=None) if may_be_changed else before)
         elif (token := read.tokens.get(ref)) is not None:
             own = _token_hash(token, token_hashes)
             basic = basic_of_token.get(own)
@@ -79,15 +80,16 @@ def with_hashes(organization: Organization, read: CallbackSecrets) -> Organizati
     )
 
 
-def _is_password_changed(known: Mapping[SecretKeyRef, CallbackToken], read: CallbackSecrets) -> bool:
-    """Whether the published hash of a token that was read is of another user name or password."""
-    if read.credentials is None:
+def _may_password_be_changed(known: Mapping[SecretKeyRef, CallbackToken], read: CallbackSecrets) -> bool:
+    """Whether tokens were read, and none with a published hash shows that user name and password are
+    unchanged."""
+    if read.credentials is None or not read.tokens:
         return False
     pairs = ((token, known[ref]) for ref, token in read.tokens.items() if ref in known)
-    return any(
+    return not any(
         each.basic_auth_hash is not None
         and is_valid_token(token, (each.hash,))
-        and not matches_basic_auth(*read.credentials, token, each.basic_auth_hash)
+        and matches_basic_auth(*read.credentials, token, each.basic_auth_hash)
         for token, each in pairs
     )
 

@@ -74,7 +74,7 @@ SKIPPED_UNTIL_A_CHANGE = (
 """Message of such an event whose envelope can still change."""
 
 _WITHOUT_ENVELOPE = frozenset({ENVELOPE_NOT_FOUND, "EnvelopeDeleted"})
-"""Reasons of attempts that failed because eSAW has no such envelope, or shows it to nobody whose key is here."""
+"""Reasons of attempts that failed because eSAW does not have the envelope, or shows it to no known key."""
 
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
 """Phases in which a callback starts an event again, beside ``DELETION_ASSUMED``."""
