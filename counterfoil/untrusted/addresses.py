@@ -11,6 +11,7 @@ with its node. So the process itself refuses both: its own addresses and those o
 """
 
 import ipaddress
+import re
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -117,6 +118,10 @@ def _rows(path: Path) -> list[list[str]]:
         return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
         return []
+
+
+_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
+"""The last part of a host that is an address (URL Standard of WHATWG, "ends-in-a-number checker")."""
 
 
 class AddressForbidden(OSError):
@@ -243,3 +248,9 @@ def is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def ends_in_number(host: str) -> bool:
+    """Whether a host is a number, or ends in one, in decimal, octal or hexadecimal. It is no name in DNS, but
+    some programs read an IPv4 address in it."""
+    return _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]) is not None

@@ -27,7 +27,7 @@ from httpx._utils import get_environment_proxies
 from yarl import URL
 
 from counterfoil._upstream.aiohttp_connections import Connection, new_session
-from counterfoil.untrusted.addresses import ALLOWED, Addresses, is_address
+from counterfoil.untrusted.addresses import ALLOWED, Addresses, AddressForbidden, ends_in_number, is_address
 from counterfoil.untrusted.tls_handshake import without_finite_fields
 
 NEXT_ADDRESS_SECONDS: Final = 0.25
@@ -63,7 +63,8 @@ def new_client(
     ``keepalive`` seconds; both for each proxy as well. It uses ``HTTPS_PROXY``, ``NO_PROXY``,
     ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` of the environment, but no ``.netrc``. Without ``addresses``, those
     of the process are allowed. A request to a forbidden address raises ``httpx.ConnectError``, caused by
-    ``AddressForbidden``, also behind a proxy if the address is in the URL.
+    ``AddressForbidden``, also behind a proxy if the address is in the URL. So does one in another form than
+    four decimal numbers, which some programs read as an address.
     """
     allowed = addresses or ALLOWED.get()
     pool = _Pool(
@@ -76,11 +77,13 @@ def new_client(
 
     async def refuse(request: httpx.Request) -> None:
         host = request.url.host
-        if is_address(host) or ":" in host:
-            try:
+        try:
+            if is_address(host) or ":" in host:
                 allowed.check(host, (host,))
-            except (OSError, ValueError) as error:
-                raise httpx.ConnectError("a forbidden address", request=request) from error
+            elif ends_in_number(host):
+                raise AddressForbidden(host)
+        except (OSError, ValueError) as error:
+            raise httpx.ConnectError("a forbidden address", request=request) from error
 
     return httpx.AsyncClient(
         transport=_Transport(pool, resolver=_CheckedResolver(allowed)),
@@ -445,6 +448,10 @@ def _fields_of(request: httpx.Request) -> list[tuple[str, str]]:
     return fields
 
 
+_QUERY: Final = re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*")
+"""An address with its query, which may have a signature."""
+
+
 @contextmanager
 def _translated(connection: Connection | None = None) -> Iterator[None]:
     """Raise the errors of aiohttp as those of httpx, with the same cause."""
@@ -452,7 +459,7 @@ def _translated(connection: Connection | None = None) -> Iterator[None]:
         yield
     except (aiohttp.ClientError, OSError, ValueError) as error:
         # Without the error itself, which has the fields of the request.
-        raise _transport_error(error, connection)(str(error)) from error.__cause__
+        raise _transport_error(error, connection)(_QUERY.sub(r"\1", str(error))) from error.__cause__
 
 
 def _transport_error(error: Exception, connection: Connection | None) -> type[httpx.TransportError]:

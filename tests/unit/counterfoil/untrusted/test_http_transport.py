@@ -303,6 +303,35 @@ async def test_no_other_form_of_an_address_leads_around_the_check(host: str) -> 
         assert server.made == 0
 
 
+@pytest.mark.parametrize(
+    "host", ["127.1", "2852039166", "0xa9fea9fe", "0xa9.0xfe.43518", "025177524776", "169.254.169.254."]
+)
+async def test_no_other_form_of_an_address_reaches_a_proxy(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        async with a_client() as http:
+            with pytest.raises(httpx.ConnectError) as raised:
+                await http.get(f"http://{host}/")
+        assert is_address_forbidden(raised.value)
+        assert proxy.made == 0
+
+
+async def test_the_text_of_an_error_has_no_query_of_an_address() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, a_client(timeout=httpx.Timeout(1.0, connect=0.1)) as http:
+        with pytest.raises(httpx.ConnectTimeout) as raised:
+            await http.get(f"https://127.0.0.1:{port}/x?sig=secret")
+    assert str(port) in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
 async def test_a_forbidden_address_is_the_cause_of_the_error() -> None:
     async with a_client(addresses=resolved("169.254.169.254")) as http:
         with pytest.raises(httpx.ConnectError) as raised:
