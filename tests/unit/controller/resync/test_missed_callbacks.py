@@ -259,10 +259,20 @@ async def test_what_a_person_skipped_and_what_is_not_skipped_stays_as_it_is(
 ) -> None:
     scene = Scene()
     scene.finds("anna", ENVELOPE)
-    scene.kube.put(an_ended_event(phase, reason))
+    shown = EnvelopeSummary(status="Completed")
+    scene.kube.put(an_event().in_phase(phase, reason).status(envelope=shown).build())
     assert await scene.swept() == 0
     (event,) = scene.noted()
     assert (event.status.phase, event.status.reason) == (phase, reason)
+
+
+async def test_a_sweep_asks_for_an_envelope_that_a_person_skipped_before_esaw_was_asked() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    scene.kube.put(an_ended_event(Phase.SKIPPED, "SkippedByRequest"))
+    await scene.swept()
+    (event,) = scene.noted()
+    assert (event.status.phase, event.status.reason) == (Phase.PENDING, "FoundBySweep")
 
 
 @pytest.mark.parametrize("reason", ["SkippedByRequest", "ArchivedAsExpired", "NoFinishedDocuments"])
