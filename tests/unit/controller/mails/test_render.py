@@ -9,6 +9,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 import pytest
+from msgspec.structs import replace
 
 from controller.access.archive_root import EarlierManifest, check_new_root, origin_changed
 from controller.mails.policy import Notification
@@ -25,11 +26,12 @@ from controller.mails.render import (
 )
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
+from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.secret import SecretUse, create_commands, label_command
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
-from counterfoil.resources import Language, Organization
+from counterfoil.resources import Language, Organization, OrganizationStatus, Sender
 from tests.support.builders import NOON, an_organization
 from tests.support.fakes.archives import MemoryBackend
 from tests.support.fakes.reconcile_context import an_archive
@@ -173,6 +175,54 @@ def test_an_own_key_is_renewed_by_its_owner_and_never_by_mail() -> None:
     assert "Secret anna-key, under token" in text
     assert "never by mail" in text
     assert "/consent/" not in text
+
+
+def a_brought_key(name: str = "anna", **options: object) -> Sender:
+    return an_unauthorized_sender(  # type: ignore[arg-type]
+        name, sent_mails=True, tokenSecretRef={"name": f"{name}-key", "key": "token"}, **options
+    )
+
+
+@pytest.mark.xfail(strict=True, reason="the mails about a key from a Secret speak of consent")
+@pytest.mark.parametrize(
+    ("language", "word"),
+    [(Language.ENGLISH, "consent"), (Language.GERMAN, "ustimm"), (Language.ITALIAN, "consens")],
+)
+def test_the_mails_about_a_key_from_a_secret_speak_of_no_consent(language: Language, word: str) -> None:
+    organization = an_addressed_organization(language.value)
+    sender = a_brought_key(waiting=2)
+    escalation = Notification(
+        MailKind.ESCALATION, NOON, a_problem("consent", reason="TokenRejected"), (sender,)
+    )
+    told = [mail_about(Notification(MailKind.CONSENT, NOON, senders=(sender,)), organization)]
+    told.append(mail_about(escalation, organization))
+    for content in told:
+        text, _ = bodies(content)
+        assert word not in (content.subject + text).lower()
+        assert "anna-key" in text
+    advice = key_advice(sender, organization, "TokenRejected")
+    assert told[1].commands[-1] == advice.command_line("contracts")
+
+
+@pytest.mark.xfail(strict=True, reason="the mails about a key from a Secret speak of consent")
+@pytest.mark.parametrize("language", Language)
+def test_a_mail_about_both_kinds_of_keys_says_what_each_needs(language: Language) -> None:
+    both = (an_unauthorized_sender("ben"), a_brought_key())
+    problem = a_problem("consent", reason="TokenRejected")
+    content = mail_about(
+        Notification(MailKind.ESCALATION, NOON, problem, both), an_addressed_organization(language.value)
+    )
+    assert len(content.paragraphs) == 2
+    assert [each.url is not None for each in content.items] == [True, False]
+    assert "anna-key" in content.items[1].text
+    digest = mail_about(
+        Notification(MailKind.DIGEST, NOON, a_problem("digest")),
+        replace(
+            an_addressed_organization(language.value),
+            status=OrganizationStatus(problems=(a_problem("consent", count=2, notified_time=NOON),)),
+        ),
+    )
+    assert content.subject.removeprefix("[acme] ") in digest.items[0].text
 
 
 def test_the_mail_to_administrators_says_how_many_failed_why_and_what_to_type() -> None:
