@@ -31,10 +31,12 @@ from controller.mails.problem_tracking import notified_and_open
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.commands import commands_about, without_commands
+from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import (
     ProblemKind,
     archive_of,
     is_solved,
+    key_failure,
     kind_of,
     task_anchor,
     told_reason,
@@ -148,14 +150,19 @@ class MailRenderer:
     def _consent_request(self, sender: Sender) -> MailContent:
         # Also in a later mail: a key that never existed was not revoked.
         first = sender.status.key is None
-        paragraphs = [self._text("consent.required" if first else "consent.died")]
+        subject, cause, waits = (
+            ("brought_subject", "brought_refused", "brought_waiting")
+            if has_user_secret(sender)
+            else ("first" if first else "subject", "required" if first else "died", "waiting")
+        )
+        paragraphs = [self._text(f"consent.{cause}")]
         if waiting := sender.status.waiting_events:
-            paragraphs.append(self._text("consent.waiting", count=waiting))
+            paragraphs.append(self._text(f"consent.{waits}", count=waiting))
         url = self._consent_url(sender)
         paragraphs.append(self._sender_instructions(sender))
         return MailContent(
             language=self._notifications.language,
-            subject=self._text("consent.first" if first else "consent.subject"),
+            subject=self._text(f"consent.{subject}"),
             greeting=self._greeting(sender),
             paragraphs=tuple(paragraphs),
             link=MailLink(self._text("consent.button"), url) if url is not None else None,
@@ -181,23 +188,42 @@ class MailRenderer:
         named = [self._item(each) for each in senders[:MAX_NAMED_SENDERS]]
         if (unnamed := len(senders) - MAX_NAMED_SENDERS) > 0:
             named.append(ListItem(self._text("escalation.more", count=unnamed)))
+        brought = [each for each in senders if has_user_secret(each)]
+        texts = (
+            *(("text",) if len(brought) < len(senders) else ()),
+            *(("key_text",) if brought else ()),
+        )
+        subject = "mixed_subject" if len(texts) > 1 else "key_subject" if brought else "subject"
         return MailContent(
             language=self._notifications.language,
-            subject=self._subject_with_count("escalation.subject", count=len(senders)),
+            subject=self._subject_with_count(f"escalation.{subject}", count=len(senders)),
             greeting=self._text("hello"),
-            paragraphs=(self._text("escalation.text"),),
+            paragraphs=tuple(self._text(f"escalation.{each}") for each in texts),
             items_title=self._text("senders"),
             items=tuple(named),
             commands_title=self._text("commands"),
-            commands=(f"kubectl -n {self.namespace} get senders",),
+            commands=(
+                f"kubectl -n {self.namespace} get senders",
+                *(self._new_key_command(each) for each in brought[:MAX_NAMED_SENDERS]),
+            ),
             link=self._console(),
             footer=self._footer(),
         )
 
     def _item(self, sender: Sender) -> ListItem:
         name = " ".join(part for part in (person_name(sender), f"Sender/{sender.name}") if part)
-        text = self._text("escalation.sender", name=name, waiting=sender.status.waiting_events)
+        waiting, ref = sender.status.waiting_events, sender.spec.token_secret_ref
+        text = (
+            self._text("escalation.key_sender", name=name, waiting=waiting, secret=ref.name, key=ref.key)
+            if ref is not None
+            else self._text("escalation.sender", name=name, waiting=waiting)
+        )
         return ListItem(text, self._consent_url(sender))
+
+    def _new_key_command(self, sender: Sender) -> str:
+        refused = key_failure(sender)
+        reason = refused.reason if refused is not None else "TokenRejected"
+        return key_advice(sender, self.organization, reason).command_line(self.namespace)
 
     def _problem(self, problem: ReportedProblem) -> MailContent:
         kind, reason = kind_of(problem), find_reason(problem.reason)
@@ -276,7 +302,8 @@ class MailRenderer:
     def _title(self, problem: ReportedProblem) -> str:
         kind = kind_of(problem)
         return self._text(
-            "escalation.subject" if kind == ProblemKind.CONSENT else f"{kind}.subject",
+            # The problem does not say whose key comes from a Secret.
+            "escalation.mixed_subject" if kind == ProblemKind.CONSENT else f"{kind}.subject",
             count=problem.count,
             reason=problem.reason,
             archive=archive_of(problem),

@@ -183,7 +183,6 @@ def a_brought_key(name: str = "anna", **options: object) -> Sender:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="the mails about a key from a Secret speak of consent")
 @pytest.mark.parametrize(
     ("language", "word"),
     [(Language.ENGLISH, "consent"), (Language.GERMAN, "ustimm"), (Language.ITALIAN, "consens")],
@@ -204,7 +203,6 @@ def test_the_mails_about_a_key_from_a_secret_speak_of_no_consent(language: Langu
     assert told[1].commands[-1] == advice.command_line("contracts")
 
 
-@pytest.mark.xfail(strict=True, reason="the mails about a key from a Secret speak of consent")
 @pytest.mark.parametrize("language", Language)
 def test_a_mail_about_both_kinds_of_keys_says_what_each_needs(language: Language) -> None:
     both = (an_unauthorized_sender("ben"), a_brought_key())
