@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from msgspec import structs
 
 from counterfoil.cli.plugin.installation.status import (
@@ -12,8 +13,11 @@ from counterfoil.cli.plugin.installation.status import (
     overview,
     page,
 )
+from counterfoil.cli.plugin.why import explain
+from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.resources import Phase
+from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.conditions import with_condition
 from counterfoil.resources.lease import UnheldShard
 from tests.support.builders import NOON, EventBuilder
@@ -112,6 +116,26 @@ def test_what_is_suspended_and_what_could_not_be_read_are_said_apart() -> None:
     assert (seen.waiting, seen.suspended) == ((), ("Archive/dms",))
     assert "Archive/dms" in page(seen, NOON)
     assert "pods: no right" in page(seen, NOON)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="what is suspended says neither since when, by whom, why, nor what waits"
+)
+def test_what_is_suspended_says_since_when_by_whom_why_and_how_much_waits() -> None:
+    acts = with_audit_entry({}, AuditEntry("admin", "suspend", NOON - timedelta(hours=2), "update of eSAW"))
+    acts = with_audit_entry(acts, AuditEntry("ben", "sweep", NOON, ""))
+    acme = an_organization_that()
+    held = structs.replace(
+        acme,
+        metadata=structs.replace(acme.metadata, annotations=acts),
+        spec=structs.replace(acme.spec, suspend=True),
+        status=structs.replace(acme.status, events={"Pending": 2, "Failed": 1, "Archiving": 1}),
+    )
+    seen = found(organizations=(held,))
+    said = page(seen, NOON)
+    assert "  Organization/acme, since 2h, by admin: update of eSAW, 3 events wait\n" in said
+    event = EventBuilder().in_phase(Phase.ARCHIVING, "OrganizationSuspended").build()
+    assert "since 2h, by admin: update of eSAW" in why_page(explain(event, held, None, (), NOON))
 
 
 def test_the_page_fits_120_columns_and_controls_no_terminal() -> None:
