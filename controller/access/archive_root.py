@@ -213,8 +213,8 @@ def origin_changed(archive: str, known: str, where: str) -> ArchiveRefused:
         "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or type "
         f"`kubectl patch archive {archive} --subresource=status --type=merge -p "
         """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one. Look there """
-        "first: after that, a root without the marker of this archive is accepted, too, such as the empty "
-        f"folder of a volume that is not mounted. {WHO_CONFIRMS}",
+        "first. If the new root does not have what was archived, the reason becomes ArchiveRootChanged, and "
+        f"a second command confirms that. {WHO_CONFIRMS}",
     )
 
 
@@ -227,12 +227,18 @@ def not_probed_message(archive: Archive) -> str:
 
 
 def _changed(archive: str, root: str, what: str) -> ArchiveRefused:
+    is_folder = root.startswith("file:")
+    remedy = (
+        "Mount the volume, or restore what has the archive; do not create an empty folder."
+        if is_folder
+        else "Set the previous place again, or restore what has the archive."
+    )
     confirmed = shlex.quote(json.dumps({"status": {"root": {"location": root, "markerID": None}}}))
     return ArchiveRefused(
         "ArchiveRootChanged",
         f"Archive/{archive}: {root} {what}, so it is not the root that the archive had before. Nothing is "
-        "archived there, and nothing is deleted in eSignAnyWhere. Mount the volume, or restore what has the "
-        "archive; do not create an empty folder. If a new, empty root is intended, type "
+        f"archived there, and nothing is deleted in eSignAnyWhere. {remedy} If a new, empty root is "
+        "intended, type "
         f"`kubectl patch archive {archive} --subresource=status --type=merge -p {confirmed}`. {WHO_CONFIRMS}",
     )
 

@@ -113,7 +113,12 @@ class ResealPlan:
         counts = Counter(self.outdated.values())
         report_lines += [f"{counts[key_id]} sealed with {key_id!r}" for key_id in sorted(counts)]
         wish = f"to seal exactly these with {self.newest!r}, add --digest {self.digest}"
-        return [*report_lines, f"{counts.total()} keys; {wish}" if counts else "no key to seal again"]
+        return [
+            *report_lines,
+            f"{counts.total()} {'key' if counts.total() == 1 else 'keys'}; {wish}"
+            if counts
+            else "no key to seal again",
+        ]
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,7 @@ async def plan_reseal(kube: KubeClient, sealing: Sealing, clock: Clock) -> Resea
                 without += 1
             else:
                 sealed.append(_sealed_key(sender, secret, sealing, kube.namespace))
-        except (ResourceInvalid, ApiError, SealBroken) as problem:
+        except (ResourceInvalid, ApiError, SealBroken, SealKeyUnknown) as problem:
             failures[raw["metadata"]["name"]] = str(problem)
     return ResealPlan(sealing.newest, sealed, failures, without)
 
@@ -249,12 +254,9 @@ async def _sealed_secret(kube: KubeClient, sender: Sender) -> Secret | None:
 
 
 def _sealed_key(sender: Sender, secret: Secret, sealing: Sealing, namespace: str) -> SealedKey:
-    """Raises ``SealBroken``."""
+    """Raises ``SealBroken``, ``SealKeyUnknown``."""
     data = secret.data.get(SECRET_KEY, b"")
-    try:
-        origin = sealing.open(data, namespace, sender).origin
-    except SealKeyUnknown as unknown:
-        origin = f"an unknown origin: {unknown}"
+    origin = sealing.open(data, namespace, sender).origin
     return SealedKey(sender, key_id_of(data), _hash(data), origin)
 
 

@@ -59,6 +59,13 @@ def audit_entries(annotations: Mapping[str, str]) -> tuple[AuditEntry, ...]:
     return tuple(entry for each in found[-MAX_AUDIT_ENTRIES:] if (entry := _parse_entry(each)) is not None)
 
 
+def last_suspension(annotations: Mapping[str, str]) -> AuditEntry | None:
+    """Return the entry about the suspension of an object that is suspended now; None if it was not recorded,
+    as after an edit of the spec."""
+    acts = [each for each in audit_entries(annotations) if each.what in ("suspend", "resume")]
+    return acts[-1] if acts and acts[-1].what == "suspend" else None
+
+
 def with_audit_entry(annotations: Mapping[str, str], entry: AuditEntry) -> dict[str, str]:
     """Return the annotation with one more entry. A record in another format is dropped."""
     written = _written_entries(annotations.get(ACTS_ANNOTATION, ""))[-(MAX_AUDIT_ENTRIES - 1) :]

@@ -26,9 +26,11 @@ from counterfoil.resources import (
     NoticeState,
     Organization,
     Phase,
+    Resource,
     Sender,
     find_condition,
 )
+from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.lease import UnheldShard, unheld_shard
 from counterfoil.resources.request import attribution
 from counterfoil.retention import deletion_time, removal_time
@@ -124,6 +126,8 @@ class EventExplanation(msgspec.Struct, frozen=True, rename="camel"):
     """When eSAW deletes the envelope that is not archived; null if that is unknown or loses nothing."""
     notice: str | None
     """State of the notice to the webhook; null without one."""
+    suspension: str | None
+    """Age, person and reason of the suspension that the event waits for; null if they are not recorded."""
     controller: str | None
     """Why no controller works on the event; null if one does, or if the Leases can't be read."""
     steps: tuple[ConditionSummary, ...]
@@ -234,6 +238,7 @@ def explain(
         archive=filed.manifest if filed is not None else None,
         esaw_deletion=_format_time(deleted, now) if deleted is not None else None,
         notice=_notice(event, now),
+        suspension=_suspension(cause, now, event, organization, sender, archive),
         controller=str(absence) if is_abandoned else None,
         steps=_condition_summaries(event),
         attempts=tuple(
@@ -262,6 +267,7 @@ def page(why: EventExplanation) -> str:
         _line("What", why.means),
     ]
     lines += [_line("", why.message)] if why.message and why.message != why.means else []
+    lines += [_line("Suspended", why.suspension)] if why.suspension else []
     lines += [_line("Controller", why.controller)] if why.controller else []
     # Each sentence once: the last problem and a step often repeat the message.
     last_error = why.last_error.removesuffix(f": {why.message}") if why.last_error else None
@@ -301,6 +307,18 @@ def _sender_of(event: EnvelopeEvent) -> str | None:
     if summary is not None and summary.sender_ref is not None:
         return summary.sender_ref.name
     return event.metadata.labels.get(SENDER_LABEL)
+
+
+def _suspension(cause: str, now: datetime, *objects: Resource | None) -> str | None:
+    """Return who suspended what an event with this reason waits for."""
+    for each in objects:
+        kind = "" if isinstance(each, EnvelopeEvent) or each is None else each.KIND
+        if each is None or cause != f"{kind}Suspended":
+            continue
+        if act := last_suspension(each.metadata.annotations):
+            because = f": {act.why}" if act.why else ""
+            return f"since {_age(act.when, now)}, by {act.who}{because}"
+    return None
 
 
 def _problem_message(event: EnvelopeEvent) -> str:

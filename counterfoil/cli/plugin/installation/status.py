@@ -34,6 +34,7 @@ from counterfoil.resources import (
     FINAL_PHASES,
     Archive,
     EnvelopeEvent,
+    LocalObjectReference,
     Organization,
     Phase,
     Resource,
@@ -41,6 +42,7 @@ from counterfoil.resources import (
     Sender,
     find_condition,
 )
+from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.lease import unheld_shards
 
 SUMMARY = "show processes, Organizations and what waits for a person, on one screen"
@@ -96,6 +98,18 @@ class WaitingItem(msgspec.Struct, frozen=True, rename="camel"):
     """Commands to type; a line that begins with ``#`` says when."""
 
 
+class SuspendedObject(msgspec.Struct, frozen=True, rename="camel"):
+    """An object that a person suspended. Who did so, when and why is unknown after an edit of its spec."""
+
+    name: str
+    """Kind and name."""
+    since: datetime | None
+    by: str
+    reason: str
+    waiting: int
+    """Events that wait, as the controller counted them last."""
+
+
 class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
     """The state of one namespace."""
 
@@ -104,7 +118,7 @@ class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
     processes: tuple[ProcessStatus, ...]
     organizations: tuple[OrganizationLine, ...]
     waiting: tuple[WaitingItem, ...]
-    suspended: tuple[str, ...] = ()
+    suspended: tuple[SuspendedObject, ...] = ()
     unread: tuple[str, ...] = ()
     """Objects that could not be read, each with the reason."""
 
@@ -225,9 +239,25 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
         processes=tuple(_processes(reading.pods or ())),
         organizations=tuple(_organization_line(each) for each in snapshot.organizations),
         waiting=tuple(_waiting(each, namespace) for each in attention_items(snapshot)),
-        suspended=tuple(f"{each.KIND}/{each.name}" for each in shown if each.spec.suspend),
+        suspended=tuple(_suspended(each, snapshot) for each in shown if each.spec.suspend),
         unread=reading.unread,
     )
+
+
+def _suspended(each: Organization | Archive | Sender, snapshot: ClusterSnapshot) -> SuspendedObject:
+    act = last_suspension(each.metadata.annotations)
+    if isinstance(each, Sender):
+        waiting = each.status.waiting_events
+    else:
+        ref = LocalObjectReference(name=each.name)
+        users = [one for one in snapshot.organizations if one.spec.archive_ref == ref]
+        waiting = sum(map(_unfinished, users if isinstance(each, Archive) else [each]))
+    since, by, why = (act.when, act.who, act.why) if act is not None else (None, "", "")
+    return SuspendedObject(f"{each.KIND}/{each.name}", since, by, why, waiting)
+
+
+def _unfinished(organization: Organization) -> int:
+    return sum(number for phase, number in organization.status.events.items() if phase not in FINAL_PHASES)
 
 
 def _processes(pods: Iterable[Raw]) -> Iterable[ProcessStatus]:
@@ -261,13 +291,12 @@ def _why_not_ready(pod: Raw) -> str:
 def _organization_line(organization: Organization) -> OrganizationLine:
     status, ref = organization.status, organization.spec.archive_ref
     ready = find_condition(status.conditions, "Ready")
-    unfinished = sum(number for phase, number in status.events.items() if phase not in FINAL_PHASES)
     return OrganizationLine(
         organization.name,
         ready.status if ready is not None else "Unknown",
         ready.reason if ready is not None else "",
         ref.name if ref is not None else "",
-        unfinished,
+        _unfinished(organization),
         status.events.get(Phase.AWAITING_CONSENT, 0),
         status.events.get(Phase.FAILED, 0),
         organization.spec.suspend,
@@ -313,12 +342,20 @@ def page(found: InstallationStatus, now: datetime) -> str:
     lines += [] if found.waiting else ["  nothing"]
     if found.suspended:
         lines += ["", "Suspended (`kubectl counterfoil resume KIND/NAME` ends it)"]
-        lines += [f"  {each}" for each in found.suspended]
+        lines += [f"  {_suspended_line(each, now)}" for each in found.suspended]
     if found.unread:
         lines += ["", "Not read"]
         for text in found.unread:
             lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return "".join(f"{printable(line)}\n" for line in lines)
+
+
+def _suspended_line(each: SuspendedObject, now: datetime) -> str:
+    since = f", since {_age(each.since, now)}" if each.since is not None else ""
+    by = f", by {each.by}" if each.by else ""
+    verb = "waits" if each.waiting == 1 else "wait"
+    waits = f", {counted(each.waiting, 'event')} {verb}" if each.waiting else ""
+    return f"{each.name}{since}{by}{f': {each.reason}' if each.reason else ''}{waits}"
 
 
 def _command_lines(command: str) -> list[str]:

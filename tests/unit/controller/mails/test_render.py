@@ -177,10 +177,9 @@ def test_an_own_key_is_renewed_by_its_owner_and_never_by_mail() -> None:
     assert "/consent/" not in text
 
 
-def a_brought_key(name: str = "anna", **options: object) -> Sender:
-    return an_unauthorized_sender(  # type: ignore[arg-type]
-        name, sent_mails=True, tokenSecretRef={"name": f"{name}-key", "key": "token"}, **options
-    )
+def a_brought_key(*, waiting: int = 0) -> Sender:
+    ref = {"name": "anna-key", "key": "token"}
+    return an_unauthorized_sender(waiting=waiting, sent_mails=True, tokenSecretRef=ref)
 
 
 @pytest.mark.parametrize(
@@ -319,9 +318,9 @@ def test_no_other_command_of_a_message_becomes_one_of_the_mail(message: str, rea
     assert mail_about(problem).commands == ("kubectl -n contracts describe archive dms",)
 
 
-def test_the_mail_about_another_address_has_the_command_and_warns_of_an_empty_root() -> None:
+def test_the_mail_about_another_address_has_the_command_and_names_a_second_one() -> None:
     said = message_of(origin_changed("dms", "file:///archive/", "to nas.acme.example"))
-    assert "a root without the marker" in said
+    assert "a second command confirms that" in said
     content = mail_about(about("archive/dms", MailKind.ARCHIVE, reason="OriginChanged", message=said))
     *_, patch = shlex.split(content.commands[-1])
     assert json.loads(patch) == {"status": {"destination": None, "secretOrigins": None}}

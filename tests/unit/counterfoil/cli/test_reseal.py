@@ -194,7 +194,7 @@ async def test_without_a_digest_the_keys_are_shown_and_nothing_is_sealed(tmp_pat
     assert plan.lines() == [
         "anna: a key of https://esaw.example.com",
         "1 sealed with 'first'",
-        f"1 keys; to seal exactly these with 'second', add --digest {plan.digest}",
+        f"1 key; to seal exactly these with 'second', add --digest {plan.digest}",
     ]
     assert scene.kube.secrets["anna"] == before
 
@@ -246,12 +246,15 @@ async def test_another_token_that_is_sealed_with_the_same_key_during_the_run_is_
     assert key_id_of(scene.kube.secrets["anna"][SECRET_KEY]) == "first"
 
 
-async def test_a_key_that_no_key_of_the_folder_opens_is_shown_as_such(tmp_path: Path) -> None:
+async def test_a_key_that_no_key_of_the_folder_opens_is_a_failure_and_is_not_offered(tmp_path: Path) -> None:
     scene = Scene(tmp_path)
     put_key(scene.of_controllers, "second")
     scene.report_key()
     (scene.of_controllers / "first").unlink()
-    assert (await scene.plan()).lines()[0].startswith("anna: a key of an unknown origin: ")
+    plan = await scene.plan()
+    assert plan.lines()[0].startswith("anna: It is sealed with the key 'first'")
+    assert plan.lines()[-1] == "no key to seal again"
+    assert plan.failures
 
 
 async def test_a_key_that_somebody_sealed_meanwhile_with_another_key_is_not_changed(tmp_path: Path) -> None:

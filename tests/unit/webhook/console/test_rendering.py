@@ -33,6 +33,7 @@ from counterfoil.resources import (
     Phase,
     RequestOutcome,
 )
+from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.organization import (
@@ -183,6 +184,31 @@ def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL)
         counts={"Failed": 3},
         confirmation=confirmation,
     )
+
+
+def test_a_suspended_organization_shows_who_suspended_it_and_why() -> None:
+    acme = an_organization_that()
+    act = AuditEntry("admin", "suspend", NOON, "update of eSAW")
+    held = replace(
+        acme,
+        metadata=replace(acme.metadata, annotations=with_audit_entry({}, act)),
+        spec=replace(acme.spec, suspend=True),
+    )
+    page = shown(
+        "attention.html",
+        "en",
+        FULL,
+        entries=(),
+        organizations=(held,),
+        archives=(),
+        of="",
+        charts=charts.overview([busy()]),
+        counts={},
+        confirmation=confirmation,
+    )
+    said = page.text_content()
+    assert "admin" in said
+    assert "update of eSAW" in said
 
 
 @pytest.mark.parametrize(("organization", "is_offered"), [("acme", True), ("gone", False)])
