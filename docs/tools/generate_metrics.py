@@ -13,6 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from counterfoil.metrics import CallbackOutcome, MailKind, MailOutcome, Metrics
 from counterfoil.resources import Phase
+from counterfoil.resources.organization import MAX_UNLISTED_ACTIONS
 
 PAGE = Path(__file__).parents[1] / "reference" / "metrics.md"
 
@@ -23,7 +24,7 @@ HEAD = """\
 Every process serves its metrics at `/metrics` on its private port. Durations are in seconds, sizes in bytes.
 A histogram `x` has the series `x_bucket`, `x_count` and `x_sum`. The sum over all controllers counts each
 event and each sender once. One label has a value from a request: `action` of
-`counterfoil_unlisted_actions_total`, at most 33 for each organization. No label has a path, a token
+`counterfoil_unlisted_actions_total`, at most {actions} for each organization. No label has a path, a token
 or a person. Each process also has the standard `process_*` and `python_gc_*` metrics.
 
 | Metric | Type | Labels | |
@@ -63,7 +64,7 @@ def page() -> str:
         for each in describe_metrics()
     )
     return (
-        f"{HEAD}{rows}\n## Values of labels\n\n"
+        f"{HEAD.format(actions=MAX_UNLISTED_ACTIONS + 1)}{rows}\n## Values of labels\n\n"
         f"- `outcome` of `counterfoil_callbacks_total`: {_listed(CallbackOutcome)}.\n"
         f"- `kind` and `outcome` of `counterfoil_notifications_total`: {_listed(MailKind)}; "
         f"{_listed(MailOutcome)}.\n"
