@@ -284,6 +284,11 @@ async def test_a_body_of_too_many_small_parts_is_refused(
         CHUNKED[:-2] + FIELDS + b"\r\n",
         CHUNKED + b"0\r\n" + FIELDS + b"\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        pytest.param(
+            b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok\r\n\r\n",
+            marks=pytest.mark.xfail(strict=True, reason="the rest counts as the end of the head"),
+        ),
+        b"SSH-2.0-OpenSSH_9.6\r\n",
         INTERIM.replace(b"\r", b"") * 100 + answer(b"ok"),
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok",
@@ -295,6 +300,8 @@ async def test_a_body_of_too_many_small_parts_is_refused(
         "fields",
         "trailers",
         "no CR",
+        "no CR and an empty line later",
+        "another protocol",
         "no CR in an interim response",
         "two lengths",
         "two kinds of length",
@@ -305,6 +312,45 @@ async def test_a_body_of_too_many_small_parts_is_refused(
 async def test_an_invalid_response_is_refused(response: bytes) -> None:
     async with server_of(response) as url, ours() as session:
         with pytest.raises((aiohttp.ClientResponseError, aiohttp.ClientPayloadError)):
+            async with asyncio.timeout(10):
+                await content(session, url)
+
+
+@pytest.mark.xfail(strict=True, reason="aiohttp refuses a repeated length")
+@pytest.mark.parametrize("step", [1, 1000])
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        b"Content-Length: 2\r\nX: y\r\ncontent-length:2 ",
+        b"Content-Length: 2, 2",
+        b"Content-Length: 2\r\n" * 3,
+    ],
+    ids=["two fields", "a list", "three fields"],
+)
+async def test_a_length_may_be_repeated(lengths: bytes, step: int) -> None:
+    response = b"HTTP/1.1 200 OK\r\n" + lengths.removesuffix(b"\r\n") + b"\r\n\r\nok"
+    pieces = [response[start : start + step] for start in range(0, len(response), step)]
+    async with server_of(*pieces) as url, ours() as session, session.get(url) as answered:
+        assert await whole_body(answered) == b"ok"
+        assert answered.headers.getall("Content-Length") == ["2"]
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        b"Content-Length: 2, 3",
+        b"Content-Length: 2,",
+        b"Content-Length: 2\r\nContent-Length: 2\r\n 0",
+        b"Content-Length: 2\r\n 0\r\nContent-Length: 2",
+        b"Content-Length: 2\r\nContent-Length: 02",
+        b"Content-Length: x\r\nContent-Length: x",
+        b"Content-Length: 2\r\nContent-Length: 2\r\nTransfer-Encoding: chunked",
+    ],
+    ids=repr,
+)
+async def test_lengths_that_are_not_one_number_are_refused(lengths: bytes) -> None:
+    async with server_of(b"HTTP/1.1 200 OK\r\n" + lengths + b"\r\n\r\nok") as url, ours() as session:
+        with pytest.raises(aiohttp.ClientError):
             async with asyncio.timeout(10):
                 await content(session, url)
 
