@@ -28,6 +28,9 @@ https://github.com/python/cpython/blob/v3.14.0/Lib/asyncio/sslproto.py (``SSLPro
 **Read timeouts.** An interim response ends the one of aiohttp, and half a head begins one while the request
 is still being sent. Upstream: the same module (``ResponseHandler.data_received``).
 
+**Repeated lengths.** aiohttp refuses two equal ones, which RFC 9110 allows, 8.6. Upstream:
+https://github.com/aio-libs/aiohttp/blob/v3.14.5/aiohttp/_http_parser.pyx
+
 **Large heads.** aiohttp bounds each field and their number, but not their sum.
 
 **Reading ahead.** aiohttp reads up to 256 KiB while nobody waits for them, for each connection. Upstream:
@@ -48,6 +51,7 @@ Versions: aiohttp up to 3.14.5; no issues yet.
 """
 
 import asyncio
+import re
 import select
 import socket
 import ssl
@@ -84,11 +88,19 @@ MAX_FRAMING_BYTES: Final = 1024 * 1024
 
 HEAD_END: Final = b"\r\n\r\n"
 
+HEAD_BEGIN: Final = b"HTTP/"
+
+EMPTY_LINE: Final = re.compile(rb"\n\r?\n")
+"""End of a head for aiohttp, which is valid with CR only."""
+
+LENGTH: Final = re.compile(rb"(?i)\r\nContent-Length:([^\r\n]*)(?=\r\n(?![\t ]))")
+"""A length that is not continued in the next line."""
+
 TAIL: Final = len(HEAD_END) + 2
 """Last bytes of a chunked body that show whether more follow: they end with one empty line."""
 
 HEAD_STEP: Final = 4096
-"""Bytes of heads that are parsed at once."""
+"""Bytes of heads that are taken at once."""
 
 BUFFER_BYTES: Final = 64 * 1024
 """Bytes of a body that wait for their reader before no more are read; one read brings up to 256 KiB."""
@@ -117,8 +129,9 @@ class Connection(ResponseHandler):
         self._has_ended = False
         self._is_chunked = self._is_framed = False
         self._is_reading = False
-        self._taken = self._head_bytes = 0
+        self._taken = 0
         self._interim = 0
+        self._head = bytearray()
         self._since = 0.0
         self._received = 0
         self._last = b""
@@ -127,7 +140,8 @@ class Connection(ResponseHandler):
         """Expect a response."""
         self._idle.discard(self)
         self._is_waiting, self._is_sent, self._body = True, False, None
-        self._interim = self._received = self._head_bytes = 0
+        self._interim = self._received = 0
+        self._head.clear()
         self._since = self._loop.time()
         self._last = b""
         super().set_response_params(**options)
@@ -230,31 +244,39 @@ class Connection(ResponseHandler):
         return self.has_extra_bytes
 
     def _after_head(self, data: bytes) -> bytes:
-        """Parse one head, or the beginning of one; return the bytes after it."""
-        # An end without CR is valid for aiohttp, but its place is not found here.
-        before, piece = self._interim, data[:HEAD_STEP]
-        found = (self._last + piece).find(HEAD_END)
-        if found >= 0:
-            piece = piece[: found + len(HEAD_END) - len(self._last)]
-        self._last = b"" if found >= 0 else (self._last + piece)[1 - len(HEAD_END) :]
-        self._head_bytes += len(piece)
-        error = self.exception()
-        super().data_received(piece)
+        """Take the bytes of one head, and parse it when it is complete; return the bytes after it."""
+        before = len(self._head)
+        self._head += data[:HEAD_STEP]
+        found = EMPTY_LINE.search(self._head, max(0, before - 2))
+        if found is not None:
+            del self._head[found.end() :]
+        taken = len(self._head) - before
+        if len(self._head) > MAX_HEAD_BYTES:
+            self._refuse("the response has too large a head")
+        elif found is None and not HEAD_BEGIN.startswith(self._head[:9].lstrip(b"\r\n")[: len(HEAD_BEGIN)]):
+            self._refuse("the response is not HTTP")
+        elif found is not None and not self._head.endswith(HEAD_END):
+            # Valid for aiohttp.
+            self._refuse("the response has lines without CR")
+        elif found is not None:
+            self._parse_head(_with_one_length(bytes(self._head)))
+            self._head.clear()
+        if self._is_waiting and not self._is_refused:
+            if self._is_sent:
+                self.start_timeout()
+            else:
+                self._drop_timeout()
+        return data[taken:]
+
+    def _parse_head(self, head: bytes) -> None:
+        before, error = self._interim, self.exception()
+        super().data_received(head)
         if self.exception() is not error:
             self._is_refused = True
-        elif self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse("the response has too large a head")
-        elif self._interim - before + (not self._is_waiting) != (found >= 0):
-            self._refuse("the response has empty lines, or lines without CR")
+        elif self._interim - before + (not self._is_waiting) != 1:
+            self._refuse("the response has empty lines")
         elif self._interim > MAX_INTERIM_RESPONSES + INTERIM_RESPONSES_PER_SECOND * self._waited():
             self._refuse("too many interim responses")
-        elif self._is_waiting and self._is_sent:
-            self.start_timeout()
-        elif self._is_waiting:
-            self._drop_timeout()
-        if found >= 0:
-            self._head_bytes = 0
-        return data[len(piece) :]
 
     def _waited(self) -> float:
         """Return the seconds since a response is expected."""
@@ -337,6 +359,15 @@ class Connection(ResponseHandler):
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
+
+
+def _with_one_length(head: bytes) -> bytes:
+    """Return a head with one length for several equal ones."""
+    fields: list[bytes] = LENGTH.findall(head)
+    values = [each.strip(b"\t ") for field in fields for each in field.split(b",")]
+    if len(values) < 2 or len(set(values)) > 1 or not values[0].isdigit():
+        return head
+    return LENGTH.sub(b"", head)[: -len(HEAD_END)] + b"\r\nContent-Length: " + values[0] + HEAD_END
 
 
 class Response(aiohttp.ClientResponse):
