@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
+from counterfoil.resources.base import IMPORT_WINDOW_LABEL
 from counterfoil.resources.conditions import find_condition, is_condition_true
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, EnvelopeEvent, NoticeState, Origin, Phase
+from counterfoil.resources.imports import read_window_label
 from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus, OrganizationSpec
 from counterfoil.resources.reopening import may_be_restarted
 
@@ -116,12 +118,24 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
         return None
     if status.notice is not None and status.notice.state is NoticeState.PENDING:
         return None
+    if status.phase is not Phase.FAILED and event.spec.origin is Origin.IMPORT:
+        return _imported_removal(event, status.completion_time, spec)
     kept: timedelta | None = spec.succeeded_ttl
     if status.phase is Phase.FAILED:
         kept = spec.ttl.failed
         if _never_existed(event):
             kept = spec.ttl.unknown if kept is None else min(kept, spec.ttl.unknown)
     return None if kept is None else _later(status.completion_time, kept)
+
+
+def _imported_removal(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:
+    """Return when an imported event is removed: not while a sweep may list its envelope, which recognises an
+    archived envelope by its event."""
+    window = read_window_label(event.metadata.labels.get(IMPORT_WINDOW_LABEL, ""))
+    if window is None:
+        return _later(finished, spec.succeeded_ttl)
+    ends = (_later(finished, spec.ttl.imported), _later(window.sent_before, spec.sweep.lookback))
+    return None if None in ends else max(each for each in ends if each is not None)
 
 
 def _never_existed(event: EnvelopeEvent) -> bool:

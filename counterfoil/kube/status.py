@@ -26,6 +26,7 @@ from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
     EnvelopeEventStatus,
+    Import,
     Organization,
     Sender,
     merge_patch,
@@ -40,7 +41,7 @@ work."""
 MAX_CHANGE_ATTEMPTS = 5
 """Maximum number of writes of one change while other processes write to the same status."""
 
-R = TypeVar("R", Archive, EnvelopeEvent, Organization, Sender)
+R = TypeVar("R", Archive, EnvelopeEvent, Import, Organization, Sender)
 
 
 async def patch_status(kube: KubeClient, resource: R, status: ResourcePart) -> Raw | None:

@@ -1,5 +1,5 @@
 """
-The five resources of ``counterfoil.dev/v1beta1`` as immutable, typed values, and the functions for their
+The six resources of ``counterfoil.dev/v1beta1`` as immutable, typed values, and the functions for their
 names.
 
 ``docs/tools/generate_crds.py`` writes ``crds/`` from them. Import from this package.
@@ -14,6 +14,8 @@ from counterfoil.resources.base import (
     CONTROLLER_REPORTER,
     ENVELOPE_LABEL,
     GROUP,
+    IMPORT_LABEL,
+    IMPORT_WINDOW_LABEL,
     ORGANIZATION_LABEL,
     REQUEST_BY_ANNOTATION,
     REQUEST_LABEL,
@@ -64,6 +66,7 @@ from counterfoil.resources.envelopeevent import (
     stored_size,
     without_checksum,
 )
+from counterfoil.resources.imports import Import, ImportStatus
 from counterfoil.resources.naming import (
     SHARD_COUNT,
     EnvelopeId,

@@ -1,5 +1,5 @@
 """
-Base of the five kinds: what a type declares about its fields, and conversion between JSON and typed values.
+Base of the six kinds: what a type declares about its fields, and conversion between JSON and typed values.
 
 A field is declared once: type and default are Python's, and ``schema`` in its annotation says the rest.
 ``docs/tools/generate_crds.py`` writes ``crds/`` from it. ``parse`` reads a ``dict`` of the API server into
@@ -26,6 +26,8 @@ ACTION_LABEL = f"{GROUP}/action"
 SHARD_LABEL = f"{GROUP}/shard"
 SENDER_LABEL = f"{GROUP}/sender"
 ARCHIVED_LABEL = f"{GROUP}/archived"
+IMPORT_LABEL = f"{GROUP}/import"
+IMPORT_WINDOW_LABEL = f"{GROUP}/import-window"
 REQUEST_LABEL = f"{GROUP}/request"
 REQUEST_REASON_ANNOTATION = f"{GROUP}/request-reason"
 REQUEST_BY_ANNOTATION = f"{GROUP}/request-by"

@@ -1,8 +1,8 @@
 """
 EnvelopeEvent: one callback of eSAW, and the state of its processing.
 
-The receiver, the sweep or a person creates it; of its spec only ``suspend`` changes. The controller writes
-its status. ``controller.reconcile.state_machine`` has the phases and their transitions.
+The receiver, the sweep, an Import or a person creates it; of its spec only ``suspend`` changes. The
+controller writes its status. ``controller.reconcile.state_machine`` has the phases and their transitions.
 """
 
 import hashlib
@@ -109,6 +109,7 @@ class Origin(StrEnum):
 
     CALLBACK = "Callback"
     SWEEP = "Sweep"
+    IMPORT = "Import"
     MANUAL = "Manual"
 
 
@@ -241,8 +242,8 @@ class EnvelopeEventSpec(ResourcePart, frozen=True):
         schema(
             "The organization's own parameters in the URL of the callback that created the "
             "event, by the names in `spec.callback.parameters` of the Organization. They contain "
-            "no e-mail address, and are no part of the event's name. An event of the sweep has "
-            "none; `status.parameters` has those of later callbacks.",
+            "no e-mail address, and are no part of the event's name. An event of the sweep or of "
+            "an Import has none; `status.parameters` has those of later callbacks.",
             names_of_map(PARAMETER_NAME_RULE),
             ValidationRule(
                 "self.all(name, !self[name].contains('@'))",
@@ -259,7 +260,7 @@ class EnvelopeEventSpec(ResourcePart, frozen=True):
         Origin,
         schema(
             "Origin of the event: `Callback`, the receiver; `Sweep`, the search for missed "
-            "callbacks; `Manual`, a person. Default Callback."
+            "callbacks; `Import`, an Import of old envelopes; `Manual`, a person. Default Callback."
         ),
     ] = Origin.CALLBACK
     suspend: Annotated[

@@ -527,6 +527,18 @@ class Ttl(ResourcePart, frozen=True):
             ),
         ),
     ] = Duration(hours=72)
+    imported: Annotated[
+        Duration,
+        schema(
+            "Retention of Succeeded and Skipped events of an Import, as a duration, 72h or more. They are "
+            "kept longer until the Import has counted them, and while a sweep may list their envelopes. "
+            "Default 72h.",
+            duration_bound(
+                "duration(self) >= duration('72h')",
+                "events are kept for 72h or longer, since eSAW may repeat a callback for 36 hours",
+            ),
+        ),
+    ] = Duration(hours=72)
 
 
 class Notifications(ResourcePart, frozen=True):

@@ -17,7 +17,7 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 CHART = REPOSITORY / "charts" / "counterfoil"
-EXAMPLES = ("archive-s3", "organization", "sender", "envelope", "envelopeevent")
+EXAMPLES = ("archive-s3", "organization", "sender", "envelope", "envelopeevent", "import")
 """Files of ``docs/examples/``, one for each kind."""
 
 LINKS = ({"name": "eSignAnyWhere", "url": "https://www.esignanywhere.net"},)

@@ -19,7 +19,16 @@ import msgspec
 import yaml
 
 from counterfoil.durations import Duration
-from counterfoil.resources import GROUP, VERSION, Archive, Envelope, EnvelopeEvent, Organization, Sender
+from counterfoil.resources import (
+    GROUP,
+    VERSION,
+    Archive,
+    Envelope,
+    EnvelopeEvent,
+    Import,
+    Organization,
+    Sender,
+)
 from counterfoil.resources.base import (
     DURATION_RULE,
     FieldSchema,
@@ -32,7 +41,7 @@ from counterfoil.resources.base import (
 )
 
 CRDS = Path(__file__).parents[2] / "crds"
-KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organization, Sender)
+KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Import, Organization, Sender)
 HEAD = "# Written by docs/tools/generate_crds.py from counterfoil/resources/; edit those.\n"
 WIDTH = 130
 LONGEST_LINE = 80

@@ -20,7 +20,7 @@ from counterfoil import durations
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reference" / "resources.md"
-ORDER = ("Organization", "Archive", "Sender", "Envelope", "EnvelopeEvent")
+ORDER = ("Organization", "Archive", "Sender", "Envelope", "EnvelopeEvent", "Import")
 """Order of the chapters."""
 RULES = "x-kubernetes-validations"
 

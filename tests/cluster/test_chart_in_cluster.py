@@ -359,7 +359,7 @@ async def test_a_receiver_records_callbacks_and_nothing_else(installed: Installe
 async def test_a_controller_records_what_a_sweep_found_and_nothing_else(installed: InstalledChart) -> None:
     controller = await installed.acting_as("controller")
     words = await refused(controller, "create", "-f", "-", stdin=json.dumps(EVENT))
-    assert "a controller creates only events that a sweep found" in words
+    assert "a controller creates only events that a search found" in words
     swept = {**EVENT, "spec": {**EVENT["spec"], "origin": Origin.SWEEP.value}}
     await controller("-n", NAMESPACE, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(swept))
 

@@ -27,7 +27,7 @@ from tests.support.scenes.chart import NAMESPACE, RELEASE, with_image
 from tests.support.scenes.hook_jobs import HelmWithHookJobs
 
 RELEASES = sorted((Path(__file__).parents[1] / "support" / "releases").glob("*.tgz"))
-KINDS = ("archives", "envelopeevents", "envelopes", "organizations", "senders")
+KINDS = ("archives", "envelopeevents", "envelopes", "imports", "organizations", "senders")
 
 FINISHED = new_event(
     organization="acme",

@@ -13,7 +13,7 @@ import yaml
 
 from counterfoil.kube.client import KubeClient, connect
 from counterfoil.kube.errors import Rejected
-from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Import, Organization, Resource, Sender
 from counterfoil.resources.base import PrinterColumn, ResourcePart, schema
 from docs.tools import generate_crds
 from sandbox.controlplane.control_plane import ControlPlane
@@ -31,7 +31,7 @@ NOT_PROCESSED = {
     "lastTransitionTime": "1970-01-01T00:00:00Z",
 }
 """The condition of an event before anybody wrote its status."""
-ALL_KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organization, Sender)
+ALL_KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Import, Organization, Sender)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.support.builders import a_sender
 from tests.support.pauses import eventually
 from tests.support.scenes.chaos import Scene, opened
 
-KINDS = "archives,organizations,senders,envelopes,envelopeevents,secrets"
+KINDS = "archives,organizations,senders,envelopes,envelopeevents,imports,secrets"
 
 # kubectl itself would miss the spec in what is a status only.
 STATUS_COMMAND = (

@@ -72,7 +72,7 @@ STATUS_WRITER: tuple[rbac.Rule, ...] = (
         "apiGroups": ["counterfoil.dev"],
         "resources": [
             f"{each}/status"
-            for each in ("archives", "envelopeevents", "envelopes", "organizations", "senders")
+            for each in ("archives", "envelopeevents", "envelopes", "imports", "organizations", "senders")
         ],
         "verbs": ["get", "update", "patch"],
     },

@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Import, Organization, Resource, Sender
 from counterfoil.resources.archive_kinds import EXAMPLES
 
 ID = "0f9c1c2e-5d1b-4f6e-9c55-2f1f0a3b7d10"
@@ -48,6 +48,7 @@ LEAST: dict[type[Resource], tuple[str, Raw]] = {
     ),
     Archive: ("dms", {"filesystem": {"root": "/archive"}}),
     Sender: ("jane-doe", {"organizationRef": {"name": "acme"}, "userID": "6d1f4a0b"}),
+    Import: ("old-stock", {"organizationRef": {"name": "acme"}, "from": "2019-01-01"}),
     Envelope: (
         ID,
         {"organizationRef": {"name": "acme"}, "envelopeID": ID, "senderRef": {"name": "jane-doe"}},
@@ -344,6 +345,7 @@ DURATIONS: Mapping[str, Place] = {
     "spec.ttl.succeeded": lambda text: {"spec.ttl.succeeded": text, "spec.sweep.lookback": "72h"},
     "spec.ttl.failed": lambda text: {"spec.ttl.failed": text},
     "spec.ttl.unknown": lambda text: {"spec.ttl.unknown": text},
+    "spec.ttl.imported": lambda text: {"spec.ttl.imported": text},
 }
 READABLE = {"hours": "100h", "hours and minutes": "99h60m", "fractions": "99.5h", "ms": "360000000ms"}
 UNREADABLE = {
@@ -452,7 +454,7 @@ TIMES = [
                 DURATIONS[f"spec.ttl.{result}"], {"less than three days": "71h59m", "not at all": "0s"}
             ),
         )
-        for result in ("succeeded", "failed", "unknown")
+        for result in ("succeeded", "failed", "unknown", "imported")
     ),
     Rule(
         kind=Organization,
@@ -1331,6 +1333,66 @@ OTHERS = [
     ),
 ]
 
+IMPORTS = [
+    Rule(
+        kind=Import,
+        at="",
+        says="the name of an Import has at most 63 characters",
+        accepted=at("metadata.name", {"63": "a" * 63}),
+        refused=at("metadata.name", {"64": "a" * 64}),
+    ),
+    *(
+        Rule(
+            kind=Import,
+            at=f"spec.{field}",
+            says="of an Import only suspend, maxUnfinished and hours change",
+            accepted={
+                "suspend": {"suspend": True},
+                "the bound": {"maxUnfinished": 50},
+                "hours": {"hours": {"timeZone": "Europe/Vienna", "from": "19:00", "to": "06:00"}},
+            },
+            refused={"another": {field: other}},
+            before={"spec.suspend": False},
+        )
+        for field, other in (
+            ("organizationRef", {"name": "other"}),
+            ("from", "2018-01-01"),
+            ("until", "2020-01-01"),
+            ("order", "OldestFirst"),
+            ("statuses", ["Rejected"]),
+            ("senderRefs", [{"name": "jane-doe"}]),
+            ("dryRun", True),
+        )
+    ),
+    Rule(
+        kind=Import,
+        at="spec.until",
+        says="until must not be before from",
+        accepted=at("spec.until", {"the same day": "2019-01-01", "a later day": "2023-12-31"}),
+        refused=at("spec.until", {"the day before": "2018-12-31"}),
+    ),
+    *(
+        Rule(
+            kind=Import,
+            at=f"spec.{name}",
+            says="write a date of the calendar from 2000-01-01 on",
+            accepted=at(f"spec.{name}", good),
+            refused=at(f"spec.{name}", bad),
+        )
+        for name, good, bad in (
+            ("from", {"the first": "2000-01-01", "a leap day": "2016-02-29"}, {"before": "1999-12-31"}),
+            ("until", {"a leap day": "2024-02-29"}, {"no leap day": "2023-02-29", "no month": "2020-13-01"}),
+        )
+    ),
+    Rule(
+        kind=Import,
+        at="spec.hours",
+        says="from and to must differ",
+        accepted=at("spec.hours", {"a night": {"timeZone": "UTC", "from": "19:00", "to": "06:00"}}),
+        refused=at("spec.hours", {"none": {"timeZone": "UTC", "from": "06:00", "to": "06:00"}}),
+    ),
+]
+
 RULES: tuple[Rule, ...] = (
     *url_rules(),
     *INBOX,
@@ -1339,4 +1401,5 @@ RULES: tuple[Rule, ...] = (
     *ORGANIZATIONS,
     *ARCHIVES,
     *OTHERS,
+    *IMPORTS,
 )

@@ -36,6 +36,7 @@ from counterfoil.resources import (
     Archive,
     Envelope,
     EnvelopeEvent,
+    Import,
     Organization,
     Resource,
     Sender,
@@ -50,7 +51,7 @@ DETAILS = (
     "path of an archived file has hashes in place of its parts."
 )
 
-KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, Envelope, EnvelopeEvent)
+KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, Envelope, EnvelopeEvent, Import)
 """The first two have the URLs that stay in all that follows."""
 POD_LABELS = "app.kubernetes.io/part-of=counterfoil"
 PERSONAL_KEYS = frozenset(

@@ -20,7 +20,7 @@ PATIENCE = 60.0
 PAUSE = 0.2
 RELEASE = "counterfoil"
 _CLUSTER_KINDS = {"ClusterRole", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
-_KINDS = ["archives", "envelopeevents", "envelopes", "organizations", "senders"]
+_KINDS = ["archives", "envelopeevents", "envelopes", "imports", "organizations", "senders"]
 
 CONSOLE_USER: tuple[rbac.Rule, ...] = rbac.ADMINISTRATOR
 """The Role of docs/console.md."""

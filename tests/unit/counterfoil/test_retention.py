@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from counterfoil.durations import Duration
-from counterfoil.resources import EnvelopeSummary, LastError, Origin, Phase
+from counterfoil.resources import IMPORT_WINDOW_LABEL, EnvelopeSummary, LastError, Origin, Phase
+from counterfoil.resources.imports import window_label
 from counterfoil.resources.organization import OrganizationSpec, Ttl
 from counterfoil.retention import deletion_time, imminent_deletion, notice_period, removal_time
 from tests.support.builders import NOON, EventBuilder, an_event, an_organization
@@ -188,3 +189,33 @@ def test_times_after_the_last_date_are_no_times() -> None:
     assert deletion_time(failed().build(), timedelta.max) is None
     ended = failed().status(completion_time=NOON).build()
     assert removal_time(ended, a_spec(None, Ttl(failed=Duration(days=9_999_999)))) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        # Older than what a sweep lists.
+        (timedelta(days=400), timedelta(hours=72)),
+        # A sweep lists it for 32 days, counted from the day after the end of the window.
+        (timedelta(days=0), timedelta(days=33) - timedelta(hours=12)),
+    ],
+)
+def test_an_imported_event_is_kept_while_a_sweep_may_list_its_envelope(
+    sent: timedelta, kept: timedelta
+) -> None:
+    window = window_label("uid", "anna", 3, NOON - sent)
+    event = an_event().by(Origin.IMPORT).labelled(IMPORT_WINDOW_LABEL, window)
+    ended = event.in_phase(Phase.SUCCEEDED).status(completion_time=NOON).build()
+    assert removal_time(ended, a_spec(None, Ttl())) == NOON + kept
+
+
+def test_an_imported_event_that_failed_is_kept_as_any_other() -> None:
+    window = window_label("uid", "anna", 3, NOON - timedelta(days=400))
+    event = an_event().by(Origin.IMPORT).labelled(IMPORT_WINDOW_LABEL, window)
+    ended = event.in_phase(Phase.FAILED).status(completion_time=NOON).build()
+    assert removal_time(ended, a_spec(None, Ttl())) is None
+
+
+def test_an_imported_event_without_the_label_of_its_window_is_kept_as_any_other() -> None:
+    ended = an_event().by(Origin.IMPORT).in_phase(Phase.SUCCEEDED).status(completion_time=NOON).build()
+    assert removal_time(ended, a_spec(None, Ttl())) == NOON + timedelta(hours=792)

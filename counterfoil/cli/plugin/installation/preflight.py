@@ -25,7 +25,16 @@ from counterfoil.cli.plugin.exit_status import ExitStatus, format_answer, is_for
 from counterfoil.cli.plugin.installation.status import POD_LABELS, overview, read
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.resources import GROUP, VERSION, Archive, EnvelopeEvent, Organization, Sender, find_condition
+from counterfoil.resources import (
+    GROUP,
+    VERSION,
+    Archive,
+    EnvelopeEvent,
+    Import,
+    Organization,
+    Sender,
+    find_condition,
+)
 from counterfoil.resources.envelope import Envelope
 
 SUMMARY = "check a cluster before the installation, or an installation"
@@ -155,7 +164,7 @@ async def _kubernetes(kube: KubeClient) -> PreflightLine:
 
 
 async def _definitions(kube: KubeClient) -> PreflightLine:
-    kinds = {each.PLURAL for each in (Archive, Envelope, EnvelopeEvent, Organization, Sender)}
+    kinds = {each.PLURAL for each in (Archive, Envelope, EnvelopeEvent, Import, Organization, Sender)}
     try:
         served = {each["name"] for each in await kube.served_resources(GROUP, VERSION)}
     except ApiError as problem:

@@ -13,12 +13,12 @@ from counterfoil.cli.plugin.installation import preflight
 from counterfoil.cli.plugin.installation.preflight import Outcome, PreflightLine
 from counterfoil.kube.errors import Unavailable
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Organization, Sender
+from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Import, Organization, Sender
 from counterfoil.resources.lease import Lease
 from tests.support.fakes.kube import InMemoryKubeClient
 
 ROOT = Path(__file__).parents[4]
-ALL = tuple(each.PLURAL for each in (Archive, Envelope, EnvelopeEvent, Organization, Sender))
+ALL = tuple(each.PLURAL for each in (Archive, Envelope, EnvelopeEvent, Import, Organization, Sender))
 
 
 class ACluster(InMemoryKubeClient):

@@ -26,6 +26,7 @@ from counterfoil.resources import (
     Archive,
     Envelope,
     EnvelopeEvent,
+    Import,
     LocalObjectReference,
     Organization,
     Resource,
@@ -39,7 +40,7 @@ from docs.tools import generate_crds
 from tests.support.crd_cases import RULES
 
 ROOT = Path(__file__).parents[4]
-KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Organization, Sender)
+KINDS: tuple[type[Resource], ...] = (Archive, Envelope, EnvelopeEvent, Import, Organization, Sender)
 Schema = dict[str, Any]
 
 

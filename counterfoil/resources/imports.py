@@ -1,0 +1,406 @@
+"""
+Import: the envelopes of an Organization that were sent in a span of time, most of them before Counterfoil.
+
+A person creates it; the controller writes its status. ``controller.resync.import_progress`` decides what is
+next, by this status alone.
+"""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, ClassVar, NamedTuple
+
+from counterfoil.resources.base import (
+    OBSERVED_GENERATION,
+    ORGANIZATION_NAME,
+    SENDER_NAME,
+    FieldSchema,
+    LocalObjectReference,
+    PrinterColumn,
+    Resource,
+    ResourcePart,
+    ValidationRule,
+    schema,
+)
+from counterfoil.resources.conditions import Condition, condition_list
+from counterfoil.resources.organization import EnvelopeStatus
+
+MAX_SENDERS = 500
+"""Maximum number of Senders of one Import; each has an entry in the status."""
+
+MAX_OPEN_WINDOWS = 32
+"""Maximum number of windows whose events are not all finished. With more, the search waits."""
+
+MAX_GROUPS = 200
+"""Maximum number of groups by year and status in the status."""
+
+_DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_DATE_RULE = ValidationRule(
+    f"!self.matches('{_DATE}') || timestamp(self + 'T00:00:00Z') >= timestamp('2000-01-01T00:00:00Z')",
+    "write a date of the calendar from 2000-01-01 on, as in 2019-01-31",
+)
+
+
+def _date(description: str) -> FieldSchema:
+    return schema(description, _DATE_RULE, maxLength=10, pattern=_DATE)
+
+
+def _time_of_day(description: str) -> FieldSchema:
+    return schema(description, maxLength=5, pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")
+
+
+def _unchanged(field: str) -> ValidationRule:
+    """Return the rule that a field never changes, whether it is set or not."""
+    before, after = f"oldSelf.{field}", f"self.{field}"
+    return ValidationRule(
+        f"has({after}) == has({before}) && (!has({after}) || {after} == {before})",
+        "of an Import only suspend, maxUnfinished and hours change; create another one for another span",
+        field_path=f".{field}",
+    )
+
+
+_FIXED_FIELDS = ("organizationRef", "from", "until", "order", "statuses", "senderRefs", "dryRun")
+
+
+class ImportOrder(StrEnum):
+    """Order in which the envelopes of a Sender are imported, by the time of sending."""
+
+    NEWEST_FIRST = "NewestFirst"
+    OLDEST_FIRST = "OldestFirst"
+
+
+class ImportHours(ResourcePart, frozen=True):
+    """The hours of each day in which the import creates events."""
+
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "self.from != self.to", "from and to must differ; without hours an Import always runs"
+        ),
+    )
+
+    time_zone: Annotated[
+        str,
+        schema(
+            "Time zone of the hours, as the IANA database names it. Example: Europe/Vienna.",
+            maxLength=64,
+            pattern="^[A-Za-z][A-Za-z0-9_+/-]*$",
+        ),
+    ]
+    from_: Annotated[str, _time_of_day("Begin of the hours. Example: 19:00.")]
+    to: Annotated[
+        str, _time_of_day("End of the hours, on the next day if it is earlier than `from`. Example: 06:00.")
+    ]
+
+
+class ImportSpec(ResourcePart, frozen=True):
+    """The envelopes to import. Only `suspend`, `maxUnfinished` and `hours` may change."""
+
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        *map(_unchanged, _FIXED_FIELDS),
+        ValidationRule(
+            "!has(self.until) || self.from <= self.until",
+            "until must not be before from",
+            field_path=".until",
+        ),
+    )
+
+    organization_ref: Annotated[
+        LocalObjectReference,
+        schema("The Organization (same namespace) of the envelopes.", parts={"name": ORGANIZATION_NAME}),
+    ]
+    from_: Annotated[
+        str,
+        _date("First day of the span, in UTC, by the time of sending. Example: 2019-01-01."),
+    ]
+    until: Annotated[
+        str | None,
+        _date(
+            "Last day of the span, in UTC, by the time of sending. Default: up to the creation of the "
+            "Import. Example: 2023-12-31."
+        ),
+    ] = None
+    order: Annotated[
+        ImportOrder,
+        schema("Order of the envelopes of a Sender by the time of sending. Default NewestFirst."),
+    ] = ImportOrder.NEWEST_FIRST
+    statuses: Annotated[
+        tuple[
+            Annotated[
+                EnvelopeStatus,
+                schema("A final status of eSAW.", enum=["Completed", "Rejected", "Canceled", "Expired"]),
+            ],
+            ...,
+        ],
+        schema(
+            "Statuses of the envelopes, all of which are in `spec.statuses` of the Organization. Default: "
+            "those of the Organization.",
+            maxItems=4,
+        ),
+    ] = ()
+    sender_refs: Annotated[
+        tuple[LocalObjectReference, ...],
+        schema(
+            "The Senders (same namespace) whose envelopes are imported. Default: all of the Organization.",
+            parts={"name": SENDER_NAME},
+            maxItems=MAX_SENDERS,
+            keys=("name",),
+        ),
+    ] = ()
+    dry_run: Annotated[
+        bool,
+        schema("True only counts the envelopes, and creates no event. Default false.", default=None),
+    ] = False
+    max_unfinished: Annotated[
+        int,
+        schema(
+            "Maximum number of unfinished events of this Import at one time. Default 200.",
+            minimum=1,
+            maximum=5000,
+        ),
+    ] = 200
+    hours: ImportHours | None = None
+    suspend: Annotated[
+        bool,
+        schema(
+            "True stops the search and creates no further event until the value is false again. Events that "
+            "exist are processed. Default false."
+        ),
+    ] = False
+
+
+class ImportSender(ResourcePart, frozen=True):
+    """Progress of one Sender."""
+
+    name: Annotated[str, SENDER_NAME]
+    windows_done: Annotated[
+        int, schema("Number of windows in which all listed envelopes have an event.", minimum=0)
+    ] = 0
+    searched: Annotated[
+        bool, schema("Whether all windows were searched with the Sender's key.", default=None)
+    ] = False
+    reason: Annotated[
+        str | None,
+        schema("Why the Sender is not searched, or why eSAW may have left envelopes out.", maxLength=1024),
+    ] = None
+    message: Annotated[str | None, schema("Description of the reason, for people.", maxLength=1024)] = None
+
+
+class ImportWindow(ResourcePart, frozen=True):
+    """A window whose events are not all finished, and so not counted yet."""
+
+    id: Annotated[str, schema("Value of the label `counterfoil.dev/import-window`.", maxLength=63)]
+    events: Annotated[int, schema("Number of events that the Import created in it.", minimum=0)]
+
+
+class ImportWindows(ResourcePart, frozen=True):
+    """Windows of the time of sending, of all Senders together."""
+
+    done: Annotated[int, schema("Number of windows that were searched.", minimum=0)] = 0
+    total: Annotated[int, schema("Number of windows of the span.", minimum=0)] = 0
+
+
+class ImportGroup(ResourcePart, frozen=True):
+    """Number of envelopes of one year and status."""
+
+    year: Annotated[int, schema("Year of sending.", minimum=2000, maximum=9999)]
+    status: Annotated[str, schema("Status of the envelopes in eSAW. Example: Completed.", maxLength=64)]
+    found: Annotated[int, schema("Number of envelopes.", minimum=0)]
+
+
+class ImportStatus(ResourcePart, frozen=True):
+    """Progress of the import. A controller that starts continues from here."""
+
+    observed_generation: Annotated[int | None, OBSERVED_GENERATION] = None
+    conditions: Annotated[
+        tuple[Condition, ...],
+        condition_list(
+            "`Complete`: all windows were searched for all Senders, and all events of the Import are "
+            "finished, as in `kubectl wait --for=condition=Complete import/NAME`. `Ready`: the same. "
+            "`Stalled`: a person has to act.",
+            "Complete",
+        ),
+    ] = ()
+    cursor: Annotated[
+        str | None,
+        schema("Day of sending (UTC) that the search of the last Sender has reached.", maxLength=10),
+    ] = None
+    windows: ImportWindows = ImportWindows()
+    found: Annotated[
+        int,
+        schema("Number of listed envelopes: those that were known, refused, or got an event.", minimum=0),
+    ] = 0
+    known: Annotated[
+        int,
+        schema(
+            "Number of listed envelopes that had an event before, of a callback or of another Import. One "
+            "that two Senders see counts twice.",
+            minimum=0,
+        ),
+    ] = 0
+    refused: Annotated[
+        int,
+        schema(
+            "Number of listed envelopes without an event. Their id is no GUID, the name of the event is "
+            "taken, or the API server refuses it.",
+            minimum=0,
+        ),
+    ] = 0
+    archived: Annotated[int, schema("Number of envelopes that the Import's events archived.", minimum=0)] = 0
+    skipped: Annotated[
+        int,
+        schema("Number of the Import's events that were Skipped when their window was counted.", minimum=0),
+    ] = 0
+    failed: Annotated[
+        int,
+        schema("Number of the Import's events that had Failed when their window was counted.", minimum=0),
+    ] = 0
+    bytes: Annotated[int, schema("Size of the archived files in bytes.", minimum=0)] = 0
+    senders: Annotated[
+        tuple[ImportSender, ...],
+        schema("Progress of each Sender.", maxItems=MAX_SENDERS, keys=("name",)),
+    ] = ()
+    open_windows: Annotated[
+        tuple[ImportWindow, ...],
+        schema("Windows whose events are not all finished.", maxItems=MAX_OPEN_WINDOWS, keys=("id",)),
+    ] = ()
+    groups: Annotated[
+        tuple[ImportGroup, ...],
+        schema(
+            "Listed envelopes by year of sending and status.", maxItems=MAX_GROUPS, keys=("year", "status")
+        ),
+    ] = ()
+    start_time: Annotated[datetime | None, schema("Begin of the search (RFC 3339, UTC).")] = None
+    completion_time: Annotated[
+        datetime | None, schema("When the Import became complete (RFC 3339, UTC).")
+    ] = None
+    estimated_completion_time: Annotated[
+        datetime | None,
+        schema(
+            "When the search ends at its speed so far, pauses included (RFC 3339, UTC). Absent before the "
+            "first window and after the last one."
+        ),
+    ] = None
+
+
+class Import(Resource, frozen=True):
+    """
+    The import of old envelopes of eSignAnyWhere (eSAW): those that were sent in a span of time. The
+    controller searches the span for each Sender whose key works. Each envelope without an event gets one
+    (origin `Import`), which is processed as any other. Deleting an Import stops its search, and keeps its
+    events.
+    """
+
+    KIND: ClassVar[str] = "Import"
+    PLURAL: ClassVar[str] = "imports"
+    SELECTABLE_FIELDS: ClassVar[tuple[str, ...]] = (".spec.organizationRef.name",)
+    COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
+        PrinterColumn("Organization", ".spec.organizationRef.name", "Organization of the envelopes."),
+        PrinterColumn(
+            "Complete", '.status.conditions[?(@.type=="Complete")].status', "Whether all is imported."
+        ),
+        PrinterColumn("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Reason of the state."),
+        PrinterColumn("Found", ".status.found", "Number of listed envelopes.", type="integer"),
+        PrinterColumn("Known", ".status.known", "Number of envelopes with an event before.", type="integer"),
+        PrinterColumn("Archived", ".status.archived", "Number of archived envelopes.", type="integer"),
+        PrinterColumn("Failed", ".status.failed", "Number of failed events.", type="integer"),
+        PrinterColumn("Windows", ".status.windows.done", "Number of searched windows.", type="integer"),
+        PrinterColumn("Total", ".status.windows.total", "Number of windows of the span.", type="integer"),
+        PrinterColumn(
+            "Age", ".metadata.creationTimestamp", "Time since the Import was created.", type="date"
+        ),
+        PrinterColumn(
+            "End", ".status.estimatedCompletionTime", "Estimated end.", type="string", is_wide=True
+        ),
+    )
+
+    RULES: ClassVar[tuple[ValidationRule, ...]] = (
+        ValidationRule(
+            "self.metadata.name.size() <= 63",
+            "the name of an Import has at most 63 characters, since it becomes the value of a label",
+        ),
+    )
+
+    spec: ImportSpec
+    status: ImportStatus = ImportStatus()
+
+    @property
+    def organization(self) -> str:
+        """Name of its Organization."""
+        return self.spec.organization_ref.name
+
+
+class ImportSpan(ResourcePart, frozen=True):
+    """A span of the time of sending."""
+
+    start: datetime
+    end: datetime
+
+
+def span_of(imported: Import) -> ImportSpan:
+    """
+    Return the span of an Import, which never changes; empty if it begins after the Import's creation.
+
+    Raises ``ValueError`` for a date that the calendar does not have; the CRD refuses it.
+    """
+    created = imported.metadata.creation_timestamp or datetime.fromtimestamp(0, UTC)
+    start = _day(imported.spec.from_)
+    end = created
+    if imported.spec.until is not None:
+        end = min(_day(imported.spec.until) + timedelta(days=1), created)
+    return ImportSpan(start=start, end=max(start, end))
+
+
+def _day(date: str) -> datetime:
+    return datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC)
+
+
+class WindowLabel(NamedTuple):
+    """The parts of the label `counterfoil.dev/import-window` of an event."""
+
+    imported: str
+    """Digest of the uid of its Import."""
+    sender: str
+    """Digest of the name of its Sender."""
+    number: int
+    sent_before: datetime
+    """A time after the end of the window."""
+
+
+def window_label(uid: str, sender: str, number: int, end: datetime) -> str:
+    """Return the value of the label for a window; always the same for the same window."""
+    return f"{_digest(uid)}-{_digest(sender)}-{number}-{end + timedelta(days=1):%Y%m%d}"
+
+
+def read_window_label(value: str) -> WindowLabel | None:
+    """Read the value of the label; None if it is no such value."""
+    parts = value.split("-")
+    if len(parts) != 4 or not parts[2].isdecimal():
+        return None
+    try:
+        sent_before = datetime.strptime(parts[3], "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return WindowLabel(parts[0], parts[1], int(parts[2]), sent_before)
+
+
+def is_of_import(label: WindowLabel, imported: Import) -> bool:
+    """Whether the window is one of this Import, and not of another one with the same name."""
+    return label.imported == _digest(imported.uid)
+
+
+def is_counted(imported: Import, value: str) -> bool:
+    """Whether the Import counted the events of a window, or the window is of another Import."""
+    if any(each.id == value for each in imported.status.open_windows):
+        return False
+    label = read_window_label(value)
+    if label is None or not is_of_import(label, imported):
+        return True
+    return any(
+        label.number < each.windows_done
+        for each in imported.status.senders
+        if _digest(each.name) == label.sender
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
