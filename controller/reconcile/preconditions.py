@@ -376,8 +376,9 @@ class Preconditions:
         if envelope is not None and envelope.spec.organization_ref.name == organization.name:
             return envelope.spec.sender_ref.name
         hint = event.metadata.labels.get(SENDER_LABEL)
-        if event.spec.origin is Origin.SWEEP and hint is not None and self._may_be_sender(hint, organization):
-            # The sweep found it with this sender's key, so this sender may see it.
+        is_found = event.spec.origin in (Origin.SWEEP, Origin.IMPORT)
+        if is_found and hint is not None and self._may_be_sender(hint, organization):
+            # A search found it with this sender's key, so this sender may see it.
             return hint
         default = organization.spec.default_sender_ref
         if default is None and envelope is not None:

@@ -44,22 +44,29 @@ class _Answered(NamedTuple):
 
 
 @dataclass
+class ListMemory:
+    """The conclusions from all answers about one user. Several searches of one user may share them."""
+
+    largest: int = TRUSTED_HITS
+    """Hits of the largest answer: a smaller one is complete."""
+    contents: defaultdict[EnvelopeStatus, dict[tuple[datetime, datetime], int | None]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    """Contents of the newest answers to all windows as they were asked for, before any split."""
+    has_equal_halves: bool = False
+    """Whether both halves of a window had the same envelopes."""
+    cut_hits: int = 0
+    """Hits of the largest answer to a smallest window that may be cut off."""
+
+
+@dataclass
 class EnvelopeSearch:
-    """The search with one user's key in one sweep."""
+    """The search with one user's key in one sweep, or in one window of an Import."""
 
     user: EsawUserClient
     max_requests: int
+    memory: ListMemory = field(default_factory=ListMemory)
     _requests: int = 0
-    _largest: int = TRUSTED_HITS
-    """Hits of the largest answer: a smaller one is complete."""
-    _contents: defaultdict[EnvelopeStatus, list[int | None]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-    """Contents of the answers to all windows as they were asked for, before any split."""
-    _has_equal_halves: bool = False
-    """Whether both halves of a window had the same envelopes."""
-    _cut_hits: int = 0
-    """Hits of the largest answer to a smallest window that may be cut off."""
 
     @property
     def doubt(self) -> str:
@@ -70,14 +77,15 @@ class EnvelopeSearch:
         not search by the time, and nobody knows how many it leaves out. A larger answer shows that a smaller
         one was not cut off.
         """
+        memory = self.memory
         has_equal_windows = any(
-            len(each) > 1 and set(each) == {each[0]} and each[0] not in (None, _NOTHING)
-            for each in self._contents.values()
+            len(each) > 1 and len(set(each.values())) == 1 and not {None, _NOTHING} & set(each.values())
+            for each in memory.contents.values()
         )
-        if has_equal_windows or self._has_equal_halves:
+        if has_equal_windows or memory.has_equal_halves:
             return "gets the same envelopes for different times"
-        if self._cut_hits >= self._largest:
-            return f"gets {self._cut_hits} envelopes for one minute, perhaps not all"
+        if memory.cut_hits >= memory.largest:
+            return f"gets {memory.cut_hits} envelopes for one minute, perhaps not all"
         return ""
 
     async def between(self, status: EnvelopeStatus, start: datetime, end: datetime) -> AsyncIterator[str]:
@@ -87,7 +95,7 @@ class EnvelopeSearch:
         Raises ``EsawError``, and ``TooManyRequests``.
         """
         ids, is_complete = await self._ask(status, start, end)
-        self._contents[status].append(_content(ids))
+        self.memory.contents[status][start, end] = _content(ids)
         async for each in _in_steps(ids or ()):
             yield each
         split = [] if is_complete else [_Answered(start, end, _content(ids))]
@@ -104,7 +112,7 @@ class EnvelopeSearch:
                     incomplete.append(_Answered(half_start, half_end, _content(ids)))
             if are_equal:
                 # No envelope was sent in both halves, so shorter windows would bring nothing new either.
-                self._has_equal_halves = True
+                self.memory.has_equal_halves = True
             else:
                 split += incomplete
 
@@ -122,10 +130,10 @@ class EnvelopeSearch:
             if is_smallest:
                 raise
             return None, False
-        is_complete = len(ids) < self._largest
-        self._largest = max(self._largest, len(ids))
+        is_complete = len(ids) < self.memory.largest
+        self.memory.largest = max(self.memory.largest, len(ids))
         if is_smallest and not is_complete:
-            self._cut_hits = max(self._cut_hits, len(ids))
+            self.memory.cut_hits = max(self.memory.cut_hits, len(ids))
         return ids, is_complete or is_smallest
 
 

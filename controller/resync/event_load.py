@@ -33,14 +33,15 @@ UNKNOWN_ENVELOPE = (
     f"status.phase={Phase.FAILED},status.reason=EnvelopeNotFound,status.envelope.status=,"
     f"spec.origin!={Origin.MANUAL}"
 )
-"""Field selector of the failed events of callbacks and sweeps whose envelopes eSAW never described: those
-that ``spec.ttl.unknown`` removes. An envelope that a key does not show any more is known, and its event may
-be the only record of its archive."""
+"""Field selector of the failed events of callbacks, sweeps and Imports whose envelopes eSAW never described:
+those that ``spec.ttl.unknown`` removes. An envelope that a key does not show any more is known, and its event
+may be the only record of its archive."""
 
 _UNCOUNTED_PHASES = FINAL_PHASES | {Phase.CLEANING}
 """Events in Cleaning are archived, and may wait for a year until their envelope is deleted in eSAW."""
 
-_UNFINISHED = ",".join(f"status.phase!={phase}" for phase in sorted(_UNCOUNTED_PHASES))
+NOT_ARCHIVED = ",".join(f"status.phase!={phase}" for phase in sorted(_UNCOUNTED_PHASES))
+"""Field selector of the events that count as unfinished."""
 
 
 @dataclass
@@ -103,7 +104,7 @@ class EventLoadCounter:
             counted = (each for each in self.cache.events if each.status.phase not in _UNCOUNTED_PHASES)
             return Counter(each.organization for each in counted)
         # The events of other shards are not in this cache, nor are all events before their first list.
-        return await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, _UNFINISHED)
+        return await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, NOT_ARCHIVED)
 
     def event_changed(self, before: EnvelopeEvent | None, after: EnvelopeEvent | None) -> None:
         """The events of its Organization are counted again."""

@@ -49,7 +49,9 @@ from counterfoil.untrusted.event_ceiling import EventCeiling
 
 _log = logging.getLogger(__name__)
 
-_REOPENED = {Origin.SWEEP: "FoundBySweep"}
+FOUND_BY_SWEEP = "FoundBySweep"
+FOUND_BY_IMPORT = "FoundByImport"
+_REOPENED = {Origin.SWEEP: FOUND_BY_SWEEP, Origin.IMPORT: FOUND_BY_IMPORT}
 """Reason of an event that a search started again, by the origin of the search."""
 
 
@@ -81,8 +83,8 @@ class EventStarts:
     organization: Organization
     action: str
     origin: Origin
-    max_started: int
-    """Maximum number of events that it creates or re-opens."""
+    max_started: int | None
+    """Maximum number of events that it creates or re-opens; None: the ceilings alone decide."""
     created: int = 0
     started: int = 0
     """Number of events that were created or re-opened."""
@@ -119,12 +121,15 @@ class EventStarter:
             known = await self._known(starts, envelope, status)
             if known is not None:
                 return known
-            is_new = await self._create_event(starts, envelope, sender, labels or {})
+            if await self._create_event(starts, envelope, sender, labels or {}):
+                return Started(StartResult.CREATED)
+            # Another process created it at this moment.
+            known = await self._known(starts, envelope, status)
         except Rejected as refused:
             fields = {"organization": starts.organization.name, "envelope": envelope}
             _log.error("an event that the %s needs is refused: %s", _word(starts), refused, extra=fields)
             return Started(StartResult.REFUSED)
-        return Started(StartResult.CREATED if is_new else StartResult.KNOWN)
+        return known or Started(StartResult.KNOWN)
 
     async def _known(
         self, starts: EventStarts, envelope: EnvelopeId, status: EnvelopeStatus
@@ -159,7 +164,7 @@ class EventStarter:
         """Reserve room for one more unfinished event; return what releases it. Raises ``CeilingReached``,
         ``ApiError``."""
         organization, limits = starts.organization, starts.organization.spec.limits
-        if starts.started >= starts.max_started:
+        if starts.max_started is not None and starts.started >= starts.max_started:
             raise CeilingReached(f"{starts.max_started} events are as many as one {_word(starts)} starts")
         if starts.stored is None:
             # A succeeded event needs its files too; the others an eSAW can make by its list alone.

@@ -41,15 +41,19 @@ from counterfoil.kube.errors import ApiError, Conflict, Expired, NotFound
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ARCHIVED_LABEL,
+    IMPORT_LABEL,
+    IMPORT_WINDOW_LABEL,
     SHARD_LABEL,
     Envelope,
     EnvelopeEvent,
+    Import,
     Organization,
     Phase,
     ResourceInvalid,
     envelope_of,
     is_condition_true,
 )
+from counterfoil.resources.imports import is_counted
 from counterfoil.resources.organization import OrganizationSpec
 from counterfoil.retention import imminent_deletion, removal_time
 
@@ -111,6 +115,9 @@ class GarbageCollector:
     _of_deleted: Counter[tuple[str, bool]] = field(default_factory=Counter)
     """Events of deleted Organizations that stay, by Organization and whether they have failed."""
     _last_failure: Exception | None = None
+    _imports: dict[str, Import] | None = None
+    """The Imports at the beginning of the pass; None: unknown. Each counts its events before they are
+    removed."""
 
     async def run(self) -> None:
         """Run passes until cancelled."""
@@ -130,6 +137,7 @@ class GarbageCollector:
         self._deleted, self._of_deleted = {}, Counter()
         for name in [each for each in self._missing_since if each in self.cache.organizations]:
             del self._missing_since[name]
+        self._imports = await self._list_imports()
         found = PassStatistics(self.clock.now())
         # Marked in earlier passes: events removed in this pass have been gone for a while at the next one.
         orphaned = await self._list_archived_envelopes()
@@ -222,7 +230,28 @@ class GarbageCollector:
             for reopen in self.reopeners:
                 event = await reopen(event)
         await self._correct_shard_label(event)
-        return event, is_expired(event, spec, self._now()) and await self._remove_event(event)
+        if not is_expired(event, spec, self._now()) or not self._is_counted(event):
+            return event, False
+        return event, await self._remove_event(event)
+
+    async def _list_imports(self) -> dict[str, Import] | None:
+        try:
+            return {each.name: each async for each in self.kube.list_readable(Import)}
+        except NotFound:
+            # The CRDs of an older version are installed.
+            return {}
+        except ApiError as problem:
+            _log.warning("the Imports can't be read, so their events stay: %s", problem)
+            return None
+
+    def _is_counted(self, event: EnvelopeEvent) -> bool:
+        """Whether no Import has yet to count the event. Those of a deleted Import are counted nowhere."""
+        if (name := event.metadata.labels.get(IMPORT_LABEL)) is None:
+            return True
+        if self._imports is None:
+            return False
+        imported = self._imports.get(name)
+        return imported is None or is_counted(imported, event.metadata.labels.get(IMPORT_WINDOW_LABEL, ""))
 
     async def _spec(self, name: str) -> OrganizationSpec | None:
         """Return the spec of an Organization, the default one if it was deleted long ago; None: unknown."""

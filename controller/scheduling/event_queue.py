@@ -15,7 +15,7 @@ from controller.scheduling.due import EPOCH, due_time, has_request, is_suspended
 from controller.scheduling.fair_queue import ConcurrencyLimits, QueueItem
 from controller.scheduling.workqueue import WorkQueue
 from counterfoil.clock import Clock, age, believed_time
-from counterfoil.resources import EnvelopeEvent
+from counterfoil.resources import EnvelopeEvent, Origin
 from counterfoil.resources.reopening import REDELIVERED, has_new_delivery
 
 CALLBACK_PAUSE = timedelta(minutes=1)
@@ -134,13 +134,15 @@ class EventQueue:
 
     def _queue_item(self, event: EnvelopeEvent) -> QueueItem:
         begin = self._begin(event)
+        is_import = event.spec.origin is Origin.IMPORT
         return QueueItem(
-            sort_key=f"{begin.isoformat() if begin else ''} {event.name}",
+            sort_key=f"{int(is_import)} {begin.isoformat() if begin else ''} {event.name}",
             event=event.name,
             envelope=event.spec.envelope_id,
             organization=event.organization,
             sender=self.cache.sender_name(event),
             archive=self.cache.archive_name(event),
+            is_import=is_import,
         )
 
 

@@ -6,6 +6,9 @@ not reached, one of the organization with the fewest running events is served, a
 fewest. Equal ones take turns. So a sender with a thousand events fills its own queue and its own limit, and
 delays no other sender or organization, also on the same archive or in a full process. Two events of
 one envelope never run at the same time (rule 5).
+
+Events of Imports have the lowest class: each other event that may run is served before them, and they leave a
+quarter of each limit free for it.
 """
 
 import heapq
@@ -19,12 +22,14 @@ class QueueItem(NamedTuple):
     """One event with the keys of its limits."""
 
     sort_key: str
-    """Time and name; sorts oldest first."""
+    """Class, time and name; sorts other events before those of Imports, and then the oldest first."""
     event: str
     envelope: str
     organization: str
     sender: str
     archive: str
+    is_import: bool = False
+    """Whether an Import created the event: any other event comes first."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ class FairQueue:
 
     def _next_queue(self, concurrency_limits: ConcurrencyLimits) -> list[QueueItem] | None:
         best: list[QueueItem] | None = None
-        best_rank: tuple[int, int, int, int] | None = None
+        best_rank: tuple[bool, int, int, int, int] | None = None
         for key in list(self._queues):
             queue = self._queues[key]
             self._drop_stale_heads(queue)
@@ -191,11 +196,11 @@ class FairQueue:
         if all(each != organization for each, _ in self._queues):
             self._turns.pop(("organization", organization), None)
 
-    def _rank(self, item: QueueItem) -> tuple[int, int, int, int]:
+    def _rank(self, item: QueueItem) -> tuple[bool, int, int, int, int]:
         """Return what decides between two queues; the lower one is served."""
         organization, sender = _turn_keys(item)
         running, turns = self._running_counts, self._turns
-        return running[organization], turns[organization], running[sender], turns[sender]
+        return item.is_import, running[organization], turns[organization], running[sender], turns[sender]
 
     def _drop_stale_heads(self, queue: list[QueueItem]) -> None:
         """Remove dropped events from the head, and events that wait for another of their envelope."""
@@ -209,13 +214,21 @@ class FairQueue:
                 return
 
     def _is_below_limits(self, item: QueueItem, concurrency_limits: ConcurrencyLimits) -> bool:
-        limits = (
+        limits: tuple[int, ...] = (
             concurrency_limits.organization.get(item.organization, DEFAULT_ORGANIZATION_LIMIT),
             concurrency_limits.sender.get(item.organization, DEFAULT_SENDER_LIMIT),
             concurrency_limits.archive.get(item.archive, DEFAULT_ARCHIVE_LIMIT),
         )
-        limited = zip(_limit_keys(item), limits, strict=True)
-        return all(self._running_counts[key] < limit for key, limit in limited)
+        counts = [self._running_counts[key] for key in _limit_keys(item)]
+        if item.is_import:
+            counts.append(len(self._running) - len(self._paused))
+            limits = tuple(map(_share_of_imports, (*limits, concurrency_limits.process)))
+        return all(count < limit for count, limit in zip(counts, limits, strict=True))
+
+
+def _share_of_imports(limit: int) -> int:
+    """Return the part of a limit that events of Imports may use; at least one, or they would never run."""
+    return max(1, limit - max(1, limit // 4))
 
 
 def _turn_keys(item: QueueItem) -> tuple[tuple[str, str], tuple[str, str]]:

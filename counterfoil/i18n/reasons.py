@@ -44,6 +44,7 @@ class ReasonContext(StrEnum):
     ARCHIVE = "Archive"
     ORGANIZATION = "Organization"
     ENVELOPE = "Envelope"
+    IMPORT = "Import"
     NOTICE = "notice"
     """In the notice of a finished event to the webhook."""
     LEASE = "Lease"

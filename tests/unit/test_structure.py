@@ -54,6 +54,10 @@ LOOPS_WITHOUT_TRY = {
         "self.reopeners",
     },
     "controller/resync/missed_callbacks.py": {"listing.listed(sweep.organization.spec.statuses, window)"},
+    "controller/resync/import_runner.py": {
+        "imported.status.open_windows",
+        "listing.listed(statuses, self.search.window)",
+    },
     "webhook/console/events/bulk.py": {"sorted(done)[:self.limits.bulk_organizations]"},
     # The parts of one object, or of one question about it.
     "controller/access/archive_root.py": {"manifests"},

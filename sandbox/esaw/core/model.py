@@ -169,6 +169,8 @@ class EnvelopeOrder(Struct, frozen=True, kw_only=True):
     """The API version that created it; one of v5 returns ERR0063 to some calls of v6."""
     empty_as: EmptyAs = "empty"
     expires_in: timedelta = timedelta(days=28)
+    sent_ago: timedelta = timedelta(0)
+    """Age of an old envelope, by the time of sending."""
 
 
 class EnvelopeOptions(TypedDict, total=False):
@@ -190,6 +192,7 @@ class EnvelopeOptions(TypedDict, total=False):
     api_version: ApiVersion
     empty_as: EmptyAs
     expires_in: timedelta
+    sent_ago: timedelta
 
 
 class FileListing(NamedTuple):

@@ -170,7 +170,7 @@ class EsawStore:
         if there is one with the ordered id."""
         if order.envelope_id in self.envelopes:
             raise ValueError(f"The stand-in has an envelope {order.envelope_id}.")
-        now = self.now()
+        now = self.now() - order.sent_ago
         envelope = StoredEnvelope(
             id=envelope_id or order.envelope_id or self.new_id(),
             name=order.name,

@@ -180,6 +180,10 @@ class InMemoryKubeClient(KubeClient):
         labels = [raw["metadata"].get("labels", {}) for raw in found if _has_fields(raw, fields)]
         return Counter(each[label] for each in labels if label in each)
 
+    async def total(self, kind: type[Resource]) -> int:
+        await self._arrive("total", kind.PLURAL)
+        return sum(plural == kind.PLURAL for plural, _ in self.objects)
+
     async def list_and_watch(
         self, kind: type[Resource], *, labels: str = "", fields: str = ""
     ) -> AsyncGenerator[WatchEvent, None]:

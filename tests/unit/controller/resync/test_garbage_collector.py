@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any, Self
 
@@ -26,6 +26,8 @@ from counterfoil.kube.server_clock import ServerClock
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     ARCHIVED_LABEL,
+    IMPORT_LABEL,
+    IMPORT_WINDOW_LABEL,
     ORGANIZATION_LABEL,
     SHARD_LABEL,
     Activity,
@@ -33,6 +35,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     EnvelopeSummary,
     EventNotice,
+    Import,
     LocalObjectReference,
     NoticeState,
     Origin,
@@ -40,6 +43,7 @@ from counterfoil.resources import (
     Resource,
     shard,
 )
+from counterfoil.resources.imports import window_label
 from tests.support.builders import ENVELOPE, NOON, AClock, EventBuilder, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.handlers import unchanged
@@ -435,7 +439,8 @@ async def test_a_pass_goes_page_by_page_and_takes_its_time() -> None:
     scene = Scene(*(finished(Phase.FAILED, number).build() for number in range(2 * PAGE_SIZE + 1)))
     await scene.pass_finished()
     assert scene.statistics.counts("acme") == {"Failed": 2 * PAGE_SIZE + 1}
-    assert scene.kube.asked == [("page", "envelopes"), *[("page", "envelopeevents")] * 3]
+    events = [("page", "envelopeevents")] * 3
+    assert scene.kube.asked == [("page", "imports"), ("page", "envelopes"), *events]
     assert [each for each in scene.clock.slept if each < 60] == [START_SECONDS, PAGE_SECONDS, PAGE_SECONDS]
 
 
@@ -763,3 +768,60 @@ async def test_a_stored_end_in_the_last_year_does_not_end_the_pass() -> None:
     scene.clock.advance(days=89)
     await scene.restarted().pass_finished()
     assert scene.statistics.endangered("acme") == 1
+
+
+def imported_event(window: str) -> EnvelopeEvent:
+    event = finished(Phase.SUCCEEDED).by(Origin.IMPORT)
+    return event.labelled(IMPORT_LABEL, "old-stock").labelled(IMPORT_WINDOW_LABEL, window).build()
+
+
+def an_import(**status: Any) -> Import:
+    return Import.parse(
+        {
+            "metadata": {"name": "old-stock", "uid": "uid-old-stock", "resourceVersion": "1"},
+            "spec": {"organizationRef": {"name": "acme"}, "from": "2020-01-01"},
+            "status": status,
+        }
+    )
+
+
+OLD_WINDOW = window_label("uid-old-stock", "anna", 0, datetime(2020, 1, 8, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("status", "is_removed"),
+    [
+        ({"senders": [{"name": "anna", "windowsDone": 1}]}, True),
+        (
+            {
+                "senders": [{"name": "anna", "windowsDone": 1}],
+                "openWindows": [{"id": OLD_WINDOW, "events": 1}],
+            },
+            False,
+        ),
+        ({"senders": [{"name": "anna"}]}, False),
+    ],
+)
+async def test_an_event_of_an_import_is_removed_after_it_was_counted(
+    status: dict[str, Any], *, is_removed: bool
+) -> None:
+    event = imported_event(OLD_WINDOW)
+    scene = Scene(event)
+    scene.kube.put(an_import(**status))
+    await scene.pass_finished()
+    assert (event.name not in scene.there()) == is_removed
+
+
+async def test_an_event_of_a_deleted_import_is_removed() -> None:
+    event = imported_event(OLD_WINDOW)
+    scene = Scene(event)
+    await scene.pass_finished()
+    assert event.name not in scene.there()
+
+
+async def test_while_the_imports_cannot_be_read_their_events_stay_and_others_are_removed() -> None:
+    imported, other = imported_event(OLD_WINDOW), finished(Phase.SUCCEEDED, 1).build()
+    scene = Scene(imported, other)
+    scene.kube.fail("page", Forbidden(403, "Forbidden", "no right to list imports"))
+    await scene.pass_finished()
+    assert scene.there() == {imported.name}

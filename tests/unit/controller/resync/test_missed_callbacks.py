@@ -1,15 +1,14 @@
 """Finished envelopes whose callback never came."""
 
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from controller.resync.event_starter import EventStarter
 from controller.resync.missed_callbacks import MissedCallbackFinder, SweepBounds, SweepOutcome
-from counterfoil.esaw import ApiToken, EsawUnreachable, EsawUserClient, FoundEnvelope, HttpStatusError
-from counterfoil.esaw.errors import ResponseTooLarge
+from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.kube.errors import Rejected, Unavailable
 from counterfoil.resources import (
     ORGANIZATION_LABEL,
@@ -27,71 +26,11 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.naming import EnvelopeId
 from tests.support.builders import ENVELOPE, NOON, a_sender, an_event, an_organization, known_to_work
-from tests.support.fakes.esaw import FakeEsawClient, FakeEsawClients
+from tests.support.fakes.esaw import FakeEsawClients
+from tests.support.fakes.finding_esaw import FindingEsawClient, key_of, numbered
 from tests.support.scenes.controller_parts import ControllerParts
 
 SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
-
-
-def numbered(number: int) -> str:
-    return f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d"
-
-
-class FindingEsawClient(FakeEsawClient):
-    """Finds envelopes, per token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.finds: dict[str, dict[EnvelopeStatus, list[str]]] = {}
-        self.problems: dict[str, Exception] = {}
-        """By token."""
-        self.spans: list[tuple[datetime, datetime]] = []
-        self.sent: dict[str, datetime] = {}
-        """When envelopes were sent, by default a minute before noon: eSAW looks for envelopes by that
-        time."""
-        self.ignores_time = False
-        self.endless = False
-        """Each answer has 1,000 other envelopes."""
-        self.most_hits = 10_000
-        """The number of hits after which an answer is cut off, in silence."""
-        self.too_large: timedelta | None = None
-        """Answers for a longer span are too large."""
-
-    def as_user(self, token: ApiToken) -> EsawUserClient:
-        return FakeEsawUser(self, token)
-
-
-class FakeEsawUser(EsawUserClient):
-    def __init__(self, esaw: FindingEsawClient, token: ApiToken) -> None:
-        self._esaw = esaw
-        self.token = token
-
-    async def find(
-        self,
-        *,
-        status: EnvelopeStatus | None = None,
-        start: datetime | None = None,
-        end: datetime | None = None,
-        sender_email: str | None = None,
-    ) -> tuple[FoundEnvelope, ...]:
-        assert status is not None
-        assert start is not None
-        assert end is not None
-        self._esaw.spans.append((start, end))
-        whose = self.token.reveal()
-        if whose in self._esaw.problems:
-            raise self._esaw.problems[whose]
-        if self._esaw.too_large is not None and end - start > self._esaw.too_large:
-            raise ResponseTooLarge("find", 2**24)
-        if self._esaw.endless:
-            number = 1000 * len(self._esaw.spans)
-            return tuple(FoundEnvelope(id=numbered(number + each)) for each in range(1000))
-        hits = [
-            each
-            for each in self._esaw.finds.get(whose, {}).get(status, [])
-            if self._esaw.ignores_time or start < self._esaw.sent.get(each, NOON - timedelta(minutes=1)) < end
-        ]
-        return tuple(FoundEnvelope(id=each) for each in hits[: self._esaw.most_hits])
 
 
 class Scene(ControllerParts):
@@ -133,10 +72,6 @@ class Scene(ControllerParts):
             for (plural, _), raw in self.kube.objects.items()
             if plural == EnvelopeEvent.PLURAL
         ]
-
-
-def key_of(sender: str) -> str:
-    return (sender * 66)[:66]
 
 
 async def test_a_finished_envelope_without_a_callback_becomes_the_event_that_a_callback_would_have_made() -> (

@@ -16,14 +16,16 @@ def item(
     organization: str = "acme",
     sender: str = "anna",
     archive: str = "dms",
+    is_import: bool = False,
 ) -> QueueItem:
     return QueueItem(
-        sort_key=f"{number:05}",
+        sort_key=f"{int(is_import)} {number:05}",
         event=f"event-{number}",
         envelope=envelope or f"envelope-{number}",
         organization=organization,
         sender=sender,
         archive=archive,
+        is_import=is_import,
     )
 
 
@@ -41,6 +43,37 @@ def queue_with(*items: QueueItem) -> FairQueue:
 def test_the_oldest_event_of_a_sender_is_first_and_senders_take_turns() -> None:
     fair_queue = queue_with(item(3, sender="ben"), item(1), item(2, sender="ben"), item(4))
     assert taken(fair_queue) == ["event-2", "event-1", "event-3", "event-4"]
+
+
+def test_an_event_of_an_import_comes_after_every_other_event_of_any_sender() -> None:
+    fair_queue = queue_with(
+        item(1, is_import=True),
+        item(2, is_import=True, sender="ben", organization="other"),
+        item(8),
+        item(9, sender="ben"),
+    )
+    assert taken(fair_queue)[:2] == ["event-8", "event-9"]
+
+
+@pytest.mark.parametrize("limit", ["process", "organization", "sender", "archive"])
+def test_a_callback_finds_a_free_place_at_each_limit_during_an_import(limit: str) -> None:
+    numbers = {"process": 100, "organization": 100, "sender": 100, "archive": 100, limit: 8}
+    limits = ConcurrencyLimits(
+        process=numbers["process"],
+        organization={"acme": numbers["organization"]},
+        sender={"acme": numbers["sender"]},
+        archive={"dms": numbers["archive"]},
+    )
+    fair_queue = queue_with(*(item(number, is_import=True) for number in range(200)))
+    assert len(taken(fair_queue, limits)) == 6
+    fair_queue.add(item(999))
+    assert taken(fair_queue, limits) == ["event-999"]
+
+
+def test_an_import_makes_progress_where_a_limit_is_one() -> None:
+    limits = ConcurrencyLimits(process=1, organization={"acme": 1}, sender={"acme": 1}, archive={"dms": 1})
+    fair_queue = queue_with(item(1, is_import=True), item(2, is_import=True))
+    assert taken(fair_queue, limits) == ["event-1"]
 
 
 @pytest.mark.parametrize("places", [1, 2, 8])

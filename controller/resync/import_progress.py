@@ -1,0 +1,389 @@
+"""
+The next step of an Import, by its spec and status alone. Pure.
+
+The span is divided into windows of a week or less that never cross a year. The status has the number of
+windows that are done for each Sender, so a controller that starts continues there. A window is done when each
+envelope that eSAW listed in it has an event. Its events carry its id in a label. When none of them is
+unfinished, they are counted, and the window leaves the list of open windows in the same write. So each event
+is counted exactly once, after any kill.
+
+This module asks nobody and writes nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec.structs import replace
+
+from controller.resync.envelope_listing import Window
+from counterfoil.i18n.reasons import Responsible, find_reason
+from counterfoil.readiness import with_readiness
+from counterfoil.resources import (
+    Archive,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Import,
+    ImportStatus,
+    Organization,
+    Phase,
+    find_condition,
+    is_condition_true,
+    with_condition,
+)
+from counterfoil.resources.conditions import ConditionStatus
+from counterfoil.resources.imports import (
+    MAX_GROUPS,
+    MAX_OPEN_WINDOWS,
+    MAX_SENDERS,
+    ImportGroup,
+    ImportHours,
+    ImportOrder,
+    ImportSender,
+    ImportWindow,
+    ImportWindows,
+    span_of,
+    window_label,
+)
+
+WINDOW = timedelta(days=7)
+"""Maximum length of a window. eSAW's search halves a window whose answer may be cut off."""
+
+MAX_MESSAGE = 1024
+
+ESTIMATE_AFTER = timedelta(minutes=1)
+"""An estimate from a shorter time would say little."""
+
+
+class ImportHold(NamedTuple):
+    """Why an Import creates no event now."""
+
+    reason: str
+    message: str
+
+
+class Search(NamedTuple):
+    """The next window to search, and the Sender whose key is used."""
+
+    sender: str
+    number: int
+    window: Window
+    id: str
+    """Value of the label of the window's events."""
+
+
+@dataclass
+class WindowCount:
+    """The result of one search."""
+
+    known: int = 0
+    refused: int = 0
+    created: int = 0
+    """Events of the Import, also those that it created in this window before a restart."""
+    groups: dict[EnvelopeStatus, int] = field(default_factory=dict)
+    doubt: str = ""
+    """Why eSAW may have left envelopes out."""
+
+    def add(self, status: EnvelopeStatus) -> None:
+        """Count one envelope of this status."""
+        self.groups[status] = self.groups.get(status, 0) + 1
+
+
+class EventTally(NamedTuple):
+    """The results of the events of one window."""
+
+    archived: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bytes: int = 0
+
+
+@lru_cache(maxsize=32)
+def windows(start: datetime, end: datetime) -> tuple[Window, ...]:
+    """Return the windows of a span, the oldest first. None of them crosses the end of a year."""
+    found, at = list[Window](), start
+    while at < end:
+        next_year = at.replace(year=at.year + 1, month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
+        after = min(at + WINDOW, next_year, end)
+        found.append(Window(at, after))
+        at = after
+    return tuple(found)
+
+
+def windows_of(imported: Import) -> Sequence[Window]:
+    """Return the windows of an Import in the order of its search; always the same ones."""
+    span = span_of(imported)
+    found = windows(span.start, span.end)
+    return found[::-1] if imported.spec.order is ImportOrder.NEWEST_FIRST else found
+
+
+def hold(
+    imported: Import, organization: Organization | None, archive: Archive | None, now: datetime
+) -> ImportHold | None:
+    """Return why the Import must not create events now; None if it may."""
+    name = imported.organization
+    if imported.spec.suspend:
+        return ImportHold("ImportSuspended", f"spec.suspend of Import/{imported.name} is true.")
+    if organization is None:
+        return ImportHold("OrganizationMissing", f"Organization/{name} does not exist. Create it.")
+    if organization.spec.suspend:
+        return ImportHold("OrganizationSuspended", f"spec.suspend of Organization/{name} is true.")
+    return (
+        _contradiction(imported, organization)
+        or _outside_hours(imported.spec.hours, now)
+        or _outage(imported, organization, archive)
+    )
+
+
+def _contradiction(imported: Import, organization: Organization) -> ImportHold | None:
+    """Return what only a person can correct."""
+    spec = organization.spec
+    if not windows_of(imported):
+        message = f"The span begins on {imported.spec.from_}, after the creation of the Import."
+        return ImportHold("ImportSpanEmpty", message)
+    if spec.archive_action is None:
+        message = f"No action in spec.actions of Organization/{organization.name} has the handling Archive."
+        return ImportHold("ImportNotArchived", message)
+    if others := [each for each in imported.spec.statuses if each not in spec.statuses]:
+        message = (
+            f"spec.statuses names {', '.join(others)}, which spec.statuses of "
+            f"Organization/{organization.name} does not archive."
+        )
+        return ImportHold("ImportNotArchived", message)
+    return None
+
+
+def _outage(imported: Import, organization: Organization, archive: Archive | None) -> ImportHold | None:
+    """Return why the events would fail now: an Import creates no event only to let it wait."""
+    reachable = find_condition(organization.status.conditions, "Reachable")
+    if reachable is not None and reachable.status == "False":
+        return ImportHold(reachable.reason, reachable.message)
+    if imported.spec.dry_run:
+        return None
+    ref = organization.spec.archive_ref
+    if archive is None:
+        message = f"Archive/{ref.name if ref else '?'} of Organization/{organization.name} does not exist."
+        return ImportHold("ArchiveMissing", message)
+    ready = find_condition(archive.status.conditions, "Ready")
+    if ready is None or ready.status != "True":
+        message = ready.message if ready is not None else "It was not probed yet."
+        return ImportHold(
+            ready.reason if ready is not None else "Pending", f"Archive/{archive.name}: {message}"
+        )
+    return None
+
+
+def _outside_hours(hours: ImportHours | None, now: datetime) -> ImportHold | None:
+    if hours is None:
+        return None
+    try:
+        zone = ZoneInfo(hours.time_zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        message = f"The time zone {hours.time_zone} of spec.hours is not known. Write one as Europe/Vienna."
+        return ImportHold("TimeZoneUnknown", message)
+    local = now.astimezone(zone).time()
+    begin, end = time.fromisoformat(hours.from_), time.fromisoformat(hours.to)
+    is_inside = begin <= local < end if begin < end else local >= begin or local < end
+    if is_inside:
+        return None
+    message = f"spec.hours allows {hours.from_} to {hours.to} ({hours.time_zone})."
+    return ImportHold("ImportOutsideHours", message)
+
+
+def sender_names(imported: Import, of_organization: Iterable[str]) -> list[str]:
+    """Return the names of the Senders to search, those in the status first."""
+    known = [each.name for each in imported.status.senders]
+    refs = [each.name for each in imported.spec.sender_refs]
+    return list(dict.fromkeys([*known, *(refs or sorted(of_organization))]))
+
+
+def with_senders(imported: Import, names: Sequence[str], problems: Mapping[str, ImportHold]) -> ImportStatus:
+    """Return the status with an entry for each Sender; ``problems`` says why some are not searched now."""
+    status, total = imported.status, len(windows_of(imported))
+    known = {each.name: each for each in status.senders}
+    senders = []
+    for name in names[:MAX_SENDERS]:
+        entry = known.get(name) or ImportSender(name=name)
+        if not entry.searched:
+            problem = problems.get(name) or ImportHold("", "")
+            is_doubt = entry.reason == DOUBT
+            if problem.reason or not is_doubt:
+                message = problem.message[:MAX_MESSAGE] or None
+                entry = replace(entry, reason=problem.reason or None, message=message)
+        senders.append(entry)
+    done = sum(each.windows_done for each in senders)
+    return replace(
+        status, senders=tuple(senders), windows=ImportWindows(done=done, total=total * len(senders))
+    )
+
+
+DOUBT = "EsawListDoubtful"
+"""Reason of a Sender for whom eSAW may have left envelopes out."""
+
+
+def next_search(imported: Import, unusable: Iterable[str]) -> Search | None:
+    """
+    Return the next window: of the Senders that can be searched, of the one with the fewest windows done.
+
+    None: all are searched, no other can be now, or too many windows wait for their events.
+    """
+    status, found = imported.status, windows_of(imported)
+    if len(status.open_windows) >= MAX_OPEN_WINDOWS:
+        return None
+    left_out = {*unusable}
+    waiting = [each for each in status.senders if not each.searched and each.name not in left_out]
+    if not waiting:
+        return None
+    sender = min(waiting, key=lambda each: each.windows_done)
+    number = sender.windows_done
+    window = found[number]
+    return Search(sender.name, number, window, window_label(imported.uid, sender.name, number, window.end))
+
+
+def after_search(imported: Import, search: Search, count: WindowCount, now: datetime) -> ImportStatus:
+    """Return the status after a window was searched; unchanged if the status has it already."""
+    status, total = imported.status, len(windows_of(imported))
+    entry = next((each for each in status.senders if each.name == search.sender), None)
+    if entry is None or entry.windows_done != search.number:
+        return status
+    done = search.number + 1
+    entry = replace(entry, windows_done=done, searched=done >= total)
+    if count.doubt:
+        entry = replace(entry, reason=DOUBT, message=count.doubt[:MAX_MESSAGE])
+    senders = tuple(entry if each.name == entry.name else each for each in status.senders)
+    windows_done = sum(each.windows_done for each in senders)
+    opened = (ImportWindow(id=search.id, events=count.created),) if count.created else ()
+    is_dry_run = imported.spec.dry_run
+    return replace(
+        status,
+        senders=senders,
+        windows=ImportWindows(done=windows_done, total=total * len(senders)),
+        cursor=f"{_reached(imported, search):%Y-%m-%d}",
+        found=status.found + sum(count.groups.values()) + count.refused,
+        known=status.known + count.known,
+        refused=status.refused + count.refused,
+        open_windows=status.open_windows if is_dry_run else (*status.open_windows, *opened),
+        groups=_with_groups(status.groups, search.window.start.year, count.groups),
+        start_time=status.start_time or now.replace(microsecond=0),
+        estimated_completion_time=_estimate(status.start_time, now, windows_done, total * len(senders)),
+    )
+
+
+def _reached(imported: Import, search: Search) -> datetime:
+    is_newest_first = imported.spec.order is ImportOrder.NEWEST_FIRST
+    return search.window.start if is_newest_first else search.window.end
+
+
+def _with_groups(
+    groups: tuple[ImportGroup, ...], year: int, found: Mapping[EnvelopeStatus, int]
+) -> tuple[ImportGroup, ...]:
+    counts = {(each.year, each.status): each.found for each in groups}
+    for status, number in found.items():
+        counts[year, status.value] = counts.get((year, status.value), 0) + number
+    return tuple(
+        ImportGroup(year=of_year, status=status, found=number)
+        for (of_year, status), number in sorted(counts.items())[:MAX_GROUPS]
+    )
+
+
+def _estimate(start: datetime | None, now: datetime, done: int, total: int) -> datetime | None:
+    if start is None or done >= total or now - start < ESTIMATE_AFTER:
+        return None
+    try:
+        return (now + (now - start) / done * (total - done)).replace(microsecond=0)
+    except OverflowError:
+        return None
+
+
+def tally(events: Iterable[EnvelopeEvent]) -> EventTally:
+    """Return the results of finished events, and of those that only wait for their delete."""
+    archived = skipped = failed = size = 0
+    for event in events:
+        if is_condition_true(event.status.conditions, "Archived"):
+            archived += 1
+            size += sum(each.size or 0 for each in event.status.documents)
+        elif event.status.phase is not Phase.FAILED:
+            skipped += 1
+        failed += event.status.phase is Phase.FAILED
+    return EventTally(archived, skipped, failed, size)
+
+
+def after_events(imported: Import, tallies: Mapping[str, EventTally]) -> ImportStatus:
+    """Return the status after the events of open windows finished; ``tallies`` is by the id of a window."""
+    status = imported.status
+    counted = [tallies[each.id] for each in status.open_windows if each.id in tallies]
+    return replace(
+        status,
+        open_windows=tuple(each for each in status.open_windows if each.id not in tallies),
+        archived=status.archived + sum(each.archived for each in counted),
+        skipped=status.skipped + sum(each.skipped for each in counted),
+        failed=status.failed + sum(each.failed for each in counted),
+        bytes=status.bytes + sum(each.bytes for each in counted),
+    )
+
+
+def concluded(imported: Import, held: ImportHold | None, *, is_waiting: bool, now: datetime) -> ImportStatus:
+    """
+    Return the status with its conditions.
+
+    ``is_waiting``: no window can be searched now, although nothing holds the Import.
+    """
+    status, generation = imported.status, imported.metadata.generation
+    is_searched = bool(status.senders) and all(each.searched for each in status.senders)
+    is_complete = is_searched and not status.open_windows
+    if is_complete:
+        reason, message = ImportHold("ImportComplete", _result(imported))
+    elif held is not None:
+        reason, message = held
+    elif is_waiting and not is_searched and len(status.open_windows) < MAX_OPEN_WINDOWS:
+        reason, message = _not_searched(imported)
+    else:
+        reason, message = _RUNNING
+    truth: ConditionStatus = "True" if is_complete else "False"
+    conditions = with_condition(
+        status.conditions, "Complete", truth, reason, message, now=now, generation=generation
+    )
+    conditions = with_readiness(conditions, truth, reason, message, now=now, generation=generation)
+    return replace(
+        status,
+        conditions=conditions,
+        observed_generation=generation,
+        completion_time=now.replace(microsecond=0) if is_complete else None,
+    )
+
+
+_RUNNING = ImportHold("ImportRunning", "The Import continues automatically.")
+
+
+def _result(imported: Import) -> str:
+    status = imported.status
+    verb = "Counted" if imported.spec.dry_run else "Found"
+    doubtful = [each.name for each in status.senders if each.reason == DOUBT]
+    message = f"{verb} {status.found} envelopes, {status.known} of which had an event before."
+    if doubtful:
+        message += (
+            f" eSignAnyWhere may have left envelopes of {len(doubtful)} Senders out, such as "
+            f"Sender/{doubtful[0]}: status.senders has the details."
+        )
+    return message
+
+
+def _not_searched(imported: Import) -> ImportHold:
+    """Return why no window can be searched: each Sender that is left has its reason in the status."""
+    left = [each for each in imported.status.senders if not each.searched]
+    if any(find_reason(each.reason or "").responsible is Responsible.NOBODY for each in left):
+        return _RUNNING
+    if not left:
+        return ImportHold(
+            "NoUsableSender", f"Organization/{imported.organization} has no Sender. Create one."
+        )
+    first = left[0]
+    message = (
+        f"{len(left)} Senders can't be searched, such as Sender/{first.name} ({first.reason}). The message "
+        "in status.senders says what to do. The Import continues when their keys work. Without them, create "
+        "an Import that lists the others in spec.senderRefs."
+    )
+    return ImportHold("SendersNotSearched", message)

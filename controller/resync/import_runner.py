@@ -1,0 +1,433 @@
+"""
+The imports: search a span of time for old envelopes, create their events, and count the results.
+
+Every ``POLL_SECONDS`` all Imports are read; each unfinished one has a task. The task searches window after
+window, as ``import_progress`` decides, and stores the progress after each one. An event is created only if
+the Import has room for one more unfinished event (``spec.maxUnfinished``) and its Organization has, too
+(``EventStarter``). A window that is interrupted is searched again, and creates nothing twice.
+
+What the events do is not decided here; they are processed as any other, after all others in the queue.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from controller.access.sender_keys import KeyUnusable, SenderKeys
+from controller.cache import Cache
+from controller.resync.envelope_listing import EnvelopeListing, ListedEnvelope, TooManyListed, user_of
+from controller.resync.envelope_search import EnvelopeSearch, ListMemory, TooManyRequests
+from controller.resync.event_load import NOT_ARCHIVED
+from controller.resync.event_starter import CeilingReached, EventStarter, EventStarts, Started, StartResult
+from controller.resync.import_progress import (
+    EventTally,
+    ImportHold,
+    Search,
+    WindowCount,
+    after_events,
+    after_search,
+    concluded,
+    hold,
+    next_search,
+    sender_names,
+    tally,
+    with_senders,
+)
+from counterfoil.clock import Clock
+from counterfoil.esaw.errors import EsawError
+from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import ApiError, Conflict, NotFound
+from counterfoil.kube.status import write_status
+from counterfoil.resources import (
+    IMPORT_LABEL,
+    IMPORT_WINDOW_LABEL,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Import,
+    ImportStatus,
+    Organization,
+    Origin,
+    ResourceInvalid,
+    Sender,
+    event_name,
+    find_condition,
+)
+from counterfoil.resources.imports import is_of_import, read_window_label
+from counterfoil.resources.naming import EnvelopeId
+
+_log = logging.getLogger(__name__)
+
+POLL_SECONDS = 10.0
+"""Interval between two reads of all Imports: the time after which a change of one takes effect."""
+
+ROOM_SECONDS = 2.0
+"""Pause before unfinished events are counted again."""
+
+FAILURE_SECONDS = 60.0
+"""Pause before a Sender is searched again after eSAW, the key or a ceiling stopped its search."""
+
+
+@dataclass(frozen=True)
+class ImportBounds:
+    """Bounds of the search of one window. Tests use smaller values."""
+
+    hits: int = 50_000
+    """Envelopes that it examines; each costs a request to the API server."""
+    requests: int = 10_000
+    """Requests to eSAW."""
+    stored: int = 50_000
+    """EnvelopeEvents of the namespace, finished ones included, with which no Import creates another one:
+    half of the ResourceQuota of the chart. The other half is left to callbacks."""
+
+
+class _Interrupted(Exception):
+    """The window must not be continued now: the Import was changed, deleted or held."""
+
+
+class _Problem(NamedTuple):
+    """Why a Sender was not searched, and until when, by the clock that is never set."""
+
+    hold: ImportHold
+    until: float
+
+
+@dataclass
+class ImportRunner:
+    """Works on all Imports."""
+
+    kube: KubeClient
+    cache: Cache
+    sender_keys: SenderKeys
+    esaw_clients: EsawClients
+    event_starter: EventStarter
+    clock: Clock
+    bounds: ImportBounds = ImportBounds()
+    _running: set[str] = field(default_factory=set)
+    _problems: dict[tuple[str, str], _Problem] = field(default_factory=dict)
+    """By uid of the Import and name of the Sender."""
+    _memories: defaultdict[tuple[str, str], ListMemory] = field(
+        default_factory=lambda: defaultdict(ListMemory)
+    )
+    """Conclusions from eSAW's lists, by uid of the Import and name of the Sender."""
+    _problem_logged: str = ""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                try:
+                    unfinished = await self._unfinished()
+                except ApiError as problem:
+                    self._log_once(str(problem))
+                else:
+                    self._problem_logged = ""
+                    self._forget_others({each.uid for each in unfinished})
+                    for imported in unfinished:
+                        if imported.name not in self._running:
+                            self._running.add(imported.name)
+                            tasks.create_task(self._work(imported.name))
+                await self.clock.sleep(POLL_SECONDS)
+
+    async def _unfinished(self) -> list[Import]:
+        found = [each async for each in self.kube.list_readable(Import)]
+        return [each for each in found if each.status.completion_time is None]
+
+    def _log_once(self, problem: str) -> None:
+        """Log why the Imports can't be read. It may last: without their CRD, or without the right."""
+        if problem != self._problem_logged:
+            _log.warning("the Imports can't be read: %s", problem)
+        self._problem_logged = problem
+
+    def _forget_others(self, uids: set[str]) -> None:
+        """Drop the state of Imports that are complete or deleted."""
+        for memory in (self._problems, self._memories):
+            for key in [each for each in memory if each[0] not in uids]:
+                del memory[key]
+
+    async def _work(self, name: str) -> None:
+        try:
+            await self.advance(name)
+        except ApiError as problem:
+            _log.warning("Import/%s can't continue at the moment: %s", name, problem)
+        except Exception:
+            _log.exception("Import/%s broke off", name)
+        finally:
+            self._running.discard(name)
+
+    async def advance(self, name: str) -> None:
+        """Work on one Import until it has to wait. Raises ``ApiError``."""
+        while (imported := await self.newest(name)) is not None:
+            imported, search = await self._observe(imported)
+            if search is None:
+                return
+            count = await self._search(imported, search)
+            if count is None:
+                continue
+            newest = await self.newest(name)
+            if newest is None or newest.uid != imported.uid:
+                return
+            await self._store(newest, after_search(newest, search, count, self.clock.now()))
+
+    async def newest(self, name: str) -> Import | None:
+        """Return the newest state; None if it is deleted or complete. Raises ``ApiError``."""
+        try:
+            imported = Import.parse(await self.kube.get(Import, name))
+        except NotFound:
+            return None
+        return imported if imported.status.completion_time is None else None
+
+    async def _store(self, imported: Import, status: ImportStatus) -> Import:
+        """Store a status. After a conflict the caller's next read has the state that decides."""
+        try:
+            return await write_status(self.kube, imported, status)
+        except Conflict:
+            _log.info("Import/%s was changed meanwhile", imported.name)
+            return imported
+
+    # -- What is next ----------------------------------------------------------------------------------------
+
+    async def _observe(self, imported: Import) -> tuple[Import, Search | None]:
+        """Count finished events, and store why the Import waits or continues; return the next search."""
+        status = after_events(imported, await self._finished_windows(imported))
+        observed = _with(imported, status)
+        problems = self._unusable(observed)
+        names = sender_names(observed, (each.name for each in self._senders(observed)))
+        observed = _with(observed, with_senders(observed, names, problems))
+        held = self.held(observed)
+        search = next_search(observed, problems) if held is None else None
+        status = concluded(observed, held, is_waiting=search is None, now=self.clock.now())
+        stored = await self._store(imported, status)
+        is_stored = stored.metadata.resource_version != imported.metadata.resource_version
+        is_same = status == imported.status
+        return stored, search if is_stored or is_same else None
+
+    def held(self, imported: Import) -> ImportHold | None:
+        """Return why the Import must not create events now; None if it may."""
+        organization = self.cache.organizations.get(imported.organization)
+        ref = organization.spec.archive_ref if organization is not None else None
+        archive = self.cache.archives.get(ref.name) if ref is not None else None
+        held = hold(imported, organization, archive, self.clock.now())
+        return held or self._problem(imported, _CEILING)
+
+    def _senders(self, imported: Import) -> list[Sender]:
+        return self.cache.senders_of(imported.organization)
+
+    def _unusable(self, imported: Import) -> dict[str, ImportHold]:
+        """Return why Senders can't be searched now."""
+        organization = imported.organization
+        found = dict[str, ImportHold]()
+        usable = {each.name for each in self.cache.authorized_senders(organization)}
+        senders = {each.name: each for each in self._senders(imported)}
+        refs = [each.name for each in imported.spec.sender_refs]
+        known = [each.name for each in imported.status.senders]
+        for name in {*refs, *known, *senders}:
+            problem = self._problem(imported, name) if name in usable else _unusable(name, senders.get(name))
+            if problem is not None:
+                found[name] = problem
+        return found
+
+    def _problem(self, imported: Import, sender: str) -> ImportHold | None:
+        problem = self._problems.get((imported.uid, sender))
+        if problem is None or self.clock.monotonic() >= problem.until:
+            return None
+        return problem.hold
+
+    def memory_of(self, imported: Import, sender: str) -> ListMemory:
+        """Return the conclusions from eSAW's lists of a Sender."""
+        return self._memories[imported.uid, sender]
+
+    def _put_aside(self, imported: Import, sender: str, reason: str, message: str) -> None:
+        until = self.clock.monotonic() + FAILURE_SECONDS
+        self._problems[imported.uid, sender] = _Problem(ImportHold(reason, message), until)
+
+    async def _finished_windows(self, imported: Import) -> dict[str, EventTally]:
+        """Return the results of the open windows that have no unfinished event."""
+        found = dict[str, EventTally]()
+        for window in imported.status.open_windows:
+            labels = f"{IMPORT_LABEL}={imported.name},{IMPORT_WINDOW_LABEL}={window.id}"
+            unfinished, _ = await self.kube.page(EnvelopeEvent, limit=1, labels=labels, fields=NOT_ARCHIVED)
+            if not unfinished:
+                events = [each async for each in self.kube.list_readable(EnvelopeEvent, labels=labels)]
+                found[window.id] = tally(events)
+        return found
+
+    # -- One window ------------------------------------------------------------------------------------------
+
+    async def _search(self, imported: Import, search: Search) -> WindowCount | None:
+        """Search a window and create its events; None if it has to be searched again later."""
+        organization = self.cache.organizations.get(imported.organization)
+        sender = self.cache.senders.get(search.sender)
+        if organization is None or sender is None:
+            return None
+        window = _WindowSearch(self, imported, search, organization, sender)
+        try:
+            return await window.run()
+        except _Interrupted:
+            return None
+        except CeilingReached as reached:
+            self._put_aside(imported, _CEILING, "ImportCeiling", f"The Import waits: {reached}.")
+        except KeyUnusable as unusable:
+            self._put_aside(imported, sender.name, unusable.reason, str(unusable))
+        except (TooManyListed, TooManyRequests) as cut:
+            _log.warning("eSAW's list is too long for Import/%s: %s", imported.name, cut)
+            message = "eSignAnyWhere lists more envelopes for one week than an Import examines."
+            self._put_aside(imported, sender.name, "EsawListTooLong", message)
+        except EsawError as problem:
+            _log.info("Import/%s can't search: %s", imported.name, problem, extra={"sender": sender.name})
+            message = "eSignAnyWhere did not answer the search. It is repeated automatically."
+            self._put_aside(imported, sender.name, "EsawFailing", message)
+        return None
+
+
+_CEILING = ""
+"""In place of a Sender's name: the problem holds the whole Import."""
+
+
+@dataclass
+class _WindowSearch:
+    """The search of one window."""
+
+    runner: ImportRunner
+    imported: Import
+    search: Search
+    organization: Organization
+    sender: Sender
+    _room: int = 0
+    """Number of events that may be created before unfinished ones are counted again."""
+
+    async def run(self) -> WindowCount:
+        """
+        Let each listed envelope have an event, or only count them in a dry run.
+
+        Raises ``_Interrupted``, ``CeilingReached``, ``KeyUnusable``, ``EsawError``, ``TooManyListed``,
+        ``TooManyRequests``, ``ApiError``.
+        """
+        runner, imported, count = self.runner, self.imported, WindowCount()
+        starts = EventStarts(
+            self.organization, self.organization.spec.archive_action or "", Origin.IMPORT, None
+        )
+        statuses = imported.spec.statuses or self.organization.spec.statuses
+        earlier = await self._earlier_events()
+        async with user_of(
+            self.sender,
+            self.organization,
+            sender_keys=runner.sender_keys,
+            esaw_clients=runner.esaw_clients,
+        ) as user:
+            memory = runner.memory_of(imported, self.sender.name)
+            search = EnvelopeSearch(user, runner.bounds.requests, memory)
+            listing = EnvelopeListing(search, runner.bounds.hits)
+            async for listed in listing.listed(statuses, self.search.window):
+                await self._take(starts, listed, count)
+                earlier.pop(listed.id or "", None)
+            count.doubt = search.doubt
+        for status in earlier.values():
+            count.created += 1
+            count.add(status)
+        return count
+
+    async def _earlier_events(self) -> dict[str, EnvelopeStatus]:
+        """
+        Return envelope and status of the events that an interrupted search of this window created.
+
+        eSAW may not list their envelopes any more: what was archived may be deleted there since.
+        """
+        labels = f"{IMPORT_LABEL}={self.imported.name},{IMPORT_WINDOW_LABEL}={self.search.id}"
+        found = dict[str, EnvelopeStatus]()
+        async for event in self.runner.kube.list_readable(EnvelopeEvent, labels=labels):
+            envelope = event.status.envelope
+            known = envelope.status if envelope is not None else ""
+            is_known = known in set(EnvelopeStatus)
+            found[event.spec.envelope_id] = EnvelopeStatus(known) if is_known else EnvelopeStatus.COMPLETED
+        return found
+
+    async def _take(self, starts: EventStarts, listed: ListedEnvelope, count: WindowCount) -> None:
+        if listed.id is None:
+            count.refused += 1
+            return
+        if self.imported.spec.dry_run:
+            started = await self._looked_up(starts, listed.id)
+        else:
+            started = await self._started(starts, listed.id, listed.status)
+        if started.result is StartResult.REFUSED:
+            count.refused += 1
+            return
+        if started.result is StartResult.CREATED or _window_of(started) == self.search.id:
+            count.created += 1
+        elif self._is_own(started):
+            # Another window of this Import listed it, too, and counts it.
+            return
+        else:
+            count.known += 1
+        count.add(listed.status)
+
+    def _is_own(self, started: Started) -> bool:
+        label = read_window_label(_window_of(started))
+        return label is not None and is_of_import(label, self.imported)
+
+    async def _started(self, starts: EventStarts, envelope: EnvelopeId, status: EnvelopeStatus) -> Started:
+        while self._room <= 0:
+            await self._count_room()
+        started = await self.runner.event_starter.start(
+            starts,
+            envelope,
+            status,
+            sender=self.sender.name,
+            labels={IMPORT_LABEL: self.imported.name, IMPORT_WINDOW_LABEL: self.search.id},
+        )
+        if started.result is StartResult.CREATED:
+            self._room -= 1
+        return started
+
+    async def _count_room(self) -> None:
+        """Count how many events may be created now; wait if there is no room. Raises ``_Interrupted``."""
+        runner, name = self.runner, self.imported.name
+        newest = await runner.newest(name)
+        if newest is None or newest.uid != self.imported.uid or runner.held(newest) is not None:
+            raise _Interrupted
+        free = runner.bounds.stored - await runner.kube.total(EnvelopeEvent)
+        if free <= 0:
+            raise CeilingReached(
+                f"the namespace has {runner.bounds.stored} EnvelopeEvents. Finished ones are removed after "
+                "spec.ttl of their Organization"
+            )
+        unfinished = await runner.kube.count_by_label(EnvelopeEvent, IMPORT_LABEL, NOT_ARCHIVED)
+        self._room = min(newest.spec.max_unfinished - unfinished[name], free)
+        if self._room <= 0:
+            await runner.clock.sleep(ROOM_SECONDS)
+
+    async def _looked_up(self, starts: EventStarts, envelope: EnvelopeId) -> Started:
+        name = event_name(self.organization.name, envelope, starts.action)
+        try:
+            raw = await self.runner.kube.get(EnvelopeEvent, name)
+            return Started(StartResult.KNOWN, EnvelopeEvent.parse(raw))
+        except NotFound:
+            return Started(StartResult.CREATED)
+        except ResourceInvalid:
+            return Started(StartResult.REFUSED)
+
+
+def _window_of(started: Started) -> str:
+    """Return the id of the window that created the event; empty if no Import did."""
+    return started.event.metadata.labels.get(IMPORT_WINDOW_LABEL, "") if started.event else ""
+
+
+def _unusable(name: str, sender: Sender | None) -> ImportHold:
+    """Return why a Sender has no key that works."""
+    if sender is None:
+        return ImportHold("SenderMissing", f"Sender/{name} does not exist.")
+    if sender.spec.suspend:
+        return ImportHold("SenderSuspended", f"spec.suspend of Sender/{name} is true.")
+    authorized = find_condition(sender.status.conditions, "Authorized")
+    if authorized is None:
+        return ImportHold("Pending", f"The key of Sender/{name} was not checked yet.")
+    return ImportHold(authorized.reason, authorized.message)
+
+
+def _with(imported: Import, status: ImportStatus) -> Import:
+    return replace(imported, status=status)

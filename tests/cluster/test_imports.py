@@ -1,0 +1,118 @@
+"""Old envelopes are imported by a real controller, with the rights of the chart."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from counterfoil.resources import EnvelopeEvent, Import, Origin, envelope_id, find_condition
+from counterfoil.resources.imports import MAX_OPEN_WINDOWS
+from sandbox.controlplane.control_plane import ControlPlane
+from tests.support.pauses import eventually
+from tests.support.scenes.controller import ControllerScene, a_controller_scene
+
+LONG_AGO = timedelta(days=400)
+
+
+@pytest.fixture
+async def scene(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[ControllerScene]:
+    async with a_controller_scene(plane, tmp_path) as made:
+        yield made
+
+
+async def create_import(scene: ControllerScene, name: str = "old-stock", **spec: Any) -> None:
+    begin = (datetime.now(UTC) - LONG_AGO - timedelta(days=20)).strftime("%Y-%m-%d")
+    body = {
+        "apiVersion": Import.API_VERSION,
+        "kind": Import.KIND,
+        "metadata": {"name": name},
+        "spec": {"organizationRef": {"name": "acme"}, "from": begin, **spec},
+    }
+    await scene.kube.create(Import, body)
+
+
+async def stored(scene: ControllerScene, name: str = "old-stock") -> Import:
+    return Import.parse(await scene.kube.get(Import, name))
+
+
+async def until(scene: ControllerScene, reason: str, name: str = "old-stock") -> Import:
+    """Wait until the Import is ready, or not, for this reason."""
+
+    async def has_reason() -> Import | None:
+        imported = await stored(scene, name)
+        ready = find_condition(imported.status.conditions, "Ready")
+        return imported if ready is not None and ready.reason == reason else None
+
+    return await eventually(has_reason)
+
+
+async def events_of(scene: ControllerScene) -> list[EnvelopeEvent]:
+    return [each async for each in scene.kube.list_readable(EnvelopeEvent)]
+
+
+async def test_old_envelopes_are_archived_and_counted(scene: ControllerScene) -> None:
+    old = [scene.envelope(sent_ago=LONG_AGO + timedelta(days=each)) for each in range(3)]
+    rejected = scene.envelope(sent_ago=LONG_AGO, status="Rejected")
+    await create_import(scene)
+    imported = await until(scene, "ImportComplete")
+    status = imported.status
+    assert (status.found, status.archived, status.failed, status.skipped) == (3, 3, 0, 0)
+    by_envelope = {each.spec.envelope_id: each for each in await events_of(scene)}
+    assert {by_envelope[each].spec.origin for each in old} == {Origin.IMPORT}
+    assert rejected not in by_envelope
+    assert await scene.kube.total(EnvelopeEvent) == 3
+    assert all("contract.pdf" in scene.filed(each) for each in old)
+    wait = await scene.local_environment.kubectl("wait", "--for=condition=Complete", "import/old-stock")
+    assert "condition met" in wait
+
+
+async def test_an_import_whose_controller_is_killed_counts_each_envelope_once(scene: ControllerScene) -> None:
+    envelopes = [scene.envelope(sent_ago=LONG_AGO - timedelta(days=each)) for each in range(12)]
+    await create_import(scene, maxUnfinished=3)
+    for kill_at in (2, 5, 9):
+
+        async def is_under_way(wanted: int = kill_at) -> bool:
+            return len(await events_of(scene)) >= wanted
+
+        await eventually(is_under_way)
+        scene.controller.kill()
+        scene.controller = await scene.local_environment.controller(log_level="debug")
+    imported = await until(scene, "ImportComplete")
+    status = imported.status
+    assert (status.found, status.known, status.archived) == (12, 0, 12)
+    assert sorted(each.spec.envelope_id for each in await events_of(scene)) == sorted(
+        envelope_id(each) for each in envelopes
+    )
+
+
+async def test_a_dry_run_counts_and_a_suspended_import_waits_until_a_person_resumes_it(
+    scene: ControllerScene,
+) -> None:
+    envelope = scene.envelope(sent_ago=LONG_AGO)
+    await create_import(scene, "count", dryRun=True)
+    await create_import(scene, "held", suspend=True)
+    counted = await until(scene, "ImportComplete", "count")
+    assert (counted.status.found, counted.status.open_windows) == (1, ())
+    await until(scene, "ImportSuspended", "held")
+    assert await events_of(scene) == []
+    await scene.local_environment.kubectl(
+        "patch", "import", "held", "--type=merge", "-p", '{"spec": {"suspend": false}}'
+    )
+    await until(scene, "ImportComplete", "held")
+    assert "contract.pdf" in scene.filed(envelope)
+
+
+async def test_the_status_of_a_large_import_fits_its_crd(scene: ControllerScene) -> None:
+    """As many Senders and open windows as the types allow, and what the names need at most."""
+    await create_import(scene, suspend=True)
+    senders = [
+        {"name": f"{each:063}", "windowsDone": 1, "reason": "R" * 64, "message": "m" * 1024}
+        for each in range(500)
+    ]
+    windows = [{"id": f"{each:063}", "events": 50_000} for each in range(MAX_OPEN_WINDOWS)]
+    await scene.kube.patch_status(
+        Import, "old-stock", {"senders": senders, "openWindows": windows}, resource_version=None
+    )
+    assert len((await stored(scene)).status.senders) == 500

@@ -1,0 +1,446 @@
+"""Imports: old envelopes become events, once each, and their results are counted."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from controller.resync.event_starter import EventStarter
+from controller.resync.import_runner import FAILURE_SECONDS, ImportBounds, ImportRunner
+from counterfoil.esaw import EsawUnreachable
+from counterfoil.kube.errors import Conflict, Unavailable
+from counterfoil.resources import (
+    IMPORT_WINDOW_LABEL,
+    SENDER_LABEL,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Import,
+    ImportStatus,
+    Origin,
+    Phase,
+    find_condition,
+)
+from counterfoil.resources.naming import EnvelopeId
+from tests.support.builders import (
+    ENVELOPE,
+    NOON,
+    a_sender,
+    an_event,
+    an_organization,
+    known_to_work,
+    ready,
+)
+from tests.support.fakes.esaw import FakeEsawClients
+from tests.support.fakes.finding_esaw import FindingEsawClient, key_of, numbered
+from tests.support.fakes.reconcile_context import an_archive
+from tests.support.scenes.controller_parts import ControllerParts
+
+SECOND = EnvelopeId("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
+NAME = "old-stock"
+
+
+def an_import(*, uid: str = "uid-old-stock", **spec: Any) -> Import:
+    return Import.parse(
+        {
+            "metadata": {
+                "name": NAME,
+                "uid": uid,
+                "resourceVersion": "1",
+                "generation": 1,
+                "creationTimestamp": NOON.isoformat(),
+            },
+            "spec": {"organizationRef": {"name": "acme"}, "from": "2026-06-01", **spec},
+        }
+    )
+
+
+class Scene(ControllerParts):
+    def __init__(
+        self,
+        *senders: str,
+        bounds: ImportBounds | None = None,
+        organization: dict[str, Any] | None = None,
+        **spec: Any,
+    ) -> None:
+        self.finding = FindingEsawClient()
+        super().__init__(esaw_clients=FakeEsawClients(self.finding))
+        self.bounds = bounds or ImportBounds()
+        self.cache.organizations.put(an_organization(**(organization or {})))
+        self.cache.archives.put(ready(an_archive()))
+        for name in senders or ("anna",):
+            self.put_sender(name)
+        self.kube.put(an_import(**spec))
+        self.runner = self.new_runner()
+
+    def new_runner(self) -> ImportRunner:
+        """The runner of one more process."""
+        return ImportRunner(
+            kube=self.kube,
+            cache=self.cache,
+            sender_keys=self.sender_keys,
+            esaw_clients=self.esaw_clients,
+            event_starter=EventStarter(self.kube, self.clock, self.metrics, lambda _: None),
+            clock=self.clock,
+            bounds=self.bounds,
+        )
+
+    def put_sender(self, name: str, **changes: Any) -> None:
+        sender = known_to_work(a_sender(name, **changes), key_of(name))
+        self.cache.senders.put(sender)
+        self.kube.put(sender)
+        self.kube.put_secret(f"{name}-key", "token", {"token": key_of(name).encode()})
+
+    def finds(self, sender: str, *envelopes: str, status: EnvelopeStatus = EnvelopeStatus.COMPLETED) -> None:
+        self.finding.finds.setdefault(key_of(sender), {})[status] = list(envelopes)
+
+    async def advance(self) -> ImportStatus:
+        await self.runner.advance(NAME)
+        return self.status_now
+
+    async def complete(self) -> ImportStatus:
+        """Import, let all events succeed, and import again."""
+        await self.advance()
+        self.finish_all()
+        return await self.advance()
+
+    @property
+    def status_now(self) -> ImportStatus:
+        return Import.parse(self.kube.objects[Import.PLURAL, NAME]).status
+
+    def condition(self, type_: str) -> tuple[str, str]:
+        found = find_condition(self.status_now.conditions, type_)
+        assert found is not None
+        return found.status, found.reason
+
+    def events(self) -> list[EnvelopeEvent]:
+        return [
+            EnvelopeEvent.parse(raw)
+            for (plural, _), raw in self.kube.objects.items()
+            if plural == EnvelopeEvent.PLURAL
+        ]
+
+    def unfinished(self) -> list[EnvelopeEvent]:
+        return [each for each in self.events() if not each.status.phase.is_final]
+
+    def finish_all(self, phase: Phase = Phase.SUCCEEDED) -> None:
+        status = {"phase": phase.value}
+        if phase is Phase.SUCCEEDED:
+            done = an_event().archived("a.pdf", "b.pdf").in_phase(phase).build()
+            status = done.to_dict()["status"]
+        for event in self.unfinished():
+            self.kube.edit(EnvelopeEvent, event.name, {"status": status})
+
+
+async def test_an_old_envelope_becomes_an_event_of_its_sender() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    scene.finding.sent[ENVELOPE] = NOON - timedelta(days=20)
+    status = await scene.advance()
+    (event,) = scene.events()
+    assert (event.spec.origin, event.metadata.labels[SENDER_LABEL]) == (Origin.IMPORT, "anna")
+    assert (status.found, status.known, len(status.open_windows)) == (1, 0, 1)
+    assert event.metadata.labels[IMPORT_WINDOW_LABEL] == status.open_windows[0].id
+    assert scene.condition("Complete") == ("False", "ImportRunning")
+    assert scene.condition("Stalled")[0] == "False"
+
+
+async def test_an_import_is_complete_when_all_its_events_are_finished_and_counted() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE, SECOND)
+    scene.finding.sent[ENVELOPE] = NOON - timedelta(days=20)
+    status = await scene.complete()
+    assert (status.archived, status.failed, status.bytes) == (2, 0, 40)
+    assert status.windows.done == status.windows.total == 5
+    assert status.completion_time == NOON
+    assert [scene.condition(each) for each in ("Complete", "Ready")] == [("True", "ImportComplete")] * 2
+
+
+async def test_failed_and_skipped_events_are_counted_apart() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.finish_all(Phase.FAILED)
+    scene.finds("anna", SECOND)
+    status = await scene.advance()
+    assert (status.archived, status.failed, status.skipped) == (0, 1, 0)
+
+
+async def test_the_span_is_searched_to_its_ends_and_nowhere_else() -> None:
+    scene = Scene(until="2026-06-10")
+    inside, before, after = (numbered(each) for each in range(3))
+    scene.finds("anna", inside, before, after)
+    scene.finding.sent = {
+        inside: datetime(2026, 6, 10, 23, 59, tzinfo=UTC),
+        before: datetime(2026, 5, 31, 23, 59, tzinfo=UTC),
+        after: datetime(2026, 6, 11, 0, 1, tzinfo=UTC),
+    }
+    await scene.advance()
+    assert [each.spec.envelope_id for each in scene.events()] == [inside]
+
+
+async def test_an_envelope_with_an_event_is_known_and_gets_no_second_one() -> None:
+    scene = Scene()
+    scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED).build())
+    scene.finds("anna", ENVELOPE)
+    status = await scene.advance()
+    assert (status.found, status.known, status.archived) == (1, 1, 0)
+    assert len(scene.events()) == 1
+    assert scene.condition("Complete")[0] == "True"
+
+
+async def test_the_events_of_an_earlier_import_of_the_same_name_are_known() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    await scene.complete()
+    scene.kube.put(an_import(uid="another"))
+    status = await scene.advance()
+    assert (status.found, status.known, status.archived) == (1, 1, 0)
+
+
+async def test_an_envelope_that_two_senders_see_is_counted_once() -> None:
+    scene = Scene("anna", "bert")
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", ENVELOPE)
+    status = await scene.complete()
+    assert (status.found, status.known, status.archived) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("writes", range(1, 12))
+async def test_an_import_that_is_killed_at_any_write_counts_each_envelope_once(writes: int) -> None:
+    scene = Scene("anna", "bert")
+    scene.finds("anna", *(numbered(each) for each in range(3)))
+    scene.finds("bert", *(numbered(each) for each in range(3, 6)))
+    done = 0
+
+    def one_more() -> None:
+        nonlocal done
+        done += 1
+        if done == writes:
+            raise asyncio.CancelledError
+        scene.kube.just_before("create", one_more)
+        scene.kube.just_before("patch_status", one_more)
+
+    scene.kube.just_before("create", one_more)
+    scene.kube.just_before("patch_status", one_more)
+    with pytest.raises(asyncio.CancelledError):
+        await scene.complete()
+    scene.kube._before.clear()
+    scene.runner = scene.new_runner()
+    await scene.complete()
+    status = scene.status_now
+    assert (status.found, status.known, status.archived) == (6, 0, 6)
+    assert len(scene.events()) == 6
+
+
+async def test_an_envelope_that_was_deleted_in_esaw_before_its_window_was_counted_counts() -> None:
+    scene = Scene(maxUnfinished=1)
+    scene.finds("anna", ENVELOPE, SECOND)
+    scene.kube.just_before("create", lambda: scene.kube.edit(Import, NAME, {"spec": {"suspend": True}}))
+    await scene.advance()
+    scene.finish_all()
+    scene.finds("anna", SECOND)
+    scene.kube.edit(Import, NAME, {"spec": {"suspend": False, "maxUnfinished": 5}})
+    status = await scene.complete()
+    assert (status.found, status.known, status.archived) == (2, 0, 2)
+    assert [each.found for each in status.groups] == [2]
+
+
+async def test_a_lost_write_of_the_progress_is_repeated_without_a_second_event() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    scene.kube.lost["patch_status"] = Unavailable(0, "NoAnswer", "no answer")
+    with pytest.raises(Unavailable):
+        await scene.advance()
+    status = await scene.complete()
+    assert (status.found, status.archived) == (1, 1)
+
+
+async def test_a_conflict_with_a_person_loses_no_progress() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    scene.kube.fail("patch_status", Conflict(409, "Conflict", "changed"))
+    await scene.advance()
+    status = await scene.complete()
+    assert (status.found, status.archived) == (1, 1)
+
+
+async def test_there_are_never_more_unfinished_events_than_the_import_allows() -> None:
+    scene = Scene(maxUnfinished=3)
+    scene.finds("anna", *(numbered(each) for each in range(10)))
+    task = asyncio.create_task(scene.runner.advance(NAME))
+    most = 0
+    while not task.done():
+        await asyncio.sleep(0)
+        most = max(most, len(scene.unfinished()))
+        if len(scene.unfinished()) == 3:
+            scene.finish_all()
+    await task
+    assert (most, len(scene.events())) == (3, 10)
+
+
+async def test_a_suspended_import_asks_esaw_for_nothing() -> None:
+    scene = Scene(suspend=True)
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert scene.finding.spans == []
+    assert scene.condition("Ready") == ("False", "ImportSuspended")
+
+
+async def test_a_suspension_takes_effect_within_a_window() -> None:
+    scene = Scene(maxUnfinished=1)
+    scene.finds("anna", ENVELOPE, SECOND)
+    scene.kube.just_before("create", lambda: scene.kube.edit(Import, NAME, {"spec": {"suspend": True}}))
+    await scene.advance()
+    assert len(scene.events()) == 1
+    scene.kube.edit(Import, NAME, {"spec": {"suspend": False, "maxUnfinished": 5}})
+    status = await scene.complete()
+    assert (status.found, status.archived) == (2, 2)
+    # The second search of one window is no other window with the same envelopes.
+    assert status.senders[0].reason is None
+
+
+async def test_a_deleted_import_ends_within_a_window() -> None:
+    scene = Scene(maxUnfinished=1)
+    scene.finds("anna", ENVELOPE, SECOND)
+
+    def delete() -> None:
+        del scene.kube.objects[Import.PLURAL, NAME]
+
+    scene.kube.just_before("create", delete)
+    await scene.runner.advance(NAME)
+    assert len(scene.events()) == 1
+
+
+async def test_a_sender_without_a_key_is_named_and_continues_after_the_consent() -> None:
+    scene = Scene("anna")
+    scene.put_sender("bert", authorized="False")
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", SECOND)
+    await scene.complete()
+    assert scene.condition("Complete") == ("False", "SendersNotSearched")
+    assert scene.condition("Stalled")[0] == "True"
+    anna, bert = scene.status_now.senders
+    assert (anna.searched, bert.searched, bert.reason) == (True, False, "Tested")
+    scene.put_sender("bert", version=2)
+    status = await scene.complete()
+    assert (status.archived, scene.condition("Complete")[0]) == (2, "True")
+
+
+async def test_only_the_listed_senders_are_searched() -> None:
+    scene = Scene("anna", "bert", senderRefs=[{"name": "bert"}])
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", SECOND)
+    await scene.advance()
+    assert [each.spec.envelope_id for each in scene.events()] == [SECOND]
+
+
+async def test_an_esaw_that_fails_for_one_sender_costs_no_other() -> None:
+    scene = Scene("anna", "bert")
+    scene.finding.problems[key_of("anna")] = EsawUnreachable("connect")
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", SECOND)
+    status = await scene.complete()
+    assert status.archived == 1
+    assert scene.condition("Complete") == ("False", "ImportRunning")
+    del scene.finding.problems[key_of("anna")]
+    scene.clock.advance(seconds=FAILURE_SECONDS)
+    status = await scene.complete()
+    assert (status.archived, scene.condition("Complete")[0]) == (2, "True")
+
+
+async def test_an_archive_that_is_not_ready_pauses_the_import() -> None:
+    scene = Scene()
+    scene.cache.archives.remove("dms")
+    scene.cache.archives.put(ready(an_archive(), "False"))
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    assert (scene.finding.spans, scene.events()) == ([], [])
+    assert scene.condition("Ready") == ("False", "Tested")
+
+
+async def test_a_dry_run_counts_by_year_and_status_and_creates_nothing() -> None:
+    spec: dict[str, Any] = {"from": "2025-01-01", "dryRun": True}
+    scene = Scene(organization={"statuses": ["Completed", "Rejected"]}, **spec)
+    scene.kube.put(an_event().archived().in_phase(Phase.SUCCEEDED).build())
+    scene.finds("anna", ENVELOPE, SECOND)
+    scene.finds("anna", numbered(1), status=EnvelopeStatus.REJECTED)
+    scene.finding.sent[SECOND] = datetime(2025, 5, 1, tzinfo=UTC)
+    status = await scene.advance()
+    assert len(scene.events()) == 1
+    assert (status.found, status.known) == (3, 1)
+    assert [(each.year, each.status, each.found) for each in status.groups] == [
+        (2025, "Completed", 1),
+        (2026, "Completed", 1),
+        (2026, "Rejected", 1),
+    ]
+    assert scene.condition("Complete") == ("True", "ImportComplete")
+
+
+async def test_a_hostile_list_stops_at_the_ceiling_of_the_organization_and_is_named() -> None:
+    scene = Scene(organization={"limits": {"unfinishedEvents": 20}}, maxUnfinished=1000)
+    scene.finds("anna", *(numbered(each) for each in range(200)))
+    await scene.advance()
+    assert len(scene.events()) == 10
+    assert scene.condition("Ready") == ("False", "ImportCeiling")
+
+
+async def test_the_events_that_fail_bound_what_a_hostile_list_creates_in_all() -> None:
+    scene = Scene(organization={"limits": {"unfinishedEvents": 20}}, maxUnfinished=1000)
+    scene.finds("anna", *(numbered(each) for each in range(200)))
+    for _ in range(10):
+        await scene.advance()
+        scene.finish_all(Phase.FAILED)
+        scene.clock.advance(seconds=FAILURE_SECONDS)
+        scene.runner = scene.new_runner()
+    assert len(scene.events()) == 20
+
+
+async def test_finished_events_of_the_namespace_bound_an_import_too() -> None:
+    scene = Scene(bounds=ImportBounds(stored=12))
+    for number in range(5):
+        done = an_event(numbered(1000 + number)).archived().in_phase(Phase.SUCCEEDED)
+        scene.kube.put(done.build())
+    scene.finds("anna", *(numbered(each) for each in range(20)))
+    await scene.advance()
+    assert len(scene.events()) == 12
+    assert scene.condition("Ready") == ("False", "ImportCeiling")
+
+
+async def test_a_list_without_end_costs_a_bounded_number_of_requests_and_is_named() -> None:
+    scene = Scene("anna", "bert", bounds=ImportBounds(hits=2000), dryRun=True)
+    scene.finding.endless = True
+    await scene.advance()
+    assert {each.reason for each in scene.status_now.senders} == {"EsawListTooLong"}
+    assert len(scene.finding.spans) <= 6
+    assert scene.condition("Ready") == ("False", "SendersNotSearched")
+
+
+async def test_an_envelope_without_a_guid_is_refused_and_counted() -> None:
+    scene = Scene()
+    scene.finds("anna", "../secrets", ENVELOPE)
+    status = await scene.advance()
+    assert (status.found, status.refused, len(scene.events())) == (2, 1, 1)
+
+
+async def test_lists_that_may_be_cut_are_reported_on_the_sender_and_in_the_result() -> None:
+    scene = Scene()
+    scene.finding.ignores_time = True
+    scene.finds("anna", ENVELOPE)
+    await scene.complete()
+    (anna,) = scene.status_now.senders
+    assert (anna.searched, anna.reason) == (True, "EsawListDoubtful")
+
+
+async def test_the_runner_reads_the_imports_again_after_an_outage_of_the_api_server() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    scene.kube.go_away("page", 1)
+    task = asyncio.create_task(scene.runner.run())
+    for _ in range(1000):
+        await asyncio.sleep(0)
+        if scene.events():
+            break
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert len(scene.events()) == 1
