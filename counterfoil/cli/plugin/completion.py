@@ -33,6 +33,7 @@ KINDS: dict[str, type[Resource]] = {
     "url": Organization,
     "check": Organization,
     "sweep": Organization,
+    "import": Organization,
     "consent": Sender,
     "why": EnvelopeEvent,
     "retry": EnvelopeEvent,

@@ -20,12 +20,12 @@ from counterfoil.cli.plugin import (
     consent,
     diagnose,
     reseal,
-    sweep,
     url,
     why,
 )
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, load_for
 from counterfoil.cli.plugin.installation import preflight, setup, status
+from counterfoil.cli.plugin.search import imports, sweep
 from counterfoil.cli.plugin.send_request import RETRY, SKIP, RequestCommand
 from counterfoil.cli.plugin.suspension import RESUME, SUSPEND, SuspensionCommand
 from counterfoil.kube.errors import ApiError, Forbidden, NotConfigured, NotFound, Rejected, Unavailable
@@ -48,6 +48,7 @@ COMMANDS: MappingProxyType[str, ModuleType | RequestCommand | SuspensionCommand]
         "resume": RESUME,
         "consent": consent,
         "sweep": sweep,
+        "import": imports,
         "reseal": reseal,
         "diagnose": diagnose,
     }

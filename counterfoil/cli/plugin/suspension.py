@@ -1,5 +1,5 @@
 """
-``suspend`` and ``resume``: ``spec.suspend`` of an event, a Sender, an Archive or an Organization.
+``suspend`` and ``resume``: ``spec.suspend`` of an event, an Import, a Sender, an Archive or an Organization.
 
 Who did it, and why, is recorded on the object, as after an action in the console.
 """
@@ -15,10 +15,10 @@ from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Conflict
 from counterfoil.kube.recorded_write import is_any, write_recorded
-from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources import Archive, EnvelopeEvent, Import, Organization, Resource, Sender
 from counterfoil.resources.audit_annotation import AuditEntry
 
-KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, EnvelopeEvent)
+KINDS: tuple[type[Resource], ...] = (Organization, Archive, Sender, Import, EnvelopeEvent)
 """The kinds that can be suspended, the widest first."""
 
 _NAMES = {name: kind for kind in KINDS for name in (kind.KIND.lower(), kind.PLURAL, *kind.SHORT_NAMES)}
@@ -106,7 +106,7 @@ def chosen_objects(words: list[str]) -> list[tuple[type[Resource], str]]:
 SUSPEND = SuspensionCommand(
     "suspend",
     is_suspended=True,
-    SUMMARY="hold an Organization, an Archive, a Sender or an event",
+    SUMMARY="hold an Organization, an Archive, a Sender, an Import or an event",
     DETAILS="Callbacks are still recorded, and nothing is lost. What is being archived ends its phase first.",
 )
 RESUME = SuspensionCommand(

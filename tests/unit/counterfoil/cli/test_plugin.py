@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from counterfoil.cli.plugin import completion, config_flags, consent, diagnose, entry_point, sweep
+from counterfoil.cli.plugin import completion, config_flags, consent, diagnose, entry_point
 from counterfoil.cli.plugin.archive_paths import ArchivePaths
 from counterfoil.cli.plugin.diagnose import OMITTED, SupportBundle, remove_personal_data
 from counterfoil.cli.plugin.exit_status import EXIT_STATUS_TEXTS, CommandError, ExitStatus, format_answer
+from counterfoil.cli.plugin.search import sweep
 from counterfoil.cli.plugin.send_request import (
     RETRY,
     SKIP,
@@ -494,6 +495,7 @@ async def test_a_bundle_has_the_logs_without_what_looks_like_a_token_and_names_w
             f"resources/{plural}.yaml"
             for plural in ("organizations", "archives", "senders", "envelopes", "envelopeevents")
         ),
+        "resources/imports.yaml",
         "kubernetes-events.yaml",
         "logs/controller-0.proxy.log",
     ]

@@ -1,0 +1,1 @@
+"""Commands that let the controller search eSAW for envelopes. They ask the API server, never eSAW."""

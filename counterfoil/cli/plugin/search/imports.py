@@ -1,0 +1,171 @@
+"""``import``: import envelopes from before Counterfoil, and show how far an Import is."""
+
+import argparse
+import asyncio
+from datetime import UTC, datetime
+from typing import TextIO
+
+from counterfoil.cli.plugin.exit_status import (
+    CommandError,
+    ExitStatus,
+    counted,
+    format_answer,
+    is_for_programs,
+    printable,
+)
+from counterfoil.kube.client import KubeClient
+from counterfoil.kube.errors import AlreadyExists
+from counterfoil.resources import Import, LocalObjectReference, Organization, find_condition
+from counterfoil.resources.base import ObjectMeta
+from counterfoil.resources.imports import ImportOrder, ImportSpec
+
+SUMMARY = "import envelopes from before Counterfoil, or show how far that is"
+DETAILS = (
+    "With --from it creates an Import, which the controller carries out. --dry-run only counts. Without "
+    "--from it shows the Imports of the Organization. An Organization with cleanup.policy Delete deletes "
+    "imported envelopes in eSAW too."
+)
+
+PAUSE_SECONDS = 2.0
+"""Interval between two looks at an Import with --watch."""
+
+MAX_SHOWN = 10
+"""Maximum number of Senders that are named."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("organization", metavar="ORG", help="name of the Organization")
+    parser.add_argument(
+        "--from",
+        dest="from_",
+        type=_date,
+        metavar="DATE",
+        help="first day of sending, in UTC, as in 2019-01-31; creates an Import",
+    )
+    parser.add_argument("--until", type=_date, metavar="DATE", help="last day of sending. Default: now")
+    parser.add_argument("--name", metavar="NAME", help="name of the Import. Default: ORG and the days")
+    parser.add_argument("--dry-run", action="store_true", help="only count the envelopes")
+    parser.add_argument("--oldest-first", action="store_true", help="begin with the oldest envelopes")
+    parser.add_argument(
+        "--sender",
+        action="append",
+        default=[],
+        metavar="SENDER",
+        help="only envelopes of this Sender; may be repeated. Default: all of the Organization",
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="print the progress until the Import is complete or stalled"
+    )
+
+
+async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
+    """Create an Import, or show those of an Organization. Raises ``CommandError``, ``ApiError``."""
+    organization = Organization.parse(await kube.get(Organization, args.organization))
+    if args.from_ is None:
+        if args.until or args.dry_run or args.sender or args.oldest_first:
+            raise CommandError(ExitStatus.MISUSED, "an Import needs its first day: --from DATE")
+        fields = f"spec.organizationRef.name={organization.name}"
+        found = [each async for each in kube.list_readable(Import, fields=fields)]
+        chosen = [each for each in found if args.name in (None, each.name)]
+        if not chosen:
+            raise CommandError(ExitStatus.NOT_FOUND, f"Organization/{organization.name} has no such Import")
+        if not args.watch:
+            return _show(chosen, args.output, out)
+        if len(chosen) > 1:
+            raise CommandError(ExitStatus.MISUSED, "--watch shows one Import: choose it by --name")
+        return await _watch(kube, chosen[0].name, args.output, out)
+    imported = _new_import(args)
+    try:
+        created = Import.parse(await kube.create(Import, imported.to_dict()))
+    except AlreadyExists:
+        words = f"Import/{imported.name} exists already. Choose another --name, or show it without --from."
+        raise CommandError(ExitStatus.NOT_ALL, words) from None
+    if args.watch:
+        return await _watch(kube, created.name, args.output, out)
+    if is_for_programs(args.output):
+        out.write(format_answer(args.output, created.to_dict()))
+    else:
+        out.write(f"Import/{created.name} is created. The controller begins within seconds.\n")
+    return ExitStatus.DONE
+
+
+def _date(text: str) -> str:
+    """Read a day. Raises ``argparse.ArgumentTypeError``."""
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day; write one as in 2019-01-31") from None
+    return f"{day:%Y-%m-%d}"
+
+
+def _new_import(args: argparse.Namespace) -> Import:
+    days = "-".join(each for each in (args.from_, args.until) if each)
+    default = f"{args.organization}-{days}{'-count' if args.dry_run else ''}"
+    return Import(
+        metadata=ObjectMeta(name=args.name or default),
+        spec=ImportSpec(
+            organization_ref=LocalObjectReference(name=args.organization),
+            from_=args.from_,
+            until=args.until,
+            order=ImportOrder.OLDEST_FIRST if args.oldest_first else ImportOrder.NEWEST_FIRST,
+            sender_refs=tuple(LocalObjectReference(name=each) for each in dict.fromkeys(args.sender)),
+            dry_run=args.dry_run,
+        ),
+    )
+
+
+def _show(imports: list[Import], output: str, out: TextIO) -> ExitStatus:
+    if is_for_programs(output):
+        out.write(format_answer(output, [each.to_dict() for each in imports]))
+    else:
+        out.write("\n".join(describe(each) for each in imports))
+    return ExitStatus.NOT_ALL if any(_is_stalled(each) for each in imports) else ExitStatus.DONE
+
+
+async def _watch(kube: KubeClient, name: str, output: str, out: TextIO) -> ExitStatus:
+    last = ""
+    while True:
+        imported = Import.parse(await kube.get(Import, name))
+        if (line := progress(imported)) != last and not is_for_programs(output):
+            out.write(f"{line}\n")
+            out.flush()
+        last = line
+        if imported.status.completion_time is not None or _is_stalled(imported):
+            return _show([imported], output, out)
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+def _is_stalled(imported: Import) -> bool:
+    stalled = find_condition(imported.status.conditions, "Stalled")
+    return stalled is not None and stalled.status == "True"
+
+
+def progress(imported: Import) -> str:
+    """Return the progress in one line."""
+    status, windows = imported.status, imported.status.windows
+    percent = 100 * windows.done // windows.total if windows.total else 0
+    return (
+        f"{percent:3} % of the search: {counted(status.found, 'envelope')} found, {status.known} known, "
+        f"{status.archived} archived, {status.failed} failed"
+    )
+
+
+def describe(imported: Import) -> str:
+    """Return what a person wants to know about an Import, in lines."""
+    status, spec = imported.status, imported.spec
+    ready = find_condition(status.conditions, "Ready")
+    span = f"{spec.from_} to {spec.until or 'its creation'}"
+    lines = [f"Import/{imported.name} ({span}{', only counted' if spec.dry_run else ''})", progress(imported)]
+    if ready is not None:
+        lines.append(f"{ready.reason}: {printable(ready.message)}")
+    if status.estimated_completion_time is not None and status.completion_time is None:
+        lines.append(f"estimated end: {status.estimated_completion_time:%Y-%m-%d %H:%M} UTC")
+    lines += [f"{each.year} {printable(each.status)}: {each.found}" for each in status.groups]
+    troubled = [each for each in status.senders if each.reason]
+    lines += [
+        f"Sender/{each.name}: {each.reason}. {printable(each.message or '')}" for each in troubled[:MAX_SHOWN]
+    ]
+    if len(troubled) > MAX_SHOWN:
+        lines.append(f"and {len(troubled) - MAX_SHOWN} more Senders")
+    return "".join(f"{each}\n" for each in lines)

@@ -1,0 +1,116 @@
+"""``kubectl counterfoil import``."""
+
+import argparse
+import io
+import json
+from typing import Any
+
+import pytest
+
+from counterfoil.cli.plugin import entry_point
+from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
+from counterfoil.cli.plugin.search import imports
+from counterfoil.resources import Import
+from tests.support.builders import NOON, an_organization
+from tests.support.fakes.kube import InMemoryKubeClient
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    parser, _ = entry_point.parsers()
+    args = parser.parse_args(["import", *words])
+    args.output = getattr(args, "output", "text")
+    return args
+
+
+def an_import(name: str = "old", *, stalled: bool = False, **status: Any) -> Import:
+    conditions = [
+        {
+            "type": each,
+            "status": truth,
+            "reason": "SendersNotSearched",
+            "message": "Ask them.",
+            "lastTransitionTime": NOON.isoformat(),
+        }
+        for each, truth in (("Ready", "False"), ("Stalled", "True" if stalled else "False"))
+    ]
+    return Import.parse(
+        {
+            "metadata": {"name": name, "resourceVersion": "1"},
+            "spec": {"organizationRef": {"name": "acme"}, "from": "2019-01-01"},
+            "status": {"conditions": conditions, **status},
+        }
+    )
+
+
+async def told(kube: InMemoryKubeClient, *words: str) -> tuple[ExitStatus, str]:
+    out = io.StringIO()
+    return await imports.run(arguments(*words), kube, out), out.getvalue()
+
+
+async def test_it_creates_an_import_of_the_days_and_senders() -> None:
+    kube = InMemoryKubeClient(an_organization())
+    words = ("acme", "--from", "2019-01-01", "--until", "2020-12-31", "--dry-run", "--sender", "anna")
+    status, said = await told(kube, *words)
+    raw = kube.objects[Import.PLURAL, "acme-2019-01-01-2020-12-31-count"]
+    assert status is ExitStatus.DONE
+    assert "is created" in said
+    assert raw["spec"] == {
+        "organizationRef": {"name": "acme"},
+        "from": "2019-01-01",
+        "until": "2020-12-31",
+        "senderRefs": [{"name": "anna"}],
+        "dryRun": True,
+    }
+
+
+async def test_an_import_that_exists_is_not_replaced() -> None:
+    kube = InMemoryKubeClient(an_organization(), an_import("acme-2019-01-01"))
+    with pytest.raises(CommandError, match="exists already"):
+        await told(kube, "acme", "--from", "2019-01-01")
+
+
+async def test_it_shows_the_progress_and_each_sender_that_is_not_searched() -> None:
+    sender = {"name": "anna", "reason": "ConsentRequired", "message": "No consent."}
+    group = {"year": 2019, "status": "Completed", "found": 7}
+    imported = an_import(
+        stalled=True, found=7, archived=5, windows={"done": 1, "total": 4}, senders=[sender], groups=[group]
+    )
+    status, said = await told(InMemoryKubeClient(an_organization(), imported), "acme")
+    assert status is ExitStatus.NOT_ALL
+    assert said.splitlines() == [
+        "Import/old (2019-01-01 to its creation)",
+        " 25 % of the search: 7 envelopes found, 0 known, 5 archived, 0 failed",
+        "SendersNotSearched: Ask them.",
+        "2019 Completed: 7",
+        "Sender/anna: ConsentRequired. No consent.",
+    ]
+
+
+async def test_it_watches_until_the_import_is_complete() -> None:
+    imported = an_import(completionTime=NOON.isoformat(), windows={"done": 4, "total": 4})
+    status, said = await told(InMemoryKubeClient(an_organization(), imported), "acme", "--watch")
+    assert status is ExitStatus.DONE
+    assert said.startswith("100 % of the search")
+
+
+async def test_programs_get_the_objects() -> None:
+    kube = InMemoryKubeClient(an_organization(), an_import())
+    _, said = await told(kube, "acme", "-o", "json")
+    assert [each["metadata"]["name"] for each in json.loads(said)] == ["old"]
+
+
+@pytest.mark.parametrize("words", [("--until", "2020-01-01"), ("--dry-run",), ("--sender", "anna")])
+async def test_an_import_without_a_first_day_is_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match="--from DATE"):
+        await told(InMemoryKubeClient(an_organization()), "acme", *words)
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2020-02-30", "01.02.2020"])
+def test_what_is_no_day_is_refused(day: str) -> None:
+    with pytest.raises(CommandError, match="is no day"):
+        arguments("acme", "--from", day)
+
+
+async def test_an_organization_without_an_import_is_named() -> None:
+    with pytest.raises(CommandError, match="has no such Import"):
+        await told(InMemoryKubeClient(an_organization()), "acme")
