@@ -482,6 +482,16 @@ async def test_a_secret_that_holds_no_key_is_reported_in_words_that_lead_to_it(
     assert scene.esaw.asked == []
 
 
+@pytest.mark.xfail(strict=True, reason="the placeholder of the command is sent to eSAW as a key")
+@pytest.mark.parametrize("placeholder", ["NEW-API-KEY", "API_KEY"])
+async def test_the_placeholder_of_a_command_is_no_key_and_is_not_sent(placeholder: str) -> None:
+    scene = Scene(a_sender(authorized=None), key=placeholder.encode())
+    refused = await scene.refusal()
+    assert refused.reason == "KeyUnreadable"
+    assert str(refused).startswith(f"Secret/anna-key, key 'token': it is {placeholder}")
+    assert scene.esaw.asked == []
+
+
 @pytest.mark.parametrize("label", [None, "callback"])
 async def test_a_key_in_a_secret_for_another_use_is_sent_to_nobody_until_it_is_labelled(
     label: str | None,

@@ -24,6 +24,7 @@ from counterfoil.esaw import (
     new_http_client,
 )
 from counterfoil.esaw.registry import EsawClients
+from counterfoil.i18n.commands import commands_in
 from counterfoil.kube.errors import Forbidden, Unavailable
 from counterfoil.origin import ORIGIN_ANNOTATION
 from counterfoil.resources import (
@@ -268,6 +269,17 @@ async def test_one_bad_token_does_not_shut_the_good_one_out() -> None:
     status = (await scene.look()).status
     assert tokens_of(status) == (TOKEN,)
     assert (await scene.condition())[:2] == ("False", "CallbackTokenMissing")
+
+
+@pytest.mark.xfail(strict=True, reason="no command makes the Secret with its label")
+async def test_a_missing_secret_with_the_token_is_made_with_its_label() -> None:
+    scene = Scene(callback={"tokenSecretRefs": [{"name": "gone", "key": "token"}]})
+    await scene.look()
+    _, reason, message = await scene.condition()
+    assert [each.line for each in commands_in(message, reason, "tests")] == [
+        "kubectl -n tests create secret generic gone --from-literal=token=TOKEN",
+        "kubectl -n tests label secret gone counterfoil.dev/use=callback",
+    ]
 
 
 BASIC = {"tokenSecretRefs": [{"name": "callback", "key": "token"}], "basicAuthSecretRef": {"name": "lock"}}
