@@ -36,7 +36,7 @@ from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.token import ApiToken
-from counterfoil.i18n.key_advice import can_consent, consent_link, renewal
+from counterfoil.i18n.key_advice import NEW_KEY, can_consent, consent_link, renewal
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.secret import SecretUse, create_commands
 from counterfoil.kube.status import write_status_or_skip
@@ -282,7 +282,7 @@ class SenderKeys:
         try:
             secret = await self.secret_cache.labelled(ref.name, SecretUse.TOKEN)
             value, declared = value_of(secret, ref.key), secret.origin
-            token = ApiToken.parse(value, declared or origin)
+            token = ApiToken.parse(_not_placeholder(value), declared or origin)
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
         except SecretMissing as missing:
@@ -531,6 +531,14 @@ def _fingerprint(sender: Sender) -> str | None:
 
 def _recorded_origin(sender: Sender) -> str | None:
     return sender.status.key.origin if sender.status.key is not None else None
+
+
+def _not_placeholder(value: bytes) -> bytes:
+    """Return the value. Raises ``ValueError`` for the placeholder of a command that was typed as it is."""
+    for placeholder in (NEW_KEY, "API_KEY"):
+        if value.strip() == placeholder.encode():
+            raise ValueError(f"it is {placeholder}, the placeholder of a command. Put the key in its place.")
+    return value
 
 
 def _ref_command(sender: Sender, secret: str) -> str:

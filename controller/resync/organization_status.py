@@ -19,6 +19,7 @@ from controller.access.secret_cache import (
     SecretCache,
     SecretForbidden,
     SecretMissing,
+    SecretNotFound,
     SecretNotLabelled,
     SigningSecretUnusable,
     webhook_signature,
@@ -246,8 +247,10 @@ class OrganizationStatusUpdater:
                 value = await self.secrets.value(ref.name, ref.key, SecretUse.CALLBACK)
                 tokens[ref] = callback_token(value.strip())
             except SecretMissing as missing:
+                commands = create_commands(ref.name, ref.key, "TOKEN", SecretUse.CALLBACK)
+                how = f" (type {commands})" if isinstance(missing, SecretNotFound) else ""
                 advice = (
-                    "Put the token of the callback URL in eSignAnyWhere there, or correct "
+                    f"Put the token of the callback URL in eSignAnyWhere there{how}, or correct "
                     "spec.callback.tokenSecretRefs. If the token is lost, put a new one there and into the "
                     "callback URL, then request a sweep."
                 )

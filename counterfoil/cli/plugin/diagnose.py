@@ -112,9 +112,10 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         _write(path, bundle, f"counterfoil-{stamp}")
     except OSError as trouble:
         raise CommandError(ExitStatus.NOT_ALL, f"{path} can't be written: {trouble.strerror}") from trouble
-    answer = {"file": str(path), "contains": sorted(bundle.files), "missing": bundle.missing}
+    contains = sorted([*bundle.files, "missing.txt"])
+    answer = {"file": str(path), "contains": contains, "missing": bundle.missing}
     text = "".join(f"missing: {each}\n" for each in bundle.missing)
-    text += f"{path}: {len(bundle.files)} files. Look through it before you pass it on.\n"
+    text += f"{path}: {len(contains)} files. Look through it before you pass it on.\n"
     out.write(format_result(args.output, answer, text))
     return ExitStatus.DONE
 

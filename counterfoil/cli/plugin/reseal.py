@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sealing-keys", type=Path, required=True, metavar="FOLDER", help="folder with one file per key id"
     )
-    parser.add_argument(
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--dry-run", action="store_true", help="change nothing, as without --digest")
+    group.add_argument(
         "--digest",
         metavar="DIGEST",
         help="seal the keys again for which the command without it prints the same digest now",

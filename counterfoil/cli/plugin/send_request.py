@@ -151,7 +151,7 @@ class RequestCommand(NamedTuple):
         if self.request == "skip" and args.because is None and not args.dry_run:
             raise CommandError(
                 ExitStatus.MISUSED,
-                "a skip is permanent, so its reason is stored with the event: give it by --because.",
+                "only a retry undoes a skip, so its reason is stored with the event: give it by --because.",
             )
         by = "" if args.dry_run else await kube.whoami()
         answers = []

@@ -331,7 +331,7 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
 def page(found: InstallationStatus, now: datetime) -> str:
     """Return the state as text of at most 120 columns."""
     lines = [f"Namespace {found.namespace}, plugin {found.plugin}", "", "Processes"]
-    lines += [_process_line(each) for each in found.processes] or ["  none is known"]
+    lines += [_process_line(each) for each in found.processes] or ["  no pod was found in this namespace"]
     lines += [f"    {problem}" for each in found.processes for problem in each.problems]
     lines += ["", "Organizations", *_organization_table(found.organizations), "", "What waits for a person"]
     for each in found.waiting:

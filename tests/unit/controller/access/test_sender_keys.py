@@ -482,7 +482,6 @@ async def test_a_secret_that_holds_no_key_is_reported_in_words_that_lead_to_it(
     assert scene.esaw.asked == []
 
 
-@pytest.mark.xfail(strict=True, reason="the placeholder of the command is sent to eSAW as a key")
 @pytest.mark.parametrize("placeholder", ["NEW-API-KEY", "API_KEY"])
 async def test_the_placeholder_of_a_command_is_no_key_and_is_not_sent(placeholder: str) -> None:
     scene = Scene(a_sender(authorized=None), key=placeholder.encode())

@@ -61,6 +61,8 @@ def said(path: Path, constant: re.Pattern[str] = REASON) -> Iterator[str]:
             yield from words([each.value for each in node.keywords if each.arg == "reason"], ONE_WORD)
         elif isinstance(node, ast.AnnAssign | ast.Assign) and isinstance(node.value, ast.Constant):
             yield from words([node.value], constant)
+        elif isinstance(node, ast.Dict):
+            yield from (each for each in words(node.values, REASON) if each in CATALOGUE)
         elif isinstance(node, ast.Tuple):
             is_finding = any(True for _ in words(node.elts[:1], re.compile("True|False")))
             yield from words(node.elts[1:], ONE_WORD if is_finding else REASON)
