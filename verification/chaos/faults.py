@@ -280,7 +280,9 @@ class Injector:
 
 
 async def _event_of(stage: Stage, fault: Fault, passage: Passage) -> dict[str, Any] | None:
-    """Return the event of the envelope that a request names, or of one of all; None if it has none yet."""
+    """Return the event of the envelope that a request names, or of one of all; None if there is none."""
+    if not stage.envelopes:
+        return None
     named = (each for each in stage.envelopes if each in passage.path)
     return await stage.event_of(next(named, stage.envelopes[fault.subject % len(stage.envelopes)]))
 
@@ -484,6 +486,8 @@ async def _revoked(injector: Injector, fault: Fault, passage: Passage) -> bool:
 
 async def _deleted(injector: Injector, fault: Fault, passage: Passage) -> bool:
     stage = injector.stage
+    if not stage.envelopes:
+        return False
     envelope = stage.envelopes[fault.subject % len(stage.envelopes)]
     if not stage.esaw.exists(envelope):
         return False

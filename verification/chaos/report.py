@@ -28,9 +28,10 @@ def section(records: Sequence[Record], found: Mapping[str, Sequence[Mapping[str,
     bad = [each for each in records if each.violations]
     hours = sum(each.seconds for each in records) / 3600
     seeds = ", ".join(str(each) for each in sorted({each.seed for each in records})) or "none"
+    commits = ", ".join(sorted({each.commit for each in records if each.commit})) or "none"
     lines = [
-        f"The records have {struck.total():,} faults in {len(records)} rounds (seeds: {seeds}) "
-        f"and {hours:.1f} hours.",
+        f"The records have {struck.total():,} faults in {len(records)} rounds (seeds: {seeds}; "
+        f"commits: {commits}) and {hours:.1f} hours.",
         f"Rounds with a violation: {len(bad)}.",
         "",
         *table(

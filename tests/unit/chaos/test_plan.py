@@ -3,6 +3,8 @@
 import math
 from collections import Counter
 from functools import cache
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
@@ -11,7 +13,7 @@ from counterfoil.resources.organization import OAuth
 from sandbox.servers.proxies import Passage, TrapPoint
 from verification.chaos import faults
 from verification.chaos.plan import CLOCKS, DRAFT, KINDS, OF_DRAFTS, PLANTED, RECORD, USUAL, WAYS, Round, plan
-from verification.chaos.stage import operation
+from verification.chaos.stage import Stage, operation
 
 
 @cache
@@ -36,6 +38,16 @@ def test_a_plan_has_the_number_of_faults_that_was_asked_for() -> None:
 def test_every_kind_of_fault_is_planned_and_has_an_effect() -> None:
     planned = {fault.kind for each in rounds() for fault in each.faults}
     assert planned == set(KINDS) == set(faults.EFFECTS)
+
+
+@pytest.mark.parametrize(
+    "kind", ["esaw-envelope-deleted", "esaw-envelope-restarted", "person-skips", "person-relabels"]
+)
+async def test_a_fault_of_an_envelope_finds_nothing_to_strike_before_there_is_one(kind: str) -> None:
+    stage = SimpleNamespace(envelopes=[], esaw=None)
+    fault = next(each for round_ in rounds() for each in round_.faults if each.kind == kind)
+    passage = Passage(arrived=1, method="GET", path="/", query="", body=b"")
+    assert not await faults.EFFECTS[kind](faults.Injector(cast("Stage", stage)), fault, passage)
 
 
 def test_every_archive_number_of_processes_and_policy_is_planned() -> None:

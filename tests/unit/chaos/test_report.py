@@ -70,7 +70,7 @@ RECORDS = [record(1, api_cut=1200, esaw_429=2), record(2, seed=5, api_cut=34)]
 
 def test_the_section_has_faults_by_kind_rounds_seeds_time_and_violations() -> None:
     text = report.section(RECORDS, {})
-    assert "1,236 faults in 2 rounds (seeds: 1, 5) and 0.0 hours" in text
+    assert "1,236 faults in 2 rounds (seeds: 1, 5; commits: none) and 0.0 hours" in text
     assert "| `api-cut` | 1,234 |" in text
     assert "Rounds with a violation: 0." in text
     assert "Not corrected yet" not in text
