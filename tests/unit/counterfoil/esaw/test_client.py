@@ -315,6 +315,36 @@ async def test_a_connection_without_an_answer_is_unreachable(script: Script, kin
     assert setup.observer.codes == [("whoami", "unreachable")]
 
 
+@pytest.mark.xfail(strict=True, reason="the reason is discarded")
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "the response is not HTTP"),
+        (head(200, content_length="2\r\nContent-Length: 3"), "Content-Length already present"),
+        (b"HTTP/1.1 200 OK\n\n", "the response has lines without CR"),
+    ],
+)
+async def test_an_answer_that_is_not_http_has_its_fault_in_the_message(answer: bytes, fault: str) -> None:
+    async with against(then_closing(sending(answer))) as setup:
+        problem = await problem_of(setup)
+    assert str(problem) == (
+        f"The connection to eSAW was cut, or what answers there does not speak HTTP ({fault})."
+    )
+
+
+async def test_no_bytes_of_an_answer_that_is_not_http_are_in_the_message() -> None:
+    for answer in (
+        head(200, x_a="\0hostile"),
+        head(200, content_length="hostile"),
+        b"HTTP/1.1 hostile\r\n\r\n",
+        head(200, x_a="hostile" * 20_000),
+    ):
+        async with against(then_closing(sending(answer))) as setup:
+            problem = await problem_of(setup)
+        assert isinstance(problem, EsawUnreachable)
+        assert "hostile" not in str(problem)
+
+
 async def test_a_server_that_trickles_can_not_hold_a_call_indefinitely() -> None:
     async def trickle(writer: asyncio.StreamWriter) -> None:
         writer.write(head(200, content_length=1_000_000))
