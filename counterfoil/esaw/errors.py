@@ -66,8 +66,10 @@ class EsawUnreachable(EsawError):
 
     code = "unreachable"
 
-    def __init__(self, kind: UnreachableKind) -> None:
-        super().__init__(_UNREACHABLE[kind])
+    def __init__(self, kind: UnreachableKind, fault: str = "") -> None:
+        """``fault`` says why the answer is not HTTP, in plain words that the server did not choose."""
+        text = _UNREACHABLE[kind]
+        super().__init__(f"{text[:-1]} ({fault})." if fault else text)
         self.kind: UnreachableKind = kind
 
     @property

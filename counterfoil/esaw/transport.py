@@ -43,7 +43,7 @@ from counterfoil.esaw.rate_limit import RateLimiter
 from counterfoil.esaw.token import AcceptedHeader, ApiToken, TokenHeader
 from counterfoil.origin import origin_of
 from counterfoil.untrusted.addresses import is_address_forbidden
-from counterfoil.untrusted.http_transport import has_trailing_bytes
+from counterfoil.untrusted.http_transport import InvalidResponse, has_trailing_bytes
 from counterfoil.untrusted.json_bounds import MAX_CONTAINERS, has_too_many_values
 from counterfoil.untrusted.large_answers import LARGE_ANSWERS, SMALL_BYTES, AnswerTooSlow, Grow
 from counterfoil.untrusted.transfer_rate import RateBudget
@@ -301,6 +301,7 @@ class EsawTransport:
         """Run one step of a call within the timeout. Raises ``EsawUnreachable`` for all errors of the
         network."""
         kind: UnreachableKind
+        fault = ""
         try:
             with measurement.waiting():
                 async with asyncio.timeout(self._call_limits.answer) as measurement.deadline:
@@ -311,7 +312,8 @@ class EsawTransport:
             kind = "slow"
         except httpx.TransportError as error:
             kind = _unreachable_kind(error)
-        raise EsawUnreachable(kind)
+            fault = str(error) if isinstance(error, InvalidResponse) else ""
+        raise EsawUnreachable(kind, fault)
 
     @asynccontextmanager
     async def _open_response(

@@ -46,6 +46,14 @@ _FIELD_VALUE = re.compile(rb"(?:[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\
 """As RFC 9110 has them, 5.1 and 5.5."""
 
 
+_PLAIN_TEXT = re.compile(r"[A-Za-z0-9 ,()/-]{1,80}")
+
+
+class InvalidResponse(httpx.RemoteProtocolError):
+    """The head of a response is not valid HTTP. Its text has at most 80 printable characters, of which the
+    server chose none, and can be empty."""
+
+
 def new_client(
     *,
     timeout: httpx.Timeout,
@@ -459,7 +467,15 @@ def _translated(connection: Connection | None = None) -> Iterator[None]:
         yield
     except (aiohttp.ClientError, OSError, ValueError) as error:
         # Without the error itself, which has the fields of the request.
-        raise _transport_error(error, connection)(_QUERY.sub(r"\1", str(error))) from error.__cause__
+        raise _transport_error(error, connection)(_text_of(error)) from error.__cause__
+
+
+def _text_of(error: Exception) -> str:
+    if not isinstance(error, aiohttp.ClientResponseError):
+        return _QUERY.sub(r"\1", str(error))
+    # The bytes of the server follow a colon, or are in quotes.
+    text = error.message.partition(":")[0].strip()
+    return text if _PLAIN_TEXT.fullmatch(text) else ""
 
 
 def _transport_error(error: Exception, connection: Connection | None) -> type[httpx.TransportError]:
@@ -479,7 +495,7 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], type[httpx.TransportError]], .
     (aiohttp.ClientConnectorError, httpx.ConnectError),
     (aiohttp.InvalidURL, httpx.ConnectError),
     (aiohttp.ServerDisconnectedError, httpx.RemoteProtocolError),
-    (aiohttp.ClientResponseError, httpx.RemoteProtocolError),
+    (aiohttp.ClientResponseError, InvalidResponse),
     # A host that no name in a certificate can be, for example.
     (ValueError, httpx.ConnectError),
 )

@@ -29,7 +29,7 @@ from counterfoil.archives.errors import (
 from counterfoil.archives.streams import BLOCK
 from counterfoil.http_client import tls_fault
 from counterfoil.untrusted.addresses import is_address_forbidden
-from counterfoil.untrusted.http_transport import new_client
+from counterfoil.untrusted.http_transport import InvalidResponse, new_client
 
 CONNECT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 60.0
@@ -216,6 +216,11 @@ class HttpSite:
                 f"{self.archive}: {self.server} can't prove who it is ({fault}). Give it a certificate for "
                 "its name that the controller trusts, or name its authority in the controller's "
                 "SSL_CERT_FILE.",
+            )
+        if isinstance(error, InvalidResponse) and str(error):
+            return ArchiveUnavailable(
+                "ArchiveUnreachable",
+                f"{self.archive}: {self.server} gives an answer that is not valid HTTP ({error}).",
             )
         return ArchiveUnavailable(
             "ArchiveUnreachable", f"{self.archive}: {self.server} could not be reached."

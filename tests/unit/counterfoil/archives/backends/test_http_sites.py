@@ -472,7 +472,6 @@ async def test_the_connections_of_all_transfers_that_claim_their_names_are_used_
     assert server.connections == count
 
 
-@pytest.mark.xfail(strict=True, reason="the reason is discarded")
 async def test_an_answer_that_is_not_http_has_its_fault_in_the_message() -> None:
     async with running(sending(b"SSH-2.0-OpenSSH_9.6\r\n")) as server:
         backend = await a_backend(server.url)
