@@ -361,9 +361,15 @@ async def test_no_other_user_writes_the_status_of_any_kind(guarded: GuardedNames
             "senderRef": {"name": "anna"},
         },
     }
-    await guarded.apply(EVENT, ARCHIVE, SENDER, envelope)
+    imported = {
+        "apiVersion": "counterfoil.dev/v1beta1",
+        "kind": "Import",
+        "metadata": {"name": "old"},
+        "spec": {"organizationRef": {"name": "acme"}, "from": "2019-01-01"},
+    }
+    await guarded.apply(EVENT, ARCHIVE, SENDER, envelope, imported)
     conditions = [to_json_dict(a_condition("Ready"))]
-    for target in (TARGET, "archive/recorded", "sender/recorded", f"env/{ENVELOPE}"):
+    for target in (TARGET, "archive/recorded", "sender/recorded", f"env/{ENVELOPE}", "import/old"):
         said = await refusal_of_status(guarded, "meddler", {"conditions": conditions}, target)
         assert "only Counterfoil writes the status of its objects" in said
         await write_status(guarded, "restorer", {"conditions": conditions}, target)
