@@ -6,6 +6,7 @@ with the rights that the values give them, on a real API server. The node test r
 import asyncio
 import io
 import json
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from release.helm import CHART, helm
 from sandbox.controlplane import rbac
+from sandbox.controlplane.binaries import ensure
 from sandbox.controlplane.control_plane import ControlPlane, control_plane
 from sandbox.controlplane.objects import NamespaceObjects, ObjectError
 from sandbox.environment.local import LocalEnvironment, local_environment
@@ -32,6 +34,7 @@ from sandbox.trial.envelope import (
 )
 from sandbox.trial.image import REPOSITORY
 from sandbox.trial.mail_catcher import catch_mails
+from tests.support.console_blocks import console_commands, missing_lines, report, typed
 from tests.support.scenes.chart import NAMESPACE, Rendered
 
 TRIAL_VALUES = CHART / "values-trial.yaml"
@@ -236,6 +239,29 @@ async def test_the_rights_of_the_job_suffice_under_the_policies_of_the_chart_and
             # Each upgrade applies them again.
             for body in [*bodies, *bodies]:
                 await job.objects(as_job).apply(body)
+
+
+async def test_the_definitions_stay_until_the_commands_of_the_manual_remove_them(tmp_path: Path) -> None:
+    page = console_commands((CHART.parents[1] / "docs" / "start.md").read_text("utf-8"))
+    removal = [each for each in page if each.text.startswith(("kubectl get archives,", "kubectl get crd "))]
+    assert len(removal) == 2
+    async with control_plane() as plane:
+        await plane.namespace(RELEASE)
+        program = await helm(tmp_path / "helm", kubeconfig=plane.kubeconfig)
+        own = f"--namespace={RELEASE}"
+        await program("install", RELEASE, CHART, own, f"--values={TRIAL_VALUES}", "--no-hooks")
+        await program("uninstall", RELEASE, own)
+        assert "archives.counterfoil.dev" in await plane.kubectl("get", "crd", "-o", "name")
+        kubectl = (await ensure("kubectl"))["kubectl"]
+        environment = {
+            "PATH": os.pathsep.join([str(kubectl.parent), os.environ["PATH"]]),
+            "HOME": str(tmp_path),
+            "KUBECONFIG": str(plane.kubeconfig),
+        }
+        done = await typed(removal, tmp_path, environment, seconds=PATIENCE)
+        assert done.status == 0, report(removal, done)
+        assert missing_lines(removal[1].output, done.printed[1]) == [], report(removal, done)
+        assert "counterfoil.dev" not in await plane.kubectl("get", "crd", "-o", "name")
 
 
 async def _refusal(objects: NamespaceObjects, body: dict[str, Any]) -> str:
