@@ -56,6 +56,7 @@ import select
 import socket
 import ssl
 import struct
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -349,7 +350,9 @@ class Connection(ResponseHandler):
         is_complete = self._body is not None and self._body.is_eof()
         # The number of a socket that is closing can belong to another one already.
         if not transport.is_closing() and (not is_complete or transport.get_write_buffer_size()):
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            # macOS refuses it for a connection that the server has reset.
+            with suppress(OSError):
+                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         transport.abort()
 
     def _is_readable(self) -> bool:
