@@ -61,6 +61,7 @@ OWN_MODULES = (
     "cli/__init__.py",
     "cli/plugin/*",
     "cli/plugin/installation/*",
+    "cli/plugin/search/*",
     "esaw_check/__init__.py",
     "esaw_check/facts.py",
     "i18n/*.py",
