@@ -125,6 +125,7 @@ class Connection(ResponseHandler):
         self._idle = idle
         self._is_waiting = False
         self._body: StreamReader | None = None
+        self._tls: ssl.SSLObject | None = None
         self._is_refused = False
         self._is_sent = False
         self._has_ended = False
@@ -151,6 +152,11 @@ class Connection(ResponseHandler):
         """Whether a request can be sent. Also asked for a connection of the pool, which must have nothing to
         read."""
         return super().is_connected() and self.exception() is None and not self._is_readable()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take what is no longer known by a transport that was closed twice."""
+        super().connection_made(transport)
+        self._tls = transport.get_extra_info("ssl_object")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Parse what is left, and remember how the connection ended."""
@@ -292,9 +298,8 @@ class Connection(ResponseHandler):
 
     def _read_rest_of_tls(self) -> bool:
         """Take what TLS still holds; return whether the server has ended it. (RFC 9112, 9.8)"""
-        tls = None if self.transport is None else self.transport.get_extra_info("ssl_object")
         try:
-            while tls is not None and (data := tls.read(BUFFER_BYTES)):
+            while self._tls is not None and (data := self._tls.read(BUFFER_BYTES)):
                 self.data_received(data)
         except ssl.SSLZeroReturnError:
             return True

@@ -69,6 +69,7 @@ class Fault(StrEnum):
     SHORT_LENGTH = "short length"
     TWO_LENGTHS = "two lengths"
     TWO_FRAMINGS = "two framings"
+    OTHER_CODING = "other coding"
     NO_LAST_CHUNK = "no last chunk"
     NO_CHUNK_SIZE = "no chunk size"
     LONG_CHUNK = "long chunk"
@@ -88,6 +89,7 @@ FAULTS = {
         Fault.CUT,
         Fault.MORE,
         Fault.TWO_FRAMINGS,
+        Fault.OTHER_CODING,
         Fault.NO_LAST_CHUNK,
         Fault.NO_CHUNK_SIZE,
         Fault.LONG_CHUNK,
@@ -175,8 +177,11 @@ def _response(
         out += b"Content-Length: %d\r\n" % length
         if fault is Fault.TWO_LENGTHS:
             out += b"Content-Length: %d\r\n" % (length - 1)
+        elif choice.random() < 0.2:
+            out += b"content-length: %d\r\n" % length
     if framing is Framing.CHUNKED:
-        out += b"Transfer-Encoding: %s\r\n" % choice.choice([b"chunked", b"Chunked"])
+        coding = b"gzip, chunked" if fault is Fault.OTHER_CODING else b"chunked"
+        out += b"Transfer-Encoding: %s\r\n" % choice.choice([coding, coding.title()])
         if fault is Fault.TWO_FRAMINGS:
             out += b"Content-Length: %d\r\n" % len(body)
     out += b"\r\n"
@@ -318,7 +323,7 @@ async def test_a_body_is_complete_exactly_if_it_is_complete_by_the_protocol(
                 some = cases[start::AT_ONCE]
                 group.create_task(run(keeping, url, [case for case in some if case.is_announced]))
                 group.create_task(run(closing, url, [case for case in some if not case.is_announced]))
-    assert not wrong
+    assert not wrong, wrong
 
 
 def test_the_cases_have_each_fault_and_each_end_of_each_kind_of_body() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -501,6 +502,20 @@ async def test_what_was_received_is_parsed_at_the_end_of_the_connection(size: in
     assert time.process_time() - began < 1
     assert len(body.read_nowait()) == body.total_bytes
     assert body.at_eof()
+
+
+async def test_a_transport_that_was_closed_twice_ends_the_connection_as_well() -> None:
+    tls = Mock(read=Mock(side_effect=ssl.SSLWantReadError))
+    transport = Mock(get_extra_info=Mock(side_effect={"ssl_object": tls}.get))
+    connection = Connection(asyncio.get_running_loop(), set())
+    connection.connection_made(transport)
+    connection.set_response_params(read_until_eof=True)
+    connection.data_received(UNFRAMED + b"half")
+    # asyncio's own for TLS.
+    transport.get_extra_info.side_effect = AttributeError
+    connection.connection_lost(None)
+    assert connection.transport is None
+    assert connection.was_reset
 
 
 async def test_a_reset_does_not_end_a_body_without_a_length() -> None:
