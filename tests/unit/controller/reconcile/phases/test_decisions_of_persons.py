@@ -1,0 +1,175 @@
+"""What a person decided about one event of an envelope holds for its other events, and after a removal."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from controller.requests.event_requests import EventRequests
+from counterfoil.esaw.errors import HttpStatusError
+from counterfoil.resources import (
+    REQUEST_LABEL,
+    SENDER_LABEL,
+    EnvelopeEvent,
+    EnvelopeStatus,
+    Origin,
+    Phase,
+    Request,
+)
+from counterfoil.resources.reopening import reopened_status
+from tests.support.builders import an_event
+from tests.support.scenes.reconciler import ReconcilerScene
+
+pytestmark = pytest.mark.xfail(strict=True, reason="a skip holds for its own event only")
+
+ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
+DELAY = {"policy": "Delete", "after": "168h"}
+
+
+def of_two_actions(folder: Path, **spec: Any) -> ReconcilerScene:
+    return ReconcilerScene(folder, **{"cleanup": DELAY, "actions": ACTIONS, **spec})
+
+
+def continue_with(scene: ReconcilerScene, event: EnvelopeEvent) -> EnvelopeEvent:
+    """Let the scene continue with another event of the envelope; return the event before."""
+    first, scene.event = scene.event, event
+    return first
+
+
+def create(scene: ReconcilerScene, event: EnvelopeEvent) -> EnvelopeEvent:
+    scene.kube.put(event)
+    return continue_with(scene, event)
+
+
+def of_a_workstep() -> EnvelopeEvent:
+    return an_event().for_action("workstepFinished").labelled(SENDER_LABEL, "anna").build()
+
+
+def of_a_person() -> EnvelopeEvent:
+    return an_event().by(Origin.MANUAL).named("import-1").labelled(SENDER_LABEL, "anna").build()
+
+
+async def ask(scene: ReconcilerScene, request: str) -> None:
+    """Carry out a person's request on the event, as the controller does."""
+    requests, event = EventRequests(scene.clock), scene.newest()
+    result = await (requests.skip if request == "skip" else requests.retry)(event, Request(request))
+    assert result.change is not None
+    last = Request(request).handled(result.outcome, "", now=scene.clock.now())
+    status = msgspec.structs.replace(result.change(event.status), last_request=last)
+    await scene.status_writer.store(event, status)
+
+
+async def skip(scene: ReconcilerScene) -> None:
+    await ask(scene, "skip")
+
+
+async def skip_in_an_earlier_version(scene: ReconcilerScene) -> None:
+    await ask(scene, "skip")
+    event = scene.newest()
+    earlier = msgspec.structs.replace(event.status, skipped_time=None)
+    scene.kube.put(msgspec.structs.replace(event, status=earlier))
+
+
+async def suspend(scene: ReconcilerScene) -> None:
+    scene.kube.edit(EnvelopeEvent, scene.event.name, {"spec": {"suspend": True}})
+    await scene.reconcile()
+
+
+Decide = Callable[[ReconcilerScene], Awaitable[None]]
+
+
+@pytest.mark.parametrize("decide", [skip, skip_in_an_earlier_version, suspend])
+@pytest.mark.parametrize("other", [of_a_workstep, of_a_person])
+@pytest.mark.parametrize("is_decided_before", [True, False])
+async def test_another_event_of_the_envelope_does_not_delete_what_a_person_keeps(
+    tmp_path: Path, decide: Decide, other: Callable[[], EnvelopeEvent], is_decided_before: bool
+) -> None:
+    scene = of_two_actions(tmp_path)
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    if is_decided_before:
+        await decide(scene)
+    first = create(scene, other())
+    assert (await scene.reconcile()).status.reason == "CleanupDelayed"
+    if not is_decided_before:
+        second = continue_with(scene, first)
+        await decide(scene)
+        continue_with(scene, second)
+    scene.clock.advance(hours=169)
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert f"EnvelopeEvent/{first.name}" in (kept.status.message or "")
+    assert scene.envelope.transport.deleted == []
+
+
+async def test_the_envelope_is_deleted_after_the_skip_of_its_other_event_was_taken_back(
+    tmp_path: Path,
+) -> None:
+    scene = of_two_actions(tmp_path)
+    await scene.reconcile()
+    await skip(scene)
+    first = create(scene, of_a_workstep())
+    scene.clock.advance(hours=169)
+    await scene.reconcile(2)
+    assert scene.newest().status.reason == "CleanupDelayed"
+    scene.clock.advance(hours=169)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    continue_with(scene, first)
+    await ask(scene, "retry")
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_an_expired_envelope_of_a_skipped_event_is_kept_after_its_restart_too(tmp_path: Path) -> None:
+    scene = of_two_actions(tmp_path, statuses=["Completed", "Expired"], cleanup={"policy": "Delete"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    scene.envelope.but("delete", HttpStatusError(503))
+    await scene.reconcile()
+    await skip(scene)
+    scene.envelope.problems.clear()
+    create(scene, of_a_workstep())
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.SKIPPED, "ArchivedAsExpired")
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    again = reopened_status(kept.status, reason="Redelivered", message="", now=scene.clock.now())
+    await scene.status_writer.store(kept, again)
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    assert scene.envelope.transport.deleted == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"metadata": {"labels": {REQUEST_LABEL: "skip"}}}, {"spec": {"suspend": True}}]
+)
+async def test_a_decision_about_another_event_is_heard_that_comes_during_the_last_run(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    """The other events are listed when archiving begins, and a request waits for the end of this run."""
+    scene = of_two_actions(tmp_path, cleanup={"policy": "Delete"})
+    first = scene.event
+    create(scene, of_a_workstep())
+    scene.envelope.meanwhile["download file-1"] = lambda: scene.kube.edit(EnvelopeEvent, first.name, change)
+    after = await scene.reconcile()
+    expected = "SettingsChanged" if "metadata" in change else "ArchivedAndKept"
+    assert (after.status.reason, scene.envelope.transport.deleted) == (expected, [])
+    assert f"EnvelopeEvent/{first.name}" in (after.status.message or "")
+
+
+async def test_a_retry_of_a_failed_event_does_not_take_back_the_skip_that_it_does_not_show(
+    tmp_path: Path,
+) -> None:
+    """Such as the retry of all that failed for one reason, by a person who knows of no skip."""
+    scene = ReconcilerScene(tmp_path)
+    scene.envelope.status = EnvelopeStatus.ACTIVE
+    await scene.reconcile()
+    await skip(scene)
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    event = scene.newest()
+    failed = msgspec.structs.replace(event.status, phase=Phase.FAILED, reason="ArchiveFull")
+    await scene.status_writer.store(event, failed)
+    await ask(scene, "retry")
+    kept = await scene.reconcile()
+    assert (kept.status.phase, kept.status.reason) == (Phase.SUCCEEDED, "ArchivedAndKept")
+    assert "a person skipped" in (kept.status.message or "")
+    assert scene.envelope.transport.deleted == []
+    await ask(scene, "retry")
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
