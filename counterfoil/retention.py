@@ -12,9 +12,21 @@ from typing import Final
 
 from counterfoil.resources.base import IMPORT_WINDOW_LABEL
 from counterfoil.resources.conditions import find_condition, is_condition_true
-from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, EnvelopeEvent, NoticeState, Origin, Phase
+from counterfoil.resources.envelopeevent import (
+    ENVELOPE_NOT_FOUND,
+    EVIDENCE_CONDITION,
+    EnvelopeEvent,
+    NoticeState,
+    Origin,
+    Phase,
+)
 from counterfoil.resources.imports import read_window_label
-from counterfoil.resources.organization import CHANGEABLE_STATUSES, EnvelopeStatus, OrganizationSpec
+from counterfoil.resources.organization import (
+    CHANGEABLE_STATUSES,
+    CleanupPolicy,
+    EnvelopeStatus,
+    OrganizationSpec,
+)
 from counterfoil.resources.reopening import may_be_restarted
 
 MIN_NOTICE: Final = timedelta(days=1)
@@ -111,21 +123,51 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
     Return when a finished event is removed.
 
     None: the event is unfinished, its notice is not delivered yet, the files of its kept envelope were not
-    listed again yet, or events of its phase are kept.
+    listed again yet, or events of its phase are kept. An event that a person skipped is kept while its
+    envelope can be in eSAW: a later callback would create the event again, and the envelope would be deleted.
     """
     status = event.status
     if not status.phase.is_final or status.completion_time is None or status.next_attempt_time is not None:
         return None
     if status.notice is not None and status.notice.state is NoticeState.PENDING:
         return None
+    removed = _end_of_ttl(event, status.completion_time, spec)
+    if removed is None or not _forbids_delete(event, spec):
+        return removed
+    end = _end_in_esaw(event, spec)
+    return None if end is None else max(removed, end)
+
+
+def _end_of_ttl(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:
+    """Return when the time to live of a finished event ends; None: events of its phase are kept."""
+    status = event.status
     if status.phase is not Phase.FAILED and event.spec.origin is Origin.IMPORT:
-        return _imported_removal(event, status.completion_time, spec)
+        return _imported_removal(event, finished, spec)
     kept: timedelta | None = spec.succeeded_ttl
     if status.phase is Phase.FAILED:
         kept = spec.ttl.failed
         if _never_existed(event):
             kept = spec.ttl.unknown if kept is None else min(kept, spec.ttl.unknown)
-    return None if kept is None else _later(status.completion_time, kept)
+    return None if kept is None else _later(finished, kept)
+
+
+def _forbids_delete(event: EnvelopeEvent, spec: OrganizationSpec) -> bool:
+    """Whether only this event tells that the envelope is not deleted, because a person skipped or suspended
+    the event."""
+    last = event.status.last_error.reason if event.status.last_error is not None else ""
+    # Callbacks of envelopes that eSAW never showed are mostly forged, and may be many.
+    is_unknown = last == ENVELOPE_NOT_FOUND and event.status.envelope is None
+    is_forbidden = event.status.is_skipped_by_person or event.spec.suspend
+    is_in_esaw = last not in _NOTHING_TO_LOSE and not is_unknown
+    return spec.cleanup.policy is CleanupPolicy.DELETE and is_forbidden and is_in_esaw
+
+
+def _end_in_esaw(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | None:
+    """Return when eSAW itself has deleted the envelope; None: that is not known, or it can still change."""
+    envelope = event.status.envelope
+    if spec.retention is None or envelope is None or envelope.status in CHANGEABLE_STATUSES:
+        return None
+    return _retention_end(event, spec.retention)
 
 
 def _imported_removal(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:
@@ -141,7 +183,7 @@ def _imported_removal(event: EnvelopeEvent, finished: datetime, spec: Organizati
 def _never_existed(event: EnvelopeEvent) -> bool:
     """Whether only a callback or a list named the envelope: eSAW neither found it nor described it before."""
     return (
-        event.status.reason == "EnvelopeNotFound"
+        event.status.reason == ENVELOPE_NOT_FOUND
         and event.status.envelope is None
         and event.spec.origin is not Origin.MANUAL
     )

@@ -224,7 +224,7 @@ class ReconcileContext:
 
     async def siblings(self) -> tuple[EnvelopeEvent, ...]:
         """
-        Return the other events of this envelope, oldest first, as they were when this run first asked.
+        Return the other events of this envelope, oldest first, as they were when this run last listed them.
 
         None of them runs at the same time (rule 5). One that can't be read is left out. Raises ``ApiError``.
         """
@@ -241,10 +241,12 @@ class ReconcileContext:
         Return the other events of this envelope, also those of actions that the Organization no longer
         lists, and of persons; none, and without a request, if the Organization never had such events.
 
-        Raises ``ApiError``, and ``NotProven`` for one that can't be read: it may name a file of the envelope.
+        They are listed again: a person may have decided about one of them since this run began. Raises
+        ``ApiError``, and ``NotProven`` for one that can't be read: it may name a file of the envelope.
         """
         if not self.organization.may_have_several_events and not is_of_a_person(self.event):
             return ()
+        self._siblings = None
         found = await self._sibling_events()
         if found.unreadable:
             raise NotProven(found.unreadable)

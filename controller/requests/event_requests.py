@@ -27,6 +27,7 @@ from counterfoil.resources.reopening import (
     is_reopened_by_retry,
     may_change,
     reopened_status,
+    takes_back_skip,
 )
 from counterfoil.resources.request import EXPECTED_PARAMETER, Request, RequestOutcome
 
@@ -57,6 +58,8 @@ class EventRequests:
             return _nothing_to_do(event)
         change = partial(_retried_status, now=self.clock.now())
         message = f"The event was {event.status.phase}; it is tried again."
+        if event.status.is_skipped_by_person and not takes_back_skip(event.status):
+            message = f"{message} A person skipped it before, so its envelope is archived and not deleted."
         return RequestResult(RequestOutcome.DONE, message, change)
 
     async def skip(self, event: EnvelopeEvent, request: Request) -> RequestResult:
@@ -102,17 +105,22 @@ class EventRequests:
             message=message,
             conditions=conditions,
             next_attempt_time=None,
-            completion_time=now,
+            # The earliest time that it can be: a later callback may re-open the event.
+            completion_time=now - self.clock.lead(),
             notice=None,
             skipped_time=now.replace(microsecond=0),
         )
 
 
 def _retried_status(status: EnvelopeEventStatus, *, now: datetime) -> EnvelopeEventStatus:
-    """Return the status of an event that starts again; a skip of before is undone."""
+    """Return the status of an event that starts again. A skip of before is undone if the event shows it."""
     message = "A person asked to try again."
     again = reopened_status(status, reason="RetryRequested", message=message, now=now)
-    return msgspec.structs.replace(again, skipped_time=None)
+    skipped = status.skipped_time
+    if skipped is None and status.is_skipped_by_person and status.last_request is not None:
+        # Earlier versions stored it only there, and this request takes its place.
+        skipped = status.last_request.handled_time
+    return msgspec.structs.replace(again, skipped_time=None if takes_back_skip(status) else skipped)
 
 
 def _with_resent_notice(status: EnvelopeEventStatus) -> EnvelopeEventStatus:

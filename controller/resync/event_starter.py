@@ -38,6 +38,7 @@ from counterfoil.resources.event_factory import new_event
 from counterfoil.resources.naming import EnvelopeId
 from counterfoil.resources.organization import OrganizationLimits
 from counterfoil.resources.reopening import (
+    ARCHIVED_AS_EXPIRED,
     DELETION_ASSUMED,
     RECORDED,
     SKIPPED_BY_REQUEST,
@@ -251,7 +252,7 @@ def _may_end_otherwise(event: EnvelopeEvent, found: EnvelopeStatus) -> bool:
         return reason in (RECORDED, DELETION_ASSUMED)
     if phase is not Phase.SKIPPED or is_given_up(event.status):
         return False
-    if reason in (SKIPPED_BY_REQUEST, "ArchivedAsExpired", "NoFinishedDocuments"):
+    if reason in (SKIPPED_BY_REQUEST, ARCHIVED_AS_EXPIRED, "NoFinishedDocuments"):
         # Settled in this status.
         return event.status.envelope is None or event.status.envelope.status != found
     return True

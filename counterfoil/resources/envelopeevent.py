@@ -604,9 +604,9 @@ class EnvelopeEventStatus(ResourcePart, frozen=True):
     skipped_time: Annotated[
         datetime | None,
         schema(
-            "Time at which a person skipped the event (RFC 3339, UTC). While it is set, the envelope is not "
-            "deleted. A person's retry that starts the event again removes it; no callback and no other "
-            "request does."
+            "Time at which a person skipped the event (RFC 3339, UTC). While it is set, no event of the "
+            "envelope deletes it. A person's retry of an event that shows the skip removes it; no callback "
+            "and no other request does."
         ),
     ] = None
     notice: EventNotice | None = None

@@ -497,7 +497,8 @@ class Ttl(ResourcePart, frozen=True):
         Duration,
         schema(
             "Retention of Succeeded and Skipped events, as a duration, 72h or more, and never "
-            "below `sweep.lookback`: a sweep recognises an archived envelope by its event. "
+            "below `sweep.lookback`: a sweep recognises an archived envelope by its event. With "
+            "policy Delete, an event that a person skipped stays while its envelope can be in eSAW. "
             "Default 792h (33 days).",
             duration_bound(
                 "duration(self) >= duration('72h')",

@@ -75,6 +75,11 @@ SKIPPED_UNTIL_A_CHANGE = (
 
 _WITHOUT_ENVELOPE = frozenset({ENVELOPE_NOT_FOUND, "EnvelopeDeleted"})
 """Reasons of attempts that failed because eSAW does not have the envelope, or shows it to no known key."""
+ARCHIVED_AS_EXPIRED = "ArchivedAsExpired"
+"""Reason of an event whose envelope was archived as Expired and stays in eSAW."""
+
+_REASONS_THAT_SHOW_SKIP = frozenset({SKIPPED_BY_REQUEST, ARCHIVED_AND_KEPT, ARCHIVED_AS_EXPIRED})
+"""Reasons of ended events whose message names the skip of before."""
 
 PHASES_REOPENED_BY_CALLBACK = frozenset({Phase.SKIPPED, Phase.FAILED})
 """Phases in which a callback starts an event again, beside ``DELETION_ASSUMED``."""
@@ -163,6 +168,16 @@ def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
         DELETION_ASSUMED,
         RECORDED,
     )
+
+
+def takes_back_skip(status: EnvelopeEventStatus) -> bool:
+    """
+    Whether a person's retry takes back a person's skip, so that the envelope may be deleted.
+
+    Only of an event that has ended because of the skip, and shows it. A person who retries all that failed
+    for one reason does not see that one of them was skipped before: it is archived, and its envelope is kept.
+    """
+    return status.is_skipped_by_person and status.reason in _REASONS_THAT_SHOW_SKIP
 
 
 def is_given_up(status: KnownStatus) -> bool:

@@ -52,15 +52,17 @@ class AClock:
         self._monotonic = 0.0
         self._step = step
         self.slept: list[float] = []
+        self.ahead = timedelta(0)
+        """Difference of the clock of the API server that answered last to the others, which are right."""
 
     def now(self) -> datetime:
         """Return the set time."""
         self.advance(seconds=self._step)
-        return self._now
+        return self._now + self.ahead
 
     def lead(self) -> timedelta:
-        """Return zero."""
-        return timedelta(0)
+        """Return by how much the time is ahead."""
+        return self.ahead
 
     def advance(self, **how_long: float) -> None:
         """Let time pass."""

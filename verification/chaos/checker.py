@@ -319,8 +319,8 @@ def _seal(archive: Files, public_key: bytes) -> Iterator[str]:
 
 
 def _decisions(evidence: Evidence) -> Iterator[str]:
-    """A decision of a person is obeyed until the delete. A controller reads it after eSAW has listed the
-    files."""
+    """A decision of a person about an event is obeyed until the delete, by each event of the envelope. A
+    controller reads it after eSAW has listed the files."""
     if evidence.restores:  # the decision itself can be lost
         return
     for decision in evidence.decisions:
@@ -346,10 +346,9 @@ def _is_last_skip(decision: Decision, evidence: Evidence) -> bool:
 
 
 def _is_skipped(envelope: str, evidence: Evidence) -> bool:
-    """Whether a skip is the last request of a person on the event that was carried out."""
+    """Whether a person skipped an event of the envelope, and no retry took that back."""
     events = (each for each in evidence.events if each["spec"]["envelopeID"] == envelope)
-    last = (each.get("status", {}).get("lastRequest") or {} for each in events)
-    return any((each.get("request"), each.get("outcome")) == ("skip", "Done") for each in last)
+    return any("skippedTime" in each.get("status", {}) for each in events)
 
 
 def _memory(evidence: Evidence) -> Iterator[str]:

@@ -70,6 +70,7 @@ from counterfoil.resources.envelopeevent import (
     DELETE_UNCONFIRMED,
 )
 from counterfoil.resources.reopening import (
+    ARCHIVED_AS_EXPIRED,
     CLEANUP_DELAYED,
     DELETION_ASSUMED,
     LATE_FILES_PENDING,
@@ -163,9 +164,10 @@ def _delay(event: EnvelopeEvent, context: ReconcileContext) -> Pause | None:
 
 def _end_of_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime:
     """Return until when eSAW may list further files: ``evidence.wait`` after the list last changed, which is
-    when its files were last collected."""
-    wait = context.organization.spec.evidence.wait
-    return context.since(event, "Collected") + wait if wait else context.clock.now()
+    when its files were last collected; now if that has passed."""
+    wait, now = context.organization.spec.evidence.wait, context.clock.now()
+    end = context.since(event, "Collected") + wait + context.clock.lead()
+    return max(now, end) if wait else now
 
 
 async def _decision(context: ReconcileContext) -> Wait | None:
@@ -175,10 +177,12 @@ async def _decision(context: ReconcileContext) -> Wait | None:
     event = await context.fence.confirmed()
     if event.spec.suspend or has_request(event):
         changed = f"{event.KIND}/{event.name}"
-    if changed is None:
-        return None
+    return None if changed is None else _settings_changed(changed)
+
+
+def _settings_changed(subject: str) -> Wait:
     return Wait(
-        "SettingsChanged", f"{changed} was changed during this attempt; the next attempt follows the change."
+        "SettingsChanged", f"{subject} was changed during this attempt; the next attempt follows the change."
     )
 
 
@@ -250,30 +254,67 @@ async def _keep(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
     listed = await context.files_now()
     if lists_additional_files(event.status, listed):
         return _archive_again("FilesChanged", OTHER_FILES)
-    # The event ends now. What eSAW lists later is found once this time has passed (docs/decisions/0046).
-    # A list that lacks a known file is short, and not the last one.
-    now, complete = context.clock.now(), _end_of_listing(event, context)
+    # The event ends now. A list that lacks a known file is short, and not the last one.
     siblings = [each.status for each in await context.possible_siblings()]
     is_short = lacks_known(event, context, listed, siblings)
     if not is_short and (gap := _gap_in(listed, event, context)) is not None:
         return gap
+    why = "as spec.cleanup.policy says"
+    if event.status.is_skipped_by_person:
+        why = "because a person skipped this event before its last callback"
+    return _kept(event, context, why, listed, is_short=is_short)
+
+
+def _kept(
+    event: EnvelopeEvent,
+    context: ReconcileContext,
+    why: str,
+    listed: Collection[EnvelopeFile],
+    *,
+    is_short: bool = False,
+) -> Done | Skip:
+    """Return the outcome for an archived envelope that stays in eSAW; ``is_short``: the list lacks a file
+    that eSAW listed before."""
+    # What eSAW lists later is found once this time has passed (docs/decisions/0046).
+    now, complete = context.clock.now(), _end_of_listing(event, context)
     settled = None if is_short else settled_evidence(event.status, listed)
     facts = PhaseFacts(
-        listing_due=max(now, complete) if is_short or now < complete else None,
+        listing_due=complete if is_short or now < complete else None,
         side_conditions=() if settled is None else (settled,),
     )
     if _is_expired(event):
         return Skip(
-            "ArchivedAsExpired",
+            ARCHIVED_AS_EXPIRED,
             f"The envelope was archived as Expired in Archive/{context.archive.name} and stays in "
-            "eSignAnyWhere. If it is restarted there, its next callback archives it again.",
+            f"eSignAnyWhere, {why}. If it is restarted there, its next callback archives it again.",
             facts=facts,
         )
-    why = "as spec.cleanup.policy says"
-    if event.status.is_skipped_by_person:
-        why = "because a person skipped this event before its last callback"
     message = f"The envelope was archived and stays in eSignAnyWhere, {why}."
     return Done("ArchivedAndKept", message, facts=facts)
+
+
+def _decision_about(
+    siblings: Collection[EnvelopeEvent],
+    event: EnvelopeEvent,
+    context: ReconcileContext,
+    listed: Collection[EnvelopeFile],
+) -> Outcome | None:
+    """
+    Return the outcome if a person skipped or suspended another event of the envelope, so that the envelope
+    is not deleted; None: nobody did.
+
+    This event ends: once the decision is taken back, the other event deletes the envelope itself.
+    """
+    for each in siblings:
+        subject = f"EnvelopeEvent/{each.name}"
+        if has_request(each):
+            # It is carried out after this run.
+            return _settings_changed(subject)
+        if each.status.is_skipped_by_person or each.spec.suspend:
+            decision = "skipped" if each.status.is_skipped_by_person else "suspended"
+            why = f"because a person {decision} {subject} of the same envelope"
+            return _kept(event, context, why, listed)
+    return None
 
 
 async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | None:
@@ -341,11 +382,13 @@ async def _delete(event: EnvelopeEvent, context: ReconcileContext, damage: Damag
         return difference
     # Another event may have listed a file since this one archived the envelope. Asked only about a list with
     # the same files: a list with a further one is recorded first, so that no later list may lack that file.
-    siblings = [each.status for each in await context.siblings_before_delete()]
-    if lacks_known(event, context, listed, siblings):
+    siblings = await context.siblings_before_delete()
+    if lacks_known(event, context, listed, [each.status for each in siblings]):
         return wait_for_known_files(event, context)
     if (gap := _gap_in(listed, event, context)) is not None:
         return gap
+    if (decision := _decision_about(siblings, event, context, listed)) is not None:
+        return decision
     if deletion.is_listed_by_v5(listed):
         return _of_v5(event, context, "only the API v5 lists all files, and does not say that these are all")
     proof = deletion.ProofOfArchive.from_status(

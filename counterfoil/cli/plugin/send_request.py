@@ -39,7 +39,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry
 from counterfoil.resources.envelopeevent import digest_of, has_state, state_of
-from counterfoil.resources.reopening import is_reopened_by_retry
+from counterfoil.resources.reopening import is_reopened_by_retry, takes_back_skip
 from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
 
 DIGEST_LENGTH = 16
@@ -139,8 +139,8 @@ class RequestCommand(NamedTuple):
         parser.add_argument(
             "--digest",
             metavar="DIGEST",
-            help="request nothing unless --dry-run prints the same digest for the chosen events now; `skip` "
-            "needs it for a choice by -l, --all-failed or --reason",
+            help="request nothing unless --dry-run prints the same digest for the chosen events now. A "
+            "choice by -l, --all-failed or --reason needs it for `skip`, and to `retry` skipped events.",
         )
 
     async def run(self, args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
@@ -173,12 +173,17 @@ class RequestCommand(NamedTuple):
 
     def _check_digest(self, args: argparse.Namespace, events: Sequence[EnvelopeEvent], digest: str) -> None:
         """Raise ``CommandError`` if the chosen events are not those that the user was shown."""
-        is_needed = self.request == "skip" and not args.events and bool(events) and not args.dry_run
-        if args.digest is None and is_needed:
+        is_choice, undone = not args.events and not args.dry_run, sum(map(self._takes_back_skip, events))
+        change = ""
+        if self.request == "skip" and events:
+            change = f"{counted(len(events), 'event')} would be skipped, and a skip is permanent"
+        elif undone:
+            change = f"the skip of {counted(undone, 'event')} would be taken back, and the envelope deleted"
+        if args.digest is None and is_choice and change:
             raise CommandError(
                 ExitStatus.MISUSED,
-                f"{counted(len(events), 'event')} would be skipped, and a skip is permanent. Look first with "
-                "--dry-run, and repeat the command with the --digest that it prints.",
+                f"{change}. Look first with --dry-run, and repeat the command with the --digest that it "
+                "prints.",
             )
         if args.digest not in (None, digest):
             raise CommandError(
@@ -186,6 +191,9 @@ class RequestCommand(NamedTuple):
                 "other events match now, or they are in other states than those of this digest. Nothing was "
                 "requested. Look at them again with --dry-run.",
             )
+
+    def _takes_back_skip(self, event: EnvelopeEvent) -> bool:
+        return self.request == "retry" and takes_back_skip(event.status)
 
     def _retries_success(self, event: EnvelopeEvent) -> bool:
         """Whether a retry of an event that succeeded lists its files again, or sends its notice again."""
@@ -200,7 +208,8 @@ class RequestCommand(NamedTuple):
         if event.status.phase in self.skipped_phases and not self._retries_success(event):
             return False, f"nothing to {self.request}, it is {event.status.phase}"
         if args.dry_run:
-            return True, f"{self.request} would be asked for, it is {event.status.phase}"
+            undone = ", and a person's skip is taken back" if self._takes_back_skip(event) else ""
+            return True, f"{self.request} would be asked for, it is {event.status.phase}{undone}"
         parameters = {EXPECTED_PARAMETER: state_of(event)} if self.request == "skip" else None
         state, because = state_of(event), args.because
         change = request_changes(
@@ -229,14 +238,17 @@ RETRY = RequestCommand(
     "retry",
     frozenset({Phase.SUCCEEDED}),
     SUMMARY="try events again now",
-    DETAILS="This works in a final phase and during a pause. What is archived is not archived twice.",
+    DETAILS="This works in a final phase and during a pause. What is archived is not archived twice. A retry "
+    "of an event that shows a person's skip takes it back. Other retries leave the skip, and keep the "
+    "envelope.",
 )
 SKIP = RequestCommand(
     "skip",
     frozenset({Phase.SUCCEEDED, Phase.SKIPPED}),
     SUMMARY="give events up on purpose",
-    DETAILS="Counterfoil does nothing more for them and deletes nothing. Only retry takes them up again. A "
-    "new callback does so for an envelope that was not known to be finished, and keeps it.",
+    DETAILS="Counterfoil does nothing more for them. It does not delete their envelopes, also not for other "
+    "events of the same envelopes. Only retry takes them up again. A new callback does so for an envelope "
+    "that was not known to be finished, and keeps it.",
 )
 
 

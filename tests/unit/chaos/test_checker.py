@@ -75,7 +75,7 @@ def event(
 
 def skipped(event: dict[str, Any]) -> dict[str, Any]:
     """The event after a person's skip that was carried out."""
-    return {**event, "status": {**event["status"], "lastRequest": {"request": "skip", "outcome": "Done"}}}
+    return {**event, "status": {**event["status"], "skippedTime": "2026-07-01T12:00:00Z"}}
 
 
 def said(message: str, phase: str = "Succeeded", reason: str = "ArchivedAndDeleted") -> dict[str, Any]:

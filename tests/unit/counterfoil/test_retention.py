@@ -1,14 +1,24 @@
 """When eSAW itself deletes an envelope that is not archived, and when the warning is due."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from counterfoil.durations import Duration
-from counterfoil.resources import IMPORT_WINDOW_LABEL, EnvelopeSummary, LastError, Origin, Phase
+from counterfoil.resources import (
+    IMPORT_WINDOW_LABEL,
+    CleanupPolicy,
+    EnvelopeSummary,
+    LastError,
+    LastRequest,
+    Origin,
+    Phase,
+)
 from counterfoil.resources.imports import window_label
-from counterfoil.resources.organization import OrganizationSpec, Ttl
+from counterfoil.resources.organization import CleanupSpec, OrganizationSpec, Ttl
+from counterfoil.resources.request import RequestOutcome
 from counterfoil.retention import deletion_time, imminent_deletion, notice_period, removal_time
 from tests.support.builders import NOON, EventBuilder, an_event, an_organization
 
@@ -219,3 +229,46 @@ def test_an_imported_event_that_failed_is_kept_as_any_other() -> None:
 def test_an_imported_event_without_the_label_of_its_window_is_kept_as_any_other() -> None:
     ended = an_event().by(Origin.IMPORT).in_phase(Phase.SUCCEEDED).status(completion_time=NOON).build()
     assert removal_time(ended, a_spec(None, Ttl())) == NOON + timedelta(hours=792)
+
+
+def skipped(**status: Any) -> EventBuilder:
+    event = an_event().in_phase(Phase.SKIPPED, "SkippedByRequest").status(completion_time=NOON)
+    return event.status(**{"skipped_time": NOON, **status})
+
+
+def requested_skip() -> LastRequest:
+    return LastRequest(request="skip", outcome=RequestOutcome.DONE, handled_time=NOON)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        skipped(),
+        skipped(envelope=COMPLETED),
+        skipped(skipped_time=None, last_request=requested_skip()),
+        skipped(phase=Phase.SUCCEEDED, reason="ArchivedAndKept"),
+        skipped(phase=Phase.FAILED, reason="ArchiveFull"),
+        skipped(skipped_time=None, reason="UnexpectedStatus").suspended(),
+        skipped().by(Origin.IMPORT),
+    ],
+)
+def test_an_event_whose_removal_would_let_a_callback_delete_the_envelope_is_not_removed(
+    event: EventBuilder,
+) -> None:
+    spec = a_spec(None, Ttl(failed=Duration(days=40)))
+    assert removal_time(event.build(), spec) is None
+    kept = replace(spec, cleanup=CleanupSpec(policy=CleanupPolicy.KEEP))
+    assert removal_time(event.build(), kept) is not None
+
+
+def test_a_skipped_event_is_removed_once_esaw_has_deleted_the_envelope_itself() -> None:
+    spec, expired = a_spec(90 * DAY), EnvelopeSummary(status="Expired")
+    assert removal_time(skipped(envelope=COMPLETED).build(), spec) == NOON + 90 * DAY
+    assert removal_time(skipped(envelope=COMPLETED).build(), a_spec(2 * DAY)) == NOON + 33 * DAY
+    for may_change in (None, ACTIVE, expired):
+        assert removal_time(skipped(envelope=may_change).build(), spec) is None
+    for reason in ("EnvelopeDeleted", "EnvelopeNotFound"):
+        last = LastError(reason=reason, message="", time=NOON)
+        assert removal_time(skipped(last_error=last).build(), spec) == NOON + 33 * DAY
+    hidden = LastError(reason="EnvelopeNotFound", message="", time=NOON)
+    assert removal_time(skipped(last_error=hidden, envelope=EXPIRED).build(), spec) is None

@@ -19,7 +19,7 @@ from counterfoil.kube.recorded_write import NoLongerMatches
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid
 from counterfoil.resources.envelopeevent import NoticeState, digest_of, has_state, state_of
-from counterfoil.resources.reopening import is_reopened_by_retry
+from counterfoil.resources.reopening import is_reopened_by_retry, takes_back_skip
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.actions import Action, ActionRequest, ActionService
 from webhook.console.errors import ConsoleErrorKind
@@ -65,6 +65,11 @@ class BulkPlan:
     def digest(self) -> str:
         """A hash of the names and states of the events."""
         return digest_of(map(EnvelopeEvent.parse, self.raws))
+
+    @property
+    def skipped(self) -> int:
+        """Number of events whose skip by a person a retry takes back."""
+        return sum(takes_back_skip(EnvelopeEvent.parse(each).status) for each in self.raws)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""What a person decided about one event of an envelope holds for its other events, and after a removal."""
+"""A person's skip or suspension of one event of an envelope holds for its other events, too."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,9 @@ from counterfoil.resources import (
     Phase,
     Request,
 )
-from counterfoil.resources.reopening import reopened_status
+from counterfoil.resources.reopening import is_started_by_callback, reopened_status
 from tests.support.builders import an_event
 from tests.support.scenes.reconciler import ReconcilerScene
-
-pytestmark = pytest.mark.xfail(strict=True, reason="a skip holds for its own event only")
 
 ACTIONS = [{"action": each, "handling": "Archive"} for each in ("envelopeFinished", "workstepFinished")]
 DELAY = {"policy": "Delete", "after": "168h"}
@@ -140,7 +139,7 @@ async def test_an_expired_envelope_of_a_skipped_event_is_kept_after_its_restart_
 @pytest.mark.parametrize(
     "change", [{"metadata": {"labels": {REQUEST_LABEL: "skip"}}}, {"spec": {"suspend": True}}]
 )
-async def test_a_decision_about_another_event_is_heard_that_comes_during_the_last_run(
+async def test_a_decision_about_another_event_is_obeyed_that_comes_during_the_last_run(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
     """The other events are listed when archiving begins, and a request waits for the end of this run."""
@@ -173,3 +172,18 @@ async def test_a_retry_of_a_failed_event_does_not_take_back_the_skip_that_it_doe
     assert scene.envelope.transport.deleted == []
     await ask(scene, "retry")
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(minutes=3)])
+async def test_a_callback_after_the_skip_of_an_active_envelope_starts_it_by_any_api_servers_clock(
+    tmp_path: Path, ahead: timedelta
+) -> None:
+    scene = ReconcilerScene(tmp_path)
+    scene.envelope.status = EnvelopeStatus.ACTIVE
+    await scene.reconcile()
+    scene.clock.ahead = ahead
+    await skip(scene)
+    scene.clock.ahead = timedelta(0)
+    scene.clock.advance(seconds=30)
+    now = scene.clock.now()
+    assert is_started_by_callback(scene.newest().status, received=now, now=now)

@@ -347,9 +347,9 @@ async def test_an_event_of_the_envelope_that_can_not_be_read_stops_the_delete(tm
         (ACTIONS[:1], "Delete", ("envelopeFinished",), 0),
         (ACTIONS[:1], "Delete", None, 1),
         (ACTIONS[:1], "Delete", ("*", "envelopeFinished"), 1),
-        (ACTIONS[1:], "Delete", ("workstepFinished",), 1),
+        (ACTIONS[1:], "Delete", ("workstepFinished",), 2),
         (ACTIONS, "Keep", ("envelopeFinished",), 1),
-        (ACTIONS, "Delete", ("envelopeFinished",), 1),
+        (ACTIONS, "Delete", ("envelopeFinished",), 2),
         (ACTIONS[:1], "Delete", ("envelopeCompleted",), 1),
         (ACTIONS[:1], "Delete", ("EnvelopeFinished",), 1),
     ],
@@ -357,6 +357,7 @@ async def test_an_event_of_the_envelope_that_can_not_be_read_stops_the_delete(tm
 async def test_other_events_are_looked_for_once_if_an_envelope_may_have_or_had_several(
     tmp_path: Path, actions: list[dict[str, str]], policy: str, earlier: tuple[str, ...] | None, lists: int
 ) -> None:
+    """Once when archiving begins, and again right before the delete, for what a person decided since."""
     scene = a_scene(tmp_path, actions=actions, cleanup={"policy": policy})
     known = an_organization(version=2, evidence={"wait": "10m"}, actions=actions, cleanup={"policy": policy})
     scene.observe(structs.replace(known, status=structs.replace(known.status, archived_actions=earlier)))

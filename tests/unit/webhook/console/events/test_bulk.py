@@ -4,12 +4,13 @@ from typing import Any
 
 import lxml.html
 import pytest
+from msgspec.structs import replace
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.errors import Forbidden, NotFound, Rejected
 from counterfoil.resources import EnvelopeEvent, Phase
 from counterfoil.resources.audit_annotation import audit_entries
-from tests.support.builders import AClock, EventBuilder
+from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.scenes.console_parts import FULL, VIEW, an_authenticated_user, an_organization_that
 from webhook.console.access import Rights
@@ -84,6 +85,18 @@ async def test_a_selection_is_counted_first_and_changed_when_it_is_confirmed() -
     (told,) = kube.announced
     assert told["regarding"]["name"] == "acme"
     assert "2 events" in told["note"]
+
+
+async def test_the_confirmation_of_a_retry_says_how_many_skips_of_persons_it_takes_back() -> None:
+    skipped = (an_event(each, Phase.SKIPPED, "SkippedByRequest") for each in (1, 2))
+    by_a_person = [replace(each, status=replace(each.status, skipped_time=NOON)) for each in skipped]
+    # The retry of a failed event leaves the skip of before.
+    failed = replace(an_event(3), status=replace(an_event(3).status, skipped_time=NOON))
+    events = [*by_a_person, failed]
+    page = await sent(InMemoryKubeClient(*events), do="retry-selected", **selected(*events))
+    assert "A person skipped 2 of them." in page.text_content()
+    page = await sent(InMemoryKubeClient(failed), do="retry-selected", **selected(failed))
+    assert "A person skipped" not in page.text_content()
 
 
 async def test_all_of_a_filter_is_what_the_filter_finds_up_to_the_bound() -> None:
