@@ -136,12 +136,11 @@ class LateFileFinder:
 
     def enqueue(self, event: EnvelopeEvent) -> None:
         """Plan the list of a finished event that has one outstanding."""
-        now = self.clock.now()
-        due = _due_time(event, now)
+        due = _due_time(event, self.clock.now())
         if due is None:
             return
         queue = self._queues.setdefault(event.organization, _Queue())
-        at = self.clock.monotonic() + (due - now).total_seconds()
+        at = self.clock.monotonic() + (due - self._earliest_now()).total_seconds()
         if event.name not in queue.due and queue.has_room(at, most=self.max_queued):
             queue.due[event.name] = at
 
@@ -203,8 +202,8 @@ class LateFileFinder:
         due = _due_time(event, self.clock.now())
         if due is None:
             return None
-        if self.clock.now() < due:
-            # It ended again since.
+        if self._earliest_now() < due:
+            # It ended again since, or an API server whose clock is ahead answered last.
             self.enqueue(event)
             return None
         try:
@@ -224,6 +223,10 @@ class LateFileFinder:
         else:
             stored = await self.reopener.store(event, self._settled(event, listed))
         return _NOT_STORED if stored is event else None
+
+    def _earliest_now(self) -> datetime:
+        """Return the time by the API server whose clock is the last one."""
+        return self.clock.now() - self.clock.lead()
 
     async def _is_organization_deleted(self, event: EnvelopeEvent, problem: BaseOutcome) -> bool:
         """

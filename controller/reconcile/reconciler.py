@@ -8,7 +8,7 @@ The receiver (deliveries) and ``retry`` are the only other writers of an event's
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import msgspec
 
@@ -68,7 +68,7 @@ class Reconciler:
         ``Superseded`` when another process changed the event, and ``LeaseLost`` when another process may work
         on it.
         """
-        phase, started = phase_to_resume(event.status), self.clock.now()
+        phase, began = phase_to_resume(event.status), self.clock.monotonic()
         is_ours = self._own_versions.pop(event.name, "") == event.metadata.resource_version
         admitted = await self.phase_runner.admit(event, phase)
         match admitted:
@@ -81,7 +81,7 @@ class Reconciler:
                 return await self.transition_writer.store(event, status, outcome, inputs, event.deliveries)
             case Admitted():
                 return await self._run_phases(event, admitted, phase, is_ours=is_ours)
-        inputs = self._inputs(event, started)
+        inputs = self._inputs(event, began)
         status = next_status(event.status, phase, admitted, inputs)
         event = await self.transition_writer.store(event, status, admitted, inputs, event.deliveries)
         if is_ours:
@@ -100,9 +100,9 @@ class Reconciler:
         status = with_authorized(with_short_list(event.status, now=inputs.now), sender.name, inputs)
         while True:
             current = msgspec.structs.replace(event, status=status)
-            limit = attempt_timeout(status, inputs, self.attempt_timeout)
+            limit, began = attempt_timeout(status, inputs, self.attempt_timeout), self.clock.monotonic()
             outcome = await self.phase_runner.run(phase, current, admitted, limit)
-            inputs = self._inputs(event, inputs.now)
+            inputs = self._inputs(event, began)
             # The phase may have stored a condition; what is stored now is what the next write replaces.
             event, status = fence.event, with_deliveries(status, fence.event.status)
             status = next_status(status, phase, outcome, inputs)
@@ -126,18 +126,19 @@ class Reconciler:
         if not event.status.phase.is_final:
             self._own_versions[event.name] = event.metadata.resource_version
 
-    def _inputs(self, event: EnvelopeEvent, attempt_start: datetime | None = None) -> TransitionInput:
-        """Return the input of a transition now, by the newest spec of the Organization."""
-        organization = self.cache.organizations.get(event.organization)
-        if attempt_start is not None:
-            # The earliest time that it can be: a later callback may re-open the event.
-            attempt_start -= self.clock.lead()
+    def _inputs(self, event: EnvelopeEvent, began: float | None = None) -> TransitionInput:
+        """Return the input of a transition now, by the newest spec of the Organization. ``began`` is the
+        monotonic time at which the attempt began."""
+        organization, now = self.cache.organizations.get(event.organization), self.clock.now()
+        # By the time of now, which may come from another API server than that of the beginning.
+        lasted = timedelta(seconds=self.clock.monotonic() - began) if began is not None else timedelta(0)
         return TransitionInput(
-            now=self.clock.now(),
+            now=now,
             generation=event.metadata.generation,
             retry=organization.spec.retry if organization is not None else RetrySpec(),
             random=self.random,
-            attempt_start=attempt_start,
+            attempt_start=now - lasted,
+            lead=self.clock.lead(),
             event=event,
             organization=organization,
         )

@@ -77,6 +77,8 @@ class TransitionInput:
     random: backoff.Random
     attempt_start: datetime | None = None
     """Start of the attempt that ended with the outcome; None: now."""
+    lead: timedelta = timedelta(0)
+    """Time by which now, and so the start, may be earlier by another API server's clock."""
     event: EnvelopeEvent | None = None
     """The event, for the notice of its end; None: it gets no notice."""
     organization: Organization | None = None
@@ -166,7 +168,8 @@ def _with_attempt(
     started = inputs.attempt_start or inputs.now
     attempt = Attempt(
         phase=phase,
-        start_time=started.replace(microsecond=0),
+        # The earliest time that it can be: a later callback may re-open the event.
+        start_time=(started - inputs.lead).replace(microsecond=0),
         duration_seconds=max(0, round((inputs.now - started).total_seconds())),
         outcome=AttemptOutcome(type(outcome).__name__),
         reason=outcome.reason,
@@ -376,4 +379,5 @@ class _Draft:
         self.set_ready("False" if final is Phase.FAILED else "True", outcome)
         due = outcome.facts.listing_due
         self.enter(final, outcome.reason, outcome.message, next_attempt_time=due)
-        self.change(completion_time=self.inputs.now)
+        # Not after the time of another API server: what is counted from it would be void there.
+        self.change(completion_time=self.inputs.now - self.inputs.lead)

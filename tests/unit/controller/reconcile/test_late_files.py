@@ -229,6 +229,27 @@ async def test_a_clock_that_was_ahead_for_a_moment_postpones_no_list(tmp_path: P
     assert (await scene.look()).status.reason == "FilesListedLate"
 
 
+@pytest.mark.parametrize("is_ahead_at_the_end", [True, False])
+async def test_one_of_several_api_servers_whose_clock_is_ahead_ends_no_wait_for_late_files(
+    tmp_path: Path, is_ahead_at_the_end: bool
+) -> None:
+    scene = KeptScene(tmp_path)
+    ahead = timedelta(minutes=20)
+    list_files_ahead = {"download file-1": lambda: setattr(scene.clock, "ahead", ahead)}
+    scene.envelope.meanwhile.update(list_files_ahead if is_ahead_at_the_end else {})
+    assert (await scene.reconcile()).status.reason == "ArchivedAndKept"
+    scene.clock.ahead = timedelta(0)
+    scene.clock.advance(minutes=5)
+    asked = len(scene.envelope.asked)
+    scene.clock.ahead = timedelta(0) if is_ahead_at_the_end else ahead
+    assert (await scene.look()).status.next_attempt_time is not None
+    assert len(scene.envelope.asked) == asked
+    scene.clock.ahead = timedelta(0)
+    scene.add_paper()
+    scene.clock.advance(minutes=30)
+    assert (await scene.look()).status.reason == "FilesListedLate"
+
+
 async def test_an_event_that_another_client_changes_meanwhile_is_not_changed(scene: KeptScene) -> None:
     scene.add_paper()
     scene.clock.advance(minutes=10)

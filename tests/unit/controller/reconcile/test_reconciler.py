@@ -847,3 +847,24 @@ async def test_an_event_of_another_shard_is_left_to_its_holder_before_any_reques
     with pytest.raises(LeaseLost):
         await scene.reconciler.reconcile(scene.event)
     assert scene.kube.asked == before
+
+
+@pytest.mark.parametrize("is_ahead_at_the_start", [True, False])
+async def test_an_attempt_lasts_as_long_as_it_did_whichever_api_server_answers(
+    scene: ReconcilerScene, is_ahead_at_the_start: bool
+) -> None:
+    """A callback after its beginning, by any of the clocks, may tell of a change that it did not see."""
+    began, ahead = scene.clock.now(), timedelta(minutes=20)
+    scene.clock.ahead = ahead if is_ahead_at_the_start else timedelta(0)
+
+    def answered_by_another() -> None:
+        scene.clock.ahead = timedelta(0) if is_ahead_at_the_start else ahead
+        scene.clock.advance(seconds=30)
+
+    scene.envelope.meanwhile["envelope"] = answered_by_another
+    scene.envelope.status = EnvelopeStatus.CANCELED
+    ended = (await scene.reconcile()).status
+    assert ended.reason == "UnexpectedStatus"
+    attempt = ended.attempt_history[-1]
+    assert (attempt.start_time, attempt.duration_seconds) == (began, 30)
+    assert ended.completion_time == began + timedelta(seconds=30)
