@@ -32,6 +32,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import last_suspension
 from counterfoil.resources.lease import UnheldShard, unheld_shard
+from counterfoil.resources.reopening import is_given_up
 from counterfoil.resources.request import attribution
 from counterfoil.retention import deletion_time, removal_time
 
@@ -362,7 +363,8 @@ def _next(event: EnvelopeEvent, organization: Organization | None, now: datetime
         kept = "the archived files stay" if status.archive is not None else "no archived file is affected"
         return f"nothing; this EnvelopeEvent is removed in {counted(days, 'day')} ({_clock(removed)}), {kept}"
     if status.phase.is_final:
-        return "nothing automatically; a new callback or `kubectl counterfoil retry` starts it again"
+        who = "only" if is_given_up(status) else "a new callback or"
+        return f"nothing automatically; {who} `kubectl counterfoil retry` starts it again"
     if status.reason == "ActionNotConfigured":
         return "continues when spec.actions of the Organization lists the action"
     if status.reason and ReasonContext.HELD in find_reason(status.reason).contexts:

@@ -706,6 +706,47 @@ async def test_a_skip_of_a_choice_needs_the_digest_of_what_was_shown() -> None:
     assert metadata.annotations["counterfoil.dev/request-expected"] == "Failed/NameOccupied"
 
 
+async def test_a_retry_of_a_choice_needs_the_digest_if_it_takes_back_a_skip() -> None:
+    skipped = an_event().in_phase(Phase.SKIPPED, "SkippedByRequest").status(skipped_time=NOON).build()
+    failed = (
+        an_event("11111111-4b1d-4c58-9a57-6d1f0a3b2c4d")
+        .in_phase(Phase.FAILED, "NameOccupied")
+        .status(skipped_time=NOON)
+        .build()
+    )
+    kube, parse = Named(skipped, failed), entry_point.parsers()[0].parse_args
+    # This retry leaves the skip of before.
+    choice = ["retry", "--all-failed", "-o", "text"]
+    assert await RETRY.run(parse(choice), kube, io.StringIO()) is ExitStatus.DONE
+    assert kube.stored(failed.name).metadata.labels[REQUEST_LABEL] == "retry"
+
+    choice, out = ["retry", "--reason", "SkippedByRequest", "-o", "text"], io.StringIO()
+    with pytest.raises(CommandError, match="the skip of 1 event would be taken back"):
+        await RETRY.run(parse(choice), kube, out)
+    assert REQUEST_LABEL not in kube.stored(skipped.name).metadata.labels
+    await RETRY.run(parse([*choice, "--dry-run"]), kube, out)
+    assert f"{skipped.name}: retry would be asked for, it is Skipped, and a person's skip" in out.getvalue()
+    digest = out.getvalue().split("--digest ")[1].strip()
+    assert await RETRY.run(parse([*choice, "--digest", digest]), kube, out) is ExitStatus.DONE
+    assert kube.stored(skipped.name).metadata.labels[REQUEST_LABEL] == "retry"
+
+
+@pytest.mark.parametrize(
+    ("envelope", "starts"),
+    [("Completed", "automatically; only `kubectl"), ("Active", "automatically; a new callback or `kubectl")],
+)
+def test_why_says_whether_a_callback_starts_an_event_that_a_person_skipped(
+    envelope: str, starts: str
+) -> None:
+    event = (
+        an_event()
+        .in_phase(Phase.SKIPPED, "SkippedByRequest")
+        .status(skipped_time=NOON, envelope=EnvelopeSummary(status=envelope))
+    )
+    explained = explain(event.build(), an_organization(), None, (), NOON)
+    assert f"nothing {starts} counterfoil retry` starts it again" in page(explained)
+
+
 def test_help_explains_every_exit_status_and_has_no_markup_of_docstrings() -> None:
     whole, commands = entry_point.parsers()
 
