@@ -203,3 +203,46 @@ async def test_the_message_of_another_event_does_not_prove_that_it_deleted_an_ex
     )
     outcome = await explained(sibling.status(conditions=cleaned), envelope=seen("Expired"))
     assert outcome.reason == "EnvelopeDeleted"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+@pytest.mark.xfail(strict=True, reason="attempts of before a killed run count as answers in a row with it")
+async def test_answers_without_the_envelope_from_before_a_delete_do_not_prove_its_effect(
+    tmp_path: Path,
+) -> None:
+    """The run between them was shown the envelope, and a kill stored no attempt of it."""
+    scene = ReconcilerScene(tmp_path, statuses=BOTH, cleanup={"policy": "Delete", "after": "168h"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    await scene.reconcile()
+    scene.clock.advance(hours=169)
+    scene.envelope.problems["history"] = HttpStatusError(403, "ERR0010")
+    for _ in range(2):
+        await not_shown_once(scene)
+    scene.envelope.transport.just_before = kill
+    with pytest.raises(Killed):
+        await scene.reconcile()
+    assert scene.envelope.transport.deleted == []
+    scene.envelope.transport.just_before = lambda: None
+    scene.restarted()
+    for _ in range(2):
+        after = await not_shown_once(scene)
+        assert after.status.phase is Phase.CLEANING
+    assert (await not_shown_once(scene)).status.phase is not Phase.CLEANING
+
+
+async def not_shown_once(scene: ReconcilerScene) -> EnvelopeEvent:
+    """Let eSAW not show the envelope for one attempt."""
+    for each in ("envelope", "files"):
+        scene.envelope.but(each, reconcile_context.missing())
+    after = await scene.reconcile()
+    for each in ("envelope", "files"):
+        scene.envelope.problems.pop(each, None)
+    scene.clock.advance(minutes=1)
+    return after
