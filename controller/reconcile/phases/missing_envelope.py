@@ -50,9 +50,18 @@ def not_found(event: EnvelopeEvent, message: str) -> Wait | Fail:
 
 
 def is_last_of_row(event: EnvelopeEvent) -> bool:
-    """Whether an answer that does not show the envelope is the last of ``UNKNOWN_ENVELOPE_ATTEMPTS`` in a
-    row."""
-    reasons = [each.reason for each in reversed(event.status.attempt_history)]
+    """
+    Whether an answer that does not show the envelope is the last of ``UNKNOWN_ENVELOPE_ATTEMPTS`` in a row.
+
+    An answer from before the last record about a request to delete it is of another row: the run that stored
+    the record was shown the envelope, and a kill may have kept that run out of the history.
+    """
+    recorded = find_condition(event.status.conditions, DELETE_REQUESTED_CONDITION)
+    since = recorded.last_transition_time if recorded is not None else None
+    newest = reversed(event.status.attempt_history)
+    if since is not None:
+        newest = takewhile(lambda each: each.start_time >= since, newest)
+    reasons = (each.reason for each in newest)
     in_row = sum(1 for _ in takewhile(ENVELOPE_NOT_FOUND.__eq__, reasons))
     # The history is older than the last retry, and the number of attempts is not.
     return min(in_row, event.status.attempts) + 1 >= UNKNOWN_ENVELOPE_ATTEMPTS

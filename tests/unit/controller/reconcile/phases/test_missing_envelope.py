@@ -213,7 +213,6 @@ def kill() -> None:
     raise Killed
 
 
-@pytest.mark.xfail(strict=True, reason="attempts of before a killed run count as answers in a row with it")
 async def test_answers_without_the_envelope_from_before_a_delete_do_not_prove_its_effect(
     tmp_path: Path,
 ) -> None:
