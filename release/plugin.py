@@ -66,6 +66,7 @@ OWN_MODULES = (
     "esaw_check/facts.py",
     "i18n/*.py",
     "i18n/console/en.toml",
+    "i18n/mails/en.toml",
     "i18n/reasons/*",
     "kube/*",
     "resources/*",
