@@ -19,7 +19,7 @@ from controller.reconcile.state_machine import PERSIST_AFTER, TransitionInput, n
 from controller.requests.event_requests import EventRequests
 from controller.requests.request_table import RequestResult
 from controller.scheduling.due import due_time
-from counterfoil.resources import EnvelopeEventStatus, Phase, RetrySpec, find_condition
+from counterfoil.resources import EnvelopeEventStatus, EnvelopeSummary, Phase, RetrySpec, find_condition
 from counterfoil.resources.reopening import considered_time, reopened_status
 from counterfoil.resources.request import Request, RequestOutcome
 from tests.support.builders import AClock, a_sender, an_event, an_organization
@@ -42,7 +42,8 @@ class StateMachineModel(RuleBasedStateMachine):
         super().__init__()
         self.clock = AClock()
         self.cache = Cache()
-        self.event = an_event().build()
+        # Only a retry starts an event again that a person skipped after eSAW had shown its finished envelope.
+        self.event = an_event().status(envelope=EnvelopeSummary(status="Completed")).build()
         self.cache.update(an_organization())
         self.cache.update(self.event)
         self.cache.sender_of[self.event.name] = "anna"
