@@ -176,7 +176,7 @@ class RequestCommand(NamedTuple):
         is_choice, undone = not args.events and not args.dry_run, sum(map(self._takes_back_skip, events))
         change = ""
         if self.request == "skip" and events:
-            change = f"{counted(len(events), 'event')} would be skipped, and a skip is permanent"
+            change = f"{counted(len(events), 'event')} would be skipped, and only a retry undoes that"
         elif undone:
             change = f"the skip of {counted(undone, 'event')} would be taken back, and the envelope deleted"
         if args.digest is None and is_choice and change:

@@ -671,11 +671,11 @@ async def test_an_event_that_changes_during_the_request_is_not_changed(command: 
 async def test_a_skip_needs_a_reason_as_in_the_console() -> None:
     event = an_event().in_phase(Phase.FAILED, "NameOccupied").build()
     kube, parse = Named(event), entry_point.parsers()[0].parse_args
-    with pytest.raises(CommandError, match="--because") as refused:
+    with pytest.raises(CommandError, match=r"only a retry undoes a skip.*--because") as refused:
         await SKIP.run(parse(["skip", event.name, "-o", "text"]), kube, io.StringIO())
     assert refused.value.exit_status is ExitStatus.MISUSED
     assert REQUEST_LABEL not in kube.stored(event.name).metadata.labels
-    # A retry is not permanent.
+    # A retry needs no reason.
     await RETRY.run(parse(["retry", event.name, "-o", "text"]), kube, io.StringIO())
     assert kube.stored(event.name).metadata.labels[REQUEST_LABEL] == "retry"
 
@@ -685,7 +685,7 @@ async def test_a_skip_of_a_choice_needs_the_digest_of_what_was_shown() -> None:
     kube, out = Named(event), io.StringIO()
     parse = entry_point.parsers()[0].parse_args
     choice = ["skip", "--all-failed", "--because", "a duplicate", "-o", "text"]
-    with pytest.raises(CommandError, match="--dry-run") as refused:
+    with pytest.raises(CommandError, match=r"only a retry undoes that.*--dry-run") as refused:
         await SKIP.run(parse(choice), kube, out)
     assert refused.value.exit_status is ExitStatus.MISUSED
 
