@@ -13,5 +13,5 @@ def test_only_the_lower_bound_of_the_time_to_live_differs(tmp_path: Path) -> Non
         before = path.read_text(encoding="utf-8").splitlines()
         after = (tmp_path / path.name).read_text(encoding="utf-8").splitlines()
         changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-        assert len(changed) == (3 if path.name == "organizations.yaml" else 0)
+        assert len(changed) == (4 if path.name == "organizations.yaml" else 0)
         assert all("duration('72h')" in old and "duration('1s')" in new for old, new in changed)
