@@ -69,7 +69,7 @@ class BulkPlan:
     @property
     def skipped(self) -> int:
         """Number of events whose skip by a person a retry takes back."""
-        return sum(takes_back_skip(EnvelopeEvent.parse(each).status) for each in self.raws)
+        return sum(takes_back_skip(each.status) for each in map(EnvelopeEvent.parse, self.raws))
 
 
 @dataclass(frozen=True)
