@@ -562,7 +562,7 @@ def test_a_person_who_skips_an_event_sees_the_known_state_of_its_envelope(reason
     page = of_event(EventBuilder().in_phase(Phase.FAILED, reason).build())
     (hint,) = page.xpath("//details[.//button[@value='skip']]//p[@class='small dim']")
     text = hint.text_content()
-    assert text.startswith("Counterfoil does nothing more for the event and deletes nothing. Only a retry ")
+    assert text.startswith("Counterfoil does nothing more for the event and does not delete its envelope, ")
     assert text.endswith(f". {sentence}")
 
 
