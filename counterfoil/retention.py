@@ -208,7 +208,11 @@ def _is_archived(event: EnvelopeEvent) -> bool:
 
 
 def _retention_end(event: EnvelopeEvent, retention: timedelta) -> datetime | None:
-    return next((each for end in _ends(event) if (each := _later(end, retention)) is not None), None)
+    """Return when the stated retention ends; None if eSAW had the envelope after that, so the statement is
+    not true for it."""
+    end = next((each for end in _ends(event) if (each := _later(end, retention)) is not None), None)
+    created, is_shown = event.metadata.creation_timestamp, event.status.envelope is not None
+    return None if end is not None and created is not None and is_shown and end <= created else end
 
 
 def _ends(event: EnvelopeEvent) -> Iterator[datetime]:

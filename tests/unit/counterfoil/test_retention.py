@@ -219,6 +219,16 @@ def test_an_imported_event_is_kept_while_a_sweep_may_list_its_envelope(
     assert removal_time(ended, a_spec(None, Ttl())) == NOON + kept
 
 
+def test_a_retention_that_ended_before_esaw_showed_the_envelope_is_not_believed() -> None:
+    spec, old = a_spec(365 * DAY), replace(COMPLETED, finished_time=NOON - 2 * 365 * DAY)
+    for event in (skipped(envelope=old), failed().status(envelope=old)):
+        imported = event.by(Origin.IMPORT).created(NOON).build()
+        assert imminent_deletion(imported, spec, NOON + DAY) is None
+        assert removal_time(imported, spec) is None
+    shown = failed().created(NOON - 500 * DAY).status(envelope=old).build()
+    assert deletion_time(shown, 365 * DAY) == NOON - 365 * DAY
+
+
 def test_an_imported_event_that_failed_is_kept_as_any_other() -> None:
     window = window_label("uid", "anna", 3, NOON - timedelta(days=400))
     event = an_event().by(Origin.IMPORT).labelled(IMPORT_WINDOW_LABEL, window)
