@@ -200,6 +200,21 @@ def sender_names(imported: Import, of_organization: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*known, *(refs or sorted(of_organization))]))
 
 
+def too_many_senders(imported: Import, names: Sequence[str]) -> ImportHold | None:
+    """
+    Return why the Import leaves Senders out; None if its status has room for all ``names``.
+
+    Before the search it holds the Import. A Sender that comes later must not stop the search of the others.
+    """
+    if len(names) <= MAX_SENDERS:
+        return None
+    message = (
+        f"Organization/{imported.organization} has {len(names)} Senders to search, and an Import searches "
+        f"{MAX_SENDERS} at most. Create several Imports, each with a part of the Senders in spec.senderRefs."
+    )
+    return ImportHold("TooManySenders", message)
+
+
 def with_senders(imported: Import, names: Sequence[str], problems: Mapping[str, ImportHold]) -> ImportStatus:
     """Return the status with an entry for each Sender; ``problems`` says why some are not searched now."""
     status, total = imported.status, len(windows_of(imported))
@@ -325,19 +340,29 @@ def after_events(imported: Import, tallies: Mapping[str, EventTally]) -> ImportS
     )
 
 
-def concluded(imported: Import, held: ImportHold | None, *, is_waiting: bool, now: datetime) -> ImportStatus:
+def concluded(
+    imported: Import,
+    held: ImportHold | None,
+    *,
+    is_waiting: bool,
+    now: datetime,
+    left_out: ImportHold | None = None,
+) -> ImportStatus:
     """
     Return the status with its conditions.
 
-    ``is_waiting``: no window can be searched now, although nothing holds the Import.
+    ``is_waiting``: no window can be searched now, although nothing holds the Import. ``left_out``: why the
+    Import is not complete, although all Senders of its status were searched.
     """
     status, generation = imported.status, imported.metadata.generation
     is_searched = bool(status.senders) and all(each.searched for each in status.senders)
-    is_complete = is_searched and not status.open_windows
+    is_complete = is_searched and not status.open_windows and left_out is None
     if is_complete:
         reason, message = ImportHold("ImportComplete", _result(imported))
     elif held is not None:
         reason, message = held
+    elif is_searched and not status.open_windows and left_out is not None:
+        reason, message = left_out
     elif is_waiting and not is_searched and len(status.open_windows) < MAX_OPEN_WINDOWS:
         reason, message = _not_searched(imported)
     else:
@@ -363,6 +388,8 @@ def _result(imported: Import) -> str:
     verb = "Counted" if imported.spec.dry_run else "Found"
     doubtful = [each.name for each in status.senders if each.reason == DOUBT]
     message = f"{verb} {status.found} envelopes, {status.known} of which had an event before."
+    if status.refused:
+        message += f" {status.refused} envelopes got no event: the log of the controller has the reason."
     if doubtful:
         message += (
             f" eSignAnyWhere may have left envelopes of {len(doubtful)} Senders out, such as "

@@ -35,6 +35,7 @@ from controller.resync.import_progress import (
     next_search,
     sender_names,
     tally,
+    too_many_senders,
     with_senders,
 )
 from counterfoil.clock import Clock
@@ -197,10 +198,14 @@ class ImportRunner:
         observed = _with(imported, status)
         problems = self._unusable(observed)
         names = sender_names(observed, (each.name for each in self._senders(observed)))
-        observed = _with(observed, with_senders(observed, names, problems))
-        held = self.held(observed)
+        left_out = too_many_senders(observed, names)
+        if left_out is None or status.start_time is not None:
+            observed = _with(observed, with_senders(observed, names, problems))
+            held = self.held(observed)
+        else:
+            held = self.held(observed) or left_out
         search = next_search(observed, problems) if held is None else None
-        status = concluded(observed, held, is_waiting=search is None, now=self.clock.now())
+        status = concluded(observed, held, is_waiting=search is None, now=self.clock.now(), left_out=left_out)
         stored = await self._store(imported, status)
         is_stored = stored.metadata.resource_version != imported.metadata.resource_version
         is_same = status == imported.status

@@ -15,7 +15,7 @@ from counterfoil.cli.plugin.exit_status import (
 )
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import AlreadyExists
-from counterfoil.resources import Import, LocalObjectReference, Organization, find_condition
+from counterfoil.resources import CleanupPolicy, Import, LocalObjectReference, Organization, find_condition
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.imports import ImportOrder, ImportSpec
 
@@ -87,6 +87,11 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         out.write(format_answer(args.output, created.to_dict()))
     else:
         out.write(f"Import/{created.name} is created. The controller begins within seconds.\n")
+        if organization.spec.cleanup.policy is CleanupPolicy.DELETE and not args.dry_run:
+            out.write(
+                "cleanup.policy of the Organization is Delete: imported envelopes are deleted in "
+                f"eSignAnyWhere too. To stop it: kubectl counterfoil suspend import {created.name}\n"
+            )
     return ExitStatus.DONE
 
 
@@ -157,6 +162,9 @@ def describe(imported: Import) -> str:
     ready = find_condition(status.conditions, "Ready")
     span = f"{spec.from_} to {spec.until or 'its creation'}"
     lines = [f"Import/{imported.name} ({span}{', only counted' if spec.dry_run else ''})", progress(imported)]
+    if status.refused:
+        refused = counted(status.refused, "envelope")
+        lines.append(f"{refused} without an event: the log of the controller has the reason")
     if ready is not None:
         lines.append(f"{ready.reason}: {printable(ready.message)}")
     if status.estimated_completion_time is not None and status.completion_time is None:

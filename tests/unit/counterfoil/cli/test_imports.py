@@ -114,3 +114,20 @@ def test_what_is_no_day_is_refused(day: str) -> None:
 async def test_an_organization_without_an_import_is_named() -> None:
     with pytest.raises(CommandError, match="has no such Import"):
         await told(InMemoryKubeClient(an_organization()), "acme")
+
+
+async def test_envelopes_without_an_event_are_shown() -> None:
+    kube = InMemoryKubeClient(an_organization(), an_import(refused=2))
+    _, said = await told(kube, "acme")
+    assert "2 envelopes without an event: the log of the controller has the reason" in said
+
+
+@pytest.mark.parametrize(("policy", "is_said"), [("Delete", True), ("Keep", False)])
+async def test_it_says_that_the_policy_delete_deletes_imported_envelopes(
+    policy: str, *, is_said: bool
+) -> None:
+    kube = InMemoryKubeClient(an_organization(cleanup={"policy": policy}))
+    _, said = await told(kube, "acme", "--from", "2019-01-01")
+    assert ("imported envelopes are deleted in eSignAnyWhere" in said) is is_said
+    _, said = await told(kube, "acme", "--from", "2019-01-01", "--dry-run")
+    assert "imported envelopes are deleted" not in said
