@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from counterfoil.durations import Duration
 from counterfoil.resources import (
     IMPORT_WINDOW_LABEL,
+    Attempt,
+    AttemptOutcome,
     CleanupPolicy,
     EnvelopeSummary,
     LastError,
@@ -267,8 +269,31 @@ def test_an_event_whose_removal_would_let_a_callback_delete_the_envelope_is_not_
 ) -> None:
     spec = a_spec(None, Ttl(failed=Duration(days=40)))
     assert removal_time(event.build(), spec) is None
-    kept = replace(spec, cleanup=CleanupSpec(policy=CleanupPolicy.KEEP))
-    assert removal_time(event.build(), kept) is not None
+
+
+@pytest.mark.xfail(strict=True, reason="the skip is forgotten while the policy is Keep")
+@pytest.mark.parametrize("event", [skipped(), skipped().by(Origin.IMPORT), skipped(envelope=COMPLETED)])
+def test_a_skipped_event_is_kept_by_the_policy_keep_which_may_become_delete(event: EventBuilder) -> None:
+    spec = replace(a_spec(None), cleanup=CleanupSpec(policy=CleanupPolicy.KEEP))
+    assert removal_time(event.build(), spec) is None
+
+
+def attempt(reason: str, outcome: AttemptOutcome) -> Attempt:
+    return Attempt(
+        phase=Phase.VALIDATING, start_time=NOON, duration_seconds=1, outcome=outcome, reason=reason
+    )
+
+
+def after_attempt(reason: str, outcome: AttemptOutcome) -> EventBuilder:
+    last = LastError(reason=reason, message="", time=NOON)
+    return skipped(last_error=last, attempt_history=(attempt(reason, outcome),))
+
+
+@pytest.mark.xfail(strict=True, reason="one answer counts as that of an unknown envelope")
+def test_a_skipped_event_is_kept_whose_envelope_esaw_did_not_show_in_one_answer() -> None:
+    """The default Sender was wrong, or the callback was faster than eSAW's own list."""
+    waiting = after_attempt("EnvelopeNotFound", AttemptOutcome.WAIT)
+    assert removal_time(waiting.build(), a_spec(90 * DAY)) is None
 
 
 def test_a_skipped_event_is_removed_once_esaw_has_deleted_the_envelope_itself() -> None:
@@ -278,7 +303,7 @@ def test_a_skipped_event_is_removed_once_esaw_has_deleted_the_envelope_itself() 
     for may_change in (None, ACTIVE, expired):
         assert removal_time(skipped(envelope=may_change).build(), spec) is None
     for reason in ("EnvelopeDeleted", "EnvelopeNotFound"):
-        last = LastError(reason=reason, message="", time=NOON)
-        assert removal_time(skipped(last_error=last).build(), spec) == NOON + 33 * DAY
+        gone = after_attempt(reason, AttemptOutcome.FAIL)
+        assert removal_time(gone.build(), spec) == NOON + 33 * DAY
     hidden = LastError(reason="EnvelopeNotFound", message="", time=NOON)
     assert removal_time(skipped(last_error=hidden, envelope=EXPIRED).build(), spec) is None

@@ -224,6 +224,20 @@ async def test_events_of_a_deleted_organization_are_removed_by_the_default_time_
     assert "2 events of deleted Organizations stay (1 unfinished, 1 failed): acme" in caplog.text
 
 
+@pytest.mark.xfail(strict=True, reason="a deleted Organization counts as one with the policy Keep")
+async def test_a_skipped_event_of_a_deleted_organization_stays_and_is_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The Organization may be created again, with the policy Delete."""
+    scene = Scene(finished(Phase.SKIPPED).status(skipped_time=LONG_AGO).build())
+    scene.cache.organizations.remove("acme")
+    await scene.pass_finished()
+    scene.clock.advance(hours=25)
+    await scene.pass_finished()
+    assert len(scene.there()) == 1
+    assert "stay (0 unfinished, 0 failed, 1 skipped or suspended by a person): acme" in caplog.text
+
+
 @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.SKIPPED])
 async def test_a_kept_envelope_of_a_deleted_organization_that_nobody_lists_again_keeps_no_event(
     phase: Phase,
