@@ -23,11 +23,10 @@ from counterfoil.resources.envelopeevent import (
 from counterfoil.resources.imports import read_window_label
 from counterfoil.resources.organization import (
     CHANGEABLE_STATUSES,
-    CleanupPolicy,
     EnvelopeStatus,
     OrganizationSpec,
 )
-from counterfoil.resources.reopening import may_be_restarted
+from counterfoil.resources.reopening import may_be_restarted, may_change
 
 MIN_NOTICE: Final = timedelta(days=1)
 MAX_NOTICE: Final = timedelta(days=7)
@@ -124,7 +123,8 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
 
     None: the event is unfinished, its notice is not delivered yet, the files of its kept envelope were not
     listed again yet, or events of its phase are kept. An event that a person skipped is kept while its
-    envelope can be in eSAW: a later callback would create the event again, and the envelope would be deleted.
+    envelope can be in eSAW, by any policy: a later callback or an Import would create the event again, and
+    the envelope would be deleted if the policy is Delete by then.
     """
     status = event.status
     if not status.phase.is_final or status.completion_time is None or status.next_attempt_time is not None:
@@ -132,7 +132,7 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
     if status.notice is not None and status.notice.state is NoticeState.PENDING:
         return None
     removed = _end_of_ttl(event, status.completion_time, spec)
-    if removed is None or not _forbids_delete(event, spec):
+    if removed is None or not forbids_delete(event):
         return removed
     end = _end_in_esaw(event, spec)
     return None if end is None else max(removed, end)
@@ -151,15 +151,15 @@ def _end_of_ttl(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec
     return None if kept is None else _later(finished, kept)
 
 
-def _forbids_delete(event: EnvelopeEvent, spec: OrganizationSpec) -> bool:
+def forbids_delete(event: EnvelopeEvent) -> bool:
     """Whether only this event tells that the envelope is not deleted, because a person skipped or suspended
     the event."""
-    last = event.status.last_error.reason if event.status.last_error is not None else ""
-    # Callbacks of envelopes that eSAW never showed are mostly forged, and may be many.
-    is_unknown = last == ENVELOPE_NOT_FOUND and event.status.envelope is None
-    is_forbidden = event.status.is_skipped_by_person or event.spec.suspend
-    is_in_esaw = last not in _NOTHING_TO_LOSE and not is_unknown
-    return spec.cleanup.policy is CleanupPolicy.DELETE and is_forbidden and is_in_esaw
+    status = event.status
+    last = status.last_error.reason if status.last_error is not None else ""
+    # Callbacks of envelopes that do not exist are mostly forged, and may be many.
+    is_unknown = status.envelope is None and not may_change(status)
+    is_forbidden = status.is_skipped_by_person or event.spec.suspend
+    return is_forbidden and last not in _NOTHING_TO_LOSE and not is_unknown
 
 
 def _end_in_esaw(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | None:

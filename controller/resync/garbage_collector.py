@@ -16,7 +16,7 @@ deletes soon.
 
 Events of a deleted Organization have the default time to live, even while a notice or a late list is
 outstanding, and no person hears of them any more: the log of each pass has the number of those that are
-unfinished or failed, which stay until a person deletes them.
+unfinished or failed, or that a person skipped or suspended. They stay until a person deletes them.
 
 An ``Envelope`` is removed after the last event of its envelope, never before: it is marked before the event
 that archived it is removed, and a later pass removes marked ones for which it found no event
@@ -55,7 +55,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.imports import is_counted
 from counterfoil.resources.organization import OrganizationSpec
-from counterfoil.retention import imminent_deletion, removal_time
+from counterfoil.retention import forbids_delete, imminent_deletion, removal_time
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +85,8 @@ DELETED_SECONDS = 24 * 3600.0
 """Time for which an Organization must be missing before its events have the default time to live: it may be
 created again, with a longer one."""
 
+_UNFINISHED, _FAILED, _KEPT = "unfinished", "failed", "skipped or suspended by a person"
+
 DEFAULT_SPEC = OrganizationSpec(base_url="")
 """The times to live of the events of a deleted Organization."""
 
@@ -112,8 +114,8 @@ class GarbageCollector:
     """By Organization that this process found missing: since when, by the monotonic clock."""
     _deleted: dict[str, bool] = field(default_factory=dict)
     """Whether an Organization is known in this pass to be deleted for long."""
-    _of_deleted: Counter[tuple[str, bool]] = field(default_factory=Counter)
-    """Events of deleted Organizations that stay, by Organization and whether they have failed."""
+    _of_deleted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Events of deleted Organizations that stay, by Organization and ``_why_it_stays``."""
     _last_failure: Exception | None = None
     _imports: dict[str, Import] | None = None
     """The Imports at the beginning of the pass; None: unknown. Each counts its events before they are
@@ -207,10 +209,8 @@ class GarbageCollector:
             found.add_removed(event, self.cache.archive_name(event))
             return
         found.add(event, self.cache.archive_name(event))
-        if self._deleted.get(event.organization):
-            has_failed = event.status.phase is Phase.FAILED
-            if has_failed or not event.status.phase.is_final:
-                self._of_deleted[event.organization, has_failed] += 1
+        if self._deleted.get(event.organization) and (why := _why_it_stays(event)) is not None:
+            self._of_deleted[event.organization, why] += 1
         organization = self.cache.organizations.get(event.organization)
         if organization is not None:
             deletion = imminent_deletion(event, organization.spec, found.began)
@@ -278,13 +278,13 @@ class GarbageCollector:
     def _log_events_of_deleted(self) -> None:
         if not self._of_deleted:
             return
-        failed = sum(count for (_, has_failed), count in self._of_deleted.items() if has_failed)
+        by_cause = Counter[str]()
+        for (_, why), count in self._of_deleted.items():
+            by_cause[why] += count
         _log.warning(
-            "%d events of deleted Organizations stay (%d unfinished, %d failed): %s. Create them "
-            "again, or delete the events.",
+            "%d events of deleted Organizations stay (%s): %s. Create them again, or delete the events.",
             self._of_deleted.total(),
-            self._of_deleted.total() - failed,
-            failed,
+            ", ".join(f"{by_cause[why]} {why}" for why in (_UNFINISHED, _FAILED, _KEPT)),
             ", ".join(sorted({name for name, _ in self._of_deleted})[:MAX_NAMED_ORGANIZATIONS]),
         )
 
@@ -349,6 +349,15 @@ class GarbageCollector:
             return
         except ApiError as problem:
             self._count_failure(name, problem, began)
+
+
+def _why_it_stays(event: EnvelopeEvent) -> str | None:
+    """Return why an event of a deleted Organization stays; None: it is removed by its time to live."""
+    if not event.status.phase.is_final:
+        return _UNFINISHED
+    if event.status.phase is Phase.FAILED:
+        return _FAILED
+    return _KEPT if forbids_delete(event) else None
 
 
 def is_expired(event: EnvelopeEvent, spec: OrganizationSpec | None, now: datetime) -> bool:

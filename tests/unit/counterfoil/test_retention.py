@@ -271,7 +271,6 @@ def test_an_event_whose_removal_would_let_a_callback_delete_the_envelope_is_not_
     assert removal_time(event.build(), spec) is None
 
 
-@pytest.mark.xfail(strict=True, reason="the skip is forgotten while the policy is Keep")
 @pytest.mark.parametrize("event", [skipped(), skipped().by(Origin.IMPORT), skipped(envelope=COMPLETED)])
 def test_a_skipped_event_is_kept_by_the_policy_keep_which_may_become_delete(event: EventBuilder) -> None:
     spec = replace(a_spec(None), cleanup=CleanupSpec(policy=CleanupPolicy.KEEP))
@@ -289,7 +288,6 @@ def after_attempt(reason: str, outcome: AttemptOutcome) -> EventBuilder:
     return skipped(last_error=last, attempt_history=(attempt(reason, outcome),))
 
 
-@pytest.mark.xfail(strict=True, reason="one answer counts as that of an unknown envelope")
 def test_a_skipped_event_is_kept_whose_envelope_esaw_did_not_show_in_one_answer() -> None:
     """The default Sender was wrong, or the callback was faster than eSAW's own list."""
     waiting = after_attempt("EnvelopeNotFound", AttemptOutcome.WAIT)
