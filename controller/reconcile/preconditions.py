@@ -270,7 +270,7 @@ class Preconditions:
             if newest.may_have_several_events:
                 return newest.status
             actions = {
-                *newest.spec.archived_actions,
+                *newest.spec.actions_with_events,
                 *(newest.status.archived_actions or ()),
                 FURTHER_ACTIONS,
             }

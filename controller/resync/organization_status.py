@@ -191,7 +191,7 @@ class OrganizationStatusUpdater:
 
     async def _archived_actions(self, organization: Organization) -> tuple[str, ...] | None:
         """
-        Return the actions whose events archive envelopes, also those of earlier specs; None: these are not
+        Return the actions that make events of envelopes, also those of earlier specs; None: these are not
         known.
 
         An Organization that is created again under its name has the events of the one before.
@@ -204,7 +204,7 @@ class OrganizationStatusUpdater:
             known = None
         if known is None or len(known) > 1:
             return known
-        return tuple(sorted({*known, *organization.spec.archived_actions})[:3])
+        return tuple(sorted({*known, *organization.spec.actions_with_events})[:3])
 
     async def _has_events(self, organization: Organization) -> bool:
         """Whether the Organization has an event; also if the API server does not say."""

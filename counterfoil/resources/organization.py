@@ -784,6 +784,13 @@ class OrganizationSpec(ResourcePart, frozen=True):
         return frozenset(listed if is_closed else {*listed, FURTHER_ACTIONS})
 
     @property
+    def actions_with_events(self) -> frozenset[str]:
+        """The actions that archive envelopes; ``*`` also for events of actions that are only recorded: a
+        person may skip one of these, so that the envelope is kept."""
+        is_recording = any(each.handling is ActionHandling.RECORD for each in self.actions)
+        return self.archived_actions | {FURTHER_ACTIONS} if is_recording else self.archived_actions
+
+    @property
     def has_several_events(self) -> bool:
         """Whether several events may archive one envelope: by several actions, or by one about a workstep."""
         return _make_several_events(self.archived_actions)
@@ -1214,8 +1221,8 @@ class OrganizationStatus(ResourcePart, frozen=True):
         tuple[Annotated[str, schema("Name of an action, or `*`.", maxLength=64)], ...] | None,
         schema(
             "Actions whose events archive envelopes, by this spec or by an earlier one; two are enough. `*` "
-            "stands for unlisted actions, and for events that a person created. Without a value it is "
-            "unknown.",
+            "stands for unlisted actions, for actions that are only recorded, and for events that a person "
+            "created. Without a value it is unknown.",
             list_type="set",
             maxItems=3,
         ),
@@ -1310,7 +1317,7 @@ class Organization(Resource, frozen=True):
     @property
     def may_have_several_events(self) -> bool:
         """
-        Whether several events may have archived one envelope, by this spec or by an earlier one.
+        Whether one envelope may have several events, by this spec or by an earlier one.
 
         The status may not have the actions of this spec yet, and never those of a spec between that nobody
         has seen.
@@ -1319,7 +1326,7 @@ class Organization(Resource, frozen=True):
         unseen -= self.status.observed_generation or 0
         if earlier is None or unseen > 1:
             return True
-        return _make_several_events({*self.spec.archived_actions, *earlier})
+        return _make_several_events({*self.spec.actions_with_events, *earlier})
 
 
 def shared_folders(

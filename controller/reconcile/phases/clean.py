@@ -171,8 +171,12 @@ def _end_of_listing(event: EnvelopeEvent, context: ReconcileContext) -> datetime
 
 
 async def _decision(context: ReconcileContext) -> Wait | None:
-    """Return the outcome if a person said something during this run: to suspend, to skip, or to keep."""
+    """Return the outcome if a person said something during this run: to suspend, to skip, or to keep. The
+    other events are listed again, since reads and a write came after their last list."""
     changed = await context.changed_object()
+    for each in await context.siblings_before_delete():
+        if has_request(each) or _is_kept(each):
+            changed = f"{each.KIND}/{each.name}"
     # Last, because this read is the fence of the delete as well.
     event = await context.fence.confirmed()
     if event.spec.suspend or has_request(event):
@@ -303,18 +307,24 @@ def _decision_about(
     Return the outcome if a person skipped or suspended another event of the envelope, so that the envelope
     is not deleted; None: nobody did.
 
-    This event ends: once the decision is taken back, the other event deletes the envelope itself.
+    This event ends: once the decision is taken back, the other event deletes the envelope itself if it
+    archives it. Else a person retries this event.
     """
     for each in siblings:
         subject = f"EnvelopeEvent/{each.name}"
         if has_request(each):
             # It is carried out after this run.
             return _settings_changed(subject)
-        if each.status.is_skipped_by_person or each.spec.suspend:
+        if _is_kept(each):
             decision = "skipped" if each.status.is_skipped_by_person else "suspended"
             why = f"because a person {decision} {subject} of the same envelope"
             return _kept(event, context, why, listed)
     return None
+
+
+def _is_kept(event: EnvelopeEvent) -> bool:
+    """Whether a person skipped or suspended an event."""
+    return event.status.is_skipped_by_person or event.spec.suspend
 
 
 async def _damage(event: EnvelopeEvent, context: ReconcileContext) -> Damage | None:

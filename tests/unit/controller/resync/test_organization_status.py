@@ -118,6 +118,7 @@ async def test_an_organization_that_has_all_it_needs_is_ready() -> None:
 
 
 LATER_ACTIONS = [{"action": "envelopeFinished"}, {"action": "workstepFinished"}]
+RECORDED = {"action": "envelopeRejected", "handling": "Record"}
 ONE, BOTH = ("envelopeFinished",), ("envelopeFinished", "workstepFinished")
 
 
@@ -132,6 +133,8 @@ ONE, BOTH = ("envelopeFinished",), ("envelopeFinished", "workstepFinished")
         ((ONE, 1), 2, [{"action": "EnvelopeFinished"}], ("EnvelopeFinished", "envelopeFinished")),
         ((BOTH, 2), 3, LATER_ACTIONS[:1], BOTH),
         ((ONE, 1), 3, LATER_ACTIONS[:1], None),
+        ((ONE, 1), 2, [*LATER_ACTIONS[:1], RECORDED], ("*", *ONE)),
+        ((("*", *ONE), 2), 3, LATER_ACTIONS[:1], ("*", *ONE)),
     ],
 )
 async def test_an_organization_keeps_the_actions_whose_events_archived_envelopes(

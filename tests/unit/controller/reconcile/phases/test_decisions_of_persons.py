@@ -171,7 +171,6 @@ def that_records(folder: Path, policy: str = "Delete") -> ReconcilerScene:
     return scene
 
 
-@pytest.mark.xfail(strict=True, reason="events of recorded actions are not looked for")
 @pytest.mark.parametrize("decide", [skip, suspend])
 async def test_a_decision_about_an_event_that_only_records_keeps_the_envelope(
     tmp_path: Path, decide: Decide
@@ -194,7 +193,6 @@ async def test_a_decision_about_an_event_that_only_records_keeps_the_envelope(
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
 
 
-@pytest.mark.xfail(strict=True, reason="the other events are not read right before the delete")
 @pytest.mark.parametrize("decide", ["label", "skip", "suspend"])
 async def test_a_decision_about_another_event_is_obeyed_until_the_delete_is_sent(
     tmp_path: Path, decide: str

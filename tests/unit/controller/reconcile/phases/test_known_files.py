@@ -340,24 +340,30 @@ async def test_an_event_of_the_envelope_that_can_not_be_read_stops_the_delete(tm
     assert manifests(scene)
 
 
+RECORDED = {"action": "envelopeRejected", "handling": "Record"}
+
+
 @pytest.mark.parametrize(
     ("actions", "policy", "earlier", "lists"),
     [
         (ACTIONS[:1], "Keep", ("envelopeFinished",), 0),
         (ACTIONS[:1], "Delete", ("envelopeFinished",), 0),
-        (ACTIONS[:1], "Delete", None, 1),
-        (ACTIONS[:1], "Delete", ("*", "envelopeFinished"), 1),
-        (ACTIONS[1:], "Delete", ("workstepFinished",), 2),
+        (ACTIONS[:1], "Delete", None, 2),
+        (ACTIONS[:1], "Delete", ("*", "envelopeFinished"), 2),
+        (ACTIONS[1:], "Delete", ("workstepFinished",), 3),
         (ACTIONS, "Keep", ("envelopeFinished",), 1),
-        (ACTIONS, "Delete", ("envelopeFinished",), 2),
-        (ACTIONS[:1], "Delete", ("envelopeCompleted",), 1),
-        (ACTIONS[:1], "Delete", ("EnvelopeFinished",), 1),
+        (ACTIONS, "Delete", ("envelopeFinished",), 3),
+        (ACTIONS[:1], "Delete", ("envelopeCompleted",), 2),
+        (ACTIONS[:1], "Delete", ("EnvelopeFinished",), 2),
+        ([*ACTIONS[:1], RECORDED], "Keep", ("envelopeFinished",), 0),
+        ([*ACTIONS[:1], RECORDED], "Delete", ("envelopeFinished",), 2),
     ],
 )
 async def test_other_events_are_looked_for_once_if_an_envelope_may_have_or_had_several(
     tmp_path: Path, actions: list[dict[str, str]], policy: str, earlier: tuple[str, ...] | None, lists: int
 ) -> None:
-    """Once when archiving begins, and again right before the delete, for what a person decided since."""
+    """When archiving begins, with the last list of the files, and right before the delete is sent: a person
+    may have decided since."""
     scene = a_scene(tmp_path, actions=actions, cleanup={"policy": policy})
     known = an_organization(version=2, evidence={"wait": "10m"}, actions=actions, cleanup={"policy": policy})
     scene.observe(structs.replace(known, status=structs.replace(known.status, archived_actions=earlier)))
@@ -374,7 +380,7 @@ async def test_other_events_are_looked_for_after_two_edits_that_no_status_has_se
     observed = structs.replace(known.status, archived_actions=("envelopeFinished",), observed_generation=1)
     scene.observe(structs.replace(known, status=observed))
     assert (await scene.reconcile()).status.phase is Phase.SUCCEEDED
-    assert [verb for verb, _ in scene.kube.asked].count("page") == 1
+    assert [verb for verb, _ in scene.kube.asked].count("page") == 2
 
 
 ODD_NAME = f"{ENVELOPE}-0123456789abcdef"
