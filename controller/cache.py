@@ -39,6 +39,11 @@ def version_number(resource: Resource) -> int:
     return int(resource.metadata.resource_version or 0)
 
 
+def is_usable(sender: Sender) -> bool:
+    """Whether the Sender's key is known to work, and the Sender is not suspended."""
+    return not sender.spec.suspend and is_condition_true(sender.status.conditions, "Authorized")
+
+
 class Store(Generic[R]):
     """All objects of one kind by name, the newest state of each."""
 
@@ -226,11 +231,7 @@ class Cache:
 
     def authorized_senders(self, organization: str) -> list[Sender]:
         """Return the Senders of an Organization whose keys are known to work and that are not suspended."""
-        return [
-            each
-            for each in self.senders_of(organization)
-            if not each.spec.suspend and is_condition_true(each.status.conditions, "Authorized")
-        ]
+        return [each for each in self.senders_of(organization) if is_usable(each)]
 
     def default_sender_first(self, organization: Organization) -> list[Sender]:
         """Return the Senders whose keys a question about the Organization may use, in this order."""

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from controller.resync.envelope_listing import Window
 from counterfoil.i18n.reasons import Responsible, find_reason
-from counterfoil.readiness import with_readiness
+from counterfoil.readiness import is_stalled, with_readiness
 from counterfoil.resources import (
     Archive,
     EnvelopeEvent,
@@ -223,11 +223,10 @@ def with_senders(imported: Import, names: Sequence[str], problems: Mapping[str, 
     for name in names[:MAX_SENDERS]:
         entry = known.get(name) or ImportSender(name=name)
         if not entry.searched:
-            problem = problems.get(name) or ImportHold("", "")
-            is_doubt = entry.reason == DOUBT
-            if problem.reason or not is_doubt:
-                message = problem.message[:MAX_MESSAGE] or None
-                entry = replace(entry, reason=problem.reason or None, message=message)
+            doubt = ImportHold(DOUBT, entry.doubt) if entry.doubt else ImportHold("", "")
+            problem = problems.get(name) or doubt
+            message = problem.message[:MAX_MESSAGE] or None
+            entry = replace(entry, reason=problem.reason or None, message=message)
         senders.append(entry)
     done = sum(each.windows_done for each in senders)
     return replace(
@@ -267,7 +266,8 @@ def after_search(imported: Import, search: Search, count: WindowCount, now: date
     done = search.number + 1
     entry = replace(entry, windows_done=done, searched=done >= total)
     if count.doubt:
-        entry = replace(entry, reason=DOUBT, message=count.doubt[:MAX_MESSAGE])
+        doubt = count.doubt[:MAX_MESSAGE]
+        entry = replace(entry, reason=DOUBT, message=doubt, doubt=doubt)
     senders = tuple(entry if each.name == entry.name else each for each in status.senders)
     windows_done = sum(each.windows_done for each in senders)
     opened = (ImportWindow(id=search.id, events=count.created),) if count.created else ()
@@ -347,12 +347,14 @@ def concluded(
     is_waiting: bool,
     now: datetime,
     left_out: ImportHold | None = None,
+    stalled: ImportHold | None = None,
 ) -> ImportStatus:
     """
     Return the status with its conditions.
 
     ``is_waiting``: no window can be searched now, although nothing holds the Import. ``left_out``: why the
-    Import is not complete, although all Senders of its status were searched.
+    Import is not complete, although all Senders of its status were searched. ``stalled``: why its events
+    wait for a person, if it waits for them.
     """
     status, generation = imported.status, imported.metadata.generation
     is_searched = bool(status.senders) and all(each.searched for each in status.senders)
@@ -364,9 +366,9 @@ def concluded(
     elif is_searched and not status.open_windows and left_out is not None:
         reason, message = left_out
     elif is_waiting and not is_searched and len(status.open_windows) < MAX_OPEN_WINDOWS:
-        reason, message = _not_searched(imported)
+        reason, message = _not_searched(imported, stalled)
     else:
-        reason, message = _RUNNING
+        reason, message = stalled or _RUNNING
     truth: ConditionStatus = "True" if is_complete else "False"
     conditions = with_condition(
         status.conditions, "Complete", truth, reason, message, now=now, generation=generation
@@ -386,7 +388,7 @@ _RUNNING = ImportHold("ImportRunning", "The Import continues automatically.")
 def _result(imported: Import) -> str:
     status = imported.status
     verb = "Counted" if imported.spec.dry_run else "Found"
-    doubtful = [each.name for each in status.senders if each.reason == DOUBT]
+    doubtful = [each.name for each in status.senders if each.doubt]
     message = f"{verb} {status.found} envelopes, {status.known} of which had an event before."
     if status.refused:
         message += f" {status.refused} envelopes got no event: the log of the controller has the reason."
@@ -398,11 +400,23 @@ def _result(imported: Import) -> str:
     return message
 
 
-def _not_searched(imported: Import) -> ImportHold:
+def events_waiting(events: Iterable[EnvelopeEvent]) -> ImportHold | None:
+    """Return that unfinished events of an Import wait for a person; None if each continues automatically."""
+    for event in events:
+        if event.status.reason and is_stalled("False", event.status.reason):
+            message = (
+                "Events of the Import wait for a person, such as "
+                f"EnvelopeEvent/{event.name} ({event.status.reason})."
+            )
+            return ImportHold("ImportEventsWaiting", message)
+    return None
+
+
+def _not_searched(imported: Import, stalled: ImportHold | None) -> ImportHold:
     """Return why no window can be searched: each Sender that is left has its reason in the status."""
     left = [each for each in imported.status.senders if not each.searched]
     if any(find_reason(each.reason or "").responsible is Responsible.NOBODY for each in left):
-        return _RUNNING
+        return stalled or _RUNNING
     if not left:
         return ImportHold(
             "NoUsableSender", f"Organization/{imported.organization} has no Sender. Create one."

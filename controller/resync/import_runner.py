@@ -12,13 +12,14 @@ What the events do is not decided here; they are processed as any other, after a
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from controller.access.sender_keys import KeyUnusable, SenderKeys
-from controller.cache import Cache
+from controller.cache import Cache, is_usable
 from controller.resync.envelope_listing import EnvelopeListing, ListedEnvelope, TooManyListed, user_of
 from controller.resync.envelope_search import EnvelopeSearch, ListMemory, TooManyRequests
 from controller.resync.event_load import NOT_ARCHIVED
@@ -31,6 +32,7 @@ from controller.resync.import_progress import (
     after_events,
     after_search,
     concluded,
+    events_waiting,
     hold,
     next_search,
     sender_names,
@@ -41,12 +43,15 @@ from controller.resync.import_progress import (
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.registry import EsawClients
+from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, Conflict, NotFound
 from counterfoil.kube.status import write_status
+from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
     IMPORT_LABEL,
     IMPORT_WINDOW_LABEL,
+    SENDER_LABEL,
     EnvelopeEvent,
     EnvelopeStatus,
     Import,
@@ -67,7 +72,13 @@ POLL_SECONDS = 10.0
 """Interval between two reads of all Imports: the time after which a change of one takes effect."""
 
 ROOM_SECONDS = 2.0
-"""Pause before unfinished events are counted again."""
+"""Pause before unfinished events are counted again, and before the Import is read again within a window."""
+
+FULL_SECONDS = 60.0
+"""Time without room for one more event after which a search is left: the Import says what it waits for."""
+
+MAX_SAMPLES = 20
+"""Maximum number of unfinished events of a window whose reasons are read."""
 
 FAILURE_SECONDS = 60.0
 """Pause before a Sender is searched again after eSAW, the key or a ceiling stopped its search."""
@@ -88,6 +99,10 @@ class ImportBounds:
 
 class _Interrupted(Exception):
     """The window must not be continued now: the Import was changed, deleted or held."""
+
+
+class _Full(Exception):
+    """The Import has had no room for one more unfinished event for ``FULL_SECONDS``."""
 
 
 class _Problem(NamedTuple):
@@ -115,6 +130,8 @@ class ImportRunner:
         default_factory=lambda: defaultdict(ListMemory)
     )
     """Conclusions from eSAW's lists, by uid of the Import and name of the Sender."""
+    _full: set[str] = field(default_factory=set)
+    """Uids of the Imports that had no room for one more unfinished event."""
     _problem_logged: str = ""
 
     async def run(self) -> None:
@@ -149,6 +166,7 @@ class ImportRunner:
         for memory in (self._problems, self._memories):
             for key in [each for each in memory if each[0] not in uids]:
                 del memory[key]
+        self._full &= uids
 
     async def _work(self, name: str) -> None:
         try:
@@ -194,7 +212,8 @@ class ImportRunner:
 
     async def _observe(self, imported: Import) -> tuple[Import, Search | None]:
         """Count finished events, and store why the Import waits or continues; return the next search."""
-        status = after_events(imported, await self._finished_windows(imported))
+        tallies, unfinished = await self._windows_now(imported)
+        status = after_events(imported, tallies)
         observed = _with(imported, status)
         problems = self._unusable(observed)
         names = sender_names(observed, (each.name for each in self._senders(observed)))
@@ -204,8 +223,18 @@ class ImportRunner:
             held = self.held(observed)
         else:
             held = self.held(observed) or left_out
-        search = next_search(observed, problems) if held is None else None
-        status = concluded(observed, held, is_waiting=search is None, now=self.clock.now(), left_out=left_out)
+        is_full = held is None and await self._is_full(observed)
+        search = next_search(observed, problems) if held is None and not is_full else None
+        if is_full:
+            unfinished += await self._unfinished_events(f"{IMPORT_LABEL}={imported.name}")
+        status = concluded(
+            observed,
+            held,
+            is_waiting=search is None and not is_full,
+            now=self.clock.now(),
+            left_out=left_out,
+            stalled=events_waiting(_readable(unfinished)) if search is None else None,
+        )
         stored = await self._store(imported, status)
         is_stored = stored.metadata.resource_version != imported.metadata.resource_version
         is_same = status == imported.status
@@ -250,16 +279,42 @@ class ImportRunner:
         until = self.clock.monotonic() + FAILURE_SECONDS
         self._problems[imported.uid, sender] = _Problem(ImportHold(reason, message), until)
 
-    async def _finished_windows(self, imported: Import) -> dict[str, EventTally]:
-        """Return the results of the open windows that have no unfinished event."""
-        found = dict[str, EventTally]()
+    async def _windows_now(self, imported: Import) -> tuple[dict[str, EventTally], list[Raw]]:
+        """Return the results of the open windows that have no unfinished event, and such events of others."""
+        found, waiting = dict[str, EventTally](), list[Raw]()
         for window in imported.status.open_windows:
             labels = f"{IMPORT_LABEL}={imported.name},{IMPORT_WINDOW_LABEL}={window.id}"
-            unfinished, _ = await self.kube.page(EnvelopeEvent, limit=1, labels=labels, fields=NOT_ARCHIVED)
+            unfinished = await self._unfinished_events(labels)
+            waiting += unfinished
             if not unfinished:
                 events = [each async for each in self.kube.list_readable(EnvelopeEvent, labels=labels)]
                 found[window.id] = tally(events)
-        return found
+        return found, waiting
+
+    async def _unfinished_events(self, labels: str) -> list[Raw]:
+        """Return some unfinished events, also unreadable ones. Raises ``ApiError``."""
+        raws, _ = await self.kube.page(EnvelopeEvent, limit=MAX_SAMPLES, labels=labels, fields=NOT_ARCHIVED)
+        return raws
+
+    async def room(self, imported: Import) -> int:
+        """
+        Return how many unfinished events more the Import may have. Raises ``ApiError``.
+
+        Events of a Sender whose key does not work can wait for weeks, and must not stop the other Senders.
+        """
+        labels = f"{IMPORT_LABEL}={imported.name}"
+        unfinished = await self.kube.count_by_label(EnvelopeEvent, SENDER_LABEL, NOT_ARCHIVED, labels=labels)
+        usable = self.cache.authorized_senders(imported.organization)
+        return imported.spec.max_unfinished - sum(unfinished[each.name] for each in usable)
+
+    async def _is_full(self, imported: Import) -> bool:
+        """Whether an Import that had no room has none now. Raises ``ApiError``."""
+        if imported.uid not in self._full:
+            return False
+        if await self.room(imported) <= 0:
+            return True
+        self._full.discard(imported.uid)
+        return False
 
     # -- One window ------------------------------------------------------------------------------------------
 
@@ -274,6 +329,8 @@ class ImportRunner:
             return await window.run()
         except _Interrupted:
             return None
+        except _Full:
+            self._full.add(imported.uid)
         except CeilingReached as reached:
             self._put_aside(imported, _CEILING, "ImportCeiling", f"The Import waits: {reached}.")
         except KeyUnusable as unusable:
@@ -304,13 +361,16 @@ class _WindowSearch:
     sender: Sender
     _room: int = 0
     """Number of events that may be created before unfinished ones are counted again."""
+    _read: float = float("-inf")
+    """When the Import was read, by the clock that is never set."""
+    _full_since: float | None = None
 
     async def run(self) -> WindowCount:
         """
         Let each listed envelope have an event, or only count them in a dry run.
 
-        Raises ``_Interrupted``, ``CeilingReached``, ``KeyUnusable``, ``EsawError``, ``TooManyListed``,
-        ``TooManyRequests``, ``ApiError``.
+        Raises ``_Interrupted``, ``_Full``, ``CeilingReached``, ``KeyUnusable``, ``EsawError``,
+        ``TooManyListed``, ``TooManyRequests``, ``ApiError``.
         """
         runner, imported, count = self.runner, self.imported, WindowCount()
         starts = EventStarts(
@@ -355,6 +415,7 @@ class _WindowSearch:
         if listed.id is None:
             count.refused += 1
             return
+        await self._check()
         if self.imported.spec.dry_run:
             started = await self._looked_up(starts, listed.id)
         else:
@@ -378,6 +439,7 @@ class _WindowSearch:
     async def _started(self, starts: EventStarts, envelope: EnvelopeId, status: EnvelopeStatus) -> Started:
         while self._room <= 0:
             await self._count_room()
+            await self._check()
         started = await self.runner.event_starter.start(
             starts,
             envelope,
@@ -389,22 +451,40 @@ class _WindowSearch:
             self._room -= 1
         return started
 
-    async def _count_room(self) -> None:
-        """Count how many events may be created now; wait if there is no room. Raises ``_Interrupted``."""
-        runner, name = self.runner, self.imported.name
-        newest = await runner.newest(name)
-        if newest is None or newest.uid != self.imported.uid or runner.held(newest) is not None:
+    async def _check(self) -> None:
+        """
+        Look whether the search may continue: objects in memory each time, the Import every ``ROOM_SECONDS``.
+
+        Raises ``_Interrupted``, ``ApiError``.
+        """
+        runner, now = self.runner, self.runner.clock.monotonic()
+        if now - self._read >= ROOM_SECONDS:
+            newest = await runner.newest(self.imported.name)
+            if newest is None or newest.uid != self.imported.uid:
+                raise _Interrupted
+            self.imported, self._read = newest, now
+        sender = runner.cache.senders.get(self.sender.name)
+        if sender is None or not is_usable(sender) or runner.held(self.imported) is not None:
             raise _Interrupted
+
+    async def _count_room(self) -> None:
+        """Count how many events may be created now; wait if there is no room. Raises ``_Full``."""
+        runner = self.runner
         free = runner.bounds.stored - await runner.kube.total(EnvelopeEvent)
         if free <= 0:
             raise CeilingReached(
                 f"the namespace has {runner.bounds.stored} EnvelopeEvents. Finished ones are removed after "
                 "spec.ttl of their Organization"
             )
-        unfinished = await runner.kube.count_by_label(EnvelopeEvent, IMPORT_LABEL, NOT_ARCHIVED)
-        self._room = min(newest.spec.max_unfinished - unfinished[name], free)
-        if self._room <= 0:
-            await runner.clock.sleep(ROOM_SECONDS)
+        self._room = min(await runner.room(self.imported), free)
+        if self._room > 0:
+            self._full_since = None
+            return
+        now = runner.clock.monotonic()
+        self._full_since = now if self._full_since is None else self._full_since
+        if now - self._full_since >= FULL_SECONDS:
+            raise _Full
+        await runner.clock.sleep(ROOM_SECONDS)
 
     async def _looked_up(self, starts: EventStarts, envelope: EnvelopeId) -> Started:
         name = event_name(self.organization.name, envelope, starts.action)
@@ -432,6 +512,12 @@ def _unusable(name: str, sender: Sender | None) -> ImportHold:
     if authorized is None:
         return ImportHold("Pending", f"The key of Sender/{name} was not checked yet.")
     return ImportHold(authorized.reason, authorized.message)
+
+
+def _readable(raws: Iterable[Raw]) -> Iterator[EnvelopeEvent]:
+    for raw in raws:
+        if (event := parse_readable(EnvelopeEvent, raw)) is not None:
+            yield event
 
 
 def _with(imported: Import, status: ImportStatus) -> Import:

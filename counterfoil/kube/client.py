@@ -191,13 +191,21 @@ class KubeClient:
             if (resource := parse_readable(kind, raw)) is not None:
                 yield resource
 
-    async def count_by_label(self, kind: type[Resource], label: str, fields: str) -> Counter[str]:
+    async def count_by_label(
+        self, kind: type[Resource], label: str, fields: str, *, labels: str = ""
+    ) -> Counter[str]:
         """
-        Count objects by the value of a label; those without the label are not counted.
+        Count objects by the value of a label; those without the label are not counted. ``labels`` and
+        ``fields`` select them.
 
         The API server answers from its memory (resourceVersion 0), with the metadata only.
         """
-        query = _query(fieldSelector=fields, resourceVersion="0", resourceVersionMatch="NotOlderThan")
+        query = _query(
+            labelSelector=labels,
+            fieldSelector=fields,
+            resourceVersion="0",
+            resourceVersionMatch="NotOlderThan",
+        )
         answer = await self._send("list", kind.PLURAL, f"{self._path(kind)}?{query}", accept=_METADATA_ONLY)
         items = decode_as(_MetadataList, answer).items or ()
         return Counter(each.metadata.labels[label] for each in items if label in each.metadata.labels)

@@ -153,7 +153,8 @@ class ImportSpec(ResourcePart, frozen=True):
     max_unfinished: Annotated[
         int,
         schema(
-            "Maximum number of unfinished events of this Import at one time. Default 200.",
+            "Maximum number of unfinished events of this Import at one time. Those of a Sender whose key "
+            "does not work are not counted. Default 200.",
             minimum=1,
             maximum=5000,
         ),
@@ -183,6 +184,10 @@ class ImportSender(ResourcePart, frozen=True):
         schema("Why the Sender is not searched, or why eSAW may have left envelopes out.", maxLength=1024),
     ] = None
     message: Annotated[str | None, schema("Description of the reason, for people.", maxLength=1024)] = None
+    doubt: Annotated[
+        str | None,
+        schema("Why eSAW may have left envelopes out. It stays until the end of the Import.", maxLength=1024),
+    ] = None
 
 
 class ImportWindow(ResourcePart, frozen=True):

@@ -174,11 +174,14 @@ class InMemoryKubeClient(KubeClient):
         more = str(start + limit) if start + limit < len(chosen) else ""
         return chosen[start : start + limit], more
 
-    async def count_by_label(self, kind: type[Resource], label: str, fields: str) -> Counter[str]:
+    async def count_by_label(
+        self, kind: type[Resource], label: str, fields: str, *, labels: str = ""
+    ) -> Counter[str]:
         await self._arrive("count_by_label", kind.PLURAL)
         found = [raw for (plural, _), raw in self.objects.items() if plural == kind.PLURAL]
-        labels = [raw["metadata"].get("labels", {}) for raw in found if _has_fields(raw, fields)]
-        return Counter(each[label] for each in labels if label in each)
+        chosen = [raw for raw in found if _has_labels(raw, labels) and _has_fields(raw, fields)]
+        counted = [raw["metadata"].get("labels", {}) for raw in chosen]
+        return Counter(each[label] for each in counted if label in each)
 
     async def total(self, kind: type[Resource]) -> int:
         await self._arrive("total", kind.PLURAL)

@@ -11,6 +11,7 @@ from controller.resync.import_progress import (
     DOUBT,
     WINDOW,
     EventTally,
+    ImportHold,
     Search,
     WindowCount,
     after_events,
@@ -121,6 +122,16 @@ def test_a_doubt_stays_with_its_sender_until_the_end() -> None:
     status = after_search(imported, searched(imported), WindowCount(doubt="gets the same"), NOON)
     status = with_senders(replace(imported, status=status), ["anna"], {})
     assert status.senders[0].reason == DOUBT
+
+
+def test_a_doubt_is_named_again_after_another_problem_of_its_sender() -> None:
+    imported = a_started_import(anna=0)
+    status = after_search(imported, searched(imported), WindowCount(doubt="gets the same"), NOON)
+    problem = ImportHold("EsawFailing", "No answer.")
+    status = with_senders(replace(imported, status=status), ["anna"], {"anna": problem})
+    assert status.senders[0].reason == "EsawFailing"
+    status = with_senders(replace(imported, status=status), ["anna"], {})
+    assert (status.senders[0].reason, status.senders[0].message) == (DOUBT, "gets the same")
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,11 @@ class Scene(ControllerParts):
     def unfinished(self) -> list[EnvelopeEvent]:
         return [each for each in self.events() if not each.status.phase.is_final]
 
+    def wait_for_a_person(self, phase: Phase, reason: str) -> None:
+        """Let each unfinished event wait with this reason."""
+        for event in self.unfinished():
+            self.kube.edit(EnvelopeEvent, event.name, {"status": {"phase": phase.value, "reason": reason}})
+
     def finish_all(self, phase: Phase = Phase.SUCCEEDED) -> None:
         status = {"phase": phase.value}
         if phase is Phase.SUCCEEDED:
@@ -478,3 +483,90 @@ async def test_the_result_says_how_many_envelopes_got_no_event() -> None:
     found = find_condition(scene.status_now.conditions, "Complete")
     assert found is not None
     assert "1 envelopes got no event" in found.message
+
+
+async def begun(scene: Scene, events: int) -> asyncio.Task[None]:
+    """Return the task of an Import that has just created this number of events."""
+    task = asyncio.create_task(scene.runner.advance(NAME))
+    for _ in range(300):
+        if len(scene.events()) == events:
+            break
+        await asyncio.sleep(0)
+    assert not task.done()
+    return task
+
+
+async def test_a_sender_whose_key_is_refused_within_a_window_stops_no_other() -> None:
+    scene = Scene("anna", "bert", maxUnfinished=2)
+    scene.finds("anna", *(numbered(each) for each in range(5)))
+    scene.finds("bert", ENVELOPE, SECOND)
+    task = await begun(scene, 2)
+    scene.put_sender("anna", authorized="False", version=2)
+    scene.wait_for_a_person(Phase.AWAITING_CONSENT, "TokenRejected")
+    await asyncio.wait_for(task, 10)
+    assert len(scene.events()) == 4
+    anna, bert = scene.status_now.senders
+    assert (anna.windows_done, anna.reason, bert.searched) == (0, "Tested", True)
+    assert scene.condition("Ready") == ("False", "SendersNotSearched")
+    assert scene.condition("Stalled")[0] == "True"
+
+
+async def test_an_import_whose_events_wait_for_a_person_names_one_and_continues_after_that() -> None:
+    scene = Scene(maxUnfinished=2)
+    scene.finds("anna", *(numbered(each) for each in range(5)))
+    task = await begun(scene, 2)
+    scene.wait_for_a_person(Phase.PENDING, "Suspended")
+    await asyncio.wait_for(task, 10)
+    assert scene.condition("Ready") == ("False", "ImportEventsWaiting")
+    assert scene.condition("Stalled")[0] == "True"
+    found = find_condition(scene.status_now.conditions, "Ready")
+    assert found is not None
+    assert f"EnvelopeEvent/{min(each.name for each in scene.unfinished())} (Suspended)" in found.message
+    scene.finish_all()
+    task = await begun(scene, 4)
+    assert scene.condition("Stalled")[0] == "False"
+    scene.finish_all()
+    await asyncio.wait_for(task, 10)
+    assert (await scene.complete()).archived == 5
+
+
+async def test_an_import_that_waits_for_its_last_event_says_that_a_person_has_to_act() -> None:
+    scene = Scene()
+    scene.finds("anna", ENVELOPE)
+    await scene.advance()
+    scene.wait_for_a_person(Phase.PENDING, "Suspended")
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "ImportEventsWaiting")
+    assert scene.condition("Stalled")[0] == "True"
+    await scene.complete()
+    assert scene.condition("Complete") == ("True", "ImportComplete")
+
+
+@pytest.mark.parametrize("is_dry_run", [False, True])
+async def test_a_suspension_stops_a_window_within_seconds_although_there_is_room(*, is_dry_run: bool) -> None:
+    scene = Scene(maxUnfinished=1000, dryRun=is_dry_run)
+    scene.finds("anna", *(numbered(each) for each in range(100)))
+    scene.finding.sent = {numbered(each): NOON - timedelta(days=1) for each in range(100)}
+    requests = 0
+
+    def a_second_later() -> None:
+        nonlocal requests
+        requests += 1
+        scene.clock.advance(seconds=1)
+        if requests == 5:
+            scene.kube.edit(Import, NAME, {"spec": {"suspend": True}})
+        scene.kube.just_before("get", a_second_later)
+
+    scene.kube.just_before("get", a_second_later)
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "ImportSuspended")
+    assert requests <= 10
+
+
+async def test_a_sender_that_is_suspended_within_a_window_gets_no_further_event() -> None:
+    scene = Scene(maxUnfinished=1000)
+    scene.finds("anna", *(numbered(each) for each in range(100)))
+    scene.kube.just_before("create", lambda: scene.put_sender("anna", suspend=True, version=2))
+    await scene.advance()
+    assert len(scene.events()) == 1
+    assert scene.status_now.senders[0].reason == "SenderSuspended"
