@@ -168,11 +168,11 @@ class EventStarter:
         if starts.max_started is not None and starts.started >= starts.max_started:
             raise CeilingReached(f"{starts.max_started} events are as many as one {_word(starts)} starts")
         if starts.stored is None:
-            # A succeeded event, and one that waits for its delete, needs its files too; the others an eSAW
-            # can make by its list alone.
+            # An archived event needs its files too, also if it waits for its delete or is kept as Expired;
+            # the others an eSAW can make by its list alone.
             archived = (Phase.CLEANING, Phase.SUCCEEDED)
             phases = ",".join(f"status.phase!={each}" for each in archived)
-            fields = f"spec.origin={starts.origin},{phases}"
+            fields = f"spec.origin={starts.origin},{phases},status.reason!={ARCHIVED_AS_EXPIRED}"
             stored = await self.kube.count_by_label(EnvelopeEvent, ORGANIZATION_LABEL, fields)
             starts.stored = stored[organization.name]
         if starts.stored + starts.created >= limits.unfinished_events:

@@ -390,12 +390,13 @@ async def test_the_events_of_sweeps_that_did_not_succeed_have_a_ceiling() -> Non
     assert "100 events of sweeps did not succeed" in outcome.message
 
 
-async def test_archived_events_of_sweeps_that_wait_for_their_delete_are_under_no_ceiling() -> None:
+@pytest.mark.parametrize(
+    ("phase", "reason"), [(Phase.CLEANING, "CleanupDelayed"), (Phase.SKIPPED, "ArchivedAsExpired")]
+)
+async def test_archived_events_of_sweeps_are_under_no_ceiling(phase: Phase, reason: str) -> None:
     scene = Scene(limits=LIMITS)
     for number in range(98):
-        event = (
-            an_event(numbered(10_000 + number)).by(Origin.SWEEP).in_phase(Phase.CLEANING, "CleanupDelayed")
-        )
+        event = an_event(numbered(10_000 + number)).by(Origin.SWEEP).in_phase(phase, reason)
         scene.kube.put(event.labelled(ORGANIZATION_LABEL, "acme").build())
     scene.finds("anna", *map(numbered, range(10)))
     assert (await scene.sweep()).created == 10

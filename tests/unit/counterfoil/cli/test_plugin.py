@@ -210,6 +210,10 @@ def test_what_waits_for_consent_names_the_sender_and_the_link() -> None:
             "nothing; this EnvelopeEvent is removed in 33 days (2026-08-03 12:00:00 UTC), ",
         ),
         (
+            an_event().in_phase(Phase.SUCCEEDED, "DeletionAssumed").status(completion_time=NOON),
+            "a new callback starts it again; this EnvelopeEvent is removed in 33 days ",
+        ),
+        (
             an_event()
             .in_phase(Phase.SUCCEEDED, "ArchivedAndKept")
             .status(completion_time=NOON, next_attempt_time=NOON + timedelta(minutes=10)),
