@@ -99,6 +99,7 @@ class EventBuilder:
         self._created = NOON
         self._labels: dict[str, str] = {}
         self._name: str | None = None
+        self._uid: str | None = None
 
     def named(self, name: str) -> Self:
         """Set the object's name."""
@@ -138,6 +139,11 @@ class EventBuilder:
     def created(self, when: datetime) -> Self:
         """Set the creation time."""
         self._created = when
+        return self
+
+    def created_again(self, when: datetime) -> Self:
+        """Make it an event that is created under the same name after the first one was removed."""
+        self._created, self._uid = when, "created-again"
         return self
 
     def status(self, **changes: Any) -> Self:
@@ -193,7 +199,7 @@ class EventBuilder:
             metadata=ObjectMeta(
                 name=name,
                 namespace="tests",
-                uid=f"uid-{name}",
+                uid=self._uid or f"uid-{name}",
                 resource_version=str(self._version),
                 generation=1,
                 creation_timestamp=self._created,

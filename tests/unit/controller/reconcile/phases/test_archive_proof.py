@@ -402,6 +402,71 @@ async def test_a_sealed_manifest_keeps_the_callbacks_of_an_event_that_is_gone() 
     ]
 
 
+def created_again(builder: EventBuilder | None = None) -> EventBuilder:
+    """An event with the name of the first one, which was removed."""
+    return (builder or an_event()).created_again(NOON + timedelta(days=60))
+
+
+@pytest.mark.xfail(strict=True, reason="an event that is created again loses the parameters of its callback")
+@pytest.mark.parametrize("is_sealed", [True, False])
+async def test_an_event_that_is_created_again_replaces_no_manifest_with_more_parameters(
+    is_sealed: bool,
+) -> None:
+    scene = Scene(**PARAMETERS)
+    scene.signer = a_signer() if is_sealed else None
+    scene.archive = an_archive(tags={"case": {"callback": "case"}})
+    await both(scene, an_event().with_parameters(case="7"))
+    before = dict(scene.backend.files)
+    scene.clock.advance(days=60)
+    await both(scene, created_again())
+    assert scene.backend.files == before
+
+
+@pytest.mark.xfail(strict=True, reason="an event that is created again changes the time of archiving")
+@pytest.mark.parametrize("is_sealed", [True, False])
+async def test_an_audit_trail_that_differs_changes_neither_callbacks_nor_time_of_archiving(
+    is_sealed: bool,
+) -> None:
+    scene = Scene(**PARAMETERS)
+    scene.signer = a_signer() if is_sealed else None
+    await both(scene, an_event().with_parameters(case="7"))
+    before = manifest_of(scene)
+    scene.clock.advance(days=60)
+    scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
+    await both(scene, created_again())
+    after = manifest_of(scene)
+    assert after.files != before.files
+    assert after.times == before.times
+
+
+@pytest.mark.xfail(strict=True, reason="without a seal, the first callback is forgotten")
+async def test_a_late_callback_with_another_parameter_is_added_to_the_first_one() -> None:
+    scene = Scene(**PARAMETERS)
+    await both(scene, an_event().with_parameters(case="7"))
+    await both(scene, created_again(an_event().with_parameters(case="8")))
+    assert [each.parameters for each in manifest_of(scene).times.actions] == [{"case": "7"}, {"case": "8"}]
+
+
+async def test_callbacks_of_a_manifest_without_a_seal_are_not_sealed() -> None:
+    scene = Scene(**PARAMETERS)
+    await both(scene, an_event().with_parameters(case="7"))
+    scene.signer = a_signer()
+    await both(scene, created_again())
+    assert [each.parameters for each in manifest_of(scene).times.actions] == [{}]
+
+
+@pytest.mark.parametrize("archived", ["", "now", "2999-01-01T00:00:00Z", "2026-03-01T12:00:00Z" * 1000])
+async def test_a_time_of_archiving_that_can_not_be_right_is_not_taken_over(archived: str) -> None:
+    scene = Scene()
+    await both(scene)
+    manifest = json.loads(scene.backend.files[MANIFEST])
+    manifest["times"]["archived"] = archived
+    manifest["files"][0]["fileName"] = "another"
+    scene.backend.files[MANIFEST] = json.dumps(manifest).encode()
+    await both(scene, created_again())
+    assert manifest_of(scene).times.archived == scene.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 async def test_the_manifest_names_the_sender_that_esaw_names_and_not_the_person_whose_key_reads() -> None:
     scene = a_scene()
     scene.sender = a_sender(email="anna@acme.example")

@@ -264,9 +264,21 @@ async def test_a_file_that_another_event_listed_while_the_delete_was_delayed_is_
     await is_kept_and_told(scene, Phase.CLEANING)
 
 
-async def test_a_sealed_manifest_of_an_event_that_was_removed_is_not_shortened(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "is_sealed",
+    [
+        True,
+        pytest.param(
+            False, marks=pytest.mark.xfail(strict=True, reason="a manifest without a seal is shortened")
+        ),
+    ],
+)
+async def test_a_manifest_of_an_event_that_was_removed_is_not_shortened(
+    tmp_path: Path, is_sealed: bool
+) -> None:
     scene = a_scene(tmp_path, cleanup={"policy": "Keep"})
-    checker = replace(scene.preconditions.signature_checker, signer=a_signer())
+    signer = a_signer() if is_sealed else None
+    checker = replace(scene.preconditions.signature_checker, signer=signer)
     scene.change_preconditions(signature_checker=checker)
     list_files(scene, document(1, 1), legal=("legal-1",))
     await scene.reconcile()
