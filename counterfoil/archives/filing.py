@@ -37,6 +37,7 @@ from counterfoil.archives.backend import (
 from counterfoil.archives.errors import ListingDiffers, NameTaken, VerificationFailed
 from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileFacts, FileLayout
 from counterfoil.archives.manifest import (
+    RENDERED_KINDS,
     Manifest,
     ManifestAction,
     ManifestDamaged,
@@ -63,9 +64,6 @@ from counterfoil.signatures.results import Signatures
 
 MAX_BUFFERED_BYTES = 1024 * 1024
 """Bytes of a file that is handed out along with the proof that it arrived."""
-
-RENDERED_KINDS = frozenset({FileKind.AUDIT_TRAIL, FileKind.AUDIT_TRAIL_XML})
-"""Kinds that eSAW makes again at each download, with other bytes."""
 
 MAX_UPLOADS = 2
 """Maximum number of uploads of a file whose read-back differs."""
@@ -264,7 +262,8 @@ async def find_concluded(
             # First, since a decoded manifest needs more memory than its bytes.
             seal = await read_seal(backend, layout.seal_name) if key is not None else None
             manifest = Manifest.decode(content)
-            is_ours = names_source(manifest, layout) and has_own_seal(manifest, content, seal, key)
+            is_of_source = names_source(manifest, layout)
+            is_ours = is_of_source and has_own_seal(manifest, content, seal, key)
     except (FileNotStored, FileNotReturned):
         return None
     except ManifestDamaged as damage:
@@ -284,6 +283,7 @@ async def find_concluded(
         manifest=manifest if is_ours else None,
         is_sealed=manifest.sealed_by is not None,
         digest=manifest.digest if is_ours or key is None else "",
+        claim=manifest if is_of_source and not is_ours else None,
     )
 
 
@@ -336,9 +336,10 @@ async def conclude(
     location.
 
     ``deposited`` has size and SHA-256 of every file of the layout, else ``ValueError``. ``signatures`` has
-    the results of the checked files by file id. An existing manifest with the same content stays as it is,
-    with its own time. Raises ``ListingDiffers`` if the archive does not list each file of the layout once,
-    and ``ManifestTooLarge`` before the first write.
+    the results of the checked files by file id. An earlier manifest of the envelope keeps its callbacks and,
+    with the same documents, its time (``Manifest.with_history_of``); one with the same content stays as it
+    is. With a key, only an earlier one with our seal counts. Raises ``ListingDiffers`` if the archive does
+    not list each file of the layout once, and ``ManifestTooLarge`` before the first write.
     """
     filed = {document.file_id: document for document in deposited}
     files = tuple(_manifest_file(backend, layout, file, filed, signatures) for file in layout.files)
@@ -353,8 +354,10 @@ async def conclude(
     locations = [file.location for file in files]
     key = signer.public if signer is not None else None
     found = await find_concluded(backend, layout, envelope.envelope_id, claimed=locations, key=key)
-    if found is not None and found.manifest is not None:
-        manifest = manifest.with_callbacks_of(found.manifest)
+    if found is not None:
+        # With a key, nothing is taken over and sealed that only the archive claims.
+        earlier = found.claim if signer is None else found.manifest
+        manifest = manifest if earlier is None else manifest.with_history_of(earlier)
     manifest = manifest.with_first_callbacks()
     if backend.lists_files:
         _check_listing(

@@ -116,6 +116,12 @@ class ManifestFile(ManifestPart, frozen=True):
     signatures: Signatures | None = None
 
 
+RENDERED_KINDS = frozenset({FileKind.AUDIT_TRAIL, FileKind.AUDIT_TRAIL_XML})
+"""Kinds that eSAW makes again at each download, with other bytes."""
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+"""A time in the form that manifests have."""
+
 _TEXTS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _TIMES_RESERVE = 4096
 """Bytes for the rest of ``times``."""
@@ -190,18 +196,55 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
         """The SHA-256 of what it says about the envelope and its files, regardless of time and author."""
         return hashlib.sha256(msgspec.json.encode(self._without_time(), order="sorted")).hexdigest()
 
-    def with_callbacks_of(self, earlier: "Manifest") -> "Manifest":
-        """Return this manifest with the callbacks and tags of an earlier one that it lacks."""
-        known = {(each.action, each.time) for each in self.times.actions}
+    def with_history_of(self, earlier: "Manifest") -> "Manifest":
+        """
+        Return this manifest with the callbacks and tags of an earlier one that it lacks, and with its time of
+        archiving if both have the same documents.
+
+        The event of both may have been removed and created again. Then it stands for the earlier callback,
+        unless its own has other parameters.
+        """
+        own = [each for each in self.times.actions if not self._repeats(each, earlier)]
+        known = {(each.action, each.time) for each in own}
         added = [each for each in earlier.times.actions if (each.action, each.time) not in known]
-        actions = tuple(sorted((*added, *self.times.actions), key=lambda each: each.time))
+        actions = tuple(sorted((*added, *own), key=lambda each: each.time))
         return msgspec.structs.replace(
             self,
             times=msgspec.structs.replace(
-                self.times, actions=actions, actions_left_out=earlier.times.actions_left_out
+                self.times,
+                archived=self._archived_with(earlier),
+                actions=actions,
+                actions_left_out=earlier.times.actions_left_out,
             ),
             tags={**earlier.tags, **self.tags},
         )
+
+    def _repeats(self, action: ManifestAction, earlier: "Manifest") -> bool:
+        """Whether the action is only that of an event which was created again."""
+        own, other = _event_of(self), _event_of(earlier)
+        if (
+            own.get("name") is None
+            or own.get("name") != other.get("name")
+            or own.get("uid") == other.get("uid")
+        ):
+            return False
+        return action.action == own.get("action") and any(
+            each.action == action.action
+            and each.time <= action.time
+            and action.parameters.items() <= each.parameters.items()
+            for each in earlier.times.actions
+        )
+
+    def _archived_with(self, earlier: "Manifest") -> str:
+        """Return the earlier time of archiving if it can be right and the documents are the same."""
+        own, other = self.times.archived, earlier.times.archived
+        is_earlier = _TIME.fullmatch(other) is not None and other < own
+        return other if is_earlier and self._documents() == earlier._documents() else own
+
+    def _documents(self) -> set[tuple[str, FileKind, str]]:
+        return {
+            (each.file_id, each.kind, each.sha256) for each in self.files if each.kind not in RENDERED_KINDS
+        }
 
     def with_first_callbacks(self) -> "Manifest":
         """Return this manifest with the first callbacks, as many as ``decode`` accepts, and the number of the
@@ -221,6 +264,12 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     def _without_time(self) -> "Manifest":
         times = msgspec.structs.replace(self.times, archived="")
         return msgspec.structs.replace(self, times=times, extra={})
+
+
+def _event_of(manifest: Manifest) -> dict[str, Any]:
+    """Return what a manifest says about its event; empty for nothing."""
+    event = manifest.extra.get("event")
+    return event if isinstance(event, dict) else {}
 
 
 def _escaped_marks(text: re.Match[bytes]) -> bytes:

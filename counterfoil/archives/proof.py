@@ -43,6 +43,9 @@ class FoundManifest:
     """Whether it names a key."""
     digest: str
     """``Manifest.digest``; empty if it was read with a key and is not ours."""
+    claim: Manifest | None = field(default=None, compare=False)
+    """The manifest if it names this source, and no seal shows that we wrote it. It proves nothing: it may add
+    to what is waited for, and without a key to what is written beside the files. Kept only for a moment."""
 
     @property
     def is_ours(self) -> bool:

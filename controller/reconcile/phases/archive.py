@@ -86,9 +86,11 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
             "listed again.",
             restart_from=Phase.COLLECTING,
         )
-    facts, proven, siblings = await _earlier_archive(event, layout, context)
-    if lacks_known(event, context, await context.listed(), siblings):
+    facts, proven, siblings, unproven = await _earlier_archive(event, layout, context)
+    if lacks_known(event, context, await context.listed(), (*siblings, *unproven)):
         return wait_for_known_files(event, context)
+    # Others choose its size, and a run may last for hours.
+    del unproven
     filed = await _file_all(event, layout, proven, context)
     documents, signatures_condition = filed.documents, side_condition(layout.files, filed.signatures)
     parameters_condition = _parameters_condition(event, filed)
@@ -145,11 +147,12 @@ class _ArchivedFiles:
 
 async def _earlier_archive(
     event: EnvelopeEvent, layout: ArchiveLayout, context: ReconcileContext
-) -> tuple[EnvelopeFacts, ProvenFiles, Collection[EnvelopeEventStatus]]:
+) -> tuple[EnvelopeFacts, ProvenFiles, Collection[EnvelopeEventStatus], Collection[EnvelopeEventStatus]]:
     """
     Return the facts for the manifest, with the callbacks of an earlier archive of the envelope, what is
     proven about the files in its folder, and the statuses of the envelope's other events. One more stands for
-    a manifest with our seal, whose event may be removed.
+    a manifest with our seal, whose event may be removed. Last, the same of a manifest of this source without
+    our seal: its files are waited for, and it proves nothing.
 
     Raises ``NameTaken``, before anything is replaced, if the folder claims to be another's.
     """
@@ -163,18 +166,21 @@ async def _earlier_archive(
         key=context.signature_checker.public_key,
     )
     if found is None:
-        return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()]
+        return facts, ProvenFiles(), [each.status for each in await context.possible_siblings()], ()
     siblings = await context.siblings()
     facts = replace(facts, actions=actions_of(event, siblings))
     earlier = [each.status for each in siblings]
     if found.manifest is not None:
         earlier.append(_listed_in(found.manifest))
-    return facts, proven_files(event, siblings, found, facts.status), earlier
+    # An archived event has its own list of the files, also if somebody changed the manifest since.
+    is_archived = event.status.archive is not None and event.status.archive.manifest is not None
+    unproven = [_listed_in(found.claim)] if found.claim is not None and not is_archived else []
+    return facts, proven_files(event, siblings, found, facts.status), earlier, unproven
 
 
 def _listed_in(manifest: Manifest) -> EnvelopeEventStatus:
-    """Return the status of an event that listed the files of a manifest with our seal."""
-    files = manifest.files
+    """Return the status of an event that listed the files of a manifest."""
+    files = {(each.file_id, each.kind): each for each in manifest.files}.values()
     return EnvelopeEventStatus(
         envelope=EnvelopeSummary(status=manifest.envelope.status),
         documents=tuple(FiledDocument(file_id=each.file_id, kind=each.kind, file_name="") for each in files),

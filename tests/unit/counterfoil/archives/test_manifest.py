@@ -61,7 +61,7 @@ def with_callbacks(count: int, *, letters: int = 256, earlier: Manifest | None =
     manifest = msgspec.structs.replace(
         manifest, times=msgspec.structs.replace(manifest.times, actions=actions)
     )
-    return (manifest if earlier is None else manifest.with_callbacks_of(earlier)).with_first_callbacks()
+    return (manifest if earlier is None else manifest.with_history_of(earlier)).with_first_callbacks()
 
 
 @pytest.mark.parametrize(("count", "letters"), [(400, 256), (400, 250), (9000, 0), (3000, 1)])

@@ -407,7 +407,6 @@ def created_again(builder: EventBuilder | None = None) -> EventBuilder:
     return (builder or an_event()).created_again(NOON + timedelta(days=60))
 
 
-@pytest.mark.xfail(strict=True, reason="an event that is created again loses the parameters of its callback")
 @pytest.mark.parametrize("is_sealed", [True, False])
 async def test_an_event_that_is_created_again_replaces_no_manifest_with_more_parameters(
     is_sealed: bool,
@@ -422,7 +421,6 @@ async def test_an_event_that_is_created_again_replaces_no_manifest_with_more_par
     assert scene.backend.files == before
 
 
-@pytest.mark.xfail(strict=True, reason="an event that is created again changes the time of archiving")
 @pytest.mark.parametrize("is_sealed", [True, False])
 async def test_an_audit_trail_that_differs_changes_neither_callbacks_nor_time_of_archiving(
     is_sealed: bool,
@@ -439,7 +437,6 @@ async def test_an_audit_trail_that_differs_changes_neither_callbacks_nor_time_of
     assert after.times == before.times
 
 
-@pytest.mark.xfail(strict=True, reason="without a seal, the first callback is forgotten")
 async def test_a_late_callback_with_another_parameter_is_added_to_the_first_one() -> None:
     scene = Scene(**PARAMETERS)
     await both(scene, an_event().with_parameters(case="7"))

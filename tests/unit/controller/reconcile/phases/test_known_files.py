@@ -264,15 +264,7 @@ async def test_a_file_that_another_event_listed_while_the_delete_was_delayed_is_
     await is_kept_and_told(scene, Phase.CLEANING)
 
 
-@pytest.mark.parametrize(
-    "is_sealed",
-    [
-        True,
-        pytest.param(
-            False, marks=pytest.mark.xfail(strict=True, reason="a manifest without a seal is shortened")
-        ),
-    ],
-)
+@pytest.mark.parametrize("is_sealed", [True, False])
 async def test_a_manifest_of_an_event_that_was_removed_is_not_shortened(
     tmp_path: Path, is_sealed: bool
 ) -> None:
