@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx
 import pytest
 from aiohttp import web
 from cryptography import x509
@@ -38,8 +39,9 @@ from counterfoil.resources.archive import (
     WebDav,
 )
 from counterfoil.resources.envelopeevent import MAX_LOCATION_LENGTH
+from counterfoil.untrusted.http_transport import new_client
 from tests.support.fakes.archives import content, once
-from tests.support.servers.scripted_esaw import head, running, sending
+from tests.support.servers.scripted_esaw import Script, head, running, sending, server_tls
 
 LISTING = (
     '<?xml version="1.0"?><multistatus '
@@ -572,3 +574,70 @@ async def test_a_file_whose_location_is_its_own_name_is_requested_once() -> None
             await anext(backend.read("a/b.pdf"))
         await backend.close()
     assert requested == ["POST /dms", "POST /dms", "GET /dms/a/b.pdf"]
+
+
+def unended(answer: bytes) -> Script:
+    """Answer, and end the connection without the end of TLS."""
+
+    async def send(writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+        writer.transport.abort()
+
+    return send
+
+
+@asynccontextmanager
+async def site_that_answers(answer: bytes, folder: Path) -> AsyncIterator[HttpSite]:
+    """Run a server with TLS that ends each connection after ``answer``, without the end of TLS."""
+    tls, trust = server_tls(folder)
+    async with running(unended(answer), tls=tls) as server:
+        client = new_client(timeout=httpx.Timeout(10), idle=1, headers={}, verify=trust)
+        site = HttpSite("Archive/dms", "the server", "the login", "spec.http.url", server.url, client)
+        yield site
+        await site.close()
+
+
+@pytest.mark.xfail(strict=True, reason="an end without that of TLS is an error also without content")
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+@pytest.mark.parametrize("status", [201, 404, 507])
+@pytest.mark.parametrize("body", [b"", b"<p>told</p>"])
+async def test_the_status_of_an_upload_counts_without_the_end_of_tls(
+    method: str, status: int, body: bytes, tmp_path: Path
+) -> None:
+    async with site_that_answers(head(status, connection="close") + body, tmp_path) as site:
+        answer = await site.upload(method, site.url, once(b"x"), headers={"Content-Length": "1"})
+    assert (answer.status_code, answer.content) == (status, body)
+
+
+@pytest.mark.xfail(strict=True, reason="an end without that of TLS is an error also without content")
+@pytest.mark.parametrize(
+    ("method", "status", "body"),
+    [
+        ("DELETE", 200, b"gone"),
+        ("MOVE", 201, b""),
+        ("POST", 200, b""),
+        ("POST", 200, b"{}"),
+        ("POST", 409, b"{}"),
+        ("GET", 404, b"no"),
+    ],
+)
+async def test_the_status_of_a_change_and_of_an_error_counts_without_the_end_of_tls(
+    method: str, status: int, body: bytes, tmp_path: Path
+) -> None:
+    async with site_that_answers(head(status, connection="close") + body, tmp_path) as site:
+        answer = await site.request(method, site.url)
+    assert (answer.status_code, answer.content) == (status, body)
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+async def test_content_is_not_believed_without_the_end_of_tls(body: bytes, tmp_path: Path) -> None:
+    async with site_that_answers(head(200, connection="close") + body, tmp_path) as site:
+        with pytest.raises(ArchiveUnavailable):
+            await site.request("GET", site.url)
+
+
+async def test_an_answer_that_is_shorter_than_its_length_is_an_error(tmp_path: Path) -> None:
+    async with site_that_answers(head(201, content_length=5) + b"told", tmp_path) as site:
+        with pytest.raises(ArchiveUnavailable):
+            await site.upload("PUT", site.url, once(b"x"), headers={"Content-Length": "1"})
