@@ -63,7 +63,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError, RawResponseMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 MAX_INTERIM_RESPONSES: Final = 200
 """Responses with 1xx before a response, beyond ``INTERIM_RESPONSES_PER_SECOND``."""
@@ -113,6 +113,10 @@ RESET: Final = struct.pack("ii", 1, 0)
 """``SO_LINGER`` of a socket that the system resets when it is closed, without the bytes that are not sent."""
 
 
+class EndNotShown(aiohttp.ClientPayloadError):
+    """A body without a length ended with its connection, which does not show that it is complete."""
+
+
 class Connection(ResponseHandler):
     """A connection that expects one response to one request, and closes at all other bytes."""
 
@@ -129,6 +133,7 @@ class Connection(ResponseHandler):
         self._is_refused = False
         self._is_sent = False
         self._has_ended = False
+        self._is_end_shown = True
         self._is_chunked = self._is_framed = False
         self._is_reading = False
         self._taken = 0
@@ -167,8 +172,8 @@ class Connection(ResponseHandler):
             is_orderly = self._read_rest_of_tls() and exc is None
             self._parse_rest(self._body)
             if not self._body.is_eof() and not self._is_framed and not is_orderly:
-                self.was_reset = True
-                self._body.set_exception(aiohttp.ClientPayloadError("the connection ended within the body"))
+                self.was_reset, self._is_end_shown = True, False
+                self._body.set_exception(EndNotShown("the connection ended within the body"))
         super().connection_lost(exc)
 
     def close(self) -> None:
@@ -211,7 +216,8 @@ class Connection(ResponseHandler):
         elif 100 <= message.code <= 199 and message.code != 101:
             self._interim += 1
         else:
-            self._is_waiting, self._body, self._is_chunked = False, body, message.chunked
+            self._is_waiting, self._body = False, body
+            self._is_chunked = message.chunked and body is not EMPTY_PAYLOAD
             self._is_framed = message.chunked or "Content-Length" in message.headers
             codings = [each.lower() for each in message.headers.getall("Transfer-Encoding", ())]
             if codings != ["chunked"] * message.chunked:
@@ -228,10 +234,14 @@ class Connection(ResponseHandler):
         self._hold()
 
     async def next_part(self) -> bytes:
-        """Return the next bytes of the body, none at its end. Raises ``aiohttp.ClientError``."""
+        """Return the next bytes of the body, none at its end. Raises ``aiohttp.ClientError``; ``EndNotShown``
+        after all bytes that came."""
         body = self._body
         if body is None:
             return b""
+        # aiohttp gives no bytes after an error.
+        if not self._is_end_shown and (rest := body._read_nowait(-1)):
+            return rest
         part = body.read_nowait()
         if part or body.at_eof():
             return part

@@ -26,7 +26,7 @@ from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from httpx._utils import get_environment_proxies
 from yarl import URL
 
-from counterfoil._upstream.aiohttp_connections import Connection, new_session
+from counterfoil._upstream.aiohttp_connections import Connection, EndNotShown, new_session
 from counterfoil.untrusted.addresses import ALLOWED, Addresses, AddressForbidden, ends_in_number, is_address
 from counterfoil.untrusted.tls_handshake import without_finite_fields
 
@@ -52,6 +52,11 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z0-9 ,()/-]{1,80}")
 class InvalidResponse(httpx.RemoteProtocolError):
     """The head of a response is not valid HTTP. Its text has at most 80 printable characters, of which the
     server chose none, and can be empty."""
+
+
+class BodyEndUnknown(httpx.ReadError):
+    """The connection ended, and does not show whether the body, which has no length, is complete. All bytes
+    that came were given before."""
 
 
 def new_client(
@@ -479,6 +484,8 @@ def _text_of(error: Exception) -> str:
 
 
 def _transport_error(error: Exception, connection: Connection | None) -> type[httpx.TransportError]:
+    if isinstance(error, EndNotShown):
+        return BodyEndUnknown
     if isinstance(error, aiohttp.ClientPayloadError):
         was_reset = connection is not None and connection.was_reset
         return httpx.ReadError if was_reset else httpx.RemoteProtocolError

@@ -9,7 +9,7 @@ about retries.
 
 import base64
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Container, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
@@ -29,7 +29,7 @@ from counterfoil.archives.errors import (
 from counterfoil.archives.streams import BLOCK
 from counterfoil.http_client import tls_fault
 from counterfoil.untrusted.addresses import is_address_forbidden
-from counterfoil.untrusted.http_transport import InvalidResponse, new_client
+from counterfoil.untrusted.http_transport import BodyEndUnknown, InvalidResponse, new_client
 
 CONNECT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 60.0
@@ -230,7 +230,7 @@ class HttpSite:
         """Read a small answer to its end. Raises ``ArchiveError`` for a longer one. A compressed one is not
         read as such: 64 KiB of it could be 64 MiB."""
         body = bytearray()
-        async for chunk in response.aiter_raw():
+        async for chunk in small_body(response, contents=("GET",)):
             body += chunk
             if len(body) > MAX_RESPONSE_BYTES:
                 raise self.unreadable_response()
@@ -374,6 +374,21 @@ async def content_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of an answer block by block."""
     async for block in response.aiter_raw(BLOCK):
         yield block
+
+
+async def small_body(response: httpx.Response, *, contents: Container[str]) -> AsyncGenerator[bytes, None]:
+    """
+    Yield the bytes of an answer that is no document, as they come.
+
+    ``contents`` are the methods whose success is known by its content. Of all others, and of an error, the
+    status counts, also if nothing shows that the body is complete: many servers end TLS by closing.
+    """
+    try:
+        async for chunk in response.aiter_raw():
+            yield chunk
+    except BodyEndUnknown:
+        if response.is_success and response.request.method in contents:
+            raise
 
 
 def _quoted(name: str) -> str:

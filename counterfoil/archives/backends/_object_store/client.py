@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import httpx
 
-from counterfoil.archives.backends._http import HttpSite
+from counterfoil.archives.backends._http import HttpSite, small_body
 from counterfoil.archives.backends._object_store.errors import (
     BucketAddress,
     ErrorDialect,
@@ -135,7 +135,8 @@ class ObjectStoreClient:
         """Read an answer that is no document. Raises ``ArchiveError``."""
         body = bytearray()
         is_success = 200 <= response.status_code < 300
-        async for chunk in response.aiter_raw():
+        # A completion can fail after its 200.
+        async for chunk in small_body(response, contents=("GET", "POST")):
             body += chunk
             if is_success and len(body) > limit:
                 raise self.unreadable()

@@ -311,7 +311,6 @@ async def test_deleting_is_one_post_that_names_the_envelope() -> None:
     assert setup.observer.codes == [("delete", "200")]
 
 
-@pytest.mark.xfail(strict=True, reason="a last chunk is expected where no body is")
 async def test_a_success_without_content_may_name_a_transfer_encoding() -> None:
     async with against(sending(head(204, transfer_encoding="chunked"))) as setup:
         await delete(setup.user, a_proof())

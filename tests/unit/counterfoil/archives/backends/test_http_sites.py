@@ -598,7 +598,6 @@ async def site_that_answers(answer: bytes, folder: Path) -> AsyncIterator[HttpSi
         await site.close()
 
 
-@pytest.mark.xfail(strict=True, reason="an end without that of TLS is an error also without content")
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 @pytest.mark.parametrize("status", [201, 404, 507])
 @pytest.mark.parametrize("body", [b"", b"<p>told</p>"])
@@ -610,7 +609,6 @@ async def test_the_status_of_an_upload_counts_without_the_end_of_tls(
     assert (answer.status_code, answer.content) == (status, body)
 
 
-@pytest.mark.xfail(strict=True, reason="an end without that of TLS is an error also without content")
 @pytest.mark.parametrize(
     ("method", "status", "body"),
     [
