@@ -112,6 +112,9 @@ LATE_BYTES_SECONDS: Final = 0.01
 RESET: Final = struct.pack("ii", 1, 0)
 """``SO_LINGER`` of a socket that the system resets when it is closed, without the bytes that are not sent."""
 
+NO_RESET: Final = struct.pack("ii", 0, 0)
+"""``SO_LINGER`` of a socket that is closed in order, as a new one is."""
+
 
 class EndNotShown(aiohttp.ClientPayloadError):
     """A body without a length ended with its connection, which does not show that it is complete."""
@@ -203,7 +206,7 @@ class Connection(ResponseHandler):
         self._received += len(data)
         self._last = (self._last + data[-TAIL:])[-TAIL:]
         error = self.exception()
-        super().data_received(data)
+        self._parse(data)
         if self._body is not None:
             self._check(self._body, is_valid=self.exception() is error)
             self._hold()
@@ -287,13 +290,24 @@ class Connection(ResponseHandler):
 
     def _parse_head(self, head: bytes) -> None:
         before, error = self._interim, self.exception()
-        super().data_received(head)
+        self._parse(head)
         if self.exception() is not error:
             self._is_refused = True
         elif self._interim - before + (not self._is_waiting) != 1:
             self._refuse("the response has empty lines")
         elif self._interim > MAX_INTERIM_RESPONSES + INTERIM_RESPONSES_PER_SECOND * self._waited():
             self._refuse("too many interim responses")
+
+    def _parse(self, data: bytes) -> None:
+        """Let aiohttp parse. It closes the transport at invalid bytes, when it is too late for ``RESET``."""
+        transport = self.transport
+        if self._has_ended or transport is None or transport.is_closing():
+            super().data_received(data)
+            return
+        _linger(transport, RESET)
+        super().data_received(data)
+        if not transport.is_closing():
+            _linger(transport, NO_RESET)
 
     def _waited(self) -> float:
         """Return the seconds since a response is expected."""
@@ -365,9 +379,7 @@ class Connection(ResponseHandler):
         is_complete = self._body is not None and self._body.is_eof()
         # The number of a socket that is closing can belong to another one already.
         if not transport.is_closing() and (not is_complete or transport.get_write_buffer_size()):
-            # macOS refuses it for a connection that the server has reset.
-            with suppress(OSError):
-                transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            _linger(transport, RESET)
         transport.abort()
 
     def _is_readable(self) -> bool:
@@ -377,6 +389,12 @@ class Connection(ResponseHandler):
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
         return bool(poll.poll(0))
+
+
+def _linger(transport: asyncio.BaseTransport, value: bytes) -> None:
+    # macOS refuses it for a connection that the server has reset.
+    with suppress(OSError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
 
 
 def _with_one_length(head: bytes) -> bytes:
