@@ -196,7 +196,7 @@ REFUSED_BY_THE_SCHEMA = {
         "greater than or equal to 1",
     ),
     "another proof": (Archive, {"spec.verify": "Hope"}, 'supported values: "ReadBack", "Checksum"'),
-    "another origin": (EnvelopeEvent, {"spec.origin": "Rumour"}, '"Callback", "Sweep", "Manual"'),
+    "another origin": (EnvelopeEvent, {"spec.origin": "Rumour"}, '"Callback", "Sweep", "Import", "Manual"'),
     "a sender without a user": (Sender, {"spec.userID": None}, "spec.userID: Required"),
     "an envelope without a sender": (Envelope, {"spec.senderRef": None}, "spec.senderRef: Required"),
 }
@@ -242,7 +242,7 @@ async def test_the_defaults_of_an_organization_are_in_what_is_stored(own: KubeCl
         "unknownEnvelopes": 5000,
     }
     assert spec["retry"] == {"initial": "10s", "max": "1h", "deadline": "24h"}
-    assert spec["ttl"] == {"succeeded": "792h", "unknown": "72h"}
+    assert spec["ttl"] == {"succeeded": "792h", "imported": "72h", "unknown": "72h"}
     assert spec["sweep"] == {"interval": "6h", "lookback": "768h"}
     assert spec["suspend"] is False
 

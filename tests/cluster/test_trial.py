@@ -96,7 +96,7 @@ def test_the_addresses_in_the_environment_are_those_of_services(rendered: Render
 
 def test_the_definitions_that_all_releases_share_stay_after_the_trial(rendered: Rendered) -> None:
     definitions = rendered.all("CustomResourceDefinition")
-    assert len(definitions) == 5
+    assert len(definitions) == 6
     for each in definitions:
         assert each["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
