@@ -243,7 +243,7 @@ async def test_the_rights_of_the_job_suffice_under_the_policies_of_the_chart_and
 
 async def test_the_definitions_stay_until_the_commands_of_the_manual_remove_them(tmp_path: Path) -> None:
     page = console_commands((CHART.parents[1] / "docs" / "start.md").read_text("utf-8"))
-    removal = [each for each in page if each.text.startswith(("kubectl get archives,", "kubectl get crd "))]
+    removal = [each for each in page if each.text.startswith(("kubectl get imports,", "kubectl get crd "))]
     assert len(removal) == 2
     async with control_plane() as plane:
         await plane.namespace(RELEASE)
