@@ -6,7 +6,7 @@ from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 
 FIRST_SECONDS = 0.05
 LONGEST_SECONDS = 0.3
