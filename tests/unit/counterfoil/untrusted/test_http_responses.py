@@ -9,7 +9,6 @@ import random
 import socket
 import ssl
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ import pytest
 from counterfoil.untrusted.addresses import Addresses
 from counterfoil.untrusted.http_transport import has_trailing_bytes, new_client
 from tests.support.servers.scripted_esaw import server_tls
+from tests.support.servers.threaded_server import threaded_server
 
 CASES = 400
 AT_ONCE = 8
@@ -239,15 +239,8 @@ def serving(cases: dict[str, Case], tls: ssl.SSLContext | None) -> Iterator[str]
             while _answer(wire, cases):
                 pass
 
-    def listen() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=[listening.accept()[0]], daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=listen, daemon=True).start()
-        yield f"{'https' if tls else 'http'}://127.0.0.1:{listening.getsockname()[1]}/"
-        listening.shutdown(socket.SHUT_RDWR)
+    with threaded_server(serve) as place:
+        yield f"{'https' if tls else 'http'}://{place}/"
 
 
 def _answer(wire: socket.socket, cases: dict[str, Case]) -> bool:

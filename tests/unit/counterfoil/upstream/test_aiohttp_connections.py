@@ -31,6 +31,7 @@ from tests.support.servers.scripted_esaw import (
     then_cutting,
 )
 from tests.support.servers.scripted_esaw import sending as sending_bytes
+from tests.support.servers.threaded_server import threaded_server
 
 MIB = 1024 * 1024
 MakeSession = Callable[[], aiohttp.ClientSession]
@@ -99,15 +100,8 @@ def late_server(is_late: threading.Event) -> Iterator[str]:
                 is_late.wait(10)
                 connection.sendall(answer(b"wrong"))
 
-    def listen() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=[listening.accept()[0]], daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=listen, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        listening.shutdown(socket.SHUT_RDWR)
+    with threaded_server(serve) as place:
+        yield f"http://{place}/"
 
 
 @pytest.mark.parametrize("is_read", [False, True], ids=["still in the socket", "read"])
