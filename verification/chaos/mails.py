@@ -14,7 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 CONSENT: Final = "Please allow us"
-"""Beginning of the subject of a mail to a sender."""
+"""Beginning of the subject of a mail to a sender who gives consent."""
+NEW_KEY: Final = "Please create a new API key"
+"""Beginning of the subject of a mail to a sender whose key is in a Secret of a person."""
 KEY_DIED: Final = "no longer accepts the key"
 """Sentence of such a mail to somebody who had given a key."""
 FAILED: Final = re.compile(r"(?:An event|\d+ events) failed: (\w+)")
@@ -75,7 +77,7 @@ class MailFacts:
 
 def wrong_mails(mails: Sequence[Mail], facts: MailFacts) -> Iterator[str]:
     """Yield everything that is wrong with the mails, and the mails that are missing."""
-    to_senders = [each for each in mails if each.subject.startswith(CONSENT)]
+    to_senders = [each for each in mails if each.subject.startswith((CONSENT, NEW_KEY))]
     others = [each for each in mails if each not in to_senders]
     yield from _number_of_problems(others, facts)
     yield from _consents(to_senders, facts)

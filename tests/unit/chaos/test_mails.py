@@ -15,6 +15,7 @@ from verification.chaos.mails import (
     GONE,
     KEY_DIED,
     NEVER_TRUE,
+    NEW_KEY,
     OUTAGE,
     STAYS,
     Mail,
@@ -130,6 +131,7 @@ FAILED_AT_NOON = replace(FACTS, events=(event(completionTime="2026-07-01T12:00:0
             FAILING,
         ),
         ([to_administrator("Ended: [acme] x", NEVER_TRUE[0])], replace(FACTS, restores=1)),
+        ([Mail("<1@x>", NEW_KEY, "", (ANNA,))], FACTS),
     ],
 )
 def test_nothing_is_wrong_with_true_mails(mails: list[Mail], facts: MailFacts) -> None:
@@ -148,6 +150,7 @@ WRONG = {
         [to_sender(text="We need it once. https://x/consent/desk/sender-a")],
         FACTS,
     ),
+    "2 mails to anna@x.example about 1 keys that died": ([Mail("<1@x>", NEW_KEY, "", (ANNA,))] * 2, FACTS),
     "one for a sender goes to ops@x.example": ([to_sender(OPS, "")], FACTS),
     "the sender anna@x.example gets one of an administrator": ([Mail("<1@x>", FULL, "", (ANNA,))], FAILING),
     "but an event is Failed with ArchiveFull": (
@@ -190,6 +193,7 @@ def test_the_sentences_that_are_judged_are_those_of_the_mails() -> None:
     texts = tomllib.loads(MAILS.read_text(encoding="utf-8"))
     failed, said = texts["failed"], [each for section in texts.values() for each in section.values()]
     assert {texts["consent"][each].startswith(CONSENT) for each in ("subject", "first")} == {True}
+    assert texts["consent"]["brought_subject"].startswith(NEW_KEY)
     assert KEY_DIED in texts["consent"]["died"]
     assert all(
         FAILED.fullmatch(failed[each].format(count=2, reason="Full")) for each in ("subject", "subject_one")
