@@ -29,7 +29,7 @@ from controller.mails.render import MailRenderer, address, message, person_name
 from controller.mails.smtp import MailError, MailServer, MessageRejected, SmtpMailer
 from controller.scheduling.backoff import MAIL_SERVER, REJECTED_MAIL, Backoff
 from counterfoil.clock import Clock, believed_time
-from counterfoil.i18n.problems import kind_of
+from counterfoil.i18n.problems import ProblemKind, kind_of
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound, Unavailable
 from counterfoil.kube.secret import SecretUse
@@ -412,9 +412,10 @@ def _about(organization: Organization, kind: str, key: str, since: datetime) -> 
 
 
 def _thread(organization: Organization, notification: Notification) -> str | None:
-    """Return what the first mail about a problem is about, for the later ones; None for a first mail."""
+    """Return what the first mail about a problem is about, for the later ones; None for a first mail, and for
+    unresponsive senders: each mail about them is about others."""
     problem = notification.problem
-    if problem is None or notification.kind in (MailKind.DIGEST, MailKind.ESCALATION):
+    if problem is None or kind_of(problem) in (ProblemKind.DIGEST, ProblemKind.CONSENT):
         return None
     if notification.kind is not MailKind.SOLVED and notification.since == problem.start_time:
         return None

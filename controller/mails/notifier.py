@@ -238,8 +238,10 @@ class Notifier:
                 return esaw_ending(problem, organization)
             case ProblemKind.CALLBACK:
                 return callback_ending(organization)
-            case ProblemKind.KEY | ProblemKind.CONSENT:
+            case ProblemKind.KEY:
                 return key_ending(problem, senders, organization)
+            case ProblemKind.CONSENT:
+                return policy.consent_ending(problem, senders, organization)
             case ProblemKind.WEBHOOK if organization.spec.webhook is None:
                 return Ending.WEBHOOK_REMOVED
             case ProblemKind.DIGEST:

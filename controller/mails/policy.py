@@ -28,9 +28,11 @@ from counterfoil.clock import age, believed_time
 from counterfoil.i18n.key_advice import key_advice, key_cause
 from counterfoil.i18n.problems import (
     ENDS_WITHOUT_MAIL,
+    Ending,
     ProblemKind,
     archive_of,
     is_key_needed,
+    key_ending,
     key_failure,
     kind_of,
 )
@@ -47,6 +49,9 @@ MAX_NAMED_SENDERS = 20
 
 _MAILED = frozenset(ProblemKind) - {ProblemKind.CONSENT, ProblemKind.DIGEST}
 """Kinds of problems that a mail of the same name announces. The other two have their own rules."""
+
+_ENDS_WITH_MAIL = frozenset(ProblemKind) - ENDS_WITHOUT_MAIL
+"""Kinds whose end a mail announces, and none that only a newer version knows."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +149,13 @@ def _about_problems(
             yield Notification(
                 MailKind.DIGEST, each.start_time if last is None else last + timings.digest, each
             )
-        if kind_of(each) not in _MAILED:
-            continue
         is_due = each.notified_time is None and age(each.start_time, now) >= timings.gather
         if each.solved_time is not None:
-            if kind_of(each) in ENDS_WITHOUT_MAIL:
-                continue
-            if each.notified_time is not None and age(each.solved_time, now) >= timings.settle:
+            is_told = kind_of(each) in _ENDS_WITH_MAIL and each.notified_time is not None
+            if is_told and age(each.solved_time, now) >= timings.settle:
                 yield Notification(MailKind.SOLVED, each.solved_time, each)
+        elif kind_of(each) not in _MAILED:
+            continue
         elif is_due and not _is_covered_by_archive(each, problems):
             yield Notification(MailKind(kind_of(each)), each.start_time, each)
         elif needs_further_mail(each, now):
@@ -238,6 +242,18 @@ def unresponsive_observations(senders: Iterable[Sender]) -> Iterator[Observation
     if reasons:
         reason, examples = next(iter(reasons.values())), tuple(reasons)[:3]
         yield Observation(ProblemKind.CONSENT, reason, examples=examples, count=len(reasons))
+
+
+def consent_ending(
+    problem: ReportedProblem, senders: Iterable[Sender], organization: Organization
+) -> Ending | None:
+    """Return how the problem of unresponsive senders ended; None: it is open. A further mail to a sender is
+    no solution."""
+    senders = list(senders)
+    named = (each for each in senders if each.name in problem.examples)
+    if any(_can_sender_fix(each, organization, refused) for each, refused in _with_needed_key(named)):
+        return None
+    return key_ending(problem, senders, organization)
 
 
 def administrator_observations(

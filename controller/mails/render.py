@@ -30,7 +30,7 @@ from controller.mails.policy import MAX_NAMED_SENDERS, Notification, has_user_se
 from controller.mails.problem_tracking import notified_and_open
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.i18n.commands import commands_about, without_commands
+from counterfoil.i18n.commands import CONSENT_HELPS, commands_about, without_commands
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import (
     ProblemKind,
@@ -227,6 +227,7 @@ class MailRenderer:
 
     def _problem(self, problem: ReportedProblem) -> MailContent:
         kind, reason = kind_of(problem), find_reason(problem.reason)
+        has_links = kind == ProblemKind.KEY and problem.reason in CONSENT_HELPS
         texts = reason.localized_text(self._notifications.language)
         envelopes = (
             self._text(f"{ProblemKind.FAILED}.{reason.envelope}", count=problem.count)
@@ -250,7 +251,10 @@ class MailRenderer:
             ),
             facts=tuple(facts),
             items_title=self._text("senders" if kind == ProblemKind.KEY else "examples"),
-            items=tuple(ListItem(external_text(each)) for each in problem.examples),
+            items=tuple(
+                ListItem(external_text(each), self.organization.consent_url(each) if has_links else None)
+                for each in problem.examples
+            ),
             commands_title=self._text("commands"),
             commands=self._commands(problem),
             link=self._console(self._anchor(problem)),

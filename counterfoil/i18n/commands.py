@@ -44,7 +44,7 @@ _OF_OBJECTS: Final = (AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION)
 _RETRIED_IN_VAIN: Final = frozenset({"EnvelopeDeleted"})
 """Reasons that each retry has again."""
 
-_CONSENT_HELPS: Final = frozenset({"SealKeyUnknown"})
+CONSENT_HELPS: Final = frozenset({"SealKeyUnknown"})
 """Reasons of keys that administrators solve, and a consent of the sender too."""
 
 
@@ -124,7 +124,7 @@ def _about_objects(item: AttentionItem, namespace: str) -> Iterator[Command]:
             yield Command(f"{kubectl} describe organization {item.organization}")
         case AttentionKind.KEY:
             yield Command(f"{kubectl} get senders")
-            names = item.senders if item.reason in _CONSENT_HELPS else ()
+            names = item.senders if item.reason in CONSENT_HELPS else ()
             yield from (Command(f"{plugin} consent {each}") for each in names)
 
 

@@ -54,7 +54,7 @@ class ProblemKind(StrEnum):
     """The daily mail about open problems: no problem, but tracked like one."""
 
 
-ENDS_WITHOUT_MAIL: Final = frozenset({ProblemKind.CONSENT, ProblemKind.DIGEST, ProblemKind.RETENTION})
+ENDS_WITHOUT_MAIL: Final = frozenset({ProblemKind.DIGEST, ProblemKind.RETENTION})
 """Kinds whose end no mail announces. An envelope that eSAW deleted is not solved either."""
 
 RETENTION_CAUSE: Final = f"{ProblemKind.RETENTION}/RetentionEnding"

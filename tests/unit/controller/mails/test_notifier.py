@@ -211,7 +211,6 @@ async def test_a_sender_whose_address_is_refused_is_the_administrators_at_once()
     assert scene.count("consent", "refused") >= 1
 
 
-@pytest.mark.xfail(strict=True, reason="no mail says that a sender who was reported reacted")
 @pytest.mark.parametrize("secret", [None, {"name": "anna-key", "key": "token"}], ids=["consent", "secret"])
 async def test_administrators_who_had_a_mail_about_a_sender_have_one_when_the_key_works(
     secret: dict[str, str] | None,
@@ -235,7 +234,6 @@ async def test_a_reaction_before_the_administrators_have_a_mail_is_no_mail() -> 
     assert scene.mailer.recipients == [ANNA]
 
 
-@pytest.mark.xfail(strict=True, reason="a further mail to the sender ends the problem")
 async def test_a_further_mail_to_a_sender_without_a_reaction_ends_no_problem() -> None:
     scene = Scene(died())
     await scene.look_for(DAY + HOUR)

@@ -222,7 +222,6 @@ def test_a_mail_about_both_kinds_of_keys_says_what_each_needs(language: Language
     assert content.subject.removeprefix("[acme] ") in digest.items[0].text
 
 
-@pytest.mark.xfail(strict=True, reason="the mail about a lost sealing key has no link")
 def test_the_mail_about_a_lost_sealing_key_has_the_links_of_the_senders() -> None:
     content = mail_about(about("key/SealKeyUnknown", examples=("anna", "ben")))
     url = "https://pages.acme.example/consent/acme"
