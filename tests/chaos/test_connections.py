@@ -46,7 +46,7 @@ class ProxiedReceiver:
         """
         Call about many at once, each again until it is taken, as eSAW does.
 
-        A slow machine may refuse some of so many with 503.
+        A slow machine may refuse some of them with 503.
         """
         await asyncio.gather(*(eventually(self.takes_one) for _ in range(MANY)))
 
