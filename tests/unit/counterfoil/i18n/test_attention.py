@@ -15,6 +15,7 @@ from counterfoil.resources import (
     EnvelopeEvent,
     LastError,
     LocalObjectReference,
+    Organization,
     OrganizationStatus,
     Phase,
     ReportedProblem,
@@ -186,6 +187,40 @@ def test_an_esaw_that_does_not_answer_is_reported_by_its_own_condition() -> None
     )
     snapshot = ClusterSnapshot(organizations=(msgspec.structs.replace(organization, status=status),))
     assert [each.name for each in attention_items(snapshot)] == ["acme-Reachable"]
+
+
+def an_organization_whose_esaw_is_away(name: str, address: str) -> Organization:
+    problem = ReportedProblem("esaw", "EsawUnreachable", NOON, count=2, examples=(f"event-of-{name}",))
+    there = an_organization_that(name=name, base_url=address, problems=(problem,))
+    away = structs.replace(
+        there.status.conditions[0], type="Reachable", status="False", reason="EsawUnreachable"
+    )
+    return structs.replace(there, status=structs.replace(there.status, conditions=(away,)))
+
+
+@pytest.mark.xfail(strict=True, reason="each Organization of an eSAW that is away has its own entry")
+def test_an_esaw_that_does_not_answer_is_one_entry_for_all_organizations_that_use_it() -> None:
+    same, other = "https://sign.example.com", "https://other.example.com"
+    organizations = (
+        an_organization_whose_esaw_is_away("acme", same),
+        an_organization_whose_esaw_is_away("globex", same),
+        an_organization_whose_esaw_is_away("initech", other),
+    )
+
+    found = {each.address: each for each in attention_items(ClusterSnapshot(organizations=organizations))}
+
+    assert {address: each.organizations for address, each in found.items()} == {
+        same: ("acme", "globex"),
+        other: ("initech",),
+    }
+    assert found[same].count == 4
+    # The mail of each Organization leads to its own place.
+    assert found[same].anchors == (
+        "organization-acme-acme-Reachable",
+        "organization-globex-globex-Reachable",
+    )
+    (mine,) = attention_items(ClusterSnapshot(organizations=organizations, of="globex"))
+    assert mine.organizations == ("globex",)
 
 
 def test_an_esaw_that_answers_but_refuses_what_events_need_is_one_entry_where_the_mail_leads_to() -> None:

@@ -211,6 +211,46 @@ def test_a_suspended_organization_shows_who_suspended_it_and_why() -> None:
     assert "update of eSAW" in said
 
 
+def tasks_page(*items: attention.AttentionItem) -> lxml.html.HtmlElement:
+    return shown(
+        "attention.html",
+        entries=items,
+        organizations=(an_organization_that(),),
+        archives=(),
+        of="",
+        charts=charts.overview([busy()]),
+        counts={},
+        confirmation=confirmation,
+    )
+
+
+@pytest.mark.xfail(strict=True, reason="an outage that ends without a person is red, as one that needs one")
+@pytest.mark.parametrize(
+    ("reason", "colour"), [("EsawUnreachable", "wait"), ("EsawRedirects", "bad"), ("SettingsInvalid", "bad")]
+)
+def test_only_what_needs_a_person_is_red(reason: str, colour: str) -> None:
+    page = tasks_page(
+        attention.AttentionItem(
+            kind=attention.AttentionKind.ORGANIZATION, name="acme", organization="acme", reason=reason
+        )
+    )
+    (card,) = page.xpath("//section[@id='organization-acme-acme']")
+    assert card.get("class") == f"card {colour}"
+    says_what_to_do = "What to do:" in card.text_content()
+    assert says_what_to_do is ("No action is necessary" not in card.text_content())
+
+
+@pytest.mark.xfail(strict=True, reason="a retry is offered for events that each retry fails again")
+@pytest.mark.parametrize(("reason", "is_offered"), [("NameOccupied", True), ("EnvelopeDeleted", False)])
+def test_a_retry_is_offered_only_where_it_can_help(reason: str, *, is_offered: bool) -> None:
+    failed = an_event(reason=reason)
+    page = tasks_page(*attention.attention_items(ClusterSnapshot(failed=(failed,))))
+    assert bool(page.xpath("//button[@value='retry-all']")) is is_offered
+    assert page.xpath("//button[@value='skip-all']")
+    of_event = event_page(reason=reason)
+    assert bool(of_event.xpath("//button[@value='retry']")) is is_offered
+
+
 @pytest.mark.parametrize(("organization", "is_offered"), [("acme", True), ("gone", False)])
 def test_only_an_organization_that_exists_can_be_suspended(organization: str, *, is_offered: bool) -> None:
     item = attention.AttentionItem(
