@@ -92,11 +92,30 @@ class AttentionItem:
     asked: datetime | None = None
     """When the sender was written to last."""
     suspended: bool = False
+    address: str = ""
+    """Of the eSAW, for an entry that all Organizations with this address share."""
+    others: tuple[str, ...] = ()
+    """Further Organizations of a shared entry."""
 
     @property
     def anchor(self) -> str:
         """Its place on the page."""
         return task_anchor(self.kind, self.organization, self.name)
+
+    @property
+    def organizations(self) -> tuple[str, ...]:
+        """Names of the Organizations that it is about; empty for what belongs to none."""
+        return (self.organization, *self.others) if self.organization else ()
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """Its places on the page: the mail of each Organization leads to its own."""
+        return (self.anchor, *(task_anchor(self.kind, each, _reachable(each)) for each in self.others))
+
+    @property
+    def responsible(self) -> Responsible:
+        """The person who must act."""
+        return self.advice.responsible if self.advice is not None else find_reason(self.reason).responsible
 
 
 RETRYING_SELECTOR: Final = ",".join(
@@ -142,7 +161,32 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_reported(snapshot, ProblemKind.WEBHOOK),
     ]
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
-    return tuple(sorted(mine, key=_rank))
+    return tuple(sorted(_shared_by_address(mine), key=_rank))
+
+
+def _shared_by_address(items: Iterable[AttentionItem]) -> Iterable[AttentionItem]:
+    """Merge the entries about one eSAW that several Organizations use."""
+    found: dict[tuple[str, ...], AttentionItem] = {}
+    for each in items:
+        key = (each.address, each.reason) if each.address else (each.anchor,)
+        known = found.get(key)
+        found[key] = each if known is None or not each.address else _merged_by_address(known, each)
+    return found.values()
+
+
+def _merged_by_address(known: AttentionItem, item: AttentionItem) -> AttentionItem:
+    return replace(
+        known,
+        others=(*known.others, item.organization),
+        count=known.count + item.count,
+        since=min((each for each in (known.since, item.since) if each is not None), default=None),
+        examples=(*known.examples, *item.examples)[:MAX_EXAMPLES],
+    )
+
+
+def _reachable(organization: str) -> str:
+    """Return the name of the entry about the eSAW of an Organization."""
+    return f"{organization}-Reachable"
 
 
 def _rank(item: AttentionItem) -> tuple[bool, bool, int, int, str]:
@@ -193,7 +237,7 @@ def _organizations(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
                 continue
             if type_ == "Ready" and found.reason in _REPORTED_ELSEWHERE:
                 continue
-            yield AttentionItem(
+            item = AttentionItem(
                 kind=AttentionKind.ORGANIZATION,
                 name=each.name if type_ == "Ready" else f"{each.name}-{type_}",
                 title=each.name,
@@ -203,6 +247,19 @@ def _organizations(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
                 since=found.last_transition_time,
                 suspended=each.spec.suspend,
             )
+            yield item if type_ != "Reachable" else _esaw_item(each, item)
+
+
+def _esaw_item(organization: Organization, item: AttentionItem) -> AttentionItem:
+    """Add to the entry about an eSAW its address, and the events that wait for it."""
+    problems = open_problems(organization, ProblemKind.ESAW)
+    return replace(
+        item,
+        name=_reachable(organization.name),
+        address=organization.spec.base_url,
+        count=sum(each.count for each in problems),
+        examples=tuple(name for each in problems for name in each.examples)[:MAX_EXAMPLES],
+    )
 
 
 def _failing_calls(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
@@ -213,7 +270,7 @@ def _failing_calls(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
         for problem in open_problems(each, ProblemKind.ESAW):
             yield AttentionItem(
                 kind=AttentionKind.ORGANIZATION,
-                name=f"{each.name}-Reachable",
+                name=_reachable(each.name),
                 title=each.name,
                 organization=each.name,
                 reason=problem.reason,

@@ -76,6 +76,11 @@ def commands_in(message: str, reason: str, namespace: str) -> tuple[Command, ...
     return tuple(each for each in found if each is not None)
 
 
+def is_retried_in_vain(reason: str) -> bool:
+    """Whether each retry ends with the same reason again."""
+    return reason in _RETRIED_IN_VAIN
+
+
 def without_commands(message: str, reason: str) -> str:
     """Replace the commands in a message by words, for a text in which they would be altered or cut."""
 
@@ -90,7 +95,7 @@ def end_commands(reason: str, chosen: str, namespace: str) -> tuple[Command, ...
     """Return what starts failed events again, or gives them up; ``chosen`` are arguments that select them."""
     plugin = f"kubectl counterfoil -n {namespace}"
     skip = Command(f"{plugin} skip {chosen} --dry-run")
-    return (skip,) if reason in _RETRIED_IN_VAIN else (Command(f"{plugin} retry {chosen}"), skip)
+    return (skip,) if is_retried_in_vain(reason) else (Command(f"{plugin} retry {chosen}"), skip)
 
 
 def _commands_about(item: AttentionItem, namespace: str) -> Iterator[Command]:

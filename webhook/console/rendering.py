@@ -22,7 +22,7 @@ from aiohttp import web
 
 from counterfoil.i18n.attention import sender_of, title_of
 from counterfoil.i18n.catalogue import Catalogue
-from counterfoil.i18n.commands import commands_about
+from counterfoil.i18n.commands import commands_about, is_retried_in_vain
 from counterfoil.i18n.reasons import ReasonText, find_reason
 from counterfoil.resources import Language
 from counterfoil.resources.audit_annotation import audit_entries
@@ -95,6 +95,7 @@ class ConsoleRenderer:
             target_of=target_of,
             document_link=document_link,
             commands_about=commands_about,
+            is_retried_in_vain=is_retried_in_vain,
         )
 
     def page(self, template: str, words: Catalogue, now: datetime, **values: Any) -> str:
@@ -107,8 +108,8 @@ class ConsoleRenderer:
         def reason(name: str) -> ReasonText:
             return find_reason(name).localized_text(Language(words.language))
 
-        def turn(name: str) -> str:
-            return words.say("turn", str(find_reason(name).responsible))
+        def responsible(name: str) -> str:
+            return str(find_reason(name).responsible)
 
         def presence(name: str) -> str:
             return str(find_reason(name).envelope)
@@ -119,7 +120,7 @@ class ConsoleRenderer:
             "say": words.say,
             "ago": ago,
             "reason": reason,
-            "turn": turn,
+            "responsible": responsible,
             "presence": presence,
         }
         defaults = {"auth_user": None, "here": "/", "done": None, "theme": THEMES[0], "themes": THEMES}

@@ -304,9 +304,7 @@ def _organization_line(organization: Organization) -> OrganizationLine:
 
 
 def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
-    reason = find_reason(item.reason)
-    advice = item.advice
-    responsible = advice.responsible if advice is not None else reason.responsible
+    reason, advice = find_reason(item.reason), item.advice
     do = (advice.text() if advice is not None else "") or reason.localized_text().do
     number = f"{item.count}{' or more' if item.is_more else ''}"
     events = f"{number} {'event' if item.count == 1 else 'events'}"
@@ -316,13 +314,15 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
         case AttentionKind.ARCHIVE:
             what = f"Archive/{item.name}" + (f", {events}" if item.count else "")
         case AttentionKind.ORGANIZATION:
-            what = f"Organization/{item.organization}" + (f", {events}" if item.count else "")
+            what = ", ".join(f"Organization/{each}" for each in item.organizations)
+            what = f"{item.address} of {what}" if item.address else what
+            what += f", {events}" if item.count else ""
         case AttentionKind.CONSENT:
             what = f"Sender/{item.name} of {item.organization}, {events}"
         case _:
             what = f"{events} of {item.organization}"
     commands = tuple(line for each in commands_about(item, namespace) for line in each.lines())
-    return WaitingItem(what, item.reason, TURNS[responsible], item.since, do, commands)
+    return WaitingItem(what, item.reason, TURNS[item.responsible], item.since, do, commands)
 
 
 # -- The page ------------------------------------------------------------------------------------------------

@@ -198,7 +198,6 @@ def an_organization_whose_esaw_is_away(name: str, address: str) -> Organization:
     return structs.replace(there, status=structs.replace(there.status, conditions=(away,)))
 
 
-@pytest.mark.xfail(strict=True, reason="each Organization of an eSAW that is away has its own entry")
 def test_an_esaw_that_does_not_answer_is_one_entry_for_all_organizations_that_use_it() -> None:
     same, other = "https://sign.example.com", "https://other.example.com"
     organizations = (

@@ -224,7 +224,6 @@ def tasks_page(*items: attention.AttentionItem) -> lxml.html.HtmlElement:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="an outage that ends without a person is red, as one that needs one")
 @pytest.mark.parametrize(
     ("reason", "colour"), [("EsawUnreachable", "wait"), ("EsawRedirects", "bad"), ("SettingsInvalid", "bad")]
 )
@@ -240,7 +239,6 @@ def test_only_what_needs_a_person_is_red(reason: str, colour: str) -> None:
     assert says_what_to_do is ("No action is necessary" not in card.text_content())
 
 
-@pytest.mark.xfail(strict=True, reason="a retry is offered for events that each retry fails again")
 @pytest.mark.parametrize(("reason", "is_offered"), [("NameOccupied", True), ("EnvelopeDeleted", False)])
 def test_a_retry_is_offered_only_where_it_can_help(reason: str, *, is_offered: bool) -> None:
     failed = an_event(reason=reason)
