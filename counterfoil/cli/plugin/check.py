@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import TextIO
 
 from counterfoil.cli.plugin.exit_status import (
@@ -20,8 +19,6 @@ from counterfoil.esaw_check.facts import profile_of
 from counterfoil.kube.client import KubeClient
 from counterfoil.logs import redact
 from counterfoil.resources import Organization, RequestOutcome, envelope_id
-from counterfoil.resources.lease import unheld_owner
-from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 
 SUMMARY = "ask eSignAnyWhere, read-only, whether it behaves as Counterfoil assumes"
@@ -59,13 +56,6 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
         name: _guid(name, text) for name in ("envelope", "draft") if (text := getattr(args, name)) is not None
     }
     id_ = await make_request(kube, Organization, args.organization, "check", parameters=parameters)
-    now, leases = datetime.now(UTC), await kube.shard_leases()
-    if leases is not None and (absence := unheld_owner(leases, *UNSHARDED_WORK, now)) is not None:
-        raise CommandError(
-            ExitStatus.NOT_ALL,
-            f"no controller works, so the check takes place when one runs. {absence} "
-            "Check the controller's pods.",
-        )
     async with _progress(out, is_shown=not is_for_programs(args.output)):
         organization, last = await wait_for_answer(kube, Organization, args.organization, id_, args.timeout)
     check = organization.status.check

@@ -9,6 +9,7 @@ recorded on the object (``counterfoil.resources.audit_annotation``, as the conso
 import argparse
 import asyncio
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -39,6 +40,8 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry
 from counterfoil.resources.envelopeevent import digest_of, has_state, state_of
+from counterfoil.resources.lease import unheld_owner
+from counterfoil.resources.naming import UNSHARDED_WORK
 from counterfoil.resources.reopening import is_reopened_by_retry, takes_back_skip
 from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
 
@@ -47,6 +50,9 @@ DIGEST_LENGTH = 16
 
 PAUSE_SECONDS = 0.5
 """Interval between looks for the answer to a request."""
+
+CONTROLLER_SECONDS = 5.0
+"""Interval between looks whether a controller still works."""
 
 R = TypeVar("R", Archive, EnvelopeEvent, Organization, Sender)
 
@@ -78,17 +84,28 @@ async def make_request(
 
 
 async def wait_for_answer(
-    kube: KubeClient, kind: type[R], name: str, id_: str, seconds: float
+    kube: KubeClient,
+    kind: type[R],
+    name: str,
+    id_: str,
+    seconds: float,
+    *,
+    look_seconds: float = CONTROLLER_SECONDS,
 ) -> tuple[R, LastRequest]:
     """
     Wait for the answer to a request; return the object and the answer.
 
-    Raises ``CommandError`` after ``seconds`` without one, and for a request that another one
-    followed; ``ApiError``.
+    Raises ``CommandError`` after ``seconds`` without one, as soon as no controller does such work, and for a
+    request that another one followed; ``ApiError``.
     """
+    look_at = 0.0
     try:
         async with asyncio.timeout(seconds):
             while True:
+                # A controller that was killed holds its Lease for some seconds more.
+                if time.monotonic() >= look_at:
+                    await _require_controller(kube, kind, name)
+                    look_at = time.monotonic() + look_seconds
                 resource = kind.parse(await kube.get(kind, name))
                 last, waiting = resource.status.last_request, Request.find(resource.metadata)
                 if last is not None and last.id == id_:
@@ -106,6 +123,20 @@ async def wait_for_answer(
             f"the controller has not answered within {seconds:g} s. It will when it runs; see "
             f"status.lastRequest of {kind.KIND}/{name}.",
         ) from None
+
+
+async def _require_controller(kube: KubeClient, kind: type[R], name: str) -> None:
+    """Raise ``CommandError`` if it is known that no controller carries out requests on this object."""
+    leases = await kube.shard_leases()
+    if leases is None:
+        return
+    owner = UNSHARDED_WORK if kind is Organization else (kind.KIND.lower(), name)
+    if (absence := unheld_owner(leases, *owner, datetime.now(UTC))) is not None:
+        raise CommandError(
+            ExitStatus.NOT_ALL,
+            f"no controller works, so the request is carried out when one runs. {absence} "
+            "Check the controller's pods.",
+        )
 
 
 class EventRequestResult(msgspec.Struct, frozen=True, rename="camel"):

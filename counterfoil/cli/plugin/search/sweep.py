@@ -1,15 +1,12 @@
 """``sweep``: look now for finished envelopes whose callback never came."""
 
 import argparse
-from datetime import UTC, datetime
 from typing import TextIO
 
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus, format_result
 from counterfoil.cli.plugin.send_request import make_request, wait_for_answer
 from counterfoil.kube.client import KubeClient
 from counterfoil.resources import Organization, RequestOutcome
-from counterfoil.resources.lease import unheld_owner
-from counterfoil.resources.naming import UNSHARDED_WORK
 
 SUMMARY = "look now for finished envelopes whose callback never came"
 DETAILS = (
@@ -37,13 +34,6 @@ async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitSt
     if args.timeout == 0:
         out.write(format_result(args.output, {"asked": id_}, "asked for\n"))
         return ExitStatus.DONE
-    now, leases = datetime.now(UTC), await kube.shard_leases()
-    if leases is not None and (absence := unheld_owner(leases, *UNSHARDED_WORK, now)) is not None:
-        raise CommandError(
-            ExitStatus.NOT_ALL,
-            f"no controller works, so the sweep takes place when one runs. {absence} "
-            "Check the controller's pods.",
-        )
     organization, last = await wait_for_answer(kube, Organization, args.organization, id_, args.timeout)
     swept = organization.status.sweep
     if last.outcome is not RequestOutcome.DONE:

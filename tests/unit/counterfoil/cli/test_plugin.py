@@ -4,6 +4,7 @@ completed.
 """
 
 import argparse
+import asyncio
 import io
 import os
 import re
@@ -50,10 +51,11 @@ from counterfoil.resources import (
     Phase,
     RequestOutcome,
     Resource,
+    Sender,
     to_json_dict,
 )
 from counterfoil.resources.base import parse_part
-from counterfoil.resources.lease import UnheldShard
+from counterfoil.resources.lease import Lease, UnheldShard
 from tests.support.builders import NOON, EventBuilder, a_sender, an_event, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.leases import a_shard_lease
@@ -381,7 +383,7 @@ def test_the_last_attempts_and_what_a_person_asked_for_last_are_reported() -> No
 
 
 async def test_the_answer_to_ones_own_request_is_distinguished_from_that_to_another() -> None:
-    kube = InMemoryKubeClient(an_organization())
+    kube = InMemoryKubeClient(an_organization(), a_shard_lease(0, 1, renewed=datetime.now(UTC)))
     id_ = await make_request(kube, Organization, "acme", "sweep")
     other = LastRequest(request="sweep", outcome=RequestOutcome.REFUSED, handled_time=NOON, id="of another")
     kube.edit(Organization, "acme", {"status": {"lastRequest": to_json_dict(other)}})
@@ -394,7 +396,7 @@ async def test_the_answer_to_ones_own_request_is_distinguished_from_that_to_anot
 
 
 async def test_a_request_that_another_one_replaced_is_not_waited_for() -> None:
-    kube = InMemoryKubeClient(an_organization())
+    kube = InMemoryKubeClient(an_organization(), a_shard_lease(0, 1, renewed=datetime.now(UTC)))
     id_ = await make_request(kube, Organization, "acme", "sweep")
     await make_request(kube, Organization, "acme", "sweep")
     with pytest.raises(CommandError, match="somebody made another request"):
@@ -420,6 +422,22 @@ async def test_a_sweep_without_a_controller_reports_it_at_once() -> None:
     assert ended.value.exit_status is ExitStatus.NOT_ALL
     # It is asked for all the same.
     assert ("patch", "acme") in kube.asked
+
+
+@pytest.mark.parametrize(("kind", "request_"), [(Organization, "sweep"), (Sender, "ask")])
+async def test_a_controller_that_ends_during_a_request_is_reported_as_soon_as_its_lease_ends(
+    kind: Any, request_: str
+) -> None:
+    held, ended = (a_shard_lease(0, 1, renewed=each) for each in (datetime.now(UTC), NOON))
+    kube = InMemoryKubeClient(an_organization(), a_sender(name="acme"), held)
+    id_ = await make_request(kube, kind, "acme", request_)
+    waiting = asyncio.create_task(wait_for_answer(kube, kind, "acme", id_, 60.0, look_seconds=0.01))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    kube.edit(Lease, held.name, to_json_dict(ended))
+    with pytest.raises(CommandError, match="no controller works") as told:
+        await asyncio.wait_for(waiting, 10)
+    assert told.value.exit_status is ExitStatus.NOT_ALL
 
 
 async def test_a_sweep_that_skipped_senders_is_not_complete_and_reports_it(
