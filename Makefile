@@ -13,9 +13,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# What a person needs who does not change Counterfoil, in the order of use.
+FOR_USERS := demo plugin image cluster cluster-down docs
+
 .PHONY: help
 help: ## list the commands
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{names[++n] = $$1; lines[$$1] = sprintf("  make %-14s %s", $$1, $$2)} \
+	  END {first = split("$(FOR_USERS)", users, " "); print "To see it and to install it:"; \
+	    for (i = 1; i <= first; i++) {print lines[users[i]]; delete lines[users[i]]} print "\nTo change it:"; \
+	    for (i = 1; i <= n; i++) if (names[i] in lines) print lines[names[i]]}' $(MAKEFILE_LIST)
 
 # It says everything on stderr: `eval "$(make -s cluster)"` reads the standard output (-s: nor the folder that make
 # names when another make runs it).
