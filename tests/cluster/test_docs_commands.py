@@ -84,16 +84,20 @@ async def clone(tmp_path: Path) -> AsyncIterator[Clone]:
     stand_in, receiver, private, controller = (free_port() for _ in range(4))
     moved = {":8090": f":{stand_in}", "/tmp/counterfoil-archive": str(archive)}
     replace_in(folder / "docs" / "first-minutes.yaml", moved)
-    others = {"--port 8090": f"--port {stand_in}", ":8080": f":{receiver}", ":9091": f":{private}"}
+    others = {
+        "--port 8090": f"--port {stand_in}",
+        ":8080": f":{receiver}",
+        ":9090": f":{controller}",
+        ":9091": f":{private}",
+    }
     replace_in(folder / "docs" / "demo.md", {**moved, **others})
     programs = await ensure("kubectl", "etcd", "kube-apiserver")
     environment = {
         **os.environ,
         "PATH": f"{programs['kubectl'].parent}:{os.environ['PATH']}",
-        "COUNTERFOIL_LISTEN": f"127.0.0.1:{receiver}",
-        "COUNTERFOIL_PRIVATE_LISTEN": f"127.0.0.1:{controller}",
     }
-    environment.pop("KUBECONFIG", None)
+    for name in ("KUBECONFIG", "COUNTERFOIL_LISTEN", "COUNTERFOIL_PRIVATE_LISTEN"):
+        environment.pop(name, None)
     try:
         yield Clone(folder, archive, environment)
     finally:

@@ -101,3 +101,13 @@ def test_the_page_of_backups_stops_every_process_that_writes_before_the_restore(
     assert text.index("counterfoil.cli.restore status") < text.index(
         f"scale deployment {stopped} --replicas 2"
     )
+
+
+def test_the_processes_of_the_steps_by_hand_listen_on_loopback_only() -> None:
+    page = (check_language.ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"_LISTEN=(\S+):\d+|-listen (\S+):\d+", page)) == {
+        ("127.0.0.1", ""),
+        ("", "127.0.0.1"),
+    }
+    started = re.findall(r"(?m)^\$ python -m (controller|webhook receiver)\b", page)
+    assert started == ["controller", "webhook receiver"]
