@@ -139,16 +139,22 @@ def of_event(
     )
 
 
-def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> lxml.html.HtmlElement:
+def events_page(
+    text: str = "x", language: str = "en", rights: Rights = FULL, **values: Any
+) -> lxml.html.HtmlElement:
+    page = {
+        "events": (an_event(text),),
+        "filter": filters.EventFilter(
+            phase="Failed", text=text, token="t", refused=dict.fromkeys(("since", "reason"), text)
+        ),
+        "senders": (a_sender_that(),),
+    }
     return shown(
         "events.html",
         language,
         rights,
-        events=(an_event(text),),
+        **(page | values),
         found=FoundEvents((), "next-page", is_restarted=True, looked=7),
-        filter=filters.EventFilter(
-            phase="Failed", text=text, token="t", refused=dict.fromkeys(("since", "reason"), text)
-        ),
         order=None,
         orders=tuple(filters.EventOrder),
         is_whole=False,
@@ -158,7 +164,6 @@ def events_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         counts={"Failed": 3},
         phases=tuple(Phase),
         ages=tuple(filters.AGES),
-        senders=(a_sender_that(),),
     )
 
 
@@ -247,6 +252,22 @@ def test_a_retry_is_offered_only_where_it_can_help(reason: str, *, is_offered: b
     assert page.xpath("//button[@value='skip-all']")
     of_event = event_page(reason=reason)
     assert bool(of_event.xpath("//button[@value='retry']")) is is_offered
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_phase_has_its_name_in_kubernetes_beside_the_word(phase: Phase) -> None:
+    (chip,) = events_page(events=(an_event(phase=phase),)).xpath("//td[@class='state']/span")
+    assert chip.get("title") == phase
+    assert "onsent" not in chip.text, "the key may be one that the sender brings"
+
+
+@pytest.mark.parametrize(("name", "is_unknown"), [("acm", True), ("acme", False)])
+def test_a_filter_by_a_part_of_a_name_says_that_it_needs_the_whole(name: str, *, is_unknown: bool) -> None:
+    for field, kind in (("organization", "an Organization"), ("sender", "a Sender")):
+        known = {"senders": (a_sender_that(name="acme"),)}
+        page = events_page(events=(), filter=filters.EventFilter(**{field: name}), **known)
+        assert "No event matches." in page.text_content()
+        assert (f"Enter the name of {kind} object." in page.text_content()) is is_unknown
 
 
 @pytest.mark.parametrize(("organization", "is_offered"), [("acme", True), ("gone", False)])
