@@ -142,7 +142,7 @@ def of_event(
 def events_page(
     text: str = "x", language: str = "en", rights: Rights = FULL, **values: Any
 ) -> lxml.html.HtmlElement:
-    page = {
+    page: dict[str, Any] = {
         "events": (an_event(text),),
         "filter": filters.EventFilter(
             phase="Failed", text=text, token="t", refused=dict.fromkeys(("since", "reason"), text)
@@ -263,9 +263,12 @@ def test_a_phase_has_its_name_in_kubernetes_beside_the_word(phase: Phase) -> Non
 
 @pytest.mark.parametrize(("name", "is_unknown"), [("acm", True), ("acme", False)])
 def test_a_filter_by_a_part_of_a_name_says_that_it_needs_the_whole(name: str, *, is_unknown: bool) -> None:
-    for field, kind in (("organization", "an Organization"), ("sender", "a Sender")):
-        known = {"senders": (a_sender_that(name="acme"),)}
-        page = events_page(events=(), filter=filters.EventFilter(**{field: name}), **known)
+    by_organization, by_sender = (
+        filters.EventFilter(organization=name),
+        filters.EventFilter(sender=name),
+    )
+    for chosen, kind in ((by_organization, "an Organization"), (by_sender, "a Sender")):
+        page = events_page(events=(), filter=chosen, senders=(a_sender_that(name="acme"),))
         assert "No event matches." in page.text_content()
         assert (f"Enter the name of {kind} object." in page.text_content()) is is_unknown
 
