@@ -203,6 +203,11 @@ class ImportWindows(ResourcePart, frozen=True):
     done: Annotated[int, schema("Number of windows that were searched.", minimum=0)] = 0
     total: Annotated[int, schema("Number of windows of the span.", minimum=0)] = 0
 
+    @property
+    def percent(self) -> int:
+        """Searched part of all windows, from 0 to 100."""
+        return 100 * self.done // self.total if self.total else 0
+
 
 class ImportGroup(ResourcePart, frozen=True):
     """Number of envelopes of one year and status."""

@@ -25,7 +25,7 @@ RESEAL: tuple[Rule, ...] = tuple(_RULES["reseal"])
 CONTROLLER: tuple[Rule, ...] = tuple(_RULES["controller"])
 CREATE_SEALING_KEY: tuple[Rule, ...] = tuple(_RULES["create-sealing-key"])
 
-_KINDS = ["envelopeevents", "senders", "archives", "organizations"]
+_KINDS = ["envelopeevents", "senders", "archives", "organizations", "imports"]
 
 VIEWER: tuple[Rule, ...] = (
     {"apiGroups": ["counterfoil.dev"], "resources": _KINDS, "verbs": ["get", "list"]},

@@ -254,7 +254,7 @@ async def test_the_consoles_own_account_can_do_nothing(
     kubeconfig = await plane.kubeconfig_for("console", namespace)
     async with connect(namespace=namespace, kubeconfig=kubeconfig) as console:
         for verb in ("get", "list", "patch", "create", "delete"):
-            for kind in ("envelopeevents", "organizations", "senders", "archives"):
+            for kind in ("envelopeevents", "organizations", "senders", "archives", "imports"):
                 assert not await console.is_allowed(verb, kind)
             assert not await console.is_allowed(verb, "secrets", group="")
         with pytest.raises(Forbidden):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Response, expect
 
-from counterfoil.resources import EnvelopeEvent, Organization
+from counterfoil.resources import EnvelopeEvent, Import, Organization
 from counterfoil.resources.audit_annotation import audit_entries
 from sandbox.browser.axe import axe
 from sandbox.controlplane.control_plane import ControlPlane
@@ -28,7 +28,7 @@ NAMESPACE = "browser-console"
 NO_RIGHTS = "browser-console-elsewhere"
 """A second namespace of the console, in which nobody here has rights."""
 SETTINGS = {"page_rate": "1000", "address_rate": "1000", "namespaces": NO_RIGHTS}
-PAGES = ("/attention", "/events", "/senders", "/archives", "/organizations")
+PAGES = ("/attention", "/events", "/senders", "/archives", "/organizations", "/imports")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,7 @@ async def scene(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -
             await built.waiting()
         await built.failed("EnvelopeNotFound", "The sender's key does not show the envelope.")
         await built.an_event(**ARCHIVED)
+        await built.an_import("old-stock")
         yield built
 
 
@@ -324,6 +325,34 @@ async def test_an_archive_is_probed_and_an_organization_swept_held_and_resumed(
     ]
 
 
+async def test_an_import_is_paused_and_resumed_and_leads_to_its_failed_events(
+    scene: Scene, page: Page
+) -> None:
+    name = await scene.failed("NameOccupied", imported="old-stock")
+    await sign_in(page, scene)
+    await page.get_by_role("link", name="Imports").click()
+    row = page.get_by_role("row").filter(has_text="old-stock")
+    await expect(row).to_contain_text("a person must act")
+    await row.get_by_role("link", name="old-stock").click()
+
+    await expect(page.get_by_role("progressbar", name="Searched")).to_be_visible()
+    await expect(page.get_by_text("1 of 2 senders were searched.")).to_be_visible()
+    await expect(page.get_by_role("row").filter(has_text="anna")).to_contain_text("not fully searched")
+    await page.get_by_text("Suspend…").click()
+    await page.get_by_label("Why?").fill("migration of eSAW")
+    await page.get_by_role("button", name="Suspend", exact=True).click()
+    await expect(page.get_by_role("status").first).to_contain_text("Suspended.")
+    assert (await scene.kube.get(Import, "old-stock"))["spec"]["suspend"] is True
+    await expect(page.get_by_text("migration of eSAW")).to_be_visible()
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.get_by_role("status").first).to_contain_text("Resumed.")
+    assert (await scene.kube.get(Import, "old-stock"))["spec"]["suspend"] is False
+
+    await page.get_by_role("link", name="NameOccupied: 1").click()
+    await expect(page.locator(f'[id="e-{name}"]')).to_be_visible()
+    await expect(page.locator("table.events tbody tr")).to_have_count(1)
+
+
 async def test_a_sender_is_found_by_address_and_written_to_from_the_list(scene: Scene, page: Page) -> None:
     await sign_in(page, scene, at="/senders")
     rows = page.locator("tbody tr")
@@ -470,7 +499,7 @@ async def every_page(scene: Scene) -> tuple[str, ...]:
     """Every page there is, the one for addresses that lead nowhere included."""
     events, _ = await scene.kube.page(EnvelopeEvent, limit=1, fields="status.phase=Succeeded")
     event = f"/events/{events[0]['metadata']['name']}"
-    return (*PAGES, event, f"{event}/yaml", "/nowhere")
+    return (*PAGES, event, f"{event}/yaml", "/imports/old-stock", "/nowhere")
 
 
 async def test_no_page_is_wider_than_a_phone(scene: Scene, browser: Browser) -> None:
@@ -608,8 +637,8 @@ async def test_it_works_where_scripts_do_not_run(scene: Scene, browser: Browser)
 @pytest.mark.parametrize(
     ("locale", "titles"),
     [
-        ("de-AT", ("Aufgaben", "Ereignisse", "Absender", "Archive", "Organisationen")),
-        ("it-IT", ("Attività", "Eventi", "Mittenti", "Archivi", "Organizzazioni")),
+        ("de-AT", ("Aufgaben", "Ereignisse", "Absender", "Archive", "Organisationen", "Importe")),
+        ("it-IT", ("Attività", "Eventi", "Mittenti", "Archivi", "Organizzazioni", "Importazioni")),
     ],
     ids=["German", "Italian"],
 )

@@ -15,14 +15,14 @@ from typing import Final
 
 from counterfoil.kube.client import KubeClient, TokenClientFactory
 from counterfoil.kube.errors import Forbidden
-from counterfoil.resources import GROUP, Archive, EnvelopeEvent, Organization, Sender
+from counterfoil.resources import GROUP, Archive, EnvelopeEvent, Import, Organization, Sender
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.limits import ConsoleLimits
 from webhook.console.routes import namespace_root
 from webhook.http_server.errors import HttpErrorKind, PageError
 
-KINDS: Final = (EnvelopeEvent.PLURAL, Sender.PLURAL, Archive.PLURAL, Organization.PLURAL)
-EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS = KINDS
+KINDS: Final = (EnvelopeEvent.PLURAL, Sender.PLURAL, Archive.PLURAL, Organization.PLURAL, Import.PLURAL)
+EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS, IMPORTS = KINDS
 
 _REVIEWED_ACCESS: Final = (
     *((verb, kind, GROUP) for kind in KINDS for verb in ("list", "patch")),

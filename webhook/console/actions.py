@@ -19,7 +19,7 @@ from counterfoil.clock import Clock
 from counterfoil.kube.errors import ApiError, Forbidden
 from counterfoil.kube.recorded_write import NoLongerMatches, is_any, write_recorded
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import Archive, EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources import Archive, EnvelopeEvent, Import, Organization, Resource, Sender
 from counterfoil.resources.audit_annotation import AuditEntry
 from counterfoil.resources.envelopeevent import has_state
 from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
@@ -54,6 +54,7 @@ ALLOWED: Final[Mapping[type[Resource], frozenset[Action]]] = {
     Sender: frozenset({Action.ASK, Action.SUSPEND, Action.RESUME}),
     Archive: frozenset({Action.PROBE, Action.SUSPEND, Action.RESUME}),
     Organization: frozenset({Action.SWEEP, Action.CHECK, Action.SUSPEND, Action.RESUME}),
+    Import: frozenset({Action.SUSPEND, Action.RESUME}),
 }
 """The actions of each kind."""
 

@@ -193,12 +193,15 @@ class ConsoleHandler(BrowserHandler[PersonRequest]):
                 return await self._event_views.yaml(request, asked.route.name)
             case ConsolePageName.CHECK:
                 return await self._views.check(request, asked.route.name)
+            case ConsolePageName.IMPORT:
+                return await self._views.one_import(request, asked.route.name)
         views = {
             ConsolePageName.ATTENTION: self._views.attention,
             ConsolePageName.EVENTS: self._event_views.events,
             ConsolePageName.SENDERS: self._views.senders,
             ConsolePageName.ARCHIVES: self._views.archives,
             ConsolePageName.ORGANIZATIONS: self._views.organizations,
+            ConsolePageName.IMPORTS: self._views.imports,
         }
         return await views[asked.route.page](request)
 

@@ -77,7 +77,7 @@ class ConsoleLimits(HttpLimits):
     """Maximum number of other unfinished events read, to find those whose reason needs a person."""
 
     sender_rows: int = 50
-    """Maximum number of rows of one page of the list of senders."""
+    """Maximum number of rows of one page of the list of senders, and of the senders of one Import."""
 
     listed_senders: int = 1000
     """Maximum number of Senders listed; the page says when there are more."""
@@ -87,7 +87,7 @@ class ConsoleLimits(HttpLimits):
     server cannot do."""
 
     listed_objects: int = 500
-    """Maximum number of Organizations, of Senders and of Archives read for one page."""
+    """Maximum number of Organizations, of Senders, of Archives and of Imports read for one page."""
 
     extra_senders: int = 50
     """Maximum number of Senders read one by one, beyond those whose events wait."""

@@ -31,6 +31,8 @@ class ConsolePageName(StrEnum):
     ARCHIVES = "archives"
     ORGANIZATIONS = "organizations"
     CHECK = "check"
+    IMPORTS = "imports"
+    IMPORT = "import"
     SIGN_IN = "sign_in"
     SIGN_OUT = "sign_out"
     OIDC_START = "oidc_start"
@@ -63,6 +65,7 @@ _ROUTES: Final[Mapping[str, ConsoleRoute]] = {
     "senders": ConsoleRoute(ConsolePageName.SENDERS),
     "archives": ConsoleRoute(ConsolePageName.ARCHIVES),
     "organizations": ConsoleRoute(ConsolePageName.ORGANIZATIONS),
+    "imports": ConsoleRoute(ConsolePageName.IMPORTS),
     "sign-in": ConsoleRoute(ConsolePageName.SIGN_IN, ("GET", "POST")),
     "sign-out": ConsoleRoute(ConsolePageName.SIGN_OUT, ("POST",)),
     "act": ConsoleRoute(ConsolePageName.ACT, ("POST",)),
@@ -109,6 +112,8 @@ def _match_page(path: str) -> ConsoleRoute:
             return ConsoleRoute(ConsolePageName.YAML, name=name)
         case ["", "organizations", name, "check"] if is_name(name):
             return ConsoleRoute(ConsolePageName.CHECK, name=name)
+        case ["", "imports", name] if is_name(name):
+            return ConsoleRoute(ConsolePageName.IMPORT, name=name)
         case ["", "oidc", "start"]:
             return ConsoleRoute(ConsolePageName.OIDC_START)
         case ["", "oidc", "return"]:

@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import urlencode, urlsplit
 
 from counterfoil.i18n import attention
@@ -17,19 +18,22 @@ from counterfoil.i18n.key_advice import key_advice
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
+    IMPORT_LABEL,
     ORGANIZATION_LABEL,
     Archive,
     EnvelopeEvent,
+    Import,
     Organization,
     Phase,
     Sender,
 )
 from counterfoil.resources.lease import UnheldShard, unheld_shards
 from webhook.console import charts
-from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
+from webhook.console.access import ARCHIVES, EVENTS, IMPORTS, ORGANIZATIONS, SENDERS, AuthenticatedUser
 from webhook.console.actions import KINDS, Action, ActionRequest
 from webhook.console.errors import ConsoleErrorKind
 from webhook.console.events.bulk import confirmation
+from webhook.console.imports import failures_of, senders_of, state_of_import
 from webhook.console.objects import SenderSearch, page_of, read_search
 from webhook.console.routes import is_name, local_location
 from webhook.console.view_base import (
@@ -182,6 +186,44 @@ class ConsoleViews(ViewBase):
             outcomes=Counter(each.outcome.value for each in check.results) if check is not None else {},
         )
 
+    # -- Imports --------------------------------------------------------------------------------------------
+
+    async def imports(self, request: ConsoleRequest) -> PageResponse:
+        """All Imports, the newest first."""
+        user = request.user
+        require(user, IMPORTS)
+        (found, token), absence = await asyncio.gather(
+            user.kube.page(Import, limit=self.limits.listed_objects), self._absence(user)
+        )
+        return self._page(
+            "imports.html",
+            request,
+            imports=sorted(parsed(Import, found), key=_creation_time, reverse=True),
+            is_cut=bool(token),
+            absence=absence,
+            state_of=state_of_import,
+        )
+
+    async def one_import(self, request: ConsoleRequest, name: str) -> PageResponse:
+        """One Import: its progress, the senders that were not searched, and its failures by reason."""
+        user = request.user
+        require(user, IMPORTS)
+        raw, failed, absence = await asyncio.gather(
+            user.kube.get(Import, name),
+            self._first_events(user, f"status.phase={Phase.FAILED}", f"{IMPORT_LABEL}={name}"),
+            self._absence(user),
+        )
+        imported = Import.parse(raw)
+        return self._page(
+            "import.html",
+            request,
+            imported=imported,
+            state=state_of_import(imported),
+            senders=senders_of(imported, self.limits.sender_rows),
+            failures=failures_of(imported, failed.events, is_cut=bool(failed.token)),
+            absence=absence,
+        )
+
     # -- What a person does ---------------------------------------------------------------------------------
 
     async def act(self, request: ConsoleRequest, form: Mapping[str, str]) -> PageResponse:
@@ -220,6 +262,10 @@ class ConsoleViews(ViewBase):
             # The right was taken away since it was asked about.
             return EventPage((), "")
         return EventPage(parsed(EnvelopeEvent, page), token)
+
+
+def _creation_time(imported: Import) -> datetime:
+    return imported.metadata.creation_timestamp or datetime.min.replace(tzinfo=UTC)
 
 
 def _organization(request: ConsoleRequest) -> str:

@@ -17,8 +17,18 @@ import httpx
 import lxml.html
 
 from counterfoil.kube.client import KubeClient, connect
-from counterfoil.resources import Archive, EnvelopeEvent, Organization, Sender, envelope_id
+from counterfoil.resources import (
+    IMPORT_LABEL,
+    IMPORT_WINDOW_LABEL,
+    Archive,
+    EnvelopeEvent,
+    Import,
+    Organization,
+    Sender,
+    envelope_id,
+)
 from counterfoil.resources.event_factory import new_event
+from counterfoil.resources.imports import window_label
 from sandbox.controlplane import rbac
 from sandbox.controlplane.control_plane import ControlPlane
 from sandbox.environment.local import LocalEnvironment, local_environment
@@ -158,12 +168,19 @@ class Scene:
         """A browser in which somebody has signed in."""
         return await self.person().sign_in(self.tokens[who], at)
 
-    async def an_event(self, organization: str = "acme", sender: str = "anna", **status: Any) -> str:
-        """Note an event down and bring it into a state; return its name."""
+    async def an_event(
+        self, organization: str = "acme", sender: str = "anna", imported: str = "", **status: Any
+    ) -> str:
+        """Note an event down and bring it into a state; return its name. ``imported`` is the Import that
+        created it."""
         envelope = envelope_id(str(uuid.uuid4()))
         body = new_event(
             organization=organization, envelope=envelope, action="envelopeFinished", sender=sender
         )
+        if imported:
+            uid = (await self.kube.get(Import, imported))["metadata"]["uid"]
+            window = window_label(uid, sender, 0, datetime(2019, 1, 8, tzinfo=UTC))
+            body["metadata"]["labels"] |= {IMPORT_LABEL: imported, IMPORT_WINDOW_LABEL: window}
         raw = await self.kube.create(EnvelopeEvent, body)
         name: str = raw["metadata"]["name"]
         if status:
@@ -215,6 +232,36 @@ class Scene:
         await self.local_environment.archive(name, filesystem={"root": "/srv"})
         status = {"conditions": [a_condition("Ready", truth, reason, message)], "bytesTotal": 5 * 1024**2}
         await self.kube.patch_status(Archive, name, status, resource_version=None)
+
+    async def an_import(self, name: str) -> None:
+        """An Import that waits for the key of one of its two senders."""
+        body = {
+            "apiVersion": f"{GROUP}/v1beta1",
+            "kind": "Import",
+            "metadata": {"name": name},
+            "spec": {"organizationRef": {"name": "acme"}, "from": "2019-01-01"},
+        }
+        await self.kube.create(Import, body)
+        message = "1 Senders can't be searched, such as Sender/anna (TokenRejected)."
+        status = {
+            "conditions": [
+                a_condition("Ready", "False", "SendersNotSearched", message),
+                a_condition("Stalled", "True", "SendersNotSearched", message),
+            ],
+            "windows": {"done": 60, "total": 100},
+            "found": 1200,
+            "known": 30,
+            "archived": 1100,
+            "failed": 1,
+            "bytes": 5 * 1024**3,
+            "senders": [
+                {"name": "anna", "windowsDone": 10, "reason": "TokenRejected", "message": "401 from eSAW."},
+                {"name": "ben", "windowsDone": 50, "searched": True},
+            ],
+            "groups": [{"year": 2019, "status": "Completed", "found": 1200}],
+            "startTime": now(),
+        }
+        await self.kube.patch_status(Import, name, status, resource_version=None)
 
     async def an_organization(self, name: str = "acme", archive: str = "dms", **status: Any) -> None:
         """An organization as the controller keeps it."""

@@ -4,16 +4,22 @@ from typing import Any, cast
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.kube.client import KubeClient
+from counterfoil.readiness import with_readiness
 from counterfoil.resources import (
+    IMPORT_LABEL,
+    IMPORT_WINDOW_LABEL,
     SENDER_LABEL,
     Archive,
     ArchiveSpec,
     ArchiveStatus,
     EnvelopeEvent,
+    Import,
+    ImportStatus,
     LocalObjectReference,
     Organization,
     OrganizationSpec,
     OrganizationStatus,
+    Origin,
     Phase,
     ReportedProblem,
     Sender,
@@ -23,13 +29,13 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.archive import Filesystem
 from counterfoil.resources.base import ObjectMeta, SecretKeyRef
+from counterfoil.resources.imports import ImportSpec, window_label
 from counterfoil.resources.organization import Notifications, OAuth
 from tests.support.builders import NOON, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
-from webhook.console.access import ARCHIVES, EVENTS, ORGANIZATIONS, SENDERS, AuthenticatedUser, Rights
+from webhook.console.access import KINDS, AuthenticatedUser, Rights
 from webhook.console.view_base import ConsoleRequest
 
-KINDS = (EVENTS, SENDERS, ARCHIVES, ORGANIZATIONS)
 VIEW = Rights(frozenset(("list", kind) for kind in KINDS))
 FULL = Rights(VIEW.granted | {("patch", kind) for kind in KINDS} | {("create", "events"), ("list", "events")})
 NOBODY = Rights(frozenset())
@@ -120,6 +126,34 @@ def an_organization_that(
             }
         ),
         status=OrganizationStatus(conditions=conditions, problems=problems),
+    )
+
+
+def an_import_that(
+    reason: str = "ImportRunning", message: str = "", *, name: str = "old-stock", **status: Any
+) -> Import:
+    """An Import that is in progress, or waits for a person; ``status`` adds to its status."""
+    truth = "False" if reason != "ImportComplete" else "True"
+    conditions = with_readiness((), cast("Any", truth), reason, message, now=NOON, generation=1)
+    return Import(
+        metadata=ObjectMeta(name=name, uid=f"uid-{name}", resource_version="1", creation_timestamp=NOON),
+        spec=ImportSpec(organization_ref=LocalObjectReference(name="acme"), from_="2019-01-01"),
+        status=ImportStatus(conditions=conditions, **status),
+    )
+
+
+def an_event_of_import(
+    number: int, reason: str, phase: Phase = Phase.FAILED, *, uid: str = "uid-old-stock"
+) -> EnvelopeEvent:
+    """An event that the Import ``old-stock`` with this uid created."""
+    return (
+        EventBuilder()
+        .named(f"{number:08x}-4b1d-4c58-9a57-6d1f0a3b2c4d-0123456789abcdef")
+        .by(Origin.IMPORT)
+        .labelled(IMPORT_LABEL, "old-stock")
+        .labelled(IMPORT_WINDOW_LABEL, window_label(uid, "anna", 0, NOON))
+        .in_phase(phase, reason)
+        .build()
     )
 
 

@@ -1,8 +1,9 @@
 """
 Filters: which events a person wants to see. Pure.
 
-The API server chooses by phase, organization and envelope (selectable fields), and by sender and action
-(labels). It can't choose by time, reason or text: for these, events are read and compared, within bounds.
+The API server chooses by phase, organization and envelope (selectable fields), and by sender, action and
+Import (labels). It can't choose by time, reason or text: for these, events are read and compared, within
+bounds.
 """
 
 import re
@@ -16,6 +17,7 @@ from urllib.parse import unquote, urlencode
 from counterfoil.resources import (
     ACTION_LABEL,
     FINAL_PHASES,
+    IMPORT_LABEL,
     SENDER_LABEL,
     EnvelopeEvent,
     Phase,
@@ -38,6 +40,7 @@ AGES: Final[Mapping[str, timedelta]] = {
 
 MIN_TEXT_LENGTH: Final = 3
 MAX_TEXT_LENGTH: Final = 200
+MAX_LABEL_LENGTH: Final = 63
 
 _EVENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-[0-9a-f]{16}")
 _REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
@@ -71,6 +74,7 @@ _CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {
     "organization": is_name,
     "sender": is_name,
     "action": is_action,
+    "imported": lambda value: is_name(value) and len(value) <= MAX_LABEL_LENGTH,
     "age": lambda value: value in AGES,
     "since": lambda value: _time(value) is not None,
     "until": lambda value: _time(value) is not None,
@@ -89,6 +93,8 @@ class EventFilter:
     organization: str = ""
     sender: str = ""
     action: str = ""
+    imported: str = ""
+    """Name of the Import that created them."""
     age: str = ""
     """One of ``AGES``: no older than that."""
     since: str = ""
@@ -121,7 +127,11 @@ class EventFilter:
     def labels(self, senders: frozenset[str] = frozenset()) -> str:
         """Return the label selector; ``senders`` are those whose e-mail address has the text, or none if the
         caller compares them."""
-        wanted = ((SENDER_LABEL, self.sender), (ACTION_LABEL, action_label(self.action)))
+        wanted = (
+            (SENDER_LABEL, self.sender),
+            (ACTION_LABEL, action_label(self.action)),
+            (IMPORT_LABEL, self.imported),
+        )
         parts = [f"{label}={value}" for label, value in wanted if value]
         if self.is_for_email and senders:
             parts.append(f"{SENDER_LABEL} in ({','.join(sorted(senders))})")

@@ -148,11 +148,10 @@ def _is_stalled(imported: Import) -> bool:
 
 def progress(imported: Import) -> str:
     """Return the progress in one line."""
-    status, windows = imported.status, imported.status.windows
-    percent = 100 * windows.done // windows.total if windows.total else 0
+    status = imported.status
     return (
-        f"{percent:3} % of the search: {counted(status.found, 'envelope')} found, {status.known} known, "
-        f"{status.archived} archived, {status.failed} failed"
+        f"{status.windows.percent:3} % of the search: {counted(status.found, 'envelope')} found, "
+        f"{status.known} known, {status.archived} archived, {status.failed} failed"
     )
 
 

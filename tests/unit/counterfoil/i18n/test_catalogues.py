@@ -17,6 +17,9 @@ SAME_WORDS = {
     | {
         ("common", "namespaces"),
         ("filter", "phase"),
+        ("filter", "imported"),
+        ("imports", "name"),
+        ("imports", "envelope_status"),
         ("event", "deliveries"),
         ("moment", "attempt"),
         ("organizations", "url_status"),

@@ -35,6 +35,7 @@ from counterfoil.resources import (
 )
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
 from counterfoil.resources.envelopeevent import state_of
+from counterfoil.resources.imports import ImportGroup, ImportSender, ImportWindows
 from counterfoil.resources.lease import UnheldShard
 from counterfoil.resources.organization import (
     CallbackURLs,
@@ -50,6 +51,7 @@ from tests.support.scenes.console_parts import (
     a_sender_that,
     an_archive_that,
     an_authenticated_user,
+    an_import_that,
     an_organization_that,
 )
 from webhook.console import charts
@@ -60,6 +62,7 @@ from webhook.console.events import filters
 from webhook.console.events.bulk import can_retry, can_skip, confirmation
 from webhook.console.events.search import FoundEvents
 from webhook.console.events.timeline import timeline_entries
+from webhook.console.imports import ImportFailures, ImportState, senders_of, state_of_import
 from webhook.console.limits import ConsoleLimits
 from webhook.console.objects import SenderSearch, page_of
 from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
@@ -336,6 +339,15 @@ def others(language: str = "en", rights: Rights = FULL) -> dict[str, lxml.html.H
             charts={"acme": charts.callbacks(busy())},
         ),
         "check": check_page(language=language, rights=rights),
+        "imports": shown(
+            "imports.html",
+            language,
+            rights,
+            imports=(an_import_that(), an_import_that("ImportComplete", name="counted")),
+            is_cut=True,
+            state_of=state_of_import,
+        ),
+        "import": import_page(language=language, rights=rights),
         "yaml": yaml_page(language),
     }
 
@@ -353,6 +365,33 @@ def check_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> 
     )
 
 
+def import_page(text: str = "x", language: str = "en", rights: Rights = FULL) -> lxml.html.HtmlElement:
+    """An Import with everything that it can show: two senders with a problem, one of them in this table."""
+    senders = tuple(
+        ImportSender(name=name, reason="TokenRejected", message=text, doubt=text) for name in ("anna", "ben")
+    )
+    imported = an_import_that(
+        "SendersNotSearched",
+        text,
+        senders=senders,
+        refused=1,
+        cursor="2019-02-01",
+        start_time=NOON,
+        estimated_completion_time=NOON,
+        windows=ImportWindows(done=1, total=4),
+        groups=(ImportGroup(year=2019, status=text, found=3),),
+    )
+    return shown(
+        "import.html",
+        language,
+        rights,
+        imported=imported,
+        state=state_of_import(imported),
+        senders=senders_of(imported, 1),
+        failures=ImportFailures((("NameOccupied", 2),), is_cut=True),
+    )
+
+
 def skeleton(page: lxml.html.HtmlElement) -> list[tuple[str, ...]]:
     """Every element with the names of its attributes: what a text must not be able to change."""
     return [(str(each.tag), *sorted(each.attrib)) for each in page.iter() if isinstance(each.tag, str)]
@@ -360,7 +399,7 @@ def skeleton(page: lxml.html.HtmlElement) -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("nasty", NASTY)
 def test_nothing_that_eSAW_or_a_person_wrote_can_add_markup(nasty: str) -> None:
-    for page in (event_page, events_page, attention_page, check_page):
+    for page in (event_page, events_page, attention_page, check_page, import_page):
         assert skeleton(page(nasty)) == skeleton(page("plain")), page.__name__
     assert skeleton(yaml_page(status={"message": nasty})) == skeleton(yaml_page(status={"message": "plain"}))
 
@@ -380,6 +419,7 @@ def test_there_are_words_for_every_problem_every_action_and_every_phase() -> Non
     assert all(words.has(kind, part) for kind in kinds for part in ("title", "text", "advice"))
     assert all(words.has(section, what) for section in ("act", "acted", "done") for what in Action)
     assert all(words.has("phase", phase) for phase in Phase)
+    assert all(words.has("import_state", state) for state in ImportState)
 
 
 def test_each_line_of_a_check_has_a_title_in_words() -> None:

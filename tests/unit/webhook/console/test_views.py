@@ -7,7 +7,9 @@ import lxml.html
 import msgspec
 import pytest
 
-from counterfoil.resources import SENDER_LABEL, Phase
+from counterfoil.resources import SENDER_LABEL, ImportStatus, Phase
+from counterfoil.resources.audit_annotation import audit_entries
+from counterfoil.resources.imports import ImportSender, ImportWindows
 from counterfoil.resources.organization import CheckOutcome, OrganizationCheck, OrganizationCheckResult
 from tests.support.builders import NOON, AClock, EventBuilder
 from tests.support.fakes.kube import InMemoryKubeClient
@@ -19,6 +21,8 @@ from tests.support.scenes.console_parts import (
     a_console_request,
     a_listed_event,
     a_sender_that,
+    an_event_of_import,
+    an_import_that,
     an_organization_that,
 )
 from tests.support.scenes.notifications import an_archive_that_is, an_unauthorized_sender
@@ -218,7 +222,7 @@ async def test_an_event_that_waits_for_a_person_is_on_the_first_page_while_it_is
     assert "tries again automatically" in page.text_content()
 
 
-@pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations"])
+@pytest.mark.parametrize("page", ["attention", "events", "senders", "archives", "organizations", "imports"])
 async def test_nothing_is_read_for_a_user_who_may_see_nothing(page: str) -> None:
     kube = InMemoryKubeClient(a_listed_event(1))
     with pytest.raises(PageError) as trouble:
@@ -299,7 +303,7 @@ async def test_that_no_controller_works_is_said_on_the_first_page_and_on_an_even
     assert said not in finished.html
 
 
-@pytest.mark.parametrize("page", ["organizations", "archives", "senders"])
+@pytest.mark.parametrize("page", ["organizations", "archives", "senders", "imports"])
 @pytest.mark.parametrize(("minutes_ago", "is_said"), [(5, True), (0, False)])
 async def test_a_page_of_conditions_says_that_no_controller_keeps_them_true(
     page: str, minutes_ago: int, is_said: bool
@@ -308,3 +312,111 @@ async def test_a_page_of_conditions_says_that_no_controller_keeps_them_true(
     request = a_console_request(InMemoryKubeClient(an_organization_that(), lease), SEES_LEASES)
     shown = parsed((await getattr(views(), page)(request)).html).text_content()
     assert ("pod-1 renewed Lease/counterfoil-shard-0-of-1 for the last time" in shown) == is_said
+
+
+# -- Imports -------------------------------------------------------------------------------------------------
+
+
+async def test_imports_are_listed_with_their_progress_the_newest_first() -> None:
+    older, newer = an_import_that(name="older"), an_import_that("ImportComplete", name="newer")
+    metadata = msgspec.structs.replace(older.metadata, creation_timestamp=NOON - timedelta(days=1))
+    progress = ImportStatus(
+        conditions=older.status.conditions, windows=ImportWindows(done=1, total=3), found=12
+    )
+    kube = InMemoryKubeClient(
+        msgspec.structs.replace(older, metadata=metadata, status=progress),
+        msgspec.structs.replace(newer, status=msgspec.structs.replace(newer.status, completion_time=NOON)),
+    )
+
+    page = parsed((await views().imports(a_console_request(kube, VIEW))).html)
+
+    assert page.xpath("//tbody/tr/th/a/@href") == ["/imports/newer", "/imports/older"]
+    newest, oldest = (row.text_content() for row in page.xpath("//tbody/tr"))
+    assert "complete" in newest
+    assert all(each in oldest for each in ("in progress", "ImportRunning", "33 %", "12"))
+
+
+async def test_an_import_shows_its_failures_by_reason_with_links_to_the_events() -> None:
+    kube = InMemoryKubeClient(
+        an_import_that(),
+        an_event_of_import(1, "NameOccupied"),
+        an_event_of_import(2, "NameOccupied"),
+        an_event_of_import(3, "EnvelopeNotFound"),
+        an_event_of_import(4, "ArchivedAndKept", Phase.SUCCEEDED),
+        # Of an Import of the same name that was deleted.
+        an_event_of_import(5, "PathTooLong", uid="another-uid"),
+        a_listed_event(6),
+    )
+
+    page = parsed((await views().one_import(a_console_request(kube, VIEW), "old-stock")).html)
+
+    links = {each.get("href"): each.text for each in page.xpath("//a[contains(@href, 'reason=')]")}
+    by_reason = "/events?imported=old-stock&phase=Failed&reason="
+    assert links == {f"{by_reason}NameOccupied": "2", f"{by_reason}EnvelopeNotFound": "1"}
+
+
+async def test_an_import_with_more_failures_than_are_read_reports_it() -> None:
+    failed = (an_event_of_import(number, "NameOccupied") for number in range(LIMITS.surveyed + 1))
+    kube = InMemoryKubeClient(an_import_that(), *failed)
+
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+
+    assert "There are more failed events than were read" in page.text_content()
+
+
+async def test_an_import_names_each_sender_that_was_not_searched_and_why() -> None:
+    entries = (
+        ImportSender(name="anna", reason="TokenRejected", message="401 from eSAW."),
+        ImportSender(name="ben", searched=True, windows_done=3),
+        ImportSender(name="carla", searched=True, doubt="The answer may be cut off."),
+        ImportSender(name="dora", reason="SenderSuspended"),
+        ImportSender(name="emil"),
+    )
+    kube = InMemoryKubeClient(an_import_that("SendersNotSearched", senders=entries))
+
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+
+    assert "2 of 5 senders were searched." in page.text_content()
+    named = page.xpath("//a[contains(@href, '/senders?text=')]/text()")
+    # Two rows of a table at these limits; those that were not searched come first.
+    assert named == ["anna", "dora"]
+    assert "401 from eSAW." in page.text_content()
+    assert "and one other sender" in page.text_content()
+    assert "What to do:" in page.xpath("string(//section[@aria-labelledby='state'])")
+
+
+@pytest.mark.parametrize(
+    ("is_suspended", "is_complete", "offered"),
+    [(False, False, "suspend"), (True, False, "resume"), (False, True, None)],
+)
+async def test_an_import_is_paused_and_resumed_on_its_page(
+    is_suspended: bool, is_complete: bool, offered: str | None
+) -> None:
+    imported = an_import_that(completion_time=NOON if is_complete else None)
+    spec = msgspec.structs.replace(imported.spec, suspend=is_suspended)
+    kube = InMemoryKubeClient(msgspec.structs.replace(imported, spec=spec))
+    page = parsed((await views().one_import(a_console_request(kube), "old-stock")).html)
+    assert page.xpath("//form[@action='/act']//button/@value") == ([offered] if offered else [])
+    if offered is None:
+        return
+
+    form = {"kind": "imports", "name": "old-stock", "what": offered, "why": "a test", "back": "/imports"}
+    response = await views().act(a_console_request(kube), form)
+
+    raw = kube.objects["imports", "old-stock"]
+    assert response.location == f"/imports?done={offered}"
+    assert raw["spec"]["suspend"] is not is_suspended
+    assert [(each.who, each.what, each.why) for each in audit_entries(raw["metadata"]["annotations"])] == [
+        ("jane@example.com", offered, "a test")
+    ]
+
+
+async def test_a_person_who_may_only_see_imports_gets_no_button_and_no_event() -> None:
+    kube = InMemoryKubeClient(an_import_that(), an_event_of_import(1, "NameOccupied"))
+    only_imports = Rights(frozenset({("list", "imports")}))
+
+    page = parsed((await views().one_import(a_console_request(kube, only_imports), "old-stock")).html)
+
+    assert not page.xpath("//form[@action='/act']")
+    assert not page.xpath("//a[contains(@href, '/events')]")
+    assert kube.asked == [("get", "old-stock")]

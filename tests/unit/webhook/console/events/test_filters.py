@@ -30,6 +30,14 @@ def test_sender_and_action_are_chosen_by_labels() -> None:
     assert found.labels() == "counterfoil.dev/sender=anna,counterfoil.dev/action=envelopeFinished"
 
 
+def test_the_events_of_an_import_are_chosen_by_its_label() -> None:
+    found = read({"imported": "old-stock", "phase": "Failed"})
+
+    assert (found.labels(), found.fields) == ("counterfoil.dev/import=old-stock", "status.phase=Failed")
+    assert found.query() == "phase=Failed&imported=old-stock"
+    assert found.is_narrowed
+
+
 def test_an_action_is_chosen_by_as_many_letters_as_a_label_has() -> None:
     assert read({"action": "a" * 64}).labels() == f"counterfoil.dev/action={'a' * 63}"
 
@@ -50,6 +58,8 @@ def test_unfinished_is_all_that_is_not_final() -> None:
         ("sender", "anna,x=y"),
         ("sender", "../secrets"),
         ("action", "a b"),
+        ("imported", "old-stock,x=y"),
+        ("imported", "a" * 64),
         ("age", "1y"),
         ("reason", "NameOccupied,metadata.name=x"),
         ("reason", "nameOccupied"),
