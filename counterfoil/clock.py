@@ -3,7 +3,9 @@ The clock as a dependency: code that needs the time or a pause has a parameter o
 
 ``WallClock`` is the real clock. Tests use their own clock, so that no test sleeps.
 
-The two functions at the end are the limits within which a stored time is believed.
+``utc_text`` is the one form of times in what Counterfoil writes for others.
+
+The last functions are the limits within which a stored time is believed.
 
 A time in a status, a Lease or a condition was written by the clock of some process. A clock that was ahead
 for a moment leaves times that are far in the future. Such a time is not believed: what happened did not
@@ -59,6 +61,11 @@ class WallClock:
     async def sleep(self, seconds: float) -> None:
         """Pause the calling task for ``seconds``; zero or less does not pause."""
         await asyncio.sleep(max(0.0, seconds))
+
+
+def utc_text(moment: datetime) -> str:
+    """Return a timezone-aware time in UTC and whole seconds (RFC 3339), as in ``2026-03-01T10:00:00Z``."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 CLOCK_DIFFERENCE: Final = timedelta(minutes=5)

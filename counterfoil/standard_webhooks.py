@@ -12,7 +12,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-from counterfoil.clock import Clock
+from counterfoil.clock import Clock, utc_text
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the beginning of each secret of Standard Webhooks
 
@@ -36,7 +36,7 @@ class WebhookSignature:
 
     def now(self) -> str:
         """Return the time as a message carries it (RFC 3339)."""
-        return self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        return utc_text(self._clock.now())
 
     def headers(self, message: str, payload: bytes) -> dict[str, str]:
         """Return the headers of a message. ``message`` is its id, which is the same when it is sent again."""

@@ -30,7 +30,7 @@ from counterfoil.archives.layout import (
     make_layout,
 )
 from counterfoil.archives.tags_subprocess import TagWorkers
-from counterfoil.clock import Clock, believed_time
+from counterfoil.clock import Clock, believed_time, utc_text
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.downloads import checked_download
 from counterfoil.esaw.errors import NotProven
@@ -214,7 +214,8 @@ class ReconcileContext:
                 sender_name=sender.full_name,
                 sent_by_email=(named.email if named else "") or "",
                 sent_by_name=named.full_name if named else "",
-                sent_date=envelope.sent_date.isoformat() if envelope.sent_date is not None else "",
+                sent_date=_time_text(envelope.sent_date),
+                finished_date=_time_text(envelope.finished_date),
                 metadata=metadata.encode(errors="surrogatepass") if metadata is not None else None,
                 actions=await self._actions(),
                 namespace=self.event.metadata.namespace or "",
@@ -364,9 +365,13 @@ def _action(event: EnvelopeEvent) -> ActionFacts:
 
     Later callbacks may have added parameters.
     """
-    created = event.metadata.creation_timestamp
-    time = created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if created is not None else ""
+    time = _time_text(event.metadata.creation_timestamp)
     return ActionFacts(action=event.spec.action, time=time, parameters=event.parameters)
+
+
+def _time_text(moment: datetime | None) -> str:
+    """Return a time as manifests have it; empty for none."""
+    return utc_text(moment) if moment is not None else ""
 
 
 def _file_facts(files: Iterable[EnvelopeFile]) -> list[FileFacts]:

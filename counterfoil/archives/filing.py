@@ -22,11 +22,12 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
+from counterfoil import __version__
 from counterfoil.archives.backend import (
     ArchiveBackend,
     FileNotReturned,
@@ -42,9 +43,11 @@ from counterfoil.archives.manifest import (
     ManifestAction,
     ManifestDamaged,
     ManifestEnvelope,
+    ManifestEvidence,
     ManifestFile,
     ManifestSender,
     ManifestTimes,
+    ManifestVersions,
     hash_lines,
 )
 from counterfoil.archives.manifest_signature import ManifestSigner, PublicKey
@@ -59,6 +62,7 @@ from counterfoil.archives.readback import (
     reading_small,
 )
 from counterfoil.archives.streams import BoundedBuffer, HashingCounter, counting, single_chunk
+from counterfoil.clock import utc_text
 from counterfoil.resources.envelopeevent import FiledDocument, FileKind
 from counterfoil.signatures.results import Signatures
 
@@ -329,6 +333,8 @@ async def conclude(
     archived_at: datetime,
     extra: Mapping[str, Any],
     signatures: Mapping[str, Signatures] = MappingProxyType({}),
+    evidence: Sequence[ManifestEvidence] = (),
+    esaw_version: str | None = None,
     signer: ManifestSigner | None,
 ) -> str:
     """
@@ -336,10 +342,11 @@ async def conclude(
     location.
 
     ``deposited`` has size and SHA-256 of every file of the layout, else ``ValueError``. ``signatures`` has
-    the results of the checked files by file id. An earlier manifest of the envelope keeps its callbacks and,
-    with the same documents, its time (``Manifest.with_history_of``); one with the same content stays as it
-    is. With a key, only an earlier one with our seal counts. Raises ``ListingDiffers`` if the archive does
-    not list each file of the layout once, and ``ManifestTooLarge`` before the first write.
+    the results of the checked files by file id, ``evidence`` what was expected. An earlier manifest of the
+    envelope keeps its callbacks and, with the same documents, its time (``Manifest.with_history_of``); one
+    with the same content stays as it is, also if another version wrote it. With a key, only an earlier one
+    with our seal counts. Raises ``ListingDiffers`` if the archive does not list each file of the layout once,
+    and ``ManifestTooLarge`` before the first write.
     """
     filed = {document.file_id: document for document in deposited}
     files = tuple(_manifest_file(backend, layout, file, filed, signatures) for file in layout.files)
@@ -349,6 +356,8 @@ async def conclude(
         layout.tags,
         archived_at=archived_at,
         extra=extra,
+        evidence=tuple(evidence),
+        versions=ManifestVersions(counterfoil=__version__, esaw=esaw_version),
         sealed_by=signer.public.id if signer is not None else None,
     )
     locations = [file.location for file in files]
@@ -536,6 +545,8 @@ def _build_manifest(
     *,
     archived_at: datetime,
     extra: Mapping[str, Any],
+    evidence: tuple[ManifestEvidence, ...],
+    versions: ManifestVersions,
     sealed_by: str | None,
 ) -> Manifest:
     return Manifest(
@@ -550,15 +561,18 @@ def _build_manifest(
         sender=_sender(envelope),
         times=ManifestTimes(
             sent=envelope.sent_date,
-            archived=archived_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            finished=envelope.finished_date,
+            archived=utc_text(archived_at),
             actions=tuple(
                 ManifestAction(action=each.action, time=each.time, parameters=dict(each.parameters))
                 for each in envelope.actions
             ),
         ),
+        evidence=evidence,
         files=files,
         tags=dict(tags),
         extra=dict(extra),
+        versions=versions,
         sealed_by=sealed_by,
     )
 

@@ -55,6 +55,8 @@ class EnvelopeFacts:
     sent_by_email: str = ""
     sent_by_name: str = ""
     sent_date: str = ""
+    finished_date: str = ""
+    """When the last step was finished."""
     metadata: bytes | None = None
     """In UTF-8; as a text, one emoji would make each character four bytes in memory."""
     actions: tuple[ActionFacts, ...] = ()

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
@@ -80,17 +81,51 @@ class ManifestAction(ManifestPart, frozen=True):
     parameters: dict[str, str] = {}
 
 
-class ManifestTimes(ManifestPart, frozen=True):
+class ManifestTimes(ManifestPart, frozen=True, kw_only=True):
     """
-    When it was sent (as eSAW says, empty for unknown), archived (UTC), and what was called back.
+    When it was sent, when its last step was finished (both as eSAW says, empty for unknown), when it was
+    archived, and what was called back. All times are UTC in the form ``2026-03-01T10:00:00Z``. Earlier
+    versions wrote ``sent`` with ``+00:00``, and no ``finished``.
 
     ``actionsLeftOut`` is the number of later callbacks, at least, for which there was no room.
     """
 
     sent: str
+    finished: str = ""
     archived: str
     actions: tuple[ManifestAction, ...] = ()
     actions_left_out: int = 0
+
+
+class EvidenceState(StrEnum):
+    """Whether eSAW listed a piece of evidence when the envelope was archived."""
+
+    PRESENT = "Present"
+    ABSENT = "Absent"
+
+
+class ManifestEvidence(ManifestPart, frozen=True):
+    """
+    One piece of evidence that an envelope can have: its documents, its audit trail, or the separate audit
+    trail of the document with ``documentNumber`` and ``documentFileID``.
+
+    ``required`` is whether the Organization requires it for an envelope of this status. ``why`` says in a
+    sentence why it is absent.
+    """
+
+    kind: FileKind
+    state: EvidenceState
+    required: bool
+    why: str = ""
+    document_number: int | None = None
+    document_file_id: str | None = None
+
+
+class ManifestVersions(ManifestPart, frozen=True):
+    """Versions of the Counterfoil that wrote the manifest, and of the eSAW, null for unknown."""
+
+    counterfoil: str
+    esaw: str | None = msgspec.field(name="eSignAnyWhere", default=None)
 
 
 class ManifestFile(ManifestPart, frozen=True):
@@ -139,6 +174,8 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     """
     The files archived for one envelope, and everything needed to check them.
 
+    ``evidence`` and ``versions`` are empty and null in manifests of before these fields.
+
     ``sealedBy`` is the id of the key whose signature of this file lies beside it, null when there is none:
     the first 16 hex digits of the SHA-256 of the public key's 32 bytes.
     """
@@ -147,9 +184,11 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
     envelope: ManifestEnvelope
     sender: ManifestSender
     times: ManifestTimes
+    evidence: tuple[ManifestEvidence, ...] = ()
     files: tuple[ManifestFile, ...]
     tags: dict[str, str] = {}
     extra: dict[str, Any] = {}
+    versions: ManifestVersions | None = None
     sealed_by: str | None = None
 
     def encode(self) -> bytes:
@@ -173,9 +212,10 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
 
     @property
     def entries(self) -> int:
-        """Number of its files, findings and callbacks, which its encoding takes time for."""
+        """Number of its files, findings, callbacks and pieces of evidence, which its encoding takes time
+        for."""
         findings = sum(len(each.signatures.found) for each in self.files if each.signatures is not None)
-        return len(self.files) + findings + len(self.times.actions)
+        return len(self.files) + findings + len(self.times.actions) + len(self.evidence)
 
     @classmethod
     def decode(cls, text: bytes) -> "Manifest":
@@ -263,7 +303,7 @@ class Manifest(ManifestPart, frozen=True, kw_only=True):
 
     def _without_time(self) -> "Manifest":
         times = msgspec.structs.replace(self.times, archived="")
-        return msgspec.structs.replace(self, times=times, extra={})
+        return msgspec.structs.replace(self, times=times, extra={}, versions=None)
 
 
 def _event_of(manifest: Manifest) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Needs the archive and nothing more: no Kubernetes, no eSAW, no clock. It changes
 claim until its seal fits the auditor's key (rule 13); signatures in PDFs are examined again, never repeated.
 """
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,7 +15,14 @@ from urllib.parse import unquote
 
 from counterfoil.archives.backend import ArchiveBackend, ChecksumReported, FileNotReturned, FileNotStored
 from counterfoil.archives.errors import NameTaken
-from counterfoil.archives.manifest import Manifest, ManifestDamaged, ManifestFile, hash_lines
+from counterfoil.archives.manifest import (
+    EvidenceState,
+    Manifest,
+    ManifestDamaged,
+    ManifestEvidence,
+    ManifestFile,
+    hash_lines,
+)
 from counterfoil.archives.manifest_signature import PublicKey
 from counterfoil.archives.names import HASHES_NAME, MANIFEST_NAME, SIGNATURE_NAME
 from counterfoil.archives.proof import MAX_NAME, Checksum
@@ -22,6 +30,9 @@ from counterfoil.archives.readback import checksum, read_checksum, read_seal, re
 from counterfoil.resources.envelopeevent import ESAW_SIGNED_KINDS, FiledDocument
 from counterfoil.signatures.results import Kind, Signatures, State
 from counterfoil.signatures.worker_pool import SignatureWorkers
+
+MAX_ABSENT_NAMED = 3
+"""Maximum number of absent pieces of evidence that a message names."""
 
 _NOT_RETURNED = "is not returned by the archive, so it can't be checked again"
 
@@ -90,6 +101,8 @@ async def check_archive(
         yield about_manifest(CheckStatus.WRONG, f"can't be read: {damage}")
         return
     yield about_manifest(CheckStatus.OK, _describe_manifest(manifest))
+    for contradiction in _contradictions(manifest):
+        yield about_manifest(CheckStatus.WRONG, contradiction)
     is_sealed = False
     if manifest.sealed_by is not None or key is not None:
         is_sealed = verdict is CheckStatus.OK
@@ -218,8 +231,36 @@ def _describe_manifest(manifest: Manifest) -> str:
     return (
         f"describes envelope {envelope.id} ({envelope.name!r}, {envelope.status}) of "
         f"{envelope.organization}{at}, archived {manifest.times.archived}, with "
-        f"{_counted(len(manifest.files), 'file')}"
+        f"{_counted(len(manifest.files), 'file')}{_absent_evidence(manifest)}"
     )
+
+
+def _absent_evidence(manifest: Manifest) -> str:
+    """Return the end of a sentence: the evidence that the manifest names as absent, and why."""
+    absent = [each for each in manifest.evidence if each.state is EvidenceState.ABSENT]
+    named = [
+        f"no {_piece_name(each)} ({each.why[:MAX_NAME].rstrip('.')})" for each in absent[:MAX_ABSENT_NAMED]
+    ]
+    if len(absent) > MAX_ABSENT_NAMED:
+        named.append(f"{len(absent) - MAX_ABSENT_NAMED} more absent")
+    return "".join(f", {each}" for each in named)
+
+
+def _piece_name(piece: ManifestEvidence) -> str:
+    of = piece.document_number if piece.document_number is not None else piece.document_file_id
+    return str(piece.kind) if of is None else f"{piece.kind} of document {str(of)[:MAX_NAME]}"
+
+
+def _contradictions(manifest: Manifest) -> list[str]:
+    """Return which evidence the manifest names as present without as many files."""
+    present = Counter(each.kind for each in manifest.evidence if each.state is EvidenceState.PRESENT)
+    files = Counter(each.kind for each in manifest.files)
+    return [
+        f"names {_counted(number, 'piece')} of evidence of the kind {kind} as present, and lists "
+        f"{_counted(files[kind], 'such file')}"
+        for kind, number in present.items()
+        if files[kind] < number
+    ]
 
 
 def _check_seal(

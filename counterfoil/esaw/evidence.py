@@ -5,9 +5,13 @@ eSAW makes documents and audit trails after it has set the envelope's status, so
 while. Nothing in the list says that it is complete; this module finds the lists that are not.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from enum import Enum, auto
+from typing import Final
 
+import msgspec
+
+from counterfoil.archives.manifest import EvidenceState, ManifestEvidence
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.esaw.models_v5 import covers, v5_document_id
 from counterfoil.resources import EnvelopeEventStatus, EvidenceSpec, FileKind, find_condition
@@ -49,11 +53,61 @@ def missing_evidence(
         return MissingEvidence.DOCUMENTS
     documents = [each for each in listed if each.kind is FileKind.DOCUMENT]
     kinds = {each.kind for each in listed}
-    own_trails = {each.audit_trail_id for each in documents}
-    # Two that name the same trail do not each have their own.
-    if own_trails != {None} and (None in own_trails or len(own_trails) < len(documents)):
+    if _has_separate_trails(documents) and not all(_have_own_trail(documents)):
         kinds.discard(FileKind.AUDIT_TRAIL)
     return MissingEvidence.AUDIT_TRAIL if evidence.lacks_audit_trail(status, kinds) else None
+
+
+def expected_evidence(
+    status: str, listed: Collection[EnvelopeFile], evidence: EvidenceSpec
+) -> tuple[ManifestEvidence, ...]:
+    """
+    Return the evidence of an envelope of this status for its manifest: the documents as a whole, then its
+    audit trail, or the one of each document if eSAW makes separate ones.
+
+    The evidence that ``missing_evidence`` finds missing is here ``Absent`` and required.
+    """
+    documents = [each for each in listed if each.kind is FileKind.DOCUMENT]
+    is_finished = status not in STATUSES_WITHOUT_EVIDENCE
+    others = f"An envelope with the status {status} may have none."
+    found = f"eSignAnyWhere listed {len(documents)} of them, and not every number." if documents else _NONE
+    pieces = [
+        _piece(FileKind.DOCUMENT, not looks_short(listed), is_finished, found if is_finished else others)
+    ]
+    is_required = is_finished and evidence.audit_trail is AuditTrailPolicy.REQUIRED
+    optional = "spec.evidence.auditTrail of the Organization is Optional." if is_finished else others
+    why = _NONE if is_required else optional
+    if not _has_separate_trails(documents):
+        has_trail = any(each.kind is FileKind.AUDIT_TRAIL for each in listed)
+        return (*pieces, _piece(FileKind.AUDIT_TRAIL, has_trail, is_required, why))
+    for each, has_trail in zip(documents, _have_own_trail(documents), strict=True):
+        piece = _piece(FileKind.AUDIT_TRAIL, has_trail, is_required, why)
+        number, file_id = each.document_number, each.file_id
+        pieces.append(msgspec.structs.replace(piece, document_number=number, document_file_id=file_id))
+    return tuple(pieces)
+
+
+_NONE: Final = "eSignAnyWhere listed none within spec.evidence.wait of the Organization."
+
+
+def _piece(kind: FileKind, present: bool, required: bool, why: str) -> ManifestEvidence:
+    state = EvidenceState.PRESENT if present else EvidenceState.ABSENT
+    return ManifestEvidence(kind=kind, state=state, required=required, why="" if present else why)
+
+
+def _has_separate_trails(documents: Collection[EnvelopeFile]) -> bool:
+    return any(each.audit_trail_id is not None for each in documents)
+
+
+def _have_own_trail(documents: Sequence[EnvelopeFile]) -> list[bool]:
+    """Return for each document whether it has a separate audit trail. Two that name the same do not each
+    have one."""
+    named: set[str | None] = {None}
+    found = []
+    for each in documents:
+        found.append(each.audit_trail_id not in named)
+        named.add(each.audit_trail_id)
+    return found
 
 
 def looks_short(listed: Collection[EnvelopeFile]) -> bool:

@@ -35,7 +35,7 @@ from counterfoil.archives.layout import ArchiveLayout, EnvelopeFacts, FileLayout
 from counterfoil.archives.manifest import Manifest
 from counterfoil.archives.proof import Checksum, ProvenFiles, proven_files
 from counterfoil.esaw.errors import HttpStatusError
-from counterfoil.esaw.evidence import lists_additional_files
+from counterfoil.esaw.evidence import expected_evidence, lists_additional_files
 from counterfoil.esaw.models import EnvelopeFile
 from counterfoil.kube.status import Superseded
 from counterfoil.resources import (
@@ -107,6 +107,8 @@ async def _archive(event: EnvelopeEvent, context: ReconcileContext) -> Outcome:
         archived_at=context.clock.now(),
         extra=context.manifest_extra(event),
         signatures=filed.signatures,
+        evidence=expected_evidence(facts.status, await context.listed(), context.organization.spec.evidence),
+        esaw_version=context.organization.status.version,
         signer=context.signature_checker.signer,
     )
     context.verified = documents

@@ -41,6 +41,7 @@ def an_envelope(
         sender_email="ann@acme.example",
         sender_user_id="u-1",
         sent_date="2026-03-01T09:30:00Z",
+        finished_date="2026-03-01T09:58:00Z",
         metadata=metadata.encode(errors="surrogatepass") if metadata is not None else None,
         namespace="tests",
         origin="https://esaw.example.com",

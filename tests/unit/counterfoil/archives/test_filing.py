@@ -5,10 +5,11 @@ The guarantees of ``filing`` for every backend, with a backend in memory that ca
 import asyncio
 import dataclasses
 import hashlib
+import json
 import os
 import threading
 import unicodedata
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cached_property
@@ -18,6 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from counterfoil import __version__
 from counterfoil.archives import filing
 from counterfoil.archives.backend import NegativeCacheBackend, StoredEntry
 from counterfoil.archives.backends.filesystem import FilesystemBackend
@@ -38,13 +40,16 @@ from counterfoil.archives.filing import (
 from counterfoil.archives.layout import ActionFacts, ArchiveLayout, FileFacts
 from counterfoil.archives.manifest import (
     MANIFEST_LIMIT,
+    EvidenceState,
     Manifest,
     ManifestAction,
     ManifestEnvelope,
+    ManifestEvidence,
     ManifestFile,
     ManifestSender,
     ManifestTimes,
     ManifestTooLarge,
+    ManifestVersions,
 )
 from counterfoil.archives.manifest_signature import ManifestSigner
 from counterfoil.archives.names import case_folded
@@ -72,14 +77,26 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
 async def filed(
-    backend: MemoryBackend, layout: ArchiveLayout, *, at: datetime = NOW, signer: ManifestSigner | None = None
+    backend: MemoryBackend,
+    layout: ArchiveLayout,
+    *,
+    at: datetime = NOW,
+    signer: ManifestSigner | None = None,
+    evidence: Sequence[ManifestEvidence] = (),
 ) -> str:
     documents = [
         a_filed_document(file.facts, await store(backend, file, a_source(content(seed=number)), tags={}))
         for number, file in enumerate(layout.files)
     ]
     return await conclude(
-        backend, layout, an_envelope(), documents, archived_at=at, extra={"event": "e-1"}, signer=signer
+        backend,
+        layout,
+        an_envelope(),
+        documents,
+        archived_at=at,
+        extra={"event": "e-1"},
+        evidence=evidence,
+        signer=signer,
     )
 
 
@@ -451,6 +468,37 @@ async def test_concluding_again_changes_nothing_and_keeps_the_time_of_then() -> 
     assert len(backend.puts) == written
 
 
+async def test_a_manifest_of_another_version_stays_as_it_is() -> None:
+    backend, layout = MemoryBackend(), a_layout()
+    await filed(backend, layout)
+    manifest = json.loads(backend.files[layout.manifest_name])
+    manifest["versions"] = {"counterfoil": "0.0.1", "eSignAnyWhere": "20.1"}
+    backend.files[layout.manifest_name] = json.dumps(manifest).encode()
+    before = dict(backend.files)
+
+    await filed(backend, layout, at=NOW + timedelta(days=1))
+
+    assert backend.files == before
+
+
+async def test_a_manifest_from_before_evidence_and_versions_is_valid_and_is_completed_by_the_next_run() -> (
+    None
+):
+    backend, layout = MemoryBackend(), a_layout()
+    evidence = [ManifestEvidence(kind=FileKind.DOCUMENT, state=EvidenceState.PRESENT, required=True)]
+    await filed(backend, layout)
+    manifest = json.loads(backend.files[layout.manifest_name])
+    del manifest["versions"], manifest["evidence"], manifest["times"]["finished"]
+    backend.files[layout.manifest_name] = json.dumps(manifest).encode()
+    assert await verify_folder(backend, layout.folder) == []
+
+    await filed(backend, layout, at=NOW + timedelta(days=1), evidence=evidence)
+
+    completed = Manifest.decode(backend.files[layout.manifest_name])
+    assert (list(completed.evidence), completed.times.archived) == (evidence, manifest["times"]["archived"])
+    assert completed.versions == ManifestVersions(counterfoil=__version__)
+
+
 async def test_concluding_after_a_file_changed_writes_the_manifest_again() -> None:
     backend, layout = MemoryBackend(), a_layout()
     await filed(backend, layout)
@@ -702,6 +750,7 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
     backend = MemoryBackend()
     document = a_filed_document(facts, await store(backend, layout.files[0], a_source(b"hello"), tags={}))
     found = Signatures(state=State.INTACT)
+    piece = ManifestEvidence(kind=FileKind.DOCUMENT, state=EvidenceState.PRESENT, required=True)
 
     eastern = NOW.astimezone(timezone(timedelta(hours=9)))
     await conclude(
@@ -712,6 +761,8 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
         archived_at=eastern,
         extra={"event": "e-1"},
         signatures={facts.file_id: found},
+        evidence=[piece],
+        esaw_version="25.52",
         signer=None,
     )
 
@@ -727,9 +778,11 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
         sender=ManifestSender(email="ann@acme.example", user_id="u-1", name="Ann"),
         times=ManifestTimes(
             sent="2026-03-01T09:30:00Z",
+            finished="2026-03-01T09:58:00Z",
             archived="2026-03-01T12:00:00Z",
             actions=(ManifestAction("envelopeFinished", "2026-03-01T10:00:00Z", {"case": "7"}),),
         ),
+        evidence=(piece,),
         files=(
             ManifestFile(
                 name="Document/contract.pdf",
@@ -748,6 +801,7 @@ async def test_the_manifest_has_every_fact_of_the_envelope_and_its_files() -> No
         ),
         tags={"customer": "acme"},
         extra={"event": "e-1"},
+        versions=ManifestVersions(counterfoil=__version__, esaw="25.52"),
         sealed_by=None,
     )
 

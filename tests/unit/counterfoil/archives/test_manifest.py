@@ -7,6 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import msgspec
 import pytest
 
@@ -36,6 +37,21 @@ def test_the_schema_in_the_docs_is_the_one_of_the_code() -> None:
     assert SCHEMA.read_text() == json_schema(), (
         "run: python -m counterfoil.archives.manifest > docs/manifest.schema.json"
     )
+
+
+EVIDENCE = {"kind": "AuditTrail", "state": "Absent", "required": True, "why": "It is not there."}
+VERSIONS = {"counterfoil": "0.1.0", "eSignAnyWhere": "25.52.0.100"}
+
+
+@pytest.mark.parametrize("added", [{}, {"evidence": [EVIDENCE]}, {"versions": VERSIONS}])
+def test_each_manifest_fits_the_schema_as_it_was_written_then_and_as_it_is_written_now(
+    added: dict[str, object],
+) -> None:
+    schema = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    then = {**MINIMAL, **added}
+    schema.validate(then)
+    schema.validate(json.loads(Manifest.decode(json.dumps(then).encode()).encode()))
+    assert not schema.is_valid({**then, "files": [{"name": "contract.pdf"}]})
 
 
 def test_a_manifest_comes_back_as_it_was_written() -> None:

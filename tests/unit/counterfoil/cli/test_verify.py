@@ -65,6 +65,38 @@ async def test_every_file_is_reported_with_what_was_checked(folder: Path) -> Non
     ]
 
 
+def with_evidence(folder: Path, *states: str) -> None:
+    """Make the manifest name one piece of evidence for each state, all of them audit trails."""
+    manifest = json.loads((folder / "counterfoil.json").read_text())
+    why = "eSignAnyWhere listed none."
+    manifest["evidence"] = [
+        {"kind": "AuditTrail", "state": state, "required": True, "why": why, "documentNumber": number}
+        for number, state in enumerate(states, start=1)
+    ]
+    (folder / "counterfoil.json").write_text(json.dumps(manifest))
+
+
+async def test_absent_evidence_is_named_with_its_cause(folder: Path) -> None:
+    with_evidence(folder, *["Absent"] * 5)
+    status, printed = await verified(folder)
+    assert status == verify.INTACT
+    assert (
+        "with 2 files, no AuditTrail of document 1 (eSignAnyWhere listed none), "
+        "no AuditTrail of document 2 (eSignAnyWhere listed none), "
+        "no AuditTrail of document 3 (eSignAnyWhere listed none), 2 more absent\n"
+    ) in printed
+
+
+async def test_a_manifest_that_calls_evidence_present_without_its_file_is_wrong(folder: Path) -> None:
+    with_evidence(folder, "Present")
+    status, printed = await verified(folder)
+    assert status == WRONG
+    assert (
+        "WRONG       counterfoil.json: names 1 piece of evidence of the kind AuditTrail as present, and "
+        "lists 0 such files\n"
+    ) in printed
+
+
 @pytest.mark.parametrize(
     "form", ["{}", "{}/", "{}/counterfoil.json", "file://{}", "file://{}/counterfoil.json"]
 )

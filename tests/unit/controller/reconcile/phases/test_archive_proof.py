@@ -1,6 +1,7 @@
 """Files that somebody else put into an archive prove nothing about those that eSAW has (rule 13)."""
 
 import json
+import re
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any
@@ -13,12 +14,14 @@ from controller.reconcile.phases.archive import archive
 from controller.reconcile.phases.clean import clean
 from controller.reconcile.phases.collect import collect
 from controller.reconcile.phases.validate import validate
+from counterfoil import __version__
 from counterfoil.archives.errors import NameTaken
 from counterfoil.archives.manifest import Manifest
+from counterfoil.durations import Duration
 from counterfoil.esaw.models import SenderUserInformation
-from counterfoil.resources import EnvelopeEvent, EnvelopeStatus
+from counterfoil.resources import EnvelopeEvent, EnvelopeStatus, EvidenceSpec
 from counterfoil.signatures.results import Coverage, Signature, Signatures, State
-from tests.support.builders import ENVELOPE, NOON, EventBuilder, a_sender, an_event
+from tests.support.builders import ENVELOPE, NOON, ORIGIN, EventBuilder, a_sender, an_event
 from tests.support.fakes.reconcile_context import FOLDER, Scene, an_archive, missing
 from tests.support.signing_keys import a_signer
 
@@ -190,6 +193,38 @@ async def test_an_event_that_was_deleted_before_its_manifest_comes_to_an_end_tho
     scene.backend.files |= {name: files[name] for name in (DOCUMENT, TRAIL)}
     scene.esaw.contents["trail-1"] = b"%PDF-trail: and then it was downloaded"
     await both(scene)
+
+
+# -- What the manifest says about its own evidence -----------------------------------------------------------
+
+
+async def test_the_manifest_names_esaw_times_versions_and_the_evidence_that_is_absent() -> None:
+    """And asks eSAW for nothing more than an earlier version did."""
+    scene = a_scene()
+    scene.esaw.sent_text = "2026-02-28T10:00:00.123+01:00"
+    scene.esaw.activities = b'[{"FinishedDate": "2026-03-01T09:30:00Z"}, {"FinishedDate": null}]'
+    del scene.esaw.contents["trail-1"]
+    scene.organization = msgspec.structs.replace(
+        scene.organization,
+        spec=msgspec.structs.replace(scene.organization.spec, evidence=EvidenceSpec(wait=Duration(0))),
+        status=msgspec.structs.replace(scene.organization.status, version="25.52.0.100"),
+    )
+    event = await collected(scene)
+    assert isinstance(await archived(scene, event), Done)
+    assert scene.esaw.asked == ["envelope", "configuration", "files", "download file-1"]
+    manifest = json.loads(scene.backend.files[MANIFEST])
+    assert manifest["envelope"]["origin"] == ORIGIN
+    assert manifest["versions"] == {"counterfoil": __version__, "eSignAnyWhere": "25.52.0.100"}
+    times = manifest["times"]
+    assert (times["sent"], times["finished"]) == ("2026-02-28T09:00:00Z", "2026-03-01T09:30:00Z")
+    every_time = [times["sent"], times["finished"], times["archived"]] + [
+        each["time"] for each in times["actions"]
+    ]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", each) for each in every_time)
+    assert [(each["kind"], each["state"], each["required"]) for each in manifest["evidence"]] == [
+        ("Document", "Present", True),
+        ("AuditTrail", "Absent", True),
+    ]
 
 
 # -- What a stored status proves -----------------------------------------------------------------------------
