@@ -524,6 +524,8 @@ class SettingDescription(NamedTuple):
     text: str
     default: str
     example: str
+    at_least: float | None
+    """Minimum of a number, or of a duration in seconds."""
     read: Callable[[str], Any]
 
 
@@ -538,6 +540,7 @@ def describe_settings(kind: type[CommonSettings]) -> tuple[SettingDescription, .
             text=docs[each.name],
             default=_default_text(each.default),
             example=each.metadata["example"],
+            at_least=each.metadata["at_least"],
             read=_reader(each.name, hints[each.name], **each.metadata),
         )
         for each in fields(kind)

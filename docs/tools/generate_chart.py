@@ -172,14 +172,15 @@ def _settings(kind: type[CommonSettings]) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            _camel(each.name): {"description": each.text, **_type(hints[each.name])}
+            camel(each.name): {"description": each.text, **_type(hints[each.name])}
             for each in describe_settings(kind)
             if each.name not in MADE_BY_THE_CHART
         },
     }
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
+    """Return the name of the value for the name of a setting."""
     return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
 
 
