@@ -172,7 +172,7 @@ def _settings(kind: type[CommonSettings]) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            camel(each.name): {"description": each.text, **_type(hints[each.name])}
+            camel(each.name): {"description": each.text, **_type(hints[each.name], each.at_least)}
             for each in describe_settings(kind)
             if each.name not in MADE_BY_THE_CHART
         },
@@ -184,21 +184,47 @@ def camel(name: str) -> str:
     return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
 
 
-def _type(hint: Any) -> dict[str, Any]:
-    """Return what a value of this type looks like in JSON."""
+def _type(hint: Any, at_least: float | None) -> dict[str, Any]:
+    """Return what a value of this type looks like in JSON, with its minimum."""
     kinds = [each for each in get_args(hint) or (hint,) if each is not type(None)]
     kind = kinds[0]
     if issubclass(kind, StrEnum):
         return {"enum": [each.value for each in kind]}
     if kind is Duration:
-        return {"type": "string", "pattern": PATTERN}
+        return {"type": "string", "pattern": PATTERN if at_least is None else minimum_pattern(int(at_least))}
     if kind is bool:
         return {"type": "boolean"}
     if kind is int:
-        return {"type": "integer", "minimum": 0}
+        return {"type": "integer", "minimum": at_least}
     if kind is float:
-        return {"type": "number", "minimum": 0}
+        return {"type": "number", "minimum": at_least}
     return {"type": "string"}
+
+
+def minimum_pattern(seconds: int) -> str:
+    """
+    Return the pattern of the durations of at least this number of seconds (1 or more).
+
+    It refuses each shorter duration in one unit that is not larger than the minimum, and a zero in any unit.
+    A pattern cannot add or multiply: several units and fractions of a larger unit are left to the process.
+    """
+    number = r"[0-9]+(\.[0-9]+)?"
+    above_zero = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*)"
+    parts = [f"({number}(ms|s|m|h)){{2,}}"]
+    for unit, milliseconds in (("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)):
+        least = seconds * 1000 // milliseconds
+        parts.append(f"{_number_pattern(least) if least else above_zero}{unit}")
+    return f"^({'|'.join(parts)})$"
+
+
+def _number_pattern(least: int) -> str:
+    """Return the pattern of a decimal number of at least a whole number of one digit and zeros."""
+    first, zeros = str(least)[0], len(str(least)) - 1
+    if least != int(first) * 10**zeros:
+        raise ValueError(f"{least} is not a digit with zeros")
+    longer = rf"[1-9][0-9]{{{zeros + 1},}}"
+    whole = rf"[1-9][0-9]{{{zeros},}}" if first == "1" else rf"([{first}-9][0-9]{{{zeros}}}|{longer})"
+    return rf"0*{whole}(\.[0-9]+)?"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import yaml
 
 from counterfoil.durations import Duration
 from counterfoil.resources.audit_annotation import AUDIT_ANNOTATION_PATTERN
-from counterfoil.settings import CommonSettings, SettingDescription, describe_settings
+from counterfoil.settings import CommonSettings, describe_settings
 from docs.tools.generate_chart import MADE_BY_THE_CHART, SETTINGS, camel
 from release.helm import CHART, Helm, HelmError, helm
 from sandbox.controlplane import rbac
@@ -1323,12 +1323,11 @@ async def test_no_value_weakens_the_security_of_a_pod(program: Helm, values: dic
         await render(program, values)
 
 
-@pytest.mark.xfail(strict=True, reason="the schema does not have the bounds of the settings")
 async def test_a_setting_below_its_bound_is_refused_before_anything_is_installed(program: Helm) -> None:
     below = {
-        f"{part}.settings.{camel(each.name)}": _below(each.at_least, hint)
+        f"{part}.settings.{name}": _below(bound, hint)
         for part, kind in PARTS.items()
-        for each, hint in _bounded(kind)
+        for name, bound, hint in _bounded(kind)
     }
     values: dict[str, Any] = {}
     for path, value in below.items():
@@ -1342,25 +1341,21 @@ async def test_a_setting_below_its_bound_is_refused_before_anything_is_installed
 
 async def test_a_setting_at_its_bound_is_rendered(program: Helm) -> None:
     values = {
-        part: {
-            "settings": {camel(each.name): _written(each.at_least, hint) for each, hint in _bounded(kind)}
-        }
+        part: {"settings": {name: _written(bound, hint) for name, bound, hint in _bounded(kind)}}
         for part, kind in PARTS.items()
     }
     rendered = await render(program, {**values, "console": {"enabled": True, **values["console"]}})
     assert rendered.environment("receiver")["COUNTERFOIL_CONNECTIONS"] == "2"
 
 
-PARTS = {
-    name.removesuffix("Settings"): kind for name, kind in SETTINGS.items() if kind is not CommonSettings
-}
+PARTS = {name.removesuffix("Settings"): kind for name, kind in SETTINGS.items() if kind is not CommonSettings}
 
 
-def _bounded(kind: type[CommonSettings]) -> Iterator[tuple[SettingDescription, type]]:
-    """Go through the settings of a process that are values and have a minimum."""
+def _bounded(kind: type[CommonSettings]) -> Iterator[tuple[str, float, type]]:
+    """Go through the settings of a process that are values and have a minimum: name, minimum and type."""
     for each in describe_settings(kind):
         if each.at_least is not None and each.name not in MADE_BY_THE_CHART:
-            yield each, get_type_hints(kind)[each.name]
+            yield camel(each.name), each.at_least, get_type_hints(kind)[each.name]
 
 
 def _written(bound: float, hint: type) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from counterfoil.durations import Duration
 from counterfoil.settings import describe_settings
 from docs.tools import generate_chart
 from docs.tools.generate_chart import CHART, MADE_BY_THE_CHART, SETTINGS
@@ -81,6 +82,22 @@ def test_values_and_manual_name_the_same_memory_of_an_event() -> None:
     ]
     assert said == [said[0]] * 3
     assert len(said[0]) == 1
+
+
+@pytest.mark.parametrize("seconds", [1, 60, 600])
+def test_the_pattern_of_a_minimum_refuses_what_the_process_refuses(seconds: int) -> None:
+    minimum = Duration(seconds=seconds)
+    pattern = re.compile(generate_chart.minimum_pattern(seconds))
+    numbers = [
+        f"{digits}{zeros}" for digits in (1, 5, 6, 9, 10, 59, 60, 99) for zeros in ("", "0", "00", "000")
+    ]
+    numbers += ["0", "00", "0.0", "0.9", "007", "59.9", "599.99", "0999.5", "1000.5", "60.01"]
+    texts = [f"{number}{unit}" for number in numbers for unit in ("ms", "s", "m", "h")]
+    # A fraction of a unit that is larger than the minimum needs a multiplication.
+    accepted = {each for each in texts if pattern.match(each) is not None and "0.9" not in each}
+    assert accepted == {each for each in texts if Duration.parse(each) >= minimum and "0.9" not in each}
+    assert pattern.match("1h30m") is not None
+    assert [each for each in ("0", "", "1", "1d", "-1h", "1h ") if pattern.match(each) is not None] == []
 
 
 def leaves(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
