@@ -20,6 +20,7 @@ from controller.sharding import LeaseLost
 from counterfoil import tracing
 from counterfoil.clock import Clock
 from counterfoil.esaw.rate_limit import pause_while_waiting
+from counterfoil.i18n.reasons import Server, server_of
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.status import Superseded
 from counterfoil.logs import log_context
@@ -118,13 +119,13 @@ class Worker:
     def _check_what_failed(self, event: EnvelopeEvent) -> None:
         """Check the archive or eSAW that returned an error, so that its status shows the error and the
         recovery."""
-        reason = event.status.reason or ""
         if event.status.phase.is_final:
             return
-        if reason.startswith("Archive"):
-            self.resync.probe_soon(self.cache.archive_name(event))
-        elif reason.startswith("Esaw"):
-            self.resync.check_esaw_soon(event.organization)
+        match server_of(event.status.reason or ""):
+            case Server.ARCHIVE:
+                self.resync.probe_soon(self.cache.archive_name(event))
+            case Server.ESAW:
+                self.resync.check_esaw_soon(event.organization)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from counterfoil.i18n.problems import (
     is_same_action,
     kind_of,
 )
+from counterfoil.i18n.reasons import Server, server_of
 from counterfoil.resources import (
     AttemptOutcome,
     EnvelopeEvent,
@@ -155,7 +156,7 @@ def _refused_since(status: EnvelopeEventStatus) -> datetime | None:
     """Return since when each attempt of an unfinished event was refused by eSAW; None: the last was not."""
     since = None
     for each in () if status.phase.is_final else reversed(status.attempt_history):
-        is_refusal = each.reason.startswith("Esaw") and each.reason not in _ESAW_WORKS_ON
+        is_refusal = server_of(each.reason) is Server.ESAW and each.reason not in _ESAW_WORKS_ON
         if each.outcome is not AttemptOutcome.WAIT or not is_refusal:
             return since
         since = each.start_time

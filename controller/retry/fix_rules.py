@@ -1,6 +1,6 @@
 """
-Which fix may solve the cause of an event: one table from causes (stable reasons) to objects, and the fixes in
-the status of these objects. Pure.
+Which fix may solve the cause of an event: what the catalogue of reasons says of its cause, and the fixes in
+the status of the objects. Pure.
 
 After a person fixes an Archive, an Organization or a Sender, no other action is needed: waiting events
 continue, and events that failed because of it are retried (rule 6), also after a restart. A change that
@@ -19,6 +19,7 @@ from datetime import datetime
 
 from controller.cache import Cache
 from counterfoil.clock import believed_time
+from counterfoil.i18n.reasons import Correction, corrections_of
 from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
@@ -35,48 +36,6 @@ from counterfoil.resources import (
     is_condition_true,
 )
 
-_ARCHIVE_FIXES = frozenset(
-    {
-        "ClockWrong",
-        "FileTooBig",
-        "ListingDiffers",
-        "MetadataTooHeavy",
-        "MetadataUnreadable",
-        "NameOccupied",
-        "PathTooLong",
-        "SecretNotLabelled",
-        "SettingsInvalid",
-        "SignatureBroken",
-        "SignaturesUnchecked",
-        "SignerUntrusted",
-        "StoredWrong",
-        "SymbolicLink",
-        "TagMissing",
-    }
-)
-"""In addition to all reasons that begin with ``Archive``."""
-
-_ORGANIZATION_FIXES = frozenset(
-    {"OrganizationMissing", "SenderMissing", "SenderOfOtherOrganization", "SenderUnknown"}
-)
-"""In addition to all that begin with ``Esaw`` (its eSAW)."""
-
-_NEW_SPEC_FIXES = frozenset({"AuditTrailMissing", "V5EnvelopeKept"})
-"""
-Causes that a new spec of the Organization may solve, and its recovery can't.
-
-A retry without it would end in the same way and send one more notice: such an event is archived.
-"""
-
-_NEW_ACCESS_FIXES = frozenset({"EnvelopeNotFound"})
-"""
-Causes that only another default Sender or another eSAW may solve: these may show the envelope.
-
-After another edit of the spec, such as another callback token, all forged callbacks would be retried. Another
-key shows the same envelopes, as the user of a Sender never changes (``reopener`` has the Envelope that
-names another Sender).
-"""
-
 _WORKS_ON = frozenset({"EsawCallsFailing", "TooManyUnfinishedEvents", "TooManyUnknownEnvelopes"})
 """
 Reasons of an Organization that is not ready, but works: it has many events, or eSAW refuses calls of some.
@@ -86,22 +45,20 @@ would only raise it again. A reason that comes after these in the summary is the
 counts.
 """
 
-_SENDER_FIXES = frozenset({"NotPermitted", "SenderMissing", "SenderOfOtherOrganization"})
-
 
 def archive_may_fix(reason: str) -> bool:
     """Whether a new spec or the recovery of the Archive may solve the cause."""
-    return reason in _ARCHIVE_FIXES or reason.startswith("Archive")
+    return Correction.ARCHIVE in corrections_of(reason)
 
 
 def organization_may_fix(reason: str) -> bool:
     """Whether a new spec of the Organization, with another eSAW or default Sender, may solve the cause."""
-    return reason in _NEW_ACCESS_FIXES or organization_spec_may_fix(reason)
+    return Correction.ENVELOPE_ACCESS in corrections_of(reason) or organization_spec_may_fix(reason)
 
 
 def organization_spec_may_fix(reason: str) -> bool:
     """Whether a new spec of the Organization, with the same eSAW and default Sender, may solve the cause."""
-    is_for_new_spec = reason in _NEW_SPEC_FIXES or archive_may_fix(reason)
+    is_for_new_spec = Correction.ORGANIZATION_SPEC in corrections_of(reason) or archive_may_fix(reason)
     return is_for_new_spec or organization_recovery_may_fix(reason)
 
 
@@ -111,12 +68,12 @@ def organization_recovery_may_fix(reason: str) -> bool:
 
     Not what the Archive may solve: its own recovery does, and only a new spec names another Archive.
     """
-    return reason in _ORGANIZATION_FIXES or reason.startswith("Esaw")
+    return Correction.ORGANIZATION in corrections_of(reason)
 
 
 def sender_may_fix(reason: str) -> bool:
     """Whether a new spec or a new key of the Sender may solve the cause."""
-    return reason in _SENDER_FIXES
+    return Correction.SENDER in corrections_of(reason)
 
 
 SharedResource = Organization | Sender | Archive

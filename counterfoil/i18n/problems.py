@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from counterfoil.i18n.key_advice import key_cause
-from counterfoil.i18n.reasons import ReasonContext, find_reason
+from counterfoil.i18n.reasons import ReasonContext, Server, find_reason, server_of
 from counterfoil.resources import (
     Archive,
     Condition,
@@ -176,7 +176,7 @@ def newer_condition(
         found, only_false = find_condition(sender.status.conditions, "Authorized"), False
     elif status.phase.is_final or not reason:
         return None
-    elif reason.startswith("Esaw") and organization is not None:
+    elif server_of(reason) is Server.ESAW and organization is not None:
         found = find_condition(organization.status.conditions, "Reachable")
     elif archive is not None and is_about_archive(reason):
         found = find_condition(archive.status.conditions, "Ready")

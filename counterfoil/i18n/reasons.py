@@ -61,6 +61,38 @@ class EnvelopePresence(StrEnum):
     """Nobody asked eSAW, or its answer does not say."""
 
 
+class Correction(StrEnum):
+    """A change of an object after which an event that waits or failed with a reason may succeed."""
+
+    ARCHIVE = "Archive"
+    """A new spec or the recovery of the Archive. A new spec of the Organization may name another Archive."""
+    ORGANIZATION = "Organization"
+    """A new spec of the Organization, or its recovery: its eSAW works again."""
+    ORGANIZATION_SPEC = "OrganizationSpec"
+    """
+    A new spec of the Organization, and not its recovery.
+
+    A retry without it would end in the same way and send one more notice: such an event is archived.
+    """
+    ENVELOPE_ACCESS = "EnvelopeAccess"
+    """
+    Another default Sender or another eSAW: these may show the envelope.
+
+    After another edit of the spec, such as another callback token, all forged callbacks would be retried.
+    Another key shows the same envelopes, as the user of a Sender never changes (``reopener`` has the Envelope
+    that names another Sender).
+    """
+    SENDER = "Sender"
+    """A new spec or a new key of the Sender."""
+
+
+class Server(StrEnum):
+    """A server that an event waits for."""
+
+    ARCHIVE = "archive"
+    ESAW = "eSAW"
+
+
 @dataclass(frozen=True)
 class ReasonText:
     """The meaning of a reason, and what to do; ``do`` is empty where nothing has to be done."""
@@ -71,12 +103,14 @@ class ReasonText:
 
 @dataclass(frozen=True)
 class Reason:
-    """One reason: its name, who must act, where it is seen, and what it says about the envelope."""
+    """One reason: its name, who must act, where it is seen, and what it says about an event."""
 
     name: str
     responsible: Responsible
     contexts: tuple[ReasonContext, ...]
     envelope: EnvelopePresence = EnvelopePresence.UNKNOWN
+    corrected_by: frozenset[Correction] = frozenset()
+    server: Server | None = None
 
     def localized_text(self, language: Language = Language.ENGLISH) -> ReasonText:
         """Return its text in a language."""
@@ -92,6 +126,8 @@ def _load_entries() -> dict[str, Reason]:
             Responsible(entry["responsible"]),
             tuple(map(ReasonContext, entry["contexts"])),
             EnvelopePresence(entry.get("envelope", EnvelopePresence.UNKNOWN)),
+            frozenset(map(Correction, entry.get("corrected_by", ()))),
+            Server(entry["server"]) if "server" in entry else None,
         )
         for name, entry in entries.items()
     }
@@ -100,9 +136,30 @@ def _load_entries() -> dict[str, Reason]:
 CATALOGUE: MappingProxyType[str, Reason] = MappingProxyType(_load_entries())
 """All reasons by name, in the order of the manual."""
 
-_UNKNOWN = Reason("Unknown", Responsible.ADMINISTRATOR, ())
+_UNKNOWN = Reason(
+    "Unknown",
+    Responsible.ADMINISTRATOR,
+    (),
+    corrected_by=frozenset({Correction.ARCHIVE, Correction.ORGANIZATION}),
+    server=Server.ARCHIVE,
+)
+"""
+A reason of an archive kind of another package, or one that another version stored.
+
+A correction that solves nothing costs one attempt, and a probe one small file.
+"""
 
 
 def find_reason(name: str) -> Reason:
     """Return the entry of a reason, or the entry ``Unknown`` for a reason that is not in the catalogue."""
     return CATALOGUE.get(name, _UNKNOWN)
+
+
+def corrections_of(reason: str) -> frozenset[Correction]:
+    """Return what may correct the cause of an event with this reason; nothing if it has none (empty)."""
+    return find_reason(reason).corrected_by if reason else frozenset()
+
+
+def server_of(reason: str) -> Server | None:
+    """Return the server that an unfinished event with this reason (empty: none) waits for, or None."""
+    return find_reason(reason).server if reason else None

@@ -57,6 +57,18 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import EVIDENCE_CONDITION, LATE_FILES_UNKNOWN, SHORT_LIST_REASONS
 from counterfoil.resources.organization import STATUSES_WITHOUT_EVIDENCE
 
+_DOCUMENT_REASONS: Final = frozenset(
+    {
+        "DocumentsListed",
+        "DocumentsMissing",
+        "DocumentsPending",
+        "NoFiles",
+        "NoFilesListedLate",
+        LATE_FILES_UNKNOWN,
+    }
+)
+"""Reasons of the condition about evidence that are about documents; the others are about audit trails."""
+
 _LACKS_OUTDATED = (
     "eSignAnyWhere lists other files than before the envelope expired and was restarted. A file may "
     "be listed late."
@@ -226,7 +238,7 @@ def _evidence_condition(
             return None
         message = "eSignAnyWhere lists more files than in an earlier attempt."
         return SideCondition(type_, "True", "DocumentsListed", message)
-    if reason.startswith(("Documents", "NoFiles", LATE_FILES_UNKNOWN)):
+    if reason in _DOCUMENT_REASONS:
         return SideCondition(type_, "True", "DocumentsListed", "eSignAnyWhere lists the documents.")
     return SideCondition(type_, "True", "AuditTrailListed", "eSignAnyWhere lists the audit trail.")
 

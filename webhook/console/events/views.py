@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from counterfoil.i18n import attention
 from counterfoil.i18n.problems import is_about_archive, newer_condition
+from counterfoil.i18n.reasons import Server, server_of
 from counterfoil.kube.errors import ApiError
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import (
@@ -157,7 +158,7 @@ class EventViews(ViewBase):
         organization: Organization | None = None
         archive: Archive | None = None
         reason = "" if event.status.phase.is_final else event.status.reason or ""
-        if reason.startswith("Esaw") or is_about_archive(reason):
+        if server_of(reason) is Server.ESAW or is_about_archive(reason):
             organizations = await self._list_all(user, Organization)
             organization = next((each for each in organizations if each.name == event.organization), None)
         ref = organization.spec.archive_ref if organization is not None else None

@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 import yaml
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
-from counterfoil.i18n.reasons import CATALOGUE, EnvelopePresence, Responsible, find_reason
+from counterfoil.i18n.reasons import (
+    CATALOGUE,
+    Correction,
+    EnvelopePresence,
+    ReasonContext,
+    Responsible,
+    Server,
+    corrections_of,
+    find_reason,
+    server_of,
+)
 from counterfoil.resources import Language
 
 ROOT = Path(__file__).parents[4]
@@ -159,3 +170,50 @@ def test_what_a_reason_says_about_the_envelope_is_in_its_entry_too() -> None:
         if re.search(pattern, reason.localized_text().what)
     }
     assert {(name, CATALOGUE[name].envelope) for name, _ in said} == said
+
+
+RAW_ENTRIES = tomllib.loads((ROOT / "counterfoil/i18n/reasons/entries.toml").read_text(encoding="utf-8"))
+OF_EVENTS = {
+    ReasonContext.WAITING,
+    ReasonContext.HELD,
+    ReasonContext.CONSENT,
+    ReasonContext.FAILED,
+}
+
+
+def test_what_corrects_the_cause_is_decided_for_each_reason_with_which_events_wait_or_fail() -> None:
+    of_events = {name for name, entry in RAW_ENTRIES.items() if OF_EVENTS.intersection(entry["contexts"])}
+    assert {name for name, entry in RAW_ENTRIES.items() if "corrected_by" in entry} == of_events
+
+
+def test_events_that_wait_for_a_server_name_it() -> None:
+    unfinished = {ReasonContext.WAITING, ReasonContext.HELD}
+    assert [
+        each.name
+        for each in CATALOGUE.values()
+        if each.server is not None and not unfinished.intersection(each.contexts)
+    ] == []
+    assert server_of("EsawUnreachable") is Server.ESAW
+    assert server_of("ArchiveFull") is Server.ARCHIVE
+    assert server_of("StillActive") is None
+    assert server_of("") is None
+
+
+@pytest.mark.parametrize(
+    "reason", ["ArchivedAndDeleted", "ArchivedAndKept", "ArchivedAlready", "ArchivedAsExpired"]
+)
+def test_an_archive_corrects_nothing_about_an_event_that_archived(reason: str) -> None:
+    assert corrections_of(reason) == frozenset()
+
+
+def test_a_reason_of_another_package_may_be_corrected_by_an_archive_that_works() -> None:
+    assert corrections_of("ShelfFull") == {Correction.ARCHIVE, Correction.ORGANIZATION}
+    assert server_of("ShelfFull") is Server.ARCHIVE
+    assert corrections_of("") == frozenset()
+
+
+def test_nothing_is_decided_by_how_a_reason_begins() -> None:
+    folders = [*(ROOT / each for each in ("controller", "webhook")), *(ROOT / "counterfoil").iterdir()]
+    modules = [path for each in folders if each.name != "testing" for path in each.rglob("*.py")]
+    by_prefix = re.compile(r"(reason|cause)\)?\.(startswith|removeprefix|endswith)\(")
+    assert [path.name for path in modules if by_prefix.search(path.read_text(encoding="utf-8"))] == []
