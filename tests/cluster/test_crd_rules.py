@@ -444,6 +444,7 @@ async def test_the_category_shows_the_kinds_that_people_configure(
     assert kinds == {kind.KIND.lower() for kind in ALL_KINDS} - {"envelope", "envelopeevent"}
 
 
+@pytest.mark.xfail(strict=True, reason="the table of Imports is wider")
 async def test_the_tables_of_the_configured_kinds_fit_120_columns(
     own: KubeClient, kubectl: Kubectl, namespace: str
 ) -> None:
@@ -459,6 +460,15 @@ async def test_the_tables_of_the_configured_kinds_fit_120_columns(
             {"conditions": [long, reachable], "events": {"Failed": 9999}, "version": "26.22.0.12345"},
         ),
         Sender: ("jane-doe", {"conditions": [long, authorized], "waitingEvents": 9999}),
+        Import: (
+            "old-stock",
+            {
+                "conditions": [{**long, "reason": "OrganizationSuspended"}],
+                "found": 10**5,
+                "known": 10**5,
+                "windows": {"done": 999, "total": 9999},
+            },
+        ),
     }
     for kind, (name, status) in statuses.items():
         await own.patch_status(kind, name, status, resource_version=None)
@@ -466,6 +476,45 @@ async def test_the_tables_of_the_configured_kinds_fit_120_columns(
     for kind in tables:
         lines = (await kubectl("get", kind.PLURAL, "-n", namespace)).splitlines()
         assert max(len(line.rstrip()) for line in lines) <= 120, (kind.KIND, lines)
+
+
+IN_EACH_PHASE = {
+    "Pending": "Pending",
+    "Validating": "StillActive",
+    "Archiving": "ArchivePermissionDenied",
+    "AwaitingConsent": "TokenRejected",
+    "Succeeded": "ArchivedAndDeleted",
+    "Skipped": "NoFinishedDocuments",
+    "Failed": "UnsupportedApiVersion",
+}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [IN_EACH_PHASE, {"Validating": "ArchiveCredentialsRejected", "Failed": "SenderOfOtherOrganization"}],
+    ids=["events in each phase", "the longest reasons"],
+)
+@pytest.mark.xfail(strict=True, reason="the title and the time of the next attempt make it wider")
+async def test_the_table_of_events_fits_120_columns(
+    own: KubeClient, kubectl: Kubectl, namespace: str, rows: dict[str, str]
+) -> None:
+    for number, (phase, reason) in enumerate(rows.items()):
+        envelope = f"{number}{ID[1:]}"
+        name = f"{envelope}-{NAME.rpartition('-')[2]}"
+        spec = {"envelopeID": envelope, "organizationRef": {"name": "acme-germany"}}
+        await own.create(EnvelopeEvent, built(EnvelopeEvent, {"metadata": {"name": name}, "spec": spec}))
+        status = {
+            "phase": phase,
+            "reason": reason,
+            "attempts": 3,
+            "nextAttemptTime": "2026-07-02T12:00:00Z",
+            "envelope": {"name": "Framework agreement with Rossi & Figli, version 3 of July 2026"},
+        }
+        await own.patch_status(EnvelopeEvent, name, status, resource_version=None)
+    lines = (await kubectl("get", "ee", "-n", namespace)).splitlines()
+    assert len(lines) == len(rows) + 1
+    # The age has two characters here, and later five, as in 7d23h.
+    assert max(len(line.rstrip()) for line in lines) <= 120 - 3, lines
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS, ids=lambda kind: kind.KIND)
