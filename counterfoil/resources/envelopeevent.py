@@ -663,12 +663,17 @@ class EnvelopeEvent(Resource, frozen=True):
     )
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = (
         PrinterColumn("Organization", ".spec.organizationRef.name", "Organization of the envelope."),
-        PrinterColumn("Title", ".status.envelope.name", "Name of the envelope in eSignAnyWhere."),
+        # The name of the event takes 53 of 120 columns, so what may be long is for `-o wide`.
+        PrinterColumn(
+            "Title", ".status.envelope.name", "Name of the envelope in eSignAnyWhere.", is_wide=True
+        ),
         PrinterColumn("Phase", ".status.phase", "Current phase of the processing."),
         PrinterColumn("Reason", ".status.reason", "Cause of the current state."),
-        PrinterColumn("Attempts", ".status.attempts", "Attempts of the current phase.", type="integer"),
+        PrinterColumn(
+            "Attempts", ".status.attempts", "Attempts of the current phase.", type="integer", is_wide=True
+        ),
         # No date: such a column shows an age, and "<invalid>" for every time in the future.
-        PrinterColumn("Next", ".status.nextAttemptTime", "Time of the next attempt (UTC)."),
+        PrinterColumn("Next", ".status.nextAttemptTime", "Time of the next attempt (UTC).", is_wide=True),
         PrinterColumn(
             "Age", ".metadata.creationTimestamp", "Time since the event was recorded.", type="date"
         ),
