@@ -8,7 +8,8 @@ import pytest
 
 from controller.resync.event_starter import EventStarter
 from controller.resync.import_runner import FAILURE_SECONDS, ImportBounds, ImportRunner
-from counterfoil.esaw import EsawUnreachable
+from counterfoil.esaw import EsawUnreachable, HttpStatusError
+from counterfoil.esaw.errors import ResponseInvalid, UnexpectedRedirect
 from counterfoil.kube.errors import Conflict, Unavailable
 from counterfoil.resources import (
     IMPORT_WINDOW_LABEL,
@@ -353,6 +354,52 @@ async def test_an_esaw_that_fails_for_one_sender_costs_no_other() -> None:
     scene.clock.advance(seconds=FAILURE_SECONDS)
     status = await scene.complete()
     assert (status.archived, scene.condition("Complete")[0]) == (2, "True")
+
+
+REFUSALS = [
+    (HttpStatusError(403, "ERR0001"), "NotPermitted"),
+    (HttpStatusError(400, "ERR0002"), "EsawRefused"),
+    (HttpStatusError(404), "EsawNotFound"),
+    (HttpStatusError(403), "EsawAnswerUnreadable"),
+    (ResponseInvalid("find", "it is no JSON"), "EsawAnswerUnreadable"),
+    (UnexpectedRedirect(302, "login.example"), "EsawRedirects"),
+]
+"""Errors of a search that only a person can correct, and their reasons."""
+
+
+@pytest.mark.xfail(strict=True, reason="each error of eSAW has the reason EsawFailing")
+@pytest.mark.parametrize(("error", "reason"), REFUSALS)
+async def test_a_search_that_only_a_person_can_correct_says_so_and_continues_after_that(
+    error: Exception, reason: str
+) -> None:
+    scene = Scene("anna", "bert")
+    scene.finding.problems[key_of("anna")] = error
+    scene.finds("anna", ENVELOPE)
+    scene.finds("bert", SECOND)
+    await scene.complete()
+    assert scene.condition("Ready") == ("False", "SendersNotSearched")
+    assert scene.condition("Stalled")[0] == "True"
+    anna = scene.status_now.senders[0]
+    assert anna.reason == reason
+    assert anna.message
+    assert "automatically" not in anna.message
+    del scene.finding.problems[key_of("anna")]
+    scene.clock.advance(seconds=FAILURE_SECONDS)
+    status = await scene.complete()
+    assert (status.archived, scene.condition("Complete")[0]) == (2, "True")
+    assert scene.condition("Stalled")[0] == "False"
+    assert status.senders[0].reason is None
+
+
+@pytest.mark.parametrize("error", [HttpStatusError(500), HttpStatusError(503), EsawUnreachable("connect")])
+async def test_a_search_whose_failure_passes_by_itself_asks_nobody(error: Exception) -> None:
+    scene = Scene()
+    scene.finding.problems[key_of("anna")] = error
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "ImportRunning")
+    assert scene.condition("Stalled")[0] == "False"
+    (anna,) = scene.status_now.senders
+    assert "automatically" in (anna.message or "")
 
 
 async def test_an_archive_that_is_not_ready_pauses_the_import() -> None:

@@ -105,6 +105,18 @@ async def test_it_searches_the_configured_range_a_day_at_a_time() -> None:
     assert second < NOON - timedelta(days=2)
 
 
+@pytest.mark.xfail(strict=True, reason="the sweep says of each error that it is repeated automatically")
+async def test_a_sweep_names_the_sender_whose_search_only_a_person_can_correct_and_says_why() -> None:
+    scene = Scene("anna", "bert", "carl")
+    scene.finding.problems[key_of("anna")] = HttpStatusError(403, "ERR0001")
+    scene.finding.problems[key_of("bert")] = EsawUnreachable("connect")
+    outcome = await scene.sweep()
+    assert not outcome.is_complete
+    assert "eSignAnyWhere does not permit this to the sender's key (403)" in outcome.message
+    assert "failed: Sender/bert. The search is repeated automatically." in outcome.message
+    assert "Sender/anna (NotPermitted: " in outcome.message
+
+
 LONG = timedelta(days=30)
 """From sending to the last signature; an envelope is valid for 28 days, and can be restarted."""
 
