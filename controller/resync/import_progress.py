@@ -264,10 +264,15 @@ def after_search(imported: Import, search: Search, count: WindowCount, now: date
     if entry is None or entry.windows_done != search.number:
         return status
     done = search.number + 1
-    entry = replace(entry, windows_done=done, searched=done >= total)
-    if count.doubt:
-        doubt = count.doubt[:MAX_MESSAGE]
-        entry = replace(entry, reason=DOUBT, message=doubt, doubt=doubt)
+    doubt = count.doubt[:MAX_MESSAGE] or entry.doubt
+    entry = replace(
+        entry,
+        windows_done=done,
+        searched=done >= total,
+        reason=DOUBT if doubt else None,
+        message=doubt,
+        doubt=doubt,
+    )
     senders = tuple(entry if each.name == entry.name else each for each in status.senders)
     windows_done = sum(each.windows_done for each in senders)
     opened = (ImportWindow(id=search.id, events=count.created),) if count.created else ()
@@ -424,7 +429,7 @@ def _not_searched(imported: Import, stalled: ImportHold | None) -> ImportHold:
     first = left[0]
     message = (
         f"{len(left)} Senders can't be searched, such as Sender/{first.name} ({first.reason}). The message "
-        "in status.senders says what to do. The Import continues when their keys work. Without them, create "
+        "in status.senders says why. The Import continues when the cause is corrected. Without them, create "
         "an Import that lists the others in spec.senderRefs."
     )
     return ImportHold("SendersNotSearched", message)

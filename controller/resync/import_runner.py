@@ -40,6 +40,8 @@ from controller.resync.import_progress import (
     too_many_senders,
     with_senders,
 )
+from controller.resync.search_failures import SearchFailure, search_failure
+from controller.scheduling.backoff import Backoff
 from counterfoil.clock import Clock
 from counterfoil.esaw.errors import EsawError
 from counterfoil.esaw.registry import EsawClients
@@ -83,6 +85,9 @@ MAX_SAMPLES = 20
 FAILURE_SECONDS = 60.0
 """Pause before a Sender is searched again after eSAW, the key or a ceiling stopped its search."""
 
+UNCORRECTED = Backoff.doubling(FAILURE_SECONDS, 3600.0)
+"""A search that only a person can correct. A changed Organization or Sender ends the pause."""
+
 
 @dataclass(frozen=True)
 class ImportBounds:
@@ -106,10 +111,15 @@ class _Full(Exception):
 
 
 class _Problem(NamedTuple):
-    """Why a Sender was not searched, and until when, by the clock that is never set."""
+    """Why a Sender was not searched. It counts until a search succeeds."""
 
     hold: ImportHold
     until: float
+    """When the search is tried again, by the clock that is never set."""
+    versions: tuple[int, int, str | None]
+    """Those of the Organization and the Sender: the search is tried again at once after a change."""
+    failures: int
+    """Number of successive failures with these versions."""
 
 
 @dataclass
@@ -215,7 +225,7 @@ class ImportRunner:
         tallies, unfinished = await self._windows_now(imported)
         status = after_events(imported, tallies)
         observed = _with(imported, status)
-        problems = self._unusable(observed)
+        problems, due = self._problems_of_senders(observed)
         names = sender_names(observed, (each.name for each in self._senders(observed)))
         left_out = too_many_senders(observed, names)
         if left_out is None or status.start_time is not None:
@@ -224,16 +234,19 @@ class ImportRunner:
         else:
             held = self.held(observed) or left_out
         is_full = held is None and await self._is_full(observed)
-        search = next_search(observed, problems) if held is None and not is_full else None
+        may_search = held is None and not is_full
+        # One that failed is tried again, and has its reason until that succeeds.
+        usual = next_search(observed, problems) if may_search else None
+        search = next_search(observed, problems.keys() - due) if may_search else None
         if is_full:
             unfinished += await self._unfinished_events(f"{IMPORT_LABEL}={imported.name}")
         status = concluded(
             observed,
-            held,
-            is_waiting=search is None and not is_full,
+            held or self._ceiling(observed),
+            is_waiting=usual is None and not is_full,
             now=self.clock.now(),
             left_out=left_out,
-            stalled=events_waiting(_readable(unfinished)) if search is None else None,
+            stalled=events_waiting(_readable(unfinished)) if usual is None else None,
         )
         stored = await self._store(imported, status)
         is_stored = stored.metadata.resource_version != imported.metadata.resource_version
@@ -246,38 +259,71 @@ class ImportRunner:
         ref = organization.spec.archive_ref if organization is not None else None
         archive = self.cache.archives.get(ref.name) if ref is not None else None
         held = hold(imported, organization, archive, self.clock.now())
-        return held or self._problem(imported, _CEILING)
+        return held or (None if self._is_due(imported, _CEILING) else self._ceiling(imported))
+
+    def _ceiling(self, imported: Import) -> ImportHold | None:
+        """Return the ceiling that stopped the last search."""
+        problem = self._problems.get((imported.uid, _CEILING))
+        return problem.hold if problem is not None else None
 
     def _senders(self, imported: Import) -> list[Sender]:
         return self.cache.senders_of(imported.organization)
 
-    def _unusable(self, imported: Import) -> dict[str, ImportHold]:
-        """Return why Senders can't be searched now."""
+    def _problems_of_senders(self, imported: Import) -> tuple[dict[str, ImportHold], set[str]]:
+        """Return why Senders were not searched, and the names of those of them whose search is due again."""
         organization = imported.organization
-        found = dict[str, ImportHold]()
+        found, due = dict[str, ImportHold](), set[str]()
         usable = {each.name for each in self.cache.authorized_senders(organization)}
         senders = {each.name: each for each in self._senders(imported)}
         refs = [each.name for each in imported.spec.sender_refs]
         known = [each.name for each in imported.status.senders]
         for name in {*refs, *known, *senders}:
-            problem = self._problem(imported, name) if name in usable else _unusable(name, senders.get(name))
-            if problem is not None:
-                found[name] = problem
-        return found
+            if name not in usable:
+                found[name] = _unusable(name, senders.get(name))
+            elif (problem := self._problems.get((imported.uid, name))) is not None:
+                found[name] = problem.hold
+                if self._is_due(imported, name):
+                    due.add(name)
+        return found, due
 
-    def _problem(self, imported: Import, sender: str) -> ImportHold | None:
+    def _is_due(self, imported: Import, sender: str) -> bool:
+        """Whether nothing that failed before prevents the search now."""
         problem = self._problems.get((imported.uid, sender))
-        if problem is None or self.clock.monotonic() >= problem.until:
-            return None
-        return problem.hold
+        return (
+            problem is None
+            or self.clock.monotonic() >= problem.until
+            or problem.versions != self._versions(imported, sender)
+        )
+
+    def _versions(self, imported: Import, name: str) -> tuple[int, int, str | None]:
+        organization = self.cache.organizations.get(imported.organization)
+        sender = self.cache.senders.get(name)
+        key = sender.status.key if sender is not None else None
+        return (
+            organization.metadata.generation if organization is not None else 0,
+            sender.metadata.generation if sender is not None else 0,
+            key.fingerprint if key is not None else None,
+        )
 
     def memory_of(self, imported: Import, sender: str) -> ListMemory:
         """Return the conclusions from eSAW's lists of a Sender."""
         return self._memories[imported.uid, sender]
 
-    def _put_aside(self, imported: Import, sender: str, reason: str, message: str) -> None:
-        until = self.clock.monotonic() + FAILURE_SECONDS
-        self._problems[imported.uid, sender] = _Problem(ImportHold(reason, message), until)
+    def progressed(self, imported: Import, sender: str) -> bool:
+        """A search of this Sender, or of the empty name one below the ceiling, succeeded. Return whether it
+        had failed before."""
+        return self._problems.pop((imported.uid, sender), None) is not None
+
+    def _put_aside(self, imported: Import, sender: str, failure: SearchFailure) -> None:
+        key, versions = (imported.uid, sender), self._versions(imported, sender)
+        known = self._problems.get(key)
+        failures = known.failures + 1 if known is not None and known.versions == versions else 0
+        is_patient = failure.needs_person and sender != _CEILING
+        pause = UNCORRECTED.pause(failures) if is_patient else FAILURE_SECONDS
+        if failure.not_before is not None:
+            pause = max(pause, (failure.not_before - self.clock.now()).total_seconds())
+        hold = ImportHold(failure.reason, failure.message)
+        self._problems[key] = _Problem(hold, self.clock.monotonic() + pause, versions, failures)
 
     async def _windows_now(self, imported: Import) -> tuple[dict[str, EventTally], list[Raw]]:
         """Return the results of the open windows that have no unfinished event, and such events of others."""
@@ -326,23 +372,24 @@ class ImportRunner:
             return None
         window = _WindowSearch(self, imported, search, organization, sender)
         try:
-            return await window.run()
+            count = await window.run()
         except _Interrupted:
             return None
         except _Full:
             self._full.add(imported.uid)
         except CeilingReached as reached:
-            self._put_aside(imported, _CEILING, "ImportCeiling", f"The Import waits: {reached}.")
-        except KeyUnusable as unusable:
-            self._put_aside(imported, sender.name, unusable.reason, str(unusable))
+            failure = SearchFailure("ImportCeiling", f"The Import waits: {reached}.")
+            self._put_aside(imported, _CEILING, failure)
         except (TooManyListed, TooManyRequests) as cut:
             _log.warning("eSAW's list is too long for Import/%s: %s", imported.name, cut)
             message = "eSignAnyWhere lists more envelopes for one week than an Import examines."
-            self._put_aside(imported, sender.name, "EsawListTooLong", message)
-        except EsawError as problem:
+            self._put_aside(imported, sender.name, SearchFailure("EsawListTooLong", message))
+        except (EsawError, KeyUnusable) as problem:
             _log.info("Import/%s can't search: %s", imported.name, problem, extra={"sender": sender.name})
-            message = "eSignAnyWhere did not answer the search. It is repeated automatically."
-            self._put_aside(imported, sender.name, "EsawFailing", message)
+            self._put_aside(imported, sender.name, search_failure(problem, self.clock.now()))
+        else:
+            self.progressed(imported, sender.name)
+            return count
         return None
 
 
@@ -449,6 +496,9 @@ class _WindowSearch:
         )
         if started.result is StartResult.CREATED:
             self._room -= 1
+            if self.runner.progressed(self.imported, _CEILING):
+                # The status says that it waits. The window is searched again after the next write.
+                raise _Interrupted
         return started
 
     async def _check(self) -> None:

@@ -28,6 +28,7 @@ from controller.cache import Cache
 from controller.resync.envelope_listing import EnvelopeListing, TooManyListed, Window, user_of, windows_back
 from controller.resync.envelope_search import EnvelopeSearch, TooManyRequests
 from controller.resync.event_starter import CeilingReached, EventStarter, EventStarts, StartResult
+from controller.resync.search_failures import REPEATED, search_failure
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawUserClient
 from counterfoil.esaw.errors import EsawError
@@ -42,6 +43,11 @@ WINDOW = timedelta(days=1)
 
 MAX_SENDERS_SHOWN = 3
 """Maximum number of Senders that the result of a sweep names."""
+
+MAX_WHY = 600
+"""Maximum length of the text that says why one Sender was not searched."""
+
+MAX_MESSAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class SweepOutcome(NamedTuple):
     """Number of events that were new."""
     skipped: tuple[str, ...] = ()
     """Names of the Senders whose envelopes could not be asked for; the sweep is repeated soon."""
+    refused: tuple[str, ...] = ()
+    """Those whose search only a person can correct, each with its reason; the sweep is repeated, too."""
     unusable: tuple[str, ...] = ()
     """Names of the Senders that are suspended, or whose key is not known to work."""
     without_event: int = 0
@@ -75,7 +83,7 @@ class SweepOutcome(NamedTuple):
     @property
     def is_complete(self) -> bool:
         """Whether the sweep need not be repeated before its interval."""
-        return not self.skipped and not self.cut and not self.doubts
+        return not self.skipped and not self.refused and not self.cut and not self.doubts
 
     @property
     def message(self) -> str:
@@ -96,9 +104,11 @@ class SweepOutcome(NamedTuple):
             )
         if self.skipped:
             parts.append(
-                f"Not searched, since eSignAnyWhere or the key failed: {_some_senders(self.skipped)}. The "
-                "search is repeated automatically."
+                f"Not searched, since eSignAnyWhere or the key failed: {_some_senders(self.skipped)}. "
+                f"{REPEATED}"
             )
+        if self.refused:
+            parts.append(f"Not searched, and a person has to act: {_some_senders(self.refused)}.")
         if self.cut:
             parts.append(f"The search stopped early: {self.cut}. It continues automatically.")
         if self.doubts:
@@ -110,7 +120,7 @@ class SweepOutcome(NamedTuple):
     def result(self, now: datetime) -> SweepResult:
         """Return the result for the Organization's status."""
         is_silent = self.is_complete and not self.unusable and not self.without_event
-        message = None if is_silent else self.message
+        message = None if is_silent else self.message[:MAX_MESSAGE]
         return SweepResult(
             completion_time=now, found=self.created, complete=self.is_complete, message=message
         )
@@ -127,6 +137,7 @@ class _Sweep:
     starts: EventStarts
     without_event: int = 0
     skipped: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     cuts: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
@@ -169,7 +180,12 @@ class MissedCallbackFinder:
                 await self._sweep_sender(sweep, sender)
             except (EsawError, KeyUnusable) as problem:
                 _log.info("the sweep skipped a sender: %s", problem, extra={"sender": sender.name})
-                sweep.skipped.append(sender.name)
+                failure = search_failure(problem, self.clock.now())
+                if failure.needs_person:
+                    why = failure.message[:MAX_WHY].rstrip(".")
+                    sweep.refused.append(f"{sender.name} ({failure.reason}: {why})")
+                else:
+                    sweep.skipped.append(sender.name)
             except _SenderCut as cut:
                 sweep.cuts.append(f"Sender/{sender.name} {cut}")
             except CeilingReached as reached:
@@ -179,7 +195,13 @@ class MissedCallbackFinder:
         unusable = tuple(sorted(names - {each.name for each in usable}))
         cuts, doubts = ("; ".join(each[:MAX_SENDERS_SHOWN]) for each in (sweep.cuts, sweep.doubts))
         outcome = SweepOutcome(
-            sweep.starts.created, tuple(sweep.skipped), unusable, sweep.without_event, cuts, doubts
+            sweep.starts.created,
+            tuple(sweep.skipped),
+            tuple(sweep.refused),
+            unusable,
+            sweep.without_event,
+            cuts,
+            doubts,
         )
         fields = {"organization": organization.name}
         if cuts:

@@ -20,6 +20,7 @@ from counterfoil.resources import (
     ImportStatus,
     Origin,
     Phase,
+    Sender,
     find_condition,
 )
 from counterfoil.resources.imports import MAX_SENDERS
@@ -367,9 +368,8 @@ REFUSALS = [
 """Errors of a search that only a person can correct, and their reasons."""
 
 
-@pytest.mark.xfail(strict=True, reason="each error of eSAW has the reason EsawFailing")
 @pytest.mark.parametrize(("error", "reason"), REFUSALS)
-async def test_a_search_that_only_a_person_can_correct_says_so_and_continues_after_that(
+async def test_a_search_that_only_a_person_can_correct_names_the_reason_and_continues_after_that(
     error: Exception, reason: str
 ) -> None:
     scene = Scene("anna", "bert")
@@ -391,8 +391,53 @@ async def test_a_search_that_only_a_person_can_correct_says_so_and_continues_aft
     assert status.senders[0].reason is None
 
 
+async def test_a_refused_search_is_repeated_less_often_and_at_once_after_a_change_of_the_sender() -> None:
+    scene = Scene()
+    scene.finding.problems[key_of("anna")] = HttpStatusError(403, "ERR0001")
+    times = []
+    for minute in range(64):
+        before = len(scene.finding.spans)
+        await scene.advance()
+        if len(scene.finding.spans) > before:
+            times.append(minute)
+        assert scene.condition("Stalled")[0] == "True"
+        scene.clock.advance(seconds=60)
+    assert times == [0, 1, 3, 7, 15, 31, 63]
+    del scene.finding.problems[key_of("anna")]
+    await scene.advance()
+    assert scene.condition("Ready") == ("False", "SendersNotSearched")
+    raw = known_to_work(a_sender("anna", version=2), key_of("anna")).to_dict()
+    raw["metadata"]["generation"] += 1
+    scene.cache.senders.put(Sender.parse(raw))
+    await scene.complete()
+    assert scene.condition("Complete")[0] == "True"
+
+
+async def test_an_import_names_the_ceiling_that_stopped_it_until_it_creates_an_event_again() -> None:
+    scene = Scene(bounds=ImportBounds(stored=4))
+    others = [an_event(numbered(1000 + number)).archived().in_phase(Phase.SUCCEEDED) for number in range(2)]
+    for each in others:
+        scene.kube.put(each.build())
+    scene.finds("anna", *(numbered(each) for each in range(4)))
+    await scene.advance()
+    since = find_condition(scene.status_now.conditions, "Stalled")
+    for _ in range(3):
+        scene.clock.advance(seconds=FAILURE_SECONDS)
+        await scene.advance()
+    assert find_condition(scene.status_now.conditions, "Stalled") == since
+    assert scene.condition("Ready") == ("False", "ImportCeiling")
+    for each in others:
+        del scene.kube.objects[EnvelopeEvent.PLURAL, each.build().name]
+    scene.clock.advance(seconds=FAILURE_SECONDS)
+    await scene.advance()
+    assert len(scene.events()) == 4
+    assert scene.condition("Ready") == ("False", "ImportRunning")
+    status = await scene.complete()
+    assert (status.found, status.archived) == (4, 4)
+
+
 @pytest.mark.parametrize("error", [HttpStatusError(500), HttpStatusError(503), EsawUnreachable("connect")])
-async def test_a_search_whose_failure_passes_by_itself_asks_nobody(error: Exception) -> None:
+async def test_a_search_whose_failure_passes_asks_nobody(error: Exception) -> None:
     scene = Scene()
     scene.finding.problems[key_of("anna")] = error
     await scene.advance()

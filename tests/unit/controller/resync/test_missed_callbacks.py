@@ -105,7 +105,6 @@ async def test_it_searches_the_configured_range_a_day_at_a_time() -> None:
     assert second < NOON - timedelta(days=2)
 
 
-@pytest.mark.xfail(strict=True, reason="the sweep says of each error that it is repeated automatically")
 async def test_a_sweep_names_the_sender_whose_search_only_a_person_can_correct_and_says_why() -> None:
     scene = Scene("anna", "bert", "carl")
     scene.finding.problems[key_of("anna")] = HttpStatusError(403, "ERR0001")
