@@ -17,6 +17,7 @@ from counterfoil.resources import (
     SENDER_LABEL,
     Archive,
     EnvelopeEvent,
+    Import,
     Organization,
     Resource,
     Sender,
@@ -123,6 +124,9 @@ class Cache:
     organizations: Store[Organization] = field(default_factory=Store)
     senders: Store[Sender] = field(default_factory=Store)
     archives: Store[Archive] = field(default_factory=Store)
+    imports: Mapping[str, Import] | None = None
+    """The Imports in their last list, by name and without the entries of their Senders; None before the first
+    list, and in a controller that does not work on them."""
     sender_of: dict[str, str] = field(default_factory=dict)
     """Name of the Sender of each unfinished event, once it was looked up."""
 
@@ -136,6 +140,10 @@ class Cache:
     _handlers: dict[type[Resource], list[ChangeHandler[Any]]] = field(
         default_factory=lambda: defaultdict(list)
     )
+
+    def imports_of(self, organization: str) -> list[Import]:
+        """Return the known Imports of an Organization."""
+        return [each for each in (self.imports or {}).values() if each.organization == organization]
 
     def add_handler(self, kind: type[R], handler: ChangeHandler[R]) -> None:
         """Call ``handler`` after each change of an object of this kind."""

@@ -68,6 +68,8 @@ class MailKind(StrEnum):
     """A reported problem was solved."""
     WEBHOOK = "webhook"
     """Notices to the webhook were given up."""
+    IMPORT = "import"
+    """An Import can't continue."""
     DIGEST = "digest"
     """Some reported problems are still not solved."""
 

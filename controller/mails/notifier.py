@@ -31,6 +31,9 @@ from counterfoil.i18n.problems import (
     callback_ending,
     callback_failure,
     esaw_ending,
+    import_ending,
+    import_failure,
+    import_of,
     key_ending,
     kind_of,
 )
@@ -203,14 +206,15 @@ class Notifier:
     def _reconciled_problems(
         self, organization: Organization, senders: list[Sender], problems: Problems
     ) -> Problems:
-        """Update the problems that follow from states, not from events: archives, eSAW, callbacks, keys,
-        unresponsive senders."""
+        """Update the problems that follow from states, not from events: archives, eSAW, callbacks, Imports,
+        keys, unresponsive senders."""
         now = self.clock.now()
         unreachable = self.mail_delivery.unreachable(organization.name)
         unresponsive = policy.unresponsive_senders(senders, organization, now, unreachable=unreachable)
         current = [
             *self._outage_observations(organization, problems, now),
             *self._callback_observations(organization, problems, now),
+            *self._import_observations(organization, problems, now),
             *policy.administrator_observations(senders, organization),
             *policy.unresponsive_observations(unresponsive),
             *problem_tracking.digest_observations(problems, now, self.timings.digest),
@@ -242,6 +246,8 @@ class Notifier:
                 return key_ending(problem, senders, organization)
             case ProblemKind.CONSENT:
                 return policy.consent_ending(problem, senders, organization)
+            case ProblemKind.IMPORT if self.cache.imports is not None:
+                return import_ending(self.cache.imports.get(import_of(problem)))
             case ProblemKind.WEBHOOK if organization.spec.webhook is None:
                 return Ending.WEBHOOK_REMOVED
             case ProblemKind.DIGEST:
@@ -254,8 +260,9 @@ class Notifier:
         """Yield the archive and the eSAW that do not work, or refuse what is needed, while events wait."""
         for cause, failed in self._outages(organization):
             waiting = self._waiting(organization)
+            is_needed = waiting or self._holds_import(organization, failed)
             is_long = age(failed.last_transition_time, now) >= self.timings.before_mail(failed.reason)
-            if problem_tracking.is_open(problems, cause) or (waiting and is_long):
+            if problem_tracking.is_open(problems, cause) or (is_needed and is_long):
                 message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
                 yield Observation(cause, failed.reason, message=message, count=waiting)
         if not problem_tracking.is_open(problems, ProblemKind.ESAW):
@@ -276,6 +283,27 @@ class Notifier:
         if is_long or problem_tracking.is_open(problems, ProblemKind.CALLBACK):
             message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
             yield Observation(ProblemKind.CALLBACK, failed.reason, message=message)
+
+    def _import_observations(
+        self, organization: Organization, problems: Problems, now: datetime
+    ) -> Iterable[Observation]:
+        """Yield the Imports that can't continue before a person acts."""
+        for each in self.cache.imports_of(organization.name):
+            failed, cause = import_failure(each), f"{ProblemKind.IMPORT}/{each.name}"
+            if failed is None:
+                continue
+            is_long = age(failed.last_transition_time, now) >= self.timings.stalled
+            if is_long or problem_tracking.is_open(problems, cause):
+                message = failed.message[: problem_tracking.MAX_MESSAGE_LENGTH]
+                yield Observation(cause, failed.reason, message=message)
+
+    def _holds_import(self, organization: Organization, failed: Condition) -> bool:
+        """Whether an Import waits for the end of an outage."""
+        found = (
+            find_condition(each.status.conditions, "Ready")
+            for each in self.cache.imports_of(organization.name)
+        )
+        return any(each is not None and each.reason == failed.reason for each in found)
 
     def _outages(self, organization: Organization) -> Iterable[tuple[str, Condition]]:
         ref, conditions = organization.spec.archive_ref, organization.status.conditions

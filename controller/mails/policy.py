@@ -62,6 +62,8 @@ class NotificationTimings:
     """Delay from a problem to its mail, so that the mail can state the number of events."""
     outage: timedelta = OUTAGE
     """Delay before a problem with an archive or an eSAW that does not work while events wait."""
+    stalled: timedelta = timedelta(minutes=10)
+    """Delay before a problem with an Import. Others often end what stops it, as a consent does."""
     unresponsive: timedelta = timedelta(seconds=5)
     """The same for an archive that hangs or is too slow: that was measured for longer than a restart."""
     settle: timedelta = timedelta(minutes=1)

@@ -67,7 +67,7 @@ CLOCK_SKEW = timedelta(seconds=5)
 OUTAGE = timedelta(seconds=55)
 """Time for which an archive or an eSAW must fail before it is a problem; longer than a restart."""
 
-_OUTAGES: Final = frozenset({ProblemKind.ARCHIVE, ProblemKind.ESAW, ProblemKind.CALLBACK})
+_OUTAGES: Final = frozenset({ProblemKind.ARCHIVE, ProblemKind.ESAW, ProblemKind.CALLBACK, ProblemKind.IMPORT})
 """Kinds of problems whose cause is the same for several reasons."""
 
 _ESAW_WORKS_ON: Final = frozenset({"EsawErrorState", "EsawThrottling"})

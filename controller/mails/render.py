@@ -35,6 +35,7 @@ from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.problems import (
     ProblemKind,
     archive_of,
+    import_of,
     is_solved,
     key_failure,
     kind_of,
@@ -246,7 +247,11 @@ class MailRenderer:
             greeting=self._text("hello"),
             paragraphs=(
                 self._text(
-                    f"{kind}.text", count=problem.count, archive=archive_of(problem), envelopes=envelopes
+                    f"{kind}.text",
+                    count=problem.count,
+                    archive=archive_of(problem),
+                    name=import_of(problem),
+                    envelopes=envelopes,
                 ),
             ),
             facts=tuple(facts),
@@ -276,7 +281,7 @@ class MailRenderer:
             greeting=self._text("hello"),
             paragraphs=(
                 self._text(f"{section}.text", date=date),
-                self._text(f"{section}.{name}", archive=archive_of(problem)),
+                self._text(f"{section}.{name}", archive=archive_of(problem), name=import_of(problem)),
             ),
             footer=self._footer(),
         )
@@ -311,6 +316,7 @@ class MailRenderer:
             count=problem.count,
             reason=problem.reason,
             archive=archive_of(problem),
+            name=import_of(problem),
         )
 
     def _subject_with_count(self, key: str, /, *, count: int | None = None, **values: object) -> str:
@@ -323,7 +329,8 @@ class MailRenderer:
         is_wide = kind in (ProblemKind.ESAW, ProblemKind.CALLBACK)
         item = AttentionItem(
             kind=AttentionKind.ORGANIZATION if is_wide else AttentionKind(kind),
-            name=archive_of(problem) if kind == ProblemKind.ARCHIVE else problem.reason,
+            name=import_of(problem)
+            or (archive_of(problem) if kind == ProblemKind.ARCHIVE else problem.reason),
             organization=self.organization.name,
             reason=problem.reason,
             message=problem.message or "",
@@ -353,7 +360,7 @@ class MailRenderer:
             return task_anchor("organization", self.organization.name, f"{self.organization.name}-Reachable")
         if kind == ProblemKind.CALLBACK:
             return task_anchor("organization", self.organization.name, self.organization.name)
-        return task_anchor(kind, self.organization.name, problem.reason)
+        return task_anchor(kind, self.organization.name, import_of(problem) or problem.reason)
 
     def _footer(self) -> str:
         return self._text("footer", organization=self.organization.name)

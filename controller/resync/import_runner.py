@@ -162,8 +162,16 @@ class ImportRunner:
                 await self.clock.sleep(POLL_SECONDS)
 
     async def _unfinished(self) -> list[Import]:
-        found = [each async for each in self.kube.list_readable(Import)]
-        return [each for each in found if each.status.completion_time is None]
+        """Read all Imports, and let others know them; return those that are not complete."""
+        known, found = self.cache.imports or {}, dict[str, Import]()
+        async for raw in self.kube.list(Import):
+            if (imported := parse_readable(Import, raw)) is not None:
+                found[imported.name] = _with(imported, replace(imported.status, senders=(), groups=()))
+            elif (before := known.get(raw["metadata"]["name"])) is not None:
+                # What can't be read is not gone.
+                found[before.name] = before
+        self.cache.imports = found
+        return [each for each in found.values() if each.status.completion_time is None]
 
     def _log_once(self, problem: str) -> None:
         """Log why the Imports can't be read. It may last: without their CRD, or without the right."""

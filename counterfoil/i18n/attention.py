@@ -16,6 +16,7 @@ from counterfoil.i18n.key_advice import KeyAdvice, key_advice, key_cause
 from counterfoil.i18n.problems import (
     ProblemKind,
     archive_of,
+    import_of,
     is_about_archive,
     is_key_needed,
     key_failure,
@@ -60,6 +61,7 @@ class AttentionKind(StrEnum):
     ORGANIZATION = "organization"
     CONTROLLER = "controller"
     WEBHOOK = "webhook"
+    IMPORT = "import"
 
 
 _WIDE: Final = frozenset({AttentionKind.ARCHIVE, AttentionKind.ORGANIZATION, AttentionKind.RETENTION})
@@ -71,7 +73,7 @@ class AttentionItem:
 
     kind: AttentionKind
     name: str
-    """Of the Sender, Archive or Organization; for failures the reason."""
+    """Of the Sender, Archive, Import or Organization; for failures the reason."""
     organization: str
     reason: str
     title: str = ""
@@ -159,6 +161,7 @@ def attention_items(snapshot: ClusterSnapshot) -> tuple[AttentionItem, ...]:
         *_reported(snapshot, ProblemKind.UNREADABLE),
         *_retries(snapshot),
         *_reported(snapshot, ProblemKind.WEBHOOK),
+        *_reported(snapshot, ProblemKind.IMPORT),
     ]
     mine = [each for each in found if not snapshot.of or each.organization in ("", snapshot.of)]
     return tuple(sorted(_shared_by_address(mine), key=_rank))
@@ -464,7 +467,7 @@ def _reported(snapshot: ClusterSnapshot, kind: ProblemKind) -> Iterable[Attentio
     for organization, problem in _open_problems(snapshot, kind):
         yield AttentionItem(
             kind=AttentionKind(kind),
-            name=problem.reason,
+            name=import_of(problem) or problem.reason,
             organization=organization,
             reason=problem.reason,
             message=problem.message or "",

@@ -127,6 +127,8 @@ def _about_objects(item: AttentionItem, namespace: str) -> Iterator[Command]:
                 yield Command(f"{kubectl} label archive {item.name} {REQUEST_LABEL}=probe")
         case AttentionKind.ORGANIZATION:
             yield Command(f"{kubectl} describe organization {item.organization}")
+        case AttentionKind.IMPORT:
+            yield Command(f"{kubectl} describe import {item.name}")
         case AttentionKind.KEY:
             yield Command(f"{kubectl} get senders")
             names = item.senders if item.reason in CONSENT_HELPS else ()

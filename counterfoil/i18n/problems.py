@@ -19,6 +19,7 @@ from counterfoil.resources import (
     Archive,
     Condition,
     EnvelopeEvent,
+    Import,
     Organization,
     Phase,
     ReportedProblem,
@@ -50,6 +51,8 @@ class ProblemKind(StrEnum):
     """Events can't be read; no problem of events is solved meanwhile. A pass over all events reads each."""
     WEBHOOK = "webhook"
     """Notices were given up. A pass over all events finds none, given up or in retry."""
+    IMPORT = "import"
+    """An Import can't continue. It does, or it is complete."""
     DIGEST = "digest"
     """The daily mail about open problems: no problem, but tracked like one."""
 
@@ -93,6 +96,9 @@ class Ending(StrEnum):
     """A key does not work for another reason, which is another problem."""
     KEY_UNUSED = "KeyUnused"
     """A key that never worked does not work, and nothing waits for it any more."""
+    IMPORT_DELETED = "ImportDeleted"
+    IMPORT_SUSPENDED = "ImportSuspended"
+    """A person suspended the Import."""
 
 
 def kind_of(problem: ReportedProblem) -> str:
@@ -105,6 +111,12 @@ def archive_of(problem: ReportedProblem) -> str:
     parts = problem.cause.split("/")
     place = 1 if parts[0] == ProblemKind.ARCHIVE else 2
     return parts[place] if len(parts) > place else ""
+
+
+def import_of(problem: ReportedProblem) -> str:
+    """Return the name of the Import that a problem concerns; empty if it concerns none."""
+    kind, _, name = problem.cause.partition("/")
+    return name if kind == ProblemKind.IMPORT else ""
 
 
 _SERVER_DOWN: Final = frozenset(
@@ -276,3 +288,40 @@ def key_ending(
     if any(each not in same for each in failing):
         return Ending.KEY_OTHER_REASON
     return Ending.KEY_UNUSED if failing else Ending.SOLVED
+
+
+# -- Imports ---------------------------------------------------------------------------------------------
+
+
+_CONTINUES: Final = frozenset({"ImportComplete", "ImportRunning"})
+"""Reasons of an Import that nothing holds."""
+
+
+def import_failure(imported: Import) -> Condition | None:
+    """
+    Return the condition of an Import for which a person has to act.
+
+    None: nobody has to, a person suspended it, or the problem is that of its Archive or its eSAW.
+    """
+    stalled = find_condition(imported.status.conditions, "Stalled")
+    if stalled is None or stalled.status != "True" or imported.spec.suspend:
+        return None
+    reason = stalled.reason
+    is_of_server = server_of(reason) is not None or reason == "EsawAddressForbidden"
+    return (
+        None
+        if is_of_server or is_about_archive(reason) or reason in ("ImportSuspended", "OrganizationSuspended")
+        else stalled
+    )
+
+
+def import_ending(imported: Import | None) -> Ending | None:
+    """Return how the problem of an Import ended (None: it was deleted); None: it is open. Its hours, or an
+    outage, end no problem."""
+    if imported is None:
+        return Ending.IMPORT_DELETED
+    if imported.spec.suspend:
+        return Ending.IMPORT_SUSPENDED
+    ready = find_condition(imported.status.conditions, "Ready")
+    continues = ready is not None and ready.reason in _CONTINUES
+    return Ending.SOLVED if continues and import_failure(imported) is None else None

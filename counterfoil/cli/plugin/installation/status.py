@@ -313,6 +313,8 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
             what = "no controller works"
         case AttentionKind.ARCHIVE:
             what = f"Archive/{item.name}" + (f", {events}" if item.count else "")
+        case AttentionKind.IMPORT:
+            what = f"Import/{item.name} of {item.organization}"
         case AttentionKind.ORGANIZATION:
             what = ", ".join(f"Organization/{each}" for each in item.organizations)
             what = f"{item.address} of {what}" if item.address else what

@@ -102,6 +102,7 @@ NOTICES = {
         "unreadable/EventUnreadable", MailKind.UNREADABLE, count=2, message="See.", examples=("event-1",)
     ),
     "webhook": about("webhook/WebhookGone", MailKind.WEBHOOK, count=2, examples=("event-1",)),
+    "import": about("import/old-stock", MailKind.IMPORT, reason="SendersNotSearched", message="See."),
     "digest": about("digest", MailKind.DIGEST, reason="NameOccupied", count=2),
     "solved": about("failed/NameOccupied/dms", MailKind.SOLVED, notified_time=NOON, solved_time=NOON),
 }
@@ -413,6 +414,7 @@ def test_a_console_is_linked_when_there_is_one() -> None:
         ("key", AttentionKind.KEY, "acme", "SealingKeysMissing"),
         ("retention", AttentionKind.RETENTION, "acme", "RetentionEnding"),
         ("unreadable", AttentionKind.UNREADABLE, "acme", "EventUnreadable"),
+        ("import", AttentionKind.IMPORT, "acme", "old-stock"),
     ],
 )
 def test_the_link_leads_to_the_entry_of_the_console_that_is_about_it(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controller.resync.event_starter import EventStarter
-from controller.resync.import_runner import FAILURE_SECONDS, ImportBounds, ImportRunner
+from controller.resync.import_runner import FAILURE_SECONDS, POLL_SECONDS, ImportBounds, ImportRunner
 from counterfoil.esaw import EsawUnreachable, HttpStatusError
 from counterfoil.esaw.errors import ResponseInvalid, UnexpectedRedirect
 from counterfoil.kube.errors import Conflict, Unavailable
@@ -100,6 +100,17 @@ class Scene(ControllerParts):
     async def advance(self) -> ImportStatus:
         await self.runner.advance(NAME)
         return self.status_now
+
+    async def run_for(self, polls: int) -> None:
+        """Let a process read all Imports this number of times."""
+        begun = self.clock.monotonic()
+        task = asyncio.create_task(self.new_runner().run())
+        for _ in range(1000):
+            await asyncio.sleep(0)
+            if self.clock.monotonic() >= begun + (polls - 0.5) * POLL_SECONDS:
+                break
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     async def complete(self) -> ImportStatus:
         """Import, let all events succeed, and import again."""
@@ -542,6 +553,20 @@ async def test_the_runner_reads_the_imports_again_after_an_outage_of_the_api_ser
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert len(scene.events()) == 1
+
+
+async def test_others_know_each_import_after_a_list_also_one_that_can_no_longer_be_read() -> None:
+    scene = Scene(suspend=True)
+    assert scene.cache.imports is None
+    await scene.run_for(2)
+    (known,) = scene.cache.imports_of("acme")
+    assert (known.name, known.status.conditions) == (NAME, scene.status_now.conditions)
+    scene.kube.edit(Import, NAME, {"spec": {"from": 7}})
+    await scene.run_for(2)
+    assert [each.name for each in scene.cache.imports_of("acme")] == [NAME]
+    del scene.kube.objects[Import.PLURAL, NAME]
+    await scene.run_for(2)
+    assert scene.cache.imports == {}
 
 
 async def test_an_import_of_more_senders_than_it_can_search_begins_no_search() -> None:

@@ -165,6 +165,21 @@ def test_notices_that_were_given_up_are_one_entry() -> None:
     assert found.anchor == "webhook-acme-WebhookGone"
 
 
+def test_an_import_that_cannot_continue_is_an_entry_with_its_name() -> None:
+    problems = tuple(
+        ReportedProblem(cause=f"import/{name}", reason="SendersNotSearched", start_time=NOON)
+        for name in ("first", "second")
+    )
+    organization = structs.replace(an_organization(), status=OrganizationStatus(problems=problems))
+
+    found = attention_items(ClusterSnapshot(organizations=(organization,)))
+
+    assert [(each.kind, each.name, each.anchor) for each in found] == [
+        (AttentionKind.IMPORT, "first", "import-acme-first"),
+        (AttentionKind.IMPORT, "second", "import-acme-second"),
+    ]
+
+
 def test_a_shard_without_a_controller_comes_first() -> None:
     absence = UnheldShard("counterfoil-shard-0-of-1", "pod-1", NOON)
 

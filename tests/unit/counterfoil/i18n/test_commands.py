@@ -33,8 +33,12 @@ MESSAGE = " ".join(
 """The commands of all kinds of messages; each reason takes its own."""
 
 
+NAMES = {"archive": "dms", "import": "old-stock"}
+"""Names of the objects of problems whose cause has no reason."""
+
+
 def mailed(kind: str, reason: str, message: str, language: Language) -> list[str]:
-    cause = f"{kind}/{'dms' if kind == 'archive' else reason}"
+    cause = f"{kind}/{NAMES.get(kind, reason)}"
     problem = a_problem(cause, reason=reason, message=message, examples=("event-1",))
     organization = an_organization(notifications={**MAILS, "language": language.value})
     commands = (
@@ -47,7 +51,7 @@ def item(kind: str, reason: str, message: str) -> AttentionItem:
     is_wide = kind in ("esaw", "callback")
     return AttentionItem(
         kind=AttentionKind.ORGANIZATION if is_wide else AttentionKind(kind),
-        name="dms" if kind == "archive" else reason,
+        name=NAMES.get(kind, reason),
         organization="acme",
         reason=reason,
         message=message,
@@ -56,7 +60,9 @@ def item(kind: str, reason: str, message: str) -> AttentionItem:
     )
 
 
-@pytest.mark.parametrize("kind", ["failed", "archive", "esaw", "callback", "key", "retention", "webhook"])
+@pytest.mark.parametrize(
+    "kind", ["failed", "archive", "esaw", "callback", "key", "retention", "webhook", "import"]
+)
 @pytest.mark.parametrize("reason", [name for name, each in CATALOGUE.items() if each.localized_text().do])
 def test_each_reason_has_the_same_whole_commands_in_mails_and_on_pages(kind: str, reason: str) -> None:
     lines = [each.line for each in commands_about(item(kind, reason, MESSAGE), "tests")]
