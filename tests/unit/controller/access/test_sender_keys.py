@@ -22,6 +22,7 @@ from counterfoil.esaw import (
     EsawUnreachable,
     HttpStatusError,
 )
+from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.reasons import CATALOGUE, Responsible
 from counterfoil.kube.errors import Forbidden
 from counterfoil.origin import ORIGIN_ANNOTATION
@@ -482,12 +483,17 @@ async def test_a_secret_that_holds_no_key_is_reported_in_words_that_lead_to_it(
     assert scene.esaw.asked == []
 
 
-@pytest.mark.parametrize("placeholder", ["NEW-API-KEY", "API_KEY"])
-async def test_the_placeholder_of_a_command_is_no_key_and_is_not_sent(placeholder: str) -> None:
-    scene = Scene(a_sender(authorized=None), key=placeholder.encode())
+@pytest.mark.xfail(strict=True, reason="the hint has no command")
+async def test_the_placeholder_of_a_command_is_no_key_and_is_not_sent() -> None:
+    scene = Scene(a_sender(authorized=None), key=b"NEW-API-KEY")
     refused = await scene.refusal()
     assert refused.reason == "KeyUnreadable"
-    assert str(refused).startswith(f"Secret/anna-key, key 'token': it is {placeholder}")
+    assert str(refused).startswith(
+        "Secret/anna-key, key 'token': NEW-API-KEY is the placeholder of a command"
+    )
+    assert [each.line for each in commands_in(str(refused), refused.reason, "tests")] == [
+        """kubectl -n tests patch secret anna-key -p '{"stringData":{"token":"NEW-API-KEY"}}'"""
+    ]
     assert scene.esaw.asked == []
 
 

@@ -17,6 +17,7 @@ from controller.mails.smtp import DATA_REPLY_SECONDS, SESSION_SECONDS, MailError
 from controller.outgoing_webhook.policy import resent
 from controller.resync.garbage_collector import GarbageCollector
 from controller.resync.statistics import EventStatistics
+from counterfoil.i18n.commands import commands_in
 from counterfoil.kube.errors import Conflict, Rejected, Unavailable
 from counterfoil.kube.status import write_status
 from counterfoil.resources import (
@@ -1201,6 +1202,35 @@ async def test_a_secret_that_can_not_be_used_is_reported(secret: dict[str, bytes
     assert told is not None
     assert told[:2] == ("False", "MailSettingsInvalid")
     assert words in told[2]
+
+
+@pytest.mark.xfail(strict=True, reason="no command makes the Secret of the mail server")
+async def test_a_missing_secret_of_the_mail_server_is_made_with_its_label() -> None:
+    scene = Scene(died())
+    scene.kube.secrets.pop("smtp")
+    await scene.run_once(3)
+    told = scene.told()
+    assert told is not None
+    assert [each.line for each in commands_in(told[2], told[1], "tests")] == [
+        "kubectl -n tests create secret generic smtp --from-literal=host=NEW-MAIL-HOST "
+        "--from-literal=username=NEW-USERNAME --from-literal=password=NEW-PASSWORD",
+        "kubectl -n tests label secret smtp counterfoil.dev/use=smtp",
+    ]
+
+
+@pytest.mark.xfail(strict=True, reason="a placeholder counts as the value")
+@pytest.mark.parametrize("key", ["host", "username", "password"])
+async def test_a_placeholder_for_the_mail_server_gets_a_hint_and_no_connection(key: str) -> None:
+    placeholder = {"host": "NEW-MAIL-HOST", "username": "NEW-USERNAME", "password": "NEW-PASSWORD"}[key]
+    scene = Scene(died())
+    values = {"host": b"mail.acme.example", "username": b"acme", "password": b"right"}
+    scene.kube.secrets["smtp"] = {**values, key: placeholder.encode()}
+    await scene.run_once(3)
+    told = scene.told()
+    assert told is not None
+    assert told[1] == "MailSettingsInvalid"
+    assert f"Secret/smtp, key '{key}': {placeholder} is the placeholder of a command" in told[2]
+    assert (scene.mailer.checks, scene.mailer.sent_mails) == (0, [])
 
 
 async def test_a_secret_for_another_use_gets_no_connection() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -166,6 +167,18 @@ async def test_a_retry_starts_again_from_every_phase_but_succeeded(phase: Phase)
     assert scene.changed[-1] == after, "so that it is worked on at once"
     note = f"'retry' was asked for. The event was {phase}; it is tried again."
     assert scene.recorded() == [("RetryRequested", note)]
+
+
+@pytest.mark.xfail(strict=True, reason="the answer does not say that the event waits on")
+@pytest.mark.parametrize("reason", ["CleanupDelayed", "LateFilesPending"])
+async def test_a_retry_of_an_event_that_waits_for_its_delete_says_until_when_it_waits(reason: str) -> None:
+    status = {"reason": reason, "next_attempt_time": NOON + timedelta(days=3)}
+    event = asked(an_event().archived().in_phase(Phase.CLEANING).status(**status), "retry").build()
+    scene = Scene(event)
+    await scene.carried_out(event)
+    ((_, note),) = scene.recorded()
+    assert "it is tried again. A retry does not shorten" in note
+    assert "until 2026-07-04 12:00:00 UTC" in note
 
 
 async def test_retry_sends_a_notice_again_that_was_given_up() -> None:

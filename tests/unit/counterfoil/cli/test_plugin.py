@@ -658,6 +658,17 @@ async def test_who_is_not_known_asks_for_nothing_rather_than_in_another_name() -
     assert kube.stored(event.name) == event
 
 
+@pytest.mark.xfail(strict=True, reason="retry does not say that the event waits on")
+async def test_retry_of_an_event_that_waits_for_its_delete_says_until_when_it_waits() -> None:
+    status = {"reason": "CleanupDelayed", "next_attempt_time": NOON + timedelta(days=3)}
+    event = an_event().archived().in_phase(Phase.CLEANING).status(**status).build()
+    out = io.StringIO()
+    chosen = entry_point.parsers()[0].parse_args(["retry", event.name, "-o", "text"])
+    await RETRY.run(chosen, Named(event), out)
+    assert "retry is asked for, it was Cleaning. A retry does not shorten" in out.getvalue()
+    assert "until 2026-07-04 12:00:00 UTC" in out.getvalue()
+
+
 @pytest.mark.parametrize(("state", "asked"), [(NoticeState.FAILED, True), (NoticeState.DELIVERED, False)])
 async def test_retry_of_a_succeeded_event_is_for_its_notice_only(state: NoticeState, asked: bool) -> None:
     notice = EventNotice(id="msg_1", state=state)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from msgspec import structs
 
 from counterfoil.cli.plugin.installation.status import (
@@ -75,6 +76,49 @@ def test_what_waits_says_for_whom_since_when_and_what_to_type() -> None:
     assert "1 event of acme: NameOccupied, for an administrator, since 3h" in text
     for each in entry.commands:
         assert f"    $ {each}\n" in text.replace(" \\\n        ", " ")
+
+
+@pytest.mark.xfail(strict=True, reason="the age of a condition is shown as the age of its reason")
+def test_the_age_of_a_condition_is_not_shown_as_the_age_of_its_reason() -> None:
+    acme = an_organization_that()
+    conditions = with_condition(
+        (), "Ready", "False", "CallbackTokenMissing", "", now=NOON - timedelta(minutes=2), generation=1
+    )
+    # The reason is another one since, and the time of the condition stays as it was.
+    conditions = with_condition(conditions, "Ready", "False", "SecretNotLabelled", "", now=NOON, generation=1)
+    broken = structs.replace(acme, status=structs.replace(acme.status, conditions=conditions))
+    archive = an_archive_that("False", "ArchiveFull")
+    sender = an_unauthorized_sender(waiting=2)
+    seen = found(organizations=(broken,), archives=(archive,), senders=(sender,))
+    said = page(seen, NOON)
+    assert "SecretNotLabelled, for an administrator, not Ready since 2m\n" in said
+    assert ", since" not in said
+    assert {each.since_condition for each in seen.waiting} == {"Ready", "Authorized"}
+
+
+@pytest.mark.xfail(strict=True, reason="the table has the counts of up to 30 s ago")
+def test_the_table_counts_the_events_that_are_listed_below_it() -> None:
+    failed = EventBuilder().in_phase(Phase.FAILED, "NameOccupied").build()
+    parked = EventBuilder().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
+    retrying = EventBuilder().in_phase(Phase.ARCHIVING, "ArchiveFull").build()
+    acme = an_organization_that()
+    old = structs.replace(acme, status=structs.replace(acme.status, events={"Failed": 0, "Pending": 7}))
+    events: dict[str, Any] = {"failed": (failed,), "waiting": (parked,), "retrying": (retrying,)}
+    (line,) = found(organizations=(old,), **events).organizations
+    assert (line.unfinished, line.awaiting_consent, line.failed) == (2, 1, 1)
+
+
+def test_where_not_every_event_can_be_read_the_table_has_the_counts_of_the_controller() -> None:
+    acme = an_organization_that()
+    counts = {"Failed": 600, "Pending": 7, "AwaitingConsent": 2}
+    counted = structs.replace(acme, status=structs.replace(acme.status, events=counts))
+    failed = EventBuilder().in_phase(Phase.FAILED, "NameOccupied").build()
+    (cut,) = found(organizations=(counted,), failed=(failed,), is_more_failed=True).organizations
+    assert cut.failed == 600
+    (forbidden,) = found(
+        organizations=(counted,), is_more_failed=True, is_more_waiting=True, is_more_retrying=True
+    ).organizations
+    assert (forbidden.unfinished, forbidden.awaiting_consent, forbidden.failed) == (9, 2, 600)
 
 
 def test_a_key_that_does_not_work_says_what_its_owner_needs() -> None:
