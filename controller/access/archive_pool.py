@@ -48,7 +48,7 @@ from counterfoil.archives.layout import problems
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.kube.secret import Secret, SecretUse
+from counterfoil.kube.secret import USE_LABEL, Secret, SecretUse
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.metrics import Metrics
 from counterfoil.origin import annotate_command
@@ -552,7 +552,8 @@ class ArchivePool:
         try:
             return await self.secret_cache.labelled(ref.name, use)
         except SecretMissing as missing:
-            reason, message = missing.explain("SettingsInvalid", f"Create it, or correct {field}.")
+            advice = f"Create it with the label {USE_LABEL}={use}, or correct {field}."
+            reason, message = missing.explain("SettingsInvalid", advice)
             raise SettingsInvalid(f"Archive/{archive.name}: {message}", reason=reason) from missing
 
 

@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from counterfoil.clock import Clock
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden, NotFound
-from counterfoil.kube.secret import SEALED_TOKEN_TYPE, Secret, SecretUse
+from counterfoil.kube.secret import (
+    SEALED_TOKEN_TYPE,
+    Placeholder,
+    Secret,
+    SecretUse,
+    create_commands,
+    patch_command,
+)
 from counterfoil.resources import Sender, WebhookSpec
 from counterfoil.sealing import SECRET_KEY
 from counterfoil.standard_webhooks import SigningSecretInvalid, WebhookSignature, signing_keys
@@ -36,6 +43,18 @@ class SecretMissing(Exception):
 
 class SecretNotFound(SecretMissing):
     """No Secret has this name."""
+
+
+class SecretKeyMissing(SecretMissing):
+    """The Secret has no such key."""
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class SecretPlaceholder(SecretKeyMissing):
+    """The value is the placeholder of a command that was typed as it was printed."""
 
 
 class SecretForbidden(SecretMissing):
@@ -93,12 +112,13 @@ class SecretCache:
         return secret
 
     async def data(self, name: str, use: SecretUse) -> dict[str, bytes]:
-        """Return the decoded data of a Secret. Raises as ``labelled``."""
-        return (await self.labelled(name, use)).data
+        """Return the decoded data of a Secret. Raises as ``labelled``, and ``SecretPlaceholder``."""
+        secret = await self.labelled(name, use)
+        return {key: value_of(secret, key) for key in secret.data}
 
     async def value(self, name: str, key: str, use: SecretUse) -> bytes:
         """Return one value of a Secret that is labelled for ``use``. Raises as ``labelled``."""
-        return _value(await self.data(name, use), name, key)
+        return value_of(await self.labelled(name, use), key)
 
     async def sealed_token(self, sender: Sender) -> bytes:
         """
@@ -110,7 +130,7 @@ class SecretCache:
         secret = await self._read(sender.name)
         if secret.type != SEALED_TOKEN_TYPE:
             raise SecretMissing(f"Secret/{sender.name} is not of the type {SEALED_TOKEN_TYPE}.")
-        return _value(secret.data, sender.name, SECRET_KEY)
+        return value_of(secret, SECRET_KEY)
 
     async def declared_origin(self, name: str) -> str | None:
         """Return the only origin that the Secret may be sent to; None: it names none. Raises
@@ -143,13 +163,14 @@ class SecretCache:
 async def webhook_signature(secrets: SecretCache, webhook: WebhookSpec, clock: Clock) -> WebhookSignature:
     """Return the signature of a webhook's notices; nothing is sent without one. Raises
     ``SigningSecretUnusable``, ``ApiError``."""
-    ref = webhook.signing_secret_ref
+    ref, values = webhook.signing_secret_ref, {webhook.signing_secret_ref.key: Placeholder.SIGNING_SECRET}
     try:
         return WebhookSignature(
             signing_keys(await secrets.value(ref.name, ref.key, SecretUse.WEBHOOK)), clock
         )
     except SecretMissing as missing:
-        advice = "Put a signing secret there, or correct spec.webhook.signingSecretRef."
+        how = what_to_type(missing, ref.name, values, SecretUse.WEBHOOK)
+        advice = f"Put a signing secret there{how}, or correct spec.webhook.signingSecretRef."
         raise SigningSecretUnusable(*missing.explain("WebhookSecretMissing", advice)) from missing
     except SigningSecretInvalid as invalid:
         message = (
@@ -160,11 +181,19 @@ async def webhook_signature(secrets: SecretCache, webhook: WebhookSpec, clock: C
 
 
 def value_of(secret: Secret, key: str) -> bytes:
-    """Return one value of a Secret. Raises ``SecretMissing``."""
-    return _value(secret.data, secret.name, key)
+    """Return one value of a Secret. Raises ``SecretKeyMissing``, ``SecretPlaceholder``."""
+    if key not in secret.data:
+        raise SecretKeyMissing(f"Secret/{secret.name} has no key {key!r}.", key)
+    if (fault := secret.placeholder_fault(key)) is not None:
+        raise SecretPlaceholder(fault, key)
+    return secret.data[key]
 
 
-def _value(data: Mapping[str, bytes], name: str, key: str) -> bytes:
-    if key not in data:
-        raise SecretMissing(f"Secret/{name} has no key {key!r}.")
-    return data[key]
+def what_to_type(missing: SecretMissing, name: str, values: Mapping[str, Placeholder], use: SecretUse) -> str:
+    """Return the commands that give a Secret what it lacks, for the advice of the caller, who knows its keys;
+    empty if a command does not help."""
+    if isinstance(missing, SecretNotFound):
+        return f" (type {create_commands(name, values, use)})"
+    if isinstance(missing, SecretKeyMissing) and missing.key in values:
+        return f" (type `{patch_command(name, missing.key, values[missing.key])}`)"
+    return ""

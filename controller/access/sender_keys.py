@@ -28,17 +28,18 @@ from controller.access.secret_cache import (
     SecretCache,
     SecretForbidden,
     SecretMissing,
-    SecretNotFound,
+    SecretPlaceholder,
     value_of,
+    what_to_type,
 )
 from controller.cache import Cache, version_number
 from counterfoil.clock import Clock
 from counterfoil.esaw.client import EsawClient
 from counterfoil.esaw.errors import EsawError, HttpStatusError
 from counterfoil.esaw.token import ApiToken
-from counterfoil.i18n.key_advice import NEW_KEY, can_consent, consent_link, renewal
+from counterfoil.i18n.key_advice import can_consent, consent_link, renewal
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.secret import SecretUse, create_commands
+from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, patch_command
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.origin import annotate_command
 from counterfoil.readiness import with_sender_readiness
@@ -52,6 +53,7 @@ from counterfoil.resources import (
     is_same_user,
     with_condition,
 )
+from counterfoil.resources.base import SecretKeyRef
 from counterfoil.resources.conditions import ConditionStatus
 from counterfoil.sealing import KEY_SETTLE, SealBroken, Sealing, SealKeyUnknown, key_id_of
 
@@ -282,17 +284,18 @@ class SenderKeys:
         try:
             secret = await self.secret_cache.labelled(ref.name, SecretUse.TOKEN)
             value, declared = value_of(secret, ref.key), secret.origin
-            token = ApiToken.parse(_not_placeholder(value), declared or origin)
+            token = ApiToken.parse(value, declared or origin)
         except SecretForbidden as forbidden:
             raise _state_unknown(forbidden) from forbidden
+        except SecretPlaceholder as typed:
+            raise _unreadable(str(typed), ref) from typed
         except SecretMissing as missing:
-            commands = create_commands(ref.name, ref.key, "API_KEY", SecretUse.TOKEN)
-            how = f" (type {commands})" if isinstance(missing, SecretNotFound) else ""
+            how = what_to_type(missing, ref.name, {ref.key: Placeholder.API_KEY}, SecretUse.TOKEN)
             setting = f"spec.tokenSecretRef of Sender/{sender.name}"
             advice = f"Put the user's API key there{how}, or correct {setting}."
             raise KeyUnusable(*missing.explain("KeyMissing", advice)) from missing
         except ValueError as unreadable:
-            raise KeyUnusable("KeyUnreadable", f"Secret/{ref.name}, key {ref.key!r}: {unreadable}") from None
+            raise _unreadable(f"Secret/{ref.name}, key {ref.key!r}: {unreadable}.", ref) from None
         if declared is not None:
             return StoredKey(token)
         recorded = _recorded_origin(sender)
@@ -310,10 +313,11 @@ class SenderKeys:
         except SecretMissing as missing:
             if not can_consent(self._organization(sender)):
                 name = f"{sender.name}-esaw"
+                commands = create_commands(name, {"token": Placeholder.API_KEY}, SecretUse.TOKEN)
                 message = (
                     f"Sender/{sender.name} has no spec.tokenSecretRef, and its Organization has no "
                     "spec.oauth, so nobody can be asked for consent. Put the user's API key into a Secret "
-                    f"(type {create_commands(name, 'token', 'API_KEY', SecretUse.TOKEN)}) and let "
+                    f"(type {commands}) and let "
                     f"spec.tokenSecretRef name it: `{_ref_command(sender, name)}`."
                 )
                 raise KeyUnusable("KeyNotConfigured", message) from missing
@@ -533,12 +537,9 @@ def _recorded_origin(sender: Sender) -> str | None:
     return sender.status.key.origin if sender.status.key is not None else None
 
 
-def _not_placeholder(value: bytes) -> bytes:
-    """Return the value. Raises ``ValueError`` for the placeholder of a command that was typed as it is."""
-    for placeholder in (NEW_KEY, "API_KEY"):
-        if value.strip() == placeholder.encode():
-            raise ValueError(f"it is {placeholder}, the placeholder of a command. Put the key in its place.")
-    return value
+def _unreadable(fault: str, ref: SecretKeyRef) -> KeyUnusable:
+    command = patch_command(ref.name, ref.key, Placeholder.API_KEY)
+    return KeyUnusable("KeyUnreadable", f"{fault} Put the user's API key there (type `{command}`).")
 
 
 def _ref_command(sender: Sender, secret: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from controller.access.secret_cache import SecretCache, SecretMissing
+from controller.access.secret_cache import SecretCache, SecretMissing, what_to_type
 from controller.cache import Cache
 from controller.mails import problem_tracking
 from controller.mails.policy import (
@@ -32,7 +32,7 @@ from counterfoil.clock import Clock, believed_time
 from counterfoil.i18n.problems import ProblemKind, kind_of
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError, NotFound, Unavailable
-from counterfoil.kube.secret import SecretUse
+from counterfoil.kube.secret import Placeholder, SecretUse
 from counterfoil.kube.status import apply_change
 from counterfoil.metrics import MailKind, MailOutcome, Metrics
 from counterfoil.resources import (
@@ -51,6 +51,13 @@ from counterfoil.resources.conditions import ConditionStatus
 _log = logging.getLogger(__name__)
 
 K = TypeVar("K", Organization, Sender)
+
+
+_SMTP_VALUES = {
+    "host": Placeholder.MAIL_HOST,
+    "username": Placeholder.USERNAME,
+    "password": Placeholder.PASSWORD,
+}
 
 
 class ClaimLost(Exception):
@@ -253,7 +260,11 @@ class MailDelivery:
         try:
             return MailServer.read(name, await self.secrets.data(name, SecretUse.SMTP))
         except SecretMissing as missing:
-            advice = "Create it, or correct spec.notifications.smtpSecretRef."
+            how = what_to_type(missing, name, _SMTP_VALUES, SecretUse.SMTP)
+            advice = (
+                f"Put the address of the mail server and its login there{how}, or correct "
+                "spec.notifications.smtpSecretRef."
+            )
             raise MailError(*missing.explain("MailSettingsInvalid", advice)) from missing
 
     async def _send(self, notification: Notification, session: _Session) -> None:

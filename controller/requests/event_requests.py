@@ -26,6 +26,7 @@ from counterfoil.resources.reopening import (
     SKIPPED_UNTIL_A_CHANGE,
     is_reopened_by_retry,
     may_change,
+    remaining_delay,
     reopened_status,
     takes_back_skip,
 )
@@ -58,6 +59,7 @@ class EventRequests:
             return _nothing_to_do(event)
         change = partial(_retried_status, now=self.clock.now())
         message = f"The event was {event.status.phase}; it is tried again."
+        message = f"{message} {remaining_delay(event.status)}".rstrip()
         if event.status.is_skipped_by_person and not takes_back_skip(event.status):
             message = f"{message} A person skipped it before, so its envelope is archived and not deleted."
         return RequestResult(RequestOutcome.DONE, message, change)

@@ -19,10 +19,10 @@ from controller.access.secret_cache import (
     SecretCache,
     SecretForbidden,
     SecretMissing,
-    SecretNotFound,
     SecretNotLabelled,
     SigningSecretUnusable,
     webhook_signature,
+    what_to_type,
 )
 from controller.access.sender_keys import KeyUnusable, SenderKeys
 from controller.cache import Cache
@@ -47,7 +47,7 @@ from counterfoil.esaw_check.callback_address import address_fault
 from counterfoil.i18n.problems import ProblemKind, open_problems
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import ApiError
-from counterfoil.kube.secret import SecretUse, create_commands
+from counterfoil.kube.secret import Placeholder, SecretUse, create_commands
 from counterfoil.kube.status import write_status_or_skip
 from counterfoil.readiness import is_stalled
 from counterfoil.resources import (
@@ -87,9 +87,7 @@ CEILING_SHARE = 0.9
 """Share of a ceiling from which the Organization is not ready: the receiver, which adds its own creations,
 refuses callbacks slightly below the ceiling."""
 
-_BASIC_ADVICE = "Put `username` and `password` there, or take spec.callback.basicAuthSecretRef out."
-
-_OAUTH_ADVICE = "Put the client secret of the OAuth application there, or correct spec.oauth.clientSecretRef."
+_BASIC_VALUES = {"username": Placeholder.USERNAME, "password": Placeholder.PASSWORD}
 
 _ENVELOPE_QUERY = "envelopeId=##EnvelopeId##&action=##Action##"
 _WORKSTEP_QUERY = (
@@ -247,8 +245,7 @@ class OrganizationStatusUpdater:
                 value = await self.secrets.value(ref.name, ref.key, SecretUse.CALLBACK)
                 tokens[ref] = callback_token(value.strip())
             except SecretMissing as missing:
-                commands = create_commands(ref.name, ref.key, "TOKEN", SecretUse.CALLBACK)
-                how = f" (type {commands})" if isinstance(missing, SecretNotFound) else ""
+                how = what_to_type(missing, ref.name, {ref.key: Placeholder.TOKEN}, SecretUse.CALLBACK)
                 advice = (
                     f"Put the token of the callback URL in eSignAnyWhere there{how}, or correct "
                     "spec.callback.tokenSecretRefs. If the token is lost, put a new one there and into the "
@@ -276,12 +273,13 @@ class OrganizationStatusUpdater:
             password = (await self.secrets.value(ref.name, "password", SecretUse.CALLBACK)).decode()
             check_credentials(username, password)
         except SecretMissing as missing:
-            return _missing("BasicAuthMissing", missing, _BASIC_ADVICE), None
+            how = what_to_type(missing, ref.name, _BASIC_VALUES, SecretUse.CALLBACK)
+            return _missing("BasicAuthMissing", missing, _basic_advice(how)), None
         except UnicodeDecodeError:
-            message = f"Secret/{ref.name}: username and password have to be UTF-8. {_BASIC_ADVICE}"
+            message = f"Secret/{ref.name}: username and password have to be UTF-8. {_basic_advice()}"
             return CheckResult("False", "BasicAuthRefused", message), None
         except CallbackSecretInvalid as refused:
-            message = f"Secret/{ref.name}: {refused}. {_BASIC_ADVICE}"
+            message = f"Secret/{ref.name}: {refused}. {_basic_advice()}"
             return CheckResult("False", "BasicAuthRefused", message), None
         return OK, (username, password)
 
@@ -351,7 +349,12 @@ class OrganizationStatusUpdater:
         except SecretNotLabelled as unlabelled:
             return CheckResult("False", "SecretNotLabelled", str(unlabelled))
         except SecretMissing as missing:
-            return _missing("ClientSecretMissing", missing, _OAUTH_ADVICE)
+            how = what_to_type(missing, ref.name, {ref.key: Placeholder.CLIENT_SECRET}, SecretUse.OAUTH)
+            advice = (
+                f"Put the client secret of the OAuth application there{how}, or correct "
+                "spec.oauth.clientSecretRef."
+            )
+            return _missing("ClientSecretMissing", missing, advice)
         return OK
 
     def _archive(self, organization: Organization) -> CheckResult:
@@ -470,6 +473,10 @@ def _unsuccessful(problem: EsawError) -> CheckResult | None:
         return CheckResult("False", "EsawAddressForbidden", message)
     message = f"eSignAnyWhere at spec.baseURL does not answer as it should: {problem}"
     return CheckResult("False", "EsawUnreachable", message)
+
+
+def _basic_advice(how: str = "") -> str:
+    return f"Put `username` and `password` there{how}, or take spec.callback.basicAuthSecretRef out."
 
 
 def _missing(reason: str, missing: SecretMissing, advice: str) -> CheckResult:
@@ -594,8 +601,9 @@ def _check_senders(organization: Organization, cache: Cache) -> CheckResult:
         message = (
             f"No event can have a sender: no Sender names Organization/{name}, and neither "
             "spec.defaultSenderRef nor spec.oauth is set. Put a user's API key into a Secret (type "
-            f"{create_commands('NAME', 'token', 'API_KEY', SecretUse.TOKEN)}), and create a Sender that "
-            "names the Organization and the Secret. Or set spec.oauth, so that senders can give consent."
+            f"{create_commands('NAME', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}), and create a "
+            "Sender that names the Organization and the Secret. Or set spec.oauth, so that senders can give "
+            "consent."
         )
     return CheckResult("False", "NoUsableSender", message)
 

@@ -83,6 +83,9 @@ class AttentionItem:
     is_more: bool = False
     """Whether there are more than were counted."""
     since: datetime | None = None
+    since_condition: str = ""
+    """Type of the condition that is False since then, perhaps for other reasons before; empty: it is the time
+    of the reason."""
     examples: tuple[str, ...] = ()
     """Names of events."""
     events: tuple[EnvelopeEvent, ...] = ()
@@ -183,6 +186,7 @@ def _merged_by_address(known: AttentionItem, item: AttentionItem) -> AttentionIt
         others=(*known.others, item.organization),
         count=known.count + item.count,
         since=min((each for each in (known.since, item.since) if each is not None), default=None),
+        since_condition=known.since_condition or item.since_condition,
         examples=(*known.examples, *item.examples)[:MAX_EXAMPLES],
     )
 
@@ -229,6 +233,7 @@ def _archives(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
             message=ready.message,
             count=sum(problem.count for _, problem in problems if archive_of(problem) == each.name),
             since=ready.last_transition_time,
+            since_condition=ready.type,
         )
 
 
@@ -248,6 +253,7 @@ def _organizations(snapshot: ClusterSnapshot) -> Iterable[AttentionItem]:
                 reason=found.reason,
                 message=found.message,
                 since=found.last_transition_time,
+                since_condition=type_,
                 suspended=each.spec.suspend,
             )
             yield item if type_ != "Reachable" else _esaw_item(each, item)
@@ -337,6 +343,7 @@ def _sender_item(
         message=refused.message if refused is not None else "",
         count=max(len(events), counted) if snapshot.is_more_waiting else len(events) or counted,
         since=refused.last_transition_time if refused is not None else None,
+        since_condition=refused.type if refused is not None else "",
         examples=_names(events),
         advice=key_advice(sender, organization_of(sender, snapshot.organizations), reason),
         asked=sender.status.notified_time,

@@ -19,7 +19,7 @@ import msgspec
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.problems import ARCHIVE_MISSING, CALLBACK_REASONS
-from counterfoil.kube.secret import USE_LABEL, SecretUse
+from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse
 from counterfoil.logs import redact
 from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.resources import ORGANIZATION_LABEL, REQUEST_LABEL, Language
@@ -29,13 +29,24 @@ _IN_MESSAGE: Final = re.compile(r"`(kubectl [^`]*)(?:`|$)")
 """A command in a message; a message that was cut has no end of it."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*")
-_LITERAL: Final = re.compile(r"--from-literal=[A-Za-z0-9._-]+=[A-Z][A-Z_-]*")
-"""A placeholder in capital letters, never a value."""
+_KEY: Final = re.compile(r"[A-Za-z0-9._-]+")
+_LITERAL: Final = re.compile(rf"--from-literal={_KEY.pattern}=({'|'.join(map(re.escape, Placeholder))})")
+"""A placeholder, never a value."""
 
-_LABEL_REASONS: Final = frozenset(
-    {"CallbackTokenMissing", "KeyMissing", "KeyNotConfigured", "NoUsableSender", "SecretNotLabelled"}
+_CREATE_REASONS: Final = frozenset(
+    {
+        "BasicAuthMissing",
+        "CallbackTokenMissing",
+        "ClientSecretMissing",
+        "KeyMissing",
+        "KeyNotConfigured",
+        "MailSettingsInvalid",
+        "NoUsableSender",
+        "WebhookSecretMissing",
+    }
 )
-_CREATE_REASONS: Final = _LABEL_REASONS - {"SecretNotLabelled"}
+_LABEL_REASONS: Final = _CREATE_REASONS | {"SecretNotLabelled"}
+_PATCH_REASONS: Final = _CREATE_REASONS | {"KeyUnreadable"}
 _ROOT_REASONS: Final = frozenset({"ArchiveRootChanged", "OriginChanged"})
 _ORIGIN_REASONS: Final = frozenset({"OriginChanged", "OriginUnknown"})
 
@@ -181,8 +192,11 @@ def _note_of(words: list[str], reason: str) -> str | None:
         case ["kubectl", "label", "secret", name, label]:
             is_known = reason in _LABEL_REASONS and label in {f"{USE_LABEL}={use}" for use in SecretUse}
             note = "label" if reason == "SecretNotLabelled" else ""
-        case ["kubectl", "create", "secret", "generic", name, literal]:
-            is_known, note = reason in _CREATE_REASONS and _LITERAL.fullmatch(literal) is not None, ""
+        case ["kubectl", "create", "secret", "generic", name, *literals] if literals:
+            is_known, note = reason in _CREATE_REASONS and all(map(_LITERAL.fullmatch, literals)), ""
+        case ["kubectl", "patch", "secret", name, "-p", patch]:
+            keys = msgspec.json.decode(patch, type=_SecretPatch).string_data
+            is_known, note = reason in _PATCH_REASONS and all(map(_KEY.fullmatch, keys)), ""
         case ["kubectl", "annotate", "secret", name, annotation, "--overwrite"]:
             key, _, origin = annotation.partition("=")
             is_known = reason in _ORIGIN_REASONS and key == ORIGIN_ANNOTATION and origin_of(origin) == origin
@@ -224,6 +238,10 @@ class _ConfirmedStatus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 class _ArchivePatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     status: _ConfirmedStatus
+
+
+class _SecretPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    string_data: dict[str, Placeholder]
 
 
 class _KeyRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

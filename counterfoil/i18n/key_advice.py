@@ -7,14 +7,13 @@ A sender renews the key only on the consent page. Without that page, or with a k
 administrator must act. The texts are in the catalogue of the console, section ``key``.
 """
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons import Responsible, find_reason
-from counterfoil.kube.secret import USE_LABEL, SecretUse
+from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse, patch_arguments
 from counterfoil.resources import Language, Organization, Sender
 from counterfoil.resources.base import SecretKeyRef
 
@@ -23,9 +22,6 @@ NO_CONSENT_PAGE = "page"
 
 NOT_CONFIGURED = "KeyNotConfigured"
 """Reason that stands for each key that its sender cannot renew, because the Organization has no such page."""
-
-NEW_KEY = "NEW-API-KEY"
-"""Placeholder of the key in a command."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +112,10 @@ def can_send_mail(organization: Organization) -> bool:
 
 def _secret_commands(secret: SecretKeyRef, reason: str) -> tuple[tuple[str, ...], ...]:
     if reason == "KeyMissing":
-        literal = f"--from-literal={secret.key}={NEW_KEY}"
+        literal = f"--from-literal={secret.key}={Placeholder.API_KEY}"
         return (
             ("create", "secret", "generic", secret.name, literal),
             ("label", "secret", secret.name, f"{USE_LABEL}={SecretUse.TOKEN}"),
         )
     # A patch keeps the labels of the Secret.
-    patch = json.dumps({"stringData": {secret.key: NEW_KEY}}, separators=(",", ":"))
-    return (("patch", "secret", secret.name, "-p", patch),)
+    return (patch_arguments(secret.name, secret.key, Placeholder.API_KEY),)

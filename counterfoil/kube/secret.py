@@ -7,6 +7,9 @@ no permission: a person who writes a spec need not have the right to read the Se
 no reference has: the pods mount them. ``repr`` shows a Secret's name and its keys' names, never a value.
 """
 
+import json
+import shlex
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar, Final
 
@@ -50,6 +53,18 @@ class SecretUse(StrEnum):
     """Trust anchors for the check of signatures."""
 
 
+class Placeholder(StrEnum):
+    """Text of a printed command that stands for a value which only a person knows. It is no value."""
+
+    API_KEY = "NEW-API-KEY"
+    TOKEN = "NEW-TOKEN"  # noqa: S105 - a placeholder
+    USERNAME = "NEW-USERNAME"
+    PASSWORD = "NEW-PASSWORD"  # noqa: S105 - a placeholder
+    CLIENT_SECRET = "NEW-CLIENT-SECRET"  # noqa: S105 - a placeholder
+    SIGNING_SECRET = "NEW-SIGNING-SECRET"  # noqa: S105 - a placeholder
+    MAIL_HOST = "NEW-MAIL-HOST"
+
+
 class Secret(Resource, frozen=True):
     """One Secret; its data is decoded."""
 
@@ -89,6 +104,13 @@ class Secret(Resource, frozen=True):
         except ValueError:
             return declared
 
+    def placeholder_fault(self, key: str) -> str | None:
+        """Return why the value of a key is none: somebody typed a command as it was printed. None: it is."""
+        value = self.data.get(key, b"").strip().decode("ascii", "replace")
+        if value not in set(Placeholder):
+            return None
+        return f"Secret/{self.name}, key {key!r}: {value} is the placeholder of a command."
+
     def use_fault(self, use: SecretUse) -> str | None:
         """Return why the Secret may not be used so, and what to type; None: it may. Nothing of the Secret but
         its name is in the message."""
@@ -110,7 +132,18 @@ def label_command(name: str, use: SecretUse) -> str:
     return f"kubectl label secret {name} {USE_LABEL}={use}"
 
 
-def create_commands(name: str, key: str, value: str, use: SecretUse) -> str:
-    """Return the two commands that make a Secret with this use; ``value`` stands for its secret content."""
-    create = f"kubectl create secret generic {name} --from-literal={key}={value}"
-    return f"`{create}`, then `{label_command(name, use)}`"
+def create_commands(name: str, values: Mapping[str, Placeholder], use: SecretUse) -> str:
+    """Return the two commands that make a Secret with this use."""
+    literals = " ".join(f"--from-literal={key}={value}" for key, value in values.items())
+    return f"`kubectl create secret generic {name} {literals}`, then `{label_command(name, use)}`"
+
+
+def patch_arguments(name: str, key: str, value: Placeholder) -> tuple[str, ...]:
+    """Return the arguments of kubectl that put one value into a Secret; its labels stay."""
+    patch = json.dumps({"stringData": {key: value}}, separators=(",", ":"))
+    return ("patch", "secret", name, "-p", patch)
+
+
+def patch_command(name: str, key: str, value: Placeholder) -> str:
+    """Return the command that puts one value into a Secret."""
+    return shlex.join(("kubectl", *patch_arguments(name, key, value)))

@@ -11,7 +11,7 @@ are archived continues after that step: its proof is the condition ``Archived``.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -167,6 +167,18 @@ def is_reopened_by_retry(status: EnvelopeEventStatus) -> bool:
         ARCHIVED_AND_KEPT,
         DELETION_ASSUMED,
         RECORDED,
+    )
+
+
+def remaining_delay(status: EnvelopeEventStatus) -> str:
+    """Return what a retry of an archived event does not change, the time until its delete; empty for any
+    other event."""
+    if status.reason not in DELETE_DELAYED_REASONS or status.next_attempt_time is None:
+        return ""
+    until = status.next_attempt_time.astimezone(UTC)
+    return (
+        "A retry does not shorten the delay before the delete: the event waits until "
+        f"{until:%Y-%m-%d %H:%M:%S} UTC at least."
     )
 
 

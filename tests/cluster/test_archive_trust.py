@@ -36,7 +36,8 @@ OTHERS = {"esaw.pem": ESAW, "people.pem": OTHER.pem.decode()}
 USELESS: dict[str, tuple[dict[str, str] | None, str]] = {
     "missing": (
         None,
-        "Secret/{name}-authorities does not exist. Create it, or correct trustAnchorsSecretRef.",
+        "Secret/{name}-authorities does not exist. Create it with the label counterfoil.dev/use=trust, or "
+        "correct trustAnchorsSecretRef.",
     ),
     "empty": (
         {},

@@ -75,7 +75,7 @@ REPLACED = (
     (r"\borg ORG\b", "org acme"),
     (r"(organization|organizationRef\.name)=NAME\b", r"\1=acme"),
     (r"--event \S+", f"--event {EVENT}"),
-    (r"HER_API_TOKEN", "0123456789abcdef0123456789abcdef"),
+    (r"NEW-API-KEY", "0123456789abcdef0123456789abcdef"),
     (
         r"(python -m counterfoil\.cli\.restore \w+ now\.json) --digest DIGEST( < backup\.json)",
         r"\1 --digest $(\1\2 2>&1 | sed -n 's/.*--digest //p')\2",

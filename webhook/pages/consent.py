@@ -130,6 +130,8 @@ class ConsentService:
             secret = await self.kube.secret(ref.name)
             if (fault := secret.use_fault(SecretUse.OAUTH)) is not None:
                 raise PageError(PageErrorKind.NOT_CONFIGURED, fault)
+            if (fault := secret.placeholder_fault(ref.key)) is not None:
+                raise PageError(PageErrorKind.NOT_CONFIGURED, fault)
             owner = belongs_to(secret.origin, organization.status.origin)
             if owner != origin:
                 raise _other_origin(organization, ref.name, owner, origin)

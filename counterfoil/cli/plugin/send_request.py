@@ -42,7 +42,7 @@ from counterfoil.resources.audit_annotation import AuditEntry
 from counterfoil.resources.envelopeevent import digest_of, has_state, state_of
 from counterfoil.resources.lease import unheld_owner
 from counterfoil.resources.naming import UNSHARDED_WORK
-from counterfoil.resources.reopening import is_reopened_by_retry, takes_back_skip
+from counterfoil.resources.reopening import is_reopened_by_retry, remaining_delay, takes_back_skip
 from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
 
 DIGEST_LENGTH = 16
@@ -262,7 +262,11 @@ class RequestCommand(NamedTuple):
             return False, f"it changed from {state} to {now}; nothing is asked for"
         except Conflict:
             return False, "it is written by others all the time; try again"
-        return True, f"{self.request} is asked for, it was {event.status.phase}"
+        delay = remaining_delay(event.status) if self.request == "retry" else ""
+        return (
+            True,
+            f"{self.request} is asked for, it was {event.status.phase}{f'. {delay}' if delay else ''}",
+        )
 
 
 RETRY = RequestCommand(

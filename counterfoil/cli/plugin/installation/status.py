@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import msgspec
 
@@ -93,6 +93,9 @@ class WaitingItem(msgspec.Struct, frozen=True, rename="camel"):
     reason: str
     for_whom: str
     since: datetime | None
+    since_condition: str
+    """Type of the condition that is False since then, perhaps for other reasons before; empty: it is the time
+    of the reason."""
     do: str
     commands: tuple[str, ...]
     """Commands to type; a line that begins with ``#`` says when."""
@@ -107,7 +110,7 @@ class SuspendedObject(msgspec.Struct, frozen=True, rename="camel"):
     by: str
     reason: str
     waiting: int
-    """Events that wait, as the controller counted them last."""
+    """Events that wait."""
 
 
 class InstallationStatus(msgspec.Struct, frozen=True, rename="camel"):
@@ -170,17 +173,24 @@ async def _clients(kube: KubeClient) -> list[KubeClient]:
 
 async def read(kube: KubeClient) -> Reading:
     """Read what the user may. Raises ``ApiError`` if the Organizations can't be read."""
-    organizations = await _readable(kube, Organization)
+    organizations, _ = await _readable(kube, Organization)
     unread: list[str] = []
 
-    async def optional(kind: type[Resource], **selection: str) -> tuple[Any, ...]:
+    async def optional(kind: type[Resource], **selection: str) -> tuple[tuple[Any, ...], bool]:
         try:
             return await _readable(kube, kind, **selection)
         except ApiError as problem:
             unread.append(f"{kind.PLURAL}: {problem}")
-            return ()
+            return (), True
 
-    senders, archives, failed, waiting, retrying, leases = await asyncio.gather(
+    (
+        (senders, _),
+        (archives, _),
+        (failed, is_more_failed),
+        (waiting, is_more_waiting),
+        (retrying, is_more_retrying),
+        leases,
+    ) = await asyncio.gather(
         optional(Sender),
         optional(Archive),
         optional(EnvelopeEvent, fields=f"status.phase={Phase.FAILED}"),
@@ -203,15 +213,16 @@ async def read(kube: KubeClient) -> Reading:
         waiting=waiting,
         retrying=retrying,
         unheld_shards=unheld_shards(leases, datetime.now(UTC)) if leases is not None else (),
-        is_more_failed=len(failed) >= MAX_EVENTS,
-        is_more_waiting=len(waiting) >= MAX_EVENTS,
-        is_more_retrying=len(retrying) >= MAX_EVENTS,
+        is_more_failed=is_more_failed,
+        is_more_waiting=is_more_waiting,
+        is_more_retrying=is_more_retrying,
     )
     return Reading(snapshot, pods, tuple(dict.fromkeys(unread)))
 
 
-async def _readable(kube: KubeClient, kind: type[Any], *, fields: str = "") -> tuple[Any, ...]:
-    items, _ = await kube.page(kind, limit=MAX_EVENTS, fields=fields)
+async def _readable(kube: KubeClient, kind: type[Any], *, fields: str = "") -> tuple[tuple[Any, ...], bool]:
+    """Return the objects that can be parsed, and whether there are others."""
+    items, more = await kube.page(kind, limit=MAX_EVENTS, fields=fields)
     found = []
     for raw in items:
         try:
@@ -219,7 +230,7 @@ async def _readable(kube: KubeClient, kind: type[Any], *, fields: str = "") -> t
         except ResourceInvalid:
             # The controller reports an object that can't be read as a separate problem.
             continue
-    return tuple(found)
+    return tuple(found), bool(more) or len(found) < len(items)
 
 
 # -- Decisions -----------------------------------------------------------------------------------------------
@@ -237,7 +248,7 @@ def overview(reading: Reading, namespace: str, now: datetime) -> InstallationSta
         namespace=namespace,
         plugin=__version__,
         processes=tuple(_processes(reading.pods or ())),
-        organizations=tuple(_organization_line(each) for each in snapshot.organizations),
+        organizations=tuple(_organization_line(each, snapshot) for each in snapshot.organizations),
         waiting=tuple(_waiting(each, namespace) for each in attention_items(snapshot)),
         suspended=tuple(_suspended(each, snapshot) for each in shown if each.spec.suspend),
         unread=reading.unread,
@@ -251,13 +262,36 @@ def _suspended(each: Organization | Archive | Sender, snapshot: ClusterSnapshot)
     else:
         ref = LocalObjectReference(name=each.name)
         users = [one for one in snapshot.organizations if one.spec.archive_ref == ref]
-        waiting = sum(map(_unfinished, users if isinstance(each, Archive) else [each]))
+        counts = [_event_counts(one, snapshot) for one in (users if isinstance(each, Archive) else [each])]
+        waiting = sum(one.unfinished for one in counts)
     since, by, why = (act.when, act.who, act.why) if act is not None else (None, "", "")
     return SuspendedObject(f"{each.KIND}/{each.name}", since, by, why, waiting)
 
 
-def _unfinished(organization: Organization) -> int:
-    return sum(number for phase, number in organization.status.events.items() if phase not in FINAL_PHASES)
+class _EventCounts(NamedTuple):
+    unfinished: int
+    awaiting_consent: int
+    failed: int
+
+
+def _event_counts(organization: Organization, snapshot: ClusterSnapshot) -> _EventCounts:
+    """Return the numbers of the events that were read. The controller's counts, which may be half a minute
+    old, stand for those that were not."""
+    counted = organization.status.events
+    unfinished = sum(number for phase, number in counted.items() if phase not in FINAL_PHASES)
+    failed, parked, retrying = (
+        sum(each.organization == organization.name for each in events)
+        for events in (snapshot.failed, snapshot.waiting, snapshot.retrying)
+    )
+    if snapshot.is_more_waiting or snapshot.is_more_retrying:
+        unfinished = max(unfinished, parked + retrying)
+    else:
+        unfinished = parked + retrying
+    if snapshot.is_more_waiting:
+        parked = max(parked, counted.get(Phase.AWAITING_CONSENT, 0))
+    if snapshot.is_more_failed:
+        failed = max(failed, counted.get(Phase.FAILED, 0))
+    return _EventCounts(unfinished, parked, failed)
 
 
 def _processes(pods: Iterable[Raw]) -> Iterable[ProcessStatus]:
@@ -288,7 +322,7 @@ def _why_not_ready(pod: Raw) -> str:
     return str(status.get("reason") or status.get("phase") or "not ready")
 
 
-def _organization_line(organization: Organization) -> OrganizationLine:
+def _organization_line(organization: Organization, snapshot: ClusterSnapshot) -> OrganizationLine:
     status, ref = organization.status, organization.spec.archive_ref
     ready = find_condition(status.conditions, "Ready")
     return OrganizationLine(
@@ -296,9 +330,7 @@ def _organization_line(organization: Organization) -> OrganizationLine:
         ready.status if ready is not None else "Unknown",
         ready.reason if ready is not None else "",
         ref.name if ref is not None else "",
-        _unfinished(organization),
-        status.events.get(Phase.AWAITING_CONSENT, 0),
-        status.events.get(Phase.FAILED, 0),
+        *_event_counts(organization, snapshot),
         organization.spec.suspend,
     )
 
@@ -324,7 +356,8 @@ def _waiting(item: AttentionItem, namespace: str) -> WaitingItem:
         case _:
             what = f"{events} of {item.organization}"
     commands = tuple(line for each in commands_about(item, namespace) for line in each.lines())
-    return WaitingItem(what, item.reason, TURNS[item.responsible], item.since, do, commands)
+    responsible = TURNS[item.responsible]
+    return WaitingItem(what, item.reason, responsible, item.since, item.since_condition, do, commands)
 
 
 # -- The page ------------------------------------------------------------------------------------------------
@@ -337,7 +370,8 @@ def page(found: InstallationStatus, now: datetime) -> str:
     lines += [f"    {problem}" for each in found.processes for problem in each.problems]
     lines += ["", "Organizations", *_organization_table(found.organizations), "", "What waits for a person"]
     for each in found.waiting:
-        since = f", since {_age(each.since, now)}" if each.since is not None else ""
+        not_true = f"not {each.since_condition} " if each.since_condition else ""
+        since = f", {not_true}since {_age(each.since, now)}" if each.since is not None else ""
         lines.append(f"  {each.what}: {each.reason}, for {each.for_whom}{since}")
         lines += textwrap.wrap(each.do, WIDTH, initial_indent="    ", subsequent_indent="    ")
         lines += [line for command in each.commands for line in _command_lines(command)]

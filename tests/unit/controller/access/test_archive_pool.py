@@ -130,9 +130,9 @@ async def test_other_credentials_in_the_secret_open_another_backend_within_secon
 async def test_a_secret_that_is_not_there_is_reported_with_what_to_do(scene: Scene) -> None:
     with pytest.raises(SettingsInvalid) as trouble:
         await scene.archive_pool.backend(an_s3())
-    assert (
-        str(trouble.value)
-        == "Archive/dms: Secret/dms-key does not exist. Create it, or correct credentialsSecretRef."
+    assert str(trouble.value) == (
+        "Archive/dms: Secret/dms-key does not exist. Create it with the label counterfoil.dev/use=archive, "
+        "or correct credentialsSecretRef."
     )
 
 
@@ -175,7 +175,11 @@ async def test_a_secret_without_the_right_keys_is_reported_without_what_is_in_it
 @pytest.mark.parametrize(
     ("secret", "says"),
     [
-        (None, "Secret/authorities does not exist. Create it, or correct trustAnchorsSecretRef."),
+        (
+            None,
+            "Secret/authorities does not exist. Create it with the label counterfoil.dev/use=trust, or "
+            "correct trustAnchorsSecretRef.",
+        ),
         ({}, "must contain trust anchors, but it is empty."),
         ({"ca.pem": b"x"}, "but `ca.pem` in it is no certificate in PEM form."),
     ],

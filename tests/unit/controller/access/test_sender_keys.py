@@ -462,7 +462,7 @@ UNUSABLE: list[tuple[dict[str, Any], bytes, str, str]] = [
         b"",
         "KeyMissing",
         "Secret/nobody does not exist. Put the user's API key there (type `kubectl create secret generic "
-        "nobody --from-literal=token=API_KEY`, then `kubectl label secret nobody "
+        "nobody --from-literal=token=NEW-API-KEY`, then `kubectl label secret nobody "
         "counterfoil.dev/use=token`), or",
     ),
     ({"tokenSecretRef": None}, b"", "ConsentRequired", "Sender/anna has not given its consent yet."),
@@ -483,7 +483,6 @@ async def test_a_secret_that_holds_no_key_is_reported_in_words_that_lead_to_it(
     assert scene.esaw.asked == []
 
 
-@pytest.mark.xfail(strict=True, reason="the hint has no command")
 async def test_the_placeholder_of_a_command_is_no_key_and_is_not_sent() -> None:
     scene = Scene(a_sender(authorized=None), key=b"NEW-API-KEY")
     refused = await scene.refusal()
@@ -727,7 +726,7 @@ async def test_a_sender_that_can_neither_consent_nor_has_a_key_is_no_senders_tur
     assert str(refused) == (
         "Sender/anna has no spec.tokenSecretRef, and its Organization has no spec.oauth, so nobody can be "
         "asked for consent. Put the user's API key into a Secret (type `kubectl create secret generic "
-        "anna-esaw --from-literal=token=API_KEY`, then `kubectl label secret anna-esaw "
+        "anna-esaw --from-literal=token=NEW-API-KEY`, then `kubectl label secret anna-esaw "
         "counterfoil.dev/use=token`) and let spec.tokenSecretRef name it: `kubectl patch sender anna "
         "--type=merge -p "
         """'{"spec":{"tokenSecretRef":{"name":"anna-esaw","key":"token"}}}'`."""

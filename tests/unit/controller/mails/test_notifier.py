@@ -1204,7 +1204,6 @@ async def test_a_secret_that_can_not_be_used_is_reported(secret: dict[str, bytes
     assert words in told[2]
 
 
-@pytest.mark.xfail(strict=True, reason="no command makes the Secret of the mail server")
 async def test_a_missing_secret_of_the_mail_server_is_made_with_its_label() -> None:
     scene = Scene(died())
     scene.kube.secrets.pop("smtp")
@@ -1218,7 +1217,6 @@ async def test_a_missing_secret_of_the_mail_server_is_made_with_its_label() -> N
     ]
 
 
-@pytest.mark.xfail(strict=True, reason="a placeholder counts as the value")
 @pytest.mark.parametrize("key", ["host", "username", "password"])
 async def test_a_placeholder_for_the_mail_server_gets_a_hint_and_no_connection(key: str) -> None:
     placeholder = {"host": "NEW-MAIL-HOST", "username": "NEW-USERNAME", "password": "NEW-PASSWORD"}[key]

@@ -169,7 +169,6 @@ async def test_a_retry_starts_again_from_every_phase_but_succeeded(phase: Phase)
     assert scene.recorded() == [("RetryRequested", note)]
 
 
-@pytest.mark.xfail(strict=True, reason="the answer does not say that the event waits on")
 @pytest.mark.parametrize("reason", ["CleanupDelayed", "LateFilesPending"])
 async def test_a_retry_of_an_event_that_waits_for_its_delete_says_until_when_it_waits(reason: str) -> None:
     status = {"reason": reason, "next_attempt_time": NOON + timedelta(days=3)}

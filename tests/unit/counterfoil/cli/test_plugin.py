@@ -658,7 +658,6 @@ async def test_who_is_not_known_asks_for_nothing_rather_than_in_another_name() -
     assert kube.stored(event.name) == event
 
 
-@pytest.mark.xfail(strict=True, reason="retry does not say that the event waits on")
 async def test_retry_of_an_event_that_waits_for_its_delete_says_until_when_it_waits() -> None:
     status = {"reason": "CleanupDelayed", "next_attempt_time": NOON + timedelta(days=3)}
     event = an_event().archived().in_phase(Phase.CLEANING).status(**status).build()

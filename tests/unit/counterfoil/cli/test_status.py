@@ -3,7 +3,6 @@
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from msgspec import structs
 
 from counterfoil.cli.plugin.installation.status import (
@@ -78,7 +77,6 @@ def test_what_waits_says_for_whom_since_when_and_what_to_type() -> None:
         assert f"    $ {each}\n" in text.replace(" \\\n        ", " ")
 
 
-@pytest.mark.xfail(strict=True, reason="the age of a condition is shown as the age of its reason")
 def test_the_age_of_a_condition_is_not_shown_as_the_age_of_its_reason() -> None:
     acme = an_organization_that()
     conditions = with_condition(
@@ -96,7 +94,6 @@ def test_the_age_of_a_condition_is_not_shown_as_the_age_of_its_reason() -> None:
     assert {each.since_condition for each in seen.waiting} == {"Ready", "Authorized"}
 
 
-@pytest.mark.xfail(strict=True, reason="the table has the counts of up to 30 s ago")
 def test_the_table_counts_the_events_that_are_listed_below_it() -> None:
     failed = EventBuilder().in_phase(Phase.FAILED, "NameOccupied").build()
     parked = EventBuilder().in_phase(Phase.AWAITING_CONSENT, "TokenRejected").build()
@@ -172,7 +169,8 @@ def test_what_is_suspended_says_since_when_by_whom_why_and_how_much_waits() -> N
         spec=structs.replace(acme.spec, suspend=True),
         status=structs.replace(acme.status, events={"Pending": 2, "Failed": 1, "Archiving": 1}),
     )
-    seen = found(organizations=(held,))
+    # Not every event could be read, so the controller's count is shown.
+    seen = found(organizations=(held,), is_more_retrying=True)
     said = page(seen, NOON)
     assert "  Organization/acme, since 2h, by admin: update of eSAW, 3 events wait\n" in said
     event = EventBuilder().in_phase(Phase.ARCHIVING, "OrganizationSuspended").build()

@@ -13,7 +13,7 @@ from counterfoil.cli.plugin.why import explain
 from counterfoil.i18n.attention import AttentionItem, AttentionKind, ClusterSnapshot
 from counterfoil.i18n.commands import commands_about, commands_in, without_commands
 from counterfoil.i18n.reasons import CATALOGUE
-from counterfoil.kube.secret import SecretUse, create_commands, label_command
+from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, label_command
 from counterfoil.metrics import MailKind
 from counterfoil.origin import annotate_command
 from counterfoil.resources import Language, Phase
@@ -26,7 +26,7 @@ MESSAGE = " ".join(
     (
         f"Or type `{annotate_command('anna-key', 'https://esaw.acme.example:8443')}` if it belongs there.",
         f"Type `{label_command('trust', SecretUse.TRUST)}`.",
-        f"Type {create_commands('anna-key', 'token', 'API_KEY', SecretUse.TOKEN)}.",
+        f"Type {create_commands('anna-key', {'token': Placeholder.API_KEY}, SecretUse.TOKEN)}.",
         str(origin_changed("dms", "s3://a.example/b/", "to s3://c.example/b/")),
     )
 )

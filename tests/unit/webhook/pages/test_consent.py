@@ -124,10 +124,12 @@ OAUTH = {"clientID": "c", "clientSecretRef": {"name": "oauth", "key": "secret"}}
 ELSEWHERE = "https://elsewhere.example"
 
 
-def a_service(tmp_path: Path, annotation: str | None = None) -> ConsentService:
+def a_service(
+    tmp_path: Path, annotation: str | None = None, secret: bytes = b"client-secret"
+) -> ConsentService:
     (tmp_path / "k1").write_bytes(base64.b64encode(os.urandom(32)))
     kube = InMemoryKubeClient()
-    kube.put_secret("oauth", "oauth", {"secret": b"client-secret"})
+    kube.put_secret("oauth", "oauth", {"secret": secret})
     kube.secret_annotations["oauth"] = {} if annotation is None else {ORIGIN_ANNOTATION: annotation}
     return ConsentService(kube, Sealing(tmp_path), AClock())
 
@@ -174,8 +176,8 @@ async def test_a_stored_key_is_given_out_for_its_own_esaw_only(tmp_path: Path) -
         assert await consent_service.get_token(sender, other) is None
 
 
-async def test_a_client_secret_whose_annotation_is_empty_is_sent_nowhere(tmp_path: Path) -> None:
-    consent_service = a_service(tmp_path, "")
+async def sent_nowhere(consent_service: ConsentService) -> None:
+    """Expect that no client secret is sent for a consent."""
     organization = replace(an_organization(oauth=OAUTH), status=OrganizationStatus(origin=ORIGIN))
     assert organization.spec.oauth is not None
     flow = OAuthFlow(
@@ -194,3 +196,11 @@ async def test_a_client_secret_whose_annotation_is_empty_is_sent_nowhere(tmp_pat
                 esaw, organization, organization.spec.oauth, flow, code="code", redirect_uri="https://x.test"
             )
     assert refused.value.kind is PageErrorKind.NOT_CONFIGURED
+
+
+async def test_a_client_secret_whose_annotation_is_empty_is_sent_nowhere(tmp_path: Path) -> None:
+    await sent_nowhere(a_service(tmp_path, ""))
+
+
+async def test_the_placeholder_of_a_command_is_no_client_secret_and_is_sent_nowhere(tmp_path: Path) -> None:
+    await sent_nowhere(a_service(tmp_path, ORIGIN, b"NEW-CLIENT-SECRET\n"))
