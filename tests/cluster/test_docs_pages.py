@@ -59,6 +59,7 @@ NOT_TYPED = {
     "COUNTERFOIL_HUGE_FILES=1": "takes many minutes and gigabytes",
     "python -m counterfoil.cli.restore status now.json --digest": "needs a lost status: test_restore.py",
     "kubectl -n contracts wait --for=condition=Complete": "needs a controller: tests/cluster/test_imports.py",
+    "kubectl counterfoil import old-stock --watch": "needs a controller: tests/cluster/test_imports.py",
 }
 """First words of commands that can't be typed here, and the reason."""
 

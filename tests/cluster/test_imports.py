@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.resources import EnvelopeEvent, Import, Origin, envelope_id, find_condition
 from counterfoil.resources.imports import MAX_OPEN_WINDOWS
 from sandbox.controlplane.control_plane import ControlPlane
 from tests.support.pauses import eventually
 from tests.support.scenes.controller import ControllerScene, a_controller_scene
+from tests.support.scenes.plugin import a_scene_with_people, terminal
 
 LONG_AGO = timedelta(days=400)
 
@@ -102,6 +104,30 @@ async def test_a_dry_run_counts_and_a_suspended_import_waits_until_a_person_resu
     )
     await until(scene, "ImportComplete", "held")
     assert "contract.pdf" in scene.filed(envelope)
+
+
+async def test_the_plugin_prints_the_progress_of_an_import_until_a_person_has_to_act_or_it_is_complete(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    async with a_scene_with_people(plane, tmp_path) as scene:
+        scene.envelope(sent_ago=LONG_AGO)
+        await create_import(scene, suspend=True)
+        await until(scene, "ImportSuspended")
+        plugin = await terminal(scene, "administrator")
+
+        held = await plugin("import", "old-stock", "--watch")
+        assert (held.code, "ImportSuspended" in held.out) == (ExitStatus.NOT_ALL, True), held
+        assert (await plugin("resume", "import", "old-stock")).code == 0
+        await until(scene, "ImportRunning")
+        ended = await plugin("import", "old-stock", "--watch")
+
+        assert (ended.code, ended.err) == (ExitStatus.DONE, "")
+        lines = ended.out.splitlines()
+        assert lines[-3].startswith("100 % of the search: 1 envelope found, 0 known, 1 archived, 0 failed")
+        assert lines[-2].startswith("ImportComplete: ")
+        everything = await plugin("import", "status")
+        assert (everything.code, "Import/old-stock" in everything.out) == (ExitStatus.DONE, True)
+        assert {"old-stock", "status"} <= set(await plugin.complete("import", ""))
 
 
 async def test_the_status_of_a_large_import_fits_its_crd(scene: ControllerScene) -> None:

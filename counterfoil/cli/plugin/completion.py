@@ -15,7 +15,7 @@ from typing import TextIO
 from counterfoil.cli.plugin import config_flags, suspension
 from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.kube.errors import ApiError, NotConfigured
-from counterfoil.resources import EnvelopeEvent, Organization, Resource, Sender
+from counterfoil.resources import EnvelopeEvent, Import, Organization, Resource, Sender
 
 SUMMARY = "print a completion script for a shell"
 DETAILS = (
@@ -33,7 +33,6 @@ KINDS: dict[str, type[Resource]] = {
     "url": Organization,
     "check": Organization,
     "sweep": Organization,
-    "import": Organization,
     "consent": Sender,
     "why": EnvelopeEvent,
     "retry": EnvelopeEvent,
@@ -116,6 +115,9 @@ def write_candidates(
         offered, directive = sorted(SCRIPTS), DIRECTIVE_NO_FILE_COMP
     elif command in ("suspend", "resume"):
         offered, directive = _suspendable(typed, before), DIRECTIVE_NO_FILE_COMP
+    elif command == "import":
+        offered = ["status", *_names(Organization, before), *_names(Import, before)]
+        directive = DIRECTIVE_NO_FILE_COMP
     elif (kind := KINDS.get(command)) is not None:
         offered, directive = _names(kind, before), DIRECTIVE_NO_FILE_COMP
     else:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -14,7 +15,7 @@ from counterfoil.cli.plugin.exit_status import (
     printable,
 )
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists
+from counterfoil.kube.errors import AlreadyExists, NotFound, Unavailable
 from counterfoil.resources import CleanupPolicy, Import, LocalObjectReference, Organization, find_condition
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.imports import ImportOrder, ImportSpec
@@ -22,20 +23,33 @@ from counterfoil.resources.imports import ImportOrder, ImportSpec
 SUMMARY = "import envelopes from before Counterfoil, or show how far that is"
 DETAILS = (
     "With --from it creates an Import, which the controller carries out. --dry-run only counts. Without "
-    "--from it shows the Imports of the Organization. An Organization with cleanup.policy Delete deletes "
-    "imported envelopes in eSAW too."
+    "--from it shows an Import, those of an Organization, or with `status` all of the namespace. `suspend "
+    "import NAME` pauses one. An Organization with cleanup.policy Delete deletes imported envelopes in eSAW "
+    "too."
 )
 
 PAUSE_SECONDS = 2.0
 """Interval between two looks at an Import with --watch."""
 
+MAX_FAILED_LOOKS = 30
+"""Number of failed looks in sequence after which --watch ends, such as while the API server restarts."""
+
 MAX_SHOWN = 10
 """Maximum number of Senders that are named."""
+
+STATUS_WORD = "status"
+"""Stands for all Imports of the namespace. An Organization of this name is shown by `status status`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("organization", metavar="ORG", help="name of the Organization")
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="ORG|NAME",
+        help="name of an Organization or, without --from, of an Import. `status` shows all Imports of the "
+        "namespace",
+    )
     parser.add_argument(
         "--from",
         dest="from_",
@@ -59,30 +73,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-async def run(args: argparse.Namespace, kube: KubeClient, out: TextIO) -> ExitStatus:
-    """Create an Import, or show those of an Organization. Raises ``CommandError``, ``ApiError``."""
-    organization = Organization.parse(await kube.get(Organization, args.organization))
+Sleep = Callable[[float], Awaitable[None]]
+
+
+async def run(
+    args: argparse.Namespace, kube: KubeClient, out: TextIO, *, sleep: Sleep = asyncio.sleep
+) -> ExitStatus:
+    """Create an Import, or show some. Raises ``CommandError``, ``ApiError``."""
     if args.from_ is None:
-        if args.until or args.dry_run or args.sender or args.oldest_first:
-            raise CommandError(ExitStatus.MISUSED, "an Import needs its first day: --from DATE")
-        fields = f"spec.organizationRef.name={organization.name}"
-        found = [each async for each in kube.list_readable(Import, fields=fields)]
-        chosen = [each for each in found if args.name in (None, each.name)]
-        if not chosen:
-            raise CommandError(ExitStatus.NOT_FOUND, f"Organization/{organization.name} has no such Import")
-        if not args.watch:
-            return _show(chosen, args.output, out)
-        if len(chosen) > 1:
-            raise CommandError(ExitStatus.MISUSED, "--watch shows one Import: choose it by --name")
-        return await _watch(kube, chosen[0].name, args.output, out)
-    imported = _new_import(args)
+        return await _show_chosen(args, kube, out, sleep)
+    if len(args.names) > 1:
+        raise CommandError(ExitStatus.MISUSED, "an Import is of one Organization: give one name with --from")
+    organization = Organization.parse(await kube.get(Organization, args.names[0]))
+    imported = _new_import(args, organization.name)
     try:
         created = Import.parse(await kube.create(Import, imported.to_dict()))
     except AlreadyExists:
         words = f"Import/{imported.name} exists already. Choose another --name, or show it without --from."
         raise CommandError(ExitStatus.NOT_ALL, words) from None
     if args.watch:
-        return await _watch(kube, created.name, args.output, out)
+        return await _watch(kube, created.name, args.output, out, sleep)
     if is_for_programs(args.output):
         out.write(format_answer(args.output, created.to_dict()))
     else:
@@ -104,13 +114,45 @@ def _date(text: str) -> str:
     return f"{day:%Y-%m-%d}"
 
 
-def _new_import(args: argparse.Namespace) -> Import:
+async def _show_chosen(args: argparse.Namespace, kube: KubeClient, out: TextIO, sleep: Sleep) -> ExitStatus:
+    if args.until or args.dry_run or args.sender or args.oldest_first:
+        raise CommandError(ExitStatus.MISUSED, "an Import needs its first day: --from DATE")
+    is_status = args.names[0] == STATUS_WORD
+    names = args.names[1:] if is_status else args.names
+    if len(names) > 1:
+        raise CommandError(ExitStatus.MISUSED, "give one name: of an Import or of an Organization")
+    found = await _named(kube, names[0]) if names else [each async for each in kube.list_readable(Import)]
+    chosen = [each for each in found if args.name in (None, each.name)]
+    if not chosen and (names or args.name):
+        what = " ".join(each for each in (*names, args.name) if each)
+        raise CommandError(
+            ExitStatus.NOT_FOUND, f"no Import in namespace {kube.namespace} is chosen by this: {what}"
+        )
+    if not args.watch:
+        return _show(chosen, args.output, out)
+    if len(chosen) != 1:
+        raise CommandError(ExitStatus.MISUSED, "--watch shows one Import: give its name")
+    return await _watch(kube, chosen[0].name, args.output, out, sleep)
+
+
+async def _named(kube: KubeClient, name: str) -> list[Import]:
+    """Return the Imports of the Organization of this name, or else the Import of this name."""
+    fields = f"spec.organizationRef.name={name}"
+    if found := [each async for each in kube.list_readable(Import, fields=fields)]:
+        return found
+    try:
+        return [Import.parse(await kube.get(Import, name))]
+    except NotFound:
+        return []
+
+
+def _new_import(args: argparse.Namespace, organization: str) -> Import:
     days = "-".join(each for each in (args.from_, args.until) if each)
-    default = f"{args.organization}-{days}{'-count' if args.dry_run else ''}"
+    default = f"{organization}-{days}{'-count' if args.dry_run else ''}"
     return Import(
         metadata=ObjectMeta(name=args.name or default),
         spec=ImportSpec(
-            organization_ref=LocalObjectReference(name=args.organization),
+            organization_ref=LocalObjectReference(name=organization),
             from_=args.from_,
             until=args.until,
             order=ImportOrder.OLDEST_FIRST if args.oldest_first else ImportOrder.NEWEST_FIRST,
@@ -123,22 +165,32 @@ def _new_import(args: argparse.Namespace) -> Import:
 def _show(imports: list[Import], output: str, out: TextIO) -> ExitStatus:
     if is_for_programs(output):
         out.write(format_answer(output, [each.to_dict() for each in imports]))
+    elif not imports:
+        out.write("The namespace has no Imports.\n")
     else:
         out.write("\n".join(describe(each) for each in imports))
     return ExitStatus.NOT_ALL if any(_is_stalled(each) for each in imports) else ExitStatus.DONE
 
 
-async def _watch(kube: KubeClient, name: str, output: str, out: TextIO) -> ExitStatus:
-    last = ""
+async def _watch(kube: KubeClient, name: str, output: str, out: TextIO, sleep: Sleep) -> ExitStatus:
+    last, failed = "", 0
     while True:
-        imported = Import.parse(await kube.get(Import, name))
+        try:
+            imported = Import.parse(await kube.get(Import, name))
+        except Unavailable:
+            failed += 1
+            if failed >= MAX_FAILED_LOOKS:
+                raise
+            await sleep(PAUSE_SECONDS)
+            continue
+        failed = 0
         if (line := progress(imported)) != last and not is_for_programs(output):
             out.write(f"{line}\n")
             out.flush()
         last = line
         if imported.status.completion_time is not None or _is_stalled(imported):
             return _show([imported], output, out)
-        await asyncio.sleep(PAUSE_SECONDS)
+        await sleep(PAUSE_SECONDS)
 
 
 def _is_stalled(imported: Import) -> bool:

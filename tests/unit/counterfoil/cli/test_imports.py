@@ -10,7 +10,8 @@ import pytest
 from counterfoil.cli.plugin import entry_point
 from counterfoil.cli.plugin.exit_status import CommandError, ExitStatus
 from counterfoil.cli.plugin.search import imports
-from counterfoil.resources import Import
+from counterfoil.kube.errors import Unavailable
+from counterfoil.resources import Import, Resource
 from tests.support.builders import NOON, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
 
@@ -44,7 +45,11 @@ def an_import(name: str = "old", *, stalled: bool = False, **status: Any) -> Imp
 
 async def told(kube: InMemoryKubeClient, *words: str) -> tuple[ExitStatus, str]:
     out = io.StringIO()
-    return await imports.run(arguments(*words), kube, out), out.getvalue()
+    return await imports.run(arguments(*words), kube, out, sleep=at_once), out.getvalue()
+
+
+async def at_once(_seconds: float) -> None:
+    """Pass a pause."""
 
 
 async def test_it_creates_an_import_of_the_days_and_senders() -> None:
@@ -111,9 +116,74 @@ def test_what_is_no_day_is_refused(day: str) -> None:
         arguments("acme", "--from", day)
 
 
-async def test_an_organization_without_an_import_is_named() -> None:
-    with pytest.raises(CommandError, match="has no such Import"):
-        await told(InMemoryKubeClient(an_organization()), "acme")
+@pytest.mark.parametrize("words", [("acme",), ("status", "old"), ("status", "--name", "old")])
+async def test_a_name_without_an_import_is_reported(words: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match=rf"no Import in namespace .* is chosen by this: {words[-1]}"):
+        await told(InMemoryKubeClient(an_organization()), *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("old",), ["old"]),
+        (("status", "old"), ["old"]),
+        (("acme",), ["new", "old"]),
+        (("acme", "--name", "old"), ["old"]),
+        (("status",), ["new", "of-globex", "old"]),
+    ],
+)
+async def test_imports_are_chosen_by_their_name_their_organization_or_all(
+    words: tuple[str, ...], names: list[str]
+) -> None:
+    other = an_import("of-globex").to_dict()
+    other["spec"]["organizationRef"]["name"] = "globex"
+    kube = InMemoryKubeClient(an_import("old"), an_import("new"), Import.parse(other))
+
+    status, said = await told(kube, *words, "-o", "json")
+
+    assert status is ExitStatus.DONE
+    assert sorted(each["metadata"]["name"] for each in json.loads(said)) == names
+
+
+async def test_a_namespace_without_an_import_is_no_error() -> None:
+    status, said = await told(InMemoryKubeClient(), "status")
+    assert (status, said) == (ExitStatus.DONE, "The namespace has no Imports.\n")
+
+
+@pytest.mark.parametrize("words", [("acme", "--watch"), ("status", "--watch")])
+async def test_only_one_import_is_watched(words: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match="--watch shows one Import"):
+        await told(InMemoryKubeClient(an_import("old"), an_import("new")), *words)
+
+
+@pytest.mark.parametrize("words", [("acme", "globex"), ("status", "acme", "globex")])
+async def test_two_names_are_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match="give one name"):
+        await told(InMemoryKubeClient(an_organization()), *words)
+    with pytest.raises(CommandError, match="give one name"):
+        await told(InMemoryKubeClient(an_organization()), *words, "--from", "2019-01-01")
+
+
+class RestartingKubeClient(InMemoryKubeClient):
+    """An API server that does not answer ``failures`` of the requests for an Import after the first."""
+
+    def __init__(self, *objects: Any, failures: int) -> None:
+        super().__init__(*objects)
+        self.failures, self.looks = failures, 0
+
+    async def get(self, kind: type[Resource], name: str) -> dict[str, Any]:
+        self.looks += kind is Import
+        if kind is Import and 1 < self.looks <= 1 + self.failures:
+            raise Unavailable(503, "", "the API server restarts")
+        return await super().get(kind, name)
+
+
+async def test_a_watch_continues_after_the_api_server_restarts() -> None:
+    kube = RestartingKubeClient(an_import(completionTime=NOON.isoformat()), failures=5)
+    assert (await told(kube, "old", "--watch"))[0] is ExitStatus.DONE
+    kube = RestartingKubeClient(an_import(completionTime=NOON.isoformat()), failures=1000)
+    with pytest.raises(Unavailable):
+        await told(kube, "old", "--watch")
 
 
 async def test_envelopes_without_an_event_are_shown() -> None:
