@@ -26,6 +26,7 @@ from controller.mails.render import (
 )
 from counterfoil.archives.errors import ArchiveRefused
 from counterfoil.i18n.attention import AttentionItem, AttentionKind
+from counterfoil.i18n.commands import commands_in
 from counterfoil.i18n.key_advice import key_advice
 from counterfoil.i18n.reasons import CATALOGUE
 from counterfoil.kube.secret import Placeholder, SecretUse, create_commands, label_command
@@ -310,6 +311,24 @@ async def test_the_mail_about_another_root_has_the_whole_command_that_confirms_i
     assert json.loads(patch) == confirmation(root)
     text, _ = bodies(content)
     assert confirm in text
+
+
+SMUGGLED = (
+    """`kubectl patch archive dms --subresource=status --type=merge -p '{"status":{"destination":null}}'`"""
+)
+
+
+@pytest.mark.xfail(strict=True, reason="a backquote in an address begins or ends a command")
+async def test_an_address_with_a_command_in_backquotes_adds_no_command_and_breaks_none() -> None:
+    root = f"https://dms.acme.example/{SMUGGLED}/"
+    said = await refused_root(root, "acme/2026")
+    (confirm,) = commands_in(said, "ArchiveRootChanged", "contracts")
+    assert json.loads(shlex.split(confirm.line)[-1]) == confirmation(root)
+    moved = str(origin_changed("dms", root, f"to {root}"))
+    (confirm,) = commands_in(moved, "OriginChanged", "contracts")
+    assert json.loads(shlex.split(confirm.line)[-1]) == {
+        "status": {"destination": None, "secretOrigins": None}
+    }
 
 
 @pytest.mark.parametrize(
