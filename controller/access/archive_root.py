@@ -209,7 +209,7 @@ def origin_changed(archive: str, known: str, where: str) -> ArchiveRefused:
     """Return the error for an Archive that leads elsewhere than when its first probe succeeded."""
     return ArchiveRefused(
         "OriginChanged",
-        f"Archive/{archive} led to {known}, and now leads {where}. Nothing was "
+        f"Archive/{archive} led to {_shown(known)}, and now leads {_shown(where)}. Nothing was "
         "sent there, and nothing is deleted in eSignAnyWhere. Set its address back, or type "
         f"`kubectl patch archive {archive} --subresource=status --type=merge -p "
         """'{"status":{"destination":null,"secretOrigins":null}}'` to confirm the new one. Look there """
@@ -233,14 +233,20 @@ def _changed(archive: str, root: str, what: str) -> ArchiveRefused:
         if is_folder
         else "Set the previous place again, or restore what has the archive."
     )
-    confirmed = shlex.quote(json.dumps({"status": {"root": {"location": root, "markerID": None}}}))
+    patch = json.dumps({"status": {"root": {"location": root, "markerID": None}}})
+    confirmed = shlex.quote(patch.replace("`", r"\u0060"))
     return ArchiveRefused(
         "ArchiveRootChanged",
-        f"Archive/{archive}: {root} {what}, so it is not the root that the archive had before. Nothing is "
-        f"archived there, and nothing is deleted in eSignAnyWhere. {remedy} If a new, empty root is "
-        "intended, type "
+        f"Archive/{archive}: {_shown(root)} {_shown(what)}, so it is not the root that the archive had "
+        "before. Nothing is archived there, and nothing is deleted in eSignAnyWhere. "
+        f"{remedy} If a new, empty root is intended, type "
         f"`kubectl patch archive {archive} --subresource=status --type=merge -p {confirmed}`. {WHO_CONFIRMS}",
     )
+
+
+def _shown(address: str) -> str:
+    """Return an address for a message, in which only a command has backquotes."""
+    return address.replace("`", "%60")
 
 
 class MarkedBackend(ForwardingBackend):

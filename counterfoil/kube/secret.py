@@ -97,12 +97,13 @@ class Secret(Resource, frozen=True):
     @property
     def origin(self) -> str | None:
         """The only origin that its content may be sent to (annotation ``counterfoil.dev/origin``), or None.
-        Text that is no origin is returned as it is: it equals none."""
+        Text that is no origin equals none. It is returned without backquotes: in a message, these are around
+        a command."""
         declared = self.annotations.get(ORIGIN_ANNOTATION)
         try:
             return None if declared is None else origin_of(declared)
         except ValueError:
-            return declared
+            return declared.replace("`", "'") if declared is not None else None
 
     def placeholder_fault(self, key: str) -> str | None:
         """Return why the value of a key is none: somebody typed a command as it was printed. None: it is."""

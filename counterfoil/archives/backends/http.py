@@ -373,7 +373,7 @@ def _joined(url: str, location: str) -> str | None:
         # Other characters take up to twelve in the address, and much longer to parse with each request.
         if len(quote(location, safe=_UNQUOTED)) > MAX_LOCATION_LENGTH:
             return None
-        joined = urljoin(f"{url}/", location)
+        joined = quote(urljoin(f"{url}/", location), safe=_UNQUOTED)
         httpx.URL(joined)
         return joined if origin_of(joined) == origin_of(url) else None
     except (ValueError, httpx.InvalidURL):

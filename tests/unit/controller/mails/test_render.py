@@ -318,7 +318,6 @@ SMUGGLED = (
 )
 
 
-@pytest.mark.xfail(strict=True, reason="a backquote in an address begins or ends a command")
 async def test_an_address_with_a_command_in_backquotes_adds_no_command_and_breaks_none() -> None:
     root = f"https://dms.acme.example/{SMUGGLED}/"
     said = await refused_root(root, "acme/2026")

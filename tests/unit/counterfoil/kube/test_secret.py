@@ -3,6 +3,7 @@
 import pytest
 
 from counterfoil.kube.secret import FOREIGN_TYPES, USE_LABEL, Secret, SecretUse
+from counterfoil.origin import ORIGIN_ANNOTATION, origin_of
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.sealing import SECRET_TYPE
 
@@ -77,3 +78,11 @@ def test_no_label_makes_the_secret_of_a_program_readable(use: SecretUse, type_: 
 
 def test_the_secrets_that_counterfoil_seals_are_a_programs() -> None:
     assert SECRET_TYPE in FOREIGN_TYPES
+
+
+def test_an_annotation_that_is_no_origin_equals_none_and_begins_no_command_in_a_message() -> None:
+    annotations = {ORIGIN_ANNOTATION: "`kubectl delete archive dms`"}
+    secret = Secret(metadata=ObjectMeta(name="dms-key", annotations=annotations))
+    assert secret.origin == "'kubectl delete archive dms'"
+    with pytest.raises(ValueError, match="scheme, host and port"):
+        origin_of(secret.origin)

@@ -576,7 +576,6 @@ async def test_a_file_whose_location_is_its_own_name_is_requested_once() -> None
     assert requested == ["POST /dms", "POST /dms", "GET /dms/a/b.pdf"]
 
 
-@pytest.mark.xfail(strict=True, reason="the address is stored as the system wrote it")
 async def test_an_address_that_a_system_names_is_stored_as_an_address_is_written() -> None:
     place = "of/`kubectl delete archive dms`\u00e9%20?a=b&c=[d]"
     requested = []
