@@ -9,7 +9,8 @@ from aiohttp import web
 
 from counterfoil.archives.backend import ArchiveBackend, RetainingBackend
 from counterfoil.resources.archive_kinds import KINDS as ARCHIVE_KINDS
-from tests.support.scenes import hostile_answers, hostile_archive
+from tests.support.archive_servers import HTTP_KINDS, KINDS, KINDS_WITHOUT_SERVER
+from tests.support.scenes import hostile_answers
 from tests.support.scenes.answer_memory import FILLING, LIMIT, MIB, measured, serving
 from tests.support.scenes.hostile_answers import STALLED_SECONDS
 from tests.support.servers.hostile_sftp import ATTACKS, HostileSftp, serving_sftp
@@ -102,17 +103,14 @@ class HostileArchive:
         return response
 
 
-KINDS_WITHOUT_SERVER = {"filesystem", "nulltest", "custom"}
-
-
 def test_all_kinds_of_archives_and_all_their_operations_are_measured() -> None:
-    assert {*hostile_archive.KINDS, "sftp"} == set(ARCHIVE_KINDS) - KINDS_WITHOUT_SERVER
+    assert {*KINDS, *KINDS_WITHOUT_SERVER} == {*ARCHIVE_KINDS}
     asked = {name for protocol in (ArchiveBackend, RetainingBackend) for name in vars(protocol)}
     public = {name for name in asked if not name.startswith("_")}
     assert public - {"close", "kind", "lists_files", "location"} == set(hostile_answers.OPERATIONS)
 
 
-@pytest.mark.parametrize("kind", hostile_archive.KINDS)
+@pytest.mark.parametrize("kind", HTTP_KINDS)
 async def test_all_operations_of_a_hostile_archive_take_a_bounded_memory(kind: str) -> None:
     async with serving(HostileArchive(WIDE).answer) as url:
         grown, _, _ = await measured(kind, url)

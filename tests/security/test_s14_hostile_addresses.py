@@ -10,7 +10,8 @@ from aiohttp import web
 from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend
 from counterfoil.archives.errors import ArchiveError
-from counterfoil.resources.archive import ArchiveSpec, Cmis, Http, WebDav
+from counterfoil.resources.archive import ArchiveSpec, Cmis, Http
+from tests.support.archive_servers import HTTP_KINDS, OBJECT_STORES, open_at
 from tests.support.fakes.archives import once
 
 ADDRESSES = {
@@ -50,9 +51,8 @@ async def answered(
         await runner.cleanup()
 
 
-async def file_document(spec: ArchiveSpec) -> None:
+async def file_document(backend: ArchiveBackend) -> None:
     """Probe an archive, file a document and read it back."""
-    backend: ArchiveBackend = await open_backend("dms", spec, {})
     try:
         await backend.probe()
         await backend.put("a/b.pdf", once(b"x"), tags={}, content_type=None)
@@ -64,8 +64,12 @@ async def file_document(spec: ArchiveSpec) -> None:
 
 async def refused(spec: ArchiveSpec) -> str:
     """Return the reason of the first error of an archive."""
+    return await refused_by(await open_backend("dms", spec, {}))
+
+
+async def refused_by(backend: ArchiveBackend) -> str:
     with pytest.raises(ArchiveError) as found:
-        await file_document(spec)
+        await file_document(backend)
     return found.value.reason
 
 
@@ -94,7 +98,7 @@ async def test_a_repository_whose_address_is_none(address: str, field: str) -> N
     assert reason in {"ArchiveAnswerUnreadable", "ArchiveRedirects", "ArchiveNotCmis"}
 
 
-@pytest.mark.parametrize("kind", ["http", "webdav", "cmis"])
+@pytest.mark.parametrize("kind", [each for each in HTTP_KINDS if each not in OBJECT_STORES])
 @pytest.mark.parametrize("address", ADDRESSES.values(), ids=list(ADDRESSES))
 async def test_a_redirect_to_an_address_that_is_none(address: str, kind: str) -> None:
     def answer(request: web.BaseRequest, site: str) -> web.StreamResponse:
@@ -102,11 +106,6 @@ async def test_a_redirect_to_an_address_that_is_none(address: str, kind: str) ->
         return web.Response(status=307, headers={"Location": named.replace("\x00", "\x7f")})
 
     async with answered(answer) as (site, paths):
-        specs = {
-            "http": ArchiveSpec(http=Http(url=f"{site}/inbox")),
-            "webdav": ArchiveSpec(webdav=WebDav(url=f"{site}/inbox")),
-            "cmis": ArchiveSpec(cmis=Cmis(url=f"{site}/inbox", repository_id="r")),
-        }
-        reason = await refused(specs[kind])
+        reason = await refused_by(await open_at(kind, f"{site}/inbox"))
     assert reason in {"ArchiveRedirects", "ArchiveAnswerUnreadable", "ArchiveUnreachable"}
     assert all(path.startswith("/inbox") for path in paths)

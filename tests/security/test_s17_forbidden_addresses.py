@@ -1,42 +1,22 @@
 """S17: lead eSAW or an archive to the pod itself, its node or the metadata service of a cloud."""
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-import msgspec
 import pytest
 
-from counterfoil.archives import open_backend
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.esaw import EsawClient, EsawUnreachable, new_http_client
-from counterfoil.resources.archive import ArchiveSpec
+from counterfoil.resources.archive_kinds import KINDS as ARCHIVE_KINDS
 from counterfoil.untrusted.addresses import ALLOWED, NO_LOOPBACK, Addresses
+from tests.support.archive_servers import KINDS, KINDS_WITHOUT_SERVER, open_at
 from tests.support.builders import AClock
 from tests.support.servers.scripted_esaw import ScriptedServer, answering, running, then_closing
 
-KEYS: Final = {"accessKeyId": b"AKIAEXAMPLE", "secretAccessKey": b"x" * 40}
-LOGIN: Final = {"username": b"u", "password": b"p"}
-ACCOUNT: Final = {"accountName": b"acme", "accountKey": b"eHh4eA=="}
-KINDS: Final = ("s3", "azblob", "webdav", "cmis", "http", "sftp")
 LINK_LOCAL: Final = "169.254.99.99"
 """Of the network in which clouds have their metadata services."""
-
-
-def archive_at(kind: str, host: str, port: int = 80) -> tuple[ArchiveSpec, Mapping[str, bytes]]:
-    """Return an Archive of a kind at this host, and the content of its Secret."""
-    url, secret = f"http://{host}:{port}", {"credentialsSecretRef": {"name": "dms"}}
-    settings: Mapping[str, tuple[Mapping[str, object], Mapping[str, bytes]]] = {
-        "s3": ({"bucket": "acme", "region": "eu", "endpoint": url, **secret}, KEYS),
-        "azblob": ({"container": "acme", "endpoint": url, **secret}, ACCOUNT),
-        "webdav": ({"url": url}, {}),
-        "cmis": ({"url": url, "repositoryID": "acme"}, {}),
-        "http": ({"url": url}, {}),
-        "sftp": ({"host": host, "port": port, "hostKeys": [f"SHA256:{'A' * 43}"], **secret}, LOGIN),
-    }
-    spec, credentials = settings[kind]
-    return msgspec.convert({kind: spec}, ArchiveSpec), credentials
 
 
 class Rebinding:
@@ -55,8 +35,8 @@ def port_of(server: ScriptedServer) -> int:
     return int(server.url.rpartition(":")[2])
 
 
-async def problem_of_archive(spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> ArchiveError:
-    backend = await open_backend("dms", spec, credentials)
+async def problem_of_archive(kind: str, host: str, port: int = 80) -> ArchiveError:
+    backend = await open_at(kind, f"http://{host}:{port}")
     try:
         with pytest.raises(ArchiveError) as found:
             await anext(backend.read("a/b.pdf"))
@@ -73,9 +53,13 @@ async def problem_of_esaw(url: str) -> EsawUnreachable:
     return found.value
 
 
+def test_every_kind_of_archive_that_has_a_server_is_tried() -> None:
+    assert {*KINDS, *KINDS_WITHOUT_SERVER} == {*ARCHIVE_KINDS}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_no_archive_leads_to_the_metadata_service_of_a_cloud(kind: str) -> None:
-    problem = await problem_of_archive(*archive_at(kind, LINK_LOCAL))
+    problem = await problem_of_archive(kind, LINK_LOCAL)
     assert problem.reason == "ArchiveAddressForbidden"
 
 
@@ -87,7 +71,7 @@ async def test_no_organization_leads_to_the_metadata_service_of_a_cloud() -> Non
 async def test_no_archive_leads_to_the_ports_of_the_pod(kind: str) -> None:
     ALLOWED.set(NO_LOOPBACK)
     async with running(answering(b"", 200)) as pod:
-        problem = await problem_of_archive(*archive_at(kind, "127.0.0.1", port_of(pod)))
+        problem = await problem_of_archive(kind, "127.0.0.1", port_of(pod))
     assert problem.reason == "ArchiveAddressForbidden"
     assert pod.connections == 0
 
@@ -104,7 +88,7 @@ async def test_no_organization_leads_to_the_ports_of_the_pod() -> None:
 async def test_no_name_of_an_archive_leads_there(kind: str, address: str) -> None:
     ALLOWED.set(Addresses(allows_loopback=True, resolve=Rebinding(address).resolve))
     async with running(answering(b"", 200)) as pod:
-        problem = await problem_of_archive(*archive_at(kind, "dms.example", port_of(pod)))
+        problem = await problem_of_archive(kind, "dms.example", port_of(pod))
     assert problem.reason == "ArchiveAddressForbidden"
     assert pod.connections == 0
 
@@ -123,8 +107,8 @@ async def test_no_archive_leads_to_an_address_of_the_pod_or_its_node(
     kind: str, place: str, address: str
 ) -> None:
     ALLOWED.set(replace(HERE[place], resolve=Rebinding(address).resolve))
-    named = await problem_of_archive(*archive_at(kind, "dms.example"))
-    literal = await problem_of_archive(*archive_at(kind, "203.0.113.9"))
+    named = await problem_of_archive(kind, "dms.example")
+    literal = await problem_of_archive(kind, "203.0.113.9")
     assert {named.reason, literal.reason} == {"ArchiveAddressForbidden"}
 
 
@@ -153,6 +137,6 @@ async def test_a_proxy_gets_no_request_for_such_an_address(monkeypatch: pytest.M
     async with running(answering(b'"1"', 200)) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         assert (await problem_of_esaw(f"http://{LINK_LOCAL}")).kind == "forbidden"
-        problem = await problem_of_archive(*archive_at("webdav", LINK_LOCAL))
+        problem = await problem_of_archive("webdav", LINK_LOCAL)
     assert problem.reason == "ArchiveAddressForbidden"
     assert proxy.connections == 0

@@ -14,9 +14,7 @@ from functools import partial
 from itertools import cycle, product
 
 from counterfoil._upstream.malloc import keep_large_blocks
-from counterfoil.archives import open_backend
 from counterfoil.archives.backend import ArchiveBackend, FileNotStored, RetainingBackend
-from counterfoil.archives.backends import gcs
 from counterfoil.archives.errors import ArchiveError
 from counterfoil.archives.filing import find_concluded
 from counterfoil.archives.layout import ArchiveLayout
@@ -30,9 +28,9 @@ from counterfoil.esaw_check.probes import Questions, check_esaw
 from counterfoil.process_exit import exit_process
 from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
+from tests.support.archive_servers import KINDS as ARCHIVE_KINDS
+from tests.support.archive_servers import open_at
 from tests.support.scenes.esaw_check import a_subject_of
-from tests.support.scenes.hostile_archive import KINDS as ARCHIVE_KINDS
-from tests.support.scenes.hostile_archive import archive_at
 from tests.support.servers.scripted_esaw import ENVELOPE
 from tests.support.signing_keys import a_signer
 
@@ -73,8 +71,7 @@ async def metadata(user: EsawUserClient) -> object:
 @asynccontextmanager
 async def manifest(url: str) -> AsyncIterator[Ask]:
     """A manifest in an archive."""
-    archive, secret = archive_at("webdav", url)
-    backend = await open_backend("dms", archive.spec, secret)
+    backend = await open_at("webdav", url)
 
     async def ask() -> Manifest:
         async with reading_small(backend, "a/counterfoil.json") as content:
@@ -87,8 +84,7 @@ async def manifest(url: str) -> AsyncIterator[Ask]:
 @asynccontextmanager
 async def sealed(url: str) -> AsyncIterator[Ask]:
     """A manifest of this envelope, and a seal that never comes."""
-    archive, secret = archive_at("webdav", url)
-    backend = await open_backend("dms", archive.spec, secret)
+    backend = await open_at("webdav", url)
     layout = ArchiveLayout(ENVELOPE, FOLDER, (), {}, "o", "n", "https://esaw")
     key = a_signer().public
     yield lambda: _stalled(find_concluded(backend, layout, ENVELOPE, key=key))
@@ -98,8 +94,7 @@ async def sealed(url: str) -> AsyncIterator[Ask]:
 @asynccontextmanager
 async def verified(url: str) -> AsyncIterator[Ask]:
     """The verification of an archived envelope, whose hash file never comes."""
-    archive, secret = archive_at("webdav", url)
-    backend = await open_backend("dms", archive.spec, secret)
+    backend = await open_at("webdav", url)
 
     async def verify() -> None:
         location = backend.location(f"{FOLDER}/counterfoil.json")
@@ -113,8 +108,7 @@ async def verified(url: str) -> AsyncIterator[Ask]:
 @asynccontextmanager
 async def listing(url: str) -> AsyncIterator[Ask]:
     """A list of an object store."""
-    archive, secret = archive_at("s3", url)
-    backend = await open_backend("dms", archive.spec, secret)
+    backend = await open_at("s3", url)
     yield partial(backend.entries, "a")
     await backend.close()
 
@@ -154,14 +148,8 @@ OPERATIONS: dict[str, Callable[[ArchiveBackend], Awaitable[object]]] = {
 @asynccontextmanager
 async def operations(url: str, kind: str) -> AsyncIterator[Ask]:
     """All operations of an archive at four hosts in turn; an answer without an end is waited for."""
-    backends = []
-    for host in range(1, 5):
-        address = url.replace("127.0.0.1", f"127.0.0.{host}")
-        archive, secret = archive_at(kind, address)
-        if kind == "gcs":
-            # The only kind whose address is no setting.
-            gcs.OPENER = partial(gcs.open_gcs, address=address)
-        backends.append(await open_backend("dms", archive.spec, secret))
+    addresses = [url.replace("127.0.0.1", f"127.0.0.{host}") for host in range(1, 5)]
+    backends = [await open_at(kind, each) for each in addresses]
     # Lists first, since they are the largest answers.
     lists = [OPERATIONS["entries"], OPERATIONS["remove_leftovers"]]
     turns = cycle(product([*lists, *OPERATIONS.values()], backends))
@@ -187,7 +175,7 @@ KINDS: dict[str, Callable[[str], AbstractAsyncContextManager[Ask]]] = {
     "verified": verified,
     "list": listing,
     "check": checked,
-    **{each: partial(operations, kind=each) for each in (*ARCHIVE_KINDS, "sftp")},
+    **{each: partial(operations, kind=each) for each in ARCHIVE_KINDS},
 }
 
 

@@ -7,15 +7,13 @@ controller's, with the Archive's status.
 """
 
 import asyncio
-import base64
-import json
 import os
 import sys
+from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
-from typing import Any
-from urllib.parse import urlsplit
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from controller.access.archive_pool import ArchivePool
@@ -30,38 +28,14 @@ from counterfoil.process_exit import exit_process
 from counterfoil.resources import Archive, find_condition
 from counterfoil.testing.archive_contract.runs import peak_memory
 from counterfoil.untrusted.addresses import ALLOWED, Addresses
+from tests.support.archive_servers import HTTP_KINDS, SECRETS, spec_at
 from tests.support.fakes.kube import InMemoryKubeClient
 from tests.support.fakes.reconcile_context import an_archive
-from tests.support.signing_keys import rsa_private_pem
-
-REF = {"name": "dms-key"}
-KINDS = ("s3", "azblob", "gcs", "webdav", "cmis", "http")
-LOGIN = {"username": b"u", "password": b"p"}
 
 
-def archive_at(kind: str, url: str) -> tuple[Archive, dict[str, bytes]]:
+def archive_at(kind: str, url: str) -> tuple[Archive, Mapping[str, bytes]]:
     """Return an Archive of a kind whose server is at ``url``, and the content of its Secret."""
-    settings: dict[str, Any] = {
-        "s3": {"bucket": "contracts", "endpoint": url, "forcePathStyle": True, "credentialsSecretRef": REF},
-        "azblob": {"container": "contracts", "endpoint": url, "credentialsSecretRef": REF},
-        "gcs": {"bucket": "contracts", "credentialsSecretRef": REF},
-        "webdav": {"url": url, "credentialsSecretRef": REF},
-        "cmis": {"url": url, "repositoryID": "r", "credentialsSecretRef": REF},
-        "http": {"url": url, "credentialsSecretRef": REF},
-    }
-    if kind == "sftp":
-        at = urlsplit(url)
-        server = {"host": at.hostname, "port": at.port, "root": "/", "hostKeys": [at.fragment]}
-        settings["sftp"] = {**server, "credentialsSecretRef": REF}
-    account = {"client_email": "a@acme.example", "private_key_id": "1"}
-    secrets: dict[str, dict[str, bytes]] = {
-        "s3": {"accessKeyId": b"KEY", "secretAccessKey": b"s", "sessionToken": b"SESSION-TOKEN"},
-        "azblob": {"accountName": b"acme", "accountKey": base64.b64encode(b"key")},
-        "gcs": {"serviceAccountJson": json.dumps({**account, "private_key": rsa_private_pem()}).encode()},
-    }
-    spec: dict[str, Any] = {"filesystem": None, kind: settings[kind]}
-    archive = an_archive(**spec)
-    return archive, secrets.get(kind, LOGIN)
+    return replace(an_archive(), spec=spec_at(kind, url)), SECRETS[kind]
 
 
 async def ask(operation: str, kind: str, url: str) -> tuple[int, str]:
@@ -72,7 +46,7 @@ async def ask(operation: str, kind: str, url: str) -> tuple[int, str]:
         gcs.OPENER = partial(gcs.open_gcs, address=url)
     kube, clock = InMemoryKubeClient(archive), WallClock()
     kube.secret_uses["dms-key"] = "archive"
-    kube.secrets["dms-key"] = secret
+    kube.secrets["dms-key"] = dict(secret)
     secrets, metrics = SecretCache(kube, clock), Metrics(CollectorRegistry(), version="test")
     pool = ArchivePool(kube, Cache(), secrets, clock, metrics)
     backend = await pool.backend(archive)
@@ -94,7 +68,7 @@ async def ask(operation: str, kind: str, url: str) -> tuple[int, str]:
 if __name__ == "__main__":
     keep_large_blocks()  # as the controller does
     ALLOWED.set(Addresses(allows_loopback=True))
-    for kind in KINDS:
+    for kind in HTTP_KINDS:
         import_module(f"counterfoil.archives.backends.{kind}")
     for line in sys.stdin:
         if not os.fork():

@@ -111,6 +111,10 @@ class Addition:
     """Files of the steps that this addition does not need: the checklist names their conditions."""
     checks: tuple[str, ...]
     """Each fails after the first step, and passes after all of them."""
+    modules: tuple[str, ...] = ()
+    """Modules of which each test about the addition passes after all steps."""
+    name: str = ""
+    """Name of the addition among the parameters of these tests."""
 
 
 PHASE_MODULE = '''"""Index the archived files."""
@@ -150,14 +154,18 @@ KIND_MODULE = '''"""Archives of the kind `shelf`."""
 
 from collections.abc import Mapping
 
-from counterfoil.archives.backend import ArchiveBackend, Opener
-from counterfoil.archives.errors import SettingsInvalid
+from counterfoil.archives.backend import ArchiveBackend, Opener, required_settings
+from counterfoil.archives.backends._http import HttpSite
+from counterfoil.archives.backends.webdav import WebDavBackend
+from counterfoil.archives.credentials import Credentials
 from counterfoil.resources.archive import ArchiveSpec
 
 
 async def open_shelf(name: str, spec: ArchiveSpec, credentials: Mapping[str, bytes]) -> ArchiveBackend:
-    """Open the archive ``name``. Raises ``SettingsInvalid``: there is no shelf."""
-    raise SettingsInvalid(name)
+    """Open the archive ``name``, which is a folder of WebDAV."""
+    settings = required_settings(name, "spec.shelf", spec.shelf)
+    secret = Credentials(name, settings.credentials_secret_ref, credentials)
+    return WebDavBackend(HttpSite.open("the shelf", "spec.shelf", settings.url, secret))
 
 
 OPENER: Opener = open_shelf
@@ -178,6 +186,23 @@ GENERATED = (
 CATALOGUES = "tests/unit/counterfoil/i18n/test_catalogues.py"
 DOCS = "tests/unit/docs/test_docs.py"
 KINDS = "tests/unit/counterfoil/archives/backends/test_kinds.py"
+
+OF_ALL_KINDS = re.compile(
+    r"tests\.support\.archive_servers|\bSECRET_KEYS\b|\bARCHIVE_KINDS\b"
+    r"|resources\.archive(_kinds)? import (\([^)]*|[^(\n]*)\b(KINDS|EXAMPLES)\b"
+)
+"""The imports of a test module that tries each kind of archive."""
+
+
+def archive_kind_modules() -> tuple[str, ...]:
+    """Return the test modules that try each kind of archive, without those that need a control plane."""
+    return tuple(
+        each.relative_to(ROOT).as_posix()
+        for folder in ("unit", "security")
+        for each in sorted((ROOT / "tests" / folder).rglob("test_*.py"))
+        if each != Path(__file__) and OF_ALL_KINDS.search(each.read_text(encoding="utf-8"))
+    )
+
 
 ADDITIONS: Mapping[str, Addition] = {
     "A phase": Addition(
@@ -236,7 +261,10 @@ ADDITIONS: Mapping[str, Addition] = {
                 ),
             ),
             written("counterfoil/archives/backends/shelf.py", KIND_MODULE),
-            in_each_console_language("webdav", 'shelf = "Shelf"'),
+            in_sequence(
+                in_each_console_language("webdav", 'shelf = "Shelf"'),
+                inserted(CATALOGUES, '("archive_kind", "gcs")}', '("archive_kind", "shelf"), '),
+            ),
             written("tests/cluster/test_archive_contract_shelf.py", '"""Contract of the kind."""\n'),
             in_sequence(
                 inserted(
@@ -250,13 +278,26 @@ ADDITIONS: Mapping[str, Addition] = {
                     '    "shelf": ("bearerToken",),\n',
                 ),
             ),
-            inserted("tests/support/scenes/hostile_archive.py", '"http")\n', '"shelf", '),
+            in_sequence(
+                inserted(
+                    "tests/support/archive_servers.py",
+                    '}\n"""The content of the Secret of each kind."""',
+                    '    "shelf": {"bearerToken": b"t"},\n',
+                ),
+                inserted(
+                    "tests/support/archive_servers.py",
+                    '    "webdav": lambda url',
+                    '    "shelf": lambda url: {"url": url},\n',
+                ),
+            ),
             in_sequence(
                 inserted("docs/archives.md", "## Kind `custom`\n", "## Kind `shelf`\n\nA shelf.\n\n"),
                 a_column_of_the_matrix("shelf"),
             ),
         ),
-        needless=frozenset({"tests/security/test_s04_operation_memory.py", "charts/counterfoil/values.yaml"}),
+        needless=frozenset(
+            {"charts/counterfoil/values.yaml", "sandbox/servers/", "sandbox/servers/__main__.py"}
+        ),
         checks=(
             f"{KINDS}::test_every_kind_of_the_api_can_be_opened",
             f"{KINDS}::test_every_kind_has_its_contract_and_its_section_in_the_manual",
@@ -264,9 +305,13 @@ ADDITIONS: Mapping[str, Addition] = {
             "tests/unit/docs/test_archive_matrix.py::test_the_table_has_each_kind_that_keeps_files",
             "tests/security/test_s04_operation_memory.py::"
             "test_all_kinds_of_archives_and_all_their_operations_are_measured",
+            "tests/security/test_s17_forbidden_addresses.py::"
+            "test_every_kind_of_archive_that_has_a_server_is_tried",
             f"{CRDS}::test_no_rule_of_the_crds_is_without_a_case",
             GENERATED[0],
         ),
+        modules=archive_kind_modules(),
+        name="shelf",
     ),
     "A setting": Addition(
         steps=(
@@ -364,6 +409,15 @@ def failed_checks(copy: Path, checks: tuple[str, ...]) -> set[str]:
     return set(lines)
 
 
+def tests_about(copy: Path, modules: tuple[str, ...], name: str) -> tuple[str, ...]:
+    """Return the tests of the modules that have this name as a parameter."""
+    done = run(copy, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *modules)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.findall(rf"(?m)^(tests/\S+?::\w+\[(?:.*-)?{name}(?:-.*)?\])$", done.stdout)
+    assert found
+    return tuple(found)
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy of the parts of the repository that the checks read."""
@@ -396,4 +450,6 @@ def test_the_steps_of_a_checklist_are_all_that_an_addition_needs(heading: str, c
     for arguments in commands(steps, copy):
         done = run(copy, *arguments)
         assert done.returncode == 0, done.stderr
-    assert failed_checks(copy, tuple({*addition.checks, *GENERATED})) == set()
+    about = tests_about(copy, addition.modules, addition.name) if addition.modules else ()
+    untranslated = f"{CATALOGUES}::test_no_text_is_left_untranslated"
+    assert failed_checks(copy, tuple({*addition.checks, *GENERATED, *about, untranslated})) == set()

@@ -1,9 +1,7 @@
 """The Secret of an archive: its keys may have other names, which messages then use."""
 
-import base64
 from collections.abc import Mapping
 
-import msgspec
 import pytest
 
 from counterfoil import archives
@@ -11,22 +9,8 @@ from counterfoil.archives.credentials import Credentials
 from counterfoil.archives.errors import SettingsInvalid
 from counterfoil.resources import Archive
 from counterfoil.resources.archive_kinds import CredentialsReference
+from tests.support.archive_servers import SECRETS
 from tests.support.crd_cases import SECRET_KEYS, built, keys
-from tests.support.signing_keys import rsa_private_pem
-
-CONTENT: Mapping[str, Mapping[str, bytes]] = {
-    "s3": {"accessKeyId": b"KEY", "secretAccessKey": b"s"},
-    "azblob": {"accountName": b"acme", "accountKey": base64.b64encode(b"key")},
-    "gcs": {
-        "serviceAccountJson": msgspec.json.encode(
-            {"client_email": "a@acme.example", "private_key_id": "1", "private_key": rsa_private_pem()}
-        )
-    },
-    "webdav": {"username": b"jane", "password": b"p"},
-    "sftp": {"username": b"jane", "password": b"p"},
-    "cmis": {"username": b"jane", "password": b"p"},
-    "http": {"signingSecret": b"0123456789abcdef0123456789abcdef", "bearerToken": b"t"},
-}
 
 
 def an_archive(kind: str, names: Mapping[str, str]) -> Archive:
@@ -39,8 +23,8 @@ def an_archive(kind: str, names: Mapping[str, str]) -> Archive:
 
 @pytest.mark.parametrize("kind", SECRET_KEYS)
 async def test_a_secret_may_have_other_names(kind: str) -> None:
-    names = {name: f"OTHER_{name}" for name in CONTENT[kind]}
-    content = {names[name]: value for name, value in CONTENT[kind].items()}
+    names = {name: f"OTHER_{name}" for name in SECRETS[kind]}
+    content = {names[name]: value for name, value in SECRETS[kind].items()}
     backend = await archives.open_backend("dms", an_archive(kind, names).spec, content)
     await backend.close()
 
@@ -48,7 +32,7 @@ async def test_a_secret_may_have_other_names(kind: str) -> None:
 async def test_a_missing_key_is_named_as_the_secret_should_have_it() -> None:
     archive = an_archive("s3", {"accessKeyId": "AWS_ACCESS_KEY_ID"})
     with pytest.raises(SettingsInvalid, match="`AWS_ACCESS_KEY_ID`"):
-        await archives.open_backend("dms", archive.spec, CONTENT["s3"])
+        await archives.open_backend("dms", archive.spec, SECRETS["s3"])
 
 
 async def test_only_the_name_that_the_archive_gives_counts() -> None:

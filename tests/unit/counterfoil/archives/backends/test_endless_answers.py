@@ -13,6 +13,8 @@ from contextlib import suppress
 import pytest
 from aiohttp import web
 
+from tests.support.archive_servers import OBJECT_STORES
+
 MIB = 1024 * 1024
 BLOCK = 256 * 1024
 ANSWER = 600 * MIB
@@ -82,7 +84,6 @@ async def endless_json(request: web.Request) -> web.StreamResponse:
 
 
 Answer = Callable[[web.Request], object]
-OBJECT_STORES = ("s3", "azblob", "gcs")
 
 
 @pytest.fixture

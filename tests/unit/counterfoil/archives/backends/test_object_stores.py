@@ -39,13 +39,13 @@ from counterfoil.archives.errors import ArchiveError, ArchiveRefused, ArchiveUna
 from counterfoil.archives.readback import read_back
 from counterfoil.archives.streams import observe_sent
 from counterfoil.resources.archive import S3, ArchiveSpec, AzureBlob, CredentialsReference, GoogleCloudStorage
+from tests.support.archive_servers import OBJECT_STORES
 from tests.support.builders import NOON, AClock
 from tests.support.fakes.archives import once
 from tests.support.servers.scripted_esaw import server_tls
 from tests.support.signing_keys import rsa_private_pem
 
 MIB = 1024 * 1024
-KINDS = ("s3", "azblob", "gcs")
 REF = CredentialsReference(name="bucket-credentials")
 
 
@@ -162,7 +162,7 @@ class Probed(Server):
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False], ids=["cancelled", "refused"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 async def test_a_probe_ends_although_the_store_answers_no_delete_and_the_next_one_takes_its_place(
     kind: str, is_cancelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +191,7 @@ async def test_a_probe_ends_although_the_store_answers_no_delete_and_the_next_on
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("operation", ["read", "entries", "discard", "probe", "put", "put in parts"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 async def test_no_redirect_is_followed_and_no_foreign_bytes_count(
     kind: str, operation: str, status: int
 ) -> None:
@@ -238,13 +238,13 @@ async def entries_of(kind: str, body: bytes) -> tuple[list[StoredEntry], Server]
             await backend.close()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 async def test_pages_without_an_end_are_not_read_indefinitely(kind: str) -> None:
     with pytest.raises(NameTaken, match="more than 10000 files"):
         await entries_of(kind, PAGES[kind])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 @pytest.mark.parametrize(
     "body",
     [
@@ -264,7 +264,7 @@ async def test_what_is_no_list_is_reported_as_such(kind: str, body: bytes) -> No
     assert refused.value.reason == "ArchiveAnswerUnreadable"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 async def test_a_list_that_does_not_say_whether_it_is_whole_is_not_believed(kind: str) -> None:
     with pytest.raises(ArchiveRefused):
         await entries_of(kind, b"<L><Contents><Key>a/b</Key><Size>1</Size></Contents></L>")
@@ -274,7 +274,7 @@ def _marked(kind: str, marker: bytes) -> bytes:
     return PAGES[kind].replace(b">m<", b">" + marker + b"<")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 async def test_a_marker_longer_than_2_kib_is_not_sent_back(kind: str) -> None:
     server = Server()
 
@@ -291,7 +291,7 @@ async def test_a_marker_longer_than_2_kib_is_not_sent_back(kind: str) -> None:
     assert len(server.heads) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 async def test_a_marker_of_2_kib_is_sent_back(kind: str) -> None:
     with pytest.raises(NameTaken):
         await entries_of(kind, _marked(kind, b"m" * 2048))
@@ -305,7 +305,7 @@ def _hostile_namespaces(count: int) -> bytes:
     return b" ".join(b"xmlns:a%d='b'" % number for number in range(count))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 @pytest.mark.parametrize(
     "body",
     [
@@ -360,7 +360,7 @@ def _listed(kind: str, key: str, count: int = 1) -> bytes:
     return f"<L><IsTruncated>false</IsTruncated><NextMarker/>{''.join(entries)}</L>".encode()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 @pytest.mark.parametrize("key", ["a/" + "b" * 1023, "other/b"], ids=["too long", "in another folder"])
 async def test_a_key_that_the_store_can_not_have_or_was_not_asked_for_is_refused(kind: str, key: str) -> None:
     with pytest.raises(ArchiveRefused) as refused:
@@ -368,7 +368,7 @@ async def test_a_key_that_the_store_can_not_have_or_was_not_asked_for_is_refused
     assert refused.value.reason == "ArchiveAnswerUnreadable"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 async def test_names_of_a_list_that_take_more_than_8_mib_of_memory_are_refused(kind: str) -> None:
     with pytest.raises(NameTaken, match="names take more than 8 MiB"):
         await entries_of(kind, _listed(kind, "a/\U0001f600" + "b" * 1000, 2_500))
@@ -402,7 +402,7 @@ async def test_an_error_after_the_200_of_a_completion_is_no_success() -> None:
     assert any(head.startswith("DELETE") for head in server.heads)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OBJECT_STORES)
 async def test_a_request_that_fails_for_a_moment_is_repeated(kind: str) -> None:
     failures, clock = iter([503, 500]), AClock()
 
