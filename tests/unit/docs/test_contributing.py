@@ -91,6 +91,19 @@ def test_the_page_of_one_callback_names_at_most_40_files() -> None:
     assert len({module for module, _ in NAME.findall(text)}) <= 40
 
 
+def test_the_page_of_one_callback_has_the_numbers_of_its_drawing() -> None:
+    drawing = (PAGES / "drawings" / "sequence.dot").read_text(encoding="utf-8")
+    labels = dict(re.findall(r'label="(\d+)\. ([^"]+)"', drawing))
+    assert list(labels) == [str(number) for number in range(1, len(labels) + 1)]
+    first = next(number for number, label in labels.items() if label.startswith("Validating"))
+    delete = next(number for number, label in labels.items() if "delete" in label)
+
+    text = " ".join((PAGES / "one-callback.md").read_text(encoding="utf-8").split())
+    assert f"Steps {first} and later of the drawing repeat" in text
+    assert f"Step {delete} of the drawing deletes" in text
+    assert len(re.findall(r"[Ss]teps? \d+", text)) == 2
+
+
 def test_there_are_thirteen_rules_each_with_a_module_and_a_test() -> None:
     sections = re.split(
         r"^## Rule (\d+): ", (PAGES / "rules.md").read_text(encoding="utf-8"), flags=re.MULTILINE
