@@ -27,6 +27,7 @@ from counterfoil.i18n.reasons import ReasonText, find_reason
 from counterfoil.resources import Language
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.settings import SignIn
+from webhook.console.actions import Action
 from webhook.console.limits import ConsoleLimits
 from webhook.console.objects import document_link, kind_of, target_of
 from webhook.console.sessions import THEMES
@@ -91,6 +92,7 @@ class ConsoleRenderer:
             first_sentence=first_sentence,
             sender_of=sender_of,
             acts_of=audit_entries,
+            actions=frozenset(Action),
             kind_of=kind_of,
             target_of=target_of,
             document_link=document_link,

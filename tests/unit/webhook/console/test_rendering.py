@@ -194,6 +194,16 @@ def attention_page(text: str = "x", language: str = "en", rights: Rights = FULL)
     )
 
 
+@pytest.mark.parametrize("action", Action)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_last_action_about_an_archive_is_shown_in_words(language: str, action: Action) -> None:
+    archive = an_archive_that()
+    annotations = with_audit_entry({}, AuditEntry("admin", action, NOON, "a reason"))
+    acted = replace(archive, metadata=replace(archive.metadata, annotations=annotations))
+    said = shown("archives.html", language, FULL, archives=(acted,)).text_content()
+    assert load_catalogue(CatalogueName.CONSOLE, language).say("acted", action) in said
+
+
 def test_a_suspended_organization_shows_who_suspended_it_and_why() -> None:
     acme = an_organization_that()
     act = AuditEntry("admin", "suspend", NOON, "update of eSAW")
