@@ -25,6 +25,9 @@ from counterfoil.resources.archive import ArchiveSpec
 MAX_ENTRIES = 10_000
 """More files than this below one envelope's folder are not ours to look through."""
 
+MOVE_AWAY = "Move them away."
+"""What to do about files that are in the place of an envelope's."""
+
 MAX_LISTED_MEMORY = 8 * 1024 * 1024
 """Bytes of memory of one list of files: a server chooses how long a name is."""
 
@@ -315,13 +318,13 @@ class ListBounds:
         if self.memory > MAX_LISTED_MEMORY:
             raise NameTaken(
                 f"{self._location} has files whose names take more than {MAX_LISTED_MEMORY // 1024**2} MiB. "
-                "Move them away."
+                f"{MOVE_AWAY}"
             )
 
 
 def too_many_files(location: str) -> NameTaken:
     """Return the error for a folder with more than ``MAX_ENTRIES`` files."""
-    return NameTaken(f"{location} has more than {MAX_ENTRIES} files. Move them away.")
+    return NameTaken(f"{location} has more than {MAX_ENTRIES} files. {MOVE_AWAY}")
 
 
 Observe = Callable[[str, float], None]

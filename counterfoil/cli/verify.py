@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from counterfoil.archives import open_backend
-from counterfoil.archives.backend import ArchiveBackend
+from counterfoil.archives.backend import MOVE_AWAY, ArchiveBackend
 from counterfoil.archives.errors import ArchiveError, NameTaken
 from counterfoil.archives.manifest_signature import PublicKey, SigningKeyInvalid
 from counterfoil.archives.names import MANIFEST_NAME
@@ -130,9 +130,11 @@ async def _checks(
     try:
         try:
             has_files = await backend.entries(folder)
-        except NameTaken as too_many:
+        except NameTaken as problem:
+            # The advice of the message makes room for an envelope; here another folder was meant.
+            says = str(problem).removesuffix(MOVE_AWAY).rstrip()
             raise CheckImpossible(
-                f"{too_many} Perhaps name another folder: one envelope's, which has {MANIFEST_NAME}."
+                f"{says} Name the folder of one envelope, which has its {MANIFEST_NAME}."
             ) from None
         if not has_files:
             raise CheckImpossible("there are no files.")

@@ -393,4 +393,6 @@ def test_for_a_folder_of_many_envelopes_another_one_is_asked_for(
     for number in range(MAX_ENTRIES + 1):
         (tmp_path / str(number)).touch()
     assert verify.main([str(tmp_path)], {}, io.StringIO()) == UNCHECKED
-    assert "name another folder: one envelope's, which has counterfoil.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Name the folder of one envelope, which has its counterfoil.json." in said
+    assert "Move them away" not in said
