@@ -908,6 +908,10 @@ class CheckOutcome(StrEnum):
     NOT_TESTABLE = "NotTestable"
 
 
+MAX_CHECK_MESSAGE_LENGTH = 1024
+"""Maximum characters of the message about one assumption."""
+
+
 class OrganizationCheckResult(ResourcePart, frozen=True):
     """One assumption."""
 
@@ -918,7 +922,9 @@ class OrganizationCheckResult(ResourcePart, frozen=True):
             "AsExpected, Deviates (the message says what it means), or NotTestable (the message says why)."
         ),
     ]
-    message: Annotated[str, schema("What it means, and for a deviation what to do.", maxLength=1024)]
+    message: Annotated[
+        str, schema("What it means, and for a deviation what to do.", maxLength=MAX_CHECK_MESSAGE_LENGTH)
+    ]
     found: Annotated[
         str | None,
         schema("What eSAW did, in a form without names, addresses, hosts and ids.", maxLength=1024),
