@@ -26,7 +26,7 @@ MAX_ENTRIES = 10_000
 """More files than this below one envelope's folder are not ours to look through."""
 
 MOVE_AWAY = "Move them away."
-"""What to do about files that are in the place of an envelope's."""
+"""The advice about files in the place of an envelope's."""
 
 MAX_LISTED_MEMORY = 8 * 1024 * 1024
 """Bytes of memory of one list of files: a server chooses how long a name is."""
