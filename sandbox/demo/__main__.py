@@ -25,9 +25,12 @@ from sandbox.demo.archives import SECOND, DemoArchive, UnknownArchiveKind, demo_
 from sandbox.demo.checks import DemoChecks, check_all, check_processes
 from sandbox.demo.envelopes import DemoEnvelopes, DemoStopped
 from sandbox.demo.output import DemoOutput, shell_command
-from sandbox.demo.scenarios import NAMESPACE, DemoRun, callback_url, run_scenarios
+from sandbox.demo.scenarios import NAMESPACE, DemoRun, another_envelope, callback_url, run_scenarios
 from sandbox.environment.local import LocalEnvironment, local_environment
 from sandbox.esaw import User
+
+MAIL_SECONDS = 1.0
+"""Interval between looks for mails, with KEEP=1."""
 
 
 async def demo(settings: Mapping[str, str]) -> bool:
@@ -116,7 +119,20 @@ async def _keep_running(demo_run: DemoRun) -> None:
     demo_run.output.lines("", *_next_steps(demo_run, console.public, token))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+    mails = asyncio.create_task(_show_mails(demo_run))
     await stop.wait()
+    mails.cancel()
+
+
+async def _show_mails(demo_run: DemoRun) -> None:
+    """Print each mail of Counterfoil, also those of the story."""
+    received, shown = demo_run.consent_demo.mail.mails, 0
+    while True:
+        for mail in received[shown:]:
+            demo_run.output.step(f"Mail to {', '.join(mail.to)}: {mail.subject}")
+            demo_run.output.lines(*mail.text.rstrip().splitlines())
+        shown = len(received)
+        await asyncio.sleep(MAIL_SECONDS)
 
 
 def _next_steps(demo_run: DemoRun, console: str, token: str) -> list[str]:
@@ -125,6 +141,9 @@ def _next_steps(demo_run: DemoRun, console: str, token: str) -> list[str]:
     path = f"PATH={shell_command(programs)}:{shell_command(plane.kubectl.program.parent)}:$PATH"
     archived = next(demo_run.folder.rglob(f"{demo_run.ids['completed']}/counterfoil.json")).parent
     callback = callback_url(demo_run, "acme", "$ID")
+    order = demo_run.local_environment.folder / "another-envelope.json"
+    url = demo_run.local_environment.callback_url("acme", demo_run.receiver)
+    order.write_bytes(another_envelope(demo_run.anna, url))
     return f"""\
   The console:           {console}
   Its token (of jane):   {token}
@@ -144,7 +163,11 @@ def _next_steps(demo_run: DemoRun, console: str, token: str) -> list[str]:
   {shell_command("cd", archived)} && sha256sum -c counterfoil.sha256
   python -m counterfoil.cli.verify {shell_command(archived)}
 
+  Send one more as Anna: ID=$(curl -s -d @{shell_command(order)} \
+{demo_run.esaw.url}/_control/add_envelope | tr -d '"')
+  Then let all sign:     curl -d '{{"envelope_id":"'$ID'"}}' {demo_run.esaw.url}/_control/complete
 {consent.manual_steps(demo_run.consent_demo)}
+  Mails:                 appear below
   A callback:            ID=$(cat /proc/sys/kernel/random/uuid); curl -i "{callback}"
   The stand-in eSAW:     {demo_run.esaw.url}/Api/v6/system/version
   Metrics:               curl {demo_run.controller.private}/metrics

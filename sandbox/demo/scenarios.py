@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from sandbox.controlplane.processes import CommandResult, run
 from sandbox.demo import consent
 from sandbox.demo.archives import DemoArchive
@@ -19,7 +21,7 @@ from sandbox.demo.envelopes import FINAL_PHASES, DemoEnvelopes
 from sandbox.demo.output import DemoOutput, shell_command
 from sandbox.environment.local import LocalEnvironment
 from sandbox.environment.processes import CounterfoilProcess
-from sandbox.esaw import DocumentSpec, StandIn, User
+from sandbox.esaw import CallbackUrls, DocumentSpec, StandIn, User
 from sandbox.servers.plain_http import plain_http
 
 NAMESPACE = "demo"
@@ -78,6 +80,19 @@ def callback_url(demo_run: DemoRun, organization: str, envelope: str) -> str:
     """Return the URL of a callback about a finished envelope, with its token."""
     url = demo_run.local_environment.callback_url(organization, demo_run.receiver)
     return url.replace("##EnvelopeId##", envelope).replace("##Action##", "envelopeFinished")
+
+
+def another_envelope(sender: User, callback: str) -> bytes:
+    """Return the request by which the stand-in sends one more envelope of this user."""
+    return msgspec.json.encode(
+        {
+            "sender": sender,
+            "name": "One more contract",
+            "status": "Active",
+            "metadata": METADATA,
+            "callbacks": CallbackUrls(envelope=callback),
+        }
+    )
 
 
 async def run_scenarios(demo_run: DemoRun) -> None:

@@ -3,12 +3,15 @@
 import asyncio
 from pathlib import Path
 
+import httpx
 import pytest
 
 from sandbox.demo.checks import DemoChecks, check_processes
 from sandbox.demo.envelopes import DemoEnvelope, EventState, envelope_rows, event_states
 from sandbox.demo.output import EnvelopeRow
+from sandbox.demo.scenarios import another_envelope
 from sandbox.environment.processes import CounterfoilProcess
+from sandbox.esaw import StandIn
 
 
 def a_process(folder: Path, command: str) -> CounterfoilProcess:
@@ -95,3 +98,12 @@ def test_a_row_shows_phase_and_result(status: dict[str, str], row: EnvelopeRow) 
 def test_an_envelope_without_a_callback_has_no_row() -> None:
     states = {"another": EventState("Pending", "")}
     assert envelope_rows([DemoEnvelope("one", "Lease", "Carla Moser")], states) == []
+
+
+async def test_the_order_of_one_more_envelope_is_one_that_the_stand_in_takes() -> None:
+    async with StandIn(seed=7) as esaw, httpx.AsyncClient(base_url=esaw.url) as client:
+        anna = esaw.add_user(email="anna@example.com", given_name="Anna", surname="Kofler")
+        order = another_envelope(anna, "http://127.0.0.1:9/callbacks/acme/token?e=##EnvelopeId##")
+        made = await client.post("/_control/add_envelope", content=order)
+        assert made.status_code == 200
+        assert esaw.exists(made.json())
