@@ -64,6 +64,11 @@ INSTALLS: Final = (
 )
 """Rights for `helm install`: verb, resource and API group."""
 
+CLUSTER_SCOPED: Final = frozenset(
+    {"customresourcedefinitions", "validatingadmissionpolicies", "clusterroles"}
+)
+"""Resources of no namespace: a right in one namespace does not suffice."""
+
 OPERATES: Final = (
     ("create", Organization.PLURAL, GROUP),
     ("create", Archive.PLURAL, GROUP),
@@ -188,20 +193,27 @@ async def _rights(kube: KubeClient, *, is_installed: bool) -> list[PreflightLine
 async def _right(
     kube: KubeClient, check: str, needed: Sequence[tuple[str, str, str]], *, is_needed: bool
 ) -> PreflightLine:
+    everywhere = kube.in_all_namespaces()
     try:
         allowed = await asyncio.gather(
-            *(kube.is_allowed(verb, resource, group=group) for verb, resource, group in needed)
+            *(
+                (everywhere if resource in CLUSTER_SCOPED else kube).is_allowed(verb, resource, group=group)
+                for verb, resource, group in needed
+            )
         )
     except ApiError as problem:
         return PreflightLine(check, Outcome.UNKNOWN, str(problem))
-    missing = [
-        f"{verb} {resource}" for (verb, resource, _), has in zip(needed, allowed, strict=True) if not has
-    ]
+    missing = [(verb, resource) for (verb, resource, _), has in zip(needed, allowed, strict=True) if not has]
     if not missing:
         return PreflightLine(check, Outcome.OK, f"you may {needed[0][0]} {needed[0][1]} and the rest")
-    words = f"you may not {', '.join(missing)}"
-    advice = " in this namespace. Ask a person who may, or have a Role with it bound to you."
-    return PreflightLine(check, Outcome.WRONG if is_needed else Outcome.UNKNOWN, words + advice)
+    words = f"you may not {', '.join(map(' '.join, missing))}. "
+    words += (
+        "Ask an administrator of the cluster, or install with clusterScoped=false, which needs one for the "
+        "CRDs only."
+        if any(resource in CLUSTER_SCOPED for _, resource in missing)
+        else "Ask a person who may, or have a Role in this namespace with it bound to you."
+    )
+    return PreflightLine(check, Outcome.WRONG if is_needed else Outcome.UNKNOWN, words)
 
 
 # -- The installation ----------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """``kubectl counterfoil preflight``: what it finds before an installation, and in one."""
 
+import argparse
+import copy
+import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +12,7 @@ import pytest
 import yaml
 from aiohttp import web
 
+from counterfoil.cli.plugin.exit_status import ExitStatus
 from counterfoil.cli.plugin.installation import preflight
 from counterfoil.cli.plugin.installation.preflight import Outcome, PreflightLine
 from counterfoil.kube.errors import Unavailable
@@ -16,6 +20,7 @@ from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, Envelope, EnvelopeEvent, Import, Organization, Sender
 from counterfoil.resources.lease import Lease
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.inline_commands import printed_in_manual
 
 ROOT = Path(__file__).parents[4]
 ALL = tuple(each.PLURAL for each in (Archive, Envelope, EnvelopeEvent, Import, Organization, Sender))
@@ -25,9 +30,17 @@ class ACluster(InMemoryKubeClient):
     """A cluster with a version, CRDs and rights."""
 
     def __init__(
-        self, *, minor: str = "35", served: tuple[str, ...] | None = ALL, refused: str = "", version: str = ""
+        self,
+        *,
+        minor: str = "35",
+        served: tuple[str, ...] | None = ALL,
+        refused: str = "",
+        version: str = "",
+        has_cluster: bool = True,
     ) -> None:
         super().__init__()
+        self.has_cluster = has_cluster
+        """Whether the user has rights beyond the namespace."""
         self.minor, self.served, self.refused_resource, self.version = minor, served, refused, version
 
     async def server_version(self) -> Raw:
@@ -42,7 +55,13 @@ class ACluster(InMemoryKubeClient):
 
     async def is_allowed(self, verb: str, resource: str, *, group: str = "") -> bool:
         """Refuse one resource."""
-        return resource != self.refused_resource
+        return resource != self.refused_resource and (bool(self.namespace) or self.has_cluster)
+
+    def in_all_namespaces(self) -> "ACluster":
+        """Return the same cluster, without a namespace."""
+        everywhere = copy.copy(self)
+        everywhere.namespace = ""
+        return everywhere
 
     async def shard_leases(self) -> tuple[Lease, ...] | None:
         """Return no Lease: they can't be read."""
@@ -100,6 +119,14 @@ async def test_a_cluster_without_the_crds_is_one_before_the_installation() -> No
     assert "process receiver" not in lines
 
 
+async def test_all_rights_in_the_namespace_are_no_right_to_create_what_belongs_to_the_cluster() -> None:
+    right = (await checked(ACluster(served=None, has_cluster=False)))["right to install"]
+    assert right.outcome is Outcome.WRONG
+    assert "create customresourcedefinitions" in right.found
+    assert "create deployments" not in right.found
+    assert "clusterScoped=false" in right.found
+
+
 async def test_a_crd_of_an_older_version_that_is_missing_is_named() -> None:
     lines = await checked(ACluster(served=ALL[1:]))
     assert lines["CRDs"].outcome is Outcome.WRONG
@@ -112,6 +139,14 @@ async def test_an_installation_says_which_processes_are_ready_and_of_which_versi
     assert lines["versions"].outcome is Outcome.WRONG
     assert lines["right to operate"].outcome is Outcome.WRONG
     assert "leases" in lines["not read"].found
+
+
+async def test_the_manual_shows_what_the_program_prints() -> None:
+    out = io.StringIO()
+    args = argparse.Namespace(base_url=None, callback_url=None, output="text")
+    cluster = ACluster(served=None, refused="customresourcedefinitions")
+    assert await preflight.run(args, cluster, out) is ExitStatus.NOT_ALL
+    assert out.getvalue() == printed_in_manual("kubectl counterfoil preflight")
 
 
 @pytest.mark.parametrize(

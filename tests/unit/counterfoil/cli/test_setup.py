@@ -17,6 +17,7 @@ from counterfoil.kube.errors import AlreadyExists, Rejected
 from counterfoil.kube.watch import Raw
 from counterfoil.resources import Archive, Organization, Resource, Sender
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.inline_commands import printed_in_manual
 
 
 class ACluster(InMemoryKubeClient):
@@ -84,6 +85,12 @@ async def test_it_creates_labelled_secrets_and_three_objects_that_name_them(tmp_
     assert archive.spec.credentials_secret_ref is not None
     assert archive.spec.credentials_secret_ref.name in cluster.made_secrets
     assert "the-api-key" not in out.getvalue()
+
+
+async def test_the_manual_shows_what_the_program_prints(tmp_path: Path) -> None:
+    out = io.StringIO()
+    await setup.run(arguments(tmp_path, *with_bucket(tmp_path)), ACluster(), out)
+    assert out.getvalue() == printed_in_manual("kubectl counterfoil setup acme")
 
 
 async def test_a_second_run_changes_nothing_that_exists(tmp_path: Path) -> None:

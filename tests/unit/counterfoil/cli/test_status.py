@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import structs
 
+from counterfoil import __version__
 from counterfoil.cli.plugin.installation.status import (
     InstallationStatus,
     Reading,
@@ -17,9 +18,11 @@ from counterfoil.cli.plugin.why import page as why_page
 from counterfoil.i18n.attention import ClusterSnapshot
 from counterfoil.resources import Phase
 from counterfoil.resources.audit_annotation import AuditEntry, with_audit_entry
+from counterfoil.resources.base import SENDER_LABEL
 from counterfoil.resources.conditions import with_condition
 from counterfoil.resources.lease import UnheldShard
 from tests.support.builders import NOON, EventBuilder
+from tests.support.inline_commands import printed_in_manual
 from tests.support.scenes.console_parts import an_archive_that, an_organization_that
 from tests.support.scenes.notifications import an_unauthorized_sender
 
@@ -175,6 +178,31 @@ def test_what_is_suspended_says_since_when_by_whom_why_and_how_much_waits() -> N
     assert "  Organization/acme, since 2h, by admin: update of eSAW, 3 events wait\n" in said
     event = EventBuilder().in_phase(Phase.ARCHIVING, "OrganizationSuspended").build()
     assert "since 2h, by admin: update of eSAW" in why_page(explain(event, held, None, (), NOON))
+
+
+def test_the_manual_shows_what_the_program_prints() -> None:
+    since = NOON - timedelta(hours=3)
+    sender = an_unauthorized_sender("jane-doe", waiting=2, since=since)
+    waiting = [
+        EventBuilder()
+        .named(f"waiting-{number}")
+        .labelled(SENDER_LABEL, "jane-doe")
+        .in_phase(Phase.AWAITING_CONSENT, "TokenRejected")
+        .build()
+        for number in range(2)
+    ]
+    running = EventBuilder().named("running").in_phase(Phase.ARCHIVING, "").build()
+    event = EventBuilder().in_phase(Phase.FAILED, "NameOccupied").status(completion_time=since).build()
+    pods = [a_pod(each) for each in ("controller", "receiver") for _ in range(2)]
+    seen = found(
+        *pods,
+        organizations=(an_organization_that(),),
+        senders=(sender,),
+        failed=(event,),
+        waiting=tuple(waiting),
+        retrying=(running,),
+    )
+    assert page(seen, NOON) == printed_in_manual("kubectl counterfoil status").replace("0.1.0", __version__)
 
 
 def test_the_page_fits_120_columns_and_controls_no_terminal() -> None:
