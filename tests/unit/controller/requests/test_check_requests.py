@@ -47,9 +47,11 @@ async def test_what_deviated_with_an_envelope_stays_until_another_check_is_given
             for _ in range(2):
                 without = await check(replace(acme, status=status), Request("check"))
                 status = without.change(status)
+                assert status.check is not None
             again = await check(
                 replace(acme, status=status), Request("check", parameters={"envelope": envelope})
             )
+    assert status.check is not None
     (kept,) = (each for each in status.check.results if each.id == "envelope-audit-trail")
     assert kept.outcome is CheckOutcome.DEVIATES
     at = f"{found.completion_time:%Y-%m-%d %H:%M:%S UTC}"
