@@ -1,6 +1,6 @@
 """
 Update the gauges: events by phase, the oldest event that is not archived, senders by whether their key works,
-archives, mail servers, eSAW.
+archives, mail servers, eSAW, Imports.
 
 Each resync computes them from the cache, which has no finished events. The garbage collector's last pass
 supplies the number of those. The sum over all controllers counts each event and sender once.
@@ -22,7 +22,10 @@ from controller.scheduling.due import SUSPENDED_REASONS
 from controller.sharding import HeldShards
 from counterfoil.clock import Clock
 from counterfoil.metrics import Metrics
-from counterfoil.resources import FINAL_PHASES, Condition, Phase, find_condition, is_condition_true
+from counterfoil.resources import FINAL_PHASES, Condition, Import, Phase, find_condition, is_condition_true
+
+_PAUSED = SUSPENDED_REASONS | {"ImportOutsideHours", "ImportSuspended"}
+"""Reasons of conditions of which nobody has to be alarmed."""
 
 
 def publish_shards(metrics: Metrics, held: Callable[[], HeldShards]) -> None:
@@ -63,6 +66,7 @@ class Gauges:
         self._count_sender_conditions(organizations)
         self._set_archives()
         self._set_organizations()
+        self._set_imports()
 
     def _count_events(self, organizations: set[str]) -> None:
         counts: Counter[tuple[str, Phase]] = Counter()
@@ -119,7 +123,7 @@ class Gauges:
         self.metrics.archive_condition.clear()
         for each in self.cache.archives:
             if self.owns("archive", each.name):
-                _set_conditions(self.metrics.archive_condition, each.name, each.status.conditions)
+                _set_conditions(self.metrics.archive_condition, (each.name,), each.status.conditions)
 
     def _set_organizations(self) -> None:
         self.metrics.organization_condition.clear()
@@ -127,7 +131,7 @@ class Gauges:
         self.metrics.esaw_reachable.clear()
         for organization in self.cache.organizations:
             conditions, settings = organization.status.conditions, organization.spec.notifications
-            _set_conditions(self.metrics.organization_condition, organization.name, conditions)
+            _set_conditions(self.metrics.organization_condition, (organization.name,), conditions)
             if settings is not None and settings.smtp_secret_ref is not None:
                 notified = find_condition(conditions, "Notified")
                 fails = notified is not None and notified.status == "False"
@@ -137,8 +141,32 @@ class Gauges:
                 answers = reachable.status == "True"
                 self.metrics.esaw_reachable.labels(organization.name).set(1 if answers else 0)
 
+    def _set_imports(self) -> None:
+        """Only the controller that works on the Imports knows them. A deleted one has no series any more."""
+        for metric in (
+            self.metrics.import_envelopes,
+            self.metrics.import_windows,
+            self.metrics.import_condition,
+        ):
+            metric.clear()
+        for imported in (self.cache.imports or {}).values():
+            self._set_import(imported)
 
-def _set_conditions(gauge: Gauge, name: str, conditions: Iterable[Condition]) -> None:
+    def _set_import(self, imported: Import) -> None:
+        status, labels = imported.status, (imported.organization, imported.name)
+        for result in ("found", "known", "refused", "archived", "skipped", "failed"):
+            self.metrics.import_envelopes.labels(*labels, result).set(getattr(status, result))
+        windows = {
+            "done": status.windows.done,
+            "open": len(status.open_windows),
+            "total": status.windows.total,
+        }
+        for state, number in windows.items():
+            self.metrics.import_windows.labels(*labels, state).set(number)
+        _set_conditions(self.metrics.import_condition, labels, status.conditions)
+
+
+def _set_conditions(gauge: Gauge, labels: tuple[str, ...], conditions: Iterable[Condition]) -> None:
     for condition in conditions:
-        if condition.status != "Unknown" and condition.reason not in SUSPENDED_REASONS:
-            gauge.labels(name, condition.type).set(1 if condition.status == "True" else 0)
+        if condition.status != "Unknown" and condition.reason not in _PAUSED:
+            gauge.labels(*labels, condition.type).set(1 if condition.status == "True" else 0)

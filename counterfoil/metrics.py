@@ -149,6 +149,22 @@ class TracedHistogram(Histogram):
         super().observe(amount, exemplar or tracing.exemplar())
 
 
+_OF_IMPORTS = (
+    (
+        "envelopes",
+        "Envelopes of an Import by result: found, known, refused, archived, skipped, failed.",
+        "result",
+    ),
+    ("windows", "Windows of an Import by state: done (searched), open (not counted yet), total.", "state"),
+    (
+        "condition",
+        "Each condition of an Import: 1 if it is True, 0 if it is False. None while a person or its hours "
+        "suspend it.",
+        "condition",
+    ),
+)
+"""Name, description and last label of each metric of the Imports."""
+
 Metric = Counter | Gauge | Histogram
 M = TypeVar("M", Counter, Gauge, TracedHistogram)
 
@@ -202,27 +218,22 @@ class Metrics:
             "Time from a callback's request line to its response.",
             buckets=_REQUEST_BUCKETS,
         )
-        self.page_requests = counter(
-            "counterfoil_page_requests_total",
-            "Requests of senders' browsers, by page and outcome.",
-            ("page", "outcome"),
+        self.page_requests, self.console_requests = (
+            counter(
+                f"counterfoil_{name}_requests_total",
+                f"Requests {whose}, by page and outcome.",
+                ("page", "outcome"),
+            )
+            for name, whose in (("page", "of senders' browsers"), ("console", "to the console"))
         )
-        self.page_seconds = histogram(
-            "counterfoil_page_seconds",
-            "Time from a browser's request line to its response.",
-            ("page",),
-            buckets=_REQUEST_BUCKETS,
-        )
-        self.console_requests = counter(
-            "counterfoil_console_requests_total",
-            "Requests to the console, by page and outcome.",
-            ("page", "outcome"),
-        )
-        self.console_seconds = histogram(
-            "counterfoil_console_seconds",
-            "Time from a browser's request line to the console's response.",
-            ("page",),
-            buckets=_REQUEST_BUCKETS,
+        self.page_seconds, self.console_seconds = (
+            histogram(
+                f"counterfoil_{name}_seconds",
+                f"Time from a browser's request line to {answer}.",
+                ("page",),
+                buckets=_REQUEST_BUCKETS,
+            )
+            for name, answer in (("page", "its response"), ("console", "the console's response"))
         )
         self.events = cluster_gauge(
             "counterfoil_events",
@@ -355,6 +366,10 @@ class Metrics:
             "Of the archives that organizations name: 1 if the last probe succeeded, otherwise 0; none while "
             "a person suspends the archive.",
             ("archive",),
+        )
+        self.import_envelopes, self.import_windows, self.import_condition = (
+            cluster_gauge(f"counterfoil_import_{name}", documentation, ("organization", "import", label))
+            for name, documentation, label in _OF_IMPORTS
         )
         self.esaw_reachable = cluster_gauge(
             "counterfoil_esaw_reachable",

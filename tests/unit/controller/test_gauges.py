@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from controller.gauges import Gauges, publish_shards
 from controller.sharding import HeldShards
-from counterfoil.resources import Condition, Phase, with_condition
+from counterfoil.resources import Condition, Import, Phase, with_condition
 from counterfoil.resources.conditions import ConditionStatus
 from tests.support.builders import NOON, a_sender, an_event, an_organization, ready
 from tests.support.fakes.leases import held_shards
@@ -255,3 +255,49 @@ def test_senders_are_counted_by_each_condition_and_its_status() -> None:
     assert scrape.shows("sender_conditions", **labels, status="True") == 1
     (family,) = scene.metrics.sender_conditions.collect()
     assert {each.labels["organization"] for each in family.samples} == {"acme"}
+
+
+def an_import(name: str, *conditions: Condition, **status: object) -> Import:
+    raw = {
+        "metadata": {"name": name, "uid": name, "resourceVersion": "1"},
+        "spec": {"organizationRef": {"name": "acme"}, "from": "2019-01-01"},
+        "status": status,
+    }
+    imported = Import.parse(raw)
+    return replace(imported, status=replace(imported.status, conditions=conditions))
+
+
+def condition(type_: str, truth: ConditionStatus, reason: str) -> Condition:
+    (found,) = with_condition((), type_, truth, reason, "", now=NOON, generation=1)
+    return found
+
+
+def test_an_import_shows_its_progress_and_nothing_after_its_end() -> None:
+    scene = HandlersScene()
+    scene.observe(an_organization())
+    stalled = condition("Stalled", "True", "SendersNotSearched")
+    numbers = {"found": 9, "known": 4, "archived": 3, "failed": 1, "windows": {"done": 7, "total": 10}}
+    window = {"id": "w", "events": 1}
+    scene.cache.imports = {"old-stock": an_import("old-stock", stalled, openWindows=[window], **numbers)}
+    scrape, labels = Scrape(scene), {"organization": "acme", "import": "old-stock"}
+    scrape.gauges.refresh()
+    shown = [scrape.shows("import_envelopes", **labels, result=each) for each in ("found", "known", "failed")]
+    assert shown == [9, 4, 1]
+    shown = [scrape.shows("import_windows", **labels, state=each) for each in ("done", "open", "total")]
+    assert shown == [7, 1, 10]
+    assert scrape.shows("import_condition", **labels, condition="Stalled") == 1
+    scene.cache.imports = {}
+    scrape.gauges.refresh()
+    assert scrape.shows("import_envelopes", **labels, result="found") is None
+    assert scrape.shows("import_condition", **labels, condition="Stalled") is None
+
+
+@pytest.mark.parametrize("reason", ["ImportSuspended", "OrganizationSuspended", "ImportOutsideHours"])
+def test_an_import_that_is_paused_has_no_condition_of_which_somebody_is_alarmed(reason: str) -> None:
+    scene = HandlersScene()
+    scene.cache.imports = {"old-stock": an_import("old-stock", condition("Complete", "False", reason))}
+    scrape = Scrape(scene)
+    scrape.gauges.refresh()
+    labels = {"organization": "acme", "import": "old-stock"}
+    assert scrape.shows("import_condition", **labels, condition="Complete") is None
+    assert scrape.shows("import_windows", **labels, state="total") == 0
