@@ -44,15 +44,42 @@ class _Answered(NamedTuple):
 
 
 @dataclass
+class ComparedAnswers:
+    """
+    The answers to the windows of one status, as they were asked for before any split.
+
+    Two of them are enough to know whether all are the same: while they are, each further one takes the place
+    of the second.
+    """
+
+    _contents: dict[tuple[datetime, datetime], int | None] = field(default_factory=dict)
+    """By window; None: the answer was too large."""
+
+    def add(self, window: tuple[datetime, datetime], content: int | None) -> None:
+        """Note the newest answer to a window."""
+        if window not in self._contents and len(self._contents) == 2:
+            first, second = self._contents.values()
+            if first != second:
+                return
+            self._contents.popitem()
+        self._contents[window] = content
+
+    @property
+    def are_all_equal(self) -> bool:
+        """Whether several windows have the same envelopes, and no other answer differs."""
+        found = {*self._contents.values()}
+        return len(self._contents) > 1 and len(found) == 1 and not {None, _NOTHING} & found
+
+
+@dataclass
 class ListMemory:
     """The conclusions from all answers about one user. Several searches of one user may share them."""
 
     largest: int = TRUSTED_HITS
     """Hits of the largest answer: a smaller one is complete."""
-    contents: defaultdict[EnvelopeStatus, dict[tuple[datetime, datetime], int | None]] = field(
-        default_factory=lambda: defaultdict(dict)
+    answers: defaultdict[EnvelopeStatus, ComparedAnswers] = field(
+        default_factory=lambda: defaultdict(ComparedAnswers)
     )
-    """Contents of the newest answers to all windows as they were asked for, before any split."""
     has_equal_halves: bool = False
     """Whether both halves of a window had the same envelopes."""
     cut_hits: int = 0
@@ -78,10 +105,7 @@ class EnvelopeSearch:
         one was not cut off.
         """
         memory = self.memory
-        has_equal_windows = any(
-            len(each) > 1 and len(set(each.values())) == 1 and not {None, _NOTHING} & set(each.values())
-            for each in memory.contents.values()
-        )
+        has_equal_windows = any(each.are_all_equal for each in memory.answers.values())
         if has_equal_windows or memory.has_equal_halves:
             return "gets the same envelopes for different times"
         if memory.cut_hits >= memory.largest:
@@ -95,7 +119,7 @@ class EnvelopeSearch:
         Raises ``EsawError``, and ``TooManyRequests``.
         """
         ids, is_complete = await self._ask(status, start, end)
-        self.memory.contents[status][start, end] = _content(ids)
+        self.memory.answers[status].add((start, end), _content(ids))
         async for each in _in_steps(ids or ()):
             yield each
         split = [] if is_complete else [_Answered(start, end, _content(ids))]

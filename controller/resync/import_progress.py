@@ -10,7 +10,8 @@ is counted exactly once, after any kill.
 This module asks nobody and writes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from functools import lru_cache
@@ -101,23 +102,65 @@ class EventTally(NamedTuple):
     bytes: int = 0
 
 
+class _YearPart(NamedTuple):
+    """The part of a span within one year."""
+
+    start: datetime
+    end: datetime
+    before: int
+    """Number of windows before it."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a span by number. None of them crosses the end of a year, and none is in memory."""
+
+    parts: tuple[_YearPart, ...]
+    are_newest_first: bool = False
+
+    def __len__(self) -> int:
+        if not self.parts:
+            return 0
+        last = self.parts[-1]
+        return last.before + _count(last.start, last.end)
+
+    def __getitem__(self, number: int) -> Window:
+        total = len(self)
+        at = range(total)[number]
+        at = total - 1 - at if self.are_newest_first else at
+        part = self.parts[bisect_right(self.parts, at, key=lambda each: each.before) - 1]
+        start = part.start + (at - part.before) * WINDOW
+        return Window(start, min(start + WINDOW, part.end))
+
+    def __iter__(self) -> Iterator[Window]:
+        return (self[number] for number in range(len(self)))
+
+
+def _count(start: datetime, end: datetime) -> int:
+    return -((start - end) // WINDOW)
+
+
 @lru_cache(maxsize=32)
-def windows(start: datetime, end: datetime) -> tuple[Window, ...]:
-    """Return the windows of a span, the oldest first. None of them crosses the end of a year."""
-    found, at = list[Window](), start
+def _year_parts(start: datetime, end: datetime) -> tuple[_YearPart, ...]:
+    found, at, before = list[_YearPart](), start, 0
     while at < end:
         next_year = at.replace(year=at.year + 1, month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
-        after = min(at + WINDOW, next_year, end)
-        found.append(Window(at, after))
+        after = min(next_year, end)
+        found.append(_YearPart(at, after, before))
+        before += _count(at, after)
         at = after
     return tuple(found)
 
 
-def windows_of(imported: Import) -> Sequence[Window]:
+def windows(start: datetime, end: datetime, *, newest_first: bool = False) -> Windows:
+    """Return the windows of a span, the oldest first by default; always the same ones."""
+    return Windows(_year_parts(start, end), newest_first)
+
+
+def windows_of(imported: Import) -> Windows:
     """Return the windows of an Import in the order of its search; always the same ones."""
     span = span_of(imported)
-    found = windows(span.start, span.end)
-    return found[::-1] if imported.spec.order is ImportOrder.NEWEST_FIRST else found
+    return windows(span.start, span.end, newest_first=imported.spec.order is ImportOrder.NEWEST_FIRST)
 
 
 def hold(

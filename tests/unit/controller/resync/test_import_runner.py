@@ -583,7 +583,6 @@ def objects_in(found: object) -> int:
     return len(seen)
 
 
-@pytest.mark.xfail(strict=True, reason="each window of each status stays in memory")
 async def test_memory_does_not_grow_with_the_windows_of_an_import() -> None:
     statuses = {"statuses": ["Completed", "Rejected", "Canceled", "Expired"]}
     spec: dict[str, Any] = {"from": "2014-06-01", "dryRun": True}
