@@ -122,20 +122,16 @@ def removal_time(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | Non
     Return when a finished event is removed.
 
     None: the event is unfinished, its notice is not delivered yet, the files of its kept envelope were not
-    listed again yet, or events of its phase are kept. An event that a person skipped is kept while its
-    envelope can be in eSAW, by any policy: a later callback or an Import would create the event again, and
-    the envelope would be deleted if the policy is Delete by then.
+    listed again yet, or events of its phase are kept. An event that a person skipped or suspended is kept by
+    any policy: a later callback or an Import would create it again, and the envelope would be deleted if the
+    policy is Delete by then. ``spec.retention`` is no proof that eSAW has deleted the envelope.
     """
     status = event.status
     if not status.phase.is_final or status.completion_time is None or status.next_attempt_time is not None:
         return None
     if status.notice is not None and status.notice.state is NoticeState.PENDING:
         return None
-    removed = _end_of_ttl(event, status.completion_time, spec)
-    if removed is None or not forbids_delete(event):
-        return removed
-    end = _end_in_esaw(event, spec)
-    return None if end is None else max(removed, end)
+    return None if forbids_delete(event) else _end_of_ttl(event, status.completion_time, spec)
 
 
 def _end_of_ttl(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:
@@ -156,18 +152,11 @@ def forbids_delete(event: EnvelopeEvent) -> bool:
     the event."""
     status = event.status
     last = status.last_error.reason if status.last_error is not None else ""
-    # Callbacks of envelopes that do not exist are mostly forged, and may be many.
-    is_unknown = status.envelope is None and not may_change(status)
+    # Callbacks of envelopes that do not exist are mostly forged, and may be many. A list of eSAW is not.
+    is_named_only = event.spec.origin is Origin.CALLBACK and status.envelope is None
+    is_unknown = is_named_only and not may_change(status)
     is_forbidden = status.is_skipped_by_person or event.spec.suspend
     return is_forbidden and last not in _NOTHING_TO_LOSE and not is_unknown
-
-
-def _end_in_esaw(event: EnvelopeEvent, spec: OrganizationSpec) -> datetime | None:
-    """Return when eSAW itself has deleted the envelope; None: that is not known, or it can still change."""
-    envelope = event.status.envelope
-    if spec.retention is None or envelope is None or envelope.status in CHANGEABLE_STATUSES:
-        return None
-    return _retention_end(event, spec.retention)
 
 
 def _imported_removal(event: EnvelopeEvent, finished: datetime, spec: OrganizationSpec) -> datetime | None:

@@ -11,6 +11,7 @@ from controller.requests.request_table import RequestResult, RequestType
 from counterfoil.clock import Clock
 from counterfoil.readiness import with_readiness
 from counterfoil.resources import (
+    MAX_MESSAGE_LENGTH,
     PHASE_CONDITIONS,
     EnvelopeEvent,
     EnvelopeEventStatus,
@@ -22,13 +23,16 @@ from counterfoil.resources import (
 from counterfoil.resources.envelopeevent import state_of
 from counterfoil.resources.reopening import (
     GIVEN_UP,
+    KEPT_FOR_SKIP,
     SKIPPED_BY_REQUEST,
     SKIPPED_UNTIL_A_CHANGE,
     is_reopened_by_retry,
+    keeps_result,
     may_change,
     remaining_delay,
     reopened_status,
     takes_back_skip,
+    takes_skip,
 )
 from counterfoil.resources.request import EXPECTED_PARAMETER, Request, RequestOutcome
 
@@ -65,8 +69,13 @@ class EventRequests:
         return RequestResult(RequestOutcome.DONE, message, change)
 
     async def skip(self, event: EnvelopeEvent, request: Request) -> RequestResult:
-        """Give the event up on purpose, if it is still in the state that the person was shown."""
-        if event.status.phase in (Phase.SUCCEEDED, Phase.SKIPPED):
+        """
+        Give the event up on purpose, if it is still in the state that the person was shown.
+
+        An event that has ended may start again, or another event of the envelope may delete it. The skip is
+        stored for it as well.
+        """
+        if not takes_skip(event.status):
             return _nothing_to_do(event)
         state, expected = state_of(event), request.parameters.get(EXPECTED_PARAMETER)
         if expected not in (None, state):
@@ -75,10 +84,18 @@ class EventRequests:
                 "nothing was changed. Look at the event, and repeat the skip if it is still right."
             )
             return RequestResult(RequestOutcome.REFUSED, message)
+        if keeps_result(event.status):
+            message = f"The event was {event.status.phase}. {KEPT_FOR_SKIP}"
+            return RequestResult(RequestOutcome.DONE, message, self._kept_status)
         change = partial(self._skipped_status, generation=event.metadata.generation)
         return RequestResult(
             RequestOutcome.DONE, f"The event was {event.status.phase}; it is given up.", change
         )
+
+    def _kept_status(self, status: EnvelopeEventStatus) -> EnvelopeEventStatus:
+        message = f"{status.message} {KEPT_FOR_SKIP}" if status.message else KEPT_FOR_SKIP
+        now = self.clock.now().replace(microsecond=0)
+        return msgspec.structs.replace(status, message=message[:MAX_MESSAGE_LENGTH], skipped_time=now)
 
     def _skipped_status(self, status: EnvelopeEventStatus, *, generation: int) -> EnvelopeEventStatus:
         now, conditions = self.clock.now(), status.conditions

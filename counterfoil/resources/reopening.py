@@ -67,6 +67,9 @@ SKIPPED_BY_REQUEST = "SkippedByRequest"
 GIVEN_UP = "A person gave this event up. Only a person's retry starts it again."
 """Message of such an event whose envelope can't change any more."""
 
+KEPT_FOR_SKIP = "A person skipped the event, so its envelope is not deleted from now on."
+"""Sentence of an archived event that a person skips."""
+
 SKIPPED_UNTIL_A_CHANGE = (
     "A person gave this event up before its envelope was known to be finished. If the envelope changes and "
     "eSignAnyWhere calls again, it is archived. It is deleted only after a person's retry."
@@ -180,6 +183,22 @@ def remaining_delay(status: EnvelopeEventStatus) -> str:
         "A retry does not shorten the delay before the delete: the event waits until "
         f"{until:%Y-%m-%d %H:%M:%S} UTC at least."
     )
+
+
+def takes_skip(status: EnvelopeEventStatus) -> bool:
+    """
+    Whether a person's skip does something: the event has not ended, or it is started again by a callback, a
+    search or another event, so that the envelope may be deleted after all.
+    """
+    if status.phase in (Phase.SUCCEEDED, Phase.SKIPPED):
+        return is_reopened_by_retry(status) and not status.is_skipped_by_person
+    return True
+
+
+def keeps_result(status: EnvelopeEventStatus) -> bool:
+    """Whether an ended event keeps its phase and reason at a person's skip: its files are archived, and only
+    the delete of its envelope is ruled out."""
+    return status.reason in (ARCHIVED_AND_KEPT, ARCHIVED_AS_EXPIRED, DELETION_ASSUMED)
 
 
 def takes_back_skip(status: EnvelopeEventStatus) -> bool:

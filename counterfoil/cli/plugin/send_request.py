@@ -34,7 +34,6 @@ from counterfoil.resources import (
     LastRequest,
     NoticeState,
     Organization,
-    Phase,
     Request,
     Sender,
 )
@@ -42,7 +41,12 @@ from counterfoil.resources.audit_annotation import AuditEntry
 from counterfoil.resources.envelopeevent import digest_of, has_state, state_of
 from counterfoil.resources.lease import unheld_owner
 from counterfoil.resources.naming import UNSHARDED_WORK
-from counterfoil.resources.reopening import is_reopened_by_retry, remaining_delay, takes_back_skip
+from counterfoil.resources.reopening import (
+    is_reopened_by_retry,
+    remaining_delay,
+    takes_back_skip,
+    takes_skip,
+)
 from counterfoil.resources.request import EXPECTED_PARAMETER, request_changes
 
 DIGEST_LENGTH = 16
@@ -148,10 +152,9 @@ class EventRequestResult(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class RequestCommand(NamedTuple):
-    """A command that requests the same for all chosen events, except those in ``skipped_phases``."""
+    """A command that requests the same for all chosen events, except those for which it does nothing."""
 
     request: str
-    skipped_phases: frozenset[Phase]
     SUMMARY: str
     DETAILS: str
 
@@ -226,17 +229,20 @@ class RequestCommand(NamedTuple):
     def _takes_back_skip(self, event: EnvelopeEvent) -> bool:
         return self.request == "retry" and takes_back_skip(event.status)
 
-    def _retries_success(self, event: EnvelopeEvent) -> bool:
-        """Whether a retry of an event that succeeded lists its files again, or sends its notice again."""
+    def _does_something(self, event: EnvelopeEvent) -> bool:
+        """Whether the request changes the event. A retry of one that succeeded may list its files again, or
+        send its notice again."""
+        if self.request == "skip":
+            return takes_skip(event.status)
         notice = event.status.notice
         is_given_up = notice is not None and notice.state is NoticeState.FAILED
-        return self.request == "retry" and (is_given_up or is_reopened_by_retry(event.status))
+        return is_given_up or is_reopened_by_retry(event.status)
 
     async def _request_for_event(
         self, kube: KubeClient, event: EnvelopeEvent, by: str, args: argparse.Namespace
     ) -> tuple[bool, str]:
         """Return whether the request is made, and what to tell the user."""
-        if event.status.phase in self.skipped_phases and not self._retries_success(event):
+        if not self._does_something(event):
             return False, f"nothing to {self.request}, it is {event.status.phase}"
         if args.dry_run:
             undone = ", and a person's skip is taken back" if self._takes_back_skip(event) else ""
@@ -271,7 +277,6 @@ class RequestCommand(NamedTuple):
 
 RETRY = RequestCommand(
     "retry",
-    frozenset({Phase.SUCCEEDED}),
     SUMMARY="try events again now",
     DETAILS="This works in a final phase and during a pause. What is archived is not archived twice. A retry "
     "of an event that shows a person's skip takes it back. Other retries leave the skip, and keep the "
@@ -279,11 +284,10 @@ RETRY = RequestCommand(
 )
 SKIP = RequestCommand(
     "skip",
-    frozenset({Phase.SUCCEEDED, Phase.SKIPPED}),
     SUMMARY="give events up on purpose",
     DETAILS="Counterfoil does nothing more for them. It does not delete their envelopes, also not for other "
-    "events of the same envelopes. Only retry takes them up again. A new callback does so for an envelope "
-    "that was not known to be finished, and keeps it.",
+    "events of the same envelopes. Archived events keep their phase. Only retry takes them up again. A new "
+    "callback does so for an envelope that was not known to be finished, and keeps it.",
 )
 
 

@@ -231,6 +231,14 @@ def test_a_retention_that_ended_before_esaw_showed_the_envelope_is_not_believed(
     assert deletion_time(shown, 365 * DAY) == NOON - 365 * DAY
 
 
+@pytest.mark.parametrize("origin", [Origin.IMPORT, Origin.SWEEP, Origin.MANUAL])
+def test_a_skip_of_an_envelope_that_esaw_listed_is_kept_although_it_was_not_found_later(
+    origin: Origin,
+) -> None:
+    event = after_attempt("EnvelopeNotFound", AttemptOutcome.FAIL).by(origin).build()
+    assert removal_time(event, a_spec(90 * DAY)) is None
+
+
 def test_an_imported_event_that_failed_is_kept_as_any_other() -> None:
     window = window_label("uid", "anna", 3, NOON - timedelta(days=400))
     event = an_event().by(Origin.IMPORT).labelled(IMPORT_WINDOW_LABEL, window)
@@ -294,12 +302,10 @@ def test_a_skipped_event_is_kept_whose_envelope_esaw_did_not_show_in_one_answer(
     assert removal_time(waiting.build(), a_spec(90 * DAY)) is None
 
 
-def test_a_skipped_event_is_removed_once_esaw_has_deleted_the_envelope_itself() -> None:
-    spec, expired = a_spec(90 * DAY), EnvelopeSummary(status="Expired")
-    assert removal_time(skipped(envelope=COMPLETED).build(), spec) == NOON + 90 * DAY
-    assert removal_time(skipped(envelope=COMPLETED).build(), a_spec(2 * DAY)) == NOON + 33 * DAY
-    for may_change in (None, ACTIVE, expired):
-        assert removal_time(skipped(envelope=may_change).build(), spec) is None
+def test_a_skipped_event_is_removed_only_if_its_envelope_is_gone_with_any_stated_retention() -> None:
+    spec = a_spec(2 * DAY)
+    for envelope in (COMPLETED, None, ACTIVE, EXPIRED):
+        assert removal_time(skipped(envelope=envelope).build(), spec) is None
     for reason in ("EnvelopeDeleted", "EnvelopeNotFound"):
         gone = after_attempt(reason, AttemptOutcome.FAIL)
         assert removal_time(gone.build(), spec) == NOON + 33 * DAY

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 from counterfoil.kube.errors import ApiError, NotFound
 from counterfoil.kube.recorded_write import NoLongerMatches
 from counterfoil.kube.watch import Raw
-from counterfoil.resources import EnvelopeEvent, Organization, Phase, ResourceInvalid
+from counterfoil.resources import EnvelopeEvent, Organization, ResourceInvalid
 from counterfoil.resources.envelopeevent import NoticeState, digest_of, has_state, state_of
-from counterfoil.resources.reopening import is_reopened_by_retry, takes_back_skip
+from counterfoil.resources.reopening import is_reopened_by_retry, takes_back_skip, takes_skip
 from webhook.console.access import EVENTS, AuthenticatedUser
 from webhook.console.actions import Action, ActionRequest, ActionService
 from webhook.console.errors import ConsoleErrorKind
@@ -268,4 +268,4 @@ def can_retry(event: EnvelopeEvent) -> bool:
 
 def can_skip(event: EnvelopeEvent) -> bool:
     """Whether a skip does something."""
-    return event.status.phase not in (Phase.SUCCEEDED, Phase.SKIPPED)
+    return takes_skip(event.status)

@@ -267,7 +267,6 @@ async def test_a_skip_says_nothing_about_an_envelope_that_esaw_does_not_have(rea
     [
         (Phase.SUCCEEDED, "retry", "NothingToDo", "Nothing was left to do: the event is Succeeded."),
         (Phase.SUCCEEDED, "skip", "NothingToDo", "Nothing was left to do: the event is Succeeded."),
-        (Phase.SKIPPED, "skip", "NothingToDo", "Nothing was left to do: the event is Skipped."),
         (Phase.FAILED, "delete", "Refused", "On EnvelopeEvent only retry and skip can be asked for."),
         (Phase.FAILED, "", "Refused", "On EnvelopeEvent only retry and skip can be asked for."),
     ],
@@ -285,6 +284,16 @@ async def test_what_cannot_be_done_is_refused_in_words_and_changes_nothing(
     ((reason, recorded),) = scene.recorded()
     assert reason == "RequestRefused"
     assert recorded.endswith(note)
+
+
+async def test_a_second_skip_of_an_event_changes_nothing() -> None:
+    event = asked(
+        an_event().in_phase(Phase.SKIPPED, "SkippedByRequest").status(skipped_time=NOON), "skip"
+    ).build()
+    after = await Scene(event).carried_out(event)
+    assert replace(after.status, last_request=None) == event.status
+    assert after.status.last_request is not None
+    assert after.status.last_request.message == "Nothing was left to do: the event is Skipped."
 
 
 async def test_who_asked_and_why_is_recorded_and_taken_off() -> None:

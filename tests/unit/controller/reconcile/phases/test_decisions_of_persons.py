@@ -20,6 +20,7 @@ from counterfoil.resources import (
     Request,
 )
 from counterfoil.resources.reopening import is_started_by_callback, reopened_status
+from counterfoil.retention import forbids_delete
 from tests.support.builders import an_event
 from tests.support.scenes.reconciler import ReconcilerScene
 
@@ -191,6 +192,53 @@ async def test_a_decision_about_an_event_that_only_records_keeps_the_envelope(
     assert scene.envelope.transport.deleted == []
     await ask(scene, "retry")
     assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_skip_of_an_event_that_has_ended_keeps_the_envelope_after_its_restart(tmp_path: Path) -> None:
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Delete"})
+    scene.envelope.status = EnvelopeStatus.EXPIRED
+    assert (await scene.reconcile()).status.reason == "UnexpectedStatus"
+    await skip(scene)
+    scene.clock.advance(minutes=10)
+    scene.envelope.status = EnvelopeStatus.COMPLETED
+    now, skipped = scene.clock.now(), scene.newest()
+    assert is_started_by_callback(skipped.status, received=now, now=now)
+    again = reopened_status(skipped.status, reason="Redelivered", message="", now=now)
+    await scene.status_writer.store(skipped, again)
+    kept = await scene.reconcile()
+    assert (kept.status.reason, scene.envelope.transport.deleted) == ("ArchivedAndKept", [])
+    await ask(scene, "retry")
+    assert (await scene.reconcile()).status.reason == "ArchivedAndDeleted"
+
+
+async def test_a_skip_of_an_event_that_was_recorded_keeps_the_envelope(tmp_path: Path) -> None:
+    scene = that_records(tmp_path)
+    archives = create(scene, of_a_workstep())
+    assert (await scene.reconcile()).status.reason == "Recorded"
+    await skip(scene)
+    assert scene.newest().status.reason == "SkippedByRequest"
+    continue_with(scene, archives)
+    kept = await scene.reconcile()
+    assert (kept.status.reason, scene.envelope.transport.deleted) == ("ArchivedAndKept", [])
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(EnvelopeStatus.COMPLETED, "ArchivedAndKept"), (EnvelopeStatus.EXPIRED, "ArchivedAsExpired")],
+)
+async def test_a_skip_of_an_archived_event_leaves_its_result_and_is_kept(
+    tmp_path: Path, status: EnvelopeStatus, reason: str
+) -> None:
+    scene = ReconcilerScene(tmp_path, cleanup={"policy": "Keep"}, statuses=["Completed", "Expired"])
+    scene.envelope.status = status
+    ended = await scene.reconcile()
+    assert (ended.status.reason, forbids_delete(ended)) == (reason, False)
+    await skip(scene)
+    kept = scene.newest()
+    assert (kept.status.phase, kept.status.reason) == (ended.status.phase, reason)
+    assert "A person skipped the event" in (kept.status.message or "")
+    assert kept.status.conditions == ended.status.conditions
+    assert forbids_delete(kept)
 
 
 @pytest.mark.parametrize("decide", ["label", "skip", "suspend"])

@@ -269,7 +269,8 @@ async def test_a_form_that_is_wrong_changes_nothing(form: dict[str, Any], kind: 
         (Phase.PENDING, "EsawUnreachable", True, True),
         (Phase.AWAITING_CONSENT, "TokenRejected", True, True),
         (Phase.FAILED, "NameOccupied", True, True),
-        (Phase.SKIPPED, "Requested", True, False),
+        (Phase.SKIPPED, "UnexpectedStatus", True, True),
+        (Phase.SUCCEEDED, "ArchivedAndKept", True, True),
         (Phase.SUCCEEDED, "ArchivedAndDeleted", False, False),
     ],
 )
