@@ -8,13 +8,13 @@ administrator must act. The texts are in the catalogue of the console, section `
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from counterfoil.i18n.catalogue import CatalogueName, load_catalogue
 from counterfoil.i18n.reasons import Responsible, find_reason
 from counterfoil.kube.secret import USE_LABEL, Placeholder, SecretUse, patch_arguments
-from counterfoil.resources import Language, Organization, Sender
+from counterfoil.resources import REQUEST_LABEL, Language, Organization, Sender
 from counterfoil.resources.base import SecretKeyRef
 
 NO_CONSENT_PAGE = "page"
@@ -73,6 +73,23 @@ def key_advice(sender: Sender, organization: Organization | None, reason: str) -
         name = "address" if sender.spec.email is None else "mail"
         return KeyAdvice(Responsible.ADMINISTRATOR, name, values, link=link, can_consent=True)
     return KeyAdvice(responsible, link=link, can_mail=True, can_consent=True)
+
+
+def askable_senders(
+    reasons: Mapping[str, str], senders: Iterable[Sender], organization: Organization | None
+) -> list[str]:
+    """Return the names of those Senders who can be asked by mail for a new consent. ``reasons`` has by name
+    why a Sender is not searched."""
+    return [
+        each.name
+        for each in senders
+        if each.name in reasons and key_advice(each, organization, reasons[each.name]).can_mail
+    ]
+
+
+def ask_command(names: Sequence[str], namespace: str) -> str:
+    """Return the command that asks these Senders by mail, all at once."""
+    return shlex.join(("kubectl", "-n", namespace, "label", "senders", *names, f"{REQUEST_LABEL}=ask"))
 
 
 def key_cause(sender: Sender, organization: Organization | None, reason: str) -> str:

@@ -291,6 +291,11 @@ class ImportStatus(ResourcePart, frozen=True):
         ),
     ] = None
 
+    @property
+    def lacking_senders(self) -> dict[str, str]:
+        """The Senders that are not fully searched for a reason, and this reason, by name."""
+        return {each.name: each.reason for each in self.senders if each.reason and not each.searched}
+
 
 class Import(Resource, frozen=True):
     """

@@ -24,6 +24,7 @@ from counterfoil.i18n.attention import sender_of, title_of
 from counterfoil.i18n.catalogue import Catalogue
 from counterfoil.i18n.commands import commands_about, is_retried_in_vain
 from counterfoil.i18n.reasons import ReasonText, find_reason
+from counterfoil.i18n.sizes import readable_bytes
 from counterfoil.resources import Language
 from counterfoil.resources.audit_annotation import audit_entries
 from counterfoil.settings import SignIn
@@ -44,7 +45,6 @@ POLICY: Final = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SPANS: Final = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
@@ -168,14 +168,6 @@ class ConsoleRenderer:
             kept = {self._cut(key): self._cut(each) for key, each in islice(value.items(), max_entries)}
             return kept | ({"…": len(value) - max_entries} if len(value) > max_entries else {})
         return value
-
-
-def readable_bytes(count: int | None) -> str:
-    """Write a number of bytes for people."""
-    if count is None:
-        return "-"
-    unit = min(max(count.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
-    return f"{count / 1024**unit:.1f} {_UNITS[unit]}" if unit else f"{count} {_UNITS[0]}"
 
 
 def readable_time(when: datetime) -> str:

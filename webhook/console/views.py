@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 from counterfoil.i18n import attention
 from counterfoil.i18n.attention import RETRYING_SELECTOR, ClusterSnapshot
-from counterfoil.i18n.key_advice import key_advice
+from counterfoil.i18n.key_advice import ask_command, askable_senders, key_advice
 from counterfoil.kube.client import KubeClient
 from counterfoil.kube.errors import Forbidden
 from counterfoil.resources import (
@@ -214,6 +214,7 @@ class ConsoleViews(ViewBase):
             self._absence(user),
         )
         imported = Import.parse(raw)
+        asked = await self._askable(user, imported)
         return self._page(
             "import.html",
             request,
@@ -221,8 +222,23 @@ class ConsoleViews(ViewBase):
             state=state_of_import(imported),
             senders=senders_of(imported, self.limits.sender_rows),
             failures=failures_of(imported, failed.events, is_cut=bool(failed.token)),
+            asked=asked,
+            ask_command=ask_command(asked, user.kube.namespace) if asked else "",
             absence=absence,
         )
+
+    async def _askable(self, user: AuthenticatedUser, imported: Import) -> list[str]:
+        """Return the Senders without a key who can be asked by mail, of the first that are read."""
+        lacking = imported.status.lacking_senders
+        if not lacking or not user.rights.can_list(SENDERS):
+            return []
+        fields = f"spec.organizationRef.name={imported.organization}"
+        (page, _), organizations = await asyncio.gather(
+            user.kube.page(Sender, limit=self.limits.listed_objects, fields=fields),
+            self._list_all(user, Organization),
+        )
+        of = next((each for each in organizations if each.name == imported.organization), None)
+        return askable_senders(lacking, parsed(Sender, page), of)
 
     # -- What a person does ---------------------------------------------------------------------------------
 

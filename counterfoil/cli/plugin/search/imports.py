@@ -14,18 +14,29 @@ from counterfoil.cli.plugin.exit_status import (
     is_for_programs,
     printable,
 )
+from counterfoil.cli.plugin.search.estimate import SAMPLE, ask_lines, estimate_lines
+from counterfoil.kube.answers import parse_readable
 from counterfoil.kube.client import KubeClient
-from counterfoil.kube.errors import AlreadyExists, NotFound, Unavailable
-from counterfoil.resources import CleanupPolicy, Import, LocalObjectReference, Organization, find_condition
+from counterfoil.kube.errors import AlreadyExists, Forbidden, NotFound, Unavailable
+from counterfoil.resources import (
+    CleanupPolicy,
+    EnvelopeEvent,
+    Import,
+    LocalObjectReference,
+    Organization,
+    Phase,
+    Sender,
+    find_condition,
+)
 from counterfoil.resources.base import ObjectMeta
 from counterfoil.resources.imports import ImportOrder, ImportSpec
 
 SUMMARY = "import envelopes from before Counterfoil, or show how far that is"
 DETAILS = (
     "With --from it creates an Import, which the controller carries out. --dry-run only counts. Without "
-    "--from it shows an Import, those of an Organization, or with `status` all of the namespace. `suspend "
-    "import NAME` pauses one. An Organization with cleanup.policy Delete deletes imported envelopes in eSAW "
-    "too."
+    "--from it shows an Import, those of an Organization, or with `status` all of the namespace. That of a "
+    "dry run has an estimate of files, size and duration. `suspend import NAME` pauses one. An Organization "
+    "with cleanup.policy Delete deletes imported envelopes in eSAW too."
 )
 
 PAUSE_SECONDS = 2.0
@@ -129,7 +140,7 @@ async def _show_chosen(args: argparse.Namespace, kube: KubeClient, out: TextIO, 
             ExitStatus.NOT_FOUND, f"no Import in namespace {kube.namespace} is chosen by this: {what}"
         )
     if not args.watch:
-        return _show(chosen, args.output, out)
+        return await _show(kube, chosen, args.output, out)
     if len(chosen) != 1:
         raise CommandError(ExitStatus.MISUSED, "--watch shows one Import: give its name")
     return await _watch(kube, chosen[0].name, args.output, out, sleep)
@@ -162,13 +173,15 @@ def _new_import(args: argparse.Namespace, organization: str) -> Import:
     )
 
 
-def _show(imports: list[Import], output: str, out: TextIO) -> ExitStatus:
+async def _show(kube: KubeClient, imports: list[Import], output: str, out: TextIO) -> ExitStatus:
     if is_for_programs(output):
         out.write(format_answer(output, [each.to_dict() for each in imports]))
     elif not imports:
         out.write("The namespace has no Imports.\n")
     else:
         out.write("\n".join(describe(each) for each in imports))
+        if len(imports) == 1:
+            out.write("".join(f"{each}\n" for each in await _advice(kube, imports[0])))
     return ExitStatus.NOT_ALL if any(_is_stalled(each) for each in imports) else ExitStatus.DONE
 
 
@@ -189,8 +202,36 @@ async def _watch(kube: KubeClient, name: str, output: str, out: TextIO, sleep: S
             out.flush()
         last = line
         if imported.status.completion_time is not None or _is_stalled(imported):
-            return _show([imported], output, out)
+            return await _show(kube, [imported], output, out)
         await sleep(PAUSE_SECONDS)
+
+
+async def _advice(kube: KubeClient, imported: Import) -> list[str]:
+    """Return the estimate of a dry run, and the command that asks for missing keys; less without the
+    rights."""
+    try:
+        organization = Organization.parse(await kube.get(Organization, imported.organization))
+    except (NotFound, Forbidden):
+        return []
+    lines = list[str]()
+    try:
+        if imported.spec.dry_run:
+            lines += estimate_lines(imported, organization, await _sample(kube, organization.name))
+        if imported.status.lacking_senders:
+            fields = f"spec.organizationRef.name={organization.name}"
+            senders = [each async for each in kube.list_readable(Sender, fields=fields)]
+            lines += ask_lines(imported, organization, senders, kube.namespace)
+    except Forbidden as refused:
+        lines.append(f"you lack a right for the rest: {printable(str(refused))}")
+    return lines
+
+
+async def _sample(kube: KubeClient, organization: str) -> list[EnvelopeEvent]:
+    """Return archived events of an Organization. Their names begin with random ids, so the first ones are a
+    sample of all."""
+    fields = f"spec.organizationRef.name={organization},status.phase={Phase.SUCCEEDED}"
+    raws, _ = await kube.page(EnvelopeEvent, limit=SAMPLE, fields=fields)
+    return [event for raw in raws if (event := parse_readable(EnvelopeEvent, raw)) is not None]
 
 
 def _is_stalled(imported: Import) -> bool:

@@ -14,6 +14,7 @@ from counterfoil.kube.errors import Unavailable
 from counterfoil.resources import Import, Resource
 from tests.support.builders import NOON, an_organization
 from tests.support.fakes.kube import InMemoryKubeClient
+from tests.support.scenes.console_parts import a_sender_that, an_organization_that
 
 
 def arguments(*words: str) -> argparse.Namespace:
@@ -201,3 +202,18 @@ async def test_it_says_that_the_policy_delete_deletes_imported_envelopes(
     assert ("imported envelopes are deleted in eSignAnyWhere" in said) is is_said
     _, said = await told(kube, "acme", "--from", "2019-01-01", "--dry-run")
     assert "imported envelopes are deleted" not in said
+
+
+async def test_a_dry_run_shows_its_estimate_and_the_command_that_asks_for_missing_keys() -> None:
+    imported = an_import(
+        found=2, senders=[{"name": "anna", "reason": "ConsentRequired", "message": "No consent."}]
+    ).to_dict()
+    imported["spec"]["dryRun"] = True
+    kube = InMemoryKubeClient(
+        Import.parse(imported), an_organization_that(), a_sender_that(reason="ConsentRequired")
+    )
+
+    _, said = await told(kube, "old")
+
+    assert "to import: 2 envelopes. Their size is unknown" in said
+    assert said.endswith(f"  kubectl -n {kube.namespace} label senders anna counterfoil.dev/request=ask\n")

@@ -65,7 +65,7 @@ from webhook.console.events.timeline import timeline_entries
 from webhook.console.imports import ImportFailures, ImportState, senders_of, state_of_import
 from webhook.console.limits import ConsoleLimits
 from webhook.console.objects import SenderSearch, page_of
-from webhook.console.rendering import POLICY, ConsoleRenderer, readable_bytes
+from webhook.console.rendering import POLICY, ConsoleRenderer
 from webhook.http_server.errors import ErrorKind, HttpErrorKind
 
 RENDERER = ConsoleRenderer(ConsoleLimits())
@@ -399,6 +399,8 @@ def import_page(text: str = "x", language: str = "en", rights: Rights = FULL) ->
         state=state_of_import(imported),
         senders=senders_of(imported, 1),
         failures=ImportFailures((("NameOccupied", 2),), is_cut=True),
+        asked=["anna", "ben"],
+        ask_command=text,
     )
 
 
@@ -642,16 +644,6 @@ def test_files_are_cached_permanently_under_names_with_their_hash() -> None:
     assert answer is not None
     assert "immutable" in answer.headers["Cache-Control"]
     assert RENDERER.static("../__init__.py") is None
-
-
-def test_numbers_of_bytes_can_be_read() -> None:
-    assert [readable_bytes(count) for count in (None, 0, 1023, 1024, 5 * 1024**3)] == [
-        "-",
-        "0 bytes",
-        "1023 bytes",
-        "1.0 KiB",
-        "5.0 GiB",
-    ]
 
 
 def test_an_event_that_was_never_tried_shows_that_and_offers_no_retry() -> None:

@@ -386,6 +386,27 @@ async def test_an_import_names_each_sender_that_was_not_searched_and_why() -> No
 
 
 @pytest.mark.parametrize(
+    ("rights", "is_shown"), [(VIEW, True), (Rights(frozenset({("list", "imports")})), False)]
+)
+async def test_an_import_shows_the_command_that_asks_all_senders_without_a_key(
+    rights: Rights, *, is_shown: bool
+) -> None:
+    entries = tuple(ImportSender(name=each, reason="ConsentRequired") for each in ("anna", "ben"))
+    kube = InMemoryKubeClient(
+        an_import_that("SendersNotSearched", senders=entries),
+        an_organization_that(),
+        a_sender_that(name="anna"),
+        a_sender_that(name="ben"),
+    )
+
+    page = parsed((await views().one_import(a_console_request(kube, rights), "old-stock")).html)
+
+    command = f"kubectl -n {kube.namespace} label senders anna ben counterfoil.dev/request=ask"
+    assert (page.xpath("//pre/text()") == [command]) is is_shown
+    assert ("sends the consent mail to 2 senders" in page.text_content()) is is_shown
+
+
+@pytest.mark.parametrize(
     ("is_suspended", "is_complete", "offered"),
     [(False, False, "suspend"), (True, False, "resume"), (False, True, None)],
 )
