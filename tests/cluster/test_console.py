@@ -34,7 +34,7 @@ async def scene(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIte
 async def test_without_a_token_there_is_nothing_to_see_but_the_way_in(scene: Scene) -> None:
     await scene.failed("NameOccupied")
     stranger = scene.person()
-    for path in ("/", "/events", "/senders", "/archives", "/organizations"):
+    for path in ("/", "/events", "/senders", "/archives", "/organizations", "/imports"):
         await stranger.get(path)
         assert "NameOccupied" not in stranger.answer.text
         assert stranger.page.xpath("//form/@action") == ["/sign-in"]
@@ -242,6 +242,8 @@ async def test_a_user_without_rights_gets_a_message_and_sees_nothing(scene: Scen
         "/senders",
         "/archives",
         "/organizations",
+        "/imports",
+        "/imports/old-stock",
     ):
         nobody = await scene.signed_in("none", at=path)
         assert nobody.answer.status_code == 403, path

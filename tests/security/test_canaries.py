@@ -36,7 +36,7 @@ from tests.support.scenes.hook_jobs import hook_jobs
 from tests.support.scenes.pages import FIELDS, Scene, pages_scene
 from tests.support.servers.trace_collector import Collector, trace_collector
 
-CONSOLE_PAGES = ("/", "/events", "/senders", "/archives", "/organizations", "/attention")
+CONSOLE_PAGES = ("/", "/events", "/senders", "/archives", "/organizations", "/imports", "/attention")
 
 
 @dataclass
